@@ -1,6 +1,8 @@
 """mimik: one photo of a person in, a talking head out."""
 
-from mimik.config import VERSION as __version__
-from mimik.config import InputError, MediaError, ModelError, NoFaceError
+from mimik.animate import Avatar, Report
+from mimik.config import VERSION, InputError, MediaError, ModelError, NoFaceError
 
-__all__ = ["InputError", "MediaError", "ModelError", "NoFaceError", "__version__"]
+__version__ = VERSION
+
+__all__ = ["Avatar", "InputError", "MediaError", "ModelError", "NoFaceError", "Report", "__version__"]

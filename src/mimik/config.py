@@ -11,8 +11,8 @@ VERSION = "0.1.0"
 class InputError(ValueError):
     """Something the user gave cannot be used.
 
-    The message is one sentence for the user: what was given, what is accepted, what to do next. The command line prints it
-    and exits with code 2.
+    The message is one sentence for the user: what was given, what is accepted, what to do next. The command line
+    prints it and exits with code 2.
     """
 
 
@@ -51,7 +51,7 @@ def parse_regions(text: str) -> tuple[str, ...]:
 
 
 def _number(option: str, value: float, low: float, high: float, hint: str) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or not low <= value <= high:
+    if not math.isfinite(value) or not low <= value <= high:
         raise InputError(f"{option} {value}: give a number from {low:g} to {high:g} ({hint}).")
 
 
@@ -67,7 +67,7 @@ class AnimateConfig:
     model: str = "geometry"  # one of MODELS
     motion: str = "relative"  # one of MOTION_MODES
     regions: tuple[str, ...] = REGIONS
-    strength: float = 1.0  # multiplies the driver's expression and, above 1, nothing else but it and the pose
+    strength: float = 1.0  # multiplies the driver's expression and head motion
     smooth: float = 0.5  # 0: the landmarks as measured, 1: calm and a little late
     size: int | None = None  # pixels of the longer side; None: the photo's own
     frame: str = "full"  # one of FRAMES

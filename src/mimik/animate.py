@@ -1,0 +1,601 @@
+"""One photo and one driver in, a finished video out: the streaming pipeline that command line, live and web share.
+
+Decoding, tracking, synthesis and encoding run at the same time, each in a thread of its own, with short queues between
+them: the numerical work is done outside the interpreter's lock, and memory does not grow with the length of the driver.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import queue
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+
+from mimik import video
+from mimik.config import AnimateConfig, InputError, NoFaceError
+from mimik.face import Face, Image, Landmarker, Tracker, choose_face
+from mimik.motion import (
+    Gesture,
+    Motion,
+    Reference,
+    Retarget,
+    bundled_motions,
+    find_neutral,
+    gesture_of_photo,
+    smoothed,
+    stream_gestures,
+)
+from mimik.provenance import Claim, Credentials, Ingredient, check_output, seal
+from mimik.warp import Crop, Painter, Warper
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
+
+_QUEUE_FRAMES = 8
+_TRACK_MAX_SIDE = 960  # drivers are tracked at this size: the landmarker sees 256 px of it
+_MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
+_PHOTO_DRIVER_S = 0.8, 1.4, 0.8  # a driver that is a photo: to its expression, hold, and back
+
+
+@dataclass
+class Report:
+    """What one run did; `--json` writes it."""
+
+    out: str
+    photo: str
+    driver: str
+    model: str
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    num_frames: int = 0
+    num_lost: int = 0  # frames of the driver without a face: the person eased to neutral there
+    has_audio: bool = False
+    seconds: float = 0.0
+    ms_per_frame: dict[str, float] = field(default_factory=dict)  # busy time of each stage; they overlap
+    peak_memory_mb: float = 0.0  # of the whole process so far
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.num_frames / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"frames_per_second": round(self.frames_per_second, 2)}, indent=2)
+
+
+class _Clock:
+    """Busy seconds of each stage of the pipeline."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def each(self, stage: str, items: Generator[T]) -> Generator[T]:
+        """The items; the time that making them takes is counted for the stage."""
+        with closing(items):
+            while True:
+                with self(stage):
+                    item = next(items, None)
+                if item is None:
+                    return
+                yield item
+
+
+def prefetch(items: Generator[T], size: int = _QUEUE_FRAMES) -> Generator[T]:
+    """The same items, made ahead in a thread of their own, at most `size` of them waiting.
+
+    An exception of the thread is raised here; closing this generator ends the thread.
+    """
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(size)
+    stop = threading.Event()
+
+    def put(kind: str, item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                waiting.put((kind, item), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    if not put("item", item):
+                        return
+        except BaseException as error:  # handed over to the reader, whatever it is
+            put("error", error)
+        else:
+            put("end", None)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = waiting.get()
+            if kind == "error":
+                raise item
+            if kind == "end":
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+# The driver.
+
+
+@dataclass
+class Driver:
+    """Anything that can drive a person, opened: what it says, frame by frame.
+
+    Attributes:
+        name: for people and for the manifest.
+        path: the file.
+        kind: "video", "photo" or "motion".
+        fps: frames a second.
+        num_frames: None where it is not known before the end.
+        has_audio: whether the file has a sound track.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    fps: float
+    num_frames: int | None
+    has_audio: bool
+
+    @classmethod
+    def open(cls, driver: str | Path, fps: float | None = None) -> Driver:
+        """Args: driver: a video, a photo, a .motion file, or the name of a bundled motion; fps: None is its own.
+
+        Raises:
+            InputError: if it is none of these.
+        """
+        bundled = bundled_motions().get(str(driver))
+        path = bundled or Path(driver)
+        if bundled is None and not path.exists():
+            raise InputError(
+                f"driver {driver}: there is no such file; give a video, a photo, a .motion file or one of the bundled "
+                f"motions: {', '.join(bundled_motions())}."
+            )
+        if path.suffix.lower() == ".motion" and path.is_file():
+            motion = Motion.load(path)
+            rate = fps or motion.fps
+            name = f"bundled {path.stem}" if bundled else path.name
+            return cls(name, path, "motion", rate, round(motion.duration_s * rate), False)
+        if video.kind(path) == "image":
+            rate = fps or 25.0
+            return cls(path.name, path, "photo", rate, round(sum(_PHOTO_DRIVER_S) * rate), False)
+        info = video.probe(path)
+        rate = fps or info.fps
+        num_frames = None if info.duration_s is None else round(info.duration_s * rate)
+        return cls(path.name, path, "video", rate, num_frames, info.has_audio)
+
+    def gestures(
+        self, landmarker: Landmarker, clock: _Clock, *, face: int | None, smooth: float, progress: Progress
+    ) -> tuple[Reference, Iterator[Gesture], Callable[[], None]]:
+        """The driver's neutral face, its gestures, and a function that ends the threads behind them.
+
+        Raises:
+            NoFaceError: if there is no face in the driver.
+        """
+        if self.kind == "motion":
+            motion = Motion.load(self.path).at_rate(self.fps)
+            return motion.reference, smoothed(motion.gestures(), self.fps, smooth), _nothing
+        if self.kind == "photo":
+            picture = video.read_image(self.path)
+            found = landmarker.detect(picture, thorough=(face or 1) > 1)
+            reference, gesture = gesture_of_photo(choose_face(found, face, self.name, picture.shape[1::-1]))
+            return reference, iter(_held(gesture, self.fps)), _nothing
+        frames = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE)
+        decoded = prefetch(clock.each("decode", frames))
+        tracked = prefetch(_tracked(decoded, Tracker(landmarker, face), clock, progress, self.num_frames), size=64)
+        try:
+            reference, gestures = stream_gestures(tracked, self.fps, smooth=smooth)
+        except NoFaceError as error:
+            tracked.close()
+            number = f" number {face}" if face else ""
+            raise NoFaceError(
+                f"driver {self.name}: no face{number} was found in any of its frames; give a video in which one face "
+                "is seen from the front or half side most of the time."
+            ) from error
+        except BaseException:
+            tracked.close()
+            raise
+        return reference, gestures, tracked.close
+
+
+def _nothing() -> None:
+    pass
+
+
+def _held(gesture: Gesture, fps: float) -> list[Gesture]:
+    """From neutral to the gesture of a photo, held, and back."""
+    rise, hold, fall = (round(seconds * fps) for seconds in _PHOTO_DRIVER_S)
+    amounts = np.concatenate([np.linspace(0, 1, rise), np.ones(hold), np.linspace(1, 0, fall)])
+    return [gesture.scaled(float(t * t * (3 - 2 * t))) for t in amounts]
+
+
+def _tracked(
+    frames: Generator[Image], tracker: Tracker, clock: _Clock, progress: Progress, total: int | None
+) -> Generator[Face | None]:
+    with closing(frames):
+        for done, frame in enumerate(frames, start=1):
+            with clock("track"):
+                face = tracker.track(frame)
+            progress("track", done, total)
+            yield face
+
+
+def extract_motion(
+    path: str | Path, *, face: int | None = None, fps: float | None = None, progress: Progress | None = None
+) -> Motion:
+    """A video's motion as numbers, with the neutral face of the whole video.
+
+    Raises:
+        InputError: if it is no video, or no face is found.
+    """
+    driver = Driver.open(path, fps)
+    if driver.kind != "video":
+        raise InputError(f"{path} is a {driver.kind}; motion is extracted from a video.")
+    frames = video.read_frames(driver.path, fps=driver.fps, max_side=_TRACK_MAX_SIDE)
+    tell = progress or _silent
+    tracker = Tracker(Landmarker(num_threads=2), face)
+    found = list(_tracked(prefetch(frames), tracker, _Clock(), tell, driver.num_frames))
+    try:
+        reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=float("inf"))
+    except NoFaceError as error:
+        raise NoFaceError(f"{path}: no face was found in any of its {len(found)} frames.") from error
+    return Motion.of_gestures(driver.path.stem, driver.fps, reference, gestures)
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    pass
+
+
+# The person.
+
+
+class Avatar:
+    """One person, ready to be animated.
+
+    >>> Avatar.from_photos(["photo.jpg"]).render("talk", "out.mp4")
+    """
+
+    def __init__(self, photo: Path, picture: Image | None, face: Face, note: str | None = None) -> None:
+        """See from_photos; picture is None when the photo is a video."""
+        self.photo = photo
+        self._picture = picture
+        self._face = face
+        self._note = note
+
+    @classmethod
+    def from_photos(
+        cls, photos: Sequence[str | Path], *, face: int | None = None, landmarker: Landmarker | None = None
+    ) -> Avatar:
+        """The person in some photos.
+
+        Args:
+            photos: files; a single one may be a video, whose own motion the driver's replaces. The geometry model warps
+                one photo, so of several that with the calmest, most frontal face is taken.
+            face: which face, 1 is the widest; None is the widest.
+            landmarker: to share one between avatars.
+
+        Raises:
+            InputError: if a file cannot be read or shows no face.
+        """
+        if not photos:
+            raise InputError("no photo was given; give at least one picture of the person.")
+        landmarker = landmarker or Landmarker()
+        paths = [Path(photo) for photo in photos]
+        if len(paths) == 1 and video.kind(paths[0]) == "video":
+            return cls(paths[0], None, _face_of_video(paths[0], landmarker, face))
+        read = []
+        for path in paths:
+            picture = video.read_image(path)
+            found = landmarker.detect(picture, thorough=(face or 1) > 1)
+            chosen = choose_face(found, face, path.name, picture.shape[1::-1])
+            note = None
+            if len(found) > 1 and face is None:
+                note = f"{path.name} shows {len(found)} faces; the widest is animated, --face N takes another"
+            read.append((path, picture, chosen, note))
+        calmest = read[0]
+        if len(read) > 1:
+            reference = find_neutral([chosen for _, _, chosen, _ in read])
+            calmest = min(read, key=lambda r: float(np.abs(r[2].blendshapes - reference.blendshapes).sum()))
+        return cls(*calmest)
+
+    @property
+    def face(self) -> Face:
+        """The face in the photo; in the first seconds' calmest frame when the photo is a video."""
+        return self._face
+
+    def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
+        """The animated frames, uint8 RGB [H, W, 3], one by one.
+
+        Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
+
+        Args:
+            driver: a video, a photo, a .motion file, or the name of a bundled motion.
+            options: fields of AnimateConfig.
+        """
+        config = AnimateConfig(**options)
+        report = Report("", str(self.photo), str(driver), config.model)
+        run = _Run(self, Driver.open(driver, config.fps), config, report, _silent)
+        with closing(run.images()) as images:
+            yield from images
+
+    def render(
+        self,
+        driver: str | Path,
+        out: str | Path,
+        *,
+        force: bool = False,
+        credentials: Credentials | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Report:
+        """Animates the person and writes a sealed file.
+
+        Args:
+            driver: a video, a photo, a .motion file, or the name of a bundled motion.
+            out: .mp4, .m4v, .mov, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp; .png and
+                .jpg when the driver is a photo.
+            force: replace what is there.
+            credentials: who signs; this computer's own when None.
+            progress: called with a stage, the number of frames done and of all frames, if that is known.
+            options: fields of AnimateConfig.
+
+        Raises:
+            InputError: if anything given cannot be used; nothing is written then.
+        """
+        config = AnimateConfig(**options)
+        path = Path(out)
+        kind = video.output_kind(path)
+        opened = Driver.open(driver, config.fps)
+        check_output(path, force=force, inputs=[self.photo, opened.path])
+        if kind == "image" and opened.kind != "photo":
+            raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
+        report = Report(str(path), str(self.photo), opened.name, config.model, fps=opened.fps)
+        if self._note:
+            report.notes.append(self._note)
+        start = time.perf_counter()
+        run = _Run(self, opened, config, report, progress or _silent, limit_side=kind == "video")
+        claim = Claim(
+            path.name,
+            config.model,
+            (Ingredient.from_file("photo", self.photo), Ingredient.from_file("driver", opened.path, name=opened.name)),
+            {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
+        )
+        with seal(path, claim, credentials=credentials, force=force) as draft:
+            if kind == "image":
+                video.write_image(draft, run.still())
+            else:
+                self._write_video(draft, run, config, opened, report)
+        report.seconds = round(time.perf_counter() - start, 3)
+        report.ms_per_frame = {
+            stage: round(1000 * seconds / max(report.num_frames, 1), 2) for stage, seconds in run.clock.seconds.items()
+        }
+        report.peak_memory_mb = round(_peak_memory_mb(), 1)
+        if report.num_lost:
+            report.notes.append(
+                f"the driver's face was not visible in {report.num_lost} of {report.num_frames} frames; the person "
+                "eases to neutral there"
+            )
+        return report
+
+    def _write_video(self, draft: Path, run: _Run, config: AnimateConfig, driver: Driver, report: Report) -> None:
+        width, height = run.size
+        sound = driver.path if driver.has_audio and config.audio else None
+        with (
+            video.open_writer(draft, width, height, driver.fps, quality=config.quality, audio_from=sound) as writer,
+            closing(prefetch(run.images())) as images,
+        ):
+            for done, image in enumerate(images, start=1):
+                with run.clock("encode"):
+                    writer.write(image)
+                run.progress("animate", done, driver.num_frames)
+        report.has_audio = sound is not None and draft.suffix.lower() in video.CONTAINERS
+
+
+def _face_of_video(path: Path, landmarker: Landmarker, number: int | None) -> Face:
+    """The calmest of the person's faces in the first seconds of a video."""
+    tracker = Tracker(landmarker, number)
+    info = video.probe(path)
+    seen = []
+    with closing(video.read_frames(path, fps=min(info.fps, 5.0))) as frames:
+        for frame in itertools.islice(frames, 60):
+            face = tracker.track(frame)
+            if face is not None:
+                seen.append(face)
+    if not seen:
+        raise NoFaceError(
+            f"no face found in the first seconds of {path.name}; use a video in which the face is seen from the start."
+        )
+    reference = find_neutral(seen)
+    return min(seen, key=lambda face: float(np.abs(face.blendshapes - reference.blendshapes).sum()))
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+# One run.
+
+
+class _Run:
+    """One avatar, one driver, one set of options: makes the frames."""
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        driver: Driver,
+        config: AnimateConfig,
+        report: Report,
+        progress: Progress,
+        *,
+        limit_side: bool = False,
+    ) -> None:
+        self._avatar, self._driver, self._config, self._report = avatar, driver, config, report
+        self.progress = progress
+        self.clock = _Clock()
+        self._landmarker = Landmarker()
+        if avatar._picture is not None:
+            width, height = avatar._picture.shape[1::-1]
+        else:
+            info = video.probe(avatar.photo)
+            width, height = info.width, info.height
+        self._view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
+        if self._view.note:
+            report.notes.append(self._view.note)
+        self.size = report.width, report.height = self._view.width, self._view.height
+
+    def images(self) -> Generator[Image]:
+        """The animated frames, uint8 RGB [H, W, 3]."""
+        config = self._config
+        reference, gestures, stop = self._driver.gestures(
+            self._landmarker, self.clock, face=config.driver_face, smooth=config.smooth, progress=self.progress
+        )
+        try:
+            yield from self._of_photo(reference, gestures)
+        finally:
+            stop()
+
+    def still(self) -> Image:
+        """The one picture that a photo as driver makes."""
+        reference, gestures, _ = self._driver.gestures(
+            self._landmarker, self.clock, face=self._config.driver_face, smooth=0, progress=self.progress
+        )
+        every = list(gestures)
+        return next(self._of_photo(reference, iter([every[len(every) // 2]])))
+
+    def _retarget(self, face: Face, reference: Reference) -> Retarget:
+        config = self._config
+        return Retarget(face, reference, mode=config.motion, regions=config.regions, strength=config.strength)
+
+    def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
+        if self._avatar._picture is None:
+            yield from self._of_video(reference, gestures)
+            return
+        picture, face = self._view.apply(self._avatar._picture), self._view.move(self._avatar.face)
+        warper = Warper(face.points, *self.size)
+        painter = Painter(picture, warper)
+        retarget = self._retarget(face, reference)
+        for gesture in gestures:
+            with self.clock("flow"):
+                flow = warper.flow(retarget(gesture))
+            with self.clock("paint"):
+                image = painter.paint(flow)
+            self._count(gesture)
+            yield image
+
+    def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
+        """Every frame of the person's own video, its own motion replaced by the driver's."""
+        retarget = self._retarget(self._view.move(self._avatar.face), reference)
+        tracker = Tracker(self._landmarker, None)
+        tracker.start(self._avatar.face)
+        num_without = 0
+        frames = prefetch(self.clock.each("decode", video.read_frames(self._avatar.photo, fps=self._driver.fps)))
+        with closing(frames):
+            for gesture, frame in zip(gestures, frames, strict=False):
+                image = self._view.apply(frame)
+                with self.clock("track"):
+                    found = tracker.track(frame)
+                if found is None:
+                    num_without += 1
+                else:
+                    with self.clock("flow"):
+                        face = self._view.move(found)
+                        warper = Warper(face.points, *self.size)
+                        flow = warper.flow(retarget(gesture, face))
+                    with self.clock("paint"):
+                        image = Painter(image, warper).paint(flow)
+                self._count(gesture)
+                yield image
+        if num_without:
+            self._report.notes.append(
+                f"{self._avatar.photo.name} shows no face in {num_without} frames; they are left as they are"
+            )
+        if self._driver.num_frames and self._report.num_frames < self._driver.num_frames - 1:
+            self._report.notes.append(f"{self._avatar.photo.name} is shorter than the driver; the result ends with it")
+
+    def _count(self, gesture: Gesture) -> None:
+        self._report.num_frames += 1
+        self._report.num_lost += not gesture.seen
+
+
+@dataclass(frozen=True)
+class _View:
+    """What of the photo is shown, and how large: a rectangle of it and the size that this becomes."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int
+    height: int
+    note: str | None = None
+
+    @classmethod
+    def of(cls, width: int, height: int, face: Face, config: AnimateConfig, max_side: int | None) -> _View:
+        left, top, right, bottom = 0, 0, width, height
+        if config.frame == "crop":
+            crop = Crop.around(face.points)
+            side = min(round(crop.side * _CROP_SHOWN), width, height)
+            middle = np.array([crop.left, crop.top]) + crop.side / 2
+            left, top = (int(np.clip(m - side / 2, 0, n - side)) for m, n in zip(middle, (width, height), strict=True))
+            right, bottom = left + side, top + side
+        shown = right - left, bottom - top
+        longer = config.size or max(shown)
+        note = None
+        if max_side is not None and longer > max_side:
+            note = f"the video's longer side is {max_side} px instead of {longer}: more can not be played everywhere"
+            longer = max_side
+        k = longer / max(shown)
+        # Video codecs that halve the colour's resolution need even sizes.
+        step = 1 if max_side is None else 2
+        new_width, new_height = (max(step, round(n * k) // step * step) for n in shown)
+        return cls(left, top, right, bottom, new_width, new_height, note)
+
+    def apply(self, picture: Image) -> Image:
+        part = picture[self.top : self.bottom, self.left : self.right]
+        if part.shape[:2] == (self.height, self.width):
+            return np.ascontiguousarray(part)
+        if 0 <= part.shape[0] - self.height <= 1 and 0 <= part.shape[1] - self.width <= 1:
+            return np.ascontiguousarray(part[: self.height, : self.width])
+        smaller = self.width < part.shape[1]
+        return cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+    def move(self, face: Face) -> Face:
+        """The face in the shown picture's pixels."""
+        k = self.width / (self.right - self.left)
+        if abs(k - 1) < 2 / self.width:  # cut to even, not scaled
+            k = 1.0
+        points = (face.points - np.array([self.left, self.top, 0], np.float32)) * np.float32(k)
+        return replace(face, points=points)
+
+
+_CROP_SHOWN = 0.8  # of the flow's square is shown by --frame crop: the still rim outside it is dull

@@ -1,0 +1,504 @@
+"""Find and follow faces: 478 points with irises, 52 blendshapes, head pose.
+
+The networks are Google's MediaPipe Face Landmarker bundle (BlazeFace short range, face mesh with irises, blendshapes),
+run by OpenVINO. Running them here instead of through the mediapipe package keeps the installation free of system
+graphics libraries, takes half the time a frame, and leaves the search for small faces in our hands.
+tests/test_face.py holds the points that the mediapipe package itself finds.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import NoFaceError
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+NUM_POINTS = 478
+NUM_MESH_POINTS = 468  # without the two irises
+
+# Indices of the 478 points. Left and right are the person's own; the person's right eye is at the left of the picture.
+OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
+OVAL += [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+LIPS_OUTER_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
+LIPS_OUTER_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
+LIPS_INNER_UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
+LIPS_INNER_LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
+RIGHT_EYE_UPPER = [33, 246, 161, 160, 159, 158, 157, 173, 133]
+RIGHT_EYE_LOWER = [33, 7, 163, 144, 145, 153, 154, 155, 133]
+LEFT_EYE_UPPER = [263, 466, 388, 387, 386, 385, 384, 398, 362]
+LEFT_EYE_LOWER = [263, 249, 390, 373, 374, 380, 381, 382, 362]
+RIGHT_BROW = [70, 63, 105, 66, 107, 55, 65, 52, 53, 46]
+LEFT_BROW = [300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
+RIGHT_IRIS = [468, 469, 470, 471, 472]  # centre, then the rim
+LEFT_IRIS = [473, 474, 475, 476, 477]
+NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 48, 278, 64, 294, 129, 358, 45, 275]
+LIPS = sorted({*LIPS_OUTER_UPPER, *LIPS_OUTER_LOWER, *LIPS_INNER_UPPER, *LIPS_INNER_LOWER})
+EYES = sorted({*RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_EYE_UPPER, *LEFT_EYE_LOWER})
+BROWS = RIGHT_BROW + LEFT_BROW
+IRISES = RIGHT_IRIS + LEFT_IRIS
+CHIN = 152
+# Points that stay where they are on the skull whatever the face does: they tell the head's pose from its expression.
+SKULL = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 10, 151, 9, 8, 127, 356, 234, 454, 67, 297, 54, 284]
+
+# Bulat and Tzimiropoulos' 68 points, the paper's, as the nearest of the 478.
+POINTS_68 = [127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356]
+POINTS_68 += [70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305]
+POINTS_68 += [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]
+POINTS_68 += [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
+
+BLENDSHAPES = (
+    "_neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
+    "cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight "
+    "eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight "
+    "jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight "
+    "mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight "
+    "mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft "
+    "mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight"
+).split()
+
+# The 146 points that the blendshape network reads (MediaPipe, face_blendshapes_graph.cc).
+_BLENDSHAPE_POINTS = [0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66]
+_BLENDSHAPE_POINTS += [67, 70, 78, 80, 81, 82, 84, 87, 88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144, 145]
+_BLENDSHAPE_POINTS += [146, 148, 149, 150, 152, 153, 154, 155, 157, 158, 159, 160, 161, 162, 163, 168, 172, 173, 176]
+_BLENDSHAPE_POINTS += [178, 181, 185, 191, 195, 197, 234, 246, 249, 251, 263, 267, 269, 270, 276, 282, 283, 284, 285]
+_BLENDSHAPE_POINTS += [288, 291, 293, 295, 296, 297, 300, 308, 310, 311, 312, 314, 317, 318, 321, 323, 324, 332, 334]
+_BLENDSHAPE_POINTS += [336, 338, 356, 361, 362, 365, 373, 374, 375, 377, 378, 379, 380, 381, 382, 384, 385, 386, 387]
+_BLENDSHAPE_POINTS += [388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 466, 468, 469, 470, 471, 472, 473, 474]
+_BLENDSHAPE_POINTS += [475, 476, 477]
+
+_DETECTOR_PX = 128
+_MESH_PX = 256
+_ROI_SCALE = 1.5  # the mesh network's view is this much larger than the face's box
+_MIN_DETECTION = 0.5
+_MIN_PRESENCE = 0.5
+MIN_FACE_PX = 24  # below this face width there are fewer than two pixels across an eye's opening
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture.
+
+    Attributes:
+        points: [478, 3] float32; x and y in pixels of the picture, z on the same scale, smaller is nearer.
+        blendshapes: [52] float32 in 0..1, in the order of BLENDSHAPES.
+        score: presence, 0..1.
+    """
+
+    points: Array
+    blendshapes: Array
+    score: float
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the points, in pixels."""
+        low, high = self.points[:, :2].min(0), self.points[:, :2].max(0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    @property
+    def width_px(self) -> float:
+        left, _, right, _ = self.box
+        return right - left
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Similarity from a face's own frame to the picture: p = scale * rotation @ x + translation.
+
+    Axes: x to the picture's right, y down, z away from the viewer; a face that looks at the viewer has rotation identity.
+    """
+
+    rotation: NDArray[np.float64]  # [3, 3]
+    translation: NDArray[np.float64]  # [3], pixels
+    scale: float  # pixels per unit of the own frame
+
+    def apply(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Own frame -> picture, [..., 3]."""
+        return self.scale * x @ self.rotation.T + self.translation
+
+    def invert(self, p: NDArray[Any]) -> NDArray[np.float64]:
+        """Picture -> own frame, [..., 3]."""
+        return (p - self.translation) @ self.rotation / self.scale
+
+    @property
+    def degrees(self) -> tuple[float, float, float]:
+        """Yaw (to the picture's right), pitch (down) and roll (clockwise in the picture), in degrees."""
+        r = self.rotation
+        yaw = np.degrees(np.arctan2(-r[0, 2], np.hypot(r[1, 2], r[2, 2])))
+        pitch = np.degrees(np.arctan2(-r[1, 2], r[2, 2]))
+        roll = np.degrees(np.arctan2(r[1, 0], r[0, 0]))
+        return float(yaw), float(pitch), float(roll)
+
+
+def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Pose:
+    """Least-squares similarity that takes source to target, [N, 3] each; Umeyama 1991."""
+    mean_s, mean_t = source.mean(0), target.mean(0)
+    s, t = source - mean_s, target - mean_t
+    u, d, vt = np.linalg.svd(t.T @ s)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * sign) @ vt
+    scale = float((d * sign).sum() / (s * s).sum())
+    return Pose(rotation, mean_t - scale * rotation @ mean_s, scale)
+
+
+def _protobuf_fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(field number, value) of one protobuf message; nested messages and fixed32 come as bytes."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0:
+            yield key >> 3, varint()
+        else:
+            size = 4 if key & 7 == 5 else varint()
+            yield key >> 3, data[at : at + size]
+            at += size
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """MediaPipe's canonical face.
+
+    Attributes:
+        vertices: [468, 3] centimetres, in the axes of Pose, origin between the ears.
+        triangles: [898, 3] indices; eyes and mouth are covered too.
+    """
+
+    vertices: NDArray[np.float64]
+    triangles: NDArray[np.int32]
+
+
+def _bundle() -> zipfile.ZipFile:
+    return zipfile.ZipFile(resources.files("mimik").joinpath("assets/face_landmarker.task").open("rb"))
+
+
+@functools.cache
+def canonical_mesh() -> Mesh:
+    """The canonical face that comes inside the landmarker's file."""
+    with _bundle() as bundle:
+        metadata = bundle.read("geometry_pipeline_metadata_landmarks.binarypb")
+    vertices: list[float] = []
+    indices: list[int] = []
+    for number, value in _protobuf_fields(metadata):
+        if number == 1:
+            for field, item in _protobuf_fields(value):
+                if field == 3:
+                    vertices.append(struct.unpack("<f", item)[0])
+                elif field == 4:
+                    indices.append(item)
+    xyz = np.array(vertices).reshape(NUM_MESH_POINTS, 5)[:, :3] * [1.0, -1.0, -1.0]
+    return Mesh(xyz, np.array(indices, np.int32).reshape(-1, 3))
+
+
+def head_pose(points: NDArray[Any]) -> Pose:
+    """Pose of MediaPipe's canonical face that fits points [478, 3] best; scale is pixels per centimetre of that face."""
+    return fit_similarity(canonical_mesh().vertices[SKULL], points[SKULL])
+
+
+def skull_motion(source: NDArray[Any], target: NDArray[Any]) -> Pose:
+    """The similarity that takes the skull of source [478, 3] to that of target [478, 3]."""
+    return fit_similarity(source[SKULL], target[SKULL])
+
+
+@dataclass(frozen=True)
+class _Roi:
+    """A rotated square in the picture: centre, side in pixels, rotation in radians."""
+
+    x: float
+    y: float
+    side: float
+    angle: float
+
+    @classmethod
+    def around(cls, low: NDArray[Any], high: NDArray[Any], right_eye: NDArray[Any], left_eye: NDArray[Any]) -> _Roi:
+        across = left_eye - right_eye
+        side = _ROI_SCALE * float(max(high - low))
+        x, y = (low + high) / 2
+        return cls(float(x), float(y), side, float(np.arctan2(across[1], across[0])))
+
+    @classmethod
+    def of_points(cls, points: NDArray[Any]) -> _Roi:
+        xy = points[:, :2]
+        return cls.around(xy.min(0), xy.max(0), xy[33], xy[263])
+
+    def matrix(self) -> NDArray[np.float64]:
+        """[2, 3]: pixel centres of the 256 px view -> pixel coordinates of the picture."""
+        k = self.side / _MESH_PX
+        c, s = k * np.cos(self.angle), k * np.sin(self.angle)
+        half = _MESH_PX / 2
+        return np.array([[c, -s, self.x - half * (c - s)], [s, c, self.y - half * (s + c)]])
+
+
+def _anchors() -> Array:
+    """[896, 2] centres of BlazeFace's short-range anchors, 0..1."""
+    centres = []
+    for cells, per_cell in ((16, 2), (8, 6)):
+        grid = (np.arange(cells) + 0.5) / cells
+        y, x = np.meshgrid(grid, grid, indexing="ij")
+        centres.append(np.repeat(np.stack([x.ravel(), y.ravel()], 1), per_cell, axis=0))
+    return np.concatenate(centres).astype(np.float32)
+
+
+class Landmarker:
+    """Faces of single pictures, and of video frames when the previous frame's face is given."""
+
+    def __init__(self, num_threads: int = 1) -> None:
+        import openvino
+
+        core = openvino.Core()
+        config = {
+            "INFERENCE_NUM_THREADS": num_threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+
+        def load(name: str) -> Any:
+            model = core.read_model(bundle.extract(f"{name}.tflite", folder))  # OpenVINO reads tflite from files only
+            if model.inputs[0].partial_shape.is_dynamic:
+                model.reshape([1, _MESH_PX, _MESH_PX, 3])
+            return core.compile_model(model, "CPU", config).create_infer_request()
+
+        with _bundle() as bundle, tempfile.TemporaryDirectory() as folder:
+            self._detector = load("face_detector")
+            self._mesh = load("face_landmarks_detector")
+            self._blendshapes = load("face_blendshapes")
+        self._anchors = _anchors()
+
+    def detect(self, image: Image, *, thorough: bool = False) -> list[Face]:
+        """All faces of a picture, the widest first.
+
+        The detector sees 128 px, so it is shown the whole picture, then tiles of it that get smaller until there is a
+        face, or, when thorough, down to the smallest.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+            thorough: search for small faces too when there are large ones.
+        """
+        found: list[Face] = []
+        height, width = image.shape[:2]
+        side = max(height, width)
+        while True:
+            for x, y in _tiles(width, height, side):
+                tile = image[y : y + side, x : x + side]
+                for roi in self._detect_tile(tile, side):
+                    moved = _Roi(roi.x + x, roi.y + y, roi.side, roi.angle)
+                    if not any(_contains(face, moved) for face in found):
+                        face = self._settle(image, moved)
+                        if face is not None and not any(_same_place(face, other) for other in found):
+                            found.append(face)
+            if side <= _MIN_TILE_PX or (found and not thorough):
+                return sorted(found, key=lambda face: -face.width_px)
+            side = max(side // 2, _MIN_TILE_PX)
+
+    def follow(self, image: Image, previous: Face) -> Face | None:
+        """The face of the next frame of a video, searched where it was in the previous one; None when it is not there."""
+        return self._landmarks(image, _Roi.of_points(previous.points))
+
+    def _settle(self, image: Image, roi: _Roi) -> Face | None:
+        """Landmarks for a detection; looked at twice, because the detector's box is coarse."""
+        face = self._landmarks(image, roi)
+        if face is None:
+            return None
+        return self._landmarks(image, _Roi.of_points(face.points))
+
+    def _landmarks(self, image: Image, roi: _Roi) -> Face | None:
+        if roi.side < 4:
+            return None
+        matrix = roi.matrix()
+        at_pixel_centre = matrix.copy()  # cv2 counts from the centre of the first pixel, the points from its corner
+        at_pixel_centre[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+        interpolation = cv2.INTER_AREA if roi.side > 2 * _MESH_PX else cv2.INTER_LINEAR
+        view = _warp(image, at_pixel_centre, interpolation)
+        self._mesh.infer({0: view[None].astype(np.float32) / 255})
+        score = _sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0]))
+        if score < _MIN_PRESENCE:
+            return None
+        raw = self._mesh.get_output_tensor(0).data.reshape(NUM_POINTS, 3)
+        points = np.empty((NUM_POINTS, 3), np.float32)
+        points[:, :2] = raw[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        points[:, 2] = raw[:, 2] * (roi.side / _MESH_PX)
+        self._blendshapes.infer({0: points[None, _BLENDSHAPE_POINTS, :2]})
+        return Face(points, self._blendshapes.get_output_tensor(0).data.copy(), score)
+
+    def _detect_tile(self, tile: Image, side: int) -> list[_Roi]:
+        """Boxes of the detector on a tile that is shown inside a square of this side, in pixels of the tile."""
+        height, width = tile.shape[:2]
+        k = _DETECTOR_PX / side
+        small = cv2.resize(tile, (max(round(width * k), 1), max(round(height * k), 1)), interpolation=cv2.INTER_AREA)
+        left, top = (_DETECTOR_PX - small.shape[1]) // 2, (_DETECTOR_PX - small.shape[0]) // 2
+        square = np.zeros((_DETECTOR_PX, _DETECTOR_PX, 3), np.float32)
+        square[top : top + small.shape[0], left : left + small.shape[1]] = small / np.float32(127.5) - 1
+        square[:top] = square[top + small.shape[0] :] = -1
+        square[:, :left] = square[:, left + small.shape[1] :] = -1
+        self._detector.infer({0: square[None]})
+        scores = _sigmoid(self._detector.get_tensor("classificators").data.reshape(-1))
+        keep = np.flatnonzero(scores >= _MIN_DETECTION)
+        raw = self._detector.get_tensor("regressors").data.reshape(-1, 8, 2)[keep] / _DETECTOR_PX
+        centre = self._anchors[keep]
+        corner = np.array([left, top]) / _DETECTOR_PX
+        position = (raw[:, [0, 2, 3]] + centre[:, None] - corner) * side  # box centre, right eye, left eye
+        size = raw[:, 1] * side
+        rois = []
+        for i in _suppress(position[:, 0], size, scores[keep]):
+            low, high = position[i, 0] - size[i] / 2, position[i, 0] + size[i] / 2
+            rois.append(_Roi.around(low, high, position[i, 1], position[i, 2]))
+        return rois
+
+
+_MIN_TILE_PX = 320  # the smallest tile: a 40 px face is 16 px wide in the detector's view of it
+
+
+def _tiles(width: int, height: int, side: int) -> list[tuple[int, int]]:
+    """Corners of half-overlapping squares that cover the picture."""
+
+    def starts(length: int) -> list[int]:
+        if length <= side:
+            return [0]
+        count = int(np.ceil((length - side) / (side / 2))) + 1
+        return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+    return [(x, y) for y in starts(height) for x in starts(width)]
+
+
+def _warp(image: Image, matrix: NDArray[np.float64], interpolation: int) -> Image:
+    """The 256 px view of the picture under matrix; a strongly reduced view is averaged first, against aliasing."""
+    if interpolation == cv2.INTER_AREA:
+        factor = 0.5
+        while np.hypot(matrix[0, 0], matrix[1, 0]) * factor > 2:
+            factor /= 2
+        corners = np.array([[0, 0, 1], [_MESH_PX, 0, 1], [0, _MESH_PX, 1], [_MESH_PX, _MESH_PX, 1]]) @ matrix.T
+        low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, None)
+        high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, image.shape[1::-1])
+        if (high - low).min() < 2:
+            return np.zeros((_MESH_PX, _MESH_PX, 3), np.uint8)
+        part = image[low[1] : high[1], low[0] : high[0]]
+        image = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        scale = np.array(image.shape[1::-1]) / (high - low)
+        matrix = matrix.copy()
+        matrix[:, 2] = (matrix[:, 2] + 0.5 - low) * scale - 0.5
+        matrix[:, :2] *= scale[:, None]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, (_MESH_PX, _MESH_PX), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
+
+
+def _suppress(centre: NDArray[Any], size: NDArray[Any], scores: NDArray[Any]) -> list[int]:
+    """Non-maximum suppression at an overlap of 0.3: indices of the boxes that stay."""
+    low, high = centre - size / 2, centre + size / 2
+    stay: list[int] = []
+    for i in np.argsort(-scores):
+        for j in stay:
+            overlap = np.clip(np.minimum(high[i], high[j]) - np.maximum(low[i], low[j]), 0, None).prod()
+            if overlap > 0.3 * (size[i].prod() + size[j].prod() - overlap):
+                break
+        else:
+            stay.append(int(i))
+    return stay
+
+
+def _contains(face: Face, roi: _Roi) -> bool:
+    """Whether roi looks at this face again: its centre is in the face, its size is like the face's."""
+    left, top, right, bottom = face.box
+    return left < roi.x < right and top < roi.y < bottom and roi.side < 4 * (right - left)
+
+
+def _same_place(a: Face, b: Face) -> bool:
+    distance = np.linalg.norm(a.points[:, :2].mean(0) - b.points[:, :2].mean(0))
+    return bool(distance < 0.5 * max(a.width_px, b.width_px))
+
+
+class Tracker:
+    """The same face from frame to frame of one video."""
+
+    def __init__(self, landmarker: Landmarker, face: int | None = None) -> None:
+        """Args: face: which face of the first frame that has enough of them, 1 is the widest; None is the widest."""
+        self._landmarker = landmarker
+        self._number = face or 1
+        self._last: Face | None = None
+        self._misses = 0
+
+    def start(self, face: Face) -> None:
+        """Follows the person whose face this is, in pixels of the same video, instead of a numbered one."""
+        self._last, self._misses = face, 1
+
+    def track(self, image: Image) -> Face | None:
+        """The face in the next frame, uint8 RGB [H, W, 3], or None where it cannot be seen."""
+        face = None
+        if self._last is not None and self._misses == 0:
+            face = self._landmarker.follow(image, self._last)
+        if face is None and self._worth_searching():
+            face = self._search(image)
+        if face is None:
+            self._misses += 1
+            return None
+        self._last, self._misses = face, 0
+        return face
+
+    def _worth_searching(self) -> bool:
+        """A lost face is searched for in every frame for a while, then in every fifth: searching is slow."""
+        return self._misses < 25 or self._misses % 5 == 0
+
+    def _search(self, image: Image) -> Face | None:
+        # After a loss the nearest face is the same person; at the start the number decides.
+        faces = self._landmarker.detect(image, thorough=self._number > 1 and self._last is None)
+        if self._last is None:
+            return faces[self._number - 1] if len(faces) >= self._number else None
+        if not faces:
+            return None
+        centre = self._last.points[:, :2].mean(0)
+        return min(faces, key=lambda face: float(np.linalg.norm(face.points[:, :2].mean(0) - centre)))
+
+
+def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tuple[int, int]) -> Face:
+    """The face that the user asked for.
+
+    Args:
+        faces: of one picture, the widest first.
+        number: 1 is the widest; None is the widest.
+        name: of the file, for the message.
+        size: width, height of the picture, for the message.
+
+    Raises:
+        NoFaceError: if there is none, not that many, or it is narrower than MIN_FACE_PX.
+    """
+    width, height = size
+    if not faces:
+        raise NoFaceError(
+            f"no face found in {name} ({width}x{height}); use a picture in which one face is seen from the front or half "
+            f"side and is at least {MIN_FACE_PX} px wide."
+        )
+    if (number or 1) > len(faces):
+        there = "is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"
+        raise NoFaceError(f"face {number} of {name} was asked for, but there {there}; `mimik faces {name}` shows them.")
+    face = faces[(number or 1) - 1]
+    if face.width_px < MIN_FACE_PX:
+        raise NoFaceError(
+            f"the face in {name} is {face.width_px:.0f} px wide; use a picture in which it is at least {MIN_FACE_PX} px wide."
+        )
+    return face

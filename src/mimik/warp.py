@@ -1,0 +1,466 @@
+"""Landmark flow: where each pixel of a frame comes from in the photo, and applying that at any resolution.
+
+The flow is backward: at a place of the target frame it says how far away the pixel lies in the photo. It is solved on
+a small grid over a square around the head, by linear radial-basis interpolation of the points' displacements; hair
+moves with the skull, the square's border stands still. Where the head's own surface hides itself, the solve cannot
+know it: the mesh, rasterised with a depth test, is right there.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik import face
+from mimik.face import Array, Image, Pose, canonical_mesh, head_pose, skull_motion
+
+GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
+CROP_SCALE = 2.5  # side of the crop in heights of the face, forehead to chin
+_RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
+_MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024  # of the crop's side: disagreement from which the mesh is believed
+_DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind another is hidden
+_FACING = 0.08  # cosine: a surface seen more obliquely than this does not count as seen in the target
+_FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
+_MIN_AREA_RATIO = 0.02
+_TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
+_TEETH_LIGHT = 1.1  # times the brightness of well lit skin
+_RIDGE = 1e-3  # on the kernel's diagonal: points may be missed by a little, against jitter
+
+# The points that carry pose and expression; the rest of the 478 lies between them and follows.
+_FEATURES = [*face.LIPS, *face.EYES, *face.BROWS, *face.NOSE, *face.OVAL]
+_CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 216, 436, 212, 432, 135, 364, 169, 394]
+_FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
+_LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24, 22, 110, 253, 254, 252, 339]
+_CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
+_SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 2)
+_CONTROL = np.array(sorted({*_FEATURES, *_CHEEKS, *_FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the photo: left, top and side in pixels; it may reach beyond the photo."""
+
+    left: float
+    top: float
+    side: float
+
+    @classmethod
+    def around(cls, points: Array) -> Crop:
+        """The square around a head, from its points [478, 3]."""
+        oval = points[face.OVAL, :2]
+        up = points[10, :2] - points[face.CHIN, :2]
+        height = max(float(np.linalg.norm(up)), float(np.ptp(oval[:, 0])))
+        side = CROP_SCALE * height
+        x, y = (oval.min(0) + oval.max(0)) / 2
+        return cls(float(x) - side / 2, float(y) - side / 2, float(side))
+
+    def to_unit(self, points: NDArray[Any]) -> NDArray[Any]:
+        """Photo pixels -> 0..1 across the crop; z, where there is one, on the same scale."""
+        origin = np.array([self.left, self.top, 0.0])[: points.shape[-1]]
+        return (points - origin) / self.side
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The landmark flow of one frame.
+
+    Attributes:
+        offset: [GRID, GRID, 2] float32; photo place minus target place, in units of the crop's side.
+        unseen: [GRID, GRID] bool; target cells whose surface the photo does not show.
+        stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
+        mouth: [20, 2] float32; outline of the mouth's opening in the target, units of the crop's side.
+        parted: 0..1; how much of that opening the photo, with its lips closer together, does not show.
+        smile: 0..1; how wide the mouth is: a rounded one hides its teeth.
+    """
+
+    offset: Array
+    unseen: NDArray[np.bool_]
+    stretch: Array
+    mouth: Array
+    parted: float
+    smile: float
+
+
+@functools.cache
+def _grid() -> Array:
+    """[GRID * GRID, 2] centres of the cells, 0..1."""
+    g = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
+    return np.stack(np.meshgrid(g, g), -1).reshape(-1, 2).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The canonical face continued over hair and neck, so that the whole head can turn.
+
+    Attributes:
+        shell: [S, 3] points of hair and neck in the canonical face's frame, centimetres.
+        follow: [S] how much each moves with the skull; hair that lies on the shoulders and the neck move less.
+        triangles: [T, 3] indices into the 478 points followed by the shell; without the eyes' and mouth's openings.
+    """
+
+    shell: NDArray[np.float64]
+    follow: NDArray[np.float64]
+    triangles: NDArray[np.int32]
+
+
+@functools.cache
+def _head() -> _Head:
+    mesh = canonical_mesh()
+    oval = mesh.vertices[face.OVAL]
+    centre = np.array([0.0, -3.0])
+    angle = np.arctan2(oval[:, 0], -(oval[:, 1] - centre[1]))  # 0 is up
+    below = np.clip((oval[:, 1] - 3.5) / 5.0, 0, 1)  # 1 at the chin: there the shell is the neck
+    rings, follows = [], []
+    for width, height, neck_width, neck_y, neck_follow in ((9.0, 11.0, 5.5, 11.5, 0.6), (12.0, 14.0, 8.0, 15.0, 0.1)):
+        hair = np.stack([width * np.sin(angle), centre[1] - height * np.cos(angle), np.full(len(oval), 3.0)], 1)
+        neck = np.stack([neck_width * np.sin(angle) * 1.6, np.full(len(oval), neck_y), np.full(len(oval), 3.0)], 1)
+        ring = hair * (1 - below[:, None]) + neck * below[:, None]
+        rings.append(ring)
+        follows.append(np.where(below > 0, 1 - (1 - neck_follow) * below, 1.0))
+    n, first = len(oval), face.NUM_POINTS
+    strips = []
+    inner = np.array(face.OVAL)
+    for number in range(len(rings)):
+        outer = first + number * n + np.arange(n)
+        following = np.roll(inner, -1), np.roll(outer, -1)
+        strips += [np.stack([inner, outer, following[0]], 1), np.stack([following[0], outer, following[1]], 1)]
+        inner = outer
+    openings = [
+        {*face.LIPS_INNER_UPPER, *face.LIPS_INNER_LOWER},
+        {*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER},
+        {*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER},
+    ]
+    keep = [not any(set(t.tolist()) <= opening for opening in openings) for t in mesh.triangles]
+    shell = np.concatenate(rings)
+    vertices = np.concatenate([mesh.vertices, np.zeros((first - len(mesh.vertices), 3)), shell])
+    parts = [mesh.triangles[keep], np.concatenate(strips)]
+    # The same winding all over: outward normals point at the viewer, -z, for most triangles of a frontal head.
+    parts = [t if np.median(_across(vertices, t)[:, 2]) < 0 else t[:, ::-1] for t in parts]
+    return _Head(shell, np.concatenate(follows), np.concatenate(parts).astype(np.int32))
+
+
+def _across(points: NDArray[Any], triangles: NDArray[np.int32]) -> NDArray[np.float64]:
+    """[T, 3] normals of triangles, as long as twice their area."""
+    a, b, c = (points[triangles[:, i]] for i in range(3))
+    return np.cross(b - a, c - a)
+
+
+def _normals(points: NDArray[Any]) -> NDArray[np.float64]:
+    """[V, 3] outward unit normals of a head, averaged so widely that lips, lids and nostrils do not show."""
+    triangles = _head().triangles
+    across = _across(points, triangles)
+    for _ in range(4):
+        normal = np.zeros_like(points)
+        for corner in range(3):
+            np.add.at(normal, triangles[:, corner], across)
+        across = normal[triangles].mean(1)
+    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+
+
+def rasterise(
+    points: NDArray[Any], attribute: NDArray[Any], triangles: NDArray[np.int32], grid: int
+) -> tuple[Array, Array]:
+    """Depth-tested raster of a triangle mesh.
+
+    Args:
+        points: [V, 3], x and y in cells, z smaller is nearer.
+        attribute: [V, A], interpolated linearly over each triangle.
+        triangles: [T, 3] indices.
+        grid: cells along a side.
+
+    Returns:
+        Depth [grid, grid], infinite where nothing is; attribute [grid, grid, A], zero where nothing is.
+    """
+    p = points[triangles].astype(np.float32)  # [T, 3, 3]
+    a, b, c = p[:, 0, :2], p[:, 1, :2], p[:, 2, :2]
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
+    low = np.floor(p[..., :2].min(1) - 0.5).astype(int).clip(0, grid)
+    high = (np.floor(p[..., :2].max(1) + 0.5).astype(int)).clip(0, grid)
+    extent = (high - low).max(1)
+    valid = (np.abs(area) > 1e-9) & ((high - low).min(1) > 0)
+    cells, depths, corners, weights = [], [], [], []
+    sizes = (3, 6, 12, 24, grid)
+    for smaller, size in zip((0, *sizes), sizes, strict=False):
+        t = np.flatnonzero(valid & (extent > smaller) & (extent <= size))
+        if not len(t):
+            continue
+        step = np.arange(size)
+        x = low[t, 0, None, None] + step[None, None, :]
+        y = low[t, 1, None, None] + step[None, :, None]
+        dx, dy = x + np.float32(0.5) - a[t, 0, None, None], y + np.float32(0.5) - a[t, 1, None, None]
+        w1 = (dx * (c[t, 1] - a[t, 1])[:, None, None] - (c[t, 0] - a[t, 0])[:, None, None] * dy) / area[t, None, None]
+        w2 = ((b[t, 0] - a[t, 0])[:, None, None] * dy - dx * (b[t, 1] - a[t, 1])[:, None, None]) / area[t, None, None]
+        hit = (w1 >= -1e-4) & (w2 >= -1e-4) & (w1 + w2 <= 1 + 1e-4) & (x < grid) & (y < grid)
+        n, i, j = np.nonzero(hit)
+        w = np.stack([1 - w1[hit] - w2[hit], w1[hit], w2[hit]], 1)
+        cells.append(y[n, i, 0] * grid + x[n, 0, j])
+        corners.append(triangles[t[n]])
+        weights.append(w)
+        depths.append((w * p[t[n], :, 2]).sum(1))
+    depth = np.full(grid * grid, np.inf, np.float32)
+    out = np.zeros((grid * grid, attribute.shape[1]), np.float32)
+    if cells:
+        cell, z = np.concatenate(cells), np.concatenate(depths)
+        order = np.argsort(-z)  # of several writes to one cell the last, nearest, stays
+        cell = cell[order]
+        depth[cell] = z[order]
+        corner, weight = np.concatenate(corners)[order], np.concatenate(weights)[order]
+        out[cell] = (attribute[corner] * weight[..., None]).sum(1)
+    return depth.reshape(grid, grid), out.reshape(grid, grid, -1)
+
+
+def _solve(target: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients [N + 1, 2] of the linear radial-basis interpolant that has these offsets [N, 2] at target [N, 2]."""
+    n = len(target)
+    lhs = np.ones((n + 1, n + 1))
+    lhs[:n, :n] = np.sqrt(((target[:, None] - target[None]) ** 2).sum(-1)) - _RIDGE * np.eye(n)
+    lhs[n, n] = 0
+    return np.linalg.solve(lhs, np.concatenate([offset, np.zeros((1, 2))]))
+
+
+def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Array:
+    """The interpolant at places [M, 2] -> [M, 2]."""
+    centre = target.astype(np.float32)
+    left = np.concatenate([at, np.ones((len(at), 1), np.float32), (at * at).sum(1, keepdims=True)], 1)
+    right = np.stack([-2 * centre[:, 0], -2 * centre[:, 1], (centre * centre).sum(1), np.ones(len(centre))], 1)
+    distance = left @ right.T.astype(np.float32)
+    np.maximum(distance, 0, out=distance)
+    np.sqrt(distance, out=distance)
+    w = coefficients.astype(np.float32)
+    return distance @ w[:-1] + w[-1]
+
+
+@dataclass(frozen=True)
+class MouthColours:
+    """RGB, 0..255, [3] each: the lips' median colour and a pale tone for teeth."""
+
+    lips: Array
+    teeth: Array
+
+
+class Warper:
+    """The landmark flow of one photo: prepared once, solved for every frame."""
+
+    def __init__(self, points: Array, width: int, height: int) -> None:
+        """Args: points: [478, 3] of the face in the photo; width, height: of the photo, in pixels."""
+        self.crop = Crop.around(points)
+        face_points = self.crop.to_unit(points.astype(np.float64))
+        pose = head_pose(face_points)
+        head = _head()
+        self._source = np.concatenate([face_points, pose.apply(head.shell)])
+        self._follow = np.concatenate([np.ones(len(face_points)), head.follow])[:, None]
+        self._normals = _normals(self._source)
+        self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
+        self._in_photo[face.IRISES] = True
+        front = head.triangles[_across(self._source, head.triangles)[:, 2] < 0]
+        self._photo_depth, _ = rasterise(self._source * GRID, np.zeros((len(self._source), 1)), front, GRID)
+        low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
+        high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
+        self._border = _frame_of(low, high)
+        self._fade = _fade(low, high)
+
+    def mouth_colours(self, picture: Image) -> MouthColours:
+        """What the inside of the mouth is painted with, in the photo's own tones."""
+        outer = [*face.LIPS_OUTER_UPPER, *face.LIPS_OUTER_LOWER[-2:0:-1]]
+        inner = [*face.LIPS_INNER_UPPER, *face.LIPS_INNER_LOWER[-2:0:-1]]
+
+        def pixels(places: NDArray[np.float64]) -> Array:
+            at = (places * self.crop.side + [self.crop.left, self.crop.top]).astype(int)
+            at = at.clip(0, np.array(picture.shape[1::-1]) - 1)
+            return picture[at[:, 1], at[:, 0]].astype(np.float32)
+
+        lips = np.median(pixels((self._source[outer, :2] + self._source[inner, :2]) / 2), axis=0)
+        skin = np.percentile(pixels(self._source[[*_CHEEKS, *_FOREHEAD], :2]), 75, axis=0)
+        pale = skin + 0.4 * (skin.mean() - skin)
+        return MouthColours(lips, (pale * _TEETH_LIGHT).clip(0, 240).astype(np.float32))
+
+    def flow(self, target: NDArray[Any]) -> Flow:
+        """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
+        goal_face = self.crop.to_unit(np.asarray(target, np.float64))
+        motion = skull_motion(self._source[: face.NUM_POINTS], goal_face)
+        shell = self._source[face.NUM_POINTS :]
+        shell = shell + (motion.apply(shell) - shell) * self._follow[face.NUM_POINTS :]
+        goal = np.concatenate([goal_face, shell])
+
+        # What the head hides of itself in the target, what it hid in the photo.
+        depth, place = self._target_surface(goal, motion)
+        cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
+        behind = goal[:, 2] > depth[cell[:, 1], cell[:, 0]] / GRID + _DEPTH_GAP
+        hidden = (self._normals @ motion.rotation[2] > -_FACING) | behind
+        hidden[face.IRISES] = False
+
+        keep = self._in_photo & ~hidden & self._iris_is_open(goal)
+        keep = _CONTROL[keep[_CONTROL]]
+        to = np.concatenate([goal[keep, :2], self._border])
+        come_from = np.concatenate([self._source[keep, :2], self._border])
+        smooth = _evaluate(_grid(), to, _solve(to, come_from - to)).reshape(GRID, GRID, 2)
+
+        covered = np.isfinite(depth)
+        at = (place[..., :2] * GRID).astype(int).clip(0, GRID - 1)
+        unseen = covered & (place[..., 2] > self._photo_depth[at[..., 1], at[..., 0]] / GRID + _DEPTH_GAP)
+        offset = smooth
+        near = _near_occlusion(depth, cell[hidden & self._in_photo])
+        if near.any():
+            mesh = place[..., :2] - _grid().reshape(GRID, GRID, 2)
+            offset = _believe_mesh(smooth, mesh, near * (covered & ~unseen))
+        offset = _unfold(offset * self._fade[..., None])
+        return Flow(offset, unseen, area_ratio(offset), *self._opening(goal))
+
+    def _opening(self, goal: NDArray[np.float64]) -> tuple[Array, float, float]:
+        upper, lower = face.LIPS_INNER_UPPER, face.LIPS_INNER_LOWER
+        gap, own = (float(np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).max()) for p in (goal, self._source))
+        width = float(np.linalg.norm(goal[upper[0], :2] - goal[upper[-1], :2]))
+        parted = (gap - 1.25 * own) / (0.12 * max(width, 1e-6))
+        outline = goal[[*upper, *lower[-2:0:-1]], :2]
+        wide = width / max(float(np.linalg.norm(self._source[upper[0], :2] - self._source[upper[-1], :2])), 1e-6)
+        smile = np.clip((wide - 0.82) / 0.2, 0, 1)
+        return outline.astype(np.float32), float(np.clip(parted, 0, 1)), float(smile)
+
+    def _target_surface(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Array, Array]:
+        """Depth and photo place of the surface that is nearest in each cell of the target."""
+        triangles = _head().triangles
+        front = triangles[_across(motion.apply(self._source), triangles)[:, 2] < 0]
+        return rasterise(goal * GRID, self._source, front, GRID)
+
+    def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
+        keep = np.ones(len(goal), bool)
+        for iris, upper, lower in (
+            (face.RIGHT_IRIS, face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
+            (face.LEFT_IRIS, face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
+        ):
+            gap, own = (np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).sum() for p in (goal, self._source))
+            keep[iris] = gap > 0.55 * own
+        return keep
+
+
+def _near_occlusion(depth: Array, hidden_cells: NDArray[np.int_]) -> Array:
+    """[GRID, GRID] 1 close to edges where the head's surface hides itself and to points that it hides, 0 far away."""
+    far = np.where(np.isfinite(depth), depth, -np.inf)
+    near = np.where(np.isfinite(depth), depth, np.inf)
+    kernel = np.ones((3, 3), np.uint8)
+    edge = (cv2.dilate(far, kernel) > cv2.erode(near, kernel) + _DEPTH_GAP * GRID).astype(np.float32)
+    edge[hidden_cells[:, 1], hidden_cells[:, 0]] = 1
+    if not edge.any():
+        return edge
+    edge = cv2.dilate(edge, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
+    return cv2.GaussianBlur(edge, (0, 0), 2.0)
+
+
+def _believe_mesh(smooth: Array, mesh: Array, where: Array) -> Array:
+    """The mesh's offsets where they contradict the smooth field, the smooth field's elsewhere; only where > 0."""
+    mesh = np.where(where[..., None] > 0, mesh, smooth)
+    apart = np.linalg.norm(mesh - smooth, axis=-1).astype(np.float32)
+    apart = cv2.GaussianBlur(apart, (0, 0), 1.5)
+    trust = np.clip((apart - _MESH_TRUST_LOW) / (_MESH_TRUST_HIGH - _MESH_TRUST_LOW), 0, 1) * where
+    trust = cv2.GaussianBlur(trust.astype(np.float32), (0, 0), 1.0)[..., None]
+    return trust * mesh + (1 - trust) * smooth
+
+
+def _unfold(offset: Array) -> Array:
+    """The flow, smoothed just where it folds."""
+    for sigma in (1.0, 1.5, 2.0, 3.0, 4.0):
+        folded = (area_ratio(offset) < _MIN_AREA_RATIO).astype(np.float32)
+        if not folded.any():
+            break
+        where = cv2.GaussianBlur(cv2.dilate(folded, np.ones((5, 5), np.uint8)), (0, 0), 1.0)[..., None]
+        where = np.minimum(where * 1.5, 1)
+        offset = offset + where * (cv2.GaussianBlur(offset, (0, 0), sigma) - offset)
+    return offset
+
+
+def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
+    """[4 * per_side, 2] points along the border of a rectangle."""
+    t = np.linspace(0, 1, per_side, endpoint=False)
+    zero, one = np.zeros(per_side), np.ones(per_side)
+    unit = np.concatenate([np.stack(s, 1) for s in ((t, zero), (one, t), (1 - t, one), (zero, 1 - t))])
+    return low + unit * (high - low)
+
+
+def _fade(low: NDArray[Any], high: NDArray[Any]) -> Array:
+    """[GRID, GRID] one inside, smoothly to zero at the border of the rectangle."""
+    at = _grid().reshape(GRID, GRID, 2)
+    distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
+    t = np.clip(distance / _RIM, 0, 1).astype(np.float32)
+    return t * t * (3 - 2 * t)
+
+
+def area_ratio(offset: Array) -> Array:
+    """Determinant of the map target -> photo, [GRID, GRID]; not positive where the flow folds."""
+    dx = np.gradient(offset, 1 / GRID, axis=1)
+    dy = np.gradient(offset, 1 / GRID, axis=0)
+    return (1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0]
+
+
+class Painter:
+    """Applies flows to one picture at its own resolution."""
+
+    def __init__(self, picture: Image, warper: Warper) -> None:
+        """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for."""
+        self._picture = picture
+        height, width = picture.shape[:2]
+        self._crop = crop = warper.crop
+        self._left, self._top = max(int(np.floor(crop.left)), 0), max(int(np.floor(crop.top)), 0)
+        self._right = min(int(np.ceil(crop.left + crop.side)), width)
+        self._bottom = min(int(np.ceil(crop.top + crop.side)), height)
+        self._size = (self._right - self._left, self._bottom - self._top)
+        # Grid coordinates of the region's pixels: they drive the upsampling of the flow.
+        k = GRID / crop.side
+        x0, y0 = (self._left + 0.5 - crop.left) * k - 0.5, (self._top + 0.5 - crop.top) * k - 0.5
+        self._to_grid = np.array([[k, 0, x0], [0, k, y0]])
+        x = np.arange(self._left, self._right, dtype=np.float32)
+        y = np.arange(self._top, self._bottom, dtype=np.float32)
+        self._base = np.stack(np.meshgrid(x, y), -1)
+        self._colours = warper.mouth_colours(picture)
+
+    def paint(self, flow: Flow) -> Image:
+        """The picture moved by the flow; outside the crop it is the picture itself."""
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        places = cv2.warpAffine(flow.offset, self._to_grid, self._size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        places *= np.float32(self._crop.side)
+        places += self._base
+        out = self._picture.copy()
+        region = cv2.remap(self._picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        if flow.parted > 0:
+            self._fill_mouth(region, flow)
+        out[self._top : self._bottom, self._left : self._right] = region
+        return out
+
+    def _fill_mouth(self, region: Image, flow: Flow) -> None:
+        """Darkens the opening between lips that are closed in the photo; pixels of a mouth's inside there are none of."""
+        outline = flow.mouth * self._crop.side + [self._crop.left - self._left, self._crop.top - self._top] - 0.5
+        width = float(np.ptp(outline[:, 0]))
+        soft = max(0.02 * width, 0.6)
+        low = np.floor(outline.min(0) - 3 * soft).astype(int).clip(0)
+        high = np.minimum(np.ceil(outline.max(0) + 3 * soft).astype(int) + 1, self._size)
+        if (high - low).min() < 2:
+            return
+        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        fixed = np.round((outline - low) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, shift=4)
+        alpha = cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32)[..., None] * (flow.parted / 255)
+        # Deepest under the upper lip; the tongue catches some light below.
+        depth = np.linspace(0, 1, len(mask), dtype=np.float32)[:, None, None] ** 2
+        colour = self._colours.lips * (0.16 + 0.22 * depth)
+        teeth = np.zeros_like(mask)
+        cv2.fillPoly(teeth, [np.round((self._teeth(outline, width) - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        shine = cv2.GaussianBlur(teeth, (0, 0), 0.8 * soft).astype(np.float32)[..., None] * (flow.smile * 0.95 / 255)
+        from_middle = np.linspace(-1, 1, mask.shape[1], dtype=np.float32)[None, :, None]
+        shaded = self._colours.teeth * (1 - 0.55 * from_middle**2) * (0.75 + 0.25 * np.sqrt(depth))
+        colour = colour + shine * (shaded - colour)
+        part = region[low[1] : high[1], low[0] : high[0]]
+        part[...] = np.round(part + alpha * (colour - part)).clip(0, 255).astype(np.uint8)
+
+    def _teeth(self, outline: NDArray[Any], width: float) -> NDArray[Any]:
+        """Outline of the upper teeth: they hang from the upper lip, longest in the middle."""
+        upper = outline[: len(face.LIPS_INNER_UPPER)]
+        across = upper[-1] - upper[0]
+        down = np.array([-across[1], across[0]]) / max(float(np.linalg.norm(across)), 1e-6)
+        u = np.linspace(-1, 1, len(upper))[:, None]
+        edge = upper + down * (_TEETH_HEIGHT * width * np.sqrt(1 - 0.95 * u * u))
+        return np.concatenate([upper, edge[::-1]])

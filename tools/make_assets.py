@@ -1,0 +1,95 @@
+"""Makes the numbers that the package ships, from landmark tracks of a folder of talking videos.
+
+    python tools/make_assets.py basis VIDEOS... -o src/mimik/assets/expression_basis.npz
+    python tools/make_assets.py motion VIDEO START_S END_S NAME -o src/mimik/assets/motions
+
+Only landmarks, blendshapes and poses are kept; no pixel of a video reaches the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mimik import motion, video
+from mimik.face import SKULL, Face, Landmarker, Tracker, fit_similarity
+
+RIDGE = 10.0  # best of 1, 10 and 50 on the last fifth of the clips
+MIN_FRAMES = 40
+
+
+def track(path: Path, landmarker: Landmarker) -> list[Face | None]:
+    tracker = Tracker(landmarker)
+    return [tracker.track(frame) for frame in video.read_frames(path)]
+
+
+def clip_rows(found: list[Face], reference: motion.Reference) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(offset [1434], blendshape changes and pose-term changes [57]) of every second frame."""
+    rest = motion.pose_terms(reference.rotation)
+    for frame in found[::2]:
+        pose = fit_similarity(reference.shape[SKULL], frame.points[SKULL])
+        offset = pose.invert(frame.points) - reference.shape
+        terms = motion.pose_terms(pose.rotation) - rest
+        yield offset.ravel(), np.concatenate([frame.blendshapes - reference.blendshapes, terms])
+
+
+def fit_basis(videos: list[Path], out: Path) -> None:
+    landmarker = Landmarker()
+    gram, moment, num_rows = 0.0, 0.0, 0
+    neutral, pitch = [], []
+    for path in videos:
+        found = [frame for frame in track(path, landmarker) if frame is not None]
+        if len(found) < MIN_FRAMES:
+            continue
+        reference = motion.find_neutral(found)
+        neutral.append(reference.blendshapes)
+        pitch.append(motion.rotation_vector(reference.rotation)[0])
+        offsets, causes = (np.array(rows) for rows in zip(*clip_rows(found, reference), strict=True))
+        gram, moment = gram + causes.T @ causes, moment + causes.T @ offsets
+        num_rows += len(causes)
+        print(f"{path.name}: {len(causes)} rows, {num_rows} in all")
+    solution = np.linalg.solve(gram + RIDGE * np.eye(57), moment).reshape(57, 478, 3).astype(np.float16)
+    np.savez_compressed(
+        out,
+        by_blendshape=solution[:52],
+        by_pose=solution[52:],
+        neutral=np.mean(neutral, axis=0).astype(np.float16),
+        neutral_pitch=np.float32(np.mean(pitch)),
+    )
+
+
+def cut_motion(path: Path, start_s: float, end_s: float, name: str, folder: Path) -> None:
+    """One template: neutral from the whole clip, lightly smoothed, eased in and out so that it can be repeated."""
+    fps = video.probe(path).fps
+    reference, gestures = motion.stream_gestures(track(path, Landmarker()), fps, smooth=0.3, lookahead_s=1e9)
+    every = list(gestures)[round(start_s * fps) : round(end_s * fps)]
+    ease = max(1, round(0.3 * fps))
+    weight = np.minimum(np.arange(len(every)), np.arange(len(every))[::-1]).clip(0, ease) / ease
+    eased = [g.scaled(w * w * (3 - 2 * w)) for g, w in zip(every, weight, strict=True)]
+    motion.Motion.of_gestures(name, fps, reference, eased).save(folder / f"{name}.motion")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    basis = commands.add_parser("basis")
+    basis.add_argument("videos", type=Path, nargs="+")
+    basis.add_argument("-o", dest="out", type=Path, required=True)
+    cut = commands.add_parser("motion")
+    cut.add_argument("video", type=Path)
+    cut.add_argument("start_s", type=float)
+    cut.add_argument("end_s", type=float)
+    cut.add_argument("name")
+    cut.add_argument("-o", dest="out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "basis":
+        fit_basis(arguments.videos, arguments.out)
+    else:
+        cut_motion(arguments.video, arguments.start_s, arguments.end_s, arguments.name, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
