@@ -902,6 +902,16 @@ def test_sound_that_fails_midway_is_dropped_with_a_warning(tmp_path, caplog):
     assert "made up" in caplog.text and len(list(video.read_frames(tmp_path / "o.mp4"))) == 30
 
 
+def test_sound_that_the_container_refuses_is_dropped_with_a_warning(tmp_path, caplog, monkeypatch):
+    def refuse(*_):
+        raise ValueError("made up")
+
+    clip = make_clip(tmp_path / "a.mp4", num_frames=30)
+    monkeypatch.setattr(video._CopiedSound, "add_to", refuse)
+    info = video.probe(write_all(tmp_path / "o.mp4", [flat(RED)] * 3, audio_from=clip))
+    assert (info.num_frames, info.has_audio) == (3, False) and "made up" in caplog.text
+
+
 def test_a_silent_source_and_a_gif_with_sound(tmp_path, caplog):
     silent = make_video(tmp_path / "a.mp4", [flat(RED)] * 3)
     assert not video.probe(write_all(tmp_path / "o.mp4", [flat(RED)] * 3, audio_from=silent)).has_audio

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mimik import video
 from mimik.config import AnimateConfig, InputError, NoFaceError
@@ -479,10 +480,12 @@ class _Run:
         reference, gestures, stop = self._driver.gestures(
             self._landmarker, self.clock, face=config.driver_face, smooth=config.smooth, progress=self.progress
         )
-        try:
-            yield from self._of_photo(reference, gestures)
-        finally:
-            stop()
+        # The pipeline's own threads keep the cores busy; those of the linear solver would only wait for each other.
+        with threadpool_limits(limits=1, user_api="blas"):
+            try:
+                yield from self._of_photo(reference, gestures)
+            finally:
+                stop()
 
     def still(self) -> Image:
         """The one picture that a photo as driver makes."""

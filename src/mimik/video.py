@@ -21,12 +21,12 @@ import struct
 import warnings
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import av
 import av.filter
@@ -515,7 +515,7 @@ def _display_size(frame: Any, stream: Any, max_side: int | None) -> tuple[int, i
 # Videos: their frames.
 
 
-def read_frames(path: StrPath, *, fps: float | None = None, max_side: int | None = None) -> Iterator[Rgb]:
+def read_frames(path: StrPath, *, fps: float | None = None, max_side: int | None = None) -> Generator[Rgb]:
     """Frames of a video at a constant rate, from the first one on, for as long as the video lasts.
 
     Frame k is what the video shows k / fps seconds after its first frame: frames are repeated or left out as its
@@ -698,11 +698,11 @@ def _animation_frames(path: Path) -> Iterator[tuple[float, float, Rgb]]:
                 image.seek(index)
                 image.load()
                 rgb = _to_rgb(image)
-            except EOFError:
-                break
             except _PICTURE_ERRORS as error:
                 if index == 0:
                     raise _no_frame(path) from error
+                if isinstance(error, EOFError):  # the regular end
+                    break
                 logger.warning("%s: reading ends early at frame %d (%s)", path, index, _reason(error))
                 break
             milliseconds = float(image.info.get("duration") or 0)
@@ -839,7 +839,7 @@ class Writer(ABC):
             self._release()
             raise _unwritable(self.path, error) from error
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:

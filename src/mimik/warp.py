@@ -87,9 +87,9 @@ class Flow:
 
 
 @functools.cache
-def _grid() -> Array:
-    """[GRID * GRID, 2] centres of the cells, 0..1."""
-    g = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
+def _grid(cells: int = GRID) -> Array:
+    """[cells * cells, 2] centres of the cells, 0..1."""
+    g = (np.arange(cells, dtype=np.float32) + 0.5) / cells
     return np.stack(np.meshgrid(g, g), -1).reshape(-1, 2).astype(np.float32)
 
 
@@ -177,62 +177,92 @@ def rasterise(
         Depth [grid, grid], infinite where nothing is; attribute [grid, grid, A], zero where nothing is.
     """
     p = points[triangles].astype(np.float32)  # [T, 3, 3]
-    a, b, c = p[:, 0, :2], p[:, 1, :2], p[:, 2, :2]
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
-    low = np.floor(p[..., :2].min(1) - 0.5).astype(int).clip(0, grid)
-    high = (np.floor(p[..., :2].max(1) + 0.5).astype(int)).clip(0, grid)
+    x0, y0, z0 = p[:, 0].T
+    ux, uy, uz = (p[:, 1] - p[:, 0]).T
+    vx, vy, vz = (p[:, 2] - p[:, 0]).T
+    area = ux * vy - vx * uy
+    low = np.floor(p[..., :2].min(1) - 0.5).astype(np.int32).clip(0, grid)
+    high = np.floor(p[..., :2].max(1) + 0.5).astype(np.int32).clip(0, grid)
     extent = (high - low).max(1)
     valid = (np.abs(area) > 1e-9) & ((high - low).min(1) > 0)
-    cells, depths, corners, weights = [], [], [], []
-    sizes = (3, 6, 12, 24, grid)
+    cells, depths, owners, firsts, seconds = [], [], [], [], []
+    sizes = (2, 4, 8, 16, 32, grid)
     for smaller, size in zip((0, *sizes), sizes, strict=False):
         t = np.flatnonzero(valid & (extent > smaller) & (extent <= size))
         if not len(t):
             continue
-        step = np.arange(size)
-        x = low[t, 0, None, None] + step[None, None, :]
-        y = low[t, 1, None, None] + step[None, :, None]
-        dx, dy = x + np.float32(0.5) - a[t, 0, None, None], y + np.float32(0.5) - a[t, 1, None, None]
-        w1 = (dx * (c[t, 1] - a[t, 1])[:, None, None] - (c[t, 0] - a[t, 0])[:, None, None] * dy) / area[t, None, None]
-        w2 = ((b[t, 0] - a[t, 0])[:, None, None] * dy - dx * (b[t, 1] - a[t, 1])[:, None, None]) / area[t, None, None]
-        hit = (w1 >= -1e-4) & (w2 >= -1e-4) & (w1 + w2 <= 1 + 1e-4) & (x < grid) & (y < grid)
-        n, i, j = np.nonzero(hit)
-        w = np.stack([1 - w1[hit] - w2[hit], w1[hit], w2[hit]], 1)
-        cells.append(y[n, i, 0] * grid + x[n, 0, j])
-        corners.append(triangles[t[n]])
-        weights.append(w)
-        depths.append((w * p[t[n], :, 2]).sum(1))
+        step = np.arange(size, dtype=np.int32)
+        x, y = low[t, 0, None] + step, low[t, 1, None] + step  # [t, size]
+        dx = (x + np.float32(0.5) - x0[t, None])[:, None, :]
+        dy = (y + np.float32(0.5) - y0[t, None])[:, :, None]
+        inverse = (1 / area[t])[:, None, None]
+        w1 = (dx * vy[t, None, None] - dy * vx[t, None, None]) * inverse
+        w2 = (dy * ux[t, None, None] - dx * uy[t, None, None]) * inverse
+        inside = (x < grid)[:, None, :] & (y < grid)[:, :, None]
+        n, i, j = np.nonzero((w1 >= -1e-4) & (w2 >= -1e-4) & (w1 + w2 <= 1 + 1e-4) & inside)
+        w1, w2, owner = w1[n, i, j], w2[n, i, j], t[n]
+        cells.append(y[n, i] * grid + x[n, j])
+        depths.append(z0[owner] + w1 * uz[owner] + w2 * vz[owner])
+        owners.append(owner)
+        firsts.append(w1)
+        seconds.append(w2)
     depth = np.full(grid * grid, np.inf, np.float32)
     out = np.zeros((grid * grid, attribute.shape[1]), np.float32)
     if cells:
         cell, z = np.concatenate(cells), np.concatenate(depths)
-        order = np.argsort(-z)  # of several writes to one cell the last, nearest, stays
-        cell = cell[order]
-        depth[cell] = z[order]
-        corner, weight = np.concatenate(corners)[order], np.concatenate(weights)[order]
-        out[cell] = (attribute[corner] * weight[..., None]).sum(1)
+        nearest = np.full(grid * grid, -1)
+        order = np.argsort(-z)
+        nearest[cell[order]] = order  # of several writes to one cell the last, nearest, stays
+        filled = np.flatnonzero(nearest >= 0)
+        hit = nearest[filled]
+        depth[filled] = z[hit]
+        corner = triangles[np.concatenate(owners)[hit]]
+        w1, w2 = np.concatenate(firsts)[hit, None], np.concatenate(seconds)[hit, None]
+        a, b, c = (attribute[corner[:, i]] for i in range(3))
+        out[filled] = a + w1 * (b - a) + w2 * (c - a)
     return depth.reshape(grid, grid), out.reshape(grid, grid, -1)
 
 
 def _solve(target: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """Coefficients [N + 1, 2] of the linear radial-basis interpolant that has these offsets [N, 2] at target [N, 2]."""
     n = len(target)
+    x, y = target[:, 0], target[:, 1]
     lhs = np.ones((n + 1, n + 1))
-    lhs[:n, :n] = np.sqrt(((target[:, None] - target[None]) ** 2).sum(-1)) - _RIDGE * np.eye(n)
+    lhs[:n, :n] = np.sqrt((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
+    lhs[range(n), range(n)] -= _RIDGE
     lhs[n, n] = 0
     return np.linalg.solve(lhs, np.concatenate([offset, np.zeros((1, 2))]))
 
 
 def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Array:
     """The interpolant at places [M, 2] -> [M, 2]."""
-    centre = target.astype(np.float32)
-    left = np.concatenate([at, np.ones((len(at), 1), np.float32), (at * at).sum(1, keepdims=True)], 1)
-    right = np.stack([-2 * centre[:, 0], -2 * centre[:, 1], (centre * centre).sum(1), np.ones(len(centre))], 1)
-    distance = left @ right.T.astype(np.float32)
-    np.maximum(distance, 0, out=distance)
-    np.sqrt(distance, out=distance)
-    w = coefficients.astype(np.float32)
-    return distance @ w[:-1] + w[-1]
+    centre, w = target.astype(np.float32), coefficients.astype(np.float32)
+    left = np.column_stack([at, np.ones(len(at), np.float32), (at * at).sum(1)])
+    right = np.stack([-2 * centre[:, 0], -2 * centre[:, 1], (centre * centre).sum(1), np.ones(len(centre), np.float32)])
+    out = np.empty((len(at), 2), np.float32)
+    rows = 256  # of distances at a time: they stay in the processor's cache
+    for start in range(0, len(at), rows):
+        distance = left[start : start + rows] @ right
+        np.maximum(distance, 0, out=distance)
+        np.sqrt(distance, out=distance)
+        out[start : start + rows] = distance @ w[:-1] + w[-1]
+    return out
+
+
+def _smooth_field(to: NDArray[np.float64], offset: NDArray[np.float64], box: tuple[int, int, int, int]) -> Array:
+    """The interpolated offsets [GRID, GRID, 2]: at every cell of the face's box, at every second one elsewhere.
+
+    Args:
+        to, offset: [N, 2] places in the target and their offsets.
+        box: left, top, right, bottom of the face, in cells.
+    """
+    coefficients = _solve(to, offset)
+    coarse = _evaluate(_grid(GRID // 2), to, coefficients).reshape(GRID // 2, GRID // 2, 2)
+    field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+    left, top, right, bottom = box
+    inner = np.ascontiguousarray(_grid(GRID).reshape(GRID, GRID, 2)[top:bottom, left:right])
+    field[top:bottom, left:right] = _evaluate(inner.reshape(-1, 2), to, coefficients).reshape(inner.shape)
+    return field
 
 
 @dataclass(frozen=True)
@@ -298,7 +328,7 @@ class Warper:
         keep = _CONTROL[keep[_CONTROL]]
         to = np.concatenate([goal[keep, :2], self._border])
         come_from = np.concatenate([self._source[keep, :2], self._border])
-        smooth = _evaluate(_grid(), to, _solve(to, come_from - to)).reshape(GRID, GRID, 2)
+        smooth = _smooth_field(to, come_from - to, _box(goal[face.OVAL]))
 
         covered = np.isfinite(depth)
         at = (place[..., :2] * GRID).astype(int).clip(0, GRID - 1)
@@ -308,8 +338,8 @@ class Warper:
         if near.any():
             mesh = place[..., :2] - _grid().reshape(GRID, GRID, 2)
             offset = _believe_mesh(smooth, mesh, near * (covered & ~unseen))
-        offset = _unfold(offset * self._fade[..., None])
-        return Flow(offset, unseen, area_ratio(offset), *self._opening(goal))
+        offset, stretch = _unfold(offset * self._fade[..., None])
+        return Flow(offset, unseen, stretch, *self._opening(goal))
 
     def _opening(self, goal: NDArray[np.float64]) -> tuple[Array, float, float]:
         upper, lower = face.LIPS_INNER_UPPER, face.LIPS_INNER_LOWER
@@ -362,16 +392,26 @@ def _believe_mesh(smooth: Array, mesh: Array, where: Array) -> Array:
     return trust * mesh + (1 - trust) * smooth
 
 
-def _unfold(offset: Array) -> Array:
-    """The flow, smoothed just where it folds."""
+def _unfold(offset: Array) -> tuple[Array, Array]:
+    """The flow, smoothed just where it folds, and its area ratio."""
+    ratio = area_ratio(offset)
     for sigma in (1.0, 1.5, 2.0, 3.0, 4.0):
-        folded = (area_ratio(offset) < _MIN_AREA_RATIO).astype(np.float32)
+        folded = (ratio < _MIN_AREA_RATIO).astype(np.float32)
         if not folded.any():
             break
         where = cv2.GaussianBlur(cv2.dilate(folded, np.ones((5, 5), np.uint8)), (0, 0), 1.0)[..., None]
         where = np.minimum(where * 1.5, 1)
         offset = offset + where * (cv2.GaussianBlur(offset, (0, 0), sigma) - offset)
-    return offset
+        ratio = area_ratio(offset)
+    return offset, ratio
+
+
+def _box(points: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom in cells of a box around points [N, 2+], with a little margin, on even cells."""
+    low = np.floor(points[:, :2].min(0) * GRID / 2 - 1).astype(int) * 2
+    high = np.ceil(points[:, :2].max(0) * GRID / 2 + 1).astype(int) * 2
+    (left, top), (right, bottom) = low.clip(0, GRID), high.clip(0, GRID)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
@@ -392,8 +432,9 @@ def _fade(low: NDArray[Any], high: NDArray[Any]) -> Array:
 
 def area_ratio(offset: Array) -> Array:
     """Determinant of the map target -> photo, [GRID, GRID]; not positive where the flow folds."""
-    dx = np.gradient(offset, 1 / GRID, axis=1)
-    dy = np.gradient(offset, 1 / GRID, axis=0)
+    padded = cv2.copyMakeBorder(offset, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) * np.float32(GRID / 2)
+    dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) * np.float32(GRID / 2)
     return (1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0]
 
 
