@@ -73,17 +73,30 @@ class Flow:
         offset: [GRID, GRID, 2] float32; photo place minus target place, in units of the crop's side.
         unseen: [GRID, GRID] bool; target cells whose surface the photo does not show.
         stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
-        mouth: [20, 2] float32; outline of the mouth's opening in the target, units of the crop's side.
-        parted: 0..1; how much of that opening the photo, with its lips closer together, does not show.
-        smile: 0..1; how wide the mouth is: a rounded one hides its teeth.
+        mouth: the opening that the lips leave; None while the photo can fill it.
     """
 
     offset: Array
     unseen: NDArray[np.bool_]
     stretch: Array
-    mouth: Array
-    parted: float
-    smile: float
+    mouth: Opening | None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The part of an open mouth that the photo, with its lips closer together, does not show. Units of the crop's side.
+
+    Attributes:
+        upper: [11, 2] its upper edge, corner to corner: the upper lip, or the lower end of the teeth that the photo shows.
+        lower: [11, 2] the lower lip.
+        depth: 0..1; how far it is open, for a soft beginning.
+        teeth: 0..1; how much of the upper teeth would show: none in a rounded mouth, or where the photo has its own.
+    """
+
+    upper: Array
+    lower: Array
+    depth: float
+    teeth: float
 
 
 @functools.cache
@@ -326,8 +339,9 @@ class Warper:
 
         keep = self._in_photo & ~hidden & self._iris_is_open(goal)
         keep = _CONTROL[keep[_CONTROL]]
-        to = np.concatenate([goal[keep, :2], self._border])
-        come_from = np.concatenate([self._source[keep, :2], self._border])
+        mouth, hangs, hung = self._opening(goal, motion)
+        to = np.concatenate([goal[keep, :2], hangs, self._border])
+        come_from = np.concatenate([self._source[keep, :2], hung, self._border])
         smooth = _smooth_field(to, come_from - to, _box(goal[face.OVAL]))
 
         covered = np.isfinite(depth)
@@ -339,17 +353,33 @@ class Warper:
             mesh = place[..., :2] - _grid().reshape(GRID, GRID, 2)
             offset = _believe_mesh(smooth, mesh, near * (covered & ~unseen))
         offset, stretch = _unfold(offset * self._fade[..., None])
-        return Flow(offset, unseen, stretch, *self._opening(goal))
+        return Flow(offset, unseen, stretch, mouth)
 
-    def _opening(self, goal: NDArray[np.float64]) -> tuple[Array, float, float]:
-        upper, lower = face.LIPS_INNER_UPPER, face.LIPS_INNER_LOWER
-        gap, own = (float(np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).max()) for p in (goal, self._source))
-        width = float(np.linalg.norm(goal[upper[0], :2] - goal[upper[-1], :2]))
-        parted = (gap - 1.25 * own) / (0.12 * max(width, 1e-6))
-        outline = goal[[*upper, *lower[-2:0:-1]], :2]
-        wide = width / max(float(np.linalg.norm(self._source[upper[0], :2] - self._source[upper[-1], :2])), 1e-6)
-        smile = np.clip((wide - 0.82) / 0.2, 0, 1)
-        return outline.astype(np.float32), float(np.clip(parted, 0, 1)), float(smile)
+    def _opening(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Opening | None, Any, Any]:
+        """The opening of the mouth, and points of what hangs from the upper lip in it: target and photo places, [N, 2].
+
+        What the photo shows between its lips, teeth mostly, belongs to the skull: it is not stretched with the opening.
+        """
+        none = np.zeros((0, 2))
+        upper, lower = goal[face.LIPS_INNER_UPPER], goal[face.LIPS_INNER_LOWER, :2]
+        own_upper, own_lower = self._source[face.LIPS_INNER_UPPER], self._source[face.LIPS_INNER_LOWER]
+        hang = upper + motion.scale * (own_lower - own_upper) @ motion.rotation.T
+        upper, hang = upper[:, :2], hang[:, :2]
+        width = float(np.linalg.norm(upper[0] - upper[-1]))
+        own_width = float(np.linalg.norm(own_upper[0, :2] - own_upper[-1, :2]))
+        gap, own_gap = (np.linalg.norm(x - upper, axis=1) for x in (lower, hang))
+        more = gap - own_gap
+        depth = (float(more.max()) / max(width, 1e-6) - 0.02) / 0.1
+        if depth <= 0:
+            return None, none, none
+        shows = float(own_gap.max()) / max(own_width, 1e-6)
+        edge = np.where((more > 0)[:, None], hang, lower)
+        wide = (width / max(own_width, 1e-6) - 0.82) / 0.2
+        teeth = np.clip(wide, 0, 1) * np.clip((0.08 - shows) / 0.05, 0, 1)
+        opening = Opening(edge.astype(np.float32), lower.astype(np.float32), min(depth, 1.0), float(teeth))
+        pinned = (own_gap > 0.02 * width) & (more > 0.03 * width)
+        pinned[[0, -1]] = False
+        return opening, hang[pinned], own_lower[pinned, :2]
 
     def _target_surface(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Array, Array]:
         """Depth and photo place of the surface that is nearest in each cell of the target."""
@@ -467,41 +497,47 @@ class Painter:
         places += self._base
         out = self._picture.copy()
         region = cv2.remap(self._picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        if flow.parted > 0:
-            self._fill_mouth(region, flow)
+        if flow.mouth is not None:
+            self._fill_mouth(region, flow.mouth)
         out[self._top : self._bottom, self._left : self._right] = region
         return out
 
-    def _fill_mouth(self, region: Image, flow: Flow) -> None:
-        """Darkens the opening between lips that are closed in the photo; pixels of a mouth's inside there are none of."""
-        outline = flow.mouth * self._crop.side + [self._crop.left - self._left, self._crop.top - self._top] - 0.5
+    def _fill_mouth(self, region: Image, mouth: Opening) -> None:
+        """Darkens the opening between lips that are closer together in the photo: there are no pixels of it."""
+        corner = np.array([self._crop.left - self._left, self._crop.top - self._top]) - 0.5
+        upper, lower = (line * self._crop.side + corner for line in (mouth.upper, mouth.lower))
+        outline = np.concatenate([upper, lower[-2:0:-1]])
         width = float(np.ptp(outline[:, 0]))
         soft = max(0.02 * width, 0.6)
         low = np.floor(outline.min(0) - 3 * soft).astype(int).clip(0)
         high = np.minimum(np.ceil(outline.max(0) + 3 * soft).astype(int) + 1, self._size)
         if (high - low).min() < 2:
             return
-        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        fixed = np.round((outline - low) * 16).astype(np.int32)
-        cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, shift=4)
-        alpha = cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32)[..., None] * (flow.parted / 255)
+        shape = high[1] - low[1], high[0] - low[0]
+        alpha = _soft_polygon(outline - low, shape, soft) * mouth.depth
         # Deepest under the upper lip; the tongue catches some light below.
-        depth = np.linspace(0, 1, len(mask), dtype=np.float32)[:, None, None] ** 2
+        depth = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None] ** 2
         colour = self._colours.lips * (0.16 + 0.22 * depth)
-        teeth = np.zeros_like(mask)
-        cv2.fillPoly(teeth, [np.round((self._teeth(outline, width) - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        shine = cv2.GaussianBlur(teeth, (0, 0), 0.8 * soft).astype(np.float32)[..., None] * (flow.smile * 0.95 / 255)
-        from_middle = np.linspace(-1, 1, mask.shape[1], dtype=np.float32)[None, :, None]
-        shaded = self._colours.teeth * (1 - 0.55 * from_middle**2) * (0.75 + 0.25 * np.sqrt(depth))
-        colour = colour + shine * (shaded - colour)
+        if mouth.teeth > 0:
+            shine = _soft_polygon(_teeth_outline(upper, width) - low, shape, 0.8 * soft) * (0.95 * mouth.teeth)
+            from_middle = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :, None]
+            shaded = self._colours.teeth * (1 - 0.55 * from_middle**2) * (0.75 + 0.25 * np.sqrt(depth))
+            colour = colour + shine * (shaded - colour)
         part = region[low[1] : high[1], low[0] : high[0]]
         part[...] = np.round(part + alpha * (colour - part)).clip(0, 255).astype(np.uint8)
 
-    def _teeth(self, outline: NDArray[Any], width: float) -> NDArray[Any]:
-        """Outline of the upper teeth: they hang from the upper lip, longest in the middle."""
-        upper = outline[: len(face.LIPS_INNER_UPPER)]
-        across = upper[-1] - upper[0]
-        down = np.array([-across[1], across[0]]) / max(float(np.linalg.norm(across)), 1e-6)
-        u = np.linspace(-1, 1, len(upper))[:, None]
-        edge = upper + down * (_TEETH_HEIGHT * width * np.sqrt(1 - 0.95 * u * u))
-        return np.concatenate([upper, edge[::-1]])
+
+def _soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) -> Array:
+    """[H, W, 1] 1 inside the outline, 0 outside, blurred."""
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    return (cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255)[..., None]
+
+
+def _teeth_outline(upper: NDArray[Any], width: float) -> NDArray[Any]:
+    """Outline of the upper teeth: they hang from the upper lip, longest in the middle."""
+    across = upper[-1] - upper[0]
+    down = np.array([-across[1], across[0]]) / max(float(np.linalg.norm(across)), 1e-6)
+    u = np.linspace(-1, 1, len(upper))[:, None]
+    edge = upper + down * (_TEETH_HEIGHT * width * np.sqrt(1 - 0.95 * u * u))
+    return np.concatenate([upper, edge[::-1]])
