@@ -45,7 +45,7 @@ STYLES = ("paper", "full")
 
 
 def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str = "full") -> Image:
-    """The landmark image y: line segments on black, 2 px thick, without anti-aliasing, as the paper's authors draw them.
+    """The landmark image y: lines on black, 2 px thick, without anti-aliasing, as the paper's authors draw them.
 
     Args:
         points: [478, 2 or 3] in pixels of the image.

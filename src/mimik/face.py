@@ -59,15 +59,19 @@ POINTS_68 += [70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75,
 POINTS_68 += [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]
 POINTS_68 += [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
 
-BLENDSHAPES = (
-    "_neutral browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
-    "cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight "
-    "eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight "
-    "jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight "
-    "mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight "
-    "mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft "
-    "mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight"
-).split()
+# fmt: off
+BLENDSHAPES = [
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen",
+    "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight",
+    "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight",
+    "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft",
+    "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+]
+# fmt: on
 
 # The 146 points that the blendshape network reads (MediaPipe, face_blendshapes_graph.cc).
 _BLENDSHAPE_POINTS = [0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66]
@@ -117,7 +121,8 @@ class Face:
 class Pose:
     """Similarity from a face's own frame to the picture: p = scale * rotation @ x + translation.
 
-    Axes: x to the picture's right, y down, z away from the viewer; a face that looks at the viewer has rotation identity.
+    Axes: x to the picture's right, y down, z away from the viewer; a face that looks at the viewer has rotation
+    identity.
     """
 
     rotation: NDArray[np.float64]  # [3, 3]
@@ -214,7 +219,7 @@ def canonical_mesh() -> Mesh:
 
 
 def head_pose(points: NDArray[Any]) -> Pose:
-    """Pose of MediaPipe's canonical face that fits points [478, 3] best; scale is pixels per centimetre of that face."""
+    """Pose of the canonical face that fits points [478, 3] best; scale is pixels per centimetre of that face."""
     return fit_similarity(canonical_mesh().vertices[SKULL], points[SKULL])
 
 
@@ -314,7 +319,7 @@ class Landmarker:
             side = max(side // 2, _MIN_TILE_PX)
 
     def follow(self, image: Image, previous: Face) -> Face | None:
-        """The face of the next frame of a video, searched where it was in the previous one; None when it is not there."""
+        """The face of a video's next frame, searched where it was in the previous one; None when it is not there."""
         return self._landmarks(image, _Roi.of_points(previous.points))
 
     def _settle(self, image: Image, roi: _Roi) -> Face | None:
@@ -490,8 +495,8 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
     width, height = size
     if not faces:
         raise NoFaceError(
-            f"no face found in {name} ({width}x{height}); use a picture in which one face is seen from the front or half "
-            f"side and is at least {MIN_FACE_PX} px wide."
+            f"no face found in {name} ({width}x{height}); use a picture in which one face is seen from the front or "
+            f"half side and is at least {MIN_FACE_PX} px wide."
         )
     if (number or 1) > len(faces):
         there = "is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"
@@ -499,6 +504,7 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
     face = faces[(number or 1) - 1]
     if face.width_px < MIN_FACE_PX:
         raise NoFaceError(
-            f"the face in {name} is {face.width_px:.0f} px wide; use a picture in which it is at least {MIN_FACE_PX} px wide."
+            f"the face in {name} is {face.width_px:.0f} px wide; use a picture in which it is at least {MIN_FACE_PX} px "
+            "wide."
         )
     return face

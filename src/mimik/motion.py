@@ -1,10 +1,11 @@
 """From a driver's faces to where the photo's points go: the paper's landmark adaptation.
 
-A driver's frame is split into head pose and expression, both relative to the driver's own neutral face; the expression is
-scaled to the person's features and put, with the pose, on the person's own shape. Nothing of the driver's identity is left.
+A driver's frame is split into head pose and expression, both relative to the driver's own neutral face; the expression
+is scaled to the person's features and put, with the pose, on the person's own shape. Nothing of the driver's identity
+is left.
 
-Frames of reference. A face's own frame has the axes of face.Pose and centimetres of the canonical face, so that two people
-can be compared; a Gesture is in own frames and knows no pixels.
+Frames of reference. A face's own frame has the axes of face.Pose and centimetres of the canonical face, so that two
+people can be compared; a Gesture is in own frames and knows no pixels.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ _EXPRESSIVE_WEIGHTS = np.array([_EXPRESSIVE.get(name, 0.0) for name in BLENDSHAP
 def find_neutral(driver: Sequence[Face]) -> Reference:
     """The driver's neutral face: the mean of the calmest tenth of the frames.
 
-    Calm is little expression by the blendshapes, compared with what this face always shows, and a head near its usual pose.
+    Calm is little expression by the blendshapes, compared with what this face always shows, and a head near its usual
+    pose.
 
     Args:
         driver: at least one face, in the order of the video.
@@ -284,8 +286,8 @@ def stream_gestures(
 ) -> tuple[Reference, Iterator[Gesture]]:
     """The neutral face of a driver and its gestures, one a frame, relative to it.
 
-    The beginning of the stream is held back, as faces only, until the neutral face has been found in it. Where the face is
-    lost the gesture eases to neutral and back.
+    The beginning of the stream is held back, as faces only, until the neutral face has been found in it. Where the face
+    is lost the gesture eases to neutral and back.
 
     Args:
         driver: faces frame by frame, None where there is none.
@@ -441,8 +443,8 @@ class Retarget:
 
         Args:
             gesture: of the driver.
-            frame: the person's face in the picture that is moved, when that is not the photo but a frame of a video: its
-                place, its size and what is not in the regions stay as they are there.
+            frame: the person's face in the picture that is moved, when that is not the photo but a frame of a video:
+                its place, its size and what is not in the regions stay as they are there.
 
         Returns:
             [478, 3] pixels of the photo, or of the frame.
@@ -457,6 +459,7 @@ class Retarget:
             if "pose" in self._regions:
                 pose = replace(pose, rotation=self._pose.rotation)
         offset = (gesture.offset * self._gain[:, None] + self._added) * keep * self._strength
+        offset *= 1 - (1 - _opening_limit(base + offset)) * weights["lips"][:, None]
         shape = _without_crossings(base + offset, base)
         if "pose" not in self._regions:
             return pose.apply(shape)
@@ -506,7 +509,7 @@ def _reachable(turn: Float, pose: Pose) -> Float:
 
 
 def _feature_gain(own: Float, other: Float) -> Float:
-    """[478] how much larger the person's features are than the driver's, in own frames; limited, since faces vary less."""
+    """[478] how much larger the person's features are than the driver's, in own frames; limited: faces vary less."""
 
     def ratio(measure: Any, low: float, high: float) -> float:
         return float(np.clip(measure(own) / max(measure(other), 1e-6), low, high))
@@ -527,6 +530,16 @@ def _feature_gain(own: Float, other: Float) -> Float:
     return gain
 
 
+def _opening_limit(shape: Float) -> float:
+    """What the mouth's movement has to be multiplied with, 0..1, so that it does not open wider than mouths do."""
+    gap = float((shape[faces.LIPS_INNER_LOWER, 1] - shape[faces.LIPS_INNER_UPPER, 1]).max())
+    width = float(np.linalg.norm(shape[_CORNERS[0]] - shape[_CORNERS[1]]))
+    if gap <= 0:
+        return 1.0
+    return float(np.linalg.norm(_soft_limit(np.array([gap]), _MAX_OPENING * width))) / gap
+
+
+_MAX_OPENING = 0.6  # of the mouth's width: a photo that smiles and a driver who laughs would add up to more
 _BLINK_GAIN = (
     1.08  # the landmarker leaves an eighth of an open eye's height in a closed one (median of 164 clips: 0.085)
 )

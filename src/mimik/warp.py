@@ -87,7 +87,7 @@ class Opening:
     """The part of an open mouth that the photo, with its lips closer together, does not show. Units of the crop's side.
 
     Attributes:
-        upper: [11, 2] its upper edge, corner to corner: the upper lip, or the lower end of the teeth that the photo shows.
+        upper: [11, 2] its upper edge, corner to corner: the upper lip, or the lower end of the photo's teeth.
         lower: [11, 2] the lower lip.
         depth: 0..1; how far it is open, for a soft beginning.
         teeth: 0..1; how much of the upper teeth would show: none in a rounded mouth, or where the photo has its own.
