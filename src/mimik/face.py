@@ -504,7 +504,6 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
     face = faces[(number or 1) - 1]
     if face.width_px < MIN_FACE_PX:
         raise NoFaceError(
-            f"the face in {name} is {face.width_px:.0f} px wide; use a picture in which it is at least {MIN_FACE_PX} px "
-            "wide."
+            f"the face in {name} is {face.width_px:.0f} px wide; use one in which it is at least {MIN_FACE_PX} px wide."
         )
     return face
