@@ -28,7 +28,7 @@ _FACING = 0.08  # cosine: a surface seen more obliquely than this does not count
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _MIN_AREA_RATIO = 0.02
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
-_TEETH_LIGHT = 1.1  # times the brightness of well lit skin
+_TEETH_LIGHT = 1.15  # times the brightness of well lit skin
 _RIDGE = 1e-3  # on the kernel's diagonal: points may be missed by a little, against jitter
 
 # The points that carry pose and expression; the rest of the 478 lies between them and follows.
@@ -37,6 +37,8 @@ _CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 2
 _FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
 _LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24, 22, 110, 253, 254, 252, 339]
 _CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
+# Where the flow changes within a few cells.
+_FINE = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 2)
 _CONTROL = np.array(sorted({*_FEATURES, *_CHEEKS, *_FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
 
@@ -206,13 +208,13 @@ def rasterise(
             continue
         step = np.arange(size, dtype=np.int32)
         x, y = low[t, 0, None] + step, low[t, 1, None] + step  # [t, size]
-        dx = (x + np.float32(0.5) - x0[t, None])[:, None, :]
-        dy = (y + np.float32(0.5) - y0[t, None])[:, :, None]
-        inverse = (1 / area[t])[:, None, None]
-        w1 = (dx * vy[t, None, None] - dy * vx[t, None, None]) * inverse
-        w2 = (dy * ux[t, None, None] - dx * uy[t, None, None]) * inverse
-        inside = (x < grid)[:, None, :] & (y < grid)[:, :, None]
-        n, i, j = np.nonzero((w1 >= -1e-4) & (w2 >= -1e-4) & (w1 + w2 <= 1 + 1e-4) & inside)
+        inverse = (1 / area[t])[:, None]
+        dx = (x + np.float32(0.5) - x0[t, None]) * inverse
+        dy = (y + np.float32(0.5) - y0[t, None]) * inverse
+        dx[x >= grid] = dy[y >= grid] = np.nan  # beyond the grid: no comparison with it is true
+        w1 = (dx * vy[t, None])[:, None, :] - (dy * vx[t, None])[:, :, None]
+        w2 = (dy * ux[t, None])[:, :, None] - (dx * uy[t, None])[:, None, :]
+        n, i, j = np.nonzero(np.minimum(np.minimum(w1, w2), 1 - w1 - w2) >= -1e-4)
         w1, w2, owner = w1[n, i, j], w2[n, i, j], t[n]
         cells.append(y[n, i] * grid + x[n, j])
         depths.append(z0[owner] + w1 * uz[owner] + w2 * vz[owner])
@@ -253,7 +255,7 @@ def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.f
     left = np.column_stack([at, np.ones(len(at), np.float32), (at * at).sum(1)])
     right = np.stack([-2 * centre[:, 0], -2 * centre[:, 1], (centre * centre).sum(1), np.ones(len(centre), np.float32)])
     out = np.empty((len(at), 2), np.float32)
-    rows = 256  # of distances at a time: they stay in the processor's cache
+    rows = 512  # of distances at a time: they stay in the processor's cache
     for start in range(0, len(at), rows):
         distance = left[start : start + rows] @ right
         np.maximum(distance, 0, out=distance)
@@ -262,19 +264,23 @@ def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.f
     return out
 
 
-def _smooth_field(to: NDArray[np.float64], offset: NDArray[np.float64], box: tuple[int, int, int, int]) -> Array:
-    """The interpolated offsets [GRID, GRID, 2]: at every cell of the face's box, at every second one elsewhere.
+def _smooth_field(to: NDArray[np.float64], offset: NDArray[np.float64], fine: list[tuple[slice, slice]]) -> Array:
+    """The interpolated offsets [GRID, GRID, 2]: at every cell of the fine parts, at every second one elsewhere.
 
     Args:
         to, offset: [N, 2] places in the target and their offsets.
-        box: left, top, right, bottom of the face, in cells.
+        fine: rows and columns of the parts.
     """
     coefficients = _solve(to, offset)
     coarse = _evaluate(_grid(GRID // 2), to, coefficients).reshape(GRID // 2, GRID // 2, 2)
     field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
-    left, top, right, bottom = box
-    inner = np.ascontiguousarray(_grid(GRID).reshape(GRID, GRID, 2)[top:bottom, left:right])
-    field[top:bottom, left:right] = _evaluate(inner.reshape(-1, 2), to, coefficients).reshape(inner.shape)
+    cells = [_grid(GRID).reshape(GRID, GRID, 2)[part] for part in fine]
+    exact = _evaluate(np.concatenate([c.reshape(-1, 2) for c in cells]), to, coefficients)
+    start = 0
+    for part, places in zip(fine, cells, strict=True):
+        stop = start + places.shape[0] * places.shape[1]
+        field[part] = exact[start:stop].reshape(places.shape)
+        start = stop
     return field
 
 
@@ -342,7 +348,7 @@ class Warper:
         mouth, hangs, hung = self._opening(goal, motion)
         to = np.concatenate([goal[keep, :2], hangs, self._border])
         come_from = np.concatenate([self._source[keep, :2], hung, self._border])
-        smooth = _smooth_field(to, come_from - to, _box(goal[face.OVAL]))
+        smooth = _smooth_field(to, come_from - to, [_part(goal[index]) for index in _FINE])
 
         covered = np.isfinite(depth)
         at = (place[..., :2] * GRID).astype(int).clip(0, GRID - 1)
@@ -363,19 +369,21 @@ class Warper:
         none = np.zeros((0, 2))
         upper, lower = goal[face.LIPS_INNER_UPPER], goal[face.LIPS_INNER_LOWER, :2]
         own_upper, own_lower = self._source[face.LIPS_INNER_UPPER], self._source[face.LIPS_INNER_LOWER]
-        hang = upper + motion.scale * (own_lower - own_upper) @ motion.rotation.T
-        upper, hang = upper[:, :2], hang[:, :2]
-        width = float(np.linalg.norm(upper[0] - upper[-1]))
+        width = float(np.linalg.norm(upper[0, :2] - upper[-1, :2]))
         own_width = float(np.linalg.norm(own_upper[0, :2] - own_upper[-1, :2]))
+        # Below a few hundredths of the mouth's width what is between the lips is their shadow, not teeth.
+        shows = float(np.linalg.norm(own_lower[:, :2] - own_upper[:, :2], axis=1).max()) / max(own_width, 1e-6)
+        has_teeth = float(np.clip((shows - 0.06) / 0.04, 0, 1))
+        hang = upper + has_teeth * motion.scale * (own_lower - own_upper) @ motion.rotation.T
+        upper, hang = upper[:, :2], hang[:, :2]
         gap, own_gap = (np.linalg.norm(x - upper, axis=1) for x in (lower, hang))
         more = gap - own_gap
         depth = (float(more.max()) / max(width, 1e-6) - 0.02) / 0.1
         if depth <= 0:
             return None, none, none
-        shows = float(own_gap.max()) / max(own_width, 1e-6)
         edge = np.where((more > 0)[:, None], hang, lower)
         wide = (width / max(own_width, 1e-6) - 0.82) / 0.2
-        teeth = np.clip(wide, 0, 1) * np.clip((0.08 - shows) / 0.05, 0, 1)
+        teeth = np.clip(wide, 0, 1) * (1 - has_teeth)
         opening = Opening(edge.astype(np.float32), lower.astype(np.float32), min(depth, 1.0), float(teeth))
         pinned = (own_gap > 0.02 * width) & (more > 0.03 * width)
         pinned[[0, -1]] = False
@@ -384,7 +392,8 @@ class Warper:
     def _target_surface(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Array, Array]:
         """Depth and photo place of the surface that is nearest in each cell of the target."""
         triangles = _head().triangles
-        front = triangles[_across(motion.apply(self._source), triangles)[:, 2] < 0]
+        a, b, c = (motion.apply(self._source)[triangles[:, i], :2].T for i in range(3))
+        front = triangles[(b[0] - a[0]) * (c[1] - a[1]) < (c[0] - a[0]) * (b[1] - a[1])]
         return rasterise(goal * GRID, self._source, front, GRID)
 
     def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -436,12 +445,11 @@ def _unfold(offset: Array) -> tuple[Array, Array]:
     return offset, ratio
 
 
-def _box(points: NDArray[np.float64]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in cells of a box around points [N, 2+], with a little margin, on even cells."""
-    low = np.floor(points[:, :2].min(0) * GRID / 2 - 1).astype(int) * 2
-    high = np.ceil(points[:, :2].max(0) * GRID / 2 + 1).astype(int) * 2
-    (left, top), (right, bottom) = low.clip(0, GRID), high.clip(0, GRID)
-    return int(left), int(top), int(right), int(bottom)
+def _part(points: NDArray[np.float64]) -> tuple[slice, slice]:
+    """Rows and columns of the cells around points [N, 2+], with a little margin."""
+    low = np.floor(points[:, :2].min(0) * GRID - 2).astype(int).clip(0, GRID)
+    high = np.ceil(points[:, :2].max(0) * GRID + 2).astype(int).clip(0, GRID)
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
@@ -519,9 +527,9 @@ class Painter:
         depth = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None] ** 2
         colour = self._colours.lips * (0.16 + 0.22 * depth)
         if mouth.teeth > 0:
-            shine = _soft_polygon(_teeth_outline(upper, width) - low, shape, 0.8 * soft) * (0.95 * mouth.teeth)
+            shine = _soft_polygon(_teeth_outline(upper, width) - low, shape, 0.8 * soft) * mouth.teeth
             from_middle = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :, None]
-            shaded = self._colours.teeth * (1 - 0.55 * from_middle**2) * (0.75 + 0.25 * np.sqrt(depth))
+            shaded = self._colours.teeth * (1 - 0.45 * from_middle**2) * (0.82 + 0.18 * np.sqrt(depth))
             colour = colour + shine * (shaded - colour)
         part = region[low[1] : high[1], low[0] : high[0]]
         part[...] = np.round(part + alpha * (colour - part)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,102 @@
+"""How fast `mimik animate` is, where the time goes, and whether memory stays flat.
+
+    python benchmarks/animate.py [--driver VIDEO] [--photo PHOTO] [--size 512] [--seconds 20] [--repeats 3] [-o RESULT.json]
+
+Without --driver a 1280x720 driver is made first: the bundled portrait, animated by the bundled talk. Every repeat is a
+process of its own, so that its peak memory is its own. Prints a table, and the same as JSON with -o.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mimik import Avatar, video
+
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+
+
+def make_driver(path: Path, seconds: float, width: int = 1280, height: int = 720, fps: float = 25.0) -> None:
+    """A talking head of 720 lines, for as long as asked: the bundled motion again and again."""
+    frames = []
+    with closing(Avatar.from_photos([PORTRAIT]).frames("talk", fps=fps)) as images:
+        for image in images:
+            canvas = np.full((height, width, 3), 96, np.uint8)
+            left = (width - height) // 2
+            canvas[:, left : left + height] = cv2.resize(image, (height, height), interpolation=cv2.INTER_CUBIC)
+            frames.append(canvas)
+    with video.open_writer(path, width, height, fps, quality=20) as writer:
+        for i in range(round(seconds * fps)):
+            writer.write(frames[i % len(frames)])
+
+
+def run_once(photo: Path, driver: Path, size: int, out: Path) -> dict[str, Any]:
+    """One run in a process of its own, with the processor time that it took."""
+    code = (
+        "import sys, json, resource; from mimik import Avatar;"
+        "r = Avatar.from_photos([sys.argv[1]]).render(sys.argv[2], sys.argv[3], force=True, size=int(sys.argv[4]));"
+        "u = resource.getrusage(resource.RUSAGE_SELF);"
+        "print(json.dumps({**json.loads(r.to_json()), 'cpu_seconds': u.ru_utime + u.ru_stime}))"
+    )
+    command = [sys.executable, "-c", code, str(photo), str(driver), str(out), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photo", type=Path, default=PORTRAIT)
+    parser.add_argument("--driver", type=Path)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the driver that is made")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        driver = arguments.driver
+        if driver is None:
+            driver = Path(folder, "driver.mp4")
+            make_driver(driver, arguments.seconds)
+        runs = [
+            run_once(arguments.photo, driver, arguments.size, Path(folder, "out.mp4")) for _ in range(arguments.repeats)
+        ]
+    middle = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
+    rates = [run["frames_per_second"] for run in runs]
+    cpu_ms = 1000 * middle["cpu_seconds"] / middle["num_frames"]
+    result = {
+        "what": f"animate, {middle['width']}x{middle['height']}, {middle['num_frames']} frames",
+        "frames_per_second": {"median": statistics.median(rates), "all": rates},
+        "cpu_ms_per_frame": round(cpu_ms, 2),
+        "busy_ms_per_frame": middle["ms_per_frame"],
+        "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "versions": {name: importlib.metadata.version(name) for name in ("mimik", "numpy", "openvino", "av")},
+        "python": platform.python_version(),
+    }
+    print(f"{result['what']}, {os.cpu_count()} cores")
+    print(f"| {'stage':22} | ms a frame |\n|{'-' * 24}|{'-' * 12}|")
+    for stage, ms in middle["ms_per_frame"].items():
+        print(f"| {stage + ' (busy)':22} | {ms:10.2f} |")
+    print(f"| {'processor time, all':22} | {cpu_ms:10.2f} |")
+    print(f"| {'end to end':22} | {1000 / statistics.median(rates):10.2f} |")
+    print(f"{statistics.median(rates):.1f} frames a second end to end; peak memory {result['peak_memory_mb']:.0f} MB")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
