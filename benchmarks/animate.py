@@ -1,6 +1,6 @@
 """How fast `mimik animate` is, where the time goes, and whether memory stays flat.
 
-    python benchmarks/animate.py [--driver VIDEO] [--photo PHOTO] [--size 512] [--seconds 20] [--repeats 3] [-o RESULT.json]
+    python benchmarks/animate.py [--driver VIDEO] [--photo PHOTO] [--size 512] [--repeats 3] [-o RESULT.json]
 
 Without --driver a 1280x720 driver is made first: the bundled portrait, animated by the bundled talk. Every repeat is a
 process of its own, so that its peak memory is its own. Prints a table, and the same as JSON with -o.

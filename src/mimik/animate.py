@@ -38,13 +38,13 @@ from mimik.motion import (
     stream_gestures,
 )
 from mimik.provenance import Claim, Credentials, Ingredient, check_output, seal
-from mimik.warp import Crop, Painter, Warper
+from mimik.warp import Crop, Flow, Painter, Warper
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
 
 _QUEUE_FRAMES = 8
-_TRACK_MAX_SIDE = 960  # drivers are tracked at this size: the landmarker sees 256 px of it
+_TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker sees 256 px of the face
 _MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
 _PHOTO_DRIVER_S = 0.8, 1.4, 0.8  # a driver that is a photo: to its expression, hold, and back
 
@@ -507,13 +507,20 @@ class _Run:
         warper = Warper(face.points, *self.size)
         painter = Painter(picture, warper)
         retarget = self._retarget(face, reference)
+        with closing(prefetch(self._flows(gestures, retarget, warper))) as flows:
+            for gesture, flow in flows:
+                with self.clock("paint"):
+                    image = painter.paint(flow)
+                self._count(gesture)
+                yield image
+
+    def _flows(
+        self, gestures: Iterator[Gesture], retarget: Retarget, warper: Warper
+    ) -> Generator[tuple[Gesture, Flow]]:
         for gesture in gestures:
             with self.clock("flow"):
                 flow = warper.flow(retarget(gesture))
-            with self.clock("paint"):
-                image = painter.paint(flow)
-            self._count(gesture)
-            yield image
+            yield gesture, flow
 
     def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         """Every frame of the person's own video, its own motion replaced by the driver's."""

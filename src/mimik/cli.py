@@ -5,19 +5,25 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
+import shlex
 import signal
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from mimik import __version__, animate, draw, provenance, video
 from mimik.animate import Avatar, Report
@@ -25,17 +31,59 @@ from mimik.config import InputError, parse_regions
 from mimik.face import Landmarker, head_pose
 from mimik.motion import Motion, bundled_motions
 
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
+
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # click's, which Typer brings along under changing names
+_EXAMPLES = {
+    "mimik": "mimik animate photo.jpg driver.mp4 -o out.mp4",
+    "mimik animate": "mimik animate photo.jpg driver.mp4 -o out.mp4",
+    "mimik demo": "mimik demo -o demo.mp4",
+    "mimik faces": "mimik faces photo.jpg",
+    "mimik motion": "mimik motion list",
+    "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
+    "mimik motion show": "mimik motion show smile -o smile.png",
+    "mimik verify": "mimik verify out.mp4",
+}
+
+
+class _Commands(TyperGroup):
+    """A wrong command line ends with one sentence and an example, as all bad input does."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+                sys.exit(2)
+            command = error.ctx.command_path if error.ctx else "mimik"
+            what = error.format_message().rstrip(".")
+            example = _EXAMPLES.get(command)
+            hint = f"write for example: {example} (all options: {command} --help)" if example else f"{command} --help"
+            _complain(f"{what[:1].lower()}{what[1:]}; {hint}")
+            sys.exit(2)
+        except typer.Abort:
+            sys.exit(130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+_PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+}
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="One photo of a person in, a talking head out. What leaves this program says that it is synthetic.",
+    **_PLAIN,
 )
-motion_app = typer.Typer(no_args_is_help=True, help="Driving motions as small files of numbers.")
+motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
 app.add_typer(motion_app, name="motion")
-
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 
@@ -48,20 +96,27 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
         except InputError as error:
-            errors.print(f"[bold red]mimik:[/] {_escape(str(error))}", soft_wrap=True)
+            _complain(str(error))
+            raise typer.Exit(2) from None
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _complain(f"{where}{error.strerror or error}; check the disk and the permissions, or give another place.")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            errors.print("mimik: stopped; nothing was written.")
+            _complain("stopped; what was not finished is not kept.")
             raise typer.Exit(130) from None
 
     return run
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
+def _complain(sentence: str) -> None:
+    errors.print(f"[bold red]mimik:[/] {escape(sentence)}", soft_wrap=True)
 
 
 _STAGES = {"track": "reading the driver", "animate": "animating"}
+_FIRST_LINE_S = 2.0  # nobody waits longer than this without a word
 _LINE_EVERY_S = 5.0
 
 
@@ -73,7 +128,7 @@ class _Bars:
             SpinnerColumn(),
             TextColumn("{task.description:18}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} frames"),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=errors,
@@ -81,22 +136,31 @@ class _Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._start: dict[str, float] = {}
-        self._said = time.monotonic()
+        self._said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         rate = done / max(time.monotonic() - self._start.setdefault(stage, time.monotonic()), 1e-3)
         if errors.is_terminal:
-            if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(_STAGES.get(stage, stage), total=total, rate="")
-            self._bars.update(self._tasks[stage], completed=done, total=total, rate=f"{rate:.0f}/s")
+            self._show(stage, done, total, f"{done}/{total or '?'} frames", f"{rate:.0f}/s")
+            if stage == "animate" and done == total:
+                self._show("signing", 0, None, "", "")
         elif time.monotonic() - self._said > _LINE_EVERY_S:
             self._said = time.monotonic()
             of = f" of {total}" if total else ""
             errors.print(f"{_STAGES.get(stage, stage)}: {done}{of} frames, {rate:.0f}/s", soft_wrap=True)
 
+    def _show(self, stage: str, done: int, total: int | None, count: str, rate: str) -> None:
+        if stage not in self._tasks:
+            if stage != "preparing" and "preparing" in self._tasks:
+                self._bars.update(self._tasks["preparing"], visible=False)
+            self._tasks[stage] = self._bars.add_task(_STAGES.get(stage, stage), total=total, count="", rate="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, count=count, rate=rate)
+
     @contextmanager
     def shown(self) -> Iterator[_Bars]:
         with self._bars:
+            if errors.is_terminal:
+                self._show("preparing", 0, None, "", "")
             yield self
 
 
@@ -115,69 +179,125 @@ def _credentials(certificate: Path | None, key: Path | None) -> provenance.Crede
     return provenance.Credentials.from_files(certificate, key) if certificate and key else None
 
 
-def _write_json(path: Path, text: str, force: bool) -> None:
-    """A report; replaces a file only with force."""
-    if path.exists() and not force:
-        raise InputError(f"--json {path}: already exists; give --force to replace it, or another name.")
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of another when the block has ended well."""
+    handle, name = tempfile.mkstemp(prefix=".mimik-", suffix=path.suffix, dir=path.absolute().parent)
+    os.close(handle)
+    draft = Path(name)
     try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--json {path}: cannot be written ({error.strerror}); give another name.") from None
+        yield draft
+        mask = os.umask(0)
+        os.umask(mask)
+        draft.chmod(0o666 & ~mask)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
-def _check_json(path: Path | None, force: bool) -> None:
-    if path is None:
-        return
-    if path.exists() and (path.is_dir() or not force):
-        raise InputError(f"--json {path}: already exists; give --force to replace it, or another name.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--json {path}: there is no folder {path.parent}; make it first, or give another name.")
+def _write_json(path: Path, text: str) -> None:
+    with _replaced(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="What to write.", show_default=False)]
+def _check_numbers_file(option: str, path: Path, force: bool, others: Sequence[Path]) -> None:
+    """Refuse, before the work, what could not be written after it: a report or a .motion file."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}; make it first, or give another name.")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; give the name of a file in it.")
+    if any(path.resolve() == other.resolve() for other in others):
+        raise InputError(f"{option} {path}: is another file of this run; give a name of its own.")
+    if os.path.lexists(path) and not force:
+        raise InputError(f"{option} {path}: already exists; give --force to replace it, or another name.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: the folder {path.parent} cannot be written to; give another one.")
+
+
+def _check_picture_file(out: Path) -> None:
+    if out.suffix.lower() not in video.IMAGE_SUFFIXES or "%" in out.name:
+        raise InputError(f"-o {out}: give a file ending in {', '.join(video.IMAGE_SUFFIXES)}.")
+
+
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 @app.command("animate")
 @guarded
 def animate_command(
-    photo: Annotated[Path, typer.Argument(help="A photo of the person, a video of it, or a folder of photos.")],
+    photo: Annotated[
+        Path,
+        typer.Argument(metavar="PHOTO", help="A photo of the person, a video of it, or a folder of photos."),
+    ],
     driver: Annotated[
         str,
-        typer.Argument(help="A video, a photo, a .motion file, or the name of a bundled motion (mimik motion list)."),
+        typer.Argument(
+            metavar="DRIVER",
+            help="What the person shall do: a video, a photo, a .motion file, or the name of a bundled motion, see "
+            "`mimik motion list`.",
+        ),
     ],
     out: Annotated[
         Path,
         typer.Option(
             "-o",
             "--out",
-            help="OUT.mp4, .m4v, .mov, .gif, .webp; a folder for PNG frames, or frames/%05d.webp; .png or .jpg when "
-            "DRIVER is a photo; a folder when PHOTO is one.",
+            metavar="OUT",
+            help="What to write: a .mp4, .m4v, .mov, .gif or .webp file; a folder for PNG frames, or "
+            "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO is one.",
             show_default=False,
         ),
     ],
-    model: Annotated[str, typer.Option(help="Which generator: geometry.")] = "geometry",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Which generator. geometry warps the photo, without a network.")
+    ] = "geometry",
     motion: Annotated[
-        str, typer.Option(help="relative: the driver's change, put on the photo. absolute: the driver's own pose.")
+        str,
+        typer.Option(
+            metavar="MODE",
+            help="relative: the driver's change is put on the photo. absolute: the driver's own pose is taken.",
+        ),
     ] = "relative",
-    regions: Annotated[str, typer.Option(help="What moves: all, or some of pose,lips,eyes,brows,gaze.")] = "all",
-    strength: Annotated[float, typer.Option(help="How strongly, 0 to 3.")] = 1.0,
-    smooth: Annotated[float, typer.Option(help="Against wobble, 0 to 1.")] = 0.5,
-    size: Annotated[str, typer.Option(help="native, or the pixels of the longer side.")] = "native",
-    frame: Annotated[str, typer.Option(help="full: the whole photo. crop: the head only.")] = "full",
-    face: Annotated[int | None, typer.Option(help="Which face of PHOTO, as `mimik faces` numbers them.")] = None,
-    driver_face: Annotated[int | None, typer.Option(help="Which face of DRIVER.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second; the driver's own if left out.")] = None,
-    quality: Annotated[int, typer.Option(help="x264's constant rate factor: 0 best to 51.")] = 18,
+    regions: Annotated[
+        str, typer.Option(metavar="LIST", help="What moves: all, or some of pose,lips,eyes,brows,gaze.")
+    ] = "all",
+    strength: Annotated[
+        float, typer.Option(metavar="X", help="How strongly the driver moves the person, 0 to 3.")
+    ] = 1.0,
+    smooth: Annotated[
+        float, typer.Option(metavar="X", help="Against wobble, 0 (off) to 1 (calm, a little late).")
+    ] = 0.5,
+    size: Annotated[
+        str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
+    ] = "native",
+    frame: Annotated[
+        str, typer.Option(metavar="VIEW", help="full: the whole photo. crop: a square around the head.")
+    ] = "full",
+    face: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out."),
+    ] = None,
+    driver_face: Annotated[
+        int | None, typer.Option(metavar="N", help="Which face of DRIVER; the widest if left out.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="X", help="Frames a second, 1 to 120; the driver's own if left out.")
+    ] = None,
+    quality: Annotated[
+        int, typer.Option(metavar="N", help="x264's constant rate factor, 0 (best) to 51; 18 looks lossless.")
+    ] = 18,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
     force: Force = False,
     json_report: Annotated[
-        Path | None, typer.Option("--json", help="Write a report of the run here.", show_default=False)
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write a report of the run here.", show_default=False),
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="Sign with this PEM certificate chain instead of this computer's own.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Sign with this PEM certificate chain, not this computer's own."),
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
 ) -> None:
     """Animate a photo with a driver: a finished, signed video."""
     options: dict[str, Any] = {
@@ -194,7 +314,8 @@ def animate_command(
         "audio": audio,
     }
     config = animate.AnimateConfig(face=face, **options)
-    _check_json(json_report, force)
+    if json_report is not None:
+        _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
     credentials = _credentials(certificate, key)
     if photo.is_dir():
         _animate_folder(photo, driver, out, config, credentials, force, json_report)
@@ -202,7 +323,7 @@ def animate_command(
     report = _animate_one(photo, driver, out, config, credentials, force)
     _tell(report)
     if json_report is not None:
-        _write_json(json_report, report.to_json(), force)
+        _write_json(json_report, report.to_json())
 
 
 def _animate_one(
@@ -215,7 +336,8 @@ def _animate_one(
 ) -> Report:
     # Whatever can be refused without reading a picture is refused first.
     video.output_kind(out)
-    opened = animate.Driver.open(driver, config.fps)
+    with _status(f"opening {driver}"):
+        opened = animate.Driver.open(driver, config.fps)
     provenance.check_output(out, force=force, inputs=[photo, opened.path])
     with _status(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
@@ -227,20 +349,27 @@ def _animate_one(
 @contextmanager
 def _status(text: str) -> Iterator[None]:
     if errors.is_terminal:
-        with errors.status(text):
+        with errors.status(escape(text)):
             yield
-    else:
+        return
+    late = threading.Timer(_FIRST_LINE_S, lambda: errors.print(escape(text), soft_wrap=True))
+    late.daemon = True
+    late.start()
+    try:
         yield
+    finally:
+        late.cancel()
 
 
 def _tell(report: Report) -> None:
     for note in report.notes:
-        errors.print(f"note: {_escape(note)}", soft_wrap=True)
+        errors.print(f"note: {escape(note)}", soft_wrap=True)
     size = f"{report.width}x{report.height}"
     sound = ", with sound" if report.has_audio else ""
     console.print(
-        f"{_escape(report.out)}: {report.num_frames} frames of {size} at {report.fps:g}/s{sound}, in "
-        f"{report.seconds:.1f} s ({report.frames_per_second:.0f} frames a second). Signed: mimik verify {report.out}",
+        f"{escape(report.out)}: {report.num_frames} frames of {size} at {report.fps:g}/s{sound}, in "
+        f"{report.seconds:.1f} s ({report.frames_per_second:.0f} frames a second). Signed: mimik verify "
+        f"{escape(shlex.quote(report.out))}",
         soft_wrap=True,
     )
 
@@ -264,7 +393,9 @@ def _animate_folder(
         raise InputError(f"-o {out}: is a file; give a folder for the videos.")
     if out.resolve() == folder.resolve():
         raise InputError(f"-o {out}: is the folder of the photos; give another one for the videos.")
-    animate.Driver.open(driver, config.fps)
+    with _status(f"opening {driver}"):
+        animate.Driver.open(driver, config.fps)
+    is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -273,7 +404,7 @@ def _animate_folder(
     reports, failures = [], []
     for number, photo in enumerate(photos, start=1):
         name = photo.stem if stems.count(photo.stem) == 1 else photo.name
-        errors.print(f"{number}/{len(photos)} {_escape(photo.name)}", soft_wrap=True)
+        errors.print(f"{number}/{len(photos)} {escape(photo.name)}", soft_wrap=True)
         try:
             report = _animate_one(photo, driver, out / f"{name}.mp4", config, credentials, force)
         except InputError as error:
@@ -284,12 +415,15 @@ def _animate_folder(
     if failures:
         table = Table("photo", "why not", title=f"{len(failures)} of {len(photos)} photos were left out")
         for name, reason in failures:
-            table.add_row(_escape(name), _escape(reason))
-        console.print(table)
+            table.add_row(escape(name), escape(reason))
+        errors.print(table)
+    if is_new and not reports:
+        with suppress(OSError):  # somebody else has put a file there
+            out.rmdir()
     if json_report is not None:
         every = [json.loads(report.to_json()) for report in reports]
         left_out = [{"photo": name, "reason": reason} for name, reason in failures]
-        _write_json(json_report, json.dumps({"reports": every, "left_out": left_out}, indent=2), force)
+        _write_json(json_report, json.dumps({"reports": every, "left_out": left_out}, indent=2))
     if failures:
         raise typer.Exit(1 if reports else 2)
 
@@ -297,28 +431,36 @@ def _animate_folder(
 @app.command()
 @guarded
 def demo(
-    out: Out = Path("demo.mp4"), driver: Annotated[str, typer.Option(help="Name of a bundled motion.")] = "talk"
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The video to write.")] = Path("demo.mp4"),
+    driver: Annotated[str, typer.Option(metavar="DRIVER", help="What she shall do: as for `mimik animate`.")] = "talk",
+    force: Force = False,
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-    report = _animate_one(portrait, driver, out, animate.AnimateConfig(), None, force=True)
+    report = _animate_one(portrait, driver, out, animate.AnimateConfig(), None, force)
     _tell(report)
-    console.print(f"Watch it: {_escape(str(out.resolve()))}", soft_wrap=True)
+    console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)
 
 
 @app.command("faces")
 @guarded
 def faces_command(
-    photo: Annotated[Path, typer.Argument(help="A picture.")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the picture with the faces drawn in.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="Write the picture with the faces drawn in: .png, .jpg or .webp.",
+            show_default=False,
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
     """Which faces a picture shows, numbered for --face."""
     if out is not None:
-        if video.output_kind(out) == "frames" or out.suffix.lower() == ".gif":
-            raise InputError(f"-o {out}: give a .png, .jpg or .webp file.")
+        _check_picture_file(out)
         provenance.check_output(out, force=force, inputs=[photo])
     picture = video.read_image(photo)
     height, width = picture.shape[:2]
@@ -338,32 +480,34 @@ def faces_command(
         claim = provenance.Claim(out.name, "none", (provenance.Ingredient.from_file("photo", photo),))
         with provenance.seal(out, claim, force=force) as draft:
             video.write_image(draft, draw.annotate(picture, found))
-        console.print(f"{_escape(str(out))}: written.", soft_wrap=True)
+        console.print(f"{escape(str(out))}: written.", soft_wrap=True)
 
 
 @motion_app.command("extract")
 @guarded
 def motion_extract(
     driver: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face.")],
-    out: Out,
-    face: Annotated[int | None, typer.Option(help="Which face, 1 is the widest.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second; the video's own if left out.")] = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="The .motion file to write.", show_default=False)
+    ],
+    face: Annotated[int | None, typer.Option(metavar="N", help="Which face; the widest if left out.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="X", help="Frames a second, 1 to 120; the video's own if left out.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write a video's motion as a .motion file: numbers only, a few kilobytes a second."""
     if out.suffix != ".motion":
         raise InputError(f"-o {out}: a motion is written to a file ending in .motion.")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"-o {out}: there is no folder {out.parent}; make it first, or give another name.")
-    if out.exists() and (out.is_dir() or not force):
-        raise InputError(f"-o {out}: already exists; give --force to replace it, or another name.")
-    config = animate.AnimateConfig(driver_face=face, fps=fps)
+    _check_numbers_file("-o", out, force, [driver])
+    config = animate.AnimateConfig(face=face, fps=fps)
     with _Bars().shown() as bars:
-        motion = animate.extract_motion(driver, face=config.driver_face, fps=config.fps, progress=bars)
-    motion.save(out)
+        motion = animate.extract_motion(driver, face=config.face, fps=config.fps, progress=bars)
+    with _replaced(out) as draft:
+        motion.save(draft)
     rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)
     console.print(
-        f"{_escape(str(out))}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB "
+        f"{escape(str(out))}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB "
         f"({rate:.1f} kB a second).",
         soft_wrap=True,
     )
@@ -383,8 +527,11 @@ def motion_list() -> None:
 @motion_app.command("show")
 @guarded
 def motion_show(
-    motion: Annotated[str, typer.Argument(help="A .motion file, or the name of a bundled motion.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The picture; NAME.png if left out.")] = None,
+    motion: Annotated[str, typer.Argument(metavar="MOTION", help="A .motion file, or the name of a bundled motion.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="OUT", help="The picture: .png, .jpg or .webp; MOTION.png if left out."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """A picture of a motion: the face drawn at even steps, over curves of what it does."""
@@ -394,23 +541,28 @@ def motion_show(
             f"{motion}: there is no such motion; give a .motion file or one of {', '.join(bundled_motions())}."
         )
     loaded = Motion.load(path)
-    picture = out or Path(f"{loaded.name}.png")
-    if video.output_kind(picture) != "image":
-        raise InputError(f"-o {picture}: give a .png or .jpg file.")
-    provenance.check_output(picture, force=force)
-    claim = provenance.Claim(picture.name, "none", (provenance.Ingredient.from_file("driver", path, name=loaded.name),))
+    picture = out or Path(f"{path.stem}.png")  # the name inside a stranger's file is no place to write to
+    _check_picture_file(picture)
+    provenance.check_output(picture, force=force, inputs=[path])
+    name = f"bundled {motion}" if motion in bundled_motions() else path.name
+    claim = provenance.Claim(picture.name, "none", (provenance.Ingredient.from_file("driver", path, name=name),))
     with provenance.seal(picture, claim, force=force) as draft:
         video.write_image(draft, draw.motion_sheet(loaded))
-    console.print(f"{_escape(str(picture))}: written.", soft_wrap=True)
+    console.print(f"{escape(str(picture))}: written.", soft_wrap=True)
 
 
 @app.command()
 @guarded
 def verify(
-    file: Annotated[Path, typer.Argument(help="A picture or a video from anywhere.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a video from anywhere.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
     anchor: Annotated[
-        list[Path] | None, typer.Option(help="A PEM certificate to trust, e.g. another computer's.", show_default=False)
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A PEM certificate to trust, such as another computer's; may be given again.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Say in plain words where a file comes from.
@@ -422,7 +574,7 @@ def verify(
     if as_json:
         typer.echo(verdict.to_json())
     else:
-        console.print(f"{_escape(str(file))}: {_escape(verdict.sentence)}", soft_wrap=True)
+        console.print(f"{escape(str(file))}: {escape(verdict.sentence)}", soft_wrap=True)
     raise typer.Exit(verdict.exit_code)
 
 
@@ -443,5 +595,12 @@ def _root(
 
 def main() -> None:
     """Entry point of the `mimik` command."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    app()
+    # What is half written goes also when the program is told to end or its terminal is closed.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="mimik")

@@ -32,7 +32,7 @@ from mimik.face import BLENDSHAPES, Face, Pose, canonical_mesh, fit_similarity, 
 
 Float = NDArray[np.float64]
 
-LOOKAHEAD_S = 12.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
+LOOKAHEAD_S = 8.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
 _LOSS_EASE_S = 0.5  # a lost face goes back to neutral, and a found one returns, in this time
 
 # Cutoffs in Hz of a still face at smooth = 0.5, and how fast they rise with speed (per cm/s). The mouth must not lag.
