@@ -47,23 +47,26 @@ _EXAMPLES = {
 }
 
 
+def _example(command: str) -> str:
+    return f"For example: {_EXAMPLES[command]}"
+
+
 class _Commands(TyperGroup):
     """A wrong command line ends with one sentence and an example, as all bad input does."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+    def main(self, *args: Any, **options: Any) -> Any:
+        if not options.pop("standalone_mode", True):
+            return super().main(*args, **options | {"standalone_mode": False})
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **options | {"standalone_mode": False})
         except _UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()
                 sys.exit(2)
             command = error.ctx.command_path if error.ctx else "mimik"
-            what = error.format_message().rstrip(".")
-            example = _EXAMPLES.get(command)
-            hint = f"write for example: {example} (all options: {command} --help)" if example else f"{command} --help"
-            _complain(f"{what[:1].lower()}{what[1:]}; {hint}")
+            what = error.format_message().rstrip(".").replace(". Did you mean ", ", did you mean ")
+            hint = f"write for example: {_EXAMPLES[command]}" if command in _EXAMPLES else "look at its options"
+            _complain(f"{what[:1].lower()}{what[1:]}; {hint} (all options: {command} --help).".replace("?;", "?"))
             sys.exit(2)
         except typer.Abort:
             sys.exit(130)
@@ -80,6 +83,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="One photo of a person in, a talking head out. What leaves this program says that it is synthetic.",
+    epilog=_example("mimik"),
     **_PLAIN,
 )
 motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
@@ -164,13 +168,30 @@ class _Bars:
             yield self
 
 
+def _whole(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number") from None
+    if abs(number) > 10**9:
+        raise typer.BadParameter(f"{text!r} is far too large")
+    return number
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number") from None
+
+
 def _size(text: str) -> int | None:
     if text == "native":
         return None
     try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"--size {text}: give 'native' or the pixels of the longer side, such as 512.") from None
+        return _whole(text)
+    except typer.BadParameter as error:
+        raise InputError(f"--size: {error.message}; give 'native' or the pixels of the longer side.") from None
 
 
 def _credentials(certificate: Path | None, key: Path | None) -> provenance.Credentials | None:
@@ -223,7 +244,7 @@ def _check_picture_file(out: Path) -> None:
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
-@app.command("animate")
+@app.command("animate", epilog=_example("mimik animate"))
 @guarded
 def animate_command(
     photo: Annotated[
@@ -263,10 +284,10 @@ def animate_command(
         str, typer.Option(metavar="LIST", help="What moves: all, or some of pose,lips,eyes,brows,gaze.")
     ] = "all",
     strength: Annotated[
-        float, typer.Option(metavar="X", help="How strongly the driver moves the person, 0 to 3.")
+        float, typer.Option(metavar="X", parser=_decimal, help="How strongly the driver moves the person, 0 to 3.")
     ] = 1.0,
     smooth: Annotated[
-        float, typer.Option(metavar="X", help="Against wobble, 0 (off) to 1 (calm, a little late).")
+        float, typer.Option(metavar="X", parser=_decimal, help="Against wobble, 0 (off) to 1 (calm, a little late).")
     ] = 0.5,
     size: Annotated[
         str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
@@ -276,16 +297,24 @@ def animate_command(
     ] = "full",
     face: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out."),
+        typer.Option(
+            metavar="N",
+            parser=_whole,
+            help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out.",
+        ),
     ] = None,
     driver_face: Annotated[
-        int | None, typer.Option(metavar="N", help="Which face of DRIVER; the widest if left out.")
+        int | None, typer.Option(metavar="N", parser=_whole, help="Which face of DRIVER; the widest if left out.")
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(metavar="X", help="Frames a second, 1 to 120; the driver's own if left out.")
+        float | None,
+        typer.Option(metavar="X", parser=_decimal, help="Frames a second, 1 to 120; the driver's own if left out."),
     ] = None,
     quality: Annotated[
-        int, typer.Option(metavar="N", help="x264's constant rate factor, 0 (best) to 51; 18 looks lossless.")
+        int,
+        typer.Option(
+            metavar="N", parser=_whole, help="x264's constant rate factor, 0 (best) to 51; 18 looks lossless."
+        ),
     ] = 18,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
     force: Force = False,
@@ -428,7 +457,7 @@ def _animate_folder(
         raise typer.Exit(1 if reports else 2)
 
 
-@app.command()
+@app.command(epilog=_example("mimik demo"))
 @guarded
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The video to write.")] = Path("demo.mp4"),
@@ -442,7 +471,7 @@ def demo(
     console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)
 
 
-@app.command("faces")
+@app.command("faces", epilog=_example("mimik faces"))
 @guarded
 def faces_command(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture.")],
@@ -483,16 +512,19 @@ def faces_command(
         console.print(f"{escape(str(out))}: written.", soft_wrap=True)
 
 
-@motion_app.command("extract")
+@motion_app.command("extract", epilog=_example("mimik motion extract"))
 @guarded
 def motion_extract(
     driver: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face.")],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="OUT", help="The .motion file to write.", show_default=False)
     ],
-    face: Annotated[int | None, typer.Option(metavar="N", help="Which face; the widest if left out.")] = None,
+    face: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="Which face; the widest if left out.")
+    ] = None,
     fps: Annotated[
-        float | None, typer.Option(metavar="X", help="Frames a second, 1 to 120; the video's own if left out.")
+        float | None,
+        typer.Option(metavar="X", parser=_decimal, help="Frames a second, 1 to 120; the video's own if left out."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -524,7 +556,7 @@ def motion_list() -> None:
     console.print(table)
 
 
-@motion_app.command("show")
+@motion_app.command("show", epilog=_example("mimik motion show"))
 @guarded
 def motion_show(
     motion: Annotated[str, typer.Argument(metavar="MOTION", help="A .motion file, or the name of a bundled motion.")],
@@ -551,7 +583,7 @@ def motion_show(
     console.print(f"{escape(str(picture))}: written.", soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=_example("mimik verify"))
 @guarded
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a video from anywhere.")],

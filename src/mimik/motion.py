@@ -17,6 +17,7 @@ import json
 import lzma
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -695,39 +696,61 @@ class Motion:
         """
         try:
             with zipfile.ZipFile(path) as file:
-                header = json.loads(file.read("header.json"))
+                header = json.loads(_read_member(file, "header.json"))
                 if header.get("format") != _FILE_FORMAT or header.get("version") != 1:
                     raise InputError(
                         f"{path} is a motion file of another version ({header.get('version')}); extract it again with "
                         "this version: mimik motion extract VIDEO -o X.motion."
                     )
                 a = {
-                    name: np.load(io.BytesIO(file.read(f"{name}.npy")), allow_pickle=False).T.astype(np.float64)
+                    name: np.load(io.BytesIO(_read_member(file, f"{name}.npy")), allow_pickle=False).T
                     for name in ("shape", "rotation", "neutral", "pose", "directions", "amounts", "blendshapes", "seen")
                 }
-            num_frames = len(a["pose"])
-            offset = (a["amounts"] @ a["directions"]).reshape(num_frames, faces.NUM_POINTS, 3)
+            num_frames, rank = len(a["pose"]), len(a["directions"])
+            shapes = {
+                "shape": (faces.NUM_POINTS, 3),
+                "rotation": (3, 3),
+                "neutral": (len(BLENDSHAPES),),
+                "pose": (num_frames, 7),
+                "directions": (rank, faces.NUM_POINTS * 3),
+                "amounts": (num_frames, rank),
+                "blendshapes": (num_frames, len(BLENDSHAPES)),
+                "seen": (num_frames,),
+            }
+            if not 0 < num_frames <= _MAX_FILE_FRAMES or any(a[name].shape != shape for name, shape in shapes.items()):
+                raise ValueError("wrong shape")
+            a = {name: array.astype(np.float64) for name, array in a.items()}
             motion = cls(
                 str(header["name"]),
                 float(header["fps"]),
-                Reference(a["shape"].reshape(faces.NUM_POINTS, 3), a["rotation"].reshape(3, 3), a["neutral"]),
+                Reference(a["shape"], a["rotation"], a["neutral"]),
                 turn=a["pose"][:, :3],
                 shift=a["pose"][:, 3:6],
                 zoom=a["pose"][:, 6],
-                offset=offset,
-                blendshapes=a["blendshapes"].reshape(num_frames, len(BLENDSHAPES)) / 255,
-                seen=a["seen"].reshape(num_frames).astype(bool),
+                offset=(a["amounts"] @ a["directions"]).reshape(num_frames, faces.NUM_POINTS, 3),
+                blendshapes=a["blendshapes"] / 255,
+                seen=a["seen"].astype(bool),
             )
-            finite = all(np.isfinite(x).all() for x in (motion.offset, motion.turn, motion.shift, motion.zoom))
-            if not (finite and num_frames and 0 < motion.fps <= 1000):
+            finite = all(np.isfinite(array).all() for array in a.values()) and np.isfinite(motion.offset).all()
+            upright = np.allclose(a["rotation"] @ a["rotation"].T, np.eye(3), atol=1e-3)
+            if not (finite and upright and 0 < motion.fps <= 1000):
                 raise ValueError("out of range")
-        except (zipfile.BadZipFile, lzma.LZMAError, EOFError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise _not_a_motion(path) from error
         except InputError:
             raise
-        except ValueError as error:
+        except (
+            *(zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
+            *(LookupError, TypeError, AttributeError, ValueError, NotImplementedError, RuntimeError),
+            *(ArithmeticError, MemoryError),
+        ) as error:
             raise _not_a_motion(path) from error
         return motion
+
+
+def _read_member(file: zipfile.ZipFile, name: str) -> bytes:
+    """One file of the zip; a small zip can unpack to more than fits into memory."""
+    if file.getinfo(name).file_size > _MAX_MEMBER_BYTES:
+        raise ValueError(f"{name} is too large")
+    return file.read(name)
 
 
 def _not_a_motion(path: Path) -> InputError:
@@ -739,6 +762,8 @@ def _not_a_motion(path: Path) -> InputError:
 
 _FILE_FORMAT = "mimik motion"
 _FILE_TOLERANCE_CM = 0.06
+_MAX_FILE_FRAMES = 200_000  # two hours: 2 GB once unpacked
+_MAX_MEMBER_BYTES = 64 << 20
 
 
 def bundled_motions() -> dict[str, Path]:

@@ -32,6 +32,7 @@ import av
 import av.filter
 import cv2
 import numpy as np
+import pillow_heif
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -57,10 +58,12 @@ OUTPUTS = (
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
 )
 
+pillow_heif.register_heif_opener()  # what phones take photos in
+
 # Formats that Pillow may try. Left out: those that run other programs (EPS), only name what they found (MPEG, GRIB,
 # HDF5) or take almost any bytes for theirs (TGA).
 _PICTURE_FORMATS = (
-    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM"),
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("ICO", "ICNS", "PCX", "PSD", "QOI", "SGI", "DDS"),
 )
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pages of a TIFF or an MPO are no animation
@@ -156,11 +159,13 @@ def _check_file(path: Path) -> None:
 
 
 def _refuse_heif(path: Path) -> None:
-    """Pillow could not open the file; if it is a HEIF picture, say what to do about it."""
+    """Pillow could not open the file; if it says that it is a HEIF picture, say what to do about it."""
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        raise MediaError(f"{path} is a HEIC or AVIF picture that cannot be read here; convert it to JPEG or PNG first.")
+        raise MediaError(
+            f"{path} is a damaged HEIC or AVIF picture, or of an unknown kind; convert it to JPEG or PNG first."
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -116,11 +116,13 @@ class _Head:
         shell: [S, 3] points of hair and neck in the canonical face's frame, centimetres.
         follow: [S] how much each moves with the skull; hair that lies on the shoulders and the neck move less.
         triangles: [T, 3] indices into the 478 points followed by the shell; without the eyes' and mouth's openings.
+        num_face: how many of the triangles, the first ones, are the face's; the others are the shell's.
     """
 
     shell: NDArray[np.float64]
     follow: NDArray[np.float64]
     triangles: NDArray[np.int32]
+    num_face: int
 
 
 @functools.cache
@@ -156,7 +158,7 @@ def _head() -> _Head:
     parts = [mesh.triangles[keep], np.concatenate(strips)]
     # The same winding all over: outward normals point at the viewer, -z, for most triangles of a frontal head.
     parts = [t if np.median(_across(vertices, t)[:, 2]) < 0 else t[:, ::-1] for t in parts]
-    return _Head(shell, np.concatenate(follows), np.concatenate(parts).astype(np.int32))
+    return _Head(shell, np.concatenate(follows), np.concatenate(parts).astype(np.int32), len(parts[0]))
 
 
 def _across(points: NDArray[Any], triangles: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -285,6 +287,16 @@ def _smooth_field(to: NDArray[np.float64], offset: NDArray[np.float64], fine: li
 
 
 @dataclass(frozen=True)
+class _Layer:
+    """One surface of the target, rasterised, [GRID, GRID, ...]: depth, offset, cover, what is unseen."""
+
+    depth: Array
+    offset: Array
+    covered: NDArray[np.bool_]
+    unseen: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class MouthColours:
     """RGB, 0..255, [3] each: the lips' median colour and a pale tone for teeth."""
 
@@ -337,7 +349,10 @@ class Warper:
         goal = np.concatenate([goal_face, shell])
 
         # What the head hides of itself in the target, what it hid in the photo.
-        depth, place = self._target_surface(goal, motion)
+        front = self._front(motion)
+        num_face = np.searchsorted(front, _head().num_face)
+        layers = [self._layer(goal, _head().triangles[part]) for part in (front[:num_face], front[num_face:])]
+        depth = np.minimum(layers[0].depth, layers[1].depth)
         cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
         behind = goal[:, 2] > depth[cell[:, 1], cell[:, 0]] / GRID + _DEPTH_GAP
         hidden = (self._normals @ motion.rotation[2] > -_FACING) | behind
@@ -350,14 +365,11 @@ class Warper:
         come_from = np.concatenate([self._source[keep, :2], hung, self._border])
         smooth = _smooth_field(to, come_from - to, [_part(goal[index]) for index in _FINE])
 
-        covered = np.isfinite(depth)
-        at = (place[..., :2] * GRID).astype(int).clip(0, GRID - 1)
-        unseen = covered & (place[..., 2] > self._photo_depth[at[..., 1], at[..., 0]] / GRID + _DEPTH_GAP)
         offset = smooth
         near = _near_occlusion(depth, cell[hidden & self._in_photo])
         if near.any():
-            mesh = place[..., :2] - _grid().reshape(GRID, GRID, 2)
-            offset = _believe_mesh(smooth, mesh, near * (covered & ~unseen))
+            offset = _believe_mesh(smooth, *_joined(*layers), near)
+        unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
         offset, stretch = _unfold(offset * self._fade[..., None])
         return Flow(offset, unseen, stretch, mouth)
 
@@ -389,12 +401,18 @@ class Warper:
         pinned[[0, -1]] = False
         return opening, hang[pinned], own_lower[pinned, :2]
 
-    def _target_surface(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Array, Array]:
-        """Depth and photo place of the surface that is nearest in each cell of the target."""
+    def _front(self, motion: Pose) -> NDArray[np.intp]:
+        """Indices of the triangles that a rigid head, so moved, turns to the viewer."""
         triangles = _head().triangles
         a, b, c = (motion.apply(self._source)[triangles[:, i], :2].T for i in range(3))
-        front = triangles[(b[0] - a[0]) * (c[1] - a[1]) < (c[0] - a[0]) * (b[1] - a[1])]
-        return rasterise(goal * GRID, self._source, front, GRID)
+        return np.flatnonzero((b[0] - a[0]) * (c[1] - a[1]) < (c[0] - a[0]) * (b[1] - a[1]))
+
+    def _layer(self, goal: NDArray[np.float64], triangles: NDArray[np.int32]) -> _Layer:
+        depth, place = rasterise(goal * GRID, self._source, triangles, GRID)
+        at = (place[..., :2] * GRID).astype(int).clip(0, GRID - 1)
+        behind = place[..., 2] > self._photo_depth[at[..., 1], at[..., 0]] / GRID + _DEPTH_GAP
+        covered = np.isfinite(depth)
+        return _Layer(depth, place[..., :2] - _grid().reshape(GRID, GRID, 2), covered, covered & behind)
 
     def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
         """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
@@ -421,13 +439,43 @@ def _near_occlusion(depth: Array, hidden_cells: NDArray[np.int_]) -> Array:
     return cv2.GaussianBlur(edge, (0, 0), 2.0)
 
 
-def _believe_mesh(smooth: Array, mesh: Array, where: Array) -> Array:
-    """The mesh's offsets where they contradict the smooth field, the smooth field's elsewhere; only where > 0."""
-    mesh = np.where(where[..., None] > 0, mesh, smooth)
-    apart = np.linalg.norm(mesh - smooth, axis=-1).astype(np.float32)
+def _continued(layer: _Layer) -> tuple[Array, Array]:
+    """A layer's offsets, and how well they are known, 0..1, a few cells beyond where the photo shows it."""
+    known = (layer.covered & ~layer.unseen).astype(np.float32)
+    weight = cv2.GaussianBlur(known, (0, 0), 2.5)
+    around = cv2.GaussianBlur(layer.offset * known[..., None], (0, 0), 2.5) / np.maximum(weight, 1e-3)[..., None]
+    return np.where(known[..., None] > 0, layer.offset, around), np.maximum(known, (weight * 4).clip(0, 1))
+
+
+def _joined(front: _Layer, back: _Layer) -> tuple[Array, Array]:
+    """The face before hair and neck: their offsets, and how well they are known.
+
+    Both are continued under and beyond the face's outline, and a soft mask along it makes the transition: the outline
+    of the raster itself is a staircase.
+    """
+    (face_offset, face_known), (shell_offset, shell_known) = _continued(front), _continued(back)
+    outline = cv2.GaussianBlur(front.covered.astype(np.float32), (0, 0), 2.0)
+    mask = ((outline - 0.25) / 0.5).clip(0, 1)
+    mask = mask * mask * (3 - 2 * mask)
+    face_weight = mask * face_known
+    shell_weight = (1 - mask) * shell_known
+    total = face_weight + shell_weight
+    share = (face_weight / np.maximum(total, 1e-6))[..., None]
+    return share * face_offset + (1 - share) * shell_offset, total
+
+
+def _believe_mesh(smooth: Array, mesh: Array, known: Array, where: Array) -> Array:
+    """The mesh's offsets where they contradict the smooth field, the smooth field's elsewhere.
+
+    Args:
+        smooth, mesh: [GRID, GRID, 2].
+        known: [GRID, GRID] 0..1, how well the mesh knows.
+        where: [GRID, GRID] 0..1, where it is asked.
+    """
+    apart = np.linalg.norm(mesh - smooth, axis=-1).astype(np.float32) * known
     apart = cv2.GaussianBlur(apart, (0, 0), 1.5)
-    trust = np.clip((apart - _MESH_TRUST_LOW) / (_MESH_TRUST_HIGH - _MESH_TRUST_LOW), 0, 1) * where
-    trust = cv2.GaussianBlur(trust.astype(np.float32), (0, 0), 1.0)[..., None]
+    trust = ((apart - _MESH_TRUST_LOW) / (_MESH_TRUST_HIGH - _MESH_TRUST_LOW)).clip(0, 1) * where * known
+    trust = cv2.GaussianBlur(trust, (0, 0), 1.5)[..., None]
     return trust * mesh + (1 - trust) * smooth
 
 

@@ -1,0 +1,70 @@
+# `make demo` and `make test` need make and Python 3.11 or newer; everything else goes into .venv, on the first call.
+# PYTHON=python3.12 chooses the interpreter that .venv is made with.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The first one that is new enough and can make a virtual environment; else the first one that is new enough.
+FIND_PYTHON = for wanted in "import ensurepip, venv" ""; do \
+	  for python in python3.13 python3.12 python3.11 python3; do \
+	    if $$python -c "import sys; $$wanted; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+	      echo $$python; exit; \
+	    fi; \
+	  done; \
+	done
+
+.PHONY: help demo test lint help-files clean
+
+help:
+	@echo "make demo        animate the portrait that comes with mimik: demo.mp4"
+	@echo "make test        run the fast tests"
+	@echo "make lint        check style and types"
+	@echo "make help-files  write docs/help/*.txt from the command line itself"
+	@echo "make clean       remove .venv and what the tools left"
+	@echo "PYTHON=/path/to/python chooses the interpreter (3.11 or newer) that .venv is made with."
+
+demo: $(VENV)/.installed
+	@$(BIN)/mimik demo -o demo.mp4 --force
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+help-files: $(VENV)/.installed-dev
+	@$(BIN)/python tests/test_readme.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamps are newer than pyproject.toml when .venv holds what it asks for.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing mimik into $(VENV); the first time this downloads about 200 MB."
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing mimik and its test tools into $(VENV); the first time this downloads about 250 MB."
+	@$(PIP) install -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/bin/pip:
+	@python="$(PYTHON)"; test -n "$$python" || python=$$($(FIND_PYTHON)); \
+	if test -z "$$python"; then \
+	  echo "mimik needs Python 3.11 or newer and found none; install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	if ! version=$$("$$python" -c "import sys; print('%d.%d' % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))"); then \
+	  echo "mimik needs Python 3.11 or newer, but $$python is $${version:-no Python}; name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	if ! "$$python" -c "import ensurepip, venv" 2>/dev/null; then \
+	  echo "$$python cannot make virtual environments; install its venv package (Debian and Ubuntu: sudo apt install python$$version-venv) and run make again." >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$python (Python $$version)."; \
+	"$$python" -m venv --clear $(VENV)

@@ -1,0 +1,193 @@
+"""One portrait, its face, and videos of a talking driver that are made from it: nothing is downloaded or kept.
+
+The driver is the bundled portrait, moved by known amounts with the program's own warp. What is known of it is where
+its points were sent, so it is an oracle for tracking and retargeting, not for the warp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mimik import face as faces
+from mimik import video
+from mimik.face import Face, Image, Landmarker, head_pose
+from mimik.motion import rotation_matrix
+from mimik.warp import Painter, Warper
+
+SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, not scaled
+DRIVER_FPS = 25.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The program's keys are made in a folder of the tests' own, so that nobody's home is touched."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIK_DATA", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def landmarker() -> Landmarker:
+    return Landmarker()
+
+
+@pytest.fixture(scope="session")
+def portrait_path() -> Path:
+    return Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+
+
+@pytest.fixture(scope="session")
+def portrait(portrait_path: Path) -> Image:
+    """uint8 RGB [512, 512, 3]; nobody may write into it."""
+    picture = video.read_image(portrait_path)
+    picture.setflags(write=False)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def portrait_face(landmarker: Landmarker, portrait: Image) -> Face:
+    return landmarker.detect(portrait)[0]
+
+
+@pytest.fixture(scope="session")
+def small_portrait(portrait: Image, portrait_face: Face) -> Image:
+    """The square around the portrait's head, [256, 256, 3]; the face is 92 px wide."""
+    left, top, right, bottom = portrait_face.box
+    x = int(np.clip((left + right - SIDE_PX) / 2, 0, portrait.shape[1] - SIDE_PX))
+    y = int(np.clip((top + bottom - SIDE_PX) / 2, 0, portrait.shape[0] - SIDE_PX))
+    picture = portrait[y : y + SIDE_PX, x : x + SIDE_PX].copy()
+    picture.setflags(write=False)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def small_face(landmarker: Landmarker, small_portrait: Image) -> Face:
+    return landmarker.detect(small_portrait)[0]
+
+
+@pytest.fixture(scope="session")
+def small_path(small_portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "person.png"
+    video.write_image(path, small_portrait)
+    return path
+
+
+def turned(points: np.ndarray, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    """points [478, 3] turned about the middle of the head; degrees, signs as in Pose.degrees."""
+    # x to the right, y down, z away: a positive rotation about x lifts the chin back, so the nose goes down.
+    vector = np.radians([pitch, -yaw, roll])
+    turn = rotation_matrix(vector[0] * np.eye(3)[0]) @ rotation_matrix(vector[1] * np.eye(3)[1])
+    turn = rotation_matrix(vector[2] * np.eye(3)[2]) @ turn
+    middle = head_pose(points).translation
+    return (points - middle) @ turn.T + middle
+
+
+def mouth_opened(points: np.ndarray, gap: float) -> np.ndarray:
+    """The lower lip and the chin lowered by gap times the face's height; more in the middle than at the corners."""
+    out = np.array(points, np.float64)
+    height = np.linalg.norm(out[10] - out[faces.CHIN])
+    for line in (faces.LIPS_INNER_LOWER, faces.LIPS_OUTER_LOWER):
+        out[line, 1] += gap * height * np.sin(np.linspace(0, np.pi, 11))
+    chin = [18, 200, 199, 175, 152, 148, 377, 176, 400, 32, 262, 208, 428, 171, 396]
+    out[chin, 1] += gap * height * 0.8
+    return out
+
+
+def eyes_closed(points: np.ndarray, amount: float = 1.0) -> np.ndarray:
+    """The upper lids lowered on the lower ones."""
+    out = np.array(points, np.float64)
+    for upper, lower in (
+        (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
+        (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
+    ):
+        out[upper] += amount * (out[lower] - out[upper])
+    return out
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A synthetic talking video.
+
+    Attributes:
+        path: 256 px, 25 frames a second, no sound.
+        frames: what was encoded, [T] of [256, 256, 3].
+        points: where each frame's points were sent, [T] of [478, 3].
+        yaw: [T] turn of the head against the portrait, degrees to the picture's right.
+        gap: [T] opening of the mouth added, in heights of the face.
+        blink: [T] 0 open .. 1 closed.
+    """
+
+    path: Path
+    frames: list[Image]
+    points: list[np.ndarray]
+    yaw: np.ndarray
+    gap: np.ndarray
+    blink: np.ndarray
+
+
+def _bump(first: int, last: int, length: int = 28) -> np.ndarray:
+    """[length] zero outside first..last, a smooth rise to one and back inside."""
+    t = np.clip((np.arange(length) - first) / (last - first), 0, 1)
+    return np.sin(np.pi * t) ** 2
+
+
+@pytest.fixture(scope="session")
+def driver(small_portrait: Image, small_face: Face, tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    """28 frames: still, a turn to the right, an open mouth, a blink, still."""
+    yaw, gap, blink = 14 * _bump(3, 11), 0.11 * _bump(10, 18), 0.9 * _bump(18, 24)
+    warper = Warper(small_face.points, SIDE_PX, SIDE_PX)
+    painter = Painter(small_portrait, warper)
+    points = [
+        turned(eyes_closed(mouth_opened(small_face.points, g), b), y) for y, g, b in zip(yaw, gap, blink, strict=True)
+    ]
+    frames = [painter.paint(warper.flow(p)) for p in points]
+    path = tmp_path_factory.mktemp("driver") / "driver.mp4"
+    write_clip(path, frames)
+    return Driver(path, frames, points, yaw, gap, blink)
+
+
+@pytest.fixture(scope="session")
+def driver_with_sound(driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same driver with a tone as AAC sound."""
+    folder = tmp_path_factory.mktemp("sound")
+    tone = folder / "tone.mp4"
+    with av.open(str(tone), "w") as container:
+        picture = container.add_stream("libx264", rate=25)
+        picture.width = picture.height = 32
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for _ in driver.frames:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        container.mux(picture.encode())
+        samples = np.sin(2 * np.pi * 440 * np.arange(round(len(driver.frames) / 25 * 16000)) / 16000)
+        for start in range(0, len(samples), 1024):
+            frame = av.AudioFrame.from_ndarray(
+                samples[None, start : start + 1024].astype(np.float32) * 0.3, format="fltp", layout="mono"
+            )
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    path = folder / "driver_with_sound.mp4"
+    write_clip(path, driver.frames, audio_from=tone)
+    return path
+
+
+def write_clip(path: Path, frames: list[Image], *, audio_from: Path | None = None) -> None:
+    height, width = frames[0].shape[:2]
+    with video.open_writer(path, width, height, DRIVER_FPS, quality=12, audio_from=audio_from) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+@pytest.fixture(scope="session")
+def driver_faces(landmarker: Landmarker, driver: Driver) -> list[Face | None]:
+    """What the tracker finds in the driver's video."""
+    tracker = faces.Tracker(landmarker)
+    return [tracker.track(frame) for frame in video.read_frames(driver.path)]

@@ -1,0 +1,85 @@
+"""Makes the pictures of the README: portraits in rows, a driver's frames, drawn as landmarks, in columns.
+
+python tools/make_pictures.py docs/pictures/readme.jpg PHOTO... --motions talk laugh look-around --columns 7
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mimik import draw, video
+from mimik.face import Face, Landmarker, choose_face
+from mimik.motion import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
+from mimik.provenance import Claim, Ingredient, seal
+from mimik.warp import Painter, Warper
+
+CELL_PX = 224
+SHOWN = 0.7  # of the crop's side
+
+
+def telling_frames(motion: Motion, count: int) -> list[Gesture]:
+    """The frames of a motion that differ most from neutral and from each other, in their order."""
+    gestures = list(smoothed(motion.gestures(), motion.fps, 0.5))
+    told = np.array([[*(g.turn * 10), *g.offset[[14, 61, 159, 386]].ravel()] for g in gestures])
+    chosen = [int(np.linalg.norm(told, axis=1).argmax())]
+    while len(chosen) < count:
+        distance = np.min([np.linalg.norm(told - told[i], axis=1) for i in chosen], axis=0)
+        chosen.append(int((distance * (np.linalg.norm(told, axis=1) > 0.5)).argmax()))
+    return [gestures[i] for i in sorted(chosen)]
+
+
+def drawn(reference: Reference, gesture: Gesture) -> np.ndarray:
+    """The driver as landmarks."""
+    turned = (reference.shape + gesture.offset) @ (rotation_matrix(gesture.turn) @ reference.rotation).T
+    moved = turned + gesture.shift * [1, 1, 0]
+    return draw.landmark_image(moved[:, :2] * (CELL_PX / 27) + CELL_PX / 2, CELL_PX, CELL_PX)
+
+
+def row(picture: np.ndarray, face: Face, drivers: list[tuple[Reference, Gesture]]) -> np.ndarray:
+    warper = Warper(face.points, *picture.shape[1::-1])
+    painter = Painter(picture, warper)
+    crop = warper.crop
+    side = min(round(crop.side * SHOWN), *picture.shape[:2])
+    left, top = (
+        int(np.clip(start + crop.side / 2 - side / 2, 0, length - side))
+        for start, length in ((crop.left, picture.shape[1]), (crop.top, picture.shape[0]))
+    )
+
+    def cell(image: np.ndarray) -> np.ndarray:
+        part = image[top : top + side, left : left + side]
+        how = cv2.INTER_AREA if side > CELL_PX else cv2.INTER_CUBIC
+        return cv2.resize(part, (CELL_PX, CELL_PX), interpolation=how)
+
+    painted = [painter.paint(warper.flow(Retarget(face, reference)(gesture))) for reference, gesture in drivers]
+    return np.concatenate([cell(image) for image in (picture, *painted)], axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--motions", nargs="+", default=["talk", "laugh", "look-around"])
+    parser.add_argument("--columns", type=int, default=6)
+    arguments = parser.parse_args()
+    landmarker = Landmarker()
+    drivers = []
+    for i, name in enumerate(arguments.motions):
+        motion = Motion.load(bundled_motions()[name])
+        count = arguments.columns // len(arguments.motions) + (i < arguments.columns % len(arguments.motions))
+        drivers += [(motion.reference, gesture) for gesture in telling_frames(motion, count)]
+    rows = [np.concatenate([np.zeros((CELL_PX, CELL_PX, 3), np.uint8), *(drawn(*d) for d in drivers)], axis=1)]
+    for path in arguments.photos:
+        picture = video.read_image(path)
+        face = choose_face(landmarker.detect(picture), None, path.name, picture.shape[1::-1])
+        rows.append(row(picture, face, drivers))
+    claim = Claim(arguments.out.name, "geometry", tuple(Ingredient.from_file("photo", p) for p in arguments.photos))
+    with seal(arguments.out, claim, force=True) as draft:
+        video.write_image(draft, np.concatenate(rows))
+
+
+if __name__ == "__main__":
+    main()
