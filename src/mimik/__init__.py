@@ -1,8 +1,27 @@
-"""mimik: one photo of a person in, a talking head out."""
+"""mimik: one photo of a person in, a talking head out.
 
-from mimik.animate import Avatar, Report
+>>> import mimik
+>>> mimik.Avatar.from_photos(["photo.jpg"]).render("talk", "out.mp4")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from mimik.config import VERSION, InputError, MediaError, ModelError, NoFaceError
+
+if TYPE_CHECKING:
+    from mimik.animate import Avatar, Report
 
 __version__ = VERSION
 
 __all__ = ["Avatar", "InputError", "MediaError", "ModelError", "NoFaceError", "Report", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Avatar and Report, when they are asked for: training machines have nothing installed that opens media."""
+    if name in ("Avatar", "Report"):
+        from mimik import animate
+
+        return getattr(animate, name)
+    raise AttributeError(f"module 'mimik' has no attribute {name!r}")

@@ -162,9 +162,11 @@ class _Bars:
 
     @contextmanager
     def shown(self) -> Iterator[_Bars]:
+        if not errors.is_terminal:
+            yield self
+            return
         with self._bars:
-            if errors.is_terminal:
-                self._show("preparing", 0, None, "", "")
+            self._show("preparing", 0, None, "", "")
             yield self
 
 
@@ -393,11 +395,14 @@ def _status(text: str) -> Iterator[None]:
 def _tell(report: Report) -> None:
     for note in report.notes:
         errors.print(f"note: {escape(note)}", soft_wrap=True)
-    size = f"{report.width}x{report.height}"
-    sound = ", with sound" if report.has_audio else ""
+    made = f"{report.width}x{report.height}"
+    speed = ""
+    if video.output_kind(report.out) != "image":
+        sound = ", with sound" if report.has_audio else ""
+        made = f"{report.num_frames} frames of {made} at {report.fps:g}/s{sound}"
+        speed = f" ({report.frames_per_second:.0f} frames a second)"
     console.print(
-        f"{escape(report.out)}: {report.num_frames} frames of {size} at {report.fps:g}/s{sound}, in "
-        f"{report.seconds:.1f} s ({report.frames_per_second:.0f} frames a second). Signed: mimik verify "
+        f"{escape(report.out)}: {made}, in {report.seconds:.1f} s{speed}. Signed: mimik verify "
         f"{escape(shlex.quote(report.out))}",
         soft_wrap=True,
     )

@@ -501,11 +501,11 @@ def _reachable(turn: Float, pose: Pose) -> Float:
     turn = _soft_limit(turn, _MAX_TURN)
     # A positive rotation about y, which points down, turns the nose to the picture's left: yaw falls.
     towards = turn[1] * math.copysign(1, yaw)
-    if towards > 0:
-        limit = max(_MAX_REVEAL - abs(yaw), math.radians(6))
-        if towards > 0.6 * limit:
-            turn = turn.copy()
-            turn[1] = math.copysign(float(np.linalg.norm(_soft_limit(np.array([towards]), limit))), yaw)
+    # Both limits meet at a frontal photo, whose yaw has the sign of noise.
+    limit = max(_MAX_REVEAL - abs(yaw), math.radians(6)) if towards > 0 else _MAX_REVEAL + abs(yaw)
+    if abs(towards) > 0.6 * limit:
+        turn = turn.copy()
+        turn[1] = float(_soft_limit(turn[1:2], limit)[0])
     return turn
 
 
