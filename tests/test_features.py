@@ -1,4 +1,4 @@
-"""Identity network: against embeddings of the dlib network made by an independent port (cosine 0.9996 to dlib's own)."""
+"""Identity network, against an embedding made by an independent port (cosine 0.9996 to dlib's own)."""
 
 from pathlib import Path
 

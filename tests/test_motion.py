@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,7 +76,8 @@ def reference_of(shape: np.ndarray) -> Reference:
 
 
 def gap(shape: np.ndarray, upper: list[int], lower: list[int]) -> float:
-    return float(np.linalg.norm(shape[upper] - shape[lower], axis=1).sum())
+    """Opening of a mouth or an eye, as it is seen: added up over its points."""
+    return float(np.linalg.norm((shape[upper] - shape[lower])[:, :2], axis=1).sum())
 
 
 @pytest.fixture
@@ -286,7 +288,8 @@ def test_a_closed_eye_closes_the_persons_eye(no_leak: None, small_face: Face, dr
     gesture = split(a_face(pose.apply(eyes_closed(shape))), reference_of(shape), pose)
     closed = Retarget(small_face, reference_of(shape))(gesture)
     for upper, lower in EYES:
-        assert gap(closed, upper, lower) < 0.25 * gap(small_face.points, upper, lower)
+        left, before = (np.abs((p[upper] - p[lower])[:, 1]).sum() for p in (closed, small_face.points))
+        assert left < 0.25 * before
 
 
 @pytest.mark.parametrize("amount", [1.5, 3.0])
@@ -343,7 +346,7 @@ def test_pose_alone_moves_the_head_rigidly(small_face: Face) -> None:
     points = Retarget(small_face, reference_of(canonical_shape()), regions=("pose",))(all_moving())
     motion = faces.fit_similarity(small_face.points, points)
     np.testing.assert_allclose(motion.apply(small_face.points), points, atol=1e-3)
-    assert np.abs(points - small_face.points).mean() > 3
+    assert np.abs(points - small_face.points).mean() > 2
 
 
 def test_without_pose_the_skull_stands_still(small_face: Face) -> None:
@@ -535,7 +538,7 @@ def test_more_smoothing_is_calmer() -> None:
     def wobble(amount: float) -> tuple[float, float]:
         smoother = Smoother(amount)
         out = [smoother(g, 0.04) for g in wobbling()]
-        return float(np.std([g.turn for g in out][10:])), float(np.std([g.offset for g in out][10:]))
+        return tuple(float(np.abs(np.diff([getattr(g, n) for g in out], axis=0)).mean()) for n in ("turn", "offset"))
 
     levels = [wobble(amount) for amount in (0, 0.2, 0.5, 0.75, 1.0)]
     for calmer, wilder in zip(levels[1:], levels, strict=False):
@@ -642,7 +645,7 @@ def test_gestures_of_the_driver_are_what_it_was_made_from(driver, gestures) -> N
     opening = np.array([gap(reference.shape + g.offset, *lips) for g in stream])
     assert np.corrcoef(opening, driver.gap)[0, 1] > 0.98
     eye = np.array([gap(reference.shape + g.offset, *EYES[0]) for g in stream])
-    still_head = driver.yaw == 0
+    still_head = driver.yaw < 0.1
     assert np.corrcoef(eye[still_head], -driver.blink[still_head])[0, 1] > 0.8
 
 
@@ -742,7 +745,7 @@ def test_a_motion_of_one_frame_can_be_saved(spoken: Motion, gestures, tmp_path: 
 
 def rewritten(source: Path, target: Path, **changed: bytes | None) -> Path:
     """A copy of the file with some members replaced, or left out for None."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as new:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             key = name.split(".")[0]
             data = changed.get(key, old.read(name))
@@ -845,10 +848,31 @@ def test_a_foreign_zip_and_a_missing_file_are_refused(tmp_path: Path) -> None:
             Motion.load(path)
 
 
-def test_a_motion_that_unpacks_to_gigabytes_is_refused(saved: Path, tmp_path: Path) -> None:
-    # 400 MB of zeros are 60 kB packed: a file that somebody sent must not fill the memory.
-    bomb = rewritten(saved, tmp_path / "bomb.motion", amounts=array_bytes(np.zeros((50_000_000,), np.float64)))
-    assert bomb.stat().st_size < 200_000
+@pytest.mark.parametrize("name", ["amounts", "header"])
+def test_a_motion_that_unpacks_to_too_much_is_refused_unread(saved: Path, tmp_path: Path, name: str) -> None:
+    # A file that somebody sent must not fill the memory: here 70 kB become 70 MB.
+    bomb = rewritten(saved, tmp_path / "bomb.motion", **{name: bytes(70 << 20)})
+    assert bomb.stat().st_size < 150_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="not a readable motion file"):
+            Motion.load(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_motion_of_too_many_frames_is_refused_before_it_is_unfolded(saved: Path, tmp_path: Path) -> None:
+    # One direction and a million frames would be 11 GB of offsets.
+    num = 1_000_000
+    changed = {
+        "directions": np.zeros((1434, 1), np.float16),
+        "amounts": np.zeros((1, num), np.float16),
+        "pose": np.zeros((7, num), np.int8),
+        "blendshapes": np.zeros((52, num), np.uint8),
+        "seen": np.zeros(num, bool),
+    }
+    bomb = rewritten(saved, tmp_path / "bomb.motion", **{name: array_bytes(a) for name, a in changed.items()})
     with pytest.raises(InputError, match="not a readable motion file"):
         Motion.load(bomb)
 
