@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # The first one that is new enough and can make a virtual environment; else the first one that is new enough.
-FIND_PYTHON = for wanted in "import ensurepip, venv" ""; do \
+FIND_PYTHON = for wanted in "import ensurepip, venv" pass; do \
 	  for python in python3.13 python3.12 python3.11 python3; do \
 	    if $$python -c "import sys; $$wanted; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
 	      echo $$python; exit; \
@@ -58,7 +58,7 @@ $(VENV)/bin/pip:
 	  echo "mimik needs Python 3.11 or newer and found none; install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
 	  exit 1; \
 	fi; \
-	if ! version=$$("$$python" -c "import sys; print('%d.%d' % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))"); then \
+	if ! version=$$("$$python" -c "import sys; print('%d.%d' % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))" 2>/dev/null); then \
 	  echo "mimik needs Python 3.11 or newer, but $$python is $${version:-no Python}; name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
 	  exit 1; \
 	fi; \

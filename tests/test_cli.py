@@ -11,7 +11,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -574,17 +573,22 @@ def started(arguments: Sequence[object], **options: object) -> subprocess.Popen[
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_stopped_leaves_nothing(here: Path, number: int, code: int):
     process = started(["animate", PORTRAIT, "talk", "-o", "out.mp4", "--fps", 120, "--size", 1024], cwd=here)
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(path.stat().st_size for path in here.glob(".mimik-*/draft/*")):
-            break
+    while process.poll() is None and not any(path.stat().st_size for path in here.glob(".mimik-*/draft/*")):
         time.sleep(0.02)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     told = [line for line in stderr.splitlines() if line.startswith("mimik:")]
     assert told == (["mimik: stopped; what was not finished is not kept."] if code == 130 else [])
+    assert not list(here.iterdir())
+
+
+def test_nothing_is_written_to_the_users_home(shelf: Path, here: Path):
+    """Nor is anybody told: OpenVINO's telemetry would leave a client number there before it sends."""
+    process = started(["faces", shelf / "person.png"], env={**os.environ, "HOME": str(here), "CI": ""})
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
     assert not list(here.iterdir())
 
 
@@ -620,27 +624,24 @@ def test_a_name_that_is_no_unicode(shelf: Path, here: Path):
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
     pty = pytest.importorskip("pty")
-    reader, writer = pty.openpty()
+    try:
+        reader, writer = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"this machine lends no terminal: {error}")
     yield reader, writer
     os.close(reader)
 
 
-@dataclass
-class Seen:
-    text: str
-    first_s: float
-
-
-def watch(reader: int, process: subprocess.Popen[bytes]) -> Seen:
-    start, first_s, text = time.monotonic(), 0.0, b""
+def shown(reader: int) -> str:
+    """All that a process writes to its terminal."""
+    text = b""
     while True:
         try:
             piece = os.read(reader, 4096)
         except OSError:  # Linux's way to say that the other side is closed
             piece = b""
         if not piece:
-            return Seen(text.decode(errors="replace"), first_s)
-        first_s = first_s or time.monotonic() - start
+            return text.decode(errors="replace")
         text += piece
 
 
@@ -650,7 +651,7 @@ def test_a_terminal_shows_what_is_going_on(shelf: Path, here: Path, terminal: tu
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=writer, env=environment)
     os.close(writer)
-    seen = watch(reader, process)
-    assert process.wait(timeout=30) == 0
-    assert "animating" in seen.text and "frames" in seen.text and "None" not in seen.text
-    assert seen.first_s < 10  # two seconds are promised; a loaded build server is given more
+    text = shown(reader)
+    assert process.wait(timeout=60) == 0
+    assert text.index("reading eileen_collins.png") < text.index("preparing") < text.index("animating")
+    assert "frames" in text and "None" not in text

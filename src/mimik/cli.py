@@ -143,15 +143,16 @@ class _Bars:
         self._said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        rate = done / max(time.monotonic() - self._start.setdefault(stage, time.monotonic()), 1e-3)
+        elapsed_s = time.monotonic() - self._start.setdefault(stage, time.monotonic())
+        rate = f"{done / elapsed_s:.0f}/s" if elapsed_s > 0.5 else ""
         if errors.is_terminal:
-            self._show(stage, done, total, f"{done}/{total or '?'} frames", f"{rate:.0f}/s")
+            self._show(stage, done, total, f"{done}/{total or '?'} frames", rate)
             if stage == "animate" and done == total:
                 self._show("signing", 0, None, "", "")
         elif time.monotonic() - self._said > _LINE_EVERY_S:
             self._said = time.monotonic()
             of = f" of {total}" if total else ""
-            errors.print(f"{_STAGES.get(stage, stage)}: {done}{of} frames, {rate:.0f}/s", soft_wrap=True)
+            errors.print(f"{_STAGES.get(stage, stage)}: {done}{of} frames {rate}".rstrip(), soft_wrap=True)
 
     def _show(self, stage: str, done: int, total: int | None, count: str, rate: str) -> None:
         if stage not in self._tasks:
@@ -632,6 +633,9 @@ def _root(
 
 def main() -> None:
     """Entry point of the `mimik` command."""
+    # Importing openvino reports to an analytics service and keeps a client number in the user's home; without this
+    # package it does neither.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     # What is half written goes also when the program is told to end or its terminal is closed.
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):

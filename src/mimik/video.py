@@ -18,6 +18,7 @@ import math
 import os
 import re
 import struct
+import tempfile
 import warnings
 import zlib
 from abc import ABC, abstractmethod
@@ -520,7 +521,9 @@ def _display_size(frame: Any, stream: Any, max_side: int | None) -> tuple[int, i
 # Videos: their frames.
 
 
-def read_frames(path: StrPath, *, fps: float | None = None, max_side: int | None = None) -> Generator[Rgb]:
+def read_frames(
+    path: StrPath, *, fps: float | None = None, max_side: int | None = None, num_threads: int | None = None
+) -> Generator[Rgb]:
     """Frames of a video at a constant rate, from the first one on, for as long as the video lasts.
 
     Frame k is what the video shows k / fps seconds after its first frame: frames are repeated or left out as its
@@ -535,6 +538,7 @@ def read_frames(path: StrPath, *, fps: float | None = None, max_side: int | None
         path: the video; also an animated GIF, WebP, PNG or AVIF.
         fps: frames a second to give; None: those of probe().
         max_side: longer side at most, in pixels; smaller videos are not enlarged.
+        num_threads: of the decoder; None: up to four.
 
     Yields:
         uint8 RGB [H, W, 3], each an array of its own.
@@ -558,7 +562,7 @@ def read_frames(path: StrPath, *, fps: float | None = None, max_side: int | None
         nominal = _nominal_rate(path, stream)
         rate = _exact_rate(fps) if fps else nominal
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
+        stream.codec_context.thread_count = num_threads or min(4, os.cpu_count() or 1)
         convert: _ToRgb | None = None
         rgb = np.empty((0, 0, 3), np.uint8)
         timed = _timed_frames(_decoded(container, stream, path), float(1 / nominal), path)
@@ -883,7 +887,16 @@ class VideoWriter(Writer):
         quality: int = 18,
         audio_from: StrPath | None = None,
         preset: str = "veryfast",
+        gop: int | None = None,
+        num_threads: int | None = None,
     ) -> None:
+        """The sizes, fps, quality and audio_from are those of open_writer.
+
+        Args:
+            preset: x264's trade of time for size.
+            gop: every so many frames one that can be decoded alone; None: x264 chooses.
+            num_threads: of the encoder, whose output depends on it; None: x264 chooses.
+        """
         super().__init__(path, width, height, fps)
         container_name = CONTAINERS.get(self.path.suffix.lower())
         if container_name is None:
@@ -892,6 +905,9 @@ class VideoWriter(Writer):
         if audio_from is not None:
             _check_file(Path(audio_from))
         self._options = {"crf": str(max(1, quality)), "preset": preset, "profile": "high"}
+        if gop is not None:
+            self._options |= {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
+        self._num_threads = num_threads
         self._reformatter = VideoReformatter()
         self._sound = _open_sound(Path(audio_from), container_name) if audio_from is not None else None
         try:
@@ -913,6 +929,8 @@ class VideoWriter(Writer):
             stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
             stream.width, stream.height = self.width // 2 * 2, self.height // 2 * 2
             stream.pix_fmt = "yuv420p"
+            if self._num_threads is not None:
+                stream.codec_context.thread_count = self._num_threads
             stream.codec_context.time_base = 1 / self._rate
             stream.colorspace = stream.color_primaries = stream.color_trc = 1  # BT.709 in each of the three lists
             stream.color_range = ColorRange.MPEG
@@ -978,6 +996,32 @@ class VideoWriter(Writer):
             self._container.close()
         if self._sound is not None:
             self._sound.close()
+
+
+def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, preset: str = "medium") -> bytes:
+    """Frames of training data as H.264 in MP4, in memory; the same bytes on every machine with the same libraries.
+
+    Args:
+        frames: uint8 RGB [H, W, 3], at least one, all of one even size.
+        fps: frames a second.
+        quality: x264's constant rate factor, 0 (best) .. 51.
+        gop: every so many frames one that can be decoded alone.
+        preset: x264's trade of time for size.
+    """
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    with tempfile.TemporaryDirectory(prefix="mimik-", dir=_memory_folder()) as folder:
+        path = Path(folder, "clip.mp4")
+        with VideoWriter(path, width, height, fps, quality=quality, preset=preset, gop=gop, num_threads=1) as writer:
+            for frame in itertools.chain([first], frames):
+                writer.write(frame)
+        return path.read_bytes()
+
+
+def _memory_folder() -> str | None:
+    """Where small temporary files never reach a disk, if there is such a place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 class _Sound(ABC):

@@ -1,0 +1,127 @@
+"""The README cannot lie: its commands run, its links lead somewhere, and docs/help is what `--help` prints.
+
+Run as a program (`make help-files`) it writes docs/help.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mimik import animate, cli, video
+from mimik.cli import app
+from mimik.face import Landmarker
+
+ROOT = Path(__file__).resolve().parents[1]
+HELP = ROOT / "docs/help"
+WIDTH = 100  # columns
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def shown_commands() -> list[str]:
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith(("python3 -m venv ", "pip install "))]
+
+
+def command_names() -> Iterator[tuple[str, ...]]:
+    """() for the program itself, then every command below it."""
+    waiting = [((), get_command(app))]
+    while waiting:
+        name, command = waiting.pop(0)
+        yield name
+        waiting += [((*name, word), below) for word, below in getattr(command, "commands", {}).items()]
+
+
+def help_file(name: tuple[str, ...]) -> Path:
+    return HELP / f"{'_'.join(('mimik', *name))}.txt"
+
+
+def help_text(name: tuple[str, ...]) -> str:
+    result = CliRunner().invoke(
+        app, [*name, "--help"], prog_name="mimik", env={"COLUMNS": str(WIDTH)}, terminal_width=WIDTH
+    )
+    assert result.exit_code == 0
+    return "\n".join(line.rstrip() for line in result.stdout.splitlines()).strip() + "\n"
+
+
+def words(text: str) -> list[str]:
+    """What a help text says; versions of Typer differ in the types and braces that they put around names."""
+    return re.sub(r"<[\w\[\]]+>|[{}]", " ", text).split()
+
+
+@pytest.mark.parametrize("name", command_names(), ids=lambda name: " ".join(("mimik", *name)))
+def test_help_file_is_current(name: tuple[str, ...]):
+    stored = help_file(name).read_text(encoding="utf-8")
+    assert words(stored) == words(help_text(name)), "run `make help-files`"
+    assert max(map(len, stored.splitlines())) <= WIDTH
+    assert "\x1b" not in stored
+
+
+def test_no_help_file_of_a_command_that_is_gone():
+    assert set(HELP.iterdir()) == {help_file(name) for name in command_names()}
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory, small_path: Path, driver_with_sound: Path, landmarker: Landmarker
+) -> Iterator[Path]:
+    """A folder with the files that the README speaks of; its commands run there one after the other."""
+    folder = tmp_path_factory.mktemp("readme")
+    video.write_image(folder / "photo.jpg", video.read_image(small_path))
+    (folder / "photos").mkdir()
+    shutil.copy(folder / "photo.jpg", folder / "photos/someone.jpg")
+    shutil.copy(driver_with_sound, folder / "driver.mp4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for module in (animate, cli):  # one landmarker for all commands: loading it takes longer than most of them
+            patch.setattr(module, "Landmarker", lambda **_: landmarker)
+        yield folder
+
+
+def test_readme_shows_commands():
+    assert len(shown_commands()) >= 3
+    assert all(line.startswith("mimik ") for line in shown_commands())
+
+
+@pytest.mark.parametrize("line", shown_commands())
+def test_shown_command_runs(place: Path, line: str):
+    arguments = shlex.split(line)[1:]
+    result = CliRunner().invoke(app, arguments, prog_name="mimik")
+    assert result.exit_code == 0, result.stderr
+    if "-o" in arguments:
+        out = place / arguments[arguments.index("-o") + 1]
+        assert list(out.iterdir()) if out.is_dir() else out.stat().st_size
+
+
+def test_shown_python_runs(place: Path):
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+    assert (place / "from_python.mp4").stat().st_size
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+if __name__ == "__main__":
+    HELP.mkdir(parents=True, exist_ok=True)
+    for old in HELP.iterdir():
+        old.unlink()
+    for command_name in command_names():
+        help_file(command_name).write_text(help_text(command_name), encoding="utf-8")
+        print(help_file(command_name).relative_to(ROOT))
