@@ -1,6 +1,7 @@
 # `make demo` and `make test` need make and Python 3.11 or newer; everything else goes into .venv, on the first call.
-# PYTHON=python3.12 chooses the interpreter that .venv is made with.
+# PYTHON=python3.12 chooses the interpreter that .venv is made with; EXTRAS=train adds torch to `make test`.
 
+comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -22,13 +23,14 @@ help:
 	@echo "make lint        check style and types"
 	@echo "make help-files  write docs/help/*.txt from the command line itself"
 	@echo "make clean       remove .venv and what the tools left"
+	@echo "EXTRAS=train adds what training needs (torch) to make test; without it those tests are skipped."
 	@echo "PYTHON=/path/to/python chooses the interpreter (3.11 or newer) that .venv is made with."
 
 demo: $(VENV)/.installed
 	@$(BIN)/mimik demo -o demo.mp4 --force
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check
@@ -49,7 +51,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing mimik and its test tools into $(VENV); the first time this downloads about 250 MB."
-	@$(PIP) install -e ".[dev]"
+	@$(PIP) install -e ".[dev$(and $(EXTRAS),$(comma)$(EXTRAS))]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/bin/pip:

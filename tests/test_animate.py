@@ -107,18 +107,18 @@ def test_prefetch_that_is_never_read_starts_no_thread() -> None:
 
 
 def test_drivers_are_known_by_their_content(driver, driver_with_sound: Path, small_path: Path) -> None:
-    clip, spoken, photo, smile = (AnyDriver.open(d) for d in (driver.path, driver_with_sound, small_path, "smile"))
+    clip, spoken, photo, smile = (AnyDriver.of(d) for d in (driver.path, driver_with_sound, small_path, "smile"))
     assert (clip.kind, clip.fps, clip.num_frames, clip.has_audio) == ("video", 25, 28, False)
     assert (spoken.kind, spoken.has_audio) == ("video", True)
     assert (photo.kind, photo.fps, photo.num_frames) == ("photo", 25, 75)
     assert (smile.kind, smile.name, smile.num_frames) == ("motion", "bundled smile", 113)
-    assert AnyDriver.open("smile", fps=10).num_frames == 45
-    assert AnyDriver.open(str(bundled_motions()["smile"])).name in ("smile.motion", "bundled smile")
+    assert AnyDriver.of("smile", fps=10).num_frames == 45
+    assert AnyDriver.of(str(bundled_motions()["smile"])).name in ("smile.motion", "bundled smile")
 
 
 def test_a_driver_that_is_not_there() -> None:
     with pytest.raises(InputError, match=r"driver grin: there is no such file; give .* laugh, look-around, nod"):
-        AnyDriver.open("grin")
+        AnyDriver.of("grin")
 
 
 def test_the_motion_of_a_video(driver, tmp_path: Path) -> None:
@@ -454,7 +454,6 @@ def test_frames_of_a_video_without_a_face_are_left_as_they_are(driver, landmarke
     assert np.abs(video.read_image(last).astype(int) - 100).max() < 4
 
 
-@pytest.mark.xfail(strict=True, reason="_Run tracks the driver and the person's own video with one landmarker")
 def test_no_landmarker_is_used_by_two_threads_at_once(
     moving: Avatar, driver, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

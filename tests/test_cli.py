@@ -158,8 +158,8 @@ def refuse(shelf: Path, here: Path) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("photo", "words"),
     [
-        ("wall.png", ["no face found in wall.png (256x256)", "24 px wide"]),
-        ("far.png", ["far.png", "24 px wide"]),
+        ("wall.png", ["no face found in wall.png (256x256)", "40 px wide"]),
+        ("far.png", ["far.png", "40 px wide"]),
         ("cut.jpg", ["cut.jpg", "damaged or incomplete", "give an intact"]),
         ("noise.jpg", ["noise.jpg", "give"]),
         ("text.jpg", ["text.jpg", "no format that can be read", "give a JPEG, PNG or WebP"]),

@@ -14,6 +14,7 @@ from mimik import face as faces
 from mimik.config import NoFaceError
 from mimik.face import (
     _BLENDSHAPE_POINTS,
+    ADVISED_FACE_PX,
     BLENDSHAPES,
     MIN_FACE_PX,
     NUM_POINTS,
@@ -414,10 +415,10 @@ def test_choose_face() -> None:
 @pytest.mark.parametrize(
     ("found", "number", "words"),
     [
-        ([], None, ["no face found in a.jpg (640x480)", f"at least {MIN_FACE_PX} px"]),
+        ([], None, ["no face found in a.jpg (640x480)", f"at least {ADVISED_FACE_PX} px"]),
         ([wide(200)], 2, ["face 2 of a.jpg", "there is 1 face", "mimik faces a.jpg"]),
         ([wide(200), wide(100)], 3, ["face 3 of a.jpg", "there are 2 faces"]),
-        ([wide(17)], None, ["the face in a.jpg is 17 px wide", f"at least {MIN_FACE_PX} px wide"]),
+        ([wide(17)], None, ["the face in a.jpg is 17 px wide", f"at least {ADVISED_FACE_PX} px wide"]),
     ],
 )
 def test_choose_face_says_what_to_do(found: list[Face], number: int | None, words: list[str]) -> None:

@@ -671,6 +671,9 @@ ALLOWED = {
     ("provenance.py", "seal"): "the door itself",
     ("provenance.py", "_make_signer"): "certificate and key of this user, no picture",
     ("motion.py", "save"): "a motion template: plain numbers, no picture",
+    ("cli.py", "_replaced"): "motion templates and reports, replaced in one step; no picture",
+    ("cli.py", "_write_json"): "a report: text",
+    ("cli.py", "motion_extract"): "a motion template: plain numbers, no picture",
 }
 # video.py holds the encoders; they only ever get the path that `seal` gave, which the next table sees to.
 MEDIA_MODULE = "video.py"

@@ -175,7 +175,10 @@ def first(path: Path, **options) -> np.ndarray:
 # What a file is.
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.tiff", "a.gif", "a.ppm", "a.jp2", "a.avif", "a.heic"])
+STILLS = ["a.jpg", "a.png", "a.webp", "a.bmp", "a.tiff", "a.gif", "a.ppm", "a.jp2", "a.avif", "a.heic"]
+
+
+@pytest.mark.parametrize("name", STILLS)
 def test_still_pictures_are_told_by_content(tmp_path, name):
     Image.fromarray(corners()).save(tmp_path / name)
     wrongly_named = (tmp_path / name).rename(tmp_path / "a.mp4")

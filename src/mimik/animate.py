@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import queue
 import resource
 import sys
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -168,7 +170,7 @@ class Driver:
     has_audio: bool
 
     @classmethod
-    def open(cls, driver: str | Path, fps: float | None = None) -> Driver:
+    def of(cls, driver: str | Path, fps: float | None = None) -> Driver:
         """Args: driver: a video, a photo, a .motion file, or the name of a bundled motion; fps: None is its own.
 
         Raises:
@@ -191,7 +193,7 @@ class Driver:
             return cls(path.name, path, "photo", rate, round(sum(_PHOTO_DRIVER_S) * rate), False)
         info = video.probe(path)
         rate = fps or info.fps
-        num_frames = None if info.duration_s is None else round(info.duration_s * rate)
+        num_frames = None if info.duration_s is None else math.ceil(info.duration_s * rate - 1e-6)
         return cls(path.name, path, "video", rate, num_frames, info.has_audio)
 
     def gestures(
@@ -258,7 +260,7 @@ def extract_motion(
     Raises:
         InputError: if it is no video, or no face is found.
     """
-    driver = Driver.open(path, fps)
+    driver = Driver.of(path, fps)
     if driver.kind != "video":
         raise InputError(f"{path} is a {driver.kind}; motion is extracted from a video.")
     frames = video.read_frames(driver.path, fps=driver.fps, max_side=_TRACK_MAX_SIDE)
@@ -285,8 +287,11 @@ class Avatar:
     >>> Avatar.from_photos(["photo.jpg"]).render("talk", "out.mp4")
     """
 
-    def __init__(self, photo: Path, picture: Image | None, face: Face, note: str | None = None) -> None:
-        """See from_photos; picture is None when the photo is a video."""
+    def __init__(
+        self, landmarker: Landmarker, photo: Path, picture: Image | None, face: Face, note: str | None = None
+    ) -> None:
+        """See from_photos; picture is None when the photo is a video. Renders one driver at a time."""
+        self._landmarker = landmarker
         self.photo = photo
         self._picture = picture
         self._face = face
@@ -312,7 +317,7 @@ class Avatar:
         landmarker = landmarker or Landmarker()
         paths = [Path(photo) for photo in photos]
         if len(paths) == 1 and video.kind(paths[0]) == "video":
-            return cls(paths[0], None, _face_of_video(paths[0], landmarker, face))
+            return cls(landmarker, paths[0], None, _face_of_video(paths[0], landmarker, face))
         read = []
         for path in paths:
             picture = video.read_image(path)
@@ -326,7 +331,7 @@ class Avatar:
         if len(read) > 1:
             reference = find_neutral([chosen for _, _, chosen, _ in read])
             calmest = min(read, key=lambda r: float(np.abs(r[2].blendshapes - reference.blendshapes).sum()))
-        return cls(*calmest)
+        return cls(landmarker, *calmest)
 
     @property
     def face(self) -> Face:
@@ -344,7 +349,7 @@ class Avatar:
         """
         config = AnimateConfig(**options)
         report = Report("", str(self.photo), str(driver), config.model)
-        run = _Run(self, Driver.open(driver, config.fps), config, report, _silent)
+        run = _Run(self, Driver.of(driver, config.fps), config, report, _silent)
         with closing(run.images()) as images:
             yield from images
 
@@ -375,7 +380,7 @@ class Avatar:
         config = AnimateConfig(**options)
         path = Path(out)
         kind = video.output_kind(path)
-        opened = Driver.open(driver, config.fps)
+        opened = Driver.of(driver, config.fps)
         check_output(path, force=force, inputs=[self.photo, opened.path])
         if kind == "image" and opened.kind != "photo":
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
@@ -390,11 +395,17 @@ class Avatar:
             (Ingredient.from_file("photo", self.photo), Ingredient.from_file("driver", opened.path, name=opened.name)),
             {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
         )
-        with seal(path, claim, credentials=credentials, force=force) as draft:
+        signing = partial(progress, "sign") if progress and kind == "frames" else None
+        sound = opened.path if opened.has_audio and config.audio else None
+        with seal(path, claim, credentials=credentials, force=force, progress=signing) as draft:
             if kind == "image":
                 video.write_image(draft, run.still())
             else:
-                self._write_video(draft, run, config, opened, report)
+                with video.open_writer(
+                    draft, *run.size, opened.fps, quality=config.quality, audio_from=sound
+                ) as writer:
+                    run.write(writer)
+                report.has_audio = sound is not None and draft.suffix.lower() in video.CONTAINERS
         report.seconds = round(time.perf_counter() - start, 3)
         report.ms_per_frame = {
             stage: round(1000 * seconds / max(report.num_frames, 1), 2) for stage, seconds in run.clock.seconds.items()
@@ -406,19 +417,6 @@ class Avatar:
                 "eases to neutral there"
             )
         return report
-
-    def _write_video(self, draft: Path, run: _Run, config: AnimateConfig, driver: Driver, report: Report) -> None:
-        width, height = run.size
-        sound = driver.path if driver.has_audio and config.audio else None
-        with (
-            video.open_writer(draft, width, height, driver.fps, quality=config.quality, audio_from=sound) as writer,
-            closing(prefetch(run.images())) as images,
-        ):
-            for done, image in enumerate(images, start=1):
-                with run.clock("encode"):
-                    writer.write(image)
-                run.progress("animate", done, driver.num_frames)
-        report.has_audio = sound is not None and draft.suffix.lower() in video.CONTAINERS
 
 
 def _face_of_video(path: Path, landmarker: Landmarker, number: int | None) -> Face:
@@ -463,7 +461,7 @@ class _Run:
         self._avatar, self._driver, self._config, self._report = avatar, driver, config, report
         self.progress = progress
         self.clock = _Clock()
-        self._landmarker = Landmarker()
+        self._landmarker = avatar._landmarker
         if avatar._picture is not None:
             width, height = avatar._picture.shape[1::-1]
         else:
@@ -486,6 +484,14 @@ class _Run:
                 yield from self._of_photo(reference, gestures)
             finally:
                 stop()
+
+    def write(self, writer: video.Writer) -> None:
+        """All frames, encoded while the next ones are made."""
+        with closing(prefetch(self.images())) as images:
+            for done, image in enumerate(images, start=1):
+                with self.clock("encode"):
+                    writer.write(image)
+                self.progress("animate", done, self._driver.num_frames)
 
     def still(self) -> Image:
         """The one picture that a photo as driver makes."""
@@ -525,7 +531,7 @@ class _Run:
     def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         """Every frame of the person's own video, its own motion replaced by the driver's."""
         retarget = self._retarget(self._view.move(self._avatar.face), reference)
-        tracker = Tracker(self._landmarker, None)
+        tracker = Tracker(Landmarker())  # the driver is tracked in another thread at the same time
         tracker.start(self._avatar.face)
         num_without = 0
         frames = prefetch(self.clock.each("decode", video.read_frames(self._avatar.photo, fps=self._driver.fps)))

@@ -119,7 +119,7 @@ def _complain(sentence: str) -> None:
     errors.print(f"[bold red]mimik:[/] {escape(sentence)}", soft_wrap=True)
 
 
-_STAGES = {"track": "reading the driver", "animate": "animating"}
+_STAGES = {"track": "reading the driver", "animate": "animating", "sign": "signing"}
 _FIRST_LINE_S = 2.0  # nobody waits longer than this without a word
 _LINE_EVERY_S = 5.0
 
@@ -369,7 +369,7 @@ def _animate_one(
     # Whatever can be refused without reading a picture is refused first.
     video.output_kind(out)
     with _status(f"opening {driver}"):
-        opened = animate.Driver.open(driver, config.fps)
+        opened = animate.Driver.of(driver, config.fps)
     provenance.check_output(out, force=force, inputs=[photo, opened.path])
     with _status(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
@@ -429,7 +429,7 @@ def _animate_folder(
     if out.resolve() == folder.resolve():
         raise InputError(f"-o {out}: is the folder of the photos; give another one for the videos.")
     with _status(f"opening {driver}"):
-        animate.Driver.open(driver, config.fps)
+        animate.Driver.of(driver, config.fps)
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -633,9 +633,6 @@ def _root(
 
 def main() -> None:
     """Entry point of the `mimik` command."""
-    # Importing openvino reports to an analytics service and keeps a client number in the user's home; without this
-    # package it does neither.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     # What is half written goes also when the program is told to end or its terminal is closed.
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):

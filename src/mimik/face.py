@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import struct
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,7 @@ _ROI_SCALE = 1.5  # the mesh network's view is this much larger than the face's 
 _MIN_DETECTION = 0.5
 _MIN_PRESENCE = 0.5
 MIN_FACE_PX = 24  # below this face width there are fewer than two pixels across an eye's opening
+ADVISED_FACE_PX = 40  # from this width on a face is found wherever it is in the picture
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,9 @@ class Landmarker:
     """Faces of single pictures, and of video frames when the previous frame's face is given."""
 
     def __init__(self, num_threads: int = 1) -> None:
+        # Importing openvino reports to an analytics service and keeps a client number in the user's home; without
+        # this package it does neither.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         core = openvino.Core()
@@ -496,7 +501,7 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
     if not faces:
         raise NoFaceError(
             f"no face found in {name} ({width}x{height}); use a picture in which one face is seen from the front or "
-            f"half side and is at least {MIN_FACE_PX} px wide."
+            f"half side and is at least {ADVISED_FACE_PX} px wide."
         )
     if (number or 1) > len(faces):
         there = "is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"
@@ -504,6 +509,7 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
     face = faces[(number or 1) - 1]
     if face.width_px < MIN_FACE_PX:
         raise NoFaceError(
-            f"the face in {name} is {face.width_px:.0f} px wide; use one in which it is at least {MIN_FACE_PX} px wide."
+            f"the face in {name} is {face.width_px:.0f} px wide; use one in which it is at least {ADVISED_FACE_PX} px "
+            "wide."
         )
     return face

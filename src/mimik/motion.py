@@ -568,7 +568,7 @@ def _without_crossings(shape: Float, photo: Float) -> Float:
     return out
 
 
-_TOUCHING = 0.015  # of a mouth's or an eye's width: the opening that counts as shut
+_TOUCHING = 0.025  # of a mouth's or an eye's width: the opening that counts as shut
 
 
 # Whole motions, and their files.

@@ -320,7 +320,12 @@ def _data_folder() -> Path:
         return Path(given)
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("mimik", appauthor=False))
+    try:
+        return Path(platformdirs.user_data_dir("mimik", appauthor=False))
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know
+        raise InputError(
+            "this user has no home folder to keep a signing key in; set MIMIK_DATA to a folder."
+        ) from error
 
 
 def _signer_folders(data: Path) -> list[Path]:
@@ -784,9 +789,10 @@ def _verifying_context(anchors: Sequence[Path]) -> Any:
             )
         given += roots
     own = b""
-    for folder in _signer_folders(_data_folder()):
-        with suppress(OSError, ValueError):
-            own += _roots((folder / "certificate.pem").read_bytes())
+    with suppress(InputError):  # who has no folder has no signer either
+        for folder in _signer_folders(_data_folder()):
+            with suppress(OSError, ValueError):
+                own += _roots((folder / "certificate.pem").read_bytes())
     if given:
         trust["trust_anchors"] = given.decode()
     if own:

@@ -1019,6 +1019,22 @@ def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, pr
         return path.read_bytes()
 
 
+def read_clip(mp4: bytes, numbers: Iterable[int]) -> list[Rgb]:
+    """Some frames of what encode_clip gave: uint8 RGB [H, W, 3] each.
+
+    Args:
+        mp4: the clip.
+        numbers: of the frames, ascending, from 0.
+    """
+    wanted = set(numbers)
+    with tempfile.TemporaryDirectory(prefix="mimik-", dir=_memory_folder()) as folder:
+        path = Path(folder, "clip.mp4")
+        path.write_bytes(mp4)
+        with closing(read_frames(path, num_threads=1)) as frames:
+            last = max(wanted, default=-1)
+            return [rgb for i, rgb in enumerate(itertools.islice(frames, last + 1)) if i in wanted]
+
+
 def _memory_folder() -> str | None:
     """Where small temporary files never reach a disk, if there is such a place."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -20,6 +20,7 @@ from mimik import face
 from mimik.face import Array, Image, Pose, canonical_mesh, head_pose, skull_motion
 
 GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
+FINE = 3  # as many cells a cell around eyes and mouth
 CROP_SCALE = 2.5  # side of the crop in heights of the face, forehead to chin
 _RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
 _MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024  # of the crop's side: disagreement from which the mesh is believed
@@ -29,7 +30,7 @@ _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely 
 _MIN_AREA_RATIO = 0.02
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
 _TEETH_LIGHT = 1.15  # times the brightness of well lit skin
-_RIDGE = 1e-3  # on the kernel's diagonal: points may be missed by a little, against jitter
+_RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
 
 # The points that carry pose and expression; the rest of the 478 lies between them and follows.
 _FEATURES = [*face.LIPS, *face.EYES, *face.BROWS, *face.NOSE, *face.OVAL]
@@ -37,8 +38,12 @@ _CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 2
 _FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
 _LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24, 22, 110, 253, 254, 252, 339]
 _CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
+_LIDS_OF_EYES = (
+    (face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
+    (face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
+)
 # Where the flow changes within a few cells.
-_FINE = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
+_DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 2)
 _CONTROL = np.array(sorted({*_FEATURES, *_CHEEKS, *_FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
 
@@ -75,13 +80,46 @@ class Flow:
         offset: [GRID, GRID, 2] float32; photo place minus target place, in units of the crop's side.
         unseen: [GRID, GRID] bool; target cells whose surface the photo does not show.
         stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
+        details: the same offsets, finer, around eyes and mouth: a shut eye is thinner than a cell.
         mouth: the opening that the lips leave; None while the photo can fill it.
+        shut_eyes: the eyes that are shut, or nearly, and were open in the photo.
     """
 
     offset: Array
     unseen: NDArray[np.bool_]
     stretch: Array
+    details: tuple[Detail, ...]
     mouth: Opening | None
+    shut_eyes: tuple[ShutEye, ...]
+
+
+@dataclass(frozen=True)
+class ShutEye:
+    """The line where two lids meet. Units of the crop's side.
+
+    Attributes:
+        line: [9, 2] corner to corner.
+        amount: 0..1; how far it is shut, for a soft beginning.
+        number: 0 the person's right eye, 1 the left.
+    """
+
+    line: Array
+    amount: float
+    number: int
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A part of the flow with FINE times as many cells.
+
+    Attributes:
+        rows, columns: of the flow's grid.
+        offset: [rows * FINE, columns * FINE, 2] as in Flow.
+    """
+
+    rows: slice
+    columns: slice
+    offset: Array
 
 
 @dataclass(frozen=True)
@@ -266,24 +304,35 @@ def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.f
     return out
 
 
-def _smooth_field(to: NDArray[np.float64], offset: NDArray[np.float64], fine: list[tuple[slice, slice]]) -> Array:
-    """The interpolated offsets [GRID, GRID, 2]: at every cell of the fine parts, at every second one elsewhere.
+def _smooth_field(
+    to: NDArray[np.float64], offset: NDArray[np.float64], parts: list[tuple[slice, slice]]
+) -> tuple[Array, list[Array]]:
+    """The interpolated offsets, everywhere and finely.
 
     Args:
         to, offset: [N, 2] places in the target and their offsets.
-        fine: rows and columns of the parts.
+        parts: rows and columns of the parts that are wanted finely.
+
+    Returns:
+        [GRID, GRID, 2], computed at every second cell; and for each part [rows * FINE, columns * FINE, 2].
     """
     coefficients = _solve(to, offset)
     coarse = _evaluate(_grid(GRID // 2), to, coefficients).reshape(GRID // 2, GRID // 2, 2)
     field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
-    cells = [_grid(GRID).reshape(GRID, GRID, 2)[part] for part in fine]
+    places = _grid(GRID * FINE).reshape(GRID * FINE, GRID * FINE, 2)
+    cells = [places[_finely(part)] for part in parts]
     exact = _evaluate(np.concatenate([c.reshape(-1, 2) for c in cells]), to, coefficients)
-    start = 0
-    for part, places in zip(fine, cells, strict=True):
-        stop = start + places.shape[0] * places.shape[1]
-        field[part] = exact[start:stop].reshape(places.shape)
-        start = stop
-    return field
+    ends = np.cumsum([c.shape[0] * c.shape[1] for c in cells])[:-1]
+    fine: list[Array] = [values.reshape(c.shape) for values, c in zip(np.split(exact, ends), cells, strict=True)]
+    for part, values in zip(parts, fine, strict=True):
+        rows, columns = values.shape[0] // FINE, values.shape[1] // FINE
+        field[part] = values.reshape(rows, FINE, columns, FINE, 2).mean((1, 3))
+    return field, fine
+
+
+def _finely(part: tuple[slice, slice]) -> tuple[slice, slice]:
+    rows, columns = part
+    return slice(rows.start * FINE, rows.stop * FINE), slice(columns.start * FINE, columns.stop * FINE)
 
 
 @dataclass(frozen=True)
@@ -297,11 +346,12 @@ class _Layer:
 
 
 @dataclass(frozen=True)
-class MouthColours:
-    """RGB, 0..255, [3] each: the lips' median colour and a pale tone for teeth."""
+class Colours:
+    """RGB, 0..255, [3] each: the lips' median colour, a pale tone for teeth, the lashes of each eye."""
 
     lips: Array
     teeth: Array
+    lashes: tuple[Array, Array]
 
 
 class Warper:
@@ -325,8 +375,8 @@ class Warper:
         self._border = _frame_of(low, high)
         self._fade = _fade(low, high)
 
-    def mouth_colours(self, picture: Image) -> MouthColours:
-        """What the inside of the mouth is painted with, in the photo's own tones."""
+    def colours(self, picture: Image) -> Colours:
+        """What the inside of the mouth and shut eyes are painted with, in the photo's own tones."""
         outer = [*face.LIPS_OUTER_UPPER, *face.LIPS_OUTER_LOWER[-2:0:-1]]
         inner = [*face.LIPS_INNER_UPPER, *face.LIPS_INNER_LOWER[-2:0:-1]]
 
@@ -338,7 +388,14 @@ class Warper:
         lips = np.median(pixels((self._source[outer, :2] + self._source[inner, :2]) / 2), axis=0)
         skin = np.percentile(pixels(self._source[[*_CHEEKS, *_FOREHEAD], :2]), 75, axis=0)
         pale = skin + 0.4 * (skin.mean() - skin)
-        return MouthColours(lips, (pale * _TEETH_LIGHT).clip(0, 240).astype(np.float32))
+        lashes = []
+        for upper, lower in _LIDS_OF_EYES:
+            edge = self._source[upper, :2] + np.array([[-0.05], [0.05], [0.15]])[..., None] * (
+                self._source[lower, :2] - self._source[upper, :2]
+            )
+            seen = pixels(edge.reshape(-1, 2))
+            lashes.append(seen[np.argsort(seen.sum(1))[: len(seen) // 3]].mean(0))
+        return Colours(lips, (pale * _TEETH_LIGHT).clip(0, 240).astype(np.float32), (lashes[0], lashes[1]))
 
     def flow(self, target: NDArray[Any]) -> Flow:
         """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
@@ -363,7 +420,8 @@ class Warper:
         mouth, hangs, hung = self._opening(goal, motion)
         to = np.concatenate([goal[keep, :2], hangs, self._border])
         come_from = np.concatenate([self._source[keep, :2], hung, self._border])
-        smooth = _smooth_field(to, come_from - to, [_part(goal[index]) for index in _FINE])
+        parts = [part for part in (_part(goal[index]) for index in _DETAILED) if part is not None]
+        smooth, fine = _smooth_field(to, come_from - to, parts)
 
         offset = smooth
         near = _near_occlusion(depth, cell[hidden & self._in_photo])
@@ -371,7 +429,13 @@ class Warper:
             offset = _believe_mesh(smooth, *_joined(*layers), near)
         unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
         offset, stretch = _unfold(offset * self._fade[..., None])
-        return Flow(offset, unseen, stretch, mouth)
+        details = []
+        for part, values in zip(parts, fine, strict=True):
+            change = cv2.resize(
+                (offset - smooth)[part], (values.shape[1], values.shape[0]), interpolation=cv2.INTER_LINEAR
+            )
+            details.append(Detail(part[0], part[1], values + change))
+        return Flow(offset, unseen, stretch, tuple(details), mouth, self._shut_eyes(goal))
 
     def _opening(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Opening | None, Any, Any]:
         """The opening of the mouth, and points of what hangs from the upper lip in it: target and photo places, [N, 2].
@@ -401,6 +465,17 @@ class Warper:
         pinned[[0, -1]] = False
         return opening, hang[pinned], own_lower[pinned, :2]
 
+    def _shut_eyes(self, goal: NDArray[np.float64]) -> tuple[ShutEye, ...]:
+        shut = []
+        for number, (upper, lower) in enumerate(_LIDS_OF_EYES):
+            gap, own = (float(np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).sum()) for p in (goal, self._source))
+            width = float(np.linalg.norm(self._source[upper[0], :2] - self._source[upper[-1], :2]))
+            amount = (0.35 - gap / max(own, 1e-9)) / 0.2
+            if amount > 0 and own > 0.4 * width:  # a sum over nine pairs; an eye that is shut in the photo has its line
+                line = (goal[upper, :2] + goal[lower, :2]) / 2
+                shut.append(ShutEye(line.astype(np.float32), min(amount, 1.0), number))
+        return tuple(shut)
+
     def _front(self, motion: Pose) -> NDArray[np.intp]:
         """Indices of the triangles that a rigid head, so moved, turns to the viewer."""
         triangles = _head().triangles
@@ -417,10 +492,7 @@ class Warper:
     def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
         """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
         keep = np.ones(len(goal), bool)
-        for iris, upper, lower in (
-            (face.RIGHT_IRIS, face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
-            (face.LEFT_IRIS, face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
-        ):
+        for iris, (upper, lower) in zip((face.RIGHT_IRIS, face.LEFT_IRIS), _LIDS_OF_EYES, strict=True):
             gap, own = (np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).sum() for p in (goal, self._source))
             keep[iris] = gap > 0.55 * own
         return keep
@@ -493,11 +565,13 @@ def _unfold(offset: Array) -> tuple[Array, Array]:
     return offset, ratio
 
 
-def _part(points: NDArray[np.float64]) -> tuple[slice, slice]:
-    """Rows and columns of the cells around points [N, 2+], with a little margin."""
+def _part(points: NDArray[np.float64]) -> tuple[slice, slice] | None:
+    """Rows and columns of the cells around points [N, 2+], with a little margin; None outside the grid."""
     low = np.floor(points[:, :2].min(0) * GRID - 2).astype(int).clip(0, GRID)
     high = np.ceil(points[:, :2].max(0) * GRID + 2).astype(int).clip(0, GRID)
-    return slice(low[1], high[1]), slice(low[0], high[0])
+    if (high <= low).any():
+        return None
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
 def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
@@ -536,27 +610,54 @@ class Painter:
         self._right = min(int(np.ceil(crop.left + crop.side)), width)
         self._bottom = min(int(np.ceil(crop.top + crop.side)), height)
         self._size = (self._right - self._left, self._bottom - self._top)
-        # Grid coordinates of the region's pixels: they drive the upsampling of the flow.
-        k = GRID / crop.side
-        x0, y0 = (self._left + 0.5 - crop.left) * k - 0.5, (self._top + 0.5 - crop.top) * k - 0.5
-        self._to_grid = np.array([[k, 0, x0], [0, k, y0]])
+        self._cells_per_px = GRID / crop.side
         x = np.arange(self._left, self._right, dtype=np.float32)
         y = np.arange(self._top, self._bottom, dtype=np.float32)
         self._base = np.stack(np.meshgrid(x, y), -1)
-        self._colours = warper.mouth_colours(picture)
+        self._colours = warper.colours(picture)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        places = cv2.warpAffine(flow.offset, self._to_grid, self._size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        places = self._sample(flow.offset, (0, 0), 1, (0, 0), self._size)
+        for detail in flow.details:
+            # The pixels whose centres lie among the centres of the part's outer cells.
+            start = np.array([detail.columns.start, detail.rows.start])
+            stop = np.array([detail.columns.stop, detail.rows.stop])
+            corner = np.array([self._left - self._crop.left, self._top - self._crop.top])
+            low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5).astype(int).clip(0, self._size)
+            high = np.floor((stop - 0.5) / self._cells_per_px - corner + 0.5).astype(int).clip(0, self._size)
+            if (high > low).all():
+                part = self._sample(detail.offset, start, FINE, low, high - low)
+                places[low[1] : high[1], low[0] : high[0]] = part
         places *= np.float32(self._crop.side)
         places += self._base
         out = self._picture.copy()
         region = cv2.remap(self._picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if flow.mouth is not None:
             self._fill_mouth(region, flow.mouth)
+        for eye in flow.shut_eyes:
+            self._draw_lashes(region, eye)
         out[self._top : self._bottom, self._left : self._right] = region
         return out
+
+    def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> Array:
+        """Offsets at the pixels of a rectangle of the region, interpolated linearly.
+
+        Args:
+            offset: cells, `fine` of them for one of the grid, from cell start (x, y) of the grid on.
+            low, size: left and top, width and height of the rectangle, in pixels of the region.
+        """
+        k = self._cells_per_px * fine
+        x, y = (
+            (edge + first + 0.5 - begin) * k - at * fine - 0.5
+            for edge, first, begin, at in zip(
+                (self._left, self._top), low, (self._crop.left, self._crop.top), start, strict=True
+            )
+        )
+        matrix = np.array([[k, 0, x], [0, k, y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        shape = int(size[0]), int(size[1])
+        return cv2.warpAffine(offset, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def _fill_mouth(self, region: Image, mouth: Opening) -> None:
         """Darkens the opening between lips that are closer together in the photo: there are no pixels of it."""
@@ -581,6 +682,23 @@ class Painter:
             colour = colour + shine * (shaded - colour)
         part = region[low[1] : high[1], low[0] : high[0]]
         part[...] = np.round(part + alpha * (colour - part)).clip(0, 255).astype(np.uint8)
+
+    def _draw_lashes(self, region: Image, eye: ShutEye) -> None:
+        """Covers the slit that is left of an eye: squeezed eyeball, a pixel or two wide."""
+        corner = np.array([self._crop.left - self._left, self._crop.top - self._top]) - 0.5
+        line = eye.line * self._crop.side + corner
+        width = float(np.linalg.norm(line[0] - line[-1]))
+        soft = max(0.02 * width, 0.5)
+        low = np.floor(line.min(0) - 4 * soft).astype(int).clip(0)
+        high = np.minimum(np.ceil(line.max(0) + 4 * soft).astype(int) + 1, self._size)
+        if (high - low).min() < 2:
+            return
+        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        fixed = np.round((line - low) * 16).astype(np.int32)
+        cv2.polylines(mask, [fixed], False, 255, max(1, round(0.05 * width)), cv2.LINE_AA, shift=4)
+        alpha = cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32)[..., None] * (0.9 * eye.amount / 255)
+        part = region[low[1] : high[1], low[0] : high[0]]
+        part[...] = np.round(part + alpha * (self._colours.lashes[eye.number] - part)).clip(0, 255).astype(np.uint8)
 
 
 def _soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) -> Array:
