@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -43,6 +43,7 @@ _EXAMPLES = {
     "mimik motion": "mimik motion list",
     "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
     "mimik motion show": "mimik motion show smile -o smile.png",
+    "mimik prepare": "mimik prepare videos -o shards",
     "mimik verify": "mimik verify out.mp4",
 }
 
@@ -78,6 +79,9 @@ _PLAIN: dict[str, Any] = {
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
 }
+if TYPE_CHECKING:
+    from mimik import prepare
+
 app = typer.Typer(
     cls=_Commands,
     add_completion=False,
@@ -168,6 +172,42 @@ class _Bars:
             return
         with self._bars:
             self._show("preparing", 0, None, "", "")
+            yield self
+
+
+class _VideoBar:
+    """Progress of `mimik prepare`: videos done, what was kept, and how fast."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+        )
+        self._task = self._bar.add_task("opening", total=None, state="")
+        self._said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
+
+    def __call__(self, state: prepare.Progress) -> None:
+        text = (
+            f"{state.done}/{state.total} videos, {state.kept} clips kept, {state.rejected} tracks left out, "
+            f"{state.rate:.1f} s of video a second"
+        )
+        if errors.is_terminal:
+            self._bar.update(self._task, description="preparing", completed=state.done, total=state.total, state=text)
+        elif time.monotonic() - self._said > _LINE_EVERY_S:
+            self._said = time.monotonic()
+            errors.print(text, soft_wrap=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[_VideoBar]:
+        if errors.is_terminal:
+            with self._bar:
+                yield self
+        else:
             yield self
 
 
@@ -587,6 +627,77 @@ def motion_show(
     with provenance.seal(picture, claim, force=force) as draft:
         video.write_image(draft, draw.motion_sheet(loaded))
     console.print(f"{escape(str(picture))}: written.", soft_wrap=True)
+
+
+@app.command("prepare", epilog=_example("mimik prepare"))
+@guarded
+def prepare_command(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="Videos of talking people, or folders.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="SHARDS", help="The folder.", show_default=False)],
+    size: Annotated[int, typer.Option(parser=_whole, metavar="PX", help="Width and height of a clip.")] = 256,
+    fps: Annotated[float, typer.Option(parser=_decimal, help="Frames a second, at most.")] = 12.5,
+    min_seconds: Annotated[float, typer.Option(parser=_decimal, metavar="S", help="Shortest clip.")] = 1.0,
+    max_seconds: Annotated[float, typer.Option(parser=_decimal, metavar="S", help="Longest clip.")] = 10.0,
+    min_face_px: Annotated[
+        int, typer.Option(parser=_whole, metavar="PX", help="Narrower faces are left out, in pixels of the video.")
+    ] = 48,
+    people: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Who is who: folder (the first folder is the person), manifest, cluster (by face) or clip (each its "
+            "own); chosen by what there is if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Columns clip or path, person, licence.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(parser=_whole, help="Processes; one a core if left out.", show_default=False)
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Map the work over a Ray cluster on this machine.")] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The same over that cluster.", show_default=False)
+    ] = None,
+    json_report: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write a report here.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the report.")] = False,
+) -> None:
+    """Turn talking videos into the shards that training reads; goes on where it was stopped."""
+    try:
+        from mimik import prepare
+    except ModuleNotFoundError as error:
+        raise InputError(f"prepare needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
+
+    if json_report is not None:
+        _check_numbers_file("--json", json_report, force, [])
+    config = prepare.PrepareConfig(
+        size=size, fps=fps, min_seconds=min_seconds, max_seconds=max_seconds, min_face_px=min_face_px
+    )
+    with _VideoBar().shown() as bar:
+        report = prepare.prepare(
+            videos,
+            out,
+            config,
+            people=people,
+            manifest=manifest,
+            num_workers=workers,
+            ray=ray_address or ray,
+            progress=bar,
+        )
+    for note in report.notes:
+        errors.print(f"note: {escape(note)}", soft_wrap=True)
+    console.print(escape(report.table()), soft_wrap=True)
+    if report.num_new == 0:
+        console.print("Nothing was new.")
+    else:
+        console.print(f"{report.videos_per_core_hour:.0f} videos an hour and core.")
+    console.print(f"Look at them: {escape(str(out / 'contact_sheet.jpg'))}", soft_wrap=True)
+    if json_report is not None:
+        _write_json(json_report, report.to_json())
 
 
 @app.command(epilog=_example("mimik verify"))
