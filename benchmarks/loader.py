@@ -1,0 +1,250 @@
+"""How many episodes a second dataset.loader makes, where the time goes, and what an H200 would need.
+
+    python benchmarks/loader.py [--data SHARDS] [--workers 0 1 2] [--k 1 8] [--size 128 256] [--seconds 3] [-o OUT.json]
+
+Without --data it writes shards first: the bundled portrait, moved about, with noise, 200 frames a clip. Prints tables,
+and the same as JSON with -o. "cached" is after every clip was decoded once, "uncached" decodes for every episode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import io
+import itertools
+import json
+import os
+import platform
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import default_collate
+
+from mimik import face as faces
+from mimik.dataset import (
+    Augmentation,
+    ClipInfo,
+    ClipStore,
+    Episodes,
+    loader,
+    pack_tracks,
+    read_index,
+    unpack_tracks,
+)
+from mimik.draw import landmark_image
+
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+BATCH = 8
+
+# What a training step costs; an estimate from the layers of docs/paper.md, section 3, at 256 px, in GMAC of a forward
+# pass: E 15 a frame, G 35, D 15, VGG19 and VGGFace 45. Forward and backward are three forwards; D sees two pictures for
+# its own loss and one for G's, the frozen networks see two pictures and go backward through one.
+GMAC_PER_SOURCE = 3 * 15
+GMAC_PER_TARGET = 3 * 35 + 3 * 3 * 15 + (2 * 45 + 45)
+H200_TFLOPS = 300.0  # assumed: 30 % of the 990 dense bf16 TFLOPS of the data sheet
+
+
+def write_shards(folder: Path, num_clips: int, num_frames: int, side: int = 256) -> None:
+    """Clips of the portrait, turned, shifted and scaled; four different ones, again and again."""
+    picture = cv2.resize(cv2.imread(str(PORTRAIT)), (side, side), interpolation=cv2.INTER_AREA)
+    vertices = faces.canonical_mesh().vertices
+    face = np.concatenate([vertices, vertices[[159] * 5 + [386] * 5]]) * (0.4 * side / 15) + [side / 2, side / 2, 0]
+    made = []
+    for seed in range(min(4, num_clips)):
+        rng = np.random.default_rng(seed)
+        noise = rng.integers(0, 6, (8, side, side, 3), np.uint8)
+        out, points = io.BytesIO(), []
+        with av.open(out, "w", format="mp4") as container:
+            options = {"crf": "20", "g": "12", "keyint_min": "12"}
+            stream = container.add_stream("libx264", rate=25, options=options)
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuv420p"
+            for t in range(num_frames):
+                swing = np.sin(t / 9 + seed)
+                matrix = cv2.getRotationMatrix2D((side / 2, side / 2), 10 * swing, 1 + 0.1 * np.sin(t / 23))
+                matrix[:, 2] += 8 * np.sin([t / 13, t / 17])
+                frame = cv2.warpAffine(picture, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+                frame = cv2.add(frame, noise[t % len(noise)])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+                points.append(np.column_stack([face[:, :2] @ matrix[:, :2].T + matrix[:, 2], face[:, 2]]))
+            container.mux(stream.encode())
+        jitter = rng.normal(0, 0.15, (num_frames, faces.NUM_POINTS, 3))
+        pose = rng.normal(0, 10, (num_frames, 3))
+        made.append((out.getvalue(), pack_tracks(np.array(points) + jitter, rng.random((num_frames, 52)), pose)))
+    with (
+        tarfile.open(folder / "clips-000000.tar", "w", format=tarfile.USTAR_FORMAT) as tar,
+        open(folder / "index.jsonl", "w") as index,
+    ):
+        for number in range(num_clips):
+            mp4, npz = made[number % len(made)]
+            members = {}
+            for name, data in (("mp4", mp4), ("npz", npz), ("json", b"{}")):
+                entry = tarfile.TarInfo(f"{number:010x}_00.{name}")
+                entry.size = len(data)
+                members[name] = (tar.offset + 512, len(data))
+                tar.addfile(entry, io.BytesIO(data))
+            clip = ClipInfo(
+                key=f"{number:010x}_00",
+                shard="clips-000000.tar",
+                members=members,
+                num_frames=num_frames,
+                fps=25.0,
+                size=side,
+                person=str(number),
+                source=f"{number}.mp4",
+                source_sha256=f"{number:064x}",
+                licence="made here",
+                start_s=0.0,
+                end_s=num_frames / 25,
+                box=(0, 0, side),
+                face_px=0.4 * side,
+                sharpness=1.0,
+                yaw_range=(0, 0),
+                fingerprint="",
+            )
+            index.write(clip.to_json() + "\n")
+
+
+def rate(episodes: Episodes, num_workers: int, seconds: float, warm_up: int) -> float:
+    """Episodes a second through the loader, in steady state."""
+    torch.set_num_threads(1)
+    batches = iter(loader(episodes, batch_size=BATCH, num_workers=num_workers))
+    for _ in range(warm_up):
+        next(batches)
+    if num_workers:  # what the workers made ahead during the warm-up is not counted
+        for _ in range(4 * num_workers):
+            next(batches)
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        next(batches)
+        done += BATCH
+    return done / (time.perf_counter() - start)
+
+
+def milliseconds(function: Callable[[], Any], repeats: int = 15) -> float:
+    """Median over repeats, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])
+
+
+def stages(root: Path, index: list[ClipInfo], num_sources: int, size: int) -> dict[str, float]:
+    """Milliseconds an episode of each stage, on one thread; an episode is num_sources + 1 frames."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    plain = ClipStore(root, size=size)
+    cached = ClipStore(root, size=size, cache_mb=1000)
+    clip = max(index, key=lambda clip: clip.num_frames)
+    rng = np.random.default_rng(0)
+    numbers = rng.choice(clip.num_frames, num_sources + 1, replace=False)
+    mp4, npz = plain.read_members(clip)
+    frames = cached.read(clip, numbers)
+    change = Augmentation(flip=1).draw(rng, size)
+    drawn = [landmark_image(points, size, size) for points in frames.points]
+    whole = Episodes(cached, [clip], num_sources=num_sources, augment=Augmentation(), as_uint8=True)
+    item = whole[0]
+    choices = itertools.count()
+    return {
+        "read from disk (uncached)": milliseconds(lambda: plain.read_members(clip)),
+        "unpack landmarks (uncached)": milliseconds(lambda: unpack_tracks(npz)),
+        "decode the frames (uncached)": milliseconds(lambda: plain._decode(clip, mp4, numbers)),
+        "decode the whole clip (once, cached)": milliseconds(lambda: plain._decode(clip, mp4, None), 5),
+        "read frames (cached)": milliseconds(lambda: cached.read(clip, numbers)),
+        "choose frames": milliseconds(lambda: whole.choose(next(choices))),
+        "augment pictures": milliseconds(lambda: change.images(frames.images)),
+        "augment points": milliseconds(lambda: change.points(frames.points, size)),
+        "draw landmarks": milliseconds(lambda: [landmark_image(p, size, size) for p in frames.points]),
+        "to planes": milliseconds(lambda: [[cv2.split(i) for i in part] for part in (frames.images, drawn)]),
+        "collate": milliseconds(lambda: default_collate([item] * BATCH)) / BATCH,
+        "whole episode (cached)": milliseconds(lambda: whole[0]),
+    }
+
+
+def demand(num_sources: int, size: int) -> float:
+    """Episodes a second that one H200 would train on, by the estimate above."""
+    gmac = (GMAC_PER_SOURCE * num_sources + GMAC_PER_TARGET) * (size / 256) ** 2
+    return H200_TFLOPS * 1000 / (2 * gmac)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder or URL of shards")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--clips", type=int, default=16, help="to make, or to take of --data")
+    parser.add_argument("--frames", type=int, default=200, help="of a clip that is made")
+    parser.add_argument("--seconds", type=float, default=3.0, help="to measure each row")
+    parser.add_argument("--cache-mb", type=float, default=4000)
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    costs: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.data is None:
+            write_shards(Path(folder), arguments.clips, arguments.frames)
+        root = arguments.data or folder
+        index = read_index(root)[: arguments.clips]
+        print("| px  |  K | workers | cache    | episodes/s | frames/s |\n|-----|----|---------|----------|", end="")
+        print("------------|----------|")
+        for size, k, cache in itertools.product(arguments.size, arguments.k, (False, True)):
+            store = ClipStore(root, size=size, cache_mb=arguments.cache_mb if cache else 0)
+            if cache:
+                for clip in index:
+                    store.read(clip, [0])
+            episodes = Episodes(store, index, num_sources=k, augment=Augmentation(), as_uint8=True)
+            for num_workers in arguments.workers:
+                speed = rate(episodes, num_workers, arguments.seconds, warm_up=2)
+                row = {"size": size, "k": k, "workers": num_workers, "cached": cache, "episodes_per_second": speed}
+                rows.append(row)
+                name = "cached" if cache else "uncached"
+                cells = f"| {size:3} | {k:2} | {num_workers:7} | {name:8} | {speed:10.1f} | {speed * (k + 1):8.1f} |"
+                print(cells, flush=True)
+        for size, k in itertools.product(arguments.size, arguments.k):
+            costs[f"{size} px, K = {k}"] = stages(root, index, k, size)
+    names = list(costs)
+    print(f"\n| {'ms an episode, one thread':36} |" + "".join(f" {name:>13} |" for name in names))
+    print(f"|{'-' * 38}|" + f"{'-' * 15}|" * len(names))
+    for stage in costs[names[0]]:
+        print(f"| {stage:36} |" + "".join(f" {costs[name][stage]:13.2f} |" for name in names))
+    needs = []
+    print(f"\nAn H200, assumed to reach {H200_TFLOPS:g} TFLOPS, and an episode of 2 x ({GMAC_PER_SOURCE} K + ", end="")
+    print(f"{GMAC_PER_TARGET}) GFLOP at 256 px (constants of this file), could train on, and would keep busy:")
+    for size, k in itertools.product(arguments.size, arguments.k):
+        for cache in (False, True):
+            alike = [row for row in rows if (row["size"], row["k"], row["cached"]) == (size, k, cache)]
+            alone = max(row["episodes_per_second"] / max(row["workers"], 1) for row in alike)
+            need = demand(k, size)
+            needs.append({"size": size, "k": k, "cached": cache, "demand": need, "cores": need / alone})
+            name = "cached" if cache else "uncached"
+            print(f"  {size} px, K = {k}: {need:6.0f} episodes/s = {need / alone:6.1f} cores {name}")
+    if arguments.out:
+        result = {
+            "rows": rows,
+            "stage_ms": costs,
+            "h200": needs,
+            "h200_tflops_assumed": H200_TFLOPS,
+            "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+            "load_before": os.getloadavg(),
+            "versions": {name: importlib.metadata.version(name) for name in ("mimik", "numpy", "torch")},
+            "opencv": cv2.__version__,
+            "python": platform.python_version(),
+        }
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
