@@ -60,7 +60,7 @@ def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str 
     image = np.zeros((height, width, 3), np.uint8)
     chosen, parts = (points[faces.POINTS_68], _PAPER) if style == "paper" else (points, _FULL)
     for index, colour, closed in parts:
-        line = np.round(chosen[list(index), :2]).astype(np.int32)
+        line = np.floor(chosen[list(index), :2]).astype(np.int32)  # the pixel that the point lies in
         cv2.polylines(image, [line], closed, colour, thickness=2, lineType=cv2.LINE_8)
     return image
 
