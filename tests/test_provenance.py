@@ -673,6 +673,18 @@ ALLOWED = {
     ("motion.py", "save"): "a motion template: plain numbers, no picture",
     ("cli.py", "_replaced"): "motion templates and reports, replaced in one step; no picture",
     ("cli.py", "_write_json"): "a report: text",
+    ("dataset.py", "pack_tracks"): "landmarks, into memory",
+    ("dataset.py", "_fetch"): "a shard from a server, kept while it is used",
+    ("dataset.py", "add"): "decoded clips of shards, shared between loader processes",
+    ("dataset.py", "_hold"): "an empty lock file",
+    ("dataset.py", "_in_memory"): "a clip of a shard, for OpenCV to read; gone at once",
+    ("prepare.py", "_work"): "clips of one video, spooled for the parent process and gone afterwards",
+    ("prepare.py", "_sync_folder"): "opens a folder to make it durable",
+    ("prepare.py", "_write_whole"): "settings, state, index and card: text",
+    ("prepare.py", "_open_at"): "shards of training data and their index",
+    ("prepare.py", "_lock_folder"): "an empty lock file",
+    ("prepare.py", "_reopen"): "names of shards",
+    ("prepare.py", "_close_shard"): "names of shards",
     ("cli.py", "motion_extract"): "a motion template: plain numbers, no picture",
 }
 # video.py holds the encoders; they only ever get the path that `seal` gave, which the next table sees to.

@@ -20,12 +20,15 @@ from mimik import face
 from mimik.face import Array, Image, Pose, canonical_mesh, head_pose, skull_motion
 
 GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
+_COARSE = 48  # cells of the grid on which the smooth field is computed where nothing changes quickly
 FINE = 3  # as many cells a cell around eyes and mouth
 CROP_SCALE = 2.5  # side of the crop in heights of the face, forehead to chin
 _RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
 _MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024  # of the crop's side: disagreement from which the mesh is believed
 _DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind another is hidden
-_FACING = 0.08  # cosine: a surface seen more obliquely than this does not count as seen in the target
+_TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
+_FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
+_HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _MIN_AREA_RATIO = 0.02
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
@@ -44,7 +47,7 @@ _LIDS_OF_EYES = (
 )
 # Where the flow changes within a few cells.
 _DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
-_SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 2)
+_SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 3)
 _CONTROL = np.array(sorted({*_FEATURES, *_CHEEKS, *_FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
 
 
@@ -278,13 +281,19 @@ def rasterise(
     return depth.reshape(grid, grid), out.reshape(grid, grid, -1)
 
 
-def _solve(target: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients [N + 1, 2] of the linear radial-basis interpolant that has these offsets [N, 2] at target [N, 2]."""
+def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients [N + 1, 2] of a linear radial-basis interpolant.
+
+    Args:
+        target: [N, 2] places.
+        offset: [N, 2] the values there.
+        slack: [N] > 0; how freely each value may be missed: a point with much of it does not count.
+    """
     n = len(target)
     x, y = target[:, 0], target[:, 1]
     lhs = np.ones((n + 1, n + 1))
     lhs[:n, :n] = np.sqrt((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
-    lhs[range(n), range(n)] -= _RIDGE
+    lhs[range(n), range(n)] -= slack
     lhs[n, n] = 0
     return np.linalg.solve(lhs, np.concatenate([offset, np.zeros((1, 2))]))
 
@@ -305,19 +314,23 @@ def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.f
 
 
 def _smooth_field(
-    to: NDArray[np.float64], offset: NDArray[np.float64], parts: list[tuple[slice, slice]]
+    to: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    slack: NDArray[np.float64],
+    parts: list[tuple[slice, slice]],
 ) -> tuple[Array, list[Array]]:
     """The interpolated offsets, everywhere and finely.
 
     Args:
         to, offset: [N, 2] places in the target and their offsets.
+        slack: [N] see _solve.
         parts: rows and columns of the parts that are wanted finely.
 
     Returns:
-        [GRID, GRID, 2], computed at every second cell; and for each part [rows * FINE, columns * FINE, 2].
+        [GRID, GRID, 2], computed on a grid of _COARSE cells; and for each part [rows * FINE, columns * FINE, 2].
     """
-    coefficients = _solve(to, offset)
-    coarse = _evaluate(_grid(GRID // 2), to, coefficients).reshape(GRID // 2, GRID // 2, 2)
+    coefficients = _solve(to, offset, slack)
+    coarse = _evaluate(_grid(_COARSE), to, coefficients).reshape(_COARSE, _COARSE, 2)
     field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
     places = _grid(GRID * FINE).reshape(GRID * FINE, GRID * FINE, 2)
     cells = [places[_finely(part)] for part in parts]
@@ -405,29 +418,37 @@ class Warper:
         shell = shell + (motion.apply(shell) - shell) * self._follow[face.NUM_POINTS :]
         goal = np.concatenate([goal_face, shell])
 
-        # What the head hides of itself in the target, what it hid in the photo.
-        front = self._front(motion)
-        num_face = np.searchsorted(front, _head().num_face)
-        layers = [self._layer(goal, _head().triangles[part]) for part in (front[:num_face], front[num_face:])]
-        depth = np.minimum(layers[0].depth, layers[1].depth)
-        cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
-        behind = goal[:, 2] > depth[cell[:, 1], cell[:, 0]] / GRID + _DEPTH_GAP
-        hidden = (self._normals @ motion.rotation[2] > -_FACING) | behind
-        hidden[face.IRISES] = False
+        # What the head hides of itself in the target: 0 seen .. 1 hidden. Small turns hide hardly anything, and what
+        # begins begins softly: a point that is there in one frame and gone in the next would make the face jump.
+        hidden = _ramp(self._normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
+        turned = float(_ramp(_angle(motion.rotation), *_TURNED))
+        layers: list[_Layer] = []
+        if turned > 0:
+            front = self._front(motion)
+            num_face = np.searchsorted(front, _head().num_face)
+            layers = [self._layer(goal, _head().triangles[part]) for part in (front[:num_face], front[num_face:])]
+            depth = np.minimum(layers[0].depth, layers[1].depth)
+            cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
+            behind = goal[:, 2] - depth[cell[:, 1], cell[:, 0]] / GRID
+            hidden = np.maximum(hidden, turned * _ramp(behind, 0.5 * _DEPTH_GAP, 1.5 * _DEPTH_GAP))
+        hidden[face.IRISES] = 0
 
-        keep = self._in_photo & ~hidden & self._iris_is_open(goal)
-        keep = _CONTROL[keep[_CONTROL]]
+        keep = _CONTROL[(self._in_photo & self._iris_is_open(goal))[_CONTROL]]
         mouth, hangs, hung = self._opening(goal, motion)
         to = np.concatenate([goal[keep, :2], hangs, self._border])
         come_from = np.concatenate([self._source[keep, :2], hung, self._border])
         parts = [part for part in (_part(goal[index]) for index in _DETAILED) if part is not None]
-        smooth, fine = _smooth_field(to, come_from - to, parts)
+        slack = np.full(len(to), _RIDGE)
+        slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
+        smooth, fine = _smooth_field(to, come_from - to, slack, parts)
 
         offset = smooth
-        near = _near_occlusion(depth, cell[hidden & self._in_photo])
-        if near.any():
-            offset = _believe_mesh(smooth, *_joined(*layers), near)
-        unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
+        unseen = np.zeros((GRID, GRID), bool)
+        if layers:
+            near = _near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
+            if near.any():
+                offset = _believe_mesh(smooth, *_joined(*layers), turned * near)
+            unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
         offset, stretch = _unfold(offset * self._fade[..., None])
         details = []
         for part, values in zip(parts, fine, strict=True):
@@ -484,10 +505,12 @@ class Warper:
 
     def _layer(self, goal: NDArray[np.float64], triangles: NDArray[np.int32]) -> _Layer:
         depth, place = rasterise(goal * GRID, self._source, triangles, GRID)
-        at = (place[..., :2] * GRID).astype(int).clip(0, GRID - 1)
-        behind = place[..., 2] > self._photo_depth[at[..., 1], at[..., 0]] / GRID + _DEPTH_GAP
         covered = np.isfinite(depth)
-        return _Layer(depth, place[..., :2] - _grid().reshape(GRID, GRID, 2), covered, covered & behind)
+        found = place[covered]
+        at = (found[:, :2] * GRID).astype(np.int32).clip(0, GRID - 1)
+        unseen = np.zeros((GRID, GRID), bool)
+        unseen[covered] = found[:, 2] > self._photo_depth[at[:, 1], at[:, 0]] / GRID + _DEPTH_GAP
+        return _Layer(depth, place[..., :2] - _grid().reshape(GRID, GRID, 2), covered, unseen)
 
     def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
         """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
@@ -498,13 +521,30 @@ class Warper:
         return keep
 
 
-def _near_occlusion(depth: Array, hidden_cells: NDArray[np.int_]) -> Array:
-    """[GRID, GRID] 1 close to edges where the head's surface hides itself and to points that it hides, 0 far away."""
-    far = np.where(np.isfinite(depth), depth, -np.inf)
-    near = np.where(np.isfinite(depth), depth, np.inf)
+def _ramp(x: Any, low: float, high: float) -> Any:
+    """0 up to low, 1 from high on, linear between."""
+    return np.clip((x - low) / (high - low), 0, 1)
+
+
+def _angle(rotation: NDArray[np.float64]) -> float:
+    """Degrees of a rotation [3, 3]."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+
+
+def _near_occlusion(depth: Array, cells: NDArray[np.int_], hidden: NDArray[np.float64]) -> Array:
+    """[GRID, GRID] 1 close to edges where the head's surface hides itself and to points that it hides, 0 far away.
+
+    Args:
+        depth: [GRID, GRID] in cells, infinite where nothing is.
+        cells: [N, 2] of points, and hidden: [N] 0..1, how much each is hidden.
+    """
+    far = np.where(np.isfinite(depth), depth, -np.inf).astype(np.float32)
+    near = np.where(np.isfinite(depth), depth, np.inf).astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
-    edge = (cv2.dilate(far, kernel) > cv2.erode(near, kernel) + _DEPTH_GAP * GRID).astype(np.float32)
-    edge[hidden_cells[:, 1], hidden_cells[:, 0]] = 1
+    with np.errstate(invalid="ignore", over="ignore"):
+        step = np.nan_to_num(cv2.dilate(far, kernel) - cv2.erode(near, kernel), nan=0, posinf=0, neginf=0)
+    edge = _ramp(step, 0.75 * _DEPTH_GAP * GRID, 1.5 * _DEPTH_GAP * GRID).astype(np.float32)
+    np.maximum.at(edge, (cells[:, 1], cells[:, 0]), hidden.astype(np.float32))
     if not edge.any():
         return edge
     edge = cv2.dilate(edge, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
@@ -574,7 +614,7 @@ def _part(points: NDArray[np.float64]) -> tuple[slice, slice] | None:
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
-def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
+def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 7) -> NDArray[np.float64]:
     """[4 * per_side, 2] points along the border of a rectangle."""
     t = np.linspace(0, 1, per_side, endpoint=False)
     zero, one = np.zeros(per_side), np.ones(per_side)
