@@ -15,11 +15,12 @@ FIND_PYTHON = for wanted in "import ensurepip, venv" pass; do \
 	  done; \
 	done
 
-.PHONY: help demo test lint help-files clean
+.PHONY: help demo test test-slow lint help-files clean
 
 help:
 	@echo "make demo        animate the portrait that comes with mimik: demo.mp4"
 	@echo "make test        run the fast tests"
+	@echo "make test-slow   run the tests that take longer"
 	@echo "make lint        check style and types"
 	@echo "make help-files  write docs/help/*.txt from the command line itself"
 	@echo "make clean       remove .venv and what the tools left"
@@ -31,6 +32,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+
+test-slow: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check

@@ -589,6 +589,7 @@ def test_a_worker_that_cannot_start_ends_the_run_and_is_no_reason_against_a_vide
     assert lines(tmp_path / "out" / "rejected.jsonl") == lines(tmp_path / "out" / "done.jsonl") == []
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_and_a_dead_or_stuck_one_costs_its_video_only(
     folder: Path, shards: tuple[Path, PrepareReport], tmp_path: Path
 ) -> None:
