@@ -31,7 +31,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/mimik demo -o demo.mp4 --force
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m slow
