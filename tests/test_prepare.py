@@ -694,3 +694,30 @@ def test_ray_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install 'mimik\[cluster\]'"):
         prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
+
+
+def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
+    from typer.testing import CliRunner
+
+    from mimik.cli import app
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["prepare", *map(str, arguments)], prog_name="mimik")
+        return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+    out = tmp_path / "shards"
+    settings = (driver.path, "-o", out, "--size", 64, "--min-seconds", 0.2, "--workers", 0, "--min-face-px", 24)
+    code, said, notes = run(*settings, "--people", "clip", "--json", tmp_path / "report.json")
+    assert code == 0, notes
+    assert "clips kept 1" in " ".join(said.split())
+    assert json.loads((tmp_path / "report.json").read_text())["num_clips"] == 1
+    code, said, notes = run(*settings, "--people", "clip")
+    assert code == 0
+    assert "Nothing was new." in said
+    code, _, notes = run(driver.path, "-o", out, "--size", 128, "--people", "clip")
+    assert code == 2
+    assert "give the same settings or a new folder" in notes
+    assert run(tmp_path / "nothing", "-o", tmp_path / "x")[0] == 2
+    assert run(driver.path, "-o", tmp_path / "y", "--size", 100)[2].count("multiple of 16") == 1
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "y").exists()

@@ -641,6 +641,15 @@ def prepare_command(
     min_face_px: Annotated[
         int, typer.Option(parser=_whole, metavar="PX", help="Narrower faces are left out, in pixels of the video.")
     ] = 48,
+    context: Annotated[
+        float, typer.Option(parser=_decimal, help="Side of the crop in heights of the face, forehead to chin.")
+    ] = 2.0,
+    min_sharpness: Annotated[
+        float, typer.Option(parser=_decimal, help="Blurred faces below this are left out; 0 keeps all.")
+    ] = 0.006,
+    crf: Annotated[int, typer.Option(parser=_whole, help="x264's constant rate factor of the clips.")] = 20,
+    gop: Annotated[int, typer.Option(parser=_whole, metavar="FRAMES", help="From key frame to key frame.")] = 12,
+    shard_mb: Annotated[int, typer.Option(parser=_whole, metavar="MB", help="Size of a shard.")] = 64,
     people: Annotated[
         str | None,
         typer.Option(
@@ -675,7 +684,16 @@ def prepare_command(
     if json_report is not None:
         _check_numbers_file("--json", json_report, force, [])
     config = prepare.PrepareConfig(
-        size=size, fps=fps, min_seconds=min_seconds, max_seconds=max_seconds, min_face_px=min_face_px
+        size=size,
+        fps=fps,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        min_face_px=min_face_px,
+        context=context,
+        min_sharpness=min_sharpness,
+        crf=crf,
+        gop=gop,
+        shard_mb=shard_mb,
     )
     with _VideoBar().shown() as bar:
         report = prepare.prepare(

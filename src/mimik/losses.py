@@ -1,0 +1,120 @@
+"""The paper's losses, as functions of tensors; their weights are the caller's.
+
+Zakharov et al. 2019 (arXiv:1905.08233v2), Sec. 3.2; docs/paper.md lists the symbols and the deviations D1, D2, ..
+
+E, G and P minimise L_CNT + L_ADV + L_MCH, where L_ADV is adversarial_loss plus the weighted feature_matching_loss; D
+minimises discriminator_loss. What comes from a real frame, or from W, is detached wherever it is a goal. The loss of a
+batch is the mean of the losses of its items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+OVER_LAYERS = ("mean", "sum")
+
+
+def adversarial_loss(score: Tensor) -> Tensor:
+    """How far D is from taking the synthesised frames for real; the first term of L_ADV: -D(x_hat, y, i).
+
+    Args:
+        score: [B] r of the synthesised frames, straight from D: no sigmoid.
+
+    Returns:
+        Scalar of either sign: the mean of -r.
+    """
+    return -score.mean()
+
+
+def discriminator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
+    """Hinge loss of D; L_DSC = max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)).
+
+    Both terms reach W_i (D10).
+
+    Args:
+        score_real: [B] r of the real frames, straight from D: no sigmoid.
+        score_fake: [B] r of the synthesised frames, which the caller detached before D saw them.
+
+    Returns:
+        Scalar, >= 0: the mean over B of each term, added; 2 when all scores are 0.
+    """
+    return (1 + score_fake).relu().mean() + (1 - score_real).relu().mean()
+
+
+def feature_matching_loss(
+    fake_acts: Sequence[Tensor], real_acts: Sequence[Tensor], *, over_layers: str = "mean"
+) -> Tensor:
+    """Distance of D's activations for the synthesised and the real frames; L_FM, the second term of L_ADV.
+
+    L1, mean over all numbers of a layer. Then the mean over layers, as in the authors' code, or their sum, as in
+    pix2pixHD (Wang et al. 2018, arXiv:1711.11585), which the paper cites for it (D2).
+
+    Args:
+        fake_acts: [B, C, H, W] each, of the synthesised frames.
+        real_acts: the same of the real ones; detached here.
+        over_layers: one of OVER_LAYERS.
+
+    Returns:
+        Scalar, >= 0; 0 when equal.
+
+    Raises:
+        ValueError: on another over_layers, or if the activations differ in number or shape.
+    """
+    if over_layers not in OVER_LAYERS:
+        raise ValueError(f"over_layers {over_layers!r}: give one of {', '.join(OVER_LAYERS)}.")
+    per_layer = torch.stack(_layer_distances(fake_acts, real_acts))  # [L]
+    return per_layer.mean() if over_layers == "mean" else per_layer.sum()
+
+
+def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
+    """Distance of each frame's embedding from its video's row of W; L_MCH = ||e_hat_i - W_i||_1.
+
+    Averaged over B, K and N (D3).
+
+    Args:
+        e_hat: [B, K, N] embeddings of the K frames, before their mean and before P.
+        w_i: [B, N] rows W_i of the same videos; detached here, W learns from L_DSC only.
+
+    Returns:
+        Scalar, >= 0; 0 when equal.
+
+    Raises:
+        ValueError: if B or N differ.
+    """
+    if e_hat.ndim != 3 or w_i.shape != (e_hat.shape[0], e_hat.shape[2]):
+        raise ValueError(f"e_hat {list(e_hat.shape)} and w_i {list(w_i.shape)}: give [B, K, N] and [B, N].")
+    return (e_hat - w_i.detach()[:, None]).abs().mean()
+
+
+def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Distance of a frozen network's activations for the real and the synthesised frames; L_CNT of one network.
+
+    L1, mean over all numbers of a layer, times the layer's weight, summed over layers (D8). The paper's L_CNT is the
+    sum of this for VGG19 and for VGGFace.
+
+    Args:
+        features_x: [B, C, H, W] each, of the real frames; detached here.
+        features_x_hat: the same of the synthesised ones.
+        weights: of each layer.
+
+    Returns:
+        Scalar, >= 0; 0 when equal.
+
+    Raises:
+        ValueError: if features or weights differ in number or shape.
+    """
+    distances = _layer_distances(features_x_hat, features_x)
+    if len(weights) != len(distances):
+        raise ValueError(f"{len(weights)} weights for {len(distances)} layers: give one for each.")
+    return torch.stack([weight * distance for weight, distance in zip(weights, distances, strict=True)]).sum()
+
+
+def _layer_distances(fake: Sequence[Tensor], real: Sequence[Tensor]) -> list[Tensor]:
+    """L1 distance of each layer, mean over all its numbers; no gradient goes into real."""
+    shapes = [list(f.shape) for f in fake], [list(r.shape) for r in real]
+    if shapes[0] != shapes[1] or not fake:
+        raise ValueError(f"layers of shapes {shapes[0]} and {shapes[1]}: give the same ones of both frames.")
+    return [(f - r.detach()).abs().mean() for f, r in zip(fake, real, strict=True)]

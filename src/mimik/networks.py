@@ -1,0 +1,403 @@
+"""The paper's networks: embedder E, projection P, generator G and projection discriminator D.
+
+Zakharov et al. 2019 (arXiv:1905.08233v2), made exact by the authors' later code; docs/paper.md says which is which, and
+D1, D2, .. are its numbered deviations. Images are float32 [B, 3, H, W] in [-1, 1].
+
+`python -m mimik.networks` prints the sizes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812  everybody's name for it
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+EPS = 1e-4  # of spectral and instance norm; authors' code
+W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
+NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 -> 256; authors' code
+SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
+_ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
+_ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
+
+
+def _conv(num_in: int, num_out: int, kernel_px: int, *, bias: bool = True) -> nn.Module:
+    """Zero-padded convolution with spectral norm."""
+    return spectral_norm(nn.Conv2d(num_in, num_out, kernel_px, padding=kernel_px // 2, bias=bias), eps=EPS)
+
+
+def _linear(num_in: int, num_out: int) -> nn.Linear:
+    """Linear layer with spectral norm."""
+    linear = nn.Linear(num_in, num_out)
+    spectral_norm(linear, eps=EPS)
+    return linear
+
+
+class AdaIN(nn.Module):
+    """Instance norm whose bias and scale come from outside: from psi_hat. It has no parameters."""
+
+    def forward(self, h: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+        """Normalise, scale, shift.
+
+        The scale multiplies as it is, s and not 1 + s, as in the authors' code (D4).
+
+        Args:
+            h: [B, C, H, W], H * W > 1.
+            bias, scale: [B, C] each.
+        """
+        return F.instance_norm(h, eps=EPS) * scale[..., None, None] + bias[..., None, None]
+
+
+class ResidualBlock(nn.Module):
+    """BigGAN's residual block: norm, ReLU, 3x3, norm, ReLU, 3x3, with resampling on both paths.
+
+    The ReLUs leave their input as it is, so that the skip path carries negative values too (D7).
+    """
+
+    def __init__(
+        self, num_in: int, num_out: int, *, norm: str = "none", resample: str = "none", first: bool = False
+    ) -> None:
+        """Makes the layers.
+
+        Args:
+            num_in, num_out: channels.
+            norm: "none", "instance" or "adain"; the 3x3 convolutions have a bias where it is "none".
+            resample: "none", "down" (average of 2x2, at the end) or "up" (nearest, before the first 3x3).
+            first: whether it reads an image: then nothing stands before the first 3x3. Without norm only.
+        """
+        super().__init__()
+        assert norm in ("none", "instance", "adain") and resample in ("none", "down", "up")
+        assert norm == "none" or not first
+
+        def norm_layer(num_channels: int) -> nn.Module:
+            if norm == "adain":
+                return AdaIN()
+            if norm == "instance":
+                return nn.InstanceNorm2d(num_channels, eps=EPS, affine=True)
+            return nn.Identity()
+
+        self.resample, self.first = resample, first
+        self.norm1, self.norm2 = norm_layer(num_in), norm_layer(num_out)
+        self.conv1 = _conv(num_in, num_out, 3, bias=norm == "none")
+        self.conv2 = _conv(num_out, num_out, 3, bias=norm == "none")
+        same = num_in == num_out and resample == "none"
+        self.skip = nn.Identity() if same else _conv(num_in, num_out, 1)
+
+    def forward(self, h: Tensor, psi: Sequence[Tensor] = ()) -> Tensor:
+        """[B, num_in, H, W] -> [B, num_out, H', W'].
+
+        Args:
+            h: activations.
+            psi: for "adain": bias and scale [B, num_in] of the first norm, bias and scale [B, num_out] of the second.
+        """
+        # A 1x1 convolution commutes with both ways of resampling; on the small side it costs a quarter.
+        shortcut = self.skip(F.avg_pool2d(h, 2) if self.resample == "down" else h)
+        if not self.first:
+            h = self.norm1(h, *psi[:2]).relu()
+        if self.resample == "up":
+            shortcut, h = F.interpolate(shortcut, scale_factor=2), F.interpolate(h, scale_factor=2)
+        h = self.norm2(self.conv1(h), *psi[2:]).relu()
+        h = self.conv2(h)
+        return shortcut + (F.avg_pool2d(h, 2) if self.resample == "down" else h)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention of SAGAN (Zhang et al. 2019, arXiv:1805.08318) in BigGAN's form: keys and values are pooled by 2.
+
+    gamma starts at 0, so the layer starts as the identity. It has 10/8 C^2 + 1 parameters: 0.08 M for C = 256.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        num_keys, num_values = max(1, num_channels // 8), max(1, num_channels // 2)
+        self.query = _conv(num_channels, num_keys, 1, bias=False)
+        self.key = _conv(num_channels, num_keys, 1, bias=False)
+        self.value = _conv(num_channels, num_values, 1, bias=False)
+        self.out = _conv(num_values, num_channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same."""
+        query = self.query(h).flatten(2).mT  # [B, C, H, W] -> [B, H W, C / 8]
+        key = F.max_pool2d(self.key(h), 2).flatten(2).mT  # -> [B, H W / 4, C / 8]
+        value = F.max_pool2d(self.value(h), 2).flatten(2).mT  # -> [B, H W / 4, C / 2]
+        read = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # -> [B, H W, C / 2]
+        return h + self.gamma * self.out(read.mT.unflatten(2, h.shape[2:]))  # -> [B, C, H, W]
+
+
+def _attention(num_channels: int, wanted: bool) -> nn.Module:
+    return SelfAttention(num_channels) if wanted else nn.Identity()
+
+
+def _check_size(image_px: int) -> None:
+    if image_px < 32 or image_px & (image_px - 1):
+        raise ValueError(f"image_px {image_px}: give a power of two, 32 or more.")
+
+
+def _widths(num_blocks: int, min_channels: int, max_channels: int) -> list[int]:
+    """Channels after each of num_blocks blocks that halve the picture: doubling up to max_channels."""
+    return [min(min_channels * 2**i, max_channels) for i in range(num_blocks)]
+
+
+def _num_down_blocks(image_px: int) -> int:
+    """Blocks from image_px to 4 px: 6 for 256."""
+    return (image_px // SMALLEST_PX).bit_length() - 1
+
+
+def _down_blocks(num_inputs: int, widths: Sequence[int], *, norm: str = "none") -> nn.ModuleList:
+    """An image block and down blocks; norm is that of the down blocks."""
+    blocks = [ResidualBlock(num_inputs, widths[0], resample="down", first=True)]
+    for num_in, num_out in itertools.pairwise(widths):
+        blocks.append(ResidualBlock(num_in, num_out, norm=norm, resample="down"))
+    return nn.ModuleList(blocks)
+
+
+class Embedder(nn.Module):
+    """E: what a frame says of the person, whatever the pose and expression."""
+
+    def __init__(
+        self,
+        image_px: int = 256,
+        *,
+        min_channels: int = 64,
+        max_channels: int = 512,
+        embedding_dim: int = 512,
+        attention: bool = False,
+    ) -> None:
+        """Makes as many down blocks as lead from image_px to 4 px (D9).
+
+        Args:
+            image_px: side of the frames; a power of two.
+            min_channels, max_channels: after the first block and at most; 64 and 512 in the paper.
+            embedding_dim: N.
+            attention: whether there is self-attention at image_px / 8 (D1).
+
+        Raises:
+            ValueError: on another image_px.
+        """
+        super().__init__()
+        _check_size(image_px)
+        widths = _widths(_num_down_blocks(image_px), min_channels, max_channels)
+        widths[-1] = embedding_dim
+        self.down = _down_blocks(6, widths)
+        self.attention = _attention(widths[_ATTENTION_DOWN - 1], attention)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Embeddings of single frames; their mean over K, `E(x, y).mean(1)`, is e_hat.
+
+        Args:
+            x: [B, K, 3, H, W] frames.
+            y: [B, K, 3, H, W] their landmark images.
+
+        Returns:
+            [B, K, N], >= 0: what L_MCH compares with W_i.
+        """
+        h = torch.cat([y, x], dim=2).flatten(0, 1)  # -> [B K, 6, 256, 256]
+        for number, block in enumerate(self.down, start=1):
+            h = block(h)  # -> [B K, 64, 128, 128] .. [B K, N, 4, 4]
+            if number == _ATTENTION_DOWN:
+                h = self.attention(h)
+        return h.relu().sum((2, 3)).unflatten(0, x.shape[:2])  # -> [B, K, N]
+
+
+class Projection(nn.Module):
+    """P: from e_hat to psi_hat, the biases and scales of G's AdaIN layers.
+
+    psi_hat holds, for one layer after the other, the biases and then the scales. In the paper P is a matrix; here, as
+    in the authors' code, it has a bias (D4).
+    """
+
+    def __init__(self, embedding_dim: int, num_features: int) -> None:
+        """Makes the layer.
+
+        Args:
+            embedding_dim: N.
+            num_features: of all AdaIN layers together, sum(Generator.adain_sizes); each has a bias and a scale.
+        """
+        super().__init__()
+        self.linear = _linear(embedding_dim, 2 * num_features)
+
+    def forward(self, e_hat: Tensor) -> Tensor:
+        """[B, N] e_hat -> [B, 2 * num_features] psi_hat, 13056 numbers in the paper's size."""
+        return self.linear(e_hat)
+
+
+class Generator(nn.Module):
+    """G: draws the person of psi_hat with the face of a landmark image.
+
+    psi_hat is an argument: P e_hat in meta-learning; in fine-tuning the parameter psi' that starts there; a constant in
+    an exported model.
+
+    Attributes:
+        adain_sizes: features of each AdaIN layer, in the order in which psi_hat holds them.
+    """
+
+    def __init__(
+        self, image_px: int = 256, *, min_channels: int = 64, max_channels: int = 512, attention: bool = False
+    ) -> None:
+        """Makes 4 blocks down, 4 between, 4 up, at every image_px (D9).
+
+        Args:
+            image_px: side of the frames; a power of two.
+            min_channels, max_channels: after the first block and at most; 64 and 512 in the paper.
+            attention: whether there is self-attention at image_px / 8 on the way down, image_px / 4 on the way up (D1).
+
+        Raises:
+            ValueError: on another image_px.
+        """
+        super().__init__()
+        _check_size(image_px)
+        widths = _widths(NUM_GENERATOR_BLOCKS, min_channels, max_channels)
+        self.down = _down_blocks(3, widths, norm="instance")
+        self.attention_down = _attention(widths[_ATTENTION_DOWN - 1], attention)
+
+        middle = [(widths[-1], widths[-1])] * NUM_GENERATOR_BLOCKS
+        self.middle = nn.ModuleList(ResidualBlock(*pair, norm="adain") for pair in middle)
+        up = list(zip([widths[-1], *widths[:0:-1]], widths[::-1], strict=True))
+        self.up = nn.ModuleList(ResidualBlock(*pair, norm="adain", resample="up") for pair in up)
+        self.attention_up = _attention(up[_ATTENTION_UP - 1][1], attention)
+
+        self.last_norm, self.to_image = AdaIN(), _conv(widths[0], 3, 3)
+        self.adain_sizes = (*(size for pair in (*middle, *up) for size in pair), widths[0])
+
+    def forward(self, y: Tensor, psi_hat: Tensor) -> Tensor:
+        """The synthesised frame x_hat.
+
+        Args:
+            y: [B, 3, H, W] landmark image.
+            psi_hat: [B, 2 * sum(adain_sizes)]; [1, ..] serves the whole batch.
+
+        Returns:
+            [B, 3, H, W] in [-1, 1].
+        """
+        psi = psi_hat.split([size for size in self.adain_sizes for _ in ("bias", "scale")], dim=1)
+        h = y
+        for number, block in enumerate(self.down, start=1):
+            h = block(h)  # [B, 3, 256, 256] -> [B, 64, 128, 128] .. [B, 512, 16, 16]
+            if number == _ATTENTION_DOWN:
+                h = self.attention_down(h)
+        for number, block in enumerate(self.middle):
+            h = block(h, psi[4 * number : 4 * number + 4])  # -> [B, 512, 16, 16]
+        psi = psi[4 * len(self.middle) :]
+        for number, block in enumerate(self.up, start=1):
+            h = block(h, psi[4 * number - 4 : 4 * number])  # -> [B, 512, 32, 32] .. [B, 64, 256, 256]
+            if number == _ATTENTION_UP:
+                h = self.attention_up(h)
+        h = self.last_norm(h, *psi[-2:]).relu()
+        return self.to_image(h).tanh()  # -> [B, 3, 256, 256]
+
+
+class Discriminator(nn.Module):
+    """D: is x a real frame, of this person, with the face of y? Projection discriminator; V is all but the last line.
+
+    r = V(x, y)^T (W_i + w0) + b. W holds one vector for each training video, as rows where the paper has columns, and
+    has no spectral norm (D5).
+    """
+
+    def __init__(
+        self,
+        num_videos: int,
+        image_px: int = 256,
+        *,
+        min_channels: int = 64,
+        max_channels: int = 512,
+        embedding_dim: int = 512,
+        attention: bool = False,
+    ) -> None:
+        """Makes as many down blocks as lead from image_px to 4 px (D9), and one residual block there.
+
+        Args:
+            num_videos: rows of W.
+            image_px: side of the frames; a power of two.
+            min_channels, max_channels: after the first block and at most; 64 and 512 in the paper.
+            embedding_dim: N, the same as E's.
+            attention: whether there is self-attention at image_px / 8 (D1).
+
+        Raises:
+            ValueError: on another image_px.
+        """
+        super().__init__()
+        _check_size(image_px)
+        widths = _widths(_num_down_blocks(image_px), min_channels, max_channels)
+        self.down = _down_blocks(6, widths)
+        self.attention = _attention(widths[_ATTENTION_DOWN - 1], attention)
+        self.residual = ResidualBlock(widths[-1], embedding_dim)
+        self.linear = _linear(embedding_dim, 1)  # w0 and b
+        self.W = nn.Embedding(num_videos, embedding_dim)
+        nn.init.uniform_(self.W.weight, -W_RANGE, W_RANGE)
+
+    def personal_weight(self, e_hat: Tensor) -> Tensor:
+        """w' = w0 + e_hat: what fine-tuning starts from for a person whom W does not know (D6).
+
+        Args:
+            e_hat: [B, N] or [N], mean over the photos' embeddings.
+
+        Returns:
+            The same shape, with gradients to w0 and e_hat; a trainable w' is `nn.Parameter(w.detach())`.
+        """
+        return self.linear.weight[0] + e_hat
+
+    def forward(
+        self, x: Tensor, y: Tensor, video: Tensor | None = None, *, w: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Realism score and activations.
+
+        Args:
+            x: [B, 3, H, W] frames, real or synthesised.
+            y: [B, 3, H, W] landmark images.
+            video: [B] int64, i: the weight is w0 + W_i.
+            w: [B, N] or [N], the whole weight instead: w' of a person whom W does not know.
+
+        Returns:
+            r [B], without bounds: more is more real; and the output of every residual block, for L_FM, 7 for 256 px.
+
+        Raises:
+            ValueError: unless exactly one of video and w is given.
+        """
+        if (video is None) == (w is None):
+            raise ValueError("Give D either video, the rows of W, or w, the weight of an unknown person.")
+        acts = []
+        h = torch.cat([y, x], dim=1)  # -> [B, 6, 256, 256]
+        for number, block in enumerate(self.down, start=1):
+            h = block(h)  # -> [B, 64, 128, 128] .. [B, 512, 4, 4]
+            acts.append(h)
+            if number == _ATTENTION_DOWN:
+                h = self.attention(h)
+        h = self.residual(h)  # -> [B, N, 4, 4]
+        acts.append(h)
+        v = h.relu().sum((2, 3))  # -> [B, N]
+        if w is None:
+            w = self.personal_weight(self.W(video))  # [B] -> [B, N]
+        return (v * w).sum(1) + self.linear.bias, acts  # -> [B]
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def size_table(image_px: int = 256) -> str:
+    """Sizes of the networks in the paper's width, in millions of parameters, without and with self-attention."""
+    columns: list[dict[str, int]] = []
+    for attention in (False, True):
+        generator = Generator(image_px, attention=attention)
+        discriminator = Discriminator(1, image_px, attention=attention)
+        columns.append(
+            {
+                "E  embedder": count_parameters(Embedder(image_px, attention=attention)),
+                "G  generator without P": count_parameters(generator),
+                "P  projection": count_parameters(Projection(512, sum(generator.adain_sizes))),
+                "D  discriminator without W": count_parameters(discriminator) - discriminator.W.weight.numel(),
+            }
+        )
+    lines = [f"{f'{image_px} px, millions of parameters':34}{'no attention':>14}{'attention':>12}"]
+    lines += [f"{name:34}{count / 1e6:14.2f}{columns[1][name] / 1e6:12.2f}" for name, count in columns[0].items()]
+    lines.append(f"psi_hat has {2 * sum(generator.adain_sizes)} numbers; W adds 512 for each training video.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(size_table())
