@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -566,7 +567,11 @@ def test_output_of_a_folder_must_be_another_folder(refuse, shelf: Path, here: Pa
 
 def started(arguments: Sequence[object], **options: object) -> subprocess.Popen[str]:
     command = PROGRAM + [str(argument) for argument in arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    # A shell that puts the tests into the background ignores interruptions, and so would what they start.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, **options
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -19,10 +19,11 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
 from mimik import face as faces
 from mimik.config import InputError

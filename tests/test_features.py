@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
-from mimik.features import CHIP_PX, EMBEDDING_DIM, FaceNet, face_chip  # noqa: E402
+from mimik.features import CHIP_PX, EMBEDDING_DIM, FaceNet, face_chip
 
 ORACLE = np.load(Path(__file__).parent / "data/dlib_eileen_collins.npz")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
-from torch import Tensor  # noqa: E402
+from torch import Tensor
 
-from mimik.losses import (  # noqa: E402
+from mimik.losses import (
     adversarial_loss,
     content_loss,
     discriminator_loss,

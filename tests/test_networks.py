@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
-import torch.nn.functional as F  # noqa: E402, N812
-from torch import Tensor, nn  # noqa: E402
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
-from mimik.networks import (  # noqa: E402
+from mimik.networks import (
     EPS,
     AdaIN,
     Discriminator,

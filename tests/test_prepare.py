@@ -21,6 +21,8 @@ import cv2
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
 from conftest import DRIVER_FPS, Driver, write_clip
 from mimik import prepare as module
 from mimik import video
