@@ -650,6 +650,7 @@ def shown(reader: int) -> str:
         text += piece
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_what_is_going_on(shelf: Path, here: Path, terminal: tuple[int, int]):
     reader, writer = terminal
     command = [*PROGRAM, "animate", str(PORTRAIT), "nod", "-o", "out.mp4"]

@@ -559,6 +559,7 @@ def test_ten_bits_and_alpha(tmp_path):
     assert first(tmp_path / "b.mov").min() == 255
 
 
+@pytest.mark.slow
 def test_hdr_becomes_sdr(tmp_path):
     """PQ code 0.5 is 92 nits (SMPTE ST 2084); on a screen whose white is 203 nits that is brighter than middle grey."""
     path = tmp_path / "a.mkv"
