@@ -452,6 +452,10 @@ def test_bundled_motion_to(shelf: Path, here: Path, name: str):
         checked = Path(name)
     assert not [path for path in here.iterdir() if path.name.startswith(".")]
     assert mimik("verify", checked).exit_code == 0
+    shown = result.stdout.split("Signed: mimik ")[1].split()
+    assert mimik(*shown).exit_code == 0
+    if name == "frames":
+        assert "is a folder; give one picture" in mimik("verify", name).stderr
 
 
 def test_photo_as_driver_makes_a_picture(shelf: Path, here: Path):

@@ -442,9 +442,12 @@ def _tell(report: Report) -> None:
         sound = ", with sound" if report.has_audio else ""
         made = f"{report.num_frames} frames of {made} at {report.fps:g}/s{sound}"
         speed = f" ({report.frames_per_second:.0f} frames a second)"
+    signed = report.out
+    if video.output_kind(signed) == "frames":  # each frame is signed by itself; the first one is shown
+        signed = signed % 0 if "%" in Path(signed).name else str(Path(signed, "00000.png"))
     console.print(
         f"{escape(report.out)}: {made}, in {report.seconds:.1f} s{speed}. Signed: mimik verify "
-        f"{escape(shlex.quote(report.out))}",
+        f"{escape(shlex.quote(signed))}",
         soft_wrap=True,
     )
 

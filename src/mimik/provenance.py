@@ -769,6 +769,8 @@ def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
                     ) from error
                 return _judge_damaged(path, file.fileno(), context, error)
     except OSError as error:
+        if path.is_dir():
+            raise MediaError(f"{path}: is a folder; give one picture or video, such as a frame in it.") from error
         raise MediaError(f"{path}: cannot be read ({error.strerror}); give a picture or a video.") from error
 
 
