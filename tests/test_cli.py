@@ -348,7 +348,7 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
         (["motion", "show", "{shelf}/cut.motion"], ["not a readable motion file"]),
         (["motion", "show", "smile", "-o", "smile.mp4"], ["-o smile.mp4", ".png"]),
         (["verify", "nobody.mp4"], ["nobody.mp4", "cannot be read"]),
-        (["verify", "{shelf}"], ["cannot be read"]),
+        (["verify", "{shelf}"], ["is a folder; give one picture"]),
         (["verify", "{shelf}/text.jpg"], ["text.jpg", "give"]),
         (["verify", "{shelf}/person.png", "--anchor", "{shelf}/junk.pem"], ["--anchor", "PEM"]),
         (["demo", "--driver", "dance"], ["driver dance", "smile"]),
