@@ -2,7 +2,7 @@
 
 The networks are Google's MediaPipe Face Landmarker bundle (BlazeFace short range, face mesh with irises, blendshapes),
 run by OpenVINO. Running them here instead of through the mediapipe package keeps the installation free of system
-graphics libraries, takes half the time a frame, and leaves the search for small faces in our hands.
+graphics libraries, takes less time a frame, and leaves the search for small faces in our hands.
 tests/test_face.py holds the points that the mediapipe package itself finds.
 """
 
