@@ -160,6 +160,7 @@ class Driver:
         fps: frames a second.
         num_frames: None where it is not known before the end.
         has_audio: whether the file has a sound track.
+        motion: the file's content where kind is "motion".
     """
 
     name: str
@@ -168,14 +169,19 @@ class Driver:
     fps: float
     num_frames: int | None
     has_audio: bool
+    motion: Motion | None = None
 
     @classmethod
-    def of(cls, driver: str | Path, fps: float | None = None) -> Driver:
+    def of(cls, driver: str | Path | Driver, fps: float | None = None) -> Driver:
         """Args: driver: a video, a photo, a .motion file, or the name of a bundled motion; fps: None is its own.
+
+        A driver that is open already is given back as it is, with the rate that it was opened with.
 
         Raises:
             InputError: if it is none of these.
         """
+        if isinstance(driver, Driver):
+            return driver
         bundled = bundled_motions().get(str(driver))
         path = bundled or Path(driver)
         if bundled is None and not path.exists():
@@ -187,7 +193,7 @@ class Driver:
             motion = Motion.load(path)
             rate = fps or motion.fps
             name = f"bundled {path.stem}" if bundled else path.name
-            return cls(name, path, "motion", rate, round(motion.duration_s * rate), False)
+            return cls(name, path, "motion", rate, round(motion.duration_s * rate), False, motion)
         if video.kind(path) == "image":
             rate = fps or 25.0
             return cls(path.name, path, "photo", rate, round(sum(_PHOTO_DRIVER_S) * rate), False)
@@ -204,8 +210,8 @@ class Driver:
         Raises:
             NoFaceError: if there is no face in the driver.
         """
-        if self.kind == "motion":
-            motion = Motion.load(self.path).at_rate(self.fps)
+        if self.motion is not None:
+            motion = self.motion.at_rate(self.fps)
             return motion.reference, smoothed(motion.gestures(), self.fps, smooth), _nothing
         if self.kind == "photo":
             picture = video.read_image(self.path)
@@ -327,11 +333,7 @@ class Avatar:
             if len(found) > 1 and face is None:
                 note = f"{path.name} shows {len(found)} faces; the widest is animated, --face N takes another"
             read.append((path, picture, chosen, note))
-        calmest = read[0]
-        if len(read) > 1:
-            reference = find_neutral([chosen for _, _, chosen, _ in read])
-            calmest = min(read, key=lambda r: float(np.abs(r[2].blendshapes - reference.blendshapes).sum()))
-        return cls(landmarker, *calmest)
+        return cls(landmarker, *read[_calmest([chosen for _, _, chosen, _ in read])])
 
     @property
     def face(self) -> Face:
@@ -355,7 +357,7 @@ class Avatar:
 
     def render(
         self,
-        driver: str | Path,
+        driver: str | Path | Driver,
         out: str | Path,
         *,
         force: bool = False,
@@ -366,7 +368,7 @@ class Avatar:
         """Animates the person and writes a sealed file.
 
         Args:
-            driver: a video, a photo, a .motion file, or the name of a bundled motion.
+            driver: a video, a photo, a .motion file, the name of a bundled motion, or one of them opened.
             out: .mp4, .m4v, .mov, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp; .png and
                 .jpg when the driver is a photo.
             force: replace what is there.
@@ -433,8 +435,13 @@ def _face_of_video(path: Path, landmarker: Landmarker, number: int | None) -> Fa
         raise NoFaceError(
             f"no face found in the first seconds of {path.name}; use a video in which the face is seen from the start."
         )
-    reference = find_neutral(seen)
-    return min(seen, key=lambda face: float(np.abs(face.blendshapes - reference.blendshapes).sum()))
+    return seen[_calmest(seen)]
+
+
+def _calmest(found: Sequence[Face]) -> int:
+    """Which of one person's faces is nearest to that person's neutral one."""
+    neutral = find_neutral(found).blendshapes
+    return int(np.argmin([np.abs(face.blendshapes - neutral).sum() for face in found]))
 
 
 def _peak_memory_mb() -> float:

@@ -392,25 +392,27 @@ def animate_command(
     if photo.is_dir():
         _animate_folder(photo, driver, out, config, credentials, force, json_report)
         return
-    report = _animate_one(photo, driver, out, config, credentials, force)
+    video.output_kind(out)  # whatever can be refused without reading a file is refused first
+    report = _animate_one(photo, _opened(driver, config), out, config, credentials, force)
     _tell(report)
     if json_report is not None:
         _write_json(json_report, report.to_json())
 
 
+def _opened(driver: str, config: animate.AnimateConfig) -> animate.Driver:
+    with _status(f"opening {driver}"):
+        return animate.Driver.of(driver, config.fps)
+
+
 def _animate_one(
     photo: Path,
-    driver: str,
+    driver: animate.Driver,
     out: Path,
     config: animate.AnimateConfig,
     credentials: provenance.Credentials | None,
     force: bool,
 ) -> Report:
-    # Whatever can be refused without reading a picture is refused first.
-    video.output_kind(out)
-    with _status(f"opening {driver}"):
-        opened = animate.Driver.of(driver, config.fps)
-    provenance.check_output(out, force=force, inputs=[photo, opened.path])
+    provenance.check_output(out, force=force, inputs=[photo, driver.path])
     with _status(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
@@ -471,8 +473,7 @@ def _animate_folder(
         raise InputError(f"-o {out}: is a file; give a folder for the videos.")
     if out.resolve() == folder.resolve():
         raise InputError(f"-o {out}: is the folder of the photos; give another one for the videos.")
-    with _status(f"opening {driver}"):
-        animate.Driver.of(driver, config.fps)
+    opened = _opened(driver, config)
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -484,7 +485,7 @@ def _animate_folder(
         name = photo.stem if stems.count(photo.stem) == 1 else photo.name
         errors.print(f"{number}/{len(photos)} {escape(photo.name)}", soft_wrap=True)
         try:
-            report = _animate_one(photo, driver, out / f"{name}.mp4", config, credentials, force)
+            report = _animate_one(photo, opened, out / f"{name}.mp4", config, credentials, force)
         except InputError as error:
             failures.append((photo.name, str(error)))
             continue
@@ -515,7 +516,9 @@ def demo(
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-    report = _animate_one(portrait, driver, out, animate.AnimateConfig(), None, force)
+    config = animate.AnimateConfig()
+    video.output_kind(out)
+    report = _animate_one(portrait, _opened(driver, config), out, config, None, force)
     _tell(report)
     console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)
 

@@ -50,7 +50,7 @@ def parse_regions(text: str) -> tuple[str, ...]:
     return tuple(name for name in REGIONS if name in names)
 
 
-def _number(option: str, value: float, low: float, high: float, hint: str) -> None:
+def check_number(option: str, value: float, low: float, high: float, hint: str) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise InputError(f"{option} {value}: give a number from {low:g} to {high:g} ({hint}).")
 
@@ -84,13 +84,13 @@ class AnimateConfig:
         _choice("--frame", self.frame, FRAMES)
         if not self.regions or any(name not in REGIONS for name in self.regions):
             raise InputError(f"--regions {self.regions}: give any of {', '.join(REGIONS)}.")
-        _number("--strength", self.strength, 0.0, 3.0, "1 is the driver's own strength")
-        _number("--smooth", self.smooth, 0.0, 1.0, "0 is off")
-        _number("--quality", self.quality, 0, 51, "smaller is better; 18 looks lossless")
+        check_number("--strength", self.strength, 0.0, 3.0, "1 is the driver's own strength")
+        check_number("--smooth", self.smooth, 0.0, 1.0, "0 is off")
+        check_number("--quality", self.quality, 0, 51, "smaller is better; 18 looks lossless")
         if self.size is not None:
-            _number("--size", self.size, 64, 4096, "pixels of the longer side, or 'native'")
+            check_number("--size", self.size, 64, 4096, "pixels of the longer side, or 'native'")
         if self.fps is not None:
-            _number("--fps", self.fps, 1, 120, "frames a second; leave it out for the driver's own")
+            check_number("--fps", self.fps, 1, 120, "frames a second; leave it out for the driver's own")
         for option, value in (("--face", self.face), ("--driver-face", self.driver_face)):
             if value is not None:
-                _number(option, value, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")
+                check_number(option, value, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")

@@ -425,11 +425,9 @@ class Retarget:
         """
         self._pose = head_pose(person.points)
         self._shape = self._pose.invert(person.points)
-        self._points = person.points.astype(np.float64)
         self._regions = regions
         self._strength = strength
         self._absolute = mode == "absolute"
-        self._reference = reference
         own, other = self._shape, reference.shape
         self._gain = _feature_gain(own, other)
         self._added = np.zeros_like(own)

@@ -74,7 +74,7 @@ class PrepareConfig:
     shard_mb: int = 64
 
     def __post_init__(self) -> None:
-        number = settings._number
+        number = settings.check_number
         number("--size", self.size, 64, 512, "pixels")
         if self.size % 16:
             raise InputError(f"--size {self.size}: give a multiple of 16, such as 128, 256 or 512.")
@@ -314,7 +314,7 @@ class _FirstReading:
     """Tracks all faces of a video, frame by frame, and hands out finished pieces."""
 
     def __init__(self, config: PrepareConfig, landmarker: Landmarker, fps: float) -> None:
-        self._config, self._landmarker, self._fps = config, landmarker, fps
+        self._config, self._landmarker = config, landmarker
         self._step = max(1.0, fps / config.fps)
         self._look_every = max(1, round(_LOOK_S * fps / self._step))
         self._search_every = max(1, round(_SEARCH_S * fps))

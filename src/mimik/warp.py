@@ -489,7 +489,7 @@ class Warper:
     def _shut_eyes(self, goal: NDArray[np.float64]) -> tuple[ShutEye, ...]:
         shut = []
         for number, (upper, lower) in enumerate(_LIDS_OF_EYES):
-            gap, own = (float(np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).sum()) for p in (goal, self._source))
+            gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, self._source))
             width = float(np.linalg.norm(self._source[upper[0], :2] - self._source[upper[-1], :2]))
             amount = (0.35 - gap / max(own, 1e-9)) / 0.2
             if amount > 0 and own > 0.4 * width:  # a sum over nine pairs; an eye that is shut in the photo has its line
@@ -515,10 +515,15 @@ class Warper:
     def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
         """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
         keep = np.ones(len(goal), bool)
-        for iris, (upper, lower) in zip((face.RIGHT_IRIS, face.LEFT_IRIS), _LIDS_OF_EYES, strict=True):
-            gap, own = (np.linalg.norm(p[upper, :2] - p[lower, :2], axis=1).sum() for p in (goal, self._source))
-            keep[iris] = gap > 0.55 * own
+        for iris, lids in zip((face.RIGHT_IRIS, face.LEFT_IRIS), _LIDS_OF_EYES, strict=True):
+            keep[iris] = _lid_gap(goal, lids) > 0.55 * _lid_gap(self._source, lids)
         return keep
+
+
+def _lid_gap(points: NDArray[np.float64], lids: tuple[list[int], list[int]]) -> float:
+    """How far an eye is open: the sum over the nine pairs of its lids' points."""
+    upper, lower = lids
+    return float(np.linalg.norm(points[upper, :2] - points[lower, :2], axis=1).sum())
 
 
 def _ramp(x: Any, low: float, high: float) -> Any:
