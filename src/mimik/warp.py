@@ -47,7 +47,7 @@ _LIDS_OF_EYES = (
 )
 # Where the flow changes within a few cells.
 _DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
-_SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 3)
+_SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
 _CONTROL = np.array(sorted({*_FEATURES, *_CHEEKS, *_FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
 
 
@@ -619,7 +619,7 @@ def _part(points: NDArray[np.float64]) -> tuple[slice, slice] | None:
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
 
-def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 7) -> NDArray[np.float64]:
+def _frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
     """[4 * per_side, 2] points along the border of a rectangle."""
     t = np.linspace(0, 1, per_side, endpoint=False)
     zero, one = np.zeros(per_side), np.ones(per_side)
