@@ -252,7 +252,7 @@ def test_any_size_gives_the_right_shapes(px: int, attention: bool) -> None:
     x = pictures(2, 1, px=px)
     with torch.no_grad():
         e = enc(x, x)
-        x_hat = net(x[:, 0], Projection(5, sum(net.adain_sizes))(e.mean(1)))
+        x_hat = net(x[:, 0], Projection(5, sum(net.adain_sizes))(e.mean(1))).image
         score, acts = dis(x_hat, x[:, 0], torch.tensor([0, 2]))
     assert e.shape == (2, 1, 5) and (e >= 0).all()
     assert x_hat.shape == (2, 3, px, px) and x_hat.abs().max() <= 1
@@ -325,7 +325,7 @@ def test_items_do_not_see_each_other() -> None:
 
     def run(items: slice) -> list[Tensor]:
         e = enc(x[items], y[items])
-        x_hat = net(y[items, 0], projection(e.mean(1)))
+        x_hat = net(y[items, 0], projection(e.mean(1))).image
         return [e, x_hat, dis(x_hat, y[items, 0], video[items])[0]]
 
     for whole, *parts in zip(run(slice(0, B)), *(run(slice(i, i + 1)) for i in range(B)), strict=True):
@@ -343,7 +343,7 @@ def test_one_psi_hat_serves_a_batch() -> None:
     net, projection = generator()
     net.eval()
     y, psi_hat = pictures(B), projection(torch.rand(1, DIM))
-    torch.testing.assert_close(net(y, psi_hat), net(y, psi_hat.expand(B, -1)))
+    torch.testing.assert_close(net(y, psi_hat).image, net(y, psi_hat.expand(B, -1)).image)
 
 
 # Spectral norm.
@@ -367,7 +367,7 @@ def everything(px: int = PX) -> nn.ModuleDict:
 def step_through(nets: nn.ModuleDict, x: Tensor, y: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
     """x_hat and its score."""
     e_hat = nets["E"](x[:, 1:], y[:, 1:]).mean(1)
-    x_hat = nets["G"](y[:, 0], nets["P"](e_hat))
+    x_hat = nets["G"](y[:, 0], nets["P"](e_hat)).image
     return x_hat, nets["D"](x_hat, y[:, 0], video)[0]
 
 
@@ -449,7 +449,7 @@ def test_gradient_reaches_a_trainable_psi_and_w() -> None:
         e_hat = enc(x[None], y[None]).mean(1)  # B photos of one person -> [1, N]
         psi = nn.Parameter(projection(e_hat))
         w = nn.Parameter(dis.personal_weight(e_hat))
-    dis(net(y, psi), y, w=w)[0].sum().backward()
+    dis(net(y, psi).image, y, w=w)[0].sum().backward()
     assert (psi.grad != 0).float().mean() > 0.5  # what a ReLU shuts has none
     assert w.grad.abs().sum() > 0
     assert projection.linear.bias.grad is None and dis.W.weight.grad is None

@@ -94,3 +94,141 @@ class AnimateConfig:
         for option, value in (("--face", self.face), ("--driver-face", self.driver_face)):
             if value is not None:
                 check_number(option, value, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")
+
+
+# The method: networks, losses and training. Sources of the numbers: "v1", "v2" the paper's two versions; "code" the
+# authors' later code; docs/paper.md has them, and the deviations D1, D2, ..
+
+FORMS = ("paper", "texture")
+VARIANTS = ("ft", "ff")  # with L_MCH, then fine-tuned; without it, used as it is
+LANDMARK_STYLES = ("paper", "full")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Sizes of E, P, G and D. Channels are (after the first block, at most)."""
+
+    form: str = "paper"  # one of FORMS: of G; E, P and D are the same for both
+    image_px: int = 256  # paper
+    embedder_channels: tuple[int, int] = (64, 512)  # paper
+    generator_channels: tuple[int, int] = (64, 512)  # paper
+    discriminator_channels: tuple[int, int] = (64, 512)  # paper
+    embedding_dim: int = 512  # N; paper
+    attention: bool = True  # paper; D1
+    landmarks: str = "paper"  # one of LANDMARK_STYLES
+
+    def __post_init__(self) -> None:
+        _choice("form", self.form, FORMS)
+        _choice("landmarks", self.landmarks, LANDMARK_STYLES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the terms of L_CNT + L_ADV + L_MCH."""
+
+    content: dict[str, float]  # of each of features.CONTENT_NETWORKS; L_CNT
+    adversarial: float = 1.0  # paper
+    feature_matching: float = 10.0  # v1, v2 and code
+    feature_matching_over: str = "mean"  # one of losses.OVER_LAYERS; D2
+    match: float = 10.0  # v2; D3
+    pixel: float = 0.0  # L1 of x_hat itself, features of eyes and mouth counted more; not in the paper
+    synthesised: float = 0.0  # of pixel and content, for what `texture` synthesises before it is blended
+    correction: float = 0.0  # mean square of `texture`'s correction of the flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How meta-learning runs."""
+
+    variant: str = "ft"  # one of VARIANTS
+    num_sources: int = 8  # K; paper
+    target: str = "uniform"  # one of dataset.TARGETS
+    batch_size: int = 48  # episodes of all processes together; code
+    lr_generator: float = 5e-5  # of E, P and G; paper
+    lr_discriminator: float = 2e-4  # paper
+    betas: tuple[float, float] = (0.0, 0.999)  # of Adam; code (0), PyTorch
+    eps: float = 1e-5  # of Adam; code
+    num_discriminator_updates: int = 2  # for each update of E, P and G; paper
+    adversarial_from: int = 0  # step from which D is trained and judges; before it L_ADV is left out
+    clip_norm: float = 10.0  # of the gradient of E, P and G, and of D's
+    ema: float = 0.999  # of E, P and G; code
+    num_epochs: int = 75  # one episode of every clip each; 75 for ft, 150 for ff in the paper
+    num_steps: int | None = None  # instead of num_epochs
+
+    def __post_init__(self) -> None:
+        _choice("variant", self.variant, VARIANTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Everything that decides what is trained, and how."""
+
+    networks: NetworkConfig
+    losses: LossWeights
+    train: TrainConfig
+
+
+PRESETS: dict[str, Preset] = {
+    "paper_v1": Preset(
+        networks=NetworkConfig(),
+        losses=LossWeights(content={"vgg19": 1e-2, "vggface": 2e-3}, match=80.0),  # v1
+        train=TrainConfig(),
+    ),
+    "paper_v2": Preset(
+        networks=NetworkConfig(),
+        losses=LossWeights(content={"vgg19": 1.5e-1, "vggface": 2.5e-2}),  # v2
+        train=TrainConfig(),
+    ),
+    "authors_code": Preset(
+        networks=NetworkConfig(attention=False),
+        losses=LossWeights(content={"vgg19": 1e-2, "vggface": 2e-3}, match=1e-2),  # code
+        train=TrainConfig(num_discriminator_updates=1),  # code
+    ),
+    # Seconds on a CPU, for tests and to see the curves fall; the weights are this project's.
+    "debug": Preset(
+        networks=NetworkConfig(
+            image_px=64,
+            embedder_channels=(8, 64),
+            generator_channels=(8, 64),
+            discriminator_channels=(8, 64),
+            embedding_dim=64,
+            attention=False,
+        ),
+        losses=LossWeights(content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, pixel=5.0),
+        train=TrainConfig(
+            num_sources=2, batch_size=8, lr_generator=5e-4, lr_discriminator=5e-4, ema=0.99, num_steps=2000
+        ),
+    ),
+    # What ships: sees the warped photo, and corrects it. Sizes and weights were chosen by measurement on two CPU cores.
+    "texture": Preset(
+        networks=NetworkConfig(
+            form="texture",
+            image_px=128,
+            embedder_channels=(16, 128),
+            generator_channels=(32, 128),
+            discriminator_channels=(16, 128),
+            embedding_dim=128,
+            attention=False,
+            landmarks="full",
+        ),
+        losses=LossWeights(
+            content={"efficientnet_lite0": 1.0},
+            adversarial=0.1,
+            feature_matching=1.0,
+            match=0.1,
+            pixel=10.0,
+            synthesised=0.5,
+            correction=1.0,
+        ),
+        train=TrainConfig(
+            num_sources=2,
+            target="far",
+            batch_size=8,
+            lr_generator=4e-4,
+            lr_discriminator=4e-4,
+            num_discriminator_updates=1,
+            adversarial_from=4000,
+            num_steps=30000,
+        ),
+    ),
+}

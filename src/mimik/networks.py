@@ -9,17 +9,24 @@ D1, D2, .. are its numbered deviations. Images are float32 [B, 3, H, W] in [-1, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from mimik.config import FORMS, NetworkConfig
+
 EPS = 1e-4  # of spectral and instance norm; authors' code
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
 NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 -> 256; authors' code
 SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
+NUM_GEOMETRY = 4  # channels that tell the texture form how the photo was warped: dataset.geometry_maps
+_TEXTURE_BLOCKS = 3  # of the texture form down, and up: 128 px, taken as 64 px of 2x2, to 8 px
+_MAX_CORRECTION = 0.1  # of the frame's side: by how much the texture form moves a pixel of the warped photo at most
 _ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
 _ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
 
@@ -225,33 +232,81 @@ class Projection(nn.Module):
         return self.linear(e_hat)
 
 
+class Synthesis(NamedTuple):
+    """A synthesised frame; the other fields are the texture form's, and None for the paper's.
+
+    Attributes:
+        image: [B, 3, H, W] x_hat in [-1, 1].
+        synthesised: [B, 3, H, W] RGB, what the network draws itself.
+        mask: [B, 1, H, W] m in 0..1: x_hat = m * moved + (1 - m) * synthesised.
+        correction: [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of `moved` is the warped photo's at
+            p + correction(p).
+    """
+
+    image: Tensor
+    synthesised: Tensor | None = None
+    mask: Tensor | None = None
+    correction: Tensor | None = None
+
+
+def move(image: Tensor, correction: Tensor) -> Tensor:
+    """The image, each pixel taken from where the correction points; beyond the border it is continued.
+
+    Args:
+        image: [B, C, H, W].
+        correction: [B, 2, h, w] x and y in sides of the image.
+    """
+    height, width = image.shape[2:]
+    offset = F.interpolate(correction, size=(height, width), mode="bilinear").permute(0, 2, 3, 1)  # -> [B, H, W, 2]
+    x = (torch.arange(width, device=image.device, dtype=image.dtype) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=image.device, dtype=image.dtype) * 2 + 1) / height - 1
+    base = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+    return F.grid_sample(image, base + 2 * offset, padding_mode="border", align_corners=False)
+
+
 class Generator(nn.Module):
     """G: draws the person of psi_hat with the face of a landmark image.
 
     psi_hat is an argument: P e_hat in meta-learning; in fine-tuning the parameter psi' that starts there; a constant in
     an exported model.
 
+    The texture form also sees the photo, warped by the landmark flow, and corrects it: it moves its pixels a little,
+    draws a frame of its own, and blends the two. It looks at 2x2 pixels at once, adds what it saw on the way down to
+    what it draws on the way up, and starts as the identity: untrained, it returns the warped photo.
+
     Attributes:
+        form: "paper" or "texture".
         adain_sizes: features of each AdaIN layer, in the order in which psi_hat holds them.
     """
 
     def __init__(
-        self, image_px: int = 256, *, min_channels: int = 64, max_channels: int = 512, attention: bool = False
+        self,
+        image_px: int = 256,
+        *,
+        form: str = "paper",
+        min_channels: int = 64,
+        max_channels: int = 512,
+        attention: bool = False,
     ) -> None:
-        """Makes 4 blocks down, 4 between, 4 up, at every image_px (D9).
+        """Makes 4 blocks down, 4 between, 4 up, at every image_px (D9); 3, 4, 3 for the texture form.
 
         Args:
             image_px: side of the frames; a power of two.
+            form: "paper" or "texture".
             min_channels, max_channels: after the first block and at most; 64 and 512 in the paper.
             attention: whether there is self-attention at image_px / 8 on the way down, image_px / 4 on the way up (D1).
 
         Raises:
-            ValueError: on another image_px.
+            ValueError: on another image_px or form.
         """
         super().__init__()
         _check_size(image_px)
-        widths = _widths(NUM_GENERATOR_BLOCKS, min_channels, max_channels)
-        self.down = _down_blocks(3, widths, norm="instance")
+        if form not in FORMS:
+            raise ValueError(f"form {form!r}: give one of {', '.join(FORMS)}.")
+        self.form = form
+        texture = form == "texture"
+        widths = _widths(_TEXTURE_BLOCKS if texture else NUM_GENERATOR_BLOCKS, min_channels, max_channels)
+        self.down = _down_blocks(4 * 6 + NUM_GEOMETRY if texture else 3, widths, norm="instance")
         self.attention_down = _attention(widths[_ATTENTION_DOWN - 1], attention)
 
         middle = [(widths[-1], widths[-1])] * NUM_GENERATOR_BLOCKS
@@ -260,34 +315,75 @@ class Generator(nn.Module):
         self.up = nn.ModuleList(ResidualBlock(*pair, norm="adain", resample="up") for pair in up)
         self.attention_up = _attention(up[_ATTENTION_UP - 1][1], attention)
 
-        self.last_norm, self.to_image = AdaIN(), _conv(widths[0], 3, 3)
+        self.last_norm = AdaIN()
         self.adain_sizes = (*(size for pair in (*middle, *up) for size in pair), widths[0])
+        if texture:
+            # What each block up gets from the way down: before the middle, and after each block down but the last.
+            self.across = nn.ModuleList(
+                _conv(width, size, 1) for width, (size, _) in zip(widths[::-1], up, strict=True)
+            )
+            self.to_texture = nn.Conv2d(widths[0], 2 + 4 * 4, 3, padding=1)
+            nn.init.zeros_(self.to_texture.weight)
+            nn.init.zeros_(self.to_texture.bias)
+        else:
+            self.to_image = _conv(widths[0], 3, 3)
 
-    def forward(self, y: Tensor, psi_hat: Tensor) -> Tensor:
+    def forward(
+        self, y: Tensor, psi_hat: Tensor, warped: Tensor | None = None, geometry: Tensor | None = None
+    ) -> Synthesis:
         """The synthesised frame x_hat.
 
         Args:
             y: [B, 3, H, W] landmark image.
             psi_hat: [B, 2 * sum(adain_sizes)]; [1, ..] serves the whole batch.
+            warped: for the texture form, [B, 3, H, W] the photo, warped to the same landmarks, in [-1, 1].
+            geometry: for the texture form, [B, NUM_GEOMETRY, H / 2, W / 2] how it was warped.
+
+        Raises:
+            ValueError: if the texture form lacks the warped photo, or the paper's form is given one.
+        """
+        if (warped is None or geometry is None) == (self.form == "texture"):
+            raise ValueError("The texture form needs the warped photo and its geometry; the paper's takes neither.")
+        if warped is None or geometry is None:
+            return Synthesis(self.to_image(self._features(y, psi_hat)).tanh())
+        correction, synthesised, mask = self.draw(y, psi_hat, warped, geometry)
+        moved = move(warped, correction)
+        synthesised = (moved + synthesised).clamp(-1, 1)
+        return Synthesis(mask * moved + (1 - mask) * synthesised, synthesised, mask, correction)
+
+    def draw(self, y: Tensor, psi_hat: Tensor, warped: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The network of the texture form alone: what to do with the warped photo; without grid_sample.
+
+        Args: as forward's.
 
         Returns:
-            [B, 3, H, W] in [-1, 1].
+            Correction [B, 2, H / 2, W / 2]; what is to be added to the moved photo [B, 3, H, W]; mask [B, 1, H, W].
         """
+        h = torch.cat([F.pixel_unshuffle(torch.cat([y, warped], 1), 2), geometry], 1)  # -> [B, 28, H / 2, W / 2]
+        out = self.to_texture(self._features(h, psi_hat))
+        correction = _MAX_CORRECTION * out[:, :2].tanh()
+        picture = F.pixel_shuffle(out[:, 2:], 2)  # -> [B, 4, H, W]
+        return correction, 2 * (picture[:, :3] / 2).tanh(), picture[:, 3:].sigmoid()
+
+    def _features(self, h: Tensor, psi_hat: Tensor) -> Tensor:
+        """What the last convolution sees: [B, C, H, W] -> [B, widths[0], H, W]."""
         psi = psi_hat.split([size for size in self.adain_sizes for _ in ("bias", "scale")], dim=1)
-        h = y
+        seen = []
         for number, block in enumerate(self.down, start=1):
             h = block(h)  # [B, 3, 256, 256] -> [B, 64, 128, 128] .. [B, 512, 16, 16]
             if number == _ATTENTION_DOWN:
                 h = self.attention_down(h)
+            seen.append(h)
         for number, block in enumerate(self.middle):
             h = block(h, psi[4 * number : 4 * number + 4])  # -> [B, 512, 16, 16]
         psi = psi[4 * len(self.middle) :]
         for number, block in enumerate(self.up, start=1):
+            if self.form == "texture":
+                h = h + self.across[number - 1](seen[-number])
             h = block(h, psi[4 * number - 4 : 4 * number])  # -> [B, 512, 32, 32] .. [B, 64, 256, 256]
             if number == _ATTENTION_UP:
                 h = self.attention_up(h)
-        h = self.last_norm(h, *psi[-2:]).relu()
-        return self.to_image(h).tanh()  # -> [B, 3, 256, 256]
+        return self.last_norm(h, *psi[-2:]).relu()
 
 
 class Discriminator(nn.Module):
@@ -372,6 +468,42 @@ class Discriminator(nn.Module):
         if w is None:
             w = self.personal_weight(self.W(video))  # [B] -> [B, N]
         return (v * w).sum(1) + self.linear.bias, acts  # -> [B]
+
+
+@dataclass
+class Networks:
+    """E, P, G and D of one configuration, made to fit each other."""
+
+    config: NetworkConfig
+    E: Embedder
+    P: Projection
+    G: Generator
+    D: Discriminator
+
+    def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
+        """Names and networks, in the order E, P, G, D."""
+        return iter((("E", self.E), ("P", self.P), ("G", self.G), ("D", self.D)))
+
+
+def build(config: NetworkConfig, num_videos: int) -> Networks:
+    """The networks of a preset, with fresh weights.
+
+    Args:
+        config: sizes and form.
+        num_videos: rows of D's W; 0 is possible for a network that is only fine-tuned.
+    """
+    common = {"attention": config.attention}
+    (e_min, e_max), (g_min, g_max) = config.embedder_channels, config.generator_channels
+    d_min, d_max = config.discriminator_channels
+    n, px = config.embedding_dim, config.image_px
+    generator = Generator(px, form=config.form, min_channels=g_min, max_channels=g_max, **common)
+    return Networks(
+        config,
+        Embedder(px, min_channels=e_min, max_channels=e_max, embedding_dim=n, **common),
+        Projection(n, sum(generator.adain_sizes)),
+        generator,
+        Discriminator(num_videos, px, min_channels=d_min, max_channels=d_max, embedding_dim=n, **common),
+    )
 
 
 def count_parameters(network: nn.Module) -> int:
