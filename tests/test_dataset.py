@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import io
@@ -25,10 +26,12 @@ from hypothesis.extra import numpy as hnp
 
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
+from conftest import turned
 from mimik import face as faces
 from mimik.config import InputError
 from mimik.dataset import (
     Augmentation,
+    ClipFrames,
     ClipInfo,
     ClipStore,
     DamagedClipError,
@@ -44,7 +47,9 @@ from mimik.dataset import (
     to_model_range,
     unpack_tracks,
 )
-from mimik.draw import landmark_image
+from mimik.draw import feature_mask, landmark_image
+from mimik.face import Face
+from mimik.warp import NUM_GEOMETRY, Painter, Warper
 
 SIDE = 32
 LENGTHS = (40, 12, 3, 30, 45)  # frames of the clips; the third is too short for K = 8
@@ -695,6 +700,50 @@ def test_augmented_episodes_are_the_same_each_time_and_one_change_for_all(shards
     assert torch.equal(one["frames_s"], plain[5]["frames_s"])  # the frames do not depend on augmentation
     assert not torch.equal(one["points"], plain[5]["points"])
     assert (one["y"].permute(1, 2, 0).numpy() == landmark_image(one["points"].numpy(), SIDE, SIDE)).all()
+
+
+def test_regions_are_the_targets_eyes_and_mouth(episodes: Episodes) -> None:
+    item = episodes[2]
+    assert item["regions"].shape == (1, SIDE, SIDE)
+    assert (item["regions"][0].numpy() == feature_mask(item["points"].numpy(), SIDE, SIDE)).all()
+
+
+class Portraits(ClipStore):
+    """One clip: a portrait that nods a little; its frames are made when asked for."""
+
+    def __init__(self, picture: np.ndarray, points: np.ndarray) -> None:
+        self.size, self.root = None, "portraits"
+        self._picture, self._points = picture, points
+
+    def read(self, clip: ClipInfo, numbers: Any) -> ClipFrames:
+        warper = Warper(self._points, *self._picture.shape[1::-1])
+        painter = Painter(self._picture, warper)
+        points = [turned(self._points, 0, 3.0 * n, 0) for n in numbers]
+        return ClipFrames(np.stack([painter.paint(warper.flow(p)) for p in points]), np.stack(points))
+
+
+def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
+    portrait: np.ndarray, portrait_face: Face, index: list[ClipInfo]
+) -> None:
+    picture = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    store = Portraits(picture, portrait_face.points / 2)
+    clip = dataclasses.replace(index[0], num_frames=3, size=256)
+    for augment in (None, Augmentation()):
+        data = Episodes(store, [clip], num_sources=2, as_uint8=True, window_px=64, augment=augment)
+        item = data[0]
+        assert item["x"].shape == item["warped"].shape == (3, 64, 64)
+        assert item["x_s"].shape == (2, 3, 64, 64)
+        assert item["geometry"].shape == (NUM_GEOMETRY, 32, 32)
+        # The head fills the window and stands in its middle.
+        height = np.linalg.norm(item["points"][10, :2] - item["points"][faces.CHIN, :2])
+        assert height == pytest.approx(64 / 1.7, rel=0.2 if augment else 0.03)
+        assert (item["points"][:, :2].mean(0) - 32).abs().max() < 6
+        # The photo, warped, is nearer to the target than the photo itself.
+        x, warped, photo = (item[name].float() for name in ("x", "warped", "x_s"))
+        assert (x - warped).abs().mean() < 0.5 * (x - photo[0]).abs().mean()
+        assert (item["y"].permute(1, 2, 0).numpy() == landmark_image(item["points"].numpy(), 64, 64)).all()
+    floats = Episodes(store, [clip], num_sources=2, window_px=64)[0]
+    assert floats["warped"].dtype == torch.float32 and floats["warped"].min() >= -1
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 
 from mimik import draw
 from mimik import face as faces
-from mimik.draw import annotate, landmark_image, motion_sheet
+from mimik.draw import annotate, feature_mask, landmark_image, motion_sheet
 from mimik.face import Face, Image
 from mimik.motion import Motion, bundled_motions
 
@@ -109,7 +110,7 @@ def test_points_outside_of_the_image_are_cut(points: np.ndarray) -> None:
 
 
 def test_an_unknown_style() -> None:
-    with pytest.raises(ValueError, match="style 'thin': give one of paper, full"):
+    with pytest.raises(ValueError, match="style 'thin': give one of paper, full, smooth"):
         landmark_image(np.zeros((478, 3)), 8, 8, style="thin")
 
 
@@ -153,3 +154,26 @@ def test_a_motion_sheet_of_fewer_frames_than_columns() -> None:
     motion = Motion.load(bundled_motions()["nod"])
     short = Motion.of_gestures("two", 25.0, motion.reference, list(motion.gestures())[:2])
     assert motion_sheet(short, columns=4, cell_px=64).shape[1] == 256
+
+
+def test_smooth_style_moves_by_fractions_of_a_pixel(points: np.ndarray) -> None:
+    """The grey levels' centre of gravity follows the points; without anti-aliasing it stands still and jumps."""
+    still = landmark_image(points, 480, 640, style="smooth").astype(float)
+    moved = landmark_image(points + np.array([0.25, 0]), 480, 640, style="smooth").astype(float)
+    x = np.arange(480)
+    shift = (moved.sum((0, 2)) @ x) / moved.sum() - (still.sum((0, 2)) @ x) / still.sum()
+    assert shift == pytest.approx(0.25, abs=0.06)
+    assert len(np.unique(still)) > 10
+
+
+def test_the_feature_mask_holds_eyes_and_mouth_and_little_else(points: np.ndarray) -> None:
+    mask = feature_mask(points, 480, 640)
+    assert mask.shape == (640, 480) and set(np.unique(mask)) == {0, 255}
+    inside = [*faces.LIPS, *faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER, *faces.LEFT_EYE_UPPER, *faces.IRISES]
+    at = points[inside, :2].astype(int)
+    assert (mask[at[:, 1], at[:, 0]] == 255).all()
+    for outside in (4, 10, faces.CHIN, 50, 280):  # tip of the nose, forehead, chin, cheeks
+        x, y = points[outside, :2].astype(int)
+        assert mask[y, x] == 0
+    face_area = cv2.contourArea(points[faces.OVAL, :2].astype(np.float32))
+    assert (mask > 0).sum() < 0.3 * face_area

@@ -14,6 +14,7 @@ from mimik.losses import (
     discriminator_loss,
     feature_matching_loss,
     match_loss,
+    pixel_loss,
 )
 
 
@@ -168,3 +169,16 @@ def test_a_batch_of_twice_the_same_costs_the_same() -> None:
         )
 
     torch.testing.assert_close(losses(2), losses(1))
+
+
+def test_pixel_loss() -> None:
+    x = torch.zeros(1, 3, 2, 2)
+    x_hat = torch.full((1, 3, 2, 2), 0.5, requires_grad=True)
+    regions = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    # 0.5 everywhere, one pixel of four counted five times: 0.5 * (5 + 3) / 4.
+    loss = pixel_loss(x_hat, x, regions)
+    assert loss.item() == pytest.approx(1.0)
+    loss.backward()
+    assert x_hat.grad is not None and x_hat.grad[0, 0, 0, 0] == pytest.approx(5 * x_hat.grad[0, 0, 1, 1].item())
+    assert pixel_loss(x, x, regions) == 0
+    assert pixel_loss(x_hat, x, regions, emphasis=0).item() == pytest.approx(0.5)

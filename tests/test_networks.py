@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from mimik.config import PRESETS
 from mimik.networks import (
     EPS,
     AdaIN,
@@ -22,8 +24,11 @@ from mimik.networks import (
     Projection,
     ResidualBlock,
     SelfAttention,
+    build,
     count_parameters,
+    move,
 )
+from mimik.warp import NUM_GEOMETRY
 
 PX, DIM, VIDEOS = 32, 24, 5
 TINY = {"min_channels": 8, "max_channels": 32}
@@ -505,3 +510,82 @@ def test_bf16_autocast_trains_and_stays_near() -> None:
         (score.float().sum() + x_hat.float().sum()).backward()
     assert x_hat.isfinite().all() and score.isfinite().all()
     assert all(p.grad.isfinite().all() for p in nets.parameters())
+
+
+# The texture form.
+
+
+def texture(px: int = 64) -> tuple[Generator, Projection]:
+    net = Generator(px, form="texture", min_channels=8, max_channels=16)
+    return net, Projection(DIM, sum(net.adain_sizes))
+
+
+def test_untrained_texture_returns_the_warped_photo() -> None:
+    net, projection = texture()
+    warped = pictures(2, px=64)
+    out = net(pictures(2, px=64), projection(torch.rand(2, DIM)), warped, torch.zeros(2, NUM_GEOMETRY, 32, 32))
+    torch.testing.assert_close(out.image, warped, atol=1e-5, rtol=0)
+    assert out.correction.shape == (2, 2, 32, 32) and not out.correction.any()
+    assert out.mask.shape == (2, 1, 64, 64)
+
+
+def test_texture_blends_what_it_moves_and_what_it_draws() -> None:
+    torch.manual_seed(0)
+    net, projection = texture()
+    torch.nn.init.normal_(net.to_texture.weight, std=0.5)
+    y, warped, geometry = pictures(1, px=64), pictures(1, px=64), torch.randn(1, NUM_GEOMETRY, 32, 32)
+    psi_hat = projection(torch.rand(1, DIM))
+    out = net.eval()(y, psi_hat, warped, geometry)
+    correction, change, mask = net.draw(y, psi_hat, warped, geometry)
+    moved = move(warped, correction)
+    assert 0 < correction.abs().max() <= 0.1 and 0 < mask.min() < mask.max() < 1
+    torch.testing.assert_close(out.synthesised, (moved + change).clamp(-1, 1))
+    torch.testing.assert_close(out.image, mask * moved + (1 - mask) * out.synthesised)
+    assert out.image.abs().max() <= 1
+
+
+def test_move_takes_pixels_from_where_the_correction_points() -> None:
+    image = torch.arange(8.0).repeat(1, 1, 8, 1)  # every row 0 .. 7
+    right = torch.zeros(1, 2, 4, 4)
+    right[:, 0] = 2 / 8
+    expected = (torch.arange(8.0) + 2).clamp(max=7).repeat(1, 1, 8, 1)
+    torch.testing.assert_close(move(image, right), expected)
+    torch.testing.assert_close(move(image.transpose(2, 3), right.flip(1)), expected.transpose(2, 3))
+    torch.testing.assert_close(move(image, torch.zeros(1, 2, 4, 4)), image)
+
+
+def test_both_forms_refuse_the_others_arguments() -> None:
+    net, projection = texture()
+    with pytest.raises(ValueError, match="texture form needs the warped photo"):
+        net(pictures(1, px=64), projection(torch.rand(1, DIM)))
+    paper, projection = generator()
+    with pytest.raises(ValueError, match="the paper's takes neither"):
+        paper(pictures(1), projection(torch.rand(1, DIM)), pictures(1), torch.zeros(1, NUM_GEOMETRY, PX // 2, PX // 2))
+    with pytest.raises(ValueError, match="form 'oil'"):
+        Generator(form="oil")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds_networks_that_fit_each_other(name: str) -> None:
+    config = replace(
+        PRESETS[name].networks,
+        image_px=64,
+        embedder_channels=(4, 8),
+        generator_channels=(4, 8),
+        discriminator_channels=(4, 8),
+        embedding_dim=8,
+    )
+    nets = build(config, num_videos=3)
+    x = pictures(2, 1, px=64)
+    psi_hat = nets.P(nets.E(x, x).mean(1))
+    warp = (pictures(2, px=64), torch.zeros(2, NUM_GEOMETRY, 32, 32)) if config.form == "texture" else ()
+    out = nets.G(x[:, 0], psi_hat, *warp)
+    assert out.image.shape == (2, 3, 64, 64)
+    assert (out.mask is None) == (config.form == "paper")
+    assert nets.D(out.image, x[:, 0], torch.tensor([0, 2]))[0].shape == (2,)
+    assert [name for name, _ in nets] == ["E", "P", "G", "D"]
+
+
+def test_the_presets_of_the_paper_have_its_sizes() -> None:
+    sizes = {key: count_parameters(net) / 1e6 for key, net in build(PRESETS["authors_code"].networks, 0)}
+    assert sizes == pytest.approx({"E": 14.83, "P": 6.70, "G": 31.21, "D": 19.55}, abs=0.006)

@@ -14,7 +14,7 @@ from conftest import eyes_closed, mouth_opened, turned
 from mimik import face as faces
 from mimik import video
 from mimik.face import Face, Image, Landmarker
-from mimik.warp import GRID, Crop, Flow, Painter, Warper, area_ratio, rasterise
+from mimik.warp import GRID, NUM_GEOMETRY, WINDOW_SCALE, Crop, Flow, Painter, Warper, area_ratio, rasterise
 
 PORTRAITS = Path(__file__).resolve().parents[2] / "shared" / "portraits"
 
@@ -64,6 +64,42 @@ def test_the_crop_scales_with_the_head(portrait_face: Face) -> None:
     a = Crop.around(portrait_face.points)
     b = Crop.around(portrait_face.points * 3 + [10, 20, 0])
     assert (b.left, b.top, b.side) == pytest.approx((a.left * 3 + 10, a.top * 3 + 20, a.side * 3), rel=1e-4)
+
+
+def test_a_cut_shows_the_square_where_its_unit_coordinates_say(portrait_face: Face) -> None:
+    picture = coordinates(256, 256).astype(np.float32)
+    crop = Crop(40.0, 60.0, 128.0)
+    cut = crop.cut(picture, 64)
+    u, v = 10, 20  # of the cut: its centre lies at (u + 0.5) / 64 of the side
+    x, y = 40 + (u + 0.5) * 2 - 0.5, 60 + (v + 0.5) * 2 - 0.5  # numbers of the pixel, from the centre of the first
+    np.testing.assert_allclose(cut[v, u, :2], [x, y], atol=0.6)  # coordinates() rounds; cv2 to 1/32 px
+    np.testing.assert_array_equal(Crop(0, 0, 256).cut(picture, 256), picture)
+
+
+def test_a_cut_beyond_the_picture_continues_its_border() -> None:
+    picture = np.full((32, 32, 3), 77, np.uint8)
+    assert (Crop(-20, -20, 64).cut(picture, 16) == 77).all()
+
+
+def test_the_maps_say_how_the_window_was_warped(
+    warper: Warper, flow_of: Callable[..., Flow], portrait_face: Face
+) -> None:
+    still = warper.flow(portrait_face.points)
+    window = Crop.around(portrait_face.points, WINDOW_SCALE)
+    maps = still.maps(warper.crop, window, 32)
+    assert maps.shape == (NUM_GEOMETRY, 32, 32) and maps.dtype == np.float32
+    assert np.abs(maps[:2]).max() < 0.05 and not maps[2].any() and np.abs(maps[3]).max() < 0.1
+    flow = flow_of(yaw=25)
+    maps = flow.maps(warper.crop, window, 64)
+    # The middle of the face: offset in pixels, by hand and from the maps.
+    at = window.to_unit(portrait_face.points)[4, :2]
+    column, row = (at * 64).astype(int)
+    place = np.array([window.left, window.top]) + (np.array([column, row]) + 0.5) / 64 * window.side
+    cell = ((place - [warper.crop.left, warper.crop.top]) / warper.crop.side * GRID).astype(int)
+    expected = flow.offset[cell[1], cell[0]] * warper.crop.side
+    np.testing.assert_allclose(maps[:2, row, column] * window.side / 10, expected, atol=2.5)
+    assert maps[2].max() == 1 and 0.001 < maps[2].mean() < 0.2
+    assert np.abs(maps[3]).max() <= 1
 
 
 # The rasteriser.

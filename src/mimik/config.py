@@ -101,7 +101,7 @@ class AnimateConfig:
 
 FORMS = ("paper", "texture")
 VARIANTS = ("ft", "ff")  # with L_MCH, then fine-tuned; without it, used as it is
-LANDMARK_STYLES = ("paper", "full")
+LANDMARK_STYLES = ("paper", "full", "smooth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ PRESETS: dict[str, Preset] = {
             discriminator_channels=(16, 128),
             embedding_dim=128,
             attention=False,
-            landmarks="full",
+            landmarks="smooth",
         ),
         losses=LossWeights(
             content={"efficientnet_lite0": 1.0},

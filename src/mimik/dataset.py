@@ -45,7 +45,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mimik import face as faces
 from mimik.config import InputError
-from mimik.draw import STYLES, landmark_image
+from mimik.draw import STYLES, feature_mask, landmark_image
+from mimik.warp import WINDOW_SCALE, Crop, Painter, Warper
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ _SPOOL_MB = 8192  # of whole shards, kept when a server cannot send parts of the
 _SEEK_FRAMES = 30  # opencv needs as long for a seek as for decoding about so many frames (256 px, measured)
 _DAMAGED_IN_A_ROW = 16  # more than these at random in a corpus that is otherwise sound: there is something else wrong
 _FAR_CANDIDATES = 4
+_WINDOW_SCALE, _WINDOW_SHIFT = 0.1, 0.04  # how far training's windows are from where they would be, at most
 _YAW_SCALE = 15.0  # degrees of head pose that count as much as a blendshape that goes from 0 to 1
 
 
@@ -998,11 +1000,23 @@ def _with_landmarks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [N, 3, H, W], y [N, 3, H, W] and points [N, 478, 3] of frames."""
     images, points = frames.images, frames.points
-    side = images.shape[1]
     if change is not None:
+        side = images.shape[1]
         images, points = change.images(images), change.points(points, side)
+    return _drawn(images, points, style, as_uint8)
+
+
+def _drawn(images: Image, points: Array, style: str, as_uint8: bool) -> tuple[Tensor, Tensor, Tensor]:
+    side = images.shape[1]
     drawn = np.stack([landmark_image(p, side, side, style=style) for p in points])
     return _planes(images, as_uint8), _planes(drawn, as_uint8), torch.from_numpy(points)
+
+
+def _in_windows(images: Image, points: Array, windows: Sequence[Crop], px: int) -> tuple[Image, Array]:
+    """Frames [N, S, S, 3] and points [N, 478, 3] -> the same in their windows, px wide."""
+    cut = np.stack([window.cut(image, px) for image, window in zip(images, windows, strict=True)])
+    placed = np.stack([window.to_unit(p) * px for p, window in zip(points, windows, strict=True)])
+    return cut, placed.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -1081,7 +1095,7 @@ def _generator(*words: int) -> np.random.Generator:
 
 
 # What a random number is for; every use has its own stream, so that one more use changes no other.
-_ORDER, _FRAMES, _AUGMENT, _REPLACE = range(4)
+_ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW = range(5)
 
 
 class Episodes(Dataset[dict[str, Any]]):
@@ -1105,6 +1119,7 @@ class Episodes(Dataset[dict[str, Any]]):
         seed: int = 0,
         as_uint8: bool = False,
         skip_damaged: bool = False,
+        window_px: int | None = None,
     ) -> None:
         """Reads no clip yet.
 
@@ -1119,6 +1134,8 @@ class Episodes(Dataset[dict[str, Any]]):
             seed: of everything random.
             as_uint8: images stay uint8 0..255, a quarter of the bytes; to_model_range() on the GPU does the rest.
             skip_damaged: take another clip instead of a damaged one, and count it in "skipped".
+            window_px: what the texture form is trained on: frames are cut to a window around the face, this many pixels
+                wide, and the first source frame is warped to the target.
 
         Raises:
             InputError: if no clip has num_sources + 1 frames, or an option is not understood.
@@ -1131,6 +1148,7 @@ class Episodes(Dataset[dict[str, Any]]):
         self.store, self.index = store, list(index)
         self.num_sources, self.style, self.target, self.augment = num_sources, style, target, augment
         self.seed, self.as_uint8, self.skip_damaged = seed, as_uint8, skip_damaged
+        self.window_px = window_px
         self._usable = np.flatnonzero([clip.num_frames > num_sources for clip in self.index])
         if not len(self._usable):
             longest = max(self.index, key=lambda clip: clip.num_frames, default=None)
@@ -1191,6 +1209,9 @@ class Episodes(Dataset[dict[str, Any]]):
             x, y: [3, H, W] target frame and its landmark image; float32 in [-1, 1], or uint8.
             x_s, y_s: [K, 3, H, W] the source frames and theirs.
             points, points_s: [478, 3] and [K, 478, 3] float32 landmarks in pixels.
+            regions: uint8 [1, H, W], 255 where the target's eyes and mouth are.
+            warped: with window_px, the first source frame warped to the target, as x; and geometry, float32
+                [NUM_GEOMETRY, H / 2, W / 2], how (warp.Flow.maps).
             clip: position in the index, the column of W. person: number of the name among the sorted ones.
             key: of the clip. frame, frames_s: numbers of the target and the [K] source frames in it.
             episode: number. skipped: how many damaged clips were passed over for it.
@@ -1210,18 +1231,25 @@ class Episodes(Dataset[dict[str, Any]]):
                 log.warning("%s", error)
         else:
             raise InputError(f"{_DAMAGED_IN_A_ROW} damaged clips in a row in {self.store.root}: prepare it again.")
-        change = None
+        images, points = frames.images, frames.points
         if self.augment is not None:
-            side = frames.images.shape[1]
+            side = images.shape[1]
             change = self.augment.draw(_generator(self.seed, _AUGMENT, number), side)
-        x, y, points = _with_landmarks(frames, self.style, self.as_uint8, change)
+            images, points = change.images(images), change.points(points, side)
+        more = {}
+        if self.window_px is not None:
+            images, points, more = self._warped(images, points, number)
+        x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
+        regions = feature_mask(points[0], images.shape[2], images.shape[1])
         return {
             "x": x[0],
             "y": y[0],
             "x_s": x[1:],
             "y_s": y[1:],
-            "points": points[0],
-            "points_s": points[1:],
+            "points": drawn[0],
+            "points_s": drawn[1:],
+            "regions": torch.from_numpy(regions)[None],
+            **more,
             "clip": position,
             "person": self._people[clip.person],
             "key": clip.key,
@@ -1230,6 +1258,31 @@ class Episodes(Dataset[dict[str, Any]]):
             "episode": number,
             "skipped": attempt,
         }
+
+    def _warped(self, images: Image, points: Array, number: int) -> tuple[Image, Array, dict[str, Tensor]]:
+        """Frames and points in windows, target first, and the first source frame warped to the target."""
+        px = self.window_px
+        assert px is not None
+        warper = Warper(points[1], images.shape[2], images.shape[1])
+        flow = warper.flow(points[0])
+        painted = Painter(images[1], warper).paint(flow)
+        windows = [Crop.around(p, WINDOW_SCALE) for p in points]
+        if self.augment is not None:
+            rng = _generator(self.seed, _WINDOW, number)
+            windows = [_moved(window, *rng.uniform(-1, 1, 3)) for window in windows]
+        geometry = flow.maps(warper.crop, windows[0], px // 2)
+        warped = _planes(windows[0].cut(painted, px)[None], self.as_uint8)[0]
+        return *_in_windows(images, points, windows, px), {"warped": warped, "geometry": torch.from_numpy(geometry)}
+
+
+def _moved(window: Crop, size: float, right: float, down: float) -> Crop:
+    """Another window, larger and shifted by shares of the most that is allowed."""
+    side = window.side * (1 + size * _WINDOW_SCALE)
+    left, top = (
+        start + (window.side - side) / 2 + shift * _WINDOW_SHIFT * side
+        for start, shift in ((window.left, right), (window.top, down))
+    )
+    return Crop(left, top, side)
 
 
 class EpisodeSampler(Sampler[int]):

@@ -41,16 +41,20 @@ _FULL: tuple[tuple[Sequence[int], Colour, bool], ...] = (
     (faces.RIGHT_IRIS[1:], (255, 128, 255), True),
     (faces.LEFT_IRIS[1:], (128, 255, 255), True),
 )
-STYLES = ("paper", "full")
+STYLES = ("paper", "full", "smooth")
+_SHIFT = 4  # binary digits behind the point of a coordinate
 
 
 def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str = "full") -> Image:
     """The landmark image y: lines on black, 2 px thick, without anti-aliasing, as the paper's authors draw them.
 
+    "smooth" is the exception: a line that jumps from pixel to pixel makes what is drawn from it tremble.
+
     Args:
         points: [478, 2 or 3] in pixels of the image.
         width, height: of the image, in pixels.
-        style: "paper" draws the 68 points, no inner lips and no irises; "full" everything that carries expression.
+        style: "paper" draws the 68 points, no inner lips and no irises; "full" everything that carries expression;
+            "smooth" the same with anti-aliased lines that move by fractions of a pixel.
 
     Returns:
         uint8 RGB [height, width, 3].
@@ -60,9 +64,37 @@ def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str 
     image = np.zeros((height, width, 3), np.uint8)
     chosen, parts = (points[faces.POINTS_68], _PAPER) if style == "paper" else (points, _FULL)
     for index, colour, closed in parts:
+        if style == "smooth":
+            line = np.round((chosen[list(index), :2] - 0.5) * 2**_SHIFT).astype(np.int32)
+            cv2.polylines(image, [line], closed, colour, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT)
+            continue
         line = np.floor(chosen[list(index), :2]).astype(np.int32)  # the pixel that the point lies in
         cv2.polylines(image, [line], closed, colour, thickness=2, lineType=cv2.LINE_8)
     return image
+
+
+def feature_mask(points: NDArray[Any], width: int, height: int) -> Image:
+    """Where eyes and mouth are, with a margin: what people look at, and what is hardest.
+
+    Args:
+        points: [478, 2 or 3] in pixels of the image.
+        width, height: of the image, in pixels.
+
+    Returns:
+        uint8 [height, width], 255 inside.
+    """
+    mask = np.zeros((height, width), np.uint8)
+    eyes = np.linalg.norm(points[faces.RIGHT_EYE_UPPER[0], :2] - points[faces.LEFT_EYE_UPPER[0], :2])
+    margin = max(1, round(0.12 * float(eyes)))
+    for part in (
+        faces.LIPS,
+        [*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER],
+        [*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER],
+    ):
+        hull = cv2.convexHull(np.round(points[list(part), :2] - 0.5).astype(np.int32))
+        cv2.fillConvexPoly(mask, hull, 255)
+        cv2.polylines(mask, [hull], True, 255, thickness=margin)
+    return mask
 
 
 def annotate(picture: Image, found: Sequence[Face]) -> Image:

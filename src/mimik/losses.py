@@ -112,6 +112,21 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
     return torch.stack([weight * distance for weight, distance in zip(weights, distances, strict=True)]).sum()
 
 
+def pixel_loss(x_hat: Tensor, x: Tensor, regions: Tensor, *, emphasis: float = 4.0) -> Tensor:
+    """L1 of the frames themselves, eyes and mouth counted more; not in the paper.
+
+    Args:
+        x_hat: [B, 3, H, W] synthesised frames.
+        x: the real ones; detached here.
+        regions: [B, 1, H, W] 1 where eyes and mouth are, 0 elsewhere.
+        emphasis: a pixel there counts as 1 + emphasis others. The mean is over all pixels, not over their weights.
+
+    Returns:
+        Scalar, >= 0; 0 when equal.
+    """
+    return ((x_hat - x.detach()).abs() * (1 + emphasis * regions)).mean()
+
+
 def _layer_distances(fake: Sequence[Tensor], real: Sequence[Tensor]) -> list[Tensor]:
     """L1 distance of each layer, mean over all its numbers; no gradient goes into real."""
     shapes = [list(f.shape) for f in fake], [list(r.shape) for r in real]

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mimik.config import FORMS, NetworkConfig
+from mimik.warp import NUM_GEOMETRY
 
 EPS = 1e-4  # of spectral and instance norm; authors' code
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
 NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 -> 256; authors' code
 SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
-NUM_GEOMETRY = 4  # channels that tell the texture form how the photo was warped: dataset.geometry_maps
 _TEXTURE_BLOCKS = 3  # of the texture form down, and up: 128 px, taken as 64 px of 2x2, to 8 px
 _MAX_CORRECTION = 0.1  # of the frame's side: by how much the texture form moves a pixel of the warped photo at most
 _ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..

@@ -23,6 +23,8 @@ GRID = 128  # cells along a side of the crop; an eye of a head that fills half o
 _COARSE = 48  # cells of the grid on which the smooth field is computed where nothing changes quickly
 FINE = 3  # as many cells a cell around eyes and mouth
 CROP_SCALE = 2.5  # side of the crop in heights of the face, forehead to chin
+WINDOW_SCALE = 1.7  # the same for what the texture generator sees: hair and collar, and a mouth of 20 px in 128
+NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
 _RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
 _MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024  # of the crop's side: disagreement from which the mesh is believed
 _DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind another is hidden
@@ -60,12 +62,12 @@ class Crop:
     side: float
 
     @classmethod
-    def around(cls, points: Array) -> Crop:
-        """The square around a head, from its points [478, 3]."""
+    def around(cls, points: Array, scale: float = CROP_SCALE) -> Crop:
+        """The square around a head, from its points [478, 3]; scale: its side in heights of the face."""
         oval = points[face.OVAL, :2]
         up = points[10, :2] - points[face.CHIN, :2]
         height = max(float(np.linalg.norm(up)), float(np.ptp(oval[:, 0])))
-        side = CROP_SCALE * height
+        side = scale * height
         x, y = (oval.min(0) + oval.max(0)) / 2
         return cls(float(x) - side / 2, float(y) - side / 2, float(side))
 
@@ -73,6 +75,15 @@ class Crop:
         """Photo pixels -> 0..1 across the crop; z, where there is one, on the same scale."""
         origin = np.array([self.left, self.top, 0.0])[: points.shape[-1]]
         return (points - origin) / self.side
+
+    def matrix(self, px: int) -> NDArray[np.float64]:
+        """[2, 3] for cv2.warpAffine: the picture's pixels -> those of the square, drawn px wide."""
+        k = px / self.side
+        return np.array([[k, 0, (0.5 - self.left) * k - 0.5], [0, k, (0.5 - self.top) * k - 0.5]])
+
+    def cut(self, picture: NDArray[Any], px: int) -> NDArray[Any]:
+        """The square, px wide; beyond the picture its border is continued. Any type and number of channels."""
+        return cv2.warpAffine(picture, self.matrix(px), (px, px), borderMode=cv2.BORDER_REPLICATE)
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,26 @@ class Flow:
     details: tuple[Detail, ...]
     mouth: Opening | None
     shut_eyes: tuple[ShutEye, ...]
+
+    def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
+        """What the texture generator is told of the warp, over another square.
+
+        Args:
+            crop: the warper's, over which the flow lies.
+            window: the square that the generator sees, in the same pixels.
+            cells: along its side.
+
+        Returns:
+            [NUM_GEOMETRY, cells, cells] float32: offset in x and in y, 1 is a tenth of the window's side; 1 where the
+            photo does not show the surface; logarithm of the stretch, base 4, in -1..1.
+        """
+        planes = np.empty((GRID, GRID, NUM_GEOMETRY), np.float32)
+        planes[..., :2] = self.offset * np.float32(10 * crop.side / window.side)
+        planes[..., 2] = self.unseen
+        planes[..., 3] = (np.log(np.maximum(self.stretch, 1e-3)) / np.log(4)).clip(-1, 1)
+        k = GRID / crop.side
+        square = Crop((window.left - crop.left) * k, (window.top - crop.top) * k, window.side * k)
+        return np.ascontiguousarray(square.cut(planes, cells).transpose(2, 0, 1))
 
 
 @dataclass(frozen=True)
