@@ -686,6 +686,7 @@ ALLOWED = {
     ("prepare.py", "_reopen"): "names of shards",
     ("prepare.py", "_close_shard"): "names of shards",
     ("cli.py", "motion_extract"): "a motion template: plain numbers, no picture",
+    ("features.py", "download_weights"): "weights of a frozen network, from their author",
 }
 # video.py holds the encoders; they only ever get the path that `seal` gave, which the next table sees to.
 MEDIA_MODULE = "video.py"

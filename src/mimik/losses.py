@@ -132,4 +132,5 @@ def _layer_distances(fake: Sequence[Tensor], real: Sequence[Tensor]) -> list[Ten
     shapes = [list(f.shape) for f in fake], [list(r.shape) for r in real]
     if shapes[0] != shapes[1] or not fake:
         raise ValueError(f"layers of shapes {shapes[0]} and {shapes[1]}: give the same ones of both frames.")
-    return [(f - r.detach()).abs().mean() for f, r in zip(fake, real, strict=True)]
+    # In float32: under autocast a mean in bf16 has three digits.
+    return [(f.float() - r.detach().float()).abs().mean() for f, r in zip(fake, real, strict=True)]
