@@ -16,7 +16,19 @@ SOURCE = Path(mimik.__file__).parent
 # The order in which the package is read. draw stands below motion: it draws pictures of motions.
 ORDER = [
     *("config", "video", "face", "motion", "draw", "warp"),
-    *("networks", "features", "losses", "metrics", "provenance", "checkpoint", "dataset"),
+    *(
+        "runtime",
+        "synthesis",
+        "person",
+        "networks",
+        "features",
+        "losses",
+        "metrics",
+        "watermark",
+        "provenance",
+        "checkpoint",
+        "dataset",
+    ),
     *("prepare", "meta_learning", "fine_tuning", "animate", "evaluate", "export", "detect"),
     *("live", "web", "cli"),
 ]

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mimik import video
@@ -40,7 +41,9 @@ from mimik.motion import (
     stream_gestures,
 )
 from mimik.provenance import Claim, Credentials, Ingredient, check_output, seal
-from mimik.warp import Crop, Flow, Painter, Warper
+from mimik.runtime import Network, read_release
+from mimik.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
+from mimik.warp import Crop, Flow, Warper
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
@@ -287,21 +290,35 @@ def _silent(stage: str, done: int, total: int | None) -> None:
 # The person.
 
 
+@dataclass(frozen=True)
+class _Shot:
+    """A picture of the person: a photo, or a frame of a video."""
+
+    path: Path
+    picture: Image
+    face: Face
+    note: str | None = None
+    is_video: bool = False
+
+
 class Avatar:
     """One person, ready to be animated.
 
     >>> Avatar.from_photos(["photo.jpg"]).render("talk", "out.mp4")
     """
 
-    def __init__(
-        self, landmarker: Landmarker, photo: Path, picture: Image | None, face: Face, note: str | None = None
-    ) -> None:
-        """See from_photos; picture is None when the photo is a video. Renders one driver at a time."""
+    def __init__(self, landmarker: Landmarker, shots: Sequence[_Shot], *, chosen: int = 0) -> None:
+        """See from_photos. Renders one driver at a time.
+
+        Args:
+            landmarker: for drivers.
+            shots: of the person; all of them say who it is.
+            chosen: which of them is animated.
+        """
         self._landmarker = landmarker
-        self.photo = photo
-        self._picture = picture
-        self._face = face
-        self._note = note
+        self._shots = list(shots)
+        self._shot = shots[chosen]
+        self._likenesses: dict[str, Likeness] = {}
 
     @classmethod
     def from_photos(
@@ -310,8 +327,8 @@ class Avatar:
         """The person in some photos.
 
         Args:
-            photos: files; a single one may be a video, whose own motion the driver's replaces. The geometry model warps
-                one photo, so of several that with the calmest, most frontal face is taken.
+            photos: files; a single one may be a video, whose own motion the driver's replaces. Of several the one with
+                the calmest, most frontal face is animated; a model learns from all of them who it is.
             face: which face, 1 is the widest; None is the widest.
             landmarker: to share one between avatars.
 
@@ -323,8 +340,8 @@ class Avatar:
         landmarker = landmarker or Landmarker()
         paths = [Path(photo) for photo in photos]
         if len(paths) == 1 and video.kind(paths[0]) == "video":
-            return cls(landmarker, paths[0], None, _face_of_video(paths[0], landmarker, face))
-        read = []
+            return cls(landmarker, [_shot_of_video(paths[0], landmarker, face)])
+        shots = []
         for path in paths:
             picture = video.read_image(path)
             found = landmarker.detect(picture, thorough=(face or 1) > 1)
@@ -332,13 +349,37 @@ class Avatar:
             note = None
             if len(found) > 1 and face is None:
                 note = f"{path.name} shows {len(found)} faces; the widest is animated, --face N takes another"
-            read.append((path, picture, chosen, note))
-        return cls(landmarker, *read[_calmest([chosen for _, _, chosen, _ in read])])
+            shots.append(_Shot(path, picture, chosen, note))
+        return cls(landmarker, shots, chosen=_calmest([shot.face for shot in shots]))
+
+    @property
+    def photo(self) -> Path:
+        """The file that is animated."""
+        return self._shot.path
 
     @property
     def face(self) -> Face:
         """The face in the photo; in the first seconds' calmest frame when the photo is a video."""
-        return self._face
+        return self._shot.face
+
+    def likeness(self, model: str) -> Likeness | None:
+        """What a model knows of the person; None for "geometry", which knows nothing.
+
+        Args:
+            model: as AnimateConfig has it.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
+        if model == "geometry":
+            return None
+        if model not in self._likenesses:
+            release = read_release(BUNDLED_MODEL if model == "texture" else Path(model))
+            # One thread: the pipeline's stages keep the cores busy.
+            network = Network(release.preset.networks, release.tensors, num_threads=1)
+            pictures, points = [shot.picture for shot in self._shots], [shot.face.points for shot in self._shots]
+            self._likenesses[model] = Likeness.of_photos(network, pictures, points)
+        return self._likenesses[model]
 
     def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
         """The animated frames, uint8 RGB [H, W, 3], one by one.
@@ -350,7 +391,7 @@ class Avatar:
             options: fields of AnimateConfig.
         """
         config = AnimateConfig(**options)
-        report = Report("", str(self.photo), str(driver), config.model)
+        report = Report("", str(self.photo), str(driver), config.model or DEFAULT_MODEL)
         run = _Run(self, Driver.of(driver, config.fps), config, report, _silent)
         with closing(run.images()) as images:
             yield from images
@@ -386,14 +427,14 @@ class Avatar:
         check_output(path, force=force, inputs=[self.photo, opened.path])
         if kind == "image" and opened.kind != "photo":
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
-        report = Report(str(path), str(self.photo), opened.name, config.model, fps=opened.fps)
-        if self._note:
-            report.notes.append(self._note)
+        report = Report(str(path), str(self.photo), opened.name, config.model or DEFAULT_MODEL, fps=opened.fps)
+        if self._shot.note:
+            report.notes.append(self._shot.note)
         start = time.perf_counter()
         run = _Run(self, opened, config, report, progress or _silent, limit_side=kind == "video")
         claim = Claim(
             path.name,
-            config.model,
+            Path(report.model).name,
             (Ingredient.from_file("photo", self.photo), Ingredient.from_file("driver", opened.path, name=opened.name)),
             {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
         )
@@ -421,8 +462,8 @@ class Avatar:
         return report
 
 
-def _face_of_video(path: Path, landmarker: Landmarker, number: int | None) -> Face:
-    """The calmest of the person's faces in the first seconds of a video."""
+def _shot_of_video(path: Path, landmarker: Landmarker, number: int | None) -> _Shot:
+    """The calmest frame of a person in the first seconds of a video."""
     tracker = Tracker(landmarker, number)
     info = video.probe(path)
     seen = []
@@ -430,12 +471,13 @@ def _face_of_video(path: Path, landmarker: Landmarker, number: int | None) -> Fa
         for frame in itertools.islice(frames, 60):
             face = tracker.track(frame)
             if face is not None:
-                seen.append(face)
+                seen.append((frame, face))
     if not seen:
         raise NoFaceError(
             f"no face found in the first seconds of {path.name}; use a video in which the face is seen from the start."
         )
-    return seen[_calmest(seen)]
+    frame, face = seen[_calmest([face for _, face in seen])]
+    return _Shot(path, frame, face, is_video=True)
 
 
 def _calmest(found: Sequence[Face]) -> int:
@@ -469,11 +511,8 @@ class _Run:
         self.progress = progress
         self.clock = _Clock()
         self._landmarker = avatar._landmarker
-        if avatar._picture is not None:
-            width, height = avatar._picture.shape[1::-1]
-        else:
-            info = video.probe(avatar.photo)
-            width, height = info.width, info.height
+        self._likeness = avatar.likeness(report.model)
+        height, width = avatar._shot.picture.shape[:2]
         self._view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
         if self._view.note:
             report.notes.append(self._view.note)
@@ -513,27 +552,33 @@ class _Run:
         return Retarget(face, reference, mode=config.motion, regions=config.regions, strength=config.strength)
 
     def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
-        if self._avatar._picture is None:
+        if self._avatar._shot.is_video:
             yield from self._of_video(reference, gestures)
             return
-        picture, face = self._view.apply(self._avatar._picture), self._view.move(self._avatar.face)
+        picture, face = self._view.apply(self._avatar._shot.picture), self._view.move(self._avatar.face)
         warper = Warper(face.points, *self.size)
-        painter = Painter(picture, warper)
+        painter = self._painter(picture, face, warper)
         retarget = self._retarget(face, reference)
         with closing(prefetch(self._flows(gestures, retarget, warper))) as flows:
-            for gesture, flow in flows:
+            for gesture, flow, points in flows:
                 with self.clock("paint"):
-                    image = painter.paint(flow)
+                    image = painter.paint(flow, points)
                 self._count(gesture)
                 yield image
 
+    def _painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
+        if self._likeness is None:
+            return GeometryPainter(picture, warper)
+        return self._likeness.painter(picture, face.points, warper)
+
     def _flows(
         self, gestures: Iterator[Gesture], retarget: Retarget, warper: Warper
-    ) -> Generator[tuple[Gesture, Flow]]:
+    ) -> Generator[tuple[Gesture, Flow, NDArray[Any]]]:
         for gesture in gestures:
             with self.clock("flow"):
-                flow = warper.flow(retarget(gesture))
-            yield gesture, flow
+                points = retarget(gesture)
+                flow = warper.flow(points)
+            yield gesture, flow, points
 
     def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         """Every frame of the person's own video, its own motion replaced by the driver's."""
@@ -553,9 +598,10 @@ class _Run:
                     with self.clock("flow"):
                         face = self._view.move(found)
                         warper = Warper(face.points, *self.size)
-                        flow = warper.flow(retarget(gesture, face))
+                        points = retarget(gesture, face)
+                        flow = warper.flow(points)
                     with self.clock("paint"):
-                        image = Painter(image, warper).paint(flow)
+                        image = self._painter(image, face, warper).paint(flow, points)
                 self._count(gesture)
                 yield image
         if num_without:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import os
+import types
+import typing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 VERSION = "0.1.0"
 
@@ -28,8 +35,28 @@ class ModelError(InputError):
     """An unknown, unreadable or unsuitable model."""
 
 
+def data_folder() -> Path:
+    """Where this user's keys and weights are kept: $MIMIK_DATA, or the system's place for them.
+
+    Raises:
+        InputError: if no place is known.
+    """
+    if given := os.environ.get("MIMIK_DATA"):
+        return Path(given)
+    try:
+        import platformdirs  # a machine that only trains may have none
+
+        return Path(platformdirs.user_data_dir("mimik", appauthor=False))
+    except (ImportError, RuntimeError) as error:  # no HOME, and a user whom the system does not know
+        raise InputError(
+            "no folder is known in which this user's keys and weights could be kept; set MIMIK_DATA to a folder."
+        ) from error
+
+
 REGIONS = ("pose", "lips", "eyes", "brows", "gaze")
-MODELS = ("geometry",)
+MODELS = ("texture", "geometry")  # the default first
+MODEL_SUFFIX = ".safetensors"
+AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
 
@@ -64,7 +91,9 @@ def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 class AnimateConfig:
     """Settings of one `mimik animate` run; every message names the option that it is about."""
 
-    model: str = "geometry"  # one of MODELS
+    model: str | None = (
+        None  # one of MODELS, or a file that `mimik train` wrote; None: the person's own, or the default
+    )
     motion: str = "relative"  # one of MOTION_MODES
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0  # multiplies the driver's expression and head motion
@@ -78,8 +107,11 @@ class AnimateConfig:
     audio: bool = True
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise ModelError(f"--model {self.model}: no such model; installed are {', '.join(MODELS)}.")
+        if self.model is not None and self.model not in MODELS and not self.model.endswith(MODEL_SUFFIX):
+            raise ModelError(
+                f"--model {self.model}: no such model; give {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
+                "`mimik train` wrote."
+            )
         _choice("--motion", self.motion, MOTION_MODES)
         _choice("--frame", self.frame, FRAMES)
         if not self.regions or any(name not in REGIONS for name in self.regions):
@@ -132,8 +164,9 @@ class LossWeights:
     feature_matching_over: str = "mean"  # one of losses.OVER_LAYERS; D2
     match: float = 10.0  # v2; D3
     pixel: float = 0.0  # L1 of x_hat itself, features of eyes and mouth counted more; not in the paper
-    synthesised: float = 0.0  # of pixel and content, for what `texture` synthesises before it is blended
-    correction: float = 0.0  # mean square of `texture`'s correction of the flow
+    synthesised: float = 0.0  # of the same L1 for what `texture` draws, before it is blended
+    drawn: float = 0.0  # mean of 1 - m of `texture`: what is drawn loses the photo's detail
+    correction: float = 0.0  # mean square of `texture`'s correction of the flow, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +237,7 @@ PRESETS: dict[str, Preset] = {
         networks=NetworkConfig(
             form="texture",
             image_px=128,
-            embedder_channels=(16, 128),
+            embedder_channels=(8, 128),
             generator_channels=(32, 128),
             discriminator_channels=(16, 128),
             embedding_dim=128,
@@ -217,18 +250,66 @@ PRESETS: dict[str, Preset] = {
             feature_matching=1.0,
             match=0.1,
             pixel=10.0,
-            synthesised=0.5,
-            correction=1.0,
+            synthesised=5.0,
+            drawn=0.1,
+            correction=0.01,
         ),
         train=TrainConfig(
             num_sources=2,
             target="far",
             batch_size=8,
-            lr_generator=4e-4,
-            lr_discriminator=4e-4,
+            lr_generator=5e-4,
+            lr_discriminator=5e-4,
+            betas=(0.5, 0.999),
             num_discriminator_updates=1,
-            adversarial_from=4000,
+            adversarial_from=3000,
             num_steps=30000,
         ),
     ),
 }
+
+
+# Settings as JSON.
+
+
+def preset_to_json(preset: Preset) -> str:
+    """One line of JSON; preset_from_json reads it."""
+    return json.dumps(dataclasses.asdict(preset))
+
+
+def preset_from_json(text: str) -> Preset:
+    """A preset, checked field by field. A field that has a default may be missing: older files do not know it.
+
+    Raises:
+        ModelError: on JSON of another kind, an unknown field, a missing one, or a value of another type.
+    """
+    try:
+        return _from_plain(Preset, json.loads(text), "preset")
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"its settings are not understood ({error})") from None
+
+
+def _from_plain(kind: Any, value: Any, name: str) -> Any:
+    """What json.loads gave, as a dataclass or another type of the settings."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(value.keys() - fields.keys()):
+            raise ValueError(f"{name} has an unknown field {unknown[0]!r}")
+        known = {key: _from_plain(hints[key], item, f"{name}.{key}") for key, item in value.items()}
+        missing = [key for key, field in fields.items() if key not in known and field.default is dataclasses.MISSING]
+        if missing:
+            raise ValueError(f"{name} has no field {missing[0]!r}")
+        return kind(**known)  # type: ignore[operator]
+    if origin is types.UnionType:  # .. | None
+        return None if value is None else _from_plain(args[0], value, name)
+    if origin is tuple and isinstance(value, list) and len(value) == len(args):
+        return tuple(_from_plain(arg, item, name) for arg, item in zip(args, value, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return {key: _from_plain(args[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{name} is {str(value)[:40]!r}")

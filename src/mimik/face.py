@@ -269,16 +269,23 @@ def _anchors() -> Array:
     return np.concatenate(centres).astype(np.float32)
 
 
+def openvino() -> Any:
+    """The package openvino, imported when it is first needed.
+
+    Importing it reports to an analytics service and keeps a client number in the user's home; without the package
+    openvino_telemetry it does neither.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class Landmarker:
     """Faces of single pictures, and of video frames when the previous frame's face is given."""
 
     def __init__(self, num_threads: int = 1) -> None:
-        # Importing openvino reports to an analytics service and keeps a client number in the user's home; without
-        # this package it does neither.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino
-
-        core = openvino.Core()
+        core = openvino().Core()
         config = {
             "INFERENCE_NUM_THREADS": num_threads,
             "PERFORMANCE_HINT": "LATENCY",

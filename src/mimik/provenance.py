@@ -32,7 +32,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimik.config import VERSION, InputError, MediaError
+from mimik.config import VERSION, InputError, MediaError, data_folder
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -286,7 +286,7 @@ class Credentials:
         Raises:
             InputError: if nothing can be written there.
         """
-        data = data or _data_folder()
+        data = data or data_folder()
         for _ in range(3):  # what is found, what takes its place, and what another process made in between
             newest = max(_signer_folders(data), default=None)
             if newest is not None:
@@ -313,19 +313,6 @@ class Credentials:
             return c2pa.Signer.from_info(c2pa.C2paSignerInfo(self._algorithm, self._certificate, self._key, None))
         except c2pa.C2paError as error:
             raise InputError(f"the certificate of {self.subject} cannot sign ({_reason(error)}).") from error
-
-
-def _data_folder() -> Path:
-    if given := os.environ.get("MIMIK_DATA"):
-        return Path(given)
-    import platformdirs
-
-    try:
-        return Path(platformdirs.user_data_dir("mimik", appauthor=False))
-    except RuntimeError as error:  # no HOME, and a user whom the system does not know
-        raise InputError(
-            "this user has no home folder to keep a signing key in; set MIMIK_DATA to a folder."
-        ) from error
 
 
 def _signer_folders(data: Path) -> list[Path]:
@@ -792,7 +779,7 @@ def _verifying_context(anchors: Sequence[Path]) -> Any:
         given += roots
     own = b""
     with suppress(InputError):  # who has no folder has no signer either
-        for folder in _signer_folders(_data_folder()):
+        for folder in _signer_folders(data_folder()):
             with suppress(OSError, ValueError):
                 own += _roots((folder / "certificate.pem").read_bytes())
     if given:

@@ -62,7 +62,7 @@ class Crop:
     side: float
 
     @classmethod
-    def around(cls, points: Array, scale: float = CROP_SCALE) -> Crop:
+    def around(cls, points: NDArray[Any], scale: float = CROP_SCALE) -> Crop:
         """The square around a head, from its points [478, 3]; scale: its side in heights of the face."""
         oval = points[face.OVAL, :2]
         up = points[10, :2] - points[face.CHIN, :2]
@@ -75,6 +75,10 @@ class Crop:
         """Photo pixels -> 0..1 across the crop; z, where there is one, on the same scale."""
         origin = np.array([self.left, self.top, 0.0])[: points.shape[-1]]
         return (points - origin) / self.side
+
+    def scaled(self, scale: float) -> Crop:
+        """The same square of a picture that is scale times as large."""
+        return Crop(self.left * scale, self.top * scale, self.side * scale)
 
     def matrix(self, px: int) -> NDArray[np.float64]:
         """[2, 3] for cv2.warpAffine: the picture's pixels -> those of the square, drawn px wide."""
@@ -419,13 +423,13 @@ class Warper:
         self._border = _frame_of(low, high)
         self._fade = _fade(low, high)
 
-    def colours(self, picture: Image) -> Colours:
-        """What the inside of the mouth and shut eyes are painted with, in the photo's own tones."""
+    def colours(self, picture: Image, crop: Crop) -> Colours:
+        """What the inside of the mouth and shut eyes are painted with, in the photo's tones; crop: in its pixels."""
         outer = [*face.LIPS_OUTER_UPPER, *face.LIPS_OUTER_LOWER[-2:0:-1]]
         inner = [*face.LIPS_INNER_UPPER, *face.LIPS_INNER_LOWER[-2:0:-1]]
 
         def pixels(places: NDArray[np.float64]) -> Array:
-            at = (places * self.crop.side + [self.crop.left, self.crop.top]).astype(int)
+            at = (places * crop.side + [crop.left, crop.top]).astype(int)
             at = at.clip(0, np.array(picture.shape[1::-1]) - 1)
             return picture[at[:, 1], at[:, 0]].astype(np.float32)
 
@@ -677,11 +681,11 @@ def area_ratio(offset: Array) -> Array:
 class Painter:
     """Applies flows to one picture at its own resolution."""
 
-    def __init__(self, picture: Image, warper: Warper) -> None:
-        """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for."""
+    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0) -> None:
+        """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large."""
         self._picture = picture
         height, width = picture.shape[:2]
-        self._crop = crop = warper.crop
+        self._crop = crop = warper.crop.scaled(scale)
         self._left, self._top = max(int(np.floor(crop.left)), 0), max(int(np.floor(crop.top)), 0)
         self._right = min(int(np.ceil(crop.left + crop.side)), width)
         self._bottom = min(int(np.ceil(crop.top + crop.side)), height)
@@ -690,7 +694,7 @@ class Painter:
         x = np.arange(self._left, self._right, dtype=np.float32)
         y = np.arange(self._top, self._bottom, dtype=np.float32)
         self._base = np.stack(np.meshgrid(x, y), -1)
-        self._colours = warper.colours(picture)
+        self._colours = warper.colours(picture, crop)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""

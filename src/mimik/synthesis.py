@@ -1,0 +1,302 @@
+"""What trained networks draw, at the photo's own resolution.
+
+The texture form sees a window around the face, config.image_px wide, and answers with a correction of the flow, a
+picture of its own and a blend mask. The corrected flow is applied to the photo itself, so that what is copied keeps its
+detail; the drawn picture and the mask are smooth enough to be enlarged. The paper's form draws the whole window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import NetworkConfig
+from mimik.draw import landmark_image
+from mimik.face import Array, Image
+from mimik.runtime import Network
+from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
+
+BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
+DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
+_SEEN_SCALE = 1.89  # the photo's pixels for one of the window: as many as in prepared clips of 256 px
+_CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
+_RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
+
+
+def to_planes(images: NDArray[np.uint8]) -> Array:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1]: what the networks read."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
+
+
+def framed(points: NDArray[Any]) -> Crop:
+    """The square that prepared clips show: what the paper's form draws."""
+    return Crop.around(points, _CLIP_SCALE)
+
+
+def window_around(points: NDArray[Any], side: float | None = None) -> Crop:
+    """What the network sees of a frame.
+
+    Args:
+        points: [478, 3] of the face there.
+        side: of the square; None: from the points.
+    """
+    window = Crop.around(points, WINDOW_SCALE)
+    if side is None:
+        return window
+    return Crop(window.left + (window.side - side) / 2, window.top + (window.side - side) / 2, side)
+
+
+def reduced(picture: Image, scale: float) -> Image:
+    """A smaller picture, exactly scale (<= 1) times as large from the top left corner on."""
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
+    soft = cv2.GaussianBlur(picture, (0, 0), 0.4 / scale)
+    shift = 0.5 * scale - 0.5  # pixels are counted from their centres
+    matrix = np.array([[scale, 0, shift], [0, scale, shift]])
+    return cv2.warpAffine(soft, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+def embed_photos(network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> Array:
+    """e_hat [N] of a person.
+
+    Args:
+        network: any form.
+        pictures: uint8 RGB [H, W, 3] each.
+        points: [478, 3] of the face in each.
+    """
+    x, y, _ = photo_windows(network.config, pictures, points)
+    return network.embed(to_planes(x), to_planes(y))
+
+
+def photo_windows(
+    config: NetworkConfig, pictures: Sequence[Image], points: Sequence[Array]
+) -> tuple[Image, Image, Array]:
+    """Photos as a model sees them.
+
+    Args: as embed_photos takes them.
+
+    Returns:
+        uint8 RGB [T, px, px, 3] windows of the photos and their landmark images; points [T, 478, 3] in the windows.
+    """
+    px = config.image_px
+    x, y, placed = [], [], []
+    for picture, p in zip(pictures, points, strict=True):
+        whole = framed(p) if config.form == "paper" else window_around(p)
+        scale = min(1.0, _SEEN_SCALE * px / whole.side)
+        window = whole.scaled(scale)
+        x.append(window.cut(reduced(picture, scale), px))
+        placed.append(window.to_unit(p * scale) * px)
+        y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
+    return np.stack(x), np.stack(y), np.stack(placed).astype(np.float32)
+
+
+class PicturePainter(Protocol):
+    """Makes new frames of one picture."""
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """The picture, uint8 RGB [H, W, 3], with the face's points at target [478, 3], to which the flow leads."""
+
+
+class GeometryPainter:
+    """Without a network: the warped photo."""
+
+    def __init__(self, picture: Image, warper: Warper) -> None:
+        self._painter = Painter(picture, warper)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        return self._painter.paint(flow)
+
+
+class Likeness:
+    """A model that knows one person: it makes painters of that person's pictures."""
+
+    def __init__(self, network: Network, psi_hat: Array) -> None:
+        """Compiles the generator for the person of psi_hat."""
+        self.config = network.config
+        self._generator = network.generator(psi_hat)
+
+    @classmethod
+    def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> Likeness:
+        """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
+        return cls(network, network.project(embed_photos(network, pictures, points)))
+
+    def painter(self, picture: Image, points: Array, warper: Warper) -> PicturePainter:
+        """For one picture.
+
+        Args:
+            picture: uint8 RGB [H, W, 3].
+            points: [478, 3] of the face in it.
+            warper: of picture and points.
+        """
+        if self.config.form == "paper":
+            return PaperPainter(picture, points, self.config, self._generator)
+        return TexturePainter(picture, points, warper, self.config, self._generator)
+
+
+class PaperPainter:
+    """Draws the whole face anew, as the paper does, and lays it over the picture; its border fades into it."""
+
+    def __init__(
+        self, picture: Image, points: Array, config: NetworkConfig, generator: Callable[..., list[Array]]
+    ) -> None:
+        """See TexturePainter."""
+        self._picture, self._generator = picture, generator
+        self._px, self._style = config.image_px, config.landmarks
+        self._window = framed(points)
+        self._keep = 1 - _fade(self._px)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """The picture with the face at target; the flow is not used."""
+        px, window = self._px, self._window
+        y = landmark_image(window.to_unit(target) * px, px, px, style=self._style)
+        (x_hat,) = self._generator(to_planes(y[None]))
+        drawn = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
+        image = self._picture.copy()
+        _blend(image, drawn, self._keep, window)
+        return image
+
+
+class TexturePainter:
+    """Applies flows to one picture as warp.Painter does, with the network's corrections."""
+
+    def __init__(
+        self,
+        picture: Image,
+        points: Array,
+        warper: Warper,
+        config: NetworkConfig,
+        generator: Callable[..., list[Array]],
+    ) -> None:
+        """Compiles nothing, so that a video's every frame can be a picture.
+
+        Args:
+            picture: uint8 RGB [H, W, 3], the photo.
+            points: [478, 3] of the face in it.
+            warper: of picture and points.
+            config: of the network, of the texture form.
+            generator: Network.generator of the person.
+        """
+        self._px, self._style = config.image_px, config.landmarks
+        self._warper, self._painter = warper, Painter(picture, warper)
+        self._side = window_around(points).side
+        self._scale = min(1.0, _SEEN_SCALE * self._px / self._side)
+        self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
+        self._generator = generator
+        self._fade = _fade(self._px)
+        at = np.arange(self._px, dtype=np.float32)
+        self._places = np.stack(np.meshgrid(at, at), -1)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """The picture with the face at target.
+
+        Args:
+            flow: to the target.
+            target: [478, 3] the face's points in the new frame, in pixels of the picture.
+
+        Returns:
+            uint8 RGB [H, W, 3].
+        """
+        window = window_around(target, self._side)
+        correction, drawn, keep = self.ask(flow, target, window)
+        image = self._painter.paint(corrected(flow, correction, self._warper.crop, window))
+        _blend(image, drawn, keep, window)
+        return image
+
+    def ask(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Array, Image, Array]:
+        """What the network says of a frame.
+
+        Returns:
+            Correction [px / 2, px / 2, 2] in sides of the window; what it draws, uint8 RGB [px, px, 3]; and how much of
+            the photo is to be kept, [px, px] 0..1. Nothing is changed at the window's border.
+        """
+        px = self._px
+        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), px)
+        y = landmark_image(window.to_unit(target) * px, px, px, style=self._style)
+        geometry = flow.maps(self._warper.crop, window, px // 2)[None]
+        correction, change, mask = self._generator(to_planes(y[None]), to_planes(seen[None]), geometry)
+        offset = correction[0].transpose(1, 2, 0) * self._fade[::2, ::2, None]
+        places = self._places + px * cv2.resize(offset, (px, px), interpolation=cv2.INTER_LINEAR)
+        moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        drawn = (moved + change[0].transpose(1, 2, 0) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
+        return offset, drawn, 1 - (1 - mask[0, 0]) * self._fade
+
+
+def _fade(px: int) -> Array:
+    """[px, px] 1 inside, smoothly to zero at the border."""
+    at = (np.arange(px, dtype=np.float32) + 0.5) / px
+    from_border = np.minimum(at, 1 - at)
+    rim = (np.minimum(from_border[:, None], from_border) / _RIM).clip(0, 1)
+    return rim * rim * (3 - 2 * rim)
+
+
+def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
+    """The flow of a frame whose pixel p is the uncorrected frame's at p + correction(p).
+
+    Args:
+        flow: over crop.
+        correction: [n, n, 2] over window, in its sides, 0 at its border.
+        crop, window: in the same pixels.
+    """
+    k = window.side / crop.side
+    left, top = (window.left - crop.left) / crop.side, (window.top - crop.top) / crop.side
+
+    def shifted(offset: Array, rows: slice, columns: slice, fine: int) -> Array:
+        """offset [h, w, 2] over these cells of the grid, each of them fine x fine: corrected."""
+        # Where the cells' centres lie in the correction, in its pixels.
+        step = correction.shape[0] / (GRID * fine * k)
+        x, y = (
+            ((start * fine + 0.5) / (GRID * fine) - edge) / k * correction.shape[0] - 0.5
+            for start, edge in ((columns.start, left), (rows.start, top))
+        )
+        matrix = np.array([[step, 0, x], [0, step, y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        height, width = offset.shape[:2]
+        moved_by = cv2.warpAffine(correction, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        moved_by *= np.float32(k)
+        at = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
+        at += moved_by * np.float32(GRID * fine)
+        return cv2.remap(offset, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + moved_by
+
+    def followed(line: Array) -> Array:
+        """Points [N, 2] of what is painted over the photo: they move as the pixels below them do."""
+        at = ((line - [left, top]) / k * correction.shape[0] - 0.5).astype(np.float32)
+        moved_by = cv2.remap(correction, at[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]
+        return line - moved_by * np.float32(k)
+
+    everything = slice(0, GRID)
+    details = tuple(
+        Detail(
+            d.rows, d.columns, shifted(d.offset, d.rows, d.columns, d.offset.shape[0] // (d.rows.stop - d.rows.start))
+        )
+        for d in flow.details
+    )
+    mouth = flow.mouth
+    if mouth is not None:
+        mouth = replace(mouth, upper=followed(mouth.upper), lower=followed(mouth.lower))
+    eyes = tuple(replace(eye, line=followed(eye.line)) for eye in flow.shut_eyes)
+    offset = shifted(flow.offset, everything, everything, 1)
+    return replace(flow, offset=offset, details=details, mouth=mouth, shut_eyes=eyes)
+
+
+def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
+    """Lays what was drawn over the window's part of the image, where it is not to be kept."""
+    height, width = image.shape[:2]
+    low = np.maximum(np.floor([window.left, window.top]).astype(int), 0)
+    high = np.minimum(np.ceil([window.left + window.side, window.top + window.side]).astype(int), [width, height])
+    if (high <= low).any():
+        return
+    matrix: NDArray[Any] = Crop(window.left - low[0], window.top - low[1], window.side).matrix(keep.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = int(high[0] - low[0]), int(high[1] - low[1])
+    part = image[low[1] : high[1], low[0] : high[0]]
+    over = cv2.warpAffine(drawn, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    weight = cv2.warpAffine(keep, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
