@@ -6,6 +6,14 @@ its points were sent, so it is an oracle for tracking and retargeting, not for t
 
 from __future__ import annotations
 
+import os
+
+# Tests run in several processes: threads of one that wait for their turn must not keep the others from theirs. Set
+# before torch and numpy are imported, and handed on to what the tests start.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources

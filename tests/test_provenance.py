@@ -686,6 +686,13 @@ ALLOWED = {
     ("prepare.py", "_reopen"): "names of shards",
     ("prepare.py", "_close_shard"): "names of shards",
     ("cli.py", "motion_extract"): "a motion template: plain numbers, no picture",
+    ("person.py", "pack"): "a person's file, into memory: weights, and the photo that was given",
+    ("checkpoint.py", "write_whole"): "models, states, settings, and the captioned sample grids of a training run",
+    ("checkpoint.py", "write_release"): "weights, into memory",
+    ("checkpoint.py", "write_state"): "a training state, into memory and in one step; no picture",
+    ("meta_learning.py", "numbers"): "losses of a training run: text",
+    ("meta_learning.py", "_lock_folder"): "an empty lock file",
+    ("evaluate.py", "_write"): "records, tables and the report: text",
     ("features.py", "download_weights"): "weights of a frozen network, from their author",
 }
 # video.py holds the encoders; they only ever get the path that `seal` gave, which the next table sees to.

@@ -23,6 +23,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -1236,7 +1237,7 @@ class Episodes(Dataset[dict[str, Any]]):
             side = images.shape[1]
             change = self.augment.draw(_generator(self.seed, _AUGMENT, number), side)
             images, points = change.images(images), change.points(points, side)
-        more = {}
+        more: dict[str, Tensor] = {}
         if self.window_px is not None:
             images, points, more = self._warped(images, points, number)
         x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
@@ -1337,7 +1338,8 @@ def _distributed() -> tuple[int, int]:
 
 
 def _start_worker(_: int) -> None:
-    """In every worker: it is one of many, so it gets no threads of its own."""
+    """In every worker: it is one of many, so it gets no threads of its own, and its parent says when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

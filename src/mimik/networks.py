@@ -124,7 +124,7 @@ class SelfAttention(nn.Module):
         self.key = _conv(num_channels, num_keys, 1, bias=False)
         self.value = _conv(num_channels, num_values, 1, bias=False)
         self.out = _conv(num_values, num_channels, 1, bias=False)
-        self.gamma = nn.Parameter(torch.zeros(()))
+        self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, h: Tensor) -> Tensor:
         """[B, C, H, W] -> the same."""
@@ -323,8 +323,8 @@ class Generator(nn.Module):
                 _conv(width, size, 1) for width, (size, _) in zip(widths[::-1], up, strict=True)
             )
             self.to_texture = nn.Conv2d(widths[0], 2 + 4 * 4, 3, padding=1)
-            nn.init.zeros_(self.to_texture.weight)
-            nn.init.zeros_(self.to_texture.bias)
+            for parameter in self.to_texture.parameters():
+                nn.init.zeros_(parameter)
         else:
             self.to_image = _conv(widths[0], 3, 3)
 

@@ -1,7 +1,7 @@
 """The trained networks on a CPU, without torch: E, P and G of a release, built for OpenVINO.
 
-networks.py is the reference, and the tests compare every output with it. Weights are read as NumPy arrays; spectral norm
-is divided out once; psi_hat is baked into G, so that AdaIN becomes an instance norm with constants.
+networks.py is the reference, and the tests compare every output with it. Weights are read as NumPy arrays; spectral
+norm is divided out once; psi_hat is baked into G, so that AdaIN becomes an instance norm with constants.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Network:
         """
         infer = self._embedder
         each = [infer(np.concatenate([b, a])[None])[0][0] for a, b in zip(x, y, strict=True)]
-        return np.stack(each).mean(0, dtype=np.float32)
+        return np.stack(each).mean(0).astype(np.float32)
 
     def project(self, e_hat: Array) -> Array:
         """psi_hat [2 * features of all AdaIN layers] of e_hat [N]."""
@@ -241,7 +241,8 @@ class _Graph:
         norm = f"{name}.parametrizations.weight"
         weight = self._get(f"{norm}.original")
         u, v = self._get(f"{norm}.0._u"), self._get(f"{norm}.0._v")
-        return weight / (u @ weight.reshape(len(weight), -1) @ v)
+        sigma = np.float32(u @ weight.reshape(len(weight), -1) @ v)
+        return weight / sigma
 
     def bias(self, name: str) -> Array:
         return self._get(f"{name}.bias")
