@@ -1,0 +1,368 @@
+"""evaluate.py: real frames are perfect, a still photo is not, a stopped run goes on, and bad input is told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
+from conftest import DRIVER_FPS, SIDE_PX, Driver
+from mimik import evaluate, provenance, video
+from mimik.cli import app
+from mimik.config import InputError, ModelError
+from mimik.dataset import ClipInfo, pack_tracks, read_index
+from mimik.evaluate import CROSS, FIRST, TRUTH, EvaluateConfig
+from mimik.face import Face, head_pose
+from mimik.metrics import METRICS
+
+MODELS = ("geometry", "copy", "truth")
+QUICK = EvaluateConfig(models=MODELS, shots=(1,), holdout=9, size=128)
+
+
+def mimik(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], prog_name="mimik")
+
+
+def clip_info(key: str = "ada_00", num_frames: int = 28, size: int = SIDE_PX, **fields: Any) -> ClipInfo:
+    values = {
+        "shard": "clips-000000.tar",
+        "members": dict.fromkeys(("mp4", "npz", "json"), (512, 1)),
+        "fps": DRIVER_FPS,
+        "person": "ada",
+        "source": "ada.mp4",
+        "source_sha256": "0" * 64,
+        "licence": None,
+        "start_s": 0.0,
+        "end_s": num_frames / DRIVER_FPS,
+        "box": (0, 0, size),
+        "face_px": 92.0,
+        "sharpness": 1.0,
+        "yaw_range": (0.0, 14.0),
+        "fingerprint": "00",
+    }
+    return ClipInfo(**{**values, "key": key, "num_frames": num_frames, "size": size, **fields})
+
+
+@pytest.fixture(scope="module")
+def shards(driver: Driver, driver_faces: list[Face], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One clip of a face that turns, speaks and blinks, with the landmarks found in it: every second frame."""
+    folder = tmp_path_factory.mktemp("shards")
+    frames, found = driver.frames[::2], driver_faces[::2]
+    points, blendshapes = (np.stack([getattr(f, name) for f in found]) for name in ("points", "blendshapes"))
+    data = {
+        "mp4": video.encode_clip(frames, DRIVER_FPS / 2, quality=12, gop=12),
+        "npz": pack_tracks(points, blendshapes, np.array([head_pose(p).degrees for p in points])),
+        "json": b"{}",
+    }
+    members = {}
+    with tarfile.open(folder / "clips-000000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in data.items():
+            entry = tarfile.TarInfo(f"ada_00.{name}")
+            entry.size = len(content)
+            members[name] = (tar.offset + 512, len(content))
+            tar.addfile(entry, io.BytesIO(content))
+    info = clip_info(num_frames=len(points), fps=DRIVER_FPS / 2, members=members)
+    (folder / "index.jsonl").write_text(info.to_json() + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def portraits(small_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait, and a picture without a face."""
+    folder = tmp_path_factory.mktemp("portraits")
+    (folder / "ada.png").write_bytes(small_path.read_bytes())
+    video.write_image(folder / "wall.png", np.full((64, 64, 3), 128, np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_speed() -> Iterator[None]:
+    """What runs the program twice in processes of their own is measured in a slow test only."""
+    whole = {"frames_per_second": 30.0, "ms_per_frame": {"flow": 10.0}, "peak_memory_mb": 500.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "speed", lambda out, model: whole)
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(shards: Path, portraits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("reports") / "report"
+    return out, evaluate.evaluate(shards, out, QUICK, portraits=portraits)
+
+
+def means(results: dict[str, Any], protocol: str, model: str) -> dict[str, float]:
+    table = results["protocols"][protocol]["models"][model]
+    return {name: statistics.get("mean", math.nan) for name, statistics in table.items()}
+
+
+# What is measured.
+
+
+def test_photos_and_targets_never_overlap() -> None:
+    index = [clip_info(f"clip{number}", num_frames) for number, num_frames in enumerate((3, 20, 47, 200))]
+    found = evaluate.tasks(index, EvaluateConfig(shots=(1, 8), holdout=12))
+    assert [(task.clip.key, task.protocol) for task in found] == [
+        ("clip1", FIRST),
+        ("clip1", "T = 1"),
+        ("clip1", "T = 8"),
+        *[(f"clip{n}", protocol) for n in (2, 3) for protocol in (FIRST, "T = 1", "T = 8")],
+    ]
+    for task in found:
+        assert not set(task.sources) & set(task.targets)
+        assert max(*task.sources, *task.targets) < task.clip.num_frames
+    one, eight = found[1], found[2]
+    assert one.targets == eight.targets
+    assert eight.sources[:1] == one.sources
+    assert (found[0].sources, found[0].targets) == ((0,), tuple(range(1, 20)))
+    with pytest.raises(InputError, match="the longest of 4 clips has 200"):
+        evaluate.tasks(index, EvaluateConfig(shots=(190,), holdout=12))
+
+
+def test_the_real_frames_are_perfect(report: tuple[Path, dict[str, Any]]) -> None:
+    perfect = {"lower": 0, "higher": 1, "one": 1}
+    for protocol in ("T = 1", FIRST):
+        for name, value in means(report[1], protocol, TRUTH).items():
+            best = 100 if name == "psnr_db" else perfect[METRICS[name].better]
+            assert value == pytest.approx(best, abs=1e-5), (protocol, name)
+        if protocol != FIRST:
+            assert report[1]["protocols"][protocol]["frechet_lite0"][TRUTH] == 0
+
+
+def test_a_still_photo_does_not_move(report: tuple[Path, dict[str, Any]]) -> None:
+    copy = means(report[1], FIRST, "copy")
+    assert (copy["acceleration_error"], copy["jitter_ratio"]) == pytest.approx((1, 0), abs=0.1)
+    copy = means(report[1], "T = 1", "copy")
+    assert (copy["pose_correlation"], copy["blendshape_correlation"]) == (0, 0)
+
+
+def test_the_warp_is_better_than_a_still_photo(report: tuple[Path, dict[str, Any]]) -> None:
+    motion = ("akd68_percent", "pose_correlation", "blendshape_correlation")
+    # In the whole picture a copy may be nearer here: little of it moves, and what is warped is sampled once more.
+    for protocol, names in (("T = 1", motion), (FIRST, (*motion, "eyes_l1", "mouth_l1"))):
+        geometry, copy = means(report[1], protocol, "geometry"), means(report[1], protocol, "copy")
+        for name in names:
+            assert METRICS[name].badness(geometry[name]) < METRICS[name].badness(copy[name]), (protocol, name)
+        better = report[1]["protocols"][protocol]["better"]
+        assert (better["geometry over copy"][names[-1]], better["copy over geometry"][names[-1]]) == (1, 0)
+        assert TRUTH not in " ".join(better)
+    assert report[1]["protocols"]["T = 1"]["clips"] == 1
+
+
+def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
+    photos, points = np.stack(driver.frames), np.stack(driver.points).astype(np.float32)
+    turned, speaking, blinking = driver.yaw.argmax(), driver.gap.argmax(), driver.blink.argmax()
+    some = [0, turned, speaking, blinking]
+    person = evaluate.Copy().prepare(photos[some], points[some])
+    for number in some:
+        larger = points[number] * 1.1 + 20  # place and size of the head do not count
+        assert (person.frame(larger) == photos[number]).all()
+    warped = evaluate.Geometry().prepare(photos[some], points[some])
+    apart = np.abs(warped.frame(points[speaking]).astype(int) - photos[speaking]).mean()
+    assert apart < 0.5
+
+
+def test_a_portrait_is_driven_as_users_do_it(report: tuple[Path, dict[str, Any]]) -> None:
+    values = means(report[1], CROSS, "geometry")
+    assert values["csim_dlib"] > 0.9  # the same person drives herself
+    assert values["pose_correlation"] > 0.7
+    assert values["lost_percent"] == 0
+    assert "psnr_db" not in values
+    assert report[1]["left_out"].keys() == {"wall.png"}
+    assert "no face found in wall.png" in report[1]["left_out"]["wall.png"]
+
+
+# The report.
+
+
+def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> None:
+    out, results = report
+    assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
+    markdown, page = (out / "report.md").read_text(), (out / "report.html").read_text()
+    for text in (markdown, page):
+        for word in ("T = 1", "Cross-identity", "LPIPS: not available", "NOT comparable", "no face found"):
+            assert word in text
+        assert all(metric.label in text.replace("&#x27;", "'") for metric in METRICS.values())
+    with (out / "clips.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(MODELS) + 1
+    mine = next(row for row in rows if row["protocol"] == FIRST and row["model"] == "geometry")
+    assert float(mine["l1"]) == results["protocols"][FIRST]["models"]["geometry"]["l1"]["mean"]
+    assert "geometry: L1" in evaluate.overview(results)
+    assert results["models"]["geometry"]["megabytes"] == 0
+    assert results["models"]["geometry"]["frame"] > 0
+
+
+def test_pictures_are_sealed_and_shown(report: tuple[Path, dict[str, Any]]) -> None:
+    pictures = sorted((report[0] / "pictures").iterdir())
+    assert {"grid.png", "best-geometry.png", "worst-geometry.png"} < {path.name for path in pictures}
+    assert provenance.verify(pictures[0]).exit_code == 0
+    page = (report[0] / "report.html").read_text()
+    assert all(f"pictures/{path.name}" in page for path in pictures)
+    # source, target, landmarks, geometry, copy
+    assert video.read_image(report[0] / "pictures/grid.png").shape[1] == 5 * 192
+
+
+def test_the_same_command_goes_on(
+    report: tuple[Path, dict[str, Any]], shards: Path, portraits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, before = report
+    damaged = next((out / "clips").glob("*-t1-copy-*.json"))
+    damaged.write_text(damaged.read_text()[:-20])  # as a full disk leaves it
+    looked: list[int] = []
+    look = evaluate.Instruments.look
+
+    def counted(self: evaluate.Instruments, images: Any, at: list[int], **options: Any) -> evaluate.Look:
+        looked.append(len(images))
+        return look(self, images, at, **options)
+
+    monkeypatch.setattr(evaluate.Instruments, "look", counted)
+    monkeypatch.setattr(evaluate, "speed", None)
+    told: list[tuple[int, int]] = []
+    after = evaluate.evaluate(
+        shards, out, QUICK, portraits=portraits, progress=lambda what, done, total: told.append((done, total))
+    )
+    assert looked == [9, 9]  # the real frames and the copies of one record
+    assert after["protocols"] == before["protocols"]
+    assert told == [(i + 1, len(told) + 1) for i in range(len(told))]  # all but the wall
+
+
+def test_a_new_model_or_number_is_measured_alone(
+    report: tuple[Path, dict[str, Any]], shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Grey(evaluate.Copy):
+        identity = "grey"
+
+        def prepare(self, photos: Any, points: Any) -> evaluate.Person:
+            made.append(len(photos))
+            return super().prepare(np.full_like(photos, 128), points)
+
+    monkeypatch.setitem(evaluate.MODELS_TO_MEASURE, "grey", lambda device: Grey())
+    config = EvaluateConfig(models=("copy", "grey"), shots=(1,), holdout=9, size=128)
+    results = evaluate.evaluate(shards, report[0], config)
+    grey = means(results, FIRST, "grey")
+    assert grey["lost_percent"] == 100
+    assert math.isnan(grey["akd68_percent"])
+    assert results["protocols"][FIRST]["better"]["copy over grey"]["csim_dlib"] == 1  # no value is worse than any
+    assert set(results["protocols"]) == {"T = 1", FIRST}
+    assert set(made) == {1}
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"models": ()}, "--models : give one name or more"),
+        ({"models": ("copy", "copy")}, "each once"),
+        ({"shots": (0,)}, "--shots 0: give numbers of photos"),
+        ({"holdout": 2}, "--holdout 2: give 3 frames or more"),
+        ({"size": 32}, "--size 32: give 64 to 2048"),
+        ({"limit": 0}, "--limit 0: give 1 or more"),
+        ({"pairs": 0}, "--pairs 0: give 1 or more"),
+        ({"device": "tpu"}, "--device tpu: give one of auto, cpu, cuda"),
+    ],
+)
+def test_impossible_settings(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EvaluateConfig(**fields)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none() -> None:
+    with pytest.raises(InputError, match="finds no CUDA device"):
+        EvaluateConfig(device="cuda")
+
+
+def test_an_unknown_model_names_those_there_are() -> None:
+    with pytest.raises(ModelError, match="--models vid2vid: no such model; there are copy, geometry"):
+        evaluate.load_model("vid2vid", torch.device("cpu"))
+
+
+def _with_other_things(out: Path) -> None:
+    out.mkdir()
+    (out / "diary.txt").write_text("dear")
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "before"),
+    [
+        (["--models", "gan"], "no such model; there are", None),
+        (["--shots", "one"], "--shots one: give whole numbers", None),
+        (["--shots", "1,90"], "Use fewer shots", None),
+        (["--size", "512"], "--size 512: clip ada_00 has 256 px", None),
+        (["--portraits", "nowhere"], "--portraits nowhere: is no folder", None),
+        (["--portraits", "nowhere", "--models", "copy"], "is for models that animate", None),
+        (["--pairs", "3"], "--pairs 3: goes with --portraits FOLDER", None),
+        (["--lpips", "nowhere"], "there is no alexnet-owt-7be5be79.pth", None),
+        (["--data", "nowhere"], "no index.jsonl there", None),
+        ([], "is a folder with other things in it", _with_other_things),
+        ([], "is a file; give a folder", lambda out: out.write_text("x")),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(
+    shards: Path, tmp_path: Path, options: list[str], message: str, before: Callable[[Path], None] | None
+) -> None:
+    out = tmp_path / "report"
+    if before is not None:
+        before(out)
+    there = sorted(tmp_path.rglob("*"))
+    result = mimik("--data", shards, "-o", out, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == there  # nothing half-written
+
+
+def test_damaged_clips_are_left_out_and_told(shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / "clips-000000.tar").write_bytes((shards / "clips-000000.tar").read_bytes())
+    (sound,) = read_index(shards)
+    offset, size = sound.members["mp4"]
+    broken = clip_info("bob_00", members={**sound.members, "mp4": (offset, size - 9)})
+    (folder / "index.jsonl").write_text(f"{broken.to_json()}\n{sound.to_json()}\n")
+    config = EvaluateConfig(models=("copy",), shots=(1,), holdout=3, size=64)
+    results = evaluate.evaluate(folder, tmp_path / "report", config)
+    assert results["protocols"]["T = 1"]["clips"] == 1
+    assert "is damaged" in results["left_out"]["bob_00"]
+    (folder / "index.jsonl").write_text(f"{broken.to_json()}\n")
+    with pytest.raises(InputError, match="nothing could be measured; clip bob_00"):
+        evaluate.evaluate(folder, tmp_path / "other", config)
+
+
+@pytest.mark.slow
+def test_a_folder_of_videos_through_the_command_line(driver: Driver, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "ada.mp4").write_bytes(driver.path.read_bytes())
+    arguments = ("--data", videos, "--models", "geometry,truth", "--shots", 1, "--holdout", 6, "--size", 128)
+    result = mimik(*arguments, "-o", tmp_path / "report")
+    assert result.exit_code == 0, result.stderr
+    assert "truth: L1 0.00, SSIM 1.000" in result.stdout
+    assert (tmp_path / "report/shards/index.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_speed_is_that_of_the_program_itself(tmp_path: Path) -> None:
+    measured = SPEED(tmp_path, "geometry")
+    assert measured["frames_per_second"] > 1
+    assert measured["ms_per_frame"].keys() >= {"decode", "track", "flow", "paint", "encode"}
+    assert (measured["width"], measured["height"]) == (512, 512)
+    assert provenance.verify(tmp_path / "speed/geometry.mp4").exit_code == 0
+
+
+SPEED = evaluate.speed  # as it is, before the fixture replaces it
