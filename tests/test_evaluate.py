@@ -91,7 +91,7 @@ def no_speed() -> Iterator[None]:
     """What runs the program twice in processes of their own is measured in a slow test only."""
     whole = {"frames_per_second": 30.0, "ms_per_frame": {"flow": 10.0}, "peak_memory_mb": 500.0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "speed", lambda out, model: whole)
+        patch.setattr(evaluate, "speed", lambda out, model, asked: whole)
         yield
 
 
@@ -129,6 +129,7 @@ def test_photos_and_targets_never_overlap() -> None:
         evaluate.tasks(index, EvaluateConfig(shots=(190,), holdout=12))
 
 
+@pytest.mark.slow
 def test_the_real_frames_are_perfect(report: tuple[Path, dict[str, Any]]) -> None:
     perfect = {"lower": 0, "higher": 1, "one": 1}
     for protocol in ("T = 1", FIRST):
@@ -139,6 +140,7 @@ def test_the_real_frames_are_perfect(report: tuple[Path, dict[str, Any]]) -> Non
             assert report[1]["protocols"][protocol]["frechet_lite0"][TRUTH] == 0
 
 
+@pytest.mark.slow
 def test_a_still_photo_does_not_move(report: tuple[Path, dict[str, Any]]) -> None:
     copy = means(report[1], FIRST, "copy")
     assert (copy["acceleration_error"], copy["jitter_ratio"]) == pytest.approx((1, 0), abs=0.1)
@@ -146,6 +148,7 @@ def test_a_still_photo_does_not_move(report: tuple[Path, dict[str, Any]]) -> Non
     assert (copy["pose_correlation"], copy["blendshape_correlation"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_warp_is_better_than_a_still_photo(report: tuple[Path, dict[str, Any]]) -> None:
     motion = ("akd68_percent", "pose_correlation", "blendshape_correlation")
     # In the whole picture a copy may be nearer here: little of it moves, and what is warped is sampled once more.
@@ -172,6 +175,7 @@ def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
     assert apart < 0.5
 
 
+@pytest.mark.slow
 def test_a_portrait_is_driven_as_users_do_it(report: tuple[Path, dict[str, Any]]) -> None:
     values = means(report[1], CROSS, "geometry")
     assert values["csim_dlib"] > 0.9  # the same person drives herself
@@ -185,6 +189,7 @@ def test_a_portrait_is_driven_as_users_do_it(report: tuple[Path, dict[str, Any]]
 # The report.
 
 
+@pytest.mark.slow
 def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> None:
     out, results = report
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
@@ -203,6 +208,7 @@ def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> Non
     assert results["models"]["geometry"]["frame"] > 0
 
 
+@pytest.mark.slow
 def test_pictures_are_sealed_and_shown(report: tuple[Path, dict[str, Any]]) -> None:
     pictures = sorted((report[0] / "pictures").iterdir())
     assert {"grid.png", "best-geometry.png", "worst-geometry.png"} < {path.name for path in pictures}
@@ -213,6 +219,7 @@ def test_pictures_are_sealed_and_shown(report: tuple[Path, dict[str, Any]]) -> N
     assert video.read_image(report[0] / "pictures/grid.png").shape[1] == 5 * 192
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(
     report: tuple[Path, dict[str, Any]], shards: Path, portraits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +244,7 @@ def test_the_same_command_goes_on(
     assert told == [(i + 1, len(told) + 1) for i in range(len(told))]  # all but the wall
 
 
+@pytest.mark.slow
 def test_a_new_model_or_number_is_measured_alone(
     report: tuple[Path, dict[str, Any]], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +335,7 @@ def test_bad_input_ends_in_one_sentence(
     assert sorted(tmp_path.rglob("*")) == there  # nothing half-written
 
 
+@pytest.mark.slow
 def test_damaged_clips_are_left_out_and_told(shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()

@@ -332,7 +332,7 @@ def assert_equal(a: Any, b: Any, where: str = "state") -> None:
         assert a == b, where
 
 
-@pytest.mark.parametrize("preset", ["tiny", "tiny_texture"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny_texture", marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_ends_with_the_same_weights(shards: Path, tmp_path: Path, preset: str) -> None:
     whole = train(asked(shards, tmp_path / "whole", preset=preset, steps=4, val_every=4))
     assert (whole.step, whole.num_steps, whole.signal) == (4, 4, None)
@@ -554,6 +554,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_machine_that_trains_needs_torch_numpy_opencv_and_safetensors(shards: Path, tmp_path: Path) -> None:
     preset = dataclasses.replace(PAPER, losses=dataclasses.replace(PAPER.losses, content={"efficientnet_lite0": 1.0}))
     options = ("--data", str(shards), "--out", str(tmp_path / "run"), "--steps", "1", "--workers", "0")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mimik import video
-from mimik.config import AnimateConfig, InputError, NoFaceError
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, NoFaceError
 from mimik.face import Face, Image, Landmarker, Tracker, choose_face
 from mimik.motion import (
     Gesture,
@@ -35,11 +35,11 @@ from mimik.motion import (
     Reference,
     Retarget,
     bundled_motions,
-    find_neutral,
     gesture_of_photo,
     smoothed,
     stream_gestures,
 )
+from mimik.person import Person, calmest, read_person
 from mimik.provenance import Claim, Credentials, Ingredient, check_output, seal
 from mimik.runtime import Network, read_release
 from mimik.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
@@ -307,17 +307,21 @@ class Avatar:
     >>> Avatar.from_photos(["photo.jpg"]).render("talk", "out.mp4")
     """
 
-    def __init__(self, landmarker: Landmarker, shots: Sequence[_Shot], *, chosen: int = 0) -> None:
-        """See from_photos. Renders one driver at a time.
+    def __init__(
+        self, landmarker: Landmarker, shots: Sequence[_Shot], *, chosen: int = 0, person: Person | None = None
+    ) -> None:
+        """See from_photos and load. Renders one driver at a time.
 
         Args:
             landmarker: for drivers.
             shots: of the person; all of them say who it is.
             chosen: which of them is animated.
+            person: as `mimik learn` learned it.
         """
         self._landmarker = landmarker
         self._shots = list(shots)
         self._shot = shots[chosen]
+        self._person = person
         self._likenesses: dict[str, Likeness] = {}
 
     @classmethod
@@ -337,8 +341,14 @@ class Avatar:
         """
         if not photos:
             raise InputError("no photo was given; give at least one picture of the person.")
-        landmarker = landmarker or Landmarker()
         paths = [Path(photo) for photo in photos]
+        if avatars := [path for path in paths if path.suffix.lower() == AVATAR_SUFFIX]:
+            if len(paths) > 1:
+                raise InputError(f"{avatars[0]}: is a learned person already; give it alone, or photos.")
+            if face is not None:
+                raise InputError(f"--face {face}: {avatars[0].name} has one face; leave --face out.")
+            return cls.load(avatars[0], landmarker=landmarker)
+        landmarker = landmarker or Landmarker()
         if len(paths) == 1 and video.kind(paths[0]) == "video":
             return cls(landmarker, [_shot_of_video(paths[0], landmarker, face)])
         shots = []
@@ -350,12 +360,31 @@ class Avatar:
             if len(found) > 1 and face is None:
                 note = f"{path.name} shows {len(found)} faces; the widest is animated, --face N takes another"
             shots.append(_Shot(path, picture, chosen, note))
-        return cls(landmarker, shots, chosen=_calmest([shot.face for shot in shots]))
+        return cls(landmarker, shots, chosen=calmest([shot.face for shot in shots]))
+
+    @classmethod
+    def load(cls, path: str | Path, *, landmarker: Landmarker | None = None) -> Avatar:
+        """A person that `mimik learn` learned.
+
+        Args:
+            path: the .avatar file.
+            landmarker: to share one between avatars.
+
+        Raises:
+            ModelError: if there is none, it is damaged, or it is something else.
+        """
+        person = read_person(Path(path))
+        return cls(landmarker or Landmarker(), [_Shot(Path(path), person.picture, person.face)], person=person)
 
     @property
     def photo(self) -> Path:
         """The file that is animated."""
         return self._shot.path
+
+    @property
+    def model(self) -> str:
+        """What draws the person when no other model is asked for."""
+        return self._person.model if self._person else DEFAULT_MODEL
 
     @property
     def face(self) -> Face:
@@ -366,13 +395,15 @@ class Avatar:
         """What a model knows of the person; None for "geometry", which knows nothing.
 
         Args:
-            model: as AnimateConfig has it.
+            model: as AnimateConfig has it, or the person's own.
 
         Raises:
             ModelError: if there is no such model.
         """
         if model == "geometry":
             return None
+        if self._person and model == self._person.model:
+            return self._person.likeness
         if model not in self._likenesses:
             release = read_release(BUNDLED_MODEL if model == "texture" else Path(model))
             # One thread: the pipeline's stages keep the cores busy.
@@ -380,6 +411,12 @@ class Avatar:
             pictures, points = [shot.picture for shot in self._shots], [shot.face.points for shot in self._shots]
             self._likenesses[model] = Likeness.of_photos(network, pictures, points)
         return self._likenesses[model]
+
+    def _ingredients(self) -> tuple[Ingredient, ...]:
+        """What shows the person: the photo; or the avatar, and the files from which it was learned."""
+        learned = self._person.sources if self._person else ()
+        once = {source.sha256: Ingredient("photo", source.name, source.sha256, source.format) for source in learned}
+        return Ingredient.from_file("photo", self.photo), *once.values()
 
     def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
         """The animated frames, uint8 RGB [H, W, 3], one by one.
@@ -391,7 +428,7 @@ class Avatar:
             options: fields of AnimateConfig.
         """
         config = AnimateConfig(**options)
-        report = Report("", str(self.photo), str(driver), config.model or DEFAULT_MODEL)
+        report = Report("", str(self.photo), str(driver), config.model or self.model)
         run = _Run(self, Driver.of(driver, config.fps), config, report, _silent)
         with closing(run.images()) as images:
             yield from images
@@ -427,7 +464,7 @@ class Avatar:
         check_output(path, force=force, inputs=[self.photo, opened.path])
         if kind == "image" and opened.kind != "photo":
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
-        report = Report(str(path), str(self.photo), opened.name, config.model or DEFAULT_MODEL, fps=opened.fps)
+        report = Report(str(path), str(self.photo), opened.name, config.model or self.model, fps=opened.fps)
         if self._shot.note:
             report.notes.append(self._shot.note)
         start = time.perf_counter()
@@ -435,7 +472,7 @@ class Avatar:
         claim = Claim(
             path.name,
             Path(report.model).name,
-            (Ingredient.from_file("photo", self.photo), Ingredient.from_file("driver", opened.path, name=opened.name)),
+            (*self._ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
             {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
         )
         signing = partial(progress, "sign") if progress and kind == "frames" else None
@@ -476,14 +513,8 @@ def _shot_of_video(path: Path, landmarker: Landmarker, number: int | None) -> _S
         raise NoFaceError(
             f"no face found in the first seconds of {path.name}; use a video in which the face is seen from the start."
         )
-    frame, face = seen[_calmest([face for _, face in seen])]
+    frame, face = seen[calmest([face for _, face in seen])]
     return _Shot(path, frame, face, is_video=True)
-
-
-def _calmest(found: Sequence[Face]) -> int:
-    """Which of one person's faces is nearest to that person's neutral one."""
-    neutral = find_neutral(found).blendshapes
-    return int(np.argmin([np.abs(face.blendshapes - neutral).sum() for face in found]))
 
 
 def _peak_memory_mb() -> float:

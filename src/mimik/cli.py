@@ -13,11 +13,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -27,9 +28,10 @@ from typer.core import TyperGroup
 
 from mimik import __version__, animate, draw, provenance, video
 from mimik.animate import Avatar, Report
-from mimik.config import InputError, parse_regions
+from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, parse_regions
 from mimik.face import Landmarker, head_pose
 from mimik.motion import Motion, bundled_motions
+from mimik.synthesis import DEFAULT_MODEL
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -39,11 +41,14 @@ _EXAMPLES = {
     "mimik": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik animate": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik demo": "mimik demo -o demo.mp4",
+    "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
     "mimik faces": "mimik faces photo.jpg",
+    "mimik learn": "mimik learn photo.jpg -o person.avatar",
     "mimik motion": "mimik motion list",
     "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
     "mimik motion show": "mimik motion show smile -o smile.png",
     "mimik prepare": "mimik prepare videos -o shards",
+    "mimik train": "mimik train --preset texture --data shards --out run",
     "mimik verify": "mimik verify out.mp4",
 }
 
@@ -292,7 +297,9 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 def animate_command(
     photo: Annotated[
         Path,
-        typer.Argument(metavar="PHOTO", help="A photo of the person, a video of it, or a folder of photos."),
+        typer.Argument(
+            metavar="PHOTO", help="A photo of the person, a video of it, an .avatar file, or a folder of photos."
+        ),
     ],
     driver: Annotated[
         str,
@@ -314,8 +321,14 @@ def animate_command(
         ),
     ],
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="Which generator. geometry warps the photo, without a network.")
-    ] = "geometry",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
+            "that `mimik train` wrote. An avatar brings its own.",
+            show_default="the avatar's own, or " + DEFAULT_MODEL,
+        ),
+    ] = None,
     motion: Annotated[
         str,
         typer.Option(
@@ -724,6 +737,296 @@ def prepare_command(
         _write_json(json_report, report.to_json())
 
 
+class _StepBar:
+    """Progress of `mimik train`: steps, and the lines of its log above the bar."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=None)
+
+    def __call__(self, step: int, num_steps: int) -> None:
+        self._bar.update(self._task, completed=step, total=num_steps)
+
+    @contextmanager
+    def shown(self) -> Iterator[_StepBar]:
+        lines = logging.Handler()
+        lines.emit = lambda record: errors.print(escape(record.getMessage()), soft_wrap=True)  # type: ignore[method-assign]
+        logger = logging.getLogger("mimik")
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            with self._bar if errors.is_terminal else nullcontext():
+                yield self
+        finally:
+            logger.removeHandler(lines)
+            logger.setLevel(logging.NOTSET)
+            logger.propagate = True
+
+
+@app.command("train", epilog=_example("mimik train"))
+@guarded
+def train_command(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARDS",
+            help="Shards to train on: the folder that `mimik prepare` wrote, or its URL.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="RUN",
+            help="Folder of the run; the same command goes on where it was stopped.",
+            show_default=False,
+        ),
+    ],
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Networks, losses and rates: {', '.join(PRESETS)}.")
+    ] = "texture",
+    val: Annotated[
+        str | None,
+        typer.Option(metavar="SHARDS", help="Shards of other people; a twentieth of the people in --data if left out."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(parser=_whole, metavar="N", help="Updates of E, P and G in all.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="N", help="Episodes a step, of all processes together.")
+    ] = None,
+    k: Annotated[int | None, typer.Option(parser=_whole, metavar="N", help="Source frames of an episode.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="ft has the match loss, to be fine-tuned; ff has not.")
+    ] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Networks of the content loss: NAME or NAME=WEIGHT, with commas between."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where to train: auto (a GPU if there is one), cpu or cuda.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="Of activations: auto (bf16 on a GPU that has it), fp32 or bf16.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(parser=_whole, metavar="N", help="Loading processes for each training process.")
+    ] = None,
+    cache_mb: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole, metavar="MB", help="Memory for decoded clips; a quarter of the machine's if left out."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=_whole, metavar="N", help="Of everything random.")] = 0,
+    save_minutes: Annotated[
+        float, typer.Option(parser=_decimal, metavar="M", help="From one saved state to the next.")
+    ] = 5.0,
+    max_minutes: Annotated[
+        float | None, typer.Option(parser=_decimal, metavar="M", help="Stop after this long, with a saved state.")
+    ] = None,
+    val_every: Annotated[
+        int, typer.Option(parser=_whole, metavar="N", help="Steps from one validation and sample grid to the next.")
+    ] = 250,
+    init: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="A release of the same networks to start from.")
+    ] = None,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="Divide the networks among the processes of torchrun (FSDP2).")
+    ] = False,
+) -> None:
+    """Meta-learning: train a model from shards of many people; under torchrun on many GPUs."""
+    # A thread that waits for another is not to keep the core from the processes that load: on two busy cores a step of
+    # `debug` took 0.8 s with this and 5 s without. OpenMP reads it when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        from mimik import meta_learning
+    except ModuleNotFoundError as error:
+        raise InputError(f"train needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
+
+    arguments = meta_learning.TrainArguments(
+        data=data,
+        out=out,
+        preset=preset,
+        val=val,
+        steps=steps,
+        batch=batch,
+        k=k,
+        variant=variant,
+        content=content,
+        device=device,
+        precision=precision,
+        workers=workers,
+        cache_mb=cache_mb,
+        seed=seed,
+        save_minutes=save_minutes,
+        max_minutes=max_minutes,
+        val_every=val_every,
+        init=init,
+        fsdp=fsdp,
+    )
+    with _StepBar().shown() as bar:
+        outcome = meta_learning.train(arguments, progress=bar)
+    if int(os.environ.get("RANK", "0")):
+        return
+    done = f"{outcome.step} of {outcome.num_steps} steps; the model is {outcome.release}."
+    if outcome.signal:
+        _complain(f"stopped after {done} The same command goes on from there.")
+        raise typer.Exit(128 + outcome.signal)
+    console.print(escape(done), soft_wrap=True)
+    if outcome.step < outcome.num_steps:
+        console.print("The same command goes on from there.")
+
+
+class _LearnBar:
+    """Progress of `mimik learn`: steps, and what the last probe found."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("learning"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+        )
+        self._task = self._bar.add_task("learning", total=None, state="looking at the photos")
+        self._said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
+
+    def __call__(self, point: Any, step: int, num_steps: int) -> None:
+        text = f"step {step} of {num_steps} at most; identity {point.identity:.3f}, following {point.following:.3f}"
+        if errors.is_terminal:
+            self._bar.update(self._task, completed=step, total=num_steps, state=text)
+        elif time.monotonic() - self._said > _LINE_EVERY_S:
+            self._said = time.monotonic()
+            errors.print(text, soft_wrap=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[_LearnBar]:
+        with self._bar if errors.is_terminal else _status("looking at the photos"):
+            yield self
+
+
+@app.command("learn", epilog=_example("mimik learn"))
+@guarded
+def learn_command(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTOS...", help="Photos of one person, folders of them, or videos."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="PERSON.avatar", help="The file to write.", show_default=False),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="What is fine-tuned: a file that `mimik train` wrote.",
+            show_default="the one that came along",
+        ),
+    ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="Start from random networks, to see what the model's knowledge is worth."),
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Networks of --from-scratch: {', '.join(PRESETS)}.",
+            show_default="those of the model",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(parser=_whole, metavar="N", help="Steps at most; it ends by itself.", show_default=False),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(parser=_decimal, metavar="S", help="Seconds of training at most.", show_default=False),
+    ] = None,
+    face: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=_whole,
+            help="Which face, as `mimik faces` numbers them; the widest if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    shots: Annotated[int, typer.Option(parser=_whole, metavar="N", help="Frames that are taken of a video.")] = 8,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where to train: auto (a GPU if there is one), cpu or cuda.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(parser=_whole, metavar="N", help="Of everything random.")] = 0,
+    curve: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the curve as JSON here.", show_default=False)
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Learn one person from a few photos, in about a minute; `mimik animate` takes the file as PHOTO."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
+    try:
+        from mimik import fine_tuning
+    except ModuleNotFoundError as error:
+        raise InputError(f"learn needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
+
+    if out.suffix != AVATAR_SUFFIX:
+        raise InputError(f"-o {out}: a person is written to a file ending in {AVATAR_SUFFIX}.")
+    _check_numbers_file("-o", out, force, photos)
+    if curve is not None:
+        _check_numbers_file("--curve", curve, force, [*photos, out])
+    arguments = fine_tuning.LearnArguments(
+        model=model,
+        from_scratch=from_scratch,
+        preset=preset,
+        steps=steps,
+        max_seconds=max_seconds,
+        face=face,
+        shots=shots,
+        device=device,
+        seed=seed,
+    )
+    with _LearnBar().shown() as bar:
+        outcome = fine_tuning.learn(photos, out, arguments, progress=bar)
+    for note in outcome.notes:
+        errors.print(f"note: {escape(note)}", soft_wrap=True)
+    console.print(_curve_table(outcome))
+    record = outcome.person.record
+    count = f"{record['photos']} photo{'s' * (record['photos'] > 1)}"
+    console.print(
+        f"{escape(str(out))}: {out.stat().st_size / 1e6:.1f} MB, learned from {count}; it ended because "
+        f"{outcome.ended}. It holds the person's photo. Use it: mimik animate {escape(shlex.quote(str(out)))} talk -o "
+        "out.mp4",
+        soft_wrap=True,
+    )
+    if curve is not None:
+        _write_json(curve, json.dumps(record, indent=2))
+
+
+def _curve_table(outcome: Any) -> Table:
+    """The points of a person's curve, with bars from the lowest score to the highest; what was kept is marked."""
+    table = Table("step", "seconds", "identity", "following", "score", "")
+    scores = [point.score for point in outcome.curve]
+    low, span = min(scores), max(np.ptp(scores), 1e-6)
+    for point in outcome.curve:
+        bar = "█" * round(20 * (point.score - low) / span) + (" kept" if point == outcome.best else "")
+        numbers = (f"{value:.3f}" for value in (point.identity, point.following, point.score))
+        table.add_row(str(point.step), f"{point.seconds:.0f}", *numbers, bar.strip())
+    return table
+
+
 @app.command(epilog=_example("mimik verify"))
 @guarded
 def verify(
@@ -749,6 +1052,124 @@ def verify(
     else:
         console.print(f"{escape(str(file))}: {escape(verdict.sentence)}", soft_wrap=True)
     raise typer.Exit(verdict.exit_code)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@contextmanager
+def _evaluation_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of `mimik evaluate`: what was measured last, of how much."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    )
+    task = bar.add_task("opening", total=None)
+    said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal said
+        if errors.is_terminal:
+            bar.update(task, description=escape(what), completed=done, total=total)
+        elif time.monotonic() - said > _LINE_EVERY_S:
+            said = time.monotonic()
+            errors.print(f"{done} of {total}: {escape(what)}", soft_wrap=True)
+
+    if errors.is_terminal:
+        with bar:
+            yield show
+    else:
+        yield show
+
+
+@app.command("evaluate", epilog=_example("mimik evaluate"))
+@guarded
+def evaluate_command(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="Clips of people that no model has seen: what `mimik prepare` wrote, or a folder of videos.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="REPORT", help="The folder of the report.", show_default=False),
+    ],
+    models: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="What is measured: geometry; and for scale copy (the photo) and truth (the real frames).",
+        ),
+    ] = "geometry,copy,truth",
+    shots: Annotated[str, typer.Option(metavar="LIST", help="How many photos of a person are given.")] = "1,8,32",
+    holdout: Annotated[int, typer.Option(parser=_whole, metavar="N", help="Frames of a clip to make from them.")] = 32,
+    size: Annotated[int, typer.Option(parser=_whole, metavar="PX", help="Width and height of the frames.")] = 256,
+    limit: Annotated[
+        int | None,
+        typer.Option(parser=_whole, metavar="N", help="Clips, evenly spaced; all if left out.", show_default=False),
+    ] = None,
+    portraits: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Pictures of faces, each driven by each clip: cross-identity.", show_default=False
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole, metavar="N", help="Pairs of those, evenly spaced; all if left out.", show_default=False
+        ),
+    ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With alexnet-owt-7be5be79.pth of PyTorch and alex.pth of the package lpips: for LPIPS.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Of networks: auto, cpu or cuda; auto is cuda if there is one.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(parser=_whole, help="Chooses other frames.")] = 0,
+) -> None:
+    """Measure models on clips of people they never saw; goes on where it was stopped."""
+    try:
+        from mimik import evaluate
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"evaluate needs {error.name}, which is not installed: pip install 'mimik[evaluate]'."
+        ) from None
+
+    try:
+        numbers = tuple(int(name) for name in _names(shots))
+    except ValueError:
+        raise InputError(f"--shots {shots}: give whole numbers with commas between them, such as 1,8,32.") from None
+    config = evaluate.EvaluateConfig(
+        models=_names(models),
+        shots=numbers,
+        holdout=holdout,
+        size=size,
+        limit=limit,
+        pairs=pairs,
+        seed=seed,
+        device=device,
+    )
+    with _evaluation_bar() as bar:
+        results = evaluate.evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)
+    console.print(escape(evaluate.overview(results)), soft_wrap=True)
+    for name, why in results["left_out"].items():
+        errors.print(f"note: {escape(name)} was left out: {escape(why)}", soft_wrap=True)
+    console.print(f"Read it: {escape(str(out / 'report.html'))}", soft_wrap=True)
 
 
 def _version(asked: bool) -> None:

@@ -263,7 +263,7 @@ PRESETS: dict[str, Preset] = {
             betas=(0.5, 0.999),
             num_discriminator_updates=1,
             ema=0.998,
-            adversarial_from=4000,
+            adversarial_from=1600,
             num_steps=30000,
         ),
     ),

@@ -25,7 +25,7 @@ from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
-_SEEN_SCALE = 1.89  # the photo's pixels for one of the window: as many as in prepared clips of 256 px
+SEEN_SCALE = 1.89  # the photo's pixels for one of the window: as many as in prepared clips of 256 px
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 _RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
 
@@ -90,7 +90,7 @@ def photo_windows(
     x, y, placed = [], [], []
     for picture, p in zip(pictures, points, strict=True):
         whole = framed(p) if config.form == "paper" else window_around(p)
-        scale = min(1.0, _SEEN_SCALE * px / whole.side)
+        scale = min(1.0, SEEN_SCALE * px / whole.side)
         window = whole.scaled(scale)
         x.append(window.cut(reduced(picture, scale), px))
         placed.append(window.to_unit(p * scale) * px)
@@ -187,7 +187,7 @@ class TexturePainter:
         self._px, self._style = config.image_px, config.landmarks
         self._warper, self._painter = warper, Painter(picture, warper)
         self._side = window_around(points).side
-        self._scale = min(1.0, _SEEN_SCALE * self._px / self._side)
+        self._scale = min(1.0, SEEN_SCALE * self._px / self._side)
         self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
         self._generator = generator
         self._fade = _fade(self._px)
