@@ -367,7 +367,7 @@ def test_a_folder_of_videos_through_the_command_line(driver: Driver, tmp_path: P
 
 @pytest.mark.slow
 def test_speed_is_that_of_the_program_itself(tmp_path: Path) -> None:
-    measured = SPEED(tmp_path, "geometry")
+    measured = SPEED(tmp_path, "geometry", "geometry")
     assert measured["frames_per_second"] > 1
     assert measured["ms_per_frame"].keys() >= {"decode", "track", "flow", "paint", "encode"}
     assert (measured["width"], measured["height"]) == (512, 512)

@@ -227,9 +227,18 @@ PRESETS: dict[str, Preset] = {
             embedding_dim=64,
             attention=False,
         ),
-        losses=LossWeights(content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, pixel=5.0),
+        losses=LossWeights(
+            content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, match=0.1, pixel=10.0
+        ),
         train=TrainConfig(
-            num_sources=2, batch_size=8, lr_generator=5e-4, lr_discriminator=5e-4, ema=0.99, num_steps=2000
+            num_sources=2,
+            batch_size=8,
+            lr_generator=1e-3,
+            lr_discriminator=5e-4,
+            betas=(0.5, 0.999),
+            adversarial_from=1000,  # before, D wins at once and little is learned
+            ema=0.99,
+            num_steps=3000,
         ),
     ),
     # What ships: sees the warped photo, and corrects it. Sizes and weights were chosen by measurement on two CPU cores.
