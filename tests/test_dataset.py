@@ -816,6 +816,7 @@ def test_the_papers_protocol(shards: Path, index: list[ClipInfo]) -> None:
         evaluation_episodes(index, 0)
 
 
+@pytest.mark.slow
 def test_a_training_machine_needs_torch_numpy_and_opencv_only(shards: Path) -> None:
     code = """
 import sys

@@ -292,7 +292,7 @@ def test_bf16_trains_float32_weights() -> None:
     assert {p.dtype for p in trainer.synthesiser.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("preset", [PAPER, TEXTURE])
+@pytest.mark.parametrize("preset", [pytest.param(PAPER, marks=pytest.mark.slow), TEXTURE])
 def test_the_same_batch_again_and_again_is_learned(preset: Preset) -> None:
     rates = dataclasses.replace(preset.train, lr_generator=3e-3, betas=(0.9, 0.99), adversarial_from=10**6, ema=0.5)
     trainer = trainer_of(dataclasses.replace(preset, train=rates))
@@ -424,6 +424,7 @@ def test_two_runs_do_not_share_a_folder(shards: Path, tmp_path: Path) -> None:
     assert train(asked(shards, tmp_path / "run", steps=1), progress=second).step == 1
 
 
+@pytest.mark.slow  # that suite runs in one process: signals reach its main thread
 def test_a_signal_ends_the_run_after_the_step_with_a_saved_state(shards: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
 

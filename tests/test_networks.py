@@ -492,6 +492,7 @@ def test_the_same_seed_gives_the_same_networks_and_gradients() -> None:
     assert all(torch.equal(a, b) for a, b in zip(run(), run(), strict=True))
 
 
+@pytest.mark.slow
 def test_bf16_autocast_trains_and_stays_near() -> None:
     def patches() -> Tensor:
         """Of pixel noise, only rounding would be left at 4 px."""

@@ -458,6 +458,7 @@ class Doomed:
         return self.function(*args)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_ends_with_the_same_bytes(
     many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
