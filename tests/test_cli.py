@@ -579,9 +579,8 @@ def started(arguments: Sequence[object], **options: object) -> subprocess.Popen[
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_run_that_is_stopped_leaves_nothing(here: Path, number: int, code: int):
     process = started(["animate", PORTRAIT, "talk", "-o", "out.mp4", "--fps", 120, "--size", 1024], cwd=here)
     while process.poll() is None and not any(path.stat().st_size for path in here.glob(".mimik-*/draft/*")):
@@ -595,6 +594,7 @@ def test_a_run_that_is_stopped_leaves_nothing(here: Path, number: int, code: int
     assert not list(here.iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_the_users_home(shelf: Path, here: Path):
     """Nor is anybody told: OpenVINO's telemetry would leave a client number there before it sends."""
     process = started(["faces", shelf / "person.png"], env={**os.environ, "HOME": str(here), "CI": ""})

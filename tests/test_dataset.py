@@ -770,6 +770,7 @@ def drawn(batches: Any) -> list[tuple[str, int, tuple[int, ...]]]:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.slow
 def test_workers_and_ranks_change_nothing(episodes: Episodes) -> None:
     def load(num_workers: int, **options: Any) -> list[Any]:
         return drawn(loader(episodes, batch_size=2, num_workers=num_workers, pin_memory=False, **options))

@@ -140,6 +140,7 @@ def test_self_attention_stands_at_an_eighth_and_a_quarter(px: int, down: int, up
     assert sides == {"E.attention": down, "G.attention_down": down, "G.attention_up": up, "D.attention": down}
 
 
+@pytest.mark.slow
 def test_the_module_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.warns(RuntimeWarning, match=r"mimik\.networks"):  # it is imported above
         runpy.run_module("mimik.networks", run_name="__main__")

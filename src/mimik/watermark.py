@@ -1,0 +1,462 @@
+"""The invisible mark in every frame: who made this file, readable after the file was re-encoded, scaled and cropped.
+
+Spread spectrum (Cox, Kilian, Leighton, Shamoon, "Secure spread spectrum watermarking for multimedia", IEEE Trans. Image
+Processing 6(12), 1997): a weak pseudo-random pattern is added to the brightness of a frame, and found again by
+correlation. What makes it hold here:
+
+Pattern. The plane is covered with square cells, 120 x 120 of them, repeated without end; each holds one chip, +1 or -1,
+that follows from the key. Every block of 15 x 15 cells holds each of the 180 bits of the codeword once, and 45 cells
+that are the same in all files and serve to find the pattern, in a keyed order that differs from block to block; so any
+part of a frame holds all bits equally often. A cell is 2.4 pixels wide in a frame whose shorter side is 256 pixels and
+grows with the square root of that side: small enough to be out of the way of what the picture shows (whose energy lies
+at low frequencies), large enough to live through half the size. The pattern is smooth and free of low frequencies.
+
+Strength. Weaker on flat and on dark parts of a frame, stronger in texture, and never so strong that the PSNR of a
+frame falls below 40 dB. The pattern is the same in all frames of a file: codecs store a pattern that stands still
+nearly for free, and a reader can average over frames.
+
+Payload. 44 bits (format version, model, file id), a CRC of 16, and a tail-biting convolutional code of rate 1/3 and
+constraint length 9, decoded by the Viterbi algorithm on soft values (Viterbi 1967; generators 557, 663, 711 octal:
+Larsen 1973).
+
+Reading. Frames are averaged, freed from low frequencies, divided by their local deviation, limited, and whitened in
+the frequency domain; then the mark stands out of the picture. Cropping and scaling change two things: the width of a
+cell in pixels and where the pattern begins. All widths are tried, and for each of them all beginnings at once, mirrored
+ones too, by one Fourier transform of the frame folded to one period.
+
+Chance. A frame without the mark gives correlations that are normally distributed with deviation 1 (measured by the
+tests). Some 400 widths times 115,200 beginnings, mirrored ones among them, are tried; and for each width 9 beginnings
+near the corner of the frame, where the mark of an uncropped file begins. Each of the two groups may use half of the
+permitted chance of an error: if the best of a group's n stands z deviations out, the probability that any of them does
+so by chance is at most n Q(z), and that of a matching CRC, which is read from other cells, 2^-16. A reading is
+reported only where 2 n Q(z) 2^-16 is below MAX_FALSE_POSITIVE.
+
+The default key is public, so that everybody can read the mark; so everybody can also write or remove it. With a
+key of their own an owner can mark files so that only they can read them, until somebody has collected enough files of
+that key to estimate the cells that are the same in all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb = NDArray[np.uint8]  # [H, W, 3], 0..255
+Floats = NDArray[np.float32]
+
+PUBLIC_KEY = b"mimik watermark 1"
+FORMAT_VERSION = 1
+MAX_FALSE_POSITIVE = 1e-6  # of one reading
+
+_VERSION_BITS, _MODEL_BITS, _ID_BITS, _CRC_BITS = 4, 8, 32, 16
+_PAYLOAD_BITS = _VERSION_BITS + _MODEL_BITS + _ID_BITS
+_WORD_BITS = _PAYLOAD_BITS + _CRC_BITS
+
+_GENERATORS = (0o557, 0o663, 0o711)
+_MEMORY = 8  # bits of the encoder's state
+_CODE_BITS = _WORD_BITS * len(_GENERATORS)
+
+_BLOCK = 15  # cells; _BLOCK**2 - _CODE_BITS of them are known to the reader
+_PERIOD = 8 * _BLOCK  # cells until the pattern repeats itself
+
+_GRID = 2 * _PERIOD  # the reader samples each cell twice along each side
+_MIN_CELLS, _MAX_CELLS = 40.0, 300.0  # along the shorter side of what is read; fewer cells give no normal sums
+_MIN_PITCH = 1.1  # pixels; narrower cells are beyond what pixels can show
+_STEP_CELLS = 0.7  # between two tried widths; at this error a third of a cell is lost at the border
+_SURE = 1e-6  # chance of a place from which on it is looked at before all others have been tried
+_REFINEMENTS = (1.0, 1.0, 0.5, 0.25)  # parts of a step to try on both sides, one after the other
+_CANDIDATES = 6  # widths that are looked at in the end
+_AT_ORIGIN = (-1, 0, 1)  # samples of the reader's grid around where the pattern of an uncropped frame begins
+_MAX_FRAMES = 64  # more frames add little to the average
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What the mark says.
+
+    Attributes:
+        model: 0..255, which model made the frames.
+        file_id: 0..2**32 - 1, random for each file.
+        version: 0..15, the version of the payload's format.
+    """
+
+    model: int
+    file_id: int
+    version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for name, bits in (("version", _VERSION_BITS), ("model", _MODEL_BITS), ("file_id", _ID_BITS)):
+            value = getattr(self, name)
+            if not 0 <= value < 1 << bits:
+                raise ValueError(f"{name} {value}: give a number from 0 to {(1 << bits) - 1}")
+
+    def to_int(self) -> int:
+        return (self.version << _MODEL_BITS | self.model) << _ID_BITS | self.file_id
+
+    @classmethod
+    def from_int(cls, value: int) -> Payload:
+        rest, file_id = divmod(value, 1 << _ID_BITS)
+        version, model = divmod(rest, 1 << _MODEL_BITS)
+        return cls(model, file_id, version)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found.
+
+    Attributes:
+        payload: None if there is no mark, or too little is left of it.
+        score: how many deviations the best place stands out; about 5.5 is the best of the places tried in a picture
+            without a mark.
+        false_positive: an upper bound for the probability that a file without the mark gives such a reading; 1.0
+            without a payload.
+        pitch: pixels of a cell in what was read; None without a payload.
+        mirrored: whether the frames were mirrored left to right.
+    """
+
+    payload: Payload | None
+    score: float
+    false_positive: float = 1.0
+    pitch: float | None = None
+    mirrored: bool = False
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bits: payload, check, code.
+
+
+def encode(payload: Payload) -> NDArray[np.int64]:
+    """The codeword, [_CODE_BITS] of 0 and 1."""
+    word = payload.to_int() << _CRC_BITS | _crc(payload.to_int())
+    bits = np.array([word >> i & 1 for i in reversed(range(_WORD_BITS))])
+    # Tail-biting: the encoder starts in the state in which it will end, so the bits before the first are the last.
+    window = np.stack([np.roll(bits, delay) for delay in range(_MEMORY + 1)], axis=1)
+    taps = np.array([[g >> (_MEMORY - delay) & 1 for g in _GENERATORS] for delay in range(_MEMORY + 1)])
+    return (window @ taps % 2).ravel()
+
+
+def decode(soft: NDArray[np.floating]) -> Payload | None:
+    """The payload that fits best, or None where its CRC does not match.
+
+    Args:
+        soft: [_CODE_BITS] positive where a bit of the codeword is likely 0, negative where it is likely 1; any scale.
+    """
+    word = 0
+    for bit in _viterbi(np.asarray(soft, np.float32).reshape(_WORD_BITS, len(_GENERATORS))):
+        word = word << 1 | int(bit)
+    value, crc = divmod(word, 1 << _CRC_BITS)
+    return Payload.from_int(value) if _crc(value) == crc else None
+
+
+def _crc(value: int) -> int:
+    return zlib.crc32(value.to_bytes((_PAYLOAD_BITS + 7) // 8, "big")) & ((1 << _CRC_BITS) - 1)
+
+
+@lru_cache(maxsize=1)
+def _trellis() -> tuple[NDArray[np.int64], Floats]:
+    """Of each state the two before it, [S, 2], and what the encoder sends on the way, [S, 2, 3] of +1 for 0, -1 for 1.
+
+    A state holds the last bits, the newest highest.
+    """
+    state = np.arange(1 << _MEMORY)
+    before = ((state << 1) & (len(state) - 1))[:, None] | np.arange(2)
+    register = ((state >> (_MEMORY - 1)) << _MEMORY)[:, None] | before
+    sent = [[[1 - 2 * ((r & g).bit_count() & 1) for g in _GENERATORS] for r in pair] for pair in register.tolist()]
+    return before, np.array(sent, np.float32)
+
+
+def _viterbi(soft: Floats) -> list[int]:
+    """The likeliest bits. The first of three rounds finds the state in which the circle begins, the last lets paths
+    join before the second is read."""
+    before, sent = _trellis()
+    score = np.zeros(len(before), np.float32)
+    choices = []
+    for _ in range(3):
+        for step in soft:
+            arriving = score[before] + sent @ step
+            choice = arriving[:, 1] > arriving[:, 0]
+            score = np.where(choice, arriving[:, 1], arriving[:, 0])
+            choices.append(choice)
+    state, bits = int(score.argmax()), []
+    for choice in reversed(choices[len(soft) :]):
+        bits.append(state >> (_MEMORY - 1))
+        state = int(before[state, int(choice[state])])
+    return bits[::-1][: len(soft)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The pattern.
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What follows from the key.
+
+    Attributes:
+        role: [_PERIOD, _PERIOD] which bit of the codeword a cell holds; from _CODE_BITS on it is a known cell.
+        chip: [_PERIOD, _PERIOD] +1 or -1.
+        known: transforms of the known cells on the reader's grid, conjugate: as they are, and mirrored.
+    """
+
+    role: NDArray[np.int64]
+    chip: Floats
+    known: tuple[NDArray[np.complex64], NDArray[np.complex64]]
+
+
+@lru_cache(maxsize=4)
+def _layout(key: bytes) -> _Layout:
+    # Taken from a hash and not from numpy's generators, whose streams may change between versions.
+    cells, blocks = _PERIOD**2, (_PERIOD // _BLOCK) ** 2
+    order = np.frombuffer(hashlib.shake_256(b"order" + key).digest(8 * cells), "<u8").reshape(blocks, -1)
+    places = order.argsort(axis=1, kind="stable").reshape(_PERIOD // _BLOCK, _PERIOD // _BLOCK, _BLOCK, _BLOCK)
+    role = places.transpose(0, 2, 1, 3).reshape(_PERIOD, _PERIOD)
+    signs = np.unpackbits(np.frombuffer(hashlib.shake_256(b"chips" + key).digest(cells // 8), np.uint8))
+    chip = (1 - 2 * signs.astype(np.float32)).reshape(_PERIOD, _PERIOD)
+    grid = np.zeros((_GRID, _GRID), np.float32)
+    grid[::2, ::2] = np.where(role >= _CODE_BITS, chip, 0)
+    known, mirrored = (np.fft.rfft2(one).conj().astype(np.complex64) for one in (grid, grid[:, ::-1]))
+    return _Layout(role, chip, (known, mirrored))
+
+
+def _cells(payload: Payload, key: bytes) -> Floats:
+    """[_PERIOD, _PERIOD] of +1 and -1."""
+    layout = _layout(key)
+    known = np.ones(_BLOCK**2 - _CODE_BITS)
+    return np.concatenate([1 - 2 * encode(payload), known]).astype(np.float32)[layout.role] * layout.chip
+
+
+def pitch_of(height: int, width: int) -> float:
+    """Pixels of a cell in a frame of this size as it is marked."""
+    return 2.4 * math.sqrt(max(1.0, min(height, width) / 256))
+
+
+class Embedder:
+    """Marks the frames of one file. Holds no state between frames: threads may share it."""
+
+    _MAX_RMS = 2.5  # levels over a frame, so that PSNR, with rounding, stays above 40.1 dB
+    _MAX_LEVELS = 4.0
+    _TEXTURE = 0.4  # levels of mark for each level by which a texture deviates
+    _ACTIVITY_STEP = 4  # pixels; texture is measured on a smaller frame
+    _BAND = 64  # rows at a time: what is passed on stays in the cache, which halves the time
+
+    def __init__(self, height: int, width: int, payload: Payload, *, key: bytes = PUBLIC_KEY) -> None:
+        """Args: height, width: of the frames, in pixels; payload: what the mark says; key: who can read it."""
+        self.height, self.width = height, width
+        pitch = pitch_of(height, width)
+        # Large frames have cells enough to do with what is not seen on flat skin.
+        self._flat = max(0.7, 1.8 * (256 / max(256, min(height, width))) ** 1.3)
+        border = 2
+        repeats = [math.ceil((math.ceil(side / pitch) + 2 * border) / _PERIOD) for side in (height, width)]
+        cells = np.roll(np.tile(_cells(payload, key), repeats), border, (0, 1))
+        shift = pitch / 2 - 0.5 - border * pitch  # of the first cell's centre
+        place = np.array([[pitch, 0, shift], [0, pitch, shift]])
+        pattern = cv2.warpAffine(cells, place, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        pattern -= cv2.GaussianBlur(pattern, (0, 0), pitch)
+        self._pattern = pattern / np.sqrt(np.mean(pattern**2))
+
+    def embed(self, frame: Rgb) -> Rgb:
+        """A marked copy of uint8 RGB [H, W, 3].
+
+        Raises:
+            ValueError: if the frame is of another size.
+        """
+        if frame.shape != (self.height, self.width, 3):
+            raise ValueError(f"frame of shape {frame.shape}: this embedder marks {self.width} x {self.height} RGB")
+        strength = cv2.resize(self._strength(frame), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        marked = np.empty_like(frame)
+        for top in range(0, self.height, self._BAND):
+            rows = slice(top, top + self._BAND)
+            change = cv2.multiply(strength[rows], self._pattern[rows], dtype=cv2.CV_16S)
+            cv2.add(frame[rows], cv2.merge([change, change, change]), dst=marked[rows], dtype=cv2.CV_8U)
+        return marked
+
+    def _strength(self, frame: Rgb) -> Floats:
+        """Levels of mark over a reduced frame."""
+        size = max(1, self.width // self._ACTIVITY_STEP), max(1, self.height // self._ACTIVITY_STEP)
+        luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        activity = cv2.blur(cv2.absdiff(small, cv2.blur(small, (3, 3))), (3, 3))
+        # The least around: beside an edge a surface is as flat as elsewhere, and nothing there hides a mark.
+        activity = cv2.erode(activity, np.ones((3, 3)))
+        strength = np.minimum(self._flat + self._TEXTURE * activity, self._MAX_LEVELS)
+        strength *= np.minimum(0.4 + small / 64, 1)  # black parts hide nothing
+        return strength * min(1.0, self._MAX_RMS / math.sqrt(float(np.mean(strength**2))))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading.
+
+
+class Detector:
+    """Reads the mark of one key. Holds no state between files: threads may share it."""
+
+    def __init__(self, key: bytes = PUBLIC_KEY) -> None:
+        self._layout = _layout(key)
+
+    def read(self, frames: Iterable[Rgb]) -> Reading:
+        """What the frames say, taken together.
+
+        Args:
+            frames: uint8 RGB [H, W, 3], all of one size and cropped alike, one or more; after the first 64 the rest
+                is left unread. Give 20 to 60 spread over a video.
+
+        Raises:
+            ValueError: if there is no frame, or the sizes differ.
+        """
+        luma = _mean_luma(frames)
+        pitches = _pitches(*luma.shape)
+        # Every trial counts: the widths, and those by which each candidate is made exact.
+        num_trials = len(pitches) + (2 * len(_REFINEMENTS) + 3) * _CANDIDATES
+        places: list[_Place] = []
+        for pitch in pitches:
+            places.append(self._best_place(luma, pitch))
+            if places[-1].chance < _SURE and (found := self._look(luma, places[-1], num_trials)):
+                return found
+        places.sort()
+        for place in places[:_CANDIDATES]:
+            if found := self._look(luma, place, num_trials):
+                return found
+        return Reading(None, places[0].score if places else 0.0)
+
+    def _look(self, luma: Floats, place: _Place, num_trials: int) -> Reading | None:
+        """The reading at a place, or next to it: pitch and sampling are made exact, and what was tried is decoded."""
+        side = min(luma.shape)
+        tried = [place]
+        for part in _REFINEMENTS:
+            cells = side / min(tried).pitch
+            tried += [self._best_place(luma, side / (cells + sign * part * _STEP_CELLS)) for sign in (-1, 1)]
+        pitch = min(tried).pitch
+        tried += [self._best_place(luma, pitch, shift) for shift in ((0, 0), (0, 0.5), (0.5, 0))]
+        for place in sorted(tried):
+            chance = max(place.chance * num_trials * 2.0**-_CRC_BITS, sys.float_info.min)
+            if chance >= MAX_FALSE_POSITIVE:
+                break
+            if payload := decode(self._soft_bits(luma, place)):
+                return Reading(payload, place.score, chance, place.pitch, place.mirrored)
+        return None
+
+    def _best_place(self, luma: Floats, pitch: float, shift: tuple[float, float] = (0.5, 0.5)) -> _Place:
+        found = _matched(luma, pitch, shift)
+        places = []
+        for mirrored, known in enumerate(self._layout.known):
+            correlation = np.fft.irfft2(found * known, s=(_GRID, _GRID))
+            correlation /= max(float(correlation.std()), 1e-30)  # an even frame has none
+            where = [(correlation, 2 * correlation.size)]
+            if not mirrored:
+                # Most files are not cropped. With half of the chance of an error to spend on the few beginnings
+                # at the corner, 4.3 deviations are enough there, against 6.1 elsewhere.
+                origin = np.full_like(correlation, -np.inf)
+                origin[np.ix_(_AT_ORIGIN, _AT_ORIGIN)] = correlation[np.ix_(_AT_ORIGIN, _AT_ORIGIN)]
+                where.append((origin, len(_AT_ORIGIN) ** 2))
+            for scores, positions in where:
+                peak = int(scores.argmax())
+                chance = 2 * positions * _normal_tail(float(scores.flat[peak]))
+                top, left = divmod(peak, _GRID)
+                places.append(_Place(chance, -float(scores.flat[peak]), pitch, shift, top, left, bool(mirrored)))
+        return min(places)
+
+    def _soft_bits(self, luma: Floats, place: _Place) -> NDArray[np.float64]:
+        """[_CODE_BITS] the evidence for each bit of the codeword."""
+        grid = np.fft.irfft2(_matched(luma, place.pitch, place.shift), s=(_GRID, _GRID))
+        grid = np.roll(grid, (-place.top, -place.left), (0, 1))
+        if place.mirrored:
+            grid = grid[:, ::-1]
+        chips = grid[::2, ::2] * self._layout.chip
+        return np.bincount(self._layout.role.ravel(), chips.ravel())[:_CODE_BITS].astype(np.float64)
+
+
+@dataclass(frozen=True, order=True)
+class _Place:
+    """Where the pattern may lie; the smallest is the likeliest.
+
+    Attributes:
+        chance: how many places of one pitch, without a mark, are expected to be as good.
+        negative_score: deviations by which it stands out, times -1.
+        pitch: pixels of a cell.
+        shift: of the reader's grid against the frame, in samples down and right.
+        top, left: where the pattern begins on the reader's grid.
+        mirrored: whether the frame is mirrored left to right.
+    """
+
+    chance: float
+    negative_score: float
+    pitch: float
+    shift: tuple[float, float]
+    top: int
+    left: int
+    mirrored: bool
+
+    @property
+    def score(self) -> float:
+        return -self.negative_score
+
+
+def _mean_luma(frames: Iterable[Rgb]) -> Floats:
+    """[H, W] of the first _MAX_FRAMES frames."""
+    total, num_frames = None, 0
+    for frame in frames:
+        luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        if total is None:
+            total = np.zeros(luma.shape, np.float32)
+        if luma.shape != total.shape:
+            raise ValueError(f"frames of {total.shape} and {luma.shape} pixels: give frames of one size")
+        cv2.accumulate(luma, total)
+        num_frames += 1
+        if num_frames == _MAX_FRAMES:
+            break
+    if total is None:
+        raise ValueError("no frame was given; give one or more")
+    return np.divide(total, num_frames, dtype=np.float32)
+
+
+def _pitches(height: int, width: int) -> list[float]:
+    """The widths of a cell that are tried: first that of a frame in its own size, then those next to it."""
+    side, own = min(height, width), pitch_of(height, width)
+    pitches = (side / np.arange(_MIN_CELLS, min(_MAX_CELLS, side / _MIN_PITCH), _STEP_CELLS)).tolist()
+    if side / own >= _MIN_CELLS:
+        pitches.append(own)
+    return sorted(pitches, key=lambda pitch: abs(math.log(pitch / own)))
+
+
+def _matched(luma: Floats, pitch: float, shift: tuple[float, float]) -> NDArray[np.complex64]:
+    """Transform of the frame, two samples a cell, folded to one period, with all frequencies of a cell alike."""
+    height, width = luma.shape
+    size = max(1, round(2 * width / pitch)), max(1, round(2 * height / pitch))
+    enlarge = size[0] > width
+    small = cv2.resize(luma, size, interpolation=cv2.INTER_CUBIC if enlarge else cv2.INTER_AREA)
+    small -= cv2.GaussianBlur(small, (0, 0), 1.3)
+    # Edges and texture would outweigh the mark; 0.5 is the variance of what coding leaves on flat parts.
+    small /= np.sqrt(cv2.GaussianBlur(small * small, (0, 0), 1.5) + 0.5)
+    np.clip(small, -1.5, 1.5, out=small)
+    rows, columns = (-(-side // _GRID) for side in small.shape)
+    padding = rows * _GRID - small.shape[0], columns * _GRID - small.shape[1]
+    folded = np.pad(small, ((0, padding[0]), (0, padding[1]))).reshape(rows, _GRID, columns, _GRID).sum((0, 2))
+    spectrum = np.fft.rfft2(folded)
+    power: Floats = cv2.blur(np.square(np.abs(spectrum)).astype(np.float32), (9, 9))
+    whitening = np.float32(1) / np.sqrt(power + np.float32(1e-6 * power.mean() + 1e-12))
+    return (spectrum * whitening * _cell_response(shift)).astype(np.complex64, copy=False)
+
+
+@lru_cache(maxsize=4)
+def _cell_response(shift: tuple[float, float]) -> NDArray[np.complex64]:
+    """Transform of the band-pass that fits a cell, moved back by a shift in samples."""
+    spot = np.zeros((_GRID, _GRID), np.float32)
+    spot[_PERIOD, _PERIOD] = 1
+    band = cv2.GaussianBlur(spot, (0, 0), 1.0) - cv2.GaussianBlur(spot, (0, 0), 1.7)
+    response = np.fft.rfft2(np.roll(band, (_PERIOD, _PERIOD), (0, 1)))
+    down, right = np.fft.fftfreq(_GRID)[:, None], np.fft.rfftfreq(_GRID)[None]
+    return (response * np.exp(2j * np.pi * (down * shift[0] + right * shift[1]))).astype(np.complex64)
+
+
+def _normal_tail(z: float) -> float:
+    """Q(z): how likely a normal variable exceeds z deviations."""
+    return 0.5 * math.erfc(z / math.sqrt(2))
