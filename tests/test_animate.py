@@ -511,7 +511,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         torch.manual_seed(0)
         nets = build(config, 0)
         if form == "texture":
-            torch.nn.init.normal_(nets.G.to_texture.weight, std=0.5)
+            torch.nn.init.normal_(nets.G.to_picture.weight, std=0.5)
         paths[form] = folder / f"{form}.safetensors"
         checkpoint.save_release(paths[form], nets, replace(PRESETS["debug"], networks=config), {})
     return paths

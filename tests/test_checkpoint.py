@@ -66,9 +66,9 @@ def pictures(networks: Networks) -> Tensor:
     x, y = noise(2, 3, 3, PX, PX), noise(2, 3, 3, PX, PX)
     extra = ()
     if networks.config.form == "texture":
-        extra = noise(2, 3, PX, PX), noise(2, NUM_GEOMETRY, PX // 2, PX // 2)
+        extra = noise(2, 3, 2 * PX, 2 * PX), noise(2, NUM_GEOMETRY, PX // 2, PX // 2)
     out = networks.G(y[:, 0], networks.P(networks.E(x, y).mean(1)), *extra).image
-    networks.D(out, y[:, 0], w=torch.ones(12))
+    networks.D(out[..., :PX, :PX], y[:, 0], w=torch.ones(12))
     return out
 
 

@@ -731,7 +731,8 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
     for augment in (None, Augmentation()):
         data = Episodes(store, [clip], num_sources=2, as_uint8=True, window_px=64, augment=augment)
         item = data[0]
-        assert item["x"].shape == item["warped"].shape == (3, 64, 64)
+        assert item["x"].shape == item["warped"].shape == (3, 128, 128)
+        assert item["y"].shape == (3, 64, 64) and item["regions"].shape == (1, 128, 128)
         assert item["x_s"].shape == (2, 3, 64, 64)
         assert item["geometry"].shape == (NUM_GEOMETRY, 32, 32)
         # The head fills the window and stands in its middle.
@@ -740,8 +741,12 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
         assert (item["points"][:, :2].mean(0) - 32).abs().max() < 6
         # The photo, warped, is nearer to the target than the photo itself.
         x, warped, photo = (item[name].float() for name in ("x", "warped", "x_s"))
-        assert (x - warped).abs().mean() < 0.5 * (x - photo[0]).abs().mean()
+        small = x.unflatten(2, (64, 2)).unflatten(1, (64, 2)).mean((2, 4))
+        assert (x - warped).abs().mean() < 0.5 * (small - photo[0]).abs().mean()
         assert (item["y"].permute(1, 2, 0).numpy() == landmark_image(item["points"].numpy(), 64, 64)).all()
+    views = torch.stack([data[number]["view"] for number in range(40)])
+    whole = (views < 0).all(1)
+    assert 10 < whole.sum() < 30 and views[~whole].min() >= 0 and views[~whole].max() <= 64
     floats = Episodes(store, [clip], num_sources=2, window_px=64)[0]
     assert floats["warped"].dtype == torch.float32 and floats["warped"].min() >= -1
 

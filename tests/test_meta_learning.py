@@ -84,7 +84,10 @@ def batch_of(preset: Preset, size: int = 2, seed: int = 0) -> dict[str, Tensor]:
     batch |= {name: pixels(size, 2, 3, PX, PX) for name in ("x_s", "y_s")}
     batch["regions"] = (pixels(size, 1, PX, PX) > 127).to(torch.uint8) * 255
     if preset.networks.form == "texture":
-        batch |= {"warped": pixels(*frame), "geometry": torch.rand(size, 4, PX // 2, PX // 2, generator=rng)}
+        large = size, 3, 2 * PX, 2 * PX
+        batch |= {"x": pixels(*large), "warped": pixels(*large), "regions": pixels(size, 1, 2 * PX, 2 * PX)}
+        batch["geometry"] = torch.rand(size, 4, PX // 2, PX // 2, generator=rng)
+        batch["view"] = torch.tensor([[-1, -1], [0, 0], [3, PX]])[torch.arange(size) % 3]
     return batch
 
 
@@ -200,8 +203,8 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     trainer = trainer_of(dataclasses.replace(TEXTURE, train=dataclasses.replace(TEXTURE.train, num_sources=2)))
     batch = trainer.on_device(batch_of(TEXTURE))
     trainer.networks.D.requires_grad_(False)
-    image, synthesised = torch.rand(2, 2, 3, PX, PX).mul(2).sub(1).requires_grad_().unbind(0)
-    mask, correction = torch.rand(2, 1, PX, PX), torch.full((2, 2, PX // 2, PX // 2), 0.25)
+    image, synthesised = torch.rand(2, 2, 3, 2 * PX, 2 * PX).mul(2).sub(1).requires_grad_().unbind(0)
+    mask, correction = torch.rand(2, 1, 2 * PX, 2 * PX), torch.full((2, 2, PX // 2, PX // 2), 0.25)
     out = Synthesis(image, synthesised, mask, correction)
     e = torch.rand(2, 2, 6)
 
@@ -222,6 +225,18 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     assert seen.keys() - terms(TEXTURE, adversarial=False).keys() == {"match", "adversarial", "feature_matching"}
     told = trainer.train_step(batch_of(TEXTURE))
     torch.testing.assert_close(told["loss"], sum(told[name] for name in seen))
+
+
+def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
+    batch = trainer_of(TEXTURE).on_device(batch_of(TEXTURE))
+    seen = meta_learning.Seen.of(batch, batch["warped"])
+    assert seen.x.shape == seen.x_hat.shape == seen.y.shape == (2, 3, PX, PX)
+    torch.testing.assert_close(seen.x[0, :, 1, 2], batch["x"][0, :, 2:4, 4:6].mean((1, 2)))  # all, reduced
+    torch.testing.assert_close(seen.x_hat[1], batch["warped"][1, :, :PX, :PX])  # the upper left quarter as it is ..
+    large = torch.nn.functional.interpolate(batch["y"], (2 * PX, 2 * PX), mode="bilinear")
+    torch.testing.assert_close(seen.y[1], large[1, :, :PX, :PX])  # .. and its landmarks
+    paper = trainer_of(PAPER).on_device(batch_of(PAPER))
+    assert meta_learning.Seen.of(paper, paper["x"]).y is paper["y"]
 
 
 class Twice(torch.nn.Module):

@@ -26,6 +26,7 @@ from mimik.networks import (
     SelfAttention,
     build,
     count_parameters,
+    look,
     move,
 )
 from mimik.warp import NUM_GEOMETRY
@@ -524,25 +525,29 @@ def texture(px: int = 64) -> tuple[Generator, Projection]:
 
 def test_untrained_texture_returns_the_warped_photo() -> None:
     net, projection = texture()
-    warped = pictures(2, px=64)
+    warped = pictures(2, px=128)  # frames are twice as large as what the network reads
     out = net(pictures(2, px=64), projection(torch.rand(2, DIM)), warped, torch.zeros(2, NUM_GEOMETRY, 32, 32))
     torch.testing.assert_close(out.image, warped, atol=1e-5, rtol=0)
     assert out.correction.shape == (2, 2, 32, 32) and not out.correction.any()
-    assert out.mask.shape == (2, 1, 64, 64)
+    assert out.mask.shape == (2, 1, 128, 128)
 
 
 def test_texture_blends_what_it_moves_and_what_it_draws() -> None:
     torch.manual_seed(0)
     net, projection = texture()
-    torch.nn.init.normal_(net.to_texture.weight, std=0.5)
-    y, warped, geometry = pictures(1, px=64), pictures(1, px=64), torch.randn(1, NUM_GEOMETRY, 32, 32)
+    for layer in (net.to_flow, net.to_picture):
+        torch.nn.init.normal_(layer.weight, std=0.5)
+    y, warped, geometry = pictures(1, px=64), pictures(1, px=128), torch.randn(1, NUM_GEOMETRY, 32, 32)
     psi_hat = projection(torch.rand(1, DIM))
     out = net.eval()(y, psi_hat, warped, geometry)
-    correction, change, mask = net.draw(y, psi_hat, warped, geometry)
+    half = warped.unflatten(3, (64, 2)).unflatten(2, (64, 2)).mean((3, 5))
+    correction, change, mask = net.draw(y, psi_hat, half, geometry)
+    assert change.shape == (1, 3, 128, 128) and mask.shape == (1, 1, 32, 32)
     moved = move(warped, correction)
     assert 0 < correction.abs().max() <= 0.1 and 0 < mask.min() < mask.max() < 1
-    torch.testing.assert_close(out.synthesised, (moved + change).clamp(-1, 1))
-    torch.testing.assert_close(out.image, mask * moved + (1 - mask) * out.synthesised)
+    mask = torch.nn.functional.interpolate(mask, (128, 128), mode="bilinear")
+    torch.testing.assert_close(out.synthesised, (moved + change).clamp(-1, 1), atol=2e-4, rtol=0)
+    torch.testing.assert_close(out.image, mask * moved + (1 - mask) * out.synthesised, atol=2e-4, rtol=0)
     assert out.image.abs().max() <= 1
 
 
@@ -554,6 +559,13 @@ def test_move_takes_pixels_from_where_the_correction_points() -> None:
     torch.testing.assert_close(move(image, right), expected)
     torch.testing.assert_close(move(image.transpose(2, 3), right.flip(1)), expected.transpose(2, 3))
     torch.testing.assert_close(move(image, torch.zeros(1, 2, 4, 4)), image)
+
+
+def test_look_takes_all_of_a_frame_or_a_part() -> None:
+    images = pictures(2, px=16)
+    seen = look(images, torch.tensor([[-1, -1], [3, 8]]))
+    torch.testing.assert_close(seen[0, :, 2, 5], images[0, :, 4:6, 10:12].mean((1, 2)))
+    torch.testing.assert_close(seen[1], images[1, :, 3:11, 8:16])
 
 
 def test_both_forms_refuse_the_others_arguments() -> None:
@@ -580,11 +592,12 @@ def test_every_preset_builds_networks_that_fit_each_other(name: str) -> None:
     nets = build(config, num_videos=3)
     x = pictures(2, 1, px=64)
     psi_hat = nets.P(nets.E(x, x).mean(1))
-    warp = (pictures(2, px=64), torch.zeros(2, NUM_GEOMETRY, 32, 32)) if config.form == "texture" else ()
+    frame = pictures(2, px=config.frame_px)
+    warp = (frame, torch.zeros(2, NUM_GEOMETRY, 32, 32)) if config.form == "texture" else ()
     out = nets.G(x[:, 0], psi_hat, *warp)
-    assert out.image.shape == (2, 3, 64, 64)
+    assert out.image.shape == frame.shape
     assert (out.mask is None) == (config.form == "paper")
-    assert nets.D(out.image, x[:, 0], torch.tensor([0, 2]))[0].shape == (2,)
+    assert nets.D(x[:, 0], x[:, 0], torch.tensor([0, 2]))[0].shape == (2,)
     assert [name for name, _ in nets] == ["E", "P", "G", "D"]
 
 

@@ -46,7 +46,8 @@ def trained(config: NetworkConfig) -> Networks:
                 torch.nn.init.normal_(module.bias, 0, 0.3)
         net.eval()
     if config.form == "texture":
-        torch.nn.init.normal_(nets.G.to_texture.weight, std=0.3)
+        for layer in (nets.G.to_flow, nets.G.to_picture):
+            torch.nn.init.normal_(layer.weight, std=0.3)
     return nets
 
 

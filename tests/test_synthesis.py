@@ -14,6 +14,7 @@ from mimik.face import Array, Face, Image
 from mimik.synthesis import (
     PaperPainter,
     TexturePainter,
+    as_read,
     corrected,
     framed,
     photo_windows,
@@ -50,8 +51,9 @@ def answering(
     def generator(y: Array, warped: Array, geometry: Array) -> list[Array]:
         assert y.shape == warped.shape == (1, 3, PX, PX) and geometry.shape == (1, 4, PX // 2, PX // 2)
         assert -1 <= warped.min() < warped.max() <= 1
-        move = np.zeros((1, 2, PX // 2, PX // 2), np.float32) + np.array(correction, np.float32)[:, None, None]
-        return [move, np.full((1, 3, PX, PX), change, np.float32), np.full((1, 1, PX, PX), mask, np.float32)]
+        half = PX // 2, PX // 2
+        move = np.zeros((1, 2, *half), np.float32) + np.array(correction, np.float32)[:, None, None]
+        return [move, np.full((1, 3, 2 * PX, 2 * PX), change, np.float32), np.full((1, 1, *half), mask, np.float32)]
 
     return generator
 
@@ -136,10 +138,11 @@ def test_a_smaller_picture_shows_the_same_places() -> None:
 @pytest.mark.parametrize("form", ["paper", "texture"])
 def test_photos_are_seen_as_prepared_clips_show_them(portrait: Image, portrait_face: Face, form: str) -> None:
     config = PRESETS["debug" if form == "paper" else "texture"].networks
-    px = config.image_px
+    px, frame_px = config.image_px, config.frame_px
     larger = cv2.resize(portrait, (1024, 1024), interpolation=cv2.INTER_CUBIC)
     x, y, points = photo_windows(config, [portrait, larger], [portrait_face.points, portrait_face.points * 2])
-    assert x.shape == y.shape == (2, px, px, 3) and points.shape == (2, 478, 3)
+    assert x.shape == (2, frame_px, frame_px, 3) and y.shape == (2, px, px, 3) and points.shape == (2, 478, 3)
+    assert as_read(x, config).shape == y.shape
     np.testing.assert_allclose(points[0], points[1], atol=0.05)  # resolution does not matter
     assert np.abs(x[0].astype(int) - x[1]).mean() < 3
     square = framed(portrait_face.points) if form == "paper" else window_around(portrait_face.points)

@@ -141,7 +141,7 @@ class NetworkConfig:
     """Sizes of E, P, G and D. Channels are (after the first block, at most)."""
 
     form: str = "paper"  # one of FORMS: of G; E, P and D are the same for both
-    image_px: int = 256  # paper
+    image_px: int = 256  # side of what the networks read; paper
     embedder_channels: tuple[int, int] = (64, 512)  # paper
     generator_channels: tuple[int, int] = (64, 512)  # paper
     discriminator_channels: tuple[int, int] = (64, 512)  # paper
@@ -152,6 +152,11 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         _choice("form", self.form, FORMS)
         _choice("landmarks", self.landmarks, LANDMARK_STYLES)
+
+    @property
+    def frame_px(self) -> int:
+        """Side of the frames that G makes: the texture form composes them at twice the size at which it looks (D14)."""
+        return 2 * self.image_px if self.form == "texture" else self.image_px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,10 +261,10 @@ PRESETS: dict[str, Preset] = {
         losses=LossWeights(
             content={"efficientnet_lite0": 1.0},
             adversarial=0.1,
-            feature_matching=1.0,
+            feature_matching=10.0,
             match=0.1,
-            pixel=10.0,
-            synthesised=5.0,
+            pixel=5.0,
+            synthesised=2.5,
             drawn=0.02,
             correction=0.01,
         ),
@@ -268,11 +273,11 @@ PRESETS: dict[str, Preset] = {
             target="far",
             batch_size=8,
             lr_generator=1e-3,
-            lr_discriminator=5e-4,
+            lr_discriminator=1e-3,
             betas=(0.5, 0.999),
             num_discriminator_updates=1,
-            ema=0.998,
-            adversarial_from=1600,
+            ema=0.999,
+            adversarial_from=400,
             num_steps=30000,
         ),
     ),

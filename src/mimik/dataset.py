@@ -1096,7 +1096,7 @@ def _generator(*words: int) -> np.random.Generator:
 
 
 # What a random number is for; every use has its own stream, so that one more use changes no other.
-_ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW = range(5)
+_ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW, _VIEW = range(6)
 
 
 class Episodes(Dataset[dict[str, Any]]):
@@ -1135,8 +1135,9 @@ class Episodes(Dataset[dict[str, Any]]):
             seed: of everything random.
             as_uint8: images stay uint8 0..255, a quarter of the bytes; to_model_range() on the GPU does the rest.
             skip_damaged: take another clip instead of a damaged one, and count it in "skipped".
-            window_px: what the texture form is trained on: frames are cut to a window around the face, this many pixels
-                wide, and the first source frame is warped to the target.
+            window_px: what the texture form is trained on: frames are cut to a window around the face, and the first
+                source frame is warped to the target. The networks look at windows this many pixels wide; the target and
+                the warped frame are cut twice as large (D14).
 
         Raises:
             InputError: if no clip has num_sources + 1 frames, or an option is not understood.
@@ -1209,10 +1210,11 @@ class Episodes(Dataset[dict[str, Any]]):
         Returns:
             x, y: [3, H, W] target frame and its landmark image; float32 in [-1, 1], or uint8.
             x_s, y_s: [K, 3, H, W] the source frames and theirs.
-            points, points_s: [478, 3] and [K, 478, 3] float32 landmarks in pixels.
+            points, points_s: [478, 3] and [K, 478, 3] float32 landmarks in pixels of y.
             regions: uint8 [1, H, W], 255 where the target's eyes and mouth are.
-            warped: with window_px, the first source frame warped to the target, as x; and geometry, float32
-                [NUM_GEOMETRY, H / 2, W / 2], how (warp.Flow.maps).
+            With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
+            the target, as x; geometry, float32 [NUM_GEOMETRY, H / 2, W / 2], how (warp.Flow.maps); view, int64 [2],
+            what D and the content networks see (networks.look): all, or as often a part, most often mouth or eyes.
             clip: position in the index, the column of W. person: number of the name among the sorted ones.
             key: of the clip. frame, frames_s: numbers of the target and the [K] source frames in it.
             episode: number. skipped: how many damaged clips were passed over for it.
@@ -1238,12 +1240,14 @@ class Episodes(Dataset[dict[str, Any]]):
             change = self.augment.draw(_generator(self.seed, _AUGMENT, number), side)
             images, points = change.images(images), change.points(points, side)
         more: dict[str, Tensor] = {}
+        target_image, scale = images[:1], 1
         if self.window_px is not None:
-            images, points, more = self._warped(images, points, number)
+            target_image, images, points, more = self._warped(images, points, number)
+            scale = 2
         x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
-        regions = feature_mask(points[0], images.shape[2], images.shape[1])
+        regions = feature_mask(points[0] * np.float32(scale), target_image.shape[2], target_image.shape[1])
         return {
-            "x": x[0],
+            "x": _planes(target_image, self.as_uint8)[0],
             "y": y[0],
             "x_s": x[1:],
             "y_s": y[1:],
@@ -1260,8 +1264,8 @@ class Episodes(Dataset[dict[str, Any]]):
             "skipped": attempt,
         }
 
-    def _warped(self, images: Image, points: Array, number: int) -> tuple[Image, Array, dict[str, Tensor]]:
-        """Frames and points in windows, target first, and the first source frame warped to the target."""
+    def _warped(self, images: Image, points: Array, number: int) -> tuple[Image, Image, Array, dict[str, Tensor]]:
+        """The target at twice window_px; frames and points in windows, target first; what is given of the warp."""
         px = self.window_px
         assert px is not None
         warper = Warper(points[1], images.shape[2], images.shape[1])
@@ -1272,8 +1276,30 @@ class Episodes(Dataset[dict[str, Any]]):
             rng = _generator(self.seed, _WINDOW, number)
             windows = [_moved(window, *rng.uniform(-1, 1, 3)) for window in windows]
         geometry = flow.maps(warper.crop, windows[0], px // 2)
-        warped = _planes(windows[0].cut(painted, px)[None], self.as_uint8)[0]
-        return *_in_windows(images, points, windows, px), {"warped": warped, "geometry": torch.from_numpy(geometry)}
+        warped = _planes(windows[0].cut(painted, 2 * px)[None], self.as_uint8)[0]
+        large, placed = _in_windows(images, points, windows, 2 * px)
+        small = np.stack([cv2.resize(frame, (px, px), interpolation=cv2.INTER_AREA) for frame in large])
+        view = view_of(placed[0] / (2 * px), px, _generator(self.seed, _VIEW, number))
+        more = {"warped": warped, "geometry": torch.from_numpy(geometry), "view": torch.from_numpy(view)}
+        return large[:1], small, placed / np.float32(2), more
+
+
+def view_of(points: Array, px: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """What D and the content networks see of a frame that is 2 px wide; see networks.look.
+
+    Args:
+        points: [478, 3] of the face in it, in sides of the frame.
+        px: side of what they see.
+        rng: chooses.
+
+    Returns:
+        int64 [2]: as often (-1, -1), all of it, as top and left of a part: around the mouth, the eyes, or the face.
+    """
+    if rng.random() < 0.5:
+        return np.array([-1, -1])
+    some = (faces.LIPS, faces.EYES, faces.OVAL)[rng.choice(3, p=(0.5, 0.25, 0.25))]
+    x, y = points[some, :2].mean(0) * 2 * px + rng.uniform(-0.25, 0.25, 2) * px
+    return np.array([int(np.clip(y - px / 2, 0, px)), int(np.clip(x - px / 2, 0, px))])
 
 
 def _moved(window: Crop, size: float, right: float, down: float) -> Crop:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from mimik import losses, video
 from mimik.checkpoint import load_release, write_whole
 from mimik.config import PRESETS, VERSION, InputError, ModelError, NetworkConfig, NoFaceError, Preset, check_number
-from mimik.dataset import to_model_range
+from mimik.dataset import to_model_range, view_of
 from mimik.draw import feature_mask, landmark_image
 from mimik.face import (
     BROWS,
@@ -49,11 +49,11 @@ from mimik.face import (
     head_pose,
 )
 from mimik.features import FaceNet, content_network
-from mimik.meta_learning import DEVICES, Judge, Opinion, generator_terms
+from mimik.meta_learning import DEVICES, Judge, Opinion, Seen, generator_terms
 from mimik.motion import Gesture, Motion, Reference, Retarget, bundled_motions
 from mimik.networks import Discriminator, Generator, Networks, Synthesis, build
 from mimik.person import Person, Source, calmest
-from mimik.synthesis import BUNDLED_MODEL, SEEN_SCALE, framed, photo_windows, reduced, window_around
+from mimik.synthesis import BUNDLED_MODEL, as_read, photo_windows, reduced, seen_window, window_around
 from mimik.warp import Crop, Painter, Warper
 
 log = logging.getLogger(__name__)
@@ -244,9 +244,8 @@ class _Shot:
 
     @classmethod
     def of(cls, photo: Photo, preset: Preset) -> _Shot:
-        config, points = preset.networks, photo.face.points
-        whole = framed(points) if config.form == "paper" else window_around(points)
-        scale = min(1.0, SEEN_SCALE * config.image_px / whole.side)
+        points = photo.face.points
+        whole, scale = seen_window(points, preset.networks)
         face = dataclasses.replace(photo.face, points=points * np.float32(scale))
         return cls(reduced(photo.picture, scale), face, whole.scaled(scale), photo.source)
 
@@ -268,7 +267,7 @@ def _seen(shot: _Shot, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> 
         config: of the model.
 
     Returns:
-        y and, for the texture form, warped and geometry; the goals in pixels of the window, [N, 478, 3].
+        y and, for the texture form, warped and geometry; the goals in pixels of the frame, [N, 478, 3].
     """
     px = config.image_px
     warper = shot.warper()
@@ -279,12 +278,12 @@ def _seen(shot: _Shot, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> 
         if config.form == "texture":
             window = window_around(goal, shot.window.side)
             flow = warper.flow(goal)
-            warped.append(window.cut(painter.paint(flow), px))
+            warped.append(window.cut(painter.paint(flow), config.frame_px))
             geometry.append(torch.from_numpy(flow.maps(warper.crop, window, px // 2)))
         placed.append((window.to_unit(goal) * px).astype(np.float32))
         y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
     more = {"warped": _planes(warped), "geometry": torch.stack(geometry)} if warped else {}
-    return {"y": _planes(y), **more}, np.stack(placed)
+    return {"y": _planes(y), **more}, np.stack(placed) * np.float32(config.frame_px / px)
 
 
 class Pairs:
@@ -305,12 +304,13 @@ class Pairs:
         """Args: shots: T photos; windows: the same as synthesis.photo_windows gives them."""
         self._shots, self._config = shots, preset.networks
         self._rng = np.random.default_rng(seed)
-        px = self._config.image_px
+        frame_px = self._config.frame_px
         x, y, points = windows
-        self._x, self._y, self._unit = _planes(x), _planes(y), points / px
-        regions = np.stack([feature_mask(p, px, px) for p in points])
+        self._x, self._y, self._unit = _planes(x), _planes(y), points / self._config.image_px
+        placed = self._unit * np.float32(frame_px)
+        regions = np.stack([feature_mask(p, frame_px, frame_px) for p in placed])
         self._regions = torch.from_numpy(regions)[:, None].float() / 255
-        self._faces = torch.from_numpy(np.stack([_face_mask(p, px) for p in points]))[:, None]
+        self._faces = torch.from_numpy(np.stack([_face_mask(p, frame_px) for p in placed]))[:, None]
         self._warped: list[_Warped] = []
         if self._config.form == "texture":
             with threadpool_limits(limits=1, user_api="blas"):  # threads of the small solver wait for each other
@@ -333,7 +333,7 @@ class Pairs:
                 where = self._faces[target]
             goal = self._unit[target] * window.side + [window.left, window.top, 0]
             flow = warper.flow(goal)
-            warped = window.cut(Painter(picture, warper).paint(flow), px)
+            warped = window.cut(Painter(picture, warper).paint(flow), self._config.frame_px)
             geometry = flow.maps(warper.crop, window, px // 2)
             pool.append(_Warped(target, _planes([warped])[0], torch.from_numpy(geometry), where))
         return pool
@@ -368,12 +368,15 @@ class Pairs:
                 yield self.batch(part)
 
     def batch(self, numbers: NDArray[Any]) -> Batch:
-        """x, y and regions; for the texture form warped, geometry, and where [B, 1, H, W] x counts."""
+        """x, y and regions; for the texture form warped, geometry, view, and where [B, 1, 2 H, 2 W] x counts."""
         some = [self._warped[i] for i in numbers] if self._warped else []
         at = torch.tensor([one.target for one in some]) if some else torch.from_numpy(numbers)
         batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
         for name in ("warped", "geometry", "where") if some else ():
             batch[name] = torch.stack([getattr(one, name) for one in some])
+        if some:
+            views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
+            batch["view"] = torch.from_numpy(np.stack(views))
         return batch
 
 
@@ -436,8 +439,10 @@ class Probes:
         """Args: shot: what is animated; photos, points: [T, ..] as synthesis.photo_windows gives them."""
         self._landmarker = Landmarker()
         self._face_net = FaceNet().eval()
-        self._known = self._face_net.embed_faces(list(photos), list(points))
-        self._rest = (shot.window.to_unit(shot.face.points) * preset.networks.image_px).astype(np.float32)
+        config = preset.networks
+        scale = np.float32(config.frame_px / config.image_px)
+        self._known = self._face_net.embed_faces(list(photos), list(points * scale))
+        self._rest = (shot.window.to_unit(shot.face.points) * config.frame_px).astype(np.float32)
         goals = []
         for name, part in _PROBES:
             motion = Motion.load(bundled_motions()[name])
@@ -545,7 +550,8 @@ class Learner:
             net.to(self.device)
         with torch.no_grad():
             networks.E.eval(), networks.P.eval()
-            e_hat = networks.E(_planes(x)[None].to(self.device), _planes(y)[None].to(self.device)).mean(1)  # [1, N]
+            read = _planes(as_read(x, preset.networks))
+            e_hat = networks.E(read[None].to(self.device), _planes(y)[None].to(self.device)).mean(1)  # [1, N]
             psi, w = networks.P(e_hat), networks.D.personal_weight(e_hat[0])
         self.sitter = Sitter(networks.G, psi).train()
         self.judge = PersonalJudge(networks.D, w).train()
@@ -588,7 +594,7 @@ class Learner:
             terms["kept"] = self._forgotten(*self._kept)
         self._update(torch.stack(list(terms.values())).sum(), self._generator_adam, self.sitter)
         self.judge.requires_grad_(True)
-        real, fake = self.judge(batch["x"], out.image.detach(), batch["y"], batch["clip"]).chunk(2)
+        real, fake = self.judge(*Seen.of(batch, out.image.detach()), batch["clip"]).chunk(2)
         d_loss = losses.discriminator_loss(real, fake)
         self._update(d_loss, self._discriminator_adam, self.judge)
         self.step += 1

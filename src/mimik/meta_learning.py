@@ -34,6 +34,7 @@ import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -55,7 +56,7 @@ from mimik.config import (
 )
 from mimik.dataset import Augmentation, ClipInfo, ClipStore, Episodes, loader, read_index, split_people, to_model_range
 from mimik.features import ContentNetwork, content_network
-from mimik.networks import Discriminator, Embedder, Generator, Networks, Projection, Synthesis, build
+from mimik.networks import Discriminator, Embedder, Generator, Networks, Projection, Synthesis, build, look
 
 log = logging.getLogger(__name__)
 
@@ -319,6 +320,25 @@ class Ema:
             kept.copy_(fresh)
 
 
+class Seen(NamedTuple):
+    """What D and the content networks look at: real and synthesised frames and their landmark images, all of one size.
+
+    Of the paper's form it is the frames themselves; of the texture form all of a frame, reduced, or a part (D14).
+    """
+
+    x: Tensor
+    x_hat: Tensor
+    y: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, x_hat: Tensor) -> Seen:
+        view = batch.get("view")
+        if view is None:
+            return cls(batch["x"], x_hat, batch["y"])
+        y = F.interpolate(batch["y"], scale_factor=2, mode="bilinear")
+        return cls(look(batch["x"], view), look(x_hat, view), look(y, view))
+
+
 def _content(content: Mapping[str, ContentNetwork], weights: LossWeights, x: Tensor, x_hat: Tensor) -> Tensor:
     """L_CNT: the sum over networks, each times its weight."""
     total = torch.zeros((), device=x.device)
@@ -346,13 +366,15 @@ def generator_terms(
         judge: D, whose parameters must not require gradients.
         content: frozen networks of L_CNT by name.
         preset: weights, and the variant: ff has no match term.
-        batch: x, y [B, 3, H, W]; regions [B, 1, H, W] in 0..1; clip [B].
+        batch: x, y [B, 3, H, W]; regions [B, 1, H, W] in 0..1; clip [B]. Of the texture form x and regions are
+            [.., 2 H, 2 W], and there is view [B, 2].
         e: [B, K, N] embeddings of the sources.
         out: of G.
         adversarial: whether D takes part; without it there is no L_ADV and no L_MCH, whose goal is D's.
     """
     weights, x, x_hat = preset.losses, batch["x"], out.image
-    terms = {"content": _content(content, weights, x, x_hat)}
+    seen = Seen.of(batch, x_hat)
+    terms = {"content": _content(content, weights, seen.x, seen.x_hat)}
     if weights.pixel:
         terms["pixel"] = weights.pixel * losses.pixel_loss(x_hat.float(), x, batch["regions"])
     if out.synthesised is not None and weights.synthesised:
@@ -360,9 +382,10 @@ def generator_terms(
     if out.mask is not None and weights.drawn:
         terms["drawn"] = weights.drawn * (1 - out.mask.float()).mean()
     if out.correction is not None and weights.correction:
-        terms["correction"] = weights.correction * (out.correction.float() * x.shape[3]).square().mean()  # in pixels
+        px = batch["y"].shape[3]
+        terms["correction"] = weights.correction * (out.correction.float() * px).square().mean()  # in pixels of y
     if adversarial:
-        opinion = judge.opinion(x, x_hat, batch["y"], batch["clip"])
+        opinion = judge.opinion(*seen, batch["clip"])
         terms["adversarial"] = weights.adversarial * losses.adversarial_loss(opinion.score)
         distance = losses.feature_matching_loss(
             opinion.fake_acts, opinion.real_acts, over_layers=weights.feature_matching_over
@@ -442,6 +465,8 @@ class Trainer:
             for name in (*_IMAGES, "geometry", "regions", "clip")
             if name in batch
         }
+        if "view" in batch:
+            move["view"] = batch["view"]  # numbers that choose what is copied: they stay where they are
         for name in _IMAGES:
             if name in move:
                 move[name] = to_model_range(move[name])
@@ -477,9 +502,10 @@ class Trainer:
         self.step += 1
         self.ema.update(self.step)
         stats = {**terms, "loss": loss, "gradient": norm}
+        seen = Seen.of(batch, out.image.detach())
         for _ in range(train.num_discriminator_updates if adversarial else 0):
             with self._autocast():
-                score = self._judge(batch["x"], out.image.detach(), batch["y"], batch["clip"])
+                score = self._judge(*seen, batch["clip"])
             real, fake = score.chunk(2)
             loss = losses.discriminator_loss(real, fake)
             self.discriminator_adam.zero_grad()
@@ -502,12 +528,18 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Content loss and mean L1 in [-1, 1] of the averages; of the warped photo itself too, where there is one."""
+        """Content loss and mean L1 in [-1, 1] of the averages; of the warped photo itself too, where there is one.
+
+        Of the texture form the content networks see whole frames only.
+        """
         sums: dict[str, float] = {}
         for batch in map(self.on_device, batches):
+            if "view" in batch:
+                batch["view"] = torch.full_like(batch["view"], -1)
             x, x_hat = batch["x"], self.synthesise(batch).image
+            seen = Seen.of(batch, x_hat)
             with self._autocast():
-                content = _content(self.content, self.preset.losses, x, x_hat)
+                content = _content(self.content, self.preset.losses, seen.x, seen.x_hat)
             values = {"content": content, "l1": (x_hat.float() - x).abs().mean()}
             if "warped" in batch:
                 values["l1_warped"] = (batch["warped"] - x).abs().mean()
@@ -579,7 +611,9 @@ def _grid(batch: Mapping[str, Tensor], out: Synthesis, caption: str) -> NDArray[
     columns = [batch["x_s"][:, 0], batch["y"], batch.get("warped"), out.image, out.mask, batch["x"]]
     if out.mask is not None:
         columns[4] = out.mask.expand(-1, 3, -1, -1) * 2 - 1
-    shown = torch.stack([c.float().clamp(-1, 1).cpu() for c in columns if c is not None], 1)  # [B, columns, 3, H, W]
+    size = out.image.shape[2:]
+    fitted = [F.interpolate(c.float().clamp(-1, 1).cpu(), size) for c in columns if c is not None]
+    shown = torch.stack(fitted, 1)  # [B, columns, 3, H, W]
     picture = shown.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # -> [B H, columns W, 3]
     bgr = ((picture + 1) * 127.5).round().to(torch.uint8).numpy()[..., ::-1]
     scale = max(1, -(-_SHOWN_PX // shown.shape[3]))

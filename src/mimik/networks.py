@@ -27,6 +27,7 @@ NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 
 SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
 _TEXTURE_BLOCKS = 3  # of the texture form down, and up: 128 px, taken as 64 px of 2x2, to 8 px
 _MAX_CORRECTION = 0.1  # of the frame's side: by how much the texture form moves a pixel of the warped photo at most
+_FINE_CHANNELS = 16  # of the texture form at image_px, before it draws at twice that
 _ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
 _ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
 
@@ -236,9 +237,9 @@ class Synthesis(NamedTuple):
     """A synthesised frame; the other fields are the texture form's, and None for the paper's.
 
     Attributes:
-        image: [B, 3, H, W] x_hat in [-1, 1].
-        synthesised: [B, 3, H, W] RGB, what the network draws itself.
-        mask: [B, 1, H, W] m in 0..1: x_hat = m * moved + (1 - m) * synthesised.
+        image: [B, 3, H, W] x_hat in [-1, 1]; of the texture form [B, 3, 2 H, 2 W] (D14).
+        synthesised: [B, 3, 2 H, 2 W] RGB, what the network draws itself.
+        mask: [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * moved + (1 - m) * synthesised.
         correction: [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of `moved` is the warped photo's at
             p + correction(p).
     """
@@ -264,6 +265,24 @@ def move(image: Tensor, correction: Tensor) -> Tensor:
     return F.grid_sample(image, base + 2 * offset, padding_mode="border", align_corners=False)
 
 
+def look(images: Tensor, view: Tensor) -> Tensor:
+    """What D and the content networks see of frames that are twice as large as they look at (D14).
+
+    Args:
+        images: [B, C, 2 H, 2 W].
+        view: [B, 2] int64: top and left of the [H, W] pixels that are seen as they are; both negative: all, reduced.
+
+    Returns:
+        [B, C, H, W].
+    """
+    height, width = images.shape[2] // 2, images.shape[3] // 2
+    seen = [
+        F.avg_pool2d(image, 2) if top < 0 else image[:, top : top + height, left : left + width]
+        for image, (top, left) in zip(images, view.tolist(), strict=True)
+    ]
+    return torch.stack(seen)
+
+
 class Generator(nn.Module):
     """G: draws the person of psi_hat with the face of a landmark image.
 
@@ -271,8 +290,9 @@ class Generator(nn.Module):
     an exported model.
 
     The texture form also sees the photo, warped by the landmark flow, and corrects it: it moves its pixels a little,
-    draws a frame of its own, and blends the two. It looks at 2x2 pixels at once, adds what it saw on the way down to
-    what it draws on the way up, and starts as the identity: untrained, it returns the warped photo.
+    draws a frame of its own, and blends the two. It looks at image_px, 2x2 pixels at once, adds what it saw on the way
+    down to what it draws on the way up, and composes frames of twice that size: what it copies keeps its detail. It
+    starts as the identity: untrained, it returns the warped photo.
 
     Attributes:
         form: "paper" or "texture".
@@ -322,8 +342,10 @@ class Generator(nn.Module):
             self.across = nn.ModuleList(
                 _conv(width, size, 1) for width, (size, _) in zip(widths[::-1], up, strict=True)
             )
-            self.to_texture = nn.Conv2d(widths[0], 2 + 4 * 4, 3, padding=1)
-            for parameter in self.to_texture.parameters():
+            self.to_flow = nn.Conv2d(widths[0], 2 + 1, 3, padding=1)  # and mask
+            self.to_fine = _conv(widths[0], 4 * _FINE_CHANNELS, 3)
+            self.to_picture = nn.Conv2d(_FINE_CHANNELS, 4 * 3, 3, padding=1)
+            for parameter in (*self.to_flow.parameters(), *self.to_picture.parameters()):
                 nn.init.zeros_(parameter)
         else:
             self.to_image = _conv(widths[0], 3, 3)
@@ -336,7 +358,7 @@ class Generator(nn.Module):
         Args:
             y: [B, 3, H, W] landmark image.
             psi_hat: [B, 2 * sum(adain_sizes)]; [1, ..] serves the whole batch.
-            warped: for the texture form, [B, 3, H, W] the photo, warped to the same landmarks, in [-1, 1].
+            warped: for the texture form, [B, 3, 2 H, 2 W] the photo, warped to the same landmarks, in [-1, 1].
             geometry: for the texture form, [B, NUM_GEOMETRY, H / 2, W / 2] how it was warped.
 
         Raises:
@@ -346,24 +368,27 @@ class Generator(nn.Module):
             raise ValueError("The texture form needs the warped photo and its geometry; the paper's takes neither.")
         if warped is None or geometry is None:
             return Synthesis(self.to_image(self._features(y, psi_hat)).tanh())
-        correction, synthesised, mask = self.draw(y, psi_hat, warped, geometry)
+        correction, change, mask = self.draw(y, psi_hat, F.avg_pool2d(warped, 2), geometry)
         moved = move(warped, correction)
-        synthesised = (moved + synthesised).clamp(-1, 1)
+        synthesised = (moved + change).clamp(-1, 1)
+        mask = F.interpolate(mask, scale_factor=4, mode="bilinear")
         return Synthesis(mask * moved + (1 - mask) * synthesised, synthesised, mask, correction)
 
     def draw(self, y: Tensor, psi_hat: Tensor, warped: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The network of the texture form alone: what to do with the warped photo; without grid_sample.
 
-        Args: as forward's.
+        Args: as forward's, but for warped: [B, 3, H, W], half as large.
 
         Returns:
-            Correction [B, 2, H / 2, W / 2]; what is to be added to the moved photo [B, 3, H, W]; mask [B, 1, H, W].
+            Correction [B, 2, H / 2, W / 2]; what is to be added to the moved photo [B, 3, 2 H, 2 W]; mask
+            [B, 1, H / 2, W / 2], smooth, so that it can be enlarged.
         """
         h = torch.cat([F.pixel_unshuffle(torch.cat([y, warped], 1), 2), geometry], 1)  # -> [B, 28, H / 2, W / 2]
-        out = self.to_texture(self._features(h, psi_hat))
-        correction = _MAX_CORRECTION * out[:, :2].tanh()
-        picture = F.pixel_shuffle(out[:, 2:], 2)  # -> [B, 4, H, W]
-        return correction, 2 * (picture[:, :3] / 2).tanh(), picture[:, 3:].sigmoid()
+        h = self._features(h, psi_hat)
+        flow = self.to_flow(h)
+        fine = F.pixel_shuffle(self.to_fine(h), 2).relu()  # -> [B, 16, H, W]
+        change = F.pixel_shuffle(self.to_picture(fine), 2)  # -> [B, 3, 2 H, 2 W]
+        return _MAX_CORRECTION * flow[:, :2].tanh(), 2 * (change / 2).tanh(), flow[:, 2:].sigmoid()
 
     def _features(self, h: Tensor, psi_hat: Tensor) -> Tensor:
         """What the last convolution sees: [B, C, H, W] -> [B, widths[0], H, W]."""

@@ -123,7 +123,7 @@ class Network:
         Returns:
             A function of float32 arrays. Of the paper's form: y [1, 3, H, W] -> [x_hat]. Of the texture form: y, the
             warped photo [1, 3, H, W] and its geometry [1, NUM_GEOMETRY, H / 2, W / 2] -> what networks.Generator.draw
-            returns: correction, change, mask.
+            returns: correction [1, 2, H / 2, W / 2], change [1, 3, 2 H, 2 W], mask [1, 1, H / 2, W / 2].
         """
         op, graph, px = _opset(), self._graph, self.config.image_px
         texture = self.config.form == "texture"
@@ -154,12 +154,12 @@ class Network:
         psi.check()
         if not texture:
             return _Compiled([op.tanh(graph.conv(h, "G.to_image"))], inputs, self._num_threads)
-        out = graph.conv(h, "G.to_texture")
-        correction = op.multiply(op.tanh(_channels(out, 0, 2)), _constant(_MAX_CORRECTION))
-        picture = op.depth_to_space(_channels(out, 2, 18), "depth_first", 2)
-        change = op.multiply(op.tanh(op.multiply(_channels(picture, 0, 3), _constant(0.5))), _constant(2.0))
-        mask = op.sigmoid(_channels(picture, 3, 4))
-        return _Compiled([correction, change, mask], inputs, self._num_threads)
+        flow = graph.conv(h, "G.to_flow")
+        correction = op.multiply(op.tanh(_channels(flow, 0, 2)), _constant(_MAX_CORRECTION))
+        fine = op.relu(op.depth_to_space(graph.conv(h, "G.to_fine"), "depth_first", 2))
+        change = op.depth_to_space(graph.conv(fine, "G.to_picture"), "depth_first", 2)
+        change = op.multiply(op.tanh(op.multiply(change, _constant(0.5))), _constant(2.0))
+        return _Compiled([correction, change, op.sigmoid(_channels(flow, 2, 3))], inputs, self._num_threads)
 
 
 def _opset() -> Any:

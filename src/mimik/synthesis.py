@@ -1,8 +1,8 @@
 """What trained networks draw, at the photo's own resolution.
 
 The texture form sees a window around the face, config.image_px wide, and answers with a correction of the flow, a
-picture of its own and a blend mask. The corrected flow is applied to the photo itself, so that what is copied keeps its
-detail; the drawn picture and the mask are smooth enough to be enlarged. The paper's form draws the whole window.
+picture of its own, config.frame_px wide, and a blend mask. The corrected flow is applied to the photo itself, so that
+what is copied keeps its detail; the mask is smooth enough to be enlarged. The paper's form draws the whole window.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
-SEEN_SCALE = 1.89  # the photo's pixels for one of the window: as many as in prepared clips of 256 px
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 _RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
 
@@ -73,7 +72,15 @@ def embed_photos(network: Network, pictures: Sequence[Image], points: Sequence[A
         points: [478, 3] of the face in each.
     """
     x, y, _ = photo_windows(network.config, pictures, points)
-    return network.embed(to_planes(x), to_planes(y))
+    return network.embed(to_planes(as_read(x, network.config)), to_planes(y))
+
+
+def as_read(frames: Image, config: NetworkConfig) -> Image:
+    """uint8 [N, frame_px, frame_px, 3] -> [N, image_px, image_px, 3]: what E and G read of frames."""
+    if config.frame_px == config.image_px:
+        return frames
+    size = config.image_px, config.image_px
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 def photo_windows(
@@ -84,18 +91,26 @@ def photo_windows(
     Args: as embed_photos takes them.
 
     Returns:
-        uint8 RGB [T, px, px, 3] windows of the photos and their landmark images; points [T, 478, 3] in the windows.
+        uint8 RGB [T, frame_px, frame_px, 3] windows of the photos, and their landmark images, image_px wide; points
+        [T, 478, 3] in pixels of the latter.
     """
     px = config.image_px
     x, y, placed = [], [], []
     for picture, p in zip(pictures, points, strict=True):
-        whole = framed(p) if config.form == "paper" else window_around(p)
-        scale = min(1.0, SEEN_SCALE * px / whole.side)
+        whole, scale = seen_window(p, config)
         window = whole.scaled(scale)
-        x.append(window.cut(reduced(picture, scale), px))
+        x.append(window.cut(reduced(picture, scale), config.frame_px))
         placed.append(window.to_unit(p * scale) * px)
         y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
     return np.stack(x), np.stack(y), np.stack(placed).astype(np.float32)
+
+
+def seen_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, float]:
+    """What a model sees of a photo: the square, and how much smaller (<= 1) the photo is made before it is cut."""
+    window = framed(points) if config.form == "paper" else window_around(points)
+    # As much detail as training's frames have, which are cut from clips of 256 px.
+    clip_px = config.frame_px * (1.0 if config.form == "paper" else WINDOW_SCALE / _CLIP_SCALE)
+    return window, min(1.0, clip_px / window.side)
 
 
 class PicturePainter(Protocol):
@@ -184,14 +199,14 @@ class TexturePainter:
             config: of the network, of the texture form.
             generator: Network.generator of the person.
         """
-        self._px, self._style = config.image_px, config.landmarks
+        self._config = config
         self._warper, self._painter = warper, Painter(picture, warper)
-        self._side = window_around(points).side
-        self._scale = min(1.0, SEEN_SCALE * self._px / self._side)
+        window, self._scale = seen_window(points, config)
+        self._side = window.side
         self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
         self._generator = generator
-        self._fade = _fade(self._px)
-        at = np.arange(self._px, dtype=np.float32)
+        self._fade = _fade(config.image_px // 2)
+        at = np.arange(config.frame_px, dtype=np.float32)
         self._places = np.stack(np.meshgrid(at, at), -1)
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
@@ -214,16 +229,18 @@ class TexturePainter:
         """What the network says of a frame.
 
         Returns:
-            Correction [px / 2, px / 2, 2] in sides of the window; what it draws, uint8 RGB [px, px, 3]; and how much of
-            the photo is to be kept, [px, px] 0..1. Nothing is changed at the window's border.
+            Correction [px / 2, px / 2, 2] in sides of the window, px is config.image_px; what it draws, uint8 RGB
+            [frame_px, frame_px, 3]; and how much of the photo is to be kept, [px / 2, px / 2] 0..1. Nothing is changed
+            at the window's border.
         """
-        px = self._px
-        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), px)
-        y = landmark_image(window.to_unit(target) * px, px, px, style=self._style)
+        px, frame_px = self._config.image_px, self._config.frame_px
+        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), frame_px)
+        y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
         geometry = flow.maps(self._warper.crop, window, px // 2)[None]
-        correction, change, mask = self._generator(to_planes(y[None]), to_planes(seen[None]), geometry)
-        offset = correction[0].transpose(1, 2, 0) * self._fade[::2, ::2, None]
-        places = self._places + px * cv2.resize(offset, (px, px), interpolation=cv2.INTER_LINEAR)
+        read = as_read(seen[None], self._config)
+        correction, change, mask = self._generator(to_planes(y[None]), to_planes(read), geometry)
+        offset = correction[0].transpose(1, 2, 0) * self._fade[..., None]
+        places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         drawn = (moved + change[0].transpose(1, 2, 0) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
         return offset, drawn, 1 - (1 - mask[0, 0]) * self._fade
@@ -293,10 +310,12 @@ def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
     high = np.minimum(np.ceil([window.left + window.side, window.top + window.side]).astype(int), [width, height])
     if (high <= low).any():
         return
-    matrix: NDArray[Any] = Crop(window.left - low[0], window.top - low[1], window.side).matrix(keep.shape[0])
+    square = Crop(window.left - low[0], window.top - low[1], window.side)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = int(high[0] - low[0]), int(high[1] - low[1])
     part = image[low[1] : high[1], low[0] : high[0]]
-    over = cv2.warpAffine(drawn, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    weight = cv2.warpAffine(keep, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    over, weight = (
+        cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        for what in (drawn, keep)
+    )
     part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
