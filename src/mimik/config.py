@@ -265,7 +265,7 @@ PRESETS: dict[str, Preset] = {
             match=0.1,
             pixel=5.0,
             synthesised=2.5,
-            drawn=0.02,
+            drawn=0.1,
             correction=0.01,
         ),
         train=TrainConfig(
@@ -273,11 +273,11 @@ PRESETS: dict[str, Preset] = {
             target="far",
             batch_size=8,
             lr_generator=1e-3,
-            lr_discriminator=1e-3,
+            lr_discriminator=4e-4,
             betas=(0.5, 0.999),
             num_discriminator_updates=1,
             ema=0.999,
-            adversarial_from=400,
+            eps=1e-8,  # D's gradients are small: 1e-5 hides them
             num_steps=30000,
         ),
     ),
