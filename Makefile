@@ -33,8 +33,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
+# -vv names each test before it runs, so that a crash in native code is a crash in something.
 test-slow: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -vv --durations=10
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check

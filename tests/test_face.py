@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -27,6 +31,7 @@ from mimik.face import (
     choose_face,
     fit_similarity,
     head_pose,
+    inference_core,
     skull_motion,
 )
 
@@ -432,3 +437,27 @@ def test_the_smallest_face_allowed() -> None:
     assert choose_face([wide(MIN_FACE_PX)], None, "a.jpg", (64, 64)).width_px == MIN_FACE_PX
     with pytest.raises(NoFaceError):
         choose_face([wide(MIN_FACE_PX - 0.5)], None, "a.jpg", (64, 64))
+
+
+INTERRUPTED = """
+import os, signal
+from mimik.face import Landmarker
+first, second = Landmarker(), Landmarker()
+del first
+del second
+signal.signal(signal.SIGINT, lambda number, frame: os._exit(number))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_after_landmarkers_have_gone_is_no_crash() -> None:
+    # The signal stacks of OpenVINO's plugins; only processors with AMX have them, elsewhere this cannot fail.
+    assert subprocess.run([sys.executable, "-c", INTERRUPTED]).returncode == signal.SIGINT
+
+
+def test_there_is_one_core() -> None:
+    assert inference_core() is inference_core()
+    sources = {path.name: path.read_text(encoding="utf-8") for path in Path(faces.__file__).parent.glob("*.py")}
+    makers = {name: len(re.findall(r"\bCore\(", text)) for name, text in sources.items()}
+    assert {name: count for name, count in makers.items() if count} == {"face.py": 1}

@@ -12,6 +12,7 @@ import functools
 import struct
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -281,11 +282,30 @@ def openvino() -> Any:
     return openvino
 
 
+_core_lock = threading.Lock()
+
+
+def inference_core() -> Any:
+    """OpenVINO's Core, one for the life of the process.
+
+    On processors with AMX the CPU plugin of each Core gives the thread a signal stack of its own and puts the one
+    before back when it goes. Two that go in the order in which they came leave a stack that is unmapped, and the next
+    signal, such as that of Ctrl-C, ends the process in a segmentation fault.
+    """
+    with _core_lock:
+        return _only_core()
+
+
+@functools.cache
+def _only_core() -> Any:
+    return openvino().Core()
+
+
 class Landmarker:
     """Faces of single pictures, and of video frames when the previous frame's face is given."""
 
     def __init__(self, num_threads: int = 1) -> None:
-        core = openvino().Core()
+        core = inference_core()
         config = {
             "INFERENCE_NUM_THREADS": num_threads,
             "PERFORMANCE_HINT": "LATENCY",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mimik.config import ModelError, NetworkConfig, Preset, preset_from_json
-from mimik.face import openvino
+from mimik.face import inference_core, openvino
 from mimik.warp import NUM_GEOMETRY
 
 Array = NDArray[np.float32]
@@ -184,7 +184,7 @@ class _Compiled:
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
-        self._request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
+        self._request = inference_core().compile_model(model, "CPU", options).create_infer_request()
         self._count = len(outputs)
 
     def __call__(self, *inputs: Array) -> list[Array]:
