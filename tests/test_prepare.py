@@ -612,7 +612,7 @@ def test_workers_give_the_same_and_a_dead_or_stuck_one_costs_its_video_only(
     thread = threading.Thread(target=kill_first)
     thread.start()
     out = tmp_path / "out"
-    prepare(inputs, out, CONFIG, people="clip", num_workers=1, stall_s=6, progress=seen.append)
+    prepare(inputs, out, CONFIG, people="clip", num_workers=1, stall_s=20, progress=seen.append)
     thread.join()
     assert [r["reason"] for r in lines(out / "rejected.jsonl")] == ["worker-died", "timed-out"]
     assert [(p.done, p.total, p.kept, p.rejected) for p in seen] == [(1, 3, 0, 1), (2, 3, 0, 2), (3, 3, 1, 2)]
