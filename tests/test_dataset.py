@@ -620,6 +620,13 @@ def test_strength_zero_changes_nothing() -> None:
         np.testing.assert_array_equal(change.points(face_points(2), 16), face_points(2))
 
 
+def test_some_episodes_have_no_colours() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    changes = [Augmentation(hue_deg=0).draw(np.random.default_rng(seed), 8) for seed in range(300)]
+    grey = [change for change in changes if np.ptp(change.images(picture), axis=-1).max() <= 1]
+    assert 15 <= len(grey) <= 50  # a tenth
+
+
 @pytest.mark.parametrize(("values", "message"), [({"flip": 2}, "flip 2"), ({"hue_deg": -1}, "hue_deg -1")])
 def test_impossible_augmentation(values: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):

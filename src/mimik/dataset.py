@@ -930,6 +930,7 @@ class Augmentation:
         contrast, saturation: largest change, as a share.
         gamma: largest change of the logarithm of gamma.
         hue_deg: largest turn of the colours.
+        grey: probability of no colours at all, as in old photographs and drawings.
     """
 
     strength: float = 1.0
@@ -942,14 +943,16 @@ class Augmentation:
     saturation: float = 0.2
     gamma: float = 0.15
     hue_deg: float = 6.0
+    grey: float = 0.1
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not math.isfinite(value) or value < 0:
                 raise InputError(f"augmentation {field.name} {value}: give 0 or more.")
-        if self.flip > 1:
-            raise InputError(f"augmentation flip {self.flip}: give a probability from 0 to 1.")
+        for name in ("flip", "grey"):
+            if getattr(self, name) > 1:
+                raise InputError(f"augmentation {name} {getattr(self, name)}: give a probability from 0 to 1.")
         if self.strength * max(self.scale, self.contrast, self.saturation) >= 1:
             raise InputError(f"augmentation strength {self.strength}: too strong; frames would vanish.")
 
@@ -966,7 +969,8 @@ class Augmentation:
         offset = middle - linear @ middle + side * self.shift * np.array([right, down])
 
         # Saturation about grey, then a turn about the grey axis.
-        vivid = 1 + colourful * self.saturation
+        grey = rng.random() < self.grey and self.strength > 0
+        vivid = 0.0 if grey else 1 + colourful * self.saturation
         saturate = vivid * np.eye(3) + (1 - vivid) * np.array([0.299, 0.587, 0.114])
         angle = math.radians(hue * self.hue_deg)
         c, s = math.cos(angle), math.sin(angle) / math.sqrt(3)
