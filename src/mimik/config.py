@@ -277,6 +277,7 @@ PRESETS: dict[str, Preset] = {
             betas=(0.5, 0.999),
             num_discriminator_updates=1,
             ema=0.999,
+            adversarial_from=5000,  # the content losses alone teach more, sooner
             eps=1e-8,  # D's gradients are small: 1e-5 hides them
             num_steps=30000,
         ),

@@ -447,6 +447,9 @@ class Discriminator(nn.Module):
         self.attention = _attention(widths[_ATTENTION_DOWN - 1], attention)
         self.residual = ResidualBlock(widths[-1], embedding_dim)
         self.linear = _linear(embedding_dim, 1)  # w0 and b
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.orthogonal_(layer.parametrizations.weight.original)  # type: ignore[union-attr, index]  # D15
         self.W = nn.Embedding(num_videos, embedding_dim)
         nn.init.uniform_(self.W.weight, -W_RANGE, W_RANGE)
 
