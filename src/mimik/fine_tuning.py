@@ -762,3 +762,90 @@ def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tup
 
 def _silent(point: Point | None, step: int, num_steps: int) -> None:
     pass
+
+
+# Photos in memory, learned for a while: what `mimik evaluate` measures.
+
+
+class Stage(NamedTuple):
+    """A person as far as it is learned.
+
+    Attributes:
+        steps: updates of G so far.
+        seconds: of learning so far.
+        tensors: of the generator, float16, by names such as "G.down.0.conv1.bias".
+        psi: [2 * features of all AdaIN layers] float32, psi'.
+    """
+
+    steps: int
+    seconds: float
+    tensors: dict[str, NDArray[np.float16]]
+    psi: NDArray[np.float32]
+
+
+class Course(NamedTuple):
+    """How the learning of one person went.
+
+    Attributes:
+        preset: of the networks.
+        stages: at each of the times asked for; after the end, what was kept.
+        kept: what `learn` would have written.
+        ended: why it ended.
+    """
+
+    preset: Preset
+    stages: list[Stage]
+    kept: Stage
+    ended: str
+
+
+def learn_photos(
+    photos: Sequence[Photo],
+    arguments: LearnArguments,
+    at_seconds: Sequence[float],
+    *,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> Course:
+    """Learns a person as `learn` does, from photos in memory, and says what there was at some times; writes nothing.
+
+    Args:
+        photos: of the person.
+        arguments: what is asked for; the last of the times takes the place of max_seconds.
+        at_seconds: times in rising order, seconds of learning, probes included; 0 is the model as it was.
+        recipe, progress: as learn has them.
+
+    Raises:
+        InputError: if the model cannot be used, or its weights grew beyond float16.
+    """
+    preset, networks, _ = _start(arguments)
+    recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
+    if arguments.steps is not None:
+        recipe = dataclasses.replace(recipe, num_steps=arguments.steps)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
+    stages: list[Stage] = []
+    began = time.monotonic()
+
+    def look(point: Point | None, step: int, num_steps: int) -> None:
+        seconds = time.monotonic() - began
+        while len(stages) < len(at_seconds) and seconds >= at_seconds[len(stages)]:
+            stages.append(_stage(learner.state(), step, seconds))
+        if progress is not None:
+            progress(point, step, num_steps)
+
+    if at_seconds[0] == 0:
+        stages.append(_stage(learner.state(), 0, 0.0))
+    curve, best, ended = _run(learner, at_seconds[-1], look)
+    kept = _stage(best.state, best.point.step, curve[-1].seconds)
+    stages += [kept] * (len(at_seconds) - len(stages))
+    return Course(preset, stages, kept, ended)
+
+
+def _stage(state: Mapping[str, NDArray[Any]], steps: int, seconds: float) -> Stage:
+    tensors = {name: value.astype(np.float16) for name, value in state.items() if name != "psi"}
+    if not all(np.isfinite(value).all() for value in tensors.values()):
+        raise InputError("the weights grew beyond float16; give other photos, or less time.")
+    return Stage(steps, round(seconds, 3), tensors, np.asarray(state["psi"][0], np.float32))
