@@ -18,13 +18,18 @@ from typer.testing import CliRunner, Result
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
 from conftest import DRIVER_FPS, SIDE_PX, Driver
-from mimik import evaluate, provenance, video
+from mimik import evaluate, fine_tuning, provenance, video
+from mimik.checkpoint import load_release, save_release
 from mimik.cli import app
-from mimik.config import InputError, ModelError
+from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, Preset, TrainConfig
 from mimik.dataset import ClipInfo, pack_tracks, read_index
 from mimik.evaluate import CROSS, FIRST, TRUTH, EvaluateConfig
-from mimik.face import Face, head_pose
+from mimik.face import Face, Landmarker, head_pose
+from mimik.features import FaceNet
+from mimik.fine_tuning import LearnArguments, Photo, Recipe
 from mimik.metrics import METRICS
+from mimik.networks import build
+from mimik.person import Person, Source
 
 MODELS = ("geometry", "copy", "truth")
 QUICK = EvaluateConfig(models=MODELS, shots=(1,), holdout=9, size=128)
@@ -106,6 +111,39 @@ def means(results: dict[str, Any], protocol: str, model: str) -> dict[str, float
     return {name: statistics.get("mean", math.nan) for name, statistics in table.items()}
 
 
+SIZES = {"embedder_channels": (4, 8), "generator_channels": (4, 8), "discriminator_channels": (4, 8)}
+TINY = Preset(
+    networks=NetworkConfig(form="texture", image_px=64, embedding_dim=6, attention=False, landmarks="smooth", **SIZES),
+    losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesised=2.0, drawn=0.25),
+    train=TrainConfig(),
+)
+RECIPE = Recipe(lr_generator=1e-3, lr_discriminator=2e-3, num_steps=3, probe_every=2)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    torch.manual_seed(1)
+    save_release(path, build(TINY.networks, 1), TINY, {"steps": 1})
+    return path
+
+
+@pytest.fixture(scope="module")
+def face_net() -> FaceNet:
+    return FaceNet()
+
+
+@pytest.fixture
+def quick_learning(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> None:
+    """Few pairs, probes and steps, networks that are loaded once."""
+    monkeypatch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
+    monkeypatch.setattr(fine_tuning, "FaceNet", lambda: face_net)
+    monkeypatch.setattr(fine_tuning, "_POOL", 3)
+    monkeypatch.setattr(fine_tuning, "_KEPT", 2)
+    monkeypatch.setattr(fine_tuning, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
+    monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, preset, from_scratch=False: RECIPE))
+
+
 # What is measured.
 
 
@@ -127,6 +165,47 @@ def test_photos_and_targets_never_overlap() -> None:
     assert (found[0].sources, found[0].targets) == ((0,), tuple(range(1, 20)))
     with pytest.raises(InputError, match="the longest of 4 clips has 200"):
         evaluate.tasks(index, EvaluateConfig(shots=(190,), holdout=12))
+
+
+def test_the_papers_numbers_of_photos_leave_short_clips_out() -> None:
+    index = [clip_info(f"clip{number}", num_frames) for number, num_frames in enumerate((40, 63, 64))]
+    found = evaluate.tasks(index, EvaluateConfig(shots=(8, 32), holdout=32))
+    assert [task.clip.key for task in found if task.protocol == "T = 8"] == ["clip0", "clip1", "clip2"]
+    (task,) = [task for task in found if task.protocol == "T = 32"]
+    assert task.clip.key == "clip2"
+    assert sorted([*task.sources, *task.targets]) == list(range(64))
+
+
+def test_equal_pictures_are_looked_at_once(
+    driver: Driver, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still, turned = driver.frames[0], driver.frames[driver.yaw.argmax()]
+    images = np.stack([still, turned, still, still])
+    assert evaluate._distinct(images) == ([0, 1], [0, 1, 0, 0])
+    instruments = evaluate.Instruments(torch.device("cpu"), None)
+    looked = []
+    detect = landmarker.detect
+    vars(instruments)["landmarker"] = landmarker
+    monkeypatch.setattr(landmarker, "detect", lambda image: looked.append(1) or detect(image))
+    points, blendshapes = instruments.find(images, in_order=False)
+    assert len(looked) == 2
+    for i, image in enumerate(images):
+        (face,) = detect(image)
+        assert (points[i] == face.points).all() and (blendshapes[i] == face.blendshapes).all()
+
+
+@pytest.mark.slow
+def test_equal_pictures_have_the_same_features_as_alone(driver: Driver) -> None:
+    instruments = evaluate.Instruments(torch.device("cpu"), None)
+    images = np.stack([driver.frames[i] for i in (0, 6, 0, 6, 6, 6, 0, 0, 6, 6)])
+    at = list(range(len(images)))
+    look = instruments.look(images, at, in_order=False)
+    assert [len(layers[0]) for layers in look.features] == [8, 2]
+    with torch.inference_mode():
+        plain = instruments.content(instruments.planes(images))
+    for number, layer in enumerate(plain):
+        torch.testing.assert_close(torch.cat([layers[number] for layers in look.features]), layer, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(look.identity, instruments.identity(images, look.points), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -186,7 +265,122 @@ def test_a_portrait_is_driven_as_users_do_it(report: tuple[Path, dict[str, Any]]
     assert "no face found in wall.png" in report[1]["left_out"]["wall.png"]
 
 
+# What is learned for each clip, and who was learned before.
+
+
+@pytest.mark.slow
+def test_stages_begin_with_the_model_and_end_with_what_is_kept(
+    release: Path, driver: Driver, driver_faces: list[Face], quick_learning: None
+) -> None:
+    photos = [Photo(driver.frames[i], driver_faces[i], 0) for i in (0, 6)]
+    course = fine_tuning.learn_photos(photos, LearnArguments(model=release, device="cpu"), (0, 1000))
+    first, second = course.stages
+    assert (first.steps, first.seconds, course.ended) == (0, 0.0, "the steps were done")
+    assert second is course.kept
+    networks = load_release(release).networks
+    own = {name.removeprefix("G."): value for name, value in first.tensors.items()}
+    for name, value in networks.G.state_dict().items():
+        assert (own[name] == value.numpy().astype(np.float16)).all(), name
+    assert not any(name.startswith(("E.", "D.", "P.", "psi")) for name in first.tensors)
+    with_time = fine_tuning.learn_photos(photos, LearnArguments(model=release, device="cpu"), (0, 1e-6, 1000))
+    assert [stage.steps for stage in with_time.stages][:2] == [0, 1]
+    assert any((first.tensors[n] != with_time.stages[1].tensors[n]).any() for n in first.tensors)
+
+
+@pytest.mark.slow
+def test_people_are_learned_measured_and_not_learned_again(
+    shards: Path, release: Path, tmp_path: Path, quick_learning: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = ("geometry", f"learn:{release}", f"scratch:{release}")
+    config = EvaluateConfig(models=models, shots=(1, 2), holdout=3, size=64, learn_seconds=(0, 900))
+    out = tmp_path / "report"
+    told: list[tuple[str, int, int]] = []
+    results = evaluate.evaluate(shards, out, config, progress=lambda *state: told.append(state))
+    names = ["learn:tiny.safetensors", "scratch:tiny.safetensors"]
+    assert list(results["learning"]) == ["T = 1", "T = 2"]
+    for protocol in results["learning"]:
+        assert list(results["learning"][protocol]) == names
+        for rows in results["learning"][protocol].values():
+            assert [row["seconds"] for row in rows] == [0, 900, None]
+            assert rows[0]["steps"] == 0
+            assert rows[1]["metrics"] == rows[2]["metrics"]  # it had ended before
+        assert list(results["protocols"][protocol]["models"]) == ["geometry", *names]
+    kept = results["learning"]["T = 1"][names[0]][2]["metrics"]["l1"]
+    assert results["protocols"]["T = 1"]["models"][names[0]]["l1"] == kept
+    assert list(results["protocols"][FIRST]["models"]) == ["geometry"]
+    assert results["same_clips"]["clips"] == 1
+    assert (told[-1][1], told[-1][2]) == (told[-1][2], 3 + 2 * 2 * 3 + 1)  # geometry; two, T, three times; the speed
+    assert any("of learning" in what for what, _, _ in told)
+    pictures = {path.name for path in (out / "pictures").iterdir()}
+    assert {"best-learn-tiny.safetensors.png", "worst-scratch-tiny.safetensors.png"} < pictures
+    assert video.read_image(out / "pictures/grid.png").shape[1] == 6 * 192
+    assert provenance.verify(next((out / "pictures").glob("ada_00-t1-learn-*"))).exit_code == 0
+    curves = (out / "learning-t1.svg").read_text()
+    assert curves.startswith("<svg") and curves.count("<rect") == 8 and "learn:tiny.safetensors" in curves
+    assert "learning-t1.svg" in (out / "report.html").read_text()
+    with (out / "clips.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == names[1]]
+    assert [row["seconds"] for row in rows] == ["0", "900", ""] * 2
+
+    monkeypatch.setattr(fine_tuning, "learn_photos", None)
+    monkeypatch.setattr(evaluate, "speed", None)
+    again = evaluate.evaluate(shards, out, config)
+    assert (again["protocols"], again["learning"]) == (results["protocols"], results["learning"])
+
+
+@pytest.mark.slow
+def test_an_avatar_is_a_model(
+    shards: Path, release: Path, tmp_path: Path, small_portrait: Any, small_face: Face
+) -> None:
+    torch.manual_seed(2)
+    networks = build(TINY.networks, 0)
+    tensors = {f"G.{name}": value.numpy().astype(np.float16) for name, value in networks.G.state_dict().items()}
+    with torch.no_grad():
+        psi = networks.P(torch.zeros(1, 6))[0].numpy()
+    person = Person(TINY, {}, tensors, psi, small_portrait, small_face, (Source("ada.mp4", "0" * 64, "video/mp4"),))
+    path = tmp_path / "ada.avatar"
+    path.write_bytes(person.pack())
+    config = EvaluateConfig(models=("copy", str(path)), shots=(1,), holdout=3, size=64)
+    results = evaluate.evaluate(shards, tmp_path / "report", config)
+    assert math.isfinite(means(results, "T = 1", "ada.avatar")["l1"])
+    own = results["models"]["ada.avatar"]
+    assert own["megabytes"] == round(path.stat().st_size / 1e6, 2)
+    assert own["parameters"] == sum(p.numel() for p in networks.G.parameters()) + len(psi)
+    assert own["whole"]["peak_memory_mb"] == 500
+    assert "ada.avatar was learned from the very video of these clips: ada_00." in results["notes"]
+    assert "peak memory, MB" in (tmp_path / "report/report.md").read_text()
+
+
 # The report.
+
+
+def record(clip: str, model: str, protocol: str, l1: float | None) -> dict[str, Any]:
+    return {"clip": clip, "person": clip, "model": model, "protocol": protocol, "metrics": {"l1": l1}}
+
+
+def test_models_are_compared_on_clips_that_both_have() -> None:
+    a = [record("x", "a", FIRST, 1.0), record("y", "a", FIRST, 3.0)]
+    b = [record("y", "b", FIRST, 2.0), record("z", "b", FIRST, 9.0)]
+    assert evaluate._share(METRICS["l1"], a, b) == 0
+    assert evaluate._share(METRICS["l1"], b, a) == 1
+    assert math.isnan(evaluate._share(METRICS["l1"], a[:1], b))
+
+
+def test_numbers_of_photos_are_compared_on_the_same_clips() -> None:
+    some = [("x", "T = 1", 1.0), ("y", "T = 1", 3.0), ("x", "T = 8", 5.0), ("z", "T = 8", 7.0)]
+    records = [record(clip, "a", protocol, l1) for clip, protocol, l1 in some]
+    records.append(record("x", "a", FIRST, 0.0))
+    same = evaluate._same_clips(["a"], records)
+    assert same["clips"] == 1
+    assert {protocol: means["l1"] for protocol, means in same["models"]["a"].items()} == {"T = 1": 1.0, "T = 8": 5.0}
+    assert evaluate._same_clips(["a"], records[:2]) == {}
+
+
+def test_a_number_of_fewer_clips_says_so() -> None:
+    statistics = evaluate._statistics(np.array([1.0, 2.0, math.nan, 6.0]))
+    assert evaluate._cell_text(statistics, 1, 3).endswith("; 2.0")
+    assert evaluate._cell_text(statistics, 1, 4).endswith("; 2.0 (3 of 4 clips)")
+    assert evaluate._cell_text({"clips": 0}, 1, 4) == "-"
 
 
 @pytest.mark.slow
@@ -281,6 +475,8 @@ def test_a_new_model_or_number_is_measured_alone(
         ({"size": 32}, "--size 32: give 64 to 2048"),
         ({"limit": 0}, "--limit 0: give 1 or more"),
         ({"pairs": 0}, "--pairs 0: give 1 or more"),
+        ({"learn_seconds": (0, 0.5)}, "--learn-seconds 0,0.5: give rising seconds"),
+        ({"learn_seconds": (30, 10)}, "--learn-seconds 30,10: give rising seconds"),
         ({"device": "tpu"}, "--device tpu: give one of auto, cpu, cuda"),
     ],
 )
@@ -300,6 +496,45 @@ def test_an_unknown_model_names_those_there_are() -> None:
         evaluate.load_model("vid2vid", torch.device("cpu"))
 
 
+def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(evaluate, "BUNDLED_MODEL", tmp_path / "none.safetensors")
+    for name in ("texture", "learn:texture"):
+        with pytest.raises(ModelError, match=f"--models {name}: no model comes with this installation"):
+            load(name)
+    monkeypatch.setattr(evaluate, "BUNDLED_MODEL", release)
+    assert load("texture").identity in load("learn:texture").identity
+    assert load("texture").num_bytes == release.stat().st_size
+
+
+def load(name: str) -> Any:
+    if evaluate.is_lesson(name):
+        return evaluate.load_lesson(name, device="cpu", seed=0)
+    return evaluate.load_model(name, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("learn:geometry", "after learn: give a .safetensors file that `mimik train` wrote, or texture."),
+        ("scratch:paper", "or a preset: paper_v1, paper_v2, authors_code"),
+        ("learn:nowhere.safetensors", "there is no such file"),
+        ("nowhere.avatar", "there is no such file; give an avatar"),
+        ("paper", "and learn: or scratch: before texture"),
+    ],
+)
+def test_models_that_are_none(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message.replace(".", r"\.")):
+        load(name)
+
+
+def test_what_is_learned_from_random_weights_has_the_networks_of_a_model_or_a_preset(release: Path) -> None:
+    own, preset = load(f"scratch:{release}"), load("scratch:texture")
+    assert own.arguments.from_scratch and own.arguments.model == release
+    assert preset.arguments.from_scratch and (preset.arguments.preset, preset.arguments.model) == ("texture", None)
+    assert len({own.identity, preset.identity, load(f"learn:{release}").identity}) == 3
+    assert evaluate.label_of(f"scratch:{release}") == "scratch:tiny.safetensors"
+
+
 def _with_other_things(out: Path) -> None:
     out.mkdir()
     (out / "diary.txt").write_text("dear")
@@ -309,6 +544,8 @@ def _with_other_things(out: Path) -> None:
     ("options", "message", "before"),
     [
         (["--models", "gan"], "no such model; there are", None),
+        (["--models", "learn:gan,copy"], "--models learn:gan: no such model; after learn: give", None),
+        (["--learn-seconds", "soon"], "--learn-seconds soon: give seconds", None),
         (["--shots", "one"], "--shots one: give whole numbers", None),
         (["--shots", "1,90"], "Use fewer shots", None),
         (["--size", "512"], "--size 512: clip ada_00 has 256 px", None),

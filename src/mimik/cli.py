@@ -1107,7 +1107,9 @@ def evaluate_command(
         str,
         typer.Option(
             metavar="LIST",
-            help="What is measured: geometry; and for scale copy (the photo) and truth (the real frames).",
+            help="What is measured: geometry, texture, files of `mimik train` and `mimik learn`; for scale copy (the "
+            "photo) and truth (the real frames). learn:MODEL is fine-tuned to the photos of each clip, scratch:MODEL "
+            "learns them from random weights.",
         ),
     ] = "geometry,copy,truth",
     shots: Annotated[str, typer.Option(metavar="LIST", help="How many photos of a person are given.")] = "1,8,32",
@@ -1141,6 +1143,9 @@ def evaluate_command(
         str, typer.Option(metavar="NAME", help="Of networks: auto, cpu or cuda; auto is cuda if there is one.")
     ] = "auto",
     seed: Annotated[int, typer.Option(parser=_whole, help="Chooses other frames.")] = 0,
+    learn_seconds: Annotated[
+        str, typer.Option(metavar="LIST", help="When learn:MODEL and scratch:MODEL are measured; the last ends them.")
+    ] = "0,10,30,60",
 ) -> None:
     """Measure models on clips of people they never saw; goes on where it was stopped."""
     try:
@@ -1154,6 +1159,10 @@ def evaluate_command(
         numbers = tuple(int(name) for name in _names(shots))
     except ValueError:
         raise InputError(f"--shots {shots}: give whole numbers with commas between them, such as 1,8,32.") from None
+    try:
+        times = tuple(float(name) for name in _names(learn_seconds))
+    except ValueError:
+        raise InputError(f"--learn-seconds {learn_seconds}: give seconds with commas between, such as 0,30.") from None
     config = evaluate.EvaluateConfig(
         models=_names(models),
         shots=numbers,
@@ -1163,6 +1172,7 @@ def evaluate_command(
         pairs=pairs,
         seed=seed,
         device=device,
+        learn_seconds=times,
     )
     with _evaluation_bar() as bar:
         results = evaluate.evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)

@@ -37,8 +37,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from mimik import animate, metrics, prepare, provenance, video
-from mimik.config import MODEL_SUFFIX, MODELS, VERSION, InputError, ModelError
+from mimik import animate, fine_tuning, metrics, prepare, provenance, video
+from mimik.config import (
+    AVATAR_SUFFIX,
+    MODEL_SUFFIX,
+    MODELS,
+    PRESETS,
+    VERSION,
+    InputError,
+    ModelError,
+    Preset,
+    preset_to_json,
+)
 from mimik.dataset import (
     INDEX_NAME,
     ClipInfo,
@@ -52,12 +62,14 @@ from mimik.dataset import (
 from mimik.draw import landmark_image
 from mimik.face import BLENDSHAPES, NUM_POINTS, Face, Image, Landmarker, Tracker, head_pose
 from mimik.features import FaceNet, content_network, face_chip
+from mimik.fine_tuning import LearnArguments, Photo, Stage
 from mimik.losses import content_loss
 from mimik.metrics import METRICS
 from mimik.motion import Motion, stream_gestures
+from mimik.person import read_person
 from mimik.runtime import Network, read_release
 from mimik.synthesis import BUNDLED_MODEL, GeometryPainter, Likeness, PicturePainter
-from mimik.warp import Warper
+from mimik.warp import Flow, Warper
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +94,7 @@ _MEASURED_BY = (
     "metrics",
     "dataset",
 )
+_LEARNED_BY = ("meta_learning", "fine_tuning", "person", "config")  # what a person who is learned for a clip depends on
 _MARK = "evaluation.json"
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 
@@ -106,7 +119,8 @@ class EvaluateConfig:
     limit: int | None = None  # clips, evenly spaced in the index; None: all
     pairs: int | None = None  # of portrait and driver, evenly spaced; None: all
     seed: int = 0
-    device: str = "auto"  # one of DEVICES: of the feature networks
+    device: str = "auto"  # one of DEVICES: of the feature networks, and of what is learned for each clip
+    learn_seconds: tuple[float, ...] = (0, 10, 30, 60)  # when that is measured; the last ends it
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) != len(self.models):
@@ -120,6 +134,10 @@ class EvaluateConfig:
         for option, value in (("--limit", self.limit), ("--pairs", self.pairs)):
             if value is not None and value < 1:
                 raise InputError(f"{option} {value}: give 1 or more, or leave it out for all.")
+        times = self.learn_seconds
+        if not times or list(times) != sorted(set(times)) or times[0] < 0 or not 1 <= times[-1] <= 1e5:
+            given = ",".join(f"{t:g}" for t in times)
+            raise InputError(f"--learn-seconds {given}: give rising seconds, 1 or more at the end, such as 0,10,30,60.")
         if self.device not in DEVICES:
             raise InputError(f"--device {self.device}: give one of {', '.join(DEVICES)}.")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -143,11 +161,13 @@ class Model(Protocol):
 
     Attributes:
         identity: changes whenever the results may change, such as the SHA-256 of the weights.
-        num_bytes: of the weights.
+        num_bytes: of its file.
+        num_parameters: that make a frame or prepare a person.
     """
 
     identity: str
     num_bytes: int
+    num_parameters: int
 
     def prepare(self, photos: Image, points: Array) -> Person:
         """Called from several threads. Args: photos: uint8 RGB [T, H, W, 3]; points: [T, 478, 3]."""
@@ -157,7 +177,7 @@ class Model(Protocol):
 class Copy:
     """An oracle for the lower end: the photo, as it is."""
 
-    identity, num_bytes = "copy", 0
+    identity, num_bytes, num_parameters = "copy", 0, 0
 
     def prepare(self, photos: Image, points: Array) -> Person:
         return _Copied(photos, points)
@@ -166,7 +186,7 @@ class Copy:
 class Geometry:
     """The photo nearest in pose and expression, warped; no network."""
 
-    identity, num_bytes = "geometry", 0
+    identity, num_bytes, num_parameters = "geometry", 0, 0
 
     def prepare(self, photos: Image, points: Array) -> Person:
         return _Warped(photos, points)
@@ -179,6 +199,7 @@ class Trained:
         release = read_release(path)
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self.num_bytes = path.stat().st_size
+        self.num_parameters = release.num_parameters
         self._network = Network(release.preset.networks, release.tensors, num_threads=1)
         self._lock = threading.Lock()  # the embedder takes one call at a time
 
@@ -186,6 +207,24 @@ class Trained:
         with self._lock:
             likeness = Likeness.of_photos(self._network, list(photos), list(points))
         return _Warped(photos, points, likeness)
+
+
+class Known:
+    """A person whom `mimik learn` learned, whoever the photos show: to be read on clips of that person only."""
+
+    def __init__(self, path: Path) -> None:
+        person = read_person(path)
+        assert person.likeness is not None  # its parts fit each other, or it is a ModelError
+        self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.num_bytes = path.stat().st_size
+        sizes = {name: value.size for name, value in person.tensors.items() if not name.endswith(("._u", "._v"))}
+        self.num_parameters = sum(sizes.values()) + person.psi.size
+        self.sources = {source.sha256 for source in person.sources}
+        self._network = Network(person.preset.networks, person.tensors, num_threads=1)
+        self._psi = person.psi
+
+    def prepare(self, photos: Image, points: Array) -> Person:
+        return _Warped(photos, points, Likeness(self._network, self._psi))
 
 
 class _Copied:
@@ -208,6 +247,40 @@ def _turned(points: Array) -> Float:
     return (points - pose.translation) / pose.scale
 
 
+class _Flows(threading.local):
+    """Warpers and flows of the photos that were animated last; models that are measured on the same ones share them."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._key: tuple[bytes, int, int] | None = None
+        self._warpers: dict[int, Warper] = {}
+        self._flows: dict[tuple[int, bytes], Flow] = {}
+
+    def of(self, points: Array, width: int, height: int) -> _Flows:
+        """For photos with these landmarks, [T, 478, 3]."""
+        key = points.tobytes(), width, height
+        if key != self._key:
+            self.forget()
+            self._key = key
+        return self
+
+    def warper(self, number: int, points: Array, width: int, height: int) -> Warper:
+        if number not in self._warpers:
+            self._warpers[number] = Warper(points, width, height)
+        return self._warpers[number]
+
+    def flow(self, number: int, warper: Warper, points: Array) -> Flow:
+        key = number, points.tobytes()
+        if key not in self._flows:
+            self._flows[key] = warper.flow(points)
+        return self._flows[key]
+
+
+_FLOWS = _Flows()
+
+
 class _Warped(_Copied):
     def __init__(self, photos: Image, points: Array, likeness: Likeness | None = None) -> None:
         super().__init__(photos, points)
@@ -215,19 +288,24 @@ class _Warped(_Copied):
         self._painters: dict[int, tuple[Warper, PicturePainter]] = {}
         self._painter(0)
 
+    def _shared(self) -> _Flows:
+        height, width = self.photos.shape[1:3]
+        return _FLOWS.of(self._points, width, height)
+
     def _painter(self, number: int) -> tuple[Warper, PicturePainter]:
         if number not in self._painters:
             height, width = self.photos.shape[1:3]
             photo, points = self.photos[number], self._points[number]
-            warper = Warper(points, width, height)
+            warper = self._shared().warper(number, points, width, height)
             likeness = self._likeness
             painter = GeometryPainter(photo, warper) if likeness is None else likeness.painter(photo, points, warper)
             self._painters[number] = warper, painter
         return self._painters[number]
 
     def frame(self, points: Array) -> Image:
-        warper, painter = self._painter(self.nearest(points))
-        return painter.paint(warper.flow(points), points)
+        number = self.nearest(points)
+        warper, painter = self._painter(number)
+        return painter.paint(self._shared().flow(number, warper, points), points)
 
 
 TRUTH = "truth"  # the real frames themselves, through the same measuring: has to be perfect
@@ -237,27 +315,86 @@ MODELS_TO_MEASURE: dict[str, Callable[[torch.device], Model]] = {
 }
 
 
+LESSONS = ("learn", "scratch")  # before a colon and a model: fine-tuned for each clip; its networks from random weights
+
+
+def is_lesson(name: str) -> bool:
+    """Whether --models names something that is learned anew for each clip."""
+    return name.partition(":")[0] in LESSONS and ":" in name
+
+
 def label_of(model: str) -> str:
     """How tables and files name what --models names: a file without its folders."""
-    return Path(model).name if model.endswith(MODEL_SUFFIX) else model
+    if is_lesson(model):
+        kind, _, rest = model.partition(":")
+        return f"{kind}:{label_of(rest)}"
+    return Path(model).name if model.endswith((MODEL_SUFFIX, AVATAR_SUFFIX)) else model
 
 
 def load_model(name: str, device: torch.device) -> Model | None:
-    """What --models names; None for the truth.
+    """What --models names, but for lessons; None for the truth.
 
     Raises:
         ModelError: if there is no such model.
     """
     if name == TRUTH:
         return None
+    if name.endswith(AVATAR_SUFFIX):
+        return Known(Path(name))
     if name.endswith(MODEL_SUFFIX):
         return Trained(Path(name))
     if name == "texture":
-        return Trained(BUNDLED_MODEL)
+        return Trained(_bundled(name))
     if name not in MODELS_TO_MEASURE:
         there = ", ".join([*MODELS_TO_MEASURE, "texture", TRUTH])
-        raise ModelError(f"--models {name}: no such model; there are {there}, and {MODEL_SUFFIX} files.")
+        raise ModelError(
+            f"--models {name}: no such model; there are {there}, {MODEL_SUFFIX} and {AVATAR_SUFFIX} files, and learn: "
+            f"or scratch: before texture or a {MODEL_SUFFIX} file."
+        )
     return MODELS_TO_MEASURE[name](device)
+
+
+def _bundled(name: str) -> Path:
+    if not BUNDLED_MODEL.exists():
+        raise ModelError(
+            f"--models {name}: no model comes with this installation; give a {MODEL_SUFFIX} file that `mimik train` "
+            "wrote."
+        )
+    return BUNDLED_MODEL
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned anew for each clip, from its photos.
+
+    Attributes:
+        arguments: as `mimik learn` would have them.
+        identity: changes with the weights or networks that it starts from.
+    """
+
+    arguments: LearnArguments
+    identity: str
+
+
+def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
+    """What --models names with learn: or scratch:.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    kind, _, model = name.partition(":")
+    scratch = kind == "scratch"
+    if model.endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):
+        path = Path(model) if model.endswith(MODEL_SUFFIX) else _bundled(name)
+        read_release(path)
+        arguments = LearnArguments(model=path, from_scratch=scratch, device=device, seed=seed)
+        return Lesson(arguments, f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    if scratch and model in PRESETS:
+        arguments = LearnArguments(preset=model, from_scratch=True, device=device, seed=seed)
+        return Lesson(arguments, f"{kind} {preset_to_json(PRESETS[model])}")
+    there = f"a {MODEL_SUFFIX} file that `mimik train` wrote"
+    there += f", or a preset: {', '.join(PRESETS)}" if scratch else ", or texture"
+    raise ModelError(f"--models {name}: no such model; after {kind}: give {there}.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -318,9 +455,14 @@ class Instruments(threading.local):
         """
         points = np.full((len(images), NUM_POINTS, 3), np.nan, np.float32)
         blendshapes = np.full((len(images), len(BLENDSHAPES)), np.nan, np.float32)
-        tracker = Tracker(self.landmarker)
-        for i, image in enumerate(images):
-            face = tracker.track(image) if in_order else next(iter(self.landmarker.detect(image)), None)
+        if in_order:
+            tracker = Tracker(self.landmarker)
+            found = [tracker.track(image) for image in images]
+        else:
+            first, which = _distinct(images)
+            seen = [next(iter(self.landmarker.detect(images[i])), None) for i in first]
+            found = [seen[i] for i in which]
+        for i, face in enumerate(found):
             if face is not None:
                 points[i], blendshapes[i] = face.points, face.blendshapes
         return points, blendshapes
@@ -341,12 +483,34 @@ class Instruments(threading.local):
     def look(self, images: Image, at: list[int], *, in_order: bool) -> Look:
         """Everything that is measured of frames alone; see find."""
         points, blendshapes = self.find(images, in_order=in_order)
-        look = Look(images, points, blendshapes, at, self.identity(images[at], points[at]))
-        for batch in torch.from_numpy(images[at]).split(_BATCH):
+        shown, places = images[at], points[at]
+        first, which = _distinct(shown)
+        if in_order:  # equal pictures may have other landmarks
+            identity = self.identity(shown, places)
+        else:
+            identity = self.identity(shown[first], places[first])[which]
+        look = Look(images, points, blendshapes, at, identity)
+        for batch in torch.from_numpy(shown[first]).split(_BATCH):
             look.features.append(self.content(self.planes(batch.numpy())))
+        if len(first) < len(shown):
+            layers = [torch.cat(parts) for parts in zip(*look.features, strict=True)]
+            look.features = [[layer[some] for layer in layers] for some in torch.tensor(which).split(_BATCH)]
         # The same as content.embed(), without running the network again.
         look.embeddings = torch.cat([layers[-1].mean((2, 3)) for layers in look.features]).cpu().numpy()
         return look
+
+
+def _distinct(images: Image) -> tuple[list[int], list[int]]:
+    """Which pictures show something that none before them shows, and for each picture which of those it equals."""
+    places: dict[bytes, int] = {}
+    first: list[int] = []
+    which: list[int] = []
+    for number, image in enumerate(images):
+        place = places.setdefault(hashlib.sha256(image.tobytes()).digest(), len(first))
+        if place == len(first):
+            first.append(number)
+        which.append(place)
+    return first, which
 
 
 @dataclass(frozen=True)
@@ -428,10 +592,10 @@ def _digest(*what: Any) -> str:
     return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:16]
 
 
-def _code() -> str:
+def _code(modules: Sequence[str]) -> str:
     """Of what results depend on; anything else in the package may change without measuring again."""
     folder = Path(__file__).parent
-    return _digest(_RECIPE, *((folder / f"{name}.py").read_text(encoding="utf-8") for name in _MEASURED_BY))
+    return _digest(_RECIPE, *((folder / f"{name}.py").read_text(encoding="utf-8") for name in modules))
 
 
 class Records:
@@ -516,9 +680,15 @@ class _Evaluation:
             chosen = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(chosen)
         self.instruments = Instruments(self.device, lpips)
-        self.models = {label_of(name): load_model(name, self.device) for name in config.models}
+        self.labels = [label_of(name) for name in config.models]
+        self.models = {label_of(name): load_model(name, self.device) for name in config.models if not is_lesson(name)}
+        self.lessons = {
+            label_of(name): load_lesson(name, device=chosen, seed=config.seed)
+            for name in config.models
+            if is_lesson(name)
+        }
         self.records = Records(out / "clips")
-        self._code = _code()
+        self._code, self._learning_code = _code(_MEASURED_BY), _code(_LEARNED_BY)
 
     def name(self, kind: str, model: str, *what: Any) -> str:
         """Of a record."""
@@ -526,10 +696,24 @@ class _Evaluation:
         identity = one.identity if one is not None else TRUTH
         return f"{kind}-{model}-{_digest(self._code, identity, self.config.size, *what)}"
 
-    def self_name(self, task: Task, model: str) -> str:
+    def _what(self, task: Task) -> tuple[str, list[Any]]:
+        """How records of a task begin, and what they depend on besides the model."""
         where = task.protocol.replace(" = ", "").replace(" ", "-").lower()
         has_lpips = self.instruments.lpips is not None
-        return self.name(f"{task.clip.key}-{where}", model, task.clip.to_json(), task.sources, task.targets, has_lpips)
+        return f"{task.clip.key}-{where}", [task.clip.to_json(), task.sources, task.targets, has_lpips]
+
+    def self_name(self, task: Task, model: str) -> str:
+        kind, what = self._what(task)
+        return self.name(kind, model, *what)
+
+    def lesson_name(self, task: Task, model: str, seconds: float | None) -> str:
+        """Of a record; seconds of learning, None: what was kept. Seconds are those of this machine."""
+        kind, what = self._what(task)
+        machine = platform.node(), _processor(), os.cpu_count(), torch.get_num_threads(), str(self.device)
+        how = self._learning_code, self.lessons[model].identity, self.config.seed, self.config.learn_seconds
+        when = "kept" if seconds is None else f"{seconds:g}s"
+        digest = _digest(self._code, self.config.size, what, machine, how)
+        return f"{kind}-{model.replace(':', '-')}-{when}-{digest}"
 
     def store(self) -> ClipStore:
         """Not shared between threads: it keeps the clip that it read last."""
@@ -562,13 +746,17 @@ class _Evaluation:
         return Goal(look, frames.points, task.in_order)
 
     def _measured(self, store: ClipStore, task: Task, model: str, goal: Goal) -> dict[str, Any]:
-        images = self._made(store, task, model, goal)
+        return self._record(task, model, goal, self._made(store, task, model, goal))
+
+    def _record(self, task: Task, model: str, goal: Goal, images: Image) -> dict[str, Any]:
+        """What is measured of a model's frames."""
         look = self.instruments.look(images, goal.look.at, in_order=task.in_order)
         values, l1 = compare(self.instruments, goal, look)
         record = {
             "protocol": task.protocol,
             "clip": task.clip.key,
             "person": task.clip.person,
+            "source_sha256": task.clip.source_sha256,
             "model": model,
             "metrics": {name: _number(value) for name, value in values.items()},
             "l1": l1,
@@ -586,12 +774,83 @@ class _Evaluation:
         person = model.prepare(photos.images, photos.points)
         return np.stack([person.frame(points) for points in goal.known])
 
+    # What is learned for each clip.
+
+    def lesson_records(self, task: Task, model: str) -> list[dict[str, Any]] | None:
+        """Those of a person who is learned from a task's photos, at each of the times and what is kept, if all are."""
+        found = []
+        for seconds in (*self.config.learn_seconds, None):
+            record = self.records.get(self.lesson_name(task, model, seconds))
+            if record is None or ("picture" in record and not (self.out / record["picture"]).exists()):
+                return None
+            found.append(record)
+        return found
+
+    def of_lesson(self, task: Task, model: str, count: _Count) -> list[dict[str, Any]]:
+        """Learns the person in a task's photos with nothing else running here, and measures what there was when.
+
+        Raises:
+            InputError: if the clip is damaged, or the person cannot be learned.
+        """
+        store = self.store()
+        photos, blendshapes = store.read(task.clip, task.sources), store.tracks(task.clip).blendshapes
+        shots = [
+            Photo(image, Face(points, blendshapes[number], 1.0), 0)
+            for image, points, number in zip(photos.images, photos.points, task.sources, strict=True)
+        ]
+        what = f"{task.clip.key}, {task.protocol}, {model}"
+        times = self.config.learn_seconds
+        course = fine_tuning.learn_photos(
+            shots,
+            self.lessons[model].arguments,
+            times,
+            progress=lambda point, step, num_steps: count.tell(f"{what}: step {step} of learning"),
+        )
+        goal = self._goal(store, task)
+        names = [self.lesson_name(task, model, seconds) for seconds in (*times, None)]
+        alike: dict[int, list[int]] = {}  # a person whose learning ended early is the same at several times
+        for number, stage in enumerate([*course.stages, course.kept]):
+            alike.setdefault(id(stage), []).append(number)
+        stages = [*course.stages, course.kept]
+        ended = course.ended
+
+        def measured(numbers: list[int]) -> list[dict[str, Any]]:
+            stage = stages[numbers[0]]
+            images = self._made_by(course.preset, stage, photos.images, photos.points, goal)
+            record = self._record(task, model, goal, images)
+            record |= {"steps": stage.steps, "learned_s": stage.seconds}
+            found = []
+            for number in numbers:
+                seconds, name = (*times, None)[number], names[number]
+                own = {**record, "seconds": seconds, "ended": ended}
+                if seconds is None and task.protocol == f"T = {min(self.config.shots)}":
+                    own["picture"] = f"pictures/{name}.png"
+                    shown = images[[_middle(task), int(np.argmax(record["l1"]))]]
+                    self.draw(self.out / own["picture"], np.concatenate(list(shown), 1), model)
+                self.records.put(name, own)
+                found.append(own)
+                count(f"{what}, {'what was kept' if seconds is None else f'{seconds:g} s'}")
+            return found
+
+        jobs = {str(numbers): partial(measured, numbers) for numbers in alike.values()}
+        records, failed = _all_done(jobs, count)
+        if failed:
+            raise InputError(next(iter(failed.values())))
+        return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])
+
+    def _made_by(self, preset: Preset, stage: Stage, photos: Image, points: Array, goal: Goal) -> Image:
+        """The frames of a person as far as it was learned."""
+        likeness = Likeness(Network(preset.networks, stage.tensors, num_threads=1), stage.psi)
+        person = _Warped(photos, points, likeness)
+        return np.stack([person.frame(p) for p in goal.known])
+
     def timed(self, task: Task, name: str) -> dict[str, Any]:
         """Milliseconds, with nothing else running here: to prepare the person, and the median of a frame."""
         model = self.models[name]
         assert model is not None
         frames = self.store().read(task.clip, [*task.sources, *task.targets])
         num = len(task.sources)
+        _FLOWS.forget()  # or another model's would be taken
         start = time.perf_counter()
         person = model.prepare(frames.images[:num], frames.points[:num])
         prepared = time.perf_counter() - start
@@ -683,6 +942,11 @@ class _Evaluation:
 CROSS = "cross-identity"
 
 
+def _middle(task: Task) -> int:
+    """Which of a task's targets the grid of the report shows."""
+    return len(task.targets) // 2
+
+
 def driver_of(clip: ClipInfo, tracks: Tracks) -> animate.Driver:
     """A clip as the driver of an animation, by the landmarks that are kept with it."""
     found = [Face(p, b, 1.0) for p, b in zip(tracks.points, tracks.blendshapes, strict=True)]
@@ -728,22 +992,28 @@ def _strip(images: Image, points: Array, side: int) -> Image:
 
 
 def speed(out: Path, model: str, asked: str) -> dict[str, Any]:
-    """`mimik animate` of the bundled portrait by a video of 512 px, in a process of its own, as its report tells it."""
+    """`mimik animate` of the bundled portrait by a video of 512 px, in a process of its own, as its report tells it.
+
+    An avatar brings its own photo.
+    """
     portrait = str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png"))
     driver, result = out / "speed" / "driver.mp4", out / "speed" / f"{model}.mp4"
     driver.parent.mkdir(exist_ok=True)
     if not driver.exists():
-        _animate(portrait, "talk", driver, "geometry", driver.with_suffix(".json"))
+        _animate(portrait, "talk", driver, ["--model", "geometry"], driver.with_suffix(".json"))
     report = result.with_suffix(".json")
-    _animate(portrait, str(driver), result, asked, report)
+    if asked.endswith(AVATAR_SUFFIX):
+        _animate(asked, str(driver), result, [], report)
+    else:
+        _animate(portrait, str(driver), result, ["--model", asked], report)
     return dict(json.loads(report.read_text(encoding="utf-8")))
 
 
-def _animate(photo: str, driver: str, out: Path, model: str, report: Path) -> None:
-    command = [sys.executable, "-m", "mimik", "animate", photo, driver, "-o", str(out), "--model", model]
+def _animate(photo: str, driver: str, out: Path, options: Sequence[str], report: Path) -> None:
+    command = [sys.executable, "-m", "mimik", "animate", photo, driver, "-o", str(out), *options]
     done = subprocess.run([*command, "--json", str(report), "--force"], capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"the speed of {model} could not be measured: {done.stderr.strip()[-300:]}")
+        raise InputError(f"the speed of {out.stem} could not be measured: {done.stderr.strip()[-300:]}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -779,8 +1049,12 @@ def evaluate(
     if len(set(labels)) != len(labels):
         raise InputError(f"--models {','.join(config.models)}: two files of one name; rename one.")
     for name in config.models:
-        load_model(name, torch.device("cpu"))
-    able = {label_of(name): name for name in config.models if name in MODELS or name.endswith(MODEL_SUFFIX)}
+        if is_lesson(name):
+            load_lesson(name, device=config.device, seed=config.seed)
+        else:
+            load_model(name, torch.device("cpu"))
+    alone = {label_of(name): name for name in config.models if not is_lesson(name)}
+    able = {label: name for label, name in alone.items() if name in MODELS or name.endswith(MODEL_SUFFIX)}
     if portraits is None and config.pairs is not None:
         raise InputError(f"--pairs {config.pairs}: goes with --portraits FOLDER; give both or neither.")
     if portraits is not None and not able:
@@ -801,8 +1075,10 @@ def evaluate(
     run = _Evaluation(shards, config, out, perceptual)
 
     pairs = _spaced(list(itertools.product(photos, index)), config.pairs)
-    own = [name for name in labels if name not in (TRUTH, "copy")]
-    count = _Count(progress, len(todo) * len(config.models) + len(pairs) * len(able) + len(own))
+    own = [name for name in alone if name not in (TRUTH, "copy")]
+    lessons = list(itertools.product([task for task in todo if not task.in_order], run.lessons))
+    num_looks = len(lessons) * (len(config.learn_seconds) + 1)
+    count = _Count(progress, len(todo) * len(alone) + len(pairs) * len(able) + num_looks + len(own))
     jobs = {
         key: partial(run.of_clip, list(group), count)
         for key, group in itertools.groupby(todo, lambda task: task.clip.key)
@@ -810,6 +1086,17 @@ def evaluate(
     for path, group in itertools.groupby(pairs, lambda pair: pair[0]):
         jobs[path.name] = partial(run.of_portrait, path, [clip for _, clip in group], able, count)
     records, left_out = _all_done(jobs, count)
+    for task, model in lessons:
+        if task.clip.key in left_out:
+            continue
+        found = run.lesson_records(task, model)
+        try:
+            records += run.of_lesson(task, model, count) if found is None else found
+        except InputError as error:
+            left_out[f"{task.clip.key}, {task.protocol}, {model}"] = str(error)
+        else:
+            for _ in found or ():
+                count(f"{task.clip.key}, {task.protocol}, {model}")
     speeds = {}
     for model in own:
         name = run.name("speed", model, platform.node(), todo[0].clip.key)
@@ -817,8 +1104,8 @@ def evaluate(
         if record is None:
             with threadpool_limits(limits=1, user_api="blas"):  # as in the measuring above
                 record = run.timed(todo[0], model)
-            if model in able:
-                record["whole"] = speed(out, model, able[model])
+            if model in able or model.endswith(AVATAR_SUFFIX):
+                record["whole"] = speed(out, model, alone[model])
             run.records.put(name, record)
         speeds[model] = record
         count(f"speed of {model}")
@@ -838,6 +1125,11 @@ class _Count:
         self._progress, self._total, self._done = progress, total, 0
         self._lock = threading.Lock()
         self.stopped = False
+
+    def tell(self, what: str) -> None:
+        """What is going on, without anything being done."""
+        with self._lock:
+            self._progress(what, self._done, self._total)
 
     def __call__(self, what: str) -> None:
         if self.stopped:
@@ -966,21 +1258,21 @@ def _summary(
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """What results.json holds."""
-    protocols = {}
-    for protocol in _protocols(records):
-        of = {model: [r for r in records if r["protocol"] == protocol and r["model"] == model] for model in run.models}
+    protocols: dict[str, Any] = {}
+    final = [record for record in records if record.get("seconds") is None]
+    for protocol in _protocols(final):
+        of = {model: [r for r in final if r["protocol"] == protocol and r["model"] == model] for model in run.labels}
         of = {model: some for model, some in of.items() if some}
         names = [name for name in METRICS if any(name in r["metrics"] for some in of.values() for r in some)]
         table = {model: {name: _statistics(_values(some, name)) for name in names} for model, some in of.items()}
         ranked = [model for model in of if model != TRUTH]
         better = {
-            f"{a} over {b}": {
-                name: _number(metrics.share_better(METRICS[name], _values(of[a], name), _values(of[b], name)))
-                for name in names
-            }
+            f"{a} over {b}": {name: _number(_share(METRICS[name], of[a], of[b])) for name in names}
             for a, b in itertools.permutations(ranked, 2)
         }
-        protocols[protocol] = {"clips": len(next(iter(of.values()))), "models": table, "better": better}
+        every = {(r["clip"], r["person"]) for some in of.values() for r in some}
+        people = len({person for _, person in every})
+        protocols[protocol] = {"clips": len(every), "people": people, "models": table, "better": better}
         if protocol not in (FIRST, CROSS):
             protocols[protocol][FRECHET] = {
                 model: _number(
@@ -990,8 +1282,15 @@ def _summary(
                 )
                 for model, some in of.items()
             }
-    sizes = {name: model.num_bytes for name, model in run.models.items() if model is not None}
-    own = {name: {"megabytes": round(sizes[name] / 1e6, 2), **one} for name, one in speeds.items()}
+    models = {name: model for name, model in run.models.items() if model is not None}
+    own = {
+        name: {
+            "megabytes": round(models[name].num_bytes / 1e6, 2),
+            "parameters": models[name].num_parameters,
+            **one,
+        }
+        for name, one in speeds.items()
+    }
     return {
         "version": VERSION,
         "settings": asdict(run.config),
@@ -1003,9 +1302,74 @@ def _summary(
             "python": platform.python_version(),
         },
         "protocols": protocols,
+        "same_clips": _same_clips(run.labels, final),
+        "learning": _learning(run, records),
+        "notes": _notes(run, records),
         "models": own,
         "left_out": dict(left_out),
     }
+
+
+def _share(metric: metrics.Metric, a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> float:
+    """share_better of the clips that both have."""
+    theirs = {(r["clip"], r["person"]): r for r in b}
+    both = [(r, theirs[r["clip"], r["person"]]) for r in a if (r["clip"], r["person"]) in theirs]
+    ours, others = ([pair[i] for pair in both] for i in (0, 1))
+    return metrics.share_better(metric, _values(ours, metric.name), _values(others, metric.name))
+
+
+def _same_clips(labels: Sequence[str], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the clips that are long enough for every number of photos; without them T and the clips differ."""
+    by: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in records:
+        if record["protocol"] not in (FIRST, CROSS):
+            by.setdefault((record["model"], record["protocol"]), {})[record["clip"]] = record
+    if len({protocol for _, protocol in by}) < 2:
+        return {}
+    clips = sorted(set.intersection(*(set(some) for some in by.values())))
+    if not clips:
+        return {}
+    means: dict[str, Any] = {}
+    for model, protocol in sorted(by, key=lambda key: (labels.index(key[0]), int(key[1].removeprefix("T = ")))):
+        some = [by[model, protocol][clip] for clip in clips]
+        means.setdefault(model, {})[protocol] = {name: _number(_mean(_values(some, name))) for name in _CURVES}
+    return {"clips": len(clips), "models": means}
+
+
+def _learning(run: _Evaluation, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each model that is learned for each clip, what it is like after some seconds; None: what was kept."""
+    found: dict[str, Any] = {}
+    for protocol, model in itertools.product(_protocols(records), run.lessons):
+        mine = [r for r in records if r["protocol"] == protocol and r["model"] == model]
+        if not mine:
+            continue
+        rows = []
+        for seconds in (*run.config.learn_seconds, None):
+            some = [r for r in mine if r["seconds"] == seconds]
+            rows.append(
+                {
+                    "seconds": seconds,
+                    "clips": len(some),
+                    "steps": _number(float(np.mean([r["steps"] for r in some]))),
+                    "learned_s": _number(float(np.mean([r["learned_s"] for r in some]))),
+                    "metrics": {name: _statistics(_values(some, name)) for name in _CURVES},
+                }
+            )
+        found.setdefault(protocol, {})[model] = rows
+    return found
+
+
+def _notes(run: _Evaluation, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader has to know of the models."""
+    notes = []
+    sources = {record["clip"]: record.get("source_sha256") for record in records}
+    for label, model in run.models.items():
+        if isinstance(model, Known):
+            notes.append(f"{label} knows one person: its numbers mean something on clips of that person only.")
+            seen = sorted(clip for clip, source in sources.items() if source in model.sources)
+            if seen:
+                notes.append(f"{label} was learned from the very video of these clips: {', '.join(seen)}.")
+    return notes
 
 
 def _processor() -> str:
@@ -1038,13 +1402,15 @@ class _Table:
 _Block = tuple[str, Any]  # ("h1" | "h2" | "p", text), ("table", _Table), ("picture", (file, text))
 
 
-def _cell_text(statistics: Mapping[str, Any], digits: int) -> str:
+def _cell_text(statistics: Mapping[str, Any], digits: int, clips: int) -> str:
+    """Of so many clips; those that have no value are told."""
     if not statistics.get("clips"):
         return "-"
     text = f"{statistics['mean']:.{digits}f}"
     if statistics["low"] is not None:
         text += f" [{statistics['low']:.{digits}f}, {statistics['high']:.{digits}f}]"
-    return f"{text}; {statistics['median']:.{digits}f}"
+    text += f"; {statistics['median']:.{digits}f}"
+    return text if statistics["clips"] == clips else f"{text} ({statistics['clips']} of {clips} clips)"
 
 
 def _metric_table(results: Mapping[str, Any], protocol: str) -> _Table:
@@ -1054,7 +1420,7 @@ def _metric_table(results: Mapping[str, Any], protocol: str) -> _Table:
     rows = []
     for name in next(iter(part["models"].values())):
         metric = METRICS[name]
-        cells = [_cell_text(part["models"][model][name], metric.digits) for model in models]
+        cells = [_cell_text(part["models"][model].get(name, {}), metric.digits, part["clips"]) for model in models]
         rows.append([f"{metric.label} ({arrows[metric.better]})", *cells])
     if FRECHET in part:
         rows.append([f"{_FRECHET_LABEL} (lower is better)", *(f"{part[FRECHET][model]:.3f}" for model in models)])
@@ -1063,6 +1429,8 @@ def _metric_table(results: Mapping[str, Any], protocol: str) -> _Table:
 
 def _better_table(results: Mapping[str, Any], protocol: str) -> _Table | None:
     better = results["protocols"][protocol]["better"]
+    against = {name: share for name, share in better.items() if name.endswith(" over geometry")}
+    better = against or better
     if not better:
         return None
     names = next(iter(better.values()))
@@ -1079,15 +1447,124 @@ def _better_table(results: Mapping[str, Any], protocol: str) -> _Table | None:
 def _speed_table(results: Mapping[str, Any]) -> _Table:
     rows = []
     for name, own in results["models"].items():
-        row = [name, f"{own['megabytes']:g}", f"{own['prepare']:.1f}", f"{own['frame']:.1f}"]
+        size = [f"{own['megabytes']:g}", f"{own['parameters'] / 1e6:.2f}"]
+        row = [name, *size, f"{own['prepare']:.1f}", f"{own['frame']:.1f}"]
         whole = own.get("whole")
         if whole is None:
             rows.append([*row, "-", "-", "-"])
             continue
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in whole["ms_per_frame"].items())
         rows.append([*row, f"{whole['frames_per_second']:.0f}", stages, f"{whole['peak_memory_mb']:.0f}"])
-    header = ["model", "weights, MB", "prepare, ms", "frame, ms", "end to end, frames/s", "ms a frame of each stage"]
-    return _Table([*header, "memory, MB"], rows)
+    header = ["model", "file, MB", "parameters, M", "prepare, ms", "frame, ms", "end to end, frames/s"]
+    return _Table([*header, "ms a frame of each stage", "peak memory, MB"], rows)
+
+
+# Read first, and drawn over seconds of learning.
+_CURVES = (
+    "l1",
+    "lite0_distance",
+    "csim_dlib",
+    "akd68_percent",
+    "blendshape_correlation",
+    "pose_correlation",
+    "mouth_l1",
+    "sharpness_ratio",
+)
+
+
+def _same_clips_table(results: Mapping[str, Any]) -> _Table:
+    rows = [
+        [model, protocol, *("-" if v is None else f"{v:.{METRICS[name].digits}f}" for name, v in means.items())]
+        for model, of in results["same_clips"]["models"].items()
+        for protocol, means in of.items()
+    ]
+    return _Table(["means", "photos", *(METRICS[name].label for name in _CURVES)], rows)
+
+
+def _learning_table(results: Mapping[str, Any], protocol: str) -> _Table:
+    rows = []
+    for model, course in results["learning"][protocol].items():
+        for row in course:
+            when = "kept" if row["seconds"] is None else f"{row['seconds']:g}"
+            cells = [_cell_text(row["metrics"][name], METRICS[name].digits, row["clips"]) for name in _CURVES]
+            rows.append([model, when, f"{row['steps']:.0f}", f"{row['learned_s']:.0f}", *cells])
+    header = ["mean [95 % interval]; median", "after, s", "steps", "learned for, s"]
+    return _Table([*header, *(METRICS[name].label for name in _CURVES)], rows)
+
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
+_PANEL = 260, 190  # px, with room around the plot for its numbers
+
+
+def _curves(results: Mapping[str, Any], protocol: str) -> str:
+    """Means with their intervals over seconds of learning, as SVG; dashed: models that learn nothing from a clip."""
+    courses = results["learning"][protocol]
+    tables = results["protocols"][protocol]["models"]
+    still = {name: table for name, table in tables.items() if name not in (*courses, TRUTH)}
+    last = max(row["seconds"] or 0 for course in courses.values() for row in course)
+    colours = dict(zip([*courses, *still], itertools.cycle(_COLOURS), strict=False))
+    width, height = _PANEL
+    parts = []
+    for number, name in enumerate(_CURVES):
+        lines = {
+            model: [(row["seconds"], row["metrics"][name]) for row in course if row["seconds"] is not None]
+            for model, course in courses.items()
+        }
+        lines |= {model: [(0, table[name]), (last, table[name])] for model, table in still.items() if name in table}
+        lines = {model: [(x, v) for x, v in line if v.get("clips")] for model, line in lines.items()}
+        corner = number % 4 * width + 48, number // 4 * height + 24
+        parts += _panel(METRICS[name].label, lines, colours, set(still), corner, last)
+    below = -(-len(_CURVES) // 4) * height
+    for number, (model, colour) in enumerate(colours.items()):
+        y = below + 16 * number + 12
+        parts.append(_polyline(f"20,{y - 4} 44,{y - 4}", colour, dashed=model in still))
+        parts.append(f'<text x="50" y="{y}">{html.escape(model)}</text>')
+    size = 4 * width, below + 16 * len(colours) + 10
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}"'
+    return "\n".join([f'{head} font-family="sans-serif" font-size="11">', *parts, "</svg>\n"])
+
+
+def _panel(
+    label: str,
+    lines: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]],
+    colours: Mapping[str, str],
+    dashed: set[str],
+    corner: tuple[int, int],
+    last: float,
+) -> list[str]:
+    """One number over 0..last seconds, in a box whose left top corner is given."""
+    ends = [v[e] for line in lines.values() for _, v in line for e in ("mean", "low", "high") if v[e] is not None]
+    if not ends:
+        return []
+    (left, top), wide, tall = corner, _PANEL[0] - 64, _PANEL[1] - 60
+    low, span = min(ends), max(ends) - min(ends) or 1.0
+
+    def at(seconds: float, value: float) -> str:
+        inside = 0.06 + 0.88 * (value - low) / span
+        return f"{left + wide * seconds / last:.1f},{top + tall * (1 - inside):.1f}"
+
+    parts = [
+        f'<rect x="{left}" y="{top}" width="{wide}" height="{tall}" fill="none" stroke="#bbb"/>',
+        f'<text x="{left}" y="{top - 6}">{html.escape(label)}</text>',
+    ]
+    for value in (low, low + span):
+        y = float(at(0, value).split(",")[1]) + 4
+        parts.append(f'<text x="{left - 4}" y="{y:.1f}" text-anchor="end">{value:.3g}</text>')
+    for seconds in (0, last):
+        x = at(seconds, low).split(",")[0]
+        parts.append(f'<text x="{x}" y="{top + tall + 13}" text-anchor="middle">{seconds:g} s</text>')
+    for model, line in lines.items():
+        where = " ".join(at(seconds, v["mean"]) for seconds, v in line)
+        parts.append(_polyline(where, colours[model], dashed=model in dashed))
+        for seconds, v in line if model not in dashed else ():
+            if v["low"] is not None:
+                parts.append(_polyline(f"{at(seconds, v['low'])} {at(seconds, v['high'])}", colours[model], width=0.8))
+    return parts
+
+
+def _polyline(points: str, colour: str, *, width: float = 1.6, dashed: bool = False) -> str:
+    dash = ' stroke-dasharray="5 4"' if dashed else ""
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dash}/>'
 
 
 def _blocks(run: _Evaluation, results: Mapping[str, Any], pictures: Sequence[tuple[str, str]]) -> Iterator[_Block]:
@@ -1109,17 +1586,46 @@ def _blocks(run: _Evaluation, results: Mapping[str, Any], pictures: Sequence[tup
         yield "p", "truth are the real frames themselves, measured like a model: they have to be perfect."
     for protocol, part in results["protocols"].items():
         yield "h2", _TITLES.get(protocol, f"{protocol}: photos of the same clip; {config.holdout} others are made")
-        yield "p", f"{'Pairs of portrait and driver' if protocol == CROSS else 'Clips'}: {part['clips']}."
+        yield (
+            "p",
+            f"{'Pairs of portrait and driver' if protocol == CROSS else 'Clips'}: {part['clips']}, of "
+            f"{part['people']} {'portraits' if protocol == CROSS else 'people'}.",
+        )
         yield "table", _metric_table(results, protocol)
         better = _better_table(results, protocol)
         if better is not None:
             yield "p", "In which share of the clips one model is better than another (ties count half):"
             yield "table", better
+    same = results["same_clips"]
+    if same:
+        yield "h2", "The same clips under every number of photos"
+        yield (
+            "p",
+            f"A clip needs {config.holdout} frames and its photos, so the tables above are of different clips. These "
+            f"are the means over the {same['clips']} that are long enough for all.",
+        )
+        yield "table", _same_clips_table(results)
+    for protocol in results["learning"]:
+        yield "h2", f"Quality against seconds of learning, {protocol}"
+        yield (
+            "p",
+            "learn: fine-tunes a model on the photos of each clip, scratch: trains the same networks on them from "
+            f"random weights; one clip at a time, on {machine['cores']} cores and {machine['device']}, with nothing "
+            "else of this run beside it. After so many seconds the moving average of the weights is measured; they "
+            "count the program's own probes, not what it takes to load a model and to warp the photos. kept is what "
+            "`mimik learn` would have written, and what stands in the tables above. Learning that ended by itself "
+            "counts with what was kept from then on. Dashed: models as they are.",
+        )
+        yield "picture", (_curves_name(protocol), f"Means and their intervals over seconds of learning, {protocol}.")
+        yield "table", _learning_table(results, protocol)
+    if results["notes"]:
+        yield "p", " ".join(results["notes"])
     yield "h2", "Speed and size"
     yield (
         "p",
         "prepare and frame: of one clip, frames of its size. End to end: `mimik animate` of a 512 px portrait "
-        "by a 512 px video in a process of its own, decoding, tracking and encoding included; the stages overlap.",
+        "by a 512 px video in a process of its own, decoding, tracking and encoding included; the stages overlap. "
+        "A person who is learned for a clip is drawn as fast as with the model that was learned from.",
     )
     yield "table", _speed_table(results)
     for name, text in pictures:
@@ -1139,6 +1645,10 @@ def _blocks(run: _Evaluation, results: Mapping[str, Any], pictures: Sequence[tup
     if results["left_out"]:
         yield "h2", "Left out"
         yield "table", _Table(["what", "why"], [[name, why] for name, why in results["left_out"].items()])
+
+
+def _curves_name(protocol: str) -> str:
+    return f"learning-{protocol.replace(' = ', '').lower()}.svg"
 
 
 _TITLES = {
@@ -1204,10 +1714,12 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     names = [name for name in METRICS if any(name in record["metrics"] for record in records)]
     writer = csv.writer(text)
-    writer.writerow(["protocol", "clip", "person", "model", *names])
+    keys = ["protocol", "clip", "person", "model"]
+    if any("learned_s" in record for record in records):
+        keys += ["seconds", "steps", "learned_s"]  # no seconds: what was kept
+    writer.writerow([*keys, *names])
     for record in records:
-        values = [record["metrics"].get(name) for name in names]
-        writer.writerow([record[key] for key in ("protocol", "clip", "person", "model")] + values)
+        writer.writerow([record.get(key) for key in keys] + [record["metrics"].get(name) for name in names])
     return text.getvalue()
 
 
@@ -1216,16 +1728,44 @@ def _pictures(
 ) -> Iterator[tuple[str, str]]:
     """Draws the report's pictures; gives each one's file and what it shows."""
     titles = ["source", "target", "landmarks", *(name for name, model in run.models.items() if model is not None)]
-    named = "+".join(titles[3:]) or "none"
+    named = "+".join([*titles[3:], *run.lessons]) or "none"
     measured = {record["clip"] for record in records}
     shots = min(run.config.shots)
-    usable = [task for task in todo if task.protocol == f"T = {shots}" and task.clip.key in measured]
-    if usable:
-        rows = [
-            (f"{task.clip.key}  {task.protocol}", run.row(task, len(task.targets) // 2)) for task in _spaced(usable, 6)
-        ]
-        run.draw(run.out / "pictures/grid.png", _sheet(titles, rows), named)
+    first = {task.clip.key: task for task in todo if task.protocol == f"T = {shots}" and task.clip.key in measured}
+    kept = {
+        (record["clip"], record["model"]): record
+        for record in records
+        if record["model"] in run.lessons and "picture" in record
+    }
+
+    def learned(clip: str, model: str, number: int) -> Image:
+        """A frame of a person who was learned for a clip: 0: the middle one, 1: the worst."""
+        if (clip, model) not in kept:
+            return np.full((_CELL_PX, _CELL_PX, 3), 24, np.uint8)
+        both = video.read_image(run.out / kept[clip, model]["picture"])
+        return np.asarray(np.split(both, 2, axis=1)[number], np.uint8)
+
+    if first:
+        rows = []
+        for task in _spaced(list(first.values()), 6):
+            cells = run.row(task, _middle(task)) + [learned(task.clip.key, model, 0) for model in run.lessons]
+            rows.append((f"{task.clip.key}  {task.protocol}", cells))
+        run.draw(run.out / "pictures/grid.png", _sheet([*titles, *run.lessons], rows), named)
         yield "pictures/grid.png", f"Clips evenly chosen, T = {shots}, the middle one of the hold-out frames."
+    for model in run.lessons:
+        mine = sorted((r for (_, m), r in kept.items() if m == model), key=lambda r: r["metrics"]["lite0_distance"])
+        for kind, some in (("best", mine[:_NUM_CASES]), ("worst", mine[::-1][:_NUM_CASES])):
+            rows = []
+            for record in some:
+                cells = run.row(first[record["clip"]], int(np.argmax(record["l1"])))
+                rows.append((_case(record), [*cells, learned(record["clip"], model, 1)]))
+            name = f"pictures/{kind}-{model.replace(':', '-')}.png"
+            if rows:
+                run.draw(run.out / name, _sheet([*titles, model], rows), named)
+                yield (
+                    name,
+                    f"{model}: the {kind} clips by feature distance, T = {shots}; each clip's worst frame by L1.",
+                )
     in_order = {task.clip.key: task for task in todo if task.protocol == FIRST}
     for model in titles[3:]:
         if model == "copy":
@@ -1235,11 +1775,7 @@ def _pictures(
         for kind, some in (("best", mine[:_NUM_CASES]), ("worst", mine[::-1][:_NUM_CASES])):
             rows = []
             for record in some:
-                number = int(np.argmax(record["l1"]))
-                text = (
-                    f"{record['clip']}  frame {number + 1}  feature distance {record['metrics']['lite0_distance']:.3f}"
-                )
-                rows.append((text, run.row(in_order[record["clip"]], number)))
+                rows.append((_case(record), run.row(in_order[record["clip"]], int(np.argmax(record["l1"])))))
             name = f"pictures/{kind}-{model}.png"
             run.draw(run.out / name, _sheet(titles, rows), named)
             yield (
@@ -1257,6 +1793,11 @@ def _pictures(
         yield picture, f"One of the {kind} by CSIM: {what}."
 
 
+def _case(record: Mapping[str, Any]) -> str:
+    number = int(np.argmax(record["l1"])) + 1
+    return f"{record['clip']}  frame {number}  feature distance {record['metrics']['lite0_distance']:.3f}"
+
+
 def _report(
     run: _Evaluation, todo: Sequence[Task], records: Sequence[Mapping[str, Any]], results: Mapping[str, Any]
 ) -> None:
@@ -1264,5 +1805,7 @@ def _report(
     blocks = list(_blocks(run, results, pictures))
     _write(run.out / "results.json", json.dumps(results, indent=2) + "\n")
     _write(run.out / "clips.csv", _csv(records))
+    for protocol in results["learning"]:
+        _write(run.out / _curves_name(protocol), _curves(results, protocol))
     _write(run.out / "report.md", _markdown(blocks))
     _write(run.out / "report.html", _html(blocks))
