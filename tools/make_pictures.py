@@ -1,6 +1,9 @@
-"""Makes the pictures of the README: portraits in rows, a driver's frames, drawn as landmarks, in columns.
+"""Makes the pictures of README and gallery: portraits in rows, a driver's frames, drawn as landmarks, in columns.
 
 python tools/make_pictures.py docs/pictures/readme.jpg PHOTO... --motions talk laugh look-around --columns 7
+python tools/make_pictures.py docs/gallery/mona_lisa.jpg PHOTO --models geometry texture
+
+With several models, every photo has a row for each.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mimik import draw, video
+from mimik import Avatar, draw, video
 from mimik.face import Face, Landmarker, choose_face
 from mimik.motion import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
 from mimik.provenance import Claim, Ingredient, seal
-from mimik.warp import Painter, Warper
+from mimik.synthesis import DEFAULT_MODEL, GeometryPainter
+from mimik.warp import Warper
 
 CELL_PX = 224
 SHOWN = 0.7  # of the crop's side
@@ -39,9 +43,12 @@ def drawn(reference: Reference, gesture: Gesture) -> np.ndarray:
     return draw.landmark_image(moved[:, :2] * (CELL_PX / 27) + CELL_PX / 2, CELL_PX, CELL_PX)
 
 
-def row(picture: np.ndarray, face: Face, drivers: list[tuple[Reference, Gesture]]) -> np.ndarray:
+def row(
+    path: Path, picture: np.ndarray, face: Face, model: str, drivers: list[tuple[Reference, Gesture]]
+) -> np.ndarray:
     warper = Warper(face.points, *picture.shape[1::-1])
-    painter = Painter(picture, warper)
+    likeness = Avatar.from_photos([path]).likeness(model)
+    painter = likeness.painter(picture, face.points, warper) if likeness else GeometryPainter(picture, warper)
     crop = warper.crop
     side = min(round(crop.side * SHOWN), *picture.shape[:2])
     left, top = (
@@ -54,7 +61,8 @@ def row(picture: np.ndarray, face: Face, drivers: list[tuple[Reference, Gesture]
         how = cv2.INTER_AREA if side > CELL_PX else cv2.INTER_CUBIC
         return cv2.resize(part, (CELL_PX, CELL_PX), interpolation=how)
 
-    painted = [painter.paint(warper.flow(Retarget(face, reference)(gesture))) for reference, gesture in drivers]
+    goals = [Retarget(face, reference)(gesture) for reference, gesture in drivers]
+    painted = [painter.paint(warper.flow(goal), goal) for goal in goals]
     return np.concatenate([cell(image) for image in (picture, *painted)], axis=1)
 
 
@@ -64,6 +72,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--motions", nargs="+", default=["talk", "laugh", "look-around"])
     parser.add_argument("--columns", type=int, default=6)
+    parser.add_argument("--models", nargs="+", default=[DEFAULT_MODEL])
     arguments = parser.parse_args()
     landmarker = Landmarker()
     drivers = []
@@ -75,8 +84,9 @@ def main() -> None:
     for path in arguments.photos:
         picture = video.read_image(path)
         face = choose_face(landmarker.detect(picture), None, path.name, picture.shape[1::-1])
-        rows.append(row(picture, face, drivers))
-    claim = Claim(arguments.out.name, "geometry", tuple(Ingredient.from_file("photo", p) for p in arguments.photos))
+        rows += [row(path, picture, face, model, drivers) for model in arguments.models]
+    photos = tuple(Ingredient.from_file("photo", path) for path in arguments.photos)
+    claim = Claim(arguments.out.name, " and ".join(Path(model).name for model in arguments.models), photos)
     with seal(arguments.out, claim, force=True) as draft:
         draft.write_image(np.concatenate(rows))
 
