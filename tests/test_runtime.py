@@ -58,7 +58,7 @@ def test_openvino_computes_what_torch_computes(tmp_path: Path, form: str, attent
     nets = checkpoint.load_release(tmp_path / "model.safetensors").networks
     release = read_release(tmp_path / "model.safetensors")
     assert (release.preset, release.record) == (made, {"steps": 3})
-    runtime = Network(release.preset.networks, release.tensors)
+    runtime = Network(release.preset.networks, release.tensors, exact=True)
 
     x, y = torch.rand(2, 3, 3, PX, PX).mul(2).sub(1)
     with torch.inference_mode():
@@ -77,6 +77,10 @@ def test_openvino_computes_what_torch_computes(tmp_path: Path, form: str, attent
     for ours, theirs in zip(out, expected, strict=True):
         assert theirs.std() > 1e-3
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    # What runs by default: bfloat16 has 8 bits, and the weights here are far larger than trained ones.
+    fast = Network(release.preset.networks, release.tensors).generator(psi_hat[0].numpy())
+    for ours, theirs in zip(fast(*(value.numpy() for value in inputs)), expected, strict=True):
+        assert np.abs(ours - theirs.numpy()).mean() < 0.1 * theirs.numpy().std()
 
 
 def test_constants_are_the_networks() -> None:
