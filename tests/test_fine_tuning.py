@@ -279,7 +279,7 @@ class Scripted:
     """A learner whose probes find what they are told to."""
 
     def __init__(self, found: list[tuple[float, float]], loss: float = 1.0, **recipe: Any) -> None:
-        self.recipe = Recipe(**RATES | {"num_steps": 100, "patience": 2} | recipe)
+        self.recipe = Recipe(**RATES | {"num_steps": 100, "patience": 2, "min_steps": 0} | recipe)
         self.found, self.loss, self.step = found, loss, 0
 
     def train_step(self) -> dict[str, Tensor]:
@@ -305,6 +305,13 @@ def test_the_best_state_is_kept_and_patience_ends_it() -> None:
     assert [point.step for point in curve] == [0, 10, 20, 30, 40]
     assert best.point == curve[2] and best.state == {"at": 20} and "better" in ended
     assert curve[0].score == pytest.approx(0.65)
+
+
+def test_a_fall_at_first_does_not_end_it() -> None:
+    found = [(0.5, 0.5), (0.1, 0.5), (0.2, 0.5), (0.4, 0.5), (0.6, 0.5), (0.5, 0.5), (0.5, 0.5), (0.9, 0.9)]
+    curve, best, _ = run(Scripted(found, min_steps=40))
+    assert [point.step for point in curve][-1] == 60 and best.point.step == 40
+    assert run(Scripted(found))[1].point.step == 0
 
 
 def test_both_failures_score_less_than_a_compromise() -> None:

@@ -88,7 +88,8 @@ class Recipe:
     ema: float = 0.972  # of G and psi'; authors' code
     num_steps: int = 400  # at most
     probe_every: int = 10  # steps from one probe to the next
-    patience: int = 3  # probes without a better one, then it ends
+    patience: int = 3  # probes without a better one, then it ends ..
+    min_steps: int = 60  # .. but not before: of the paper's form, identity falls at first (docs/fine-tuning.md)
 
     @classmethod
     def of(cls, preset: Preset, *, from_scratch: bool = False) -> Recipe:
@@ -98,7 +99,7 @@ class Recipe:
             return cls(lr_generator=rates[0], lr_discriminator=rates[1], num_steps=4000, probe_every=100)
         if preset.networks.form == "texture":
             low, high = (_TEXTURE_RATE * rate for rate in rates)
-            return cls(lr_generator=low, lr_discriminator=high, batch_size=_TEXTURE_BATCH)
+            return cls(lr_generator=low, lr_discriminator=high, batch_size=_TEXTURE_BATCH, min_steps=0)
         return cls(lr_generator=rates[0], lr_discriminator=rates[1])
 
 
@@ -756,7 +757,8 @@ def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tup
         if last:
             return curve, best, "the steps were done"
         # As long as no face is seen at all, there is nothing to lose.
-        if best.point.score and learner.step - best.point.step >= recipe.patience * recipe.probe_every:
+        waited = learner.step - best.point.step >= recipe.patience * recipe.probe_every
+        if best.point.score and waited and learner.step >= recipe.min_steps:
             return curve, best, "it did not become better any more"
 
 
