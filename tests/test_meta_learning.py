@@ -500,6 +500,13 @@ def test_a_release_can_be_the_start(shards: Path, tmp_path: Path) -> None:
         for (key, value), (_, own) in zip(net.state_dict().items(), fresh.state_dict().items(), strict=True):
             assert key == "W.weight" or torch.equal(value, own), (name, key)
     assert run.trainer.networks.D.W.weight.shape == (5, 6)
+    # What was learned before stands in the new record, and in that of whoever goes on from there.
+    for steps in (1, 2):
+        train(asked(shards, tmp_path / "second", init=release, steps=steps))
+    record = load_release(tmp_path / "second" / "model.safetensors").record
+    first = load_release(release).record
+    assert record["steps"] == 2 and first["before"] is None
+    assert record["before"] == {name: first[name] for name in meta_learning._TOTALS}
     with pytest.raises(InputError, match=r"has networks.form paper, not texture"):
         train(asked(shards, tmp_path / "third", init=release, preset="tiny_texture"))
 

@@ -270,8 +270,8 @@ PRESETS: dict[str, Preset] = {
         ),
         losses=LossWeights(
             content={"efficientnet_lite0": 1.0},
-            adversarial=0.1,
-            feature_matching=10.0,
+            adversarial=0.3,
+            feature_matching=5.0,
             match=0.1,
             pixel=5.0,
             synthesised=2.5,
@@ -283,11 +283,10 @@ PRESETS: dict[str, Preset] = {
             target="far",
             batch_size=8,
             lr_generator=1e-3,
-            lr_discriminator=4e-4,
+            lr_discriminator=2e-4,
             betas=(0.5, 0.999),
             num_discriminator_updates=1,
             ema=0.999,
-            adversarial_from=5000,  # the content losses alone teach more, sooner
             eps=1e-8,  # D's gradients are small: 1e-5 hides them
             num_steps=30000,
         ),

@@ -77,6 +77,7 @@ _SHOWN = 4  # rows of a sample grid
 _SHOWN_PX = 128  # at least, so that its caption fits
 _LINE_EVERY_S = 5.0
 _CURVE_POINTS = 50  # of the held-out curve in a release
+_TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a record, that a run from it repeats
 _IMAGES = ("x", "y", "x_s", "y_s", "warped")
 
 
@@ -805,6 +806,10 @@ class _Run:
             fsdp=arguments.fsdp,
         )
         self.episodes, self.seconds, self.curve = 0, 0.0, list[dict[str, float]]()
+        self.before: dict[str, Any] | None = None  # the run that --init is of, in the same words
+        if arguments.init is not None and state is None:
+            record = checkpoint.load_release(arguments.init).record
+            self.before = {name: record[name] for name in _TOTALS if name in record}
         if state is not None:
             self._load(state)
         self.saved_step = self.trainer.step if state is not None else -1
@@ -1024,6 +1029,7 @@ class _Run:
             "preset": preset_to_json(self.preset),
             "data": self.fingerprint,
             "seed": self.arguments.seed,
+            "before": self.before,
         }
         checkpoint.write_state(self.arguments.out, state)
         path = self.arguments.out / RELEASE_NAME
@@ -1034,6 +1040,7 @@ class _Run:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.trainer.load_state(state)
         self.episodes, self.seconds, self.curve = state["episodes"], state["seconds"], list(state["curve"])
+        self.before = state.get("before")
         if self.world.rank < len(state["random"]):
             cpu, *cuda = state["random"][self.world.rank]
             torch.set_rng_state(cpu)
@@ -1051,6 +1058,7 @@ class _Run:
             "steps": self.trainer.step,
             "episodes": self.episodes,
             "seconds": round(self.seconds, 1),
+            "before": self.before,
             "device": device,
             "processes": self.world.size,
             "precision": self.trainer.precision,
