@@ -28,7 +28,7 @@ from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, NoF
 from mimik.face import POINTS_68, Face, Image, Landmarker
 from mimik.features import FaceNet
 from mimik.fine_tuning import LearnArguments, Learner, Photo, Point, Recipe, learn, read_photos
-from mimik.networks import build
+from mimik.networks import Synthesis, build
 from mimik.person import read_person
 from mimik.synthesis import photo_windows, to_planes
 
@@ -307,6 +307,28 @@ def test_the_best_state_is_kept_and_patience_ends_it() -> None:
     assert curve[0].score == pytest.approx(0.65)
 
 
+def test_looks_are_the_share_of_the_face_that_is_drawn(releases: dict[str, Path], photo: Photo) -> None:
+    made = learner(releases, "paper", [photo])
+    x, _, where = made.pairs.faces(8)
+    inside = where[0, 0] > 0.99
+    mean = (x[0] * where[0]).sum((1, 2)) / where[0].sum()
+    for share in (0.0, 0.25, 1.0):  # what is drawn lies between the mean colour and the photo
+        drawn = mean[:, None, None] + share * (x - mean[:, None, None])
+        drawn[..., ~inside & (where[0, 0] == 0)] = -1.0  # nobody looks there
+        made.average.forward = lambda batch, drawn=drawn: Synthesis(drawn.expand(len(batch["y"]), -1, -1, -1))  # type: ignore[method-assign]
+        assert made.looks() == pytest.approx(share, abs=1e-5)
+    same = made.average(made.probes.batch).image
+    assert made.probe()[0] == pytest.approx((made.probes.look(same)[0] + 1) / 2, abs=1e-6)
+
+
+def test_hardly_better_is_kept_but_does_not_go_on_for_long() -> None:
+    found = [(0.5 + 0.002 * number, 0.5) for number in range(20)]
+    curve, best, _ = run(Scripted(found, min_gain=0.0015))
+    assert best.point == curve[-1] and curve[-1].step == 100  # 0.001 a probe: every second one is better
+    curve, best, _ = run(Scripted(found, min_gain=0.01))
+    assert best.point == curve[-1] and curve[-1].step == 20
+
+
 def test_a_fall_at_first_does_not_end_it() -> None:
     found = [(0.5, 0.5), (0.1, 0.5), (0.2, 0.5), (0.4, 0.5), (0.6, 0.5), (0.5, 0.5), (0.5, 0.5), (0.9, 0.9)]
     curve, best, _ = run(Scripted(found, min_steps=40))
@@ -469,7 +491,8 @@ def test_without_torch_it_draws_what_was_trained(
         else:
             theirs = average.G.draw(batch["y"], average.psi, batch["warped"], batch["geometry"])
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b.numpy(), atol=0.02)  # float16
+        np.testing.assert_allclose(a, b.numpy(), atol=0.1)  # float16, and bfloat16 where the processor has it
+        assert np.abs(a - b.numpy()).mean() < 0.01
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ class Recipe:
     num_steps: int = 400  # at most
     probe_every: int = 10  # steps from one probe to the next
     patience: int = 3  # probes without a better one, then it ends ..
+    min_gain: float = 0.004  # in score: less than this is no better one
     min_steps: int = 60  # .. but not before: of the paper's form, identity falls at first (docs/fine-tuning.md)
 
     @classmethod
@@ -360,6 +361,10 @@ class Pairs:
         with threadpool_limits(limits=1, user_api="blas"):
             return _seen(shot, [self._gone(shot) for _ in range(count)], self._config)[0]
 
+    def faces(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """At most so many photos, their landmark images, and [T, 1, H, W] 1 in the face, softly 0 outside."""
+        return self._x[:count], self._y[:count], self._faces[:count]
+
     def batches(self, size: int) -> Iterator[Batch]:
         """Every pair once in random order, and so on."""
         count = len(self._warped) or len(self._x)
@@ -422,6 +427,7 @@ class Point(NamedTuple):
         step: updates of G.
         seconds: since the first.
         identity: 1 - d / 1.2, 0 at least; d: mean distance of dlib's embeddings of the probes from the nearest photo's.
+            Of the paper's form, the mean of this and of the looks (Learner.looks).
         following: share of the intended movement that the landmarks show; mean over probes, 0 at least.
         score: mean of the two.
     """
@@ -626,7 +632,23 @@ class Learner:
     @torch.no_grad()
     def probe(self) -> tuple[float, float]:
         """Identity and following of the average; see Point."""
-        return self.probes.look(self.average(self._moved(self.probes.batch)).image)
+        identity, following = self.probes.look(self.average(self._moved(self.probes.batch)).image)
+        if self.preset.networks.form == "paper":
+            identity = (identity + self.looks()) / 2
+        return identity, following
+
+    @torch.no_grad()
+    def looks(self) -> float:
+        """How much of the photos' faces the average draws from their landmarks, of the paper's form.
+
+        1 - |x_hat - x| / |x - mean colour| over the faces of at most 8 photos; 0 at least. dlib says nothing
+        of hair, skin and light, and of a face that is still blurred it says no more than that it is one.
+        """
+        x, y, where = (value.to(self.device) for value in self.pairs.faces(8))
+        x_hat = self.average({"y": y}).image
+        mean = (x * where).sum((2, 3), keepdim=True) / where.sum((2, 3), keepdim=True)
+        missed, there = (((x - other).abs() * where).sum() for other in (x_hat, mean))
+        return float((1 - missed / there).clamp(min=0))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The average by names as a person's file has them."""
@@ -741,6 +763,7 @@ def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tup
 
     curve = [probed()]
     best = _Best(curve[0], learner.state())
+    risen = curve[0]  # the last point that was clearly better than what had been clearly better before
     while True:
         terms = learner.train_step()
         if not all(value.isfinite() for value in terms.values()):
@@ -751,13 +774,15 @@ def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tup
             curve.append(probed())
             if curve[-1].score > best.point.score:
                 best = _Best(curve[-1], learner.state())
+            if curve[-1].score >= risen.score + recipe.min_gain:
+                risen = curve[-1]
         progress(curve[-1], learner.step, recipe.num_steps)
         if late:
             return curve, best, "the time was over"
         if last:
             return curve, best, "the steps were done"
         # As long as no face is seen at all, there is nothing to lose.
-        waited = learner.step - best.point.step >= recipe.patience * recipe.probe_every
+        waited = learner.step - risen.step >= recipe.patience * recipe.probe_every
         if best.point.score and waited and learner.step >= recipe.min_steps:
             return curve, best, "it did not become better any more"
 
