@@ -41,6 +41,7 @@ _EXAMPLES = {
     "mimik": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik animate": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik demo": "mimik demo -o demo.mp4",
+    "mimik detect": "mimik detect video.mp4",
     "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
     "mimik faces": "mimik faces photo.jpg",
     "mimik learn": "mimik learn photo.jpg -o person.avatar",
@@ -315,7 +316,7 @@ def animate_command(
             "-o",
             "--out",
             metavar="OUT",
-            help="What to write: a .mp4, .m4v, .mov, .gif or .webp file; a folder for PNG frames, or "
+            help="What to write: a .mp4, .m4v, .mov, .mkv, .gif or .webp file; a folder for PNG frames, or "
             "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO is one.",
             show_default=False,
         ),
@@ -1105,6 +1106,26 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
         found = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         console.print(f"{len(records)} files: {escape(found)}.", soft_wrap=True)
     raise typer.Exit(code)
+
+
+@app.command("detect", epilog=_example("mimik detect"))
+@guarded
+def detect_command(
+    file: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face, from anywhere.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+) -> None:
+    """Guess whether a face was animated, where `mimik verify` finds nothing; with how far to trust the guess.
+
+    Exit code 0 whatever the guess, 2 where the video cannot be read or shows no face.
+    """
+    from mimik import detect
+
+    with _status(f"looking at {file.name}"):
+        result = detect.detect(file, landmarker=Landmarker())
+    if as_json:
+        typer.echo(result.to_json())
+    else:
+        console.print(f"{escape(str(file))}: {escape(result.sentence)}", soft_wrap=True)
 
 
 def _names(text: str) -> tuple[str, ...]:
