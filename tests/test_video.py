@@ -685,7 +685,7 @@ def test_outputs_that_are_refused(tmp_path):
     for name in ("a.avi", "a.mp3", "%05d.bmp", "%d-%d.png", "%s.png"):
         refused(lambda name=name: video.output_kind(tmp_path / name), ".png")
         refused(lambda name=name: video.open_writer(tmp_path / name, 64, 48, 25), ".png")
-    refused(lambda: video.output_kind("a.avi"), ".mp4, .m4v, .mov, .gif or .webp", "frames/%05d.webp")
+    refused(lambda: video.output_kind("a.avi"), ".mp4, .m4v, .mov, .mkv, .gif or .webp", "frames/%05d.webp")
     refused(lambda: video.open_writer(tmp_path / "a.png", 64, 48, 25), "one picture")
     for name in ("a.mp4", "a.gif", "a.webp"):
         refused(lambda name=name: video.open_writer(tmp_path / "no" / name, 64, 48, 25), "its folder does not exist")
@@ -852,6 +852,18 @@ def test_lips_and_sound_stay_together(tmp_path, codec, video_start_s, audio_star
         assert container.streams.video[0].start_time == 0
         end_s = max(time_s for time_s, _ in sound_packets(out))
         assert end_s < 2.0
+
+
+@pytest.mark.parametrize("codec", ["aac", "libopus"])
+def test_lips_and_sound_stay_together_in_matroska(tmp_path, codec):
+    """It has no edit lists: what counts is the time from the first frame that is shown."""
+    clip = make_clip(tmp_path / "a.mkv", codec=codec, video_start_s=0.5)
+    out = write_all(tmp_path / "o.mkv", video.read_frames(clip), audio_from=clip)
+    with av.open(str(out)) as container:
+        start_s = float(next(container.decode(video=0)).time)
+        assert container.streams.audio[0].codec_context.name == "aac"
+    assert start_s < 0.03  # the encoder's run-in comes before the first frame
+    assert click_time(out) - start_s == pytest.approx(click_time(clip) - 0.5, abs=0.004)
 
 
 def test_sound_ends_with_the_video(tmp_path):
