@@ -432,3 +432,14 @@ def test_the_smallest_face_allowed() -> None:
     assert choose_face([wide(MIN_FACE_PX)], None, "a.jpg", (64, 64)).width_px == MIN_FACE_PX
     with pytest.raises(NoFaceError):
         choose_face([wide(MIN_FACE_PX - 0.5)], None, "a.jpg", (64, 64))
+
+
+def test_a_mirrored_face_is_the_face_of_the_mirrored_picture(landmarker: Landmarker, portrait: np.ndarray):
+    face = landmarker.detect(portrait)[0]
+    seen = landmarker.detect(np.ascontiguousarray(portrait[:, ::-1]))[0]
+    turned = faces.mirrored(face, portrait.shape[1])
+    error = np.linalg.norm(turned.points[:, :2] - seen.points[:, :2], axis=1) / face.width_px
+    assert error.mean() < 0.01 and error.max() < 0.03
+    again = faces.mirrored(turned, portrait.shape[1])
+    np.testing.assert_allclose(again.points, face.points, atol=1e-3)
+    assert (again.blendshapes == face.blendshapes).all()
