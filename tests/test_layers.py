@@ -29,7 +29,7 @@ ORDER = [
         "checkpoint",
         "dataset",
     ),
-    *("prepare", "meta_learning", "fine_tuning", "animate", "evaluate", "export", "detect"),
+    *("prepare", "meta_learning", "fine_tuning", "animate", "edit", "evaluate", "export", "detect"),
     *("live", "web", "cli"),
 ]
 FRONT = {"__init__", "__main__"}  # they hand on what stands below

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
-from mimik import __version__, animate, draw, provenance, video
+from mimik import __version__, animate, draw, edit, provenance, video
 from mimik.animate import Avatar, Report
 from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, parse_regions
 from mimik.face import Landmarker, head_pose
@@ -41,6 +41,7 @@ _EXAMPLES = {
     "mimik": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik animate": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik demo": "mimik demo -o demo.mp4",
+    "mimik edit": "mimik edit photo.jpg --smile 0.6 --yaw 12 -o smiling.png",
     "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
     "mimik faces": "mimik faces photo.jpg",
     "mimik learn": "mimik learn photo.jpg -o person.avatar",
@@ -290,6 +291,29 @@ def _check_picture_file(out: Path) -> None:
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
+        "that `mimik train` wrote. An avatar brings its own.",
+        show_default="the avatar's own, or " + DEFAULT_MODEL,
+    ),
+]
+Size = Annotated[
+    str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
+]
+View = Annotated[str, typer.Option(metavar="VIEW", help="full: the whole photo. crop: a square around the head.")]
+PhotoFace = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", parser=_whole, help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out."
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Sign with this PEM certificate chain, not this computer's own.")
+]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")]
 
 
 @app.command("animate", epilog=_example("mimik animate"))
@@ -320,15 +344,7 @@ def animate_command(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
-            "that `mimik train` wrote. An avatar brings its own.",
-            show_default="the avatar's own, or " + DEFAULT_MODEL,
-        ),
-    ] = None,
+    model: Model = None,
     motion: Annotated[
         str,
         typer.Option(
@@ -345,20 +361,9 @@ def animate_command(
     smooth: Annotated[
         float, typer.Option(metavar="X", parser=_decimal, help="Against wobble, 0 (off) to 1 (calm, a little late).")
     ] = 0.5,
-    size: Annotated[
-        str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
-    ] = "native",
-    frame: Annotated[
-        str, typer.Option(metavar="VIEW", help="full: the whole photo. crop: a square around the head.")
-    ] = "full",
-    face: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            parser=_whole,
-            help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out.",
-        ),
-    ] = None,
+    size: Size = "native",
+    frame: View = "full",
+    face: PhotoFace = None,
     driver_face: Annotated[
         int | None, typer.Option(metavar="N", parser=_whole, help="Which face of DRIVER; the widest if left out.")
     ] = None,
@@ -378,11 +383,8 @@ def animate_command(
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write a report of the run here.", show_default=False),
     ] = None,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Sign with this PEM certificate chain, not this computer's own."),
-    ] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    certificate: Certificate = None,
+    key: Key = None,
 ) -> None:
     """Animate a photo with a driver: a finished, signed video."""
     options: dict[str, Any] = {
@@ -534,6 +536,61 @@ def demo(
     report = _animate_one(portrait, _opened(driver, config), out, config, None, force)
     _tell(report)
     console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)
+
+
+def _slider(name: str) -> Any:
+    low, high, hint = edit.SLIDERS[name]
+    return typer.Option(parser=_decimal, metavar="X", help=f"From {low:g} to {high:g}; {hint}.")
+
+
+@app.command("edit", epilog=_example("mimik edit"))
+@guarded
+def edit_command(
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="A photo of the person, a video of it, or an .avatar file.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="The picture to write: .png, .jpg or .webp.", show_default=False
+        ),
+    ],
+    smile: Annotated[float, _slider("smile")] = 0.0,
+    mouth: Annotated[float, _slider("mouth")] = 0.0,
+    blink: Annotated[float, _slider("blink")] = 0.0,
+    brows: Annotated[float, _slider("brows")] = 0.0,
+    gaze_x: Annotated[float, _slider("gaze_x")] = 0.0,
+    gaze_y: Annotated[float, _slider("gaze_y")] = 0.0,
+    yaw: Annotated[float, _slider("yaw")] = 0.0,
+    pitch: Annotated[float, _slider("pitch")] = 0.0,
+    roll: Annotated[float, _slider("roll")] = 0.0,
+    model: Model = None,
+    size: Size = "native",
+    frame: View = "full",
+    face: PhotoFace = None,
+    force: Force = False,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Change a photo's expression, gaze and pose by numbers: a signed picture."""
+    changes = edit.Edit(
+        smile=smile,
+        mouth=mouth,
+        blink=blink,
+        brows=brows,
+        gaze_x=gaze_x,
+        gaze_y=gaze_y,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+    )
+    config = animate.AnimateConfig(model=model, size=_size(size), frame=frame, face=face)
+    credentials = _credentials(certificate, key)
+    with _status(f"editing {photo.name}"):
+        width, height = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
+    console.print(
+        f"{escape(str(out))}: {width}x{height}. Signed: mimik verify {escape(shlex.quote(str(out)))}", soft_wrap=True
+    )
 
 
 @app.command("faces", epilog=_example("mimik faces"))
