@@ -156,7 +156,7 @@ def assert_read(reading: Reading, payload: Payload = PAYLOAD) -> None:
     assert 0 < reading.false_positive < MAX_FALSE_POSITIVE
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (384, 300), (512, 910), (1080, 1080)])
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (384, 300), (512, 910), (1080, 1080), (1700, 1620)])
 def test_one_frame_is_enough(portrait: Image, height: int, width: int) -> None:
     payload = Payload(height % 256, height * width)
     assert_read(Detector().read([mark(resized(portrait, height, width), payload)]), payload)
