@@ -40,7 +40,7 @@ from mimik.motion import (
     stream_gestures,
 )
 from mimik.person import Person, calmest, read_person
-from mimik.provenance import Claim, Credentials, Ingredient, check_output, seal
+from mimik.provenance import Claim, Credentials, Ingredient, MarkedWriter, Marker, check_output, seal
 from mimik.runtime import Network, read_release
 from mimik.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
 from mimik.warp import Crop, Flow, Warper
@@ -419,7 +419,7 @@ class Avatar:
         return Ingredient.from_file("photo", self.photo), *once.values()
 
     def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
-        """The animated frames, uint8 RGB [H, W, 3], one by one.
+        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them.
 
         Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
 
@@ -428,6 +428,13 @@ class Avatar:
             options: fields of AnimateConfig.
         """
         config = AnimateConfig(**options)
+        marker = Marker(config.model or self.model, label=config.label)
+        with closing(self._images(driver, config)) as images:
+            for image in images:
+                yield marker.mark(image)
+
+    def _images(self, driver: str | Path, config: AnimateConfig) -> Generator[Image]:
+        """The frames without a mark, which never leave."""
         report = Report("", str(self.photo), str(driver), config.model or self.model)
         run = _Run(self, Driver.of(driver, config.fps), config, report, _silent)
         with closing(run.images()) as images:
@@ -474,18 +481,18 @@ class Avatar:
             Path(report.model).name,
             (*self._ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
             {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
+            consent=config.consent,
+            label=config.label,
         )
         signing = partial(progress, "sign") if progress and kind == "frames" else None
         sound = opened.path if opened.has_audio and config.audio else None
         with seal(path, claim, credentials=credentials, force=force, progress=signing) as draft:
             if kind == "image":
-                video.write_image(draft, run.still())
+                draft.write_image(run.still())
             else:
-                with video.open_writer(
-                    draft, *run.size, opened.fps, quality=config.quality, audio_from=sound
-                ) as writer:
+                with draft.open_writer(*run.size, opened.fps, quality=config.quality, audio_from=sound) as writer:
                     run.write(writer)
-                report.has_audio = sound is not None and draft.suffix.lower() in video.CONTAINERS
+                report.has_audio = sound is not None and path.suffix.lower() in video.CONTAINERS
         report.seconds = round(time.perf_counter() - start, 3)
         report.ms_per_frame = {
             stage: round(1000 * seconds / max(report.num_frames, 1), 2) for stage, seconds in run.clock.seconds.items()
@@ -562,7 +569,7 @@ class _Run:
             finally:
                 stop()
 
-    def write(self, writer: video.Writer) -> None:
+    def write(self, writer: MarkedWriter) -> None:
         """All frames, encoded while the next ones are made."""
         with closing(prefetch(self.images())) as images:
             for done, image in enumerate(images, start=1):
