@@ -305,7 +305,9 @@ def marked(path: Path, made: Claim | None = None, num_frames: int = 6) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.png", "a.jpg", "a.webp", "moving.webp", "moving.gif", "frames"])
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "a.mov", "a.mkv", "a.png", "a.jpg", "a.webp", "moving.webp", "moving.gif", "frames"]
+)
 def test_what_leaves_carries_the_mark_that_its_manifest_declares(work: Path, name: str) -> None:
     out = marked(work / name)
     files = sorted(out.iterdir()) if out.is_dir() else [out]
@@ -727,13 +729,47 @@ def test_force_replaces_the_frames_and_nothing_else_in_the_folder(work: Path) ->
     assert sorted(path.name for path in (work / "frames").iterdir()) == ["00.png", "01.png", "notes.txt"]
 
 
+# Beside the file.
+
+
+def test_what_cannot_hold_a_manifest_has_it_beside_it(work: Path) -> None:
+    out = marked(work / "a.mkv")
+    assert sorted(path.name for path in work.iterdir()) == ["a.c2pa", "a.mkv"]
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 6
+    assert (verify(out).status, verify(out).signer) == (Status.MIMIK, Signer.THIS_COMPUTER)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert verify(out).status is Status.ALTERED
+    out.write_bytes(whole)
+    (work / "a.c2pa").write_bytes(b"nonsense")
+    assert verify(out).status is Status.ALTERED
+    (work / "a.c2pa").unlink()
+    assert verify(out).status is Status.STRIPPED
+
+
+def test_a_sidecar_is_replaced_with_its_file_only(work: Path) -> None:
+    (work / "a.c2pa").write_text("somebody else's")
+    with pytest.raises(InputError, match=r"its manifest goes into .*a\.c2pa, which exists"):
+        check_output(work / "a.mkv", force=False)
+    marked(work / "b.mkv")
+    first = (work / "b.c2pa").read_bytes()
+    with pytest.raises(RuntimeError), seal(work / "b.mkv", claim(), force=True):
+        raise RuntimeError
+    assert (work / "b.c2pa").read_bytes() == first
+    with seal(work / "b.mkv", claim(), force=True) as draft, draft.open_writer(SIDE, SIDE, 25) as writer:
+        writer.write(scene())
+    assert (work / "b.c2pa").read_bytes() != first
+    assert verify(work / "b.mkv").status is Status.MIMIK
+
+
 # What is refused before any work.
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("film.mkv", "give a file ending in"),
+        ("film.flv", "give a file ending in"),
         ("film%d.mp4", "a pattern has one"),
         ("a%d%d.png", "a pattern has one"),
         ("missing/film.mp4", "does not exist"),
@@ -917,6 +953,7 @@ ALLOWED = {
     ("meta_learning.py", "numbers"): "losses of a training run: text",
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
     ("evaluate.py", "_write"): "records, tables and the report: text",
+    ("detect.py", "save"): "the detector's weights",
     ("features.py", "download_weights"): "weights of a frozen network, from their author",
 }
 # video.py holds the encoders, and provenance.py is the only module that may call them, in the Draft that `seal` gives.

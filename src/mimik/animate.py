@@ -454,8 +454,8 @@ class Avatar:
 
         Args:
             driver: a video, a photo, a .motion file, the name of a bundled motion, or one of them opened.
-            out: .mp4, .m4v, .mov, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp; .png and
-                .jpg when the driver is a photo.
+            out: .mp4, .m4v, .mov, .mkv, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp;
+                .png and .jpg when the driver is a photo.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
             progress: called with a stage, the number of frames done and of all frames, if that is known.

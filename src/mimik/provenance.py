@@ -3,7 +3,8 @@
 `seal` gives a Draft to write to. What a model made gets an invisible watermark in every frame on its way into the file,
 and a visible label if asked for. Then the file is signed with a C2PA manifest (Content Credentials,
 https://spec.c2pa.org, claim version 2) that says that it is synthetic, which program and model made it, from which
-files, and what the watermark says; and it is put in place in one step. Everything works offline: no timestamp
+files, and what the watermark says; and it is put in place in one step; a file that has no room
+for a manifest gets it beside it. Everything works offline: no timestamp
 authority, no remote manifest, no revocation query. Frames that go to a screen or a network and not into a file get the
 same marks from a Marker.
 
@@ -55,6 +56,9 @@ GENERATOR = "mimik"
 
 STILLS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".gif": "image/gif", **STILLS}
+# C2PA has no place in these for a manifest: it stands beside them, in a file of the same name.
+BESIDE = {".mkv": "video/x-matroska"}
+SIDECAR_SUFFIX = ".c2pa"
 
 # IPTC NewsCodes. The photo is real and a trained model decided what becomes of it. For `geometry` that model only
 # finds landmarks and every pixel shown is the photo's own; still the person does what they never did, so the codes
@@ -571,7 +575,8 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     """Refuse an output that `seal` would refuse, before the work is done.
 
     Args:
-        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp.
+        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp. Beside a file of BESIDE its
+            manifest is written, too.
         force: whether what is there may be replaced.
         inputs: files that are read; never replaced, not even with force.
 
@@ -580,9 +585,10 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             folder with a file's name, or its folder is missing or cannot be written to.
     """
     pattern = _frames(out)
-    if pattern is None and out.suffix.lower() not in FORMATS:
+    if pattern is None and out.suffix.lower() not in (*FORMATS, *BESIDE):
         raise InputError(
-            f"-o {out}: give a file ending in {', '.join(FORMATS)}, a folder for PNG frames, or frames/%05d.webp."
+            f"-o {out}: give a file ending in {', '.join((*FORMATS, *BESIDE))}, a folder for PNG frames, or "
+            "frames/%05d.webp."
         )
     if pattern is not None and not (_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
         raise InputError(f"-o {out}: a pattern has one %05d and ends in {', '.join(STILLS)}, as in frames/%05d.webp.")
@@ -616,6 +622,14 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             raise InputError(f"-o {out}: is not an ordinary file; give another -o.")
         if not force:
             raise InputError(f"-o {out}: already exists; give --force to replace it, or another -o.")
+    if (sidecar := _sidecar(out)) is not None and os.path.lexists(sidecar):
+        if not sidecar.is_file():
+            raise InputError(f"-o {out}: its manifest goes into {sidecar}, which is no ordinary file; give another -o.")
+        if not force:
+            raise InputError(
+                f"-o {out}: its manifest goes into {sidecar}, which exists; give --force to replace both, or another "
+                "-o."
+            )
 
 
 @contextmanager
@@ -671,9 +685,20 @@ def seal(
             raise MediaError(f"{out}: nothing was written to it, so nothing is kept; try another format with -o.")
         assert draft.marker is None or draft.is_used, "synthetic frames were written past the draft, without a mark"
         for done, name in enumerate(names, start=1):
+            title, suffix = name if pattern else claim.title, target.suffix.lower()
             with (drafts / name).open("rb") as source, (signed / name).open("w+b") as copy:
-                title = name if pattern else claim.title
-                _sign(source, copy, FORMATS[target.suffix.lower()], claim, title, signer, draft.marker)
+                manifest = _sign(
+                    source,
+                    copy,
+                    (FORMATS | BESIDE)[suffix],
+                    claim,
+                    title,
+                    signer,
+                    draft.marker,
+                    beside=suffix in BESIDE,
+                )
+            if suffix in BESIDE:
+                (signed / name).with_suffix(SIDECAR_SUFFIX).write_bytes(manifest)
             (drafts / name).unlink()
             if progress is not None:
                 progress(done, len(names))
@@ -685,6 +710,8 @@ def seal(
             return
         if pattern is None:
             check_output(out, force=force)
+        if (sidecar := _sidecar(out)) is not None:
+            os.replace(signed / sidecar.name, sidecar)
         for name in names:
             os.replace(signed / name, target.with_name(name))
         if pattern is not None:
@@ -695,11 +722,16 @@ def seal(
         shutil.rmtree(workplace, ignore_errors=True)
 
 
+def _sidecar(out: Path) -> Path | None:
+    """Where the manifest of a file goes that cannot hold it; None for all others."""
+    return out.with_suffix(SIDECAR_SUFFIX) if out.suffix.lower() in BESIDE else None
+
+
 def _frames(out: Path) -> Path | None:
     """The pattern of the numbered stills that are meant by a folder or a pattern; None if a file is meant."""
     if "%" in out.name:
         return out
-    if out.suffix.lower() not in FORMATS and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
+    if out.suffix.lower() not in (*FORMATS, *BESIDE) and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
         return out / "%05d.png"
     return None
 
@@ -727,9 +759,22 @@ def _context(**trust: str) -> Any:
 
 
 def _sign(
-    source: Any, copy: Any, media_type: str, claim: Claim, title: str, signer: Any, marker: Marker | None = None
-) -> None:
+    source: Any,
+    copy: Any,
+    media_type: str,
+    claim: Claim,
+    title: str,
+    signer: Any,
+    marker: Marker | None = None,
+    *,
+    beside: bool = False,
+) -> bytes:
     """Copy a file and its manifest from one stream to another; the library checks its own result.
+
+    Args: beside: leave the manifest out of the copy.
+
+    Returns:
+        The manifest.
 
     Raises:
         MediaError: if the file is not what media_type says, or cannot be written.
@@ -785,7 +830,10 @@ def _sign(
         for one in claim.ingredients:
             if one.history:
                 builder.add_ingredient_from_archive(io.BytesIO(one.history))
-        builder.sign(signer, media_type, source, copy)
+        if beside:
+            builder.set_no_embed()
+        signed: bytes = builder.sign(signer, media_type, source, copy)
+        return signed
     except c2pa.C2paError as error:
         raise MediaError(f"{title}: cannot be signed as {media_type} ({_reason(error)}); is the disk full?") from error
 
@@ -1071,11 +1119,14 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
     """
     import c2pa
 
-    media_type = FORMATS.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
+    suffix = path.suffix.lower()
+    media_type = (FORMATS | BESIDE).get(suffix) or mimetypes.guess_type(path.name)[0]
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise MediaError(f"{path}: is empty; give a picture or a video.")
+            if suffix not in FORMATS and (manifest := _manifest_beside(path)):
+                return _verify_beside(file, media_type, manifest, context)
             try:
                 with c2pa.Reader(media_type, file, context=context) as reader:
                     return _judge(json.loads(reader.json()))
@@ -1093,6 +1144,30 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
         if path.is_dir():
             raise MediaError(f"{path}: is a folder; give one picture or video, such as a frame in it.") from error
         raise MediaError(f"{path}: cannot be read ({error.strerror}); give a picture or a video.") from error
+
+
+_MAX_SIDECAR_BYTES = 64 << 20
+
+
+def _manifest_beside(path: Path) -> bytes | None:
+    """What stands in the sidecar of a file, if there is one."""
+    sidecar = path.with_suffix(SIDECAR_SUFFIX)
+    try:
+        if sidecar == path or not 0 < sidecar.stat().st_size <= _MAX_SIDECAR_BYTES:
+            return None
+        return sidecar.read_bytes()
+    except OSError:
+        return None
+
+
+def _verify_beside(file: Any, media_type: str | None, manifest: bytes, context: Any) -> Verdict:
+    import c2pa
+
+    try:
+        with c2pa.Reader(media_type or "application/octet-stream", file, manifest, context=context) as reader:
+            return _judge(json.loads(reader.json()))
+    except c2pa.C2paError as error:
+        return Verdict(Status.ALTERED, codes=(_reason(error),))
 
 
 def _verifying_context(anchors: Sequence[Path]) -> Any:
