@@ -256,6 +256,19 @@ def test_the_normal_tail_is_that_of_the_tables() -> None:
     assert watermark._normal_tail(6) == pytest.approx(9.8659e-10, rel=1e-4)
 
 
+def test_in_its_own_size_only_that_is_tried(portrait: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = mark(resized(portrait, 256, 256))
+    assert_read(Detector().read([frame], own_size=True))
+    tried = []
+    place = Detector._best_place
+    monkeypatch.setattr(
+        Detector, "_best_place", lambda self, luma, pitch, *rest: tried.append(pitch) or place(self, luma, pitch, *rest)
+    )
+    assert Detector().read([resized(frame, 200, 200)], own_size=True).payload is None
+    assert tried[0] == watermark.pitch_of(200, 200)
+    assert len(tried) < 15  # that one, and what it is made exact with
+
+
 def test_only_the_first_frames_are_read() -> None:
     frames = iter([np.zeros((32, 32, 3), np.uint8)] * 100)
     Detector().read(frames)

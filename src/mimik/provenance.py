@@ -1047,7 +1047,8 @@ def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
     mark = None
     if not (is_mimik and verdict.model == NO_MODEL):
         try:
-            mark = Mark.of(read_mark(path, max_windows=1 if is_mimik else _MAX_WINDOWS))
+            # What matches its manifest is as it was marked, from its first frame on.
+            mark = Mark.of(read_mark(path, max_windows=1 if is_mimik else _MAX_WINDOWS, own_size=is_mimik))
         except MediaError:
             if unreadable is not None:
                 raise MediaError(str(unreadable)) from unreadable
@@ -1077,26 +1078,27 @@ def media_files(folder: Path) -> list[Path]:
 _WINDOW_FRAMES, _WINDOW_FPS, _MAX_WINDOWS = 48, 5.0, 6  # the first minute of a video, in pieces of 10 s
 
 
-def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS) -> Reading:
+def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = False) -> Reading:
     """The watermark in a picture, or in the first minute of a video.
 
     Args:
         path: the file.
         max_windows: after so many pieces of 10 seconds the rest is left unread; a piece is enough for a mark.
+        own_size: whether it is known to be neither scaled nor cropped; see Detector.read.
 
     Raises:
         MediaError: if it is no picture and no video that can be read.
     """
     detector = Detector()
     if video.kind(path) == "image":
-        return detector.read([video.read_image(path)])
+        return detector.read([video.read_image(path)], own_size=own_size)
     best = None
     with closing(video.read_frames(path, fps=min(video.probe(path).fps, _WINDOW_FPS))) as frames:
         for _ in range(max_windows):
             window = list(itertools.islice(frames, _WINDOW_FRAMES))
             if not window:
                 break
-            reading = detector.read(window)
+            reading = detector.read(window, own_size=own_size)
             if best is None or reading.payload or reading.score > best.score:
                 best = reading
             if reading.payload:

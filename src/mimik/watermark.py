@@ -303,12 +303,14 @@ class Detector:
     def __init__(self, key: bytes = PUBLIC_KEY) -> None:
         self._layout = _layout(key)
 
-    def read(self, frames: Iterable[Rgb]) -> Reading:
+    def read(self, frames: Iterable[Rgb], *, own_size: bool = False) -> Reading:
         """What the frames say, taken together.
 
         Args:
             frames: uint8 RGB [H, W, 3], all of one size and cropped alike, one or more; after the first 64 the rest
                 is left unread. Give 20 to 60 spread over a video.
+            own_size: whether the frames are known to be of the size in which they were marked; the hundreds of other
+                widths are not tried then.
 
         Raises:
             ValueError: if there is no frame, or the sizes differ.
@@ -316,7 +318,7 @@ class Detector:
         luma = _mean_luma(frames)
         # What is very large is read smaller: all that is tried would take minutes, and the mark has pixels to spare.
         factor = max(1, min(luma.shape) // _MAX_SIDE)
-        pitches = [pitch / factor for pitch in _pitches(*luma.shape)]
+        pitches = [pitch / factor for pitch in _pitches(*luma.shape)][: 1 if own_size else None]
         if factor > 1:
             height, width = (side // factor * factor for side in luma.shape)
             luma = cv2.resize(luma[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA)
