@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 
 from mimik import Avatar, video
+from mimik.config import AnimateConfig
 from mimik.watermark import Detector, Embedder, Payload
 
 ASSETS = Path(str(resources.files("mimik").joinpath("assets")))
@@ -151,7 +152,7 @@ def make(portrait: Path, motion: str, side: int) -> Frames:
     else:
         height, width = video.read_image(portrait).shape[:2]
         size = round(side * max(height, width) / min(height, width))
-        images = Avatar.from_photos([portrait]).frames(motion, size=size)
+        images = Avatar.from_photos([portrait])._images(motion, AnimateConfig(size=size))  # frames() marks them
     with closing(images):
         frames = list(itertools.islice(images, FIRST_FRAME, FIRST_FRAME + num_frames))
     if motion == FILMED:

@@ -247,6 +247,8 @@ def test_a_video_that_was_cut_off_works_or_is_refused(shelf: Path, here: Path):
         (["--quality", "-1"], ["--quality -1", "from 0 to 51"]),
         (["--quality", "52"], ["--quality 52", "from 0 to 51"]),
         (["--quality", "18.5"], ["'--quality': '18.5' is no whole number"]),
+        (["--consent", " "], ["--consent with 1 letters", "one line of 1 to 500"]),
+        (["--consent", "two\nlines"], ["--consent with 9 letters", "one line"]),
         (["--certificate", "some.pem"], ["--certificate and --key go together"]),
         (["--key", "some.pem"], ["--certificate and --key go together"]),
         (["--certificate", "gone.pem", "--key", "gone.pem"], ["gone.pem", "No such file"]),
@@ -348,7 +350,6 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
         (["motion", "show", "{shelf}/cut.motion"], ["not a readable motion file"]),
         (["motion", "show", "smile", "-o", "smile.mp4"], ["-o smile.mp4", ".png"]),
         (["verify", "nobody.mp4"], ["nobody.mp4", "cannot be read"]),
-        (["verify", "{shelf}"], ["is a folder; give one picture"]),
         (["verify", "{shelf}/text.jpg"], ["text.jpg", "give"]),
         (["verify", "{shelf}/person.png", "--anchor", "{shelf}/junk.pem"], ["--anchor", "PEM"]),
         (["demo", "--driver", "dance"], ["driver dance", "smile"]),
@@ -428,11 +429,55 @@ def test_verify_notices_one_changed_byte(made: Path, here: Path):
     assert "changed" in result.stdout
 
 
-def test_verify_finds_nothing_in_a_converted_file(made: Path, here: Path):
+def test_verify_knows_a_converted_file_by_its_mark(made: Path, here: Path):
     write_video(here / "converted.mp4", list(video.read_frames(made)))
     result = mimik("verify", "converted.mp4")
+    assert result.exit_code == 5
+    assert "made by mimik" in result.stdout and "Content Credentials are gone" in result.stdout
+
+
+def test_verify_finds_nothing_in_a_strangers_file(here: Path):
+    video.write_image(here / "wall.png", np.full((64, 64, 3), 90, np.uint8))
+    result = mimik("verify", "wall.png")
     assert result.exit_code == 3
     assert "proves nothing" in result.stdout
+
+
+def test_verify_of_a_folder(made: Path, here: Path):
+    (here / "inbox/older").mkdir(parents=True)
+    (here / "inbox/out.mp4").write_bytes(made.read_bytes())
+    assert mimik("verify", "inbox").exit_code == 0
+    write_video(here / "inbox/older/converted.mp4", list(video.read_frames(made)))
+    video.write_image(here / "inbox/wall.png", np.full((64, 64, 3), 90, np.uint8))
+    (here / "inbox/notes.txt").write_text("not looked at")
+    (here / "inbox/.hidden.png").write_text("neither")
+    result = mimik("verify", "inbox")
+    assert result.exit_code == 5  # counts more than 3
+    assert result.stdout.splitlines()[-1] == (
+        "3 files: 1 made by mimik; 1 made by mimik, stripped of its manifest; 1 nothing found."
+    )
+    (here / "inbox/text.jpg").write_text("no picture")
+    result = mimik("verify", "inbox", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == report["exit_code"] == 2
+    codes = {Path(record["file"]).name: record["exit_code"] for record in report["files"]}
+    assert codes == {"converted.mp4": 5, "out.mp4": 0, "text.jpg": 2, "wall.png": 3}
+    assert report["counts"]["nothing found"] == 1
+
+
+def test_verify_of_a_folder_without_pictures(refuse, shelf: Path):
+    assert "holds no pictures and no videos" in refuse("verify", shelf / "no_photos")
+
+
+def test_label_and_consent(shelf: Path, here: Path):
+    options = ["--label", "--consent", "It is me.", "--fps", 4]
+    result = mimik("animate", shelf / "person.png", "nod", "-o", "out.mp4", *options)
+    assert result.exit_code == 0, result.stderr
+    assert 'states, which nobody has checked: "It is me."' in mimik("verify", "out.mp4").stdout
+    verdict = json.loads(mimik("verify", "out.mp4", "--json").stdout)
+    assert (verdict["label"], verdict["consent"], verdict["mark"]["model"]) == (True, "It is me.", "geometry")
+    corner = next(video.read_frames(here / "out.mp4"))[-24:, -32:].astype(int)
+    assert corner.max() > 220 and corner.min() < 90
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.webp", "frames", "frames/%03d.jpg"])
@@ -454,8 +499,6 @@ def test_bundled_motion_to(shelf: Path, here: Path, name: str):
     assert mimik("verify", checked).exit_code == 0
     shown = result.stdout.split("Signed: mimik ")[1].split()
     assert mimik(*shown).exit_code == 0
-    if name == "frames":
-        assert "is a folder; give one picture" in mimik("verify", name).stderr
 
 
 def test_photo_as_driver_makes_a_picture(shelf: Path, here: Path):

@@ -156,7 +156,7 @@ def assert_read(reading: Reading, payload: Payload = PAYLOAD) -> None:
     assert 0 < reading.false_positive < MAX_FALSE_POSITIVE
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (384, 300), (512, 910), (1080, 1080)])
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (384, 300), (512, 910), (1080, 1080), (1700, 1620)])
 def test_one_frame_is_enough(portrait: Image, height: int, width: int) -> None:
     payload = Payload(height % 256, height * width)
     assert_read(Detector().read([mark(resized(portrait, height, width), payload)]), payload)
@@ -254,6 +254,19 @@ def test_the_normal_tail_is_that_of_the_tables() -> None:
     assert watermark._normal_tail(0) == 0.5
     assert watermark._normal_tail(1.959964) == pytest.approx(0.025, rel=1e-5)
     assert watermark._normal_tail(6) == pytest.approx(9.8659e-10, rel=1e-4)
+
+
+def test_in_its_own_size_only_that_is_tried(portrait: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = mark(resized(portrait, 256, 256))
+    assert_read(Detector().read([frame], own_size=True))
+    tried = []
+    place = Detector._best_place
+    monkeypatch.setattr(
+        Detector, "_best_place", lambda self, luma, pitch, *rest: tried.append(pitch) or place(self, luma, pitch, *rest)
+    )
+    assert Detector().read([resized(frame, 200, 200)], own_size=True).payload is None
+    assert tried[0] == watermark.pitch_of(200, 200)
+    assert len(tried) < 15  # that one, and what it is made exact with
 
 
 def test_only_the_first_frames_are_read() -> None:

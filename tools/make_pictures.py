@@ -78,7 +78,7 @@ def main() -> None:
         rows.append(row(picture, face, drivers))
     claim = Claim(arguments.out.name, "geometry", tuple(Ingredient.from_file("photo", p) for p in arguments.photos))
     with seal(arguments.out, claim, force=True) as draft:
-        video.write_image(draft, np.concatenate(rows))
+        draft.write_image(np.concatenate(rows))
 
 
 if __name__ == "__main__":

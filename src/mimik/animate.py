@@ -41,7 +41,7 @@ from mimik.motion import (
     stream_gestures,
 )
 from mimik.person import Person, calmest, read_person
-from mimik.provenance import Claim, Credentials, Ingredient, check_output, seal
+from mimik.provenance import Claim, Credentials, Ingredient, MarkedWriter, Marker, check_output, seal
 from mimik.runtime import Network, read_release
 from mimik.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
 from mimik.warp import Crop, Flow, Warper
@@ -420,7 +420,7 @@ class Avatar:
         return Ingredient.from_file("photo", self.photo), *once.values()
 
     def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
-        """The animated frames, uint8 RGB [H, W, 3], one by one.
+        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them.
 
         Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
 
@@ -429,6 +429,13 @@ class Avatar:
             options: fields of AnimateConfig.
         """
         config = AnimateConfig(**options)
+        marker = Marker(config.model or self.model, label=config.label)
+        with closing(self._images(driver, config)) as images:
+            for image in images:
+                yield marker.mark(image)
+
+    def _images(self, driver: str | Path, config: AnimateConfig) -> Generator[Image]:
+        """The frames without a mark, which never leave."""
         report = Report("", str(self.photo), str(driver), config.model or self.model)
         run = _Run(self, Driver.of(driver, config.fps), config, report, _silent)
         with closing(run.images()) as images:
@@ -448,8 +455,8 @@ class Avatar:
 
         Args:
             driver: a video, a photo, a .motion file, the name of a bundled motion, or one of them opened.
-            out: .mp4, .m4v, .mov, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp; .png and
-                .jpg when the driver is a photo.
+            out: .mp4, .m4v, .mov, .mkv, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp;
+                .png and .jpg when the driver is a photo.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
             progress: called with a stage, the number of frames done and of all frames, if that is known.
@@ -475,18 +482,18 @@ class Avatar:
             Path(report.model).name,
             (*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
             {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
+            consent=config.consent,
+            label=config.label,
         )
         signing = partial(progress, "sign") if progress and kind == "frames" else None
         sound = opened.path if opened.has_audio and config.audio else None
         with seal(path, claim, credentials=credentials, force=force, progress=signing) as draft:
             if kind == "image":
-                video.write_image(draft, run.still())
+                draft.write_image(run.still())
             else:
-                with video.open_writer(
-                    draft, *run.size, opened.fps, quality=config.quality, audio_from=sound
-                ) as writer:
+                with draft.open_writer(*run.size, opened.fps, quality=config.quality, audio_from=sound) as writer:
                     run.write(writer)
-                report.has_audio = sound is not None and draft.suffix.lower() in video.CONTAINERS
+                report.has_audio = sound is not None and path.suffix.lower() in video.CONTAINERS
         report.seconds = round(time.perf_counter() - start, 3)
         report.ms_per_frame = {
             stage: round(1000 * seconds / max(report.num_frames, 1), 2) for stage, seconds in run.clock.seconds.items()
@@ -634,7 +641,7 @@ class _Run:
             finally:
                 stop()
 
-    def write(self, writer: video.Writer) -> None:
+    def write(self, writer: MarkedWriter) -> None:
         """All frames, encoded while the next ones are made."""
         with closing(prefetch(self.images())) as images:
             for done, image in enumerate(images, start=1):

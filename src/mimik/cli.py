@@ -28,7 +28,7 @@ from typer.core import TyperGroup
 
 from mimik import __version__, animate, draw, edit, provenance, video
 from mimik.animate import Avatar, Report
-from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, parse_regions
+from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, MediaError, parse_regions
 from mimik.face import Landmarker, head_pose
 from mimik.motion import Motion, bundled_motions
 from mimik.synthesis import DEFAULT_MODEL
@@ -378,6 +378,17 @@ def animate_command(
         ),
     ] = 18,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
+    label: Annotated[
+        bool, typer.Option("--label", help='Burn a small visible "AI" into the lower right corner.')
+    ] = False,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What you state about the consent of the person shown, in the signed manifest for all to read.",
+            show_default=False,
+        ),
+    ] = None,
     force: Force = False,
     json_report: Annotated[
         Path | None,
@@ -399,6 +410,8 @@ def animate_command(
         "fps": fps,
         "quality": quality,
         "audio": audio,
+        "label": label,
+        "consent": consent,
     }
     config = animate.AnimateConfig(face=face, **options)
     if json_report is not None:
@@ -630,7 +643,7 @@ def faces_command(
     if out is not None:
         claim = provenance.Claim(out.name, "none", (provenance.Ingredient.from_file("photo", photo),))
         with provenance.seal(out, claim, force=force) as draft:
-            video.write_image(draft, draw.annotate(picture, found))
+            draft.write_image(draw.annotate(picture, found))
         console.print(f"{escape(str(out))}: written.", soft_wrap=True)
 
 
@@ -701,7 +714,7 @@ def motion_show(
     name = f"bundled {motion}" if motion in bundled_motions() else path.name
     claim = provenance.Claim(picture.name, "none", (provenance.Ingredient.from_file("driver", path, name=name),))
     with provenance.seal(picture, claim, force=force) as draft:
-        video.write_image(draft, draw.motion_sheet(loaded))
+        draft.write_image(draw.motion_sheet(loaded))
     console.print(f"{escape(str(picture))}: written.", soft_wrap=True)
 
 
@@ -1087,7 +1100,9 @@ def _curve_table(outcome: Any) -> Table:
 @app.command(epilog=_example("mimik verify"))
 @guarded
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a video from anywhere.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|FOLDER", help="A picture or a video from anywhere, or a folder of them.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
     anchor: Annotated[
         list[Path] | None,
@@ -1098,17 +1113,55 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Say in plain words where a file comes from.
+    """Say in plain words where a file comes from, by its manifest and by the invisible mark in its frames.
 
     Exit code 0: made by mimik and unaltered. 1: altered since. 3: nothing found, which proves nothing. 4: signed by
-    another program. 2: the file cannot be read.
+    another program. 5: made by mimik, but stripped of its manifest. 2: the file cannot be read. Of a folder: the first
+    of 2, 1, 5, 4, 3 that any of its files has, else 0.
     """
-    verdict = provenance.verify(file, anchors=anchor or [])
+    if file.is_dir():
+        _verify_folder(file, as_json, anchor or [])
+        return
+    with _status(f"reading {file.name}"):
+        verdict = provenance.verify(file, anchors=anchor or [])
     if as_json:
         typer.echo(verdict.to_json())
     else:
         console.print(f"{escape(str(file))}: {escape(verdict.sentence)}", soft_wrap=True)
     raise typer.Exit(verdict.exit_code)
+
+
+_WORST_FIRST = (2, 1, 5, 4, 3)
+
+
+def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None:
+    """Every picture and video in a folder and below; what cannot be read is told, and never stops the rest."""
+    paths = provenance.media_files(folder)
+    if not paths:
+        raise InputError(f"{folder}: holds no pictures and no videos; give a folder that does, or a file.")
+    records: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    for path in paths:
+        try:
+            with _status(f"reading {path.name}"):
+                verdict = provenance.verify(path, anchors=anchors)
+        except MediaError as error:
+            status, sentence, code = "cannot be read", str(error), 2
+            records.append({"file": str(path), "status": status, "exit_code": code, "sentence": sentence})
+        else:
+            status, sentence, code = str(verdict.status), f"{path}: {verdict.sentence}", verdict.exit_code
+            records.append({"file": str(path), **verdict.to_dict()})
+        counts[status] = counts.get(status, 0) + 1
+        if not as_json:
+            console.print(escape(sentence), soft_wrap=True)
+    codes = {record["exit_code"] for record in records}
+    code = next((one for one in _WORST_FIRST if one in codes), 0)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "exit_code": code, "counts": counts, "files": records}, indent=2))
+    else:
+        found = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        console.print(f"{len(records)} files: {escape(found)}.", soft_wrap=True)
+    raise typer.Exit(code)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ MODEL_SUFFIX = ".safetensors"
 AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
+CONSENT_LETTERS = 500  # of a statement, at most
 
 
 def parse_regions(text: str) -> tuple[str, ...]:
@@ -105,6 +106,8 @@ class AnimateConfig:
     fps: float | None = None  # None: the driver's own
     quality: int = 18  # x264 constant rate factor: 0 lossless .. 51 worst
     audio: bool = True
+    label: bool = False  # burn a small visible "AI" into a corner
+    consent: str | None = None  # what the maker states about the consent of the person shown; goes into the manifest
 
     def __post_init__(self) -> None:
         if self.model is not None and self.model not in MODELS and not self.model.endswith(MODEL_SUFFIX):
@@ -126,6 +129,13 @@ class AnimateConfig:
         for option, value in (("--face", self.face), ("--driver-face", self.driver_face)):
             if value is not None:
                 check_number(option, value, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")
+        if self.consent is not None and not (
+            self.consent.strip() and self.consent.isprintable() and len(self.consent) <= CONSENT_LETTERS
+        ):
+            raise InputError(
+                f"--consent with {len(self.consent)} letters: give one line of 1 to {CONSENT_LETTERS}, such as: She "
+                "agreed in writing on 3 May."
+            )
 
 
 # The method: networks, losses and training. Sources of the numbers: "v1", "v2" the paper's two versions; "code" the

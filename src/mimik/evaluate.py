@@ -666,7 +666,7 @@ class _Evaluation:
         path.parent.mkdir(exist_ok=True)
         claim = provenance.Claim(path.name, model, sources)
         with provenance.seal(path, claim, force=True) as draft:
-            video.write_image(draft, picture)
+            draft.write_image(picture)
 
     def row(self, task: Task, number: int) -> list[Image]:
         """Source, target, landmarks and each model's frame; number: of the target among the task's."""

@@ -1591,7 +1591,7 @@ class _Run:
             path = folder / "contact_sheet.jpg"
             claim = provenance.Claim(path.name, "none", ())
             with provenance.seal(path, claim, credentials=credentials, force=True) as draft:
-                video.write_image(draft, contact_sheet(folder, entries))
+                draft.write_image(contact_sheet(folder, entries))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
-"""The one door through which files leave, `seal`, and the reader of what it wrote, `verify`.
+"""The one door through which pictures leave, `seal`, and the reader of what it wrote, `verify`.
 
-`seal` signs what a writer made with a C2PA manifest (Content Credentials, https://spec.c2pa.org, claim version 2)
-that says that the file is synthetic, which program and model made it, and from which files; then it puts the file in
-place in one step. Everything works offline: no timestamp authority, no remote manifest, no revocation query.
+`seal` gives a Draft to write to. What a model made gets an invisible watermark in every frame on its way into the file,
+and a visible label if asked for. Then the file is signed with a C2PA manifest (Content Credentials,
+https://spec.c2pa.org, claim version 2) that says that it is synthetic, which program and model made it, from which
+files, and what the watermark says; and it is put in place in one step; a file that has no room
+for a manifest gets it beside it. Everything works offline: no timestamp
+authority, no remote manifest, no revocation query. Frames that go to a screen or a network and not into a file get the
+same marks from a Marker.
 
 What a signature is worth here: with the certificate that the program makes for itself it proves that the file is
 unchanged since it was signed. It does not prove who signed: anybody can make a certificate that says "mimik".
@@ -16,23 +20,32 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import logging
 import mimetypes
 import mmap
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from mimik.config import VERSION, InputError, MediaError, data_folder
+import cv2
+import numpy as np
+
+from mimik import video
+from mimik.config import CONSENT_LETTERS, MODEL_SUFFIX, VERSION, InputError, MediaError, data_folder
+from mimik.video import Rgb
+from mimik.watermark import Detector, Embedder, Payload, Reading
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -43,6 +56,9 @@ GENERATOR = "mimik"
 
 STILLS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".gif": "image/gif", **STILLS}
+# C2PA has no place in these for a manifest: it stands beside them, in a file of the same name.
+BESIDE = {".mkv": "video/x-matroska"}
+SIDECAR_SUFFIX = ".c2pa"
 
 # IPTC NewsCodes. The photo is real and a trained model decided what becomes of it. For `geometry` that model only
 # finds landmarks and every pixel shown is the photo's own; still the person does what they never did, so the codes
@@ -52,8 +68,16 @@ FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 DESCRIPTION = "A still photo was animated by a program. The person shown was not filmed doing this."
 
+# What no model made: drawings of landmarks, pictures with notes in them, overviews of training data.
+NO_MODEL = "none"
+_DRAWN_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/composite"
+_DRAWN_DESCRIPTION = "Drawn by a program: an overview, or notes on a picture. Nobody in it was animated."
+
 SOURCES_LABEL = "io.github.mimik.sources"
 RECIPE_LABEL = "io.github.mimik.recipe"
+CONSENT_LABEL = "io.github.mimik.consent"
+BINDING_LABEL = "c2pa.soft-binding"
+WATERMARK = "io.github.mimik.watermark.1"  # watermark.FORMAT_VERSION with the public key; not in C2PA's own list
 
 # Extended key usages that C2PA certificates carry: e-mail protection, time stamping, OCSP, document signing, C2PA
 # claim signing. The library alone knows only the first and would call the certificates of cameras and of the large
@@ -124,12 +148,20 @@ class Claim:
     """What is said about one output: by which model it was made, from what, and how."""
 
     title: str  # name of the output file
-    model: str  # such as "geometry"
+    model: str  # such as "geometry"; NO_MODEL for what is not synthetic: it gets no watermark
     ingredients: tuple[Ingredient, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # numbers, words, and lists of them; no text with a slash
     version: str = VERSION
+    consent: str | None = None  # what the maker states about the consent of the person shown
+    label: bool = False  # whether the frames get the visible label
+
+    @property
+    def is_synthetic(self) -> bool:
+        return self.model != NO_MODEL
 
     def __post_init__(self) -> None:
+        if self.consent is not None and not (self.consent.isprintable() and 0 < len(self.consent) <= CONSENT_LETTERS):
+            raise ValueError(f"consent {self.consent!r}: give one line of 1 to {CONSENT_LETTERS} letters")
         for key, value in self.settings.items():
             for item in value if isinstance(value, list | tuple) else (value,):
                 if not isinstance(item, str | int | float | None) or (
@@ -400,6 +432,142 @@ def _subject(certificate: Certificate) -> str:
     return "unnamed"
 
 
+# What every synthetic frame gets.
+
+# What the watermark can say about the model; the numbers are in files that are out, so they stay as they are.
+_MODELS = {
+    0: "an unnamed model",
+    1: "geometry",
+    2: "texture",
+    3: "a model fine-tuned to one person",
+    4: "a model of the maker's own",
+}
+
+
+def model_number(model: str) -> int:
+    """Which number the watermark has for a model's name, as a Claim has it."""
+    for number, name in _MODELS.items():
+        if model == name:
+            return number
+    if re.search(", (fine-tuned|from scratch)$", model):
+        return 3
+    return 4 if model.endswith(MODEL_SUFFIX) else 0
+
+
+class Marker:
+    """Marks the frames of one output, be it a file, a folder of frames or a live stream.
+
+    Holds no state but the frames' size, which may change from frame to frame.
+
+    >>> marker = Marker("geometry", label=True)
+    >>> marked = marker.mark(frame)
+    """
+
+    def __init__(self, model: str, *, label: bool = False) -> None:
+        """Args: model: as a Claim has it; label: whether the visible label is burnt in as well."""
+        self.payload = Payload(model_number(model), secrets.randbits(32))
+        self.has_label = label
+        self._embedder: Embedder | None = None
+
+    def mark(self, frame: Rgb) -> Rgb:
+        """A marked copy of uint8 RGB [H, W, 3]; about 2 ms at 512 x 512."""
+        height, width = frame.shape[:2]
+        embedder = self._embedder
+        if embedder is None or (embedder.height, embedder.width) != (height, width):
+            self._embedder = embedder = Embedder(height, width, self.payload)
+        return embedder.embed(burn_label(frame) if self.has_label else frame)
+
+
+def burn_label(frame: Rgb) -> Rgb:
+    """A copy of uint8 RGB [H, W, 3] with a small "AI" in its lower right corner."""
+    labelled = frame.copy()
+    side = min(frame.shape[:2])
+    colour, alpha = _label(max(16, round(side * 0.08)))
+    height, width = alpha.shape[:2]
+    margin = round(side * 0.03)
+    if height + margin > frame.shape[0] or width + margin > frame.shape[1]:
+        margin = 0
+    bottom, right = frame.shape[0] - margin, frame.shape[1] - margin
+    corner = labelled[max(0, bottom - height) : bottom, max(0, right - width) : right]
+    colour, alpha = colour[: corner.shape[0], : corner.shape[1]], alpha[: corner.shape[0], : corner.shape[1]]
+    corner[:] = np.rint(corner + (colour - corner) * alpha)
+    return labelled
+
+
+@lru_cache(maxsize=8)
+def _label(height: int) -> tuple[Any, Any]:
+    """White letters on a dark plate with round corners: colour [h, w, 3] in 0..255 and opacity [h, w, 1] in 0..1."""
+    fine = 8  # drawn so much larger, then reduced
+    h, w = 100 * fine, 150 * fine
+    plate, letters = np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)
+    radius = h // 4
+    cv2.rectangle(plate, (radius, 0), (w - radius, h), 255, -1)
+    cv2.rectangle(plate, (0, radius), (w, h - radius), 255, -1)
+    for x in (radius, w - radius):
+        for y in (radius, h - radius):
+            cv2.circle(plate, (x, y), radius, 255, -1)
+    # Lines and not a font: which fonts there are, and how they look, changes between versions of OpenCV.
+    left, top, bottom, stroke = 28 * fine, 22 * fine, 78 * fine, 11 * fine
+    middle, right, i = 54 * fine, 80 * fine, 112 * fine
+    bar = top + (bottom - top) * 2 // 3
+    ends = [(left, bottom, middle, top), (middle, top, right, bottom), (i, top, i, bottom)]
+    part = (bar - top) / (bottom - top)
+    ends.append((round(middle - (middle - left) * part), bar, round(middle + (right - middle) * part), bar))
+    for x0, y0, x1, y1 in ends:
+        cv2.line(letters, (x0, y0), (x1, y1), 255, stroke)
+    size = round(height * w / h), height
+    plate, letters = (cv2.resize(one, size, interpolation=cv2.INTER_AREA)[..., None] / 255 for one in (plate, letters))
+    return 255 * letters, np.maximum(letters, 0.62 * plate)
+
+
+class MarkedWriter:
+    """Takes the frames of one video one by one and marks them on their way into the file; a context manager."""
+
+    def __init__(self, writer: video.Writer, marker: Marker | None) -> None:
+        self._writer, self._marker = writer, marker
+
+    def write(self, frame: Rgb) -> None:
+        """Appends one frame, uint8 RGB [height, width, 3].
+
+        Raises:
+            MediaError: if it cannot be written (disk full, no permission).
+        """
+        self._writer.write(self._marker.mark(frame) if self._marker else frame)
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
+
+
+class Draft:
+    """An output while it is written; `seal` gives it. Frames get into it through write_image and open_writer only.
+
+    Attributes:
+        path: where it is written: the name and the format of the output, in a hidden folder.
+        marker: None where the output is not synthetic.
+    """
+
+    def __init__(self, path: Path, marker: Marker | None) -> None:
+        self.path, self.marker = path, marker
+        self.is_used = False
+
+    def write_image(self, picture: Rgb) -> None:
+        """Writes uint8 RGB [H, W, 3]; see video.write_image."""
+        self.is_used = True
+        video.write_image(self.path, self.marker.mark(picture) if self.marker else picture)
+
+    def open_writer(
+        self, width: int, height: int, fps: float, *, quality: int = 18, audio_from: Path | None = None
+    ) -> MarkedWriter:
+        """A writer of a video, or of a folder of frames; see video.open_writer."""
+        self.is_used = True
+        writer = video.open_writer(self.path, width, height, fps, quality=quality, audio_from=audio_from)
+        return MarkedWriter(writer, self.marker)
+
+
 # The door.
 
 
@@ -407,7 +575,8 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     """Refuse an output that `seal` would refuse, before the work is done.
 
     Args:
-        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp.
+        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp. Beside a file of BESIDE its
+            manifest is written, too.
         force: whether what is there may be replaced.
         inputs: files that are read; never replaced, not even with force.
 
@@ -416,9 +585,10 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             folder with a file's name, or its folder is missing or cannot be written to.
     """
     pattern = _frames(out)
-    if pattern is None and out.suffix.lower() not in FORMATS:
+    if pattern is None and out.suffix.lower() not in (*FORMATS, *BESIDE):
         raise InputError(
-            f"-o {out}: give a file ending in {', '.join(FORMATS)}, a folder for PNG frames, or frames/%05d.webp."
+            f"-o {out}: give a file ending in {', '.join((*FORMATS, *BESIDE))}, a folder for PNG frames, or "
+            "frames/%05d.webp."
         )
     if pattern is not None and not (_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
         raise InputError(f"-o {out}: a pattern has one %05d and ends in {', '.join(STILLS)}, as in frames/%05d.webp.")
@@ -452,6 +622,14 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             raise InputError(f"-o {out}: is not an ordinary file; give another -o.")
         if not force:
             raise InputError(f"-o {out}: already exists; give --force to replace it, or another -o.")
+    if (sidecar := _sidecar(out)) is not None and os.path.lexists(sidecar):
+        if not sidecar.is_file():
+            raise InputError(f"-o {out}: its manifest goes into {sidecar}, which is no ordinary file; give another -o.")
+        if not force:
+            raise InputError(
+                f"-o {out}: its manifest goes into {sidecar}, which exists; give --force to replace both, or another "
+                "-o."
+            )
 
 
 @contextmanager
@@ -462,12 +640,12 @@ def seal(
     credentials: Credentials | None = None,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Path]:
-    """Give a path to write to; when the block ends, sign what is there and put it in place of `out`.
+) -> Iterator[Draft]:
+    """Give a Draft to write to; when the block ends, sign what is there and put it in place of `out`.
 
-    The path given has the name and the format of `out`; for a folder or a pattern it is a pattern, so that a frame
-    goes to `path.with_name(path.name % number)`. It lies in a hidden folder (mode 0700) next to `out`, which is gone
-    at the end, however the block ends. The files that appear follow the umask.
+    The draft's path has the name and the format of `out`; for a folder or a pattern it is a pattern. It lies in a
+    hidden folder (mode 0700) next to `out`, which is gone at the end, however the block ends. The files that appear
+    follow the umask.
 
     A file replaces `out` in one step. Frames go to a new folder in one step. Into a folder that stands, which takes
     force unless it is empty, they go one by one when all are signed; then older frames of the same pattern go, and
@@ -481,7 +659,7 @@ def seal(
         progress: called with the number of files signed and of all files.
 
     Yields:
-        The path to write to.
+        What to write to. All frames of one output carry the same watermark.
 
     Raises:
         InputError: before the block runs, as from `check_output`; or if the credentials cannot be had.
@@ -497,17 +675,30 @@ def seal(
         drafts, signed = Path(workplace, "draft"), Path(workplace, "signed")
         drafts.mkdir()
         signed.mkdir()
-        yield drafts / target.name
+        draft = Draft(drafts / target.name, Marker(claim.model, label=claim.label) if claim.is_synthetic else None)
+        yield draft
 
         # Sign; each draft goes as soon as its signed copy stands, so that the disk holds one file twice at most.
         accepted = _frame_names(pattern) if pattern else re.compile(re.escape(out.name))
         names = sorted(path.name for path in drafts.iterdir() if accepted.fullmatch(path.name))
         if not names or any((drafts / name).stat().st_size == 0 for name in names):
             raise MediaError(f"{out}: nothing was written to it, so nothing is kept; try another format with -o.")
+        assert draft.marker is None or draft.is_used, "synthetic frames were written past the draft, without a mark"
         for done, name in enumerate(names, start=1):
+            title, suffix = name if pattern else claim.title, target.suffix.lower()
             with (drafts / name).open("rb") as source, (signed / name).open("w+b") as copy:
-                title = name if pattern else claim.title
-                _sign(source, copy, FORMATS[target.suffix.lower()], claim, title, signer)
+                manifest = _sign(
+                    source,
+                    copy,
+                    (FORMATS | BESIDE)[suffix],
+                    claim,
+                    title,
+                    signer,
+                    draft.marker,
+                    beside=suffix in BESIDE,
+                )
+            if suffix in BESIDE:
+                (signed / name).with_suffix(SIDECAR_SUFFIX).write_bytes(manifest)
             (drafts / name).unlink()
             if progress is not None:
                 progress(done, len(names))
@@ -519,6 +710,8 @@ def seal(
             return
         if pattern is None:
             check_output(out, force=force)
+        if (sidecar := _sidecar(out)) is not None:
+            os.replace(signed / sidecar.name, sidecar)
         for name in names:
             os.replace(signed / name, target.with_name(name))
         if pattern is not None:
@@ -529,11 +722,16 @@ def seal(
         shutil.rmtree(workplace, ignore_errors=True)
 
 
+def _sidecar(out: Path) -> Path | None:
+    """Where the manifest of a file goes that cannot hold it; None for all others."""
+    return out.with_suffix(SIDECAR_SUFFIX) if out.suffix.lower() in BESIDE else None
+
+
 def _frames(out: Path) -> Path | None:
     """The pattern of the numbered stills that are meant by a folder or a pattern; None if a file is meant."""
     if "%" in out.name:
         return out
-    if out.suffix.lower() not in FORMATS and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
+    if out.suffix.lower() not in (*FORMATS, *BESIDE) and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
         return out / "%05d.png"
     return None
 
@@ -560,8 +758,23 @@ def _context(**trust: str) -> Any:
     )
 
 
-def _sign(source: Any, copy: Any, media_type: str, claim: Claim, title: str, signer: Any) -> None:
+def _sign(
+    source: Any,
+    copy: Any,
+    media_type: str,
+    claim: Claim,
+    title: str,
+    signer: Any,
+    marker: Marker | None = None,
+    *,
+    beside: bool = False,
+) -> bytes:
     """Copy a file and its manifest from one stream to another; the library checks its own result.
+
+    Args: beside: leave the manifest out of the copy.
+
+    Returns:
+        The manifest.
 
     Raises:
         MediaError: if the file is not what media_type says, or cannot be written.
@@ -574,21 +787,29 @@ def _sign(source: Any, copy: Any, media_type: str, claim: Claim, title: str, sig
     created: dict[str, Any] = {
         "action": "c2pa.created",
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "digitalSourceType": SOURCE_TYPE,
+        "digitalSourceType": SOURCE_TYPE if claim.is_synthetic else _DRAWN_TYPE,
         "softwareAgent": agent,
-        "description": DESCRIPTION,
+        "description": DESCRIPTION if claim.is_synthetic else _DRAWN_DESCRIPTION,
     }
     if drivers:
         created["parameters"] = {"ingredientIds": drivers}
-    placed = (
-        [{"action": "c2pa.placed", "softwareAgent": agent, "parameters": {"ingredientIds": photos}}] if photos else []
-    )
+    actions = [created]
+    if photos:
+        actions.append({"action": "c2pa.placed", "softwareAgent": agent, "parameters": {"ingredientIds": photos}})
+    optional = []
+    if marker is not None:
+        actions.append({"action": "c2pa.watermarked", "softwareAgent": agent})
+        block = {"scope": {}, "value": _hexadecimal(marker.payload)}
+        optional.append({"label": BINDING_LABEL, "data": {"alg": WATERMARK, "blocks": [block]}})
+    if claim.consent is not None:
+        optional.append({"label": CONSENT_LABEL, "data": {"statement": claim.consent}})
+    recipe = {"model": claim.model, "settings": dict(claim.settings), "label": claim.label and claim.is_synthetic}
     manifest = {
         "claim_generator_info": [agent],
         "title": title,
         "ingredients": [_entry(one) for one in claim.ingredients if not one.history],
         "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": [created, *placed]}},
+            {"label": "c2pa.actions.v2", "data": {"actions": actions}},
             # A face is personal: nobody who passes the file on has agreed to training on it.
             {
                 "label": "cawg.training-mining",
@@ -600,7 +821,8 @@ def _sign(source: Any, copy: Any, media_type: str, claim: Claim, title: str, sig
                 },
             },
             {"label": SOURCES_LABEL, "data": {"sources": [_source(one) for one in claim.ingredients]}},
-            {"label": RECIPE_LABEL, "data": {"model": claim.model, "settings": dict(claim.settings)}},
+            {"label": RECIPE_LABEL, "data": recipe},
+            *optional,
         ],
     }
     try:
@@ -608,7 +830,10 @@ def _sign(source: Any, copy: Any, media_type: str, claim: Claim, title: str, sig
         for one in claim.ingredients:
             if one.history:
                 builder.add_ingredient_from_archive(io.BytesIO(one.history))
-        builder.sign(signer, media_type, source, copy)
+        if beside:
+            builder.set_no_embed()
+        signed: bytes = builder.sign(signer, media_type, source, copy)
+        return signed
     except c2pa.C2paError as error:
         raise MediaError(f"{title}: cannot be signed as {media_type} ({_reason(error)}); is the disk full?") from error
 
@@ -623,10 +848,11 @@ class Status(StrEnum):
     ALTERED = "altered since"
     NOTHING = "nothing found"
     OTHER = "signed by another program"
+    STRIPPED = "made by mimik, stripped of its manifest"
 
 
 # 2 is bad input everywhere in the program, here a file that cannot be read as media.
-EXIT_CODES = {Status.MIMIK: 0, Status.ALTERED: 1, Status.NOTHING: 3, Status.OTHER: 4}
+EXIT_CODES = {Status.MIMIK: 0, Status.ALTERED: 1, Status.NOTHING: 3, Status.OTHER: 4, Status.STRIPPED: 5}
 
 
 class Signer(StrEnum):
@@ -638,10 +864,42 @@ class Signer(StrEnum):
 
 
 @dataclass(frozen=True)
+class Mark:
+    """The watermark as it was read in the frames.
+
+    Attributes:
+        value: all of the payload, 11 hexadecimal digits, as the manifest's soft binding declares it.
+        model: which model made the frames, in words.
+        file_id: 8 hexadecimal digits, the same in all copies of a file.
+        mirrored: whether the frames were mirrored since.
+        false_positive: upper bound of the chance that frames without a mark give such a reading.
+    """
+
+    value: str
+    model: str
+    file_id: str
+    mirrored: bool
+    false_positive: float
+
+    @classmethod
+    def of(cls, reading: Reading) -> Mark | None:
+        payload = reading.payload
+        if payload is None:
+            return None
+        model = _MODELS.get(payload.model, "a model that this version does not know")
+        value = _hexadecimal(payload)
+        return cls(value, model, f"{payload.file_id:08x}", reading.mirrored, reading.false_positive)
+
+
+def _hexadecimal(payload: Payload) -> str:
+    return f"{payload.to_int():011x}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a file says about where it comes from, and whether that still holds.
 
-    All but status, signer and codes is what the file says: true only as far as its signer is to be trusted.
+    All but status, signer, mark and codes is what the manifest says: true only as far as its signer is to be trusted.
     """
 
     status: Status
@@ -653,8 +911,12 @@ class Verdict:
     created: str | None = None  # RFC 3339, by the clock of the computer that signed
     sources: tuple[Ingredient, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    consent: str | None = None  # a statement that nobody has checked
+    has_label: bool = False  # whether a visible label was burnt in
+    binding: str | None = None  # value of the watermark that the manifest declares
     earlier: tuple[str, ...] = ()  # programs that signed the files that this one was made from
     codes: tuple[str, ...] = ()  # C2PA's own failure codes, or its error where the file could not be read to the end
+    mark: Mark | None = None  # the watermark in the frames
 
     @property
     def exit_code(self) -> int:
@@ -663,85 +925,210 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one to three short sentences for a person."""
+        """The verdict in a few short sentences for a person."""
         program = " ".join(filter(None, (self.generator, self.version))) or "an unnamed program"
-        name = f'"{self.subject}"' if self.subject else "an unnamed signer"
+        mark = f"mimik's invisible mark ({self.mark.model}, file {self.mark.file_id})" if self.mark else ""
 
         if self.status is Status.NOTHING:
-            found = "No Content Credentials were found."
+            found = "No Content Credentials and no invisible mark of mimik were found."
             if self.codes:
-                found = "The file only points to Content Credentials on the network, which were not fetched."
-            return f"{found} That proves nothing: most files have none, and converting a file removes them."
+                found = (
+                    "The file only points to Content Credentials on the network, which were not fetched; no invisible "
+                    "mark of mimik was found."
+                )
+            return f"{found} That proves nothing: most files have neither, and both can be removed."
+
+        if self.status is Status.STRIPPED:
+            lost = "Its Content Credentials are gone, as after a conversion"
+            if self.generator:
+                lost = f"It carries the Content Credentials of {program}, not those of mimik"
+            return (
+                f"The picture carries {mark}: what it shows is synthetic, made by mimik. {lost}, so from what and when "
+                "it was made is not known. The mark is not found by chance, but its key is public: whoever wants to "
+                "can put it on any picture."
+            )
 
         if self.status is Status.ALTERED:
             credentials = f"the Content Credentials of {program}" if self.generator else "Content Credentials"
+            bound = " the same that these credentials name" if self.mark and self.mark.value == self.binding else ""
+            still = f" The picture carries {mark},{bound or ' so what it shows is synthetic'}." if mark else ""
             return (
                 f"This file carries {credentials}, but does not match them: it or they were changed or damaged after "
-                "signing. What they say need not hold for what you see."
+                f"signing. What they say need not hold for what you see.{still}"
             )
 
-        if "signingCredential.expired" in self.codes:
-            who = f"The certificate of {name} has expired, so it does not show who signed."
-        elif self.signer is Signer.THIS_COMPUTER:
-            who = "It was signed with this computer's own key."
-        elif self.signer is Signer.ANCHORED:
-            who = f"It was signed by {name}, for whom a certificate vouches that you chose to trust."
-        elif self.subject == _LOCAL_NAME:
-            who = "The signer made its certificate itself: that shows that the file is unchanged, not who made it."
-        else:
-            who = f"It is signed as {name}; whether that is true was not checked, as no anchor for it was given."
+        return " ".join(filter(None, (self._unaltered(program), self._who(), *self._more(mark))))
 
+    def _unaltered(self, program: str) -> str:
         if self.status is Status.OTHER:
-            mimik = " One of its sources says that mimik made it." if GENERATOR in self.earlier else ""
-            return f"This file says that it comes from another program, {program}, and is unchanged since. {who}{mimik}"
-        model = f" (model {self.model})" if self.model else ""
+            return f"This file says that it comes from another program, {program}, and is unchanged since."
         says = "was made by" if self.signer is Signer.THIS_COMPUTER else "says that it was made by"
-        return f"This file {says} {program}{model} and is unchanged since: what it shows is synthetic. {who}"
+        if self.model == NO_MODEL:
+            return f"This file {says} {program} and is unchanged since: a drawing or an overview, nothing synthetic."
+        model = f" (model {self.model})" if self.model else ""
+        return f"This file {says} {program}{model} and is unchanged since: what it shows is synthetic."
+
+    def _who(self) -> str:
+        name = f'"{self.subject}"' if self.subject else "an unnamed signer"
+        if "signingCredential.expired" in self.codes:
+            return f"The certificate of {name} has expired, so it does not show who signed."
+        if self.signer is Signer.THIS_COMPUTER:
+            return "It was signed with this computer's own key."
+        if self.signer is Signer.ANCHORED:
+            return f"It was signed by {name}, for whom a certificate vouches that you chose to trust."
+        if self.subject == _LOCAL_NAME:
+            return "The signer made its certificate itself: that shows that the file is unchanged, not who made it."
+        return f"It is signed as {name}; whether that is true was not checked, as no anchor for it was given."
+
+    def _more(self, mark: str) -> Iterator[str]:
+        if self.status is Status.OTHER:
+            if GENERATOR in self.earlier:
+                yield "One of its sources says that mimik made it."
+            if mark:
+                yield f"The picture carries {mark}."
+            return
+        if self.consent is not None:
+            yield f'Its maker states, which nobody has checked: "{self.consent}"'
+        if self.mark and self.mark.value != self.binding:
+            yield f"The picture carries {mark}, which is not the one that the credentials name: perhaps a source's."
+        elif self.binding and not self.mark:
+            yield "Its invisible mark cannot be read: too little of the picture holds one."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict for JSON, with the sentence and the exit code."""
+        return {
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "sentence": self.sentence,
+            "signer": self.signer,
+            "subject": self.subject,
+            "generator": self.generator,
+            "version": self.version,
+            "model": self.model,
+            "created": self.created,
+            "sources": [_source(one) for one in self.sources],
+            "settings": dict(self.settings),
+            "consent": self.consent,
+            "label": self.has_label,
+            "binding": self.binding,
+            "mark": vars(self.mark) if self.mark else None,
+            "earlier": self.earlier,
+            "codes": self.codes,
+        }
 
     def to_json(self) -> str:
-        """The verdict as JSON text, with the sentence and the exit code."""
-        return json.dumps(
-            {
-                "status": self.status,
-                "exit_code": self.exit_code,
-                "sentence": self.sentence,
-                "signer": self.signer,
-                "subject": self.subject,
-                "generator": self.generator,
-                "version": self.version,
-                "model": self.model,
-                "created": self.created,
-                "sources": [_source(one) for one in self.sources],
-                "settings": dict(self.settings),
-                "earlier": self.earlier,
-                "codes": self.codes,
-            },
-            indent=2,
-        )
+        """to_dict as text."""
+        return json.dumps(self.to_dict(), indent=2)
 
 
 def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
-    """Read a file's Content Credentials and check the file against them, offline.
+    """Read a file's Content Credentials and its watermark, and check the file against them, offline.
 
     MIMIK takes all three: the manifest names mimik as the program, the signature holds, and the content matches its
     hash. A certificate that is unknown, expired or unfit for C2PA makes the signer unknown, not the file altered.
+    STRIPPED: no manifest of mimik, neither the file's own nor a source's, but mimik's watermark.
 
     Args:
-        path: a picture or a video of any kind that C2PA can live in.
+        path: a picture or a video of any kind.
         anchors: PEM files with root certificates to trust besides this computer's own.
 
     Raises:
         MediaError: if the file is missing, a folder, empty, damaged beyond reading without a trace of credentials, or
-            of a kind that cannot carry them. InputError: if an anchor is no root certificate in PEM.
+            neither of a kind that can carry them nor a picture or a video. InputError: if an anchor is no root
+            certificate in PEM.
+    """
+    context = _verifying_context(anchors)
+    verdict, unreadable = Verdict(Status.NOTHING), None
+    try:
+        verdict = _verify_credentials(path, context)
+    except _NoCredentialsError as error:
+        unreadable = error
+    is_mimik = verdict.status is Status.MIMIK
+    mark = None
+    if not (is_mimik and verdict.model == NO_MODEL):
+        try:
+            # What matches its manifest is as it was marked, from its first frame on.
+            mark = Mark.of(read_mark(path, max_windows=1 if is_mimik else _MAX_WINDOWS, own_size=is_mimik))
+        except MediaError:
+            if unreadable is not None:
+                raise MediaError(str(unreadable)) from unreadable
+    status = verdict.status
+    is_alone = status is Status.NOTHING or (status is Status.OTHER and GENERATOR not in verdict.earlier)
+    return replace(verdict, status=Status.STRIPPED if mark and is_alone else status, mark=mark)
+
+
+# Kinds of pictures and videos besides FORMATS that are looked for in a folder.
+_OTHER_SUFFIXES = (
+    *(".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".flv", ".ogv", ".wmv"),
+    *(".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"),
+)
+
+
+def media_files(folder: Path) -> list[Path]:
+    """Pictures and videos in a folder and below, by their names; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (*FORMATS, *_OTHER_SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+_WINDOW_FRAMES, _WINDOW_FPS, _MAX_WINDOWS = 48, 5.0, 6  # the first minute of a video, in pieces of 10 s
+
+
+def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = False) -> Reading:
+    """The watermark in a picture, or in the first minute of a video.
+
+    Args:
+        path: the file.
+        max_windows: after so many pieces of 10 seconds the rest is left unread; a piece is enough for a mark.
+        own_size: whether it is known to be neither scaled nor cropped; see Detector.read.
+
+    Raises:
+        MediaError: if it is no picture and no video that can be read.
+    """
+    detector = Detector()
+    if video.kind(path) == "image":
+        return detector.read([video.read_image(path)], own_size=own_size)
+    best = None
+    with closing(video.read_frames(path, fps=min(video.probe(path).fps, _WINDOW_FPS))) as frames:
+        for _ in range(max_windows):
+            window = list(itertools.islice(frames, _WINDOW_FRAMES))
+            if not window:
+                break
+            reading = detector.read(window, own_size=own_size)
+            if best is None or reading.payload or reading.score > best.score:
+                best = reading
+            if reading.payload:
+                break
+    if best is None:
+        raise MediaError(f"{path}: shows no frame; give a video that plays.")
+    return best
+
+
+class _NoCredentialsError(MediaError):
+    """A file in which no credentials could be looked for."""
+
+
+def _verify_credentials(path: Path, context: Any) -> Verdict:
+    """The verdict on the manifest.
+
+    Raises:
+        MediaError: if the file is missing, a folder or empty. _NoCredentialsError: if it is damaged without a trace of
+            credentials, or of a kind that cannot carry them.
     """
     import c2pa
 
-    context = _verifying_context(anchors)
-    media_type = FORMATS.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
+    suffix = path.suffix.lower()
+    media_type = (FORMATS | BESIDE).get(suffix) or mimetypes.guess_type(path.name)[0]
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise MediaError(f"{path}: is empty; give a picture or a video.")
+            if suffix not in FORMATS and (manifest := _manifest_beside(path)):
+                return _verify_beside(file, media_type, manifest, context)
             try:
                 with c2pa.Reader(media_type, file, context=context) as reader:
                     return _judge(json.loads(reader.json()))
@@ -751,14 +1138,38 @@ def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
                 if str(error).startswith("Remote"):
                     return Verdict(Status.NOTHING, codes=(_reason(error),))
                 if isinstance(error, c2pa.C2paError.NotSupported):
-                    raise MediaError(
-                        f"{path}: not a file that can be checked; give one of {', '.join(FORMATS)}."
+                    raise _NoCredentialsError(
+                        f"{path}: not a file that can be checked; give a picture or a video."
                     ) from error
                 return _judge_damaged(path, file.fileno(), context, error)
     except OSError as error:
         if path.is_dir():
             raise MediaError(f"{path}: is a folder; give one picture or video, such as a frame in it.") from error
         raise MediaError(f"{path}: cannot be read ({error.strerror}); give a picture or a video.") from error
+
+
+_MAX_SIDECAR_BYTES = 64 << 20
+
+
+def _manifest_beside(path: Path) -> bytes | None:
+    """What stands in the sidecar of a file, if there is one."""
+    sidecar = path.with_suffix(SIDECAR_SUFFIX)
+    try:
+        if sidecar == path or not 0 < sidecar.stat().st_size <= _MAX_SIDECAR_BYTES:
+            return None
+        return sidecar.read_bytes()
+    except OSError:
+        return None
+
+
+def _verify_beside(file: Any, media_type: str | None, manifest: bytes, context: Any) -> Verdict:
+    import c2pa
+
+    try:
+        with c2pa.Reader(media_type or "application/octet-stream", file, manifest, context=context) as reader:
+            return _judge(json.loads(reader.json()))
+    except c2pa.C2paError as error:
+        return Verdict(Status.ALTERED, codes=(_reason(error),))
 
 
 def _verifying_context(anchors: Sequence[Path]) -> Any:
@@ -837,6 +1248,9 @@ def _judge(report: dict[str, Any]) -> Verdict:
     actions = _list(_dict(assertions.get("c2pa.actions.v2") or assertions.get("c2pa.actions")).get("actions"))
     created = next((_dict(one).get("when") for one in actions if _dict(one).get("action") == "c2pa.created"), None)
     recipe = _dict(assertions.get(RECIPE_LABEL))
+    consent = _dict(assertions.get(CONSENT_LABEL)).get("statement")
+    binding = _dict(assertions.get(BINDING_LABEL))
+    block = _dict(next(iter(_list(binding.get("blocks"))), None))
     sources = []
     for one in _list(_dict(assertions.get(SOURCES_LABEL)).get("sources")):
         with suppress(KeyError, TypeError, ValueError):
@@ -857,6 +1271,9 @@ def _judge(report: dict[str, Any]) -> Verdict:
         created=_plain(created) if created else None,
         sources=tuple(sources),
         settings=_dict(recipe.get("settings")),
+        consent=_plain(consent, CONSENT_LETTERS) if consent else None,
+        has_label=recipe.get("label") is True,
+        binding=_plain(block.get("value")) if binding.get("alg") == WATERMARK else None,
         earlier=tuple(sorted({name for name in earlier if name})),
         codes=tuple(sorted(set(failures))),
     )
@@ -866,14 +1283,14 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
     """The verdict on a file that the C2PA library gave up on: look for a manifest store among its bytes.
 
     Raises:
-        MediaError: if there is none.
+        _NoCredentialsError: if there is none.
     """
     import c2pa
 
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
         mark = content.find(_STORE_MARK)
         if mark < 0:
-            raise MediaError(
+            raise _NoCredentialsError(
                 f"{path}: is damaged or not what its name says ({_reason(error)}); give a file that plays."
             ) from error
         # The superbox is a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes stands before the
@@ -908,6 +1325,6 @@ def _reason(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def _plain(value: object) -> str:
-    """Text of a stranger for a terminal: printable, at most 120 characters."""
-    return "".join(letter for letter in str(value) if letter.isprintable())[:120]
+def _plain(value: object, letters: int = 120) -> str:
+    """Text of a stranger for a terminal: printable, at most so many characters."""
+    return "".join(letter for letter in str(value) if letter.isprintable())[:letters]

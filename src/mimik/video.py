@@ -53,9 +53,9 @@ MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # of a written picture or video; the upper bound is that of x264
 MIN_FPS, MAX_FPS = 1.0, 240.0
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 OUTPUTS = (
-    ".mp4, .m4v, .mov, .gif or .webp for a video, .png or .jpg for a picture, "
+    ".mp4, .m4v, .mov, .mkv, .gif or .webp for a video, .png or .jpg for a picture, "
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
 )
 
@@ -104,6 +104,7 @@ _DISK_ERRNOS = (
 _COPIED_AUDIO = {
     "mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus"},
     "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"},
+    "matroska": set(),  # it has no edit lists that would hide what copied sound needs before its start
 }
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _OPUS_PREROLL_S = 0.08  # RFC 7845, Sec. 4.6: what a decoder needs to converge
@@ -736,8 +737,8 @@ def _shrink(rgb: Rgb, max_side: int | None) -> Rgb:
 def output_kind(path: StrPath) -> OutputKind:
     """What would be written to this path, known from its name alone; call it before any work is done.
 
-    "video" for .mp4, .m4v, .mov, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder (an existing
-    one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
+    "video" for .mp4, .m4v, .mov, .mkv, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder (an
+    existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
 
     Raises:
         MediaError: on anything else.
@@ -769,8 +770,8 @@ def open_writer(
         width: of the frames, in pixels.
         height: likewise.
         fps: frames a second.
-        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; only for .mp4, .m4v, .mov and .webp.
-        audio_from: a file whose sound goes along; only .mp4, .m4v and .mov can hold it, the others say so in the log.
+        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; only for .mp4, .m4v, .mov, .mkv and .webp.
+        audio_from: a file whose sound goes along; .mp4, .m4v, .mov and .mkv can hold it, the others say so in the log.
 
     Raises:
         MediaError: if the name, the size or the place is not possible, or `audio_from` cannot be opened.
@@ -867,7 +868,7 @@ class Writer(ABC):
 
 
 class VideoWriter(Writer):
-    """H.264 in .mp4, .m4v or .mov, with the sound of another file.
+    """H.264 in .mp4, .m4v, .mov or .mkv, with the sound of another file.
 
     4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
     range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
@@ -923,7 +924,7 @@ class VideoWriter(Writer):
                 raise _unwritable(self.path, second) from second
 
     def _open(self, container_name: str) -> None:
-        options = {"movflags": "+faststart"}
+        options = {} if container_name == "matroska" else {"movflags": "+faststart"}
         self._container = av.open(f"file:{self.path.absolute()}", "w", format=container_name, container_options=options)
         try:
             stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)

@@ -76,6 +76,7 @@ _SURE = 1e-6  # chance of a place from which on it is looked at before all other
 _REFINEMENTS = (1.0, 1.0, 0.5, 0.25)  # parts of a step to try on both sides, one after the other
 _CANDIDATES = 6  # widths that are looked at in the end
 _AT_ORIGIN = (-1, 0, 1)  # samples of the reader's grid around where the pattern of an uncropped frame begins
+_MAX_SIDE = 800  # pixels of the shorter side from whose double on frames are read smaller
 _MAX_FRAMES = 64  # more frames add little to the average
 
 
@@ -302,32 +303,39 @@ class Detector:
     def __init__(self, key: bytes = PUBLIC_KEY) -> None:
         self._layout = _layout(key)
 
-    def read(self, frames: Iterable[Rgb]) -> Reading:
+    def read(self, frames: Iterable[Rgb], *, own_size: bool = False) -> Reading:
         """What the frames say, taken together.
 
         Args:
             frames: uint8 RGB [H, W, 3], all of one size and cropped alike, one or more; after the first 64 the rest
                 is left unread. Give 20 to 60 spread over a video.
+            own_size: whether the frames are known to be of the size in which they were marked; the hundreds of other
+                widths are not tried then.
 
         Raises:
             ValueError: if there is no frame, or the sizes differ.
         """
         luma = _mean_luma(frames)
-        pitches = _pitches(*luma.shape)
+        # What is very large is read smaller: all that is tried would take minutes, and the mark has pixels to spare.
+        factor = max(1, min(luma.shape) // _MAX_SIDE)
+        pitches = [pitch / factor for pitch in _pitches(*luma.shape)][: 1 if own_size else None]
+        if factor > 1:
+            height, width = (side // factor * factor for side in luma.shape)
+            luma = cv2.resize(luma[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA)
         # Every trial counts: the widths, and those by which each candidate is made exact.
         num_trials = len(pitches) + (2 * len(_REFINEMENTS) + 3) * _CANDIDATES
         places: list[_Place] = []
         for pitch in pitches:
             places.append(self._best_place(luma, pitch))
-            if places[-1].chance < _SURE and (found := self._look(luma, places[-1], num_trials)):
+            if places[-1].chance < _SURE and (found := self._look(luma, places[-1], num_trials, factor)):
                 return found
         places.sort()
         for place in places[:_CANDIDATES]:
-            if found := self._look(luma, place, num_trials):
+            if found := self._look(luma, place, num_trials, factor):
                 return found
         return Reading(None, places[0].score if places else 0.0)
 
-    def _look(self, luma: Floats, place: _Place, num_trials: int) -> Reading | None:
+    def _look(self, luma: Floats, place: _Place, num_trials: int, factor: int) -> Reading | None:
         """The reading at a place, or next to it: pitch and sampling are made exact, and what was tried is decoded."""
         side = min(luma.shape)
         tried = [place]
@@ -341,7 +349,7 @@ class Detector:
             if chance >= MAX_FALSE_POSITIVE:
                 break
             if payload := decode(self._soft_bits(luma, place)):
-                return Reading(payload, place.score, chance, place.pitch, place.mirrored)
+                return Reading(payload, place.score, chance, factor * place.pitch, place.mirrored)
         return None
 
     def _best_place(self, luma: Floats, pitch: float, shift: tuple[float, float] = (0.5, 0.5)) -> _Place:
