@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mimik import face as faces
-from mimik import video
 from mimik.animate import Avatar, Portrait
 from mimik.config import AnimateConfig, InputError, check_number
 from mimik.face import BLENDSHAPES, Image, canonical_mesh, mirror_order
@@ -149,7 +148,7 @@ class Editor:
         return self._retarget(gesture_of(edit, self._shape))
 
     def __call__(self, edit: Edit) -> Image:
-        """The edited photo, uint8 RGB [H, W, 3]; without a manifest, as Avatar.frames gives them."""
+        """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see save and provenance.Marker."""
         if edit == Edit():
             return self._portrait.picture.copy()
         points = self.points(edit)
@@ -169,9 +168,16 @@ class Editor:
         """
         settings: dict[str, Any] = {name: value for name, value in asdict(edit).items() if value}
         model = Path(self._config.model or self._avatar.model).name
-        claim = Claim(out.name, model, self._avatar.ingredients(), settings)
+        claim = Claim(
+            out.name,
+            model,
+            self._avatar.ingredients(),
+            settings,
+            label=self._config.label,
+            consent=self._config.consent,
+        )
         with seal(out, claim, credentials=credentials, force=force) as draft:
-            video.write_image(draft, self(edit))
+            draft.write_image(self(edit))
 
 
 def edit_photo(
