@@ -378,9 +378,19 @@ class Avatar:
         return cls(landmarker or Landmarker(), [_Shot(Path(path), person.picture, person.face)], person=person)
 
     @property
+    def landmarker(self) -> Landmarker:
+        """For whoever drives the person; used by one thread at a time."""
+        return self._landmarker
+
+    @property
     def photo(self) -> Path:
         """The file that is animated."""
         return self._shot.path
+
+    @property
+    def picture(self) -> Image:
+        """The photo, uint8 RGB [H, W, 3]; a video's calmest frame."""
+        return self._shot.picture
 
     @property
     def model(self) -> str:
@@ -544,10 +554,10 @@ class Portrait:
         """
         self._config = config
         self._likeness = avatar.likeness(config.model or avatar.model)
-        height, width = avatar._shot.picture.shape[:2]
+        height, width = avatar.picture.shape[:2]
         self.view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
         self.face = self.view.move(avatar.face)
-        self._picture = avatar._shot.picture
+        self._picture = avatar.picture
 
     @property
     def size(self) -> tuple[int, int]:
@@ -622,7 +632,7 @@ class _Run:
         self._avatar, self._driver, self._config, self._report = avatar, driver, config, report
         self.progress = progress
         self.clock = _Clock()
-        self._landmarker = avatar._landmarker
+        self._landmarker = avatar.landmarker
         self._portrait = Portrait(avatar, config, limit_side=limit_side)
         if self._portrait.note:
             report.notes.append(self._portrait.note)
