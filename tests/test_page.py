@@ -193,6 +193,7 @@ def opened(call: Call, camera: Path, tmp_path: Path) -> Iterator[tuple]:
                 permissions=["camera"],
                 args=QUIET + fake,
                 accept_downloads=True,
+                viewport={"width": 1100, "height": 900},
                 bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
             )
             tab = context.new_page()
@@ -241,6 +242,8 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     expected = call.waiting_image[-28:, -38:].astype(int)
     assert np.abs(shots[-1][-28:, -38:] - expected).mean() < 12  # the "AI" in its corner
 
+    tab.screenshot(path=tmp_path / "live.png")  # to look at
+
     # Controls.
     tab.click("#freeze")
     tab.wait_for_selector("#freeze[aria-pressed=true]")
@@ -274,13 +277,17 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     bare.set_default_timeout(90_000)
     bare.goto(served.obs_address)
     bare.wait_for_function("document.getElementById('person').videoWidth === 256")
+    for _ in range(100):  # the size is known before the first frame is painted
+        if landmarker.detect(picture(bare)):
+            break
+        bare.wait_for_timeout(100)
     assert len(landmarker.detect(picture(bare))) == 1
     assert foreign == []
     folder = Path(served._folder.name)
     assert folder.exists()
     bare.close()
-    tab.close()
-    for _ in range(200):  # the camera is free again when the page is gone
+    tab.goto("about:blank")
+    for _ in range(450):  # the camera is free again when the page is gone
         if served._camera is None:
             break
         time.sleep(0.1)

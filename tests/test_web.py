@@ -228,6 +228,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path):
         slider.fill("0.9")
         slider.dispatch_event("input")
         tab.wait_for_function("src => document.querySelector('#edited img').getAttribute('src') !== src", arg=before)
+        tab.screenshot(path=tmp_path / "edit.png")  # to look at
         tab.click("#save")
         with tab.expect_download() as download:
             tab.click("#edited-file a")

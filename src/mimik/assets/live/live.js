@@ -246,4 +246,5 @@ function begin() {
   openCamera();
 }
 
+addEventListener("pagehide", () => connection && connection.close()); // so that the camera is free for another page
 begin();
