@@ -763,7 +763,7 @@ def live_command(
         console.print(f"For OBS:  {escape(served.obs_address)}", soft_wrap=True)
         console.print("Ctrl-C ends it.", soft_wrap=True)
         if open_page:
-            webbrowser.open(served.address)
+            webbrowser.open_new_tab(served.address)
 
     outlets = live.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
     try:
@@ -804,7 +804,7 @@ def web_command(
         console.print(f"The app: {escape(address)}", soft_wrap=True)
         console.print("Ctrl-C ends it.", soft_wrap=True)
         if open_page:
-            webbrowser.open(address)
+            webbrowser.open_new_tab(address)
 
     with _status("starting the app"):
         web.needed()

@@ -148,13 +148,15 @@ class Editor:
         return self._retarget(gesture_of(edit, self._shape))
 
     def __call__(self, edit: Edit) -> Image:
-        """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see save and provenance.Marker."""
+        """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see write_sealed and provenance.Marker."""
         if edit == Edit():
             return self._portrait.picture.copy()
         points = self.points(edit)
         return self._portrait.paint(self._portrait.flow(points), points)
 
-    def save(self, out: Path, edit: Edit, *, force: bool = False, credentials: Credentials | None = None) -> None:
+    def write_sealed(
+        self, out: Path, edit: Edit, *, force: bool = False, credentials: Credentials | None = None
+    ) -> None:
         """Writes an edited photo, sealed.
 
         Args:
@@ -193,7 +195,7 @@ def edit_photo(
 
     Args:
         photo: a picture, a video of the person, or an .avatar file.
-        out, edit, force, credentials: as Editor.save takes them.
+        out, edit, force, credentials: as Editor.write_sealed takes them.
         config: model, view, size and which face.
 
     Returns:
@@ -207,5 +209,5 @@ def edit_photo(
         raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
     check_output(path, force=force, inputs=[Path(photo)])
     editor = Editor(Avatar.from_photos([photo], face=config.face), config)
-    editor.save(path, edit, force=force, credentials=credentials)
+    editor.write_sealed(path, edit, force=force, credentials=credentials)
     return editor.size

@@ -341,7 +341,7 @@ class Page:
         @connection.on("datachannel")
         def listen(channel: Any) -> None:
             if brings_camera:
-                desk.open(channel)
+                desk.attend(channel)
 
         @connection.on("connectionstatechange")
         async def ended() -> None:
@@ -394,7 +394,7 @@ class _Desk:
         self._forget: Callable[[], None] = lambda: None
         self._told_s = 0.0
 
-    def open(self, channel: Any) -> None:
+    def attend(self, channel: Any) -> None:
         self._channel = channel
         self._forget = self._call.on_shown(_in(asyncio.get_running_loop(), self._tell_face))
 

@@ -288,7 +288,7 @@ def save_edited(
     if not photo:
         raise InputError("There is no photo yet: give one of the person.")
     out = desk.new(f"{Path(photo).stem}_edited.png")
-    Editor(Avatar.from_photos([photo]), AnimateConfig(model=model, label=label)).save(out, Edit(**values))
+    Editor(Avatar.from_photos([photo]), AnimateConfig(model=model, label=label)).write_sealed(out, Edit(**values))
     return out
 
 
