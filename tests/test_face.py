@@ -461,3 +461,14 @@ def test_there_is_one_core() -> None:
     sources = {path.name: path.read_text(encoding="utf-8") for path in Path(faces.__file__).parent.glob("*.py")}
     makers = {name: len(re.findall(r"\bCore\(", text)) for name, text in sources.items()}
     assert {name: count for name, count in makers.items() if count} == {"face.py": 1}
+
+
+def test_a_mirrored_face_is_the_face_of_the_mirrored_picture(landmarker: Landmarker, portrait: np.ndarray):
+    face = landmarker.detect(portrait)[0]
+    seen = landmarker.detect(np.ascontiguousarray(portrait[:, ::-1]))[0]
+    turned = faces.mirrored(face, portrait.shape[1])
+    error = np.linalg.norm(turned.points[:, :2] - seen.points[:, :2], axis=1) / face.width_px
+    assert error.mean() < 0.01 and error.max() < 0.03
+    again = faces.mirrored(turned, portrait.shape[1])
+    np.testing.assert_allclose(again.points, face.points, atol=1e-3)
+    assert (again.blendshapes == face.blendshapes).all()

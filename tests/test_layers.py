@@ -29,8 +29,8 @@ ORDER = [
         "checkpoint",
         "dataset",
     ),
-    *("prepare", "meta_learning", "fine_tuning", "animate", "evaluate", "export", "detect"),
-    *("live", "web", "cli"),
+    *("prepare", "meta_learning", "fine_tuning", "animate", "edit", "evaluate", "export", "detect"),
+    *("live", "page", "web", "cli"),
 ]
 FRONT = {"__init__", "__main__"}  # they hand on what stands below
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
@@ -82,7 +82,19 @@ def loaded_by(statement: str) -> set[str]:
 def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
     loaded = loaded_by(statement)
     assert "mimik" in loaded
-    heavy = {"c2pa", "cryptography", "openvino", "torch", "scipy", "mediapipe", "onnx", "gradio", "matplotlib"}
+    heavy = {
+        "c2pa",
+        "cryptography",
+        "openvino",
+        "torch",
+        "scipy",
+        "mediapipe",
+        "onnx",
+        "gradio",
+        "matplotlib",
+        "aiohttp",
+        "aiortc",
+    }
     assert loaded & heavy == set()
     if statement == "import mimik":
         assert loaded & {"typer", "rich", "pytest"} == set()

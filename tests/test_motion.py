@@ -336,7 +336,7 @@ def test_a_region_moves_its_own_points_only(small_face: Face, region: str, own: 
 
 
 def test_regions_share_each_point_out() -> None:
-    weights = sum(motions._region_weights().values())
+    weights = sum(motions.region_weights().values())
     assert weights.max() <= 1 + 1e-9
     for index in (faces.LIPS, faces.EYES, faces.BROWS, faces.IRISES):
         np.testing.assert_allclose(weights[index], 1)

@@ -6,6 +6,7 @@ them: the numerical work is done outside the interpreter's lock, and memory does
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -377,9 +378,19 @@ class Avatar:
         return cls(landmarker or Landmarker(), [_Shot(Path(path), person.picture, person.face)], person=person)
 
     @property
+    def landmarker(self) -> Landmarker:
+        """For whoever drives the person; used by one thread at a time."""
+        return self._landmarker
+
+    @property
     def photo(self) -> Path:
         """The file that is animated."""
         return self._shot.path
+
+    @property
+    def picture(self) -> Image:
+        """The photo, uint8 RGB [H, W, 3]; a video's calmest frame."""
+        return self._shot.picture
 
     @property
     def model(self) -> str:
@@ -412,7 +423,7 @@ class Avatar:
             self._likenesses[model] = Likeness.of_photos(network, pictures, points)
         return self._likenesses[model]
 
-    def _ingredients(self) -> tuple[Ingredient, ...]:
+    def ingredients(self) -> tuple[Ingredient, ...]:
         """What shows the person: the photo; or the avatar, and the files from which it was learned."""
         learned = self._person.sources if self._person else ()
         once = {source.sha256: Ingredient("photo", source.name, source.sha256, source.format) for source in learned}
@@ -479,7 +490,7 @@ class Avatar:
         claim = Claim(
             path.name,
             Path(report.model).name,
-            (*self._ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
+            (*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
             {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
             consent=config.consent,
             label=config.label,
@@ -529,6 +540,79 @@ def _peak_memory_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
+class Portrait:
+    """A person's photo as it is shown, ready to take on gestures: what videos, live calls and edits have in common."""
+
+    def __init__(self, avatar: Avatar, config: AnimateConfig, *, limit_side: bool = False) -> None:
+        """Args:
+        avatar: the person.
+        config: model, view and size, and how a driver's motion is put on the person.
+        limit_side: for a video: even sides, no more pixels than players can show.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
+        self._config = config
+        self._likeness = avatar.likeness(config.model or avatar.model)
+        height, width = avatar.picture.shape[:2]
+        self.view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
+        self.face = self.view.move(avatar.face)
+        self._picture = avatar.picture
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self.view.width, self.view.height
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of the size."""
+        return self.view.note
+
+    @functools.cached_property
+    def picture(self) -> Image:
+        """The photo as it is shown, uint8 RGB [H, W, 3]."""
+        return self.view.apply(self._picture)
+
+    @functools.cached_property
+    def _warper(self) -> Warper:
+        return Warper(self.face.points, *self.size)
+
+    @functools.cached_property
+    def _painter(self) -> PicturePainter:
+        return self.painter(self.picture, self.face, self._warper)
+
+    def painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
+        """What draws the person in another picture of the same size, such as a frame of the person's video."""
+        if self._likeness is None:
+            return GeometryPainter(picture, warper)
+        return self._likeness.painter(picture, face.points, warper)
+
+    def retarget(
+        self, reference: Reference, *, regions: Sequence[str] | None = None, strength: float | None = None
+    ) -> Retarget:
+        """What puts the gestures of a driver with this neutral face on the person.
+
+        Args: regions, strength: the config's own if None.
+        """
+        config = self._config
+        return Retarget(
+            self.face,
+            reference,
+            mode=config.motion,
+            regions=config.regions if regions is None else regions,
+            strength=config.strength if strength is None else strength,
+        )
+
+    def flow(self, points: NDArray[Any]) -> Flow:
+        """The flow to points [478, 3] of the shown picture."""
+        return self._warper.flow(points)
+
+    def paint(self, flow: Flow, points: NDArray[Any]) -> Image:
+        """The frame with the face at points, uint8 RGB [H, W, 3]."""
+        return self._painter.paint(flow, points)
+
+
 # One run.
 
 
@@ -548,13 +632,11 @@ class _Run:
         self._avatar, self._driver, self._config, self._report = avatar, driver, config, report
         self.progress = progress
         self.clock = _Clock()
-        self._landmarker = avatar._landmarker
-        self._likeness = avatar.likeness(report.model)
-        height, width = avatar._shot.picture.shape[:2]
-        self._view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
-        if self._view.note:
-            report.notes.append(self._view.note)
-        self.size = report.width, report.height = self._view.width, self._view.height
+        self._landmarker = avatar.landmarker
+        self._portrait = Portrait(avatar, config, limit_side=limit_side)
+        if self._portrait.note:
+            report.notes.append(self._portrait.note)
+        self.size = report.width, report.height = self._portrait.size
 
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
@@ -585,61 +667,48 @@ class _Run:
         every = list(gestures)
         return next(self._of_photo(reference, iter([every[len(every) // 2]])))
 
-    def _retarget(self, face: Face, reference: Reference) -> Retarget:
-        config = self._config
-        return Retarget(face, reference, mode=config.motion, regions=config.regions, strength=config.strength)
-
     def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         if self._avatar._shot.is_video:
             yield from self._of_video(reference, gestures)
             return
-        picture, face = self._view.apply(self._avatar._shot.picture), self._view.move(self._avatar.face)
-        warper = Warper(face.points, *self.size)
-        painter = self._painter(picture, face, warper)
-        retarget = self._retarget(face, reference)
-        with closing(prefetch(self._flows(gestures, retarget, warper))) as flows:
+        retarget = self._portrait.retarget(reference)
+        with closing(prefetch(self._flows(gestures, retarget))) as flows:
             for gesture, flow, points in flows:
                 with self.clock("paint"):
-                    image = painter.paint(flow, points)
+                    image = self._portrait.paint(flow, points)
                 self._count(gesture)
                 yield image
 
-    def _painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
-        if self._likeness is None:
-            return GeometryPainter(picture, warper)
-        return self._likeness.painter(picture, face.points, warper)
-
-    def _flows(
-        self, gestures: Iterator[Gesture], retarget: Retarget, warper: Warper
-    ) -> Generator[tuple[Gesture, Flow, NDArray[Any]]]:
+    def _flows(self, gestures: Iterator[Gesture], retarget: Retarget) -> Generator[tuple[Gesture, Flow, NDArray[Any]]]:
         for gesture in gestures:
             with self.clock("flow"):
                 points = retarget(gesture)
-                flow = warper.flow(points)
+                flow = self._portrait.flow(points)
             yield gesture, flow, points
 
     def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         """Every frame of the person's own video, its own motion replaced by the driver's."""
-        retarget = self._retarget(self._view.move(self._avatar.face), reference)
+        portrait = self._portrait
+        retarget = portrait.retarget(reference)
         tracker = Tracker(Landmarker())  # the driver is tracked in another thread at the same time
         tracker.start(self._avatar.face)
         num_without = 0
         frames = prefetch(self.clock.each("decode", video.read_frames(self._avatar.photo, fps=self._driver.fps)))
         with closing(frames):
             for gesture, frame in zip(gestures, frames, strict=False):
-                image = self._view.apply(frame)
+                image = portrait.view.apply(frame)
                 with self.clock("track"):
                     found = tracker.track(frame)
                 if found is None:
                     num_without += 1
                 else:
                     with self.clock("flow"):
-                        face = self._view.move(found)
+                        face = portrait.view.move(found)
                         warper = Warper(face.points, *self.size)
                         points = retarget(gesture, face)
                         flow = warper.flow(points)
                     with self.clock("paint"):
-                        image = self._painter(image, face, warper).paint(flow, points)
+                        image = portrait.painter(image, face, warper).paint(flow, points)
                 self._count(gesture)
                 yield image
         if num_without:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import resources
@@ -26,7 +27,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
-from mimik import __version__, animate, draw, provenance, video
+from mimik import __version__, animate, draw, edit, provenance, video
 from mimik.animate import Avatar, Report
 from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, MediaError, parse_regions
 from mimik.face import Landmarker, head_pose
@@ -42,14 +43,17 @@ _EXAMPLES = {
     "mimik animate": "mimik animate photo.jpg driver.mp4 -o out.mp4",
     "mimik demo": "mimik demo -o demo.mp4",
     "mimik detect": "mimik detect video.mp4",
+    "mimik edit": "mimik edit photo.jpg --smile 0.6 --yaw 12 -o smiling.png",
     "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
     "mimik faces": "mimik faces photo.jpg",
     "mimik learn": "mimik learn photo.jpg -o person.avatar",
+    "mimik live": "mimik live photo.jpg",
     "mimik motion": "mimik motion list",
     "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
     "mimik motion show": "mimik motion show smile -o smile.png",
     "mimik prepare": "mimik prepare videos -o shards",
     "mimik train": "mimik train --preset texture --data shards --out run",
+    "mimik web": "mimik web",
     "mimik verify": "mimik verify out.mp4",
 }
 
@@ -291,6 +295,52 @@ def _check_picture_file(out: Path) -> None:
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
+        "that `mimik train` wrote. An avatar brings its own.",
+        show_default="the avatar's own, or " + DEFAULT_MODEL,
+    ),
+]
+Motions = Annotated[
+    str,
+    typer.Option(
+        metavar="MODE",
+        help="relative: the driver's change is put on the photo. absolute: the driver's own pose is taken.",
+    ),
+]
+Regions = Annotated[str, typer.Option(metavar="LIST", help="What moves: all, or some of pose,lips,eyes,brows,gaze.")]
+Strength = Annotated[
+    float, typer.Option(metavar="X", parser=_decimal, help="How strongly the driver moves the person, 0 to 3.")
+]
+Smooth = Annotated[
+    float, typer.Option(metavar="X", parser=_decimal, help="Against wobble, 0 (off) to 1 (calm, a little late).")
+]
+Size = Annotated[
+    str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
+]
+View = Annotated[str, typer.Option(metavar="VIEW", help="full: the whole photo. crop: a square around the head.")]
+PhotoFace = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", parser=_whole, help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out."
+    ),
+]
+Label = Annotated[bool, typer.Option("--label", help='Burn a small visible "AI" into the lower right corner.')]
+Consent = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What you state about the consent of the person shown, in the signed manifest for all to read.",
+        show_default=False,
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Sign with this PEM certificate chain, not this computer's own.")
+]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")]
 
 
 @app.command("animate", epilog=_example("mimik animate"))
@@ -321,45 +371,14 @@ def animate_command(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
-            "that `mimik train` wrote. An avatar brings its own.",
-            show_default="the avatar's own, or " + DEFAULT_MODEL,
-        ),
-    ] = None,
-    motion: Annotated[
-        str,
-        typer.Option(
-            metavar="MODE",
-            help="relative: the driver's change is put on the photo. absolute: the driver's own pose is taken.",
-        ),
-    ] = "relative",
-    regions: Annotated[
-        str, typer.Option(metavar="LIST", help="What moves: all, or some of pose,lips,eyes,brows,gaze.")
-    ] = "all",
-    strength: Annotated[
-        float, typer.Option(metavar="X", parser=_decimal, help="How strongly the driver moves the person, 0 to 3.")
-    ] = 1.0,
-    smooth: Annotated[
-        float, typer.Option(metavar="X", parser=_decimal, help="Against wobble, 0 (off) to 1 (calm, a little late).")
-    ] = 0.5,
-    size: Annotated[
-        str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
-    ] = "native",
-    frame: Annotated[
-        str, typer.Option(metavar="VIEW", help="full: the whole photo. crop: a square around the head.")
-    ] = "full",
-    face: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            parser=_whole,
-            help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out.",
-        ),
-    ] = None,
+    model: Model = None,
+    motion: Motions = "relative",
+    regions: Regions = "all",
+    strength: Strength = 1.0,
+    smooth: Smooth = 0.5,
+    size: Size = "native",
+    frame: View = "full",
+    face: PhotoFace = None,
     driver_face: Annotated[
         int | None, typer.Option(metavar="N", parser=_whole, help="Which face of DRIVER; the widest if left out.")
     ] = None,
@@ -374,27 +393,15 @@ def animate_command(
         ),
     ] = 18,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
-    label: Annotated[
-        bool, typer.Option("--label", help='Burn a small visible "AI" into the lower right corner.')
-    ] = False,
-    consent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="What you state about the consent of the person shown, in the signed manifest for all to read.",
-            show_default=False,
-        ),
-    ] = None,
+    label: Label = False,
+    consent: Consent = None,
     force: Force = False,
     json_report: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write a report of the run here.", show_default=False),
     ] = None,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Sign with this PEM certificate chain, not this computer's own."),
-    ] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    certificate: Certificate = None,
+    key: Key = None,
 ) -> None:
     """Animate a photo with a driver: a finished, signed video."""
     options: dict[str, Any] = {
@@ -550,6 +557,63 @@ def demo(
     console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)
 
 
+def _slider(name: str) -> Any:
+    low, high, hint = edit.SLIDERS[name]
+    return typer.Option(parser=_decimal, metavar="X", help=f"From {low:g} to {high:g}; {hint}.")
+
+
+@app.command("edit", epilog=_example("mimik edit"))
+@guarded
+def edit_command(
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="A photo of the person, a video of it, or an .avatar file.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="The picture to write: .png, .jpg or .webp.", show_default=False
+        ),
+    ],
+    smile: Annotated[float, _slider("smile")] = 0.0,
+    mouth: Annotated[float, _slider("mouth")] = 0.0,
+    blink: Annotated[float, _slider("blink")] = 0.0,
+    brows: Annotated[float, _slider("brows")] = 0.0,
+    gaze_x: Annotated[float, _slider("gaze_x")] = 0.0,
+    gaze_y: Annotated[float, _slider("gaze_y")] = 0.0,
+    yaw: Annotated[float, _slider("yaw")] = 0.0,
+    pitch: Annotated[float, _slider("pitch")] = 0.0,
+    roll: Annotated[float, _slider("roll")] = 0.0,
+    model: Model = None,
+    size: Size = "native",
+    frame: View = "full",
+    face: PhotoFace = None,
+    label: Label = False,
+    consent: Consent = None,
+    force: Force = False,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Change a photo's expression, gaze and pose by numbers: a signed picture."""
+    changes = edit.Edit(
+        smile=smile,
+        mouth=mouth,
+        blink=blink,
+        brows=brows,
+        gaze_x=gaze_x,
+        gaze_y=gaze_y,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+    )
+    config = animate.AnimateConfig(model=model, size=_size(size), frame=frame, face=face, label=label, consent=consent)
+    credentials = _credentials(certificate, key)
+    with _status(f"editing {photo.name}"):
+        width, height = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
+    console.print(
+        f"{escape(str(out))}: {width}x{height}. Signed: mimik verify {escape(shlex.quote(str(out)))}", soft_wrap=True
+    )
+
+
 @app.command("faces", epilog=_example("mimik faces"))
 @guarded
 def faces_command(
@@ -589,6 +653,166 @@ def faces_command(
         with provenance.seal(out, claim, force=force) as draft:
             draft.write_image(draw.annotate(picture, found))
         console.print(f"{escape(str(out))}: written.", soft_wrap=True)
+
+
+@app.command("live", epilog=_example("mimik live"))
+@guarded
+def live_command(
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="A photo of the person, or an .avatar file of `mimik learn`.")
+    ],
+    camera: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VIDEO",
+            help="Take this video for the camera and write --record, without a page.",
+            show_default=False,
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Record what is shown: a .mp4, .m4v or .mov file.", show_default=False),
+    ] = None,
+    mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Move as in a mirror.")] = False,
+    label: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of the visible AI label: normal or small. It is always there.")
+    ] = "normal",
+    model: Model = None,
+    motion: Motions = "relative",
+    regions: Regions = "all",
+    strength: Strength = 1.0,
+    smooth: Smooth = 0.5,
+    size: Size = "512",
+    frame: View = "crop",
+    face: PhotoFace = None,
+    consent: Consent = None,
+    virtual_camera: Annotated[
+        bool, typer.Option("--virtual-camera", help="Be a camera of this computer too, for other programs.")
+    ] = False,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the page is served.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=_whole, metavar="N", help="0 takes any that is free.")] = 8764,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", envvar="MIMIK_PASSWORD", help="Needed to open the page; a must beyond this computer."
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    force: Force = False,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Be somebody else in a video call: your camera drives a photo, in a page of your own browser.
+
+    Another page, without controls, is for OBS. Every frame carries a visible label and an invisible mark.
+    """
+    from mimik import live
+
+    config = animate.AnimateConfig(
+        model=model,
+        motion=motion,
+        regions=parse_regions(regions),
+        strength=strength,
+        smooth=smooth,
+        size=_size(size),
+        frame=frame,
+        face=face,
+        consent=consent,
+    )
+    controls = live.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
+    credentials = _credentials(certificate, key)
+    if record is not None:
+        live.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
+    if camera is not None:
+        if record is None:
+            raise InputError(f"--camera {camera}: give --record OUT.mp4 too, or leave it out to use your own camera.")
+        if virtual_camera:
+            raise InputError("--virtual-camera goes with your own camera; leave --camera out.")
+        if video.kind(camera) != "video":
+            raise InputError(f"--camera {camera}: is a picture; give a video.")
+        with _status(f"reading {photo.name}"):
+            avatar = Avatar.from_photos([photo], face=config.face)
+        with _Bars().shown() as bars:
+            made = live.film(
+                avatar,
+                camera,
+                record,
+                config=config,
+                controls=controls,
+                force=force,
+                credentials=credentials,
+                progress=bars,
+            )
+        sound = ", with sound" if made.has_audio else ""
+        console.print(
+            f"{escape(made.out)}: {made.num_frames} frames of {made.width}x{made.height} at {made.fps:g}/s{sound}, in "
+            f"{made.seconds:.1f} s ({made.num_frames / made.seconds:.0f} frames a second). Signed: mimik verify "
+            f"{escape(shlex.quote(made.out))}",
+            soft_wrap=True,
+        )
+        return
+    from mimik import page
+
+    page.check_host(host, password)
+    page.needed()
+    with _status(f"reading {photo.name}"):
+        avatar = Avatar.from_photos([photo], face=config.face)
+        call = live.Call(avatar, config, controls)
+
+    def ready(served: page.Page) -> None:
+        console.print(f"The call: {escape(served.address)}", soft_wrap=True)
+        console.print(f"For OBS:  {escape(served.obs_address)}", soft_wrap=True)
+        console.print("Ctrl-C ends it.", soft_wrap=True)
+        if open_page:
+            webbrowser.open_new_tab(served.address)
+
+    outlets = live.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
+    try:
+        with call, outlets:
+            page.serve(call, host=host, port=port, password=password, credentials=credentials, ready=ready)
+    except KeyboardInterrupt:
+        console.print("The call has ended.")
+    if record is not None and outlets.num_recorded:
+        console.print(f"{escape(str(record))}: recorded. Signed: mimik verify {escape(shlex.quote(str(record)))}")
+
+
+@app.command("web", epilog=_example("mimik web"))
+@guarded
+def web_command(
+    model: Model = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the app is served.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=_whole, metavar="N", help="0 takes any that is free.")] = 8765,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD",
+            envvar="MIMIK_PASSWORD",
+            help="Needed to open the app, with the name mimik; a must beyond this computer.",
+        ),
+    ] = None,
+    max_mb: Annotated[int, typer.Option(parser=_whole, metavar="MB", help="Of an upload, at most.")] = 200,
+    max_seconds: Annotated[
+        float, typer.Option(parser=_decimal, metavar="S", help="Of a driving video, at most.")
+    ] = 120.0,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the app in the browser.")] = True,
+) -> None:
+    """Animate, learn, edit and verify in the browser, on this computer."""
+    from mimik import web
+
+    limits = web.Limits(upload_mb=max_mb, seconds=max_seconds)
+
+    def ready(address: str) -> None:
+        console.print(f"The app: {escape(address)}", soft_wrap=True)
+        console.print("Ctrl-C ends it.", soft_wrap=True)
+        if open_page:
+            webbrowser.open_new_tab(address)
+
+    with _status("starting the app"):
+        web.needed()
+    try:
+        web.serve(host=host, port=port, password=password, model=model, limits=limits, ready=ready)
+    except KeyboardInterrupt:
+        console.print("The app has ended; what its visitors left is removed.")
 
 
 @motion_app.command("extract", epilog=_example("mimik motion extract"))

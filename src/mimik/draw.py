@@ -28,7 +28,7 @@ _PAPER: tuple[tuple[Sequence[int], Colour, bool], ...] = (
 )
 
 # All that the landmarker knows: closed lids, inner lips and irises as well, for gaze and speech.
-_FULL: tuple[tuple[Sequence[int], Colour, bool], ...] = (
+LANDMARK_LINES: tuple[tuple[Sequence[int], Colour, bool], ...] = (
     (faces.OVAL, (255, 255, 255), True),
     (faces.RIGHT_BROW[:5], (255, 0, 0), False),
     (faces.LEFT_BROW[:5], (0, 255, 0), False),
@@ -62,7 +62,7 @@ def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str 
     if style not in STYLES:
         raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")
     image = np.zeros((height, width, 3), np.uint8)
-    chosen, parts = (points[faces.POINTS_68], _PAPER) if style == "paper" else (points, _FULL)
+    chosen, parts = (points[faces.POINTS_68], _PAPER) if style == "paper" else (points, LANDMARK_LINES)
     for index, colour, closed in parts:
         if style == "smooth":
             line = np.round((chosen[list(index), :2] - 0.5) * 2**_SHIFT).astype(np.int32)
@@ -102,7 +102,7 @@ def annotate(picture: Image, found: Sequence[Face]) -> Image:
     out = picture.copy()
     for number, face in enumerate(found, start=1):
         thickness = max(1, round(face.width_px / 120))
-        for index, colour, closed in _FULL:
+        for index, colour, closed in LANDMARK_LINES:
             line = np.round(face.points[list(index), :2] * 16).astype(np.int32)
             cv2.polylines(out, [line], closed, colour, thickness, cv2.LINE_AA, shift=4)
         left, top, _, _ = face.box

@@ -150,6 +150,30 @@ class Pose:
         return float(yaw), float(pitch), float(roll)
 
 
+@functools.cache
+def mirror_order() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """[478] and [52]: which point and which blendshape takes the place of each when a face is seen in a mirror."""
+    vertices = canonical_mesh().vertices
+    distance = np.linalg.norm(vertices[:, None] - vertices[None] * [-1.0, 1.0, 1.0], axis=-1)
+    # Centre, then the rim's points at one side, above, at the other side, below.
+    right, left = np.array(RIGHT_IRIS), np.array(LEFT_IRIS)
+    swapped = [0, 3, 2, 1, 4]
+    points = np.concatenate([distance.argmin(1), left[swapped], right[swapped]])
+    names = [name.replace("Left", "?").replace("Right", "Left").replace("?", "Right") for name in BLENDSHAPES]
+    return points, np.array([BLENDSHAPES.index(name) for name in names])
+
+
+def mirrored(face: Face, width: int) -> Face:
+    """The same face in the picture flipped from left to right.
+
+    Args:
+        width: of the picture, in pixels.
+    """
+    points, shapes = mirror_order()
+    turned = face.points[points] * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32)
+    return Face(turned, face.blendshapes[shapes], face.score)
+
+
 def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Pose:
     """Least-squares similarity that takes source to target, [N, 3] each; Umeyama 1991."""
     mean_s, mean_t = source.mean(0), target.mean(0)

@@ -311,12 +311,12 @@ def stream_gestures(
     if not seen:
         raise NoFaceError(f"no face in any of the driver's {len(held)} frames.")
     reference = find_neutral(seen)
-    origin = _origin(seen, reference)
+    origin = usual_place(seen, reference)
     raw = (None if f is None else split(f, reference, origin) for f in itertools.chain(held, source))
     return reference, smoothed(raw, fps, smooth)
 
 
-def _origin(seen: Sequence[Face], reference: Reference) -> Pose:
+def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
     """Where the driver's neutral head usually is in the driver's picture: the median place and size."""
     poses = [fit_similarity(reference.shape[faces.SKULL], f.points[faces.SKULL]) for f in seen]
     translation = np.median([p.translation for p in poses], axis=0)
@@ -331,27 +331,41 @@ def smoothed(gestures: Iterable[Gesture | None], fps: float, amount: float) -> I
         fps: of the gestures.
         amount: 0..1, see Smoother.
     """
-    smoother = Smoother(amount)
-    last: Gesture | None = None
-    weight = 1.0  # 0: neutral, 1: the driver
-    step = 1 / max(_LOSS_EASE_S * fps, 1)
+    steady = Steady(amount)
     for gesture in gestures:
+        yield steady(gesture, 1 / fps)
+
+
+class Steady:
+    """Gestures without wobble and without gaps, one by one; the time between them may vary."""
+
+    def __init__(self, amount: float) -> None:
+        """Args: amount: 0..1, see Smoother."""
+        self._amount = amount
+        self._smoother = Smoother(amount)
+        self._last: Gesture | None = None
+        self._weight = 1.0  # 0: neutral, 1: the driver
+
+    def __call__(self, gesture: Gesture | None, dt: float) -> Gesture:
+        """Args: gesture: None where the face was lost; dt: seconds since the previous one."""
+        step = min(dt / _LOSS_EASE_S, 1.0)
         if gesture is None:
-            weight = max(0.0, weight - step)
-            if last is None:
-                weight = 0.0
-                last = _still()
-            current = replace(last, seen=False)
+            self._weight = max(0.0, self._weight - step)
+            if self._last is None:
+                self._weight = 0.0
+                self._last = still()
+            current = replace(self._last, seen=False)
         else:
-            if weight == 0:
-                smoother = Smoother(amount)  # what was before the gap says nothing about now
-            weight = min(1.0, weight + step)
-            current = last = smoother(gesture, 1 / fps)
-        eased = weight * weight * (3 - 2 * weight)
-        yield current if eased == 1 else current.scaled(eased)
+            if self._weight == 0:
+                self._smoother = Smoother(self._amount)  # what was before the gap says nothing about now
+            self._weight = min(1.0, self._weight + step)
+            current = self._last = self._smoother(gesture, dt)
+        eased = self._weight * self._weight * (3 - 2 * self._weight)
+        return current if eased == 1 else current.scaled(eased)
 
 
-def _still() -> Gesture:
+def still() -> Gesture:
+    """What a neutral face does."""
     return Gesture(np.zeros(3), np.zeros(3), 0.0, np.zeros((faces.NUM_POINTS, 3)), np.zeros(len(BLENDSHAPES)))
 
 
@@ -366,7 +380,7 @@ def gesture_of_photo(driver: Face) -> tuple[Reference, Gesture]:
     usual = rotation_matrix(np.array([basis.neutral_pitch, 0, 0]))
     reference = Reference(pose.invert(driver.points) - offset, usual, basis.neutral)
     turn = rotation_vector(pose.rotation @ usual.T)
-    return reference, replace(_still(), turn=turn, offset=offset, blendshapes=driver.blendshapes.astype(np.float64))
+    return reference, replace(still(), turn=turn, offset=offset, blendshapes=driver.blendshapes.astype(np.float64))
 
 
 # From gestures to the person's points.
@@ -375,7 +389,7 @@ _CORNERS = 61, 291
 
 
 @functools.cache
-def _region_weights() -> dict[str, Float]:
+def region_weights() -> dict[str, Float]:
     """[478] for each region but pose: how much of a point's movement belongs to it; the rest, up to 1, stays still."""
     mesh = canonical_mesh().vertices
     iris = [mesh[[a, b]].mean(0) for a, b in ((33, 133), (362, 263))]
@@ -448,7 +462,7 @@ class Retarget:
         Returns:
             [478, 3] pixels of the photo, or of the frame.
         """
-        weights = _region_weights()
+        weights = region_weights()
         keep = sum((weights[name] for name in self._regions if name != "pose"), np.zeros(faces.NUM_POINTS))[:, None]
         pose, base = self._pose, self._shape
         if frame is not None:

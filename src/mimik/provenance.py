@@ -478,11 +478,11 @@ class Marker:
         return embedder.embed(burn_label(frame) if self.has_label else frame)
 
 
-def burn_label(frame: Rgb) -> Rgb:
-    """A copy of uint8 RGB [H, W, 3] with a small "AI" in its lower right corner."""
+def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
+    """A copy of uint8 RGB [H, W, 3] with a small "AI" in its lower right corner; scale: of its size, 1 is 8 % of it."""
     labelled = frame.copy()
     side = min(frame.shape[:2])
-    colour, alpha = _label(max(16, round(side * 0.08)))
+    colour, alpha = _label(max(16, round(side * 0.08 * scale)))
     height, width = alpha.shape[:2]
     margin = round(side * 0.03)
     if height + margin > frame.shape[0] or width + margin > frame.shape[1]:

@@ -999,6 +999,16 @@ class VideoWriter(Writer):
             self._sound.close()
 
 
+def frame_of(rgb: Rgb) -> Any:
+    """uint8 RGB [H, W, 3] as a frame of PyAV, for streams that are not files; without a time."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+
+
+def rgb_of(frame: Any) -> Rgb:
+    """A frame of PyAV that came by such a stream, as uint8 RGB [H, W, 3]."""
+    return np.asarray(frame.to_ndarray(format="rgb24"))
+
+
 def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, preset: str = "medium") -> bytes:
     """Frames of training data as H.264 in MP4, in memory; the same bytes on every machine with the same libraries.
 

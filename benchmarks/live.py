@@ -1,0 +1,122 @@
+"""How many frames a second a call shows, and how late: the pipeline of `mimik live`, fed at a camera's rate.
+
+    python benchmarks/live.py [--camera VIDEO] [--photo PHOTO] [--model NAME] [--size 512] [--seconds 20] [-o OUT.json]
+
+A camera of 640x480 at 30 frames a second is played from memory; what it shows is the video, or the bundled portrait
+animated by the bundled talk. Late is from the moment at which a camera frame is handed over to the moment at which the
+labelled and marked frame of the person is ready: the browser's part, and the camera's own, come on top. The first three
+seconds are not counted. Prints a table, and the same as JSON with -o.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import time
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mimik import Avatar, video
+from mimik.config import AnimateConfig
+from mimik.live import Call, Shown
+
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+CAMERA_FPS = 30.0
+WARM_UP_S = 3.0
+
+
+def camera_frames(source: Path | None, count: int = 240) -> list[np.ndarray]:
+    """uint8 RGB [480, 640, 3], a talking head in the middle."""
+    if source is None:
+        images = islice(Avatar.from_photos([PORTRAIT]).frames("talk", fps=CAMERA_FPS, model="geometry"), count)
+    else:
+        images = islice(video.read_frames(source, fps=CAMERA_FPS), count)
+    frames = []
+    for image in images:
+        k = min(480 / image.shape[0], 640 / image.shape[1])
+        small = cv2.resize(image, (round(image.shape[1] * k), round(image.shape[0] * k)))
+        canvas = np.full((480, 640, 3), 96, np.uint8)
+        top, left = (480 - small.shape[0]) // 2, (640 - small.shape[1]) // 2
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+        frames.append(canvas)
+    return frames
+
+
+def processor_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photo", type=Path, default=PORTRAIT)
+    parser.add_argument("--camera", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    frames = camera_frames(arguments.camera)
+    frames += frames[::-1]  # no jump where it begins again
+    config = AnimateConfig(model=arguments.model, size=arguments.size, frame="crop")
+    call = Call(Avatar.from_photos([arguments.photo]), config)
+    heard: list[tuple[float, float, dict[str, float]]] = []
+
+    def hear(shown: Shown) -> None:
+        now = time.perf_counter()
+        heard.append((now, now - shown.at_s, shown.ms))
+
+    with call:
+        call.on_shown(hear)
+        start = time.perf_counter()
+        used_s = None
+        for number in range(round((arguments.seconds + WARM_UP_S) * CAMERA_FPS)):
+            due = start + number / CAMERA_FPS
+            time.sleep(max(0.0, due - time.perf_counter()))
+            if used_s is None and due - start >= WARM_UP_S:
+                used_s = processor_s()
+            call.offer(frames[number % len(frames)], time.perf_counter())
+        used_s = processor_s() - (used_s or 0.0)
+    if call.error:
+        raise call.error
+    counted = [one for one in heard if one[0] - start > WARM_UP_S]
+    late_ms = 1000 * np.array([one[1] for one in counted])
+    fps = (len(counted) - 1) / (counted[-1][0] - counted[0][0])
+    stages = {name: float(np.median([one[2][name] for one in counted])) for name in counted[0][2]}
+    low, middle, high = np.percentile(late_ms, [25, 50, 75])
+    result: dict[str, Any] = {
+        "what": f"live, {call.size[0]}x{call.size[1]}, model {arguments.model or call.avatar.model}",
+        "frames_per_second": round(fps, 2),
+        "latency_ms": {"median": middle, "quartiles": [low, high], "p95": float(np.percentile(late_ms, 95))},
+        "stage_ms_median": stages,
+        "processor_ms_per_frame": round(1000 * used_s / len(counted), 2),
+        "camera_frames_replaced": call.num_dropped,
+        "load_average": os.getloadavg()[0],
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "versions": {name: importlib.metadata.version(name) for name in ("mimik", "numpy", "openvino")},
+        "python": platform.python_version(),
+    }
+    print(f"{result['what']}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
+    print(f"| {'stage':22} | ms a frame |\n|{'-' * 24}|{'-' * 12}|")
+    for stage, ms in stages.items():
+        print(f"| {stage:22} | {ms:10.2f} |")
+    print(f"| {'processor time, all':22} | {result['processor_ms_per_frame']:10.2f} |")
+    print(
+        f"{fps:.1f} frames a second of a camera's {CAMERA_FPS:.0f}; {middle:.0f} ms late (quartiles {low:.0f} to "
+        f"{high:.0f}, 95 % below {result['latency_ms']['p95']:.0f})"
+    )
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

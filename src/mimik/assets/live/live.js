@@ -1,0 +1,250 @@
+// The page of a call: camera to the program, portrait back. No library, no request to anywhere else.
+"use strict";
+
+const by = (id) => document.getElementById(id);
+const role = document.body.dataset.role;
+const person = by("person");
+let connection = null;
+let channel = null;
+let camera = null;
+let lines = null;
+let serverMs = null;
+let shownSince = [];  // times at which frames of the portrait were presented
+let downMs = [];  // from a frame's arrival at the browser to its presentation
+let retry = null;
+
+function say(text, isError = false) {
+  const place = by("said");
+  if (!place) return;
+  place.textContent = text;
+  place.classList.toggle("error", isError);
+}
+
+async function connect() {
+  clearTimeout(retry);
+  if (connection) connection.close();
+  const peer = (connection = new RTCPeerConnection({ iceServers: [] }));
+  peer.ontrack = (event) => {
+    // The newest frame at once: no buffer against jitter that this computer does not have.
+    event.receiver.jitterBufferTarget = 0;
+    event.receiver.playoutDelayHint = 0;
+    person.srcObject = new MediaStream([event.track]);
+  };
+  peer.onconnectionstatechange = () => {
+    if (peer !== connection) return;
+    if (peer.connectionState === "connected") say("Connected.");
+    if (["failed", "disconnected", "closed"].includes(peer.connectionState)) {
+      enable(false);
+      say("The connection to the program is lost; trying again.", true);
+      retry = setTimeout(tryToConnect, 2000);
+    }
+  };
+  if (role === "camera") {
+    const track = camera.getVideoTracks()[0];
+    track.contentHint = "motion";
+    peer.addTrack(track, camera);
+    channel = peer.createDataChannel("controls");
+    channel.onopen = () => enable(true);
+    channel.onmessage = (event) => hear(JSON.parse(event.data));
+  } else {
+    peer.addTransceiver("video", { direction: "recvonly" });
+  }
+  await peer.setLocalDescription(await peer.createOffer());
+  await new Promise((resolve) => {
+    if (peer.iceGatheringState === "complete") return resolve();
+    peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && resolve();
+    setTimeout(resolve, 1500);
+  });
+  const response = await fetch("offer", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ sdp: peer.localDescription.sdp, role }),
+  });
+  const answer = await response.json();
+  if (answer.error) throw new Error(answer.error);
+  await peer.setRemoteDescription(answer);
+}
+
+async function tryToConnect() {
+  try {
+    await connect();
+  } catch (error) {
+    const gone = error instanceof TypeError;
+    say(gone ? "The program does not answer; is it running?" : error.message, true);
+    retry = setTimeout(tryToConnect, 3000);
+  }
+}
+
+// How late the portrait is, and how often it changes.
+
+function watch() {
+  if (!("requestVideoFrameCallback" in HTMLVideoElement.prototype)) return;
+  const seen = (now, about) => {
+    shownSince.push(now);
+    if (about.receiveTime) downMs.push(about.expectedDisplayTime - about.receiveTime);
+    person.requestVideoFrameCallback(seen);
+  };
+  person.requestVideoFrameCallback(seen);
+}
+
+const median = (values) => values.slice().sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+let before = null;
+async function measure() {
+  const now = performance.now();
+  shownSince = shownSince.filter((at) => now - at < 2000);
+  const fps = shownSince.length > 1 ? (shownSince.length - 1) / ((shownSince.at(-1) - shownSince[0]) / 1000) : 0;
+  if (!by("fps")) return;
+  by("fps").textContent = fps.toFixed(0);
+  if (!connection || !channel || serverMs === null || !downMs.length) return;
+  const sent = { encode: 0, frames: 0, send: 0, packets: 0, roundTrip: 0 };
+  for (const one of (await connection.getStats()).values()) {
+    if (one.type === "outbound-rtp" && one.kind === "video") {
+      sent.encode = one.totalEncodeTime || 0;
+      sent.frames = one.framesEncoded || 0;
+      sent.send = one.totalPacketSendDelay || 0;
+      sent.packets = one.packetsSent || 0;
+    }
+    if (one.type === "candidate-pair" && one.nominated) sent.roundTrip = one.currentRoundTripTime || 0;
+  }
+  if (before && sent.frames > before.frames) {
+    const encode = (sent.encode - before.encode) / (sent.frames - before.frames);
+    const send = (sent.send - before.send) / Math.max(sent.packets - before.packets, 1);
+    const up = 1000 * (encode + send + sent.roundTrip / 2);
+    const down = 500 * sent.roundTrip + median(downMs);
+    by("latency").textContent = (up + serverMs + down).toFixed(0);
+    window.mimikLatency = { up, server: serverMs, down };
+  }
+  before = sent;
+  downMs = [];
+}
+
+// What the program says.
+
+function hear(message) {
+  if (message.ms !== undefined) serverMs = serverMs === null ? message.ms : 0.9 * serverMs + 0.1 * message.ms;
+  if (message.face !== undefined) draw(message.face);
+  if (message.error) say(message.error, true);
+  if (message.recorded) {
+    const link = by("recorded");
+    link.href = message.recorded;
+    link.hidden = false;
+    say("The recording is signed and ready to be saved.");
+  }
+  if (message.state) show(message.state);
+}
+
+function show(state) {
+  by("mirror").checked = state.mirror;
+  document.querySelector(".own").classList.toggle("mirror", state.mirror);
+  for (const box of document.querySelectorAll("[name=region]")) box.checked = state.regions.includes(box.value);
+  if (document.activeElement !== by("strength")) by("strength").value = state.strength;
+  by("strength-is").textContent = Number(state.strength).toFixed(2);
+  by("freeze").setAttribute("aria-pressed", state.freeze);
+  by("record").setAttribute("aria-pressed", state.recording);
+  by("record").textContent = state.recording ? "Stop recording" : "Record";
+  by("small-label").checked = state.label === "small";
+  by("calibrate").textContent = state.calibrating ? "Keep looking neutral …" : "Look neutral, press here";
+  if (state.broken) say(state.broken, true);
+}
+
+function draw(face) {
+  const canvas = by("lines");
+  const own = by("own");
+  if (!lines || !own.videoWidth) return;
+  canvas.width = own.videoWidth;
+  canvas.height = own.videoHeight;
+  const pen = canvas.getContext("2d");
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  canvas.dataset.face = face ? "seen" : "lost";
+  if (!face) return;
+  pen.lineWidth = Math.max(1, canvas.width / 400);
+  for (const line of lines.lines) {
+    pen.strokeStyle = `rgb(${line.colour.join(",")})`;
+    pen.beginPath();
+    line.points.forEach((i, n) => {
+      const x = (face[2 * i] / 1000) * canvas.width;
+      const y = (face[2 * i + 1] / 1000) * canvas.height;
+      n ? pen.lineTo(x, y) : pen.moveTo(x, y);
+    });
+    if (line.closed) pen.closePath();
+    pen.stroke();
+  }
+}
+
+// What the user says.
+
+function tell(message) {
+  if (channel && channel.readyState === "open") channel.send(JSON.stringify(message));
+}
+
+function enable(on) {
+  if (role !== "camera") return;
+  for (const id of ["calibrate", "freeze", "record"]) by(id).disabled = !on;
+}
+
+async function openCamera() {
+  const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
+  const chosen = by("camera").value;
+  if (chosen) wanted.deviceId = { exact: chosen };
+  try {
+    const opened = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+    if (camera) camera.getTracks().forEach((track) => track.stop());
+    camera = opened;
+  } catch (error) {
+    const why = {
+      NotAllowedError: "The camera was not allowed; allow it in the browser's address bar, then press Start the camera.",
+      NotFoundError: "There is no camera; plug one in, then press Start the camera.",
+      NotReadableError: "Another program has the camera; close that, then press Start the camera.",
+    };
+    say(why[error.name] || `The camera cannot be used: ${error.message}`, true);
+    return;
+  }
+  by("own").srcObject = camera;
+  by("start").hidden = true;
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
+  const used = camera.getVideoTracks()[0].getSettings().deviceId;
+  by("camera").replaceChildren(
+    ...cameras.map((one, n) => new Option(one.label || `Camera ${n + 1}`, one.deviceId, false, one.deviceId === used)),
+  );
+  if (connection && connection.connectionState === "connected") {
+    await connection.getSenders()[0].replaceTrack(camera.getVideoTracks()[0]);
+    return;
+  }
+  say("Connecting …");
+  await tryToConnect();
+}
+
+function begin() {
+  watch();
+  setInterval(measure, 1000);
+  if (role !== "camera") {
+    tryToConnect();
+    return;
+  }
+  by("controls").addEventListener("submit", (event) => event.preventDefault());
+  by("start").onclick = openCamera;
+  by("camera").onchange = openCamera;
+  by("calibrate").onclick = () => tell({ calibrate: true });
+  by("freeze").onclick = () => tell({ set: { freeze: by("freeze").getAttribute("aria-pressed") !== "true" } });
+  by("record").onclick = () => {
+    by("recorded").hidden = true;
+    tell({ record: by("record").getAttribute("aria-pressed") !== "true" });
+  };
+  by("mirror").onchange = () => tell({ set: { mirror: by("mirror").checked } });
+  by("strength").oninput = () => tell({ set: { strength: Number(by("strength").value) } });
+  by("small-label").onchange = () => tell({ set: { label: by("small-label").checked ? "small" : "normal" } });
+  for (const box of document.querySelectorAll("[name=region]")) {
+    box.onchange = () =>
+      tell({ set: { regions: [...document.querySelectorAll("[name=region]:checked")].map((one) => one.value) } });
+  }
+  if (!navigator.mediaDevices) {
+    say("This browser gives a page its camera only at https:// or at 127.0.0.1; see docs/live.md.", true);
+    return;
+  }
+  fetch("lines.json").then((response) => response.json()).then((found) => (lines = found));
+  openCamera();
+}
+
+addEventListener("pagehide", () => connection && connection.close()); // so that the camera is free for another page
+begin();
