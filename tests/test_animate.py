@@ -24,7 +24,8 @@ from mimik.animate import Driver as AnyDriver
 from mimik.config import PRESETS, InputError, ModelError, NoFaceError
 from mimik.face import Face, Image, Landmarker
 from mimik.motion import Motion, bundled_motions, stream_gestures
-from mimik.provenance import verify
+from mimik.provenance import Marker, verify
+from mimik.synthesis import DEFAULT_MODEL
 from mimik.warp import Crop
 
 
@@ -186,7 +187,7 @@ def test_a_video_file(avatar: Avatar, tmp_path: Path, name: str) -> None:
     assert not report.has_audio
     verdict = provenance.verify(out)
     assert verdict.status is provenance.Status.MIMIK
-    assert verdict.model == "geometry"
+    assert verdict.model == DEFAULT_MODEL
     assert [source.name for source in verdict.sources] == ["person.png", "bundled smile"]
 
 
@@ -210,7 +211,7 @@ def test_the_report(avatar: Avatar, tmp_path: Path) -> None:
     data = json.loads(report.to_json())
     assert data["num_frames"] == 9
     assert data["driver"] == "bundled smile"
-    assert data["model"] == "geometry"
+    assert data["model"] == DEFAULT_MODEL
     assert data["out"].endswith("a.mp4")
 
 
@@ -228,7 +229,7 @@ def test_frames_are_what_render_encodes(avatar: Avatar, tmp_path: Path) -> None:
 def test_frames_in_memory_and_in_files_carry_the_mark(avatar: Avatar, tmp_path: Path, label: bool) -> None:
     frames = list(avatar.frames("smile", fps=2, label=label))
     reading = watermark.Detector().read(frames)
-    assert reading.payload is not None and reading.payload.model == 1
+    assert reading.payload is not None and reading.payload.model == Marker(DEFAULT_MODEL).payload.model
     avatar.render("smile", tmp_path / "a.mp4", fps=2, label=label, consent="It is me.")
     verdict = verify(tmp_path / "a.mp4")
     assert verdict.mark is not None
@@ -339,7 +340,7 @@ def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def by_driver(avatar: Avatar, driver, landmarker: Landmarker) -> dict[str, list[Image]]:
-    """The driver's frames by some settings, without smoothing."""
+    """The driver's frames by some settings, without smoothing; by the warp alone, which made the driver itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(animate, "Landmarker", lambda num_threads=1: landmarker)
         patch.setattr(animate, "Marker", Plain)
@@ -349,7 +350,8 @@ def by_driver(avatar: Avatar, driver, landmarker: Landmarker) -> dict[str, list[
             "lips": {"regions": ("lips",)},
             "pose": {"regions": ("pose",)},
         }
-        return {name: list(avatar.frames(driver.path, smooth=0, **options)) for name, options in settings.items()}
+        settings = {name: {"model": "geometry", "smooth": 0, **options} for name, options in settings.items()}
+        return {name: list(avatar.frames(driver.path, **options)) for name, options in settings.items()}
 
 
 def l1(a: Image, b: Image, face: Face) -> float:
@@ -370,6 +372,12 @@ def test_self_reenactment_is_better_than_the_photo(by_driver, driver, small_port
 
 def test_no_strength_is_the_photo(by_driver, small_portrait: Image) -> None:
     for frame in by_driver["none"]:
+        np.testing.assert_array_equal(frame, small_portrait)
+
+
+def test_no_strength_is_the_photo_by_the_default_model_too(avatar: Avatar, small_portrait: Image, monkeypatch) -> None:
+    monkeypatch.setattr(animate, "Marker", Plain)
+    for frame in avatar.frames("smile", fps=2, strength=0):
         np.testing.assert_array_equal(frame, small_portrait)
 
 
@@ -618,7 +626,7 @@ def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, m
     for name in ("a.mp4", "b.gif", "frames"):
         Failing.num_painted = 0
         with pytest.raises(RuntimeError, match="out of paint"):
-            avatar.render("smile", tmp_path / name, fps=2)
+            avatar.render("smile", tmp_path / name, fps=2, model="geometry")
     assert left_behind(tmp_path) == []
     assert threading.active_count() == before
 

@@ -25,6 +25,7 @@ from mimik import __version__, animate, cli, provenance, video
 from mimik.cli import app
 from mimik.face import Landmarker
 from mimik.motion import Motion, bundled_motions
+from mimik.synthesis import DEFAULT_MODEL
 
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 SIDE_PX = 256
@@ -397,7 +398,7 @@ def test_report_tells_what_the_file_holds(made: Path):
     assert (report["width"], report["height"], report["fps"]) == (info.width, info.height, info.fps)
     assert report["num_frames"] == len(list(video.read_frames(made))) == NUM_FRAMES
     assert report["has_audio"] is info.has_audio is False
-    assert report["out"] == str(made) and report["driver"] == "driver.mp4" and report["model"] == "geometry"
+    assert report["out"] == str(made) and report["driver"] == "driver.mp4" and report["model"] == DEFAULT_MODEL
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 0 and report["num_lost"] == 0
     assert not report["notes"]
 
@@ -475,7 +476,7 @@ def test_label_and_consent(shelf: Path, here: Path):
     assert result.exit_code == 0, result.stderr
     assert 'states, which nobody has checked: "It is me."' in mimik("verify", "out.mp4").stdout
     verdict = json.loads(mimik("verify", "out.mp4", "--json").stdout)
-    assert (verdict["label"], verdict["consent"], verdict["mark"]["model"]) == (True, "It is me.", "geometry")
+    assert (verdict["label"], verdict["consent"], verdict["mark"]["model"]) == (True, "It is me.", DEFAULT_MODEL)
     corner = next(video.read_frames(here / "out.mp4"))[-24:, -32:].astype(int)
     assert corner.max() > 220 and corner.min() < 90
 

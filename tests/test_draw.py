@@ -54,7 +54,7 @@ def test_paper_style_draws_each_part_in_its_colour(points: np.ndarray) -> None:
 def test_only_the_palette_appears(points: np.ndarray) -> None:
     # Without anti-aliasing there are no colours in between.
     assert colours(landmark_image(points, 480, 640, style="paper")) == {(0, 0, 0), *(c for _, c, _ in PAPER)}
-    assert colours(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in draw._FULL)}
+    assert colours(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in draw.LANDMARK_LINES)}
 
 
 def test_paper_style_leaves_inner_lips_and_irises_out(points: np.ndarray) -> None:

@@ -109,6 +109,21 @@ def test_what_is_drawn_lies_where_the_mask_does_not_keep(portrait, portrait_face
         assert (step - plain_step)[:, column - 1 : column + 1].max() < 20
 
 
+def test_a_photo_that_is_not_moved_is_left_as_it_is(portrait: Image, portrait_face: Face, warper: Warper) -> None:
+    points = portrait_face.points
+    side = window_around(points).side
+
+    def black(moved: float) -> Image:
+        """By a network that draws black, with the face moved by a share of the window's side."""
+        target = points + np.float32([moved * side, 0, 0])
+        return painted(portrait, portrait_face, warper, warper.flow(target), target, change=-2, mask=0)
+
+    assert (black(0.0) == portrait).all()
+    y, x = points[4, 1].astype(int), points[4, 0].astype(int)
+    assert black(0.02)[y, x].max() <= 2
+    assert 0.3 < black(0.006)[y, x].mean() / portrait[y, x].mean() < 0.7  # half way
+
+
 def test_a_correction_of_zero_leaves_the_flow(flow: Flow, warper: Warper, target: Array) -> None:
     same = corrected(flow, np.zeros((PX // 2, PX // 2, 2), np.float32), warper.crop, window_around(target))
     np.testing.assert_allclose(same.offset, flow.offset, atol=1e-6)

@@ -27,6 +27,7 @@ BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safet
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 _RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
+_AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
 def to_planes(images: NDArray[np.uint8]) -> Array:
@@ -199,7 +200,7 @@ class TexturePainter:
             config: of the network, of the texture form.
             generator: Network.generator of the person.
         """
-        self._config = config
+        self._config, self._points = config, points
         self._warper, self._painter = warper, Painter(picture, warper)
         window, self._scale = seen_window(points, config)
         self._side = window.side
@@ -220,6 +221,8 @@ class TexturePainter:
             uint8 RGB [H, W, 3].
         """
         window = window_around(target, self._side)
+        if not self._say(target):
+            return self._painter.paint(flow)
         correction, drawn, keep = self.ask(flow, target, window)
         image = self._painter.paint(corrected(flow, correction, self._warper.crop, window))
         _blend(image, drawn, keep, window)
@@ -239,11 +242,18 @@ class TexturePainter:
         geometry = flow.maps(self._warper.crop, window, px // 2)[None]
         read = as_read(seen[None], self._config)
         correction, change, mask = self._generator(to_planes(y[None]), to_planes(read), geometry)
-        offset = correction[0].transpose(1, 2, 0) * self._fade[..., None]
+        fade = self._fade * self._say(target)
+        offset = correction[0].transpose(1, 2, 0) * fade[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         drawn = (moved + change[0].transpose(1, 2, 0) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
-        return offset, drawn, 1 - (1 - mask[0, 0]) * self._fade
+        return offset, drawn, 1 - (1 - mask[0, 0]) * fade
+
+    def _say(self, target: NDArray[Any]) -> np.float32:
+        """0..1: how much the network's answer counts. A photo that is not moved is right as it is."""
+        low, high = _AT_REST
+        moved = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
+        return np.float32(((moved - low) / (high - low)).clip(0, 1))
 
 
 def _fade(px: int) -> Array:
