@@ -494,6 +494,16 @@ def test_the_same_seed_gives_the_same_networks_and_gradients() -> None:
     assert all(torch.equal(a, b) for a, b in zip(run(), run(), strict=True))
 
 
+def test_a_new_discriminator_is_orthogonal_in_training_and_in_use() -> None:
+    net = Discriminator(2, 64, min_channels=4, max_channels=16, embedding_dim=8)
+    for mode in (False, True):
+        net.train(mode)
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                gains = torch.linalg.svdvals(layer.weight.flatten(1))
+                torch.testing.assert_close(gains, torch.ones_like(gains), atol=1e-4, rtol=0)
+
+
 @pytest.mark.slow
 def test_bf16_autocast_trains_and_stays_near() -> None:
     def patches() -> Tensor:

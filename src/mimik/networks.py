@@ -450,6 +450,8 @@ class Discriminator(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.orthogonal_(layer.parametrizations.weight.original)  # type: ignore[union-attr, index]  # D15
+                with torch.no_grad():
+                    _ = layer.weight  # a power iteration: spectral norm's vectors still were the old weight's
         self.W = nn.Embedding(num_videos, embedding_dim)
         nn.init.uniform_(self.W.weight, -W_RANGE, W_RANGE)
 
