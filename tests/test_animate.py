@@ -273,6 +273,7 @@ def test_the_rate_changes_the_number_of_frames_but_not_the_duration(
     assert video.probe(tmp_path / "a.mp4").duration_s == pytest.approx(28 / 25, abs=1 / fps)
 
 
+@pytest.mark.slow
 def test_a_progress_is_told(avatar: Avatar, driver, tmp_path: Path) -> None:
     told = []
     avatar.render(driver.path, tmp_path / "a.mp4", progress=lambda *args: told.append(args))
@@ -507,6 +508,7 @@ def test_frames_of_a_video_without_a_face_are_left_as_they_are(driver, landmarke
     assert np.abs(video.read_image(last).astype(int) - 100).max() <= 5  # coding, and the mark
 
 
+@pytest.mark.slow
 def test_no_landmarker_is_used_by_two_threads_at_once(
     moving: Avatar, driver, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

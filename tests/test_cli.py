@@ -481,7 +481,14 @@ def test_label_and_consent(shelf: Path, here: Path):
     assert corner.max() > 220 and corner.min() < 90
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.gif", "out.webp", "frames", "frames/%03d.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "out.mp4",
+        "frames",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("out.gif", "out.webp", "frames/%03d.jpg")),
+    ],
+)
 def test_bundled_motion_to(shelf: Path, here: Path, name: str):
     if "/" in name:
         (here / name).parent.mkdir()
@@ -571,6 +578,7 @@ def test_version():
 # A folder of photos.
 
 
+@pytest.mark.slow
 def test_folder_with_good_and_bad_photos(shelf: Path, here: Path):
     photos = here / "photos"
     photos.mkdir()
@@ -664,6 +672,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(here: Path):
     assert process.stderr is not None and "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="file names of POSIX")
 def test_a_name_that_is_no_unicode(shelf: Path, here: Path):
     name = os.fsdecode(b"m\xff.png")

@@ -219,6 +219,7 @@ def test_a_face_knows_its_box(portrait_face: Face) -> None:
 # Finding.
 
 
+@pytest.mark.slow
 def test_a_small_face_in_a_large_picture(landmarker: Landmarker, portrait: Image, portrait_face: Face) -> None:
     factor = 40 / portrait_face.width_px
     picture = placed(portrait, factor, gradient(4000, 3000), 1910, 430)

@@ -207,6 +207,7 @@ def test_newest_keeps_one_and_counts_the_rest():
     assert place.take() is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeypatch: pytest.MonkeyPatch):
     """Drawing takes five times as long as there is between camera frames: the delay must not grow."""
@@ -272,6 +273,7 @@ def test_a_recording_that_is_thrown_away_leaves_nothing(call: Call, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Call, "_person", lambda self, points: self.portrait.picture)

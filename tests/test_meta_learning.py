@@ -490,6 +490,7 @@ def test_a_full_disk_keeps_the_last_good_state(shards: Path, tmp_path: Path, mon
     assert train(asked(shards, run, steps=2)).step == 2
 
 
+@pytest.mark.slow
 def test_a_release_can_be_the_start(shards: Path, tmp_path: Path) -> None:
     train(asked(shards, tmp_path / "first", steps=1))
     release = tmp_path / "first" / "model.safetensors"

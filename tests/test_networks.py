@@ -611,6 +611,7 @@ def test_every_preset_builds_networks_that_fit_each_other(name: str) -> None:
     assert [name for name, _ in nets] == ["E", "P", "G", "D"]
 
 
+@pytest.mark.slow
 def test_the_presets_of_the_paper_have_its_sizes() -> None:
     sizes = {key: count_parameters(net) / 1e6 for key, net in build(PRESETS["authors_code"].networks, 0)}
     assert sizes == pytest.approx({"E": 14.83, "P": 6.70, "G": 31.21, "D": 19.55}, abs=0.006)

@@ -377,6 +377,7 @@ def test_people_are_clustered_by_nearness() -> None:
     assert cluster_people(far) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_clustered_people_stand_in_the_index(folder: Path, tmp_path: Path) -> None:
     calls = []
 
