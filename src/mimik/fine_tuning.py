@@ -698,14 +698,7 @@ def learn(
         InputError: if something given cannot be used, or the file cannot be written; nothing is written then.
     """
     preset, networks, origin = _start(arguments)
-    recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
-    if arguments.steps is not None:
-        recipe = dataclasses.replace(recipe, num_steps=arguments.steps)
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here; give cpu, or install a torch with CUDA.")
+    recipe, device = _how(arguments, preset, recipe)
     photos, sources, notes = read_photos(paths, Landmarker(), face=arguments.face, shots=arguments.shots)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
     curve, best, ended = _run(learner, arguments.max_seconds, progress or _silent)
@@ -731,6 +724,19 @@ def learn(
     person = Person(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources))
     write_whole(out, person.pack())
     return Outcome(person, curve, best.point, ended, notes)
+
+
+def _how(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tuple[Recipe, str]:
+    """The recipe with what was asked for instead, and the device, "cpu" or "cuda"."""
+    recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
+    if arguments.steps is not None:
+        recipe = dataclasses.replace(recipe, num_steps=arguments.steps)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; give cpu, or install a torch with CUDA.")
+    return recipe, device
 
 
 def _start(arguments: LearnArguments) -> tuple[Preset, Networks, dict[str, str]]:
@@ -846,12 +852,7 @@ def learn_photos(
         InputError: if the model cannot be used, or its weights grew beyond float16.
     """
     preset, networks, _ = _start(arguments)
-    recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
-    if arguments.steps is not None:
-        recipe = dataclasses.replace(recipe, num_steps=arguments.steps)
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe, device = _how(arguments, preset, recipe)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
     stages: list[Stage] = []
     began = time.monotonic()
