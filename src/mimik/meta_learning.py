@@ -463,11 +463,9 @@ class Trainer:
         """What the step needs of a batch of the loader: images in [-1, 1], regions in 0..1."""
         move = {
             name: batch[name].to(self.world.device, non_blocking=True)
-            for name in (*_IMAGES, "geometry", "regions", "clip")
+            for name in (*_IMAGES, "geometry", "regions", "view", "clip")
             if name in batch
         }
-        if "view" in batch:
-            move["view"] = batch["view"]  # numbers that choose what is copied: they stay where they are
         for name in _IMAGES:
             if name in move:
                 move[name] = to_model_range(move[name])

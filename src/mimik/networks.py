@@ -275,12 +275,14 @@ def look(images: Tensor, view: Tensor) -> Tensor:
     Returns:
         [B, C, H, W].
     """
-    height, width = images.shape[2] // 2, images.shape[3] // 2
-    seen = [
-        F.avg_pool2d(image, 2) if top < 0 else image[:, top : top + height, left : left + width]
-        for image, (top, left) in zip(images, view.tolist(), strict=True)
-    ]
-    return torch.stack(seen)
+    batch, channels, height, width = images.shape[0], images.shape[1], images.shape[2] // 2, images.shape[3] // 2
+    top, left = view.to(images.device).clamp(min=0).unbind(1)
+    rows = top[:, None] + torch.arange(height, device=images.device)  # [B, H]
+    columns = left[:, None] + torch.arange(width, device=images.device)  # [B, W]
+    part = images.gather(2, rows[:, None, :, None].expand(batch, channels, height, 2 * width))
+    part = part.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+    whole = (view.to(images.device)[:, 0] < 0)[:, None, None, None]
+    return torch.where(whole, F.avg_pool2d(images, 2), part)
 
 
 class Generator(nn.Module):
