@@ -23,6 +23,8 @@ from mimik.features import (
     CONTENT_NETWORKS,
     EMBEDDING_DIM,
     FaceNet,
+    chip_transform,
+    chips,
     content_network,
     download_weights,
     face_chip,
@@ -58,6 +60,20 @@ def test_chip_puts_the_eyes_where_dlib_has_them(portrait, portrait_face):
     assert right == pytest.approx((0.25 + 0.1206) / 1.5 * CHIP_PX, abs=4)
     assert left == pytest.approx((0.25 + 0.8596) / 1.5 * CHIP_PX, abs=4)
     assert y.mean() == pytest.approx((0.25 + 0.2136) / 1.5 * CHIP_PX, abs=4)
+
+
+def test_chips_of_a_batch_are_the_chips(portrait, portrait_face):
+    height, width = portrait.shape[:2]
+    size = CHIP_PX / np.sqrt(np.linalg.det(chip_transform(portrait_face.points)[:, :2])) / CHIP_PX
+    image = cv2.resize(portrait, (round(width * size), round(height * size)), interpolation=cv2.INTER_AREA)
+    points = portrait_face.points[:, :2] * size
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+    made = chips(batch.requires_grad_(), torch.from_numpy(chip_transform(points))[None])
+    known = torch.from_numpy(face_chip(image, points)).permute(2, 0, 1)
+    assert made.shape == (1, 3, CHIP_PX, CHIP_PX)
+    assert (made[0] - known).abs().mean() < 0.5  # of 255; cv2 rounds, and has 1/32 px steps
+    made.mean().backward()
+    assert batch.grad is not None and batch.grad.abs().sum() > 0
 
 
 def test_one_person_stays_near_under_size_light_and_tilt(net, portrait, portrait_face):

@@ -13,6 +13,7 @@ from mimik.losses import (
     content_loss,
     discriminator_loss,
     feature_matching_loss,
+    identity_loss,
     match_loss,
     pixel_loss,
 )
@@ -169,6 +170,18 @@ def test_a_batch_of_twice_the_same_costs_the_same() -> None:
         )
 
     torch.testing.assert_close(losses(2), losses(1))
+
+
+def test_identity_loss() -> None:
+    e_x = torch.zeros(2, 128)
+    e_x_hat = torch.zeros(2, 128)
+    e_x_hat[0, :2] = torch.tensor([3.0, 4.0])  # 5 apart; the other 0
+    e_x_hat.requires_grad_()
+    loss = identity_loss(e_x, e_x_hat)
+    assert loss.item() == pytest.approx(2.5, abs=1e-3)
+    loss.backward()
+    assert e_x_hat.grad is not None and torch.isfinite(e_x_hat.grad).all()  # where they are equal, too
+    torch.testing.assert_close(e_x_hat.grad[0, :2], torch.tensor([0.3, 0.4]))  # halves of the direction
 
 
 def test_pixel_loss() -> None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from mimik import cli, losses, meta_learning
 from mimik.checkpoint import PREVIOUS_NAME, STATE_NAME, load_release, read_state
 from mimik.config import PRESETS, InputError, LossWeights, NetworkConfig, Preset, TrainConfig
+from mimik.features import CHIP_PX, chips
 from mimik.meta_learning import TrainArguments, Trainer, World, train
 from mimik.networks import Synthesis
 from test_dataset import write_shards
@@ -88,6 +89,8 @@ def batch_of(preset: Preset, size: int = 2, seed: int = 0) -> dict[str, Tensor]:
         batch |= {"x": pixels(*large), "warped": pixels(*large), "regions": pixels(size, 1, 2 * PX, 2 * PX)}
         batch["geometry"] = torch.rand(size, 4, PX // 2, PX // 2, generator=rng)
         batch["view"] = torch.tensor([[-1, -1], [0, 0], [3, PX]])[torch.arange(size) % 3]
+    scale = batch["x"].shape[3] / CHIP_PX
+    batch["chip"] = torch.tensor([[scale, 0.0, scale / 2], [0.0, scale, scale / 2]]).repeat(size, 1, 1)
     return batch
 
 
@@ -225,6 +228,17 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     assert seen.keys() - terms(TEXTURE, adversarial=False).keys() == {"match", "adversarial", "feature_matching"}
     told = trainer.train_step(batch_of(TEXTURE))
     torch.testing.assert_close(told["loss"], sum(told[name] for name in seen))
+
+
+def test_identity_is_judged_on_the_aligned_face() -> None:
+    preset = dataclasses.replace(TEXTURE, losses=dataclasses.replace(TEXTURE.losses, identity=0.5))
+    trainer = trainer_of(preset)
+    assert trainer_of(TEXTURE).identity is None and trainer.identity is not None
+    told = trainer.train_step(batch_of(TEXTURE))
+    batch = trainer.on_device(batch_of(TEXTURE))
+    with torch.no_grad():  # a fresh G of the texture form gives the warped photo
+        x, x_hat = (trainer.identity(chips(batch[name], batch["chip"])) for name in ("x", "warped"))
+    assert told["identity"].item() == pytest.approx(0.5 * (x - x_hat).norm(dim=1).mean().item(), rel=1e-3)
 
 
 def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:

@@ -47,6 +47,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mimik import face as faces
 from mimik.config import InputError
 from mimik.draw import STYLES, feature_mask, landmark_image
+from mimik.features import chip_transform
 from mimik.warp import WINDOW_SCALE, Crop, Painter, Warper
 
 log = logging.getLogger(__name__)
@@ -1216,6 +1217,7 @@ class Episodes(Dataset[dict[str, Any]]):
             x_s, y_s: [K, 3, H, W] the source frames and theirs.
             points, points_s: [478, 3] and [K, 478, 3] float32 landmarks in pixels of y.
             regions: uint8 [1, H, W], 255 where the target's eyes and mouth are.
+            chip: float32 [2, 3] where in x the identity network looks (features.chip_transform).
             With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
             the target, as x; geometry, float32 [NUM_GEOMETRY, H / 2, W / 2], how (warp.Flow.maps); view, int64 [2],
             what D and the content networks see (networks.look): all, or as often a part, most often mouth or eyes.
@@ -1249,7 +1251,8 @@ class Episodes(Dataset[dict[str, Any]]):
             target_image, images, points, more = self._warped(images, points, number)
             scale = 2
         x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
-        regions = feature_mask(points[0] * np.float32(scale), target_image.shape[2], target_image.shape[1])
+        placed = points[0] * np.float32(scale)
+        regions = feature_mask(placed, target_image.shape[2], target_image.shape[1])
         return {
             "x": _planes(target_image, self.as_uint8)[0],
             "y": y[0],
@@ -1258,6 +1261,7 @@ class Episodes(Dataset[dict[str, Any]]):
             "points": drawn[0],
             "points_s": drawn[1:],
             "regions": torch.from_numpy(regions)[None],
+            "chip": torch.from_numpy(chip_transform(placed).astype(np.float32)),
             **more,
             "clip": position,
             "person": self._people[clip.person],

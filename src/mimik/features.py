@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
+import math
 import os
 import re
 import sys
@@ -49,6 +50,37 @@ _CHIP_PLACES = np.array(
 _CHIP_MARGIN = 0.25
 
 
+def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
+    """Where the chip of a face lies: [2, 3], centres of the chip's pixels -> places in the picture, from its corner.
+
+    Args:
+        points: [478, 2 or 3] of the face, in pixels.
+    """
+    flat = np.zeros((len(_CHIP_POINTS), 1))
+    places = (_CHIP_MARGIN + _CHIP_PLACES) / (1 + 2 * _CHIP_MARGIN) * CHIP_PX
+    to_image = fit_similarity(np.hstack([places, flat]), np.hstack([points[_CHIP_POINTS, :2], flat]))
+    linear = to_image.scale * to_image.rotation[:2, :2]
+    return np.column_stack([linear, to_image.translation[:2] + linear @ [0.5, 0.5]])
+
+
+def chips(images: Tensor, transforms: Tensor) -> Tensor:
+    """face_chip of a batch, with gradients; for faces that are about as large as their chips.
+
+    Args:
+        images: [B, 3, H, W] in [-1, 1].
+        transforms: [B, 2, 3] of chip_transform.
+
+    Returns:
+        [B, 3, 150, 150] in 0..255, what FaceNet takes.
+    """
+    at = torch.arange(CHIP_PX, device=images.device, dtype=torch.float32)
+    base = torch.stack([*torch.meshgrid(at, at, indexing="xy"), torch.ones(CHIP_PX, CHIP_PX, device=images.device)], -1)
+    places = base @ transforms.float().mT[:, None]  # [150, 150, 3] @ [B, 1, 3, 2] -> [B, 150, 150, 2]
+    size = torch.tensor(images.shape[:1:-1], device=images.device)
+    grid = places * 2 / size - 1
+    return (F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False) + 1) * 127.5
+
+
 def face_chip(image: Image, points: NDArray[Any]) -> Image:
     """The face, upright and in the place where the identity network expects it.
 
@@ -59,13 +91,10 @@ def face_chip(image: Image, points: NDArray[Any]) -> Image:
     Returns:
         uint8 RGB [150, 150, 3].
     """
-    flat = np.zeros((len(_CHIP_POINTS), 1))
-    places = (_CHIP_MARGIN + _CHIP_PLACES) / (1 + 2 * _CHIP_MARGIN) * CHIP_PX
-    to_image = fit_similarity(np.hstack([places, flat]), np.hstack([points[_CHIP_POINTS, :2], flat]))
-    linear = to_image.scale * to_image.rotation[:2, :2]
-    shift = to_image.translation[:2] + linear @ [0.5, 0.5] - 0.5
-    if to_image.scale > 1.5:  # average before sampling, against aliasing
-        width, height = (max(1, round(n / to_image.scale)) for n in image.shape[1::-1])
+    transform = chip_transform(points)
+    linear, shift = transform[:, :2], transform[:, 2] - 0.5
+    if (size := math.sqrt(np.linalg.det(linear))) > 1.5:  # average before sampling, against aliasing
+        width, height = (max(1, round(n / size)) for n in image.shape[1::-1])
         scale = np.array([width / image.shape[1], height / image.shape[0]])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         linear, shift = linear * scale[:, None], (shift + 0.5) * scale - 0.5

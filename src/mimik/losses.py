@@ -112,6 +112,21 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
     return torch.stack([weight * distance for weight, distance in zip(weights, distances, strict=True)]).sum()
 
 
+def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
+    """How far apart the identity network sees the real and the synthesised frame; in place of VGGFace (D16).
+
+    Euclidean and not squared, as the network was trained: a frame that is nearly right pulls as much as a wrong one.
+
+    Args:
+        e_x: [B, 128] embeddings of the real frames; detached here.
+        e_x_hat: the same of the synthesised ones.
+
+    Returns:
+        Scalar, >= 0; 0 when equal.
+    """
+    return ((e_x_hat - e_x.detach()).square().sum(1) + 1e-8).sqrt().mean()
+
+
 def pixel_loss(x_hat: Tensor, x: Tensor, regions: Tensor, *, emphasis: float = 4.0) -> Tensor:
     """L1 of the frames themselves, eyes and mouth counted more; not in the paper.
 

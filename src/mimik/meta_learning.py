@@ -55,7 +55,7 @@ from mimik.config import (
     preset_to_json,
 )
 from mimik.dataset import Augmentation, ClipInfo, ClipStore, Episodes, loader, read_index, split_people, to_model_range
-from mimik.features import ContentNetwork, content_network
+from mimik.features import ContentNetwork, FaceNet, chips, content_network
 from mimik.networks import Discriminator, Embedder, Generator, Networks, Projection, Synthesis, build, look
 
 log = logging.getLogger(__name__)
@@ -360,6 +360,7 @@ def generator_terms(
     out: Synthesis,
     *,
     adversarial: bool,
+    identity: FaceNet | None = None,
 ) -> dict[str, Tensor]:
     """What E, P and G minimise the sum of: every term times its weight. Terms of weight 0 are not computed.
 
@@ -372,10 +373,14 @@ def generator_terms(
         e: [B, K, N] embeddings of the sources.
         out: of G.
         adversarial: whether D takes part; without it there is no L_ADV and no L_MCH, whose goal is D's.
+        identity: the frozen network of the identity term; batch has chip [B, 2, 3] then.
     """
     weights, x, x_hat = preset.losses, batch["x"], out.image
     seen = Seen.of(batch, x_hat)
     terms = {"content": _content(content, weights, seen.x, seen.x_hat)}
+    if identity is not None:
+        faces = chips(torch.cat([x, x_hat.float()]), batch["chip"].repeat(2, 1, 1))
+        terms["identity"] = weights.identity * losses.identity_loss(*identity(faces).float().chunk(2))
     if weights.pixel:
         terms["pixel"] = weights.pixel * losses.pixel_loss(x_hat.float(), x, batch["regions"])
     if out.synthesised is not None and weights.synthesised:
@@ -432,6 +437,7 @@ class Trainer:
                 state.pop("W.weight", None)
                 net.load_state_dict(state, strict="W.weight" not in net.state_dict())
         self.content = {name: content_network(name).to(world.device) for name, w in preset.losses.content.items() if w}
+        self.identity = FaceNet().to(world.device) if preset.losses.identity else None
         for part, net in self.networks:
             # On a CPU, channels_last takes a fifth off E's and D's time, but adds a fifth to G's instance norms.
             last = (world.device.type == "cuda" or part in ("E", "D")) and not fsdp  # which divides no such tensor
@@ -463,7 +469,7 @@ class Trainer:
         """What the step needs of a batch of the loader: images in [-1, 1], regions in 0..1."""
         move = {
             name: batch[name].to(self.world.device, non_blocking=True)
-            for name in (*_IMAGES, "geometry", "regions", "view", "clip")
+            for name in (*_IMAGES, "geometry", "regions", "view", "chip", "clip")
             if name in batch
         }
         for name in _IMAGES:
@@ -491,7 +497,16 @@ class Trainer:
         self.networks.D.requires_grad_(False)
         with self._autocast():
             e, out = self._synthesise(batch)
-            terms = generator_terms(self.judge, self.content, self.preset, batch, e, out, adversarial=adversarial)
+            terms = generator_terms(
+                self.judge,
+                self.content,
+                self.preset,
+                batch,
+                e,
+                out,
+                adversarial=adversarial,
+                identity=self.identity,
+            )
         loss = torch.stack(list(terms.values())).sum()
         self.generator_adam.zero_grad()
         loss.backward()
