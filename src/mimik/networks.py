@@ -451,7 +451,7 @@ class Discriminator(nn.Module):
         self.linear = _linear(embedding_dim, 1)  # w0 and b
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.orthogonal_(layer.parametrizations.weight.original)  # type: ignore[union-attr, index]  # D15
+                nn.init.orthogonal_(layer.get_parameter("parametrizations.weight.original"))  # D15
                 with torch.no_grad():
                     _ = layer.weight  # a power iteration: spectral norm's vectors still were the old weight's
         self.W = nn.Embedding(num_videos, embedding_dim)
