@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
+import os
 import shutil
 import threading
 import time
@@ -147,6 +149,71 @@ def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body:
     assert served._camera is None and not served._connections
 
 
+# Connections.
+
+
+def udp_addresses() -> set[str]:
+    """Where this process has UDP sockets."""
+    own = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    found = set()
+    for table in ("udp", "udp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in own:
+                raw = bytes.fromhex(fields[1].partition(":")[0])
+                words = [raw[i : i + 4][::-1] for i in range(0, len(raw), 4)]
+                found.add(str(ipaddress.ip_address(b"".join(words))))
+    return found
+
+
+def connected(served: Page, *, beyond_loopback: bool) -> tuple[list[str], set[str]]:
+    """The addresses that a page's answer names, and those of this process, when a frame has come through."""
+    import aiortc
+
+    async def run() -> tuple[list[str], set[str]]:
+        await served.start(0)
+        page._BOUND_TO.set("127.0.0.1")  # the browser's part
+        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        try:
+            tracks: asyncio.Queue = asyncio.Queue()
+            peer.on("track", tracks.put_nowait)
+            peer.addTransceiver("video", direction="recvonly")
+            await peer.setLocalDescription(await peer.createOffer())
+            asked = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": beyond_loopback}
+            async with (
+                ClientSession() as session,
+                session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
+            ):
+                answer = await response.json()
+            await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
+            frame = await asyncio.wait_for((await tracks.get()).recv(), 20)
+            assert (frame.width, frame.height) == served._call.size
+            candidates = [line.split()[4] for line in answer["sdp"].splitlines() if line.startswith("a=candidate")]
+            return candidates, udp_addresses()
+        finally:
+            await peer.close()
+            await served.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
+def test_on_loopback_the_picture_is_sent_on_loopback(call: Call):
+    candidates, sockets = connected(Page(call), beyond_loopback=False)
+    assert set(candidates) == {"127.0.0.1"} == sockets
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
+def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call: Call):
+    from aioice import ice
+
+    if not ice.get_host_addresses(True, False):
+        pytest.skip("this computer has no address but loopback")
+    candidates, sockets = connected(Page(call), beyond_loopback=True)
+    assert candidates and "127.0.0.1" not in candidates
+    assert set(candidates) <= sockets
+
+
 # In a real browser.
 
 
@@ -228,6 +295,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.wait_for_function("document.getElementById('person').videoWidth === 256")
     tab.wait_for_function("Number(document.getElementById('latency').textContent) > 0")
     tab.wait_for_selector("#lines[data-face=seen]")
+    assert udp_addresses() == {"127.0.0.1"}
 
     # Frames come, they show the person with the label, and they move.
     count = "document.getElementById('person').getVideoPlaybackQuality().totalVideoFrames"
