@@ -6,11 +6,11 @@ import asyncio
 import base64
 import ipaddress
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,10 +29,6 @@ from aiohttp import ClientSession
 
 from mimik import page
 from mimik.page import Page
-
-CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser")) if path), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
@@ -231,11 +227,8 @@ def camera(driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(call: Call, camera: Path, tmp_path: Path) -> Iterator[tuple]:
+def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tuple]:
     """The page of a running call in a browser whose camera is the driver."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium; apt install chromium")
     stop, there = threading.Event(), threading.Event()
     served: list[Page] = []
 
@@ -250,26 +243,20 @@ def opened(call: Call, camera: Path, tmp_path: Path) -> Iterator[tuple]:
         thread = threading.Thread(target=run)
         thread.start()
         assert there.wait(30)
-        with playwright.sync_playwright() as browsers:
-            fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-            fake.append(f"--use-file-for-fake-video-capture={camera}")
-            context = browsers.chromium.launch_persistent_context(
-                str(tmp_path / "profile"),
-                executable_path=CHROMIUM,
-                headless=True,
-                permissions=["camera"],
-                args=QUIET + fake,
-                accept_downloads=True,
-                viewport={"width": 1100, "height": 900},
-                bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
-            )
-            tab = context.new_page()
-            tab.set_default_timeout(90_000)
-            foreign: list[str] = []
-            tab.on("request", lambda request: "127.0.0.1" in request.url or foreign.append(request.url))
-            tab.goto(served[0].address)
-            yield served[0], context, tab, foreign
-            context.close()
+        context = browser(
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-video-capture={camera}",
+            permissions=["camera"],
+            viewport={"width": 1100, "height": 900},
+            bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
+        )
+        tab = context.new_page()
+        foreign: list[str] = []
+        tab.on("request", lambda request: "127.0.0.1" in request.url or foreign.append(request.url))
+        tab.goto(served[0].address)
+        yield served[0], context, tab, foreign
+        context.close()
         stop.set()
         thread.join(30)
     assert not thread.is_alive() and call.error is None
@@ -342,7 +329,6 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
 
     # The page without controls shows the same person; a second camera has to wait.
     bare = context.new_page()
-    bare.set_default_timeout(90_000)
     bare.goto(served.obs_address)
     bare.wait_for_function("document.getElementById('person').videoWidth === 256")
     for _ in range(100):  # the size is known before the first frame is painted
