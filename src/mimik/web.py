@@ -507,12 +507,12 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
         )
         with gr.Tab("Animate"):
             with gr.Row():
-                with gr.Column():
+                with gr.Column(min_width=240):
                     photo = picture("photo", 320)
                     avatar = gr.File(
-                        label="or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="avatar", height=90
+                        label="or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="avatar", height=140
                     )
-                with gr.Column():
+                with gr.Column(min_width=240):
                     driver = gr.Video(
                         label="Video that drives it", height=300, sources=["upload", "webcam"], elem_id="driver"
                     )
@@ -520,7 +520,7 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
                         list(bundled_motions()), value="talk", label="or, without a video, a motion", elem_id="motion"
                     )
                     go = work("Animate", "animate")
-                with gr.Column():
+                with gr.Column(min_width=240):
                     result = gr.Video(label="Result", interactive=False, height=420, elem_id="result", autoplay=True)
                     said = gr.Markdown(elem_id="animate-said")
                     file = download("Download", "result-file")
