@@ -330,8 +330,10 @@ def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = int(high[0] - low[0]), int(high[1] - low[1])
     part = image[low[1] : high[1], low[0] : high[0]]
+    wide = cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)  # with four channels it takes less than half the time
     over, weight = (
         cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        for what in (drawn, keep)
+        for what in (wide, keep)
     )
+    over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
     part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
