@@ -346,3 +346,24 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
             break
         time.sleep(0.1)
     assert served._camera is None
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_page_that_cannot_connect_on_loopback_asks_for_other_addresses(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    from aioice import ice
+
+    if not ice.get_host_addresses(True, False):
+        pytest.skip("this computer has no address but loopback")
+    heard = ice.StunProtocol.datagram_received
+
+    def deaf_on_loopback(self: Any, data: bytes, address: tuple) -> None:
+        if self.transport.get_extra_info("sockname")[0] != "127.0.0.1":
+            heard(self, data, address)
+
+    monkeypatch.setattr(ice.StunProtocol, "datagram_received", deaf_on_loopback)
+    _, _, tab, _ = request.getfixturevalue("opened")
+    tab.wait_for_function("document.getElementById('person').videoWidth === 256")
+    assert "127.0.0.1" not in udp_addresses()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -141,6 +142,18 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
         for curve, out, _ in points:
             assert out is None and [one.step for one in curve] == sorted({one.step for one in curve})
             desk.stop.set()
+
+
+def test_what_was_learned_is_said():
+    fine_tuning = pytest.importorskip("mimik.fine_tuning", reason="torch is not installed")
+    first, later = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.375), fine_tuning.Point(40, 9.0, 0.75, 0.25, 0.5)
+    for best, message in (
+        (first, "Nothing that was learned made it better"),
+        (later, "Kept is step 40: likeness 0.50 → 0.75, following 0.25 → 0.25."),
+    ):
+        outcome = types.SimpleNamespace(curve=[first, later], best=best, ended="the time was over")
+        said = web._what_was_learned(outcome)
+        assert message in said and "It ended because the time was over." in said
 
 
 def test_limits_and_hosts_are_checked():
