@@ -1,10 +1,11 @@
 # `make demo` and `make test` need make and Python 3.11 or newer; everything else goes into .venv, on the first call.
-# PYTHON=python3.12 chooses the interpreter that .venv is made with; EXTRAS=train adds torch to `make test`.
+# PYTHON=python3.12 chooses the interpreter that .venv is made with; EXTRAS=train,live adds those extras to `make test`.
 
 comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEV := $(VENV)/.installed-dev$(and $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 # The first one that is new enough and can make a virtual environment; else the first one that is new enough.
 FIND_PYTHON = for wanted in "import ensurepip, venv" pass; do \
@@ -25,24 +26,25 @@ help:
 	@echo "make help-files  write docs/help/*.txt from the command line itself"
 	@echo "make clean       remove .venv and what the tools left"
 	@echo "EXTRAS=train adds what training needs (torch) to make test; without it those tests are skipped."
+	@echo "EXTRAS=train,live,web,browser adds calls, the web app, and their tests in a Chromium of the system."
 	@echo "PYTHON=/path/to/python chooses the interpreter (3.11 or newer) that .venv is made with."
 
 demo: $(VENV)/.installed
 	@$(BIN)/mimik demo -o demo.mp4 --force
 
-test: $(VENV)/.installed-dev
+test: $(DEV)
 	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 # -vv names each test before it runs, so that a crash in native code is a crash in something.
-test-slow: $(VENV)/.installed-dev
+test-slow: $(DEV)
 	@$(BIN)/python -m pytest -m slow -vv --durations=10
 
-lint: $(VENV)/.installed-dev
+lint: $(DEV)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-help-files: $(VENV)/.installed-dev
+help-files: $(DEV)
 	@$(BIN)/python tests/test_readme.py
 
 clean:
@@ -54,7 +56,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 	@$(PIP) install -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
+$(DEV): pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing mimik and its test tools into $(VENV); the first time this downloads about 250 MB."
 	@$(PIP) install -e ".[dev$(and $(EXTRAS),$(comma)$(EXTRAS))]"
 	@touch $@ $(VENV)/.installed

@@ -14,10 +14,13 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -207,3 +210,34 @@ def driver_faces(landmarker: Landmarker, driver: Driver) -> list[Face | None]:
     """What the tracker finds in the driver's video."""
     tracker = faces.Tracker(landmarker)
     return [tracker.track(frame) for frame in video.read_frames(driver.path)]
+
+
+# A browser.
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """browser(*arguments, **options) opens a headless Chromium of the system: a context of Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("there is no Chromium; apt install chromium")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync"]
+    with ExitStack() as stack:
+        browsers = stack.enter_context(playwright.sync_playwright())
+
+        def opened(*arguments: str, **options: Any) -> Any:
+            context = browsers.chromium.launch_persistent_context(
+                str(tmp_path / "profile"),
+                executable_path=program,
+                headless=True,
+                args=[*quiet, *arguments],
+                accept_downloads=True,
+                **options,
+            )
+            context.set_default_timeout(120_000)
+            stack.callback(context.close)
+            return context
+
+        yield opened

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import queue
 import sys
 import threading
 import time
 import types
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import SIDE_PX, Driver
-from mimik import animate, live, provenance, video
+from mimik import animate, live, provenance, synthesis, video
 from mimik.animate import Avatar, Portrait
 from mimik.cli import app
 from mimik.config import AnimateConfig, InputError
@@ -58,6 +61,24 @@ def follow(avatar: Avatar, numbers: list[int | None], controls: Controls | None 
 
 def yaw(points: np.ndarray) -> float:
     return head_pose(points).degrees[0]
+
+
+def every(call: Call, frames: Iterable[np.ndarray]) -> list[live.Shown]:
+    """What comes of frames; those that a generator makes are followed before the next one is made."""
+    return list(call.every((image, i / FPS) for i, image in enumerate(frames)))
+
+
+def offered(call: Call, frames: Iterable[np.ndarray]) -> list[live.Shown]:
+    """What a running call shows of frames that are offered one after the other."""
+    shown: queue.Queue[live.Shown] = queue.Queue()
+    with call:
+        call.on_shown(shown.put)
+        made = []
+        for i, image in enumerate(frames):
+            call.offer(image, i / FPS)
+            made.append(shown.get(timeout=30))
+    assert call.error is None
+    return made
 
 
 REST = [0, 1, 2] * 15  # 1.8 s of the driver at rest: longer than it takes to find the neutral face
@@ -145,7 +166,7 @@ def test_regions_and_strength_hold_from_the_next_frame_on(call: Call, driver: Dr
 
 
 def test_before_a_face_is_seen_the_photo_is_shown(call: Call):
-    shown = call.step(np.full((120, 160, 3), 90, np.uint8), 0.0)
+    (shown,) = every(call, [np.full((120, 160, 3), 90, np.uint8)])
     assert shown.face is None and shown.number == 1
     assert (shown.labelled[: SIDE_PX // 2] == call.portrait.picture[: SIDE_PX // 2]).all()
 
@@ -153,9 +174,13 @@ def test_before_a_face_is_seen_the_photo_is_shown(call: Call):
 def test_what_is_shown_is_labelled_and_marked(avatar: Avatar, portrait_path: Path, landmarker: Landmarker):
     """A small label is smaller, and none is not to be had."""
     call = Call(Avatar.from_photos([portrait_path], landmarker=landmarker), CONFIG)
-    shown = [call.step(np.full((48, 64, 3), 90, np.uint8), 0.0)]
-    call.set(label="small")
-    shown.append(call.step(np.full((48, 64, 3), 90, np.uint8), 0.1))
+
+    def filmed() -> Iterator[np.ndarray]:
+        for label in ("normal", "small"):
+            call.set(label=label)
+            yield np.full((48, 64, 3), 90, np.uint8)
+
+    shown = every(call, filmed())
     changed = [int((one.labelled != call.portrait.picture).any(-1).sum()) for one in shown]
     assert 200 < changed[1] < 0.5 * changed[0]
     reading = Detector().read([one.image for one in shown])
@@ -167,12 +192,38 @@ def test_what_is_shown_is_labelled_and_marked(avatar: Avatar, portrait_path: Pat
 @pytest.mark.usefixtures("seen")
 def test_frozen_the_person_holds_still(call: Call, driver: Driver):
     most = int(driver.yaw.argmax())
-    for i, n in enumerate(REST[:10]):
-        before = call.step(frame(n), i / FPS).labelled
-    call.set(freeze=True)
-    assert (call.step(frame(most), 1.0).labelled == before).all()
-    call.set(freeze=False)
-    assert (call.step(frame(most), 1.1).labelled != before).any()
+
+    def filmed() -> Iterator[np.ndarray]:
+        yield from map(frame, REST[:10])
+        call.set(freeze=True)
+        yield from map(frame, [most, most])
+        call.set(freeze=False)
+        yield frame(most)
+
+    *_, before, frozen, still, after = (one.labelled for one in every(call, filmed()))
+    assert (frozen == before).all() and (still == before).all()
+    assert (after != before).any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("seen")
+@pytest.mark.skipif(synthesis.DEFAULT_MODEL != "texture", reason="the network's weights are not in this checkout")
+def test_stages_in_threads_draw_what_one_after_the_other_draws(avatar: Avatar, driver: Driver):
+    """The default model, in a call's threads and over a file: equal to the bit."""
+    config = AnimateConfig(size=256, frame="crop")
+    numbers = [0, 1, *range(0, len(driver.frames), 12)]
+    call = Call(avatar, config)
+    follower = Follower(call.portrait, avatar.landmarker, smooth=config.smooth)
+    expected = []
+    for i, n in enumerate(numbers):
+        points, _ = follower(frame(n), i / FPS, call.controls)
+        image = call.portrait.paint(call.portrait.flow(points), points)
+        expected.append(provenance.burn_label(image))
+    assert (expected[-1] != expected[0]).any()
+    for way in (every, offered):
+        made = way(Call(avatar, config), [frame(n) for n in numbers])
+        assert [one.number for one in made] == list(range(1, len(numbers) + 1))
+        assert all((one.labelled == image).all() for one, image in zip(made, expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +262,7 @@ def test_newest_keeps_one_and_counts_the_rest():
 @pytest.mark.usefixtures("seen")
 def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeypatch: pytest.MonkeyPatch):
     """Drawing takes five times as long as there is between camera frames: the delay must not grow."""
-    monkeypatch.setattr(Call, "_person", lambda self, points: (time.sleep(0.05), self.portrait.picture)[1])
+    monkeypatch.setattr(Portrait, "paint", lambda self, *_: (time.sleep(0.05), self.picture)[1])
     late: list[tuple[float, float]] = []
     with call:
         call.on_shown(lambda shown: late.append((shown.at_s, time.perf_counter() - shown.at_s)))
@@ -228,19 +279,47 @@ def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeyp
     assert max(delay for _, delay in late) < 1.5  # frames in a queue would wait for 4 s in the end
 
 
-def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("seen")
+def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypatch: pytest.MonkeyPatch):
+    """While one is painted, another is made ready, and what is filmed meanwhile replaces what waits."""
+    painting, paint = threading.Event(), threading.Event()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    call = Call(call.avatar, CONFIG)
+    monkeypatch.setattr(Portrait, "paint", lambda self, *_: (painting.set(), paint.wait(), self.picture)[2])
+    with call:
+        shown: list[float] = []
+        call.on_shown(lambda one: shown.append(one.at_s))
+        call.offer(frame(0), 0.0)
+        assert painting.wait(10)
+        for number in range(1, 6):
+            call.offer(frame(0), float(number))
+            time.sleep(0.1)
+        paint.set()
+        for _ in range(200):
+            if len(shown) == 3:
+                break
+            time.sleep(0.02)
+    assert shown == [0.0, 1.0, 5.0]
+    assert call.num_dropped == 3
+
+
+@pytest.mark.usefixtures("seen")
+@pytest.mark.parametrize("where, what", [(Tracker, "track"), (Portrait, "flow"), (Portrait, "paint")])
+def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyPatch, where: type, what: str):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("broken")
 
-    monkeypatch.setattr(Tracker, "track", fail)
+    monkeypatch.setattr(where, what, fail)
+    num_threads = threading.active_count()
     with call:
         call.offer(frame(0), 0.0)
-        for _ in range(100):
+        for number in range(1, 200):
             if call.error:
                 break
+            call.offer(frame(0), number / FPS)  # does not wait for anybody
             time.sleep(0.02)
-        call.offer(frame(1), 0.1)  # does not wait for anybody
     assert isinstance(call.error, ZeroDivisionError)
+    assert threading.active_count() == num_threads
 
 
 # Recordings.
@@ -248,7 +327,7 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Call, "_person", lambda self, points: self.portrait.picture)
+    monkeypatch.setattr(Portrait, "paint", lambda self, *_: self.picture)
     out = tmp_path / "call.mp4"
     with call:
         recording = Recording(call, out)
@@ -276,7 +355,7 @@ def test_a_recording_that_is_thrown_away_leaves_nothing(call: Call, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Call, "_person", lambda self, points: self.portrait.picture)
+    monkeypatch.setattr(Portrait, "paint", lambda self, *_: self.picture)
     with call:
         recording = Recording(call, tmp_path / "call.mp4", max_s=0.3)
         for _ in range(10):

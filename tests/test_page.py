@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
+import ipaddress
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,10 +29,6 @@ from aiohttp import ClientSession
 
 from mimik import page
 from mimik.page import Page
-
-CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser")) if path), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +145,71 @@ def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body:
     assert served._camera is None and not served._connections
 
 
+# Connections.
+
+
+def udp_addresses() -> set[str]:
+    """Where this process has UDP sockets."""
+    own = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    found = set()
+    for table in ("udp", "udp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in own:
+                raw = bytes.fromhex(fields[1].partition(":")[0])
+                words = [raw[i : i + 4][::-1] for i in range(0, len(raw), 4)]
+                found.add(str(ipaddress.ip_address(b"".join(words))))
+    return found
+
+
+def connected(served: Page, *, beyond_loopback: bool) -> tuple[list[str], set[str]]:
+    """The addresses that a page's answer names, and those of this process, when a frame has come through."""
+    import aiortc
+
+    async def run() -> tuple[list[str], set[str]]:
+        await served.start(0)
+        page._BOUND_TO.set("127.0.0.1")  # the browser's part
+        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        try:
+            tracks: asyncio.Queue = asyncio.Queue()
+            peer.on("track", tracks.put_nowait)
+            peer.addTransceiver("video", direction="recvonly")
+            await peer.setLocalDescription(await peer.createOffer())
+            asked = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": beyond_loopback}
+            async with (
+                ClientSession() as session,
+                session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
+            ):
+                answer = await response.json()
+            await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
+            frame = await asyncio.wait_for((await tracks.get()).recv(), 20)
+            assert (frame.width, frame.height) == served._call.size
+            candidates = [line.split()[4] for line in answer["sdp"].splitlines() if line.startswith("a=candidate")]
+            return candidates, udp_addresses()
+        finally:
+            await peer.close()
+            await served.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
+def test_on_loopback_the_picture_is_sent_on_loopback(call: Call):
+    candidates, sockets = connected(Page(call), beyond_loopback=False)
+    assert set(candidates) == {"127.0.0.1"} == sockets
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
+def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call: Call):
+    from aioice import ice
+
+    if not ice.get_host_addresses(True, False):
+        pytest.skip("this computer has no address but loopback")
+    candidates, sockets = connected(Page(call), beyond_loopback=True)
+    assert candidates and "127.0.0.1" not in candidates
+    assert set(candidates) <= sockets
+
+
 # In a real browser.
 
 
@@ -164,11 +227,8 @@ def camera(driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(call: Call, camera: Path, tmp_path: Path) -> Iterator[tuple]:
+def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tuple]:
     """The page of a running call in a browser whose camera is the driver."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium; apt install chromium")
     stop, there = threading.Event(), threading.Event()
     served: list[Page] = []
 
@@ -183,26 +243,20 @@ def opened(call: Call, camera: Path, tmp_path: Path) -> Iterator[tuple]:
         thread = threading.Thread(target=run)
         thread.start()
         assert there.wait(30)
-        with playwright.sync_playwright() as browsers:
-            fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-            fake.append(f"--use-file-for-fake-video-capture={camera}")
-            context = browsers.chromium.launch_persistent_context(
-                str(tmp_path / "profile"),
-                executable_path=CHROMIUM,
-                headless=True,
-                permissions=["camera"],
-                args=QUIET + fake,
-                accept_downloads=True,
-                viewport={"width": 1100, "height": 900},
-                bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
-            )
-            tab = context.new_page()
-            tab.set_default_timeout(90_000)
-            foreign: list[str] = []
-            tab.on("request", lambda request: "127.0.0.1" in request.url or foreign.append(request.url))
-            tab.goto(served[0].address)
-            yield served[0], context, tab, foreign
-            context.close()
+        context = browser(
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-video-capture={camera}",
+            permissions=["camera"],
+            viewport={"width": 1100, "height": 900},
+            bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
+        )
+        tab = context.new_page()
+        foreign: list[str] = []
+        tab.on("request", lambda request: "127.0.0.1" in request.url or foreign.append(request.url))
+        tab.goto(served[0].address)
+        yield served[0], context, tab, foreign
+        context.close()
         stop.set()
         thread.join(30)
     assert not thread.is_alive() and call.error is None
@@ -228,6 +282,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.wait_for_function("document.getElementById('person').videoWidth === 256")
     tab.wait_for_function("Number(document.getElementById('latency').textContent) > 0")
     tab.wait_for_selector("#lines[data-face=seen]")
+    assert udp_addresses() == {"127.0.0.1"}
 
     # Frames come, they show the person with the label, and they move.
     count = "document.getElementById('person').getVideoPlaybackQuality().totalVideoFrames"
@@ -274,7 +329,6 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
 
     # The page without controls shows the same person; a second camera has to wait.
     bare = context.new_page()
-    bare.set_default_timeout(90_000)
     bare.goto(served.obs_address)
     bare.wait_for_function("document.getElementById('person').videoWidth === 256")
     for _ in range(100):  # the size is known before the first frame is painted
@@ -292,3 +346,24 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
             break
         time.sleep(0.1)
     assert served._camera is None
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_page_that_cannot_connect_on_loopback_asks_for_other_addresses(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    from aioice import ice
+
+    if not ice.get_host_addresses(True, False):
+        pytest.skip("this computer has no address but loopback")
+    heard = ice.StunProtocol.datagram_received
+
+    def deaf_on_loopback(self: Any, data: bytes, address: tuple) -> None:
+        if self.transport.get_extra_info("sockname")[0] != "127.0.0.1":
+            heard(self, data, address)
+
+    monkeypatch.setattr(ice.StunProtocol, "datagram_received", deaf_on_loopback)
+    _, _, tab, _ = request.getfixturevalue("opened")
+    tab.wait_for_function("document.getElementById('person').videoWidth === 256")
+    assert "127.0.0.1" not in udp_addresses()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 import threading
+import time
+import types
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,6 @@ from mimik.config import AVATAR_SUFFIX, InputError
 from mimik.face import Landmarker
 from mimik.web import Desk, Desks, Limits
 
-CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser")) if path), None)
 ZERO = dict.fromkeys(web.SLIDERS, 0.0)
 
 
@@ -59,6 +61,7 @@ def test_animate_gives_sealed_videos(desk: Desk, small_path: Path, driver_with_s
     out, second, report = web.animate(
         desk,
         str(small_path),
+        None,
         str(driver_with_sound),
         "",
         limits=Limits(),
@@ -76,13 +79,14 @@ def test_animate_gives_sealed_videos(desk: Desk, small_path: Path, driver_with_s
 
 
 def test_what_cannot_be_animated_is_told(desk: Desk, small_path: Path, driver: Driver):
-    for photo, drive, motion, message in (
-        (None, None, "talk", "no photo yet"),
-        (str(small_path), None, "", "Nothing drives the photo yet"),
-        (str(small_path), str(driver.path), "", r"is 1 s long; give one of at most 1 s"),
+    for photo, person, drive, motion, message in (
+        (None, None, None, "talk", "no photo yet"),
+        (str(small_path), "a.avatar", None, "talk", "both a photo and a learned person"),
+        (str(small_path), None, None, "", "Nothing drives the photo yet"),
+        (str(small_path), None, str(driver.path), "", r"is 1 s long; give one of at most 1 s"),
     ):
         with pytest.raises(InputError, match=message):
-            web.animate(desk, photo, drive, motion, limits=Limits(seconds=1.0))
+            web.animate(desk, photo, person, drive, motion, limits=Limits(seconds=1.0))
 
 
 def test_a_stopped_animation_leaves_nothing(desk: Desk, small_path: Path):
@@ -90,7 +94,7 @@ def test_a_stopped_animation_leaves_nothing(desk: Desk, small_path: Path):
         desk.stop.set()
 
     with pytest.raises(InputError, match="Stopped"):
-        web.animate(desk, str(small_path), None, "smile", limits=Limits(), tell=stop, model="geometry")
+        web.animate(desk, str(small_path), None, None, "smile", limits=Limits(), tell=stop, model="geometry")
     assert [path for path in desk.folder.rglob("*") if path.is_file()] == []
 
 
@@ -140,6 +144,18 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
             desk.stop.set()
 
 
+def test_what_was_learned_is_said():
+    fine_tuning = pytest.importorskip("mimik.fine_tuning", reason="torch is not installed")
+    first, later = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.375), fine_tuning.Point(40, 9.0, 0.75, 0.25, 0.5)
+    for best, message in (
+        (first, "Nothing that was learned made it better"),
+        (later, "Kept is step 40: likeness 0.50 → 0.75, following 0.25 → 0.25."),
+    ):
+        outcome = types.SimpleNamespace(curve=[first, later], best=best, ended="the time was over")
+        said = web._what_was_learned(outcome)
+        assert message in said and "It ended because the time was over." in said
+
+
 def test_limits_and_hosts_are_checked():
     with pytest.raises(InputError, match="--max-mb 0"):
         Limits(upload_mb=0)
@@ -154,8 +170,11 @@ def test_limits_and_hosts_are_checked():
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of the app, whose files lie below tmp_path / "app"."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
+    (tmp_path / "app").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "app"))
     stop, there, found = threading.Event(), threading.Event(), []
 
     def ready(one: str) -> None:
@@ -179,65 +198,97 @@ def status(url: str) -> int:
         return error.code
 
 
+def downloaded(tab: Any, link: str, out: Path) -> Path:
+    with tab.expect_download() as download:
+        tab.click(link)
+    download.value.save_as(out)
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.browser
-def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium; apt install chromium")
+def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, browser: Callable[..., Any]):
     for path in ("/etc/passwd", Path(web.__file__), small_path):
         assert status(f"{address}gradio_api/file={path}") in (403, 404)
-    args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    args += ["--disable-component-update", "--disable-sync"]
-    with playwright.sync_playwright() as browsers:
-        context = browsers.chromium.launch_persistent_context(
-            str(tmp_path / "profile"), executable_path=CHROMIUM, headless=True, args=args, accept_downloads=True
-        )
-        tab = context.new_page()
-        tab.set_default_timeout(120_000)
-        foreign: list[str] = []
-        known = "127.0.0.1", "data:", "blob:"
-        tab.on("request", lambda one: any(part in one.url for part in known) or foreign.append(one.url))
-        tab.goto(address)
+    tab = browser().new_page()
+    foreign: list[str] = []
+    known = "127.0.0.1", "data:", "blob:"
+    tab.on("request", lambda one: any(part in one.url for part in known) or foreign.append(one.url))
+    tab.goto(address)
 
-        # Animate, without a photo first.
-        tab.wait_for_selector("#animate")
-        tab.click("#animate")
-        tab.get_by_text("There is no photo yet").wait_for()
-        tab.set_input_files("#photo input[type=file]", str(small_path))
-        tab.wait_for_selector("#photo img")
-        tab.click("#animate")
-        tab.wait_for_function("document.querySelector('#animate-said').innerText.includes('frames of 256x256')")
-        with tab.expect_download() as download:
-            tab.click("#result-file a")
-        download.value.save_as(tmp_path / "result.mp4")
-        assert provenance.verify(tmp_path / "result.mp4").exit_code == 0
+    # Animate, without a photo first.
+    tab.wait_for_selector("#animate")
+    tab.click("#animate")
+    tab.get_by_text("There is no photo yet").wait_for()
+    tab.set_input_files("#photo input[type=file]", str(small_path))
+    tab.wait_for_selector("#photo img")
+    tab.click("#animate")
+    tab.wait_for_function("document.querySelector('#animate-said')?.innerText.includes('frames of 256x256')")
+    result = downloaded(tab, "#result-file a", tmp_path / "result.mp4")
+    assert provenance.verify(result).exit_code == 0
 
-        # Verify what came out.
-        tab.get_by_role("tab", name="Verify").click()
-        tab.set_input_files("#asked input[type=file]", str(tmp_path / "result.mp4"))
-        tab.wait_for_selector("#verdict h3")
-        assert "made by mimik" in tab.inner_text("#verdict")
+    # Verify what came out.
+    tab.get_by_role("tab", name="Verify").click()
+    tab.set_input_files("#asked input[type=file]", str(result))
+    tab.wait_for_selector("#verdict h3")
+    assert "made by mimik" in tab.inner_text("#verdict")
 
-        # Edit: the photo answers while a slider moves.
-        tab.get_by_role("tab", name="Edit").click()
-        tab.set_input_files("#edit-photo input[type=file]", str(small_path))
-        tab.wait_for_selector("#edited img")
-        before = tab.get_attribute("#edited img", "src")
-        slider = tab.locator("#edit-smile input[type=range]")
-        slider.fill("0.9")
-        slider.dispatch_event("input")
-        tab.wait_for_function("src => document.querySelector('#edited img').getAttribute('src') !== src", arg=before)
-        tab.screenshot(path=tmp_path / "edit.png")  # to look at
-        tab.click("#save")
-        with tab.expect_download() as download:
-            tab.click("#edited-file a")
-        download.value.save_as(tmp_path / "edited.png")
-        assert provenance.verify(tmp_path / "edited.png").exit_code == 0
+    # Edit: the photo answers while a slider moves.
+    tab.get_by_role("tab", name="Edit").click()
+    tab.set_input_files("#edit-photo input[type=file]", str(small_path))
+    tab.wait_for_selector("#edited img")
+    before = tab.get_attribute("#edited img", "src")
+    slider = tab.locator("#edit-smile input[type=range]")
+    slider.fill("0.9")
+    slider.dispatch_event("input")
+    tab.wait_for_function("src => document.querySelector('#edited img').getAttribute('src') !== src", arg=before)
+    tab.screenshot(path=tmp_path / "edit.png")  # to look at
+    tab.click("#save")
+    assert provenance.verify(downloaded(tab, "#edited-file a", tmp_path / "edited.png")).exit_code == 0
 
-        # Person: what is missing is said.
-        tab.get_by_role("tab", name="Person").click()
-        tab.click("#learn")
-        tab.get_by_text("There are no photos yet").wait_for()
-        assert foreign == []
-        context.close()
+    # Person: what is missing is said.
+    tab.get_by_role("tab", name="Person").click()
+    tab.click("#learn")
+    tab.get_by_text("There are no photos yet").wait_for()
+
+    # What was made goes with the visitor.
+    assert foreign == []
+    made = [
+        path
+        for name in (f"{small_path.stem}.mp4", f"{small_path.stem}_edited.png")
+        for path in (tmp_path / "app").rglob(name)
+    ]
+    assert len(made) == 2
+    tab.close()
+    for _ in range(100):
+        if not any(path.exists() for path in made):
+            break
+        time.sleep(0.2)
+    assert not any(path.exists() for path in made)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_person_is_learned_in_a_browser(address: str, small_path: Path, tmp_path: Path, browser: Callable[..., Any]):
+    pytest.importorskip("torch", reason="the extra `train` is not installed")
+    tab = browser().new_page()
+    tab.goto(address)
+    tab.get_by_role("tab", name="Person").click()
+    tab.set_input_files("#photos input[type=file]", [str(small_path)])
+    tab.wait_for_selector("#photos a")
+    seconds = tab.locator("input[type=range]:visible")
+    seconds.fill("10")
+    seconds.dispatch_event("input")
+    tab.click("#learn")
+    tab.wait_for_selector("#curve canvas, #curve svg")
+    tab.wait_for_selector("#person-file a")
+    assert "Keep the file" in tab.inner_text("#learn-said")
+    tab.screenshot(path=tmp_path / "person.png")  # to look at
+    person = downloaded(tab, "#person-file a", tmp_path / "small.avatar")
+
+    tab.get_by_role("tab", name="Animate").click()
+    tab.set_input_files("#avatar input[type=file]", str(person))
+    tab.wait_for_selector("#avatar a")
+    tab.click("#animate")
+    tab.wait_for_function("document.querySelector('#animate-said')?.innerText.includes('frames of 256x256')")
+    assert provenance.verify(downloaded(tab, "#result-file a", tmp_path / "result.mp4")).exit_code == 0

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import queue
 import resource
 import sys
@@ -49,7 +50,8 @@ from mimik.warp import Crop, Flow, Warper
 T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
 
-_QUEUE_FRAMES = 8
+QUEUE_FRAMES = 8  # that may wait between two stages
+_NUM_STAGES = 4  # that take long: tracking, flow, painting, encoding
 _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker sees 256 px of the face
 _MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
 _PHOTO_DRIVER_S = 0.8, 1.4, 0.8  # a driver that is a photo: to its expression, hold, and back
@@ -82,7 +84,7 @@ class Report:
         return json.dumps(asdict(self) | {"frames_per_second": round(self.frames_per_second, 2)}, indent=2)
 
 
-class _Clock:
+class Clock:
     """Busy seconds of each stage of the pipeline."""
 
     def __init__(self) -> None:
@@ -96,6 +98,10 @@ class _Clock:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
+    def ms_per_frame(self, num_frames: int) -> dict[str, float]:
+        """Of each stage, rounded."""
+        return {stage: round(1000 * s / max(num_frames, 1), 2) for stage, s in self.seconds.items()}
+
     def each(self, stage: str, items: Generator[T]) -> Generator[T]:
         """The items; the time that making them takes is counted for the stage."""
         with closing(items):
@@ -107,33 +113,25 @@ class _Clock:
                 yield item
 
 
-def prefetch(items: Generator[T], size: int = _QUEUE_FRAMES) -> Generator[T]:
-    """The same items, made ahead in a thread of their own, at most `size` of them waiting.
+def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
+    """The same items, made ahead in a thread of their own.
 
-    An exception of the thread is raised here; closing this generator ends the thread.
+    At most `size` of them wait or are being made: with 1 the next is begun when the one before is taken. An exception
+    of the thread is raised here; closing this generator ends the thread.
     """
-    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(size)
+    waiting: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    room = threading.Semaphore(size)
     stop = threading.Event()
-
-    def put(kind: str, item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put((kind, item), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
 
     def work() -> None:
         try:
             with closing(items):
-                for item in items:
-                    if not put("item", item):
-                        return
+                while room.acquire() and not stop.is_set():
+                    waiting.put(("item", next(items)))
+        except StopIteration:
+            waiting.put(("end", None))
         except BaseException as error:  # handed over to the reader, whatever it is
-            put("error", error)
-        else:
-            put("end", None)
+            waiting.put(("error", error))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -144,10 +142,24 @@ def prefetch(items: Generator[T], size: int = _QUEUE_FRAMES) -> Generator[T]:
                 raise item
             if kind == "end":
                 return
+            room.release()
             yield item
     finally:
         stop.set()
+        room.release()
         thread.join()
+
+
+@contextmanager
+def pipeline_threads() -> Iterator[None]:
+    """For the time that a pipeline runs: its own threads keep the cores busy, those of its libraries would wait."""
+    num_threads = cv2.getNumThreads()
+    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // _NUM_STAGES))
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(num_threads)
 
 
 # The driver.
@@ -207,7 +219,7 @@ class Driver:
         return cls(path.name, path, "video", rate, num_frames, info.has_audio)
 
     def gestures(
-        self, landmarker: Landmarker, clock: _Clock, *, face: int | None, smooth: float, progress: Progress
+        self, landmarker: Landmarker, clock: Clock, *, face: int | None, smooth: float, progress: Progress
     ) -> tuple[Reference, Iterator[Gesture], Callable[[], None]]:
         """The driver's neutral face, its gestures, and a function that ends the threads behind them.
 
@@ -252,7 +264,7 @@ def _held(gesture: Gesture, fps: float) -> list[Gesture]:
 
 
 def _tracked(
-    frames: Generator[Image], tracker: Tracker, clock: _Clock, progress: Progress, total: int | None
+    frames: Generator[Image], tracker: Tracker, clock: Clock, progress: Progress, total: int | None
 ) -> Generator[Face | None]:
     with closing(frames):
         for done, frame in enumerate(frames, start=1):
@@ -276,7 +288,7 @@ def extract_motion(
     frames = video.read_frames(driver.path, fps=driver.fps, max_side=_TRACK_MAX_SIDE)
     tell = progress or _silent
     tracker = Tracker(Landmarker(num_threads=2), face)
-    found = list(_tracked(prefetch(frames), tracker, _Clock(), tell, driver.num_frames))
+    found = list(_tracked(prefetch(frames), tracker, Clock(), tell, driver.num_frames))
     try:
         reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=float("inf"))
     except NoFaceError as error:
@@ -505,9 +517,7 @@ class Avatar:
                     run.write(writer)
                 report.has_audio = sound is not None and path.suffix.lower() in video.CONTAINERS
         report.seconds = round(time.perf_counter() - start, 3)
-        report.ms_per_frame = {
-            stage: round(1000 * seconds / max(report.num_frames, 1), 2) for stage, seconds in run.clock.seconds.items()
-        }
+        report.ms_per_frame = run.clock.ms_per_frame(report.num_frames)
         report.peak_memory_mb = round(_peak_memory_mb(), 1)
         if report.num_lost:
             report.notes.append(
@@ -612,6 +622,42 @@ class Portrait:
         """The frame with the face at points, uint8 RGB [H, W, 3]."""
         return self._painter.paint(flow, points)
 
+    def images(
+        self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
+    ) -> Generator[tuple[T, Image]]:
+        """The frames of a stream: the flows are made in a thread of their own, and painted where they are asked for.
+
+        Args:
+            moves: anything, which comes back with its frame, and the face's points [478, 3] there; None is the photo.
+                The very same array twice is drawn once.
+            clock: for the stages "flow" and "paint".
+            ahead: at most this many flows wait or are being made.
+        """
+        image, painted = self.picture, None
+        with closing(prefetch(self._flows(moves, clock), ahead)) as flows:
+            for what, flow, points in flows:
+                if flow is None or points is None:
+                    image = self.picture
+                elif flow is not painted:
+                    with clock("paint"):
+                        image = self.paint(flow, points)
+                painted = flow
+                yield what, image
+
+    def _flows(
+        self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock
+    ) -> Generator[tuple[T, Flow | None, NDArray[Any] | None]]:
+        flow = held = None
+        with closing(moves):
+            for what, points in moves:
+                if points is None:
+                    flow = None
+                elif points is not held:
+                    with clock("flow"):
+                        flow = self.flow(points)
+                held = points
+                yield what, flow, points
+
 
 # One run.
 
@@ -631,7 +677,7 @@ class _Run:
     ) -> None:
         self._avatar, self._driver, self._config, self._report = avatar, driver, config, report
         self.progress = progress
-        self.clock = _Clock()
+        self.clock = Clock()
         self._landmarker = avatar.landmarker
         self._portrait = Portrait(avatar, config, limit_side=limit_side)
         if self._portrait.note:
@@ -644,8 +690,7 @@ class _Run:
         reference, gestures, stop = self._driver.gestures(
             self._landmarker, self.clock, face=config.driver_face, smooth=config.smooth, progress=self.progress
         )
-        # The pipeline's own threads keep the cores busy; those of the linear solver would only wait for each other.
-        with threadpool_limits(limits=1, user_api="blas"):
+        with pipeline_threads():
             try:
                 yield from self._of_photo(reference, gestures)
             finally:
@@ -671,20 +716,17 @@ class _Run:
         if self._avatar._shot.is_video:
             yield from self._of_video(reference, gestures)
             return
-        retarget = self._portrait.retarget(reference)
-        with closing(prefetch(self._flows(gestures, retarget))) as flows:
-            for gesture, flow, points in flows:
-                with self.clock("paint"):
-                    image = self._portrait.paint(flow, points)
+        moves = self._moves(gestures, self._portrait.retarget(reference))
+        with closing(self._portrait.images(moves, self.clock)) as images:
+            for gesture, image in images:
                 self._count(gesture)
                 yield image
 
-    def _flows(self, gestures: Iterator[Gesture], retarget: Retarget) -> Generator[tuple[Gesture, Flow, NDArray[Any]]]:
+    def _moves(self, gestures: Iterator[Gesture], retarget: Retarget) -> Generator[tuple[Gesture, NDArray[Any]]]:
         for gesture in gestures:
             with self.clock("flow"):
                 points = retarget(gesture)
-                flow = self._portrait.flow(points)
-            yield gesture, flow, points
+            yield gesture, points
 
     def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         """Every frame of the person's own video, its own motion replaced by the driver's."""

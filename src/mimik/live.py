@@ -1,30 +1,31 @@
 """A camera drives a photo while it films: the pipeline of `mimik live`, without a page or a browser.
 
-The newest frame only: each stage takes the newest that there is and forgets what came before, so that a slow machine
-shows fewer frames, never later ones. Following the camera and drawing run in a thread each. What leaves carries the
-visible label and the watermark; recordings are sealed as every file is.
+The newest frame only: what the camera films while all that can be worked on is worked on is forgotten, so that a slow
+machine shows fewer frames, never later ones. Following the camera, flow, painting and marking run in a thread each, in
+the pipeline of animate.py. What leaves carries the visible label and the watermark; recordings are sealed as every file
+is.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from mimik import video
-from mimik.animate import Avatar, Portrait, prefetch
+from mimik.animate import QUEUE_FRAMES, Avatar, Clock, Portrait, pipeline_threads, prefetch
 from mimik.config import REGIONS, AnimateConfig, InputError, NoFaceError, check_number
 from mimik.face import Face, Image, Landmarker, Pose, Tracker, mirrored
 from mimik.motion import Reference, Steady, find_neutral, gesture_of_photo, split, usual_place
@@ -238,7 +239,6 @@ class Shown:
         number: counts from 1.
         at_s: when its camera frame was taken, on the clock of who offered it.
         face: the camera's face in 0..1 of the camera's frame, [478, 2]; None where it cannot be seen.
-        ms: how long each stage took.
     """
 
     labelled: Image
@@ -246,7 +246,6 @@ class Shown:
     number: int
     at_s: float
     face: NDArray[Any] | None
-    ms: dict[str, float] = field(default_factory=dict)
 
     @functools.cached_property
     def image(self) -> Image:
@@ -256,10 +255,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class _Followed:
+    """A camera frame whose face was followed: Shown's fields, where the person's points go, and the controls then."""
+
     points: NDArray[Any] | None
     face: NDArray[Any] | None
     at_s: float
-    ms: float
+    controls: Controls
 
 
 class Call:
@@ -281,13 +282,15 @@ class Call:
         self.portrait = Portrait(avatar, self.config, limit_side=True)
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
         self._inbox: Newest[tuple[Image | Callable[[], Image], float]] = Newest()
-        self._between: Newest[_Followed] = Newest()
+        # As many frames at a time as there are cores to work on them: more would only wait, and be later for it.
+        self._room = threading.Semaphore(max(2, os.cpu_count() or 1))
         self._marker = Marker(self._model)
         self._heard: list[Callable[[Shown], None]] = []
-        self._threads: list[threading.Thread] = []
-        self._last: Image | None = None
+        self._limits = ExitStack()
+        self._held: NDArray[Any] | None = None  # where the person's points are while it holds still
         self._number = 0
         self._times: deque[float] = deque(maxlen=60)
+        self.clock = Clock()
         self.error: BaseException | None = None
         self.reset()
 
@@ -334,61 +337,66 @@ class Call:
 
     @property
     def num_dropped(self) -> int:
-        """Camera frames that a newer one replaced before they were looked at or drawn."""
-        return self._inbox.num_dropped + self._between.num_dropped
+        """Camera frames that a newer one replaced before they were looked at."""
+        return self._inbox.num_dropped
 
     def on_shown(self, hear: Callable[[Shown], None]) -> Callable[[], None]:
         """hear(shown) is called from a thread of the call, and must not take long; call what comes back to end it."""
         self._heard.append(hear)
         return lambda: self._heard.remove(hear) if hear in self._heard else None
 
-    # One frame after the other, as a file is read.
-
-    def step(self, image: Image, at_s: float) -> Shown:
-        """What comes of one camera frame, at once. Not while the call's threads run."""
-        return self._draw(self._follow(image, at_s))
-
     def _follow(self, image: Image, at_s: float) -> _Followed:
-        start = time.perf_counter()
-        points, face = self._follower(image, at_s, self._controls)
+        controls = self._controls
+        with self.clock("follow"):
+            points, face = self._follower(image, at_s, controls)
+        if not controls.freeze or self._held is None:
+            self._held = points
         place = None if face is None else face.points[:, :2] / np.array(image.shape[1::-1], np.float32)
-        return _Followed(points, place, at_s, 1000 * (time.perf_counter() - start))
+        return _Followed(self._held, place, at_s, controls)
 
-    def _draw(self, followed: _Followed) -> Shown:
-        start = time.perf_counter()
-        if self._last is None or not self._controls.freeze:
-            self._last = self._person(followed.points)
-        drawn = time.perf_counter()
-        labelled = self._labelled(self._last)
-        end = time.perf_counter()
-        self._number += 1
-        self._times.append(end)
-        ms = {"follow": followed.ms, "draw": 1000 * (drawn - start), "label": 1000 * (end - drawn)}
-        return Shown(labelled, self._marker, self._number, followed.at_s, followed.face, ms)
+    def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
+        """What comes of followed frames; at most `ahead` of them in each stage."""
+        moves = ((one, one.points) for one in followed)
+        with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
+            for one, image in images:
+                with self.clock("label"):
+                    labelled = self._labelled(image, one.controls)
+                self._number += 1
+                self._times.append(time.perf_counter())
+                yield Shown(labelled, self._marker, self._number, one.at_s, one.face)
 
-    def _person(self, points: NDArray[Any] | None) -> Image:
-        if points is None:
-            return self.portrait.picture
-        return self.portrait.paint(self.portrait.flow(points), points)
+    def _labelled(self, image: Image, controls: Controls) -> Image:
+        return burn_label(image, _LABEL_SCALE[controls.label])
 
-    def _labelled(self, image: Image) -> Image:
-        return burn_label(image, _LABEL_SCALE[self._controls.label])
+    # Every frame, as a file is read.
+
+    def every(self, frames: Generator[tuple[Image, float]]) -> Generator[Shown]:
+        """What comes of frames and their times, as offer takes them, one by one. Not while the call's threads run."""
+        followed = (self._follow(image, at_s) for image, at_s in frames)
+        with (
+            pipeline_threads(),
+            closing(prefetch(followed)) as ready,
+            closing(self._shown(ready, QUEUE_FRAMES)) as shown,
+        ):
+            yield from shown
 
     # Newest frame only, as a camera films.
 
     def __enter__(self) -> Call:
-        self._threads = [
-            threading.Thread(target=self._run, args=(work,), daemon=True) for work in (self._watch, self._show)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._limits.enter_context(pipeline_threads())
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+        self._thread.join()
+        self._limits.close()
+
+    def _close(self) -> None:
+        """Nothing more is taken."""
         self._inbox.close()
-        self._between.close()
-        for thread in self._threads:
-            thread.join()
+        self._room.release()
 
     def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
         """A camera frame taken at at_s; returns at once.
@@ -400,31 +408,29 @@ class Call:
     @functools.cached_property
     def waiting_image(self) -> Image:
         """What is shown while nobody is in front of the camera yet, labelled and marked as everything is."""
-        return self._marker.mark(self._labelled(self.portrait.picture))
+        return self._marker.mark(self._labelled(self.portrait.picture, self._controls))
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _newest(self) -> Generator[_Followed]:
+        while self._room.acquire() and (item := self._inbox.take()) is not None:
+            image, at_s = item
+            yield self._follow(image() if callable(image) else image, at_s)
+
+    def _run(self) -> None:
         try:
-            # Both threads keep the cores busy; those of the linear solver would only wait for each other.
-            with threadpool_limits(limits=1, user_api="blas"):
-                work()
+            with (
+                closing(prefetch(self._newest(), 1)) as followed,
+                closing(self._shown(followed, 1)) as every,
+                ExitStack() as closed_first,  # before those who take from it are waited for
+            ):
+                closed_first.callback(self._close)
+                for shown in every:
+                    with self.clock("mark"):
+                        shown.image  # noqa: B018  marked here, once, and not in the threads of those who hear of it
+                    for hear in list(self._heard):
+                        hear(shown)
+                    self._room.release()
         except BaseException as error:  # told to whoever looks at the call
             self.error = error
-            self._inbox.close()
-            self._between.close()
-
-    def _watch(self) -> None:
-        while (item := self._inbox.take()) is not None:
-            image, at_s = item
-            self._between.put(self._follow(image() if callable(image) else image, at_s))
-
-    def _show(self) -> None:
-        while (followed := self._between.take()) is not None:
-            shown = self._draw(followed)
-            start = time.perf_counter()
-            shown.image  # noqa: B018  marked here, once, and not in the threads of those who hear of it
-            shown.ms["mark"] = 1000 * (time.perf_counter() - start)
-            for hear in list(self._heard):
-                hear(shown)
 
     def claim(self, title: str, *ingredients: Ingredient) -> Claim:
         """What a recording says of itself."""
@@ -676,16 +682,13 @@ def film(
     total = None if info.duration_s is None else round(info.duration_s * info.fps)
     start = time.perf_counter()
     claim = call.claim(out.name, Ingredient.from_file("driver", camera))
-    busy: dict[str, float] = {}
 
-    def shown() -> Iterator[Image]:
-        with closing(prefetch(video.read_frames(camera, fps=info.fps))) as frames, threadpool_limits(1, "blas"):
-            for number, frame in enumerate(frames):
-                one = call.step(frame, number / info.fps)
+    def shown() -> Generator[Image]:
+        read = ((frame, number / info.fps) for number, frame in enumerate(video.read_frames(camera, fps=info.fps)))
+        with closing(prefetch(read)) as frames, closing(call.every(frames)) as every:
+            for one in every:
                 report.num_frames += 1
                 report.num_lost += one.face is None
-                for stage, ms in one.ms.items():
-                    busy[stage] = busy.get(stage, 0.0) + ms
                 if progress:
                     progress("animate", report.num_frames, total)
                 yield one.labelled
@@ -699,10 +702,11 @@ def film(
     with (
         seal(out, claim, credentials=credentials, force=force) as draft,
         draft.open_writer(*call.size, info.fps, audio_from=sound) as writer,
+        closing(shown()) as images,
     ):
-        for image in shown():
+        for image in images:
             writer.write(image)
     report.has_audio = sound is not None
     report.seconds = round(time.perf_counter() - start, 3)
-    report.ms_per_frame = {stage: round(ms / max(report.num_frames, 1), 2) for stage, ms in busy.items()}
+    report.ms_per_frame = call.clock.ms_per_frame(report.num_frames)
     return report

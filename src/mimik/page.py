@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -50,6 +51,8 @@ _IDLE_S = 0.5  # after this long without a new frame the last one is sent again,
 # Browsers hide their addresses behind names that only multicast DNS knows, which waits for seconds where there is none.
 # Where the request came from is as good: the browser's own checks tell the rest.
 _HIDDEN_ADDRESS = re.compile(r"(a=candidate:(?:\S+ ){4})\S+\.local")
+# The address that a connection's sockets are bound to; None: all of this computer's but loopback.
+_BOUND_TO: ContextVar[str | None] = ContextVar("_BOUND_TO", default=None)
 _MAX_MESSAGE = 4096  # bytes of a control's message
 _MAX_RECORDING_S = 600.0
 _HEADERS = {
@@ -95,11 +98,20 @@ def needed() -> tuple[Any, Any]:
         import aiortc.codecs.h264
         import aiortc.codecs.vpx
         from aiohttp import web
+        from aioice import ice
     except ModuleNotFoundError as error:
         raise InputError(f"live needs {error.name}, which is not installed: pip install 'mimik[live]'.") from None
     for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # there is no other way to say it
         codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
+    if not isinstance(ice.get_host_addresses, partial):  # nor this
+        ice.get_host_addresses = partial(_host_addresses, ice.get_host_addresses)
     return web, aiortc
+
+
+def _host_addresses(found: Callable[[bool, bool], list[str]], use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    """What aioice binds sockets to; of itself, found, it leaves loopback out."""
+    address = _BOUND_TO.get()
+    return found(use_ipv4, use_ipv6) if address is None else [address]
 
 
 class _Viewer:
@@ -315,6 +327,8 @@ class Page:
             sdp = _HIDDEN_ADDRESS.sub(rf"\g<1>{request.remote}", str(asked["sdp"]))
             offer = aiortc.RTCSessionDescription(sdp=sdp, type="offer")
             brings_camera = asked["role"] == "camera"
+            # Firefox connects to no loopback address; the page asks for others when it could not connect.
+            stays = is_loopback(self._host) and not asked.get("beyond_loopback", False)
         except (ValueError, KeyError, TypeError):
             return web.json_response({"error": "This is no offer of a connection."}, status=400)
         visitor = self._visitor(request) or ""
@@ -324,6 +338,7 @@ class Page:
         if brings_camera and self._camera is not None:
             sentence = "Another page has the camera of this call; close it first."
             return web.json_response({"error": sentence}, status=409)
+        _BOUND_TO.set(("::1" if ":" in self._host else HOST) if stays else None)  # of this request's task alone
         # No server outside is asked for addresses.
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         self._connections.add(connection)

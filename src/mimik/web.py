@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import secrets
 import shutil
 import tempfile
 import threading
@@ -32,7 +33,7 @@ from mimik.provenance import Claim, Credentials, Ingredient, Marker, seal, verif
 
 HOST, PORT = "127.0.0.1", 8765
 _PREVIEW_PX = 512  # of the edited photo while a slider moves
-_KEPT_S = 3600  # files of those who are gone without a word
+_KEPT_S = 3600  # of uploads: their files are gradio's, which cannot tell who has left
 _LOOK_EVERY_S = 300
 _WAITING = 16  # in the queue; more are asked to come back
 _NAMES = {
@@ -80,7 +81,11 @@ class Desk:
 
 
 class Desks:
-    """All visitors' places, below one folder that goes with the app."""
+    """All visitors' places, below one folder that goes with the app.
+
+    They lie in the folder from which gradio serves, so that it makes no copies of them, which would outlive the visit.
+    It serves a file there to whoever names it: the names of the places cannot be guessed.
+    """
 
     def __init__(self) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="mimik-web-")
@@ -92,8 +97,9 @@ class Desks:
     def of(self, visitor: str | None) -> Desk:
         with self._lock:
             if visitor not in self._desks:
-                folder = tempfile.mkdtemp(prefix="visitor-", dir=self._root.name)
-                self._desks[str(visitor)] = Desk(Path(folder))
+                folder = self.cache / secrets.token_urlsafe(24)
+                folder.mkdir(mode=0o700)
+                self._desks[str(visitor)] = Desk(folder)
             return self._desks[str(visitor)]
 
     def leave(self, visitor: str | None) -> None:
@@ -116,9 +122,16 @@ class _StoppedError(Exception):
 # What the tabs do, without a browser.
 
 
+def _given(photo: str | None) -> str:
+    if not photo:
+        raise InputError("There is no photo yet: give one of the person.")
+    return photo
+
+
 def animate(
     desk: Desk,
     photo: str | None,
+    person: str | None,
     driver_video: str | None,
     driver_motion: str,
     *,
@@ -132,7 +145,8 @@ def animate(
 
     Args:
         desk: the visitor's; `stop` there ends the work.
-        photo: a picture or an .avatar file.
+        photo: a picture; or None, and
+        person: an .avatar file.
         driver_video: or None, then driver_motion is the name of a bundled motion.
         beside: make a second video, photo or driver at the left, result at the right.
         tell: called with the frames done and of all frames.
@@ -141,8 +155,9 @@ def animate(
     Raises:
         InputError: if anything given cannot be used, or the visitor stopped it.
     """
-    if not photo:
-        raise InputError("There is no photo yet: give one of the person.")
+    if photo and person:
+        raise InputError("There are both a photo and a learned person: take one of them away.")
+    photo = _given(person or photo)
     if driver_video is None and driver_motion not in bundled_motions():
         raise InputError("Nothing drives the photo yet: give a video, or choose a motion.")
     if driver_video is not None:
@@ -255,7 +270,7 @@ def learning(
                 if told.empty():
                     yield curve, None, f"Step {done} of {num_steps} at most."
             elif what == "done":
-                yield value.curve, out, f"Learned; it ended because {value.ended}. Keep the file: Animate takes it."
+                yield value.curve, out, _what_was_learned(value)
                 return
             elif isinstance(value, _StoppedError):
                 raise InputError("Stopped; nothing was kept.")
@@ -269,6 +284,19 @@ def learning(
     finally:
         desk.stop.set()
         thread.join()
+
+
+def _what_was_learned(outcome: Any) -> str:
+    """Args: outcome: a fine_tuning.Outcome."""
+    first, best = outcome.curve[0], outcome.best
+    if best.step == first.step:
+        came = "Nothing that was learned made it better, so the model stays as it was, with all photos taken together."
+    else:
+        came = (
+            f"Kept is step {best.step}: likeness {first.identity:.2f} → {best.identity:.2f}, following "
+            f"{first.following:.2f} → {best.following:.2f}."
+        )
+    return f"{came} It ended because {outcome.ended}. Keep the file: Animate takes it."
 
 
 def edited(desk: Desk, photo: str | None, values: dict[str, float], *, model: str | None = None) -> Image:
@@ -285,16 +313,14 @@ def save_edited(
     desk: Desk, photo: str | None, values: dict[str, float], *, model: str | None = None, label: bool = False
 ) -> Path:
     """The same at the photo's own size, in a sealed file."""
-    if not photo:
-        raise InputError("There is no photo yet: give one of the person.")
+    photo = _given(photo)
     out = desk.new(f"{Path(photo).stem}_edited.png")
     Editor(Avatar.from_photos([photo]), AnimateConfig(model=model, label=label)).write_sealed(out, Edit(**values))
     return out
 
 
 def _editor(desk: Desk, photo: str | None, model: str | None) -> tuple[Editor, Marker]:
-    if not photo:
-        raise InputError("There is no photo yet: give one of the person.")
+    photo = _given(photo)
     if desk.editor is None or desk.editor[0] != photo:
         avatar = Avatar.from_photos([photo])
         editor = Editor(avatar, AnimateConfig(model=model, size=_PREVIEW_PX))
@@ -385,12 +411,13 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
         label: bool,
         request: Any,
         progress: Any = gr.Progress(),  # noqa: B008  how gradio asks for it
-    ) -> tuple[str, str, str | None, str]:
+    ) -> tuple[str, Any, Any, str]:
         with told():
             progress(0, desc="Reading photo and driver")
             out, second, report = animate(
                 desk_of(request),
-                avatar or photo,
+                photo,
+                avatar,
                 driver,
                 motion,
                 limits=limits,
@@ -410,13 +437,15 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
             f"{report.num_frames} frames of {report.width}x{report.height}, {report.frames_per_second:.0f} a second. "
             f"The file is signed and marked as synthetic.{notes}"
         )
-        return str(out), str(out), str(second) if second else None, said
+        return str(out), offered(out), offered(second), said
 
     @asks
-    def on_learn(photos: list[str], seconds: float, request: Any) -> Iterator[tuple[Any, str | None, str]]:
+    def on_learn(photos: list[str], seconds: float, request: Any) -> Iterator[tuple[Any, Any, str]]:
         import pandas
 
         def table(curve: list[Any]) -> Any:
+            if not curve:
+                return None
             rows = [
                 {"step": point.step, "value": value, "what": name}
                 for point in curve
@@ -425,11 +454,11 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
             return pandas.DataFrame(rows, columns=["step", "value", "what"])
 
         with told():
-            yield table([]), None, "Looking at the photos."
+            yield None, offered(None), "Looking at the photos; this takes some seconds."
             path = Path(model) if model and model.endswith(".safetensors") else None
             with learning(desk_of(request), photos, limits=limits, model=path, max_seconds=seconds) as points:
                 for curve, out, said in points:
-                    yield table(curve), str(out) if out else None, said
+                    yield table(curve), offered(out), said
 
     @asks
     def on_edit(photo: str, request: Any, *values: float) -> Any:
@@ -439,15 +468,37 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
             return edited(desk_of(request), photo, dict(zip(SLIDERS, values, strict=True)), model=model)
 
     @asks
-    def on_save(photo: str, label: bool, request: Any, *values: float) -> str:
+    def on_save(photo: str, label: bool, request: Any, *values: float) -> Any:
         with told():
             settings = dict(zip(SLIDERS, values, strict=True))
-            return str(save_edited(desk_of(request), photo, settings, model=model, label=label))
+            return offered(save_edited(desk_of(request), photo, settings, model=model, label=label))
 
     def on_verify(file: str) -> tuple[str, Any]:
         with told():
             sentence, details = verified(file)
             return f"### {sentence}", details
+
+    def offered(path: Path | None) -> Any:
+        """What a download box becomes: it is there when there is something to download."""
+        return gr.File(value=None if path is None else str(path), visible=path is not None)
+
+    def download(label: str, name: str) -> Any:
+        return gr.File(label=label, interactive=False, elem_id=name, height=90, visible=False)
+
+    def picture(name: str, height: int) -> Any:
+        sources = ["upload", "webcam", "clipboard"]
+        return gr.Image(label="Photo", type="filepath", image_mode=None, sources=sources, elem_id=name, height=height)
+
+    def stamp() -> Any:
+        return gr.Checkbox(False, label='A visible "AI" in the corner')
+
+    def work(doing: str, name: str) -> Any:
+        """A button that starts long work, beside one that stops it."""
+        with gr.Row():
+            start = gr.Button(doing, variant="primary", elem_id=name)
+            end = gr.Button("Stop", elem_id=f"{name}-stop")
+        end.click(stop, queue=False, api_visibility="private")
+        return start
 
     with gr.Blocks(title="mimik", analytics_enabled=False, delete_cache=(_LOOK_EVERY_S, _KEPT_S)) as app:
         gr.Markdown(
@@ -456,30 +507,24 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
         )
         with gr.Tab("Animate"):
             with gr.Row():
-                with gr.Column():
-                    photo = gr.Image(
-                        label="Photo",
-                        type="filepath",
-                        image_mode=None,
-                        sources=["upload", "webcam", "clipboard"],
-                        elem_id="photo",
-                        height=420,
-                    )
+                with gr.Column(min_width=240):
+                    photo = picture("photo", 320)
                     avatar = gr.File(
-                        label="or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="avatar", height=90
+                        label="or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="avatar", height=140
                     )
-                with gr.Column():
+                with gr.Column(min_width=240):
                     driver = gr.Video(
                         label="Video that drives it", height=300, sources=["upload", "webcam"], elem_id="driver"
                     )
                     motion = gr.Dropdown(
                         list(bundled_motions()), value="talk", label="or, without a video, a motion", elem_id="motion"
                     )
-                with gr.Column():
+                    go = work("Animate", "animate")
+                with gr.Column(min_width=240):
                     result = gr.Video(label="Result", interactive=False, height=420, elem_id="result", autoplay=True)
                     said = gr.Markdown(elem_id="animate-said")
-                    file = gr.File(label="Download", interactive=False, elem_id="result-file", height=90)
-                    second = gr.File(label="Side by side", interactive=False, elem_id="beside-file", height=90)
+                    file = download("Download", "result-file")
+                    second = download("Side by side", "beside-file")
             with gr.Accordion("Options", open=False):
                 with gr.Row():
                     strength = gr.Slider(0, 3, 1, step=0.05, label="Strength")
@@ -491,13 +536,9 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
                     mode = gr.Radio(["relative", "absolute"], value="relative", label="Motion")
                 with gr.Row():
                     beside = gr.Checkbox(False, label="Also make a side-by-side video", elem_id="beside")
-                    label = gr.Checkbox(False, label='A visible "AI" in the corner')
-            with gr.Row():
-                go = gr.Button("Animate", variant="primary", elem_id="animate")
-                end = gr.Button("Stop", elem_id="animate-stop")
+                    label = stamp()
             inputs = [photo, avatar, driver, motion, strength, smooth, regions, size, frame, mode, beside, label]
             go.click(on_animate, inputs, [result, file, second, said], **once)
-            end.click(stop, queue=False, api_visibility="private")
         with gr.Tab("Person"):
             with gr.Row():
                 with gr.Column():
@@ -505,28 +546,26 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
                         label="Photos of one person", file_count="multiple", file_types=["image"], elem_id="photos"
                     )
                     seconds = gr.Slider(10, 600, 60, step=10, label="Seconds of learning at most")
-                    with gr.Row():
-                        learn = gr.Button("Learn this person", variant="primary", elem_id="learn")
-                        end = gr.Button("Stop", elem_id="learn-stop")
+                    learn = work("Learn this person", "learn")
                 with gr.Column():
                     curve = gr.LinePlot(
-                        x="step", y="value", color="what", y_lim=[0, 1], label="While it learns", elem_id="curve"
+                        x="step",
+                        y="value",
+                        color="what",
+                        x_title="steps of learning",
+                        y_title="1 is best",
+                        color_title=" ",
+                        y_lim=[0, 1],
+                        label="While it learns",
+                        elem_id="curve",
                     )
                     learned = gr.Markdown(elem_id="learn-said")
-                    keep = gr.File(label="The person, to keep", interactive=False, elem_id="person-file", height=90)
+                    keep = download("The person, to keep", "person-file")
             learn.click(on_learn, [photos, seconds], [curve, keep, learned], **once)
-            end.click(stop, queue=False, api_visibility="private")
         with gr.Tab("Edit"):
             with gr.Row():
                 with gr.Column():
-                    still = gr.Image(
-                        label="Photo",
-                        type="filepath",
-                        image_mode=None,
-                        sources=["upload", "webcam", "clipboard"],
-                        elem_id="edit-photo",
-                        height=220,
-                    )
+                    still = picture("edit-photo", 220)
                     sliders = [
                         gr.Slider(
                             low, high, 0, step=0.05 if high <= 1 else 1, label=_NAMES[name], elem_id=f"edit-{name}"
@@ -537,16 +576,16 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
                     shown = gr.Image(
                         label="Edited", interactive=False, height=560, format="png", elem_id="edited", buttons=[]
                     )
-                    stamp = gr.Checkbox(False, label='A visible "AI" in the corner')
+                    stamped = stamp()
                     with gr.Row():
                         save = gr.Button("Make the file", variant="primary", elem_id="save")
                         zero = gr.Button("Back to zero", elem_id="zero")
-                    saved = gr.File(label="Download", interactive=False, elem_id="edited-file", height=90)
+                    saved = download("Download", "edited-file")
             look: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **quick}
             still.change(on_edit, [still, *sliders], shown, **look)
             for slider in sliders:
                 slider.input(on_edit, [still, *sliders], shown, **look)
-            save.click(on_save, [still, stamp, *sliders], saved, **once)
+            save.click(on_save, [still, stamped, *sliders], saved, **once)
             zero.click(lambda: [0] * len(sliders), None, sliders, queue=False, api_visibility="private").then(
                 on_edit, [still, *sliders], shown, **look
             )

@@ -12,6 +12,8 @@ let serverMs = null;
 let shownSince = [];  // times at which frames of the portrait were presented
 let downMs = [];  // from a frame's arrival at the browser to its presentation
 let retry = null;
+let beyondLoopback = false;  // Firefox connects to no loopback address
+const CONNECT_MS = 6000;
 
 function say(text, isError = false) {
   const place = by("said");
@@ -32,9 +34,13 @@ async function connect() {
   };
   peer.onconnectionstatechange = () => {
     if (peer !== connection) return;
-    if (peer.connectionState === "connected") say("Connected.");
+    if (peer.connectionState === "connected") {
+      clearTimeout(retry);
+      say("Connected.");
+    }
     if (["failed", "disconnected", "closed"].includes(peer.connectionState)) {
       enable(false);
+      clearTimeout(retry);
       say("The connection to the program is lost; trying again.", true);
       retry = setTimeout(tryToConnect, 2000);
     }
@@ -58,11 +64,16 @@ async function connect() {
   const response = await fetch("offer", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ sdp: peer.localDescription.sdp, role }),
+    body: JSON.stringify({ sdp: peer.localDescription.sdp, role, beyond_loopback: beyondLoopback }),
   });
   const answer = await response.json();
   if (answer.error) throw new Error(answer.error);
   await peer.setRemoteDescription(answer);
+  retry = setTimeout(() => {
+    if (peer !== connection || peer.connectionState === "connected") return;
+    beyondLoopback = !beyondLoopback;
+    tryToConnect();
+  }, CONNECT_MS);
 }
 
 async function tryToConnect() {
