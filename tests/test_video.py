@@ -281,12 +281,12 @@ def test_pillow_modes(tmp_path, mode):
         image = Image.fromarray(grey).convert("P").convert("PA")
     else:
         image = Image.fromarray(grey).convert("RGB").convert(mode)
-    name = {"CMYK": "a.tiff", "YCbCr": "a.tiff", "LAB": "a.tiff", "PA": "a.tiff"}.get(mode, "a.png")
-    if mode == "PA":
-        rgb = video._to_rgb(image)  # no file format keeps this mode
+    if mode in ("PA", "YCbCr"):  # no file keeps PA; Pillow 12.3 does not read the YCbCr that it writes
+        rgb = video._to_rgb(image)
     else:
-        image.save(tmp_path / name)
-        rgb = video.read_image(tmp_path / name)
+        path = tmp_path / ("a.tiff" if mode in ("CMYK", "LAB") else "a.png")
+        image.save(path)
+        rgb = video.read_image(path)
     assert rgb.shape == (48, 64, 3)
     assert np.abs(rgb.astype(int) - grey[..., None]).max() <= 2
 
