@@ -39,13 +39,14 @@ def clip_rows(found: list[Face], reference: motion.Reference) -> Iterator[tuple[
 def fit_basis(videos: list[Path], out: Path) -> None:
     landmarker = Landmarker()
     gram, moment, num_rows = 0.0, 0.0, 0
-    neutral, pitch = [], []
+    neutral, shapes, pitch = [], [], []
     for path in videos:
         found = [frame for frame in track(path, landmarker) if frame is not None]
         if len(found) < MIN_FRAMES:
             continue
         reference = motion.find_neutral(found)
         neutral.append(reference.blendshapes)
+        shapes.append(reference.shape)
         pitch.append(motion.rotation_vector(reference.rotation)[0])
         offsets, causes = (np.array(rows) for rows in zip(*clip_rows(found, reference), strict=True))
         gram, moment = gram + causes.T @ causes, moment + causes.T @ offsets
@@ -57,6 +58,7 @@ def fit_basis(videos: list[Path], out: Path) -> None:
         by_blendshape=solution[:52],
         by_pose=solution[52:],
         neutral=np.mean(neutral, axis=0).astype(np.float16),
+        shape=np.mean(shapes, axis=0).astype(np.float32),
         neutral_pitch=np.float32(np.mean(pitch)),
     )
 

@@ -43,6 +43,7 @@ from mimik.motion import (
 from mimik.person import Person, calmest, read_person
 from mimik.provenance import Claim, Credentials, Ingredient, MarkedWriter, Marker, check_output, seal
 from mimik.runtime import Network, read_release
+from mimik.stream import STREAM_SUFFIX, Stream, rest_reference
 from mimik.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
 from mimik.warp import Crop, Flow, Warper
 
@@ -160,11 +161,12 @@ class Driver:
     Attributes:
         name: for people and for the manifest.
         path: the file.
-        kind: "video", "photo" or "motion".
+        kind: "video", "photo", "motion" or "stream".
         fps: frames a second.
         num_frames: None where it is not known before the end.
         has_audio: whether the file has a sound track.
         motion: the file's content where kind is "motion".
+        stream: the same where it is "stream".
     """
 
     name: str
@@ -174,10 +176,11 @@ class Driver:
     num_frames: int | None
     has_audio: bool
     motion: Motion | None = None
+    stream: Stream | None = None
 
     @classmethod
     def of(cls, driver: str | Path | Driver, fps: float | None = None) -> Driver:
-        """Args: driver: a video, a photo, a .motion file, or the name of a bundled motion; fps: None is its own.
+        """Args: driver: a video, a photo, a .motion or .jsonl file, or a bundled motion's name; fps: None is its own.
 
         A driver that is open already is given back as it is, with the rate that it was opened with.
 
@@ -190,9 +193,13 @@ class Driver:
         path = bundled or Path(driver)
         if bundled is None and not path.exists():
             raise InputError(
-                f"driver {driver}: there is no such file; give a video, a photo, a .motion file or one of the bundled "
-                f"motions: {', '.join(bundled_motions())}."
+                f"driver {driver}: there is no such file; give a video, a photo, a .motion or {STREAM_SUFFIX} file or "
+                f"one of the bundled motions: {', '.join(bundled_motions())}."
             )
+        if path.suffix.lower() == STREAM_SUFFIX and path.is_file():
+            stream = Stream.load(path)
+            rate = fps or stream.fps
+            return cls(path.name, path, "stream", rate, stream.num_frames(rate), False, stream=stream)
         if path.suffix.lower() == ".motion" and path.is_file():
             motion = Motion.load(path)
             rate = fps or motion.fps
@@ -217,6 +224,8 @@ class Driver:
         if self.motion is not None:
             motion = self.motion.at_rate(self.fps)
             return motion.reference, smoothed(motion.gestures(), self.fps, smooth), _nothing
+        if self.stream is not None:
+            return rest_reference(), smoothed(self.stream.gestures(self.fps), self.fps, smooth), _nothing
         if self.kind == "photo":
             picture = video.read_image(self.path)
             found = landmarker.detect(picture, thorough=(face or 1) > 1)
@@ -435,7 +444,7 @@ class Avatar:
         Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
 
         Args:
-            driver: a video, a photo, a .motion file, or the name of a bundled motion.
+            driver: a video, a photo, a .motion or .jsonl file, or the name of a bundled motion.
             options: fields of AnimateConfig.
         """
         config = AnimateConfig(**options)
@@ -464,7 +473,7 @@ class Avatar:
         """Animates the person and writes a sealed file.
 
         Args:
-            driver: a video, a photo, a .motion file, the name of a bundled motion, or one of them opened.
+            driver: a video, a photo, a .motion or .jsonl file, the name of a bundled motion, or one of them opened.
             out: .mp4, .m4v, .mov, .mkv, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp;
                 .png and .jpg when the driver is a photo.
             force: replace what is there.
