@@ -19,6 +19,7 @@ ORDER = [
     *(
         "runtime",
         "synthesis",
+        "matte",
         "person",
         "networks",
         "features",

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mimik import video
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, NoFaceError
+from mimik import matte, video
+from mimik.config import AVATAR_SUFFIX, BLUR, TRANSPARENT, AnimateConfig, InputError, NoFaceError
 from mimik.face import Face, Image, Landmarker, Tracker, choose_face
 from mimik.motion import (
     Gesture,
@@ -402,6 +402,11 @@ class Avatar:
         return self._shot.picture
 
     @property
+    def is_video(self) -> bool:
+        """Whether the photo is a video, whose own motion the driver's replaces."""
+        return self._shot.is_video
+
+    @property
     def model(self) -> str:
         """What draws the person when no other model is asked for."""
         return self._person.model if self._person else DEFAULT_MODEL
@@ -439,7 +444,8 @@ class Avatar:
         return Ingredient.from_file("photo", self.photo), *once.values()
 
     def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
-        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them.
+        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them; RGBA [H, W, 4] where there
+        is no background.
 
         Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
 
@@ -474,8 +480,8 @@ class Avatar:
 
         Args:
             driver: a video, a photo, a .motion or .jsonl file, the name of a bundled motion, or one of them opened.
-            out: .mp4, .m4v, .mov, .mkv, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp;
-                .png and .jpg when the driver is a photo.
+            out: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, a folder for PNG frames or a pattern such as
+                frames/%05d.webp; .png and .jpg when the driver is a photo.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
             progress: called with a stage, the number of frames done and of all frames, if that is known.
@@ -488,7 +494,10 @@ class Avatar:
         path = Path(out)
         kind = video.output_kind(path)
         opened = Driver.of(driver, config.fps)
-        check_output(path, force=force, inputs=[self.photo, opened.path])
+        behind = Path(config.background) if config.background and Path(config.background).is_file() else None
+        check_output(path, force=force, inputs=[self.photo, opened.path, *([behind] if behind else [])])
+        if config.background == TRANSPARENT and not video.keeps_alpha(path):
+            raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
         if kind == "image" and opened.kind != "photo":
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
         report = Report(str(path), str(self.photo), opened.name, config.model or self.model, fps=opened.fps)
@@ -496,11 +505,17 @@ class Avatar:
             report.notes.append(self._shot.note)
         start = time.perf_counter()
         run = _Run(self, opened, config, report, progress or _silent, limit_side=kind == "video")
+        settings = {"motion": config.motion, "regions": list(config.regions), "strength": config.strength}
+        about = [*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)]
+        if config.background is not None:
+            settings["background"] = run.background
+            if run.background == "picture" and behind:
+                about.append(Ingredient.from_file("background", behind))
         claim = Claim(
             path.name,
             Path(report.model).name,
-            (*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
-            {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
+            tuple(about),
+            settings,
             consent=config.consent,
             label=config.label,
         )
@@ -510,7 +525,10 @@ class Avatar:
             if kind == "image":
                 draft.write_image(run.still())
             else:
-                with draft.open_writer(*run.size, opened.fps, quality=config.quality, audio_from=sound) as writer:
+                alpha = config.background == TRANSPARENT
+                with draft.open_writer(
+                    *run.size, opened.fps, quality=config.quality, audio_from=sound, alpha=alpha
+                ) as writer:
                     run.write(writer)
                 report.has_audio = sound is not None and path.suffix.lower() in video.CONTAINERS
         report.seconds = round(time.perf_counter() - start, 3)
@@ -524,6 +542,11 @@ class Avatar:
                 "eases to neutral there"
             )
         return report
+
+
+_TRANSPARENT_OUTPUTS = (
+    "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
+)
 
 
 def _shot_of_video(path: Path, landmarker: Landmarker, number: int | None) -> _Shot:
@@ -560,8 +583,17 @@ class Portrait:
 
         Raises:
             ModelError: if there is no such model.
+            InputError: if the background cannot be used.
         """
         self._config = config
+        self._backdrop = None
+        if config.background is not None:
+            if avatar.is_video:
+                raise InputError(
+                    f"--background {config.background}: {avatar.photo.name} is a video, and the person is cut out of "
+                    "photos only; give a photo, or leave --background out."
+                )
+            self._backdrop = matte.backdrop(config.background, video.read_image)
         self._likeness = avatar.likeness(config.model or avatar.model)
         height, width = avatar.picture.shape[:2]
         self.view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
@@ -591,8 +623,26 @@ class Portrait:
     def _painter(self) -> PicturePainter:
         return self.painter(self.picture, self.face, self._warper)
 
+    @property
+    def background(self) -> str | None:
+        """What kind of background the person is laid over, in a word; None for the photo's own."""
+        if self._backdrop is None or isinstance(self._backdrop, str):
+            return self._backdrop
+        return "colour" if self._backdrop.shape[:2] == (1, 1) else "picture"
+
     def painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
         """What draws the person in another picture of the same size, such as a frame of the person's video."""
+        if self._backdrop is None:
+            return self._plain_painter(picture, face, warper)
+        alpha = matte.person_matte(picture, face.points)
+        behind: Image | None = None
+        if not isinstance(self._backdrop, str):
+            behind = matte.covering(self._backdrop, *self.size)
+        elif self._backdrop == BLUR:
+            behind = matte.blurred(picture, alpha)
+        return matte.CutOut(self._plain_painter(matte.foreground(picture, alpha), face, warper), alpha, warper, behind)
+
+    def _plain_painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
         if self._likeness is None:
             return GeometryPainter(picture, warper)
         return self._likeness.painter(picture, face.points, warper)
@@ -646,6 +696,7 @@ class _Run:
         if self._portrait.note:
             report.notes.append(self._portrait.note)
         self.size = report.width, report.height = self._portrait.size
+        self.background = self._portrait.background
 
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
@@ -677,7 +728,7 @@ class _Run:
         return next(self._of_photo(reference, iter([every[len(every) // 2]])))
 
     def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
-        if self._avatar._shot.is_video:
+        if self._avatar.is_video:
             yield from self._of_video(reference, gestures)
             return
         retarget = self._portrait.retarget(reference)

@@ -29,7 +29,7 @@ from typer.core import TyperGroup
 
 from mimik import __version__, animate, draw, edit, provenance, video
 from mimik.animate import Avatar, Report
-from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, MediaError, parse_regions
+from mimik.config import AVATAR_SUFFIX, PRESETS, TRANSPARENT, InputError, MediaError, parse_regions
 from mimik.face import Landmarker, head_pose
 from mimik.motion import Motion, bundled_motions
 from mimik.stream import STREAM_SUFFIX, Receiver, parse_address, stream_lines
@@ -329,6 +329,15 @@ PhotoFace = Annotated[
         metavar="N", parser=_whole, help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out."
     ),
 ]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="What is seen behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
+        "colour such as white or #00ff00, or a picture.",
+        show_default="the photo's own",
+    ),
+]
 Label = Annotated[bool, typer.Option("--label", help='Burn a small visible "AI" into the lower right corner.')]
 Consent = Annotated[
     str | None,
@@ -367,7 +376,7 @@ def animate_command(
             "-o",
             "--out",
             metavar="OUT",
-            help="What to write: a .mp4, .m4v, .mov, .mkv, .gif or .webp file; a folder for PNG frames, or "
+            help="What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
             "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO is one.",
             show_default=False,
         ),
@@ -394,6 +403,7 @@ def animate_command(
         ),
     ] = 18,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
+    background: Background = None,
     label: Label = False,
     consent: Consent = None,
     force: Force = False,
@@ -417,6 +427,7 @@ def animate_command(
         "fps": fps,
         "quality": quality,
         "audio": audio,
+        "background": background,
         "label": label,
         "consent": consent,
     }
@@ -425,6 +436,10 @@ def animate_command(
         _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
     credentials = _credentials(certificate, key)
     if photo.is_dir():
+        if background == TRANSPARENT:
+            raise InputError(
+                "--background none: a folder of photos makes .mp4 files, which cannot be transparent; give one photo."
+            )
         _animate_folder(photo, driver, out, config, credentials, force, json_report)
         return
     video.output_kind(out)  # whatever can be refused without reading a file is refused first
