@@ -250,6 +250,8 @@ def test_a_video_that_was_cut_off_works_or_is_refused(shelf: Path, here: Path):
         (["--quality", "-1"], ["--quality -1", "from 0 to 51"]),
         (["--quality", "52"], ["--quality 52", "from 0 to 51"]),
         (["--quality", "18.5"], ["'--quality': '18.5' is no whole number"]),
+        (["--background", "beech.png"], ["--background beech.png", "a colour such as white"]),
+        (["--background", "none"], ["-o out.mp4: cannot be transparent", "give a .webm or .mov"]),
         (["--consent", " "], ["--consent with 1 letters", "one line of 1 to 500"]),
         (["--consent", "two\nlines"], ["--consent with 9 letters", "one line"]),
         (["--certificate", "some.pem"], ["--certificate and --key go together"]),
