@@ -27,8 +27,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from mimik import animate, video
 from mimik import face as faces
-from mimik import video
 from mimik.face import Face, Image, Landmarker, head_pose
 from mimik.motion import rotation_matrix
 from mimik.warp import Painter, Warper
@@ -50,6 +50,17 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def one_thread() -> Iterator[None]:
     """As the pipeline does: on shared cores the linear solver's threads mostly wait for each other."""
     with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def the_warp_alone() -> Iterator[None]:
+    """For modules in which it does not matter what draws: a person is warped without a network unless a model is named.
+
+    Loading the network and drawing a frame with it take several times as long as the rest of such a test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(animate, "DEFAULT_MODEL", "geometry")
         yield
 
 

@@ -28,6 +28,8 @@ from mimik.provenance import Marker, verify
 from mimik.synthesis import DEFAULT_MODEL
 from mimik.warp import Crop
 
+pytestmark = pytest.mark.usefixtures("the_warp_alone")
+
 
 @pytest.fixture(autouse=True)
 def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,10 +174,13 @@ def test_the_motion_of_what_has_none(small_path: Path, tmp_path: Path) -> None:
 # Files.
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.gif", "out.webp"])
-def test_a_video_file(avatar: Avatar, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("out.mp4", DEFAULT_MODEL), ("out.mov", "geometry"), ("out.gif", "geometry"), ("out.webp", "geometry")],
+)
+def test_a_video_file(avatar: Avatar, tmp_path: Path, name: str, model: str) -> None:
     out = tmp_path / name
-    report = avatar.render("smile", out, fps=2)
+    report = avatar.render("smile", out, fps=2, model=model)
     info = video.probe(out)
     assert left_behind(tmp_path) == [name]
     assert (report.width, report.height) == (info.width, info.height) == (256, 256)
@@ -187,7 +192,7 @@ def test_a_video_file(avatar: Avatar, tmp_path: Path, name: str) -> None:
     assert not report.has_audio
     verdict = provenance.verify(out)
     assert verdict.status is provenance.Status.MIMIK
-    assert verdict.model == DEFAULT_MODEL
+    assert verdict.model == model
     assert [source.name for source in verdict.sources] == ["person.png", "bundled smile"]
 
 
@@ -211,7 +216,7 @@ def test_the_report(avatar: Avatar, tmp_path: Path) -> None:
     data = json.loads(report.to_json())
     assert data["num_frames"] == 9
     assert data["driver"] == "bundled smile"
-    assert data["model"] == DEFAULT_MODEL
+    assert data["model"] == "geometry"
     assert data["out"].endswith("a.mp4")
 
 
@@ -229,7 +234,7 @@ def test_frames_are_what_render_encodes(avatar: Avatar, tmp_path: Path) -> None:
 def test_frames_in_memory_and_in_files_carry_the_mark(avatar: Avatar, tmp_path: Path, label: bool) -> None:
     frames = list(avatar.frames("smile", fps=2, label=label))
     reading = watermark.Detector().read(frames)
-    assert reading.payload is not None and reading.payload.model == Marker(DEFAULT_MODEL).payload.model
+    assert reading.payload is not None and reading.payload.model == Marker("geometry").payload.model
     avatar.render("smile", tmp_path / "a.mp4", fps=2, label=label, consent="It is me.")
     verdict = verify(tmp_path / "a.mp4")
     assert verdict.mark is not None
@@ -341,18 +346,20 @@ def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def by_driver(avatar: Avatar, driver, landmarker: Landmarker) -> dict[str, list[Image]]:
-    """The driver's frames by some settings, without smoothing; by the warp alone, which made the driver itself."""
+    """The first frames by the driver, without smoothing; drawn by the warp alone, which made the driver itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(animate, "Landmarker", lambda num_threads=1: landmarker)
         patch.setattr(animate, "Marker", Plain)
         settings = {
-            "all": {},
-            "none": {"strength": 0},
-            "lips": {"regions": ("lips",)},
-            "pose": {"regions": ("pose",)},
+            "all": (28, {}),
+            "none": (8, {"strength": 0}),
+            "lips": (15, {"regions": ("lips",)}),
+            "pose": (15, {"regions": ("pose",)}),
         }
-        settings = {name: {"model": "geometry", "smooth": 0, **options} for name, options in settings.items()}
-        return {name: list(avatar.frames(driver.path, **options)) for name, options in settings.items()}
+        return {
+            name: list(itertools.islice(avatar.frames(driver.path, model="geometry", smooth=0, **options), count))
+            for name, (count, options) in settings.items()
+        }
 
 
 def l1(a: Image, b: Image, face: Face) -> float:
@@ -378,7 +385,7 @@ def test_no_strength_is_the_photo(by_driver, small_portrait: Image) -> None:
 
 def test_no_strength_is_the_photo_by_the_default_model_too(avatar: Avatar, small_portrait: Image, monkeypatch) -> None:
     monkeypatch.setattr(animate, "Marker", Plain)
-    for frame in avatar.frames("smile", fps=2, strength=0):
+    for frame in avatar.frames("smile", fps=2, strength=0, model=DEFAULT_MODEL):
         np.testing.assert_array_equal(frame, small_portrait)
 
 

@@ -439,13 +439,18 @@ def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None
 
 @pytest.fixture(scope="module")
 def learned(
-    releases: dict[str, Path], small_path: Path, face_net: FaceNet, tmp_path_factory: pytest.TempPathFactory
+    releases: dict[str, Path],
+    small_path: Path,
+    landmarker: Landmarker,
+    face_net: FaceNet,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     path = tmp_path_factory.mktemp("learned") / "person.avatar"
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fine_tuning, "_POOL", 3)
         patch.setattr(fine_tuning, "_KEPT", 2)
+        patch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
         patch.setattr(fine_tuning, "FaceNet", lambda: face_net)
         patch.setattr(fine_tuning, "_PROBES", (("laugh", "offset"),))
         learn([small_path], path, LearnArguments(model=releases["texture"], steps=3))

@@ -15,10 +15,11 @@ SOURCE = Path(mimik.__file__).parent
 
 # The order in which the package is read. draw stands below motion: it draws pictures of motions.
 ORDER = [
-    *("config", "video", "face", "motion", "draw", "warp"),
+    *("config", "video", "face", "motion", "stream", "draw", "warp"),
     *(
         "runtime",
         "synthesis",
+        "matte",
         "person",
         "networks",
         "features",
@@ -30,7 +31,7 @@ ORDER = [
         "dataset",
     ),
     *("prepare", "meta_learning", "fine_tuning", "animate", "edit", "evaluate", "export", "detect"),
-    *("live", "page", "web", "cli"),
+    *("live", "puppet", "page", "web", "cli"),
 ]
 FRONT = {"__init__", "__main__"}  # they hand on what stands below
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py"))
@@ -102,5 +103,5 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
 
 def test_the_ground_is_light() -> None:
     assert loaded_by("import mimik.config; import sys") >= {"mimik"}
-    for module in ("config", "face", "motion", "warp"):
+    for module in ("config", "face", "motion", "stream", "warp"):
         assert not imported(module) & {"provenance", "animate", "cli", "video"}, module

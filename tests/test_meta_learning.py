@@ -485,6 +485,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
     assert before == {name: (run / name).read_bytes() for name in before}
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_state(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     train(asked(shards, run, steps=1))

@@ -79,6 +79,7 @@ def open_attention(*nets: nn.Module) -> None:
 # Sizes.
 
 
+@pytest.mark.slow
 def test_sizes_are_the_papers() -> None:
     net, dis = Generator(), Discriminator(7)
     assert sum(net.adain_sizes) * 2 == 13056

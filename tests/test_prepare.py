@@ -12,7 +12,7 @@ import tarfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,14 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
     (folder / "l_truncated.mp4").write_bytes((folder / "a_talk.mp4").read_bytes()[:900])
     (folder / "notes.txt").write_text("not looked at")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
+    """Of this process: loading the networks takes longer than preparing most of these videos."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_landmarker", lambda: landmarker)
+        yield
 
 
 @pytest.fixture(scope="session")

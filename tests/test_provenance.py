@@ -306,7 +306,7 @@ def marked(path: Path, made: Claim | None = None, num_frames: int = 6) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.mp4", "a.mov", "a.mkv", "a.png", "a.jpg", "a.webp", "moving.webp", "moving.gif", "frames"]
+    "name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.png", "a.jpg", "a.webp", "moving.webp", "moving.gif", "frames"]
 )
 def test_what_leaves_carries_the_mark_that_its_manifest_declares(work: Path, name: str) -> None:
     out = marked(work / name)

@@ -15,9 +15,13 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from conftest import Driver
 from mimik import animate, cli, video
 from mimik.cli import app
 from mimik.face import Landmarker
+from mimik.motion import Motion, bundled_motions
+
+pytestmark = pytest.mark.usefixtures("the_warp_alone")  # tests of animate and cli draw with the default model
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = ROOT / "docs/help"
@@ -76,18 +80,27 @@ def test_no_help_file_of_a_command_that_is_gone():
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, small_path: Path, driver_with_sound: Path, landmarker: Landmarker
+    tmp_path_factory: pytest.TempPathFactory,
+    small_path: Path,
+    driver: Driver,
+    driver_with_sound: Path,
+    landmarker: Landmarker,
 ) -> Iterator[Path]:
     """A folder with the files that the README speaks of; its commands run there one after the other."""
     folder = tmp_path_factory.mktemp("readme")
     video.write_image(folder / "photo.jpg", video.read_image(small_path))
     (folder / "photos").mkdir()
     shutil.copy(folder / "photo.jpg", folder / "photos/someone.jpg")
-    shutil.copy(driver_with_sound, folder / "driver.mp4")
+    with video.open_writer(folder / "driver.mp4", 256, 256, 12.5, audio_from=driver_with_sound) as writer:
+        for frame in driver.frames[::2]:
+            writer.write(frame)
+    smile = tmp_path_factory.mktemp("motions") / "smile.motion"
+    Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # a fifth of its frames
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for module in (animate, cli):  # one landmarker for all commands: loading it takes longer than most of them
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
+        patch.setattr(animate, "bundled_motions", lambda: {"smile": smile})
         yield folder
 
 

@@ -2,19 +2,23 @@
 
     python tools/make_assets.py basis VIDEOS... -o src/mimik/assets/expression_basis.npz
     python tools/make_assets.py motion VIDEO START_S END_S NAME -o src/mimik/assets/motions
+    python tools/make_assets.py matte selfie_segmentation.tflite -o src/mimik/assets/selfie_segmentation.zip
 
-Only landmarks, blendshapes and poses are kept; no pixel of a video reaches the output.
+The last brings MediaPipe's network, which the wheel of mediapipe 0.10.21 holds, into a form that OpenVINO reads. Of
+videos only landmarks, blendshapes and poses are kept; no pixel of a video reaches the output.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from mimik import motion, video
+from mimik import face, motion, video
 from mimik.face import SKULL, Face, Landmarker, Tracker, fit_similarity
 
 RIDGE = 10.0  # best of 1, 10 and 50 on the last fifth of the clips
@@ -39,13 +43,14 @@ def clip_rows(found: list[Face], reference: motion.Reference) -> Iterator[tuple[
 def fit_basis(videos: list[Path], out: Path) -> None:
     landmarker = Landmarker()
     gram, moment, num_rows = 0.0, 0.0, 0
-    neutral, pitch = [], []
+    neutral, shapes, pitch = [], [], []
     for path in videos:
         found = [frame for frame in track(path, landmarker) if frame is not None]
         if len(found) < MIN_FRAMES:
             continue
         reference = motion.find_neutral(found)
         neutral.append(reference.blendshapes)
+        shapes.append(reference.shape)
         pitch.append(motion.rotation_vector(reference.rotation)[0])
         offsets, causes = (np.array(rows) for rows in zip(*clip_rows(found, reference), strict=True))
         gram, moment = gram + causes.T @ causes, moment + causes.T @ offsets
@@ -57,6 +62,7 @@ def fit_basis(videos: list[Path], out: Path) -> None:
         by_blendshape=solution[:52],
         by_pose=solution[52:],
         neutral=np.mean(neutral, axis=0).astype(np.float16),
+        shape=np.mean(shapes, axis=0).astype(np.float32),
         neutral_pitch=np.float32(np.mean(pitch)),
     )
 
@@ -72,6 +78,33 @@ def cut_motion(path: Path, start_s: float, end_s: float, name: str, folder: Path
     motion.Motion.of_gestures(name, fps, reference, eased).save(folder / f"{name}.motion")
 
 
+def convert_matte(path: Path, out: Path) -> None:
+    """The network as OpenVINO's own files, its last layer rebuilt: TFLite has no standard name for it."""
+    openvino = face.openvino()
+    from openvino import opset13 as op
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("tflite")
+    model = frontend.convert_partially(frontend.load(str(path)))
+    last = model.outputs[0].get_node()
+    while last.get_type_name() != "TFFrameworkNode":  # Convolution2DTransposeBias
+        last = last.input_value(0).get_node()
+
+    def value(number: int) -> np.ndarray:
+        constant = openvino.Model([last.input_value(number)], [])
+        return face.inference_core().compile_model(constant, "CPU")([])[0].astype(np.float32)
+
+    kernel, bias = value(1), value(2)  # [1, 2, 2, 16], [1]
+    planes = op.transpose(last.input_value(0), np.array([0, 3, 1, 2]))
+    drawn = op.convolution_backprop_data(planes, op.constant(kernel.transpose(3, 0, 1, 2)), strides=[2, 2])
+    alpha = op.sigmoid(op.add(drawn, op.constant(bias.reshape(1, 1, 1, 1))))
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        whole = openvino.Model([alpha], model.get_parameters(), path.stem)
+        openvino.save_model(whole, f"{folder}/model.xml", compress_to_fp16=True)
+        for name in ("model.xml", "model.bin"):
+            file.write(f"{folder}/{name}", name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -84,9 +117,14 @@ def main() -> None:
     cut.add_argument("end_s", type=float)
     cut.add_argument("name")
     cut.add_argument("-o", dest="out", type=Path, required=True)
+    matte = commands.add_parser("matte")
+    matte.add_argument("tflite", type=Path)
+    matte.add_argument("-o", dest="out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "basis":
         fit_basis(arguments.videos, arguments.out)
+    elif arguments.command == "matte":
+        convert_matte(arguments.tflite, arguments.out)
     else:
         cut_motion(arguments.video, arguments.start_s, arguments.end_s, arguments.name, arguments.out)
 

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mimik import video
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, NoFaceError
+from mimik import matte, video
+from mimik.config import AVATAR_SUFFIX, BLUR, TRANSPARENT, AnimateConfig, InputError, NoFaceError
 from mimik.face import Face, Image, Landmarker, Tracker, choose_face
 from mimik.motion import (
     Gesture,
@@ -44,6 +44,7 @@ from mimik.motion import (
 from mimik.person import Person, calmest, read_person
 from mimik.provenance import Claim, Credentials, Ingredient, MarkedWriter, Marker, check_output, seal
 from mimik.runtime import Network, read_release
+from mimik.stream import STREAM_SUFFIX, Stream, rest_reference
 from mimik.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
 from mimik.warp import Crop, Flow, Warper
 
@@ -172,11 +173,12 @@ class Driver:
     Attributes:
         name: for people and for the manifest.
         path: the file.
-        kind: "video", "photo" or "motion".
+        kind: "video", "photo", "motion" or "stream".
         fps: frames a second.
         num_frames: None where it is not known before the end.
         has_audio: whether the file has a sound track.
         motion: the file's content where kind is "motion".
+        stream: the same where it is "stream".
     """
 
     name: str
@@ -186,10 +188,11 @@ class Driver:
     num_frames: int | None
     has_audio: bool
     motion: Motion | None = None
+    stream: Stream | None = None
 
     @classmethod
     def of(cls, driver: str | Path | Driver, fps: float | None = None) -> Driver:
-        """Args: driver: a video, a photo, a .motion file, or the name of a bundled motion; fps: None is its own.
+        """Args: driver: a video, a photo, a .motion or .jsonl file, or a bundled motion's name; fps: None is its own.
 
         A driver that is open already is given back as it is, with the rate that it was opened with.
 
@@ -202,9 +205,13 @@ class Driver:
         path = bundled or Path(driver)
         if bundled is None and not path.exists():
             raise InputError(
-                f"driver {driver}: there is no such file; give a video, a photo, a .motion file or one of the bundled "
-                f"motions: {', '.join(bundled_motions())}."
+                f"driver {driver}: there is no such file; give a video, a photo, a .motion or {STREAM_SUFFIX} file or "
+                f"one of the bundled motions: {', '.join(bundled_motions())}."
             )
+        if path.suffix.lower() == STREAM_SUFFIX and path.is_file():
+            stream = Stream.load(path)
+            rate = fps or stream.fps
+            return cls(path.name, path, "stream", rate, stream.num_frames(rate), False, stream=stream)
         if path.suffix.lower() == ".motion" and path.is_file():
             motion = Motion.load(path)
             rate = fps or motion.fps
@@ -229,6 +236,8 @@ class Driver:
         if self.motion is not None:
             motion = self.motion.at_rate(self.fps)
             return motion.reference, smoothed(motion.gestures(), self.fps, smooth), _nothing
+        if self.stream is not None:
+            return rest_reference(), smoothed(self.stream.gestures(self.fps), self.fps, smooth), _nothing
         if self.kind == "photo":
             picture = video.read_image(self.path)
             found = landmarker.detect(picture, thorough=(face or 1) > 1)
@@ -405,6 +414,11 @@ class Avatar:
         return self._shot.picture
 
     @property
+    def is_video(self) -> bool:
+        """Whether the photo is a video, whose own motion the driver's replaces."""
+        return self._shot.is_video
+
+    @property
     def model(self) -> str:
         """What draws the person when no other model is asked for."""
         return self._person.model if self._person else DEFAULT_MODEL
@@ -442,12 +456,13 @@ class Avatar:
         return Ingredient.from_file("photo", self.photo), *once.values()
 
     def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
-        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them.
+        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them; RGBA [H, W, 4] where there
+        is no background.
 
         Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
 
         Args:
-            driver: a video, a photo, a .motion file, or the name of a bundled motion.
+            driver: a video, a photo, a .motion or .jsonl file, or the name of a bundled motion.
             options: fields of AnimateConfig.
         """
         config = AnimateConfig(**options)
@@ -476,9 +491,9 @@ class Avatar:
         """Animates the person and writes a sealed file.
 
         Args:
-            driver: a video, a photo, a .motion file, the name of a bundled motion, or one of them opened.
-            out: .mp4, .m4v, .mov, .mkv, .gif, .webp, a folder for PNG frames or a pattern such as frames/%05d.webp;
-                .png and .jpg when the driver is a photo.
+            driver: a video, a photo, a .motion or .jsonl file, the name of a bundled motion, or one of them opened.
+            out: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, a folder for PNG frames or a pattern such as
+                frames/%05d.webp; .png and .jpg when the driver is a photo.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
             progress: called with a stage, the number of frames done and of all frames, if that is known.
@@ -491,7 +506,10 @@ class Avatar:
         path = Path(out)
         kind = video.output_kind(path)
         opened = Driver.of(driver, config.fps)
-        check_output(path, force=force, inputs=[self.photo, opened.path])
+        behind = Path(config.background) if config.background and Path(config.background).is_file() else None
+        check_output(path, force=force, inputs=[self.photo, opened.path, *([behind] if behind else [])])
+        if config.background == TRANSPARENT and not video.keeps_alpha(path):
+            raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
         if kind == "image" and opened.kind != "photo":
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
         report = Report(str(path), str(self.photo), opened.name, config.model or self.model, fps=opened.fps)
@@ -499,11 +517,17 @@ class Avatar:
             report.notes.append(self._shot.note)
         start = time.perf_counter()
         run = _Run(self, opened, config, report, progress or _silent, limit_side=kind == "video")
+        settings = {"motion": config.motion, "regions": list(config.regions), "strength": config.strength}
+        about = [*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)]
+        if config.background is not None:
+            settings["background"] = run.background
+            if run.background == "picture" and behind:
+                about.append(Ingredient.from_file("background", behind))
         claim = Claim(
             path.name,
             Path(report.model).name,
-            (*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)),
-            {"motion": config.motion, "regions": list(config.regions), "strength": config.strength},
+            tuple(about),
+            settings,
             consent=config.consent,
             label=config.label,
         )
@@ -513,7 +537,10 @@ class Avatar:
             if kind == "image":
                 draft.write_image(run.still())
             else:
-                with draft.open_writer(*run.size, opened.fps, quality=config.quality, audio_from=sound) as writer:
+                alpha = config.background == TRANSPARENT
+                with draft.open_writer(
+                    *run.size, opened.fps, quality=config.quality, audio_from=sound, alpha=alpha
+                ) as writer:
                     run.write(writer)
                 report.has_audio = sound is not None and path.suffix.lower() in video.CONTAINERS
         report.seconds = round(time.perf_counter() - start, 3)
@@ -525,6 +552,11 @@ class Avatar:
                 "eases to neutral there"
             )
         return report
+
+
+_TRANSPARENT_OUTPUTS = (
+    "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
+)
 
 
 def _shot_of_video(path: Path, landmarker: Landmarker, number: int | None) -> _Shot:
@@ -561,8 +593,17 @@ class Portrait:
 
         Raises:
             ModelError: if there is no such model.
+            InputError: if the background cannot be used.
         """
         self._config = config
+        self._backdrop = None
+        if config.background is not None:
+            if avatar.is_video:
+                raise InputError(
+                    f"--background {config.background}: {avatar.photo.name} is a video, and the person is cut out of "
+                    "photos only; give a photo, or leave --background out."
+                )
+            self._backdrop = matte.backdrop(config.background, video.read_image)
         self._likeness = avatar.likeness(config.model or avatar.model)
         height, width = avatar.picture.shape[:2]
         self.view = _View.of(width, height, avatar.face, config, _MAX_VIDEO_SIDE if limit_side else None)
@@ -592,8 +633,26 @@ class Portrait:
     def _painter(self) -> PicturePainter:
         return self.painter(self.picture, self.face, self._warper)
 
+    @property
+    def background(self) -> str | None:
+        """What kind of background the person is laid over, in a word; None for the photo's own."""
+        if self._backdrop is None or isinstance(self._backdrop, str):
+            return self._backdrop
+        return "colour" if self._backdrop.shape[:2] == (1, 1) else "picture"
+
     def painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
         """What draws the person in another picture of the same size, such as a frame of the person's video."""
+        if self._backdrop is None:
+            return self._plain_painter(picture, face, warper)
+        alpha = matte.person_matte(picture, face.points)
+        behind: Image | None = None
+        if not isinstance(self._backdrop, str):
+            behind = matte.covering(self._backdrop, *self.size)
+        elif self._backdrop == BLUR:
+            behind = matte.blurred(picture, alpha)
+        return matte.CutOut(self._plain_painter(matte.foreground(picture, alpha), face, warper), alpha, warper, behind)
+
+    def _plain_painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
         if self._likeness is None:
             return GeometryPainter(picture, warper)
         return self._likeness.painter(picture, face.points, warper)
@@ -683,6 +742,7 @@ class _Run:
         if self._portrait.note:
             report.notes.append(self._portrait.note)
         self.size = report.width, report.height = self._portrait.size
+        self.background = self._portrait.background
 
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
@@ -713,7 +773,7 @@ class _Run:
         return next(self._of_photo(reference, iter([every[len(every) // 2]])))
 
     def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
-        if self._avatar._shot.is_video:
+        if self._avatar.is_video:
             yield from self._of_video(reference, gestures)
             return
         moves = self._moves(gestures, self._portrait.retarget(reference))

@@ -29,9 +29,10 @@ from typer.core import TyperGroup
 
 from mimik import __version__, animate, draw, edit, provenance, video
 from mimik.animate import Avatar, Report
-from mimik.config import AVATAR_SUFFIX, PRESETS, InputError, MediaError, parse_regions
+from mimik.config import AVATAR_SUFFIX, PRESETS, TRANSPARENT, InputError, MediaError, parse_regions
 from mimik.face import Landmarker, head_pose
 from mimik.motion import Motion, bundled_motions
+from mimik.stream import STREAM_SUFFIX, Receiver, parse_address, stream_lines
 from mimik.synthesis import DEFAULT_MODEL
 
 console = Console(highlight=False, emoji=False)
@@ -328,6 +329,15 @@ PhotoFace = Annotated[
         metavar="N", parser=_whole, help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out."
     ),
 ]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="What is seen behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
+        "colour such as white or #00ff00, or a picture.",
+        show_default="the photo's own",
+    ),
+]
 Label = Annotated[bool, typer.Option("--label", help='Burn a small visible "AI" into the lower right corner.')]
 Consent = Annotated[
     str | None,
@@ -356,8 +366,8 @@ def animate_command(
         str,
         typer.Argument(
             metavar="DRIVER",
-            help="What the person shall do: a video, a photo, a .motion file, or the name of a bundled motion, see "
-            "`mimik motion list`.",
+            help="What the person shall do: a video, a photo, a .motion file, a .jsonl file of blendshapes and head "
+            "poses, or the name of a bundled motion, see `mimik motion list`.",
         ),
     ],
     out: Annotated[
@@ -366,7 +376,7 @@ def animate_command(
             "-o",
             "--out",
             metavar="OUT",
-            help="What to write: a .mp4, .m4v, .mov, .mkv, .gif or .webp file; a folder for PNG frames, or "
+            help="What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
             "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO is one.",
             show_default=False,
         ),
@@ -393,6 +403,7 @@ def animate_command(
         ),
     ] = 18,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
+    background: Background = None,
     label: Label = False,
     consent: Consent = None,
     force: Force = False,
@@ -416,6 +427,7 @@ def animate_command(
         "fps": fps,
         "quality": quality,
         "audio": audio,
+        "background": background,
         "label": label,
         "consent": consent,
     }
@@ -424,6 +436,10 @@ def animate_command(
         _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
     credentials = _credentials(certificate, key)
     if photo.is_dir():
+        if background == TRANSPARENT:
+            raise InputError(
+                "--background none: a folder of photos makes .mp4 files, which cannot be transparent; give one photo."
+            )
         _animate_folder(photo, driver, out, config, credentials, force, json_report)
         return
     video.output_kind(out)  # whatever can be refused without reading a file is refused first
@@ -673,6 +689,15 @@ def live_command(
         Path | None,
         typer.Option(metavar="OUT", help="Record what is shown: a .mp4, .m4v or .mov file.", show_default=False),
     ] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Take no camera but lines of blendshapes and head poses, which another program of this computer sends "
+            "to udp://127.0.0.1:PORT.",
+            show_default=False,
+        ),
+    ] = None,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Move as in a mirror.")] = False,
     label: Annotated[
         str, typer.Option(metavar="SIZE", help="Of the visible AI label: normal or small. It is always there.")
@@ -719,6 +744,9 @@ def live_command(
         face=face,
         consent=consent,
     )
+    if stream is not None and camera is not None:
+        raise InputError("--stream and --camera exclude each other: give the one that shall drive the person.")
+    source = None if stream is None else parse_address(stream)
     controls = live.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
     credentials = _credentials(certificate, key)
     if record is not None:
@@ -751,20 +779,25 @@ def live_command(
             soft_wrap=True,
         )
         return
-    from mimik import page
+    from mimik import page, puppet
 
     page.check_host(host, password)
     page.needed()
+    receiver = Receiver(*source) if source else None
     with _status(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
-        call = live.Call(avatar, config, controls)
+        call = puppet.Puppet(avatar, receiver, config, controls) if receiver else live.Call(avatar, config, controls)
 
     def ready(served: page.Page) -> None:
-        console.print(f"The call: {escape(served.address)}", soft_wrap=True)
-        console.print(f"For OBS:  {escape(served.obs_address)}", soft_wrap=True)
+        if receiver:
+            console.print(f"Send to:  {escape(receiver.address)}", soft_wrap=True)
+            console.print(f"See it:   {escape(served.obs_address)}", soft_wrap=True)
+        else:
+            console.print(f"The call: {escape(served.address)}", soft_wrap=True)
+            console.print(f"For OBS:  {escape(served.obs_address)}", soft_wrap=True)
         console.print("Ctrl-C ends it.", soft_wrap=True)
         if open_page:
-            webbrowser.open_new_tab(served.address)
+            webbrowser.open_new_tab(served.obs_address if receiver else served.address)
 
     outlets = live.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
     try:
@@ -772,6 +805,9 @@ def live_command(
             page.serve(call, host=host, port=port, password=password, credentials=credentials, ready=ready)
     except KeyboardInterrupt:
         console.print("The call has ended.")
+    if receiver and (receiver.mailbox.num_wrong or receiver.mailbox.num_late):
+        box = receiver.mailbox
+        errors.print(f"note: {box.num_wrong} lines could not be used, {box.num_late} came too late", soft_wrap=True)
     if record is not None and outlets.num_recorded:
         console.print(f"{escape(str(record))}: recorded. Signed: mimik verify {escape(shlex.quote(str(record)))}")
 
@@ -820,7 +856,14 @@ def web_command(
 def motion_extract(
     driver: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="OUT", help="The .motion file to write.", show_default=False)
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="The .motion file to write, or a .jsonl file: lines of blendshapes and head pose for other programs.",
+            show_default=False,
+        ),
     ],
     face: Annotated[
         int | None, typer.Option(metavar="N", parser=_whole, help="Which face; the widest if left out.")
@@ -831,15 +874,22 @@ def motion_extract(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write a video's motion as a .motion file: numbers only, a few kilobytes a second."""
-    if out.suffix != ".motion":
-        raise InputError(f"-o {out}: a motion is written to a file ending in .motion.")
+    """Write a video's motion as a .motion file: numbers only, a few kilobytes a second.
+
+    A .jsonl file holds less of it, but any program can read and write it.
+    """
+    if out.suffix not in (".motion", STREAM_SUFFIX):
+        raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
     _check_numbers_file("-o", out, force, [driver])
     config = animate.AnimateConfig(face=face, fps=fps)
     with _Bars().shown() as bars:
         motion = animate.extract_motion(driver, face=config.face, fps=config.fps, progress=bars)
     with _replaced(out) as draft:
-        motion.save(draft)
+        if out.suffix == STREAM_SUFFIX:
+            with draft.open("w", encoding="utf-8") as file:
+                file.writelines(stream_lines(motion))
+        else:
+            motion.save(draft)
     rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)
     console.print(
         f"{escape(str(out))}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB "

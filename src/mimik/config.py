@@ -59,6 +59,7 @@ MODEL_SUFFIX = ".safetensors"
 AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
+TRANSPARENT, BLUR = "none", "blur"  # backgrounds
 CONSENT_LETTERS = 500  # of a statement, at most
 
 
@@ -108,6 +109,7 @@ class AnimateConfig:
     audio: bool = True
     label: bool = False  # burn a small visible "AI" into a corner
     consent: str | None = None  # what the maker states about the consent of the person shown; goes into the manifest
+    background: str | None = None  # None: the photo's own; TRANSPARENT, BLUR, a colour, or a picture's file
 
     def __post_init__(self) -> None:
         if self.model is not None and self.model not in MODELS and not self.model.endswith(MODEL_SUFFIX):

@@ -182,12 +182,14 @@ class ExpressionBasis:
         by_blendshape: [52, 478, 3] centimetres for a blendshape of 1: an expression without anybody's identity.
         by_pose: [5, 478, 3] what the landmarker gets wrong when the head turns, per term of pose_terms().
         neutral: [52] mean blendshapes of the clips' neutral faces.
+        shape: [478, 3] mean of those faces, centimetres, own frame.
         neutral_pitch: radians, rotation about x of the mean neutral head: a camera rarely stands at eye level.
     """
 
     by_blendshape: Float
     by_pose: Float
     neutral: Float
+    shape: Float
     neutral_pitch: float
 
     def expression(self, blendshapes: NDArray[Any]) -> Float:
@@ -200,7 +202,7 @@ def expression_basis() -> ExpressionBasis:
     with resources.files("mimik").joinpath("assets/expression_basis.npz").open("rb") as stream:
         arrays = np.load(stream, allow_pickle=False)
         a = {name: arrays[name].astype(np.float64) for name in arrays.files}
-    return ExpressionBasis(a["by_blendshape"], a["by_pose"], a["neutral"], float(a["neutral_pitch"]))
+    return ExpressionBasis(a["by_blendshape"], a["by_pose"], a["neutral"], a["shape"], float(a["neutral_pitch"]))
 
 
 def pose_terms(rotation: Float) -> Float:

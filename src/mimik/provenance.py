@@ -57,8 +57,9 @@ GENERATOR = "mimik"
 STILLS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".gif": "image/gif", **STILLS}
 # C2PA has no place in these for a manifest: it stands beside them, in a file of the same name.
-BESIDE = {".mkv": "video/x-matroska"}
+BESIDE = {".mkv": "video/x-matroska", ".webm": "video/webm"}
 SIDECAR_SUFFIX = ".c2pa"
+ROLES = ("photo", "driver", "background")  # of what an output was made from
 
 # IPTC NewsCodes. The photo is real and a trained model decided what becomes of it. For `geometry` that model only
 # finds landmarks and every pixel shown is the photo's own; still the person does what they never did, so the codes
@@ -102,15 +103,15 @@ _PIXEL = base64.b64decode(  # the smallest PNG, to try a certificate on
 class Ingredient:
     """A file that an animation was made from, as its manifest names it: never with a folder."""
 
-    role: str  # "photo" or "driver"
+    role: str  # one of ROLES
     name: str
     sha256: str  # 64 hexadecimal digits
     format: str  # media type, such as "image/jpeg"
     history: bytes = field(default=b"", repr=False, compare=False)  # its own C2PA manifests as an archive, if any
 
     def __post_init__(self) -> None:
-        if self.role not in ("photo", "driver"):
-            raise ValueError(f"role {self.role!r}: give 'photo' or 'driver'")
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r}: give one of {', '.join(ROLES)}")
         if not self.name or "/" in self.name or "\\" in self.name:
             raise ValueError(f"name {self.name!r}: give a file name without its folder; folders tell who the user is")
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
@@ -121,7 +122,7 @@ class Ingredient:
         """The ingredient for a file, read once in pieces; the file's own Content Credentials are kept.
 
         Args:
-            role: "photo" or "driver".
+            role: one of ROLES.
             path: the file.
             name: what the manifest calls it; the file's own name when None. For motions inside the package: "bundled
                 smile".
@@ -180,10 +181,10 @@ def _source(one: Ingredient) -> dict[str, str]:
 def _entry(one: Ingredient) -> dict[str, str]:
     """How the list of ingredients names it. The label only ties it to the actions.
 
-    The photo's pixels are placed in the result, so it is a component; of the driver the motion is used, so it is an
-    input.
+    The pixels of photo and background are placed in the result, so they are components; of the driver the motion is
+    used, so it is an input.
     """
-    relationship = "componentOf" if one.role == "photo" else "inputTo"
+    relationship = "inputTo" if one.role == "driver" else "componentOf"
     return {"label": f"{one.role} {one.sha256}", "title": one.name, "format": one.format, "relationship": relationship}
 
 
@@ -470,7 +471,15 @@ class Marker:
         self._embedder: Embedder | None = None
 
     def mark(self, frame: Rgb) -> Rgb:
-        """A marked copy of uint8 RGB [H, W, 3]; about 2 ms at 512 x 512."""
+        """A marked copy of uint8 RGB [H, W, 3]; about 2 ms at 512 x 512.
+
+        Of RGBA [H, W, 4] the colours are marked, and the alpha is kept but under the label, which is always seen.
+        """
+        if frame.shape[2] == 4:
+            alpha = frame[..., 3]
+            if self.has_label:
+                alpha = np.maximum(alpha, _label_cover(*alpha.shape))
+            return np.dstack([self.mark(np.ascontiguousarray(frame[..., :3])), alpha])
         height, width = frame.shape[:2]
         embedder = self._embedder
         if embedder is None or (embedder.height, embedder.width) != (height, width):
@@ -492,6 +501,13 @@ def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
     colour, alpha = colour[: corner.shape[0], : corner.shape[1]], alpha[: corner.shape[0], : corner.shape[1]]
     corner[:] = np.rint(corner + (colour - corner) * alpha)
     return labelled
+
+
+@lru_cache(maxsize=8)
+def _label_cover(height: int, width: int) -> Any:
+    """[H, W] uint8: how far burn_label hides what is under it; 0 but in its corner."""
+    white = np.full((height, width, 3), 255, np.uint8)
+    return (255 - (burn_label(white) - burn_label(np.zeros_like(white)))).max(-1)
 
 
 @lru_cache(maxsize=8)
@@ -527,7 +543,7 @@ class MarkedWriter:
         self._writer, self._marker = writer, marker
 
     def write(self, frame: Rgb) -> None:
-        """Appends one frame, uint8 RGB [height, width, 3].
+        """Appends one frame, uint8 RGB [height, width, 3], or RGBA where the writer was opened for it.
 
         Raises:
             MediaError: if it cannot be written (disk full, no permission).
@@ -555,16 +571,23 @@ class Draft:
         self.is_used = False
 
     def write_image(self, picture: Rgb) -> None:
-        """Writes uint8 RGB [H, W, 3]; see video.write_image."""
+        """Writes uint8 RGB [H, W, 3] or RGBA [H, W, 4]; see video.write_image."""
         self.is_used = True
         video.write_image(self.path, self.marker.mark(picture) if self.marker else picture)
 
     def open_writer(
-        self, width: int, height: int, fps: float, *, quality: int = 18, audio_from: Path | None = None
+        self,
+        width: int,
+        height: int,
+        fps: float,
+        *,
+        quality: int = 18,
+        audio_from: Path | None = None,
+        alpha: bool = False,
     ) -> MarkedWriter:
         """A writer of a video, or of a folder of frames; see video.open_writer."""
         self.is_used = True
-        writer = video.open_writer(self.path, width, height, fps, quality=quality, audio_from=audio_from)
+        writer = video.open_writer(self.path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
         return MarkedWriter(writer, self.marker)
 
 
@@ -782,7 +805,7 @@ def _sign(
     import c2pa
 
     agent = {"name": GENERATOR, "version": claim.version}
-    photos = [_entry(one)["label"] for one in claim.ingredients if one.role == "photo"]
+    placed = [_entry(one)["label"] for one in claim.ingredients if one.role != "driver"]
     drivers = [_entry(one)["label"] for one in claim.ingredients if one.role == "driver"]
     created: dict[str, Any] = {
         "action": "c2pa.created",
@@ -794,8 +817,8 @@ def _sign(
     if drivers:
         created["parameters"] = {"ingredientIds": drivers}
     actions = [created]
-    if photos:
-        actions.append({"action": "c2pa.placed", "softwareAgent": agent, "parameters": {"ingredientIds": photos}})
+    if placed:
+        actions.append({"action": "c2pa.placed", "softwareAgent": agent, "parameters": {"ingredientIds": placed}})
     optional = []
     if marker is not None:
         actions.append({"action": "c2pa.watermarked", "softwareAgent": agent})

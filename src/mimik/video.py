@@ -53,9 +53,9 @@ MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # of a written picture or video; the upper bound is that of x264
 MIN_FPS, MAX_FPS = 1.0, 240.0
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # H.264, and ProRes in .mov
 OUTPUTS = (
-    ".mp4, .m4v, .mov, .mkv, .gif or .webp for a video, .png or .jpg for a picture, "
+    ".mp4, .m4v, .mov, .mkv, .webm, .gif or .webp for a video, .png or .jpg for a picture, "
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
 )
 
@@ -340,11 +340,14 @@ class _Turn:
 def write_image(path: StrPath, rgb: Rgb) -> None:
     """Writes uint8 RGB [H, W, 3] as .png (lossless), .jpg/.jpeg (quality 95, full chroma) or .webp (quality 95).
 
+    .png and .webp take RGBA [H, W, 4], too.
+
     Raises:
         MediaError: on another suffix, an impossible size or a file that cannot be written.
     """
     path = Path(path)
-    assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3, "rgb must be uint8 [H, W, 3]"
+    assert rgb.dtype == np.uint8 and rgb.ndim == 3, "rgb must be uint8 [H, W, 3]"
+    assert rgb.shape[2] == 3 or (rgb.shape[2] == 4 and keeps_alpha(path)), f"{path}, {rgb.shape[2]} channels"
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise MediaError(f"{path}: pictures are written as {', '.join(IMAGE_SUFFIXES)}; choose one of these.")
     _check_size(path, rgb.shape[1], rgb.shape[0])
@@ -737,8 +740,8 @@ def _shrink(rgb: Rgb, max_side: int | None) -> Rgb:
 def output_kind(path: StrPath) -> OutputKind:
     """What would be written to this path, known from its name alone; call it before any work is done.
 
-    "video" for .mp4, .m4v, .mov, .mkv, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder (an
-    existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
+    "video" for .mp4, .m4v, .mov, .mkv, .webm, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder
+    (an existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
 
     Raises:
         MediaError: on anything else.
@@ -753,15 +756,29 @@ def output_kind(path: StrPath) -> OutputKind:
         )
     if path.is_dir() or (not suffix and not path.exists()):
         return "frames"
-    if suffix in (*CONTAINERS, ".gif", ".webp"):
+    if suffix in (*CONTAINERS, ".webm", ".gif", ".webp"):
         return "video"
     if suffix in IMAGE_SUFFIXES:
         return "image"
     raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUTS}.")
 
 
+def keeps_alpha(path: StrPath) -> bool:
+    """Whether what is written to this path can be transparent: .png, .webp, .webm, .mov, and folders of frames."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    return suffix in (".png", ".webp", ".webm", ".mov") or ("%" not in path.name and output_kind(path) == "frames")
+
+
 def open_writer(
-    path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, audio_from: StrPath | None = None
+    path: StrPath,
+    width: int,
+    height: int,
+    fps: float,
+    *,
+    quality: int = 18,
+    audio_from: StrPath | None = None,
+    alpha: bool = False,
 ) -> Writer:
     """The writer for a path's suffix, folder or pattern; see output_kind.
 
@@ -770,8 +787,9 @@ def open_writer(
         width: of the frames, in pixels.
         height: likewise.
         fps: frames a second.
-        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; only for .mp4, .m4v, .mov, .mkv and .webp.
+        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; not for .gif, frames and ProRes.
         audio_from: a file whose sound goes along; .mp4, .m4v, .mov and .mkv can hold it, the others say so in the log.
+        alpha: frames are RGBA, straight; see keeps_alpha. A .mov is ProRes 4444 then, a .webm VP9 with alpha.
 
     Raises:
         MediaError: if the name, the size or the place is not possible, or `audio_from` cannot be opened.
@@ -781,15 +799,17 @@ def open_writer(
     suffix = path.suffix.lower()
     if what == "image":
         raise MediaError(f"{path} holds one picture; for a video give {OUTPUTS}.")
+    assert not alpha or keeps_alpha(path), path
     if what == "video" and suffix in CONTAINERS:
-        return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from)
+        return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
     if audio_from is not None:
         logger.info("%s cannot hold sound; that of %s is left out", path, audio_from)
     if what == "frames":
-        return FramesWriter(path, width, height, fps)
+        return FramesWriter(path, width, height, fps, alpha=alpha)
     if suffix == ".gif":
         return GifWriter(path, width, height, fps)
-    return WebpWriter(path, width, height, fps, quality=quality)
+    kind = WebmWriter if suffix == ".webm" else WebpWriter
+    return kind(path, width, height, fps, quality=quality, alpha=alpha)
 
 
 class Writer(ABC):
@@ -800,9 +820,10 @@ class Writer(ABC):
 
     max_side_px = MAX_SIDE_PX
 
-    def __init__(self, path: StrPath, width: int, height: int, fps: float) -> None:
+    def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
         self.path = Path(path)
         self.width, self.height = width, height
+        self.num_channels = 4 if alpha else 3
         self.num_frames = 0  # written so far
         self._closed = self._failed = False
         _check_size(self.path, width, height, self.max_side_px)
@@ -811,14 +832,15 @@ class Writer(ABC):
         self._rate = _exact_rate(fps)
 
     def write(self, frame: Rgb) -> None:
-        """Appends one frame, uint8 RGB [height, width, 3].
+        """Appends one frame, uint8 RGB [height, width, 3], or RGBA [height, width, 4] where it was opened for that.
 
         Raises:
             MediaError: if it cannot be written (disk full, no permission).
         """
         assert not self._closed, "write() after close()"
         assert frame.dtype == np.uint8, f"frame is {frame.dtype}, not uint8"
-        assert frame.shape == (self.height, self.width, 3), f"frame {frame.shape}, not {self.height, self.width, 3}"
+        shape = self.height, self.width, self.num_channels
+        assert frame.shape == shape, f"frame {frame.shape}, not {shape}"
         try:
             self._append(frame)
         except MediaError:
@@ -868,7 +890,7 @@ class Writer(ABC):
 
 
 class VideoWriter(Writer):
-    """H.264 in .mp4, .m4v, .mov or .mkv, with the sound of another file.
+    """H.264 in .mp4, .m4v, .mov or .mkv, or ProRes 4444 with alpha in .mov, with the sound of another file.
 
     4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
     range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
@@ -890,22 +912,26 @@ class VideoWriter(Writer):
         preset: str = "veryfast",
         gop: int | None = None,
         num_threads: int | None = None,
+        alpha: bool = False,
     ) -> None:
-        """The sizes, fps, quality and audio_from are those of open_writer.
+        """The sizes, fps, quality, audio_from and alpha are those of open_writer.
 
         Args:
             preset: x264's trade of time for size.
             gop: every so many frames one that can be decoded alone; None: x264 chooses.
             num_threads: of the encoder, whose output depends on it; None: x264 chooses.
         """
-        super().__init__(path, width, height, fps)
+        super().__init__(path, width, height, fps, alpha=alpha)
         container_name = CONTAINERS.get(self.path.suffix.lower())
         if container_name is None:
             raise MediaError(f"{self.path} cannot be written as H.264; give {', '.join(CONTAINERS)}.")
         assert 0 <= quality <= 51, f"quality {quality}"
         if audio_from is not None:
             _check_file(Path(audio_from))
+        self._codec, self._format = ("prores_ks", "yuva444p10le") if alpha else ("libx264", "yuv420p")
         self._options = {"crf": str(max(1, quality)), "preset": preset, "profile": "high"}
+        if alpha:
+            self._options = {"profile": "4444", "vendor": "apl0"}
         if gop is not None:
             self._options |= {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
         self._num_threads = num_threads
@@ -927,9 +953,9 @@ class VideoWriter(Writer):
         options = {} if container_name == "matroska" else {"movflags": "+faststart"}
         self._container = av.open(f"file:{self.path.absolute()}", "w", format=container_name, container_options=options)
         try:
-            stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+            stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
             stream.width, stream.height = self.width // 2 * 2, self.height // 2 * 2
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = self._format
             if self._num_threads is not None:
                 stream.codec_context.thread_count = self._num_threads
             stream.codec_context.time_base = 1 / self._rate
@@ -945,16 +971,9 @@ class VideoWriter(Writer):
 
     def _append(self, frame: Rgb) -> None:
         even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
-        picture = self._reformatter.reformat(
-            av.VideoFrame.from_numpy_buffer(even, "rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR,
-        )
+        picture = _coded(self._reformatter, even, self._format)
         picture.pts = self.num_frames
         picture.time_base = 1 / self._rate
-        picture.color_primaries = picture.color_trc = 1
         self._container.mux(self._stream.encode(picture))
         self._mux_sound(Fraction(self.num_frames + 1) / self._rate)
 
@@ -997,6 +1016,61 @@ class VideoWriter(Writer):
             self._container.close()
         if self._sound is not None:
             self._sound.close()
+
+
+def _coded(reformatter: VideoReformatter, frame: Rgb, pixel_format: str) -> Any:
+    """A frame of PyAV in BT.709, limited range, for uint8 RGB or RGBA [H, W, C]."""
+    picture = reformatter.reformat(
+        av.VideoFrame.from_numpy_buffer(frame, "rgba" if frame.shape[2] == 4 else "rgb24"),
+        format=pixel_format,
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.BILINEAR,
+    )
+    picture.color_primaries = picture.color_trc = 1
+    return picture
+
+
+class WebmWriter(Writer):
+    """VP9 in .webm, without sound; with alpha it is what browsers and OBS show transparent."""
+
+    def __init__(
+        self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, alpha: bool = False
+    ) -> None:
+        super().__init__(path, width, height, fps, alpha=alpha)
+        assert 0 <= quality <= 51, f"quality {quality}"
+        # Its scale ends at 63. Frames from the future would need an alpha of their own, for which there is no place.
+        options = {"crf": str(round(quality * 63 / 51)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
+        options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
+        self._format = "yuva420p" if alpha else "yuv420p"
+        self._reformatter = VideoReformatter()
+        try:
+            self._container = av.open(f"file:{self.path.absolute()}", "w", format="webm")
+            self._stream = self._container.add_stream("libvpx-vp9", rate=self._rate, options=options)
+            self._stream.width, self._stream.height = width // 2 * 2, height // 2 * 2
+            self._stream.pix_fmt = self._format
+            self._stream.codec_context.time_base = 1 / self._rate
+            self._stream.colorspace = self._stream.color_primaries = self._stream.color_trc = 1  # BT.709
+            self._stream.color_range = ColorRange.MPEG
+            if alpha:
+                self._stream.metadata["alpha_mode"] = "1"
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError) as error:
+            raise _unwritable(self.path, error) from error
+
+    def _append(self, frame: Rgb) -> None:
+        even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
+        picture = _coded(self._reformatter, even, self._format)
+        picture.pts, picture.time_base = self.num_frames, 1 / self._rate
+        self._container.mux(self._stream.encode(picture))
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def _release(self) -> None:
+        with suppress(FFmpegError, OSError, ValueError):
+            self._container.close()
 
 
 def frame_of(rgb: Rgb) -> Any:
@@ -1293,8 +1367,10 @@ class WebpWriter(Writer):
 
     max_side_px = 16383  # of the format
 
-    def __init__(self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18) -> None:
-        super().__init__(path, width, height, fps)
+    def __init__(
+        self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, alpha: bool = False
+    ) -> None:
+        super().__init__(path, width, height, fps, alpha=alpha)
         assert 0 <= quality <= 51, f"quality {quality}"
         # 0 -> 100, 18 -> 90, 51 -> 20 on WebP's scale: about what x264 gives for the same number.
         options = {"quality": str(round(100 - 80 * (quality / 51) ** 2)), "compression_level": "2", "lossless": "0"}
@@ -1309,7 +1385,8 @@ class WebpWriter(Writer):
             raise _unwritable(self.path, error) from error
 
     def _append(self, frame: Rgb) -> None:
-        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGRA), "bgra")
+        order = cv2.COLOR_RGBA2BGRA if self.num_channels == 4 else cv2.COLOR_RGB2BGRA
+        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, order), "bgra")
         picture.pts, picture.time_base = round(self.num_frames * 1000 / self._rate), Fraction(1, 1000)
         self._container.mux(self._stream.encode(picture))
 
@@ -1331,8 +1408,8 @@ class FramesWriter(Writer):
     `path` is a folder (made if missing; 00000.png and so on) or a pattern such as frames/%05d.webp.
     """
 
-    def __init__(self, path: StrPath, width: int, height: int, fps: float) -> None:
-        super().__init__(path, width, height, fps)
+    def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
+        super().__init__(path, width, height, fps, alpha=alpha)
         self._pattern = self.path if "%" in self.path.name else self.path / "%05d.png"
         if not _PATTERN.fullmatch(self._pattern.name) or self._pattern.suffix.lower() not in IMAGE_SUFFIXES:
             raise MediaError(f"{self.path}: give a folder or a pattern such as frames/%05d.webp.")
@@ -1345,7 +1422,9 @@ class FramesWriter(Writer):
 
     def _append(self, frame: Rgb) -> None:
         path = self._pattern.with_name(self._pattern.name % self.num_frames)
-        _save(path, frame, {"compress_level": 1}, {"lossless": True, "quality": 20, "method": 1})
+        # Exact: the mark lies under what is transparent, too.
+        webp = {"lossless": True, "quality": 20, "method": 1, "exact": True}
+        _save(path, frame, {"compress_level": 1}, webp)
 
     def _finish(self) -> None:
         """Each frame is complete by itself."""

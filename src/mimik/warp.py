@@ -700,6 +700,23 @@ class Painter:
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
+        out = self._picture.copy()
+        region = self._moved(self._picture, flow)
+        if flow.mouth is not None:
+            self._fill_mouth(region, flow.mouth)
+        for eye in flow.shut_eyes:
+            self._draw_lashes(region, eye)
+        out[self._top : self._bottom, self._left : self._right] = region
+        return out
+
+    def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+        """Another plane of the picture, [H, W], moved in the same way; nothing is drawn into it."""
+        out = plane.copy()
+        out[self._top : self._bottom, self._left : self._right] = self._moved(plane, flow)
+        return out
+
+    def _moved(self, picture: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+        """The region of a picture, moved."""
         places = self._sample(flow.offset, (0, 0), 1, (0, 0), self._size)
         for detail in flow.details:
             # The pixels whose centres lie among the centres of the part's outer cells.
@@ -715,15 +732,8 @@ class Painter:
         for plane, base in zip(places, self._base, strict=True):
             plane *= np.float32(self._crop.side)
             plane += base
-        out = self._picture.copy()
         x, y = places
-        region = cv2.remap(self._picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        if flow.mouth is not None:
-            self._fill_mouth(region, flow.mouth)
-        for eye in flow.shut_eyes:
-            self._draw_lashes(region, eye)
-        out[self._top : self._bottom, self._left : self._right] = region
-        return out
+        return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
 
     def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
         """Offsets at the pixels of a rectangle of the region, interpolated linearly: those in x, those in y.
