@@ -13,6 +13,7 @@ import argparse
 import copy
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -318,13 +319,19 @@ class Ema:
         self.live, self.decay = live, decay
         self.average = copy.deepcopy(live).eval().requires_grad_(False)
 
+    @functools.cached_property
+    def _tensors(self) -> list[list[Tensor]]:
+        """Parameters and buffers of both; listed once, because listing takes a tenth of a small network's step."""
+        networks = self.average, self.live
+        return [*(list[Tensor](net.parameters()) for net in networks), *(list(net.buffers()) for net in networks)]
+
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
         """After the step that makes it num_updates in all."""
         decay = min(self.decay, num_updates / (9 + num_updates))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.live.parameters()), 1 - decay)
-        for kept, fresh in zip(self.average.buffers(), self.live.buffers(), strict=True):
-            kept.copy_(fresh)
+        kept, live, kept_buffers, live_buffers = self._tensors
+        torch._foreach_lerp_(kept, live, 1 - decay)
+        torch._foreach_copy_(kept_buffers, live_buffers)
 
 
 class Seen(NamedTuple):
@@ -464,8 +471,9 @@ class Trainer:
             self._judge = DistributedDataParallel(self.judge, device_ids=ids, gradient_as_bucket_view=True)
         train = preset.train
         adam: dict[str, Any] = {"betas": train.betas, "eps": train.eps, "fused": True}
-        self.generator_adam = torch.optim.Adam(self.synthesiser.parameters(), train.lr_generator, **adam)
-        self.discriminator_adam = torch.optim.Adam(self.judge.parameters(), train.lr_discriminator, **adam)
+        self._of_synthesiser, self._of_judge = list(self.synthesiser.parameters()), list(self.judge.parameters())
+        self.generator_adam = torch.optim.Adam(self._of_synthesiser, train.lr_generator, **adam)
+        self.discriminator_adam = torch.optim.Adam(self._of_judge, train.lr_discriminator, **adam)
         self.step = 0
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -500,7 +508,8 @@ class Trainer:
         train = self.preset.train
         adversarial = self.step >= train.adversarial_from
         batch = self.on_device(batch)
-        self.networks.D.requires_grad_(False)
+        for parameter in self._of_judge:
+            parameter.requires_grad_(False)
         with self._autocast():
             e, out = self._synthesise(batch)
             terms = generator_terms(
@@ -516,9 +525,10 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum()
         self.generator_adam.zero_grad()
         loss.backward()
-        norm = self._clip(self.synthesiser)
+        norm = self._clip(self._of_synthesiser)
         self.generator_adam.step()
-        self.networks.D.requires_grad_(True)
+        for parameter in self._of_judge:
+            parameter.requires_grad_(True)
         self.step += 1
         self.ema.update(self.step)
         stats = {**terms, "loss": loss, "gradient": norm}
@@ -530,14 +540,14 @@ class Trainer:
             loss = losses.discriminator_loss(real, fake)
             self.discriminator_adam.zero_grad()
             loss.backward()
-            norm = self._clip(self.judge)
+            norm = self._clip(self._of_judge)
             self.discriminator_adam.step()
             stats |= {"d_loss": loss, "d_gradient": norm, "d_real": real.mean(), "d_fake": fake.mean()}
         return {name: value.detach() for name, value in stats.items()}
 
-    def _clip(self, module: nn.Module) -> Tensor:
+    def _clip(self, parameters: Sequence[Tensor]) -> Tensor:
         """Shortens a gradient that is too long; returns how long it was."""
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.preset.train.clip_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, self.preset.train.clip_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     @torch.no_grad()
