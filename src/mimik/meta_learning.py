@@ -392,8 +392,10 @@ def generator_terms(
     seen = Seen.of(batch, x_hat)
     terms = {"content": _content(content, weights, seen.x, seen.x_hat)}
     if identity is not None:
-        faces = chips(torch.cat([x, x_hat.float()]), batch["chip"].repeat(2, 1, 1))
-        terms["identity"] = weights.identity * losses.identity_loss(*identity(faces).float().chunk(2))
+        with torch.no_grad():
+            e_x = identity(chips(x, batch["chip"])).float()
+        e_x_hat = identity(chips(x_hat.float(), batch["chip"])).float()
+        terms["identity"] = weights.identity * losses.identity_loss(e_x, e_x_hat)
     if weights.pixel:
         terms["pixel"] = weights.pixel * losses.pixel_loss(x_hat.float(), x, batch["regions"])
     if out.synthesised is not None and weights.synthesised:
