@@ -195,7 +195,7 @@ def test_huge_photo_is_refused_at_once(refuse, shelf: Path):
         ("sound.m4a", ["sound.m4a has sound but no picture", "give a video"]),
         ("no_frames.mkv", ["no_frames.mkv", "give"]),
         ("text.jpg", ["text.jpg", "give"]),
-        ("no_photos", ["no_photos is a folder"]),
+        ("no_photos", ["no_photos: is a folder without drivers"]),
         ("cut.motion", ["cut.motion is not a readable motion file", "smile"]),
         ("text.motion", ["text.motion is not a readable motion file"]),
         ("nobody.mp4", ["nobody.mp4: there is no such file", "smile"]),
@@ -597,7 +597,9 @@ def test_folder_with_good_and_bad_photos(shelf: Path, here: Path):
     (here / "out/other.mp4").write_text("precious")
     result = mimik("animate", photos, shelf / "driver.mp4", "-o", "out", "--json", "report.json", "--size", 64)
     assert result.exit_code == 1
-    assert sorted(path.name for path in (here / "out").iterdir()) == ["other.mp4", "person.jpg.mp4", "person.png.mp4"]
+    assert sorted(path.name for path in (here / "out").iterdir()) == [
+        *("animated.jsonl", "other.mp4", "person.jpg.mp4", "person.png.mp4")
+    ]
     assert (here / "out/other.mp4").read_text() == "precious"
     assert mimik("verify", "out/person.jpg.mp4").exit_code == 0
     assert "3 of 5 photos were left out" in result.stderr
@@ -623,6 +625,51 @@ def test_output_of_a_folder_must_be_another_folder(refuse, shelf: Path, here: Pa
     (here / "photos").mkdir()
     (here / "photos/person.png").write_bytes((shelf / "person.png").read_bytes())
     assert words in refuse("animate", here / "photos", "smile", "-o", out)
+
+
+@pytest.fixture
+def drivers(shelf: Path, here: Path) -> Path:
+    """A folder of three drivers, one of them bad."""
+    folder = here / "drivers"
+    folder.mkdir()
+    for name in ("driver.mp4", "wall.mp4"):
+        (folder / name).write_bytes((shelf / name).read_bytes())
+    (folder / "smile.motion").write_bytes(bundled_motions()["smile"].read_bytes())
+    return folder
+
+
+SMALL = ["-o", "out", "--size", 64, "--fps", 4, "--model", "geometry"]
+
+
+@pytest.mark.slow
+def test_folder_of_drivers_goes_on_where_it_was_stopped(shelf: Path, here: Path, drivers: Path):
+    command = ["animate", shelf / "person.png", drivers, *SMALL, "--json", "report.json", "--force"]
+    first = mimik(*command, "--workers", 2)
+    assert first.exit_code == 1, first.stderr
+    assert "1 of 3 drivers were left out" in first.stderr and "no face was found in any" in first.stderr
+    assert "out: 2 of 3 videos made. Signed: mimik verify out" in first.stdout
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["animated.jsonl", "driver.mp4", "smile.mp4"]
+    assert mimik("verify", "out").exit_code == 0
+    (here / "out/smile.mp4").unlink()
+    kept = (here / "out/driver.mp4").read_bytes()
+    command.remove("--force")
+    (here / "report.json").unlink()
+    again = mimik(*command)
+    assert "out: 1 of 3 videos made, 1 by an earlier run." in again.stdout, again.stderr
+    assert "1/3 driver.mp4: made by an earlier run" in again.stderr
+    assert (here / "out/driver.mp4").read_bytes() == kept and (here / "out/smile.mp4").exists()
+    report = json.loads((here / "report.json").read_text())
+    assert report["there"] == ["out/driver.mp4"] and len(report["reports"]) == len(report["left_out"]) == 1
+    # With other settings, what is there is in the way.
+    other = mimik("animate", shelf / "person.png", drivers, *SMALL, "--strength", 2)
+    assert other.exit_code == 2 and other.stderr.count("already exists") == 2
+    assert (here / "out/driver.mp4").read_bytes() == kept
+
+
+@pytest.mark.parametrize("option", [["--workers", 2], ["--ray"], ["--ray-address", "auto"]])
+def test_one_video_is_not_spread(refuse, shelf: Path, option: list[object]):
+    message = refuse("animate", shelf / "person.png", "smile", "-o", "out.mp4", *option)
+    assert f"{option[0]}: there is one video to make; give a folder" in message
 
 
 # The program as a process.

@@ -30,7 +30,7 @@ ORDER = [
         "checkpoint",
         "dataset",
     ),
-    *("prepare", "meta_learning", "fine_tuning", "animate", "edit", "evaluate", "export", "detect"),
+    *("workers", "prepare", "meta_learning", "fine_tuning", "animate", "batch", "edit", "evaluate", "export", "detect"),
     *("live", "puppet", "page", "web", "cli"),
 ]
 FRONT = {"__init__", "__main__"}  # they hand on what stands below

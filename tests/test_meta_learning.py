@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -585,6 +586,134 @@ def start(tmp_path: Path, preset: Preset, *options: str, rank: int = 0, size: in
     common = ("--preset", "tiny", "--device", "cpu", "--cache-mb", "10")
     command = [sys.executable, str(script), *common, *options]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+ELASTIC = """
+import signal
+import sys
+import time
+import torch
+torch.set_num_threads(1)
+from mimik.config import *
+from mimik.config import PRESETS
+PRESETS["debug"] = {preset!r}
+from mimik import meta_learning
+meta_learning._VALIDATION_EPISODES = 4
+meta_learning._LINE_EVERY_S = 0.0  # a line for each step
+step, note, alone = meta_learning.Trainer.train_step, meta_learning._Signals._note, []
+def with_the_other(self, batch):  # after four steps alone, not before torchrun calls for a new start
+    if self.world.size == 1:
+        alone.append(batch)
+    while len(alone) > 4 and signal.SIGTERM not in alone:
+        time.sleep(0.05)
+    return step(self, batch)
+def called(self, number, frame):
+    alone.append(number)
+    note(self, number, frame)
+meta_learning.Trainer.train_step, meta_learning._Signals._note = with_the_other, called
+if __name__ == "__main__":
+    sys.exit(meta_learning.main())
+"""
+
+
+class Agent:
+    """A machine: torchrun with one process, which goes down with it."""
+
+    def __init__(self, script: Path, port: int, log: Path, *options: str, is_host: bool = False) -> None:
+        # Seconds, where torchrun waits for half a minute until a machine counts as gone or nobody else as coming.
+        settings = f"is_host={int(is_host)},last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3"
+        torchrun = ["-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3"]
+        torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=mimik"]
+        torchrun += [f"--rdzv-conf={settings}", "--monitor-interval=0.2", str(script)]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        self.log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, *torchrun, *options], env=env, stdout=file, stderr=subprocess.STDOUT
+            )
+
+    def pull_the_plug(self) -> None:
+        if self.process.poll() is not None:
+            return
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for number in (self.process.pid, *map(int, children)):
+            os.kill(number, signal.SIGKILL)
+        self.process.wait()
+
+
+def losses_of(*runs: Path) -> dict[int, dict[str, float]]:
+    """The lines of steps in stats.jsonl; of steps that were done again the later one, and of several folders all."""
+    paths = [run / "stats.jsonl" for run in runs]
+    lines = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+    return {line["step"]: line for line in lines if "loss" in line}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a machine under /proc")
+@pytest.mark.parametrize("disk", ["shared", "separate"])
+def test_machines_may_go_down_and_come_back(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> None:
+    debug = PRESETS["debug"]
+    # A large eps keeps rounding, which depends on how many processes share a batch, from growing from step to step.
+    rates = dataclasses.replace(debug.train, eps=1.0, lr_generator=1e-3, lr_discriminator=1e-3, adversarial_from=2)
+    preset = dataclasses.replace(
+        debug,
+        networks=dataclasses.replace(debug.networks, image_px=PX, embedding_dim=6, **SIZES),
+        losses=dataclasses.replace(debug.losses, content={}),
+        train=dataclasses.replace(rates, num_sources=2, batch_size=4),
+    )
+    script, port = tmp_path / "elastic.py", free_port()
+    script.write_text(ELASTIC.format(preset=preset))
+    options = ["--preset", "debug", "--device", "cpu", "--cache-mb", "10", "--workers", "0", "--save-minutes", "0"]
+    options += ["--data", str(shards), "--val", str(shards), "--val-every", "100000"]
+    runs = [tmp_path / "one", tmp_path / ("two" if disk == "separate" else "one")]
+
+    def wait_for(steps: int) -> None:
+        deadline = time.monotonic() + 60
+        while max(losses_of(*runs), default=0) < steps:
+            assert time.monotonic() < deadline, "\n".join(agent.log.read_text() for agent in agents)
+            time.sleep(0.1)
+
+    agents: list[Agent] = []
+
+    def begin(number: int, steps: int, **more: Any) -> Agent:
+        log = tmp_path / f"{len(agents)}.log"
+        agents.append(Agent(script, port, log, *options, "--steps", str(steps), "--out", str(runs[number]), **more))
+        return agents[-1]
+
+    num_steps = 24
+    try:
+        # The older process is the first one of the two. The rendezvous lives on the other machine, which stays.
+        doomed = begin(0, num_steps)
+        staying = begin(1, num_steps, is_host=True)
+        wait_for(5)
+        doomed.pull_the_plug()
+        alone_from = max(losses_of(*runs))
+        wait_for(alone_from + 3)
+        back_from = max(losses_of(*runs))
+        back = begin(0, num_steps)
+        assert [agent.process.wait(60) for agent in (staying, back)] == [0, 0], staying.log.read_text()
+    finally:
+        for agent in agents:
+            agent.pull_the_plug()
+    text = staying.log.read_text()
+    assert "another process is gone" in text and "Traceback" not in text
+    assert text.count("going on from step") == 2
+    states = [state_of(run) for run in runs]
+    assert [state["step"] for state in states] == [num_steps] * 2
+    assert [state["episodes"] for state in states] == [4 * num_steps] * 2
+    told = losses_of(*runs)
+    assert sorted(told) == list(range(1, num_steps + 1)) and back_from < num_steps
+    with monkeypatch.context() as patch:
+        patch.setattr(meta_learning, "_LINE_EVERY_S", 0.0)
+        patch.setitem(PRESETS, "debug", preset)
+        train(asked(shards, tmp_path / "alone", preset="debug", steps=num_steps, val_every=100000, save_minutes=100))
+    expected = losses_of(tmp_path / "alone")
+    for number, line in expected.items():
+        for name in ("loss", "pixel", "match", "gradient", "d_loss", "d_real", "d_fake"):
+            if name in line:  # six digits are written
+                assert told[number][name] == pytest.approx(line[name], rel=1e-4, abs=1e-5), (number, name)
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import tarfile
 import threading
 import time
@@ -37,6 +38,7 @@ from mimik.prepare import (
     Reason,
     Rejection,
     Source,
+    Task,
     VideoResult,
     choose_people,
     cluster_people,
@@ -643,6 +645,53 @@ def test_ray_gives_the_same_as_one_process(folder: Path, shards: tuple[Path, Pre
     prepare([folder], out, CONFIG, people="clip", num_workers=2, ray=True)
     for name in ("index.jsonl", "rejected.jsonl", "clips-000000.tar"):
         assert (out / name).read_bytes() == (shards[0] / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_machine_of_the_cluster_that_dies_costs_nothing(
+    many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    many(tmp_path / "expected")
+    places = tmp_path / "places"
+    places.mkdir()
+
+    def work(task: Task, beat: Callable[[], None]) -> VideoResult:
+        node = ray.get_runtime_context().get_node_id()
+        (places / f"{task.path.stem}_{node}").touch()
+        # The third of the doomed machine is still at work when it dies.
+        time.sleep(
+            60 if len(list(places.glob(f"*_{node}"))) == 3 and (tmp_path / "doomed").read_text() == node else 0.2
+        )
+        return fake_video(task.path, task.config)
+
+    def pull_the_plug() -> None:
+        _until(lambda: len(list(places.glob(f"*_{doomed.node_id}"))) == 3)
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(module, "_work", work)
+    # Results stay on the machine that made them, as large ones do, and are lost with it.
+    settings = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"max_direct_call_object_size": 0}}
+    cluster = Cluster(initialize_head=True, head_node_args=settings)
+    doomed = cluster.add_node(num_cpus=1)
+    (tmp_path / "doomed").write_text(doomed.node_id)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False)
+    thread = threading.Thread(target=pull_the_plug)
+    thread.start()
+    try:
+        report = prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
+        thread.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert len(list(places.iterdir())) > 30  # something was done again
+    assert report.num_new == 30 and "worker-died" not in report.reasons
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
 
 
 # Messages.

@@ -14,7 +14,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,8 +103,6 @@ app = typer.Typer(
 )
 motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
 app.add_typer(motion_app, name="motion")
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -367,7 +365,8 @@ def animate_command(
         typer.Argument(
             metavar="DRIVER",
             help="What the person shall do: a video, a photo, a .motion file, a .jsonl file of blendshapes and head "
-            "poses, or the name of a bundled motion, see `mimik motion list`.",
+            "poses, the name of a bundled motion, see `mimik motion list`, or a folder of videos, .motion and .jsonl "
+            "files.",
         ),
     ],
     out: Annotated[
@@ -377,7 +376,8 @@ def animate_command(
             "--out",
             metavar="OUT",
             help="What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
-            "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO is one.",
+            "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO or DRIVER is "
+            "one.",
             show_default=False,
         ),
     ],
@@ -413,8 +413,23 @@ def animate_command(
     ] = None,
     certificate: Certificate = None,
     key: Key = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole,
+            metavar="N",
+            help="Of a folder: processes; one for every two cores if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Of a folder: over a Ray cluster on this machine.")] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The same over that cluster.", show_default=False)
+    ] = None,
 ) -> None:
-    """Animate a photo with a driver: a finished, signed video."""
+    """Animate a photo with a driver: a finished, signed video. Of a folder all, each with each; goes on where it was
+    stopped.
+    """
     options: dict[str, Any] = {
         "model": model,
         "motion": motion,
@@ -435,13 +450,18 @@ def animate_command(
     if json_report is not None:
         _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
     credentials = _credentials(certificate, key)
-    if photo.is_dir():
+    if photo.is_dir() or (driver not in bundled_motions() and Path(driver).is_dir()):
         if background == TRANSPARENT:
             raise InputError(
-                "--background none: a folder of photos makes .mp4 files, which cannot be transparent; give one photo."
+                "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and one "
+                "driver."
             )
-        _animate_folder(photo, driver, out, config, credentials, force, json_report)
+        signer = (certificate, key) if certificate and key else None
+        _animate_all(photo, driver, out, config, signer, force, json_report, workers, ray_address or ray)
         return
+    for option, given in (("--workers", workers is not None), ("--ray", ray), ("--ray-address", ray_address)):
+        if given:
+            raise InputError(f"{option}: there is one video to make; give a folder of photos or of drivers.")
     video.output_kind(out)  # whatever can be refused without reading a file is refused first
     report = _animate_one(photo, _opened(driver, config), out, config, credentials, force)
     _tell(report)
@@ -504,57 +524,71 @@ def _tell(report: Report) -> None:
     )
 
 
-def _animate_folder(
-    folder: Path,
+def _animate_all(
+    photo: Path,
     driver: str,
     out: Path,
     config: animate.AnimateConfig,
-    credentials: provenance.Credentials | None,
+    signer: tuple[Path, Path] | None,
     force: bool,
     json_report: Path | None,
+    workers: int | None,
+    ray: str | bool,
 ) -> None:
-    """Every photo of a folder; a bad one is counted and told, and never stops the rest."""
-    photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
-    if not photos:
-        raise InputError(f"{folder} has no photos in it; give a folder with {', '.join(PHOTO_SUFFIXES)} files.")
-    if out.suffix and not out.is_dir():
-        raise InputError(f"-o {out}: {folder} is a folder of photos; give a folder for the videos too.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"-o {out}: is a file; give a folder for the videos.")
-    if out.resolve() == folder.resolve():
-        raise InputError(f"-o {out}: is the folder of the photos; give another one for the videos.")
-    opened = _opened(driver, config)
-    is_new = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"-o {out}: the folder cannot be made ({error.strerror}); give another one.") from None
-    stems = [path.stem for path in photos]
-    reports, failures = [], []
-    for number, photo in enumerate(photos, start=1):
-        name = photo.stem if stems.count(photo.stem) == 1 else photo.name
-        errors.print(f"{number}/{len(photos)} {escape(photo.name)}", soft_wrap=True)
-        try:
-            report = _animate_one(photo, opened, out / f"{name}.mp4", config, credentials, force)
-        except InputError as error:
-            failures.append((photo.name, str(error)))
-            continue
-        reports.append(report)
-        _tell(report)
+    """Every photo of a folder, every driver of one; a bad one is counted and told, and never stops the rest."""
+    from mimik import batch
+
+    every = batch.pairs(photo, driver, out)
+    by_pair = photo.is_dir() and batch.is_folder_of_drivers(driver)
+
+    def name(pair: batch.Pair) -> str:
+        names = [pair.photo.name, Path(pair.driver).name]
+        return " ".join(names) if by_pair else names[0 if photo.is_dir() else 1]
+
+    outcomes: list[batch.Outcome] = []
+    with ExitStack() as stack:
+        bar = stack.enter_context(_item_bar())
+
+        def frames(pair: batch.Pair, done: int, total: int | None) -> None:
+            bar(f"{name(pair)}, {done} of {total or '?'} frames", len(outcomes), len(every))
+
+        results = batch.animate_all(
+            every, config, num_workers=workers, ray=ray, signer=signer, force=force, progress=frames
+        )
+        stack.enter_context(closing(results))
+        for outcome in results:
+            outcomes.append(outcome)
+            report, said = outcome.report, "made by an earlier run"
+            if report is not None:
+                notes = "".join(f"; {note}" for note in report.notes)
+                said = f"{report.num_frames} frames of {report.width}x{report.height}, in {report.seconds:.1f} s{notes}"
+            if outcome.reason is not None:
+                said = "left out"
+            errors.print(escape(f"{len(outcomes)}/{len(every)} {name(outcome.pair)}: {said}"), soft_wrap=True)
+            bar(name(outcome.pair), len(outcomes), len(every))
+    made = [outcome.report for outcome in outcomes if outcome.report is not None]
+    failures = [outcome for outcome in outcomes if outcome.reason is not None]
+    num_there = len(outcomes) - len(made) - len(failures)
+    what = "videos" if by_pair else "photos" if photo.is_dir() else "drivers"
     if failures:
-        table = Table("photo", "why not", title=f"{len(failures)} of {len(photos)} photos were left out")
-        for name, reason in failures:
-            table.add_row(escape(name), escape(reason))
+        table = Table(what[:-1], "why not", title=f"{len(failures)} of {len(every)} {what} were left out")
+        for outcome in failures:
+            table.add_row(escape(name(outcome.pair)), escape(outcome.reason or ""))
         errors.print(table)
-    if is_new and not reports:
-        with suppress(OSError):  # somebody else has put a file there
-            out.rmdir()
+    if made or num_there:
+        before = f", {num_there} by an earlier run" if num_there else ""
+        console.print(
+            f"{escape(str(out))}: {len(made)} of {len(every)} videos made{before}. Signed: mimik verify "
+            f"{escape(shlex.quote(str(out)))}",
+            soft_wrap=True,
+        )
     if json_report is not None:
-        every = [json.loads(report.to_json()) for report in reports]
-        left_out = [{"photo": name, "reason": reason} for name, reason in failures]
-        _write_json(json_report, json.dumps({"reports": every, "left_out": left_out}, indent=2))
+        left_out = [{"photo": o.pair.photo.name, "driver": o.pair.driver, "reason": o.reason} for o in failures]
+        there = [str(o.pair.out) for o in outcomes if o.report is None and o.reason is None]
+        reports = [json.loads(report.to_json()) for report in made]
+        _write_json(json_report, json.dumps({"reports": reports, "there": there, "left_out": left_out}, indent=2))
     if failures:
-        raise typer.Exit(1 if reports else 2)
+        raise typer.Exit(1 if made or num_there else 2)
 
 
 @app.command(epilog=_example("mimik demo"))
@@ -1407,8 +1441,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _evaluation_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress of `mimik evaluate`: what was measured last, of how much."""
+def _item_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of `mimik evaluate` and of many videos: what was done last, of how much."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -1522,7 +1556,7 @@ def evaluate_command(
         device=device,
         learn_seconds=times,
     )
-    with _evaluation_bar() as bar:
+    with _item_bar() as bar:
         results = evaluate.evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)
     console.print(escape(evaluate.overview(results)), soft_wrap=True)
     for name, why in results["left_out"].items():

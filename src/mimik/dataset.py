@@ -376,7 +376,7 @@ def read_index(source: str | Path) -> list[ClipInfo]:
     """The clips of a folder of shards, in the order of its index.
 
     Args:
-        source: the folder, its index.jsonl, or the http(s) URL of either.
+        source: the folder, its index.jsonl, or the http(s) or s3 URL of either.
 
     Raises:
         InputError: if there is no index, or a line of it is not understood; the message names the line.
@@ -384,7 +384,7 @@ def read_index(source: str | Path) -> list[ClipInfo]:
     folder, name = _folder_of(source)
     where = f"{folder}/{name}"
     if _is_url(folder):
-        text = _Http().get(where).decode()
+        text = _server(where).get(where).decode()
     else:
         try:
             text = Path(folder, name).read_text(encoding="utf-8")
@@ -436,7 +436,7 @@ def split_people(index: Sequence[ClipInfo], fraction: float, seed: int = 0) -> t
 
 
 def _is_url(path: str) -> bool:
-    return path.startswith(("http://", "https://"))
+    return path.startswith(("http://", "https://", "s3://"))
 
 
 def _folder_of(source: str | Path) -> tuple[str, str]:
@@ -448,9 +448,13 @@ def _folder_of(source: str | Path) -> tuple[str, str]:
     return text.rstrip("/") or "/", INDEX_NAME
 
 
+class _PassingError(Exception):
+    """A server's failure that may be over the next time."""
+
+
 @dataclass(frozen=True)
-class _Http:
-    """Reads from a web server or object storage, and tries again where that helps."""
+class _Server:
+    """Reads from a server, and tries again where that helps."""
 
     retries: int = 5
     backoff_s: float = 0.5  # doubled from try to try
@@ -473,34 +477,142 @@ class _Http:
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(min(self.backoff_s * 2 ** (attempt - 1), 60.0))
-            request = urllib.request.Request(url)
-            if stop is not None:
-                request.add_header("Range", f"bytes={start}-{stop - 1}")
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
-                    if stop is not None and response.status != 206:
-                        return None
-                    if file is not None:
-                        file.seek(0)
-                        file.truncate()
-                        shutil.copyfileobj(response, file, 1 << 20)
-                        wanted = response.headers.get("Content-Length")
-                        if wanted is None or file.tell() == int(wanted):
-                            return b""
-                        raise OSError(f"{file.tell()} of {wanted} bytes came")
-                    data = response.read()
-                    if stop is not None and len(data) != stop - start:
-                        raise OSError(f"{len(data)} of {stop - start} bytes came")
-                    return data
-            except urllib.error.HTTPError as error:
+                return self._ask(url, start, stop, file)
+            except _PassingError as error:
                 problem = error
-                if error.code == 416:
-                    raise DamagedClipError(f"{url} ends before byte {stop}: the index does not fit it.") from error
-                if error.code not in (408, 425, 429) and error.code < 500:
-                    break
-            except (OSError, http.client.HTTPException) as error:
-                problem = error
-        raise InputError(f"{url} cannot be read ({problem}): check the address and the server, then resume.")
+        raise _unreadable(url, problem)
+
+    def _ask(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
+        """One try.
+
+        Raises:
+            _PassingError: if it may work the next time.
+            InputError: if it will not.
+        """
+        raise NotImplementedError
+
+
+def _unreadable(url: str, problem: Exception | None) -> InputError:
+    return InputError(f"{url} cannot be read ({problem}): check the address and the server, then resume.")
+
+
+def _past_the_end(url: str, stop: int | None) -> DamagedClipError:
+    return DamagedClipError(f"{url} ends before byte {stop}: the index does not fit it.")
+
+
+def _received(response: Any, length: int | None, file: Any) -> bytes:
+    """What a response holds, which goes to the file if there is one.
+
+    Raises:
+        _PassingError: if it is not as long as it should be.
+    """
+    if file is None:
+        data = response.read()
+        got = len(data)
+    else:
+        file.seek(0)
+        file.truncate()
+        shutil.copyfileobj(response, file, 1 << 20)
+        data, got = b"", file.tell()
+    if length is not None and got != length:
+        raise _PassingError(f"{got} of {length} bytes came")
+    return data
+
+
+class _Http(_Server):
+    """A web server, or object storage that everybody may read."""
+
+    def _ask(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
+        request = urllib.request.Request(url)
+        if stop is not None:
+            request.add_header("Range", f"bytes={start}-{stop - 1}")
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
+                if stop is None:
+                    length = response.headers.get("Content-Length")
+                    return _received(response, None if length is None else int(length), file)
+                if response.status != 206:
+                    return None
+                return _received(response, stop - start, file)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:
+                raise _past_the_end(url, stop) from error
+            if error.code not in (408, 425, 429) and error.code < 500:
+                raise _unreadable(url, error) from error
+            raise _PassingError(error) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _PassingError(error) from error
+
+
+@functools.cache
+def _s3_client(timeout_s: float) -> Any:
+    """boto3's, which finds keys, region and endpoint where the AWS tools do; one for all stores of a process."""
+    try:
+        import boto3
+        import botocore.config
+    except ImportError as error:
+        raise InputError("an s3:// address needs boto3; install it with: pip install 'mimik[s3]'.") from error
+    once = {"total_max_attempts": 1}  # _Server tries again, broken transfers included
+    config = botocore.config.Config(connect_timeout=timeout_s, read_timeout=timeout_s, retries=once)
+    try:
+        return boto3.Session().client("s3", config=config)
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise InputError(f"boto3 cannot be set up ({error}): check AWS_* and ~/.aws/config.") from error
+
+
+class _S3(_Server):
+    """An object store that speaks Amazon's S3."""
+
+    def _ask(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
+        client = _s3_client(self.timeout_s)
+        import urllib3.exceptions
+        from botocore import exceptions
+
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        part = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
+        try:
+            response = client.get_object(Bucket=bucket, Key=key, **part)
+            with contextlib.closing(response["Body"]) as body:
+                return _received(body, response["ContentLength"] if stop is None else stop - start, file)
+        except exceptions.ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code = error.response["Error"]["Code"]
+            if status == 416:
+                raise _past_the_end(url, stop) from error
+            if status >= 500 or status in (408, 429) or code in ("RequestTimeout", "SlowDown", "Throttling"):
+                raise _PassingError(f"{status} {code}") from error
+            if code == "NoSuchBucket":
+                where = client.meta.endpoint_url
+                raise InputError(
+                    f"{url}: there is no bucket {bucket} at {where}; check its name, and AWS_ENDPOINT_URL."
+                ) from error
+            if status in (401, 403):
+                raise InputError(
+                    f"{url}: the store refuses these keys ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    f"and that they may read {bucket}."
+                ) from error
+            raise _unreadable(url, error) from error
+        except exceptions.NoCredentialsError as error:
+            raise InputError(
+                f"{url}: no keys for it were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
+                "https:// address of a store that everybody may read."
+            ) from error
+        except (
+            exceptions.ConnectionError,
+            exceptions.HTTPClientError,
+            exceptions.IncompleteReadError,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        ) as error:
+            raise _PassingError(error) from error
+        except exceptions.BotoCoreError as error:
+            raise _unreadable(url, error) from error
+
+
+def _server(url: str, retries: int = 5, backoff_s: float = 0.5, timeout_s: float = 30.0) -> _Server:
+    """What reads an address."""
+    return (_S3 if url.startswith("s3://") else _Http)(retries, backoff_s, timeout_s)
 
 
 class _Shelf:
@@ -623,7 +735,7 @@ class ClipStore:
         """Opens nothing yet.
 
         Args:
-            root: the folder, its index.jsonl, or the http(s) URL of either.
+            root: the folder, its index.jsonl, or the http(s) or s3 URL of either.
             size: width and height in pixels to reduce frames to; None: as they are stored.
             cache_mb: megabytes of decoded frames to keep; 0: none. A clip of 200 frames at 256 px takes 39.
             cache_dir: where to keep them, for several programs or runs together; None: in memory (/dev/shm), for this
@@ -638,7 +750,7 @@ class ClipStore:
             raise InputError(f"size {size}, cache_mb {cache_mb}: give a size of 1 px or more and 0 or more megabytes.")
         self.root, _ = _folder_of(root)
         self.size = size
-        self._http = _Http(retries, backoff_s, timeout_s)
+        self._server = _server(self.root, retries, backoff_s, timeout_s)
         self._newest: tuple[ClipInfo, bytes, Tracks] | None = None
         self._cache: _Shelf | None = None
         if cache_mb > 0:
@@ -758,7 +870,7 @@ class ClipStore:
         if self._spool is not None:
             path = self._spool.find(clip.shard)
             if path is None:
-                data = self._http.get_range(where, start, stop)
+                data = self._server.get_range(where, start, stop)
                 if data is not None:
                     return data
                 path = self._whole_shard(clip.shard, where)
@@ -781,7 +893,7 @@ class ClipStore:
         assert self._spool is not None
         log.warning("the server of %s cannot send parts of a file: downloading whole shards", url)
         with self._spool.add(name) as file:
-            self._http.download(url, file)
+            self._server.download(url, file)
         path = self._spool.find(name)
         if path is None:
             raise InputError(f"{url}: no room for whole shards in {tempfile.gettempdir()}; download them yourself.")

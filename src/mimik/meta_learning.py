@@ -13,6 +13,7 @@ import argparse
 import copy
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -68,6 +69,7 @@ RELEASE_NAME = "model.safetensors"
 SETTINGS_NAME = "settings.json"
 STATS_NAME = "stats.jsonl"
 _LOCK_NAME = ".train.lock"
+_LOCK_WAIT_S = 20.0  # as long as a process may need to see that another one is gone
 
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
 _HELD_OUT = 0.05  # of the people, where no --val is given
@@ -201,21 +203,26 @@ class World:
             values /= self.size
         return values
 
-    def shared(self, value: Any) -> Any:
-        """What the first process has."""
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return self.size == 1 or int(os.environ.get("LOCAL_RANK", self.rank)) == 0
+
+    def shared(self, value: Any, source: int = 0) -> Any:
+        """What the first process has, or another one."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, device=self.device)
+        dist.broadcast_object_list(box, source, device=self.device)
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """What each process has; for the first process only."""
+        """What each process has."""
         if self.size == 1:
             return [value]
-        boxes = [None] * self.size if self.first else None
-        dist.gather_object(value, boxes)
-        return boxes or []
+        boxes = [None] * self.size
+        dist.all_gather_object(boxes, value)
+        return boxes
 
 
 @contextmanager
@@ -312,13 +319,19 @@ class Ema:
         self.live, self.decay = live, decay
         self.average = copy.deepcopy(live).eval().requires_grad_(False)
 
+    @functools.cached_property
+    def _tensors(self) -> list[list[Tensor]]:
+        """Parameters and buffers of both; listed once, because listing takes a tenth of a small network's step."""
+        networks = self.average, self.live
+        return [*(list[Tensor](net.parameters()) for net in networks), *(list(net.buffers()) for net in networks)]
+
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
         """After the step that makes it num_updates in all."""
         decay = min(self.decay, num_updates / (9 + num_updates))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.live.parameters()), 1 - decay)
-        for kept, fresh in zip(self.average.buffers(), self.live.buffers(), strict=True):
-            kept.copy_(fresh)
+        kept, live, kept_buffers, live_buffers = self._tensors
+        torch._foreach_lerp_(kept, live, 1 - decay)
+        torch._foreach_copy_(kept_buffers, live_buffers)
 
 
 class Seen(NamedTuple):
@@ -379,8 +392,10 @@ def generator_terms(
     seen = Seen.of(batch, x_hat)
     terms = {"content": _content(content, weights, seen.x, seen.x_hat)}
     if identity is not None:
-        faces = chips(torch.cat([x, x_hat.float()]), batch["chip"].repeat(2, 1, 1))
-        terms["identity"] = weights.identity * losses.identity_loss(*identity(faces).float().chunk(2))
+        with torch.no_grad():
+            e_x = identity(chips(x, batch["chip"])).float()
+        e_x_hat = identity(chips(x_hat.float(), batch["chip"])).float()
+        terms["identity"] = weights.identity * losses.identity_loss(e_x, e_x_hat)
     if weights.pixel:
         terms["pixel"] = weights.pixel * losses.pixel_loss(x_hat.float(), x, batch["regions"])
     if out.synthesised is not None and weights.synthesised:
@@ -458,8 +473,9 @@ class Trainer:
             self._judge = DistributedDataParallel(self.judge, device_ids=ids, gradient_as_bucket_view=True)
         train = preset.train
         adam: dict[str, Any] = {"betas": train.betas, "eps": train.eps, "fused": True}
-        self.generator_adam = torch.optim.Adam(self.synthesiser.parameters(), train.lr_generator, **adam)
-        self.discriminator_adam = torch.optim.Adam(self.judge.parameters(), train.lr_discriminator, **adam)
+        self._of_synthesiser, self._of_judge = list(self.synthesiser.parameters()), list(self.judge.parameters())
+        self.generator_adam = torch.optim.Adam(self._of_synthesiser, train.lr_generator, **adam)
+        self.discriminator_adam = torch.optim.Adam(self._of_judge, train.lr_discriminator, **adam)
         self.step = 0
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -494,7 +510,8 @@ class Trainer:
         train = self.preset.train
         adversarial = self.step >= train.adversarial_from
         batch = self.on_device(batch)
-        self.networks.D.requires_grad_(False)
+        for parameter in self._of_judge:
+            parameter.requires_grad_(False)
         with self._autocast():
             e, out = self._synthesise(batch)
             terms = generator_terms(
@@ -510,9 +527,10 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum()
         self.generator_adam.zero_grad()
         loss.backward()
-        norm = self._clip(self.synthesiser)
+        norm = self._clip(self._of_synthesiser)
         self.generator_adam.step()
-        self.networks.D.requires_grad_(True)
+        for parameter in self._of_judge:
+            parameter.requires_grad_(True)
         self.step += 1
         self.ema.update(self.step)
         stats = {**terms, "loss": loss, "gradient": norm}
@@ -524,14 +542,14 @@ class Trainer:
             loss = losses.discriminator_loss(real, fake)
             self.discriminator_adam.zero_grad()
             loss.backward()
-            norm = self._clip(self.judge)
+            norm = self._clip(self._of_judge)
             self.discriminator_adam.step()
             stats |= {"d_loss": loss, "d_gradient": norm, "d_real": real.mean(), "d_fake": fake.mean()}
         return {name: value.detach() for name, value in stats.items()}
 
-    def _clip(self, module: nn.Module) -> Tensor:
+    def _clip(self, parameters: Sequence[Tensor]) -> Tensor:
         """Shortens a gradient that is too long; returns how long it was."""
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.preset.train.clip_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, self.preset.train.clip_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     @torch.no_grad()
@@ -781,6 +799,13 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
         run = _Run(arguments, world)
         try:
             return run.go(signals, progress or (lambda step, num_steps: None))
+        except RuntimeError as error:
+            if world.size == 1 or not _is_lost_connection(error):
+                raise
+            raise InputError(
+                f"step {run.trainer.step}: another process is gone. torchrun goes on from the newest saved state as "
+                "often as --max-restarts allows, and so does the same command."
+            ) from error
         except OSError as error:
             where = error.filename or arguments.out
             raise InputError(
@@ -789,6 +814,11 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
             ) from error
         finally:
             run.close()
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Whether a process failed because another one did; gloo has no exception of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 class _Run:
@@ -805,8 +835,7 @@ class _Run:
             raise InputError(f"--batch {train.batch_size}: give a multiple of the {world.size} processes.")
         self.index, self.held_out = self._indices()
         self.fingerprint = _fingerprint(self.index)
-        self.lock = self._lock_folder() if world.first else None
-        state = world.shared(checkpoint.read_state(arguments.out) if world.first else None)
+        self.lock, state = self._opened()
         if state is not None:
             self._check_state(state)
         torch.manual_seed(arguments.seed)
@@ -847,8 +876,29 @@ class _Run:
             raise InputError(f"--data {self.arguments.data}: shows one person, so nobody can be held out; give --val.")
         return split_people(index, _HELD_OUT)
 
-    def _lock_folder(self) -> IO[str]:
-        """Makes the folder of the run and keeps other runs out of it."""
+    def _opened(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
+        """Locks the folder of the run; the newest state that any machine has.
+
+        Who is the first process changes when machines come and go, and their folders may be different ones: then each
+        machine keeps states, so that the run outlives any of them.
+        """
+        world = self.world
+        lock = self._lock_folder() if world.first else None
+        world.shared(None)  # the first process has its lock before others try theirs
+        if world.first_here and not world.first:
+            with suppress(InputError):  # locked: it is the folder of the first process, on a shared disk
+                lock = self._lock_folder(wait_s=0)
+        state = checkpoint.read_state(self.arguments.out) if lock is not None else None
+        steps = world.gathered(-1 if state is None else state["step"])
+        newest = int(np.argmax(steps))
+        return lock, world.shared(state, newest) if steps[newest] >= 0 else None
+
+    def _lock_folder(self, wait_s: float = _LOCK_WAIT_S) -> IO[str]:
+        """Makes the folder of the run and keeps other runs out of it.
+
+        Args:
+            wait_s: for a lock that another process holds; under torchrun it may be one of this run that is just ending.
+        """
         out = self.arguments.out
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -857,10 +907,18 @@ class _Run:
             lock = (out / _LOCK_NAME).open("w")
         except OSError as error:
             raise InputError(f"--out {out}: cannot be written to ({error.strerror}); give another folder.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"--out {out}: another run is writing there; wait for it, or give another.") from error
+        until = time.monotonic() + (wait_s if dist.is_torchelastic_launched() else 0)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() < until:
+                    time.sleep(0.5)
+                    continue
+                lock.close()
+                message = f"--out {out}: another run is writing there; wait for it, or give another."
+                raise InputError(message) from error
         for left in out.glob(f".*{checkpoint.DRAFT_SUFFIX}"):  # of a run that was killed
             left.unlink()
         return lock
@@ -1031,7 +1089,7 @@ class _Run:
             random.append(torch.cuda.get_rng_state())
         randoms = self.world.gathered(random)
         state, released = self.trainer.state(), self.trainer.release_tensors()
-        if not self.world.first:
+        if self.lock is None:
             self.saved_step = self.trainer.step
             return
         state |= {
@@ -1045,8 +1103,9 @@ class _Run:
             "before": self.before,
         }
         checkpoint.write_state(self.arguments.out, state)
-        path = self.arguments.out / RELEASE_NAME
-        checkpoint.write_release(path, released, self.preset, self._record())
+        if self.world.first:
+            path = self.arguments.out / RELEASE_NAME
+            checkpoint.write_release(path, released, self.preset, self._record())
         self.saved_step = self.trainer.step
         log.info("step %d  saved", self.trainer.step)
 

@@ -21,21 +21,17 @@ import importlib.util
 import json
 import logging
 import math
-import multiprocessing
 import os
 import pickle
 import shutil
-import signal
 import tarfile
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -44,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik import config as settings
-from mimik import draw, provenance, video
+from mimik import draw, provenance, video, workers
 from mimik.config import VERSION, InputError, MediaError
 from mimik.face import BLENDSHAPES, Face, Image, Landmarker, head_pose
 
@@ -648,16 +644,12 @@ def _landmarker() -> Landmarker:
     return Landmarker()
 
 
-def _nothing() -> None:
-    pass
-
-
 def prepare_video(
     path: Path,
     config: PrepareConfig,
     *,
     on_clip: Callable[[Clip], None] | None = None,
-    beat: Callable[[], None] = _nothing,
+    beat: workers.Beat = workers.no_beat,
 ) -> VideoResult:
     """All that is to be kept of one video.
 
@@ -896,8 +888,6 @@ def cluster_people(embeddings: Array, threshold: float = 0.45) -> list[int]:
 # ---------------------------------------------------------------------------------------------------------------------
 # Many videos: worker processes, or a Ray cluster.
 
-_CHECK_S = 0.5
-
 
 class Task(NamedTuple):
     """What a worker is asked for; spool is a file for the clips, so that they need not fit into memory."""
@@ -907,7 +897,7 @@ class Task(NamedTuple):
     spool: Path | None
 
 
-def _work(task: Task, beat: Callable[[], None]) -> VideoResult:
+def _work(task: Task, beat: workers.Beat) -> VideoResult:
     if task.spool is None:
         return prepare_video(task.path, task.config, beat=beat)
     with task.spool.open("wb") as file:
@@ -924,159 +914,22 @@ def _clips(result: VideoResult, task: Task) -> Iterator[Clip]:
         task.spool.unlink()
 
 
-def _serve(connection: Connection) -> None:
-    """Body of a worker process: takes tasks until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    cv2.setNumThreads(1)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    last = -math.inf
-
-    def beat() -> None:
-        nonlocal last
-        if time.monotonic() - last > 1:
-            last = time.monotonic()
-            connection.send(None)
-
-    with suppress(EOFError, BrokenPipeError):
-        _landmarker()
-        beat()
-        while True:
-            task = connection.recv()
-            connection.send(_work(task, beat))
+def _results(
+    tasks: Sequence[Task], cores: int, ray: str | bool, stall_s: float
+) -> Generator[VideoResult | workers.Lost]:
+    """The result of each task, in order."""
+    if not ray:
+        return workers.pool_results(_work, tasks, cores, stall_s=stall_s, warm_up=_landmarker)
+    address = ray if isinstance(ray, str) else None
+    return workers.ray_results(_work, tasks, address=address, num_workers=cores, timeout_s=48 * stall_s)
 
 
-class _Worker:
-    """A process, the number of the task that it has, and when it was last heard of."""
-
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")  # the networks' threads do not survive a fork
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other,), daemon=True)
-        self.process.start()
-        other.close()
-        self.number: int | None = None
-        self.heard_s = math.inf  # it starts as long as it needs to
-
-    def give(self, number: int, task: Task) -> None:
-        self.number, self.heard_s = number, max(self.heard_s, time.monotonic())
-        self.connection.send(task)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def _pool_results(tasks: Sequence[Task], num_workers: int, stall_s: float) -> Generator[VideoResult]:
-    """The result of each task, in order; a worker that dies or is stuck costs its task and is replaced."""
-    if num_workers == 0:
-        for task in tasks:
-            yield _work(task, _nothing)
-        return
-    window = 4 * num_workers + 8  # results that wait for an earlier one
-    finished: dict[int, VideoResult] = {}
-    begun = 0
-    workers = [_Worker() for _ in range(min(num_workers, len(tasks)))]
-    try:
-        for number in range(len(tasks)):
-            while number not in finished:
-                for i, worker in enumerate(workers):
-                    if worker.number is None and begun < min(len(tasks), number + window):
-                        try:
-                            worker.give(begun, tasks[begun])
-                        except OSError:  # it died idle
-                            worker.stop()
-                            workers[i] = worker = _Worker()
-                            worker.give(begun, tasks[begun])
-                        begun += 1
-                busy = [worker for worker in workers if worker.number is not None]
-                ready = set(wait([worker.connection for worker in busy], timeout=_CHECK_S))
-                for i, worker in enumerate(workers):
-                    if worker.number is None:
-                        continue
-                    lost: Rejection | None = None
-                    if worker.connection in ready:
-                        try:
-                            message = worker.connection.recv()
-                            worker.heard_s = time.monotonic()
-                        except (EOFError, OSError):
-                            worker.process.join(5)
-                            code = worker.process.exitcode
-                            if worker.heard_s == math.inf:
-                                raise InputError(
-                                    f"a worker ended with code {code} before it could start; try fewer workers, or run "
-                                    "it again with --workers 0 to see why."
-                                ) from None
-                            lost = Rejection(Reason.WORKER_DIED, f"its process ended with code {code}")
-                        else:
-                            if message is not None:
-                                finished[worker.number] = message
-                                worker.number = None
-                    elif time.monotonic() - worker.heard_s > stall_s:
-                        lost = Rejection(Reason.TIMED_OUT, f"nothing happened for {stall_s:g} s")
-                    if lost is not None and worker.number is not None:
-                        finished[worker.number] = VideoResult((), (lost,))
-                        spool = tasks[worker.number].spool
-                        if spool is not None:
-                            spool.unlink(missing_ok=True)  # what it holds may be cut off
-                        worker.stop()
-                        workers[i] = _Worker()
-            yield finished.pop(number)
-    finally:
-        for worker in workers:
-            worker.stop()
-
-
-def _ray_task(task: Task) -> VideoResult:
-    cv2.setNumThreads(1)
-    return _work(task, _nothing)
-
-
-def _ray_results(
-    tasks: Sequence[Task], address: str | None, num_workers: int | None, timeout_s: float
-) -> Generator[VideoResult]:
-    """The same over a Ray cluster, whose machines must see the videos under the same paths.
-
-    Raises:
-        InputError: if Ray is not installed or the cluster cannot be reached.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("--ray needs Ray; install it with: pip install 'mimik[cluster]'.") from error
-    own = not ray.is_initialized()
-    try:
-        if own and address is not None:
-            ray.init(address=address, log_to_driver=False)
-        elif own:
-            ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"--ray {address}: the cluster cannot be reached ({error}); see `ray status`.") from error
-    try:
-        remote = ray.remote(max_retries=0, num_cpus=1)(_ray_task)
-        window = 4 * max(1, int(ray.cluster_resources().get("CPU", 1))) + 8
-        running: deque[Any] = deque()
-        for number, _ in enumerate(tasks):
-            while len(running) < window and number + len(running) < len(tasks):
-                running.append(remote.remote(tasks[number + len(running)]))
-            reference = running.popleft()
-            try:
-                yield ray.get(reference, timeout=timeout_s)
-            except ray.exceptions.GetTimeoutError:
-                ray.cancel(reference, force=True)
-                yield VideoResult((), (Rejection(Reason.TIMED_OUT, f"not done after {timeout_s:g} s"),))
-            except ray.exceptions.RayError as error:
-                yield VideoResult((), (Rejection(Reason.WORKER_DIED, f"Ray: {type(error).__name__}"),))
-    finally:
-        if own:
-            ray.shutdown()
+def _of_lost(lost: workers.Lost, task: Task) -> VideoResult:
+    """What stands for a video whose worker was lost."""
+    if task.spool is not None:
+        task.spool.unlink(missing_ok=True)  # what it holds may be cut off
+    reason = Reason.WORKER_DIED if lost.cause is workers.Cause.DIED else Reason.TIMED_OUT
+    return VideoResult((), (Rejection(reason, lost.detail),))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1472,13 +1325,10 @@ class _Run:
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self._output.folder) as folder:
             spools = [None if ray or cores == 0 else Path(folder, f"{i}.clips") for i in range(len(todo))]
             tasks = [Task(s.path, self._config, spool) for s, spool in zip(todo, spools, strict=True)]
-            if ray:
-                address = ray if isinstance(ray, str) else None
-                results = _ray_results(tasks, address, cores, 48 * stall_s)
-            else:
-                results = _pool_results(tasks, cores, stall_s)
-            with closing(results):
+            with closing(_results(tasks, cores, ray, stall_s)) as results:
                 for number, (source, task, result) in enumerate(zip(todo, tasks, results, strict=True), start=1):
+                    if isinstance(result, workers.Lost):
+                        result = _of_lost(result, task)
                     self._add(source, task, result)
                     footage_s += result.footage_s
                     if progress is not None:

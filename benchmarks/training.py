@@ -1,0 +1,303 @@
+"""What a training step costs, part by part: milliseconds, multiply-adds, and how many of these a second.
+
+    python benchmarks/training.py --data SHARDS [--preset texture] [--batch 8] [--k 2] [--precision fp32] [--device cpu]
+        [--steps 7] [-o OUT.json]
+
+Prints a table, and the same as JSON with -o. Every part runs alone, forward and backward, on the same batch: median and
+interquartile range over --steps, after two that do not count; on a CPU of processor time. VGG19 and VGGFace have random
+weights where the real ones are missing: they take the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.parametrize import is_parametrized
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import default_collate
+from torch.utils.flop_counter import FlopCounterMode
+
+from mimik import features, losses, meta_learning
+from mimik.config import PRESETS, InputError, Preset
+from mimik.dataset import Augmentation, ClipStore, Episodes, read_index
+from mimik.meta_learning import Seen, Trainer, World
+from mimik.networks import EPS, SpectralNorm, _divided, _Network
+
+
+def content_network(name: str) -> features.ContentNetwork:
+    """As features.content_network; with random weights where there are none."""
+    try:
+        return features.content_network(name)
+    except InputError:
+        weights: dict[str, Tensor] = {}
+        num_in, index = 3, 0
+        for block in features._VGG_BLOCKS[name]:
+            for num_out in block:
+                weights[f"features.{index}.weight"] = torch.randn(num_out, num_in, 3, 3) * (2 / 9 / num_in) ** 0.5
+                weights[f"features.{index}.bias"] = torch.zeros(num_out)
+                num_in, index = num_out, index + 2
+            index += 1
+        with tempfile.TemporaryDirectory() as folder:
+            save_file(weights, Path(folder, "random.safetensors"))
+            print(f"{name}: random weights")
+            return features.content_network(name, Path(folder, "random.safetensors"))
+
+
+def episodes_of(preset: Preset, data: str) -> Episodes:
+    """As meta_learning has them, clips kept decoded."""
+    texture = preset.networks.form == "texture"
+    px = preset.networks.image_px
+    return Episodes(
+        ClipStore(data, size=None if texture else px, cache_mb=2000),
+        read_index(data),
+        num_sources=preset.train.num_sources,
+        style=preset.networks.landmarks,
+        target=preset.train.target,
+        augment=Augmentation(),
+        as_uint8=True,
+        window_px=px if texture else None,
+    )
+
+
+class Clock:
+    """Times functions, with the device synchronised."""
+
+    def __init__(self, device: torch.device, repeats: int) -> None:
+        self.device, self.repeats = device, repeats
+        self.rows: dict[str, dict[str, float]] = {}
+
+    def run(self, function: Callable[[], Any]) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        # On a CPU processor time, which other work beside changes least.
+        now = time.perf_counter if self.device.type == "cuda" else time.process_time
+        start = now()
+        function()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return 1000 * (now() - start)
+
+    def __call__(self, name: str, function: Callable[[], Any], per_step: float = 1.0) -> None:
+        """Args: name: of the part; function: does it once; per_step: how often a step does it."""
+        with FlopCounterMode(display=False) as counter:
+            function()
+        self.run(function)
+        times = [self.run(function) for _ in range(self.repeats)]
+        low, middle, high = statistics.quantiles(times, n=4)
+        gmac = counter.get_total_flops() / 2e9
+        self.rows[name] = {
+            "ms": middle * per_step,
+            "iqr_ms": (high - low) * per_step,
+            "gmac": gmac * per_step,
+            "gmac_per_s": 1000 * gmac / middle,
+        }
+
+
+def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> None:
+    """All parts of a step in which D takes part."""
+    nets, preset = trainer.networks, trainer.preset
+    batch = trainer.on_device(loaded[0])
+    with torch.no_grad(), trainer._autocast():
+        e, out = trainer.synthesiser(batch)
+        psi_hat = nets.P(e.mean(1))
+    x_hat = out.image.detach()
+    seen = Seen.of(batch, x_hat)
+
+    def leaf(value: Tensor) -> Tensor:
+        return value.detach().clone().requires_grad_()
+
+    def embed() -> None:
+        with trainer._autocast():
+            made = nets.E(batch["x_s"], batch["y_s"])
+        made.float().sum().backward()
+
+    def generate() -> None:
+        with trainer._autocast():
+            made = nets.G(batch["y"], leaf(psi_hat), batch.get("warped"), batch.get("geometry"))
+        made.image.float().mean().backward()
+
+    def content() -> None:
+        fake = leaf(seen.x_hat)
+        with trainer._autocast():
+            value = meta_learning._content(trainer.content, preset.losses, seen.x, fake)
+        value.backward()
+
+    def judge() -> None:
+        fake = leaf(seen.x_hat)
+        nets.D.requires_grad_(False)
+        with trainer._autocast():
+            opinion = trainer.judge.opinion(seen.x, fake, seen.y, batch["clip"])
+            value = losses.adversarial_loss(opinion.score)
+            value = value + losses.feature_matching_loss(opinion.fake_acts, opinion.real_acts)
+        value.backward()
+        nets.D.requires_grad_(True)
+
+    def update_d() -> None:
+        with trainer._autocast():
+            score = trainer.judge(*seen, batch["clip"])
+        real, fake = score.chunk(2)
+        trainer.discriminator_adam.zero_grad()
+        losses.discriminator_loss(real, fake).backward()
+
+    def adam() -> None:
+        trainer._clip(trainer._of_synthesiser)
+        trainer.generator_adam.step()
+        trainer.ema.update(10**6)
+
+    def spectral() -> None:
+        for part in (nets.E, nets.P, nets.G, nets.D):
+            found = [layer.parametrizations.weight for layer in part.modules() if is_parametrized(layer, "weight")]
+            out = _divided([one[0] for one in found], [one.original for one in found])
+            torch.autograd.backward(out, [one.detach() for one in out])
+
+    clock("E, forward and backward", embed)
+    clock("G, forward and backward", generate)
+    clock("content loss", content)
+    clock("D for G's loss", judge)
+    clock("updates of D", update_d, preset.train.num_discriminator_updates)
+    clock("Adam and averages of E, P, G", adam)
+    trainer.step = 10**6
+    clock("whole step", lambda: trainer.train_step(loaded[0]))
+    clock("of which spectral norm of E, P, G and D, once", spectral)
+    clock("of which moving and scaling the batch", lambda: trainer.on_device(loaded[0]))
+
+
+@contextlib.contextmanager
+def torchs_own() -> Iterator[None]:
+    """Spectral norm by torch's formulas, layer by layer: what networks.SpectralNorm is compared with."""
+
+    def forward(self: SpectralNorm, weight: Tensor) -> Tensor:
+        matrix, u, v = weight.flatten(1), self.get_buffer("_u"), self.get_buffer("_v")
+        if self.training:
+            with torch.no_grad():
+                F.normalize(torch.mv(matrix, v), dim=0, eps=EPS, out=u)
+                F.normalize(torch.mv(matrix.H, u), dim=0, eps=EPS, out=v)
+        u, v = u.clone(), v.clone()
+        return weight / torch.vdot(u, torch.mv(matrix, v))
+
+    ours = SpectralNorm.forward, _Network.__call__
+    SpectralNorm.forward, _Network.__call__ = forward, torch.nn.Module.__call__
+    try:
+        yield
+    finally:
+        SpectralNorm.forward, _Network.__call__ = ours
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed; views are not."""
+
+    VIEWS = "view detach t expand permute alias slice unsqueeze select transpose split as_strided _unsafe_view squeeze "
+    VIEWS += "empty _reshape_alias unbind split_with_sizes"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name not in self.VIEWS.split():
+            self.count += len(args[0]) if name == "_foreach_div" else 1  # one for each, as their divisors differ
+        return function(*args, **(kwargs or {}))
+
+
+def compared(trainers: Sequence[Trainer], batch: dict[str, Tensor], clock: Clock) -> list[dict[str, Any]]:
+    """Two trainers of the same weights, taking turns; the first by torch's formulas."""
+    ways = (torchs_own, contextlib.nullcontext)
+    rows: list[dict[str, Any]] = [{"loss": [], "ms": []} for _ in ways]
+    for repeat in range(clock.repeats + 1):
+        for trainer, way, row in zip(trainers, ways, rows, strict=True):
+            with way(), Operations() if repeat == 0 else contextlib.nullcontext() as counter:
+                told: dict[str, Tensor] = {}
+                ms = clock.run(lambda t=trainer, told=told: told.update(t.train_step(batch)))
+            row["loss"].append(round(told["loss"].item(), 6))
+            if counter is None:
+                row["ms"].append(ms)
+            else:
+                row["operations"] = counter.count
+    for row in rows:
+        row["ms"] = statistics.median(row["ms"])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder or URL of shards")
+    parser.add_argument("--preset", default="texture", choices=sorted(PRESETS))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--k", type=int)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(0)
+    torch.set_float32_matmul_precision("high")
+    preset = PRESETS[arguments.preset]
+    k = arguments.k or preset.train.num_sources
+    train = dataclasses.replace(preset.train, batch_size=arguments.batch, num_sources=k)
+    preset = dataclasses.replace(preset, train=train)
+    device = torch.device(arguments.device)
+    meta_learning.content_network = content_network
+    episodes = episodes_of(preset, arguments.data)
+    clock = Clock(device, arguments.steps)
+    clips = len(episodes)
+
+    def load() -> dict[str, Tensor]:
+        return default_collate([episodes[number] for number in range(arguments.batch)])
+
+    loaded = [load()]
+    clock("loading, one process, clips decoded before", load)
+    torch.manual_seed(0)
+    trainer = Trainer(preset, clips, World(0, 1, device), precision=arguments.precision)
+    trainers = [trainer]
+    torch.manual_seed(0)
+    trainers.insert(0, Trainer(preset, clips, World(0, 1, device), precision=arguments.precision))
+    for one in trainers:
+        one.step = 10**6  # D takes part
+    before, after = compared(trainers, loaded[0], clock)
+    parts(trainer, loaded, clock)
+    print(f"\n{arguments.preset}, {arguments.batch} episodes, K = {k}, {arguments.precision}, {device}\n")
+    print("| part | ms | IQR | GMAC | GMAC/s |\n| --- | --- | --- | --- | --- |")
+    for name, row in clock.rows.items():
+        print(f"| {name} | {row['ms']:.1f} | {row['iqr_ms']:.1f} | {row['gmac']:.1f} | {row['gmac_per_s']:.0f} |")
+    print("\n| spectral norm | operations of a step | ms | loss of the first steps |\n| --- | --- | --- | --- |")
+    for name, row in (("torch's own", before), ("networks.SpectralNorm", after)):
+        print(f"| {name} | {row['operations']} | {row['ms']:.1f} | {', '.join(f'{v:.5g}' for v in row['loss'][:4])} |")
+    if arguments.out:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+        name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
+        result = {
+            "arguments": {key: str(value) for key, value in vars(arguments).items() if key not in ("data", "out")},
+            "rows": clock.rows,
+            "spectral_norm": {"torch": before, "networks": after},
+            "commit": commit,
+            "device": name,
+            "cores": os.cpu_count(),
+            "load": os.getloadavg(),
+            "versions": {name: importlib.metadata.version(name) for name in ("mimik", "torch")},
+        }
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

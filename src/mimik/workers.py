@@ -1,0 +1,248 @@
+"""One function over many tasks: in processes of this machine, or over a Ray cluster.
+
+Results come back in the order of the tasks. A worker that dies or hangs costs the task that it had, and nothing else; a
+machine of the cluster that dies costs nothing: its tasks are done again on another one.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+import cv2
+
+from mimik.config import InputError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Beat = Callable[[], None]  # says that the work goes on
+
+_CHECK_S = 0.5
+_END_S = 5.0  # for a worker to tidy up
+_RETRIES = 2  # of a task whose machine or worker is lost, under Ray
+
+
+class Cause(StrEnum):
+    """Why a task has no result."""
+
+    DIED = "died"
+    STALLED = "stalled"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What comes back instead of a result; detail is for people."""
+
+    cause: Cause
+    detail: str
+
+
+def no_beat() -> None:
+    """The Beat of work that nobody watches."""
+
+
+def _serve(connection: Connection, work: Callable[[Any, Beat], Any], warm_up: Callable[[], object] | None) -> None:
+    """Body of a worker process: takes tasks until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what is half done is tidied up
+    cv2.setNumThreads(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    last = -math.inf
+    sending = threading.Lock()  # a task's threads may beat too
+
+    def beat() -> None:
+        nonlocal last
+        if time.monotonic() - last > 1:
+            last = time.monotonic()
+            with sending:
+                connection.send(None)
+
+    with suppress(EOFError, BrokenPipeError):
+        if warm_up is not None:
+            warm_up()
+        beat()
+        while True:
+            result = work(connection.recv(), beat)
+            with sending:
+                connection.send((result,))
+
+
+class _Worker:
+    """A process, the number of the task that it has, and when it was last heard of."""
+
+    def __init__(self, work: Callable[[Any, Beat], Any], warm_up: Callable[[], object] | None) -> None:
+        context = multiprocessing.get_context("spawn")  # the networks' threads do not survive a fork
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, work, warm_up), daemon=True)
+        self.process.start()
+        other.close()
+        self.number: int | None = None
+        self.heard_s = math.inf  # it starts as long as it needs to
+
+    def give(self, number: int, task: Any) -> None:
+        self.number, self.heard_s = number, max(self.heard_s, time.monotonic())
+        self.connection.send(task)
+
+    def stop(self) -> None:
+        if self.number is not None:
+            self.process.terminate()
+            self.process.join(_END_S)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def pool_results(
+    work: Callable[[Task, Beat], Result],
+    tasks: Sequence[Task],
+    num_workers: int,
+    *,
+    stall_s: float,
+    warm_up: Callable[[], object] | None = None,
+) -> Generator[Result | Lost]:
+    """The result of each task, in order, from processes of this machine.
+
+    Args:
+        work: does one task, and beats at least every stall_s; a function of a module.
+        tasks: what is sent to the workers.
+        num_workers: processes; 0 does all in this one.
+        stall_s: a worker that is not heard of for so long is given up, with its task.
+        warm_up: done by each worker before its first task.
+
+    Raises:
+        InputError: if a worker cannot start.
+    """
+    if num_workers == 0:
+        for task in tasks:
+            yield work(task, no_beat)
+        return
+    window = 4 * num_workers + 8  # results that wait for an earlier one
+    finished: dict[int, Result | Lost] = {}
+    begun = 0
+    workers = [_Worker(work, warm_up) for _ in range(min(num_workers, len(tasks)))]
+    try:
+        for number in range(len(tasks)):
+            while number not in finished:
+                for i, worker in enumerate(workers):
+                    if worker.number is None and begun < min(len(tasks), number + window):
+                        try:
+                            worker.give(begun, tasks[begun])
+                        except OSError:  # it died idle
+                            worker.stop()
+                            workers[i] = worker = _Worker(work, warm_up)
+                            worker.give(begun, tasks[begun])
+                        begun += 1
+                busy = [worker for worker in workers if worker.number is not None]
+                ready = set(wait([worker.connection for worker in busy], timeout=_CHECK_S))
+                for i, worker in enumerate(workers):
+                    if worker.number is None:
+                        continue
+                    lost: Lost | None = None
+                    if worker.connection in ready:
+                        try:
+                            message = worker.connection.recv()
+                            worker.heard_s = time.monotonic()
+                        except (EOFError, OSError):
+                            worker.process.join(_END_S)
+                            code = worker.process.exitcode
+                            if worker.heard_s == math.inf:
+                                raise InputError(
+                                    f"a worker ended with code {code} before it could start; try fewer workers, or run "
+                                    "it again with --workers 0 to see why."
+                                ) from None
+                            lost = Lost(Cause.DIED, f"its process ended with code {code}")
+                        else:
+                            if message is not None:
+                                (finished[worker.number],) = message
+                                worker.number = None
+                    elif time.monotonic() - worker.heard_s > stall_s:
+                        lost = Lost(Cause.STALLED, f"nothing happened for {stall_s:g} s")
+                    if lost is not None and worker.number is not None:
+                        finished[worker.number] = lost
+                        worker.stop()
+                        workers[i] = _Worker(work, warm_up)
+            yield finished.pop(number)
+    finally:
+        for worker in workers:  # all at once: each may take a moment to tidy up
+            worker.process.terminate()
+        for worker in workers:
+            worker.stop()
+
+
+def ray_results(
+    work: Callable[[Task, Beat], Result],
+    tasks: Sequence[Task],
+    *,
+    address: str | None,
+    num_workers: int | None,
+    timeout_s: float,
+    cores: int = 1,
+) -> Generator[Result | Lost]:
+    """The same over a Ray cluster, whose machines must see the files of a task under the same paths.
+
+    Args:
+        work, tasks: as pool_results takes them.
+        address: of the cluster; None: one that is started for this call on this machine, with num_workers cores.
+        num_workers: see address; None: all cores.
+        timeout_s: a task that needs longer in all is given up.
+        cores: that a task keeps busy.
+
+    Raises:
+        InputError: if Ray is not installed or the cluster cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--ray needs Ray; install it with: pip install 'mimik[cluster]'.") from error
+    own = not ray.is_initialized()
+    try:
+        if own and address is not None:
+            ray.init(address=address, log_to_driver=False)
+        elif own:
+            ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"--ray {address}: the cluster cannot be reached ({error}); see `ray status`.") from error
+
+    def remote_work(task: Task) -> Result:
+        cv2.setNumThreads(1)
+        return work(task, no_beat)
+
+    try:
+        available = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        # Lost with its machine or worker, a task is done again: it gives the same, or replaces what it had written.
+        remote = ray.remote(max_retries=_RETRIES, num_cpus=min(cores, available))(remote_work)
+        window = 4 * available + 8
+        running: deque[Any] = deque()
+        for number, _ in enumerate(tasks):
+            while len(running) < window and number + len(running) < len(tasks):
+                running.append(remote.remote(tasks[number + len(running)]))
+            reference = running.popleft()
+            try:
+                yield ray.get(reference, timeout=timeout_s)
+            except ray.exceptions.GetTimeoutError:
+                ray.cancel(reference, force=True)
+                yield Lost(Cause.STALLED, f"not done after {timeout_s:g} s")
+            except ray.exceptions.RayError as error:
+                yield Lost(Cause.DIED, f"Ray: {type(error).__name__}")
+    finally:
+        if own:
+            ray.shutdown()
