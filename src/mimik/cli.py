@@ -453,8 +453,8 @@ def animate_command(
     if photo.is_dir() or (driver not in bundled_motions() and Path(driver).is_dir()):
         if background == TRANSPARENT:
             raise InputError(
-                "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and one "
-                "driver."
+                "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
+                "one driver."
             )
         signer = (certificate, key) if certificate and key else None
         _animate_all(photo, driver, out, config, signer, force, json_report, workers, ray_address or ray)
