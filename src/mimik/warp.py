@@ -717,13 +717,19 @@ class Painter:
             plane += base
         out = self._picture.copy()
         x, y = places
-        region = cv2.remap(self._picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        out[self._top : self._bottom, self._left : self._right] = cv2.remap(
+            self._picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        self.complete(out, flow)
+        return out
+
+    def complete(self, image: Image, flow: Flow) -> None:
+        """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
+        region = image[self._top : self._bottom, self._left : self._right]
         if flow.mouth is not None:
             self._fill_mouth(region, flow.mouth)
         for eye in flow.shut_eyes:
             self._draw_lashes(region, eye)
-        out[self._top : self._bottom, self._left : self._right] = region
-        return out
 
     def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
         """Offsets at the pixels of a rectangle of the region, interpolated linearly: those in x, those in y.
