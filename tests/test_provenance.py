@@ -953,6 +953,8 @@ ALLOWED = {
     ("meta_learning.py", "numbers"): "losses of a training run: text",
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
     ("evaluate.py", "_write"): "records, tables and the report: text",
+    ("export.py", "_write"): "an exported model: graphs, numbers, and the photo that was given",
+    ("export.py", "_quantised"): "graphs between two steps of quantisation, gone at once",
     ("detect.py", "save"): "the detector's weights",
     ("features.py", "download_weights"): "weights of a frozen network, from their author",
 }

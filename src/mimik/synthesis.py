@@ -26,7 +26,7 @@ from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
-_RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
+RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -281,7 +281,7 @@ def _fade(px: int) -> Array:
     """[px, px] 1 inside, smoothly to zero at the border."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
-    rim = (np.minimum(from_border[:, None], from_border) / _RIM).clip(0, 1)
+    rim = (np.minimum(from_border[:, None], from_border) / RIM).clip(0, 1)
     return rim * rim * (3 - 2 * rim)
 
 
