@@ -314,10 +314,10 @@ def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], 
 
 
 def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
-    assert not Subject.of(str(people["texture"]), ExportConfig()).researched  # of a model of the user's own
+    assert not Subject.of(str(people["texture"]), ExportConfig()).research_only  # of a model of the user's own
     person = replace(export.read_person(people["texture"]), record={"model": {"name": "texture.safetensors"}})
     people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
-    assert Subject.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).researched
+    assert Subject.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
 
 
 def arrays_of(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -372,7 +372,7 @@ def test_a_motion_file_is_what_animate_would_do(people: dict[str, Path], tmp_pat
 
 
 def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Image, portrait_face: Face) -> None:
-    avatar = Avatar.from_photos([export._PORTRAIT])
+    avatar = Avatar.from_photos([export.PORTRAIT])
     stage = Stage(avatar, PRESETS["texture"].networks, 512)
     motion = Motion.load(bundled_motions()["laugh"])
     target = next(stage.targets(motion, [70]))
@@ -429,7 +429,7 @@ def test_packing_loses_nothing(kind: type) -> None:
         ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar has its person already"),
         ("texture", {"motions": ("talk",)}, "--motion talk: moves a person; give --photo"),
         ("texture", {"motions": ("dance",)}, "driver dance: there is no such file"),
-        ("texture", {"motions": (str(export._PORTRAIT),)}, r"--motion .*: is a photo; give a .motion file"),
+        ("texture", {"motions": (str(export.PORTRAIT),)}, r"--motion .*: is a photo; give a .motion file"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: str, tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_wrong_settings_are_refused(options: dict, message: str) -> None:
 def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_MAX_FRAMES", 100)
     with pytest.raises(InputError, match="--motion talk: has 150 frames; give one of at most 100"):
-        export.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=export._PORTRAIT))
+        export.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=export.PORTRAIT))
 
 
 def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> None:
@@ -575,7 +575,7 @@ def test_the_page_shows_what_animate_shows(
     site: Path, tab: tuple[Any, str], people: dict[str, Path], what: str, least: float
 ) -> None:
     page, address = tab
-    photo = export._PORTRAIT
+    photo = export.PORTRAIT
     config = ExportConfig(photo=photo if what == "texture" else None, motions=("talk",))
     model = "texture" if what == "texture" else str(people["paper"])
     export.export(model, site / what, config)

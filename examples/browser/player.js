@@ -174,16 +174,32 @@ function smoothLine(image, px, x0, y0, x1, y1, colour) {
   }
 }
 
-/** Two pixels wide, hard. */
+/** Two pixels wide, hard: a rectangle with its outline, and a plus at each end. */
 function plainLine(image, px, x0, y0, x1, y1, colour) {
+  const set = (x, y) => blend(image, px, x, y, colour, 1);
+  for (const [x, y] of [[x0, y0], [x1, y1]]) {
+    for (const [dx, dy] of [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) set(x + dx, y + dy);
+  }
   const [dx, dy] = [x1 - x0, y1 - y0];
-  const length2 = Math.max(dx * dx + dy * dy, 1e-9);
+  const length = Math.hypot(dx, dy);
+  if (!length) return;
   for (let y = Math.min(y0, y1) - 1; y <= Math.max(y0, y1) + 1; y++) {
     for (let x = Math.min(x0, x1) - 1; x <= Math.max(x0, x1) + 1; x++) {
-      const t = Math.min(1, Math.max(0, ((x - x0) * dx + (y - y0) * dy) / length2));
-      if ((x - x0 - t * dx) ** 2 + (y - y0 - t * dy) ** 2 <= 1) blend(image, px, x, y, colour, 1);
+      const t = ((x - x0) * dx + (y - y0) * dy) / length;
+      const across = Math.abs((x - x0) * dy - (y - y0) * dx) / length;
+      if (t >= 0 && t <= length && across <= 1) set(x, y);
     }
   }
+  const [nx, ny] = [dy / length, -dx / length];
+  const corners = [[x0 + nx, y0 + ny], [x0 - nx, y0 - ny], [x1 - nx, y1 - ny], [x1 + nx, y1 + ny]];
+  corners.forEach((from, i) => {
+    const to = corners[(i + 1) % 4];
+    const steps = Math.max(Math.round(Math.abs(to[0] - from[0])), Math.round(Math.abs(to[1] - from[1])), 1);
+    for (let k = 0; k <= steps; k++) {
+      const [x, y] = [0, 1].map((c) => Math.round(from[c] + ((to[c] - from[c]) * k) / steps));
+      set(x, y);
+    }
+  });
 }
 
 // Warping and blending.

@@ -84,7 +84,7 @@ _FLOW_UNITS = 8192  # a motion file's flow counts in this part of the crop's sid
 _GEOMETRY_UNITS = 64
 _POINT_UNITS = 16  # of a landmark image's pixel
 _MAX_FRAMES = 1500  # of a motion: a minute, 25 MB
-_PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 _OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
 
 NOTICE = (
@@ -195,7 +195,7 @@ class Subject:
         networks: of a model that knows no person; its E and P are exported too.
         psi: [1, 2 * features of all AdaIN layers] of the person.
         avatar: the person.
-        researched: whether the weights are, or come from, those that ship.
+        research_only: whether the weights are, or come from, those that ship.
     """
 
     name: str
@@ -204,7 +204,7 @@ class Subject:
     networks: Networks | None
     psi: Tensor | None
     avatar: Avatar | None
-    researched: bool
+    research_only: bool
 
     @classmethod
     def of(cls, what: str, config: ExportConfig) -> Subject:
@@ -241,7 +241,9 @@ class Subject:
             x, y = _embedded(release.preset.networks, avatar.picture, avatar.face.points)
             with torch.inference_mode():
                 known = _Embedding(nets)(torch.from_numpy(x), torch.from_numpy(y)).clone()
-        return cls(path.name, release.preset.networks, nets.G, nets, known, avatar, what == "texture")
+        return cls(
+            path.name, release.preset.networks, nets.G, None if avatar else nets, known, avatar, what == "texture"
+        )
 
 
 def _generator(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], path: Path) -> Generator:
@@ -799,7 +801,12 @@ def _record(subject: Subject, graphs: Sequence[Graph], stage: Stage | None, moti
         "notice": NOTICE,
         "digital_source_type": SOURCE_TYPE,
         "program": {"name": "mimik", "version": VERSION},
-        "model": {"name": subject.name, "form": form, "licence": _LICENCE[subject.researched], "card": "MODEL_CARD.md"},
+        "model": {
+            "name": subject.name,
+            "form": form,
+            "licence": _LICENCE[subject.research_only],
+            "card": "MODEL_CARD.md",
+        },
         "graphs": {graph.name: _graph_record(graph) for graph in graphs},
         "landmarks": _landmarks(config),
         "frame_px": config.frame_px,
@@ -843,9 +850,9 @@ def export(
     motions = [_motion(name) for name in config.motions]
     tell("reading the model", 0, None)
     subject = Subject.of(what, config)
-    stage = Stage(subject.avatar or Avatar.from_photos([_PORTRAIT]), subject.config, config.size)
+    stage = Stage(subject.avatar or Avatar.from_photos([PORTRAIT]), subject.config, config.size)
     tell("making the graph", 0, None)
-    graphs = _graphs(subject, stage, config.precision)
+    graphs = make_graphs(subject, stage, config.precision)
 
     # A person to begin with.
     files = {graph.file: graph.data for graph in graphs}
@@ -869,9 +876,9 @@ def export(
     return Exported(out, tuple(graphs), tuple((one["name"], one["bytes"]) for one in records), tuple(notes))
 
 
-def _graphs(subject: Subject, stage: Stage, precision: str) -> list[Graph]:
+def make_graphs(subject: Subject, stage: Stage, precision: str) -> list[Graph]:
     """The generator of a person; of a model that knows none the embedder, and the generator of anybody."""
-    about = {"notice": NOTICE, "licence": _LICENCE[subject.researched], "model": subject.name}
+    about = {"notice": NOTICE, "licence": _LICENCE[subject.research_only], "model": subject.name}
     outputs = _OUTPUTS[subject.config.form]
     samples = calibration_frames(stage, _NUM_CALIBRATED if precision == "int8" else _NUM_COMPARED)
     plain = _Drawing(subject.generator, subject.psi)
