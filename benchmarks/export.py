@@ -1,12 +1,12 @@
 """What exported graphs weigh, how fast they are in each runtime, and what smaller numbers cost.
 
-    python benchmarks/export.py [--models texture,paper] [--repeats 20] [--frames 6] [--browser] [-o RESULT.json]
+    python benchmarks/export.py [--models texture,paper] [--where native,browser] [--repeats 20] [-o RESULT.json]
 
 `texture` is the model that ships, with the bundled portrait built in; `paper` is the paper's generator in the paper's
 size with random weights: its speed and size are right, its pictures are noise, so no quality is measured for it but how
-far its output moves. Every figure is one frame at a time on the processor, with one thread and with all. With --browser
-the graphs also run in a headless Chromium by onnxruntime-web (node, npm, and `npm ci` in examples/browser, first).
-Prints a table of the least of the repeats, and those and the medians as JSON with -o.
+far its output moves. Every figure is one frame at a time on the processor, with one thread and with all. `browser` is
+a headless Chromium with onnxruntime-web; it needs node, npm, and `npm ci` in examples/browser first. Prints a table of
+the least of the repeats, and those and the medians as JSON with -o, which adds to what an earlier run wrote there.
 """
 
 from __future__ import annotations
@@ -188,9 +188,12 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, Sample], repea
         for form, each in graphs.items():
             for graph in each:
                 (folder / f"{form}.{graph.precision}.onnx").write_bytes(graph.data)
-        for precision in export.PRECISIONS:
-            config = ExportConfig(photo=export.PORTRAIT, motions=("talk",), precision=precision)
-            export.export("texture", folder / f"person_{precision}", config)
+        if "texture" in graphs:
+            config = ExportConfig(photo=export.PORTRAIT, motions=("talk",))
+            export.export("texture", folder / "person_fp32", config)
+            for graph in graphs["texture"][1:]:
+                other = shutil.copytree(folder / "person_fp32", folder / f"person_{graph.precision}")
+                (other / graph.file).write_bytes(graph.data)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=name))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
@@ -229,46 +232,47 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--frames", type=int, default=6, help="of each motion, for the quality")
     parser.add_argument("--models", default="texture,paper")
-    parser.add_argument("--browser", action="store_true")
+    parser.add_argument("--where", default="native,browser")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
 
-    result: dict[str, Any] = {
+    result: dict[str, Any] = {"models": {}, "browser": {}, "load": []}
+    if arguments.out and arguments.out.exists():
+        result = json.loads(arguments.out.read_text())
+    result |= {
         "what": "exported generators, one frame at a time, milliseconds",
         "machine": {"processor": _processor(), "cores": os.cpu_count()},
         "versions": {
             name: importlib.metadata.version(name) for name in ("mimik", "torch", "onnx", "onnxruntime", "openvino")
         },
         "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 1),
-        "models": {},
     }
+    result["load"].append(round(os.getloadavg()[0], 1))
+    where = arguments.where.split(",")
     graphs: dict[str, list[Graph]] = {}
     samples: dict[str, Sample] = {}
     for form, subject in subjects(arguments.models.split(",")).items():
         assert subject.avatar is not None
         stage = Stage(subject.avatar, subject.config, 512)
         samples[form] = calibration_frames(stage, 1)[0]
-        graphs[form] = []
-        rows = {}
-        for precision in export.PRECISIONS:
-            (graph,) = export.make_graphs(subject, stage, precision)
-            graphs[form].append(graph)
-            repeats = arguments.repeats if form == "texture" else max(3, arguments.repeats // 4)
-            rows[precision] = {"bytes": len(graph.data), "ms": speed(graph, samples[form], repeats)}
+        graphs[form] = [graph for p in export.PRECISIONS for graph in export.make_graphs(subject, stage, p)]
         first = graphs[form][0]
-        result["models"][form] = {
-            "multiply_adds": first.multiply_adds,
-            "parameters": first.parameters,
-            "precisions": rows,
-            "psnr_against_fp32_db": quality(subject, graphs[form], arguments.frames),
-        }
-    if arguments.browser:
-        result["browser"] = in_browser(graphs, samples, arguments.repeats)
-        for form, model in result["models"].items():
-            for precision, row in model["precisions"].items():
-                row["ms"] |= result["browser"][form][precision]
-    result["load_after"] = round(os.getloadavg()[0], 1)
+        model = result["models"].setdefault(form, {"precisions": {}, "psnr_against_fp32_db": {}})
+        model |= {"multiply_adds": first.multiply_adds, "parameters": first.parameters}
+        for graph in graphs[form]:
+            row = model["precisions"].setdefault(graph.precision, {"ms": {}})
+            row["bytes"] = len(graph.data)
+            if "native" in where:
+                repeats = arguments.repeats if form == "texture" else max(3, arguments.repeats // 4)
+                row["ms"] |= speed(graph, samples[form], repeats)
+        if "native" in where:
+            model["psnr_against_fp32_db"] = quality(subject, graphs[form], arguments.frames)
+    if "browser" in where:
+        result["browser"] |= in_browser(graphs, samples, arguments.repeats)
+        for form in graphs:
+            for precision, found in result["browser"].pop(form).items():
+                result["models"][form]["precisions"][precision]["ms"] |= found
+    result["load"].append(round(os.getloadavg()[0], 1))
     print(table(result))
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -284,12 +288,8 @@ def table(result: dict[str, Any]) -> str:
     """The result in Markdown."""
     models = result["models"]
     names = list(dict.fromkeys(name for m in models.values() for p in m["precisions"].values() for name in p["ms"]))
-    lines = [
-        "| | multiply-adds | MB | PSNR against fp32, dB: mean; least | "
-        + " | ".join(f"ms, {name}" for name in names)
-        + " |",
-        "| --- | --- | --- | --- |" + " --- |" * len(names),
-    ]
+    heads = ["", "multiply-adds", "MB", "PSNR against fp32, dB: mean; least", *(f"ms, {name}" for name in names)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for form, model in models.items():
         for precision, row in model["precisions"].items():
             lost = model["psnr_against_fp32_db"].get(precision)

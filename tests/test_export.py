@@ -200,6 +200,18 @@ def test_multiply_adds_by_hand() -> None:
     assert multiply_adds(model) == 8 * 8 * 5 * (3 * 3 * 3) + 7 * 320
 
 
+@pytest.mark.parametrize(("form", "last"), [("texture", ["to_flow", "to_picture"]), ("paper", ["to_image"])])
+def test_the_last_convolutions_are_those_that_make_the_outputs(
+    releases: dict[str, Path], form: str, last: list[str]
+) -> None:
+    nets = load_release(releases[form]).networks
+    psi = torch.zeros(1, 2 * sum(nets.G.adain_sizes))
+    names = ["y", "warped", "geometry"]
+    inputs = dict(zip(names, noise(form), strict=False))
+    model = export._traced(export._Drawing(nets.G, psi), inputs, export._OUTPUTS[form])
+    assert [name.split("/")[-2] for name in export.last_convolutions(model)] == last
+
+
 def test_a_model_without_a_person_gives_the_embedder_too(
     releases: dict[str, Path], small_portrait: Image, small_face: Face, tmp_path: Path
 ) -> None:
