@@ -140,7 +140,7 @@ PAGE = """<!DOCTYPE html><meta charset="utf-8"><script type="module">
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", location.href).href;
 ort.env.wasm.numThreads = Number(new URLSearchParams(location.search).get("threads"));
-window.measure = async (file, shapes, repeats) => {
+window.measure = async (file, shapes, repeats, warm_up) => {
   const session = await ort.InferenceSession.create(file, { executionProviders: ["wasm"] });
   const feeds = {};
   for (const [name, shape] of Object.entries(shapes)) {
@@ -148,10 +148,10 @@ window.measure = async (file, shapes, repeats) => {
     feeds[name] = new ort.Tensor("float32", Float32Array.from({ length: size }, (_, i) => Math.sin(i) / 2), shape);
   }
   const taken = [];
-  for (let i = 0; i < repeats + 3; i++) {
+  for (let i = 0; i < repeats + warm_up; i++) {
     const start = performance.now();
     await session.run(feeds);
-    if (i >= 3) taken.push(performance.now() - start);
+    if (i >= warm_up) taken.push(performance.now() - start);
   }
   await session.release();
   taken.sort((a, b) => a - b);
@@ -208,7 +208,7 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, Sample], repea
                 for form, each in graphs.items():
                     shapes = {key: list(value.shape) for key, value in samples[form].items()}
                     for graph in each:
-                        count = repeats if form == "texture" else 3
+                        count = f"{repeats}, {_WARM_UP}" if form == "texture" else "2, 1"  # of many seconds each
                         call = f"measure('{form}.{graph.precision}.onnx', {json.dumps(shapes)}, {count})"
                         found.setdefault(form, {}).setdefault(graph.precision, {})[f"wasm, {threads} threads"] = (
                             page.evaluate(call)
