@@ -943,7 +943,7 @@ ALLOWED = {
     ("prepare.py", "_reopen"): "names of shards",
     ("prepare.py", "_close_shard"): "names of shards",
     ("cli.py", "motion_extract"): "a motion template: plain numbers, no picture",
-    ("person.py", "_png"): "the photo that was given, into memory, for a person's file",
+    ("person.py", "encoded_png"): "the photo that was given, into memory, for a person's file",
     ("prepare.py", "_pack"): "clips of real people, into memory, for shards of training data",
     ("meta_learning.py", "grid"): "the captioned sample grid of a training run",
     ("person.py", "pack"): "a person's file, into memory: weights, and the photo that was given",
@@ -953,6 +953,8 @@ ALLOWED = {
     ("meta_learning.py", "numbers"): "losses of a training run: text",
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
     ("evaluate.py", "_write"): "records, tables and the report: text",
+    ("export.py", "_write"): "an exported model: graphs, numbers, and the photo that was given",
+    ("export.py", "_quantised"): "graphs between two steps of quantisation, gone at once",
     ("detect.py", "save"): "the detector's weights",
     ("features.py", "download_weights"): "weights of a frozen network, from their author",
 }

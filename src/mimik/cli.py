@@ -46,6 +46,7 @@ _EXAMPLES = {
     "mimik detect": "mimik detect video.mp4",
     "mimik edit": "mimik edit photo.jpg --smile 0.6 --yaw 12 -o smiling.png",
     "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
+    "mimik export": "mimik export person.avatar -o phone --motion talk",
     "mimik faces": "mimik faces photo.jpg",
     "mimik learn": "mimik learn photo.jpg -o person.avatar",
     "mimik live": "mimik live photo.jpg",
@@ -217,6 +218,27 @@ class _VideoBar:
             with self._bar:
                 yield self
         else:
+            yield self
+
+
+class _Steps:
+    """What `mimik export` is at; on a pipe or in a log file, a line every few seconds instead."""
+
+    def __init__(self) -> None:
+        self._status = errors.status("starting")
+        self._said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        text = f"{step}: {done} of {total} frames" if total else step
+        if errors.is_terminal:
+            self._status.update(escape(text))
+        elif not total or time.monotonic() - self._said > _LINE_EVERY_S:
+            self._said = time.monotonic()
+            errors.print(escape(text), soft_wrap=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[_Steps]:
+        with self._status if errors.is_terminal else nullcontext():
             yield self
 
 
@@ -661,6 +683,77 @@ def edit_command(
         width, height = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
     console.print(
         f"{escape(str(out))}: {width}x{height}. Signed: mimik verify {escape(shlex.quote(str(out)))}", soft_wrap=True
+    )
+
+
+@app.command("export", epilog=_example("mimik export"))
+@guarded
+def export_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|AVATAR",
+            help="texture, a .safetensors file of `mimik train`, or an .avatar file of `mimik learn`.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="A new folder for the files.", show_default=False)
+    ],
+    file_format: Annotated[str, typer.Option("--format", metavar="NAME", help="onnx.")] = "onnx",
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="fp32; fp16, half as large; int8, a quarter, and coarser.")
+    ] = "fp32",
+    photo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PHOTO",
+            help="The person, for a model: built into the graph. Without one the embedder is exported too.",
+            show_default=False,
+        ),
+    ] = None,
+    face: PhotoFace = None,
+    motions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--motion",
+            metavar="MOTION",
+            help="A bundled motion or a .motion file, put on the person, for examples/browser; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Size = "512",
+    force: Force = False,
+) -> None:
+    """Write a model or a person as a static ONNX graph for phones, games and browsers, with what its host has to do."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
+    try:
+        from mimik import export
+    except ModuleNotFoundError as error:
+        raise InputError(f"export needs {error.name}, which is not installed: pip install 'mimik[export]'.") from None
+
+    config = export.ExportConfig(
+        format=file_format,
+        precision=precision,
+        photo=photo,
+        face=face,
+        motions=tuple(motions or ()),
+        size=_size(size),
+    )
+    with _Steps().shown() as steps:
+        made = export.export(what, out, config, force=force, progress=steps)
+    for note in made.notes:
+        errors.print(f"note: {escape(note)}", soft_wrap=True)
+    for graph in made.graphs:
+        size = f"{len(graph.data) / 1e6:.1f} MB, {graph.multiply_adds / 1e9:.3g} G multiply-adds, {graph.precision}"
+        table = Table("output", "off by at most", "in the mean", "of a span of", title=f"{graph.file}: {size}")
+        for name, found in graph.parity.items():
+            table.add_row(name, *(f"{value:.2g}" for value in (found.largest, found.mean, found.span)))
+        console.print(table)
+    moved = "".join(f", {escape(name)} ({count / 1e6:.1f} MB)" for name, count in made.motions)
+    console.print(
+        f"{escape(str(out))}: {', '.join(graph.file for graph in made.graphs)}{moved}. What it draws is synthetic; "
+        f"whoever shows it has to mark it. How, and what else a host does: {escape(str(out / export.RECORD_NAME))}",
+        soft_wrap=True,
     )
 
 

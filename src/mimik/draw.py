@@ -42,6 +42,21 @@ LANDMARK_LINES: tuple[tuple[Sequence[int], Colour, bool], ...] = (
     (faces.LEFT_IRIS[1:], (128, 255, 255), True),
 )
 STYLES = ("paper", "full", "smooth")
+
+
+def landmark_lines(style: str) -> list[tuple[list[int], Colour, bool]]:
+    """What a landmark image of this style is made of: indices of the 478 points, colour, whether the line is closed.
+
+    Raises:
+        ValueError: if there is no such style.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")
+    if style == "paper":
+        return [([faces.POINTS_68[i] for i in index], colour, closed) for index, colour, closed in _PAPER]
+    return [(list(index), colour, closed) for index, colour, closed in LANDMARK_LINES]
+
+
 _SHIFT = 4  # binary digits behind the point of a coordinate
 
 
@@ -59,16 +74,13 @@ def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str 
     Returns:
         uint8 RGB [height, width, 3].
     """
-    if style not in STYLES:
-        raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")
     image = np.zeros((height, width, 3), np.uint8)
-    chosen, parts = (points[faces.POINTS_68], _PAPER) if style == "paper" else (points, LANDMARK_LINES)
-    for index, colour, closed in parts:
+    for index, colour, closed in landmark_lines(style):
         if style == "smooth":
-            line = np.round((chosen[list(index), :2] - 0.5) * 2**_SHIFT).astype(np.int32)
+            line = np.round((points[index, :2] - 0.5) * 2**_SHIFT).astype(np.int32)
             cv2.polylines(image, [line], closed, colour, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT)
             continue
-        line = np.floor(chosen[list(index), :2]).astype(np.int32)  # the pixel that the point lies in
+        line = np.floor(points[index, :2]).astype(np.int32)  # the pixel that the point lies in
         cv2.polylines(image, [line], closed, colour, thickness=2, lineType=cv2.LINE_8)
     return image
 

@@ -268,11 +268,14 @@ class SelfAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """[B, C, H, W] -> the same."""
-        query = self.query(h).flatten(2).mT  # [B, C, H, W] -> [B, H W, C / 8]
-        key = F.max_pool2d(self.key(h), 2).flatten(2).mT  # -> [B, H W / 4, C / 8]
-        value = F.max_pool2d(self.value(h), 2).flatten(2).mT  # -> [B, H W / 4, C / 2]
+        # Numbers, also while a graph of fixed shapes is traced.
+        batch, height, width = int(h.shape[0]), int(h.shape[2]), int(h.shape[3])
+        places, pooled = height * width, (height // 2) * (width // 2)
+        query = self.query(h).reshape(batch, -1, places).transpose(1, 2)  # [B, C, H, W] -> [B, H W, C / 8]
+        key = F.max_pool2d(self.key(h), 2).reshape(batch, -1, pooled).transpose(1, 2)  # -> [B, H W / 4, C / 8]
+        value = F.max_pool2d(self.value(h), 2).reshape(batch, -1, pooled).transpose(1, 2)  # -> [B, H W / 4, C / 2]
         read = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # -> [B, H W, C / 2]
-        return h + self.gamma * self.out(read.mT.unflatten(2, h.shape[2:]))  # -> [B, C, H, W]
+        return h + self.gamma * self.out(read.transpose(1, 2).reshape(batch, -1, height, width))  # -> [B, C, H, W]
 
 
 def _attention(num_channels: int, wanted: bool) -> nn.Module:
@@ -342,12 +345,16 @@ class Embedder(_Network):
         Returns:
             [B, K, N], >= 0: what L_MCH compares with W_i.
         """
-        h = torch.cat([y, x], dim=2).flatten(0, 1)  # -> [B K, 6, 256, 256]
+        return self.embed(x.flatten(0, 1), y.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def embed(self, x: Tensor, y: Tensor) -> Tensor:
+        """forward of frames that are not grouped by person: [B, 3, H, W] both -> [B, N]."""
+        h = torch.cat([y, x], dim=1)  # -> [B, 6, 256, 256]
         for number, block in enumerate(self.down, start=1):
-            h = block(h)  # -> [B K, 64, 128, 128] .. [B K, N, 4, 4]
+            h = block(h)  # -> [B, 64, 128, 128] .. [B, N, 4, 4]
             if number == _ATTENTION_DOWN:
                 h = self.attention(h)
-        return h.relu().sum((2, 3)).unflatten(0, x.shape[:2])  # -> [B, K, N]
+        return h.relu().sum((2, 3))  # -> [B, N]
 
 
 class Projection(_Network):

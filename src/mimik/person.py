@@ -111,8 +111,8 @@ class Person:
             _PSI: np.ascontiguousarray(self.psi, np.float32),
             "photo.points": np.ascontiguousarray(self.face.points, np.float32),
             "photo.blendshapes": np.ascontiguousarray(self.face.blendshapes, np.float32),
-            "photo.png": _png(self.picture),
-            "preview.png": _png(preview),
+            "photo.png": encoded_png(self.picture),
+            "preview.png": encoded_png(preview),
         }
         about = {
             "format": AVATAR_FORMAT,
@@ -187,7 +187,7 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> Person:
     )
 
 
-def _png(picture: Image) -> NDArray[np.uint8]:
+def encoded_png(picture: Image) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3] -> the bytes of a PNG file, [N]."""
     done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     assert done

@@ -26,7 +26,7 @@ from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
-_RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
+RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -171,13 +171,17 @@ class PaperPainter:
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
         """The picture with the face at target; the flow is not used."""
-        px, window = self._px, self._window
-        y = landmark_image(window.to_unit(target) * px, px, px, style=self._style)
-        (x_hat,) = self._generator(to_planes(y[None]))
+        (x_hat,) = self._generator(*self.see(target))
         drawn = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
         image = self._picture.copy()
-        _blend(image, drawn, self._keep, window)
+        _blend(image, drawn, self._keep, self._window)
         return image
+
+    def see(self, target: NDArray[Any]) -> list[Array]:
+        """What the network is given for a frame: y [1, 3, image_px, image_px]."""
+        px = self._px
+        y = landmark_image(self._window.to_unit(target) * px, px, px, style=self._style)
+        return [to_planes(y[None])]
 
 
 class TexturePainter:
@@ -220,7 +224,7 @@ class TexturePainter:
         Returns:
             uint8 RGB [H, W, 3].
         """
-        say = self._say(target)
+        say = self.say(target)
         if not say:
             return self._painter.paint(flow)
         window = window_around(target, self._side)
@@ -242,12 +246,9 @@ class TexturePainter:
             [frame_px, frame_px, 3]; and how much of the photo is to be kept, [px / 2, px / 2] 0..1. Nothing is changed
             at the window's border.
         """
-        px, frame_px = self._config.image_px, self._config.frame_px
-        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), frame_px)
-        y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
-        geometry = flow.maps(self._warper.crop, window, px // 2)[None]
-        read = as_read(seen[None], self._config)
-        correction, change, mask = self._generator(to_planes(y[None]), to_planes(read), geometry)
+        frame_px = self._config.frame_px
+        seen, inputs = self.see(flow, target, window)
+        correction, change, mask = self._generator(*inputs)
         fade = self._fade * say
         offset = correction[0].transpose(1, 2, 0) * fade[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
@@ -255,7 +256,21 @@ class TexturePainter:
         drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change[0])), 127.5, 0, dtype=cv2.CV_8U)
         return offset, drawn, 1 - (1 - mask[0, 0]) * fade
 
-    def _say(self, target: NDArray[Any]) -> np.float32:
+    def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
+        """What the network is given for a frame.
+
+        Returns:
+            The window of the warped photo, uint8 RGB [frame_px, frame_px, 3]; and the arguments of Network.generator's
+            function.
+        """
+        px = self._config.image_px
+        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), self._config.frame_px)
+        y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
+        read = as_read(seen[None], self._config)
+        geometry = flow.maps(self._warper.crop, window, px // 2)[None]
+        return seen, [to_planes(y[None]), to_planes(read), geometry]
+
+    def say(self, target: NDArray[Any]) -> np.float32:
         """0..1: how much the network's answer counts. A photo that is not moved is right as it is."""
         low, high = _AT_REST
         moved = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
@@ -266,7 +281,7 @@ def _fade(px: int) -> Array:
     """[px, px] 1 inside, smoothly to zero at the border."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
-    rim = (np.minimum(from_border[:, None], from_border) / _RIM).clip(0, 1)
+    rim = (np.minimum(from_border[:, None], from_border) / RIM).clip(0, 1)
     return rim * rim * (3 - 2 * rim)
 
 

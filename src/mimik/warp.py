@@ -700,17 +700,12 @@ class Painter:
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
-        out = self._picture.copy()
-        region = self._moved(self._picture, flow)
-        if flow.mouth is not None:
-            self._fill_mouth(region, flow.mouth)
-        for eye in flow.shut_eyes:
-            self._draw_lashes(region, eye)
-        out[self._top : self._bottom, self._left : self._right] = region
+        out = self.carry(self._picture, flow)
+        self.complete(out, flow)
         return out
 
     def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
-        """Another plane of the picture, [H, W], moved in the same way; nothing is drawn into it."""
+        """The picture, or another plane of it, [H, W], moved by the flow; nothing is drawn into it."""
         out = plane.copy()
         out[self._top : self._bottom, self._left : self._right] = self._moved(plane, flow)
         return out
@@ -734,6 +729,14 @@ class Painter:
             plane += base
         x, y = places
         return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+
+    def complete(self, image: Image, flow: Flow) -> None:
+        """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
+        region = image[self._top : self._bottom, self._left : self._right]
+        if flow.mouth is not None:
+            self._fill_mouth(region, flow.mouth)
+        for eye in flow.shut_eyes:
+            self._draw_lashes(region, eye)
 
     def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
         """Offsets at the pixels of a rectangle of the region, interpolated linearly: those in x, those in y.
