@@ -231,6 +231,17 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     torch.testing.assert_close(told["loss"], sum(told[name] for name in seen))
 
 
+def test_an_embedder_that_says_the_same_of_everybody_is_noticed() -> None:
+    trainer = trainer_of(TEXTURE)
+    batches = [batch_of(TEXTURE, seed=number) for number in range(2)]
+    assert trainer.validate(batches)["embedding"] > 0.2  # some of a fresh E's six numbers are dead, too
+    last = trainer.ema.average.E.down[-1]
+    with torch.no_grad():  # its last ReLU gets nothing above 0 any more
+        for bias in (last.conv2.bias, last.skip.bias):
+            bias.fill_(-100.0)
+    assert trainer.validate(batches)["embedding"] == 0
+
+
 def test_identity_is_judged_on_the_aligned_face() -> None:
     preset = dataclasses.replace(TEXTURE, losses=dataclasses.replace(TEXTURE.losses, identity=0.5))
     trainer = trainer_of(preset)

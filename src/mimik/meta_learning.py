@@ -75,6 +75,7 @@ _EPOCHS = {"ft": 75, "ff": 150}  # paper
 _HELD_OUT = 0.05  # of the people, where no --val is given
 _VALIDATION_EPISODES = 48
 _VALIDATION_SEED = 20190520  # other frames than training's; the same in every run
+_DEAD_EMBEDDING = 0.05  # of E's numbers differ between people: fewer are a warning
 _SHOWN = 4  # rows of a sample grid
 _SHOWN_PX = 128  # at least, so that its caption fits
 _LINE_EVERY_S = 5.0
@@ -562,13 +563,18 @@ class Trainer:
     def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Content loss and mean L1 in [-1, 1] of the averages; of the warped photo itself too, where there is one.
 
-        Of the texture form the content networks see whole frames only.
+        Of the texture form the content networks see whole frames only. "embedding" is the share of E's N numbers that
+        are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
         """
         sums: dict[str, float] = {}
+        e_hats = []
         for batch in map(self.on_device, batches):
             if "view" in batch:
                 batch["view"] = torch.full_like(batch["view"], -1)
-            x, x_hat = batch["x"], self.synthesise(batch).image
+            with self._autocast():
+                e, out = self.ema.average(batch)
+            e_hats.append(e.float().mean(1))
+            x, x_hat = batch["x"], out.image
             seen = Seen.of(batch, x_hat)
             with self._autocast():
                 content = _content(self.content, self.preset.losses, seen.x, seen.x_hat)
@@ -578,7 +584,9 @@ class Trainer:
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(x)
         count = sum(len(batch["x"]) for batch in batches)
-        return {name: value / count for name, value in sums.items()}
+        e_hat = torch.cat(e_hats)
+        differs = (e_hat != e_hat[:1]).any(0).float().mean().item()
+        return {**{name: value / count for name, value in sums.items()}, "embedding": differs}
 
     def release_tensors(self) -> dict[str, Tensor]:
         """Of the averages of E, P and G, with D, whole and on the CPU; every process has to take part."""
@@ -1078,6 +1086,13 @@ class _Run:
         if self.diary is not None:
             self.diary.numbers(self.trainer.step, values, "val_")
             log.info("step %d  held-out: %s", self.trainer.step, ", ".join(f"{n} {v:.4g}" for n, v in values.items()))
+            if values["embedding"] < _DEAD_EMBEDDING:
+                log.warning(
+                    "step %d: E says the same of everybody in all but %.1f %% of its numbers, so psi_hat tells G "
+                    "little of the person; start anew with a smaller weight of L_MCH, or another --seed",
+                    self.trainer.step,
+                    100 * values["embedding"],
+                )
             caption = f"synthetic - mimik training sample, step {self.trainer.step}"
             self.diary.grid(self.trainer.step, _grid(batch, out, caption))
 
