@@ -138,7 +138,7 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
 def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
     """Of this process: loading the networks takes longer than preparing most of these videos."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_landmarker", lambda: landmarker)
+        patch.setattr(module, "Landmarker", lambda **_: landmarker)  # workers are handed the function that calls it
         yield
 
 
