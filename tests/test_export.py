@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from conftest import lively
+
 torch = pytest.importorskip("torch", reason="what exports is not installed: pip install 'mimik[export]'")
 onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install 'mimik[export]'")
 pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install 'mimik[export]'")
@@ -31,7 +33,7 @@ from mimik.draw import landmark_image, landmark_lines
 from mimik.export import ExportConfig, Stage, Subject, baked, calibration_frames, multiply_adds, packed, unpacked
 from mimik.face import Face, Image, Landmarker, openvino
 from mimik.motion import Motion, bundled_motions
-from mimik.networks import NUM_GEOMETRY, Networks, SelfAttention, build
+from mimik.networks import NUM_GEOMETRY, Networks, build
 from mimik.person import Person, Source
 from mimik.runtime import Network, read_release
 from mimik.warp import Painter
@@ -70,19 +72,7 @@ def preset(form: str, attention: bool = False, px: int = PX) -> Preset:
 def networks(made: Preset) -> Networks:
     """Networks in which everything does something."""
     torch.manual_seed(3)
-    nets = build(made.networks, 0)
-    for _, net in nets:
-        for module in net.modules():
-            if isinstance(module, SelfAttention):
-                module.gamma.data.fill_(0.7)
-            if isinstance(module, torch.nn.InstanceNorm2d):
-                torch.nn.init.normal_(module.weight, 1, 0.3)
-                torch.nn.init.normal_(module.bias, 0, 0.3)
-        net.eval()
-    if made.networks.form == "texture":
-        for layer in (nets.G.to_flow, nets.G.to_picture):
-            torch.nn.init.normal_(layer.weight, std=0.3)
-    return nets
+    return lively(build(made.networks, 0))
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import lively
+
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
 from mimik import checkpoint
 from mimik.config import PRESETS, ModelError, NetworkConfig, Preset
-from mimik.networks import EPS, NUM_GEOMETRY, Networks, SelfAttention, build
+from mimik.networks import EPS, NUM_GEOMETRY, Networks, build
 from mimik.runtime import EPS as RUNTIME_EPS
 from mimik.runtime import RELEASE_FORMAT, Network, read_release
 
@@ -36,19 +38,7 @@ def preset(form: str, attention: bool) -> Preset:
 def trained(config: NetworkConfig) -> Networks:
     """Networks in which everything does something."""
     torch.manual_seed(0)
-    nets = build(config, 2)
-    for _, net in nets:
-        for module in net.modules():
-            if isinstance(module, SelfAttention):
-                module.gamma.data.fill_(0.7)
-            if isinstance(module, torch.nn.InstanceNorm2d):
-                torch.nn.init.normal_(module.weight, 1, 0.3)
-                torch.nn.init.normal_(module.bias, 0, 0.3)
-        net.eval()
-    if config.form == "texture":
-        for layer in (nets.G.to_flow, nets.G.to_picture):
-            torch.nn.init.normal_(layer.weight, std=0.3)
-    return nets
+    return lively(build(config, 2))
 
 
 @pytest.mark.parametrize(("form", "attention"), [("paper", True), ("paper", False), ("texture", False)])

@@ -259,6 +259,21 @@ def _decimal(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is no number") from None
 
 
+@contextmanager
+def _extra(command: str, name: str) -> Iterator[None]:
+    """What is imported in it comes with an extra of the package.
+
+    Raises:
+        InputError: if it is not installed; how to.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{command} needs {error.name}, which is not installed: pip install 'mimik[{name}]'."
+        ) from None
+
+
 def _size(text: str) -> int | None:
     if text == "native":
         return None
@@ -726,10 +741,8 @@ def export_command(
 ) -> None:
     """Write a model or a person as a static ONNX graph for phones, games and browsers, with what its host has to do."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
-    try:
+    with _extra("export", "export"):
         from mimik import export
-    except ModuleNotFoundError as error:
-        raise InputError(f"export needs {error.name}, which is not installed: pip install 'mimik[export]'.") from None
 
     config = export.ExportConfig(
         format=file_format,
@@ -1110,10 +1123,8 @@ def prepare_command(
     force: Annotated[bool, typer.Option("--force", help="Replace the report.")] = False,
 ) -> None:
     """Turn talking videos into the shards that training reads; goes on where it was stopped."""
-    try:
+    with _extra("prepare", "train"):
         from mimik import prepare
-    except ModuleNotFoundError as error:
-        raise InputError(f"prepare needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
 
     if json_report is not None:
         _check_numbers_file("--json", json_report, force, [])
@@ -1263,10 +1274,8 @@ def train_command(
     # A thread that waits for another is not to keep the core from the processes that load: on two busy cores a step of
     # `debug` took 0.8 s with this and 5 s without. OpenMP reads it when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
+    with _extra("train", "train"):
         from mimik import meta_learning
-    except ModuleNotFoundError as error:
-        raise InputError(f"train needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
 
     arguments = meta_learning.TrainArguments(
         data=data,
@@ -1392,10 +1401,8 @@ def learn_command(
 ) -> None:
     """Learn one person from a few photos, in about a minute; `mimik animate` takes the file as PHOTO."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
-    try:
+    with _extra("learn", "train"):
         from mimik import fine_tuning
-    except ModuleNotFoundError as error:
-        raise InputError(f"learn needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
 
     if out.suffix != AVATAR_SUFFIX:
         raise InputError(f"-o {out}: a person is written to a file ending in {AVATAR_SUFFIX}.")
@@ -1623,12 +1630,8 @@ def evaluate_command(
     ] = "0,10,30,60",
 ) -> None:
     """Measure models on clips of people they never saw; goes on where it was stopped."""
-    try:
+    with _extra("evaluate", "train"):
         from mimik import evaluate
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"evaluate needs {error.name}, which is not installed: pip install 'mimik[evaluate]'."
-        ) from None
 
     try:
         numbers = tuple(int(name) for name in _names(shots))

@@ -889,7 +889,22 @@ class Writer(ABC):
         """Lets go of open files without completing them; raises nothing."""
 
 
-class VideoWriter(Writer):
+class _StreamWriter(Writer):
+    """A writer whose pictures are one stream of one container of PyAV."""
+
+    _container: Any
+    _stream: Any
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def _release(self) -> None:
+        with suppress(FFmpegError, OSError, ValueError):
+            self._container.close()
+
+
+class VideoWriter(_StreamWriter):
     """H.264 in .mp4, .m4v, .mov or .mkv, or ProRes 4444 with alpha in .mov, with the sound of another file.
 
     4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
@@ -1012,8 +1027,7 @@ class VideoWriter(Writer):
         self._sound = None
 
     def _release(self) -> None:
-        with suppress(FFmpegError, OSError, ValueError):
-            self._container.close()
+        super()._release()
         if self._sound is not None:
             self._sound.close()
 
@@ -1031,7 +1045,7 @@ def _coded(reformatter: VideoReformatter, frame: Rgb, pixel_format: str) -> Any:
     return picture
 
 
-class WebmWriter(Writer):
+class WebmWriter(_StreamWriter):
     """VP9 in .webm, without sound; with alpha it is what browsers and OBS show transparent."""
 
     def __init__(
@@ -1063,14 +1077,6 @@ class WebmWriter(Writer):
         picture = _coded(self._reformatter, even, self._format)
         picture.pts, picture.time_base = self.num_frames, 1 / self._rate
         self._container.mux(self._stream.encode(picture))
-
-    def _finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-
-    def _release(self) -> None:
-        with suppress(FFmpegError, OSError, ValueError):
-            self._container.close()
 
 
 def frame_of(rgb: Rgb) -> Any:
@@ -1279,7 +1285,7 @@ def _origin_s(path: Path) -> Fraction:
         return Fraction(container.start_time or 0, av.time_base)
 
 
-class GifWriter(Writer):
+class GifWriter(_StreamWriter):
     """Animated GIF that repeats for ever: one palette of 256 colours, from the first frames, and ordered dithering.
 
     GIF counts in hundredths of a second and players slow down below two of them: more than 50 frames a second are
@@ -1354,15 +1360,10 @@ class GifWriter(Writer):
     def _finish(self) -> None:
         if self._held is not None:
             self._choose_palette()
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-
-    def _release(self) -> None:
-        with suppress(FFmpegError, OSError, ValueError):
-            self._container.close()
+        super()._finish()
 
 
-class WebpWriter(Writer):
+class WebpWriter(_StreamWriter):
     """Animated WebP that repeats for ever. The compressed frames stay in memory until the end; the pictures do not."""
 
     max_side_px = 16383  # of the format
@@ -1389,14 +1390,6 @@ class WebpWriter(Writer):
         picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, order), "bgra")
         picture.pts, picture.time_base = round(self.num_frames * 1000 / self._rate), Fraction(1, 1000)
         self._container.mux(self._stream.encode(picture))
-
-    def _finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-
-    def _release(self) -> None:
-        with suppress(FFmpegError, OSError, ValueError):
-            self._container.close()
 
 
 _PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
