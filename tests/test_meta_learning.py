@@ -84,6 +84,7 @@ def batch_of(preset: Preset, size: int = 2, seed: int = 0) -> dict[str, Tensor]:
 
     frame = (size, 3, PX, PX)
     batch = {"x": pixels(*frame), "y": pixels(*frame), "clip": torch.arange(size) % 5}
+    batch["person"] = batch["clip"]
     batch |= {name: pixels(size, 2, 3, PX, PX) for name in ("x_s", "y_s")}
     batch["regions"] = (pixels(size, 1, PX, PX) > 127).to(torch.uint8) * 255
     if preset.networks.form == "texture":
@@ -247,6 +248,11 @@ def test_an_embedder_that_says_the_same_of_everybody_is_noticed() -> None:
     assert trainer.validate(batches)["embedding"] == 0
 
 
+def test_a_stranger_is_the_next_of_another_person() -> None:
+    assert meta_learning._strangers(torch.tensor([3, 3, 1, 1, 2])).tolist() == [2, 2, 4, 4, 0]
+    assert meta_learning._strangers(torch.tensor([7, 7])).tolist() == [0, 1]
+
+
 def test_identity_is_judged_on_the_aligned_face() -> None:
     preset = dataclasses.replace(TEXTURE, losses=dataclasses.replace(TEXTURE.losses, identity=0.5))
     trainer = trainer_of(preset)
@@ -323,6 +329,18 @@ class Twice(torch.nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [2 * images]
+
+
+def test_held_out_content_is_told_with_a_strangers_psi_hat_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_learning, "content_network", lambda name: Twice())
+    trainer = trainer_of(dataclasses.replace(PAPER, losses=LossWeights(content={"twice": 1.0})))
+    batch = batch_of(PAPER)
+    told = trainer.validate([batch])
+    swapped = {**batch, "x_s": batch["x_s"].flip(0), "y_s": batch["y_s"].flip(0)}
+    assert told["content_stranger"] != told["content"]
+    assert told["content_stranger"] == pytest.approx(trainer.validate([swapped])["content"], rel=1e-6)
+    alone = trainer.validate([{**batch, "person": torch.zeros(2)}])
+    assert alone["content_stranger"] == pytest.approx(alone["content"], rel=1e-6)
 
 
 def test_content_is_the_sum_over_networks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -613,7 +631,7 @@ def test_command(shards: Path, tmp_path: Path) -> None:
 
     done = mimik("--out", str(tmp_path / "run"), "--steps", "2")
     assert done.exit_code == 0, done.output
-    assert "2 of 2 steps" in done.output and "step 2  held-out: content 0, l1" in done.output
+    assert "2 of 2 steps" in done.output and "step 2  held-out: content 0, content_stranger 0, l1" in done.output
     again = mimik("--out", str(tmp_path / "run"), "--steps", "3", "--max-minutes", "0.000001")
     assert again.exit_code == 0 and "going on from step 2" in again.output
     wrong = mimik("--out", str(tmp_path / "run"), "--steps", "4", "--batch", "1")

@@ -388,6 +388,16 @@ def _landmark_distance(landmarks: LandmarkNet, batch: Batch, x_hat: Tensor) -> T
     return losses.landmark_loss(points[:, face.EXPRESSIVE, :2], points_hat[:, face.EXPRESSIVE, :2])
 
 
+def _strangers(person: Tensor) -> Tensor:
+    """For each item of a batch the next one of another person; itself where there is none: [B] int64 -> the same."""
+    count = len(person)
+    found = torch.arange(count)
+    for step in range(count - 1, 0, -1):
+        item = (torch.arange(count) + step) % count
+        found = torch.where(person.cpu()[item] != person.cpu(), item, found)
+    return found
+
+
 def generator_terms(
     judge: Judge,
     content: Mapping[str, ContentNetwork],
@@ -620,24 +630,32 @@ class Trainer:
     def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Content loss, mean L1 in [-1, 1] and the landmarks' distance, where it is trained, of the averages.
 
-        L1 and landmarks of the warped photo itself too, where there is one.
+        L1 and landmarks of the warped photo itself too, where there is one. "content_stranger" is the content loss with
+        psi_hat of another person: no more than "content" if G does not listen to it. "embedding" is the share of E's N
+        numbers that are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
+        Of the texture form the content networks see whole frames only.
 
-        Of the texture form the content networks see whole frames only. "embedding" is the share of E's N numbers that
-        are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
+        Args:
+            batches: of dataset.loader, with person.
         """
         sums: dict[str, float] = {}
         e_hats = []
-        for batch in map(self.on_device, batches):
+        for given in batches:
+            batch = self.on_device(given)
             if "view" in batch:
                 batch["view"] = torch.full_like(batch["view"], -1)
+            others = _strangers(given["person"]).to(self.world.device)
             with self._autocast():
                 e, out = self.ema.average(batch)
+                _, swapped = self.ema.average({**batch, "x_s": batch["x_s"][others], "y_s": batch["y_s"][others]})
             e_hats.append(e.float().mean(1))
             x, x_hat = batch["x"], out.image
-            seen = Seen.of(batch, x_hat)
-            with self._autocast():
-                content = _content(self.content, self.preset.losses, seen.x, seen.x_hat)
-            values = {"content": content, "l1": (x_hat.float() - x).abs().mean()}
+            values = {}
+            for name, image in (("content", x_hat), ("content_stranger", swapped.image)):
+                seen = Seen.of(batch, image)
+                with self._autocast():
+                    values[name] = _content(self.content, self.preset.losses, seen.x, seen.x_hat)
+            values["l1"] = (x_hat.float() - x).abs().mean()
             if "warped" in batch:
                 values["l1_warped"] = (batch["warped"] - x).abs().mean()
             if self.landmarks is not None:
