@@ -12,9 +12,19 @@ import pytest
 
 from conftest import eyes_closed, mouth_opened, turned
 from mimik import face as faces
-from mimik import video
+from mimik import video, warp
 from mimik.face import Face, Image, Landmarker
-from mimik.warp import GRID, NUM_GEOMETRY, WINDOW_SCALE, Crop, Flow, Painter, Warper, area_ratio, rasterise
+from mimik.warp import (
+    GRID,
+    NUM_GEOMETRY,
+    WINDOW_SCALE,
+    Crop,
+    Flow,
+    Painter,
+    Warper,
+    area_ratio,
+    rasterise,
+)
 
 PORTRAITS = Path(__file__).resolve().parents[2] / "shared" / "portraits"
 
@@ -380,6 +390,25 @@ def test_only_the_inside_of_the_mouth_is_darkened(portrait: Image, shut: np.ndar
     low = target[faces.LIPS_INNER_LOWER[5], :2] * 0.6 + target[faces.LIPS_INNER_UPPER[5], :2] * 0.4
     x, y = np.round(low).astype(int)
     assert with_mouth[y, x].mean() < 0.6 * portrait[int(shut[50, 1]), int(shut[50, 0])].mean()  # darker than a cheek
+
+
+def test_a_tongue_lies_behind_the_lower_lip_of_a_mouth_that_is_open_wide(
+    portrait: Image, shut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    painter = Painter(portrait, warper)
+    wide, narrow = (mouth_opened(shut, gap) for gap in (0.16, 0.02))
+    with_tongue = [painter.paint(warper.flow(target)).astype(float) for target in (wide, narrow)]
+    monkeypatch.setattr(warp, "_TONGUE_SEEN", (9.0, 10.0))
+    without = [painter.paint(warper.flow(target)).astype(float) for target in (wide, narrow)]
+    np.testing.assert_array_equal(with_tongue[1], without[1])  # too little to see it
+    upper, lower = (wide[line[5], :2] for line in (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER))
+    x, y = np.round(upper + 0.8 * (lower - upper)).astype(int)
+    tone = warper.colours(portrait, warper.crop).lips
+    np.testing.assert_allclose(with_tongue[0][y, x] / tone, warp._TONGUE_LIGHT, atol=0.12)
+    assert without[0][y, x].mean() < 0.6 * with_tongue[0][y, x].mean()
+    rows = np.nonzero((with_tongue[0] != without[0]).any((1, 2)))[0]
+    assert upper[1] < rows.min() and lower[1] - 3 < rows.max() < lower[1] + 5
 
 
 # Eyes.

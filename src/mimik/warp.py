@@ -34,7 +34,11 @@ _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _MIN_AREA_RATIO = 0.02
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
-_TEETH_LIGHT = 1.15  # times the brightness of well lit skin
+# Chosen by the L1 inside the lips of 483 frames of 146 clips, each painted from a frame with closed lips: 38.7.
+_INSIDE_LIGHT = 0.3, 0.15  # times the lips' tone: of the inside of a mouth, and what the light adds that falls in below
+_TONGUE_SEEN = 0.12, 0.35  # height of the opening, of the mouth's width: the tongue shows from the first on
+_TONGUE_LIGHT = np.array([0.88, 0.78, 0.78], np.float32)  # times the lips' tone
+_TEETH_LIGHT = 0.9  # times the brightness of well lit skin
 _RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
 
 # The points that carry pose and expression; the rest of the 478 lies between them and follows.
@@ -773,9 +777,13 @@ class Painter:
             return
         shape = high[1] - low[1], high[0] - low[0]
         alpha = _soft_polygon(outline - low, shape, soft) * mouth.depth
-        # Deepest under the upper lip; the tongue catches some light below.
+        # Deepest under the upper lip; some light falls in below.
         depth = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None] ** 2
-        colour = self._colours.lips * (0.16 + 0.22 * depth)
+        colour = self._colours.lips * (_INSIDE_LIGHT[0] + _INSIDE_LIGHT[1] * depth)
+        tall = float(np.linalg.norm(lower - upper, axis=1).max()) / width
+        if (seen := min((tall - _TONGUE_SEEN[0]) / (_TONGUE_SEEN[1] - _TONGUE_SEEN[0]), 1.0)) > 0:
+            tongue = _soft_polygon(_tongue_outline(upper, lower) - low, shape, 0.06 * width)
+            colour = colour + seen * tongue * (self._colours.lips * _TONGUE_LIGHT - colour)
         if mouth.teeth > 0:
             shine = _soft_polygon(_teeth_outline(upper, width) - low, shape, 0.8 * soft) * mouth.teeth
             from_middle = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :, None]
@@ -807,6 +815,13 @@ def _soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) -
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     return (cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255)[..., None]
+
+
+def _tongue_outline(upper: NDArray[Any], lower: NDArray[Any]) -> NDArray[Any]:
+    """Outline of the tongue: it lies behind the lower lip, a little narrower than the mouth."""
+    u = np.linspace(-1, 1, len(lower))[:, None]
+    height = 0.55 * np.sqrt((1 - (u / 0.8) ** 2).clip(0))
+    return np.concatenate([lower, (lower + height * (upper - lower))[::-1]])
 
 
 def _teeth_outline(upper: NDArray[Any], width: float) -> NDArray[Any]:
