@@ -5,10 +5,10 @@
 REPORT is a folder of `mimik evaluate`, SHARDS what it was given. Everything here is measured on the picture, or seen in
 it by one person on the clip's first frame (groups.csv): nothing says who somebody is. Of age and sex nothing is said.
 
-Skin: the individual typology angle, ITA = atan2(L* - 50, b*) in degrees, of cheeks and forehead, in CIELAB of sRGB under
-D65, median over pixels, then over frames (Chardon et al. 1991, and their limits 55, 41, 28, 10, -30). It was made for
-skin under a lamp that is known. In a video the light, the camera and who graded the colours have a share in it, so how
-far apart a clip's frames and the two cheeks lie stands beside it. Groups: above and below 28 degrees, and thirds.
+Skin: the individual typology angle, ITA = atan2(L* - 50, b*) in degrees, of cheeks and forehead, in CIELAB of sRGB
+under D65, median over pixels, then over frames (Chardon et al. 1991, and their limits 55, 41, 28, 10, -30). It was made
+for skin under a lamp that is known. In a video the light, the camera and who graded the colours have a share in it, so
+how far apart a clip's frames and the two cheeks lie stands beside it. Groups: above and below 28 degrees, and thirds.
 
 The gain is how much better the second model is than the first in a clip, in the metric's own unit; positive is better.
 Intervals are bootstraps over clips, of a difference between two groups within each of them; half their width is what a
@@ -248,8 +248,10 @@ def report(
         },
         "groups": groups,
         "correlations": {
-            metric: {name: {kind: spearman(array, of[kind]) for kind in (models[1], "gain")} for name, array in
-                     covariates.items()}
+            metric: {
+                name: {kind: spearman(array, of[kind]) for kind in (models[1], "gain")}
+                for name, array in covariates.items()
+            }
             for metric, of in kinds.items()
         },
         "covariates": {
@@ -257,7 +259,7 @@ def report(
             for a, b in itertools.combinations(covariates, 2)
         },
         "chance_correlation": chance_spearman(len(clips)),
-    }  # fmt: skip
+    }
 
 
 def _mean(values: Float) -> float:
