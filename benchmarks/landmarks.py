@@ -8,7 +8,8 @@ them: the first frame of a clip is the photo, of the others every --step-th is m
 be a third opinion: its box comes from the real frame's landmarks, and is the same for the real frame and the results.
 So it starts from the right place, and its distances are smaller than they would be in a video without a real one.
 Both are given in percent of the distance between the outer corners of the real face's eyes. The first model is the one
-that the others are compared with.
+that the others are compared with. How far lips and lids follow is the slope of the result's opening on the real one's
+over a clip's frames, median of the clips in which it moves: 1 is all of it; unrest of the real points makes it smaller.
 
 "real, box moved" is dlib on the real frames with the box moved by as much as dlib's own detector moves it: what of
 dlib's distances is dlib's own unrest. Prints tables, and writes the same as JSON, with every clip; what was measured
@@ -23,6 +24,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import math
 import platform
 import sys
 import time
@@ -47,6 +49,8 @@ REGIONS = {
     "eyes": slice(36, 48),
     "mouth": slice(48, 68),
 }
+OPENINGS = {"lips": ([61, 62, 63], [67, 66, 65]), "lids": ([37, 38, 43, 44], [41, 40, 47, 46])}  # upper, lower
+MIN_STD = 0.01  # of the eyes' distance: an opening that moves less says nothing about following it
 PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
 # Medians over 227 frames of the 22 development clips of the box that dlib's detector finds, which its predictor was
 # trained with, against the 68 points of the program's landmarker; spreads 0.085, 0.031 and 0.041.
@@ -111,6 +115,17 @@ def distances(real: Points, result: Points, eyes: NDArray[Any]) -> NDArray[np.fl
     return known.mean(0) if len(known) else np.full(apart.shape[1], np.nan)
 
 
+def slopes(real: Points, result: Points, eyes: NDArray[Any]) -> dict[str, float]:
+    """How much of the real opening's changes the result makes; NaN where it does not move. Args: see distances()."""
+    found = {}
+    for name, (upper, lower) in OPENINGS.items():
+        openings = [np.linalg.norm(p[:, upper] - p[:, lower], axis=-1).mean(1) / eyes for p in (real, result)]
+        x, y = np.stack(openings)[:, np.isfinite(openings).all(0)]
+        moves = len(x) > 2 and x.std() >= MIN_STD
+        found[name] = float(np.cov(x, y, ddof=0)[0, 1] / x.var()) if moves else math.nan
+    return found
+
+
 def by_region(apart: Sequence[float]) -> dict[str, float]:
     """Means of [68] points: all of them, and those of each part of the face."""
     return {"all": float(np.mean(apart))} | {name: float(np.mean(apart[part])) for name, part in REGIONS.items()}
@@ -145,34 +160,41 @@ class Witnesses:
         person = model.prepare(self.photo.images, self.photo.points)
         return np.stack([person.frame(points) for points in self.points])
 
-    def measure(self, model: evaluate.Model | None) -> dict[str, list[float]]:
-        """[68] distances by each witness."""
+    def measure(self, model: evaluate.Model | None) -> dict[str, Any]:
+        """By each witness the [68] distances, and the slopes."""
         found = self._found(self.made(model))
-        return {name: distances(self._real[name], found[name], self._eyes).tolist() for name in found}
+        return {name: self._told(name, found[name]) for name in found}
 
-    def floor(self) -> dict[str, list[float]]:
-        """[68] distances by dlib of the real frames from themselves, mean of four boxes that are moved."""
+    def floor(self) -> dict[str, Any]:
+        """By dlib the same of the real frames against themselves, means of four boxes that are moved."""
         side = (self.boxes[:, 2] - self.boxes[:, 0])[:, None]
         moves = BOX_MOVED * side * np.array([[1, 0, 1, 0], [0, 1, 0, 1]])[:, None]
         found = [self._find(self.images, self.boxes + sign * move) for move in moves for sign in (-1, 1)]
-        return {"dlib": np.mean([distances(self._real["dlib"], one, self._eyes) for one in found], 0).tolist()}
+        told = [self._told("dlib", one) for one in found]
+        apart = np.mean([one["apart"] for one in told], 0).tolist()
+        return {"dlib": {"apart": apart} | {name: float(np.mean([one[name] for one in told])) for name in OPENINGS}}
+
+    def _told(self, witness: str, found: Points) -> dict[str, Any]:
+        pair = self._real[witness], found
+        return {"apart": distances(*pair, self._eyes).tolist(), **slopes(*pair, self._eyes)}
 
 
-def compared(values: Mapping[str, Mapping[str, Sequence[float]]], first: str) -> dict[str, Any]:
+def compared(values: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) -> dict[str, Any]:
     """What stands in the tables for one witness.
 
     Args:
-        values: of each clip and model [68] distances.
+        values: of each clip and model [68] distances and the slopes.
         first: the model that the others are compared with.
 
     Returns:
         Of each model and region: mean and interval over clips; and how far it is from the first model, in the same
-        clips: mean and interval of the difference, and the share of clips in which it is better.
+        clips: mean and interval of the difference, and the share of clips in which it is better. Of each opening the
+        median slope.
     """
     lower = metrics.METRICS["akd68_percent"]
     summary: dict[str, Any] = {}
     for model in dict.fromkeys(model for models in values.values() for model in models):
-        rows = [{name: by_region(models[name]) for name in (model, first)} for models in values.values()]
+        rows = [{name: by_region(models[name]["apart"]) for name in (model, first)} for models in values.values()]
         summary[model] = {}
         for region in ("all", *REGIONS):
             mine, theirs = (np.array([row[name][region] for row in rows]) for name in (model, first))
@@ -183,32 +205,39 @@ def compared(values: Mapping[str, Mapping[str, Sequence[float]]], first: str) ->
                 "difference_interval": metrics.bootstrap_interval(mine - theirs),
                 "better": metrics.share_better(lower, mine, theirs),
             }
+        for name in OPENINGS:
+            known = [found for models in values.values() if math.isfinite(found := models[model][name])]
+            summary[model][name] = {"clips": len(known), "median": float(np.median(known)) if known else math.nan}
     return summary
 
 
 def table(summary: Mapping[str, Any], first: str) -> list[str]:
     """Lines of Markdown."""
-    lines = ["| % of the eyes' distance | " + " | ".join(["all 68", *REGIONS]) + " |", "| --- " * 7 + "|"]
+    lines = [
+        "| % of the eyes' distance | "
+        + " | ".join(["all 68", *REGIONS, *(f"{name} follow" for name in OPENINGS)])
+        + " |"
+    ]
+    lines.append("| --- " * (2 + len(REGIONS) + len(OPENINGS)) + "|")
     for model, regions in summary.items():
-        cells = [f"{one['mean']:.2f}" for one in regions.values()]
+        cells = [f"{regions[name]['mean']:.2f}" for name in ("all", *REGIONS)]
+        cells += [f"{regions[name]['median']:.2f}" for name in OPENINGS]
         low, high = regions["all"]["interval"]
         lines.append(f"| {model} | {cells[0]} [{low:.2f}, {high:.2f}] | " + " | ".join(cells[1:]) + " |")
     for model, regions in summary.items():
         if model in (first, FLOOR):
             continue
-        ends = [one["difference_interval"] for one in regions.values()]
-        cells = [
-            f"{one['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
-            for one, (low, high) in zip(regions.values(), ends, strict=True)
-        ]
-        lines.append(f"| {model} less {first} | " + " | ".join(cells) + " |")
-        cells = [f"{100 * one['better']:.0f} %" for one in regions.values()]
-        lines.append(f"| {model} better in | " + " | ".join(cells) + " |")
+        parts = [regions[name] for name in ("all", *REGIONS)]
+        empty = [""] * len(OPENINGS)
+        cells = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(one["difference"], *one["difference_interval"]) for one in parts]
+        lines.append(f"| {model} less {first} | " + " | ".join([*cells, *empty]) + " |")
+        cells = [f"{100 * one['better']:.0f} %" for one in parts]
+        lines.append(f"| {model} better in | " + " | ".join([*cells, *empty]) + " |")
     return lines
 
 
 def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Path) -> dict[str, Any]:
-    """Of each witness, clip and model [68] distances.
+    """Of each witness, clip and model [68] distances and the slopes.
 
     Args:
         folder: where what is measured is kept.
@@ -237,8 +266,8 @@ def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Pat
                     opened = True
                 record = witnesses.floor() if label == FLOOR else witnesses.measure(model)
                 kept.put(name, record)
-            for witness, apart in record.items():
-                values[witness].setdefault(clip.key, {})[label] = apart
+            for witness, told in record.items():
+                values[witness].setdefault(clip.key, {})[label] = told
             done = number * (len(models) + 1) + place + 1
             print(
                 f"{done}/{total} {clip.key} {label}, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True
@@ -273,7 +302,10 @@ def main() -> int:
         "data": {"clips": len(values["dlib"]), "step": args.step, "size": args.size},
         "summary": summary,
         "clips": {
-            witness: {clip: {m: by_region(apart) for m, apart in models.items()} for clip, models in clips.items()}
+            witness: {
+                clip: {model: by_region(told["apart"]) for model, told in models.items()}
+                for clip, models in clips.items()
+            }
             for witness, clips in values.items()
         },
     }

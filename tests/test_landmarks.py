@@ -43,6 +43,21 @@ def test_distances_by_hand() -> None:
     assert np.isnan(landmarks.distances(real, np.full_like(result, math.nan), np.ones(3))).all()
 
 
+def test_slope_is_the_part_of_the_motion_that_is_made() -> None:
+    real = np.zeros((5, 68, 2), np.float32)
+    upper, lower = landmarks.OPENINGS["lips"]
+    opening = np.array([0, 2, 4, 9, 5], np.float32)
+    real[:, lower, 1] = opening[:, None]
+    result = 100 + 0.6 * real
+    result[:, lower, 1] += 3  # a mouth that is never shut follows all the same
+    real[3], result[4] = math.nan, math.nan
+    found = landmarks.slopes(real, result, np.full(5, 100.0))
+    assert found["lips"] == pytest.approx(0.6, rel=1e-4)
+    assert math.isnan(found["lids"])
+    assert math.isnan(landmarks.slopes(real, result, np.full(5, 1000.0))["lips"])  # moves by less than 1 %
+    assert len(upper) == len(lower)
+
+
 def test_box_is_square_and_goes_with_the_face(portrait_face: Face) -> None:
     points = portrait_face.points[None]
     left, top, right, bottom = landmarks.face_boxes(points)[0]
@@ -57,12 +72,12 @@ def test_box_is_square_and_goes_with_the_face(portrait_face: Face) -> None:
 
 
 def test_models_are_compared_clip_by_clip() -> None:
-    def even(value: float) -> list[float]:
-        return [value] * 68
+    def even(value: float, lips: float = math.nan) -> dict[str, Any]:
+        return {"apart": [value] * 68, "lips": lips, "lids": 0.25 * value}
 
     clips = {
-        "a": {"geometry": even(2), "texture": even(1), landmarks.FLOOR: even(0.5)},
-        "b": {"geometry": even(4), "texture": even(3), landmarks.FLOOR: even(0.5)},
+        "a": {"geometry": even(2), "texture": even(1, 0.5), landmarks.FLOOR: even(0.5)},
+        "b": {"geometry": even(4), "texture": even(3, 0.7), landmarks.FLOOR: even(0.5)},
         "c": {"geometry": even(1), "texture": even(3), landmarks.FLOOR: even(0.5)},
     }
     found = landmarks.compared(clips, "geometry")
@@ -71,8 +86,11 @@ def test_models_are_compared_clip_by_clip() -> None:
     assert mouth["difference"] == pytest.approx(0)  # of -1, -1 and 2
     assert mouth["better"] == pytest.approx(2 / 3)
     assert found["geometry"]["all"]["difference_interval"] == (0, 0)
+    assert found["texture"]["lips"] == {"clips": 2, "median": pytest.approx(0.6)}
     lines = landmarks.table(found, "geometry")
-    assert "| texture better in | 67 % | 67 % | 67 % | 67 % | 67 % | 67 % |" in lines
+    assert lines[3].startswith("| texture | 2.33 [")
+    assert lines[3].endswith("| 2.33 | 2.33 | 2.33 | 2.33 | 2.33 | 0.60 | 0.75 |")
+    assert "| texture better in | 67 % | 67 % | 67 % | 67 % | 67 % | 67 % |  |  |" in lines
     assert not any(line.startswith((f"| {landmarks.FLOOR} less", "| geometry less")) for line in lines)
 
 
