@@ -33,6 +33,8 @@ _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidd
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _MIN_AREA_RATIO = 0.02
+_LASHES = 0.12  # of an eye's width: how high the lashes' dark line reaches over the edge of the lid
+_SLIT = 0.04  # of an eye's width: what is left between shut lids, and covered by a line
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
 # Chosen by the L1 inside the lips of 483 frames of 146 clips, each painted from a frame with closed lips: 38.7.
 _INSIDE_LIGHT = 0.3, 0.15  # times the lips' tone: of the inside of a mouth, and what the light adds that falls in below
@@ -451,7 +453,8 @@ class Warper:
 
     def flow(self, target: NDArray[Any]) -> Flow:
         """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
-        goal_face = self.crop.to_unit(np.asarray(target, np.float64))
+        found = self.crop.to_unit(np.asarray(target, np.float64))
+        goal_face = _parted(found)
         motion = skull_motion(self._source[: face.NUM_POINTS], goal_face)
         shell = self._source[face.NUM_POINTS :]
         shell = shell + (motion.apply(shell) - shell) * self._follow[face.NUM_POINTS :]
@@ -475,7 +478,7 @@ class Warper:
         keep = _CONTROL[(self._in_photo & self._iris_is_open(goal))[_CONTROL]]
         mouth, hangs, hung = self._opening(goal, motion)
         to = np.concatenate([goal[keep, :2], hangs, self._border])
-        come_from = np.concatenate([self._source[keep, :2], hung, self._border])
+        come_from = np.concatenate([self._above_lashes(goal)[keep, :2], hung, self._border])
         parts = [part for part in (_part(goal[index]) for index in _DETAILED) if part is not None]
         slack = np.full(len(to), _RIDGE)
         slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
@@ -495,7 +498,7 @@ class Warper:
                 (offset - smooth)[part], (values.shape[1], values.shape[0]), interpolation=cv2.INTER_LINEAR
             )
             details.append(Detail(part[0], part[1], values + change))
-        return Flow(offset, unseen, stretch, tuple(details), mouth, self._shut_eyes(goal))
+        return Flow(offset, unseen, stretch, tuple(details), mouth, self._shut_eyes(found))
 
     def _opening(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Opening | None, Any, Any]:
         """The opening of the mouth, and points of what hangs from the upper lip in it: target and photo places, [N, 2].
@@ -536,6 +539,17 @@ class Warper:
                 shut.append(ShutEye(line.astype(np.float32), min(amount, 1.0), number))
         return tuple(shut)
 
+    def _above_lashes(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The photo's points; those of an upper lid that comes down lie above its lashes, which are not to be stretched."""
+        source = self._source.copy()
+        for upper, lower in _LIDS_OF_EYES:
+            gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, source))
+            across = source[upper[-1], :2] - source[upper[0], :2]
+            up = np.array([across[1], -across[0]]) * np.sign(across[0])
+            closing = float(_ramp(1 - gap / max(own, 1e-9), 0.3, 0.8))
+            source[upper[1:-1], :2] += closing * _LASHES * up
+        return source
+
     def _front(self, motion: Pose) -> NDArray[np.intp]:
         """Indices of the triangles that a rigid head, so moved, turns to the viewer."""
         triangles = _head().triangles
@@ -563,6 +577,24 @@ def _lid_gap(points: NDArray[np.float64], lids: tuple[list[int], list[int]]) -> 
     """How far an eye is open: the sum over the nine pairs of its lids' points."""
     upper, lower = lids
     return float(np.linalg.norm(points[upper, :2] - points[lower, :2], axis=1).sum())
+
+
+def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The face [478, 3] with a slit left between lids that touch or, as the landmarker has it at times, cross.
+
+    The eyeball that the photo shows has to go somewhere: without the slit the flow would fold, and the eye stay open.
+    """
+    points = points.copy()
+    for upper, lower in _LIDS_OF_EYES:
+        across = points[upper[-1], :2] - points[upper[0], :2]
+        width = float(np.linalg.norm(across))
+        down = np.array([-across[1], across[0]]) / max(width, 1e-9)
+        down *= np.sign(down @ (points[face.CHIN, :2] - points[upper[0], :2]))
+        inner = slice(1, -1)
+        missing = (_SLIT * width - (points[lower[inner], :2] - points[upper[inner], :2]) @ down).clip(0)[:, None] / 2
+        points[upper[inner], :2] -= missing * down
+        points[lower[inner], :2] += missing * down
+    return points
 
 
 def _ramp(x: Any, low: float, high: float) -> Any:
