@@ -540,7 +540,7 @@ class Warper:
         return tuple(shut)
 
     def _above_lashes(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The photo's points; those of an upper lid that comes down lie above its lashes, which are not to be stretched."""
+        """The photo's points; an upper lid that comes down lies above its lashes: they are not to be stretched."""
         source = self._source.copy()
         for upper, lower in _LIDS_OF_EYES:
             gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, source))
