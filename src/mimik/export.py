@@ -50,6 +50,7 @@ from mimik.person import encoded_png, read_person
 from mimik.provenance import SOURCE_TYPE
 from mimik.synthesis import (
     BUNDLED_MODEL,
+    REDRAWN,
     RIM,
     PaperPainter,
     TexturePainter,
@@ -759,9 +760,12 @@ _HOST = {
         "Run the generator.",
         "fade = smoothstep(distance to the window's border / (rim of its side)) * say. correction *= fade; keep = 1 - "
         "(1 - mask) * fade. Enlarge correction, mask and change linearly.",
+        "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
+        "127.5 times the largest |change| of a cell's pixels and its neighbours', blurred by 1 4 6 4 1 both ways; "
+        "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly.",
         "For each pixel p of the frame, at the photo's own size: q = p + correction(p); moved = photo at q + flow(q). "
-        "drawn = what the network saw at q, frame_px wide, + 127.5 * change(p), cut to 0..255. The pixel is keep * "
-        "moved + (1 - keep) * drawn.",
+        "below = what the network saw at q, frame_px wide; drawn = below + 127.5 * change(p), cut to 0..255. The pixel "
+        "is keep * moved + (1 - keep) * (drawn + detail * (moved - below)).",
         "Mark the frame as synthetic.",
     ],
 }
@@ -835,6 +839,7 @@ def _record(subject: Subject, graphs: Sequence[Graph], stage: Stage | None, moti
     }
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
+        record["redrawn"] = REDRAWN
     if stage is not None:
         crop, window = stage.warper.crop, stage.window_at(stage.face.points)
         record["person"] = {
