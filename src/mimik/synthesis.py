@@ -31,6 +31,13 @@ _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median 
 RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
 REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
 _STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
+_LIGHTENED = 8.0, 32.0  # grey levels: where a shutting eye gets this much lighter, a lid is drawn over something dark
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Points on the skin around each eye; the person's right one first.
+_AROUND_EYES = (
+    [27, 28, 29, 30, 56, 190, 247, 23, 24, 22, 110],
+    [257, 258, 259, 260, 286, 414, 467, 253, 254, 252, 339],
+)
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -194,7 +201,7 @@ class Answer(NamedTuple):
     Attributes:
         correction: [px / 2, px / 2, 2] of the flow, in sides of the window.
         moved: uint8 RGB [frame_px, frame_px, 3], the warped photo, corrected.
-        drawn: the same with the change added.
+        drawn: the same with the change added, and shut lids in the colour of skin.
         keep: [px / 2, px / 2] 0..1, how much of the photo is to be kept.
         change: [3, frame_px, frame_px] as the network gives it, in units of 127.5.
     """
@@ -232,6 +239,7 @@ class TexturePainter:
         self._side = window.side
         self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
         self._generator = generator
+        self._skin = [_skin_at(picture, points[around, :2], 0.004 * self._side) for around in _AROUND_EYES]
         self._fade = _fade(config.image_px // 2)
         at = np.arange(config.frame_px, dtype=np.float32)
         self._places = np.stack(np.meshgrid(at, at), -1)
@@ -274,6 +282,10 @@ class TexturePainter:
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change[0])), 127.5, 0, dtype=cv2.CV_8U)
+        for eye in flow.shut_eyes:
+            crop = self._warper.crop
+            line = window.to_unit(eye.line * crop.side + [crop.left, crop.top]) * frame_px
+            _colour_lid(drawn, moved, line, self._skin[eye.number], eye.amount)
         return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change[0])
 
     def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
@@ -406,9 +418,50 @@ def detail_kept(change: Array, cells: int) -> Array:
     """
     k = change.shape[-1] // cells
     most = cv2.dilate(np.abs(change).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]  # in a cell and around
-    low, high = REDRAWN
-    t = ((cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5) - low) / (high - low)).clip(0, 1)
-    return 1 - t * t * (3 - 2 * t)
+    return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
+
+
+def _skin_at(picture: Image, places: Array, reach: float) -> Array:
+    """Colour [3] of skin: the mean of the lighter half, not lashes and folds, of the pixels around places [N, 2]."""
+    k = max(round(reach), 1)
+    at = places.astype(int)[:, None, None] + np.stack(np.meshgrid(*[np.arange(-k, k + 1)] * 2), -1)
+    x, y = np.moveaxis(at.reshape(-1, 2).clip(0, np.array(picture.shape[1::-1]) - 1), 1, 0)
+    pixels = picture[y, x].astype(np.float32)
+    light = pixels @ _LUMA
+    return np.asarray(pixels[light >= np.median(light)].mean(0), np.float32)
+
+
+def _colour_lid(drawn: Image, moved: Image, line: NDArray[Any], skin: Array, amount: float) -> None:
+    """Gives the lid over a shut eye the skin's colour and leaves it its brightness.
+
+    What the network adds over an iris is almost grey: the lid would keep the iris' tint, and look violet beside skin.
+
+    Args:
+        drawn, moved: as in Answer; drawn is written to.
+        line: [9, 2] where the lids meet, in pixels of drawn.
+        skin: [3] its colour.
+        amount: 0..1, how far the eye is shut.
+    """
+    width = float(np.linalg.norm(line[0] - line[-1]))
+    middle, reach = line.mean(0) - [0, 0.2 * width], np.array([0.75, 0.6]) * width
+    low, high = ((middle + sign * reach).astype(int).clip(0, drawn.shape[0]) for sign in (-1, 1))
+    if (high <= low).any():
+        return
+    at = slice(low[1], high[1]), slice(low[0], high[0])
+    y, x = (np.mgrid[at] + 0.5 - middle[::-1, None, None]) / reach[::-1, None, None]
+    lid = drawn[at].astype(np.float32)
+    light, below = lid @ _LUMA, moved[at] @ _LUMA
+    share = amount * _step(light - below, *_LIGHTENED) * (1 - _step(np.hypot(x, y), 0.6, 1))
+    grey = float(skin @ _LUMA)
+    tint = (skin - grey) * np.minimum(light / max(grey, 1.0), 1)[..., None]
+    lid += share[..., None] * (light[..., None] + tint - lid)
+    drawn[at] = lid.round().clip(0, 255)
+
+
+def _step(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """0 up to low, 1 from high on, smooth between."""
+    t = ((x - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
