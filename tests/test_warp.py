@@ -404,7 +404,7 @@ def test_a_tongue_lies_behind_the_lower_lip_of_a_mouth_that_is_open_wide(
     np.testing.assert_array_equal(with_tongue[1], without[1])  # too little to see it
     upper, lower = (wide[line[5], :2] for line in (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER))
     x, y = np.round(upper + 0.8 * (lower - upper)).astype(int)
-    tone = warper.colours(portrait, warper.crop).lips
+    tone = painter.colours.lips
     np.testing.assert_allclose(with_tongue[0][y, x] / tone, warp._TONGUE_LIGHT, atol=0.12)
     assert without[0][y, x].mean() < 0.6 * with_tongue[0][y, x].mean()
     changed = (with_tongue[0] != without[0]).any(-1)
@@ -412,6 +412,15 @@ def test_a_tongue_lies_behind_the_lower_lip_of_a_mouth_that_is_open_wide(
     outline = [*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]]
     cv2.fillPoly(inside, [np.round(wide[outline, :2]).astype(np.int32)], 1)
     assert not changed[cv2.dilate(inside, np.ones((11, 11), np.uint8)) == 0].any()
+
+
+def test_what_is_painted_into_a_black_and_white_photo_is_grey(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    painter = Painter(grey, warper)
+    assert painter.colours.is_grey and not Painter(portrait, warper).colours.is_grey
+    image = painter.paint(warper.flow(eyes_closed(mouth_opened(shut, 0.16), 0.9)))
+    assert np.ptp(image.astype(int), axis=2).max() <= 1
 
 
 # Eyes.

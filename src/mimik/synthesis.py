@@ -276,17 +276,19 @@ class TexturePainter:
         """
         frame_px = self._config.frame_px
         seen, inputs = self.see(flow, target, window)
-        correction, change, mask = self._generator(*inputs)
+        correction, (change,), mask = self._generator(*inputs)
+        if self._painter.colours.is_grey:
+            change = np.broadcast_to(change.mean(0), change.shape)
         fade = self._fade * say
         offset = correction[0].transpose(1, 2, 0) * fade[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change[0])), 127.5, 0, dtype=cv2.CV_8U)
+        drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change)), 127.5, 0, dtype=cv2.CV_8U)
         for eye in flow.shut_eyes:
             crop = self._warper.crop
             line = window.to_unit(eye.line * crop.side + [crop.left, crop.top]) * frame_px
             _colour_lid(drawn, moved, line, self._skin[eye.number], eye.amount)
-        return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change[0])
+        return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change)
 
     def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
         """What the network is given for a frame.

@@ -33,6 +33,7 @@ _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidd
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _MIN_AREA_RATIO = 0.02
+_GREY = 6  # levels between a pixel's channels, at most, in a black and white photo
 _LASHES = 0.12  # of an eye's width: how high the lashes' dark line reaches over the edge of the lid
 _SLIT = 0.04  # of an eye's width: what is left between shut lids, and covered by a line
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
@@ -401,11 +402,17 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Colours:
-    """RGB, 0..255, [3] each: the lips' median colour, a pale tone for teeth, the lashes of each eye."""
+    """RGB, 0..255, [3] each: the lips' median colour, tongue, a pale tone for teeth, the lashes of each eye.
+
+    Attributes:
+        is_grey: whether the photo is black and white: nothing that is drawn into it may have a colour.
+    """
 
     lips: Array
+    tongue: Array
     teeth: Array
     lashes: tuple[Array, Array]
+    is_grey: bool
 
 
 class Warper:
@@ -449,7 +456,10 @@ class Warper:
             )
             seen = pixels(edge.reshape(-1, 2))
             lashes.append(seen[np.argsort(seen.sum(1))[: len(seen) // 3]].mean(0))
-        return Colours(lips, (pale * _TEETH_LIGHT).clip(0, 240).astype(np.float32), (lashes[0], lashes[1]))
+        is_grey = bool(np.percentile(np.ptp(pixels(self._source[: face.NUM_POINTS, :2]), axis=1), 95) <= _GREY)
+        tongue = lips * (_TONGUE_LIGHT.mean() if is_grey else _TONGUE_LIGHT)
+        teeth = (pale * _TEETH_LIGHT).clip(0, 240).astype(np.float32)
+        return Colours(lips, tongue, teeth, (lashes[0], lashes[1]), is_grey)
 
     def flow(self, target: NDArray[Any]) -> Flow:
         """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
@@ -715,7 +725,11 @@ def area_ratio(offset: Array) -> Array:
 
 
 class Painter:
-    """Applies flows to one picture at its own resolution."""
+    """Applies flows to one picture at its own resolution.
+
+    Attributes:
+        colours: what is drawn into the picture is drawn with.
+    """
 
     def __init__(self, picture: Image, warper: Warper, scale: float = 1.0) -> None:
         """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large."""
@@ -732,7 +746,7 @@ class Painter:
             np.arange(self._left, self._right, dtype=np.float32)[None],
             np.arange(self._top, self._bottom, dtype=np.float32)[:, None],
         )
-        self._colours = warper.colours(picture, crop)
+        self.colours = warper.colours(picture, crop)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
@@ -811,15 +825,15 @@ class Painter:
         alpha = _soft_polygon(outline - low, shape, soft) * mouth.depth
         # Deepest under the upper lip; some light falls in below.
         depth = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None] ** 2
-        colour = self._colours.lips * (_INSIDE_LIGHT[0] + _INSIDE_LIGHT[1] * depth)
+        colour = self.colours.lips * (_INSIDE_LIGHT[0] + _INSIDE_LIGHT[1] * depth)
         tall = float(np.linalg.norm(lower - upper, axis=1).max()) / width
         if (seen := min((tall - _TONGUE_SEEN[0]) / (_TONGUE_SEEN[1] - _TONGUE_SEEN[0]), 1.0)) > 0:
             tongue = _soft_polygon(_tongue_outline(upper, lower) - low, shape, 0.06 * width)
-            colour = colour + seen * tongue * (self._colours.lips * _TONGUE_LIGHT - colour)
+            colour = colour + seen * tongue * (self.colours.tongue - colour)
         if mouth.teeth > 0:
             shine = _soft_polygon(_teeth_outline(upper, width) - low, shape, 0.8 * soft) * mouth.teeth
             from_middle = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :, None]
-            shaded = self._colours.teeth * (1 - 0.45 * from_middle**2) * (0.82 + 0.18 * np.sqrt(depth))
+            shaded = self.colours.teeth * (1 - 0.45 * from_middle**2) * (0.82 + 0.18 * np.sqrt(depth))
             colour = colour + shine * (shaded - colour)
         part = region[low[1] : high[1], low[0] : high[0]]
         part[...] = np.round(part + alpha * (colour - part)).clip(0, 255).astype(np.uint8)
@@ -839,7 +853,7 @@ class Painter:
         cv2.polylines(mask, [fixed], False, 255, max(1, round(0.05 * width)), cv2.LINE_AA, shift=4)
         alpha = cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32)[..., None] * (0.9 * eye.amount / 255)
         part = region[low[1] : high[1], low[0] : high[0]]
-        part[...] = np.round(part + alpha * (self._colours.lashes[eye.number] - part)).clip(0, 255).astype(np.uint8)
+        part[...] = np.round(part + alpha * (self.colours.lashes[eye.number] - part)).clip(0, 255).astype(np.uint8)
 
 
 def _soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) -> Array:
