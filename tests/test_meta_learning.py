@@ -300,6 +300,20 @@ def test_fresh_networks_start_anew_and_psi_hat_keeps_its_mean() -> None:
     torch.testing.assert_close(trainer.ema.average.P.linear.bias, new.P.linear.bias)
 
 
+@pytest.mark.parametrize(("is_trained", "decay"), [(False, 0.1), (True, 0.999)])
+def test_the_average_of_trained_weights_is_long_from_the_first_step(is_trained: bool, decay: float) -> None:
+    preset = dataclasses.replace(PAPER, train=dataclasses.replace(PAPER.train, ema=0.999))
+    trainer = trainer_of(preset, init=trainer_of(preset, seed=1).networks if is_trained else None)
+    before = trainer.synthesiser.G.to_image.bias.detach().clone()
+    trainer.train_step(batch_of(PAPER))
+    live, average = (s.G.to_image.bias.detach() for s in (trainer.synthesiser, trainer.ema.average))
+    assert not torch.equal(live, before)
+    torch.testing.assert_close(average, decay * before + (1 - decay) * live)
+    other = trainer_of(preset)  # as a run that goes on
+    other.load_state(trainer.state())
+    assert other.ema.grows is not is_trained
+
+
 def test_e_and_p_can_learn_at_another_rate() -> None:
     preset = dataclasses.replace(PAPER, train=dataclasses.replace(PAPER.train, lr_generator=1e-3, lr_embedder=0.0))
     trainer = trainer_of(preset)

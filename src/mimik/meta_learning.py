@@ -325,13 +325,13 @@ class Judge(nn.Module):
 class Ema:
     """Moving averages of E, P and G.
 
-    The share of the old weights grows from 0.1 to `decay`, so that the first steps' weights do not linger. Buffers,
-    which are the vectors of spectral norm, are the live network's: they fit the average's weights better than an
-    average of them would.
+    The share of the old weights grows from 0.1 to `decay`, so that the first steps' weights do not linger; they may
+    where they are those of a release, the average of an earlier run. Buffers, which are the vectors of spectral norm,
+    are the live network's: they fit the average's weights better than an average of them would.
     """
 
-    def __init__(self, live: Synthesiser, decay: float) -> None:
-        self.live, self.decay = live, decay
+    def __init__(self, live: Synthesiser, decay: float, *, grows: bool = True) -> None:
+        self.live, self.decay, self.grows = live, decay, grows
         self.average = copy.deepcopy(live).eval().requires_grad_(False)
 
     @functools.cached_property
@@ -343,7 +343,7 @@ class Ema:
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
         """After the step that makes it num_updates in all."""
-        decay = min(self.decay, num_updates / (9 + num_updates))
+        decay = min(self.decay, num_updates / (9 + num_updates)) if self.grows else self.decay
         kept, live, kept_buffers, live_buffers = self._tensors
         torch._foreach_lerp_(kept, live, 1 - decay)
         torch._foreach_copy_(kept_buffers, live_buffers)
@@ -506,7 +506,7 @@ class Trainer:
             self._keep_mean(init, people)
         self.synthesiser = Synthesiser(self.networks.E, self.networks.P, self.networks.G)
         self.judge = Judge(self.networks.D)
-        self.ema = Ema(self.synthesiser, preset.train.ema)
+        self.ema = Ema(self.synthesiser, preset.train.ema, grows=init is None or bool(fresh))
         if fsdp:
             for module in (self.synthesiser, self.judge, self.ema.average):
                 fully_shard(module, reshard_after_forward=True)
@@ -689,11 +689,15 @@ class Trainer:
 
         It is the same for any number of processes, whole and on the CPU.
         """
-        return {"step": self.step, **{name: _whole(part.state_dict()) for name, part in self._parts().items()}}
+        return {
+            "step": self.step,
+            "grows": self.ema.grows,
+            **{name: _whole(part.state_dict()) for name, part in self._parts().items()},
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state, of the same preset and number of clips."""
-        self.step = state["step"]
+        self.step, self.ema.grows = state["step"], state.get("grows", True)
         for name, part in self._parts().items():
             values = state[name]
             if isinstance(part, torch.optim.Optimizer):
