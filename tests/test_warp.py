@@ -445,6 +445,27 @@ def test_an_eye_shuts_where_its_lids_touch_or_cross(
     assert pictured_opening(landmarker, painter.paint(warper.flow(shut)), portrait_face) < 0.45 * open_before
 
 
+def test_a_lid_that_comes_down_is_no_darker_than_skin_but_for_its_lashes(
+    portrait: Image, portrait_face: Face, warper: Warper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warp, "_LASHES", 0.0)  # so that what is dark is stretched
+    dark = portrait.copy()  # make-up around both eyes
+    for upper, lower in warp._LIDS_OF_EYES:
+        hull = cv2.convexHull(np.round(portrait_face.points[[*upper, *lower], :2]).astype(np.int32))
+        mask = cv2.dilate(cv2.fillConvexPoly(np.zeros((512, 512), np.uint8), hull, 1), np.ones((7, 7)))
+        dark[mask > 0] //= 4
+    painter = Painter(dark, warper)
+    flow = warper.flow(eyes_closed(portrait_face.points, 1.0))
+    image = painter.paint(flow)
+    assert len(flow.shut_eyes) == 2
+    for eye in flow.shut_eyes:
+        between = (0.8 * eye.line[4] + 0.2 * eye.fold[3]) * warper.crop.side + [warper.crop.left, warper.crop.top]
+        x, y = np.round(between - 0.5).astype(int)
+        skin = painter.colours.lids[eye.number]
+        assert image[y, x].mean() > 0.7 * skin.mean()
+        assert painter.carry(dark, flow)[y, x].mean() < 0.6 * skin.mean()  # as it was stretched
+
+
 def test_an_eye_half_closed_is_pictured_so(
     landmarker: Landmarker, warper: Warper, painter: Painter, portrait_face: Face
 ) -> None:

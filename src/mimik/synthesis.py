@@ -23,7 +23,7 @@ from mimik.config import NetworkConfig
 from mimik.draw import landmark_image
 from mimik.face import Array, Image
 from mimik.runtime import Network
-from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
+from mimik.warp import GRID, LUMA, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
@@ -32,12 +32,7 @@ RIM = 0.06  # of the window's side: within this distance of its border nothing i
 REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
 _STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
 _LIGHTENED = 8.0, 32.0  # grey levels: where a shutting eye gets this much lighter, a lid is drawn over something dark
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Points on the skin around each eye; the person's right one first.
-_AROUND_EYES = (
-    [27, 28, 29, 30, 56, 190, 247, 23, 24, 22, 110],
-    [257, 258, 259, 260, 286, 414, 467, 253, 254, 252, 339],
-)
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -239,7 +234,6 @@ class TexturePainter:
         self._side = window.side
         self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
         self._generator = generator
-        self._skin = [_skin_at(picture, points[around, :2], 0.004 * self._side) for around in _AROUND_EYES]
         self._fade = _fade(config.image_px // 2)
         at = np.arange(config.frame_px, dtype=np.float32)
         self._places = np.stack(np.meshgrid(at, at), -1)
@@ -287,7 +281,7 @@ class TexturePainter:
         for eye in flow.shut_eyes:
             crop = self._warper.crop
             line = window.to_unit(eye.line * crop.side + [crop.left, crop.top]) * frame_px
-            _colour_lid(drawn, moved, line, self._skin[eye.number], eye.amount)
+            _colour_lid(drawn, moved, line, self._painter.colours.lids[eye.number], eye.amount)
         return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change)
 
     def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
@@ -363,7 +357,7 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     mouth = flow.mouth
     if mouth is not None:
         mouth = replace(mouth, upper=followed(mouth.upper), lower=followed(mouth.lower))
-    eyes = tuple(replace(eye, line=followed(eye.line)) for eye in flow.shut_eyes)
+    eyes = tuple(replace(eye, line=followed(eye.line), fold=followed(eye.fold)) for eye in flow.shut_eyes)
     offset = shifted(flow.offset, everything, everything, 1)
     return replace(flow, offset=offset, details=details, mouth=mouth, shut_eyes=eyes)
 
@@ -423,16 +417,6 @@ def detail_kept(change: Array, cells: int) -> Array:
     return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
 
 
-def _skin_at(picture: Image, places: Array, reach: float) -> Array:
-    """Colour [3] of skin: the mean of the lighter half, not lashes and folds, of the pixels around places [N, 2]."""
-    k = max(round(reach), 1)
-    at = places.astype(int)[:, None, None] + np.stack(np.meshgrid(*[np.arange(-k, k + 1)] * 2), -1)
-    x, y = np.moveaxis(at.reshape(-1, 2).clip(0, np.array(picture.shape[1::-1]) - 1), 1, 0)
-    pixels = picture[y, x].astype(np.float32)
-    light = pixels @ _LUMA
-    return np.asarray(pixels[light >= np.median(light)].mean(0), np.float32)
-
-
 def _colour_lid(drawn: Image, moved: Image, line: NDArray[Any], skin: Array, amount: float) -> None:
     """Gives the lid over a shut eye the skin's colour and leaves it its brightness.
 
@@ -452,9 +436,9 @@ def _colour_lid(drawn: Image, moved: Image, line: NDArray[Any], skin: Array, amo
     at = slice(low[1], high[1]), slice(low[0], high[0])
     y, x = (np.mgrid[at] + 0.5 - middle[::-1, None, None]) / reach[::-1, None, None]
     lid = drawn[at].astype(np.float32)
-    light, below = lid @ _LUMA, moved[at] @ _LUMA
+    light, below = lid @ LUMA, moved[at] @ LUMA
     share = amount * _step(light - below, *_LIGHTENED) * (1 - _step(np.hypot(x, y), 0.6, 1))
-    grey = float(skin @ _LUMA)
+    grey = float(skin @ LUMA)
     tint = (skin - grey) * np.minimum(light / max(grey, 1.0), 1)[..., None]
     lid += share[..., None] * (light[..., None] + tint - lid)
     drawn[at] = lid.round().clip(0, 255)

@@ -34,14 +34,18 @@ _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _MIN_AREA_RATIO = 0.02
 _GREY = 6  # levels between a pixel's channels, at most, in a black and white photo
+_LID_LIGHT = 0.85  # times the skin around the eye
+_SKIN_REACH = 0.0027  # of the crop's side: of the pixels around a point that tell the skin's colour
 _LASHES = 0.12  # of an eye's width: how high the lashes' dark line reaches over the edge of the lid
 _SLIT = 0.04  # of an eye's width: what is left between shut lids, and covered by a line
 _TEETH_HEIGHT = 0.15  # of the mouth's width: upper incisors of 8 mm under a mouth of 53 mm
-# Chosen by the L1 inside the lips of 483 frames of 146 clips, each painted from a frame with closed lips: 38.7.
+# Chosen by the L1 inside the lips of 483 frames of 146 clips, each painted from a frame with closed lips: 38.1.
 _INSIDE_LIGHT = 0.3, 0.15  # times the lips' tone: of the inside of a mouth, and what the light adds that falls in below
 _TONGUE_SEEN = 0.12, 0.35  # height of the opening, of the mouth's width: the tongue shows from the first on
 _TONGUE_LIGHT = np.array([0.88, 0.78, 0.78], np.float32)  # times the lips' tone
-_TEETH_LIGHT = 0.9  # times the brightness of well lit skin
+_TEETH_LIGHT = 0.85  # times the brightness of well lit skin
+_TEETH_PALE = 0.2  # 0: as colourful as skin, 1: grey
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
 
 # The points that carry pose and expression; the rest of the 478 lies between them and follows.
@@ -54,6 +58,8 @@ _LIDS_OF_EYES = (
     (face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
     (face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
 )
+_FOLDS = ([247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414])  # over the upper lids
+_UNDER_EYES = ([23, 24, 22, 110], [253, 254, 252, 339])
 # Where the flow changes within a few cells.
 _DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
@@ -140,15 +146,17 @@ class Flow:
 
 @dataclass(frozen=True)
 class ShutEye:
-    """The line where two lids meet. Units of the crop's side.
+    """The line where two lids meet, and the upper lid. Units of the crop's side.
 
     Attributes:
         line: [9, 2] corner to corner.
+        fold: [7, 2] the lid's upper end, from the same corner on.
         amount: 0..1; how far it is shut, for a soft beginning.
         number: 0 the person's right eye, 1 the left.
     """
 
     line: Array
+    fold: Array
     amount: float
     number: int
 
@@ -402,7 +410,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Colours:
-    """RGB, 0..255, [3] each: the lips' median colour, tongue, a pale tone for teeth, the lashes of each eye.
+    """RGB, 0..255, [3] each: the lips' median colour, tongue, a pale tone for teeth, skin and lashes of each eye.
 
     Attributes:
         is_grey: whether the photo is black and white: nothing that is drawn into it may have a colour.
@@ -411,6 +419,7 @@ class Colours:
     lips: Array
     tongue: Array
     teeth: Array
+    lids: tuple[Array, Array]
     lashes: tuple[Array, Array]
     is_grey: bool
 
@@ -448,7 +457,7 @@ class Warper:
 
         lips = np.median(pixels((self._source[outer, :2] + self._source[inner, :2]) / 2), axis=0)
         skin = np.percentile(pixels(self._source[[*_CHEEKS, *_FOREHEAD], :2]), 75, axis=0)
-        pale = skin + 0.4 * (skin.mean() - skin)
+        pale = skin + _TEETH_PALE * (skin.mean() - skin)
         lashes = []
         for upper, lower in _LIDS_OF_EYES:
             edge = self._source[upper, :2] + np.array([[-0.05], [0.05], [0.15]])[..., None] * (
@@ -459,7 +468,10 @@ class Warper:
         is_grey = bool(np.percentile(np.ptp(pixels(self._source[: face.NUM_POINTS, :2]), axis=1), 95) <= _GREY)
         tongue = lips * (_TONGUE_LIGHT.mean() if is_grey else _TONGUE_LIGHT)
         teeth = (pale * _TEETH_LIGHT).clip(0, 240).astype(np.float32)
-        return Colours(lips, tongue, teeth, (lashes[0], lashes[1]), is_grey)
+        around = [[*fold, *under] for fold, under in zip(_FOLDS, _UNDER_EYES, strict=True)]
+        places = self._source * crop.side + [crop.left, crop.top, 0]
+        lids = [_skin_at(picture, places[points, :2], _SKIN_REACH * crop.side) for points in around]
+        return Colours(lips, tongue, teeth, (lids[0], lids[1]), (lashes[0], lashes[1]), is_grey)
 
     def flow(self, target: NDArray[Any]) -> Flow:
         """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
@@ -546,7 +558,8 @@ class Warper:
             amount = (0.35 - gap / max(own, 1e-9)) / 0.2
             if amount > 0 and own > 0.4 * width:  # a sum over nine pairs; an eye that is shut in the photo has its line
                 line = (goal[upper, :2] + goal[lower, :2]) / 2
-                shut.append(ShutEye(line.astype(np.float32), min(amount, 1.0), number))
+                fold = goal[_FOLDS[number], :2]
+                shut.append(ShutEye(line.astype(np.float32), fold.astype(np.float32), min(amount, 1.0), number))
         return tuple(shut)
 
     def _above_lashes(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -786,6 +799,7 @@ class Painter:
         if flow.mouth is not None:
             self._fill_mouth(region, flow.mouth)
         for eye in flow.shut_eyes:
+            self._lighten_lid(region, eye)
             self._draw_lashes(region, eye)
 
     def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
@@ -838,6 +852,20 @@ class Painter:
         part = region[low[1] : high[1], low[0] : high[0]]
         part[...] = np.round(part + alpha * (colour - part)).clip(0, 255).astype(np.uint8)
 
+    def _lighten_lid(self, region: Image, eye: ShutEye) -> None:
+        """Paints skin where a lid that comes down is darker: shadow, make-up and lashes that were stretched with it."""
+        corner = np.array([self._crop.left - self._left, self._crop.top - self._top]) - 0.5
+        outline = np.concatenate([eye.line, eye.fold[::-1]]) * self._crop.side + corner
+        soft = max(0.06 * float(np.linalg.norm(outline[0] - outline[8])), 0.6)
+        low = np.floor(outline.min(0) - 3 * soft).astype(int).clip(0)
+        high = np.minimum(np.ceil(outline.max(0) + 3 * soft).astype(int) + 1, self._size)
+        if (high - low).min() < 2:
+            return
+        alpha = _soft_polygon(outline - low, (high[1] - low[1], high[0] - low[0]), soft) * eye.amount
+        part = region[low[1] : high[1], low[0] : high[0]]
+        lift = (_LID_LIGHT * self.colours.lids[eye.number] - part).clip(0)
+        part[...] = np.round(part + alpha * lift).astype(np.uint8)
+
     def _draw_lashes(self, region: Image, eye: ShutEye) -> None:
         """Covers the slit that is left of an eye: squeezed eyeball, a pixel or two wide."""
         corner = np.array([self._crop.left - self._left, self._crop.top - self._top]) - 0.5
@@ -854,6 +882,16 @@ class Painter:
         alpha = cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32)[..., None] * (0.9 * eye.amount / 255)
         part = region[low[1] : high[1], low[0] : high[0]]
         part[...] = np.round(part + alpha * (self.colours.lashes[eye.number] - part)).clip(0, 255).astype(np.uint8)
+
+
+def _skin_at(picture: Image, places: NDArray[Any], reach: float) -> Array:
+    """Colour [3] of skin: the mean of the lighter half, not lashes and folds, of the pixels around places [N, 2]."""
+    k = max(round(reach), 1)
+    at = places.astype(int)[:, None, None] + np.stack(np.meshgrid(*[np.arange(-k, k + 1)] * 2), -1)
+    x, y = np.moveaxis(at.reshape(-1, 2).clip(0, np.array(picture.shape[1::-1]) - 1), 1, 0)
+    pixels = picture[y, x].astype(np.float32)
+    light = pixels @ LUMA
+    return np.asarray(pixels[light >= np.median(light)].mean(0), np.float32)
 
 
 def _soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) -> Array:
