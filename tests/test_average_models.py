@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 import average_models
+
 from mimik.checkpoint import load_release, save_release
 from mimik.config import LossWeights, NetworkConfig, Preset, TrainConfig
 from mimik.networks import build
