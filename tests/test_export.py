@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import lively
+from conftest import eyes_closed, lively
 
 torch = pytest.importorskip("torch", reason="what exports is not installed: pip install 'mimik[export]'")
 onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install 'mimik[export]'")
 pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install 'mimik[export]'")
 
-from mimik import animate, cli, export, provenance, video
+from mimik import animate, cli, export, provenance, synthesis, video
 from mimik.animate import Avatar, Portrait
 from mimik.checkpoint import load_release, release_tensors, save_release
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
@@ -377,9 +377,9 @@ def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Ima
     avatar = Avatar.from_photos([export.PORTRAIT])
     stage = Stage(avatar, PRESETS["texture"].networks, 512)
     motion = Motion.load(bundled_motions()["laugh"])
-    target = next(stage.targets(motion, [70]))
+    target = eyes_closed(next(stage.targets(motion, [70])), 0.9)
     flow, window = stage.warper.flow(target), stage.window_at(target)
-    assert flow.mouth is not None
+    assert flow.mouth is not None and len(flow.shut_eyes) == 2
     painter = Painter(stage.reduced, stage.warper, stage.scale)
     seen, bare = (
         window.scaled(stage.scale).cut(painter.paint(one), 256).astype(float)
@@ -388,7 +388,7 @@ def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Ima
     over = stage.painted(flow, window).astype(float)
     laid = bare * (1 - over[..., 3:] / 255) + over[..., :3]
     assert np.abs(seen - bare).max() > 30
-    assert np.abs(seen - laid).max() < 8
+    assert np.abs(seen - laid).max() < 5
 
 
 @pytest.mark.parametrize("style", ["paper", "smooth"])
@@ -573,36 +573,48 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.slow
 @pytest.mark.browser
 # The paper's form has random weights here, so that every pixel of a line changes the whole picture; trained: 44 dB.
-@pytest.mark.parametrize(("what", "least"), [("texture", 36.0), ("paper", 24.0)])
+@pytest.mark.parametrize(("what", "least"), [("texture", 36.0), ("large", 36.0), ("paper", 24.0)])
 def test_the_page_shows_what_animate_shows(
-    site: Path, tab: tuple[Any, str], people: dict[str, Path], what: str, least: float
+    site: Path, tab: tuple[Any, str], people: dict[str, Path], what: str, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, address = tab
-    photo = export.PORTRAIT
-    config = ExportConfig(photo=photo if what == "texture" else None, motions=("talk",))
-    model = "texture" if what == "texture" else str(people["paper"])
+    photo, size, texture = export.PORTRAIT, 512, what != "paper"
+    if what == "large":  # of more detail than the network sees
+        size, photo = 1200, site / "large.png"
+        larger = cv2.resize(video.read_image(export.PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
+        grain = np.random.default_rng(0).normal(0, 6, (size, size, 1))
+        video.write_image(photo, (larger + grain).clip(0, 255).astype(np.uint8))
+    config = ExportConfig(photo=photo if texture else None, motions=("talk",), size=size)
+    model = "texture" if texture else str(people["paper"])
     export.export(model, site / what, config)
     page.goto(f"{address}?person={what}&paused")
     page.wait_for_function("window.mimik || document.querySelector('#said.error')")
     assert page.inner_text("#said") == ""
     assert "synthetic" in page.inner_text("#notice")
 
-    avatar = Avatar.from_photos([photo]) if what == "texture" else Avatar.load(people["paper"])
-    portrait, warp = (Portrait(avatar, AnimateConfig(size=512, model=model)) for model in (None, "geometry"))
+    avatar = Avatar.from_photos([photo]) if texture else Avatar.load(people["paper"])
+    portrait, warp = (Portrait(avatar, AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
     motion = Motion.load(bundled_motions()["talk"])
-    shown_at = (0, 40, 90)
-    targets = Stage(avatar, Subject.of(model, config).config, 512).targets(motion, shown_at)
+    shown_at = (0, 27, 40, 90)
+    targets = Stage(avatar, Subject.of(model, config).config, size).targets(motion, shown_at)
     for index, target in zip(shown_at, targets, strict=True):
         data = page.evaluate(DRAW, ["talk", index])
         shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)
         flow = portrait.flow(target)
         expected, plain = (one.paint(flow, target) for one in (portrait, warp))
-        corner = slice(-64, None), slice(-80, None)
+        corner = slice(-size // 8, None), slice(-size // 6, None)
         assert psnr(shown[corner], expected[corner]) < 30, "the label"
         for picture in (shown, plain):
             picture[corner] = expected[corner]
         assert psnr(shown, expected) > least
         assert index == 0 or psnr(shown, expected) > psnr(plain, expected) + 3
+        if what == "large" and index == 27:
+            with monkeypatch.context() as patch:
+                patch.setattr(synthesis, "_blend_under_detail", lambda i, a, w: synthesis._blend(i, a.drawn, a.keep, w))
+                coarse = portrait.paint(flow, target)
+            finer = np.abs(expected.astype(int) - coarse).max(-1) > 4
+            assert finer.sum() > 1000
+            assert psnr(shown[finer], expected[finer]) > psnr(shown[finer], coarse[finer]) + 2
 
     # It plays, and says how fast.
     page.goto(f"{address}?person={what}")

@@ -23,6 +23,7 @@ ORDER = [
         "person",
         "networks",
         "features",
+        "landmark_net",
         "losses",
         "metrics",
         "watermark",

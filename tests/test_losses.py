@@ -14,6 +14,7 @@ from mimik.losses import (
     discriminator_loss,
     feature_matching_loss,
     identity_loss,
+    landmark_loss,
     match_loss,
     pixel_loss,
 )
@@ -182,6 +183,17 @@ def test_identity_loss() -> None:
     loss.backward()
     assert e_x_hat.grad is not None and torch.isfinite(e_x_hat.grad).all()  # where they are equal, too
     torch.testing.assert_close(e_x_hat.grad[0, :2], torch.tensor([0.3, 0.4]))  # halves of the direction
+
+
+def test_landmark_loss() -> None:
+    points = torch.zeros(1, 2, 2, requires_grad=True)
+    found = torch.tensor([[[3.0, 4.0], [0.0, 1.0]]], requires_grad=True)
+    loss = landmark_loss(points, found)
+    assert loss.item() == pytest.approx((5 + 1) / 2)
+    loss.backward()
+    assert points.grad is None  # the real frame's are a goal
+    torch.testing.assert_close(found.grad, torch.tensor([[[0.3, 0.4], [0.0, 0.5]]]))
+    assert landmark_loss(found, found).item() == pytest.approx(0, abs=2e-4)
 
 
 def test_pixel_loss() -> None:

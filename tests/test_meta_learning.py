@@ -27,6 +27,7 @@ from torch import Tensor
 from mimik import cli, losses, meta_learning
 from mimik.checkpoint import PREVIOUS_NAME, STATE_NAME, load_release, read_state
 from mimik.config import PRESETS, InputError, LossWeights, NetworkConfig, Preset, TrainConfig
+from mimik.face import EXPRESSIVE, LANDMARKER_VIEW_PX
 from mimik.features import CHIP_PX, chips
 from mimik.meta_learning import TrainArguments, Trainer, World, train
 from mimik.networks import Synthesis
@@ -83,6 +84,7 @@ def batch_of(preset: Preset, size: int = 2, seed: int = 0) -> dict[str, Tensor]:
 
     frame = (size, 3, PX, PX)
     batch = {"x": pixels(*frame), "y": pixels(*frame), "clip": torch.arange(size) % 5}
+    batch["person"] = batch["clip"]
     batch |= {name: pixels(size, 2, 3, PX, PX) for name in ("x_s", "y_s")}
     batch["regions"] = (pixels(size, 1, PX, PX) > 127).to(torch.uint8) * 255
     if preset.networks.form == "texture":
@@ -92,6 +94,8 @@ def batch_of(preset: Preset, size: int = 2, seed: int = 0) -> dict[str, Tensor]:
         batch["view"] = torch.tensor([[-1, -1], [0, 0], [3, PX]])[torch.arange(size) % 3]
     scale = batch["x"].shape[3] / CHIP_PX
     batch["chip"] = torch.tensor([[scale, 0.0, scale / 2], [0.0, scale, scale / 2]]).repeat(size, 1, 1)
+    scale = batch["x"].shape[3] / LANDMARKER_VIEW_PX
+    batch["face"] = torch.tensor([[scale, 0.0, scale / 2], [0.0, scale, scale / 2]]).repeat(size, 1, 1)
     return batch
 
 
@@ -127,6 +131,8 @@ def test_both_command_lines_take_the_same_options() -> None:
         ({"steps": 0}, "--steps 0"),
         ({"save_minutes": float("nan")}, "--save-minutes nan"),
         ({"cache_mb": -1}, "--cache-mb -1"),
+        ({"fresh": "E,F", "init": Path("model.safetensors")}, "--fresh E,F: 'F' is no network; give any of E, P, G, D"),
+        ({"fresh": "E"}, "--fresh E: without --init"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
@@ -242,6 +248,11 @@ def test_an_embedder_that_says_the_same_of_everybody_is_noticed() -> None:
     assert trainer.validate(batches)["embedding"] == 0
 
 
+def test_a_stranger_is_the_next_of_another_person() -> None:
+    assert meta_learning._strangers(torch.tensor([3, 3, 1, 1, 2])).tolist() == [2, 2, 4, 4, 0]
+    assert meta_learning._strangers(torch.tensor([7, 7])).tolist() == [0, 1]
+
+
 def test_identity_is_judged_on_the_aligned_face() -> None:
     preset = dataclasses.replace(TEXTURE, losses=dataclasses.replace(TEXTURE.losses, identity=0.5))
     trainer = trainer_of(preset)
@@ -251,6 +262,66 @@ def test_identity_is_judged_on_the_aligned_face() -> None:
     with torch.no_grad():  # a fresh G of the texture form gives the warped photo
         x, x_hat = (trainer.identity(chips(batch[name], batch["chip"])) for name in ("x", "warped"))
     assert told["identity"].item() == pytest.approx(0.5 * (x - x_hat).norm(dim=1).mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_landmarks_are_judged_where_the_landmarker_finds_them(precision: str) -> None:
+    preset = dataclasses.replace(TEXTURE, losses=dataclasses.replace(TEXTURE.losses, landmarks=0.1))
+    trainer = trainer_of(preset, precision=precision)
+    assert trainer_of(TEXTURE).landmarks is None and trainer.landmarks is not None
+    batch = trainer.on_device(batch_of(TEXTURE))
+    with torch.no_grad():  # a fresh G of the texture form gives the warped photo
+        x, x_hat = (trainer.landmarks.find(batch[name], batch["face"])[:, EXPRESSIVE, :2] for name in ("x", "warped"))
+    distance = (x - x_hat).norm(dim=2).mean().item()
+    held_out = trainer.validate([batch_of(TEXTURE)])
+    assert held_out["landmarks_warped"] == pytest.approx(distance, rel=1e-3)
+    assert held_out["landmarks"] == pytest.approx(distance, rel=1e-3 if precision == "fp32" else 0.5)
+    told = trainer.train_step(batch_of(TEXTURE))
+    assert told["landmarks"].item() == pytest.approx(0.1 * held_out["landmarks"], rel=1e-3)
+
+
+def test_fresh_networks_start_anew_and_psi_hat_keeps_its_mean() -> None:
+    old = trainer_of(TEXTURE).networks
+    people = [batch_of(TEXTURE, seed=number, size=size) for number, size in ((1, 2), (2, 3))]
+    trainer = trainer_of(TEXTURE, seed=1, init=old, fresh=("E", "P"), people=people)
+    new = trainer.networks
+    for name, is_same in (("E", False), ("P", False), ("G", True), ("D", True)):
+        pairs = zip(getattr(old, name).parameters(), getattr(new, name).parameters(), strict=True)
+        same = [torch.equal(*pair) for pair in pairs if pair[0].shape[0] != 5]  # not W
+        assert all(same) if is_same else not all(same), name
+    psi_hats = []
+    for networks in (old, new):
+        batches = [trainer.on_device(batch) for batch in people]
+        with torch.no_grad():
+            each = [networks.P.eval()(networks.E.eval()(b["x_s"], b["y_s"]).mean(1)) for b in batches]
+        psi_hats.append(torch.cat(each))
+    torch.testing.assert_close(psi_hats[0].mean(0), psi_hats[1].mean(0))
+    assert not torch.allclose(*psi_hats)
+    torch.testing.assert_close(trainer.ema.average.P.linear.bias, new.P.linear.bias)
+
+
+@pytest.mark.parametrize(("is_trained", "decay"), [(False, 0.1), (True, 0.999)])
+def test_the_average_of_trained_weights_is_long_from_the_first_step(is_trained: bool, decay: float) -> None:
+    preset = dataclasses.replace(PAPER, train=dataclasses.replace(PAPER.train, ema=0.999))
+    trainer = trainer_of(preset, init=trainer_of(preset, seed=1).networks if is_trained else None)
+    before = trainer.synthesiser.G.to_image.bias.detach().clone()
+    trainer.train_step(batch_of(PAPER))
+    live, average = (s.G.to_image.bias.detach() for s in (trainer.synthesiser, trainer.ema.average))
+    assert not torch.equal(live, before)
+    torch.testing.assert_close(average, decay * before + (1 - decay) * live)
+    other = trainer_of(preset)  # as a run that goes on
+    other.load_state(trainer.state())
+    assert other.ema.grows is not is_trained
+
+
+def test_e_and_p_can_learn_at_another_rate() -> None:
+    preset = dataclasses.replace(PAPER, train=dataclasses.replace(PAPER.train, lr_generator=1e-3, lr_embedder=0.0))
+    trainer = trainer_of(preset)
+    before = weights(trainer)
+    trainer.train_step(batch_of(PAPER))
+    parameters = {f"live.{name}" for name, _ in trainer.synthesiser.named_parameters()}
+    moved = {name for name, value in weights(trainer).items() if not torch.equal(value, before[name])} & parameters
+    assert moved and all(name.startswith("live.G.") for name in moved)
 
 
 def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
@@ -272,6 +343,18 @@ class Twice(torch.nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [2 * images]
+
+
+def test_held_out_content_is_told_with_a_strangers_psi_hat_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta_learning, "content_network", lambda name: Twice())
+    trainer = trainer_of(dataclasses.replace(PAPER, losses=LossWeights(content={"twice": 1.0})))
+    batch = batch_of(PAPER)
+    told = trainer.validate([batch])
+    swapped = {**batch, "x_s": batch["x_s"].flip(0), "y_s": batch["y_s"].flip(0)}
+    assert told["content_stranger"] != told["content"]
+    assert told["content_stranger"] == pytest.approx(trainer.validate([swapped])["content"], rel=1e-6)
+    alone = trainer.validate([{**batch, "person": torch.zeros(2)}])
+    assert alone["content_stranger"] == pytest.approx(alone["content"], rel=1e-6)
 
 
 def test_content_is_the_sum_over_networks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,6 +620,10 @@ def test_a_release_can_be_the_start(shards: Path, tmp_path: Path) -> None:
     assert record["before"] == {name: first[name] for name in meta_learning._TOTALS}
     with pytest.raises(InputError, match=r"has networks.form paper, not texture"):
         train(asked(shards, tmp_path / "third", init=release, preset="tiny_texture"))
+    run = meta_learning._Run(asked(shards, tmp_path / "fourth", init=release, seed=6, fresh="E, P"), ALONE)
+    run.close()
+    weight = "linear.parametrizations.weight.original"
+    assert not torch.equal(run.trainer.networks.P.state_dict()[weight], networks.P.state_dict()[weight])
 
 
 def test_held_out_people_without_other_shards(shards: Path, tmp_path: Path) -> None:
@@ -558,7 +645,7 @@ def test_command(shards: Path, tmp_path: Path) -> None:
 
     done = mimik("--out", str(tmp_path / "run"), "--steps", "2")
     assert done.exit_code == 0, done.output
-    assert "2 of 2 steps" in done.output and "step 2  held-out: content 0, l1" in done.output
+    assert "2 of 2 steps" in done.output and "step 2  held-out: content 0, content_stranger 0, l1" in done.output
     again = mimik("--out", str(tmp_path / "run"), "--steps", "3", "--max-minutes", "0.000001")
     assert again.exit_code == 0 and "going on from step 2" in again.output
     wrong = mimik("--out", str(tmp_path / "run"), "--steps", "4", "--batch", "1")

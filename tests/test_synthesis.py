@@ -12,17 +12,22 @@ from conftest import turned
 from mimik.config import PRESETS
 from mimik.face import Array, Face, Image
 from mimik.synthesis import (
+    Answer,
     PaperPainter,
     TexturePainter,
+    _blend,
+    _blend_under_detail,
+    _colour_lid,
     as_read,
     corrected,
+    detail_kept,
     framed,
     photo_windows,
     reduced,
     to_planes,
     window_around,
 )
-from mimik.warp import GRID, Flow, Painter, Warper
+from mimik.warp import GRID, Crop, Flow, Painter, Warper
 
 CONFIG = PRESETS["texture"].networks
 PX = CONFIG.image_px
@@ -107,6 +112,167 @@ def test_what_is_drawn_lies_where_the_mask_does_not_keep(portrait, portrait_face
     column = max(int(window.left) + 1, 1)
     if column < 500:
         assert (step - plain_step)[:, column - 1 : column + 1].max() < 20
+
+
+def test_what_is_drawn_into_a_black_and_white_photo_is_grey(portrait, portrait_face, warper, flow, target) -> None:
+    def generator(*inputs: Array) -> list[Array]:
+        move, change, mask = answering(mask=0)(*inputs)
+        return [move, change + np.array([-0.3, -0.1, 0.1], np.float32)[:, None, None], mask]
+
+    def made(picture: Image) -> Image:
+        return TexturePainter(picture, portrait_face.points, warper, CONFIG, generator).paint(flow, target).astype(int)
+
+    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    x, y = target[4, :2].astype(int)
+    assert np.ptp(made(grey), axis=2).max() <= 1
+    assert made(grey)[y, x, 0] - Painter(grey, warper).paint(flow)[y, x, 0] == pytest.approx(-12.75, abs=4)  # the mean
+    assert made(portrait)[y, x, 0] - Painter(portrait, warper).paint(flow)[y, x, 0] == pytest.approx(-38.25, abs=4)
+
+
+class Large:
+    """The portrait two and a half times as large, with grain that the network does not see, turned a little."""
+
+    def __init__(self, portrait: Image, face: Face) -> None:
+        soft = cv2.resize(portrait, (1280, 1280), interpolation=cv2.INTER_CUBIC) // 2 + 64  # nothing is cut off
+        grain = np.random.default_rng(0).normal(0, 10, (1280, 1280, 1))
+        self.photo = (soft + grain).round().astype(np.uint8)
+        self.points = face.points * np.float32(2.5)
+        self.warper = Warper(self.points, 1280, 1280)
+        self.target = turned(self.points, 10, 4, 0)
+        self.flow = self.warper.flow(self.target)
+        self.plain = Painter(self.photo, self.warper).paint(self.flow)
+        self.window = window_around(self.target, window_around(self.points).side)
+        x, y = self.target[205, :2].astype(int)
+        self.cheek = slice(y - 40, y + 40), slice(x - 40, x + 40)
+
+    def painter(self, change: float) -> TexturePainter:
+        """Of a network that keeps nothing of the photo."""
+        generator = answering(change=change / 127.5, mask=0)
+        return TexturePainter(self.photo, self.points, self.warper, CONFIG, generator)
+
+    def painted(self, change: float) -> Image:
+        return self.painter(change).paint(self.flow, self.target)
+
+    def without_detail(self, change: float) -> Image:
+        """The drawing alone laid over the photo, as in a photo of the network's own resolution."""
+        answer = self.painter(change).ask(self.flow, self.target, self.window, np.float32(1))
+        image = self.plain.copy()
+        _blend(image, answer.drawn, answer.keep, self.window)
+        return image
+
+
+@pytest.fixture(scope="module")
+def large(portrait: Image, portrait_face: Face) -> Large:
+    return Large(portrait, portrait_face)
+
+
+def test_a_change_of_nothing_leaves_a_large_photo(large: Large) -> None:
+    assert (large.painted(0) == large.plain).all()
+
+
+def test_a_small_change_is_added_to_a_large_photo(large: Large) -> None:
+    """Its grain stays: under the drawing alone it is lost."""
+
+    def grain(image: Image) -> float:
+        grey = image[large.cheek].mean(-1, dtype=np.float32)
+        return float((grey - cv2.GaussianBlur(grey, (0, 0), 2)).std())
+
+    made = large.painted(12)
+    np.testing.assert_allclose(made[large.cheek], large.plain[large.cheek].astype(int) + 12, atol=1)
+    assert 0.99 < grain(made) / grain(large.plain) < 1.01
+    assert grain(large.without_detail(12)) < 0.6 * grain(large.plain)
+
+
+@pytest.mark.parametrize("change", [-50, 60])
+def test_where_much_changes_the_drawing_is_taken(large: Large, change: float) -> None:
+    made = large.painted(change)
+    assert np.abs(made.astype(int) - large.plain)[large.cheek].mean() > 40
+    apart = np.abs(made.astype(int) - large.without_detail(change))
+    assert apart[large.cheek].max() <= 1
+    assert apart.max() <= 5  # in the window's rim, where enlarging a product is not the product of what is enlarged
+
+
+def test_a_photo_of_the_networks_own_resolution_has_no_more_detail(
+    portrait, portrait_face, warper, flow, target, monkeypatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("this photo has no more detail than the network sees")
+
+    monkeypatch.setattr("mimik.synthesis._blend_under_detail", never)
+    painter = TexturePainter(portrait, portrait_face.points, warper, CONFIG, answering(change=0.1, mask=0.3))
+    window = window_around(target, window_around(portrait_face.points).side)
+    answer = painter.ask(flow, target, window, np.float32(1))
+    expected = Painter(portrait, warper).paint(corrected(flow, answer.correction, warper.crop, window))
+    _blend(expected, answer.drawn, answer.keep, window)
+    assert (painter.paint(flow, target) == expected).all()
+
+
+@pytest.mark.parametrize("corner", [(20.3, 30.7), (-60.0, 40.2), (150.0, -35.5)], ids=["inside", "left", "above"])
+def test_detail_over_a_drawing_is_what_the_formula_says(corner: tuple[float, float]) -> None:
+    """Against the same in plain floating point, each picture enlarged by itself."""
+    random = np.random.default_rng(1)
+    keep = cv2.GaussianBlur(random.random((16, 16)).astype(np.float32), (0, 0), 1)
+    change = np.broadcast_to(np.linspace(0, 0.5, 64, dtype=np.float32), (3, 64, 64))  # to 64 grey levels on the right
+    moved, drawn = (cv2.resize(random.integers(0, 256, (8, 8, 3), np.uint8), (64, 64)) for _ in range(2))
+    image = random.integers(0, 256, (190, 260, 3), np.uint8)
+    made, window = image.copy(), Crop(*corner, 140.5)
+    _blend_under_detail(made, Answer(np.empty(0), moved, drawn, keep, change), window)
+    detail = detail_kept(change, 16)
+    assert detail.min() < 0.1 and detail.max() > 0.9
+    y, x = (np.indices((190, 260)) + 0.5).astype(np.float32)
+
+    def over(picture: np.ndarray) -> np.ndarray:
+        k = picture.shape[0] / window.side
+        at = (x - window.left) * k - 0.5, (y - window.top) * k - 0.5
+        found = cv2.remap(
+            picture.astype(np.float32), *map(np.float32, at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return found.reshape(*found.shape[:2], -1)
+
+    kept, stays = over(keep), over(detail)
+    expected = kept * image + (1 - kept) * (over(drawn) + stays * (image - over(moved)))
+    inside = (np.abs(x - window.left - 70.25) < 70) & (np.abs(y - window.top - 70.25) < 70)
+    assert inside.sum() > 5000
+    apart = np.abs(made - expected.clip(0, 255))
+    assert apart[inside].max() < 6 and apart[inside].mean() < 0.7
+    outside = (np.abs(x - window.left - 70.25) > 72) | (np.abs(y - window.top - 70.25) > 72)
+    assert (made[outside] == image[outside]).all()
+
+
+def test_detail_stays_where_little_changes_close_by() -> None:
+    def of_all(levels: float) -> np.ndarray:
+        return detail_kept(np.full((3, 256, 256), levels / 127.5, np.float32), 64)
+
+    for levels, kept in ((0, 1), (-20, 1), (34, 0.5), (48, 0), (-200, 0)):
+        np.testing.assert_allclose(of_all(levels), np.full((64, 64), kept), atol=1e-5)
+    spot = np.zeros((3, 256, 256), np.float32)
+    spot[1, 130, 101] = -100 / 127.5  # in cell 25 across, 32 down
+    found = detail_kept(spot, 64)
+    assert (found[31:34, 24:27] < 0.05).all()
+    far = np.ones((64, 64), bool)
+    far[29:36, 22:29] = False
+    assert (found[far] == 1).all()
+
+
+def test_a_lid_over_a_dark_eye_has_the_colour_of_skin() -> None:
+    """By hand: grey added to violet stays violet; the lid gets its own brightness in the skin's tint."""
+    moved = np.full((256, 256, 3), [40, 20, 60], np.uint8)  # of brightness 30.54
+    drawn = moved.copy()
+    drawn[:, :128] += 60  # lightened left of the middle only
+    before = drawn.copy()
+    line = np.stack([np.linspace(100, 156, 9), np.full(9, 128)], 1)
+    skin = np.array([200, 150, 110], np.float32)  # of brightness 160.4
+    _colour_lid(drawn, moved, line, skin, 1.0)
+    light = 90.54
+    expected = light + (skin - 160.39) * light / 160.39
+    np.testing.assert_allclose(drawn[117, 115], expected, atol=1)
+    assert (drawn[:, 128:] == before[:, 128:]).all()  # what is not lightened: lashes, the slit
+    assert (drawn[:80] == before[:80]).all() and (drawn[160:] == before[160:]).all()  # far away
+    half = before.copy()
+    _colour_lid(half, moved, line, skin, 0.5)
+    np.testing.assert_allclose(half[117, 115], (expected + before[117, 115]) / 2, atol=1)
+    # Beyond the border there is nothing to colour.
+    _colour_lid(half, moved, line - 500, skin, 1.0)
 
 
 def test_a_photo_that_is_not_moved_is_left_as_it_is(portrait: Image, portrait_face: Face, warper: Warper) -> None:

@@ -12,9 +12,19 @@ import pytest
 
 from conftest import eyes_closed, mouth_opened, turned
 from mimik import face as faces
-from mimik import video
+from mimik import video, warp
 from mimik.face import Face, Image, Landmarker
-from mimik.warp import GRID, NUM_GEOMETRY, WINDOW_SCALE, Crop, Flow, Painter, Warper, area_ratio, rasterise
+from mimik.warp import (
+    GRID,
+    NUM_GEOMETRY,
+    WINDOW_SCALE,
+    Crop,
+    Flow,
+    Painter,
+    Warper,
+    area_ratio,
+    rasterise,
+)
 
 PORTRAITS = Path(__file__).resolve().parents[2] / "shared" / "portraits"
 
@@ -382,12 +392,78 @@ def test_only_the_inside_of_the_mouth_is_darkened(portrait: Image, shut: np.ndar
     assert with_mouth[y, x].mean() < 0.6 * portrait[int(shut[50, 1]), int(shut[50, 0])].mean()  # darker than a cheek
 
 
+def test_a_tongue_lies_behind_the_lower_lip_of_a_mouth_that_is_open_wide(
+    portrait: Image, shut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    painter = Painter(portrait, warper)
+    wide, narrow = (mouth_opened(shut, gap) for gap in (0.16, 0.02))
+    with_tongue = [painter.paint(warper.flow(target)).astype(float) for target in (wide, narrow)]
+    monkeypatch.setattr(warp, "_TONGUE_SEEN", (9.0, 10.0))
+    without = [painter.paint(warper.flow(target)).astype(float) for target in (wide, narrow)]
+    np.testing.assert_array_equal(with_tongue[1], without[1])  # too little to see it
+    upper, lower = (wide[line[5], :2] for line in (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER))
+    x, y = np.round(upper + 0.8 * (lower - upper)).astype(int)
+    tone = painter.colours.lips
+    np.testing.assert_allclose(with_tongue[0][y, x] / tone, warp._TONGUE_LIGHT, atol=0.12)
+    assert without[0][y, x].mean() < 0.6 * with_tongue[0][y, x].mean()
+    changed = (with_tongue[0] != without[0]).any(-1)
+    inside = np.zeros((512, 512), np.uint8)
+    outline = [*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]]
+    cv2.fillPoly(inside, [np.round(wide[outline, :2]).astype(np.int32)], 1)
+    assert not changed[cv2.dilate(inside, np.ones((11, 11), np.uint8)) == 0].any()
+
+
+def test_what_is_painted_into_a_black_and_white_photo_is_grey(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    painter = Painter(grey, warper)
+    assert painter.colours.is_grey and not Painter(portrait, warper).colours.is_grey
+    image = painter.paint(warper.flow(eyes_closed(mouth_opened(shut, 0.16), 0.9)))
+    assert np.ptp(image.astype(int), axis=2).max() <= 1
+
+
 # Eyes.
 
 
 def pictured_opening(landmarker: Landmarker, picture: Image, near: Face) -> float:
     points = landmarker.follow(picture, near).points
     return float(np.linalg.norm(points[faces.RIGHT_EYE_UPPER] - points[faces.RIGHT_EYE_LOWER], axis=1).sum())
+
+
+@pytest.mark.parametrize("gap", [0.0, -0.02])
+def test_an_eye_shuts_where_its_lids_touch_or_cross(
+    landmarker: Landmarker, warper: Warper, painter: Painter, portrait_face: Face, gap: float
+) -> None:
+    """The landmarker's lids of shut eyes lie on each other, or cross by a few hundredths of the eye's width."""
+    shut = eyes_closed(portrait_face.points, 1.0).astype(np.float64)
+    for upper, lower in warp._LIDS_OF_EYES:
+        middle = (shut[upper] + shut[lower]) / 2
+        half = np.array([0, gap / 2 * np.linalg.norm(shut[upper[0]] - shut[upper[-1]]), 0])
+        shut[upper[1:-1]], shut[lower[1:-1]] = (middle - half)[1:-1], (middle + half)[1:-1]
+    open_before = pictured_opening(landmarker, painter.paint(warper.flow(portrait_face.points)), portrait_face)
+    assert pictured_opening(landmarker, painter.paint(warper.flow(shut)), portrait_face) < 0.45 * open_before
+
+
+def test_a_lid_that_comes_down_is_no_darker_than_skin_but_for_its_lashes(
+    portrait: Image, portrait_face: Face, warper: Warper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warp, "_LASHES", 0.0)  # so that what is dark is stretched
+    dark = portrait.copy()  # make-up around both eyes
+    for upper, lower in warp._LIDS_OF_EYES:
+        hull = cv2.convexHull(np.round(portrait_face.points[[*upper, *lower], :2]).astype(np.int32))
+        mask = cv2.dilate(cv2.fillConvexPoly(np.zeros((512, 512), np.uint8), hull, 1), np.ones((7, 7)))
+        dark[mask > 0] //= 4
+    painter = Painter(dark, warper)
+    flow = warper.flow(eyes_closed(portrait_face.points, 1.0))
+    image = painter.paint(flow)
+    assert len(flow.shut_eyes) == 2
+    for eye in flow.shut_eyes:
+        between = (0.8 * eye.line[4] + 0.2 * eye.fold[3]) * warper.crop.side + [warper.crop.left, warper.crop.top]
+        x, y = np.round(between - 0.5).astype(int)
+        skin = painter.colours.lids[eye.number]
+        assert image[y, x].mean() > 0.7 * skin.mean()
+        assert painter.carry(dark, flow)[y, x].mean() < 0.6 * skin.mean()  # as it was stretched
 
 
 def test_an_eye_half_closed_is_pictured_so(

@@ -251,7 +251,7 @@ void main() {
 // The frame, at the photo's own size.
 const COMPOSE = `${SHARED}
 uniform sampler2D photo, seen, patchwork;
-uniform sampler2D said; // correction x, y; how much of the photo is kept
+uniform sampler2D said; // correction x, y; how much of the photo is kept; how much of its detail stays over the drawing
 uniform sampler2DArray change;
 uniform float height;
 uniform bool texture_form;
@@ -261,7 +261,7 @@ void main() {
   vec2 p = vec2(gl_FragCoord.x, height - gl_FragCoord.y);
   vec2 w = (p - window.xy) / window.z;
   bool inside = all(greaterThanEqual(w, vec2(0))) && all(lessThanEqual(w, vec2(1)));
-  vec3 answer = inside ? texture(said, w).xyz : vec3(0, 0, 1);
+  vec4 answer = inside ? texture(said, w) : vec4(0, 0, 1, 0);
   vec2 q = p + answer.xy * window.z, v = w + answer.xy;
   vec3 moved = cubic(photo, texture_form ? q + flowAt(q) : p);
   vec3 below = vec3(0.5);
@@ -272,7 +272,8 @@ void main() {
     below = texture(seen, v).rgb;
   }
   vec3 added = vec3(texture(change, vec3(w, 0)).x, texture(change, vec3(w, 1)).x, texture(change, vec3(w, 2)).x);
-  colour = vec4(mix(clamp(below + 0.5 * added, 0.0, 1.0), moved, answer.z), 1);
+  vec3 drawn = clamp(below + 0.5 * added, 0.0, 1.0) + answer.w * (moved - below);
+  colour = vec4(mix(drawn, moved, answer.z), 1);
 }`;
 
 const CORNERS = `#version 300 es
@@ -307,6 +308,7 @@ class Painter {
     const used = ["photo", "seen", "patchwork", "said", "change", "flow"];
     this.composing = this.#program(COMPOSE, used, { crop: square, height, ...form });
     this.fade = fade(px / (record.model.form === "texture" ? 4 : 1), record.rim);
+    this.finer = record.model.form === "texture" && scale < 1; // the photo has detail that the network does not see
     this.pixels = new Uint8Array(px * px * 4);
     this.patch = new Uint8Array(px * px * 4);
   }
@@ -356,11 +358,13 @@ class Painter {
     const cells = fade.length;
     const side = Math.sqrt(cells);
     const said = new Float32Array(4 * cells);
+    const detail = this.finer ? detailKept(change, this.framePx, side, this.record.redrawn) : null;
     for (let i = 0; i < cells; i++) {
       const weight = fade[i] * say;
       said[4 * i] = correction ? correction[i] * weight : 0;
       said[4 * i + 1] = correction ? correction[cells + i] * weight : 0;
       said[4 * i + 2] = 1 - (mask ? 1 - mask[i] : 1) * weight;
+      said[4 * i + 3] = detail ? detail[i] : 0;
     }
     gl.bindTexture(gl.TEXTURE_2D, this.textures.said);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA16F, side, side, 0, gl.RGBA, gl.FLOAT, said);
@@ -449,6 +453,36 @@ class Painter {
     for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(kind, name, gl.LINEAR);
     for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(kind, name, gl.CLAMP_TO_EDGE);
   }
+}
+
+/** How much of the photo's fine detail stays where the network changes it: little where it changes much close by. */
+function detailKept(change, px, cells, [low, high]) {
+  const k = px / cells;
+  const most = new Float32Array(cells * cells); // of each cell
+  for (let c = 0, i = 0; c < 3; c++) {
+    for (let y = 0; y < px; y++) {
+      for (let x = 0; x < px; x++, i++) {
+        const cell = Math.floor(y / k) * cells + Math.floor(x / k);
+        most[cell] = Math.max(most[cell], Math.abs(change[i]));
+      }
+    }
+  }
+  const along = (values, reach, sum) => { // each cell from those beside it, then from those above and below
+    for (const step of [1, cells]) {
+      const from = values.slice();
+      for (let i = 0; i < values.length; i++) {
+        const at = step === 1 ? i % cells : Math.floor(i / cells);
+        const near = (by) => from[i + (Math.min(cells - 1, Math.max(0, at + by)) - at) * step];
+        values[i] = sum(Array.from({ length: 2 * reach + 1 }, (_, j) => near(j - reach)));
+      }
+    }
+  };
+  along(most, 1, (near) => Math.max(...near));
+  along(most, 2, ([a, b, c, d, e]) => (a + e + 4 * (b + d) + 6 * c) / 16);
+  return most.map((value) => {
+    const t = Math.min(1, Math.max(0, (127.5 * value - low) / (high - low)));
+    return 1 - t * t * (3 - 2 * t);
+  });
 }
 
 /** 1 inside, smoothly to zero at the window's border: cells * cells numbers. */

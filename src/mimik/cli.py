@@ -1266,6 +1266,12 @@ def train_command(
     init: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="A release of the same networks to start from.")
     ] = None,
+    fresh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Networks that do not start from --init but anew: of E, P, G, D, with commas between."
+        ),
+    ] = None,
     fsdp: Annotated[
         bool, typer.Option("--fsdp", help="Divide the networks among the processes of torchrun (FSDP2).")
     ] = False,
@@ -1296,6 +1302,7 @@ def train_command(
         max_minutes=max_minutes,
         val_every=val_every,
         init=init,
+        fresh=fresh,
         fsdp=fsdp,
     )
     with _StepBar().shown() as bar:

@@ -1330,6 +1330,7 @@ class Episodes(Dataset[dict[str, Any]]):
             points, points_s: [478, 3] and [K, 478, 3] float32 landmarks in pixels of y.
             regions: uint8 [1, H, W], 255 where the target's eyes and mouth are.
             chip: float32 [2, 3] where in x the identity network looks (features.chip_transform).
+            face: float32 [2, 3] where in x the landmarker looks (face.landmarker_view).
             With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
             the target, as x; geometry, float32 [NUM_GEOMETRY, H / 2, W / 2], how (warp.Flow.maps); view, int64 [2],
             what D and the content networks see (networks.look): all, or as often a part, most often mouth or eyes.
@@ -1374,6 +1375,7 @@ class Episodes(Dataset[dict[str, Any]]):
             "points_s": drawn[1:],
             "regions": torch.from_numpy(regions)[None],
             "chip": torch.from_numpy(chip_transform(placed).astype(np.float32)),
+            "face": torch.from_numpy(faces.landmarker_view(placed).astype(np.float32)),
             **more,
             "clip": position,
             "person": self._people[clip.person],

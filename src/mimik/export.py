@@ -50,6 +50,7 @@ from mimik.person import encoded_png, read_person
 from mimik.provenance import SOURCE_TYPE
 from mimik.synthesis import (
     BUNDLED_MODEL,
+    REDRAWN,
     RIM,
     PaperPainter,
     TexturePainter,
@@ -85,6 +86,7 @@ _GEOMETRY_UNITS = 64
 _POINT_UNITS = 16  # of a landmark image's pixel
 _MAX_FRAMES = 1500  # of a motion: a minute, 25 MB
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+_SHADES = 225, 255  # grey levels that are lighter than lids can be painted
 _OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
 
 NOTICE = (
@@ -596,19 +598,28 @@ class Stage:
         return 1.0 if self.config.form == "paper" else float(self._texture.say(target))
 
     def painted(self, flow: Flow, window: Crop) -> NDArray[np.uint8]:
-        """What is painted over the warped photo, as the network sees it: RGBA, colours multiplied with A.
+        """What is painted over the warped photo, as the network sees it: RGBA.
+
+        A pixel is what it was times 1 - A, and the colour is added to that. Lids are lightened only where dark,
+        which depends on what is below: so the colours are those that this photo needs. A is told by two shades lighter
+        than any lid.
 
         Returns:
             [frame_px, frame_px, 4].
         """
-        over = []
-        for shade in (0, 255):
-            image = np.full_like(self.reduced, shade)
-            self._paints.complete(image, flow)
-            over.append(window.scaled(self.scale).cut(image, self.config.frame_px).astype(np.int16))
-        black, white = over
-        alpha = (255 - (white - black).mean(-1, keepdims=True)).round().clip(0, 255)
-        return np.concatenate([np.minimum(black, alpha), alpha], -1).astype(np.uint8)
+
+        def seen(image: Image, *, painted: bool) -> NDArray[np.float32]:
+            if painted:
+                self._paints.complete(image, flow)
+            return window.scaled(self.scale).cut(image, self.config.frame_px).astype(np.float32)
+
+        low, high = (seen(np.full_like(self.reduced, shade), painted=True) for shade in _SHADES)
+        keep = ((high - low).mean(-1, keepdims=True) / (_SHADES[1] - _SHADES[0])).clip(0, 1)
+        alpha = (255 * (1 - keep)).round()
+        bare = self._paints.carry(self.reduced, flow)
+        before, after = seen(bare, painted=False), seen(bare.copy(), painted=True)
+        colours = (after - before * (1 - alpha / 255)).round().clip(0, 255)
+        return np.concatenate([colours, alpha], -1).astype(np.uint8)
 
 
 def _never(*_inputs: Array) -> list[Array]:
@@ -717,7 +728,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
 
 def _trimmed(patch: NDArray[np.uint8]) -> tuple[tuple[int, int, int, int], NDArray[np.uint8]]:
     """Left, top, width, height of what is not empty, and that."""
-    rows, columns = (np.flatnonzero(patch[..., 3].any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(patch.any((axis, 2))) for axis in (1, 0))
     if not len(rows):
         return (0, 0, 0, 0), patch[:0, :0]
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
@@ -759,9 +770,12 @@ _HOST = {
         "Run the generator.",
         "fade = smoothstep(distance to the window's border / (rim of its side)) * say. correction *= fade; keep = 1 - "
         "(1 - mask) * fade. Enlarge correction, mask and change linearly.",
+        "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
+        "127.5 times the largest |change| of a cell's pixels and its neighbours', blurred by 1 4 6 4 1 both ways; "
+        "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly.",
         "For each pixel p of the frame, at the photo's own size: q = p + correction(p); moved = photo at q + flow(q). "
-        "drawn = what the network saw at q, frame_px wide, + 127.5 * change(p), cut to 0..255. The pixel is keep * "
-        "moved + (1 - keep) * drawn.",
+        "below = what the network saw at q, frame_px wide; drawn = below + 127.5 * change(p), cut to 0..255. The pixel "
+        "is keep * moved + (1 - keep) * (drawn + detail * (moved - below)).",
         "Mark the frame as synthetic.",
     ],
 }
@@ -835,6 +849,7 @@ def _record(subject: Subject, graphs: Sequence[Graph], stage: Stage | None, moti
     }
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
+        record["redrawn"] = REDRAWN
     if stage is not None:
         crop, window = stage.warper.crop, stage.window_at(stage.face.points)
         record["person"] = {

@@ -60,6 +60,8 @@ POINTS_68 = [127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288,
 POINTS_68 += [70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305]
 POINTS_68 += [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]
 POINTS_68 += [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
+# Points that tell expression, gaze and the shape of the face.
+EXPRESSIVE = sorted({*POINTS_68, *LIPS, *EYES, *BROWS, *IRISES})
 
 # fmt: off
 BLENDSHAPES = [
@@ -86,7 +88,7 @@ _BLENDSHAPE_POINTS += [388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 46
 _BLENDSHAPE_POINTS += [475, 476, 477]
 
 _DETECTOR_PX = 128
-_MESH_PX = 256
+LANDMARKER_VIEW_PX = 256  # side of what the mesh network sees
 _ROI_SCALE = 1.5  # the mesh network's view is this much larger than the face's box
 _MIN_DETECTION = 0.5
 _MIN_PRESENCE = 0.5
@@ -223,14 +225,15 @@ class Mesh:
     triangles: NDArray[np.int32]
 
 
-def _bundle() -> zipfile.ZipFile:
+def landmarker_bundle() -> zipfile.ZipFile:
+    """MediaPipe's Face Landmarker: networks as TensorFlow Lite files, and the canonical face."""
     return zipfile.ZipFile(resources.files("mimik").joinpath("assets/face_landmarker.task").open("rb"))
 
 
 @functools.cache
 def canonical_mesh() -> Mesh:
     """The canonical face that comes inside the landmarker's file."""
-    with _bundle() as bundle:
+    with landmarker_bundle() as bundle:
         metadata = bundle.read("geometry_pipeline_metadata_landmarks.binarypb")
     vertices: list[float] = []
     indices: list[int] = []
@@ -278,10 +281,21 @@ class _Roi:
 
     def matrix(self) -> NDArray[np.float64]:
         """[2, 3]: pixel centres of the 256 px view -> pixel coordinates of the picture."""
-        k = self.side / _MESH_PX
+        k = self.side / LANDMARKER_VIEW_PX
         c, s = k * np.cos(self.angle), k * np.sin(self.angle)
-        half = _MESH_PX / 2
+        half = LANDMARKER_VIEW_PX / 2
         return np.array([[c, -s, self.x - half * (c - s)], [s, c, self.y - half * (s + c)]])
+
+
+def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
+    """What the mesh network is shown of a face: [2, 3], centres of the view's pixels -> places in the picture.
+
+    Args:
+        points: [478, 2 or 3] of the face, in pixels.
+    """
+    matrix = _Roi.of_points(points).matrix()
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5]
+    return matrix
 
 
 def _anchors() -> Array:
@@ -339,10 +353,10 @@ class Landmarker:
         def load(name: str) -> Any:
             model = core.read_model(bundle.extract(f"{name}.tflite", folder))  # OpenVINO reads tflite from files only
             if model.inputs[0].partial_shape.is_dynamic:
-                model.reshape([1, _MESH_PX, _MESH_PX, 3])
+                model.reshape([1, LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 3])
             return core.compile_model(model, "CPU", config).create_infer_request()
 
-        with _bundle() as bundle, tempfile.TemporaryDirectory() as folder:
+        with landmarker_bundle() as bundle, tempfile.TemporaryDirectory() as folder:
             self._detector = load("face_detector")
             self._mesh = load("face_landmarks_detector")
             self._blendshapes = load("face_blendshapes")
@@ -391,7 +405,7 @@ class Landmarker:
         matrix = roi.matrix()
         at_pixel_centre = matrix.copy()  # cv2 counts from the centre of the first pixel, the points from its corner
         at_pixel_centre[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-        interpolation = cv2.INTER_AREA if roi.side > 2 * _MESH_PX else cv2.INTER_LINEAR
+        interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
         view = _warp(image, at_pixel_centre, interpolation)
         self._mesh.infer({0: view[None].astype(np.float32) / 255})
         score = _sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0]))
@@ -400,7 +414,7 @@ class Landmarker:
         raw = self._mesh.get_output_tensor(0).data.reshape(NUM_POINTS, 3)
         points = np.empty((NUM_POINTS, 3), np.float32)
         points[:, :2] = raw[:, :2] @ matrix[:, :2].T + matrix[:, 2]
-        points[:, 2] = raw[:, 2] * (roi.side / _MESH_PX)
+        points[:, 2] = raw[:, 2] * (roi.side / LANDMARKER_VIEW_PX)
         self._blendshapes.infer({0: points[None, _BLENDSHAPE_POINTS, :2]})
         return Face(points, self._blendshapes.get_output_tensor(0).data.copy(), score)
 
@@ -450,11 +464,21 @@ def _warp(image: Image, matrix: NDArray[np.float64], interpolation: int) -> Imag
         factor = 0.5
         while np.hypot(matrix[0, 0], matrix[1, 0]) * factor > 2:
             factor /= 2
-        corners = np.array([[0, 0, 1], [_MESH_PX, 0, 1], [0, _MESH_PX, 1], [_MESH_PX, _MESH_PX, 1]]) @ matrix.T
+        corners = (
+            np.array(
+                [
+                    [0, 0, 1],
+                    [LANDMARKER_VIEW_PX, 0, 1],
+                    [0, LANDMARKER_VIEW_PX, 1],
+                    [LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 1],
+                ]
+            )
+            @ matrix.T
+        )
         low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, None)
         high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, image.shape[1::-1])
         if (high - low).min() < 2:
-            return np.zeros((_MESH_PX, _MESH_PX, 3), np.uint8)
+            return np.zeros((LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 3), np.uint8)
         part = image[low[1] : high[1], low[0] : high[0]]
         image = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         scale = np.array(image.shape[1::-1]) / (high - low)
@@ -462,7 +486,9 @@ def _warp(image: Image, matrix: NDArray[np.float64], interpolation: int) -> Imag
         matrix[:, 2] = (matrix[:, 2] + 0.5 - low) * scale - 0.5
         matrix[:, :2] *= scale[:, None]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, (_MESH_PX, _MESH_PX), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.warpAffine(
+        image, matrix, (LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX), flags=flags, borderMode=cv2.BORDER_CONSTANT
+    )
 
 
 def _sigmoid(x: Any) -> Any:

@@ -73,12 +73,26 @@ def chips(images: Tensor, transforms: Tensor) -> Tensor:
     Returns:
         [B, 3, 150, 150] in 0..255, what FaceNet takes.
     """
-    at = torch.arange(CHIP_PX, device=images.device, dtype=torch.float32)
-    base = torch.stack([*torch.meshgrid(at, at, indexing="xy"), torch.ones(CHIP_PX, CHIP_PX, device=images.device)], -1)
-    places = base @ transforms.float().mT[:, None]  # [150, 150, 3] @ [B, 1, 3, 2] -> [B, 150, 150, 2]
+    return (sampled(images, transforms, CHIP_PX, "border") + 1) * 127.5
+
+
+def sampled(images: Tensor, transforms: Tensor, px: int, padding: str) -> Tensor:
+    """Square views of pictures, with gradients; as large as what they show, or they alias.
+
+    Args:
+        images: [B, C, H, W].
+        transforms: [B, 2, 3], centres of the view's pixels -> places in the picture, from its corner.
+        px: side of the view.
+        padding: of F.grid_sample, beyond the picture.
+
+    Returns:
+        [B, C, px, px].
+    """
+    at = torch.arange(px, device=images.device, dtype=torch.float32)
+    base = torch.stack([*torch.meshgrid(at, at, indexing="xy"), torch.ones(px, px, device=images.device)], -1)
+    places = base @ transforms.float().mT[:, None]  # [px, px, 3] @ [B, 1, 3, 2] -> [B, px, px, 2]
     size = torch.tensor(images.shape[:1:-1], device=images.device)
-    grid = places * 2 / size - 1
-    return (F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False) + 1) * 127.5
+    return F.grid_sample(images.float(), places * 2 / size - 1, padding_mode=padding, align_corners=False)
 
 
 def face_chip(image: Image, points: NDArray[Any]) -> Image:

@@ -127,6 +127,19 @@ def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
     return ((e_x_hat - e_x.detach()).square().sum(1) + 1e-8).sqrt().mean()
 
 
+def landmark_loss(points: Tensor, points_hat: Tensor) -> Tensor:
+    """How far the landmarker finds the synthesised frame's points from the real one's (D17).
+
+    Args:
+        points: [B, N, 2] of the real frames, pixels; detached here.
+        points_hat: the same of the synthesised ones.
+
+    Returns:
+        Scalar, >= 0: the mean distance, in pixels; 0 when equal.
+    """
+    return ((points_hat - points.detach()).square().sum(2) + 1e-8).sqrt().mean()
+
+
 def pixel_loss(x_hat: Tensor, x: Tensor, regions: Tensor, *, emphasis: float = 4.0) -> Tensor:
     """L1 of the frames themselves, eyes and mouth counted more; not in the paper.
 

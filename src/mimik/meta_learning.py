@@ -43,7 +43,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import default_collate
 
-from mimik import checkpoint, losses
+from mimik import checkpoint, face, losses
 from mimik.config import (
     PRESETS,
     VARIANTS,
@@ -57,6 +57,7 @@ from mimik.config import (
 )
 from mimik.dataset import Augmentation, ClipInfo, ClipStore, Episodes, loader, read_index, split_people, to_model_range
 from mimik.features import ContentNetwork, FaceNet, chips, content_network
+from mimik.landmark_net import LandmarkNet
 from mimik.networks import Discriminator, Embedder, Generator, Networks, Projection, Synthesis, build, look
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ Batch = Mapping[str, Tensor]
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
+NETWORKS = ("E", "P", "G", "D")
 RELEASE_NAME = "model.safetensors"
 SETTINGS_NAME = "settings.json"
 STATS_NAME = "stats.jsonl"
@@ -124,6 +126,10 @@ class TrainArguments:
     max_minutes: float | None = field(default=None, metadata=_help("Stop after this long, with a saved state."))
     val_every: int = field(default=250, metadata=_help("Steps from one validation and sample grid to the next."))
     init: Path | None = field(default=None, metadata=_help("A release of the same networks to start from."))
+    fresh: str | None = field(
+        default=None,
+        metadata=_help("Networks that do not start from --init but anew: of E, P, G, D, with commas between."),
+    )
     fsdp: bool = field(default=False, metadata=_help("Divide the networks among the processes of torchrun (FSDP2)."))
 
     def __post_init__(self) -> None:
@@ -145,6 +151,14 @@ class TrainArguments:
             value = getattr(self, name)
             if value is not None:
                 check_number(f"--{name.replace('_', '-')}", value, low, 1e9, what)
+        if unknown := [name for name in self.fresh_networks if name not in NETWORKS]:
+            raise InputError(f"--fresh {self.fresh}: {unknown[0]!r} is no network; give any of {', '.join(NETWORKS)}.")
+        if self.fresh is not None and self.init is None:
+            raise InputError(f"--fresh {self.fresh}: without --init all networks start anew; leave --fresh out.")
+
+    @property
+    def fresh_networks(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.fresh.split(",")) if self.fresh is not None else ()
 
     def resolved(self) -> Preset:
         """The preset with what was asked for instead.
@@ -311,13 +325,13 @@ class Judge(nn.Module):
 class Ema:
     """Moving averages of E, P and G.
 
-    The share of the old weights grows from 0.1 to `decay`, so that the first steps' weights do not linger. Buffers,
-    which are the vectors of spectral norm, are the live network's: they fit the average's weights better than an
-    average of them would.
+    The share of the old weights grows from 0.1 to `decay`, so that the first steps' weights do not linger; they may
+    where they are those of a release, the average of an earlier run. Buffers, which are the vectors of spectral norm,
+    are the live network's: they fit the average's weights better than an average of them would.
     """
 
-    def __init__(self, live: Synthesiser, decay: float) -> None:
-        self.live, self.decay = live, decay
+    def __init__(self, live: Synthesiser, decay: float, *, grows: bool = True) -> None:
+        self.live, self.decay, self.grows = live, decay, grows
         self.average = copy.deepcopy(live).eval().requires_grad_(False)
 
     @functools.cached_property
@@ -329,7 +343,7 @@ class Ema:
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
         """After the step that makes it num_updates in all."""
-        decay = min(self.decay, num_updates / (9 + num_updates))
+        decay = min(self.decay, num_updates / (9 + num_updates)) if self.grows else self.decay
         kept, live, kept_buffers, live_buffers = self._tensors
         torch._foreach_lerp_(kept, live, 1 - decay)
         torch._foreach_copy_(kept_buffers, live_buffers)
@@ -365,6 +379,25 @@ def _content(content: Mapping[str, ContentNetwork], weights: LossWeights, x: Ten
     return total
 
 
+def _landmark_distance(landmarks: LandmarkNet, batch: Batch, x_hat: Tensor) -> Tensor:
+    """The landmark term without its weight."""
+    with torch.autocast(x_hat.device.type, enabled=False):  # bf16 would move the points by 2 pixels
+        with torch.no_grad():
+            points = landmarks.find(batch["x"], batch["face"])
+        points_hat = landmarks.find(x_hat.float(), batch["face"])
+    return losses.landmark_loss(points[:, face.EXPRESSIVE, :2], points_hat[:, face.EXPRESSIVE, :2])
+
+
+def _strangers(person: Tensor) -> Tensor:
+    """For each item of a batch the next one of another person; itself where there is none: [B] int64 -> the same."""
+    count = len(person)
+    found = torch.arange(count)
+    for step in range(count - 1, 0, -1):
+        item = (torch.arange(count) + step) % count
+        found = torch.where(person.cpu()[item] != person.cpu(), item, found)
+    return found
+
+
 def generator_terms(
     judge: Judge,
     content: Mapping[str, ContentNetwork],
@@ -375,6 +408,7 @@ def generator_terms(
     *,
     adversarial: bool,
     identity: FaceNet | None = None,
+    landmarks: LandmarkNet | None = None,
 ) -> dict[str, Tensor]:
     """What E, P and G minimise the sum of: every term times its weight. Terms of weight 0 are not computed.
 
@@ -388,6 +422,7 @@ def generator_terms(
         out: of G.
         adversarial: whether D takes part; without it there is no L_ADV and no L_MCH, whose goal is D's.
         identity: the frozen network of the identity term; batch has chip [B, 2, 3] then.
+        landmarks: that of the landmark term; batch has face [B, 2, 3] then.
     """
     weights, x, x_hat = preset.losses, batch["x"], out.image
     seen = Seen.of(batch, x_hat)
@@ -397,6 +432,8 @@ def generator_terms(
             e_x = identity(chips(x, batch["chip"])).float()
         e_x_hat = identity(chips(x_hat.float(), batch["chip"])).float()
         terms["identity"] = weights.identity * losses.identity_loss(e_x, e_x_hat)
+    if landmarks is not None:
+        terms["landmarks"] = weights.landmarks * _landmark_distance(landmarks, batch, x_hat)
     if weights.pixel:
         terms["pixel"] = weights.pixel * losses.pixel_loss(x_hat.float(), x, batch["regions"])
     if out.synthesised is not None and weights.synthesised:
@@ -429,6 +466,8 @@ class Trainer:
         *,
         precision: str = "fp32",
         init: Networks | None = None,
+        fresh: Collection[str] = (),
+        people: Sequence[Mapping[str, Any]] = (),
         fsdp: bool = False,
     ) -> None:
         """Makes the networks; the same in every process, if torch's seed is.
@@ -439,6 +478,8 @@ class Trainer:
             world: this process among all.
             precision: "fp32" or "bf16": of activations; weights are float32.
             init: weights of E, P, G and D to start from; not of W.
+            fresh: names of networks that do not start from them.
+            people: batches of dataset.loader; if E or P is fresh, psi_hat's mean over them is kept.
             fsdp: each process keeps a part of the weights, averages and optimisers' states, and fetches the rest when
                 it computes; else each keeps all of them.
 
@@ -448,20 +489,24 @@ class Trainer:
         self.preset, self.world, self.precision = preset, world, precision
         self.networks = build(preset.networks, num_videos)
         if init is not None:
-            for (_, net), (_, other) in zip(self.networks, init, strict=True):
+            for (name, net), (_, other) in zip(self.networks, init, strict=True):
                 state = other.state_dict()
                 state.pop("W.weight", None)
-                net.load_state_dict(state, strict="W.weight" not in net.state_dict())
+                if name not in fresh:
+                    net.load_state_dict(state, strict=name != "D")
         self.content = {name: content_network(name).to(world.device) for name, w in preset.losses.content.items() if w}
         self.identity = FaceNet().to(world.device) if preset.losses.identity else None
+        self.landmarks = LandmarkNet().to(world.device) if preset.losses.landmarks else None
         for part, net in self.networks:
             # On a CPU, channels_last takes a fifth off E's and D's time, but adds a fifth to G's instance norms.
             last = (world.device.type == "cuda" or part in ("E", "D")) and not fsdp  # which divides no such tensor
             layout = torch.channels_last if last else torch.contiguous_format
             nn.Module.to(net, device=world.device, memory_format=layout)  # type: ignore[call-overload]
+        if init is not None and {"E", "P"}.intersection(fresh):
+            self._keep_mean(init, people)
         self.synthesiser = Synthesiser(self.networks.E, self.networks.P, self.networks.G)
         self.judge = Judge(self.networks.D)
-        self.ema = Ema(self.synthesiser, preset.train.ema)
+        self.ema = Ema(self.synthesiser, preset.train.ema, grows=init is None or bool(fresh))
         if fsdp:
             for module in (self.synthesiser, self.judge, self.ema.average):
                 fully_shard(module, reshard_after_forward=True)
@@ -475,9 +520,30 @@ class Trainer:
         train = preset.train
         adam: dict[str, Any] = {"betas": train.betas, "eps": train.eps, "fused": True}
         self._of_synthesiser, self._of_judge = list(self.synthesiser.parameters()), list(self.judge.parameters())
-        self.generator_adam = torch.optim.Adam(self._of_synthesiser, train.lr_generator, **adam)
+        lr_embedder = train.lr_generator if train.lr_embedder is None else train.lr_embedder
+        groups: list[dict[str, Any]] = [
+            {"params": [*self.networks.E.parameters(), *self.networks.P.parameters()], "lr": lr_embedder},
+            {"params": list(self.networks.G.parameters())},
+        ]
+        self.generator_adam = torch.optim.Adam(groups, train.lr_generator, **adam)
         self.discriminator_adam = torch.optim.Adam(self._of_judge, train.lr_discriminator, **adam)
         self.step = 0
+
+    @torch.no_grad()
+    def _keep_mean(self, init: Networks, people: Sequence[Mapping[str, Any]]) -> None:
+        """Shifts psi_hat so that its mean over people is what it was, whatever fresh E and P say.
+
+        With another mean G would have to learn anew, and E would first learn to say nothing.
+        """
+        difference = torch.zeros_like(self.networks.P.linear.bias)
+        for batch in map(self.on_device, people):
+            for sign, networks in ((1, init), (-1, self.networks)):
+                embedder, projection = networks.E.to(self.world.device).eval(), networks.P.to(self.world.device).eval()
+                e_hat = embedder(batch["x_s"], batch["y_s"]).mean(1)
+                difference += sign * projection(e_hat).sum(0)
+        self.networks.P.linear.bias.add_(difference / sum(len(batch["x"]) for batch in people))
+        self.networks.E.train()
+        self.networks.P.train()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -486,7 +552,7 @@ class Trainer:
         """What the step needs of a batch of the loader: images in [-1, 1], regions in 0..1."""
         move = {
             name: batch[name].to(self.world.device, non_blocking=True)
-            for name in (*_IMAGES, "geometry", "regions", "view", "chip", "clip")
+            for name in (*_IMAGES, "geometry", "regions", "view", "chip", "face", "clip")
             if name in batch
         }
         for name in _IMAGES:
@@ -524,6 +590,7 @@ class Trainer:
                 out,
                 adversarial=adversarial,
                 identity=self.identity,
+                landmarks=self.landmarks,
             )
         loss = torch.stack(list(terms.values())).sum()
         self.generator_adam.zero_grad()
@@ -561,26 +628,40 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Content loss and mean L1 in [-1, 1] of the averages; of the warped photo itself too, where there is one.
+        """Content loss, mean L1 in [-1, 1] and the landmarks' distance, where it is trained, of the averages.
 
-        Of the texture form the content networks see whole frames only. "embedding" is the share of E's N numbers that
-        are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
+        L1 and landmarks of the warped photo itself too, where there is one. "content_stranger" is the content loss with
+        psi_hat of another person: no more than "content" if G does not listen to it. "embedding" is the share of E's N
+        numbers that are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
+        Of the texture form the content networks see whole frames only.
+
+        Args:
+            batches: of dataset.loader, with person.
         """
         sums: dict[str, float] = {}
         e_hats = []
-        for batch in map(self.on_device, batches):
+        for given in batches:
+            batch = self.on_device(given)
             if "view" in batch:
                 batch["view"] = torch.full_like(batch["view"], -1)
+            others = _strangers(given["person"]).to(self.world.device)
             with self._autocast():
                 e, out = self.ema.average(batch)
+                _, swapped = self.ema.average({**batch, "x_s": batch["x_s"][others], "y_s": batch["y_s"][others]})
             e_hats.append(e.float().mean(1))
             x, x_hat = batch["x"], out.image
-            seen = Seen.of(batch, x_hat)
-            with self._autocast():
-                content = _content(self.content, self.preset.losses, seen.x, seen.x_hat)
-            values = {"content": content, "l1": (x_hat.float() - x).abs().mean()}
+            values = {}
+            for name, image in (("content", x_hat), ("content_stranger", swapped.image)):
+                seen = Seen.of(batch, image)
+                with self._autocast():
+                    values[name] = _content(self.content, self.preset.losses, seen.x, seen.x_hat)
+            values["l1"] = (x_hat.float() - x).abs().mean()
             if "warped" in batch:
                 values["l1_warped"] = (batch["warped"] - x).abs().mean()
+            if self.landmarks is not None:
+                values["landmarks"] = _landmark_distance(self.landmarks, batch, x_hat)
+                if "warped" in batch:
+                    values["landmarks_warped"] = _landmark_distance(self.landmarks, batch, batch["warped"])
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(x)
         count = sum(len(batch["x"]) for batch in batches)
@@ -608,11 +689,15 @@ class Trainer:
 
         It is the same for any number of processes, whole and on the CPU.
         """
-        return {"step": self.step, **{name: _whole(part.state_dict()) for name, part in self._parts().items()}}
+        return {
+            "step": self.step,
+            "grows": self.ema.grows,
+            **{name: _whole(part.state_dict()) for name, part in self._parts().items()},
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state, of the same preset and number of clips."""
-        self.step = state["step"]
+        self.step, self.ema.grows = state["step"], state.get("grows", True)
         for name, part in self._parts().items():
             values = state[name]
             if isinstance(part, torch.optim.Optimizer):
@@ -846,13 +931,20 @@ class _Run:
         self.lock, state = self._opened()
         if state is not None:
             self._check_state(state)
+        held_out = self._episodes(arguments.val or arguments.data, self.held_out, augment=None, seed=_VALIDATION_SEED)
+        count = min(_VALIDATION_EPISODES, 8 * len(held_out))
+        numbers = np.array_split(np.arange(count), -(-count // 8))
+        self.validation = [default_collate([held_out[int(n)] for n in part]) for part in numbers]
         torch.manual_seed(arguments.seed)
+        init = self._init() if arguments.init is not None and state is None else None
         self.trainer = Trainer(
             self.preset,
             len(self.index),
             world,
             precision=self._precision(),
-            init=self._init() if arguments.init is not None and state is None else None,
+            init=init,
+            fresh=arguments.fresh_networks,
+            people=self.validation,
             fsdp=arguments.fsdp,
         )
         self.episodes, self.seconds, self.curve = 0, 0.0, list[dict[str, float]]()
@@ -866,10 +958,6 @@ class _Run:
         self.training = self._episodes(arguments.data, self.index, augment=Augmentation(), seed=arguments.seed)
         per_epoch = len(self.training)
         self.num_steps = train.num_steps or max(1, train.num_epochs * per_epoch // train.batch_size)
-        held_out = self._episodes(arguments.val or arguments.data, self.held_out, augment=None, seed=_VALIDATION_SEED)
-        count = min(_VALIDATION_EPISODES, 8 * len(held_out))
-        numbers = np.array_split(np.arange(count), -(-count // 8))
-        self.validation = [default_collate([held_out[int(n)] for n in part]) for part in numbers]
         self.diary = _Diary(arguments.out) if world.first else None
         if world.first:
             self._write_settings()

@@ -2,7 +2,9 @@
 
 The texture form sees a window around the face, config.image_px wide, and answers with a correction of the flow, a
 picture of its own, config.frame_px wide, and a blend mask. The corrected flow is applied to the photo itself, so that
-what is copied keeps its detail; the mask is smooth enough to be enlarged. The paper's form draws the whole window.
+what is copied keeps its detail; the mask is smooth enough to be enlarged. Of a photo with more detail than the window
+has, that detail is kept over what is drawn, too, unless the network changes much there. The paper's form draws the
+whole window.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -21,12 +23,16 @@ from mimik.config import NetworkConfig
 from mimik.draw import landmark_image
 from mimik.face import Array, Image
 from mimik.runtime import Network
-from mimik.warp import GRID, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
+from mimik.warp import GRID, LUMA, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
+REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
+_STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
+_LIGHTENED = 8.0, 32.0  # grey levels: where a shutting eye gets this much lighter, a lid is drawn over something dark
+# Points on the skin around each eye; the person's right one first.
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -184,6 +190,24 @@ class PaperPainter:
         return [to_planes(y[None])]
 
 
+class Answer(NamedTuple):
+    """What the network says of a frame, over its window; px is config.image_px. Nothing is changed at the border.
+
+    Attributes:
+        correction: [px / 2, px / 2, 2] of the flow, in sides of the window.
+        moved: uint8 RGB [frame_px, frame_px, 3], the warped photo, corrected.
+        drawn: the same with the change added, and shut lids in the colour of skin.
+        keep: [px / 2, px / 2] 0..1, how much of the photo is to be kept.
+        change: [3, frame_px, frame_px] as the network gives it, in units of 127.5.
+    """
+
+    correction: Array
+    moved: Image
+    drawn: Image
+    keep: Array
+    change: Array
+
+
 class TexturePainter:
     """Applies flows to one picture as warp.Painter does, with the network's corrections."""
 
@@ -228,33 +252,37 @@ class TexturePainter:
         if not say:
             return self._painter.paint(flow)
         window = window_around(target, self._side)
-        correction, drawn, keep = self.ask(flow, target, window, say)
-        image = self._painter.paint(corrected(flow, correction, self._warper.crop, window))
-        _blend(image, drawn, keep, window)
+        answer = self.ask(flow, target, window, say)
+        image = self._painter.paint(corrected(flow, answer.correction, self._warper.crop, window))
+        if self._scale < 1:
+            _blend_under_detail(image, answer, window)
+        else:
+            _blend(image, answer.drawn, answer.keep, window)
         return image
 
-    def ask(self, flow: Flow, target: NDArray[Any], window: Crop, say: np.float32) -> tuple[Array, Image, Array]:
+    def ask(self, flow: Flow, target: NDArray[Any], window: Crop, say: np.float32) -> Answer:
         """What the network says of a frame.
 
         Args:
             flow, target: as paint takes them.
             window: what the network sees.
             say: 0..1, how much its answer counts.
-
-        Returns:
-            Correction [px / 2, px / 2, 2] in sides of the window, px is config.image_px; what it draws, uint8 RGB
-            [frame_px, frame_px, 3]; and how much of the photo is to be kept, [px / 2, px / 2] 0..1. Nothing is changed
-            at the window's border.
         """
         frame_px = self._config.frame_px
         seen, inputs = self.see(flow, target, window)
-        correction, change, mask = self._generator(*inputs)
+        correction, (change,), mask = self._generator(*inputs)
+        if self._painter.colours.is_grey:
+            change = np.broadcast_to(change.mean(0), change.shape)
         fade = self._fade * say
         offset = correction[0].transpose(1, 2, 0) * fade[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change[0])), 127.5, 0, dtype=cv2.CV_8U)
-        return offset, drawn, 1 - (1 - mask[0, 0]) * fade
+        drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change)), 127.5, 0, dtype=cv2.CV_8U)
+        for eye in flow.shut_eyes:
+            crop = self._warper.crop
+            line = window.to_unit(eye.line * crop.side + [crop.left, crop.top]) * frame_px
+            _colour_lid(drawn, moved, line, self._painter.colours.lids[eye.number], eye.amount)
+        return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change)
 
     def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
         """What the network is given for a frame.
@@ -329,26 +357,109 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     mouth = flow.mouth
     if mouth is not None:
         mouth = replace(mouth, upper=followed(mouth.upper), lower=followed(mouth.lower))
-    eyes = tuple(replace(eye, line=followed(eye.line)) for eye in flow.shut_eyes)
+    eyes = tuple(replace(eye, line=followed(eye.line), fold=followed(eye.fold)) for eye in flow.shut_eyes)
     offset = shifted(flow.offset, everything, everything, 1)
     return replace(flow, offset=offset, details=details, mouth=mouth, shut_eyes=eyes)
 
 
 def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
     """Lays what was drawn over the window's part of the image, where it is not to be kept."""
+    part, square = _part(image, window)
+    size = part.shape[1::-1]
+    if not part.size:
+        return
+    wide = cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)  # with four channels it takes less than half the time
+    over, weight = (_enlarged(what, square, size) for what in (wide, keep))
+    over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
+    part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
+
+
+def _blend_under_detail(image: Image, answer: Answer, window: Crop) -> None:
+    """As _blend, but what the image shows beyond what the network sees, its detail, stays over what was drawn.
+
+    A pixel is keep * image + (1 - keep) * (drawn + detail * (image - moved)), where the last three terms are enlarged:
+    where all of the detail stays it is the image with the change added, where none does it is what _blend makes.
+    """
+    part, square = _part(image, window)
+    if not part.size:
+        return
+    px = answer.drawn.shape[0]
+    keep, detail = (
+        cv2.resize(of, (px, px), interpolation=cv2.INTER_LINEAR)[..., None]
+        for of in (answer.keep, detail_kept(answer.change, answer.keep.shape[0]))
+    )
+    # The pixel is linear in the image's: share * image + rest.
+    rest = (1 - keep) * (answer.drawn - detail * answer.moved)
+    both = np.concatenate([rest, keep + (1 - keep) * detail], -1)
+    for top in range(0, part.shape[0], _STRIP):
+        strip = part[top : top + _STRIP]
+        enlarged = _enlarged(both, replace(square, top=square.top - top), strip.shape[1::-1])
+        share = cv2.extractChannel(enlarged, 3)
+        kept = cv2.multiply(strip, cv2.merge([share] * 3), dtype=cv2.CV_32F)
+        strip[...] = cv2.add(kept, cv2.cvtColor(enlarged, cv2.COLOR_RGBA2RGB), dtype=cv2.CV_8U)
+
+
+def detail_kept(change: Array, cells: int) -> Array:
+    """How much of the photo's fine detail stays where the network changes it: little where it changes much close by.
+
+    The detail of a lip would shine through teeth, and the edge of an opening that the network draws elsewhere would be
+    there twice.
+
+    Args:
+        change: [3, n, n], as the network gives it.
+        cells: of the result along its side, a divisor of n.
+
+    Returns:
+        [cells, cells] 0..1, smooth.
+    """
+    k = change.shape[-1] // cells
+    most = cv2.dilate(np.abs(change).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]  # in a cell and around
+    return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
+
+
+def _colour_lid(drawn: Image, moved: Image, line: NDArray[Any], skin: Array, amount: float) -> None:
+    """Gives the lid over a shut eye the skin's colour and leaves it its brightness.
+
+    What the network adds over an iris is almost grey: the lid would keep the iris' tint, and look violet beside skin.
+
+    Args:
+        drawn, moved: as in Answer; drawn is written to.
+        line: [9, 2] where the lids meet, in pixels of drawn.
+        skin: [3] its colour.
+        amount: 0..1, how far the eye is shut.
+    """
+    width = float(np.linalg.norm(line[0] - line[-1]))
+    middle, reach = line.mean(0) - [0, 0.2 * width], np.array([0.75, 0.6]) * width
+    low, high = ((middle + sign * reach).astype(int).clip(0, drawn.shape[0]) for sign in (-1, 1))
+    if (high <= low).any():
+        return
+    at = slice(low[1], high[1]), slice(low[0], high[0])
+    y, x = (np.mgrid[at] + 0.5 - middle[::-1, None, None]) / reach[::-1, None, None]
+    lid = drawn[at].astype(np.float32)
+    light, below = lid @ LUMA, moved[at] @ LUMA
+    share = amount * _step(light - below, *_LIGHTENED) * (1 - _step(np.hypot(x, y), 0.6, 1))
+    grey = float(skin @ LUMA)
+    tint = (skin - grey) * np.minimum(light / max(grey, 1.0), 1)[..., None]
+    lid += share[..., None] * (light[..., None] + tint - lid)
+    drawn[at] = lid.round().clip(0, 255)
+
+
+def _step(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """0 up to low, 1 from high on, smooth between."""
+    t = ((x - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
+    """What the window shows of the image, a view of it, empty if that is nothing; and the window in its pixels."""
     height, width = image.shape[:2]
     low = np.maximum(np.floor([window.left, window.top]).astype(int), 0)
     high = np.minimum(np.ceil([window.left + window.side, window.top + window.side]).astype(int), [width, height])
-    if (high <= low).any():
-        return
-    square = Crop(window.left - low[0], window.top - low[1], window.side)
+    high = np.maximum(high, low)
+    return image[low[1] : high[1], low[0] : high[0]], Crop(window.left - low[0], window.top - low[1], window.side)
+
+
+def _enlarged(what: NDArray[Any], square: Crop, size: tuple[int, ...]) -> NDArray[Any]:
+    """A picture of the square, where it lies in a picture of this width and height."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = int(high[0] - low[0]), int(high[1] - low[1])
-    part = image[low[1] : high[1], low[0] : high[0]]
-    wide = cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)  # with four channels it takes less than half the time
-    over, weight = (
-        cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        for what in (wide, keep)
-    )
-    over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
-    part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
+    return cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

