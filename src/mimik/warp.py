@@ -567,10 +567,8 @@ class Warper:
         source = self._source.copy()
         for upper, lower in _LIDS_OF_EYES:
             gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, source))
-            across = source[upper[-1], :2] - source[upper[0], :2]
-            up = np.array([across[1], -across[0]]) * np.sign(across[0])
             closing = float(_ramp(1 - gap / max(own, 1e-9), 0.3, 0.8))
-            source[upper[1:-1], :2] += closing * _LASHES * up
+            source[upper[1:-1], :2] -= closing * _LASHES * _down_an_eye(source, upper)
         return source
 
     def _front(self, motion: Pose) -> NDArray[np.intp]:
@@ -602,6 +600,13 @@ def _lid_gap(points: NDArray[np.float64], lids: tuple[list[int], list[int]]) -> 
     return float(np.linalg.norm(points[upper, :2] - points[lower, :2], axis=1).sum())
 
 
+def _down_an_eye(points: NDArray[np.float64], upper: list[int]) -> NDArray[np.float64]:
+    """[2], as long as the eye is wide, across it, to the side on which the chin is; upper: its upper lid."""
+    x, y = points[upper[-1], :2] - points[upper[0], :2]
+    down = np.array([-y, x])
+    return down * np.sign(down @ (points[face.CHIN, :2] - points[upper[0], :2]))
+
+
 def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The face [478, 3] with a slit left between lids that touch or, as the landmarker has it at times, cross.
 
@@ -609,12 +614,11 @@ def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     points = points.copy()
     for upper, lower in _LIDS_OF_EYES:
-        across = points[upper[-1], :2] - points[upper[0], :2]
-        width = float(np.linalg.norm(across))
-        down = np.array([-across[1], across[0]]) / max(width, 1e-9)
-        down *= np.sign(down @ (points[face.CHIN, :2] - points[upper[0], :2]))
+        down = _down_an_eye(points, upper)
+        width = max(float(np.linalg.norm(down)), 1e-9)
         inner = slice(1, -1)
-        missing = (_SLIT * width - (points[lower[inner], :2] - points[upper[inner], :2]) @ down).clip(0)[:, None] / 2
+        gap = (points[lower[inner], :2] - points[upper[inner], :2]) @ down / width
+        missing = (_SLIT - gap / width).clip(0)[:, None] / 2
         points[upper[inner], :2] -= missing * down
         points[lower[inner], :2] += missing * down
     return points
