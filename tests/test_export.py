@@ -608,7 +608,7 @@ def test_the_page_shows_what_animate_shows(
             picture[corner] = expected[corner]
         assert psnr(shown, expected) > least
         assert index == 0 or psnr(shown, expected) > psnr(plain, expected) + 3
-        if what == "large" and index == 27:
+        if what == "large" and index == 40:
             with monkeypatch.context() as patch:
                 patch.setattr(synthesis, "_blend_under_detail", lambda i, a, w: synthesis._blend(i, a.drawn, a.keep, w))
                 coarse = portrait.paint(flow, target)
