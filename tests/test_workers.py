@@ -58,7 +58,9 @@ def test_results_come_in_order_and_a_lost_worker_costs_its_task_only() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_worker_tidies_up(tmp_path: Path) -> None:
+def test_an_interrupted_worker_tidies_up(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     draft = tmp_path / "draft"
     with closing(pool_results(work, [Job(0, 60, path=draft), Job(1, 0.5)], 2, stall_s=60)) as results:
 
