@@ -226,6 +226,12 @@ _WHERE = {
 }
 
 
+def same_padded(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """TensorFlow's "same": one more at the right and at the bottom where the padding is odd. x: [B, C, H, W]."""
+    sides = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (x.shape[3], x.shape[2])]
+    return F.pad(x, [pad for side in sides for pad in (side // 2, side - side // 2)])
+
+
 class _Conv(nn.Module):
     """A frozen convolution. Zero padding so that the output has the input's size divided by stride, rounded up."""
 
@@ -241,10 +247,7 @@ class _Conv(nn.Module):
         kernel = weight.shape[-1]
         if self.stride == 1:
             return F.conv2d(x, weight, bias, padding=kernel // 2, groups=self.groups)
-        # TensorFlow's "same": one more at the right and at the bottom where the padding is odd.
-        sides = [max((-(-n // self.stride) - 1) * self.stride + kernel - n, 0) for n in (x.shape[3], x.shape[2])]
-        x = F.pad(x, [pad for side in sides for pad in (side // 2, side - side // 2)])
-        return F.conv2d(x, weight, bias, self.stride, groups=self.groups)
+        return F.conv2d(same_padded(x, kernel, self.stride), weight, bias, self.stride, groups=self.groups)
 
 
 class _Residual(nn.Sequential):

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from torch import Tensor, nn
 
 from mimik.face import LANDMARKER_VIEW_PX, NUM_POINTS, landmarker_bundle
-from mimik.features import sampled
+from mimik.features import same_padded, sampled
 
 _NAME = "face_landmarks_detector.tflite"
 # BuiltinOperator of TensorFlow Lite's schema.fbs.
@@ -145,7 +145,7 @@ class LandmarkNet(nn.Module):
             elif step.code in (_CONV, _DEPTHWISE):
                 x, weight, bias = (get(number) for number in step.inputs)
                 groups = x.shape[1] if step.code == _DEPTHWISE else 1
-                x = _padded(x, weight.shape[-1], step) if step.same else x
+                x = same_padded(x, weight.shape[-1], step.stride) if step.same else x
                 out = F.conv2d(x, weight, bias, step.stride, groups=groups)
             elif step.code == _MAX_POOL:
                 out = F.max_pool2d(get(step.inputs[0]), step.kernel, step.stride)
@@ -172,9 +172,3 @@ class LandmarkNet(nn.Module):
             [B, 478, 3] in pixels of the view, which is 1.5 times as wide as the face and 256 px.
         """
         return self((sampled(images, transforms, LANDMARKER_VIEW_PX, "zeros") + 1) / 2)
-
-
-def _padded(x: Tensor, kernel: int, step: _Step) -> Tensor:
-    """TensorFlow's "same": one more at the right and at the bottom where the padding is odd."""
-    sides = [max((-(-n // step.stride) - 1) * step.stride + kernel - n, 0) for n in (x.shape[3], x.shape[2])]
-    return F.pad(x, [pad for side in sides for pad in (side // 2, side - side // 2)])

@@ -32,7 +32,6 @@ RIM = 0.06  # of the window's side: within this distance of its border nothing i
 REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
 _STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
 _LIGHTENED = 8.0, 32.0  # grey levels: where a shutting eye gets this much lighter, a lid is drawn over something dark
-# Points on the skin around each eye; the person's right one first.
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -309,8 +308,7 @@ def _fade(px: int) -> Array:
     """[px, px] 1 inside, smoothly to zero at the border."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
-    rim = (np.minimum(from_border[:, None], from_border) / RIM).clip(0, 1)
-    return rim * rim * (3 - 2 * rim)
+    return _step(np.minimum(from_border[:, None], from_border), 0, RIM)
 
 
 def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
