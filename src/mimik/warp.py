@@ -828,6 +828,11 @@ class Painter:
             for plane in cv2.split(offset)  # of one plane OpenCV is faster, and exact: it does not round the places
         ]
 
+    def _around(self, points: NDArray[Any], margin: float) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """Left and top, right and bottom of the region's pixels around points [N, 2]."""
+        low = np.floor(points.min(0) - margin).astype(int).clip(0)
+        return low, np.minimum(np.ceil(points.max(0) + margin).astype(int) + 1, self._size)
+
     def _fill_mouth(self, region: Image, mouth: Opening) -> None:
         """Darkens the opening between lips that are closer together in the photo: there are no pixels of it."""
         corner = np.array([self._crop.left - self._left, self._crop.top - self._top]) - 0.5
@@ -835,8 +840,7 @@ class Painter:
         outline = np.concatenate([upper, lower[-2:0:-1]])
         width = float(np.ptp(outline[:, 0]))
         soft = max(0.02 * width, 0.6)
-        low = np.floor(outline.min(0) - 3 * soft).astype(int).clip(0)
-        high = np.minimum(np.ceil(outline.max(0) + 3 * soft).astype(int) + 1, self._size)
+        low, high = self._around(outline, 3 * soft)
         if (high - low).min() < 2:
             return
         shape = high[1] - low[1], high[0] - low[0]
@@ -861,8 +865,7 @@ class Painter:
         corner = np.array([self._crop.left - self._left, self._crop.top - self._top]) - 0.5
         outline = np.concatenate([eye.line, eye.fold[::-1]]) * self._crop.side + corner
         soft = max(0.06 * float(np.linalg.norm(outline[0] - outline[8])), 0.6)
-        low = np.floor(outline.min(0) - 3 * soft).astype(int).clip(0)
-        high = np.minimum(np.ceil(outline.max(0) + 3 * soft).astype(int) + 1, self._size)
+        low, high = self._around(outline, 3 * soft)
         if (high - low).min() < 2:
             return
         alpha = _soft_polygon(outline - low, (high[1] - low[1], high[0] - low[0]), soft) * eye.amount
@@ -876,8 +879,7 @@ class Painter:
         line = eye.line * self._crop.side + corner
         width = float(np.linalg.norm(line[0] - line[-1]))
         soft = max(0.02 * width, 0.5)
-        low = np.floor(line.min(0) - 4 * soft).astype(int).clip(0)
-        high = np.minimum(np.ceil(line.max(0) + 4 * soft).astype(int) + 1, self._size)
+        low, high = self._around(line, 4 * soft)
         if (high - low).min() < 2:
             return
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
