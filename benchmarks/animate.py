@@ -25,7 +25,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mimik import Avatar, video
+from mimik import Avatar
+from mimik.media import video
 
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 

@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mimik import export
-from mimik.animate import Avatar
+from mimik.animation.animate import Avatar
+from mimik.app import export
+from mimik.app.export import ExportConfig, Graph, Sample, Stage, Subject, calibration_frames, session
 from mimik.config import PRESETS
-from mimik.export import ExportConfig, Graph, Sample, Stage, Subject, calibration_frames, session
-from mimik.face import openvino
-from mimik.motion import Motion, bundled_motions
-from mimik.networks import Generator, SelfAttention
-from mimik.synthesis import TexturePainter
+from mimik.face.landmarks import openvino
+from mimik.inference.synthesis import TexturePainter
+from mimik.motion.gestures import Motion, bundled_motions
+from mimik.networks.generators import Generator, SelfAttention
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples/browser"
 THREADS = (1, os.cpu_count() or 1)

@@ -31,11 +31,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik import evaluate, metrics
 from mimik.config import VERSION, InputError
-from mimik.dataset import ClipInfo, ClipStore, read_index
-from mimik.face import Image
-from mimik.metrics import METRICS
+from mimik.data.dataset import ClipInfo, ClipStore, read_index
+from mimik.evaluation import evaluate, metrics
+from mimik.evaluation.metrics import METRICS
+from mimik.face.landmarks import Image
 
 LABELS = Path(__file__).with_suffix(".csv")
 LIMITS = {"very light": 55.0, "light": 41.0, "intermediate": 28.0, "tan": 10.0, "brown": -30.0, "dark": -math.inf}

@@ -37,10 +37,10 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mimik import evaluate, metrics
 from mimik.config import VERSION, InputError
-from mimik.dataset import ClipInfo, ClipStore, read_index
-from mimik.face import POINTS_68, Image
+from mimik.data.dataset import ClipInfo, ClipStore, read_index
+from mimik.evaluation import evaluate, metrics
+from mimik.face.landmarks import POINTS_68, Image
 
 REGIONS = {
     "jaw": slice(0, 17),

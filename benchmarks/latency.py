@@ -28,10 +28,11 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from live import CAMERA_FPS, PORTRAIT, camera_frames
-from mimik import Avatar, page
+from mimik import Avatar
+from mimik.app import page
+from mimik.app.live import Call, Shown, _Followed
 from mimik.config import AnimateConfig
-from mimik.face import Image
-from mimik.live import Call, Shown, _Followed
+from mimik.face.landmarks import Image
 
 NUM_BITS = 7
 NUM_FRAMES = 1 << NUM_BITS  # four seconds: longer than any answer takes

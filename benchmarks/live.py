@@ -25,9 +25,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mimik import Avatar, video
+from mimik import Avatar
+from mimik.app.live import Call, Shown
 from mimik.config import AnimateConfig
-from mimik.live import Call, Shown
+from mimik.media import video
 
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 CAMERA_FPS = 30.0

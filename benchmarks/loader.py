@@ -30,8 +30,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from mimik import face as faces
-from mimik.dataset import (
+from mimik.data.dataset import (
     Augmentation,
     ClipInfo,
     ClipStore,
@@ -41,7 +40,8 @@ from mimik.dataset import (
     read_index,
     unpack_tracks,
 )
-from mimik.draw import landmark_image
+from mimik.face import landmarks as faces
+from mimik.motion.draw import landmark_image
 
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 BATCH = 8

@@ -35,11 +35,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
-from mimik import features, losses, meta_learning
 from mimik.config import PRESETS, InputError, Preset
-from mimik.dataset import Augmentation, ClipStore, Episodes, read_index
-from mimik.meta_learning import Seen, Trainer, World
-from mimik.networks import EPS, SpectralNorm, _divided, _Network
+from mimik.data.dataset import Augmentation, ClipStore, Episodes, read_index
+from mimik.networks import features, losses
+from mimik.networks.generators import EPS, SpectralNorm, _divided, _Network
+from mimik.training import meta_learning
+from mimik.training.meta_learning import Seen, Trainer, World
 
 
 def content_network(name: str) -> features.ContentNetwork:

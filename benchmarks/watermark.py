@@ -32,9 +32,10 @@ import av
 import cv2
 import numpy as np
 
-from mimik import Avatar, video
+from mimik import Avatar
 from mimik.config import AnimateConfig
-from mimik.watermark import Detector, Embedder, Payload
+from mimik.media import video
+from mimik.provenance.watermark import Detector, Embedder, Payload
 
 ASSETS = Path(str(resources.files("mimik").joinpath("assets")))
 ROOT = Path(__file__).parents[1]

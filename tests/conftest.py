@@ -27,11 +27,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from mimik import animate, video
-from mimik import face as faces
-from mimik.face import Face, Image, Landmarker, head_pose
-from mimik.motion import rotation_matrix
-from mimik.warp import Painter, Warper
+from mimik.animation import animate
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Face, Image, Landmarker, head_pose
+from mimik.media import video
+from mimik.motion.gestures import rotation_matrix
+from mimik.rendering.warp import Painter, Warper
 
 SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, not scaled
 DRIVER_FPS = 25.0
@@ -258,7 +259,7 @@ def lively(nets: Any) -> Any:
     """The networks of networks.build, in evaluation mode, with weights by which everything in them does something."""
     import torch
 
-    from mimik.networks import SelfAttention
+    from mimik.networks.generators import SelfAttention
 
     for _, net in nets:
         for module in net.modules():

@@ -16,10 +16,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from conftest import Driver
-from mimik import animate, cli, video
-from mimik.cli import app
-from mimik.face import Landmarker
-from mimik.motion import Motion, bundled_motions
+from mimik.animation import animate
+from mimik.app import cli
+from mimik.app.cli import app
+from mimik.face.landmarks import Landmarker
+from mimik.media import video
+from mimik.motion.gestures import Motion, bundled_motions
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")  # tests of animate and cli draw with the default model
 

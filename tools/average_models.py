@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mimik import checkpoint
-from mimik.networks import Networks
+from mimik.networks import checkpoint
+from mimik.networks.generators import Networks
 
 _SETTLE = 30  # power iterations, after which spectral norm's vectors are the averaged weights'
 

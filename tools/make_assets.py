@@ -18,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mimik import face, motion, video
-from mimik.face import SKULL, Face, Landmarker, Tracker, fit_similarity
+from mimik.face import landmarks as face
+from mimik.face.landmarks import SKULL, Face, Landmarker, Tracker, fit_similarity
+from mimik.media import video
+from mimik.motion import gestures as motion
 
 RIDGE = 10.0  # best of 1, 10 and 50 on the last fifth of the clips
 MIN_FRAMES = 40

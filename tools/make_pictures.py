@@ -14,12 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mimik import Avatar, draw, video
-from mimik.face import Face, Landmarker, choose_face
-from mimik.motion import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
-from mimik.provenance import Claim, Ingredient, seal
-from mimik.synthesis import DEFAULT_MODEL, GeometryPainter
-from mimik.warp import Warper
+from mimik import Avatar
+from mimik.face.landmarks import Face, Landmarker, choose_face
+from mimik.inference.synthesis import DEFAULT_MODEL, GeometryPainter
+from mimik.media import video
+from mimik.motion import draw
+from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
+from mimik.provenance.sealing import Claim, Ingredient, seal
+from mimik.rendering.warp import Warper
 
 CELL_PX = 224
 SHOWN = 0.7  # of the crop's side

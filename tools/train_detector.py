@@ -6,7 +6,7 @@
 CORPUS holds train/, dev/ and foreign/ with clips of talking people, and clips.csv that says who is who. `make` animates
 the first frame of each clip of train/ and dev/ with the motion of another clip of the same split; nothing of it carries
 the watermark, or the detector would learn that. Call it once for each model. `fit` codes real and made clips alike, at
-several qualities, measures both (mimik.detect), fits the classifier on train/ only, and writes
+several qualities, measures both (mimik.provenance.detect), fits the classifier on train/ only, and writes
 src/mimik/assets/detector.npz and benchmarks/results/detect.json. foreign/, the outputs of other generators, is never
 trained on.
 """
@@ -27,11 +27,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mimik import animate, detect, video
-from mimik.animate import Avatar
+from mimik.animation import animate
+from mimik.animation.animate import Avatar
 from mimik.config import AnimateConfig, InputError
-from mimik.face import Landmarker
-from mimik.provenance import Marker
+from mimik.face.landmarks import Landmarker
+from mimik.media import video
+from mimik.provenance import detect
+from mimik.provenance.sealing import Marker
 
 ROOT = Path(__file__).parents[1]
 MADE_FRAMES = detect.NUM_FRAMES

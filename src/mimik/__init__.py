@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mimik.config import VERSION, InputError, MediaError, ModelError, NoFaceError
 
 if TYPE_CHECKING:
-    from mimik.animate import Avatar, Report
+    from mimik.animation.animate import Avatar, Report
 
 __version__ = VERSION
 
@@ -21,7 +21,7 @@ __all__ = ["Avatar", "InputError", "MediaError", "ModelError", "NoFaceError", "R
 def __getattr__(name: str) -> Any:
     """Avatar and Report, when they are asked for: training machines have nothing installed that opens media."""
     if name in ("Avatar", "Report"):
-        from mimik import animate
+        from mimik.animation import animate
 
         return getattr(animate, name)
     raise AttributeError(f"module 'mimik' has no attribute {name!r}")

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Runs the command line; an interruption while it is loading ends quietly too."""
     try:
-        from mimik import cli
+        from mimik.app import cli
 
         cli.main()
     except KeyboardInterrupt:

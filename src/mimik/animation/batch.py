@@ -1,0 +1,294 @@
+"""Many photos, many drivers: a video for each pair, one after another, in several processes, or over a Ray cluster.
+
+A pair that cannot be made costs a reason and nothing else. What a run has made stands in animated.jsonl in its folder,
+with what it was made from: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from mimik import workers
+from mimik.animation import animate
+from mimik.animation.animate import Avatar, Driver, Progress, Report
+from mimik.config import VERSION, AnimateConfig, InputError
+from mimik.motion.gestures import bundled_motions
+from mimik.provenance.sealing import Credentials, check_output
+
+log = logging.getLogger(__name__)
+
+RECORD_NAME = "animated.jsonl"
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+DRIVER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".motion", ".jsonl")
+CORES_PER_VIDEO = 2  # that the threads of one video keep busy
+_STALL_S = 600.0  # without a frame: longer than any model needs to be compiled, or any file to be signed
+_TIMEOUT_S = 24 * 3600.0  # of one video, under Ray, where nobody hears of single frames
+
+
+class Pair(NamedTuple):
+    """A video to make: photo, driver, and the file."""
+
+    photo: Path
+    driver: str
+    out: Path
+
+
+PairProgress = Callable[[Pair, int, int | None], None]  # frames done, and of all
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pair: made, with a report; not made, with a reason; or with neither, made by an earlier run."""
+
+    pair: Pair
+    report: Report | None = None
+    reason: str | None = None
+
+
+class _Job(NamedTuple):
+    """What a worker is asked for; signer are the files of certificate and key, None for its computer's own."""
+
+    pair: Pair
+    config: AnimateConfig
+    signer: tuple[Path, Path] | None
+    force: bool
+
+
+def is_folder_of_drivers(driver: str) -> bool:
+    """Whether a driver is a folder, and no bundled motion of the same name."""
+    return driver not in bundled_motions() and Path(driver).is_dir()
+
+
+def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
+    """Each photo with each driver, in the order of their names.
+
+    Args:
+        photo: a photo, or a folder of photos.
+        driver: as animate.Driver.of takes it, or a folder of videos, .motion and .jsonl files.
+        out: the folder of the videos, named after what there are several of: PHOTO.mp4, DRIVER.mp4, PHOTO_DRIVER.mp4.
+
+    Raises:
+        InputError: if a folder holds nothing that can be used, or out is no folder for the videos.
+    """
+    many_photos, many_drivers = photo.is_dir(), is_folder_of_drivers(driver)
+    photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
+    drivers = [str(path) for path in _files(Path(driver), DRIVER_SUFFIXES)] if many_drivers else [driver]
+    if not photos:
+        raise InputError(f"{photo} has no photos in it; give a folder with {', '.join(PHOTO_SUFFIXES)} files.")
+    if not drivers:
+        suffixes = ", ".join(DRIVER_SUFFIXES)
+        raise InputError(f"driver {driver}: is a folder without drivers; give one with {suffixes} files, or a file.")
+    for folder, what in [(photo, "photos")] * many_photos + [(Path(driver), "drivers")] * many_drivers:
+        if out.suffix and not out.is_dir():
+            raise InputError(f"-o {out}: {folder} is a folder of {what}; give a folder for the videos too.")
+        if out.exists() and not out.is_dir():
+            raise InputError(f"-o {out}: is a file; give a folder for the videos.")
+        if out.resolve() == folder.resolve():
+            raise InputError(f"-o {out}: is the folder of the {what}; give another one for the videos.")
+    of_photo = dict(zip(photos, _names(photos), strict=True))
+    of_driver = dict(zip(drivers, _names([Path(path) for path in drivers]), strict=True))
+
+    def file(photo: Path, driver: str) -> Path:
+        parts = [of_photo[photo]] * many_photos + [of_driver[driver]] * many_drivers
+        return out / f"{'_'.join(parts)}.mp4"
+
+    return [Pair(one, other, file(one, other)) for one in photos for other in drivers]
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Of the files that are made from these: without suffixes, where those do not tell them apart."""
+    counts = Counter(path.stem for path in paths)
+    return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
+
+
+@functools.lru_cache(maxsize=1)
+def _landmarker() -> Any:
+    """One a process; compiling its networks takes half a second."""
+    return animate.Landmarker()
+
+
+def _avatar(photo: Path, face: int | None) -> Avatar:
+    """The person, read once for all drivers that come one after another."""
+    stat = photo.stat() if photo.exists() else None
+    return _read_avatar(photo, face, (stat.st_size, stat.st_mtime_ns) if stat else None)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_avatar(photo: Path, face: int | None, version: tuple[int, int] | None) -> Avatar:
+    return Avatar.from_photos([photo], face=face, landmarker=_landmarker())
+
+
+def _make(job: _Job, progress: Progress) -> Report:
+    """Makes one video.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    pair, config = job.pair, job.config
+    driver = Driver.of(pair.driver, config.fps)
+    check_output(pair.out, force=job.force, inputs=[pair.photo, driver.path])
+    credentials = Credentials.from_files(*job.signer) if job.signer else None
+    options = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    avatar = _avatar(pair.photo, config.face)
+    return avatar.render(driver, pair.out, force=job.force, credentials=credentials, progress=progress, **options)
+
+
+def _work(job: _Job, beat: workers.Beat) -> Report | str:
+    """A report, or the reason why there is none."""
+    return _attempt(job, lambda stage, done, total: beat())
+
+
+def _attempt(job: _Job, progress: Progress) -> Report | str:
+    try:
+        return _make(job, progress)
+    except InputError as error:
+        return str(error)
+    except Exception as error:  # one bad pair must not end the others
+        log.debug("%s", job.pair, exc_info=True)
+        return f"unexpected {type(error).__name__}: {error}"
+
+
+@contextmanager
+def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
+    """The record of a folder, to append to, and what stands in it: what each file was made from. One run at a time."""
+    path = folder / RECORD_NAME
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"-o {folder}: another run is writing there; wait for it, or give another one.") from None
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # a line is cut off where a run was killed
+        os.truncate(path, len(whole.encode()))
+        known = {}
+        for line in whole.splitlines():
+            try:
+                entry = json.loads(line)
+                known[entry["out"]] = entry["made_from"]
+            except (ValueError, KeyError, TypeError):
+                raise InputError(f"{path} is damaged; remove it, and give --force or another folder.") from None
+        yield file, known
+
+
+def _made_from(pair: Pair, config: AnimateConfig) -> dict[str, Any]:
+    """All that decides what a video shows."""
+    paths = {"photo": pair.photo, "driver": bundled_motions().get(pair.driver, Path(pair.driver))}
+    if config.model and Path(config.model).is_file():
+        paths["model"] = Path(config.model)
+    files = {what: [path.name, path.stat().st_size, path.stat().st_mtime_ns] for what, path in paths.items()}
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    return {"version": VERSION, "files": files, "settings": settings}
+
+
+def animate_all(
+    every: Sequence[Pair],
+    config: AnimateConfig,
+    *,
+    num_workers: int | None = None,
+    ray: str | bool = False,
+    signer: tuple[Path, Path] | None = None,
+    force: bool = False,
+    progress: PairProgress | None = None,
+) -> Generator[Outcome]:
+    """What became of each pair, in order.
+
+    Args:
+        every: from pairs.
+        config: the same for all.
+        num_workers: processes; 0 makes one video after another in this one. None: one for every two cores.
+        ray: spread the work over Ray: True for one of this machine, an address for that cluster, whose machines see all
+            files under the same paths.
+        signer: files of certificate and key; each computer signs with its own if None.
+        force: replace what is there.
+        progress: of a video that is made in this process: the pair, frames done, and of all, if that is known.
+
+    Raises:
+        InputError: if nothing can be made at all.
+    """
+    if num_workers is not None and num_workers < 0:
+        raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
+    if num_workers is None and not ray:
+        num_workers = max(1, (os.cpu_count() or 1) // CORES_PER_VIDEO)
+        num_workers = 0 if num_workers == 1 else num_workers
+    out = every[0].out.parent
+    # What all have in common is checked before a folder is made.
+    if len({pair.driver for pair in every}) == 1:
+        Driver.of(every[0].driver, config.fps)
+    if len({pair.photo for pair in every}) == 1:
+        _avatar(every[0].photo, config.face)
+    is_new = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"-o {out}: the folder cannot be made ({error.strerror}); give another one.") from None
+    num_good = 0
+    try:
+        with _record(out) as (file, known):
+            asked = {pair: _made_from(pair, config) for pair in every}
+            there = {
+                pair for pair in every if not force and pair.out.exists() and known.get(pair.out.name) == asked[pair]
+            }
+            # A task that Ray does again, because its machine was lost, may find the file that it has made itself.
+            free = {pair for pair in every if not pair.out.exists()} if ray else set()
+            jobs = [_Job(pair, config, signer, force or pair in free) for pair in every if pair not in there]
+            with closing(_results(jobs, num_workers, ray, progress)) as results:
+                for pair in every:
+                    if pair in there:
+                        outcome = Outcome(pair)
+                    else:
+                        outcome = _outcome(pair, next(results))
+                    if outcome.report is not None:
+                        file.write(json.dumps({"out": pair.out.name, "made_from": asked[pair]}) + "\n")
+                        file.flush()
+                    num_good += outcome.reason is None
+                    yield outcome
+    finally:
+        if is_new and not num_good:
+            (out / RECORD_NAME).unlink(missing_ok=True)
+            if not any(out.iterdir()):  # else somebody else has put a file there
+                out.rmdir()
+
+
+def _outcome(pair: Pair, result: Report | str | workers.Lost) -> Outcome:
+    if isinstance(result, Report):
+        return Outcome(pair, report=result)
+    if isinstance(result, workers.Lost):
+        return Outcome(pair, reason=f"its worker was lost: {result.detail}.")
+    return Outcome(pair, reason=result)
+
+
+def _results(
+    jobs: Sequence[_Job],
+    num_workers: int | None,
+    ray: str | bool,
+    progress: PairProgress | None,
+) -> Generator[Report | str | workers.Lost]:
+    if ray:
+        address = ray if isinstance(ray, str) else None
+        yield from workers.ray_results(
+            _work, jobs, address=address, num_workers=num_workers, timeout_s=_TIMEOUT_S, cores=CORES_PER_VIDEO
+        )
+    elif num_workers:
+        yield from workers.pool_results(_work, jobs, num_workers, stall_s=_STALL_S)
+    else:
+        for job in jobs:
+            yield _attempt(job, functools.partial(_tell, progress, job.pair))
+
+
+def _tell(progress: PairProgress | None, pair: Pair, stage: str, done: int, total: int | None) -> None:
+    if progress is not None and stage == "animate":
+        progress(pair, done, total)

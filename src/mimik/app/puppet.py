@@ -1,0 +1,123 @@
+"""A call whose person is driven by another program's numbers instead of a camera: `mimik live PHOTO --stream`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.animation.animate import Avatar, Portrait
+from mimik.app.live import Call, Controls
+from mimik.config import AnimateConfig
+from mimik.face.landmarks import Face, Image
+from mimik.motion.drivers.stream import HOLD_S, Receiver, Sample, gesture_of, mirrored, rest_reference
+from mimik.motion.gestures import Steady
+from mimik.provenance.sealing import Claim, Ingredient
+
+_TICK_S = 1 / 25  # between frames while a sender is silent
+_RELAXED_S = HOLD_S + 2.0  # after this much silence the person is at rest, and nothing moves
+_MAX_GAP_S = 0.25  # between two samples; a longer one is treated as this
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A sample, counted from rest, and when it came."""
+
+    sample: Sample
+    at_s: float
+
+
+class _Strings:
+    """From samples to the person's points, as live.Follower is from camera frames."""
+
+    is_calibrating = False
+
+    def __init__(self, portrait: Portrait, smooth: float) -> None:
+        """Args: portrait: the person; smooth: 0..1, see motion.Smoother."""
+        self._portrait = portrait
+        self._smooth = smooth
+        self._steady = Steady(smooth)
+        self._controls: Controls | None = None
+        self._sample: Sample | None = None
+        self._at_s = 0.0
+
+    def calibrate(self) -> None:
+        """What is at rest is the sender's to say."""
+
+    def __call__(self, heard: _Heard, at_s: float, controls: Controls) -> tuple[NDArray[Any], Face | None]:
+        """The person at one instant.
+
+        Args:
+            heard: the newest sample, which may have been given before.
+            at_s: the time now, on the clock of heard.
+            controls: as they are now.
+
+        Returns:
+            Where the person's points go, [478, 3] pixels of the portrait; and None, since no camera shows a face.
+        """
+        if controls != self._controls:
+            self._controls = controls
+            self._retarget = self._portrait.retarget(
+                rest_reference(), regions=controls.regions, strength=controls.strength
+            )
+        sample, before = heard.sample, self._sample
+        dt = float(np.clip(at_s - self._at_s, 1e-3, _MAX_GAP_S)) if self._at_s else _TICK_S
+        if before is not None and 0 < sample.time_s - before.time_s < _MAX_GAP_S:
+            dt = sample.time_s - before.time_s  # senders send more evenly than what they send arrives
+        self._sample, self._at_s = sample, at_s
+        is_lost = not sample.seen or at_s - heard.at_s > HOLD_S
+        gesture = None if is_lost else gesture_of(mirrored(sample) if controls.mirror else sample)
+        return self._retarget(self._steady(gesture, dt)), None
+
+
+class Puppet(Call):
+    """A call that a program drives: it offers samples where a camera would offer frames."""
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        receiver: Receiver,
+        config: AnimateConfig | None = None,
+        controls: Controls | None = None,
+    ) -> None:
+        """Args: avatar, config, controls: as Call takes them; receiver: where samples come from, closed at the end."""
+        super().__init__(avatar, config, controls)
+        self._receiver = receiver
+        self._ended = threading.Event()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+
+    def reset(self) -> None:
+        self._follower: Any = _Strings(self.portrait, self.config.smooth)
+
+    def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
+        """A camera that films as well is not looked at."""
+
+    def __enter__(self) -> Call:
+        super().__enter__()
+        self._listener.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._listener.join()
+        self._receiver.close()
+        super().__exit__(*error)
+
+    def _listen(self) -> None:
+        heard: _Heard | None = None
+        while not self._ended.is_set():
+            sample = self._receiver.receive(_TICK_S)
+            at_s = time.perf_counter()
+            if sample is not None:
+                heard = _Heard(sample, at_s)
+            if heard is not None and at_s - heard.at_s < _RELAXED_S:
+                super().offer(heard, at_s)  # type: ignore[arg-type]  # _Strings knows what it is
+
+    def claim(self, title: str, *ingredients: Ingredient) -> Claim:
+        made = super().claim(title, *ingredients)
+        return replace(made, settings={**made.settings, "live": "stream"})

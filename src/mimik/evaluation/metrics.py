@@ -1,0 +1,497 @@
+"""One recipe for each number that is published; METRICS says how each is read.
+
+Pictures are uint8 RGB [N, H, W, 3], points [N, 478, 3] in pixels of them, NaN where no face was found. What is measured
+on landmarks is measured on landmarks found again in the result, against those found in the same way in the real frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  everybody's name for it
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mimik.config import ModelError
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
+
+Float = NDArray[np.float64]
+
+_PEAK_DB = 100.0  # what equal pictures get; one pixel that differs by one at 256 px gives 101 dB
+_SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004
+_EYE_CORNERS = 33, 263  # the outer ones
+_REGION_MARGIN = 0.12  # of the eyes' distance, around lips and lids
+_OPEN_EYE = 0.12  # of an eye's width between its lids: below, its iris cannot be seen
+_MIN_STD = {"blendshape": 0.02, "pose": 1.0}  # of the driver; what moves less says nothing about following it
+_MOVING = np.arange(1, len(BLENDSHAPES))  # without _neutral
+_EYES = (
+    ((33, 133), faces.RIGHT_EYE_UPPER[4], faces.RIGHT_EYE_LOWER[4], faces.RIGHT_IRIS[0]),
+    ((362, 263), faces.LEFT_EYE_UPPER[4], faces.LEFT_EYE_LOWER[4], faces.LEFT_IRIS[0]),
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one number is named, read and made."""
+
+    name: str
+    label: str
+    better: str  # "lower", "higher", or "one": the nearer to 1, the better
+    recipe: str
+    digits: int = 2
+
+    def badness(self, value: float) -> float:
+        """A number that is smaller the better the value is; infinite where there is no value."""
+        if math.isnan(value):
+            return math.inf
+        if self.better == "one":
+            return abs(math.log(max(value, 1e-9)))
+        return value if self.better == "lower" else -value
+
+
+_FOUND = "landmarks found again in the result against those found in the real frame"
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("l1", "L1", "lower", "mean absolute difference of all pixels and channels, 0..255"),
+        Metric("psnr_db", "PSNR, dB", "higher", "of the mean square of a frame, peak 255, at most 100; mean of frames"),
+        Metric(
+            "ssim_gauss11",
+            "SSIM",
+            "higher",
+            "Wang et al. 2004: Gaussian window of 11 px, sigma 1.5, K 0.01 and 0.03, RGB channels averaged, without a "
+            "border of 5 px; as scikit-image with gaussian_weights=True, use_sample_covariance=False, data_range=255",
+            3,
+        ),
+        Metric(
+            "lite0_distance",
+            "feature distance (EfficientNet-Lite0)",
+            "lower",
+            "losses.content_loss on EfficientNet-Lite0 (ImageNet): this project's own, not LPIPS",
+            3,
+        ),
+        Metric("lpips_alex_v01", "LPIPS (AlexNet, v0.1)", "lower", "Zhang et al. 2018, whole frame in -1..1", 3),
+        Metric(
+            "csim_dlib",
+            "CSIM",
+            "higher",
+            "cosine of the embeddings of dlib's face ResNet, faces aligned by landmarks found in each picture",
+            3,
+        ),
+        Metric(
+            "akd68_percent",
+            "AKD, % of the eyes' distance",
+            "lower",
+            f"mean distance of 68 points, {_FOUND}; frames in which both have a face",
+        ),
+        Metric(
+            "lost_percent", "faces lost, %", "lower", "frames without a face in the result where the real one has", 1
+        ),
+        Metric(
+            "blendshape_correlation",
+            "blendshape correlation",
+            "higher",
+            "Pearson's over the frames of a clip, mean of the blendshapes that move in the driver (standard deviation "
+            "0.02 or more); 0 for one that stands still in the result",
+            3,
+        ),
+        Metric(
+            "pose_correlation",
+            "pose correlation",
+            "higher",
+            "the same of yaw, pitch and roll, where the driver's moves (1 degree or more)",
+            3,
+        ),
+        Metric(
+            "gaze_error_percent",
+            "gaze error, % of an eye's width",
+            "lower",
+            f"distance of the iris's place between the eye's corners, {_FOUND}; open eyes only",
+        ),
+        Metric("eyes_l1", "L1 of the eyes", "lower", "L1 in the hull of the real frame's lids and a margin"),
+        Metric("mouth_l1", "L1 of the mouth", "lower", "L1 in the hull of the real frame's lips and a margin"),
+        Metric(
+            "acceleration_error",
+            "acceleration error",
+            "lower",
+            "mean |a' - a| over mean |a|: second differences over time of 68 points, in eyes' distances, of result and "
+            "driver; 1 for a picture that stands still",
+        ),
+        Metric(
+            "jitter_ratio", "jitter, result over driver", "one", "mean |a'| over mean |a| of the same accelerations"
+        ),
+        Metric(
+            "sharpness_ratio",
+            "sharpness, result over real",
+            "one",
+            "variance of the Laplacian of grey inside the face, result over real frame; mean of frames",
+        ),
+    )
+}
+
+
+# Pictures.
+
+
+def l1(x: Image, x_hat: Image) -> Float:
+    """[N] mean absolute difference of each frame, 0..255."""
+    return np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in zip(x, x_hat, strict=True)])
+
+
+def psnr_db(x: Image, x_hat: Image) -> Float:
+    """[N] peak signal-to-noise ratio of each frame in dB, at most 100."""
+    square = [np.square(a.astype(np.int32) - b).mean() for a, b in zip(x, x_hat, strict=True)]
+    return 10 * np.log10(255**2 / np.maximum(square, 255**2 / 10 ** (_PEAK_DB / 10)))
+
+
+def ssim_gauss11(x: Image, x_hat: Image) -> Float:
+    """[N] structural similarity of each frame, -1..1; Wang et al. 2004, equal to scikit-image's (tested) and faster."""
+    kernel = cv2.getGaussianKernel(2 * _SSIM_RADIUS + 1, _SSIM_SIGMA, cv2.CV_64F)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    inside = slice(_SSIM_RADIUS, -_SSIM_RADIUS)
+
+    def blurred(picture: NDArray[Any]) -> Float:
+        return cv2.sepFilter2D(picture, cv2.CV_64F, kernel, kernel)[inside, inside]
+
+    values = []
+    for one, other in zip(x, x_hat, strict=True):
+        a, b = one.astype(np.float64), other.astype(np.float64)
+        mean_a, mean_b = blurred(a), blurred(b)
+        var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+        covariance = blurred(a * b) - mean_a * mean_b
+        similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+        values.append(float((similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()))
+    return np.array(values)
+
+
+def region_mask(points: NDArray[Any], index: Sequence[Sequence[int]], side: tuple[int, int], margin: float) -> Any:
+    """Pixels inside the hulls of groups of points.
+
+    Args:
+        points: [478, 2 or 3].
+        index: the points of each hull.
+        side: height and width of the picture.
+        margin: around each hull, in distances between the eyes' outer corners.
+
+    Returns:
+        bool [H, W].
+    """
+    mask = np.zeros(side, np.uint8)
+    angles = np.arange(16) * (math.pi / 8)
+    circle = margin * eye_distance(points) * np.stack([np.cos(angles), np.sin(angles)], 1)
+    for group in index:
+        outline = (points[list(group), None, :2] + circle - 0.5).reshape(-1, 2)
+        hull = cv2.convexHull(np.round(outline).astype(np.int32))
+        cv2.fillConvexPoly(mask, hull, 1)
+    return mask.astype(bool)
+
+
+def mouth_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
+    """bool [H, W]: the hull of the lips, with a margin."""
+    return region_mask(points, [faces.LIPS], side, _REGION_MARGIN)
+
+
+def eyes_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
+    """bool [H, W]: the hulls of both eyes' lids, with a margin."""
+    right = [*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER]
+    return region_mask(points, [right, [*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER]], side, _REGION_MARGIN)
+
+
+def masked_l1(x: Image, x_hat: Image, masks: Sequence[Any]) -> Float:
+    """[N] mean absolute difference of each frame inside its mask, 0..255; NaN where the mask is empty."""
+    pairs = zip(x, x_hat, masks, strict=True)
+    return np.array([np.abs(a[m].astype(np.int16) - b[m]).mean() if m.any() else np.nan for a, b, m in pairs])
+
+
+def sharpness(images: Image, masks: Sequence[Any]) -> Float:
+    """[N] variance of the Laplacian of grey inside each mask."""
+    values = []
+    for image, mask in zip(images, masks, strict=True):
+        edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F)
+        values.append(float(edges[mask].var()) if mask.any() else np.nan)
+    return np.array(values)
+
+
+def face_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
+    """bool [H, W]: the hull of the face's outline."""
+    return region_mask(points, [faces.OVAL], side, 0.0)
+
+
+# Landmarks.
+
+
+def eye_distance(points: NDArray[Any]) -> Any:
+    """[...] distance in space between the outer corners of the eyes of points [..., 478, 3], in their unit."""
+    return np.linalg.norm(points[..., _EYE_CORNERS[0], :] - points[..., _EYE_CORNERS[1], :], axis=-1)
+
+
+def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
+    """[N] mean distance of 68 points in the picture, in percent of the real face's eye distance; NaN where one is lost.
+
+    Args:
+        points: [N, 478, 3] found in the real frames.
+        found: [N, 478, 3] found in the result.
+    """
+    apart = np.linalg.norm((points - found)[:, faces.POINTS_68, :2], axis=-1).mean(-1)
+    return 100 * apart / eye_distance(points)
+
+
+def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
+    """Where the irises stand, and how open the eyes are.
+
+    Returns:
+        [N, 2, 2] of the right and the left eye: the iris's centre along the line between the corners and across it,
+        from the middle, in widths of the eye. [N, 2] distance of the lids, in widths of the eye.
+    """
+    places, openings = [], []
+    for (start, end), upper, lower, iris in _EYES:
+        axis = points[:, end] - points[:, start]
+        width = np.linalg.norm(axis, axis=-1)[:, None]
+        along = axis[:, :2] / np.linalg.norm(axis[:, :2], axis=-1)[:, None]
+        across = np.stack([-along[:, 1], along[:, 0]], -1)
+        from_middle = (points[:, iris] - (points[:, start] + points[:, end]) / 2)[:, :2]
+        places.append(np.stack([(from_middle * along).sum(-1), (from_middle * across).sum(-1)], -1) / width)
+        openings.append(np.linalg.norm((points[:, upper] - points[:, lower])[:, :2], axis=-1) / width[:, 0])
+    return np.stack(places, 1), np.stack(openings, 1)
+
+
+def gaze_error_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
+    """[N] mean distance of the irises' places, in percent of an eye's width.
+
+    Counts the eyes that are open in the real frame; NaN where none is, or a face is lost.
+    """
+    goal, opening = gaze(points)
+    apart = np.linalg.norm(gaze(found)[0] - goal, axis=-1)  # [N, 2]
+    return 100 * _nan_mean(np.where(opening >= _OPEN_EYE, apart, np.nan), axis=1)
+
+
+def correlation(driver: NDArray[Any], result: NDArray[Any], min_std: float) -> float:
+    """Pearson's correlation over frames, mean of the columns that move in the driver.
+
+    Args:
+        driver: [N, C].
+        result: [N, C]; a column that stands still counts as 0. Rows with NaN in either are left out.
+        min_std: standard deviation from which a column of the driver moves.
+
+    Returns:
+        -1..1; NaN where nothing moves, or fewer than 3 rows are left.
+    """
+    rows = np.isfinite(driver).all(1) & np.isfinite(result).all(1)
+    a, b = np.asarray(driver, np.float64)[rows], np.asarray(result, np.float64)[rows]
+    if len(a) < 3:
+        return math.nan
+    moving = a.std(0) >= min_std
+    if not moving.any():
+        return math.nan
+    a, b = a[:, moving] - a[:, moving].mean(0), b[:, moving] - b[:, moving].mean(0)
+    size = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    return float(np.where(size > 1e-9, (a * b).sum(0) / np.maximum(size, 1e-9), 0).mean())
+
+
+def blendshape_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
+    """correlation() of blendshapes [N, 52], standard deviation of the driver's at least 0.02."""
+    return correlation(driver[:, _MOVING], result[:, _MOVING], _MIN_STD["blendshape"])
+
+
+def pose_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
+    """correlation() of yaw, pitch and roll of points [N, 478, 3], where the driver's standard deviation is 1 degree."""
+    return correlation(pose_degrees(driver), pose_degrees(result), _MIN_STD["pose"])
+
+
+def pose_degrees(points: NDArray[Any]) -> Float:
+    """[N, 3] yaw, pitch and roll of points [N, 478, 3]; NaN where no face was found."""
+    nothing = (math.nan,) * 3
+    return np.array([head_pose(p).degrees if np.isfinite(p).all() else nothing for p in points]).reshape(-1, 3)
+
+
+def accelerations(points: NDArray[Any]) -> Float:
+    """Second differences over time of 68 points in the picture, in median eye distances a frame squared.
+
+    Args:
+        points: [N, 478, 3] of consecutive frames.
+
+    Returns:
+        [N - 2, 68, 2]; NaN where one of three frames has no face.
+    """
+    seen = np.isfinite(points).all((1, 2))
+    scale = np.median(eye_distance(points[seen])) if seen.any() else math.nan
+    return np.diff(points[:, faces.POINTS_68, :2].astype(np.float64), n=2, axis=0) / scale
+
+
+def jitter(driver: NDArray[Any], result: NDArray[Any]) -> tuple[float, float]:
+    """How far the result's accelerations are from the driver's, and how large they are.
+
+    Args:
+        driver, result: [N, 478, 3] of consecutive frames.
+
+    Returns:
+        acceleration_error: mean |a' - a| over mean |a|; 0 is perfect, 1 what a still picture gets.
+        jitter_ratio: mean |a'| over mean |a|; below 1 is calmer than the driver. Both NaN where no three frames in a
+        row have faces in both, or the driver stands still.
+    """
+    a, b = accelerations(driver), accelerations(result)
+    both = np.isfinite(a).all((1, 2)) & np.isfinite(b).all((1, 2))
+    size = np.linalg.norm(a[both], axis=-1).mean() if both.any() else 0.0
+    if size == 0:
+        return math.nan, math.nan
+    apart = np.linalg.norm(b[both] - a[both], axis=-1).mean()
+    return float(apart / size), float(np.linalg.norm(b[both], axis=-1).mean() / size)
+
+
+def _nan_mean(values: Float, axis: int | None = None) -> Any:
+    """The mean of what is not NaN; NaN of nothing, without a warning."""
+    known = np.isfinite(values)
+    count = known.sum(axis)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+
+
+# Networks.
+
+
+def cosine(a: NDArray[Any], b: NDArray[Any]) -> Float:
+    """[N] cosine of the angle between rows of [N, C] each; csim_dlib of embeddings of features.FaceNet.
+
+    dlib compares by Euclidean distance d and calls two faces one person below 0.6. Its embeddings are about equally
+    long (length r), so cosine = 1 - d^2 / (2 r^2); docs/evaluation.md has the measured r.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+
+
+def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Frechet distance of the Gaussians fitted to two sets of features; Heusel et al. 2017, covariances over N - 1.
+
+    |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2). The trace of the root is the sum of the singular values of A B^T,
+    where S_a = A^T A: exact for fewer rows than features too, where a matrix root of S_a S_b is unstable. The value
+    falls with the number of rows: compare those of the same number only.
+
+    Args:
+        a, b: [N, C] and [M, C], two rows or more.
+
+    Returns:
+        >= 0; 0 when equal.
+
+    Raises:
+        ValueError: on other shapes.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"features {list(a.shape)} and {list(b.shape)}: give [N, C] and [M, C] of two rows or more.")
+
+    def root(x: NDArray[Any]) -> Float:
+        centred = (x - x.mean(0)) / math.sqrt(len(x) - 1)
+        return np.asarray(np.linalg.qr(centred, "r") if len(x) > x.shape[1] else centred)  # [C or N, C]
+
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    root_a, root_b = root(a), root(b)
+    shared = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    apart = ((a.mean(0) - b.mean(0)) ** 2).sum() + (root_a**2).sum() + (root_b**2).sum() - 2 * shared
+    return max(float(apart), 0.0)
+
+
+LPIPS_FILES = {"alexnet-owt-7be5be79.pth": "7be5be79", "alex.pth": "df73285e"}  # and how their SHA-256 begin
+LPIPS_HELP = (
+    "put alexnet-owt-7be5be79.pth (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth) and alex.pth "
+    "(lpips/weights/v0.1/alex.pth of the package lpips 0.1.4) into one folder and give it as --lpips"
+)
+
+
+class LpipsAlex(nn.Module):
+    """LPIPS with AlexNet, version 0.1; Zhang et al. 2018, arXiv:1801.03924. The weights are the user's files."""
+
+    _LAYERS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))  # number in torchvision's list, stride, padding
+
+    def __init__(self, folder: Path) -> None:
+        """Args: folder: with LPIPS_FILES.
+
+        Raises:
+            ModelError: if a file is missing, or another one.
+        """
+        super().__init__()
+        weights: dict[str, Tensor] = {}
+        for name, digest in LPIPS_FILES.items():
+            path = folder / name
+            if not path.is_file():
+                raise ModelError(f"--lpips {folder}: there is no {name} in it; {LPIPS_HELP}.")
+            if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
+                raise ModelError(f"--lpips {folder}: {name} is another or a damaged file; {LPIPS_HELP}.")
+            weights |= torch.load(path, map_location="cpu", weights_only=True)
+        self.load(weights)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Takes the tensors of both files, by their names there."""
+        for layer, (number, _, _) in enumerate(self._LAYERS):
+            self.register_buffer(f"weight{layer}", weights[f"features.{number}.weight"])
+            self.register_buffer(f"bias{layer}", weights[f"features.{number}.bias"])
+            self.register_buffer(f"linear{layer}", weights[f"lin{layer}.model.1.weight"])
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """Activations of unit length in each place, after each of five convolutions."""
+        x = (x - self.get_buffer("shift")) / self.get_buffer("scale")
+        out = []
+        for layer, (_, stride, padding) in enumerate(self._LAYERS):
+            if layer in (1, 2):
+                x = F.max_pool2d(x, 3, 2)
+            x = F.conv2d(x, self.get_buffer(f"weight{layer}"), self.get_buffer(f"bias{layer}"), stride, padding).relu()
+            out.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return out
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """[B, 3, H, W] in [-1, 1] each -> [B] distances, >= 0."""
+        pairs = zip(self._features(x), self._features(x_hat), strict=True)
+        layers = [
+            F.conv2d((a - b).square(), self.get_buffer(f"linear{i}")).mean((1, 2, 3)) for i, (a, b) in enumerate(pairs)
+        ]
+        return torch.stack(layers).sum(0)
+
+
+# Over clips.
+
+
+def bootstrap_interval(
+    values: NDArray[Any], *, seed: int = 0, num_samples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap of the mean: where it lies in so many of the samples drawn from the values with replacement.
+
+    Args:
+        values: [N]; NaN are left out.
+
+    Returns:
+        Low and high end; NaN with fewer than two values.
+    """
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    means = known[rng.integers(len(known), size=(num_samples, len(known)))].mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def share_better(metric: Metric, a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
+    """In which share of the clips a is better than b; a tie counts half, no value is worse than any.
+
+    Args:
+        a, b: [N] of the same clips; those where neither has a value are left out.
+
+    Returns:
+        0..1; NaN where no clip is left.
+    """
+    points = []
+    for one, other in zip(a, b, strict=True):
+        bad = metric.badness(one), metric.badness(other)
+        if bad != (math.inf, math.inf):
+            points.append(0.5 if bad[0] == bad[1] else float(bad[0] < bad[1]))
+    return float(np.mean(points)) if points else math.nan

@@ -1,0 +1,203 @@
+"""A person that `mimik learn` has learned, as a file: PERSON.avatar.
+
+It holds the fine-tuned generator, the person's AdaIN weights, the photo that is animated and its landmarks, names and
+hashes of all photos, a small preview, and how it was learned. Reading it needs no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import mimetypes
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from mimik.config import ModelError, Preset, preset_from_json, preset_to_json
+from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
+from mimik.inference.runtime import Network
+from mimik.inference.synthesis import Likeness, framed
+from mimik.motion.gestures import find_neutral
+
+AVATAR_FORMAT = "mimik avatar 1"
+PREVIEW_PX = 128
+_ABOUT = frozenset({"format", "preset", "record", "sources", "score", "sha256"})
+_FACE = {"photo.points": (NUM_POINTS, 3), "photo.blendshapes": (len(BLENDSHAPES),)}
+_PICTURES = ("photo.png", "preview.png")
+_PSI = "psi"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file from which a person was learned.
+
+    Attributes:
+        name: without its folder.
+        sha256: 64 hexadecimal digits.
+        format: media type, such as "image/jpeg".
+    """
+
+    name: str
+    sha256: str
+    format: str
+
+    def __post_init__(self) -> None:
+        if not self.name or re.search(r"[/\\]", self.name) or not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"source {self.name!r} has no plain name or no SHA-256")
+
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """Reads a file once, in pieces."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(path.name, digest, mimetypes.guess_type(path.name)[0] or "application/octet-stream")
+
+
+@dataclass(frozen=True)
+class Person:
+    """What `mimik learn` found out.
+
+    Attributes:
+        preset: networks and losses of the model that was fine-tuned.
+        record: of the learning: steps, seconds, the curve, the model that it started from.
+        tensors: of the fine-tuned generator, float16, by names such as "G.down.0.conv1.bias".
+        psi: [2 * features of all AdaIN layers] float32, psi'.
+        picture: uint8 RGB [H, W, 3], the photo that is animated.
+        face: in the picture.
+        sources: all files of the person.
+    """
+
+    preset: Preset
+    record: dict[str, Any]
+    tensors: Mapping[str, NDArray[Any]]
+    psi: NDArray[np.float32]
+    picture: Image
+    face: Face
+    sources: tuple[Source, ...]
+
+    @property
+    def model(self) -> str:
+        """How reports and manifests name what draws the person."""
+        return f"{self.preset.networks.form}, {'from scratch' if self.record.get('from_scratch') else 'fine-tuned'}"
+
+    @functools.cached_property
+    def likeness(self) -> Likeness:
+        """What draws the person.
+
+        Raises:
+            ModelError: if the generator's parts do not fit each other.
+        """
+        try:
+            # One thread: the pipeline's stages keep the cores busy.
+            return Likeness(Network(self.preset.networks, self.tensors, num_threads=1), self.psi)
+        except (RuntimeError, ValueError) as error:
+            why = error if isinstance(error, ModelError) else "its generator's parts do not fit each other"
+            raise ModelError(f"this avatar cannot be used ({why}); learn it again.") from None
+
+    def pack(self) -> bytes:
+        """The file's content; read_person reads it."""
+        preview = framed(self.face.points).cut(self.picture, PREVIEW_PX)
+        tensors: dict[str, NDArray[Any]] = {
+            **{name: np.ascontiguousarray(value, np.float16) for name, value in self.tensors.items()},
+            _PSI: np.ascontiguousarray(self.psi, np.float32),
+            "photo.points": np.ascontiguousarray(self.face.points, np.float32),
+            "photo.blendshapes": np.ascontiguousarray(self.face.blendshapes, np.float32),
+            "photo.png": encoded_png(self.picture),
+            "preview.png": encoded_png(preview),
+        }
+        about = {
+            "format": AVATAR_FORMAT,
+            "preset": preset_to_json(self.preset),
+            "record": json.dumps(self.record),
+            "sources": json.dumps([asdict(source) for source in self.sources]),
+            "score": repr(float(self.face.score)),
+        }
+        return safetensors.numpy.save(tensors, metadata=about | {"sha256": _digest(tensors, about)})
+
+
+def calmest(found: Sequence[Face]) -> int:
+    """Which of one person's faces is nearest to that person's neutral one."""
+    neutral = find_neutral(found).blendshapes
+    return int(np.argmin([np.abs(face.blendshapes - neutral).sum() for face in found]))
+
+
+def read_person(path: Path) -> Person:
+    """Reads a file that `mimik learn` wrote.
+
+    Raises:
+        ModelError: if there is none, it is damaged, or it is something else.
+    """
+    try:
+        return _parsed(*_opened(path))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, cv2.error, RecursionError) as error:
+        why = str(error).strip().split("\n")[0].rstrip(".")
+        raise ModelError(f"{path}: is damaged or no avatar ({why}); learn the person again.") from None
+
+
+def _opened(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    with safetensors.safe_open(path, "np") as file:
+        about = file.metadata() or {}
+        if about.get("format") != AVATAR_FORMAT:
+            raise ModelError(f"its format is {about.get('format')!r}, not {AVATAR_FORMAT!r}")
+        return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+
+
+def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> Person:
+    if unknown := sorted(about.keys() ^ _ABOUT):
+        raise ModelError(f"its header is not understood at {unknown[0]!r}")
+    if about.pop("sha256") != _digest(tensors, about):
+        raise ModelError("its content does not have the hash that it names")
+    generator = {name: value for name, value in tensors.items() if name.startswith("G.")}
+    if unknown := sorted(tensors.keys() ^ {*generator, *_FACE, *_PICTURES, _PSI}):
+        raise ModelError(f"{unknown[0]} is missing or not understood")
+    for name, value in tensors.items():
+        kind = np.uint8 if name in _PICTURES else np.float16 if name in generator else np.float32
+        if value.dtype != kind or value.shape != _FACE.get(name, value.shape):
+            raise ModelError(f"{name} is {value.dtype} {list(value.shape)}")
+        if not np.isfinite(value).all():
+            raise ModelError(f"{name} has values that are not finite")
+    psi, points = tensors[_PSI], tensors["photo.points"]
+    if psi.ndim != 1 or np.ptp(points[:, :2], axis=0).min() < 1:
+        raise ModelError("its face or psi' is not understood")
+    record = json.loads(about["record"])
+    if not isinstance(record, dict):
+        raise ModelError("its record is not understood")
+    picture = cv2.imdecode(tensors["photo.png"], cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise ModelError("its photo cannot be decoded")
+    return Person(
+        preset_from_json(about["preset"]),
+        record,
+        generator,
+        psi,
+        picture,
+        Face(points, tensors["photo.blendshapes"], float(about["score"])),
+        tuple(Source(**source) for source in json.loads(about["sources"])),
+    )
+
+
+def encoded_png(picture: Image) -> NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3] -> the bytes of a PNG file, [N]."""
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    return data.ravel()
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> str:
+    """SHA-256 of everything that a file holds, whatever the order in which it lies there."""
+    digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,342 @@
+"""The trained networks on a CPU, without torch: E, P and G of a release, built for OpenVINO.
+
+networks.py is the reference, and the tests compare every output with it. Weights are read as NumPy arrays; spectral
+norm is divided out once; psi_hat is baked into G, so that AdaIN becomes an instance norm with constants.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from mimik.config import ModelError, NetworkConfig, Preset, preset_from_json
+from mimik.face.landmarks import inference_core, openvino
+from mimik.rendering.warp import NUM_GEOMETRY
+
+Array = NDArray[np.float32]
+
+RELEASE_FORMAT = "mimik release 1"
+EPS = 1e-4  # of instance norm; networks.EPS
+_MAX_CORRECTION = 0.1  # networks._MAX_CORRECTION
+_ATTENTION_DOWN, _ATTENTION_UP = 3, 2  # networks'
+
+
+@dataclass(frozen=True)
+class Release:
+    """A trained model as it lies in its file.
+
+    Attributes:
+        preset: what was trained, and how.
+        record: of the training.
+        tensors: float16 by names such as "G.down.0.conv1.bias".
+    """
+
+    preset: Preset
+    record: dict[str, Any]
+    tensors: Mapping[str, NDArray[Any]]
+
+    @property
+    def num_parameters(self) -> int:
+        """Of E, P and G, without the vectors of spectral norm."""
+        return sum(v.size for k, v in self.tensors.items() if not k.startswith("D.") and not k.endswith(("._u", "._v")))
+
+
+def read_release(path: Path) -> Release:
+    """Reads a file that `mimik train` wrote.
+
+    Raises:
+        ModelError: if there is none, it is damaged, or it is something else.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            about = file.metadata() or {}
+            if about.get("format") != RELEASE_FORMAT:
+                raise ModelError(f"its format is {about.get('format')!r}, not {RELEASE_FORMAT!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        return Release(preset_from_json(about["preset"]), json.loads(about["record"]), tensors)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        why = str(error).rstrip(".")
+        raise ModelError(f"{path}: is damaged or no model of this program ({why}); fetch it again.") from None
+
+
+class Network:
+    """E, P and G of one model."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        tensors: Mapping[str, NDArray[Any]],
+        num_threads: int = 0,
+        *,
+        exact: bool = False,
+    ) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            config: sizes and form.
+            tensors: of a release.
+            num_threads: 0 lets OpenVINO choose.
+            exact: G computes in float32; else in bfloat16 where the processor has it, which takes less than half the
+                time and changes what is drawn by less than a grey level.
+        """
+        self.config = config
+        self._precision = "f32" if exact else fast_precision()
+        self._graph = _Graph(tensors)
+        self._num_threads = num_threads
+
+    def embed(self, x: Array, y: Array) -> Array:
+        """e_hat of some photos, the mean of their embeddings.
+
+        Args:
+            x, y: [T, 3, H, W] photos and their landmark images, in [-1, 1].
+
+        Returns:
+            [N].
+        """
+        infer = self._embedder
+        each = [infer(np.concatenate([b, a])[None])[0][0] for a, b in zip(x, y, strict=True)]
+        return np.stack(each).mean(0).astype(np.float32)
+
+    def project(self, e_hat: Array) -> Array:
+        """psi_hat [2 * features of all AdaIN layers] of e_hat [N]."""
+        weight, bias = self._graph.weight("P.linear"), self._graph.bias("P.linear")
+        return weight @ e_hat + bias
+
+    @functools.cached_property
+    def _embedder(self) -> _Compiled:
+        op, graph, px = _opset(), self._graph, self.config.image_px
+        seen = op.parameter([1, 6, px, px], np.float32)
+        h = seen
+        for number in range(1, graph.count("E.down") + 1):
+            h = graph.block(h, f"E.down.{number - 1}", resample="down", first=number == 1)
+            if number == _ATTENTION_DOWN:
+                h = graph.attention(h, "E.attention")
+        out = op.reduce_sum(op.relu(h), [2, 3])
+        return _Compiled([out], [seen], self._num_threads, "f32")  # once a photo, and what is summed up needs digits
+
+    def generator(self, psi_hat: Array) -> _Compiled:
+        """G of one person.
+
+        Args:
+            psi_hat: [2 * features of all AdaIN layers].
+
+        Returns:
+            A function of float32 arrays. Of the paper's form: y [1, 3, H, W] -> [x_hat]. Of the texture form: y, the
+            warped photo [1, 3, H, W] and its geometry [1, NUM_GEOMETRY, H / 2, W / 2] -> what networks.Generator.draw
+            returns: correction [1, 2, H / 2, W / 2], change [1, 3, 2 H, 2 W], mask [1, 1, H / 2, W / 2].
+        """
+        op, graph, px = _opset(), self._graph, self.config.image_px
+        texture = self.config.form == "texture"
+        y = op.parameter([1, 3, px, px], np.float32)
+        inputs = [y]
+        h = y
+        if texture:
+            warped = op.parameter([1, 3, px, px], np.float32)
+            geometry = op.parameter([1, NUM_GEOMETRY, px // 2, px // 2], np.float32)
+            inputs += [warped, geometry]
+            h = op.concat([op.space_to_depth(op.concat([y, warped], 1), "depth_first", 2), geometry], 1)
+        psi = _Psi(psi_hat)
+        seen = []
+        for number in range(1, graph.count("G.down") + 1):
+            h = graph.block(h, f"G.down.{number - 1}", resample="down", first=number == 1, instance=number > 1)
+            if number == _ATTENTION_DOWN:
+                h = graph.attention(h, "G.attention_down")
+            seen.append(h)
+        for number in range(graph.count("G.middle")):
+            h = graph.block(h, f"G.middle.{number}", psi=psi)
+        for number in range(1, graph.count("G.up") + 1):
+            if texture:
+                h = op.add(h, graph.conv(seen[-number], f"G.across.{number - 1}"))
+            h = graph.block(h, f"G.up.{number - 1}", resample="up", psi=psi)
+            if number == _ATTENTION_UP:
+                h = graph.attention(h, "G.attention_up")
+        h = op.relu(psi.norm(h))
+        psi.check()
+        if not texture:
+            return _Compiled([op.tanh(graph.conv(h, "G.to_image"))], inputs, self._num_threads, self._precision)
+        flow = graph.conv(h, "G.to_flow")
+        correction = op.multiply(op.tanh(_channels(flow, 0, 2)), _constant(_MAX_CORRECTION))
+        fine = op.relu(op.depth_to_space(graph.conv(h, "G.to_fine"), "depth_first", 2))
+        change = op.depth_to_space(graph.conv(fine, "G.to_picture"), "depth_first", 2)
+        change = op.multiply(op.tanh(op.multiply(change, _constant(0.5))), _constant(2.0))
+        outputs = [correction, change, op.sigmoid(_channels(flow, 2, 3))]
+        return _Compiled(outputs, inputs, self._num_threads, self._precision)
+
+
+@functools.cache
+def fast_precision() -> str:
+    """In what this processor computes fastest: "bf16" or "f32"."""
+    return "bf16" if "BF16" in inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def _opset() -> Any:
+    return openvino().opset13
+
+
+def _constant(value: Any) -> Any:
+    return _opset().constant(np.asarray(value, np.float32))
+
+
+def _channels(h: Any, start: int, stop: int) -> Any:
+    one = np.array([1])
+    return _opset().slice(h, np.array([start]), np.array([stop]), one, one)
+
+
+class _Compiled:
+    """A graph that can be called; one call at a time."""
+
+    def __init__(self, outputs: list[Any], inputs: list[Any], num_threads: int, precision: str) -> None:
+        ov = openvino()
+        model = ov.Model(outputs, inputs, "mimik")
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        if num_threads:
+            options["INFERENCE_NUM_THREADS"] = num_threads
+        self._request = inference_core().compile_model(model, "CPU", options).create_infer_request()
+        self._count = len(outputs)
+
+    def __call__(self, *inputs: Array) -> list[Array]:
+        """float32 arrays in, float32 arrays of their own out."""
+        self._request.infer([np.ascontiguousarray(value, np.float32) for value in inputs])
+        return [self._request.get_output_tensor(number).data.copy() for number in range(self._count)]
+
+
+class _Psi:
+    """The biases and scales of the AdaIN layers, taken one after the other."""
+
+    def __init__(self, psi_hat: Array) -> None:
+        self._left = np.asarray(psi_hat, np.float32).reshape(1, -1, 1, 1)
+
+    def norm(self, h: Any) -> Any:
+        size = h.get_output_shape(0)[1]
+        bias, scale, self._left = np.split(self._left, [size, 2 * size], axis=1)
+        if scale.shape[1] != size:
+            raise ModelError("its psi_hat is shorter than its generator needs")
+        return _normed(h, bias, scale)
+
+    def check(self) -> None:
+        if self._left.size:
+            raise ModelError("its psi_hat is longer than its generator needs")
+
+
+def _normed(h: Any, bias: Array, scale: Array) -> Any:
+    op = _opset()
+    plain = op.mvn(h, np.array([2, 3]), True, EPS, "inside_sqrt")
+    return op.add(op.multiply(plain, _constant(scale)), _constant(bias))
+
+
+class _Graph:
+    """Layers of networks.py as OpenVINO operations."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._tensors = tensors
+
+    def _get(self, name: str) -> Array:
+        try:
+            return self._tensors[name].astype(np.float32)
+        except KeyError:
+            raise ModelError(f"the model lacks {name}; it is of another version or damaged.") from None
+
+    def count(self, name: str) -> int:
+        """Blocks of a list of them."""
+        numbers = {key[len(name) + 1 :].split(".")[0] for key in self._tensors if key.startswith(f"{name}.")}
+        return len(numbers)
+
+    def weight(self, name: str) -> Array:
+        """Of a convolution or linear layer, with its spectral norm."""
+        if f"{name}.weight" in self._tensors:
+            return self._get(f"{name}.weight")
+        norm = f"{name}.parametrizations.weight"
+        weight = self._get(f"{norm}.original")
+        u, v = self._get(f"{norm}.0._u"), self._get(f"{norm}.0._v")
+        sigma = np.float32(u @ weight.reshape(len(weight), -1) @ v)
+        return weight / sigma
+
+    def bias(self, name: str) -> Array:
+        return self._get(f"{name}.bias")
+
+    def conv(self, h: Any, name: str) -> Any:
+        op, weight = _opset(), self.weight(name)
+        pad = [weight.shape[2] // 2] * 2
+        out = op.convolution(h, _constant(weight), [1, 1], pad, pad, [1, 1])
+        if f"{name}.bias" in self._tensors:
+            out = op.add(out, _constant(self.bias(name).reshape(1, -1, 1, 1)))
+        return out
+
+    def block(
+        self,
+        h: Any,
+        name: str,
+        *,
+        resample: str = "none",
+        first: bool = False,
+        instance: bool = False,
+        psi: _Psi | None = None,
+    ) -> Any:
+        """networks.ResidualBlock."""
+        op = _opset()
+
+        def normed(h: Any, number: int) -> Any:
+            if psi is not None:
+                return psi.norm(h)
+            if instance:
+                scale, bias = (self._get(f"{name}.norm{number}.{part}") for part in ("weight", "bias"))
+                return _normed(h, bias.reshape(1, -1, 1, 1), scale.reshape(1, -1, 1, 1))
+            return h
+
+        def halved(h: Any) -> Any:
+            return op.avg_pool(h, [2, 2], [0, 0], [0, 0], [2, 2], False)
+
+        def doubled(h: Any) -> Any:
+            scales, axes = np.array([2, 2], np.float32), np.array([2, 3])
+            return op.interpolate(
+                h,
+                _opset().constant(scales),
+                "nearest",
+                "scales",
+                axes=_opset().constant(axes),
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+
+        skip = halved(h) if resample == "down" else h
+        if self.count(f"{name}.skip"):
+            skip = self.conv(skip, f"{name}.skip")
+        if not first:
+            h = op.relu(normed(h, 1))
+        if resample == "up":
+            skip, h = doubled(skip), doubled(h)
+        h = op.relu(normed(self.conv(h, f"{name}.conv1"), 2))
+        h = self.conv(h, f"{name}.conv2")
+        return op.add(skip, halved(h) if resample == "down" else h)
+
+    def attention(self, h: Any, name: str) -> Any:
+        """networks.SelfAttention, where the model has it."""
+        if not self.count(name):
+            return h
+        op = _opset()
+        shape = h.get_output_shape(0)
+
+        def rows(h: Any, pooled: bool) -> Any:
+            if pooled:
+                h = op.max_pool(h, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+            size = h.get_shape() if hasattr(h, "get_shape") else h.get_output_shape(0)
+            return op.reshape(h, np.array([1, size[1], -1]), False)  # -> [1, C, places]
+
+        query, key, value = (
+            rows(self.conv(h, f"{name}.{part}"), part != "query") for part in ("query", "key", "value")
+        )
+        weights = op.softmax(op.matmul(query, key, True, False), 2)  # -> [1, places, places / 4]
+        read = op.matmul(value, weights, False, True)  # -> [1, C / 2, places]
+        read = op.reshape(read, np.array([1, -1, shape[2], shape[3]]), False)
+        gamma = _constant(self._get(f"{name}.gamma").reshape(1, 1, 1, 1))
+        return op.add(h, op.multiply(gamma, self.conv(read, f"{name}.out")))

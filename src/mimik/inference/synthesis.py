@@ -1,0 +1,457 @@
+"""What trained networks draw, at the photo's own resolution.
+
+The texture form sees a window around the face, config.image_px wide, and answers with a correction of the flow, a
+picture of its own, config.frame_px wide, and a blend mask. The corrected flow is applied to the photo itself, so that
+what is copied keeps its detail; the mask is smooth enough to be enlarged. Of a photo with more detail than the window
+has, that detail is kept over what is drawn, too, unless the network changes much there. The paper's form draws the
+whole window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import NetworkConfig
+from mimik.face.landmarks import Array, Image
+from mimik.inference.runtime import Network
+from mimik.motion.draw import landmark_image
+from mimik.rendering.painters import PicturePainter
+from mimik.rendering.warp import GRID, LUMA, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
+
+BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
+DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
+_CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
+RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
+REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
+_STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
+_LIGHTENED = 8.0, 32.0  # grey levels: where a shutting eye gets this much lighter, a lid is drawn over something dark
+_AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
+
+
+def to_planes(images: NDArray[np.uint8]) -> Array:
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1]: what the networks read."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
+
+
+def framed(points: NDArray[Any]) -> Crop:
+    """The square that prepared clips show: what the paper's form draws."""
+    return Crop.around(points, _CLIP_SCALE)
+
+
+def window_around(points: NDArray[Any], side: float | None = None) -> Crop:
+    """What the network sees of a frame.
+
+    Args:
+        points: [478, 3] of the face there.
+        side: of the square; None: from the points.
+    """
+    window = Crop.around(points, WINDOW_SCALE)
+    if side is None:
+        return window
+    return Crop(window.left + (window.side - side) / 2, window.top + (window.side - side) / 2, side)
+
+
+def reduced(picture: Image, scale: float) -> Image:
+    """A smaller picture, exactly scale (<= 1) times as large from the top left corner on."""
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
+    soft = cv2.GaussianBlur(picture, (0, 0), 0.4 / scale)
+    shift = 0.5 * scale - 0.5  # pixels are counted from their centres
+    matrix = np.array([[scale, 0, shift], [0, scale, shift]])
+    return cv2.warpAffine(soft, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+def embed_photos(network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> Array:
+    """e_hat [N] of a person.
+
+    Args:
+        network: any form.
+        pictures: uint8 RGB [H, W, 3] each.
+        points: [478, 3] of the face in each.
+    """
+    x, y, _ = photo_windows(network.config, pictures, points)
+    return network.embed(to_planes(as_read(x, network.config)), to_planes(y))
+
+
+def as_read(frames: Image, config: NetworkConfig) -> Image:
+    """uint8 [N, frame_px, frame_px, 3] -> [N, image_px, image_px, 3]: what E and G read of frames."""
+    if config.frame_px == config.image_px:
+        return frames
+    size = config.image_px, config.image_px
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def photo_windows(
+    config: NetworkConfig, pictures: Sequence[Image], points: Sequence[Array]
+) -> tuple[Image, Image, Array]:
+    """Photos as a model sees them.
+
+    Args: as embed_photos takes them.
+
+    Returns:
+        uint8 RGB [T, frame_px, frame_px, 3] windows of the photos, and their landmark images, image_px wide; points
+        [T, 478, 3] in pixels of the latter.
+    """
+    px = config.image_px
+    x, y, placed = [], [], []
+    for picture, p in zip(pictures, points, strict=True):
+        whole, scale = seen_window(p, config)
+        window = whole.scaled(scale)
+        x.append(window.cut(reduced(picture, scale), config.frame_px))
+        placed.append(window.to_unit(p * scale) * px)
+        y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
+    return np.stack(x), np.stack(y), np.stack(placed).astype(np.float32)
+
+
+def seen_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, float]:
+    """What a model sees of a photo: the square, and how much smaller (<= 1) the photo is made before it is cut."""
+    window = framed(points) if config.form == "paper" else window_around(points)
+    # As much detail as training's frames have, which are cut from clips of 256 px.
+    clip_px = config.frame_px * (1.0 if config.form == "paper" else WINDOW_SCALE / _CLIP_SCALE)
+    return window, min(1.0, clip_px / window.side)
+
+
+class GeometryPainter:
+    """Without a network: the warped photo."""
+
+    def __init__(self, picture: Image, warper: Warper) -> None:
+        self._painter = Painter(picture, warper)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        return self._painter.paint(flow)
+
+
+class Likeness:
+    """A model that knows one person: it makes painters of that person's pictures."""
+
+    def __init__(self, network: Network, psi_hat: Array) -> None:
+        """Compiles the generator for the person of psi_hat."""
+        self.config = network.config
+        self._generator = network.generator(psi_hat)
+
+    @classmethod
+    def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> Likeness:
+        """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
+        return cls(network, network.project(embed_photos(network, pictures, points)))
+
+    def painter(self, picture: Image, points: Array, warper: Warper) -> PicturePainter:
+        """For one picture.
+
+        Args:
+            picture: uint8 RGB [H, W, 3].
+            points: [478, 3] of the face in it.
+            warper: of picture and points.
+        """
+        if self.config.form == "paper":
+            return PaperPainter(picture, points, self.config, self._generator)
+        return TexturePainter(picture, points, warper, self.config, self._generator)
+
+
+class PaperPainter:
+    """Draws the whole face anew, as the paper does, and lays it over the picture; its border fades into it."""
+
+    def __init__(
+        self, picture: Image, points: Array, config: NetworkConfig, generator: Callable[..., list[Array]]
+    ) -> None:
+        """See TexturePainter."""
+        self._picture, self._generator = picture, generator
+        self._px, self._style = config.image_px, config.landmarks
+        self._window = framed(points)
+        self._keep = 1 - _fade(self._px)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """The picture with the face at target; the flow is not used."""
+        (x_hat,) = self._generator(*self.see(target))
+        drawn = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
+        image = self._picture.copy()
+        _blend(image, drawn, self._keep, self._window)
+        return image
+
+    def see(self, target: NDArray[Any]) -> list[Array]:
+        """What the network is given for a frame: y [1, 3, image_px, image_px]."""
+        px = self._px
+        y = landmark_image(self._window.to_unit(target) * px, px, px, style=self._style)
+        return [to_planes(y[None])]
+
+
+class Answer(NamedTuple):
+    """What the network says of a frame, over its window; px is config.image_px. Nothing is changed at the border.
+
+    Attributes:
+        correction: [px / 2, px / 2, 2] of the flow, in sides of the window.
+        moved: uint8 RGB [frame_px, frame_px, 3], the warped photo, corrected.
+        drawn: the same with the change added, and shut lids in the colour of skin.
+        keep: [px / 2, px / 2] 0..1, how much of the photo is to be kept.
+        change: [3, frame_px, frame_px] as the network gives it, in units of 127.5.
+    """
+
+    correction: Array
+    moved: Image
+    drawn: Image
+    keep: Array
+    change: Array
+
+
+class TexturePainter:
+    """Applies flows to one picture as warp.Painter does, with the network's corrections."""
+
+    def __init__(
+        self,
+        picture: Image,
+        points: Array,
+        warper: Warper,
+        config: NetworkConfig,
+        generator: Callable[..., list[Array]],
+    ) -> None:
+        """Compiles nothing, so that a video's every frame can be a picture.
+
+        Args:
+            picture: uint8 RGB [H, W, 3], the photo.
+            points: [478, 3] of the face in it.
+            warper: of picture and points.
+            config: of the network, of the texture form.
+            generator: Network.generator of the person.
+        """
+        self._config, self._points = config, points
+        self._warper, self._painter = warper, Painter(picture, warper)
+        window, self._scale = seen_window(points, config)
+        self._side = window.side
+        self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
+        self._generator = generator
+        self._fade = _fade(config.image_px // 2)
+        at = np.arange(config.frame_px, dtype=np.float32)
+        self._places = np.stack(np.meshgrid(at, at), -1)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """The picture with the face at target.
+
+        Args:
+            flow: to the target.
+            target: [478, 3] the face's points in the new frame, in pixels of the picture.
+
+        Returns:
+            uint8 RGB [H, W, 3].
+        """
+        say = self.say(target)
+        if not say:
+            return self._painter.paint(flow)
+        window = window_around(target, self._side)
+        answer = self.ask(flow, target, window, say)
+        image = self._painter.paint(corrected(flow, answer.correction, self._warper.crop, window))
+        if self._scale < 1:
+            _blend_under_detail(image, answer, window)
+        else:
+            _blend(image, answer.drawn, answer.keep, window)
+        return image
+
+    def ask(self, flow: Flow, target: NDArray[Any], window: Crop, say: np.float32) -> Answer:
+        """What the network says of a frame.
+
+        Args:
+            flow, target: as paint takes them.
+            window: what the network sees.
+            say: 0..1, how much its answer counts.
+        """
+        frame_px = self._config.frame_px
+        seen, inputs = self.see(flow, target, window)
+        correction, (change,), mask = self._generator(*inputs)
+        if self._painter.colours.is_grey:
+            change = np.broadcast_to(change.mean(0), change.shape)
+        fade = self._fade * say
+        offset = correction[0].transpose(1, 2, 0) * fade[..., None]
+        places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
+        moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change)), 127.5, 0, dtype=cv2.CV_8U)
+        for eye in flow.shut_eyes:
+            crop = self._warper.crop
+            line = window.to_unit(eye.line * crop.side + [crop.left, crop.top]) * frame_px
+            _colour_lid(drawn, moved, line, self._painter.colours.lids[eye.number], eye.amount)
+        return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change)
+
+    def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
+        """What the network is given for a frame.
+
+        Returns:
+            The window of the warped photo, uint8 RGB [frame_px, frame_px, 3]; and the arguments of Network.generator's
+            function.
+        """
+        px = self._config.image_px
+        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), self._config.frame_px)
+        y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
+        read = as_read(seen[None], self._config)
+        geometry = flow.maps(self._warper.crop, window, px // 2)[None]
+        return seen, [to_planes(y[None]), to_planes(read), geometry]
+
+    def say(self, target: NDArray[Any]) -> np.float32:
+        """0..1: how much the network's answer counts. A photo that is not moved is right as it is."""
+        low, high = _AT_REST
+        moved = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
+        return np.float32(((moved - low) / (high - low)).clip(0, 1))
+
+
+def _fade(px: int) -> Array:
+    """[px, px] 1 inside, smoothly to zero at the border."""
+    at = (np.arange(px, dtype=np.float32) + 0.5) / px
+    from_border = np.minimum(at, 1 - at)
+    return _step(np.minimum(from_border[:, None], from_border), 0, RIM)
+
+
+def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
+    """The flow of a frame whose pixel p is the uncorrected frame's at p + correction(p).
+
+    Args:
+        flow: over crop.
+        correction: [n, n, 2] over window, in its sides, 0 at its border.
+        crop, window: in the same pixels.
+    """
+    k = window.side / crop.side
+    left, top = (window.left - crop.left) / crop.side, (window.top - crop.top) / crop.side
+
+    def shifted(offset: Array, rows: slice, columns: slice, fine: int) -> Array:
+        """offset [h, w, 2] over these cells of the grid, each of them fine x fine: corrected."""
+        # Where the cells' centres lie in the correction, in its pixels.
+        step = correction.shape[0] / (GRID * fine * k)
+        x, y = (
+            ((start * fine + 0.5) / (GRID * fine) - edge) / k * correction.shape[0] - 0.5
+            for start, edge in ((columns.start, left), (rows.start, top))
+        )
+        matrix = np.array([[step, 0, x], [0, step, y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        height, width = offset.shape[:2]
+        moved_by = cv2.warpAffine(correction, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        moved_by *= np.float32(k)
+        at = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
+        at += moved_by * np.float32(GRID * fine)
+        return cv2.remap(offset, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + moved_by
+
+    def followed(line: Array) -> Array:
+        """Points [N, 2] of what is painted over the photo: they move as the pixels below them do."""
+        at = ((line - [left, top]) / k * correction.shape[0] - 0.5).astype(np.float32)
+        moved_by = cv2.remap(correction, at[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]
+        return line - moved_by * np.float32(k)
+
+    everything = slice(0, GRID)
+    details = tuple(
+        Detail(
+            d.rows, d.columns, shifted(d.offset, d.rows, d.columns, d.offset.shape[0] // (d.rows.stop - d.rows.start))
+        )
+        for d in flow.details
+    )
+    mouth = flow.mouth
+    if mouth is not None:
+        mouth = replace(mouth, upper=followed(mouth.upper), lower=followed(mouth.lower))
+    eyes = tuple(replace(eye, line=followed(eye.line), fold=followed(eye.fold)) for eye in flow.shut_eyes)
+    offset = shifted(flow.offset, everything, everything, 1)
+    return replace(flow, offset=offset, details=details, mouth=mouth, shut_eyes=eyes)
+
+
+def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
+    """Lays what was drawn over the window's part of the image, where it is not to be kept."""
+    part, square = _part(image, window)
+    size = part.shape[1::-1]
+    if not part.size:
+        return
+    wide = cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)  # with four channels it takes less than half the time
+    over, weight = (_enlarged(what, square, size) for what in (wide, keep))
+    over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
+    part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
+
+
+def _blend_under_detail(image: Image, answer: Answer, window: Crop) -> None:
+    """As _blend, but what the image shows beyond what the network sees, its detail, stays over what was drawn.
+
+    A pixel is keep * image + (1 - keep) * (drawn + detail * (image - moved)), where the last three terms are enlarged:
+    where all of the detail stays it is the image with the change added, where none does it is what _blend makes.
+    """
+    part, square = _part(image, window)
+    if not part.size:
+        return
+    px = answer.drawn.shape[0]
+    keep, detail = (
+        cv2.resize(of, (px, px), interpolation=cv2.INTER_LINEAR)[..., None]
+        for of in (answer.keep, detail_kept(answer.change, answer.keep.shape[0]))
+    )
+    # The pixel is linear in the image's: share * image + rest.
+    rest = (1 - keep) * (answer.drawn - detail * answer.moved)
+    both = np.concatenate([rest, keep + (1 - keep) * detail], -1)
+    for top in range(0, part.shape[0], _STRIP):
+        strip = part[top : top + _STRIP]
+        enlarged = _enlarged(both, replace(square, top=square.top - top), strip.shape[1::-1])
+        share = cv2.extractChannel(enlarged, 3)
+        kept = cv2.multiply(strip, cv2.merge([share] * 3), dtype=cv2.CV_32F)
+        strip[...] = cv2.add(kept, cv2.cvtColor(enlarged, cv2.COLOR_RGBA2RGB), dtype=cv2.CV_8U)
+
+
+def detail_kept(change: Array, cells: int) -> Array:
+    """How much of the photo's fine detail stays where the network changes it: little where it changes much close by.
+
+    The detail of a lip would shine through teeth, and the edge of an opening that the network draws elsewhere would be
+    there twice.
+
+    Args:
+        change: [3, n, n], as the network gives it.
+        cells: of the result along its side, a divisor of n.
+
+    Returns:
+        [cells, cells] 0..1, smooth.
+    """
+    k = change.shape[-1] // cells
+    most = cv2.dilate(np.abs(change).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]  # in a cell and around
+    return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
+
+
+def _colour_lid(drawn: Image, moved: Image, line: NDArray[Any], skin: Array, amount: float) -> None:
+    """Gives the lid over a shut eye the skin's colour and leaves it its brightness.
+
+    What the network adds over an iris is almost grey: the lid would keep the iris' tint, and look violet beside skin.
+
+    Args:
+        drawn, moved: as in Answer; drawn is written to.
+        line: [9, 2] where the lids meet, in pixels of drawn.
+        skin: [3] its colour.
+        amount: 0..1, how far the eye is shut.
+    """
+    width = float(np.linalg.norm(line[0] - line[-1]))
+    middle, reach = line.mean(0) - [0, 0.2 * width], np.array([0.75, 0.6]) * width
+    low, high = ((middle + sign * reach).astype(int).clip(0, drawn.shape[0]) for sign in (-1, 1))
+    if (high <= low).any():
+        return
+    at = slice(low[1], high[1]), slice(low[0], high[0])
+    y, x = (np.mgrid[at] + 0.5 - middle[::-1, None, None]) / reach[::-1, None, None]
+    lid = drawn[at].astype(np.float32)
+    light, below = lid @ LUMA, moved[at] @ LUMA
+    share = amount * _step(light - below, *_LIGHTENED) * (1 - _step(np.hypot(x, y), 0.6, 1))
+    grey = float(skin @ LUMA)
+    tint = (skin - grey) * np.minimum(light / max(grey, 1.0), 1)[..., None]
+    lid += share[..., None] * (light[..., None] + tint - lid)
+    drawn[at] = lid.round().clip(0, 255)
+
+
+def _step(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """0 up to low, 1 from high on, smooth between."""
+    t = ((x - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
+    """What the window shows of the image, a view of it, empty if that is nothing; and the window in its pixels."""
+    height, width = image.shape[:2]
+    low = np.maximum(np.floor([window.left, window.top]).astype(int), 0)
+    high = np.minimum(np.ceil([window.left + window.side, window.top + window.side]).astype(int), [width, height])
+    high = np.maximum(high, low)
+    return image[low[1] : high[1], low[0] : high[0]], Crop(window.left - low[0], window.top - low[1], window.side)
+
+
+def _enlarged(what: NDArray[Any], square: Crop, size: tuple[int, ...]) -> NDArray[Any]:
+    """A picture of the square, where it lies in a picture of this width and height."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

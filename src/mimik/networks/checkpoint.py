@@ -1,0 +1,245 @@
+"""Trained networks in files: releases, which are given away, and training states, from which training goes on.
+
+A release is a safetensors file: E, P, G and D in float16, the preset that they belong to, and a record of how they were
+trained. A training state is all that the next step depends on. Both take the place of an older file in one step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mimik.config import InputError, ModelError, NetworkConfig, Preset, preset_from_json, preset_to_json
+from mimik.networks.generators import Networks, build
+
+log = logging.getLogger(__name__)
+
+RELEASE_FORMAT = "mimik release 1"
+STATE_NAME = "state.pt"
+PREVIOUS_NAME = "state.previous.pt"
+DRAFT_SUFFIX = ".part"  # of files that are not complete
+
+_STATE_MARK = b"mimik training state 1\n"  # then SHA-256 of the rest, then the rest: what torch.save writes
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_W = "D.W.weight"  # belongs to the clips of the training, so it stays out of releases
+
+
+def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
+    """Old and new value of every setting that differs, by names such as "train.batch_size"."""
+    values = [
+        {
+            f"{part}.{key}": value
+            for part, settings in dataclasses.asdict(preset).items()
+            for key, value in settings.items()
+        }
+        for preset in (old, new)
+    ]
+    return {key: (value, values[1][key]) for key, value in values[0].items() if value != values[1][key]}
+
+
+# Files.
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Puts a file in place in one step: readers see the old or the new one, also after a crash.
+
+    Raises:
+        InputError: if there is no space left, or nothing can be written there; the old file is still there then.
+    """
+    draft = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}-", suffix=DRAFT_SUFFIX, delete=False
+        ) as file:
+            draft = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        draft.chmod(0o666 & ~mask)
+        os.replace(draft, path)
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise InputError(
+                f"{path}: no space left for its {len(data) / 1e6:.1f} MB; what was there is kept. Make room and give "
+                "the same command again."
+            ) from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another folder.") from error
+    finally:
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+    with suppress(OSError):  # not every file system can make a folder durable
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+# Releases.
+
+
+@dataclass(frozen=True)
+class Release:
+    """A trained model.
+
+    Attributes:
+        preset: what was trained, and how.
+        record: steps, data and curve of the training, as meta_learning writes them.
+        networks: on the CPU, float32, in evaluation mode; D knows no video: its W is empty.
+    """
+
+    preset: Preset
+    record: dict[str, Any]
+    networks: Networks
+
+
+def release_tensors(networks: Networks) -> dict[str, Tensor]:
+    """Parameters and buffers of E, P, G and D by names such as "G.down.0.conv1.bias", without W."""
+    named = {f"{part}.{key}": value for part, net in networks for key, value in net.state_dict().items()}
+    del named[_W]
+    return named
+
+
+def save_release(path: Path, networks: Networks, preset: Preset, record: Mapping[str, Any]) -> None:
+    """Writes a release, in place of an older one.
+
+    Args:
+        path: .safetensors file.
+        networks: E, P and G are to be the moving averages.
+        preset: that they were made and trained with.
+        record: of the training; anything that JSON can hold.
+
+    Raises:
+        InputError: if the file cannot be written, or a weight is not finite in float16.
+    """
+    write_release(path, release_tensors(networks), preset, record)
+
+
+def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, record: Mapping[str, Any]) -> None:
+    """save_release with what release_tensors gave."""
+    half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
+    for name, value in half.items():
+        if not value.isfinite().all():
+            raise InputError(
+                f"{path}: {name} has values beyond float16, so it is not written; train with a lower rate."
+            )
+    about = {"format": RELEASE_FORMAT, "preset": preset_to_json(preset), "record": json.dumps(record)}
+    write_whole(path, safetensors.torch.save(half, metadata=about))
+
+
+def load_release(path: Path) -> Release:
+    """Reads a release.
+
+    Raises:
+        ModelError: if there is none, it is damaged, or it is something else.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if about.get("format") != RELEASE_FORMAT:
+                raise ModelError(f"its format is {about.get('format')!r}, not {RELEASE_FORMAT!r}")
+            unknown = sorted(about.keys() ^ {"format", "preset", "record"})
+            if unknown:
+                raise ModelError(f"its header is not understood at {unknown[0]!r}")
+            preset = preset_from_json(about["preset"])
+            record = json.loads(about["record"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        return Release(preset, record, _filled(preset.networks, tensors))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        why = str(error).rstrip(".")
+        raise ModelError(f"{path}: is damaged or no model of this program ({why}); fetch it again.") from None
+
+
+def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
+    """Networks with the weights of a release."""
+    channels = (config.embedder_channels, config.generator_channels, config.discriminator_channels)
+    claimed = max(config.embedding_dim, *(number for pair in channels for number in pair))
+    widest = max((size for value in tensors.values() if value.ndim > 1 for size in value.shape), default=0)
+    if claimed > widest:  # before the memory for it is asked for
+        raise ModelError(f"its settings speak of {claimed} channels, its weights of {widest}")
+    try:
+        networks = build(config, num_videos=0)
+    except (RuntimeError, MemoryError) as error:
+        raise ModelError(f"its networks cannot be made ({str(error).splitlines()[0]})") from None
+    expected = release_tensors(networks)
+    for name in sorted(expected.keys() | tensors.keys()):
+        shapes = [list(group[name].shape) if name in group else None for group in (expected, tensors)]
+        if shapes[0] != shapes[1]:
+            raise ModelError(f"{name} has shape {shapes[1]}, its settings say {shapes[0]}")
+        if not tensors[name].isfinite().all():
+            raise ModelError(f"{name} has values that are not finite")
+    for name, value in expected.items():  # state_dict's tensors are the networks' own
+        value.copy_(tensors[name])
+    for _, net in networks:
+        net.eval()
+    return networks
+
+
+# Training states.
+
+
+def write_state(run: Path, state: Mapping[str, Any]) -> None:
+    """Writes the newest training state of a run; the one before is kept, an older one goes.
+
+    Args:
+        run: folder.
+        state: numbers, text, tensors, and lists and dictionaries of them.
+
+    Raises:
+        InputError: if it cannot be written; both older states are still there then.
+    """
+    data = io.BytesIO()
+    torch.save(dict(state), data)
+    digest = hashlib.sha256(data.getbuffer()).digest()
+    newest, draft = run / STATE_NAME, run / f".{STATE_NAME}{DRAFT_SUFFIX}"
+    write_whole(draft, memoryview(b"".join((_STATE_MARK, digest, data.getbuffer()))))
+    with suppress(FileNotFoundError):
+        os.replace(newest, run / PREVIOUS_NAME)
+    os.replace(draft, newest)
+
+
+def read_state(run: Path) -> dict[str, Any] | None:
+    """The newest training state of a run that is sound; None if there was none yet.
+
+    Raises:
+        InputError: if there are states, all damaged.
+    """
+    damaged: list[Path] = []
+    for path in (run / STATE_NAME, run / PREVIOUS_NAME):
+        try:
+            data = memoryview(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        mark, digest, rest = data[: len(_STATE_MARK)], data[len(_STATE_MARK) :][:32], data[len(_STATE_MARK) + 32 :]
+        if mark == _STATE_MARK and hashlib.sha256(rest).digest() == digest:
+            if damaged:
+                log.warning("%s is damaged; going on from the state before it, %s", damaged[0], path.name)
+            try:
+                return torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
+            except (pickle.UnpicklingError, RuntimeError) as error:
+                raise InputError(f"{path}: is no training state of this program; give a new folder.") from error
+        damaged.append(path)
+    if damaged:
+        raise InputError(f"{damaged[0]}: is damaged, and no older state is left; give a new folder.")
+    return None

@@ -1,0 +1,414 @@
+"""A small detector of animated faces, for videos from anywhere: a guess, with what it is worth.
+
+Some 90 numbers are measured on the face of a video and around it, and a logistic regression turns them into a
+probability. What they look for: a photo that is warped has no grain of its own in each frame, its texture moves along
+with the face, its background stands still, and what was drawn into it is smoother than what was filmed. Compression
+hides much of that, so the weights were fitted on clips that were coded at several qualities (tools/train_detector.py).
+
+It was trained on this project's own outputs. What it is worth on other people, and on what other generators make, was
+measured and is printed with every answer: Result.known and Result.foreign.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError, NoFaceError
+from mimik.face.landmarks import Image, Landmarker, Tracker
+from mimik.media import video
+
+Floats = NDArray[np.float32]
+
+FPS = 12.5  # frames a second that are looked at
+NUM_FRAMES = 40  # at most
+MIN_FRAMES = 12  # with a face
+_SIDE = 160  # pixels of the crops in which everything is measured
+# Where these points go in an aligned crop: outer corners of the eyes, corners of the mouth.
+_ANCHORS = (33, 263, 61, 291)
+_PLACES = np.array([[52, 66], [108, 66], [62, 112], [98, 112]], np.float64)
+# Parts of the aligned crop: top, bottom, left, right.
+_PARTS = {
+    "forehead": (32, 52, 56, 104),
+    "cheeks": (86, 106, 34, 54),
+    "mouth": (98, 128, 56, 104),
+    "eyes": (54, 76, 40, 120),
+}
+# Parts of the crop that stands still.
+_AROUND = {"left": (0, 60, 0, 22), "right": (0, 60, 138, 160), "top": (0, 14, 0, 160), "body": (144, 160, 20, 140)}
+_NUM_BANDS = 10
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How well the detector did on clips that it was not trained on.
+
+    Attributes:
+        auc: how often it gives a made clip a higher probability than a real one; 0.5 is chance, 1 perfect.
+        low, high: 95 % interval of it, over people; of foreign ones over generators.
+        num_real, num_made: files; a clip that was coded in several ways counts as several.
+    """
+
+    auc: float
+    low: float
+    high: float
+    num_real: int
+    num_made: int
+
+    @property
+    def words(self) -> str:
+        return (
+            f"AUC {self.auc:.2f} ({self.low:.2f} to {self.high:.2f}; {self.num_made} made, {self.num_real} real files)"
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the detector says about one video.
+
+    Attributes:
+        probability: 0..1 that the face was animated, if half of all videos were, and by this project's models.
+        is_sure: whether the probability is far enough from one half, and the video like those it was trained on.
+        unusual: how far the video lies outside of what it was trained on; above 1 it is far.
+        num_frames: that were looked at.
+        known: how it does on this project's outputs of other people.
+        foreign: how it does on outputs of other generators.
+    """
+
+    probability: float
+    is_sure: bool
+    unusual: float
+    num_frames: int
+    known: Trial
+    foreign: Trial
+
+    @property
+    def sentence(self) -> str:
+        """The answer in a few sentences for a person."""
+        percent = round(100 * self.probability)
+        if self.unusual > 1:
+            answer = f"Cannot tell: this video is unlike those that the detector was trained on ({percent} %)"
+        elif not self.is_sure:
+            answer = f"Cannot tell: {percent} % for an animated face"
+        elif self.probability > 0.5:
+            answer = f"The face looks animated ({percent} %)"
+        else:
+            answer = (
+                f"The face does not look animated by mimik ({100 - percent} %); it may be filmed, or made by another "
+                "program"
+            )
+        if self.foreign.low < 0.6:
+            general = "It does not generalise: what other programs make it may miss as if by chance"
+        elif self.foreign.auc < self.known.auc - 0.1:
+            general = "On what other programs make it is much weaker"
+        else:
+            general = "On what other programs make"
+        return (
+            f"{answer}. This is a guess and no proof. On mimik's own outputs of people it never saw: "
+            f"{self.known.words}. {general}: {self.foreign.words}. `mimik verify` looks for proof."
+        )
+
+    def to_json(self) -> str:
+        """Everything as JSON text, with the sentence."""
+        return json.dumps(
+            {
+                "probability": round(self.probability, 4),
+                "is_sure": self.is_sure,
+                "unusual": round(self.unusual, 3),
+                "num_frames": self.num_frames,
+                "known": vars(self.known),
+                "foreign": vars(self.foreign),
+                "sentence": self.sentence,
+            },
+            indent=2,
+        )
+
+
+def detect(path: Path, *, landmarker: Landmarker | None = None) -> Result:
+    """Guess whether the face in a video was animated.
+
+    Args:
+        path: a video; the first 3 seconds in which a face is seen are looked at.
+        landmarker: to share one.
+
+    Raises:
+        InputError: if it is no video. NoFaceError: if no face is seen for about a second.
+    """
+    if video.kind(path) != "video":
+        raise InputError(f"{path}: is a still picture; give a video, the detector looks at how things move.")
+    with closing(video.read_frames(path, fps=FPS)) as read:
+        frames, points = track(read, landmarker or Landmarker())
+    if len(frames) < MIN_FRAMES:
+        raise NoFaceError(
+            f"{path}: a face is seen in {len(frames)} of the frames; give a video in which one is seen for "
+            f"{MIN_FRAMES / FPS:.1f} s or longer."
+        )
+    return _classifier().judge(measure(frames, points), len(frames))
+
+
+def track(frames: Iterable[Image], landmarker: Landmarker) -> tuple[list[Image], list[NDArray[Any]]]:
+    """The first NUM_FRAMES frames that show a face, and its points [478, 2] in each; looks at four times as many."""
+    tracker = Tracker(landmarker)
+    kept: list[Image] = []
+    points: list[NDArray[Any]] = []
+    for number, frame in enumerate(frames):
+        if number == 4 * NUM_FRAMES or len(kept) == NUM_FRAMES:
+            break
+        face = tracker.track(frame)
+        if face is not None:
+            kept.append(frame)
+            points.append(face.points[:, :2].astype(np.float64))
+    return kept, points
+
+
+# What is measured.
+
+
+def measure(frames: Sequence[Image], points: Sequence[NDArray[Any]]) -> dict[str, float]:
+    """The numbers of a video, by name; all finite.
+
+    Args:
+        frames: uint8 RGB [H, W, 3] each, FPS a second, all of one size.
+        points: [478, 2] of the face in each.
+    """
+    places = [_similarity(one[list(_ANCHORS)], _PLACES) for one in points]
+    still = np.median(places, axis=0)  # the crop that stands still shows the face where it is most of the time
+    lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    aligned = np.stack([_crop(luma, place) for luma, place in zip(lumas, places, strict=True)])
+    steady = np.stack([_crop(luma, still) for luma in lumas])
+    numbers: dict[str, float] = {}
+    numbers |= _spectrum(aligned)
+    numbers |= _sharpness(aligned, steady)
+    numbers |= _grain(aligned, steady)
+    numbers |= _texture(aligned)
+    numbers |= _movement(np.stack(points), np.array(places))
+    return {name: float(np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)) for name, value in numbers.items()}
+
+
+def _similarity(source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
+    """[2, 3] the similarity that brings points closest to others (least squares)."""
+    a, b = source - source.mean(0), target - target.mean(0)
+    scale = max(float((a * a).sum()), 1e-9)
+    cosine = float((a * b).sum()) / scale
+    sine = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / scale
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.concatenate([turn, (target.mean(0) - turn @ source.mean(0))[:, None]], axis=1)
+
+
+def _crop(luma: NDArray[np.uint8], place: NDArray[np.float64]) -> Floats:
+    method = cv2.INTER_AREA if math.hypot(place[0, 0], place[1, 0]) < 0.7 else cv2.INTER_LINEAR
+    crop = cv2.warpAffine(luma, place, (_SIDE, _SIDE), flags=method, borderMode=cv2.BORDER_REFLECT_101)
+    return crop.astype(np.float32)
+
+
+def _part(crops: Floats, box: tuple[int, int, int, int]) -> Floats:
+    top, bottom, left, right = box
+    return crops[..., top:bottom, left:right]
+
+
+def _log(value: Any) -> float:
+    return math.log(float(value) + 1e-3)
+
+
+def _detail(crops: Floats) -> Floats:
+    """What a blur takes away from each."""
+    return np.stack([crop - cv2.GaussianBlur(crop, (0, 0), 1.2) for crop in crops])
+
+
+def _spectrum(aligned: Floats) -> dict[str, float]:
+    """Power of the face by frequency, and how it changes from frame to frame."""
+    face = aligned[:, 32:128, 32:128]
+    window = np.hanning(96)[:, None] * np.hanning(96)[None]
+    power = np.abs(np.fft.rfft2((face - face.mean((1, 2), keepdims=True)) * window)) ** 2
+    down, right = np.fft.fftfreq(96)[:, None], np.fft.rfftfreq(96)[None]
+    band = np.minimum((np.hypot(down, right) * 2 * _NUM_BANDS).astype(int), _NUM_BANDS - 1)
+    bands = np.stack([np.log(power[:, band == i].mean(1) + 1e-3) for i in range(_NUM_BANDS)], axis=1)
+    bands -= bands[:, :1]
+    found = {f"spectrum {i}": bands[:, i].mean() for i in range(1, _NUM_BANDS)}
+    found |= {f"spectrum change {i}": _log(np.abs(np.diff(bands[:, i])).mean()) for i in range(1, _NUM_BANDS, 2)}
+    # Upsampling leaves more along the axes than between them.
+    axes = (np.abs(down) < 0.02) | (right < 0.02)
+    high = np.hypot(down, right) > 0.3
+    found["axes"] = _log(power[:, axes & high].mean()) - _log(power[:, ~axes & high].mean())
+    return found
+
+
+def _sharpness(aligned: Floats, steady: Floats) -> dict[str, float]:
+    """Detail of the parts against the cheeks', and how it changes."""
+    fine, around = _detail(aligned), _detail(steady)
+    levels = {name: np.log((_part(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _PARTS.items()}
+    levels |= {name: np.log((_part(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _AROUND.items()}
+    found = {"sharpness cheeks": levels["cheeks"].mean()}
+    found |= {f"sharpness {name}": (one - levels["cheeks"]).mean() for name, one in levels.items() if name != "cheeks"}
+    found |= {f"sharpness change {name}": _log(one.std()) for name, one in levels.items()}
+    for name in ("cheeks", "mouth"):
+        values = _part(fine, _PARTS[name])
+        spread = float(values.std()) + 1e-3
+        found[f"peaks {name}"] = math.log(float(((values / spread) ** 4).mean()) + 1)
+    return found
+
+
+def _grain(aligned: Floats, steady: Floats) -> dict[str, float]:
+    """How much changes from frame to frame: around the face where it stands, in the face where it goes."""
+    found = {}
+    for kind, crops, parts in (("still", steady, _AROUND), ("moved", aligned, _PARTS)):
+        change = np.diff(crops, axis=0)
+        fine = np.diff(_detail(crops), axis=0)
+        for name, box in parts.items():
+            here = np.abs(_part(change, box))
+            found[f"{kind} change {name}"] = _log(here.mean())
+            found[f"{kind} same {name}"] = float((here < 1).mean())
+            found[f"{kind} fine {name}"] = _log(np.abs(_part(fine, box)).mean())
+    # Is there less grain around the face than in it?
+    found["grain ratio"] = found["still fine left"] + found["still fine right"] - 2 * found["moved fine cheeks"]
+    found["body ratio"] = found["still change body"] - found["moved change cheeks"]
+    return found
+
+
+def _texture(aligned: Floats) -> dict[str, float]:
+    """How well detail keeps its form: correlation of the parts between frames 1, 4 and 12 apart."""
+    fine = _detail(aligned)
+    found = {}
+    for name, box in _PARTS.items():
+        part = _part(fine, box).reshape(len(fine), -1)
+        part = part - part.mean(1, keepdims=True)
+        part /= np.linalg.norm(part, axis=1, keepdims=True) + 1e-6
+        for lag in (1, 4, 12):
+            apart = min(lag, len(part) - 1)
+            found[f"texture {name} {lag}"] = (part[apart:] * part[:-apart]).sum(1).mean()
+    return found
+
+
+def _movement(points: NDArray[np.float64], places: NDArray[np.float64]) -> dict[str, float]:
+    """How head and lips move, in hundredths of the crop's side."""
+    at = np.einsum("tij,tnj->tni", places[:, :, :2], points) + places[:, None, :, 2]
+    at *= 100 / _SIDE
+    size = np.median(np.hypot(places[:, 0, 0], places[:, 1, 0]))
+    head = points[:, list(_ANCHORS)].mean(1) * size * 100 / _SIDE
+    gap = at[:, 14, 1] - at[:, 13, 1]
+    rigid = at[:, [168, 6, 197, 10, 234, 454]]
+    found = {}
+    for name, track_ in (("head", head), ("gap", gap[:, None]), ("rigid", rigid.reshape(len(at), -1))):
+        first, second = np.diff(track_, axis=0), np.diff(track_, 2, axis=0)
+        found[f"move {name}"] = _log(np.abs(first).mean())
+        found[f"jerk {name}"] = _log(np.abs(second).mean()) - _log(np.abs(first).mean())
+    return found
+
+
+# The classifier.
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Logistic regression on standardised numbers.
+
+    Attributes:
+        names: [N] of the numbers.
+        mean, deviation: [N] of each over the clips that it was fitted on.
+        weights: [N]; bias.
+        limit: mean square of standardised, clipped numbers that hardly a training clip exceeds.
+        margin: how far from one half a probability must be; within it, more than one answer in ten was wrong.
+    """
+
+    names: tuple[str, ...]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    bias: float
+    limit: float
+    margin: float
+    known: Trial
+    foreign: Trial
+
+    def standardised(self, numbers: dict[str, float]) -> NDArray[np.float64]:
+        values = np.array([numbers[name] for name in self.names])
+        return np.clip((values - self.mean) / self.deviation, -4, 4)
+
+    def judge(self, numbers: dict[str, float], num_frames: int) -> Result:
+        """The answer for what `measure` gave."""
+        values = self.standardised(numbers)
+        probability = 1 / (1 + math.exp(-float(values @ self.weights + self.bias)))
+        unusual = float((values**2).mean()) / self.limit
+        is_sure = abs(probability - 0.5) >= self.margin and unusual <= 1
+        return Result(probability, is_sure, unusual, num_frames, self.known, self.foreign)
+
+    def save(self, path: Path) -> None:
+        """Writes the file that ships."""
+        about = {
+            "names": self.names,
+            "bias": self.bias,
+            "limit": self.limit,
+            "margin": self.margin,
+            "known": vars(self.known),
+            "foreign": vars(self.foreign),
+        }
+        np.savez_compressed(
+            path, mean=self.mean, deviation=self.deviation, weights=self.weights, about=np.array(json.dumps(about))
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Classifier:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            return cls(
+                tuple(about["names"]),
+                file["mean"],
+                file["deviation"],
+                file["weights"],
+                about["bias"],
+                about["limit"],
+                about["margin"],
+                Trial(**about["known"]),
+                Trial(**about["foreign"]),
+            )
+
+
+@lru_cache(maxsize=1)
+def _classifier() -> Classifier:
+    return Classifier.load(Path(str(resources.files("mimik").joinpath("assets/detector.npz"))))
+
+
+# How well it does.
+
+
+def auc(real: Sequence[float] | NDArray[Any], made: Sequence[float] | NDArray[Any]) -> float:
+    """How often a made clip has a higher score than a real one; ties count half."""
+    higher = np.subtract.outer(np.asarray(made, float), np.asarray(real, float))
+    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
+
+
+def bootstrapped(
+    real: Sequence[tuple[str, float]], made: Sequence[tuple[str, float]], *, rounds: int = 2000, seed: int = 0
+) -> Trial:
+    """AUC with its 95 % interval: people are drawn with replacement, with all their clips.
+
+    Args:
+        real, made: (person, score) of each clip.
+    """
+    rng = np.random.default_rng(seed)
+    real_of, made_of = _by_person(real), _by_person(made)
+    values = []
+    for _ in range(rounds):
+        a, b = (np.concatenate([of[name] for name in rng.choice(sorted(of), len(of))]) for of in (real_of, made_of))
+        values.append(auc(a, b))
+    low, high = np.quantile(values, [0.025, 0.975])
+    score = auc([one for _, one in real], [one for _, one in made])
+    return Trial(score, float(low), float(high), len(real), len(made))
+
+
+def _by_person(scores: Sequence[tuple[str, float]]) -> dict[str, NDArray[np.float64]]:
+    found: dict[str, list[float]] = {}
+    for name, score in scores:
+        found.setdefault(name, []).append(score)
+    return {name: np.array(values) for name, values in found.items()}

@@ -1,0 +1,237 @@
+"""The person cut out of the photo, and laid over another background, or over none.
+
+The matte is made once, on the photo, and moved by the flow that moves the photo: it costs little and does not flicker.
+The network is MediaPipe's Selfie Segmentation, run by OpenVINO; a guided filter (He et al. 2013) brings what it says at
+256 px to the photo's own edges, and the colours of half-covered pixels are freed from the old background (Forte 2021,
+"Approximate Fast Foreground Colour Estimation").
+"""
+
+from __future__ import annotations
+
+import functools
+import zipfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageColor
+
+from mimik.config import BLUR, TRANSPARENT, InputError
+from mimik.face.landmarks import OVAL, Array, Image, inference_core
+from mimik.rendering.painters import PicturePainter
+from mimik.rendering.warp import Crop, Flow, Painter, Warper
+
+_NETWORK_PX = 256
+_HEAD = 2.6  # side of the square around the head that is looked at more closely, of Crop.around's
+_FADE = 0.12  # of that square's side: where the closer look gives way to the look at the whole
+_SURE = 0.4, 0.85  # what the network is sure of by less is background, by more is person
+_GUIDE_PX = 1024  # the filter's coefficients are found at this size at most; they are applied at the photo's own
+_GUIDE_RADIUS = 1 / 90  # of the longer side
+_GUIDE_EPS = 2e-4  # variance of the photo's colours, 0..1 squared, below which there is no edge to follow
+_COLOUR_RADII = 1 / 14, 1 / 170  # of the longer side: from where colours are taken, roughly and then finely
+_BLUR = 1 / 40  # of the longer side
+
+
+@functools.cache
+def _network() -> Any:
+    """[1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] how surely a pixel is a person's."""
+    with (
+        resources.files("mimik").joinpath("assets/selfie_segmentation.zip").open("rb") as stream,
+        zipfile.ZipFile(stream) as file,
+    ):
+        model = inference_core().read_model(file.read("model.xml"), file.read("model.bin"))
+    config = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return inference_core().compile_model(model, "CPU", config)
+
+
+def _ask(picture: Image) -> Array:
+    """[256, 256] in 0..1 for uint8 RGB of any size and shape."""
+    view = cv2.resize(picture, (_NETWORK_PX, _NETWORK_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(_network()([view[None].astype(np.float32) / 255])[0][0, 0])
+
+
+def person_matte(picture: Image, points: NDArray[Any]) -> Array:
+    """How much of each pixel is the person.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        points: [478, 3] of the face in it.
+
+    Returns:
+        [H, W] float32, 0..1.
+
+    Raises:
+        InputError: if the network does not take what has this face for a person.
+    """
+    height, width = picture.shape[:2]
+    rough = cv2.resize(_ask(picture), (width, height), interpolation=cv2.INTER_LINEAR)
+    square = Crop.around(points, _HEAD)
+    left, top = max(0, int(square.left)), max(0, int(square.top))
+    right, bottom = min(width, int(square.left + square.side)), min(height, int(square.top + square.side))
+    if min(right - left, bottom - top) >= 32 and (right - left) * (bottom - top) < 0.8 * height * width:
+        size = right - left, bottom - top
+        near = cv2.resize(_ask(picture[top:bottom, left:right]), size, interpolation=cv2.INTER_LINEAR)
+        # The closer look ends softly, but not where the picture ends.
+        ends = [(size[0], left == 0, right == width), (size[1], top == 0, bottom == height)]
+        x, y = (_fade(n, _FADE * square.side, is_first, is_last) for n, is_first, is_last in ends)
+        weight = y[:, None] * x[None, :]
+        part = rough[top:bottom, left:right]
+        part += weight * (near - part)
+    face = _face(points, height, width)
+    if (rough * face).sum() < 0.5 * face.sum():
+        raise InputError(
+            "--background: the person in the photo cannot be told from what is behind it; use another photo, or leave "
+            "--background out."
+        )
+    low, high = _SURE
+    guided = _guided(picture, ((rough - low) / (high - low)).clip(0, 1).astype(np.float32))
+    alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # the filter leaves traces of both sides
+    return np.maximum(alpha, face).astype(np.float32)
+
+
+def _face(points: NDArray[Any], height: int, width: int) -> Array:
+    """[H, W] 1 well inside the face, 0 outside of it."""
+    oval = points[OVAL, :2]
+    inner = oval.mean(0) + 0.9 * (oval - oval.mean(0))
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.round(inner).astype(np.int32)], 255, cv2.LINE_AA)
+    soft = max(0.02 * float(np.ptp(oval[:, 0])), 0.6)
+    return cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32) / 255
+
+
+def _fade(length: int, border: float, is_first: bool, is_last: bool) -> Array:
+    """[length] 1 inside, down to 0 within the border at both ends; at an end of the picture there is none."""
+    at = np.arange(length, dtype=np.float32)
+    low = 1.0 if is_first else (at + 1) / border
+    high = 1.0 if is_last else (length - at) / border
+    return np.minimum(np.minimum(low, high), np.ones_like(at))
+
+
+def _guided(picture: Image, plane: Array) -> Array:
+    """The plane [H, W] with edges where the picture has them: the guided filter with the colours as guide."""
+    height, width = plane.shape
+    k = min(1.0, _GUIDE_PX / max(height, width))
+    size = max(round(width * k), 2), max(round(height * k), 2)
+    guide = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    p = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    side = 2 * max(2, round(_GUIDE_RADIUS * max(size))) + 1
+
+    def mean(x: Array) -> Array:
+        return np.asarray(cv2.blur(x, (side, side)))
+
+    mean_i, mean_p = mean(guide), mean(p)
+    covariance = mean(guide * p[..., None]) - mean_i * mean_p[..., None]
+    sigma = np.empty((*p.shape, 3, 3), np.float32)
+    for i in range(3):
+        for j in range(i, 3):
+            sigma[..., i, j] = sigma[..., j, i] = mean(guide[..., i] * guide[..., j]) - mean_i[..., i] * mean_i[..., j]
+    sigma[..., range(3), range(3)] += _GUIDE_EPS
+    a = np.linalg.solve(sigma, covariance[..., None])[..., 0]
+    b = mean_p - (a * mean_i).sum(-1)
+    coefficients = mean(np.concatenate([a, b[..., None]], -1).astype(np.float32))
+    coefficients = cv2.resize(coefficients, (width, height), interpolation=cv2.INTER_LINEAR)
+    out = coefficients[..., 3]
+    for channel in range(3):
+        out = out + coefficients[..., channel] * (picture[..., channel].astype(np.float32) / 255)
+    return np.asarray(out)
+
+
+def _spread(colours: Array, weight: Array, radius: float) -> Array:
+    """[H, W, 3] the mean of the colours around each pixel, by weight [H, W]."""
+    side = 2 * max(1, round(radius * max(weight.shape))) + 1
+    total = cv2.blur(weight, (side, side))[..., None]
+    return np.asarray(cv2.blur(colours * weight[..., None], (side, side)) / (total + 1e-5))
+
+
+def foreground(picture: Image, alpha: Array) -> Image:
+    """The person's own colours where it covers a pixel in part, and the nearest of them where it does not at all.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        alpha: [H, W] in 0..1.
+    """
+    image, a = picture.astype(np.float32), alpha[..., None]
+    front = back = image
+    for radius, power in zip(_COLOUR_RADII, (4, 1), strict=True):  # at first from pixels that are nearly pure
+        front, back = _spread(front, alpha**power, radius), _spread(back, (1 - alpha) ** power, radius)
+        front = (front + a * (image - a * front - (1 - a) * back)).clip(0, 255)
+    return np.rint(front).astype(np.uint8)
+
+
+def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
+    """What --background asks for.
+
+    Args:
+        wanted: TRANSPARENT, BLUR, a colour as CSS writes it, or a picture's file.
+        read: reads a picture.
+
+    Returns:
+        The first two as they are; else a picture of any size, which is one pixel for a colour.
+
+    Raises:
+        InputError: if it is none of these.
+    """
+    if wanted in (TRANSPARENT, BLUR):
+        return wanted
+    try:
+        colour = ImageColor.getrgb(wanted)
+    except ValueError:
+        path = Path(wanted)
+        if not path.exists():
+            raise InputError(
+                f"--background {wanted}: give none, blur, a colour such as white or #00ff00, or a picture's file."
+            ) from None
+        return read(path)
+    return np.array(colour[:3], np.uint8)[None, None]
+
+
+def blurred(picture: Image, alpha: Array) -> Image:
+    """The picture's background out of focus, without the person, whose colours would shine through at its edge."""
+    behind = (1 - alpha) ** 8
+    planes = np.dstack([picture * behind[..., None], behind]).astype(np.float32)
+    out, missing = np.zeros(picture.shape, np.float32), np.ones((*alpha.shape, 1), np.float32)
+    for radius in (_BLUR, 4 * _BLUR, 1.0):  # far inside the person there is only what lies far away
+        side = 2 * max(1, round(radius * max(alpha.shape))) + 1
+        mean = cv2.blur(cv2.blur(planes, (side, side)), (side, side))  # twice: a soft disc, not a square
+        colour, known = mean[..., :3] / (mean[..., 3:] + 1e-6), mean[..., 3:]
+        weight = missing * (np.clip((known - 0.02) * 4, 0, 1) if radius < 1 else 1)
+        out += weight * colour
+        missing -= weight
+    return np.rint(out.clip(0, 255)).astype(np.uint8)
+
+
+def covering(picture: Image, width: int, height: int) -> Image:
+    """The middle of a picture at another size, as large as it can be."""
+    k = max(width / picture.shape[1], height / picture.shape[0])
+    size = max(width, round(picture.shape[1] * k)), max(height, round(picture.shape[0] * k))
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_CUBIC)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width])
+
+
+class CutOut:
+    """A painter whose frames show the person alone, or before another background."""
+
+    def __init__(self, painter: PicturePainter, alpha: Array, warper: Warper, background: Image | None) -> None:
+        """Args:
+        painter: of the picture's foreground.
+        alpha: [H, W] of that picture.
+        warper: of that picture.
+        background: uint8 RGB [H, W, 3]; None: frames have four channels, straight alpha.
+        """
+        self._painter, self._background = painter, background
+        self._alpha = np.rint(alpha * 255).astype(np.uint8)
+        self._mover = Painter(np.repeat(self._alpha[..., None], 3, -1), warper)  # its own colours are not used
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """uint8 RGB [H, W, 3], or RGBA [H, W, 4], with the face's points at target [478, 3]."""
+        image = self._painter.paint(flow, target)
+        alpha = self._mover.carry(self._alpha, flow)
+        if self._background is None:
+            return np.dstack([image, alpha])
+        weight = alpha.astype(np.float32) / 255
+        return np.asarray(cv2.blendLinear(image, self._background, weight, 1 - weight))

@@ -1,0 +1,17 @@
+"""What draws the frames of one picture."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Image
+from mimik.rendering.warp import Flow
+
+
+class PicturePainter(Protocol):
+    """Makes new frames of one picture."""
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """The picture, uint8 RGB [H, W, 3], with the face's points at target [478, 3], to which the flow leads."""

@@ -1,0 +1,166 @@
+"""Edits by numbers: each slider moves what it names, as far as it says, and nothing else; what is written is sealed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mimik.animation import animate
+from mimik.animation.animate import Avatar
+from mimik.app import edit
+from mimik.app.cli import app
+from mimik.app.edit import SLIDERS, Edit, Editor
+from mimik.config import AnimateConfig, InputError
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Face, Landmarker, head_pose
+from mimik.media import video
+from mimik.provenance import sealing as provenance
+
+MOVES = {
+    "smile": faces.LIPS,
+    "mouth": faces.LIPS,
+    "blink": faces.EYES,
+    "brows": faces.BROWS,
+    "gaze_x": faces.IRISES,
+    "gaze_y": [*faces.IRISES, *faces.EYES],
+}
+FEATURES = [*faces.LIPS, *faces.EYES, *faces.BROWS, *faces.IRISES]
+
+
+@pytest.fixture(scope="module")
+def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
+    return Avatar.from_photos([small_path], landmarker=landmarker)
+
+
+@pytest.fixture(scope="module")
+def editor(avatar: Avatar) -> Editor:
+    return Editor(avatar, AnimateConfig(model="geometry"))
+
+
+def gap(points: np.ndarray, upper: list[int], lower: list[int]) -> float:
+    return float((points[lower[1:-1], 1] - points[upper[1:-1], 1]).mean())
+
+
+def test_nothing_changed_is_the_photo(editor: Editor, small_portrait: np.ndarray, small_face: Face):
+    assert (editor(Edit()) == small_portrait).all()
+    np.testing.assert_allclose(editor.points(Edit()), small_face.points, atol=0.02)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_slider_moves_its_own_feature_only(editor: Editor, small_face: Face, name: str):
+    moved = np.linalg.norm(editor.points(Edit(**{name: 1})) - editor.points(Edit()), axis=1)
+    others = [i for i in FEATURES if i not in MOVES[name]]
+    assert moved[MOVES[name]].max() > 0.02 * small_face.width_px
+    assert moved[others].max() < 1e-6
+
+
+def test_a_mouth_opens_and_smiles(editor: Editor, small_face: Face):
+    before, after = editor.points(Edit()), editor.points(Edit(mouth=0.5))
+    inner = faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER
+    assert gap(after, *inner) > gap(before, *inner) + 0.05 * small_face.width_px
+    smiling, sad = editor.points(Edit(smile=1)), editor.points(Edit(smile=-1))
+    corners = [61, 291]
+    assert (smiling[corners, 1] < before[corners, 1]).all() and (sad[corners, 1] > before[corners, 1]).all()
+    assert np.ptp(smiling[corners, 0]) > np.ptp(before[corners, 0])
+
+
+def test_eyes_shut_and_widen(editor: Editor):
+    for lids in (
+        (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
+        (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
+    ):
+        usual = gap(editor.points(Edit()), *lids)
+        assert gap(editor.points(Edit(blink=1)), *lids) < 0.15 * usual
+        assert gap(editor.points(Edit(blink=0.5)), *lids) == pytest.approx(0.5 * usual, rel=0.12)
+        assert gap(editor.points(Edit(blink=-1)), *lids) > 1.3 * usual
+
+
+@pytest.mark.parametrize("name, axis", [("yaw", 0), ("pitch", 1), ("roll", 2)])
+@pytest.mark.parametrize("degrees", [-10, 12])
+def test_the_head_turns_by_the_degrees_asked_for(editor: Editor, name: str, axis: int, degrees: float):
+    before = head_pose(editor.points(Edit())).degrees
+    after = head_pose(editor.points(Edit(**{name: degrees}))).degrees
+    change = np.subtract(after, before)
+    assert change[axis] == pytest.approx(degrees, abs=0.8)
+    assert np.abs(np.delete(change, axis)).max() < 2.5  # the photo's own pose is not quite frontal
+
+
+def test_both_sides_of_a_face_do_the_same(landmarker: Landmarker):
+    """Of a face that is its own mirror image, the edited one is too."""
+    order, _ = faces.mirror_order()
+    mesh = faces.canonical_mesh().vertices
+    iris = [mesh[[a, b]].mean(0) for a, b in ((33, 133), (362, 263))]
+    rim = 0.5 * np.array([[0, 0, 0], [1, 0, 0], [0, -1, 0], [-1, 0, 0], [0, 1, 0]])
+    shape = np.concatenate([mesh, iris[0] + rim, iris[1] + rim])
+    shape = (shape + shape[order] * [-1, 1, 1]) / 2
+    for change in ({"smile": 1}, {"smile": -1}, {"mouth": 1}, {"brows": 1}, {"blink": 1}, {"gaze_y": 1}):
+        offset = edit.gesture_of(Edit(**change), shape).offset
+        np.testing.assert_allclose(offset, offset[order] * [-1, 1, 1], atol=1e-9, err_msg=str(change))
+
+
+def test_the_picture_shows_what_the_points_say(editor: Editor, landmarker: Landmarker, small_face: Face):
+    found = landmarker.detect(editor(Edit(yaw=12, mouth=0.5)))[0]
+    wanted = editor.points(Edit(yaw=12, mouth=0.5))
+    error = np.linalg.norm(found.points[FEATURES, :2] - wanted[FEATURES, :2], axis=1).mean()
+    assert error < 0.03 * small_face.width_px
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_values_outside_the_slider_are_refused(name: str):
+    low, high, _ = SLIDERS[name]
+    Edit(**{name: low})
+    Edit(**{name: high})
+    for value in (low - 0.1, high + 0.1, float("nan")):
+        with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} .*give a number from"):
+            Edit(**{name: value})
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
+    monkeypatch.setattr(animate, "Landmarker", lambda **_: landmarker)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, suffix: str):
+    out = tmp_path / f"smiling{suffix}"
+    arguments = ["edit", str(small_path), "--smile", "0.6", "--yaw", "12", "--model", "geometry", "-o", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "256x256" in result.stdout
+    verdict = provenance.verify(out)
+    assert verdict.exit_code == 0
+    assert "geometry" in verdict.sentence
+    assert '"smile": 0.6' in verdict.to_json() and '"yaw": 12' in verdict.to_json()
+    changed = np.abs(video.read_image(out).astype(int) - video.read_image(small_path)).mean()
+    assert changed > 2
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--smile", "2"], "--smile 2.0: give a number from -1 to 1"),
+        (["--yaw", "much"], "'much' is no number"),
+        (["-o", "smiling.mp4"], "an edit makes one picture"),
+        (["-o", "frames/%05d.png"], "an edit makes one picture"),
+        (["-o", "there.png"], "already exists"),
+        (["--model", "best"], "no such model"),
+        (["--certificate", "mine.pem"], "--certificate and --key go together"),
+    ],
+)
+def test_bad_input_is_told_and_writes_nothing(
+    small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.png").write_bytes(b"mine")
+    given = arguments if "-o" in arguments else [*arguments, "-o", "new.png"]
+    result = CliRunner().invoke(app, ["edit", str(small_path), *given])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["there.png"]

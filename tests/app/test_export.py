@@ -1,0 +1,639 @@
+"""export.py: what is given away computes what torch computes, in every program that runs it, and says what it is."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from conftest import eyes_closed, lively
+
+torch = pytest.importorskip("torch", reason="what exports is not installed: pip install 'mimik[export]'")
+onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install 'mimik[export]'")
+pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install 'mimik[export]'")
+
+from mimik.animation import animate
+from mimik.animation.animate import Avatar, Portrait
+from mimik.app import cli, export
+from mimik.app.export import ExportConfig, Stage, Subject, baked, calibration_frames, multiply_adds, packed, unpacked
+from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
+from mimik.face.landmarks import Face, Image, Landmarker, openvino
+from mimik.inference import synthesis
+from mimik.inference.person import Person, Source
+from mimik.inference.runtime import Network, read_release
+from mimik.media import video
+from mimik.motion.draw import landmark_image, landmark_lines
+from mimik.motion.gestures import Motion, bundled_motions
+from mimik.networks.checkpoint import load_release, release_tensors, save_release
+from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.provenance import sealing as provenance
+from mimik.rendering.warp import Painter
+
+PX = 64
+COMMON = {
+    "Add",
+    "AveragePool",
+    "Concat",
+    "Constant",
+    "Conv",
+    "DepthToSpace",
+    "Div",
+    "Identity",
+    "InstanceNormalization",
+}
+COMMON |= {"MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Tanh", "Transpose"}
+CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser")) if path), None)
+BROWSER = Path(__file__).resolve().parents[2] / "examples/browser"
+
+
+def preset(form: str, attention: bool = False, px: int = PX) -> Preset:
+    config = NetworkConfig(
+        form=form,
+        image_px=px,
+        embedder_channels=(4, 16),
+        generator_channels=(4, 8),
+        discriminator_channels=(4, 8),
+        embedding_dim=12,
+        attention=attention,
+        landmarks="smooth" if form == "texture" else "paper",
+    )
+    return replace(PRESETS["texture" if form == "texture" else "debug"], networks=config)
+
+
+def networks(made: Preset) -> Networks:
+    """Networks in which everything does something."""
+    torch.manual_seed(3)
+    return lively(build(made.networks, 0))
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("releases")
+    for form in ("paper", "texture"):
+        made = preset(form)
+        save_release(folder / f"own_{form}.safetensors", networks(made), made, {})
+    return {form: folder / f"own_{form}.safetensors" for form in ("paper", "texture")}
+
+
+@pytest.fixture(scope="module")
+def people(
+    releases: dict[str, Path], small_portrait: Image, small_face: Face, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Files as `mimik learn` writes them, of the same person."""
+    folder = tmp_path_factory.mktemp("people")
+    generator = torch.Generator().manual_seed(1)
+    for form, path in releases.items():
+        nets = load_release(path).networks
+        psi = torch.randn(2 * sum(nets.G.adain_sizes), generator=generator).mul(0.3).add(0.5).numpy()
+        tensors = {name: v.numpy() for name, v in release_tensors(nets).items() if name.startswith("G.")}
+        record = {"model": {"name": path.name, "sha256": "0" * 64, "format": ""}}
+        source = (Source("person.png", "0" * 64, "image/png"),)
+        person = Person(preset(form), record, tensors, psi, small_portrait, small_face, source)
+        (folder / f"{form}.avatar").write_bytes(person.pack())
+    return {form: folder / f"{form}.avatar" for form in releases}
+
+
+@pytest.fixture(autouse=True)
+def one_landmarker(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
+    monkeypatch.setattr(animate, "Landmarker", lambda **_: landmarker)
+
+
+def noise(form: str, px: int = PX) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    y = rng.uniform(-1, 1, (1, 3, px, px)).astype(np.float32)
+    if form == "paper":
+        return [y]
+    geometry = rng.normal(0, 0.3, (1, NUM_GEOMETRY, px // 2, px // 2)).astype(np.float32)
+    return [y, rng.uniform(-1, 1, y.shape).astype(np.float32), geometry]
+
+
+def drawn(nets: Networks, psi: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """What torch draws, straight from networks.py."""
+    given = [torch.from_numpy(value) for value in inputs]
+    with torch.inference_mode():
+        if nets.config.form == "paper":
+            return [nets.G(given[0], psi).image.numpy()]
+        return [value.numpy() for value in nets.G.draw(given[0], psi, *given[1:])]
+
+
+def in_openvino(data: bytes, sample: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What a graph computes there, read from a file as users do."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "graph.onnx")
+        path.write_bytes(data)
+        compiled = openvino().Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return list(compiled(sample).values())
+
+
+# What is computed.
+
+
+@pytest.mark.parametrize(("form", "attention"), [("paper", True), ("paper", False), ("texture", False)])
+def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: bool) -> None:
+    nets = networks(preset(form, attention))
+    psi = torch.randn(1, 2 * sum(nets.G.adain_sizes)).mul(0.3).add(0.5)
+    names = ["y", "warped", "geometry"][: 1 if form == "paper" else 3]
+    samples = [dict(zip(names, noise(form), strict=True))]
+    module = export._Drawing(baked(nets.G, psi), psi)
+    made = export.make_graph("generator", module, export._OUTPUTS[form], samples, "fp32", about={"notice": "none"})
+    model = onnx.load_from_string(made.data)
+    # Static, without sampling, AdaIN folded: one instance norm for each norm of G, and no psi.
+    assert [value.name for value in model.graph.input] == names
+    assert {node.op_type for node in model.graph.node} <= COMMON
+    norms = sum(node.op_type == "InstanceNormalization" for node in model.graph.node)
+    assert norms == len(nets.G.adain_sizes) + 2 * (len(nets.G.down) - 1)
+
+    expected = drawn(nets, psi, noise(form))
+    onnxruntime_draws = export.session(made.data, num_threads=1).run(None, samples[0])
+    openvino_draws = in_openvino(made.data, samples[0])
+    for ours in (onnxruntime_draws, openvino_draws):
+        for found, right in zip(ours, expected, strict=True):
+            assert right.std() > 1e-3
+            np.testing.assert_allclose(found, right, atol=2e-4)
+    assert all(found.largest < 2e-4 for found in made.parity.values())
+    # G itself is as it was.
+    for found, right in zip(drawn(nets, psi, noise(form)), expected, strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+def test_multiply_adds_are_those_that_torch_does(releases: dict[str, Path]) -> None:
+    nets = load_release(releases["texture"]).networks
+    counted = 0
+
+    def count(layer: Any, inputs: Any, output: Any) -> None:
+        nonlocal counted
+        counted += output.numel() * layer.weight[0].numel()
+
+    psi = torch.zeros(1, 2 * sum(nets.G.adain_sizes))
+    inputs = noise("texture")
+    hooks = [m.register_forward_hook(count) for m in nets.G.modules() if isinstance(m, torch.nn.Conv2d)]
+    drawn(nets, psi, inputs)
+    for hook in hooks:
+        hook.remove()
+    names = ["y", "warped", "geometry"]
+    model = export._traced(export._Drawing(nets.G, psi), dict(zip(names, inputs, strict=True)), ("a", "b", "c"))
+    assert multiply_adds(model) == counted > 1e6
+
+
+def test_multiply_adds_by_hand() -> None:
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(5 * 8 * 8, 7))
+    model = export._traced(layers, {"x": np.zeros((1, 3, 8, 8), np.float32)}, ("y",))
+    assert multiply_adds(model) == 8 * 8 * 5 * (3 * 3 * 3) + 7 * 320
+
+
+@pytest.mark.parametrize(("form", "last"), [("texture", ["to_flow", "to_picture"]), ("paper", ["to_image"])])
+def test_the_last_convolutions_are_those_that_make_the_outputs(
+    releases: dict[str, Path], form: str, last: list[str]
+) -> None:
+    nets = load_release(releases[form]).networks
+    psi = torch.zeros(1, 2 * sum(nets.G.adain_sizes))
+    names = ["y", "warped", "geometry"]
+    inputs = dict(zip(names, noise(form), strict=False))
+    model = export._traced(export._Drawing(nets.G, psi), inputs, export._OUTPUTS[form])
+    assert [name.split("/")[-2] for name in export.last_convolutions(model)] == last
+
+
+def test_a_model_without_a_person_gives_the_embedder_too(
+    releases: dict[str, Path], small_portrait: Image, small_face: Face, tmp_path: Path
+) -> None:
+    made = export.export(str(releases["texture"]), tmp_path / "out", ExportConfig())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "embedder.onnx",
+        "export.json",
+        "generator.onnx",
+    ]
+    assert [graph.name for graph in made.graphs] == ["embedder", "generator"] and not made.notes
+    # psi_hat of several photos is the mean of theirs.
+    release = read_release(releases["texture"])
+    network = Network(release.preset.networks, release.tensors, exact=True)
+    pictures = [small_portrait, small_portrait[:, ::-1].copy()]
+    read = [export._embedded(release.preset.networks, picture, small_face.points) for picture in pictures]
+    embed = export.session((tmp_path / "out/embedder.onnx").read_bytes())
+    each = [embed.run(None, {"x": x, "y": y})[0][0] for x, y in read]
+    e_hat = network.embed(*(np.concatenate(values) for values in zip(*read, strict=True)))
+    assert not np.allclose(each[0], each[1], atol=1e-3)
+    np.testing.assert_allclose(np.mean(each, axis=0), network.project(e_hat), atol=1e-3)
+    # And the generator draws whomever it is given.
+    nets = load_release(releases["texture"]).networks
+    draw = export.session((tmp_path / "out/generator.onnx").read_bytes())
+    inputs = noise("texture")
+    names = ["y", "warped", "geometry"]
+    for psi in each:
+        ours = draw.run(None, dict(zip(names, inputs, strict=True)) | {"psi_hat": psi[None]})
+        for found, right in zip(ours, drawn(nets, torch.from_numpy(psi[None]), inputs), strict=True):
+            np.testing.assert_allclose(found, right, atol=2e-4)
+
+
+def test_a_models_person_is_baked_in(
+    releases: dict[str, Path], small_path: Path, small_portrait: Image, small_face: Face, tmp_path: Path
+) -> None:
+    made = export.export(str(releases["texture"]), tmp_path / "out", ExportConfig(photo=small_path, size=256))
+    release = read_release(releases["texture"])
+    network = Network(release.preset.networks, release.tensors, exact=True)
+    x, y = export._embedded(release.preset.networks, small_portrait, small_face.points)
+    inputs = noise("texture")
+    expected = network.generator(network.project(network.embed(x, y)))(*inputs)
+    ours = export.session(made.graphs[0].data).run(None, dict(zip(("y", "warped", "geometry"), inputs, strict=True)))
+    for found, right in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-3)
+
+
+def test_an_embedder_that_says_nothing_is_told(releases: dict[str, Path], tmp_path: Path) -> None:
+    nets = load_release(releases["texture"]).networks
+    nets.E.down[-1].conv2.bias.data.fill_(-100)
+    save_release(tmp_path / "dead.safetensors", nets, preset("texture"), {})
+    made = export.export(str(tmp_path / "dead.safetensors"), tmp_path / "out", ExportConfig())
+    assert "says the same of every picture" in made.notes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["paper", "texture"])
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.75), ("int8", 0.75)])
+def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
+    people: dict[str, Path], tmp_path: Path, form: str, precision: str, share: float
+) -> None:
+    plain = export.export(str(people[form]), tmp_path / "fp32", ExportConfig(size=256)).graphs[0]
+    made = export.export(str(people[form]), tmp_path / "small", ExportConfig(size=256, precision=precision)).graphs[0]
+    weights = {"fp16": (np.float16,), "int8": (np.int8, np.int32)}[precision]
+    kept = [onnx.numpy_helper.to_array(one) for one in onnx.load_from_string(made.data).graph.initializer]
+    assert sum(a.nbytes for a in kept) < share * 4 * plain.parameters
+    assert any(a.dtype in weights and a.size > 100 for a in kept)
+    assert made.multiply_adds == plain.multiply_adds
+    # Where it is run makes no difference to speak of.
+    subject = Subject.of(str(people[form]), ExportConfig())
+    sample = calibration_frames(Stage(subject.avatar, subject.config, 256), 4)[-1]
+    ours = export.session(made.data).run(None, sample)
+    others = in_openvino(made.data, sample)
+    for found, other, difference in zip(ours, others, made.parity.values(), strict=True):
+        assert found.dtype == np.float32
+        assert np.abs(found - other).mean() < 0.02 * max(difference.span, 0.01)
+
+
+def test_what_does_not_compute_the_same_is_not_given_away(
+    people: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(export._LIMITS, "fp32", (0.0, 0.0))
+    with pytest.raises(ModelError, match=r"--precision fp32: .* is off by .* Nothing is written"):
+        export.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limits_judge_what_is_not_finite() -> None:
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ModelError, match="mask of the generator is off"):
+            export.check({"mask": export.Difference(wrong, wrong, 1.0, 1.0)}, "int8", "generator")
+
+
+# What goes along.
+
+
+def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], tmp_path: Path) -> None:
+    made = export.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
+    record = json.loads((tmp_path / "out/export.json").read_text())
+    assert "synthetic" in record["notice"] and record["digital_source_type"] == provenance.SOURCE_TYPE
+    assert "consent" in record["notice"] and any("Mark the frame" in step for step in record["host"])
+    assert record["model"]["form"] == "texture" and "licence" in record["model"]
+    about = record["graphs"]["generator"]
+    data = (tmp_path / "out" / about["file"]).read_bytes()
+    assert len(data) == about["bytes"] and data == made.graphs[0].data
+    model = onnx.load_from_string(data)
+    assert model.doc_string == record["notice"]
+    assert {one.key: one.value for one in model.metadata_props}["notice"] == record["notice"]
+    for ports, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        shapes = {v.name: [size.dim_value for size in v.type.tensor_type.shape.dim] for v in values}
+        assert {one["name"]: one["shape"] for one in about[ports]} == shapes
+    assert str(tmp_path) not in json.dumps(record)
+    np.testing.assert_array_equal(video.read_image(tmp_path / "out/photo.png"), Avatar.load(people["texture"]).picture)
+
+
+def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
+    assert not Subject.of(str(people["texture"]), ExportConfig()).research_only  # of a model of the user's own
+    person = replace(export.read_person(people["texture"]), record={"model": {"name": "texture.safetensors"}})
+    people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
+    assert Subject.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
+
+
+def arrays_of(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A motion file, read as export.json says."""
+    record = json.loads((folder / "export.json").read_text())
+    about = next(one for one in record["motions"] if one["name"] == name)
+    body = gzip.decompress((folder / about["file"]).read_bytes())
+    found = {}
+    for one in about["arrays"]:
+        kind, count = np.dtype(one["type"]), int(np.prod(one["shape"]))
+        data = body[one["offset"] : one["offset"] + kind.itemsize * count]
+        if one["coding"] == "plain":
+            found[one["name"]] = np.frombuffer(data, kind).reshape(one["shape"]) * one["unit"]
+        else:
+            found[one["name"]] = unpacked(data, tuple(one["shape"]), kind.itemsize == 2) * one["unit"]
+    return found, record
+
+
+def test_a_motion_file_is_what_animate_would_do(people: dict[str, Path], tmp_path: Path) -> None:
+    motion = Motion.load(bundled_motions()["laugh"])
+    part = replace(
+        motion,
+        **{key: getattr(motion, key)[40:60] for key in ("turn", "shift", "zoom", "offset", "blendshapes", "seen")},
+    )
+    part.save(tmp_path / "part.motion")
+    export.export(
+        str(people["texture"]), tmp_path / "out", ExportConfig(motions=(str(tmp_path / "part.motion"),), size=256)
+    )
+    found, record = arrays_of(tmp_path / "out", "part")
+    avatar = Avatar.load(people["texture"])
+    stage = Stage(avatar, preset("texture").networks, 256)
+    targets = list(stage.targets(Motion.load(tmp_path / "part.motion")))
+    assert len(found["windows"]) == len(targets) == 20
+    assert len({record["person"]["window"]["side"], stage.window.side}) == 1
+    at = 0
+    for i, target in enumerate(targets):
+        flow, window = stage.warper.flow(target), stage.window_at(target)
+        np.testing.assert_allclose(found["windows"][i], [window.left, window.top, stage.say(target)], rtol=1e-6)
+        points = window.to_unit(target)[record["landmarks"]["points"], :2] * PX
+        np.testing.assert_allclose(found["points"][i], points, atol=1 / 31)
+        np.testing.assert_allclose(found["flow"][i], flow.offset.transpose(2, 0, 1), atol=1 / 16000)
+        maps = flow.maps(stage.warper.crop, window, PX // 2)
+        np.testing.assert_allclose(found["geometry"][i], maps.clip(-2, 127 / 64), atol=1 / 127)
+        left, top, width, height = found["boxes"][i].astype(int)
+        patch = np.zeros((2 * PX, 2 * PX, 4), np.uint8)
+        patch[top : top + height, left : left + width] = found["patches"][at : at + 4 * width * height].reshape(
+            height, width, 4
+        )
+        at += 4 * width * height
+        np.testing.assert_array_equal(patch, stage.painted(flow, window))
+    assert at == len(found["patches"]) > 0
+
+
+def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Image, portrait_face: Face) -> None:
+    avatar = Avatar.from_photos([export.PORTRAIT])
+    stage = Stage(avatar, PRESETS["texture"].networks, 512)
+    motion = Motion.load(bundled_motions()["laugh"])
+    target = eyes_closed(next(stage.targets(motion, [70])), 0.9)
+    flow, window = stage.warper.flow(target), stage.window_at(target)
+    assert flow.mouth is not None and len(flow.shut_eyes) == 2
+    painter = Painter(stage.reduced, stage.warper, stage.scale)
+    seen, bare = (
+        window.scaled(stage.scale).cut(painter.paint(one), 256).astype(float)
+        for one in (flow, replace(flow, mouth=None, shut_eyes=()))
+    )
+    over = stage.painted(flow, window).astype(float)
+    laid = bare * (1 - over[..., 3:] / 255) + over[..., :3]
+    assert np.abs(seen - bare).max() > 30
+    assert np.abs(seen - laid).max() < 5
+
+
+@pytest.mark.parametrize("style", ["paper", "smooth"])
+def test_the_lines_that_a_host_is_told_are_those_that_are_drawn(small_face: Face, style: str) -> None:
+    told = export._landmarks(replace(preset("paper").networks, landmarks=style))
+    points = small_face.points[told["points"]] / 256 * PX
+    image = np.zeros((PX, PX, 3), np.uint8)
+    for line in told["lines"]:
+        chosen = points[line["points"], :2]
+        if style == "smooth":
+            at = np.round((chosen - 0.5) * 16).astype(np.int32)
+            cv2.polylines(image, [at], line["closed"], line["colour"], 1, cv2.LINE_AA, shift=4)
+        else:
+            at = np.floor(chosen).astype(np.int32)
+            cv2.polylines(image, [at], line["closed"], line["colour"], 2, cv2.LINE_8)
+    np.testing.assert_array_equal(image, landmark_image(small_face.points / 256 * PX, PX, PX, style=style))
+    assert len(told["lines"]) == len(landmark_lines(style))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16])
+def test_packing_loses_nothing(kind: type) -> None:
+    limits = np.iinfo(kind)
+    values = np.random.default_rng(2).integers(limits.min, limits.max, (3, 2, 5, 7), endpoint=True).astype(kind)
+    values[0] = limits.min
+    values[1, 0, ::2] = limits.max
+    np.testing.assert_array_equal(unpacked(packed(values), values.shape, kind is np.int16), values)
+    assert len(packed(values)) == values.nbytes
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "message"),
+    [
+        ("photo.jpg", {}, r"photo.jpg: is no model; give texture, .* a photo goes with --photo"),
+        ("geometry", {}, "geometry: is no model"),
+        ("none.safetensors", {}, "there is no such file"),
+        ("none.avatar", {}, "there is no such file"),
+        ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar has its person already"),
+        ("texture", {"motions": ("talk",)}, "--motion talk: moves a person; give --photo"),
+        ("texture", {"motions": ("dance",)}, "driver dance: there is no such file"),
+        ("texture", {"motions": (str(export.PORTRAIT),)}, r"--motion .*: is a photo; give a .motion file"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        export.export(what, tmp_path / "out", ExportConfig(**options))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "tflite"}, "--format tflite: give one of onnx"),
+        ({"precision": "int4"}, "--precision int4: give one of fp32, fp16, int8"),
+        ({"face": 2}, "--face 2: goes with --photo"),
+        ({"size": 10}, "--size 10"),
+    ],
+)
+def test_wrong_settings_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ExportConfig(**options)
+
+
+def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_MAX_FRAMES", 100)
+    with pytest.raises(InputError, match="--motion talk: has 150 frames; give one of at most 100"):
+        export.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=export.PORTRAIT))
+
+
+def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> None:
+    person = export.read_person(people["paper"])
+    for wrong, message in (
+        (replace(person, psi=person.psi[:-2]), "its psi' does not fit"),
+        (replace(person, tensors=dict(list(person.tensors.items())[1:])), "parts do not fit each other"),
+    ):
+        (tmp_path / "wrong.avatar").write_bytes(wrong.pack())
+        with pytest.raises(ModelError, match=message):
+            Subject.of(str(tmp_path / "wrong.avatar"), ExportConfig())
+
+
+def test_folders_of_others_are_left_alone(people: dict[str, Path], tmp_path: Path) -> None:
+    out, file, busy = tmp_path / "out", tmp_path / "file", tmp_path / "busy"
+    file.write_text("x")
+    busy.mkdir()
+    (busy / "export.json").write_text("{}")
+    (busy / "diary.txt").write_text("x")
+    export.check_folder(out, force=False)
+    for path, force, message in (
+        (file, True, "is a file"),
+        (busy, True, "holds other files"),
+        (tmp_path / "none/out", False, "there is no folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export.check_folder(path, force=force)
+    export.export(str(people["paper"]), out, ExportConfig(size=256))
+    with pytest.raises(InputError, match="holds an export; give --force"):
+        export.check_folder(out, force=False)
+    with pytest.raises(InputError, match="holds a file of this run"):
+        export.check_folder(out, force=True, inputs=[out / "photo.png"])
+    export.export(str(people["paper"]), out, ExportConfig(size=256, precision="fp16"), force=True)
+    assert json.loads((out / "export.json").read_text())["graphs"]["generator"]["precision"] == "fp16"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["busy", "file", "out"]
+
+
+def test_the_command(people: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "phone"
+    done = CliRunner().invoke(cli.app, ["export", str(people["paper"]), "-o", str(out), "--size", "256"])
+    assert done.exit_code == 0, done.output
+    assert "x_hat" in done.stdout and "in the mean" in done.stdout and "synthetic" in done.stdout
+    assert "holds the person's photo" in done.stderr
+    done = CliRunner().invoke(cli.app, ["export", "photo.jpg", "-o", str(tmp_path / "other")])
+    assert done.exit_code == 2 and "is no model" in done.stderr
+    monkeypatch.setitem(sys.modules, "mimik.app.export", None)
+    monkeypatch.delattr("mimik.app.export")
+    done = CliRunner().invoke(cli.app, ["export", "texture", "-o", str(tmp_path / "other")])
+    assert done.exit_code == 2 and "pip install 'mimik[export]'" in done.stderr
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example with its packages, in a folder of its own."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium; apt install chromium")
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("there is no node or no npm; apt install nodejs npm")
+    folder = tmp_path_factory.mktemp("site")
+    for path in BROWSER.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    if (BROWSER / "node_modules").is_dir():
+        (folder / "node_modules").symlink_to(BROWSER / "node_modules")
+        return folder
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        pytest.skip(f"npm ci does not work here: {done.stderr.strip().splitlines()[-1:]}")
+    return folder
+
+
+@pytest.fixture
+def tab(site: Path) -> Iterator[tuple[Any, str]]:
+    """A tab of a headless Chromium, and the address of the example."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
+    server = subprocess.Popen(["node", "serve.js", "0"], cwd=site, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        with playwright.sync_playwright() as running:
+            args = ["--no-sandbox", "--no-first-run", "--disable-background-networking", "--use-angle=swiftshader"]
+            browser = running.chromium.launch(
+                executable_path=CHROMIUM, headless=True, args=[*args, "--enable-unsafe-swiftshader"]
+            )
+            opened = browser.new_page(viewport={"width": 700, "height": 900})
+            opened.set_default_timeout(90_000)
+            foreign: list[str] = []
+            own = (address, "blob:", "data:")
+            opened.on("request", lambda request: request.url.startswith(own) or foreign.append(request.url))
+            yield opened, address
+            browser.close()
+            assert foreign == []
+    finally:
+        server.kill()
+        server.wait()
+
+
+DRAW = """async ([name, index]) => {
+  await mimik.player.draw(await mimik.motionOf(name), index);
+  return document.getElementById("person").toDataURL("image/png").split(",")[1];
+}"""
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.square(a.astype(float) - b).mean(), 1e-9)))
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+# The paper's form has random weights here, so that every pixel of a line changes the whole picture; trained: 44 dB.
+@pytest.mark.parametrize(("what", "least"), [("texture", 36.0), ("large", 36.0), ("paper", 24.0)])
+def test_the_page_shows_what_animate_shows(
+    site: Path, tab: tuple[Any, str], people: dict[str, Path], what: str, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, address = tab
+    photo, size, texture = export.PORTRAIT, 512, what != "paper"
+    if what == "large":  # of more detail than the network sees
+        size, photo = 1200, site / "large.png"
+        larger = cv2.resize(video.read_image(export.PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
+        grain = np.random.default_rng(0).normal(0, 6, (size, size, 1))
+        video.write_image(photo, (larger + grain).clip(0, 255).astype(np.uint8))
+    config = ExportConfig(photo=photo if texture else None, motions=("talk",), size=size)
+    model = "texture" if texture else str(people["paper"])
+    export.export(model, site / what, config)
+    page.goto(f"{address}?person={what}&paused")
+    page.wait_for_function("window.mimik || document.querySelector('#said.error')")
+    assert page.inner_text("#said") == ""
+    assert "synthetic" in page.inner_text("#notice")
+
+    avatar = Avatar.from_photos([photo]) if texture else Avatar.load(people["paper"])
+    portrait, warp = (Portrait(avatar, AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
+    motion = Motion.load(bundled_motions()["talk"])
+    shown_at = (0, 27, 40, 90)
+    targets = Stage(avatar, Subject.of(model, config).config, size).targets(motion, shown_at)
+    for index, target in zip(shown_at, targets, strict=True):
+        data = page.evaluate(DRAW, ["talk", index])
+        shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)
+        flow = portrait.flow(target)
+        expected, plain = (one.paint(flow, target) for one in (portrait, warp))
+        corner = slice(-size // 8, None), slice(-size // 6, None)
+        assert psnr(shown[corner], expected[corner]) < 30, "the label"
+        for picture in (shown, plain):
+            picture[corner] = expected[corner]
+        assert psnr(shown, expected) > least
+        assert index == 0 or psnr(shown, expected) > psnr(plain, expected) + 3
+        if what == "large" and index == 40:
+            with monkeypatch.context() as patch:
+                patch.setattr(synthesis, "_blend_under_detail", lambda i, a, w: synthesis._blend(i, a.drawn, a.keep, w))
+                coarse = portrait.paint(flow, target)
+            finer = np.abs(expected.astype(int) - coarse).max(-1) > 4
+            assert finer.sum() > 1000
+            assert psnr(shown[finer], expected[finer]) > psnr(shown[finer], coarse[finer]) + 2
+
+    # It plays, and says how fast.
+    page.goto(f"{address}?person={what}")
+    page.wait_for_function("parseFloat(document.getElementById('rate').textContent) > 0")
+    page.wait_for_timeout(3000)
+    print(what, page.inner_text("#rate"))
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_says_what_is_missing(tab: tuple[Any, str]) -> None:
+    page, address = tab
+    page.goto(f"{address}?person=nobody")
+    page.wait_for_selector("#said.error")
+    assert "mimik export" in page.inner_text("#said")
+    answer = page.request.get(f"{address}..%2fpackage.json")
+    assert answer.status in (200, 404)
+    assert page.request.get(f"{address}..%2f..%2fetc/passwd").status == 404

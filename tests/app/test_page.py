@@ -1,0 +1,370 @@
+"""The page of a call: who may open it, what it serves, and a whole call in a headless Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mimik.animation.animate import Avatar
+from mimik.app.live import Call
+from mimik.config import AnimateConfig, InputError
+from mimik.face.landmarks import Landmarker
+from mimik.media import video
+from mimik.provenance import sealing as provenance
+
+pytest.importorskip("aiohttp", reason="the extra `live` is not installed")
+pytest.importorskip("aiortc", reason="the extra `live` is not installed")
+
+from aiohttp import ClientSession
+
+from mimik.app import page
+from mimik.app.page import Page
+
+
+@pytest.fixture(scope="module")
+def call(small_path: Path, landmarker: Landmarker) -> Call:
+    avatar = Avatar.from_photos([small_path], landmarker=landmarker)
+    return Call(avatar, AnimateConfig(model="geometry", size=256, frame="crop"))
+
+
+def asked(served: Page, *requests: tuple[str, str, dict]) -> list[tuple[int, str, dict]]:
+    """Status, text and headers of each request, sent by one visitor who keeps cookies."""
+
+    async def run() -> list[tuple[int, str, dict]]:
+        await served.start(0)
+        answers = []
+        try:
+            from aiohttp import CookieJar
+
+            async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+                for method, path, options in requests:
+                    url = f"http://127.0.0.1:{served.port}{path.replace('KEY', served._key)}"
+                    async with session.request(method, url, **options) as response:
+                        answers.append((response.status, await response.text(), dict(response.headers)))
+        finally:
+            await served.close()
+        return answers
+
+    return asyncio.run(run())
+
+
+def test_the_page_opens_with_its_key_and_then_without(call: Call):
+    without, wrong, opened, again, script, obs, lines = asked(
+        Page(call),
+        ("GET", "/", {}),
+        ("GET", "/?key=guessed", {}),
+        ("GET", "/?key=KEY", {}),
+        ("GET", "/", {}),
+        ("GET", "/live.js", {}),
+        ("GET", "/obs", {}),
+        ("GET", "/lines.json", {}),
+    )
+    assert without[0] == wrong[0] == 403 and "has the key" in without[1]
+    for answer in (opened, again, script, obs, lines):
+        assert answer[0] == 200
+        assert "frame-ancestors 'none'" in answer[2]["Content-Security-Policy"]
+    assert "Look neutral" in again[1] and "<button" not in obs[1]
+    assert "http://" not in script[1] and "https://" not in script[1].replace("https:// or", "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../pyproject.toml", "/recordings/..%2f..%2fetc%2fpasswd", "/recordings/other.mp4", "/etc/passwd", "/live"],
+)
+def test_no_other_file_is_served(call: Call, path: str):
+    _, answer = asked(Page(call), ("GET", "/?key=KEY", {}), ("GET", path, {}))
+    assert answer[0] in (403, 404)
+
+
+def test_a_recording_is_for_who_made_it(call: Call, tmp_path: Path):
+    served = Page(call)
+    secret = tmp_path / "call.mp4"
+    secret.write_bytes(b"a call")
+    served._recordings["call.mp4"] = "somebody else", secret
+    _, answer = asked(served, ("GET", "/?key=KEY", {}), ("GET", "/recordings/call.mp4", {}))
+    assert answer[0] == 404 and "a call" not in answer[1]
+
+
+def test_a_strangers_page_and_a_false_name_are_refused(call: Call):
+    opened, foreign, false_name = asked(
+        Page(call),
+        ("GET", "/?key=KEY", {}),
+        ("POST", "/offer", {"json": {}, "headers": {"Origin": "http://evil.example"}}),
+        ("GET", "/?key=KEY", {"headers": {"Host": "evil.example"}}),
+    )
+    assert (opened[0], foreign[0], false_name[0]) == (200, 403, 421)
+
+
+def test_a_password_is_asked_for(call: Call):
+    right, wrong = ({"Authorization": "Basic " + base64.b64encode(f"me:{w}".encode()).decode()} for w in ("pw", "no"))
+    answers = asked(
+        Page(call, password="pw"),
+        ("GET", "/?key=KEY", {}),
+        ("GET", "/", {"headers": wrong}),
+        ("GET", "/", {"headers": {"Authorization": "Basic ?"}}),
+        ("GET", "/", {"headers": right}),
+    )
+    assert [status for status, _, _ in answers] == [401, 401, 401, 200]
+
+
+def test_others_are_not_served_without_a_password(call: Call):
+    with pytest.raises(InputError, match=r"--host 0.0.0.0: others could see .* --password"):
+        Page(call, host="0.0.0.0")
+    with pytest.raises(InputError, match="--host here: give an address"):
+        Page(call, host="here", password="pw")
+
+
+def test_a_port_that_is_taken_is_told(call: Call):
+    async def run() -> None:
+        one, two = Page(call), Page(call)
+        await one.start(0)
+        try:
+            with pytest.raises(InputError, match=f"--port {one.port}: cannot be used"):
+                await two.start(one.port)
+        finally:
+            await one.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("body", [{"json": {}}, {"data": "no json"}, {"json": {"sdp": "v=0", "role": "camera"}}])
+def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body: dict):
+    served = Page(call)
+    _, answer = asked(served, ("GET", "/?key=KEY", {}), ("POST", "/offer", body))
+    assert answer[0] == 400 and "offer" in answer[1]
+    assert served._camera is None and not served._connections
+
+
+# Connections.
+
+
+def udp_addresses() -> set[str]:
+    """Where this process has UDP sockets."""
+    own = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    found = set()
+    for table in ("udp", "udp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in own:
+                raw = bytes.fromhex(fields[1].partition(":")[0])
+                words = [raw[i : i + 4][::-1] for i in range(0, len(raw), 4)]
+                found.add(str(ipaddress.ip_address(b"".join(words))))
+    return found
+
+
+def connected(served: Page, *, beyond_loopback: bool) -> tuple[list[str], set[str]]:
+    """The addresses that a page's answer names, and those of this process, when a frame has come through."""
+    import aiortc
+
+    async def run() -> tuple[list[str], set[str]]:
+        await served.start(0)
+        page._BOUND_TO.set("127.0.0.1")  # the browser's part
+        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        try:
+            tracks: asyncio.Queue = asyncio.Queue()
+            peer.on("track", tracks.put_nowait)
+            peer.addTransceiver("video", direction="recvonly")
+            await peer.setLocalDescription(await peer.createOffer())
+            asked = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": beyond_loopback}
+            async with (
+                ClientSession() as session,
+                session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
+            ):
+                answer = await response.json()
+            await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
+            frame = await asyncio.wait_for((await tracks.get()).recv(), 20)
+            assert (frame.width, frame.height) == served._call.size
+            candidates = [line.split()[4] for line in answer["sdp"].splitlines() if line.startswith("a=candidate")]
+            return candidates, udp_addresses()
+        finally:
+            await peer.close()
+            await served.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
+def test_on_loopback_the_picture_is_sent_on_loopback(call: Call):
+    candidates, sockets = connected(Page(call), beyond_loopback=False)
+    assert set(candidates) == {"127.0.0.1"} == sockets
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
+def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call: Call):
+    from aioice import ice
+
+    if not ice.get_host_addresses(True, False):
+        pytest.skip("this computer has no address but loopback")
+    candidates, sockets = connected(Page(call), beyond_loopback=True)
+    assert candidates and "127.0.0.1" not in candidates
+    assert set(candidates) <= sockets
+
+
+# In a real browser.
+
+
+@pytest.fixture(scope="module")
+def camera(driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver as an uncompressed video that Chromium takes for a camera, 320x240."""
+    path = tmp_path_factory.mktemp("camera") / "camera.y4m"
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W320 H240 F25:1 Ip A1:1 C420jpeg\n")
+        for frame in driver.frames:
+            canvas = np.full((240, 320, 3), 90, np.uint8)
+            canvas[:, 40:280] = cv2.resize(frame, (240, 240), interpolation=cv2.INTER_AREA)
+            file.write(b"FRAME\n" + cv2.cvtColor(canvas, cv2.COLOR_RGB2YUV_I420).tobytes())
+    return path
+
+
+@pytest.fixture
+def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tuple]:
+    """The page of a running call in a browser whose camera is the driver."""
+    stop, there = threading.Event(), threading.Event()
+    served: list[Page] = []
+
+    def ready(one: Page) -> None:
+        served.append(one)
+        there.set()
+
+    def run() -> None:
+        page.serve(call, port=0, ready=ready, stop=stop)
+
+    with call:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert there.wait(30)
+        context = browser(
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-video-capture={camera}",
+            permissions=["camera"],
+            viewport={"width": 1100, "height": 900},
+            bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
+        )
+        tab = context.new_page()
+        foreign: list[str] = []
+        tab.on("request", lambda request: "127.0.0.1" in request.url or foreign.append(request.url))
+        tab.goto(served[0].address)
+        yield served[0], context, tab, foreign
+        context.close()
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive() and call.error is None
+
+
+PIXELS = """async (id) => {
+  const video = document.getElementById(id), canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth; canvas.height = video.videoHeight;
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  return canvas.toDataURL("image/png").split(",")[1];
+}"""
+
+
+def picture(tab, element: str = "person") -> np.ndarray:
+    data = np.frombuffer(base64.b64decode(tab.evaluate(PIXELS, element)), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmarker: Landmarker):
+    served, context, tab, foreign = opened
+    tab.wait_for_function("document.getElementById('person').videoWidth === 256")
+    tab.wait_for_function("Number(document.getElementById('latency').textContent) > 0")
+    tab.wait_for_selector("#lines[data-face=seen]")
+    assert udp_addresses() == {"127.0.0.1"}
+
+    # Frames come, they show the person with the label, and they move.
+    count = "document.getElementById('person').getVideoPlaybackQuality().totalVideoFrames"
+    before = tab.evaluate(count)
+    shots = []
+    for _ in range(6):
+        tab.wait_for_timeout(400)
+        shots.append(picture(tab))
+    assert tab.evaluate(count) - before >= 5
+    assert all(len(landmarker.detect(shot)) == 1 for shot in shots)
+    assert max(np.abs(shot.astype(int) - shots[0]).mean() for shot in shots) > 1
+    expected = call.waiting_image[-28:, -38:].astype(int)
+    assert np.abs(shots[-1][-28:, -38:] - expected).mean() < 12  # the "AI" in its corner
+
+    tab.screenshot(path=tmp_path / "live.png")  # to look at
+
+    # Controls.
+    tab.click("#freeze")
+    tab.wait_for_selector("#freeze[aria-pressed=true]")
+    assert call.controls.freeze
+    tab.click("#freeze")
+    tab.check("#mirror")
+    tab.uncheck("[name=region][value=pose]")
+    tab.wait_for_function("document.querySelector('.own').classList.contains('mirror')")
+    for _ in range(100):
+        if "pose" not in call.controls.regions and call.controls.mirror:
+            break
+        time.sleep(0.05)
+    assert "pose" not in call.controls.regions and call.controls.mirror
+    tab.click("#calibrate")
+    tab.wait_for_function("document.getElementById('calibrate').textContent.startsWith('Look neutral')")
+
+    # Recording: saved by the browser, sealed.
+    tab.click("#record")
+    tab.wait_for_selector("#record[aria-pressed=true]")
+    tab.wait_for_timeout(1500)
+    tab.click("#record")
+    tab.wait_for_selector("#recorded:not([hidden])")
+    with tab.expect_download() as download:
+        tab.click("#recorded")
+    download.value.save_as(tmp_path / "call.mp4")
+    assert provenance.verify(tmp_path / "call.mp4").exit_code == 0
+    assert video.probe(tmp_path / "call.mp4").width == 256
+
+    # The page without controls shows the same person; a second camera has to wait.
+    bare = context.new_page()
+    bare.goto(served.obs_address)
+    bare.wait_for_function("document.getElementById('person').videoWidth === 256")
+    for _ in range(100):  # the size is known before the first frame is painted
+        if landmarker.detect(picture(bare)):
+            break
+        bare.wait_for_timeout(100)
+    assert len(landmarker.detect(picture(bare))) == 1
+    assert foreign == []
+    folder = Path(served._folder.name)
+    assert folder.exists()
+    bare.close()
+    tab.goto("about:blank")
+    for _ in range(450):  # the camera is free again when the page is gone
+        if served._camera is None:
+            break
+        time.sleep(0.1)
+    assert served._camera is None
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_page_that_cannot_connect_on_loopback_asks_for_other_addresses(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    from aioice import ice
+
+    if not ice.get_host_addresses(True, False):
+        pytest.skip("this computer has no address but loopback")
+    heard = ice.StunProtocol.datagram_received
+
+    def deaf_on_loopback(self: Any, data: bytes, address: tuple) -> None:
+        if self.transport.get_extra_info("sockname")[0] != "127.0.0.1":
+            heard(self, data, address)
+
+    monkeypatch.setattr(ice.StunProtocol, "datagram_received", deaf_on_loopback)
+    _, _, tab, _ = request.getfixturevalue("opened")
+    tab.wait_for_function("document.getElementById('person').videoWidth === 256")
+    assert "127.0.0.1" not in udp_addresses()

@@ -1,0 +1,784 @@
+"""Videos -> shards: what is kept, what is not and why, and that no moment is a bad one to be killed at."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tarfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
+from conftest import DRIVER_FPS, Driver, write_clip
+from mimik.config import InputError
+from mimik.data import prepare as module
+from mimik.data.dataset import read_index, unpack_tracks
+from mimik.data.prepare import (
+    Clip,
+    Fingerprints,
+    PrepareConfig,
+    PrepareReport,
+    Reason,
+    Rejection,
+    Source,
+    Task,
+    VideoResult,
+    choose_people,
+    cluster_people,
+    cut,
+    find_sources,
+    fingerprint,
+    prepare,
+    prepare_video,
+    read_manifest,
+    split_shots,
+)
+from mimik.face.landmarks import Image, Landmarker
+from mimik.media import video
+
+CONFIG = PrepareConfig(size=128, min_seconds=0.6)
+
+
+# Shots.
+
+
+def texture(seed: int, size: tuple[int, int] = (96, 128)) -> Image:
+    """Random blobs of random colours."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def cuts(frames: list[Image]) -> list[int]:
+    given = list(split_shots(frames))
+    assert [frame is given_frame for frame, (given_frame, _) in zip(frames, given, strict=True)] == [True] * len(frames)
+    return [i for i, (_, is_cut) in enumerate(given) if is_cut]
+
+
+def test_hard_cuts_are_found_where_they_are() -> None:
+    shots = [texture(seed) for seed in range(4)]
+    frames = [shot.copy() for shot, length in zip(shots, (10, 5, 7, 4), strict=True) for _ in range(length)]
+    assert cuts(frames) == [0, 10, 15, 22]
+
+
+def test_flashes_fades_and_fast_motion_are_no_cuts() -> None:
+    still = texture(1)
+    white = np.full_like(still, 250)
+    assert cuts([still.copy() for _ in range(8)] + [white, white] + [still.copy() for _ in range(8)]) == [0]
+    assert cuts([(still * k).astype(np.uint8) for k in np.linspace(1, 0.05, 12)]) == [0]
+    wide = texture(2, (96, 1400))
+    assert cuts([np.ascontiguousarray(wide[:, x : x + 128]) for x in range(0, 1200, 60)]) == [0]
+
+
+def test_cuts_of_nothing_and_of_one_frame() -> None:
+    assert cuts([]) == []
+    assert cuts([texture(1)]) == [0]
+
+
+# One run over one of everything.
+
+
+def beside(left: Image, right: Image, gap: int) -> Image:
+    """Two faces in one picture, the middles of the pictures `gap` px apart."""
+    height, width = left.shape[:2]
+    out = np.zeros((height, width + gap, 3), np.uint8)
+    out[:, gap:] = right
+    out[:, : width // 2 + gap // 2] = (
+        left[:, : width // 2 + gap // 2] if gap >= width else left[:, : (width + gap) // 2]
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One video of each kind."""
+    folder = tmp_path_factory.mktemp("videos")
+    frames = driver.frames
+    write_clip(folder / "a_talk.mp4", frames)
+    later = [np.ascontiguousarray(f) for f in frames[::-1]]
+    write_clip(folder / "b_cut.mp4", [cv2.LUT(f, np.arange(255, -1, -1, np.uint8)) // 3 for f in frames[:10]] + later)
+    with video.open_writer(folder / "c_copy.mp4", 256, 256, DRIVER_FPS, quality=26) as writer:
+        for frame in frames:
+            writer.write(frame)
+    pan = [np.roll(small_portrait, (i // 4, i // 3), (0, 1)) for i in range(28)]
+    write_clip(folder / "d_still.mp4", pan)
+    write_clip(folder / "e_blurred.mp4", [cv2.GaussianBlur(f, (0, 0), 3) for f in frames])
+    tiny = []
+    for frame in frames:
+        canvas = texture(5, (320, 320)) // 2
+        canvas[100:196, 100:196] = cv2.resize(frame, (96, 96), interpolation=cv2.INTER_AREA)
+        tiny.append(canvas)
+    write_clip(folder / "f_tiny.mp4", tiny)
+    write_clip(folder / "g_short.mp4", frames[:8])
+    write_clip(folder / "h_nobody.mp4", [texture(7, (256, 256))] * 20)
+    write_clip(folder / "i_two.mp4", [beside(a, b[:, ::-1], 256) for a, b in zip(frames, later, strict=True)])
+    write_clip(folder / "j_overlap.mp4", [beside(a, b[:, ::-1], 100) for a, b in zip(frames, later, strict=True)])
+    (folder / "k_text.mp4").write_text("this is no video")
+    (folder / "l_truncated.mp4").write_bytes((folder / "a_talk.mp4").read_bytes()[:900])
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
+    """Of this process: loading the networks takes longer than preparing most of these videos."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Landmarker", lambda **_: landmarker)  # workers are handed the function that calls it
+        yield
+
+
+@pytest.fixture(scope="session")
+def shards(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareReport]:
+    out = tmp_path_factory.mktemp("shards") / "out"
+    return out, prepare([folder], out, CONFIG, people="clip", num_workers=0)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def reasons(out: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for record in lines(out / "rejected.jsonl"):
+        found.setdefault(record["source"][2:-4], []).append(record["reason"])
+    return found
+
+
+def test_each_kind_of_video_is_kept_or_not_for_its_reason(shards: tuple[Path, PrepareReport]) -> None:
+    out, report = shards
+    kept = Counter(entry["source"][2:-4] for entry in lines(out / "index.jsonl"))
+    assert kept == {"talk": 1, "cut": 1, "two": 1}, reasons(out)
+    found = reasons(out)
+    assert found.pop("cut") == ["too-short"]
+    assert set(found.pop("overlap")) == {"overlapping-faces"}
+    assert found == {
+        "copy": ["duplicate"],
+        "two": ["duplicate"],
+        "still": ["still-image"],
+        "blurred": ["blurred"],
+        "tiny": ["too-small"],
+        "short": ["too-short"],
+        "nobody": ["no-face"],
+        "text": ["unreadable-video"],
+        "truncated": ["unreadable-video"],
+    }
+    assert (report.num_videos, report.num_clips, report.num_people) == (12, 3, 3)
+    assert report.reasons["unreadable-video"] == 2
+    assert "duplicate" in report.table() and "3 (" in report.table()
+    assert json.loads(report.to_json())["num_clips"] == 3
+
+
+def test_the_copy_names_its_original(shards: tuple[Path, PrepareReport]) -> None:
+    out, _ = shards
+    record = next(r for r in lines(out / "rejected.jsonl") if r["reason"] == "duplicate")
+    assert lines(out / "index.jsonl")[0]["key"] in record["detail"]
+
+
+def test_a_shot_after_a_cut_starts_at_the_cut(shards: tuple[Path, PrepareReport]) -> None:
+    entry = next(e for e in lines(shards[0] / "index.jsonl") if e["source"] == "b_cut.mp4")
+    assert (entry["start_s"], entry["end_s"]) == (10 / DRIVER_FPS, 38 / DRIVER_FPS)
+    assert (entry["num_frames"], entry["fps"]) == (14, 12.5)
+
+
+def test_shards_are_webdataset_tars_and_the_index_points_into_them(
+    shards: tuple[Path, PrepareReport], folder: Path
+) -> None:
+    out, _ = shards
+    entries = read_index(out)
+    with tarfile.open(out / "clips-000000.tar") as tar:
+        names = tar.getnames()
+        assert names == [f"{e.key}.{suffix}" for e in entries for suffix in ("mp4", "npz", "json")]
+        data = (out / "clips-000000.tar").read_bytes()
+        for entry in entries:
+            for suffix, (offset, size) in entry.members.items():
+                extracted = tar.extractfile(f"{entry.key}.{suffix}")
+                assert extracted is not None and data[offset : offset + size] == extracted.read()
+            offset, size = entry.members["json"]
+            assert json.loads(data[offset : offset + size])["key"] == entry.key
+            assert hashlib.sha256((folder / entry.source).read_bytes()).hexdigest() == entry.source_sha256
+
+
+def test_landmarks_lie_on_the_face_in_the_crop(shards: tuple[Path, PrepareReport], landmarker: Landmarker) -> None:
+    out, _ = shards
+    errors = []
+    for entry in read_index(out):
+        data = (out / entry.shard).read_bytes()
+        mp4, npz = (data[o : o + n] for o, n in (entry.members["mp4"], entry.members["npz"]))
+        tracks = unpack_tracks(npz)
+        frames = video.read_clip(mp4, range(entry.num_frames))
+        assert len(frames) == len(tracks.points) == len(tracks.blendshapes) == len(tracks.pose) == entry.num_frames
+        assert frames[0].shape == (128, 128, 3)
+        for i in (0, 5, entry.num_frames - 1):
+            found = landmarker.detect(frames[i])[0]
+            distance = np.linalg.norm(found.points[:, :2] - tracks.points[i, :, :2], axis=1).mean()
+            errors.append(distance / found.width_px)
+        # The face stands in the middle and fills about half of the crop.
+        assert 0.3 < entry.face_px / 128 < 0.6
+        assert entry.yaw_range[0] <= tracks.pose[:, 0].mean() <= entry.yaw_range[1]
+    assert max(errors) < 0.02, errors
+
+
+def test_a_second_run_does_nothing(shards: tuple[Path, PrepareReport], folder: Path) -> None:
+    out, first = shards
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir() if path.is_file()}
+    again = prepare([folder], out, CONFIG, people="clip", num_workers=0)
+    after = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir() if path.is_file()}
+    before.pop(".lock"), after.pop(".lock")
+    assert after == before
+    assert again.num_new == 0 and any("nothing was done" in note for note in again.notes)
+    assert (again.num_clips, again.reasons) == (first.num_clips, first.reasons)
+
+
+def test_the_card_and_the_picture_are_there(shards: tuple[Path, PrepareReport]) -> None:
+    out, _ = shards
+    card = (out / "README.md").read_text()
+    for part in ("biometric", "not stated | 3", "| unreadable-video | 2 |", "| size | 128 |"):
+        assert part in card
+    sheet = video.read_image(out / "contact_sheet.jpg")
+    assert sheet.shape == (128 + 30, 3 * 128, 3)
+    assert sheet[:128].std() > 20
+
+
+def test_the_same_video_gives_the_same_bytes_and_a_generator_of_clips(folder: Path) -> None:
+    one = prepare_video(folder / "a_talk.mp4", CONFIG)
+    handed: list[Clip] = []
+    beats: list[None] = []
+    two = prepare_video(folder / "a_talk.mp4", CONFIG, on_clip=handed.append, beat=lambda: beats.append(None))
+    assert two.clips == () and list(one.clips) == handed and len(beats) >= 28
+    assert one.footage_s == pytest.approx(28 / DRIVER_FPS)
+
+
+def test_long_tracks_are_cut_and_a_short_rest_stays_with_the_piece_before(folder: Path) -> None:
+    config = PrepareConfig(size=64, min_seconds=0.2, max_seconds=0.48)
+    clips = prepare_video(folder / "a_talk.mp4", config).clips
+    assert [(c.info["start_s"], c.info["end_s"]) for c in clips] == [(0.0, 0.48), (0.48, 1.12)]
+    assert [c.info["num_frames"] for c in clips] == [6, 8]
+
+
+def test_a_slow_video_keeps_its_rate(driver: Driver, tmp_path: Path) -> None:
+    with video.open_writer(tmp_path / "slow.mp4", 256, 256, 10, quality=12) as writer:
+        for frame in driver.frames[::2]:
+            writer.write(frame)
+    (clip,) = prepare_video(tmp_path / "slow.mp4", CONFIG).clips
+    assert (clip.info["fps"], clip.info["num_frames"]) == (10.0, 14)
+
+
+def test_whatever_goes_wrong_in_a_video_is_a_rejection(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = prepare_video(tmp_path / "gone.mp4", CONFIG)
+    assert [r.reason for r in missing.rejections] == [Reason.UNREADABLE]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(module, "_judge", fail)
+    (rejection,) = prepare_video(folder / "a_talk.mp4", CONFIG).rejections
+    assert (rejection.reason, rejection.detail) == (Reason.ERROR, "ZeroDivisionError: oh")
+
+
+def test_a_crop_gives_way_to_stay_inside_the_frame(driver: Driver, tmp_path: Path) -> None:
+    write_clip(tmp_path / "tight.mp4", [np.ascontiguousarray(f[20:236, 10:250]) for f in driver.frames])
+    (clip,) = prepare_video(tmp_path / "tight.mp4", CONFIG).clips
+    left, top, side = clip.info["box"]
+    assert (top, side) == (0, 216) and 0 <= left <= 24
+
+
+def test_a_box_beyond_the_frame_repeats_the_border() -> None:
+    frame = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    out = cut(frame, (-2, -2, 8), 8)
+    assert (out[:3, :3] == frame[0, 0]).all() and (out[2:6, 2:6] == frame).all() and (out[5:, 5:] == frame[3, 3]).all()
+
+
+# Duplicates.
+
+
+def made_up(seed: int) -> tuple[list[Image], np.ndarray, np.ndarray]:
+    """A clip of the same room with a motion of its own."""
+    rng = np.random.default_rng(seed)
+    curves = np.cumsum(rng.normal(0, 1, (40, 55)), 0).astype(np.float32)
+    return [texture(3)] * 40, np.clip(curves[:, :52] / 20 + 0.4, 0, 1), curves[:, 52:] * 2
+
+
+def test_a_noisy_copy_is_found_and_another_clip_of_the_same_setting_is_not() -> None:
+    known = Fingerprints()
+    for seed in range(20):
+        code = fingerprint(*made_up(seed))
+        assert known.find(code) is None
+        known.add(f"clip{seed}", code)
+    frames, shapes, pose = made_up(7)
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(f + rng.normal(0, 4, f.shape), 0, 255).astype(np.uint8) for f in frames]
+    copy = fingerprint(noisy, shapes + rng.normal(0, 0.01, shapes.shape), pose + rng.normal(0, 0.5, pose.shape))
+    assert known.find(copy) == "clip7"
+    assert known.find(fingerprint([f[:, ::-1] for f in frames], shapes, pose)) is None
+
+
+# Inputs and people.
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_sources_come_in_a_stable_order_by_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, "in/id2/v1/b.mp4", "in/id1/v9/a.MP4", "in/.hidden/c.mp4", "in/id1/x.txt", "in/out/d.mp4", "odd.bin")
+    found = find_sources([tmp_path / "in", tmp_path / "odd.bin"], skip=tmp_path / "in" / "out")
+    assert [s.name for s in found] == ["id1/v9/a.MP4", "id2/v1/b.mp4", "odd.bin"]
+    assert len({s.key for s in found}) == 3 and all(len(s.key) == 10 for s in found)
+
+
+def test_the_voxceleb_layout_names_people_by_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "id2/v1/b.mp4", "id1/v9/a.mp4", "id1/v3/c.mp4")
+    named, how, said = choose_people(find_sources([tmp_path]), None, None)
+    assert (how, [s.person for s in named]) == ("folder", ["id1", "id1", "id2"])
+    assert "folder" in said
+
+
+def test_a_manifest_names_people_and_licences_by_path_name_or_stem(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.mp4", "in/b.mp4", "in/c.mp4", "in/d/e.mp4")
+    table = tmp_path / "clips.csv"
+    table.write_text("split,clip,person,licence\nx,a,p1,CC0-1.0\nx,b.mp4,p2,\nx,d/e.mp4,p1,\n")
+    named, how, said = choose_people(find_sources([tmp_path / "in"]), None, table)
+    assert how == "manifest" and "1 videos are not in it" in said
+    assert [(s.name, s.person, s.licence) for s in named] == [
+        ("a.mp4", "p1", "CC0-1.0"),
+        ("b.mp4", "p2", None),
+        ("c.mp4", None, None),
+        ("d/e.mp4", "p1", None),
+    ]
+
+
+def test_without_folders_people_are_clustered_where_torch_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sources = [Source(tmp_path / "a.mp4", "a.mp4")]
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: object())
+    assert choose_people(sources, None, None)[1] == "cluster"
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
+    assert choose_people(sources, None, None)[1] == "clip"
+
+
+def test_people_are_clustered_by_nearness() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 1, (30, 128))
+    who = rng.integers(0, 30, 1500)  # more than one block
+    points = (centres[who] + rng.normal(0, 0.02, (1500, 128))).astype(np.float32)
+    labels = np.array(cluster_people(points))
+    assert len(set(labels)) == 30 == len(set(zip(labels.tolist(), who.tolist(), strict=True)))
+    assert labels[0] == 0 and [int(v) for v in dict.fromkeys(labels.tolist())] == list(range(30))
+    assert cluster_people(np.zeros((0, 128), np.float32)) == []
+    far = np.eye(3, 128, dtype=np.float32)
+    assert cluster_people(far) == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_clustered_people_stand_in_the_index(folder: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def embed(images: Any, points: Any) -> np.ndarray:
+        calls.append(len(images))
+        mirrored = np.mean([image[:, :8].mean() for image in images]) > np.mean([i[:, -8:].mean() for i in images])
+        return np.eye(2, 128, dtype=np.float32)[[int(mirrored)] * len(images)]
+
+    out = tmp_path / "out"
+    inputs = [folder / "a_talk.mp4", folder / "i_two.mp4"]
+    report = prepare(inputs, out, CONFIG, people="cluster", num_workers=0, embed=embed)
+    assert {entry.person for entry in read_index(out)} <= {"p000000", "p000001"}
+    assert calls == [3, 3] and report.num_people == len({e.person for e in read_index(out)})
+    assert not list(out.glob("*embed*"))
+    prepare(inputs, out, CONFIG, people="cluster", num_workers=0, embed=embed)
+    assert calls == [3, 3]
+
+
+# The writer, with made-up clips.
+
+
+def fake_video(path: Path, config: PrepareConfig, **options: Any) -> VideoResult:
+    """One to three clips of random bytes that the file's name decides; every fifth video has none."""
+    rng = np.random.default_rng(int(path.stem))
+    clips = []
+    for _ in range(int(rng.integers(1, 4)) if int(path.stem) % 5 else 0):
+        info = {
+            "num_frames": 12,
+            "fps": 12.5,
+            "size": config.size,
+            "start_s": 0.0,
+            "end_s": 1.0,
+            "box": [0, 0, 9],
+            "face_px": 50.0,
+            "sharpness": 0.1,
+            "yaw_range": [-1.0, 1.0],
+            "fingerprint": rng.bytes(128).hex(),
+        }
+        clips.append(Clip(info, rng.bytes(int(rng.integers(50, 4000))), rng.bytes(300)))
+    rejections = [Rejection(Reason.TOO_SHORT, "made up", 0.0, 0.1)] if int(path.stem) % 3 == 0 else []
+    return VideoResult(tuple(clips), tuple(rejections), "0" * 64, 1.0, 0.5)
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], PrepareReport]:
+    """A run over 30 made-up videos, with shards of 10 kB and a commit after every video."""
+    touch(tmp_path, *(f"in/{number:03d}.mp4" for number in range(30)))
+    monkeypatch.setattr(module, "prepare_video", fake_video)
+    monkeypatch.setattr(module, "contact_sheet", lambda *_: np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(module, "_COMMIT_S", 0.0)
+    real = module._Output.__init__
+    monkeypatch.setattr(module._Output, "__init__", lambda self, folder, config, _: real(self, folder, config, 10_000))
+
+    def run(out: Path) -> PrepareReport:
+        return prepare([tmp_path / "in"], out, people="clip", num_workers=0)
+
+    return run
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Everything that must not depend on when the work was done."""
+    return {
+        path.name: path.read_bytes()
+        for path in out.iterdir()
+        if path.name not in ("contact_sheet.jpg",) and path.is_file()
+    }
+
+
+class Doomed:
+    """Calls a function, and something else at its n-th call instead."""
+
+    def __init__(self, function: Callable[..., Any], number: int, end: Callable[[], None]) -> None:
+        self.function, self.left, self.end = function, number, end
+
+    def __call__(self, *args: Any) -> Any:
+        if self.left == 0:
+            self.end()
+        self.left -= 1
+        return self.function(*args)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_next_run_ends_with_the_same_bytes(
+    many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    many(whole)
+    expected = contents(whole)
+    assert sum(name.endswith(".tar") for name in expected) > 4
+    assert not [name for name in expected if name.endswith(".part")]
+
+    moments = [("fsync", n) for n in (0, 27, 31, 60, 121)]
+    moments += [("replace", n) for n in (0, 1, 6, 7, 15, 16, 17, 30)]
+    for call, number in moments:
+        out = tmp_path / f"{call}{number}"
+        child = os.fork()
+        if child == 0:
+            doomed = Doomed(getattr(os, call), number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            monkeypatch.setattr(os, call, doomed)
+            many(out)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), (call, number)
+        num_done = len(lines(out / "done.jsonl")) if (out / "done.jsonl").exists() else 0
+        report = many(out)
+        assert report.num_new >= 30 - num_done
+        assert contents(out) == expected, (call, number)
+
+
+def test_nothing_that_was_committed_is_made_again(
+    many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, made = tmp_path / "out", []
+
+    def stop_after_twelve(path: Path, config: PrepareConfig, **options: Any) -> VideoResult:
+        if len(made) == 12:
+            raise KeyboardInterrupt
+        made.append(path.name)
+        return fake_video(path, config)
+
+    monkeypatch.setattr(module, "prepare_video", stop_after_twelve)
+    with pytest.raises(KeyboardInterrupt):
+        many(out)
+    monkeypatch.setattr(module, "prepare_video", fake_video)
+    assert many(out).num_new == 30 - 12
+
+
+def test_a_full_disk_is_told_and_what_was_finished_stays(
+    many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    many(whole)
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Doomed(os.fsync, 150, full))
+        with pytest.raises(InputError, match=r"No space left on device.*run the same command again"):
+            many(out)
+    shards = sorted(path.name for path in out.glob("*.tar"))
+    assert shards
+    assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in shards[:-1])
+    many(out)
+    assert contents(out) == contents(whole)
+
+
+def test_more_videos_are_added_to_what_is_there(many: Callable[[Path], PrepareReport], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = many(out)
+    old = {path.name: path.read_bytes() for path in out.glob("*.tar")}
+    touch(tmp_path, "in/100.mp4", "in/101.mp4")
+    (tmp_path / "in/001.mp4").write_bytes(b"changed")
+    after = many(out)
+    assert after.num_new == 2 and after.num_videos == 32 and after.num_clips > before.num_clips
+    assert all((out / name).read_bytes() == data for name, data in old.items())
+    assert any("001.mp4, have changed" in note for note in after.notes)
+
+
+def test_other_settings_need_another_folder(many: Callable[[Path], PrepareReport], tmp_path: Path) -> None:
+    many(tmp_path / "out")
+    with pytest.raises(InputError, match=r"was made with fps 12.5, not 25.0; give the same settings"):
+        prepare([tmp_path / "in"], tmp_path / "out", PrepareConfig(fps=25.0), people="clip", num_workers=0)
+
+
+def test_two_runs_do_not_write_into_one_folder(many: Callable[[Path], PrepareReport], tmp_path: Path) -> None:
+    import fcntl
+
+    many(tmp_path / "out")
+    with (tmp_path / "out" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing there"):
+            many(tmp_path / "out")
+
+
+def test_a_damaged_folder_is_not_continued(many: Callable[[Path], PrepareReport], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    many(out)
+    (out / "index.jsonl").write_bytes(b"")
+    with pytest.raises(InputError, match=r"shorter than state\.json says"):
+        many(out)
+    (out / "config.json").unlink()
+    with pytest.raises(InputError, match=r"without config\.json"):
+        many(out)
+
+
+# Workers.
+
+
+def _until(ask: Callable[[], Any]) -> Any:
+    while not (answer := ask()):
+        time.sleep(0.05)
+    return answer
+
+
+def _opened(pipe: Path) -> int | None:
+    """The writing end of a named pipe, once somebody reads it."""
+    with suppress(OSError):
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    return None
+
+
+def test_a_worker_that_cannot_start_ends_the_run_and_is_no_reason_against_a_video(folder: Path, tmp_path: Path) -> None:
+    def kill() -> None:
+        (child,) = _until(lambda: multiprocessing.active_children())
+        os.kill(child.pid or 0, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(InputError, match="before it could start"):
+        prepare([folder / "a_talk.mp4"], tmp_path / "out", CONFIG, people="clip", num_workers=1)
+    thread.join()
+    assert lines(tmp_path / "out" / "rejected.jsonl") == lines(tmp_path / "out" / "done.jsonl") == []
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_and_a_dead_or_stuck_one_costs_its_video_only(
+    folder: Path, shards: tuple[Path, PrepareReport], tmp_path: Path
+) -> None:
+    """A named pipe that nobody writes to makes its worker hang; the first one is killed from outside."""
+    os.mkfifo(tmp_path / "1_pipe.mp4")
+    os.mkfifo(tmp_path / "2_pipe.mp4")
+    inputs = [tmp_path / "1_pipe.mp4", tmp_path / "2_pipe.mp4", folder / "a_talk.mp4"]
+    seen = []
+
+    def kill_first() -> None:
+        (child,) = _until(lambda: multiprocessing.active_children())
+        pipe = _until(lambda: _opened(tmp_path / "1_pipe.mp4"))
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        os.close(pipe)
+
+    thread = threading.Thread(target=kill_first)
+    thread.start()
+    out = tmp_path / "out"
+    prepare(inputs, out, CONFIG, people="clip", num_workers=1, stall_s=20, progress=seen.append)
+    thread.join()
+    assert [r["reason"] for r in lines(out / "rejected.jsonl")] == ["worker-died", "timed-out"]
+    assert [(p.done, p.total, p.kept, p.rejected) for p in seen] == [(1, 3, 0, 1), (2, 3, 0, 2), (3, 3, 1, 2)]
+    assert seen[-1].rate > 0
+
+    def first_clip(path: Path) -> bytes:
+        entry = next(e for e in read_index(path) if e.source == "a_talk.mp4")
+        offset, size = entry.members["mp4"]
+        return (path / entry.shard).read_bytes()[offset : offset + size]
+
+    assert first_clip(out) == first_clip(shards[0])
+    assert not list(out.glob(".work-*"))
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_as_one_process(folder: Path, shards: tuple[Path, PrepareReport], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    out = tmp_path / "out"
+    prepare([folder], out, CONFIG, people="clip", num_workers=2, ray=True)
+    for name in ("index.jsonl", "rejected.jsonl", "clips-000000.tar"):
+        assert (out / name).read_bytes() == (shards[0] / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_machine_of_the_cluster_that_dies_costs_nothing(
+    many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    many(tmp_path / "expected")
+    places = tmp_path / "places"
+    places.mkdir()
+
+    def work(task: Task, beat: Callable[[], None]) -> VideoResult:
+        node = ray.get_runtime_context().get_node_id()
+        (places / f"{task.path.stem}_{node}").touch()
+        # The third of the doomed machine is still at work when it dies.
+        time.sleep(
+            60 if len(list(places.glob(f"*_{node}"))) == 3 and (tmp_path / "doomed").read_text() == node else 0.2
+        )
+        return fake_video(task.path, task.config)
+
+    def pull_the_plug() -> None:
+        _until(lambda: len(list(places.glob(f"*_{doomed.node_id}"))) == 3)
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(module, "_work", work)
+    # Results stay on the machine that made them, as large ones do, and are lost with it.
+    settings = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"max_direct_call_object_size": 0}}
+    cluster = Cluster(initialize_head=True, head_node_args=settings)
+    doomed = cluster.add_node(num_cpus=1)
+    (tmp_path / "doomed").write_text(doomed.node_id)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False)
+    thread = threading.Thread(target=pull_the_plug)
+    thread.start()
+    try:
+        report = prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
+        thread.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert len(list(places.iterdir())) > 30  # something was done again
+    assert report.num_new == 30 and "worker-died" not in report.reasons
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": 250}, "--size 250: give a multiple of 16"),
+        ({"size": 1024}, "--size 1024"),
+        ({"fps": 0.5}, "--fps 0.5"),
+        ({"min_seconds": 0}, "--min-seconds 0"),
+        ({"max_seconds": 0.5}, "--max-seconds 0.5.*not below --min-seconds"),
+        ({"min_face_px": 3}, "--min-face-px 3"),
+        ({"context": 1}, "--context 1"),
+        ({"min_sharpness": -1}, "--min-sharpness -1"),
+        ({"crf": 60}, "--crf 60"),
+        ({"gop": 0}, "--gop 0"),
+        ({"shard_mb": 0}, "--shard-mb 0"),
+    ],
+)
+def test_settings_are_refused_by_name(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        PrepareConfig(**options)
+
+
+def test_inputs_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.mp4", "b/x.mp4", "c/y.txt", "d/one.mp4", "d/id/two.mp4")
+    out = tmp_path / "out"
+    for inputs, text in (
+        ([], "no video was given"),
+        ([tmp_path / "none"], "does not exist"),
+        ([tmp_path / "c"], "no video in"),
+        ([tmp_path / "a", tmp_path / "b"], "give the folder above both"),
+    ):
+        with pytest.raises(InputError, match=text):
+            prepare(inputs, out)
+    a = [tmp_path / "a"]
+    with pytest.raises(InputError, match="--people nobody: give one of folder, manifest"):
+        prepare(a, out, people="nobody")
+    with pytest.raises(InputError, match=r"--manifest CLIPS\.csv"):
+        prepare(a, out, people="manifest")
+    with pytest.raises(InputError, match="--people folder: does not go with --manifest"):
+        prepare(a, out, people="folder", manifest=tmp_path / "m.csv")
+    with pytest.raises(InputError, match=r"one\.mp4 is in no folder of a person"):
+        prepare([tmp_path / "d"], out, people="folder")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_manifest(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text("who,what\n1,2\n")
+    with pytest.raises(InputError, match="no column 'clip' or 'path'"):
+        read_manifest(tmp_path / "m.csv")
+    with pytest.raises(InputError, match="--workers -1"):
+        prepare(a, out, people="clip", num_workers=-1)
+    assert not out.exists()
+    with pytest.raises(InputError, match="cannot be written to"):
+        prepare(a, tmp_path / "a" / "x.mp4" / "out", people="clip", num_workers=0)
+
+
+def test_ray_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "in/a.mp4")
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install 'mimik\[cluster\]'"):
+        prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
+
+
+def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
+    from typer.testing import CliRunner
+
+    from mimik.app.cli import app
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["prepare", *map(str, arguments)], prog_name="mimik")
+        return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+    out = tmp_path / "shards"
+    settings = (driver.path, "-o", out, "--size", 64, "--min-seconds", 0.2, "--workers", 0, "--min-face-px", 24)
+    code, said, notes = run(*settings, "--people", "clip", "--json", tmp_path / "report.json")
+    assert code == 0, notes
+    assert "clips kept 1" in " ".join(said.split())
+    assert json.loads((tmp_path / "report.json").read_text())["num_clips"] == 1
+    code, said, notes = run(*settings, "--people", "clip")
+    assert code == 0
+    assert "Nothing was new." in said
+    code, _, notes = run(driver.path, "-o", out, "--size", 128, "--people", "clip")
+    assert code == 2
+    assert "give the same settings or a new folder" in notes
+    assert run(tmp_path / "nothing", "-o", tmp_path / "x")[0] == 2
+    assert run(driver.path, "-o", tmp_path / "y", "--size", 100)[2].count("multiple of 16") == 1
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "y").exists()

@@ -1,0 +1,152 @@
+"""person.py: an avatar's file gives back what was put in, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.numpy
+from safetensors import safe_open
+
+from mimik.config import PRESETS, ModelError
+from mimik.face.landmarks import Face, Image
+from mimik.inference.person import PREVIEW_PX, Person, Source, calmest, read_person
+
+
+@pytest.fixture(scope="module")
+def person(small_portrait: Image, small_face: Face) -> Person:
+    rng = np.random.default_rng(0)
+    tensors = {f"G.{name}": rng.normal(size=(3, 2)).astype(np.float16) for name in ("down.0.weight", "up.0.weight")}
+    return Person(
+        PRESETS["debug"],
+        {"steps": 7, "curve": [{"step": 0, "score": 0.5}]},
+        tensors,
+        rng.normal(size=20).astype(np.float32),
+        small_portrait,
+        small_face,
+        (Source("photo.jpg", "0" * 64, "image/jpeg"),),
+    )
+
+
+@pytest.fixture(scope="module")
+def path(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("avatars") / "person.avatar"
+    path.write_bytes(person.pack())
+    return path
+
+
+def test_what_is_read_is_what_was_written(person: Person, path: Path) -> None:
+    read = read_person(path)
+    assert (read.preset, read.record, read.sources) == (person.preset, person.record, person.sources)
+    assert read.tensors.keys() == person.tensors.keys()
+    for name, value in person.tensors.items():
+        assert read.tensors[name].dtype == np.float16
+        np.testing.assert_array_equal(read.tensors[name], value)
+    np.testing.assert_array_equal(read.psi, person.psi)
+    np.testing.assert_array_equal(read.picture, person.picture)  # not a bit is lost
+    np.testing.assert_array_equal(read.face.points, person.face.points)
+    np.testing.assert_array_equal(read.face.blendshapes, person.face.blendshapes)
+    assert read.face.score == pytest.approx(person.face.score)
+
+
+def test_the_preview_shows_the_face(person: Person, path: Path) -> None:
+    with safe_open(path, "np") as file:
+        preview = cv2.imdecode(file.get_tensor("preview.png"), cv2.IMREAD_COLOR_RGB)
+    assert preview.shape == (PREVIEW_PX, PREVIEW_PX, 3)
+    left, top, right, bottom = person.face.box
+    face = person.picture[int(top) : int(bottom), int(left) : int(right)]
+    middle = preview[PREVIEW_PX // 4 : -PREVIEW_PX // 4, PREVIEW_PX // 4 : -PREVIEW_PX // 4]
+    assert np.abs(middle.mean((0, 1)) - face.mean((0, 1))).max() < 25
+
+
+def test_a_person_says_what_draws_it(person: Person) -> None:
+    assert person.model == "paper, fine-tuned"
+    assert replace(person, record={"from_scratch": True}).model == "paper, from scratch"
+
+
+@pytest.mark.parametrize("at", [3, 5000, 60_000, -3])
+def test_one_changed_byte_is_seen(path: Path, tmp_path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x40
+    bad = tmp_path / "bad.avatar"
+    bad.write_bytes(data)
+    with pytest.raises(ModelError, match=r"bad\.avatar: is damaged or no avatar"):
+        read_person(bad)
+
+
+def test_a_file_that_ends_early_is_seen(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    for length in (0, 4, 100, len(data) // 2, len(data) - 1):
+        (tmp_path / "short.avatar").write_bytes(data[:length])
+        with pytest.raises(ModelError, match="is damaged or no avatar"):
+            read_person(tmp_path / "short.avatar")
+
+
+def test_what_is_no_avatar_is_named(tmp_path: Path, portrait_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no such file"):
+        read_person(tmp_path / "none.avatar")
+    with pytest.raises(ModelError, match="is damaged or no avatar"):
+        read_person(portrait_path)
+    with pytest.raises(ModelError, match="is damaged or no avatar"):
+        read_person(tmp_path)
+    (tmp_path / "other.avatar").write_bytes(safetensors.numpy.save({"a": np.zeros(2)}, {"format": "another"}))
+    with pytest.raises(ModelError, match="its format is 'another'"):
+        read_person(tmp_path / "other.avatar")
+
+
+def packed(person: Person, tmp_path: Path) -> Path:
+    path = tmp_path / "changed.avatar"
+    path.write_bytes(person.pack())
+    return path
+
+
+def test_content_that_makes_no_sense_is_refused_though_its_hash_fits(person: Person, tmp_path: Path) -> None:
+    nan = np.full(20, np.nan, np.float32)
+    flat = replace(person.face, points=person.face.points * np.float32(1e-3))
+    for bad, why in (
+        (replace(person, psi=nan), "psi has values that are not finite"),
+        (replace(person, psi=np.zeros((2, 3), np.float32)), "its face or psi"),
+        (replace(person, face=flat), "its face or psi"),
+        (replace(person, face=replace(person.face, blendshapes=np.zeros(5))), r"photo.blendshapes is float32 \[5\]"),
+        (replace(person, tensors={"D.weight": np.zeros(2, np.float16)}), "D.weight is missing or not understood"),
+        (replace(person, record=["a list"]), "its record is not understood"),
+    ):
+        with pytest.raises(ModelError, match=why):
+            read_person(packed(bad, tmp_path))
+
+
+def test_a_name_with_a_folder_is_refused(person: Person, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no plain name"):
+        Source("../photo.jpg", "0" * 64, "image/jpeg")
+    data = person.pack().replace(b"photo.jpg", b"../ph.jpg")  # the header is JSON; its length stays
+    (tmp_path / "bad.avatar").write_bytes(data)
+    with pytest.raises(ModelError, match="is damaged or no avatar"):
+        read_person(tmp_path / "bad.avatar")
+
+
+def test_a_generator_that_fits_nothing_ends_with_a_sentence(person: Person, path: Path) -> None:
+    with pytest.raises(ModelError, match="this avatar cannot be used"):
+        _ = read_person(path).likeness
+
+
+def test_a_source_is_named_and_hashed(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, "abc"
+    assert Source.of(tmp_path / "a.png") == Source("a.png", digest, "image/png")
+
+
+def test_the_calmest_face_is_nearest_to_the_median(small_face: Face) -> None:
+    rest = np.full(52, 0.1, np.float32)
+    loud = rest.copy()
+    loud[[25, 44, 45]] = 0.9
+    found = [replace(small_face, blendshapes=b) for b in (loud, rest, rest + 0.01)]
+    assert calmest(found) in (1, 2)
+
+
+def test_the_record_is_plain_json(path: Path) -> None:
+    with safe_open(path, "np") as file:
+        assert json.loads(file.metadata()["record"])["steps"] == 7

@@ -1,0 +1,99 @@
+"""runtime.py: what OpenVINO computes is what networks.py computes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import lively
+
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
+from mimik.config import PRESETS, ModelError, NetworkConfig, Preset
+from mimik.inference.runtime import EPS as RUNTIME_EPS
+from mimik.inference.runtime import RELEASE_FORMAT, Network, read_release
+from mimik.networks import checkpoint
+from mimik.networks.generators import EPS, NUM_GEOMETRY, Networks, build
+
+PX, N = 32, 12
+
+
+def preset(form: str, attention: bool) -> Preset:
+    config = NetworkConfig(
+        form=form,
+        image_px=PX,
+        embedder_channels=(4, 16),
+        generator_channels=(4, 8),
+        discriminator_channels=(4, 8),
+        embedding_dim=N,
+        attention=attention,
+        landmarks="full",
+    )
+    return replace(PRESETS["texture"], networks=config)
+
+
+def trained(config: NetworkConfig) -> Networks:
+    """Networks in which everything does something."""
+    torch.manual_seed(0)
+    return lively(build(config, 2))
+
+
+@pytest.mark.parametrize(("form", "attention"), [("paper", True), ("paper", False), ("texture", False)])
+def test_openvino_computes_what_torch_computes(tmp_path: Path, form: str, attention: bool) -> None:
+    made = preset(form, attention)
+    checkpoint.save_release(tmp_path / "model.safetensors", trained(made.networks), made, {"steps": 3})
+    nets = checkpoint.load_release(tmp_path / "model.safetensors").networks
+    release = read_release(tmp_path / "model.safetensors")
+    assert (release.preset, release.record) == (made, {"steps": 3})
+    runtime = Network(release.preset.networks, release.tensors, exact=True)
+
+    x, y = torch.rand(2, 3, 3, PX, PX).mul(2).sub(1)
+    with torch.inference_mode():
+        e_hat = nets.E(x[None], y[None]).mean(1)
+        psi_hat = nets.P(e_hat)
+        inputs = [y[:1]]
+        if form == "texture":
+            inputs += [x[:1], torch.randn(1, NUM_GEOMETRY, PX // 2, PX // 2)]
+            expected = nets.G.draw(y[:1], psi_hat, *inputs[1:])
+        else:
+            expected = (nets.G(y[:1], psi_hat).image,)
+    np.testing.assert_allclose(runtime.embed(x.numpy(), y.numpy()), e_hat[0], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(runtime.project(e_hat[0].numpy()), psi_hat[0], rtol=1e-4, atol=1e-4)
+    out = runtime.generator(psi_hat[0].numpy())(*(value.numpy() for value in inputs))
+    assert len(out) == len(expected)
+    for ours, theirs in zip(out, expected, strict=True):
+        assert theirs.std() > 1e-3
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    # What runs by default: bfloat16 has 8 bits, and the weights here are far larger than trained ones.
+    fast = Network(release.preset.networks, release.tensors).generator(psi_hat[0].numpy())
+    for ours, theirs in zip(fast(*(value.numpy() for value in inputs)), expected, strict=True):
+        assert np.abs(ours - theirs.numpy()).mean() < 0.1 * theirs.numpy().std()
+
+
+def test_constants_are_the_networks() -> None:
+    assert (RUNTIME_EPS, RELEASE_FORMAT) == (EPS, checkpoint.RELEASE_FORMAT)
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ModelError, match="there is no such file"):
+        read_release(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ModelError, match="damaged or no model"):
+        read_release(path)
+
+
+def test_a_model_that_lacks_a_tensor_or_has_another_psi(tmp_path: Path) -> None:
+    made = preset("texture", False)
+    nets = trained(made.networks)
+    tensors = {key: value.numpy() for key, value in checkpoint.release_tensors(nets).items()}
+    size = 2 * sum(nets.G.adain_sizes)
+    for wrong in (size - 2, size + 2):
+        with pytest.raises(ModelError, match="psi_hat is"):
+            Network(made.networks, tensors).generator(np.zeros(wrong, np.float32))
+    del tensors["G.up.0.conv1.parametrizations.weight.original"]
+    with pytest.raises(ModelError, match=r"lacks G\.up\.0\.conv1"):
+        Network(made.networks, tensors).generator(np.zeros(size, np.float32))

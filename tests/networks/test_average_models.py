@@ -1,0 +1,47 @@
+"""tools/average_models.py: means by hand, what is not averaged, and spectral norm of the mean."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+
+import average_models
+
+from mimik.config import LossWeights, NetworkConfig, Preset, TrainConfig
+from mimik.networks.checkpoint import load_release, save_release
+from mimik.networks.generators import build
+
+SIZES = NetworkConfig(
+    form="texture", image_px=32, embedder_channels=(2, 4), generator_channels=(2, 4), discriminator_channels=(2, 4)
+)
+PRESET = Preset(networks=SIZES, losses=LossWeights(content={}), train=TrainConfig())
+WEIGHT = "parametrizations.weight.original"
+
+
+@pytest.mark.parametrize("names", [("E", "P", "G"), ("G",)])
+def test_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        save_release(path, build(SIZES, 2), PRESET, {"steps": seed})
+    out = tmp_path / "mean.safetensors"
+    monkeypatch.setattr(sys, "argv", ["", *map(str, paths), "-o", str(out), "--networks", *names])
+    average_models.main()
+    first, second, mean = (dict(load_release(path).networks) for path in (*paths, out))
+    for name, net in mean.items():
+        for (key, value), a, b in zip(
+            net.named_parameters(), first[name].parameters(), second[name].parameters(), strict=True
+        ):
+            expected = (a + b) / 2 if name in names else a
+            torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3, msg=f"{name}.{key}")  # float16
+    conv = mean["G"].down[0].conv1
+    largest = torch.linalg.matrix_norm(conv.get_parameter(WEIGHT).flatten(1), 2)
+    torch.testing.assert_close(conv.weight * largest, conv.get_parameter(WEIGHT), atol=1e-2, rtol=1e-2)
+    record = load_release(out).record
+    assert record["averaged"] == list(names) and [one["steps"] for one in record["average_of"]] == [0, 1]
