@@ -20,7 +20,7 @@ from conftest import eyes_closed, mouth_opened, turned
 from mimik.config import REGIONS, InputError, NoFaceError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Pose, canonical_mesh, head_pose
-from mimik.motion import gestures as motions
+from mimik.motion import expression, retargeting
 from mimik.motion.gestures import (
     Gesture,
     Motion,
@@ -84,7 +84,7 @@ def gap(shape: np.ndarray, upper: list[int], lower: list[int]) -> float:
 def no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the landmarker measured turned heads without a systematic error."""
     exact = replace(expression_basis(), by_pose=np.zeros((5, NUM_POINTS, 3)))
-    monkeypatch.setattr(motions, "expression_basis", lambda: exact)
+    monkeypatch.setattr(expression, "expression_basis", lambda: exact)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_rotation_of_a_quarter_turn() -> None:
 def test_split_of_a_rigid_motion(turn: tuple, shift: tuple, zoom: float) -> None:
     with pytest.MonkeyPatch.context() as patch:
         exact = replace(expression_basis(), by_pose=np.zeros((5, NUM_POINTS, 3)))
-        patch.setattr(motions, "expression_basis", lambda: exact)
+        patch.setattr(expression, "expression_basis", lambda: exact)
         shape = canonical_shape()
         origin = Pose(np.eye(3), np.array([320.0, 240.0, 0.0]), 12.0)
         pose = Pose(rotation_matrix(np.array(turn)), origin.translation + 12 * np.array(shift), 12 * math.exp(zoom))
@@ -149,7 +149,7 @@ def test_split_takes_the_landmarkers_own_error_out(monkeypatch: pytest.MonkeyPat
     by_pose = np.zeros((5, NUM_POINTS, 3))
     by_pose[2, faces.CHIN] = [0, 2.0, 0]
     wrong = replace(expression_basis(), by_pose=by_pose)
-    monkeypatch.setattr(motions, "expression_basis", lambda: wrong)
+    monkeypatch.setattr(expression, "expression_basis", lambda: wrong)
     shape, yaw = canonical_shape(), 0.4
     seen = shape.copy()
     seen[faces.CHIN, 1] += 2.0 * yaw**2
@@ -336,7 +336,7 @@ def test_a_region_moves_its_own_points_only(small_face: Face, region: str, own: 
 
 
 def test_regions_share_each_point_out() -> None:
-    weights = sum(motions.region_weights().values())
+    weights = sum(retargeting.region_weights().values())
     assert weights.max() <= 1 + 1e-9
     for index in (faces.LIPS, faces.EYES, faces.BROWS, faces.IRISES):
         np.testing.assert_allclose(weights[index], 1)
@@ -419,17 +419,17 @@ def test_a_frame_of_a_video_is_moved_where_it_is(small_face: Face) -> None:
 def test_soft_limit(vector: tuple[float, float, float], limit: float) -> None:
     given_ = np.array(vector)
     length = np.linalg.norm(given_)
-    out = motions._soft_limit(given_, limit)
+    out = retargeting._soft_limit(given_, limit)
     assert np.linalg.norm(out) <= min(limit, length) + 1e-9
     np.testing.assert_allclose(np.cross(out, given_), 0, atol=1e-6)  # the same direction
     if length <= 0.6 * limit:
         np.testing.assert_array_equal(out, given_)
-    assert np.linalg.norm(motions._soft_limit(given_ * 1.1, limit)) >= np.linalg.norm(out) - 1e-9
+    assert np.linalg.norm(retargeting._soft_limit(given_ * 1.1, limit)) >= np.linalg.norm(out) - 1e-9
 
 
 def test_soft_limit_has_no_kink() -> None:
     lengths = np.linspace(0, 3, 3001)
-    out = np.array([np.linalg.norm(motions._soft_limit(np.array([x, 0, 0]), 1.0)) for x in lengths])
+    out = np.array([np.linalg.norm(retargeting._soft_limit(np.array([x, 0, 0]), 1.0)) for x in lengths])
     slope = np.diff(out) / np.diff(lengths)
     assert np.abs(np.diff(slope)).max() < 0.01
 
@@ -440,7 +440,7 @@ def test_a_turned_photo_is_not_turned_to_its_other_side(side: int) -> None:
     assert pose.degrees[0] == pytest.approx(25 * side)
 
     def after(degrees: float) -> float:
-        turn = motions._reachable(np.array([0, -math.radians(degrees), 0]), pose)
+        turn = retargeting._reachable(np.array([0, -math.radians(degrees), 0]), pose)
         return Pose(rotation_matrix(turn) @ pose.rotation, np.zeros(3), 1.0).degrees[0]
 
     assert after(2 * side) == pytest.approx(27 * side)  # further away is free
@@ -452,7 +452,7 @@ def test_a_turned_photo_is_not_turned_to_its_other_side(side: int) -> None:
 def test_a_frontal_photo_turns_both_ways_alike() -> None:
     pose = Pose(np.eye(3), np.zeros(3), 1.0)
     for degrees in (5, 15, 25, 45):
-        left, right = (motions._reachable(np.array([0, s * math.radians(degrees), 0]), pose)[1] for s in (-1, 1))
+        left, right = (retargeting._reachable(np.array([0, s * math.radians(degrees), 0]), pose)[1] for s in (-1, 1))
         assert left == pytest.approx(-right, abs=1e-9)
 
 

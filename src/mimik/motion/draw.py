@@ -1,8 +1,7 @@
-"""Pictures of landmarks: the image y that the networks see, and pictures for people."""
+"""Pictures of whole motions, for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -10,117 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Face, Image
-from mimik.motion.gestures import Motion, rotation_matrix
-
-Colour = tuple[int, int, int]
-
-# The paper's style: the authors' rasteriser draws these parts of the 68 points in these colours (docs/paper.md, 2).
-_PAPER: tuple[tuple[Sequence[int], Colour, bool], ...] = (
-    (range(17), (255, 255, 255), False),  # jaw
-    (range(17, 22), (255, 0, 0), False),  # the person's right brow
-    (range(22, 27), (0, 255, 0), False),
-    (range(27, 31), (0, 0, 255), False),  # bridge of the nose
-    (range(31, 36), (0, 0, 255), False),  # nostrils
-    (range(36, 42), (255, 0, 255), True),  # the person's right eye
-    (range(42, 48), (0, 255, 255), True),
-    (range(48, 60), (255, 255, 0), True),  # outer lips
+from mimik.face.landmark_images import (
+    LANDMARK_LINES,
+    STYLES,
+    Colour,
+    annotate,
+    feature_mask,
+    landmark_image,
+    landmark_lines,
+    write_label,
 )
+from mimik.face.landmarks import Image
+from mimik.motion.files import Motion
+from mimik.motion.frames import rotation_matrix
 
-# All that the landmarker knows: closed lids, inner lips and irises as well, for gaze and speech.
-LANDMARK_LINES: tuple[tuple[Sequence[int], Colour, bool], ...] = (
-    (faces.OVAL, (255, 255, 255), True),
-    (faces.RIGHT_BROW[:5], (255, 0, 0), False),
-    (faces.LEFT_BROW[:5], (0, 255, 0), False),
-    ([168, 6, 197, 195, 5, 4, 1], (0, 0, 255), False),
-    ([98, 97, 2, 326, 327], (0, 0, 255), False),
-    ([*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER[-2:0:-1]], (255, 0, 255), True),
-    ([*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER[-2:0:-1]], (0, 255, 255), True),
-    ([*faces.LIPS_OUTER_UPPER, *faces.LIPS_OUTER_LOWER[-2:0:-1]], (255, 255, 0), True),
-    ([*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]], (255, 128, 0), True),
-    (faces.RIGHT_IRIS[1:], (255, 128, 255), True),
-    (faces.LEFT_IRIS[1:], (128, 255, 255), True),
-)
-STYLES = ("paper", "full", "smooth")
-
-
-def landmark_lines(style: str) -> list[tuple[list[int], Colour, bool]]:
-    """What a landmark image of this style is made of: indices of the 478 points, colour, whether the line is closed.
-
-    Raises:
-        ValueError: if there is no such style.
-    """
-    if style not in STYLES:
-        raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")
-    if style == "paper":
-        return [([faces.POINTS_68[i] for i in index], colour, closed) for index, colour, closed in _PAPER]
-    return [(list(index), colour, closed) for index, colour, closed in LANDMARK_LINES]
-
-
-_SHIFT = 4  # binary digits behind the point of a coordinate
-
-
-def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str = "full") -> Image:
-    """The landmark image y: lines on black, 2 px thick, without anti-aliasing, as the paper's authors draw them.
-
-    "smooth" is the exception: a line that jumps from pixel to pixel makes what is drawn from it tremble.
-
-    Args:
-        points: [478, 2 or 3] in pixels of the image.
-        width, height: of the image, in pixels.
-        style: "paper" draws the 68 points, no inner lips and no irises; "full" everything that carries expression;
-            "smooth" the same with anti-aliased lines that move by fractions of a pixel.
-
-    Returns:
-        uint8 RGB [height, width, 3].
-    """
-    image = np.zeros((height, width, 3), np.uint8)
-    for index, colour, closed in landmark_lines(style):
-        if style == "smooth":
-            line = np.round((points[index, :2] - 0.5) * 2**_SHIFT).astype(np.int32)
-            cv2.polylines(image, [line], closed, colour, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT)
-            continue
-        line = np.floor(points[index, :2]).astype(np.int32)  # the pixel that the point lies in
-        cv2.polylines(image, [line], closed, colour, thickness=2, lineType=cv2.LINE_8)
-    return image
-
-
-def feature_mask(points: NDArray[Any], width: int, height: int) -> Image:
-    """Where eyes and mouth are, with a margin: what people look at, and what is hardest.
-
-    Args:
-        points: [478, 2 or 3] in pixels of the image.
-        width, height: of the image, in pixels.
-
-    Returns:
-        uint8 [height, width], 255 inside.
-    """
-    mask = np.zeros((height, width), np.uint8)
-    eyes = np.linalg.norm(points[faces.RIGHT_EYE_UPPER[0], :2] - points[faces.LEFT_EYE_UPPER[0], :2])
-    margin = max(1, round(0.12 * float(eyes)))
-    for part in (
-        faces.LIPS,
-        [*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER],
-        [*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER],
-    ):
-        hull = cv2.convexHull(np.round(points[list(part), :2] - 0.5).astype(np.int32))
-        cv2.fillConvexPoly(mask, hull, 255)
-        cv2.polylines(mask, [hull], True, 255, thickness=margin)
-    return mask
-
-
-def annotate(picture: Image, found: Sequence[Face]) -> Image:
-    """The picture with every face's outline and number, as `--face N` counts them."""
-    out = picture.copy()
-    for number, face in enumerate(found, start=1):
-        thickness = max(1, round(face.width_px / 120))
-        for index, colour, closed in LANDMARK_LINES:
-            line = np.round(face.points[list(index), :2] * 16).astype(np.int32)
-            cv2.polylines(out, [line], closed, colour, thickness, cv2.LINE_AA, shift=4)
-        left, top, _, _ = face.box
-        size = max(0.5, face.width_px / 130)
-        _label(out, str(number), (left, max(top - 6, 22 * size)), size)
-    return out
+__all__ = [
+    "LANDMARK_LINES",
+    "STYLES",
+    "annotate",
+    "feature_mask",
+    "landmark_image",
+    "landmark_lines",
+    "motion_sheet",
+]
 
 
 def motion_sheet(motion: Motion, *, columns: int = 8, cell_px: int = 180) -> Image:
@@ -148,7 +59,7 @@ def motion_sheet(motion: Motion, *, columns: int = 8, cell_px: int = 180) -> Ima
     text = (
         f"{motion.name}   {motion.duration_s:.1f} s   {len(motion)} frames at {motion.fps:g}/s   {lost} without a face"
     )
-    _label(head, text, (10, 24), 0.6)
+    write_label(head, text, (10, 24), 0.6)
     return np.concatenate([head, row, _curves(motion, width)])
 
 
@@ -172,12 +83,5 @@ def _curves(motion: Motion, width: int, height: int = 150) -> Image:
         y = middle - values.clip(-1, 1) * height * 0.36
         line = np.round(np.stack([x, y], 1) * 16).astype(np.int32)
         cv2.polylines(out, [line], False, colour, 2, cv2.LINE_AA, shift=4)
-        _label(out, name, (12 + number * min(250, width // 5), 20), 0.5, colour)
+        write_label(out, name, (12 + number * min(250, width // 5), 20), 0.5, colour)
     return out
-
-
-def _label(image: Image, text: str, at: tuple[float, float], size: float, colour: Colour = (255, 255, 255)) -> None:
-    place = round(at[0]), round(at[1])
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(image, text, place, font, size, (0, 0, 0), max(3, round(size * 5)), cv2.LINE_AA)
-    cv2.putText(image, text, place, font, size, colour, max(1, round(size * 1.6)), cv2.LINE_AA)

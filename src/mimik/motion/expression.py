@@ -1,0 +1,56 @@
+"""The expression basis: how points move per blendshape, without anybody's identity."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Pose
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExpressionBasis:
+    """Linear models of the points' movement, fitted to the tracks of the training corpus (tools/make_assets.py).
+
+    Attributes:
+        by_blendshape: [52, 478, 3] centimetres for a blendshape of 1: an expression without anybody's identity.
+        by_pose: [5, 478, 3] what the landmarker gets wrong when the head turns, per term of pose_terms().
+        neutral: [52] mean blendshapes of the clips' neutral faces.
+        shape: [478, 3] mean of those faces, centimetres, own frame.
+        neutral_pitch: radians, rotation about x of the mean neutral head: a camera rarely stands at eye level.
+    """
+
+    by_blendshape: Float
+    by_pose: Float
+    neutral: Float
+    shape: Float
+    neutral_pitch: float
+
+    def expression(self, blendshapes: NDArray[Any]) -> Float:
+        """[478, 3] centimetres for blendshapes [52]."""
+        return np.tensordot(blendshapes, self.by_blendshape, 1)
+
+
+@functools.cache
+def expression_basis() -> ExpressionBasis:
+    with resources.files("mimik").joinpath("assets/expression_basis.npz").open("rb") as stream:
+        arrays = np.load(stream, allow_pickle=False)
+        a = {name: arrays[name].astype(np.float64) for name in arrays.files}
+    return ExpressionBasis(a["by_blendshape"], a["by_pose"], a["neutral"], a["shape"], float(a["neutral_pitch"]))
+
+
+def pose_terms(rotation: Float) -> Float:
+    """[5] yaw, pitch and their squares and product, in radians, of a head's rotation."""
+    yaw, pitch, _ = np.radians(Pose(rotation, np.zeros(3), 1.0).degrees)
+    return np.array([yaw, pitch, yaw * yaw, pitch * pitch, yaw * pitch])
+
+
+def pose_leak(rotation: Float) -> Float:
+    return np.tensordot(pose_terms(rotation), expression_basis().by_pose, 1)

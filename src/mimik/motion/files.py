@@ -1,0 +1,220 @@
+"""Whole motions, and their files: what `mimik motion extract` writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import BLENDSHAPES
+from mimik.motion.expression import Float
+from mimik.motion.frames import Gesture, Reference
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A driver as numbers: what `mimik motion extract` writes.
+
+    Attributes:
+        name: for people.
+        fps: frames a second.
+        reference: the driver's neutral face.
+        turn: [T, 3], shift: [T, 3], zoom: [T], offset: [T, 478, 3], blendshapes: [T, 52], seen: [T] as in Gesture.
+    """
+
+    name: str
+    fps: float
+    reference: Reference
+    turn: Float
+    shift: Float
+    zoom: Float
+    offset: Float
+    blendshapes: Float
+    seen: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.zoom)
+
+    @property
+    def duration_s(self) -> float:
+        return len(self) / self.fps
+
+    @classmethod
+    def of_gestures(cls, name: str, fps: float, reference: Reference, gestures: Iterable[Gesture]) -> Motion:
+        every = list(gestures)
+        return cls(
+            name,
+            fps,
+            reference,
+            turn=np.array([g.turn for g in every]),
+            shift=np.array([g.shift for g in every]),
+            zoom=np.array([g.zoom for g in every]),
+            offset=np.array([g.offset for g in every]),
+            blendshapes=np.array([g.blendshapes for g in every]),
+            seen=np.array([g.seen for g in every]),
+        )
+
+    def gestures(self) -> Iterator[Gesture]:
+        for i in range(len(self)):
+            yield Gesture(
+                self.turn[i],
+                self.shift[i],
+                float(self.zoom[i]),
+                self.offset[i],
+                self.blendshapes[i],
+                bool(self.seen[i]),
+            )
+
+    def at_rate(self, fps: float) -> Motion:
+        """The same motion with other frames a second, interpolated linearly."""
+        if abs(fps - self.fps) < 1e-6 or len(self) < 2:
+            return replace(self, fps=fps) if len(self) < 2 else self
+        at = np.arange(round(self.duration_s * fps)) * (self.fps / fps)
+        i = np.minimum(at.astype(int), len(self) - 2)
+        t = np.clip(at - i, 0, 1)
+
+        def mix(x: Float) -> Float:
+            w = t.reshape(-1, *[1] * (x.ndim - 1))
+            return x[i] * (1 - w) + x[i + 1] * w
+
+        return Motion(
+            self.name,
+            fps,
+            self.reference,
+            turn=mix(self.turn),
+            shift=mix(self.shift),
+            zoom=mix(self.zoom),
+            offset=mix(self.offset),
+            blendshapes=mix(self.blendshapes),
+            seen=self.seen[i],
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes a .motion file: a zip of numpy arrays, a few kilobytes a second.
+
+        The offsets are stored in the clip's own principal directions, as many as keep 99.9 % of all coordinates within
+        _FILE_TOLERANCE_CM.
+        """
+        flat = self.offset.reshape(len(self), -1)
+        _, size, directions = np.linalg.svd(flat, full_matrices=False)
+        rank = 1
+        while (
+            rank < len(size)
+            and np.percentile(np.abs(flat - (flat @ directions[:rank].T) @ directions[:rank]), 99.9)
+            > _FILE_TOLERANCE_CM
+        ):
+            rank += max(1, rank // 8)
+        directions = directions[:rank]
+        pose = np.concatenate([self.turn, self.shift, self.zoom[:, None]], 1)
+        header = {"format": _FILE_FORMAT, "version": 1, "name": self.name, "fps": self.fps}
+        arrays = {
+            "shape": self.reference.shape.astype(np.float32),
+            "rotation": self.reference.rotation.astype(np.float32),
+            "neutral": self.reference.blendshapes.astype(np.float16),
+            "pose": pose.astype(np.float32),
+            "directions": directions.astype(np.float16),
+            "amounts": (flat @ directions.T).astype(np.float16),
+            "blendshapes": np.round(self.blendshapes * 255).clip(0, 255).astype(np.uint8),
+            "seen": self.seen,
+        }
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+            file.writestr("header.json", json.dumps(header))
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, np.ascontiguousarray(array.T))
+                file.writestr(f"{name}.npy", buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Motion:
+        """Reads a .motion file.
+
+        Raises:
+            InputError: if it is not one, is damaged, or comes from a newer version.
+        """
+        try:
+            with zipfile.ZipFile(path) as file:
+                header = json.loads(_read_member(file, "header.json"))
+                if header.get("format") != _FILE_FORMAT or header.get("version") != 1:
+                    raise InputError(
+                        f"{path} is a motion file of another version ({header.get('version')}); extract it again with "
+                        "this version: mimik motion extract VIDEO -o X.motion."
+                    )
+                a = {
+                    name: np.load(io.BytesIO(_read_member(file, f"{name}.npy")), allow_pickle=False).T
+                    for name in ("shape", "rotation", "neutral", "pose", "directions", "amounts", "blendshapes", "seen")
+                }
+            num_frames, rank = len(a["pose"]), len(a["directions"])
+            shapes = {
+                "shape": (faces.NUM_POINTS, 3),
+                "rotation": (3, 3),
+                "neutral": (len(BLENDSHAPES),),
+                "pose": (num_frames, 7),
+                "directions": (rank, faces.NUM_POINTS * 3),
+                "amounts": (num_frames, rank),
+                "blendshapes": (num_frames, len(BLENDSHAPES)),
+                "seen": (num_frames,),
+            }
+            if not 0 < num_frames <= _MAX_FILE_FRAMES or any(a[name].shape != shape for name, shape in shapes.items()):
+                raise ValueError("wrong shape")
+            a = {name: array.astype(np.float64) for name, array in a.items()}
+            motion = cls(
+                str(header["name"]),
+                float(header["fps"]),
+                Reference(a["shape"], a["rotation"], a["neutral"]),
+                turn=a["pose"][:, :3],
+                shift=a["pose"][:, 3:6],
+                zoom=a["pose"][:, 6],
+                offset=(a["amounts"] @ a["directions"]).reshape(num_frames, faces.NUM_POINTS, 3),
+                blendshapes=a["blendshapes"] / 255,
+                seen=a["seen"].astype(bool),
+            )
+            finite = all(np.isfinite(array).all() for array in a.values()) and np.isfinite(motion.offset).all()
+            upright = np.allclose(a["rotation"] @ a["rotation"].T, np.eye(3), atol=1e-3)
+            if not (finite and upright and 0 < motion.fps <= 1000):
+                raise ValueError("out of range")
+        except InputError:
+            raise
+        except (
+            *(zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
+            *(LookupError, TypeError, AttributeError, ValueError, NotImplementedError, RuntimeError),
+            *(ArithmeticError, MemoryError),
+        ) as error:
+            raise _not_a_motion(path) from error
+        return motion
+
+
+def _read_member(file: zipfile.ZipFile, name: str) -> bytes:
+    """One file of the zip; a small zip can unpack to more than fits into memory."""
+    if file.getinfo(name).file_size > _MAX_MEMBER_BYTES:
+        raise ValueError(f"{name} is too large")
+    return file.read(name)
+
+
+def _not_a_motion(path: Path) -> InputError:
+    return InputError(
+        f"{path} is not a readable motion file; give one that `mimik motion extract VIDEO -o X.motion` wrote, or the "
+        f"name of a bundled one: {', '.join(bundled_motions())}."
+    )
+
+
+_FILE_FORMAT = "mimik motion"
+_FILE_TOLERANCE_CM = 0.06
+_MAX_FILE_FRAMES = 200_000  # two hours: 2 GB once unpacked
+_MAX_MEMBER_BYTES = 64 << 20
+
+
+def bundled_motions() -> dict[str, Path]:
+    """Names of the motions that come with the program, and their files."""
+    folder = Path(str(resources.files("mimik").joinpath("assets/motions")))
+    return {path.stem: path for path in sorted(folder.glob("*.motion"))}

@@ -1,0 +1,102 @@
+"""One time step of a driver, as pose and expression relative to the driver's neutral face.
+
+A driver's frame is split into head pose and expression, both relative to the driver's own neutral face. Nothing of the
+driver's identity is left.
+
+Frames of reference. A face's own frame has the axes of face.Pose and centimetres of the canonical face, so that two
+people can be compared; a Gesture is in own frames and knows no pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import BLENDSHAPES, Face, Pose, fit_similarity
+from mimik.motion.expression import Float, pose_leak
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A driver's neutral face.
+
+    Attributes:
+        shape: [478, 3] centimetres, own frame.
+        rotation: [3, 3] of the head in the neutral frame.
+        blendshapes: [52].
+    """
+
+    shape: Float
+    rotation: Float
+    blendshapes: Float
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """What a driver's face does at one instant, relative to its neutral.
+
+    Attributes:
+        turn: [3] rotation vector of the head, radians, axes of the picture.
+        shift: [3] movement of the head, centimetres, axes of the picture.
+        zoom: logarithm of the head's size over its neutral size.
+        offset: [478, 3] movement of the points by expression and gaze, centimetres, own frame.
+        blendshapes: [52].
+        seen: False where the face was lost and the gesture is made up.
+    """
+
+    turn: Float
+    shift: Float
+    zoom: float
+    offset: Float
+    blendshapes: Float
+    seen: bool = True
+
+    def scaled(self, k: float) -> Gesture:
+        """k times as strong; 0 is neutral."""
+        return replace(self, turn=self.turn * k, shift=self.shift * k, zoom=self.zoom * k, offset=self.offset * k)
+
+
+def still() -> Gesture:
+    """What a neutral face does."""
+    return Gesture(np.zeros(3), np.zeros(3), 0.0, np.zeros((faces.NUM_POINTS, 3)), np.zeros(len(BLENDSHAPES)))
+
+
+def rotation_matrix(vector: Float) -> Float:
+    """[3] rotation vector in radians -> [3, 3]; Rodrigues."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = vector / angle
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + math.sin(angle) * k + (1 - math.cos(angle)) * k @ k
+
+
+def rotation_vector(matrix: Float) -> Float:
+    """[3, 3] rotation, less than half a turn -> [3] radians."""
+    angle = math.acos(float(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
+    axis = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
+    norm = float(np.linalg.norm(axis))
+    return axis * (angle / norm) if norm > 1e-9 else np.zeros(3)
+
+
+def split(frame: Face, reference: Reference, origin: Pose) -> Gesture:
+    """Pose and expression of one frame, relative to the neutral face.
+
+    Args:
+        frame: the driver's face.
+        reference: the same driver's neutral.
+        origin: pose of the driver's neutral face in the driver's picture; shift and zoom are counted from there.
+    """
+    pose = fit_similarity(reference.shape[faces.SKULL], frame.points[faces.SKULL])
+    offset = pose.invert(frame.points) - reference.shape
+    offset -= pose_leak(pose.rotation) - pose_leak(reference.rotation)
+    return Gesture(
+        turn=rotation_vector(pose.rotation @ reference.rotation.T),
+        shift=(pose.translation - origin.translation) / origin.scale,
+        zoom=math.log(pose.scale / origin.scale),
+        offset=offset,
+        blendshapes=frame.blendshapes.astype(np.float64),
+    )

@@ -1,0 +1,125 @@
+"""Temporal smoothing of a driver's motion, and the way over gaps in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from mimik.face import landmarks as faces
+from mimik.motion.expression import Float
+from mimik.motion.frames import Gesture, still
+
+_LOSS_EASE_S = 0.5  # a lost face goes back to neutral, and a found one returns, in this time
+
+# Cutoffs in Hz of a still face at smooth = 0.5, and how fast they rise with speed (per cm/s). The mouth must not lag.
+_CUTOFF = {"pose": (1.2, 0.25), "expression": (3.0, 0.5)}
+
+
+class OneEuro:
+    """The One-Euro filter (Casiez et al. 2012) for a vector whose coordinates move together.
+
+    The cutoff rises with the speed of the whole vector, root mean square, so that noise of single coordinates averages
+    out and a shape is delayed as one.
+    """
+
+    def __init__(self, min_cutoff_hz: float, beta: float, derivative_cutoff_hz: float = 2.0) -> None:
+        self._min_cutoff, self._beta, self._derivative_cutoff = min_cutoff_hz, beta, derivative_cutoff_hz
+        self._value: Float | None = None
+        self._speed: Float | None = None
+
+    def __call__(self, x: Float, dt: float) -> Float:
+        """The filtered value of x, measured dt seconds after the previous one."""
+        if self._value is None or self._speed is None:
+            self._value, self._speed = x.copy(), np.zeros_like(x)
+            return self._value
+        speed = (x - self._value) / dt
+        self._speed = self._speed + _gain(self._derivative_cutoff, dt) * (speed - self._speed)
+        cutoff = self._min_cutoff + self._beta * math.sqrt(float((self._speed**2).mean()))
+        self._value = self._value + _gain(cutoff, dt) * (x - self._value)
+        return self._value
+
+
+def _gain(cutoff_hz: float, dt: float) -> float:
+    r = 2 * math.pi * cutoff_hz * dt
+    return r / (r + 1)
+
+
+class Smoother:
+    """One-Euro filters over gestures: pose as one vector, each feature of the face as one."""
+
+    def __init__(self, amount: float) -> None:
+        """Args: amount: 0 leaves everything as it is, 1 is calmest."""
+        self._amount = amount
+        self._filters: dict[str, OneEuro] = {}
+        self._features = {
+            "lips": np.array(sorted({*faces.LIPS, faces.CHIN})),
+            "eyes": np.array([*faces.EYES, *faces.IRISES]),
+        }
+        rest = np.ones(faces.NUM_POINTS, bool)
+        for index in self._features.values():
+            rest[index] = False
+        self._features["rest"] = np.flatnonzero(rest)
+
+    def _filter(self, name: str, kind: str) -> OneEuro:
+        if name not in self._filters:
+            cutoff, beta = _CUTOFF[kind]
+            # 0.5 is the table; towards 0 the cutoff goes to infinity, towards 1 to a fifth.
+            k = (1 - self._amount) / self._amount if self._amount <= 0.5 else 1 - 1.6 * (self._amount - 0.5)
+            self._filters[name] = OneEuro(cutoff * k, beta * k)
+        return self._filters[name]
+
+    def __call__(self, gesture: Gesture, dt: float) -> Gesture:
+        if self._amount == 0:
+            return gesture
+        # One scale for the pose: 1 rad moves a point of the face by about 8 cm, 1 of log-zoom likewise.
+        pose = np.concatenate([gesture.turn * 8, gesture.shift, [gesture.zoom * 8]])
+        pose = self._filter("pose", "pose")(pose, dt)
+        offset = np.empty_like(gesture.offset)
+        for name, index in self._features.items():
+            part = gesture.offset[index]
+            offset[index] = self._filter(name, "expression")(part, dt)
+        return replace(gesture, turn=pose[:3] / 8, shift=pose[3:6], zoom=float(pose[6]) / 8, offset=offset)
+
+
+def smoothed(gestures: Iterable[Gesture | None], fps: float, amount: float) -> Iterator[Gesture]:
+    """Gestures without wobble and without gaps.
+
+    Args:
+        gestures: one a frame, None where the face was lost.
+        fps: of the gestures.
+        amount: 0..1, see Smoother.
+    """
+    steady = Steady(amount)
+    for gesture in gestures:
+        yield steady(gesture, 1 / fps)
+
+
+class Steady:
+    """Gestures without wobble and without gaps, one by one; the time between them may vary."""
+
+    def __init__(self, amount: float) -> None:
+        """Args: amount: 0..1, see Smoother."""
+        self._amount = amount
+        self._smoother = Smoother(amount)
+        self._last: Gesture | None = None
+        self._weight = 1.0  # 0: neutral, 1: the driver
+
+    def __call__(self, gesture: Gesture | None, dt: float) -> Gesture:
+        """Args: gesture: None where the face was lost; dt: seconds since the previous one."""
+        step = min(dt / _LOSS_EASE_S, 1.0)
+        if gesture is None:
+            self._weight = max(0.0, self._weight - step)
+            if self._last is None:
+                self._weight = 0.0
+                self._last = still()
+            current = replace(self._last, seen=False)
+        else:
+            if self._weight == 0:
+                self._smoother = Smoother(self._amount)  # what was before the gap says nothing about now
+            self._weight = min(1.0, self._weight + step)
+            current = self._last = self._smoother(gesture, dt)
+        eased = self._weight * self._weight * (3 - 2 * self._weight)
+        return current if eased == 1 else current.scaled(eased)
