@@ -32,7 +32,8 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 from mimik.media import video
 from mimik.motion.gestures import rotation_matrix
-from mimik.rendering.warp import Painter, Warper
+from mimik.rendering.flow import Warper
+from mimik.rendering.painter import Painter
 
 SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, not scaled
 DRIVER_FPS = 25.0
@@ -86,6 +87,16 @@ def portrait(portrait_path: Path) -> Image:
 @pytest.fixture(scope="session")
 def portrait_face(landmarker: Landmarker, portrait: Image) -> Face:
     return landmarker.detect(portrait)[0]
+
+
+@pytest.fixture(scope="session")
+def warper(portrait_face: Face) -> Warper:
+    return Warper(portrait_face.points, 512, 512)
+
+
+@pytest.fixture(scope="session")
+def painter(portrait: Image, warper: Warper) -> Painter:
+    return Painter(portrait, warper)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from mimik.media import video
 from mimik.motion import draw
 from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
 from mimik.provenance.sealing import Claim, Ingredient, seal
-from mimik.rendering.warp import Warper
+from mimik.rendering.flow import Warper
 
 CELL_PX = 224
 SHOWN = 0.7  # of the crop's side

@@ -29,7 +29,7 @@ from mimik.motion.gestures import Motion, bundled_motions, stream_gestures
 from mimik.provenance import sealing as provenance
 from mimik.provenance import watermark
 from mimik.provenance.sealing import Marker, verify
-from mimik.rendering.warp import Crop
+from mimik.rendering.crop import Crop
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 

@@ -40,7 +40,7 @@ from mimik.motion.gestures import Motion, bundled_motions
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 from mimik.provenance import sealing as provenance
-from mimik.rendering.warp import Painter
+from mimik.rendering.painter import Painter
 
 PX = 64
 COMMON = {

@@ -53,7 +53,8 @@ from mimik.data.dataset import (
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face
 from mimik.motion.draw import feature_mask, landmark_image
-from mimik.rendering.warp import NUM_GEOMETRY, Painter, Warper
+from mimik.rendering.flow import NUM_GEOMETRY, Warper
+from mimik.rendering.painter import Painter
 
 SIDE = 32
 LENGTHS = (40, 12, 3, 30, 45)  # frames of the clips; the third is too short for K = 8

@@ -27,7 +27,10 @@ from mimik.inference.synthesis import (
     to_planes,
     window_around,
 )
-from mimik.rendering.warp import GRID, Crop, Flow, Painter, Warper
+from mimik.rendering.crop import Crop
+from mimik.rendering.field import GRID
+from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.painter import Painter
 
 CONFIG = PRESETS["texture"].networks
 PX = CONFIG.image_px

@@ -32,7 +32,7 @@ from mimik.networks.generators import (
     look,
     move,
 )
-from mimik.rendering.warp import NUM_GEOMETRY
+from mimik.rendering.flow import NUM_GEOMETRY
 
 PX, DIM, VIDEOS = 32, 24, 5
 TINY = {"min_channels": 8, "max_channels": 32}

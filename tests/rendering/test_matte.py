@@ -18,7 +18,7 @@ from mimik.media import video
 from mimik.provenance import sealing as provenance
 from mimik.provenance.watermark import Detector
 from mimik.rendering import matte
-from mimik.rendering.warp import Warper
+from mimik.rendering.flow import Warper
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 

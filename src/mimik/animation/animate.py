@@ -47,7 +47,8 @@ from mimik.motion.gestures import (
 )
 from mimik.provenance.sealing import Claim, Credentials, Ingredient, MarkedWriter, Marker, check_output, seal
 from mimik.rendering import matte
-from mimik.rendering.warp import Crop, Flow, Warper
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Flow, Warper
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known

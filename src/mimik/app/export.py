@@ -63,7 +63,10 @@ from mimik.motion.gestures import Motion, bundled_motions, smoothed
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import EPS, AdaIN, Generator, Networks
 from mimik.provenance.sealing import SOURCE_TYPE
-from mimik.rendering.warp import GRID, NUM_GEOMETRY, WINDOW_SCALE, Crop, Flow, Painter, Warper
+from mimik.rendering.crop import WINDOW_SCALE, Crop
+from mimik.rendering.field import GRID
+from mimik.rendering.flow import NUM_GEOMETRY, Flow, Warper
+from mimik.rendering.painter import Painter
 
 Array = NDArray[np.float32]
 Sample = dict[str, Array]  # a graph's inputs by name

@@ -48,7 +48,9 @@ from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.motion.draw import STYLES, feature_mask, landmark_image
 from mimik.networks.features import chip_transform
-from mimik.rendering.warp import WINDOW_SCALE, Crop, Painter, Warper
+from mimik.rendering.crop import WINDOW_SCALE, Crop
+from mimik.rendering.flow import Warper
+from mimik.rendering.painter import Painter
 
 log = logging.getLogger(__name__)
 
@@ -1332,7 +1334,7 @@ class Episodes(Dataset[dict[str, Any]]):
             chip: float32 [2, 3] where in x the identity network looks (features.chip_transform).
             face: float32 [2, 3] where in x the landmarker looks (face.landmarker_view).
             With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
-            the target, as x; geometry, float32 [NUM_GEOMETRY, H / 2, W / 2], how (warp.Flow.maps); view, int64 [2],
+            the target, as x; geometry, float32 [NUM_GEOMETRY, H / 2, W / 2], how (flow.Flow.maps); view, int64 [2],
             what D and the content networks see (networks.look): all, or as often a part, most often mouth or eyes.
             clip: position in the index, the column of W. person: number of the name among the sorted ones.
             key: of the clip. frame, frames_s: numbers of the target and the [K] source frames in it.

@@ -72,7 +72,7 @@ from mimik.motion.gestures import Motion, stream_gestures
 from mimik.networks.features import FaceNet, content_network, face_chip
 from mimik.networks.losses import content_loss
 from mimik.provenance import sealing as provenance
-from mimik.rendering.warp import Flow, Warper
+from mimik.rendering.flow import Flow, Warper
 from mimik.training import fine_tuning
 from mimik.training.fine_tuning import LearnArguments, Photo, Stage
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from mimik.config import ModelError, NetworkConfig, Preset, preset_from_json
 from mimik.face.landmarks import inference_core, openvino
-from mimik.rendering.warp import NUM_GEOMETRY
+from mimik.rendering.flow import NUM_GEOMETRY
 
 Array = NDArray[np.float32]
 

@@ -23,8 +23,12 @@ from mimik.config import NetworkConfig
 from mimik.face.landmarks import Array, Image
 from mimik.inference.runtime import Network
 from mimik.motion.draw import landmark_image
+from mimik.rendering.crop import WINDOW_SCALE, Crop
+from mimik.rendering.field import GRID
+from mimik.rendering.flow import Detail, Flow, Warper
+from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.painter import Painter
 from mimik.rendering.painters import PicturePainter
-from mimik.rendering.warp import GRID, LUMA, WINDOW_SCALE, Crop, Detail, Flow, Painter, Warper
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
@@ -202,7 +206,7 @@ class Answer(NamedTuple):
 
 
 class TexturePainter:
-    """Applies flows to one picture as warp.Painter does, with the network's corrections."""
+    """Applies flows to one picture as painter.Painter does, with the network's corrections."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from mimik.config import FORMS, NetworkConfig
-from mimik.rendering.warp import NUM_GEOMETRY
+from mimik.rendering.flow import NUM_GEOMETRY
 
 EPS = 1e-4  # of spectral and instance norm; authors' code
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code

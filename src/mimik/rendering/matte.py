@@ -22,8 +22,10 @@ from PIL import ImageColor
 
 from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image, inference_core
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.painter import Painter
 from mimik.rendering.painters import PicturePainter
-from mimik.rendering.warp import Crop, Flow, Painter, Warper
 
 _NETWORK_PX = 256
 _HEAD = 2.6  # side of the square around the head that is looked at more closely, of Crop.around's

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Image
-from mimik.rendering.warp import Flow
+from mimik.rendering.flow import Flow
 
 
 class PicturePainter(Protocol):

@@ -54,7 +54,9 @@ from mimik.networks import losses
 from mimik.networks.checkpoint import load_release, write_whole
 from mimik.networks.features import FaceNet, content_network
 from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis, build
-from mimik.rendering.warp import Crop, Painter, Warper
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Warper
+from mimik.rendering.painter import Painter
 from mimik.training.meta_learning import DEVICES, Judge, Opinion, Seen, generator_terms
 
 log = logging.getLogger(__name__)

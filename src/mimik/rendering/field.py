@@ -1,0 +1,140 @@
+"""The smooth field of the landmark flow: radial-basis interpolation on a grid, without folds, zero at the border."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Array
+
+GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
+_COARSE = 48  # cells of the grid on which the smooth field is computed where nothing changes quickly
+FINE = 3  # as many cells a cell around eyes and mouth
+_RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
+_MIN_AREA_RATIO = 0.02
+RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
+
+
+@functools.cache
+def grid_centres(cells: int = GRID) -> Array:
+    """[cells * cells, 2] centres of the cells, 0..1."""
+    g = (np.arange(cells, dtype=np.float32) + 0.5) / cells
+    return np.stack(np.meshgrid(g, g), -1).reshape(-1, 2).astype(np.float32)
+
+
+def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients [N + 1, 2] of a linear radial-basis interpolant.
+
+    Args:
+        target: [N, 2] places.
+        offset: [N, 2] the values there.
+        slack: [N] > 0; how freely each value may be missed: a point with much of it does not count.
+    """
+    n = len(target)
+    x, y = target[:, 0], target[:, 1]
+    lhs = np.ones((n + 1, n + 1))
+    lhs[:n, :n] = np.sqrt((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
+    lhs[range(n), range(n)] -= slack
+    lhs[n, n] = 0
+    return np.linalg.solve(lhs, np.concatenate([offset, np.zeros((1, 2))]))
+
+
+def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Array:
+    """The interpolant at places [M, 2] -> [M, 2]."""
+    centre, w = target.astype(np.float32), coefficients.astype(np.float32)
+    left = np.column_stack([at, np.ones(len(at), np.float32), (at * at).sum(1)])
+    right = np.stack([-2 * centre[:, 0], -2 * centre[:, 1], (centre * centre).sum(1), np.ones(len(centre), np.float32)])
+    out = np.empty((len(at), 2), np.float32)
+    rows = 512  # of distances at a time: they stay in the processor's cache
+    for start in range(0, len(at), rows):
+        distance = left[start : start + rows] @ right
+        np.maximum(distance, 0, out=distance)
+        np.sqrt(distance, out=distance)
+        out[start : start + rows] = distance @ w[:-1] + w[-1]
+    return out
+
+
+def smooth_field(
+    to: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    slack: NDArray[np.float64],
+    parts: list[tuple[slice, slice]],
+) -> tuple[Array, list[Array]]:
+    """The interpolated offsets, everywhere and finely.
+
+    Args:
+        to, offset: [N, 2] places in the target and their offsets.
+        slack: [N] see _solve.
+        parts: rows and columns of the parts that are wanted finely.
+
+    Returns:
+        [GRID, GRID, 2], computed on a grid of _COARSE cells; and for each part [rows * FINE, columns * FINE, 2].
+    """
+    coefficients = _solve(to, offset, slack)
+    coarse = _evaluate(grid_centres(_COARSE), to, coefficients).reshape(_COARSE, _COARSE, 2)
+    field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
+    places = grid_centres(GRID * FINE).reshape(GRID * FINE, GRID * FINE, 2)
+    cells = [places[_finely(part)] for part in parts]
+    exact = _evaluate(np.concatenate([c.reshape(-1, 2) for c in cells]), to, coefficients)
+    ends = np.cumsum([c.shape[0] * c.shape[1] for c in cells])[:-1]
+    fine: list[Array] = [values.reshape(c.shape) for values, c in zip(np.split(exact, ends), cells, strict=True)]
+    for part, values in zip(parts, fine, strict=True):
+        rows, columns = values.shape[0] // FINE, values.shape[1] // FINE
+        field[part] = values.reshape(rows, FINE, columns, FINE, 2).mean((1, 3))
+    return field, fine
+
+
+def _finely(part: tuple[slice, slice]) -> tuple[slice, slice]:
+    rows, columns = part
+    return slice(rows.start * FINE, rows.stop * FINE), slice(columns.start * FINE, columns.stop * FINE)
+
+
+def unfold(offset: Array) -> tuple[Array, Array]:
+    """The flow, smoothed just where it folds, and its area ratio."""
+    ratio = area_ratio(offset)
+    for sigma in (1.0, 1.5, 2.0, 3.0, 4.0):
+        folded = (ratio < _MIN_AREA_RATIO).astype(np.float32)
+        if not folded.any():
+            break
+        where = cv2.GaussianBlur(cv2.dilate(folded, np.ones((5, 5), np.uint8)), (0, 0), 1.0)[..., None]
+        where = np.minimum(where * 1.5, 1)
+        offset = offset + where * (cv2.GaussianBlur(offset, (0, 0), sigma) - offset)
+        ratio = area_ratio(offset)
+    return offset, ratio
+
+
+def part_around(points: NDArray[np.float64]) -> tuple[slice, slice] | None:
+    """Rows and columns of the cells around points [N, 2+], with a little margin; None outside the grid."""
+    low = np.floor(points[:, :2].min(0) * GRID - 2).astype(int).clip(0, GRID)
+    high = np.ceil(points[:, :2].max(0) * GRID + 2).astype(int).clip(0, GRID)
+    if (high <= low).any():
+        return None
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
+def frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArray[np.float64]:
+    """[4 * per_side, 2] points along the border of a rectangle."""
+    t = np.linspace(0, 1, per_side, endpoint=False)
+    zero, one = np.zeros(per_side), np.ones(per_side)
+    unit = np.concatenate([np.stack(s, 1) for s in ((t, zero), (one, t), (1 - t, one), (zero, 1 - t))])
+    return low + unit * (high - low)
+
+
+def fade_of(low: NDArray[Any], high: NDArray[Any]) -> Array:
+    """[GRID, GRID] one inside, smoothly to zero at the border of the rectangle."""
+    at = grid_centres().reshape(GRID, GRID, 2)
+    distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
+    t = np.clip(distance / _RIM, 0, 1).astype(np.float32)
+    return t * t * (3 - 2 * t)
+
+
+def area_ratio(offset: Array) -> Array:
+    """Determinant of the map target -> photo, [GRID, GRID]; not positive where the flow folds."""
+    padded = cv2.copyMakeBorder(offset, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) * np.float32(GRID / 2)
+    dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) * np.float32(GRID / 2)
+    return (1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0]

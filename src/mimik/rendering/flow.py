@@ -1,0 +1,270 @@
+"""Landmark flow: where each pixel of a frame comes from in the photo, and applying that at any resolution.
+
+The flow is backward: at a place of the target frame it says how far away the pixel lies in the photo. It is solved on
+a small grid over a square around the head, by linear radial-basis interpolation of the points' displacements; hair
+moves with the skull, the square's border stands still. Where the head's own surface hides itself, the solve cannot
+know it: the mesh, rasterised with a depth test, is right there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face import landmarks as face
+from mimik.face.landmarks import Array, Pose, head_pose, skull_motion
+from mimik.rendering.crop import Crop
+from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, part_around, smooth_field, unfold
+from mimik.rendering.head_mesh import CONTROL, DETAILED, FOLDS, LIDS_OF_EYES, across, head, normals, rasterise
+from mimik.rendering.layers.lids import ShutEye
+from mimik.rendering.layers.opening import Opening
+from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion, ramp
+
+NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
+_TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
+_FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
+_HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
+_FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
+_LASHES = 0.12  # of an eye's width: how high the lashes' dark line reaches over the edge of the lid
+_SLIT = 0.04  # of an eye's width: what is left between shut lids, and covered by a line
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The landmark flow of one frame.
+
+    Attributes:
+        offset: [GRID, GRID, 2] float32; photo place minus target place, in units of the crop's side.
+        unseen: [GRID, GRID] bool; target cells whose surface the photo does not show.
+        stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
+        details: the same offsets, finer, around eyes and mouth: a shut eye is thinner than a cell.
+        mouth: the opening that the lips leave; None while the photo can fill it.
+        shut_eyes: the eyes that are shut, or nearly, and were open in the photo.
+    """
+
+    offset: Array
+    unseen: NDArray[np.bool_]
+    stretch: Array
+    details: tuple[Detail, ...]
+    mouth: Opening | None
+    shut_eyes: tuple[ShutEye, ...]
+
+    def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
+        """What the texture generator is told of the warp, over another square.
+
+        Args:
+            crop: the warper's, over which the flow lies.
+            window: the square that the generator sees, in the same pixels.
+            cells: along its side.
+
+        Returns:
+            [NUM_GEOMETRY, cells, cells] float32: offset in x and in y, 1 is a tenth of the window's side; 1 where the
+            photo does not show the surface; logarithm of the stretch, base 4, in -1..1.
+        """
+        planes = np.empty((GRID, GRID, NUM_GEOMETRY), np.float32)
+        planes[..., :2] = self.offset * np.float32(10 * crop.side / window.side)
+        planes[..., 2] = self.unseen
+        planes[..., 3] = (np.log(np.maximum(self.stretch, 1e-3)) / np.log(4)).clip(-1, 1)
+        k = GRID / crop.side
+        square = Crop((window.left - crop.left) * k, (window.top - crop.top) * k, window.side * k)
+        return np.ascontiguousarray(square.cut(planes, cells).transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A part of the flow with FINE times as many cells.
+
+    Attributes:
+        rows, columns: of the flow's grid.
+        offset: [rows * FINE, columns * FINE, 2] as in Flow.
+    """
+
+    rows: slice
+    columns: slice
+    offset: Array
+
+
+class Warper:
+    """The landmark flow of one photo: prepared once, solved for every frame.
+
+    Attributes:
+        crop: the square over which the flow lies, in pixels of the photo.
+        source: [V, 3] the face's 478 points in the photo and those of hair and neck, units of the crop's side.
+    """
+
+    def __init__(self, points: Array, width: int, height: int) -> None:
+        """Args: points: [478, 3] of the face in the photo; width, height: of the photo, in pixels."""
+        self.crop = Crop.around(points)
+        face_points = self.crop.to_unit(points.astype(np.float64))
+        pose = head_pose(face_points)
+        mesh = head()
+        self.source = np.concatenate([face_points, pose.apply(mesh.shell)])
+        self._follow = np.concatenate([np.ones(len(face_points)), mesh.follow])[:, None]
+        self._normals = normals(self.source)
+        self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
+        self._in_photo[face.IRISES] = True
+        front = mesh.triangles[across(self.source, mesh.triangles)[:, 2] < 0]
+        self._photo_depth, _ = rasterise(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
+        low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
+        high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
+        self._border = frame_of(low, high)
+        self._fade = fade_of(low, high)
+
+    def flow(self, target: NDArray[Any]) -> Flow:
+        """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
+        found = self.crop.to_unit(np.asarray(target, np.float64))
+        goal_face = _parted(found)
+        motion = skull_motion(self.source[: face.NUM_POINTS], goal_face)
+        shell = self.source[face.NUM_POINTS :]
+        shell = shell + (motion.apply(shell) - shell) * self._follow[face.NUM_POINTS :]
+        goal = np.concatenate([goal_face, shell])
+
+        # What the head hides of itself in the target: 0 seen .. 1 hidden. Small turns hide hardly anything, and what
+        # begins begins softly: a point that is there in one frame and gone in the next would make the face jump.
+        hidden = ramp(self._normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
+        turned = float(ramp(_angle(motion.rotation), *_TURNED))
+        layers: list[Surface] = []
+        if turned > 0:
+            front = self._front(motion)
+            num_face = np.searchsorted(front, head().num_face)
+            layers = [self._layer(goal, head().triangles[part]) for part in (front[:num_face], front[num_face:])]
+            depth = np.minimum(layers[0].depth, layers[1].depth)
+            cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
+            behind = goal[:, 2] - depth[cell[:, 1], cell[:, 0]] / GRID
+            hidden = np.maximum(hidden, turned * ramp(behind, 0.5 * DEPTH_GAP, 1.5 * DEPTH_GAP))
+        hidden[face.IRISES] = 0
+
+        keep = CONTROL[(self._in_photo & self._iris_is_open(goal))[CONTROL]]
+        mouth, hangs, hung = self._opening(goal, motion)
+        to = np.concatenate([goal[keep, :2], hangs, self._border])
+        come_from = np.concatenate([self._above_lashes(goal)[keep, :2], hung, self._border])
+        parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
+        slack = np.full(len(to), RIDGE)
+        slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
+        smooth, fine = smooth_field(to, come_from - to, slack, parts)
+
+        offset = smooth
+        unseen = np.zeros((GRID, GRID), bool)
+        if layers:
+            near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
+            if near.any():
+                offset = believe_mesh(smooth, *joined(*layers), turned * near)
+            unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
+        offset, stretch = unfold(offset * self._fade[..., None])
+        details = []
+        for part, values in zip(parts, fine, strict=True):
+            change = cv2.resize(
+                (offset - smooth)[part], (values.shape[1], values.shape[0]), interpolation=cv2.INTER_LINEAR
+            )
+            details.append(Detail(part[0], part[1], values + change))
+        return Flow(offset, unseen, stretch, tuple(details), mouth, self._shut_eyes(found))
+
+    def _opening(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Opening | None, Any, Any]:
+        """The opening of the mouth, and points of what hangs from the upper lip in it: target and photo places, [N, 2].
+
+        What the photo shows between its lips, teeth mostly, belongs to the skull: it is not stretched with the opening.
+        """
+        none = np.zeros((0, 2))
+        upper, lower = goal[face.LIPS_INNER_UPPER], goal[face.LIPS_INNER_LOWER, :2]
+        own_upper, own_lower = self.source[face.LIPS_INNER_UPPER], self.source[face.LIPS_INNER_LOWER]
+        width = float(np.linalg.norm(upper[0, :2] - upper[-1, :2]))
+        own_width = float(np.linalg.norm(own_upper[0, :2] - own_upper[-1, :2]))
+        # Below a few hundredths of the mouth's width what is between the lips is their shadow, not teeth.
+        shows = float(np.linalg.norm(own_lower[:, :2] - own_upper[:, :2], axis=1).max()) / max(own_width, 1e-6)
+        has_teeth = float(np.clip((shows - 0.06) / 0.04, 0, 1))
+        hang = upper + has_teeth * motion.scale * (own_lower - own_upper) @ motion.rotation.T
+        upper, hang = upper[:, :2], hang[:, :2]
+        gap, own_gap = (np.linalg.norm(x - upper, axis=1) for x in (lower, hang))
+        more = gap - own_gap
+        depth = (float(more.max()) / max(width, 1e-6) - 0.02) / 0.1
+        if depth <= 0:
+            return None, none, none
+        edge = np.where((more > 0)[:, None], hang, lower)
+        wide = (width / max(own_width, 1e-6) - 0.82) / 0.2
+        teeth = np.clip(wide, 0, 1) * (1 - has_teeth)
+        opening = Opening(edge.astype(np.float32), lower.astype(np.float32), min(depth, 1.0), float(teeth))
+        pinned = (own_gap > 0.02 * width) & (more > 0.03 * width)
+        pinned[[0, -1]] = False
+        return opening, hang[pinned], own_lower[pinned, :2]
+
+    def _shut_eyes(self, goal: NDArray[np.float64]) -> tuple[ShutEye, ...]:
+        shut = []
+        for number, (upper, lower) in enumerate(LIDS_OF_EYES):
+            gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, self.source))
+            width = float(np.linalg.norm(self.source[upper[0], :2] - self.source[upper[-1], :2]))
+            amount = (0.35 - gap / max(own, 1e-9)) / 0.2
+            if amount > 0 and own > 0.4 * width:  # a sum over nine pairs; an eye that is shut in the photo has its line
+                line = (goal[upper, :2] + goal[lower, :2]) / 2
+                fold = goal[FOLDS[number], :2]
+                shut.append(ShutEye(line.astype(np.float32), fold.astype(np.float32), min(amount, 1.0), number))
+        return tuple(shut)
+
+    def _above_lashes(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The photo's points; an upper lid that comes down lies above its lashes: they are not to be stretched."""
+        source = self.source.copy()
+        for upper, lower in LIDS_OF_EYES:
+            gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, source))
+            closing = float(ramp(1 - gap / max(own, 1e-9), 0.3, 0.8))
+            source[upper[1:-1], :2] -= closing * _LASHES * _down_an_eye(source, upper)
+        return source
+
+    def _front(self, motion: Pose) -> NDArray[np.intp]:
+        """Indices of the triangles that a rigid head, so moved, turns to the viewer."""
+        triangles = head().triangles
+        a, b, c = (motion.apply(self.source)[triangles[:, i], :2].T for i in range(3))
+        return np.flatnonzero((b[0] - a[0]) * (c[1] - a[1]) < (c[0] - a[0]) * (b[1] - a[1]))
+
+    def _layer(self, goal: NDArray[np.float64], triangles: NDArray[np.int32]) -> Surface:
+        depth, place = rasterise(goal * GRID, self.source, triangles, GRID)
+        covered = np.isfinite(depth)
+        found = place[covered]
+        at = (found[:, :2] * GRID).astype(np.int32).clip(0, GRID - 1)
+        unseen = np.zeros((GRID, GRID), bool)
+        unseen[covered] = found[:, 2] > self._photo_depth[at[:, 1], at[:, 0]] / GRID + DEPTH_GAP
+        return Surface(depth, place[..., :2] - grid_centres().reshape(GRID, GRID, 2), covered, unseen)
+
+    def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
+        keep = np.ones(len(goal), bool)
+        for iris, lids in zip((face.RIGHT_IRIS, face.LEFT_IRIS), LIDS_OF_EYES, strict=True):
+            keep[iris] = _lid_gap(goal, lids) > 0.55 * _lid_gap(self.source, lids)
+        return keep
+
+
+def _lid_gap(points: NDArray[np.float64], lids: tuple[list[int], list[int]]) -> float:
+    """How far an eye is open: the sum over the nine pairs of its lids' points."""
+    upper, lower = lids
+    return float(np.linalg.norm(points[upper, :2] - points[lower, :2], axis=1).sum())
+
+
+def _down_an_eye(points: NDArray[np.float64], upper: list[int]) -> NDArray[np.float64]:
+    """[2], as long as the eye is wide, across it, to the side on which the chin is; upper: its upper lid."""
+    x, y = points[upper[-1], :2] - points[upper[0], :2]
+    down = np.array([-y, x])
+    return down * np.sign(down @ (points[face.CHIN, :2] - points[upper[0], :2]))
+
+
+def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The face [478, 3] with a slit left between lids that touch or, as the landmarker has it at times, cross.
+
+    The eyeball that the photo shows has to go somewhere: without the slit the flow would fold, and the eye stay open.
+    """
+    points = points.copy()
+    for upper, lower in LIDS_OF_EYES:
+        down = _down_an_eye(points, upper)
+        width = max(float(np.linalg.norm(down)), 1e-9)
+        inner = slice(1, -1)
+        gap = (points[lower[inner], :2] - points[upper[inner], :2]) @ down / width
+        missing = (_SLIT - gap / width).clip(0)[:, None] / 2
+        points[upper[inner], :2] -= missing * down
+        points[lower[inner], :2] += missing * down
+    return points
+
+
+def _angle(rotation: NDArray[np.float64]) -> float:
+    """Degrees of a rotation [3, 3]."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))

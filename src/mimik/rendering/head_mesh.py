@@ -1,0 +1,165 @@
+"""The head as a mesh: the canonical face continued over hair and neck, its normals, and a raster with a depth test.
+
+Index lists of the face's points that only rendering needs stand here, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face import landmarks as face
+from mimik.face.landmarks import Array, canonical_mesh
+
+# The points that carry pose and expression; the rest of the 478 lies between them and follows.
+_FEATURES = [*face.LIPS, *face.EYES, *face.BROWS, *face.NOSE, *face.OVAL]
+CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 216, 436, 212, 432, 135, 364, 169, 394]
+FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
+_LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24, 22, 110, 253, 254, 252, 339]
+_CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
+LIDS_OF_EYES = (
+    (face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
+    (face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
+)
+FOLDS = ([247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414])  # over the upper lids
+UNDER_EYES = ([23, 24, 22, 110], [253, 254, 252, 339])
+# Where the flow changes within a few cells.
+DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
+_SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
+CONTROL = np.array(sorted({*_FEATURES, *CHEEKS, *FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
+
+
+@dataclass(frozen=True)
+class Head:
+    """The canonical face continued over hair and neck, so that the whole head can turn.
+
+    Attributes:
+        shell: [S, 3] points of hair and neck in the canonical face's frame, centimetres.
+        follow: [S] how much each moves with the skull; hair that lies on the shoulders and the neck move less.
+        triangles: [T, 3] indices into the 478 points followed by the shell; without the eyes' and mouth's openings.
+        num_face: how many of the triangles, the first ones, are the face's; the others are the shell's.
+    """
+
+    shell: NDArray[np.float64]
+    follow: NDArray[np.float64]
+    triangles: NDArray[np.int32]
+    num_face: int
+
+
+@functools.cache
+def head() -> Head:
+    mesh = canonical_mesh()
+    oval = mesh.vertices[face.OVAL]
+    centre = np.array([0.0, -3.0])
+    angle = np.arctan2(oval[:, 0], -(oval[:, 1] - centre[1]))  # 0 is up
+    below = np.clip((oval[:, 1] - 3.5) / 5.0, 0, 1)  # 1 at the chin: there the shell is the neck
+    rings, follows = [], []
+    for width, height, neck_width, neck_y, neck_follow in ((9.0, 11.0, 5.5, 11.5, 0.6), (12.0, 14.0, 8.0, 15.0, 0.1)):
+        hair = np.stack([width * np.sin(angle), centre[1] - height * np.cos(angle), np.full(len(oval), 3.0)], 1)
+        neck = np.stack([neck_width * np.sin(angle) * 1.6, np.full(len(oval), neck_y), np.full(len(oval), 3.0)], 1)
+        ring = hair * (1 - below[:, None]) + neck * below[:, None]
+        rings.append(ring)
+        follows.append(np.where(below > 0, 1 - (1 - neck_follow) * below, 1.0))
+    n, first = len(oval), face.NUM_POINTS
+    strips = []
+    inner = np.array(face.OVAL)
+    for number in range(len(rings)):
+        outer = first + number * n + np.arange(n)
+        following = np.roll(inner, -1), np.roll(outer, -1)
+        strips += [np.stack([inner, outer, following[0]], 1), np.stack([following[0], outer, following[1]], 1)]
+        inner = outer
+    openings = [
+        {*face.LIPS_INNER_UPPER, *face.LIPS_INNER_LOWER},
+        {*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER},
+        {*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER},
+    ]
+    keep = [not any(set(t.tolist()) <= opening for opening in openings) for t in mesh.triangles]
+    shell = np.concatenate(rings)
+    vertices = np.concatenate([mesh.vertices, np.zeros((first - len(mesh.vertices), 3)), shell])
+    parts = [mesh.triangles[keep], np.concatenate(strips)]
+    # The same winding all over: outward normals point at the viewer, -z, for most triangles of a frontal head.
+    parts = [t if np.median(across(vertices, t)[:, 2]) < 0 else t[:, ::-1] for t in parts]
+    return Head(shell, np.concatenate(follows), np.concatenate(parts).astype(np.int32), len(parts[0]))
+
+
+def across(points: NDArray[Any], triangles: NDArray[np.int32]) -> NDArray[np.float64]:
+    """[T, 3] normals of triangles, as long as twice their area."""
+    a, b, c = (points[triangles[:, i]] for i in range(3))
+    return np.cross(b - a, c - a)
+
+
+def normals(points: NDArray[Any]) -> NDArray[np.float64]:
+    """[V, 3] outward unit normals of a head, averaged so widely that lips, lids and nostrils do not show."""
+    triangles = head().triangles
+    normal_of = across(points, triangles)
+    for _ in range(4):
+        normal = np.zeros_like(points)
+        for corner in range(3):
+            np.add.at(normal, triangles[:, corner], normal_of)
+        normal_of = normal[triangles].mean(1)
+    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+
+
+def rasterise(
+    points: NDArray[Any], attribute: NDArray[Any], triangles: NDArray[np.int32], grid: int
+) -> tuple[Array, Array]:
+    """Depth-tested raster of a triangle mesh.
+
+    Args:
+        points: [V, 3], x and y in cells, z smaller is nearer.
+        attribute: [V, A], interpolated linearly over each triangle.
+        triangles: [T, 3] indices.
+        grid: cells along a side.
+
+    Returns:
+        Depth [grid, grid], infinite where nothing is; attribute [grid, grid, A], zero where nothing is.
+    """
+    p = points[triangles].astype(np.float32)  # [T, 3, 3]
+    x0, y0, z0 = p[:, 0].T
+    ux, uy, uz = (p[:, 1] - p[:, 0]).T
+    vx, vy, vz = (p[:, 2] - p[:, 0]).T
+    area = ux * vy - vx * uy
+    low = np.floor(p[..., :2].min(1) - 0.5).astype(np.int32).clip(0, grid)
+    high = np.floor(p[..., :2].max(1) + 0.5).astype(np.int32).clip(0, grid)
+    extent = (high - low).max(1)
+    valid = (np.abs(area) > 1e-9) & ((high - low).min(1) > 0)
+    cells, depths, owners, firsts, seconds = [], [], [], [], []
+    sizes = (2, 4, 8, 16, 32, grid)
+    for smaller, size in zip((0, *sizes), sizes, strict=False):
+        t = np.flatnonzero(valid & (extent > smaller) & (extent <= size))
+        if not len(t):
+            continue
+        step = np.arange(size, dtype=np.int32)
+        x, y = low[t, 0, None] + step, low[t, 1, None] + step  # [t, size]
+        inverse = (1 / area[t])[:, None]
+        dx = (x + np.float32(0.5) - x0[t, None]) * inverse
+        dy = (y + np.float32(0.5) - y0[t, None]) * inverse
+        dx[x >= grid] = dy[y >= grid] = np.nan  # beyond the grid: no comparison with it is true
+        w1 = (dx * vy[t, None])[:, None, :] - (dy * vx[t, None])[:, :, None]
+        w2 = (dy * ux[t, None])[:, :, None] - (dx * uy[t, None])[:, None, :]
+        n, i, j = np.nonzero(np.minimum(np.minimum(w1, w2), 1 - w1 - w2) >= -1e-4)
+        w1, w2, owner = w1[n, i, j], w2[n, i, j], t[n]
+        cells.append(y[n, i] * grid + x[n, j])
+        depths.append(z0[owner] + w1 * uz[owner] + w2 * vz[owner])
+        owners.append(owner)
+        firsts.append(w1)
+        seconds.append(w2)
+    depth = np.full(grid * grid, np.inf, np.float32)
+    out = np.zeros((grid * grid, attribute.shape[1]), np.float32)
+    if cells:
+        cell, z = np.concatenate(cells), np.concatenate(depths)
+        nearest = np.full(grid * grid, -1)
+        order = np.argsort(-z)
+        nearest[cell[order]] = order  # of several writes to one cell the last, nearest, stays
+        filled = np.flatnonzero(nearest >= 0)
+        hit = nearest[filled]
+        depth[filled] = z[hit]
+        corner = triangles[np.concatenate(owners)[hit]]
+        w1, w2 = np.concatenate(firsts)[hit, None], np.concatenate(seconds)[hit, None]
+        a, b, c = (attribute[corner[:, i]] for i in range(3))
+        out[filled] = a + w1 * (b - a) + w2 * (c - a)
+    return depth.reshape(grid, grid), out.reshape(grid, grid, -1)

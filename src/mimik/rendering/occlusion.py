@@ -1,0 +1,91 @@
+"""Where a turned head hides a part of itself, and what the flow is there: that of the rasterized mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Array
+from mimik.rendering.field import GRID
+
+_MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024  # of the crop's side: disagreement from which the mesh is believed
+DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind another is hidden
+
+
+@dataclass(frozen=True)
+class Surface:
+    """One surface of the target, rasterised, [GRID, GRID, ...]: depth, offset, cover, what is unseen."""
+
+    depth: Array
+    offset: Array
+    covered: NDArray[np.bool_]
+    unseen: NDArray[np.bool_]
+
+
+def ramp(x: Any, low: float, high: float) -> Any:
+    """0 up to low, 1 from high on, linear between."""
+    return np.clip((x - low) / (high - low), 0, 1)
+
+
+def near_occlusion(depth: Array, cells: NDArray[np.int_], hidden: NDArray[np.float64]) -> Array:
+    """[GRID, GRID] 1 close to edges where the head's surface hides itself and to points that it hides, 0 far away.
+
+    Args:
+        depth: [GRID, GRID] in cells, infinite where nothing is.
+        cells: [N, 2] of points, and hidden: [N] 0..1, how much each is hidden.
+    """
+    far = np.where(np.isfinite(depth), depth, -np.inf).astype(np.float32)
+    near = np.where(np.isfinite(depth), depth, np.inf).astype(np.float32)
+    kernel = np.ones((3, 3), np.uint8)
+    with np.errstate(invalid="ignore", over="ignore"):
+        step = np.nan_to_num(cv2.dilate(far, kernel) - cv2.erode(near, kernel), nan=0, posinf=0, neginf=0)
+    edge = ramp(step, 0.75 * DEPTH_GAP * GRID, 1.5 * DEPTH_GAP * GRID).astype(np.float32)
+    np.maximum.at(edge, (cells[:, 1], cells[:, 0]), hidden.astype(np.float32))
+    if not edge.any():
+        return edge
+    edge = cv2.dilate(edge, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
+    return cv2.GaussianBlur(edge, (0, 0), 2.0)
+
+
+def _continued(layer: Surface) -> tuple[Array, Array]:
+    """A layer's offsets, and how well they are known, 0..1, a few cells beyond where the photo shows it."""
+    known = (layer.covered & ~layer.unseen).astype(np.float32)
+    weight = cv2.GaussianBlur(known, (0, 0), 2.5)
+    around = cv2.GaussianBlur(layer.offset * known[..., None], (0, 0), 2.5) / np.maximum(weight, 1e-3)[..., None]
+    return np.where(known[..., None] > 0, layer.offset, around), np.maximum(known, (weight * 4).clip(0, 1))
+
+
+def joined(front: Surface, back: Surface) -> tuple[Array, Array]:
+    """The face before hair and neck: their offsets, and how well they are known.
+
+    Both are continued under and beyond the face's outline, and a soft mask along it makes the transition: the outline
+    of the raster itself is a staircase.
+    """
+    (face_offset, face_known), (shell_offset, shell_known) = _continued(front), _continued(back)
+    outline = cv2.GaussianBlur(front.covered.astype(np.float32), (0, 0), 2.0)
+    mask = ((outline - 0.25) / 0.5).clip(0, 1)
+    mask = mask * mask * (3 - 2 * mask)
+    face_weight = mask * face_known
+    shell_weight = (1 - mask) * shell_known
+    total = face_weight + shell_weight
+    share = (face_weight / np.maximum(total, 1e-6))[..., None]
+    return share * face_offset + (1 - share) * shell_offset, total
+
+
+def believe_mesh(smooth: Array, mesh: Array, known: Array, where: Array) -> Array:
+    """The mesh's offsets where they contradict the smooth field, the smooth field's elsewhere.
+
+    Args:
+        smooth, mesh: [GRID, GRID, 2].
+        known: [GRID, GRID] 0..1, how well the mesh knows.
+        where: [GRID, GRID] 0..1, where it is asked.
+    """
+    apart = np.linalg.norm(mesh - smooth, axis=-1).astype(np.float32) * known
+    apart = cv2.GaussianBlur(apart, (0, 0), 1.5)
+    trust = ((apart - _MESH_TRUST_LOW) / (_MESH_TRUST_HIGH - _MESH_TRUST_LOW)).clip(0, 1) * where * known
+    trust = cv2.GaussianBlur(trust, (0, 0), 1.5)[..., None]
+    return trust * mesh + (1 - trust) * smooth

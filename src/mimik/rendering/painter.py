@@ -1,0 +1,106 @@
+"""Applies flows to a picture, and draws the layers that the photo has no pixels of over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Array, Image
+from mimik.rendering.field import FINE, GRID
+from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.layers.colours import colours_of
+from mimik.rendering.layers.lids import draw_lashes, lighten_lid
+from mimik.rendering.layers.opening import fill_mouth
+
+
+class Painter:
+    """Applies flows to one picture at its own resolution.
+
+    Attributes:
+        canvas: where flows are applied.
+        colours: what is drawn into the picture is drawn with.
+    """
+
+    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0) -> None:
+        """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large."""
+        self._picture = picture
+        crop = warper.crop.scaled(scale)
+        self.canvas = Canvas.of(picture, crop)
+        self._cells_per_px = GRID / crop.side
+        # Where the region's pixels are, in x and in y.
+        self._base = (
+            self.canvas.left + np.arange(self.canvas.size[0], dtype=np.float32)[None],
+            self.canvas.top + np.arange(self.canvas.size[1], dtype=np.float32)[:, None],
+        )
+        self.colours = colours_of(picture, crop, warper.source)
+
+    def paint(self, flow: Flow) -> Image:
+        """The picture moved by the flow; outside the crop it is the picture itself."""
+        out = self.carry(self._picture, flow)
+        self.complete(out, flow)
+        return out
+
+    def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+        """The picture, or another plane of it, [H, W], moved by the flow; nothing is drawn into it."""
+        out = plane.copy()
+        self.canvas.part(out)[...] = self._moved(plane, flow)
+        return out
+
+    def _moved(self, picture: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+        """The region of a picture, moved."""
+        places = self._sample(flow.offset, (0, 0), 1, (0, 0), self.canvas.size)
+        for detail in flow.details:
+            # The pixels whose centres lie among the centres of the part's outer cells.
+            start = np.array([detail.columns.start, detail.rows.start])
+            stop = np.array([detail.columns.stop, detail.rows.stop])
+            corner = np.array([self.canvas.left - self.canvas.crop.left, self.canvas.top - self.canvas.crop.top])
+            low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5).astype(int).clip(0, self.canvas.size)
+            high = np.floor((stop - 0.5) / self._cells_per_px - corner + 0.5).astype(int).clip(0, self.canvas.size)
+            if (high > low).all():
+                parts = self._sample(detail.offset, start, FINE, low, high - low)
+                for plane, part in zip(places, parts, strict=True):
+                    plane[low[1] : high[1], low[0] : high[0]] = part
+        for plane, base in zip(places, self._base, strict=True):
+            plane *= np.float32(self.canvas.crop.side)
+            plane += base
+        x, y = places
+        return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+
+    def complete(self, image: Image, flow: Flow) -> None:
+        """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
+        region = self.canvas.part(image)
+        if flow.mouth is not None:
+            fill_mouth(region, self.canvas, flow.mouth, self.colours)
+        for eye in flow.shut_eyes:
+            lighten_lid(region, self.canvas, eye, self.colours)
+            draw_lashes(region, self.canvas, eye, self.colours)
+
+    def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
+        """Offsets at the pixels of a rectangle of the region, interpolated linearly: those in x, those in y.
+
+        Args:
+            offset: cells, `fine` of them for one of the grid, from cell start (x, y) of the grid on.
+            low, size: left and top, width and height of the rectangle, in pixels of the region.
+        """
+        k = self._cells_per_px * fine
+        x, y = (
+            (edge + first + 0.5 - begin) * k - at * fine - 0.5
+            for edge, first, begin, at in zip(
+                (self.canvas.left, self.canvas.top),
+                low,
+                (self.canvas.crop.left, self.canvas.crop.top),
+                start,
+                strict=True,
+            )
+        )
+        matrix = np.array([[k, 0, x], [0, k, y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        shape = int(size[0]), int(size[1])
+        return [
+            cv2.warpAffine(plane, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            for plane in cv2.split(offset)  # of one plane OpenCV is faster, and exact: it does not round the places
+        ]

@@ -1,0 +1,122 @@
+"""flow.py against invariants: nothing folds, points arrive, what comes into view is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import eyes_closed, mouth_opened, turned
+from mimik.face.landmarks import Face, Landmarker
+from mimik.media import video
+from mimik.rendering.crop import WINDOW_SCALE, Crop
+from mimik.rendering.field import GRID, area_ratio
+from mimik.rendering.flow import NUM_GEOMETRY, Flow, Warper
+
+PORTRAITS = Path(__file__).resolve().parents[3] / "shared" / "portraits"
+
+
+@pytest.fixture(scope="module")
+def flow_of(warper: Warper, portrait_face: Face) -> Callable[..., Flow]:
+    known: dict[tuple, Flow] = {}
+
+    def flow(yaw: float = 0, pitch: float = 0, roll: float = 0) -> Flow:
+        key = yaw, pitch, roll
+        if key not in known:
+            known[key] = warper.flow(turned(portrait_face.points, yaw, pitch, roll))
+        return known[key]
+
+    return flow
+
+
+def test_the_maps_say_how_the_window_was_warped(
+    warper: Warper, flow_of: Callable[..., Flow], portrait_face: Face
+) -> None:
+    still = warper.flow(portrait_face.points)
+    window = Crop.around(portrait_face.points, WINDOW_SCALE)
+    maps = still.maps(warper.crop, window, 32)
+    assert maps.shape == (NUM_GEOMETRY, 32, 32) and maps.dtype == np.float32
+    assert np.abs(maps[:2]).max() < 0.05 and not maps[2].any() and np.abs(maps[3]).max() < 0.1
+    flow = flow_of(yaw=25)
+    maps = flow.maps(warper.crop, window, 64)
+    # The middle of the face: offset in pixels, by hand and from the maps.
+    at = window.to_unit(portrait_face.points)[4, :2]
+    column, row = (at * 64).astype(int)
+    place = np.array([window.left, window.top]) + (np.array([column, row]) + 0.5) / 64 * window.side
+    cell = ((place - [warper.crop.left, warper.crop.top]) / warper.crop.side * GRID).astype(int)
+    expected = flow.offset[cell[1], cell[0]] * warper.crop.side
+    np.testing.assert_allclose(maps[:2, row, column] * window.side / 10, expected, atol=2.5)
+    assert maps[2].max() == 1 and 0.001 < maps[2].mean() < 0.2
+    assert np.abs(maps[3]).max() <= 1
+
+
+def test_the_points_arrive_where_they_are_sent(warper: Warper, portrait_face: Face) -> None:
+    """The flow at a target point leads back to the photo's point."""
+    for target in (
+        turned(portrait_face.points, yaw=15),
+        turned(portrait_face.points, pitch=-10, roll=8),
+        mouth_opened(portrait_face.points, 0.08),
+        eyes_closed(portrait_face.points, 0.5),
+    ):
+        flow = warper.flow(target)
+        index = [4, 5, 9, 61, 291, 0, 17, 105, 334, 152, 50, 280]
+        at = warper.crop.to_unit(target[index, :2]) * GRID - 0.5
+        offset = cv2.remap(flow.offset, at.astype(np.float32)[None], None, cv2.INTER_LINEAR)[0]
+        back = target[index, :2] + offset * warper.crop.side
+        assert np.linalg.norm(back - portrait_face.points[index, :2], axis=1).max() < 0.035 * portrait_face.width_px
+
+
+def test_small_motions_make_small_flows(warper: Warper, portrait_face: Face) -> None:
+    rng = np.random.default_rng(0)
+    target = portrait_face.points + rng.normal(0, 0.1, portrait_face.points.shape)
+    assert np.abs(warper.flow(target).offset).max() * warper.crop.side < 1.0
+
+
+POSES = [(yaw, pitch, roll) for yaw in (-35, -15, 15, 35) for pitch in (-20, 0, 20) for roll in (-25, 25)]
+POSES += [(-35, 0, 0), (35, 0, 0), (0, -20, 0), (0, 20, 0), (0, 0, -25), (0, 0, 25)]
+
+
+def assert_does_not_fold(flow: Flow) -> None:
+    moved = np.linalg.norm(flow.offset, axis=-1) > 1e-4
+    assert moved.sum() > 1000
+    assert (flow.stretch[moved] > 0).mean() >= 0.999
+    assert np.isfinite(flow.offset).all()
+    np.testing.assert_allclose(flow.stretch, area_ratio(flow.offset), atol=1e-4)
+
+
+@pytest.mark.parametrize("pose", POSES[::2] + POSES[-6:], ids=str)
+def test_the_flow_does_not_fold(flow_of, pose: tuple[int, int, int]) -> None:
+    assert_does_not_fold(flow_of(*pose))
+
+
+@pytest.mark.parametrize(
+    "name", ["painting_mona_lisa.jpg", "photo_black_and_white_2048.jpg", "painting_veiled_woman.jpg"]
+)
+@pytest.mark.skipif(not PORTRAITS.is_dir(), reason="the portraits of ../shared are not here")
+def test_the_flow_does_not_fold_on_other_faces(landmarker: Landmarker, name: str) -> None:
+    picture = video.read_image(PORTRAITS / name)
+    k = min(1.0, 1024 / max(picture.shape))
+    found = landmarker.detect(cv2.resize(picture, None, fx=k, fy=k, interpolation=cv2.INTER_AREA))[0]
+    warper = Warper(found.points, round(picture.shape[1] * k), round(picture.shape[0] * k))
+    for pose in ((-30, 0, 0), (30, 0, 0), (0, -20, 0), (0, 20, 0), (20, 10, -20), (-20, -10, 20)):
+        assert_does_not_fold(warper.flow(turned(found.points, *pose)))
+
+
+def test_what_comes_into_view_is_known(portrait_face: Face) -> None:
+    """A photo turned to one side is turned back: the far cheek was never seen."""
+    points = turned(portrait_face.points, yaw=40)
+    warper = Warper(points.astype(np.float32), 512, 512)
+    back = warper.flow(turned(points, yaw=-35))
+    assert not warper.flow(points).unseen.any()
+    assert 10 < back.unseen.sum() < 0.1 * GRID * GRID
+    # The head looks to the picture's right: what was hidden is right of the nose.
+    _, x = np.nonzero(back.unseen)
+    nose = warper.crop.to_unit(turned(points, yaw=-35)[4])[0] * GRID
+    assert (x > nose).mean() > 0.9
+
+
+def test_turning_away_hides_and_reveals_little(flow_of) -> None:
+    assert flow_of(yaw=20).unseen.sum() < 0.02 * GRID * GRID
