@@ -132,7 +132,7 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
 
     def generate() -> None:
         with trainer._autocast():
-            made = nets.G(batch["y"], leaf(psi_hat), batch.get("warped"), batch.get("geometry"))
+            made = nets.G(batch["y"], leaf(psi_hat), batch.get("warped"), batch.get("geometry"), batch.get("interior"))
         made.image.float().mean().backward()
 
     def content() -> None:

@@ -46,6 +46,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mimik.config import InputError
 from mimik.face import landmarks as faces
+from mimik.face.interior import mouth_interior
 from mimik.motion.draw import STYLES, feature_mask, landmark_image
 from mimik.networks.features import chip_transform
 from mimik.rendering.crop import WINDOW_SCALE, Crop
@@ -1334,8 +1335,9 @@ class Episodes(Dataset[dict[str, Any]]):
             chip: float32 [2, 3] where in x the identity network looks (features.chip_transform).
             face: float32 [2, 3] where in x the landmarker looks (face.landmarker_view).
             With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
-            the target, as x; geometry, float32 [NUM_GEOMETRY, H / 2, W / 2], how (flow.Flow.maps); view, int64 [2],
-            what D and the content networks see (networks.look): all, or as often a part, most often mouth or eyes.
+            the target, as x; interior, uint8 [1, 2 H, 2 W], 255 inside the target's open mouth; geometry, float32
+            [NUM_GEOMETRY, H / 2, W / 2], how it was warped (flow.Flow.maps); view, int64 [2], what D and the content
+            networks see (networks.look): all, or as often a part, most often mouth or eyes.
             clip: position in the index, the column of W. person: number of the name among the sorted ones.
             key: of the clip. frame, frames_s: numbers of the target and the [K] source frames in it.
             episode: number. skipped: how many damaged clips were passed over for it.
@@ -1404,7 +1406,13 @@ class Episodes(Dataset[dict[str, Any]]):
         large, placed = _in_windows(images, points, windows, 2 * px)
         small = np.stack([cv2.resize(frame, (px, px), interpolation=cv2.INTER_AREA) for frame in large])
         view = view_of(placed[0] / (2 * px), px, _generator(self.seed, _VIEW, number))
-        more = {"warped": warped, "geometry": torch.from_numpy(geometry), "view": torch.from_numpy(view)}
+        interior = torch.from_numpy(mouth_interior(placed[0], 2 * px, 2 * px))[None]
+        more = {
+            "warped": warped,
+            "interior": interior,
+            "geometry": torch.from_numpy(geometry),
+            "view": torch.from_numpy(view),
+        }
         return large[:1], small, placed / np.float32(2), more
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.config import NetworkConfig
+from mimik.face.interior import mouth_interior
 from mimik.face.landmarks import Array, Image
 from mimik.inference.runtime import Network
 from mimik.motion.draw import landmark_image
@@ -28,7 +29,7 @@ from mimik.rendering.field import GRID
 from mimik.rendering.flow import Detail, Flow, Warper
 from mimik.rendering.layers.colours import LUMA
 from mimik.rendering.painter import Painter
-from mimik.rendering.painters import PicturePainter
+from mimik.rendering.painters import SHADE_PX, PicturePainter
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
@@ -270,6 +271,8 @@ class TexturePainter:
         correction, (change,), mask = self._generator(*inputs)
         if self._painter.colours.is_grey:
             change = np.broadcast_to(change.mean(0), change.shape)
+        inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
+        change = shaded_only(change, inside)
         fade = self._fade * say
         offset = correction[0].transpose(1, 2, 0) * fade[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
@@ -300,6 +303,32 @@ class TexturePainter:
         low, high = _AT_REST
         moved = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
         return np.float32(((moved - low) / (high - low)).clip(0, 1))
+
+
+def shaded_only(residual: Array, interior: Image) -> Array:
+    """networks.generators.shade_only of one frame.
+
+    Args:
+        residual: [3, px, px].
+        interior: uint8 [px, px].
+    """
+    left, top, width, height = cv2.boundingRect(interior)
+    if not width:
+        return residual
+    # Whole cells and one more around them, so that the interpolation is that of the whole frame.
+    px, k = interior.shape[0], SHADE_PX
+    rows, columns = (
+        slice(max(start // k - 1, 0) * k, min(-(-stop // k) + 1, px // k) * k)
+        for start, stop in ((top, top + height), (left, left + width))
+    )
+    part = np.ascontiguousarray(residual[:, rows, columns].transpose(1, 2, 0))
+    size = part.shape[1] // k, part.shape[0] // k
+    coarse = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(coarse, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    share = interior[rows, columns, None] * np.float32(1 / 255)
+    out = residual.copy()
+    out[:, rows, columns] = (part + share * (coarse - part)).transpose(2, 0, 1)
+    return out
 
 
 def _fade(px: int) -> Array:

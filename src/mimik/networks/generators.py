@@ -20,6 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from mimik.config import FORMS, NetworkConfig
 from mimik.rendering.flow import NUM_GEOMETRY
+from mimik.rendering.painters import SHADE_PX
 
 EPS = 1e-4  # of spectral and instance norm; authors' code
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
@@ -411,6 +412,20 @@ def move(image: Tensor, correction: Tensor) -> Tensor:
     return F.grid_sample(image, base + 2 * offset, padding_mode="border", align_corners=False)
 
 
+def shade_only(residual: Tensor, interior: Tensor) -> Tensor:
+    """The residual with nothing finer than SHADE_PX left of it inside the mouth (D18).
+
+    The layers behind the lips have the structure, single teeth, that a residual trained on few pixels blurs; it may
+    change their light and color.
+
+    Args:
+        residual: [B, 3, 2 H, 2 W].
+        interior: [B, 1, 2 H, 2 W] 0..1, 1 inside the mouth (face.interior).
+    """
+    coarse = F.interpolate(F.avg_pool2d(residual, SHADE_PX), scale_factor=SHADE_PX, mode="bilinear")
+    return residual + interior * (coarse - residual)
+
+
 def look(images: Tensor, view: Tensor) -> Tensor:
     """What D and the content networks see of frames that are twice as large as they look at (D14).
 
@@ -499,7 +514,12 @@ class Generator(_Network):
             self.to_image = _conv(widths[0], 3, 3)
 
     def forward(
-        self, y: Tensor, psi_hat: Tensor, warped: Tensor | None = None, geometry: Tensor | None = None
+        self,
+        y: Tensor,
+        psi_hat: Tensor,
+        warped: Tensor | None = None,
+        geometry: Tensor | None = None,
+        interior: Tensor | None = None,
     ) -> Synthesis:
         """The synthesised frame x_hat.
 
@@ -508,6 +528,7 @@ class Generator(_Network):
             psi_hat: [B, 2 * sum(adain_sizes)]; [1, ..] serves the whole batch.
             warped: for the texture form, [B, 3, 2 H, 2 W] the photo, warped to the same landmarks, in [-1, 1].
             geometry: for the texture form, [B, NUM_GEOMETRY, H / 2, W / 2] how it was warped.
+            interior: for the texture form, [B, 1, 2 H, 2 W] 0..1, the inside of the mouth; None where it is shut.
 
         Raises:
             ValueError: if the texture form lacks the warped photo, or the paper's form is given one.
@@ -517,6 +538,8 @@ class Generator(_Network):
         if warped is None or geometry is None:
             return Synthesis(self.to_image(self._features(y, psi_hat)).tanh())
         correction, change, mask = self.draw(y, psi_hat, F.avg_pool2d(warped, 2), geometry)
+        if interior is not None:
+            change = shade_only(change, interior)
         moved = move(warped, correction)
         synthesised = (moved + change).clamp(-1, 1)
         mask = F.interpolate(mask, scale_factor=4, mode="bilinear")

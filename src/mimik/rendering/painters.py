@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from mimik.face.landmarks import Image
 from mimik.rendering.flow import Flow
 
+SHADE_PX = 8  # pixels of a frame: inside a mouth the residual has no detail finer than this
+
 
 class PicturePainter(Protocol):
     """Makes new frames of one picture."""

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, NetworkConfig, NoFaceError, Preset, check_number
 from mimik.data.dataset import to_model_range, view_of
+from mimik.face.interior import mouth_interior
 from mimik.face.landmarks import (
     BROWS,
     EYES,
@@ -263,6 +264,11 @@ def _planes(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Tensor:
     return to_model_range(torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).contiguous())
 
 
+def _interior(unit: NDArray[Any], px: int) -> Tensor:
+    """[1, px, px] 0..1, the inside of a mouth whose face has its points [478, 3] there, in sides of the frame."""
+    return torch.from_numpy(mouth_interior(unit * px, px, px))[None].float() / 255
+
+
 def _seen(shot: _Shot, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> tuple[Batch, Array]:
     """What G is given when the person of a photo is animated.
 
@@ -272,12 +278,12 @@ def _seen(shot: _Shot, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> 
         config: of the model.
 
     Returns:
-        y and, for the texture form, warped and geometry; the goals in pixels of the frame, [N, 478, 3].
+        y and, for the texture form, warped, geometry and interior; the goals in pixels of the frame, [N, 478, 3].
     """
     px = config.image_px
     warper = shot.warper()
     painter = Painter(shot.picture, warper)
-    placed, y, warped, geometry = [], [], [], []
+    placed, y, warped, geometry, interior = [], [], [], [], []
     for goal in goals:
         window = shot.window
         if config.form == "texture":
@@ -285,9 +291,12 @@ def _seen(shot: _Shot, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> 
             flow = warper.flow(goal)
             warped.append(window.cut(painter.paint(flow), config.frame_px))
             geometry.append(torch.from_numpy(flow.maps(warper.crop, window, px // 2)))
+            interior.append(_interior(window.to_unit(goal), config.frame_px))
         placed.append((window.to_unit(goal) * px).astype(np.float32))
         y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
-    more = {"warped": _planes(warped), "geometry": torch.stack(geometry)} if warped else {}
+    more = {}
+    if warped:
+        more = {"warped": _planes(warped), "geometry": torch.stack(geometry), "interior": torch.stack(interior)}
     return {"y": _planes(y), **more}, np.stack(placed) * np.float32(config.frame_px / px)
 
 
@@ -340,7 +349,8 @@ class Pairs:
             flow = warper.flow(goal)
             warped = window.cut(Painter(picture, warper).paint(flow), self._config.frame_px)
             geometry = flow.maps(warper.crop, window, px // 2)
-            pool.append(_Warped(target, _planes([warped])[0], torch.from_numpy(geometry), where))
+            interior = _interior(self._unit[target], self._config.frame_px)
+            pool.append(_Warped(target, _planes([warped])[0], torch.from_numpy(geometry), interior, where))
         return pool
 
     def _gone(self, shot: _Shot) -> NDArray[Any]:
@@ -377,11 +387,11 @@ class Pairs:
                 yield self.batch(part)
 
     def batch(self, numbers: NDArray[Any]) -> Batch:
-        """x, y and regions; for the texture form warped, geometry, view, and where [B, 1, 2 H, 2 W] x counts."""
+        """x, y, regions; of the texture form warped, geometry, interior, view, and where [B, 1, 2 H, 2 W] x counts."""
         some = [self._warped[i] for i in numbers] if self._warped else []
         at = torch.tensor([one.target for one in some]) if some else torch.from_numpy(numbers)
         batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
-        for name in ("warped", "geometry", "where") if some else ():
+        for name in ("warped", "geometry", "interior", "where") if some else ():
             batch[name] = torch.stack([getattr(one, name) for one in some])
         if some:
             views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
@@ -395,6 +405,7 @@ class _Warped(NamedTuple):
     target: int
     warped: Tensor
     geometry: Tensor
+    interior: Tensor
     where: Tensor
 
 
@@ -503,7 +514,7 @@ class Sitter(nn.Module):
         self.G, self.psi = generator, nn.Parameter(psi.detach().clone())
 
     def forward(self, batch: Mapping[str, Tensor]) -> Synthesis:
-        return self.G(batch["y"], self.psi, batch.get("warped"), batch.get("geometry"))
+        return self.G(batch["y"], self.psi, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
 
 
 class PersonalJudge(Judge):

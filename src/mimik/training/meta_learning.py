@@ -95,6 +95,7 @@ _LINE_EVERY_S = 5.0
 _CURVE_POINTS = 50  # of the held-out curve in a release
 _TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a record, that a run from it repeats
 _IMAGES = ("x", "y", "x_s", "y_s", "warped")
+_MASKS = ("regions", "interior")
 
 
 def _help(text: str) -> dict[str, str]:
@@ -290,7 +291,7 @@ class Synthesiser(nn.Module):
         """Returns: e [B, K, N], and what G makes of their mean."""
         e = self.E(batch["x_s"], batch["y_s"])
         psi_hat = self.P(e.mean(1))
-        out = self.G(batch["y"], psi_hat, batch.get("warped"), batch.get("geometry"))
+        out = self.G(batch["y"], psi_hat, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
         return e.clone(), out  # no view: FSDP hangs its hook on it
 
 
@@ -560,16 +561,18 @@ class Trainer:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def on_device(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What the step needs of a batch of the loader: images in [-1, 1], regions in 0..1."""
+        """What the step needs of a batch of the loader: images in [-1, 1], masks in 0..1."""
         move = {
             name: batch[name].to(self.world.device, non_blocking=True)
-            for name in (*_IMAGES, "geometry", "regions", "view", "chip", "face", "clip")
+            for name in (*_IMAGES, "geometry", *_MASKS, "view", "chip", "face", "clip")
             if name in batch
         }
         for name in _IMAGES:
             if name in move:
                 move[name] = to_model_range(move[name])
-        move["regions"] = move["regions"].float() / 255
+        for name in _MASKS:
+            if name in move:
+                move[name] = move[name].float() / 255
         return move
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
