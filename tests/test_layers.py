@@ -14,8 +14,8 @@ import mimik
 
 SOURCE = Path(mimik.__file__).parent
 
-# The order in which the package is read. Files outside the folders: config and workers stand above all of them.
-GROUND = ("config", "workers")
+# The order in which the package is read. Files outside the folders: they stand above all of them.
+GROUND = ("config", "pipeline", "workers")
 ORDER = (
     *("media", "face", "motion", "rendering", "networks", "inference"),
     *("provenance", "data", "training", "animation", "evaluation", "app"),

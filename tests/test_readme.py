@@ -21,6 +21,8 @@ from mimik.app import cli
 from mimik.app.cli import app
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
+from mimik.motion.drivers import motion_file
+from mimik.motion.drivers import video as video_driver
 from mimik.motion.gestures import Motion, bundled_motions
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")  # tests of animate and cli draw with the default model
@@ -102,7 +104,8 @@ def place(
         patch.chdir(folder)
         for module in (animate, cli):  # one landmarker for all commands: loading it takes longer than most of them
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
-        patch.setattr(animate, "bundled_motions", lambda: {"smile": smile})
+        patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
+        patch.setattr(motion_file, "bundled_motions", lambda: {"smile": smile})
         yield folder
 
 

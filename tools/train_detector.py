@@ -32,6 +32,7 @@ from mimik.animation.animate import Avatar
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
+from mimik.motion.drivers import video as video_driver
 from mimik.provenance import detect
 from mimik.provenance.sealing import Marker
 
@@ -54,7 +55,7 @@ def make(corpus: Path, cache: Path, model: str, limit: int | None) -> None:
     who = people(corpus)
     landmarker = Landmarker()
     # One thread: on a busy machine they wait for each other most of the time.
-    animate.prefetch = lambda items, size=0: items
+    animate.prefetch = video_driver.prefetch = lambda items, size=0: items
     for split in ("train", "dev"):
         clips = sorted((corpus / split).glob("*.mp4"))
         out = cache / split / Path(model).stem

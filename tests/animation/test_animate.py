@@ -7,8 +7,6 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Generator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from conftest import write_clip
+from conftest import Driver, write_clip
 from mimik.animation import animate
-from mimik.animation.animate import Avatar, extract_motion, prefetch
-from mimik.animation.animate import Driver as AnyDriver
+from mimik.animation.animate import Avatar
 from mimik.config import PRESETS, InputError, ModelError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
-from mimik.motion.gestures import Motion, bundled_motions, stream_gestures
+from mimik.motion.drivers import video as video_driver
+from mimik.motion.gestures import stream_gestures
 from mimik.provenance import sealing as provenance
 from mimik.provenance import watermark
 from mimik.provenance.sealing import Marker, verify
@@ -68,110 +66,6 @@ def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
 
 def left_behind(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-# prefetch.
-
-
-def test_prefetch_keeps_the_order() -> None:
-    assert list(prefetch((i for i in range(50)), size=3)) == list(range(50))
-    assert list(prefetch((i for i in ()), size=3)) == []
-    assert list(prefetch((x for x in (None, 0, None)), size=1)) == [None, 0, None]
-
-
-def test_prefetch_hands_an_exception_over_after_the_items() -> None:
-    def items() -> Generator[int]:
-        yield 1
-        yield 2
-        raise InputError("the third")
-
-    got = []
-    with pytest.raises(InputError, match="the third"):
-        for item in prefetch(items(), size=8):
-            got.append(item)
-    assert got == [1, 2]
-
-
-def test_prefetch_runs_ahead_but_not_far() -> None:
-    made: list[int] = []
-
-    def items() -> Generator[int]:
-        for i in range(100):
-            made.append(i)
-            yield i
-
-    with closing(prefetch(items(), size=4)) as stream:
-        assert next(stream) == 0
-        deadline = time.monotonic() + 2
-        while len(made) < 5 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(0.05)
-        assert len(made) == 1 + 4  # taken, and waiting
-
-
-def test_prefetch_ends_its_thread_when_closed() -> None:
-    closed = []
-
-    def items() -> Generator[int]:
-        try:
-            yield from itertools.count()
-        finally:
-            closed.append(True)
-
-    before = threading.active_count()
-    for _ in range(20):
-        with closing(prefetch(items(), size=2)) as stream:
-            assert [next(stream), next(stream)] == [0, 1]
-    assert threading.active_count() == before
-    assert len(closed) == 20
-
-
-def test_prefetch_that_is_never_read_starts_no_thread() -> None:
-    before = threading.active_count()
-    stream = prefetch((i for i in range(3)), size=2)
-    stream.close()
-    assert threading.active_count() == before
-
-
-# Drivers.
-
-
-def test_drivers_are_known_by_their_content(driver, driver_with_sound: Path, small_path: Path) -> None:
-    clip, spoken, photo, smile = (AnyDriver.of(d) for d in (driver.path, driver_with_sound, small_path, "smile"))
-    assert (clip.kind, clip.fps, clip.num_frames, clip.has_audio) == ("video", 25, 28, False)
-    assert (spoken.kind, spoken.has_audio) == ("video", True)
-    assert (photo.kind, photo.fps, photo.num_frames) == ("photo", 25, 75)
-    assert (smile.kind, smile.name, smile.num_frames) == ("motion", "bundled smile", 113)
-    assert AnyDriver.of("smile", fps=10).num_frames == 45
-    assert AnyDriver.of(str(bundled_motions()["smile"])).name in ("smile.motion", "bundled smile")
-
-
-def test_a_driver_that_is_not_there() -> None:
-    with pytest.raises(InputError, match=r"driver grin: there is no such file; give .* laugh, look-around, nod"):
-        AnyDriver.of("grin")
-
-
-def test_the_motion_of_a_video(driver, tmp_path: Path) -> None:
-    stages = []
-    motion = extract_motion(driver.path, progress=lambda *args: stages.append(args))
-    assert (motion.name, motion.fps, len(motion)) == ("driver", 25.0, 28)
-    assert stages[-1] == ("track", 28, 28)
-    yaw = -np.degrees(motion.turn[:, 1])
-    assert np.corrcoef(yaw, driver.yaw)[0, 1] > 0.98
-    path = tmp_path / "x.motion"
-    motion.save(path)
-    assert len(Motion.load(path)) == 28
-
-
-def test_the_motion_of_what_has_none(small_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a photo; motion is extracted from a video"):
-        extract_motion(small_path)
-    with pytest.raises(InputError, match="is a motion"):
-        extract_motion("smile")
-    blank = tmp_path / "blank.mp4"
-    write_clip(blank, [np.full((64, 64, 3), 90, np.uint8)] * 4)
-    with pytest.raises(NoFaceError, match=r"blank\.mp4: no face was found in any of its 4 frames"):
-        extract_motion(blank)
 
 
 # Files.
@@ -549,7 +443,7 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
     shared = threading.Lock()
     monkeypatch.setattr(animate, "Landmarker", Careful)
     # As with a driver of more than 12 s: what is held back ends before the driver does.
-    monkeypatch.setattr(animate, "stream_gestures", lambda *a, **k: stream_gestures(*a, **k, lookahead_s=0.1))
+    monkeypatch.setattr(video_driver, "stream_gestures", lambda *a, **k: stream_gestures(*a, **k, lookahead_s=0.1))
     num_frames = sum(1 for _ in moving.frames(driver.path))
     assert overlaps == []
     assert num_frames == 28
@@ -598,7 +492,7 @@ def test_a_trained_model_draws_around_the_face_only(
 
 
 def test_a_video_of_the_person_takes_a_trained_model_too(
-    trained: dict[str, Path], driver: AnyDriver, landmarker: Landmarker
+    trained: dict[str, Path], driver: Driver, landmarker: Landmarker
 ) -> None:
     moving = Avatar.from_photos([driver.path], landmarker=landmarker)
     frames = list(itertools.islice(moving.frames("smile", fps=5, model=str(trained["texture"])), 3))

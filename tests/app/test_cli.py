@@ -28,6 +28,7 @@ from mimik.app.cli import app
 from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
+from mimik.motion.drivers import video as video_driver
 from mimik.motion.gestures import Motion, bundled_motions
 from mimik.provenance import sealing as provenance
 
@@ -119,6 +120,7 @@ def hurried(landmarker: Landmarker) -> Iterator[None]:
     """One landmarker for all commands of this process, and no lines for the impatient among the messages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(animate, "Landmarker", lambda **_: landmarker)
+        patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
         patch.setattr(cli, "Landmarker", lambda **_: landmarker)
         patch.setattr(cli, "_FIRST_LINE_S", 3600.0)
         patch.setattr(cli, "_LINE_EVERY_S", 3600.0)

@@ -9,15 +9,11 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import math
-import os
-import queue
 import resource
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +22,6 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from mimik.config import AVATAR_SUFFIX, BLUR, TRANSPARENT, AnimateConfig, InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker, choose_face
@@ -34,30 +29,17 @@ from mimik.inference.person import Person, calmest, read_person
 from mimik.inference.runtime import Network, read_release
 from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, GeometryPainter, Likeness, PicturePainter
 from mimik.media import video
-from mimik.motion.drivers.stream import STREAM_SUFFIX, Stream, rest_reference
-from mimik.motion.gestures import (
-    Gesture,
-    Motion,
-    Reference,
-    Retarget,
-    bundled_motions,
-    gesture_of_photo,
-    smoothed,
-    stream_gestures,
-)
+from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.registry import open_driver
+from mimik.motion.gestures import Gesture, Reference, Retarget
+from mimik.pipeline import QUEUE_FRAMES, Clock, Progress, pipeline_threads, prefetch, silent
 from mimik.provenance.sealing import Claim, Credentials, Ingredient, MarkedWriter, Marker, check_output, seal
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
-
-QUEUE_FRAMES = 8  # that may wait between two stages
-_NUM_STAGES = 4  # that take long: tracking, flow, painting, encoding
-_TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker sees 256 px of the face
 _MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
-_PHOTO_DRIVER_S = 0.8, 1.4, 0.8  # a driver that is a photo: to its expression, hold, and back
 
 
 @dataclass
@@ -85,230 +67,6 @@ class Report:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"frames_per_second": round(self.frames_per_second, 2)}, indent=2)
-
-
-class Clock:
-    """Busy seconds of each stage of the pipeline."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def ms_per_frame(self, num_frames: int) -> dict[str, float]:
-        """Of each stage, rounded."""
-        return {stage: round(1000 * s / max(num_frames, 1), 2) for stage, s in self.seconds.items()}
-
-    def each(self, stage: str, items: Generator[T]) -> Generator[T]:
-        """The items; the time that making them takes is counted for the stage."""
-        with closing(items):
-            while True:
-                with self(stage):
-                    item = next(items, None)
-                if item is None:
-                    return
-                yield item
-
-
-def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
-    """The same items, made ahead in a thread of their own.
-
-    At most `size` of them wait or are being made: with 1 the next is begun when the one before is taken. An exception
-    of the thread is raised here; closing this generator ends the thread.
-    """
-    waiting: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    room = threading.Semaphore(size)
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            with closing(items):
-                while room.acquire() and not stop.is_set():
-                    waiting.put(("item", next(items)))
-        except StopIteration:
-            waiting.put(("end", None))
-        except BaseException as error:  # handed over to the reader, whatever it is
-            waiting.put(("error", error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = waiting.get()
-            if kind == "error":
-                raise item
-            if kind == "end":
-                return
-            room.release()
-            yield item
-    finally:
-        stop.set()
-        room.release()
-        thread.join()
-
-
-@contextmanager
-def pipeline_threads() -> Iterator[None]:
-    """For the time that a pipeline runs: its own threads keep the cores busy, those of its libraries would wait."""
-    num_threads = cv2.getNumThreads()
-    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // _NUM_STAGES))
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
-    finally:
-        cv2.setNumThreads(num_threads)
-
-
-# The driver.
-
-
-@dataclass
-class Driver:
-    """Anything that can drive a person, opened: what it says, frame by frame.
-
-    Attributes:
-        name: for people and for the manifest.
-        path: the file.
-        kind: "video", "photo", "motion" or "stream".
-        fps: frames a second.
-        num_frames: None where it is not known before the end.
-        has_audio: whether the file has a sound track.
-        motion: the file's content where kind is "motion".
-        stream: the same where it is "stream".
-    """
-
-    name: str
-    path: Path
-    kind: str
-    fps: float
-    num_frames: int | None
-    has_audio: bool
-    motion: Motion | None = None
-    stream: Stream | None = None
-
-    @classmethod
-    def of(cls, driver: str | Path | Driver, fps: float | None = None) -> Driver:
-        """Args: driver: a video, a photo, a .motion or .jsonl file, or a bundled motion's name; fps: None is its own.
-
-        A driver that is open already is given back as it is, with the rate that it was opened with.
-
-        Raises:
-            InputError: if it is none of these.
-        """
-        if isinstance(driver, Driver):
-            return driver
-        bundled = bundled_motions().get(str(driver))
-        path = bundled or Path(driver)
-        if bundled is None and not path.exists():
-            raise InputError(
-                f"driver {driver}: there is no such file; give a video, a photo, a .motion or {STREAM_SUFFIX} file or "
-                f"one of the bundled motions: {', '.join(bundled_motions())}."
-            )
-        if path.suffix.lower() == STREAM_SUFFIX and path.is_file():
-            stream = Stream.load(path)
-            rate = fps or stream.fps
-            return cls(path.name, path, "stream", rate, stream.num_frames(rate), False, stream=stream)
-        if path.suffix.lower() == ".motion" and path.is_file():
-            motion = Motion.load(path)
-            rate = fps or motion.fps
-            name = f"bundled {path.stem}" if bundled else path.name
-            return cls(name, path, "motion", rate, round(motion.duration_s * rate), False, motion)
-        if video.kind(path) == "image":
-            rate = fps or 25.0
-            return cls(path.name, path, "photo", rate, round(sum(_PHOTO_DRIVER_S) * rate), False)
-        info = video.probe(path)
-        rate = fps or info.fps
-        num_frames = None if info.duration_s is None else math.ceil(info.duration_s * rate - 1e-6)
-        return cls(path.name, path, "video", rate, num_frames, info.has_audio)
-
-    def gestures(
-        self, landmarker: Landmarker, clock: Clock, *, face: int | None, smooth: float, progress: Progress
-    ) -> tuple[Reference, Iterator[Gesture], Callable[[], None]]:
-        """The driver's neutral face, its gestures, and a function that ends the threads behind them.
-
-        Raises:
-            NoFaceError: if there is no face in the driver.
-        """
-        if self.motion is not None:
-            motion = self.motion.at_rate(self.fps)
-            return motion.reference, smoothed(motion.gestures(), self.fps, smooth), _nothing
-        if self.stream is not None:
-            return rest_reference(), smoothed(self.stream.gestures(self.fps), self.fps, smooth), _nothing
-        if self.kind == "photo":
-            picture = video.read_image(self.path)
-            found = landmarker.detect(picture, thorough=(face or 1) > 1)
-            reference, gesture = gesture_of_photo(choose_face(found, face, self.name, picture.shape[1::-1]))
-            return reference, iter(_held(gesture, self.fps)), _nothing
-        frames = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE)
-        decoded = prefetch(clock.each("decode", frames))
-        tracked = prefetch(_tracked(decoded, Tracker(landmarker, face), clock, progress, self.num_frames), size=64)
-        try:
-            reference, gestures = stream_gestures(tracked, self.fps, smooth=smooth)
-        except NoFaceError as error:
-            tracked.close()
-            number = f" number {face}" if face else ""
-            raise NoFaceError(
-                f"driver {self.name}: no face{number} was found in any of its frames; give a video in which one face "
-                "is seen from the front or half side most of the time."
-            ) from error
-        except BaseException:
-            tracked.close()
-            raise
-        return reference, gestures, tracked.close
-
-
-def _nothing() -> None:
-    pass
-
-
-def _held(gesture: Gesture, fps: float) -> list[Gesture]:
-    """From neutral to the gesture of a photo, held, and back."""
-    rise, hold, fall = (round(seconds * fps) for seconds in _PHOTO_DRIVER_S)
-    amounts = np.concatenate([np.linspace(0, 1, rise), np.ones(hold), np.linspace(1, 0, fall)])
-    return [gesture.scaled(float(t * t * (3 - 2 * t))) for t in amounts]
-
-
-def _tracked(
-    frames: Generator[Image], tracker: Tracker, clock: Clock, progress: Progress, total: int | None
-) -> Generator[Face | None]:
-    with closing(frames):
-        for done, frame in enumerate(frames, start=1):
-            with clock("track"):
-                face = tracker.track(frame)
-            progress("track", done, total)
-            yield face
-
-
-def extract_motion(
-    path: str | Path, *, face: int | None = None, fps: float | None = None, progress: Progress | None = None
-) -> Motion:
-    """A video's motion as numbers, with the neutral face of the whole video.
-
-    Raises:
-        InputError: if it is no video, or no face is found.
-    """
-    driver = Driver.of(path, fps)
-    if driver.kind != "video":
-        raise InputError(f"{path} is a {driver.kind}; motion is extracted from a video.")
-    frames = video.read_frames(driver.path, fps=driver.fps, max_side=_TRACK_MAX_SIDE)
-    tell = progress or _silent
-    tracker = Tracker(Landmarker(num_threads=2), face)
-    found = list(_tracked(prefetch(frames), tracker, Clock(), tell, driver.num_frames))
-    try:
-        reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=float("inf"))
-    except NoFaceError as error:
-        raise NoFaceError(f"{path}: no face was found in any of its {len(found)} frames.") from error
-    return Motion.of_gestures(driver.path.stem, driver.fps, reference, gestures)
-
-
-def _silent(stage: str, done: int, total: int | None) -> None:
-    pass
 
 
 # The person.
@@ -476,7 +234,7 @@ class Avatar:
     def _images(self, driver: str | Path, config: AnimateConfig) -> Generator[Image]:
         """The frames without a mark, which never leave."""
         report = Report("", str(self.photo), str(driver), config.model or self.model)
-        run = _Run(self, Driver.of(driver, config.fps), config, report, _silent)
+        run = _Run(self, open_driver(driver, config.fps), config, report, silent)
         with closing(run.images()) as images:
             yield from images
 
@@ -507,20 +265,25 @@ class Avatar:
         config = AnimateConfig(**options)
         path = Path(out)
         kind = video.output_kind(path)
-        opened = Driver.of(driver, config.fps)
+        opened = open_driver(driver, config.fps)
         behind = Path(config.background) if config.background and Path(config.background).is_file() else None
-        check_output(path, force=force, inputs=[self.photo, opened.path, *([behind] if behind else [])])
+        inputs = [self.photo, *(file for file in (opened.path, behind) if file)]
+        check_output(path, force=force, inputs=inputs)
         if config.background == TRANSPARENT and not video.keeps_alpha(path):
             raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
-        if kind == "image" and opened.kind != "photo":
+        if kind == "image" and not opened.is_still:
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
         report = Report(str(path), str(self.photo), opened.name, config.model or self.model, fps=opened.fps)
         if self._shot.note:
             report.notes.append(self._shot.note)
         start = time.perf_counter()
-        run = _Run(self, opened, config, report, progress or _silent, limit_side=kind == "video")
+        run = _Run(self, opened, config, report, progress or silent, limit_side=kind == "video")
         settings = {"motion": config.motion, "regions": list(config.regions), "strength": config.strength}
-        about = [*self.ingredients(), Ingredient.from_file("driver", opened.path, name=opened.name)]
+        about = [*self.ingredients()]
+        if opened.path is None:
+            settings["driver"] = opened.name
+        else:
+            about.append(Ingredient.from_file("driver", opened.path, name=opened.name))
         if config.background is not None:
             settings["background"] = run.background
             if run.background == "picture" and behind:
@@ -534,7 +297,7 @@ class Avatar:
             label=config.label,
         )
         signing = partial(progress, "sign") if progress and kind == "frames" else None
-        sound = opened.path if opened.has_audio and config.audio else None
+        sound = opened.sound if config.audio else None
         with seal(path, claim, credentials=credentials, force=force, progress=signing) as draft:
             if kind == "image":
                 draft.write_image(run.still())
@@ -748,15 +511,9 @@ class _Run:
 
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
-        config = self._config
-        reference, gestures, stop = self._driver.gestures(
-            self._landmarker, self.clock, face=config.driver_face, smooth=config.smooth, progress=self.progress
-        )
-        with pipeline_threads():
-            try:
-                yield from self._of_photo(reference, gestures)
-            finally:
-                stop()
+        with self._motion(self._config.smooth) as motion, pipeline_threads():
+            yield from self._of_photo(motion.neutral, motion.frames)
+            self._report.notes += motion.notes
 
     def write(self, writer: MarkedWriter) -> None:
         """All frames, encoded while the next ones are made."""
@@ -768,11 +525,21 @@ class _Run:
 
     def still(self) -> Image:
         """The one picture that a photo as driver makes."""
-        reference, gestures, _ = self._driver.gestures(
-            self._landmarker, self.clock, face=self._config.driver_face, smooth=0, progress=self.progress
+        with self._motion(smooth=0) as motion:
+            every = list(motion.frames)
+            self._report.notes += motion.notes
+            return next(self._of_photo(motion.neutral, iter([every[len(every) // 2]])))
+
+    def _motion(self, smooth: float) -> DrivingMotion:
+        return self._driver.motion(
+            DriverSettings(
+                landmarker=self._landmarker,
+                face=self._config.driver_face,
+                smooth=smooth,
+                clock=self.clock,
+                progress=self.progress,
+            )
         )
-        every = list(gestures)
-        return next(self._of_photo(reference, iter([every[len(every) // 2]])))
 
     def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
         if self._avatar.is_video:

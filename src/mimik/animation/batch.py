@@ -20,16 +20,17 @@ from typing import IO, Any, NamedTuple
 
 from mimik import workers
 from mimik.animation import animate
-from mimik.animation.animate import Avatar, Driver, Progress, Report
+from mimik.animation.animate import Avatar, Report
 from mimik.config import VERSION, AnimateConfig, InputError
-from mimik.motion.gestures import bundled_motions
+from mimik.motion.drivers import registry
+from mimik.motion.drivers.registry import open_driver
+from mimik.pipeline import Progress
 from mimik.provenance.sealing import Credentials, check_output
 
 log = logging.getLogger(__name__)
 
 RECORD_NAME = "animated.jsonl"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
-DRIVER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".motion", ".jsonl")
 CORES_PER_VIDEO = 2  # that the threads of one video keep busy
 _STALL_S = 600.0  # without a frame: longer than any model needs to be compiled, or any file to be signed
 _TIMEOUT_S = 24 * 3600.0  # of one video, under Ray, where nobody hears of single frames
@@ -66,7 +67,7 @@ class _Job(NamedTuple):
 
 def is_folder_of_drivers(driver: str) -> bool:
     """Whether a driver is a folder, and no bundled motion of the same name."""
-    return driver not in bundled_motions() and Path(driver).is_dir()
+    return driver not in registry.names() and Path(driver).is_dir()
 
 
 def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
@@ -74,7 +75,7 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
 
     Args:
         photo: a photo, or a folder of photos.
-        driver: as animate.Driver.of takes it, or a folder of videos, .motion and .jsonl files.
+        driver: as open_driver takes it, or a folder of files with one of registry.suffixes().
         out: the folder of the videos, named after what there are several of: PHOTO.mp4, DRIVER.mp4, PHOTO_DRIVER.mp4.
 
     Raises:
@@ -82,11 +83,11 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
     """
     many_photos, many_drivers = photo.is_dir(), is_folder_of_drivers(driver)
     photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
-    drivers = [str(path) for path in _files(Path(driver), DRIVER_SUFFIXES)] if many_drivers else [driver]
+    drivers = [str(path) for path in _files(Path(driver), registry.suffixes())] if many_drivers else [driver]
     if not photos:
         raise InputError(f"{photo} has no photos in it; give a folder with {', '.join(PHOTO_SUFFIXES)} files.")
     if not drivers:
-        suffixes = ", ".join(DRIVER_SUFFIXES)
+        suffixes = ", ".join(registry.suffixes())
         raise InputError(f"driver {driver}: is a folder without drivers; give one with {suffixes} files, or a file.")
     for folder, what in [(photo, "photos")] * many_photos + [(Path(driver), "drivers")] * many_drivers:
         if out.suffix and not out.is_dir():
@@ -139,8 +140,8 @@ def _make(job: _Job, progress: Progress) -> Report:
         InputError: if it cannot be made.
     """
     pair, config = job.pair, job.config
-    driver = Driver.of(pair.driver, config.fps)
-    check_output(pair.out, force=job.force, inputs=[pair.photo, driver.path])
+    driver = open_driver(pair.driver, config.fps)
+    check_output(pair.out, force=job.force, inputs=[pair.photo, *([driver.path] if driver.path else [])])
     credentials = Credentials.from_files(*job.signer) if job.signer else None
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
     avatar = _avatar(pair.photo, config.face)
@@ -186,12 +187,15 @@ def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
 
 def _made_from(pair: Pair, config: AnimateConfig) -> dict[str, Any]:
     """All that decides what a video shows."""
-    paths = {"photo": pair.photo, "driver": bundled_motions().get(pair.driver, Path(pair.driver))}
+    paths = {"photo": pair.photo}
+    if driver := registry.file_of(pair.driver):
+        paths["driver"] = driver
     if config.model and Path(config.model).is_file():
         paths["model"] = Path(config.model)
     files = {what: [path.name, path.stat().st_size, path.stat().st_mtime_ns] for what, path in paths.items()}
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    return {"version": VERSION, "files": files, "settings": settings}
+    made_from = {"version": VERSION, "files": files, "settings": settings}
+    return made_from if driver else made_from | {"driver": pair.driver}
 
 
 def animate_all(
@@ -227,7 +231,7 @@ def animate_all(
     out = every[0].out.parent
     # What all have in common is checked before a folder is made.
     if len({pair.driver for pair in every}) == 1:
-        Driver.of(every[0].driver, config.fps)
+        open_driver(every[0].driver, config.fps)
     if len({pair.photo for pair in every}) == 1:
         _avatar(every[0].photo, config.face)
     is_new = not out.exists()

@@ -36,7 +36,12 @@ from mimik.face.landmarks import Landmarker, head_pose
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion import draw
-from mimik.motion.drivers.stream import STREAM_SUFFIX, Receiver, parse_address, stream_lines
+from mimik.motion.drivers.driver import Driver
+from mimik.motion.drivers.registry import names as driver_names
+from mimik.motion.drivers.registry import open_driver
+from mimik.motion.drivers.stream_file import STREAM_SUFFIX, stream_lines
+from mimik.motion.drivers.udp import Receiver, parse_address
+from mimik.motion.drivers.video import extract_motion
 from mimik.motion.gestures import Motion, bundled_motions
 from mimik.provenance import sealing as provenance
 
@@ -492,7 +497,7 @@ def animate_command(
     if json_report is not None:
         _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
     credentials = _credentials(certificate, key)
-    if photo.is_dir() or (driver not in bundled_motions() and Path(driver).is_dir()):
+    if photo.is_dir() or (driver not in driver_names() and Path(driver).is_dir()):
         if background == TRANSPARENT:
             raise InputError(
                 "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
@@ -511,20 +516,20 @@ def animate_command(
         _write_json(json_report, report.to_json())
 
 
-def _opened(driver: str, config: animate.AnimateConfig) -> animate.Driver:
+def _opened(driver: str, config: animate.AnimateConfig) -> Driver:
     with _status(f"opening {driver}"):
-        return animate.Driver.of(driver, config.fps)
+        return open_driver(driver, config.fps)
 
 
 def _animate_one(
     photo: Path,
-    driver: animate.Driver,
+    driver: Driver,
     out: Path,
     config: animate.AnimateConfig,
     credentials: provenance.Credentials | None,
     force: bool,
 ) -> Report:
-    provenance.check_output(out, force=force, inputs=[photo, driver.path])
+    provenance.check_output(out, force=force, inputs=[photo, *([driver.path] if driver.path else [])])
     with _status(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
@@ -1028,7 +1033,7 @@ def motion_extract(
     _check_numbers_file("-o", out, force, [driver])
     config = animate.AnimateConfig(face=face, fps=fps)
     with _Bars().shown() as bars:
-        motion = animate.extract_motion(driver, face=config.face, fps=config.fps, progress=bars)
+        motion = extract_motion(open_driver(driver, config.fps), face=config.face, progress=bars)
     with _replaced(out) as draft:
         if out.suffix == STREAM_SUFFIX:
             with draft.open("w", encoding="utf-8") as file:

@@ -40,7 +40,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mimik.animation.animate import Avatar, Driver, Portrait
+from mimik.animation.animate import Avatar, Portrait
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, VERSION, AnimateConfig, InputError, ModelError, NetworkConfig
 from mimik.face.landmarks import NUM_POINTS, Image
 from mimik.inference.person import encoded_png, read_person
@@ -59,6 +59,8 @@ from mimik.inference.synthesis import (
     window_around,
 )
 from mimik.motion.draw import landmark_lines
+from mimik.motion.drivers.motion_file import MotionFile
+from mimik.motion.drivers.registry import open_driver
 from mimik.motion.gestures import Motion, bundled_motions, smoothed
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import EPS, AdaIN, Generator, Networks
@@ -953,14 +955,14 @@ def _moved_photos(stage: Stage, count: int) -> list[Sample]:
 
 def _motion(given: str) -> tuple[str, Motion]:
     """A bundled motion or a .motion file, and what its file is called."""
-    driver = Driver.of(given)
-    if driver.motion is None:
+    driver = open_driver(given)
+    if not isinstance(driver, MotionFile):
         raise InputError(
             f"--motion {given}: is a {driver.kind}; give a .motion file: mimik motion extract {given} -o my.motion."
         )
-    if len(driver.motion) > _MAX_FRAMES:
-        raise InputError(f"--motion {given}: has {len(driver.motion)} frames; give one of at most {_MAX_FRAMES}.")
-    return driver.path.stem, driver.motion
+    if len(driver.recorded) > _MAX_FRAMES:
+        raise InputError(f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_FRAMES}.")
+    return driver.path.stem, driver.recorded
 
 
 def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:

@@ -24,11 +24,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.animation.animate import QUEUE_FRAMES, Avatar, Clock, Portrait, pipeline_threads, prefetch
+from mimik.animation.animate import Avatar, Portrait
 from mimik.config import REGIONS, AnimateConfig, InputError, NoFaceError, check_number
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
 from mimik.media import video
 from mimik.motion.gestures import Reference, Steady, find_neutral, gesture_of_photo, split, usual_place
+from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
 from mimik.provenance.sealing import Claim, Credentials, Ingredient, Marker, burn_label, check_output, seal
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from mimik.animation.animate import Avatar, Portrait
 from mimik.app.live import Call, Controls
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
-from mimik.motion.drivers.stream import HOLD_S, Receiver, Sample, gesture_of, mirrored, rest_reference
+from mimik.motion.drivers.stream import HOLD_S, Sample, gesture_of, mirrored, rest_reference
+from mimik.motion.drivers.udp import Receiver
 from mimik.motion.gestures import Steady
 from mimik.provenance.sealing import Claim, Ingredient
 

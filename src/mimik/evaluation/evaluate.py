@@ -68,6 +68,7 @@ from mimik.inference.runtime import Network, read_release
 from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, Likeness, PicturePainter
 from mimik.media import video
 from mimik.motion.draw import landmark_image
+from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.gestures import Motion, stream_gestures
 from mimik.networks.features import FaceNet, content_network, face_chip
 from mimik.networks.losses import content_loss
@@ -945,12 +946,12 @@ def _middle(task: Task) -> int:
     return len(task.targets) // 2
 
 
-def driver_of(clip: ClipInfo, tracks: Tracks) -> animate.Driver:
+def driver_of(clip: ClipInfo, tracks: Tracks) -> MotionFile:
     """A clip as the driver of an animation, by the landmarks that are kept with it."""
     found = [Face(p, b, 1.0) for p, b in zip(tracks.points, tracks.blendshapes, strict=True)]
     reference, gestures = stream_gestures(found, clip.fps, smooth=0, lookahead_s=math.inf)
     motion = Motion.of_gestures(clip.key, clip.fps, reference, gestures)
-    return animate.Driver(clip.key, Path(clip.source), "motion", clip.fps, clip.num_frames, False, motion)
+    return MotionFile(clip.key, Path(clip.source), motion)
 
 
 _CELL_PX, _LABEL_PX = 192, 22

@@ -1,0 +1,122 @@
+"""The protocol that every driver follows: a neutral reference and an iterator of motion frames at a constant rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Self
+
+from mimik.face.landmarks import Landmarker
+from mimik.motion.gestures import Gesture, Reference
+from mimik.pipeline import Clock, Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverSettings:
+    """What a driver is given when its motion begins; each kind takes from it what it needs.
+
+    Attributes:
+        landmarker: for a driver that shows a face; used by one thread at a time.
+        face: which face of the driver, 1 is the widest; None is the widest.
+        smooth: temporal smoothing, 0 (off) to 1 (smoothest).
+        clock: counts the busy time of the stages "decode" and "track".
+        progress: called with a stage, the frames done and of all, if known.
+    """
+
+    landmarker: Landmarker
+    face: int | None = None
+    smooth: float = 0.5
+    clock: Clock = field(default_factory=Clock)
+    progress: Progress = silent
+
+
+class DrivingMotion:
+    """The motion of a driver, begun; a context manager that ends whatever runs behind it.
+
+    Attributes:
+        neutral: the driver's neutral reference, which the motion frames are relative to.
+        frames: the motion frames, one every 1 / fps seconds; read once.
+        notes: what the user should know, for the report; complete when the frames are read.
+    """
+
+    def __init__(
+        self,
+        neutral: Reference,
+        frames: Iterator[Gesture],
+        close: Callable[[], None] | None = None,
+        notes: list[str] | None = None,
+    ) -> None:
+        """Args: neutral, frames, notes: as above; close: ends threads and closes files behind the frames."""
+        self.neutral, self.frames = neutral, frames
+        self.notes: list[str] = [] if notes is None else notes
+        self._close = close
+
+    def close(self) -> None:
+        """Ends the threads behind the frames, read or not; harmless when repeated."""
+        if self._close is not None:
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Driver(ABC):
+    """Anything that can drive a person, opened and checked; `motion` begins it.
+
+    Attributes:
+        kind: what this is, in a word, for messages.
+        accepted: the same in the sentence "give a video, a photo or ..."; "" is left out.
+        suffixes: of the files that a folder of drivers is searched for, in lower case.
+        is_still: whether it is a single expression, so that the result may be a picture.
+        name: for people and for the manifest.
+        path: the file, an ingredient of what is made; None where there is none.
+        fps: motion frames a second.
+        num_frames: None where it is not known before the end.
+        sound: the file whose sound goes along with the result, None for silence.
+    """
+
+    kind: ClassVar[str]
+    accepted: ClassVar[str] = ""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    is_still: ClassVar[bool] = False
+
+    def __init__(
+        self, name: str, path: Path | None, fps: float, num_frames: int | None, *, sound: Path | None = None
+    ) -> None:
+        self.name, self.path, self.fps, self.num_frames, self.sound = name, path, fps, num_frames, sound
+
+    @classmethod
+    def names(cls) -> Mapping[str, Path | None]:
+        """Words that are given instead of a file, such as a bundled motion's, and the file behind each, if any."""
+        return {}
+
+    @classmethod
+    def takes(cls, source: str) -> bool:
+        """Whether this kind opens a source: one of its names, or a file with one of its suffixes."""
+        return source in cls.names() or (Path(source).suffix.lower() in cls.suffixes and Path(source).is_file())
+
+    @classmethod
+    @abstractmethod
+    def open(cls, source: str, fps: float | None = None) -> Self:
+        """Opens and checks a source that this kind takes, before any model is loaded.
+
+        Args:
+            source: a file, or one of names().
+            fps: motion frames a second; None is the driver's own rate.
+
+        Raises:
+            InputError: if it cannot be used.
+        """
+
+    @abstractmethod
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        """Begins the motion, from its first frame; may be called again.
+
+        Raises:
+            InputError: if there is no motion in it, such as a video without a face.
+        """

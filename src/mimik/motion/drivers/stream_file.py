@@ -1,0 +1,166 @@
+"""A .jsonl file, lines of blendshapes and head pose, as a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from mimik.config import InputError
+from mimik.face.landmarks import BLENDSHAPES
+from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.stream import (
+    HOLD_S,
+    MAX_LINE_BYTES,
+    Rest,
+    Sample,
+    gesture_of,
+    line_of,
+    parse,
+    rest_reference,
+    sample_of,
+)
+from mimik.motion.gestures import Float, Gesture, Motion, smoothed
+
+STREAM_SUFFIX = ".jsonl"
+_MAX_FPS = 120.0
+_MAX_LINES = 1_000_000  # nine hours at 30 a second: 0.5 GB
+_MAX_S = 36_000
+_MAX_APART_S = 2.0  # rather milliseconds, or frame numbers
+
+
+class StreamFile(Driver):
+    """A stream that was recorded or computed; docs/stream.md has the format."""
+
+    kind = "stream"
+    accepted = f"a {STREAM_SUFFIX} file"
+    suffixes = (STREAM_SUFFIX,)
+
+    def __init__(self, path: Path, stream: Stream, fps: float | None = None) -> None:
+        """Args: path: the file; stream: its content; fps: None is its own rate."""
+        rate = fps or stream.fps
+        super().__init__(path.name, path, rate, stream.num_frames(rate))
+        self._stream = stream
+
+    @classmethod
+    def open(cls, source: str, fps: float | None = None) -> Self:
+        return cls(Path(source), Stream.load(Path(source)), fps)
+
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        return DrivingMotion(rest_reference(), smoothed(self._stream.gestures(self.fps), self.fps, settings.smooth))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A whole stream from a file.
+
+    Attributes:
+        name: for people.
+        time_s: [T] rising, the first is 0.
+        blendshapes: [T, 52], head: [T, 6], seen: [T] as in Sample, counted from rest.
+    """
+
+    name: str
+    time_s: Float
+    blendshapes: Float
+    head: Float
+    seen: np.ndarray[Any, np.dtype[np.bool_]]
+
+    @property
+    def fps(self) -> float:
+        """Lines a second where they come regularly."""
+        if len(self.time_s) < 2:
+            return 25.0
+        return float(np.clip(1 / np.median(np.diff(self.time_s)), 1.0, _MAX_FPS))
+
+    @property
+    def duration_s(self) -> float:
+        """Until the last line has been shown as long as the others."""
+        return float(self.time_s[-1]) + 1 / self.fps
+
+    def num_frames(self, fps: float) -> int:
+        return max(1, round(self.duration_s * fps))
+
+    def gestures(self, fps: float) -> Iterator[Gesture | None]:
+        """One a frame, between the lines interpolated linearly; None where no face is seen.
+
+        Where no line comes for longer than HOLD_S, the last one holds that long, and then the face counts as lost.
+        """
+        last = len(self.time_s) - 1
+        for number in range(self.num_frames(fps)):
+            at = number / fps
+            i = int(np.searchsorted(self.time_s, at + 1e-9, "right")) - 1
+            j = min(i + 1, last)
+            gap = self.time_s[j] - self.time_s[i]
+            if not self.seen[i] or (gap > HOLD_S and at - self.time_s[i] > HOLD_S):
+                yield None
+                continue
+            t = (at - self.time_s[i]) / gap if self.seen[j] and 0 < gap <= HOLD_S else 0.0
+            shapes, head = (x[i] * (1 - t) + x[j] * t for x in (self.blendshapes, self.head))
+            yield gesture_of(Sample(at, shapes, head))
+
+    @classmethod
+    def load(cls, path: Path) -> Stream:
+        """Reads a .jsonl file.
+
+        Raises:
+            InputError: if a line of it cannot be used; the sentence names the line.
+        """
+        rest = Rest()
+        times: list[float] = []
+        rows: list[Float] = []
+        seen: list[bool] = []
+
+        def wrong(number: int, why: object) -> InputError:
+            return InputError(
+                f"{path}, line {number} {why}; a driver's lines look like "
+                '{"time": 0.04, "blendshapes": {"jawOpen": 0.3}, "head": {"yaw": 5}}.'
+            )
+
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(_lines(file), start=1):
+                    if not line.strip():
+                        continue
+                    if len(times) == _MAX_LINES:
+                        raise InputError(f"{path} has more than {_MAX_LINES} lines; cut it into several files.")
+                    try:
+                        sample = rest(parse(line))
+                    except ValueError as error:
+                        raise wrong(number, error) from None
+                    if times and sample.time_s <= times[-1]:
+                        raise wrong(number, f"has time {sample.time_s:g}, which is not after that of the line before")
+                    times.append(sample.time_s)
+                    rows.append(np.concatenate([sample.blendshapes, sample.head]))
+                    seen.append(sample.seen)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}); give another file.") from None
+        if not times:
+            raise InputError(f"{path} has no lines; give a file that `mimik motion extract VIDEO -o X.jsonl` wrote.")
+        if not any(seen):
+            raise InputError(f"{path}: none of its {len(seen)} lines has blendshapes or a head; give one that has.")
+        if len(times) > 1 and (apart_s := float(np.median(np.diff(times)))) > _MAX_APART_S:
+            raise InputError(
+                f"{path}: its lines are {apart_s:g} s apart; time is counted in seconds, and a driver needs several "
+                "lines in each."
+            )
+        if times[-1] - times[0] > _MAX_S:
+            raise InputError(f"{path} lasts {times[-1] - times[0]:g} s; give one of {_MAX_S} s or less.")
+        table = np.array(rows)
+        split = len(BLENDSHAPES)
+        return cls(path.name, np.array(times) - times[0], table[:, :split], table[:, split:], np.array(seen))
+
+
+def _lines(file: Any) -> Iterator[bytes]:
+    """Lines of a binary file; of one that is too long, only as much as shows that it is."""
+    while line := file.readline(MAX_LINE_BYTES + 2):
+        yield line
+
+
+def stream_lines(motion: Motion) -> Iterator[str]:
+    """The lines of a motion, each with its end."""
+    for number, gesture in enumerate(motion.gestures()):
+        yield f"{line_of(sample_of(gesture, motion.reference, number / motion.fps))}\n"

@@ -1,0 +1,102 @@
+"""Stages that run at the same time: threads that make items ahead, and how long each stage is busy."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
+
+import cv2
+from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
+
+QUEUE_FRAMES = 8  # that may wait between two stages
+_NUM_STAGES = 4  # that take long: tracking, flow, painting, encoding
+
+
+def silent(stage: str, done: int, total: int | None) -> None:
+    """Progress that nobody reads."""
+
+
+class Clock:
+    """Busy seconds of each stage of the pipeline."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def ms_per_frame(self, num_frames: int) -> dict[str, float]:
+        """Of each stage, rounded."""
+        return {stage: round(1000 * s / max(num_frames, 1), 2) for stage, s in self.seconds.items()}
+
+    def each(self, stage: str, items: Generator[T]) -> Generator[T]:
+        """The items; the time that making them takes is counted for the stage."""
+        with closing(items):
+            while True:
+                with self(stage):
+                    item = next(items, None)
+                if item is None:
+                    return
+                yield item
+
+
+def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
+    """The same items, made ahead in a thread of their own.
+
+    At most `size` of them wait or are being made: with 1 the next is begun when the one before is taken. An exception
+    of the thread is raised here; closing this generator ends the thread.
+    """
+    waiting: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    room = threading.Semaphore(size)
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            with closing(items):
+                while room.acquire() and not stop.is_set():
+                    waiting.put(("item", next(items)))
+        except StopIteration:
+            waiting.put(("end", None))
+        except BaseException as error:  # handed over to the reader, whatever it is
+            waiting.put(("error", error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = waiting.get()
+            if kind == "error":
+                raise item
+            if kind == "end":
+                return
+            room.release()
+            yield item
+    finally:
+        stop.set()
+        room.release()
+        thread.join()
+
+
+@contextmanager
+def pipeline_threads() -> Iterator[None]:
+    """For the time that a pipeline runs: its own threads keep the cores busy, those of its libraries would wait."""
+    num_threads = cv2.getNumThreads()
+    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // _NUM_STAGES))
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(num_threads)

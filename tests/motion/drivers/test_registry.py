@@ -1,0 +1,132 @@
+"""Drivers of every kind by one call: how they are known, what each begins with, and what cannot drive."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import write_clip
+from mimik.config import InputError, NoFaceError
+from mimik.face.landmarks import NUM_POINTS, Landmarker
+from mimik.motion.drivers import driver as driver_module
+from mimik.motion.drivers import registry
+from mimik.motion.drivers import video as video_driver
+from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
+from mimik.motion.drivers.registry import file_of, names, open_driver, suffixes
+from mimik.motion.drivers.stream import rest_reference
+from mimik.motion.drivers.video import extract_motion
+from mimik.motion.gestures import Motion, bundled_motions, still
+
+
+@pytest.fixture(autouse=True)
+def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the networks takes longer than these runs."""
+    monkeypatch.setattr(video_driver, "Landmarker", lambda num_threads=1: landmarker)
+
+
+def test_drivers_are_known_by_their_content(driver, driver_with_sound: Path, small_path: Path) -> None:
+    clip, spoken, photo, smile = (open_driver(d) for d in (driver.path, driver_with_sound, small_path, "smile"))
+    assert (clip.kind, clip.fps, clip.num_frames, clip.sound) == ("video", 25, 28, None)
+    assert (spoken.kind, spoken.sound) == ("video", driver_with_sound)
+    assert (photo.kind, photo.fps, photo.num_frames) == ("photo", 25, 75)
+    assert (smile.kind, smile.name, smile.num_frames) == ("motion", "bundled smile", 113)
+    assert open_driver("smile", fps=10).num_frames == 45
+    assert open_driver(str(bundled_motions()["smile"])).name in ("smile.motion", "bundled smile")
+
+
+def test_a_driver_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"driver grin: there is no such file; give .* laugh, look-around, nod"):
+        open_driver("grin")
+
+
+def test_the_motion_of_a_video(driver, tmp_path: Path) -> None:
+    stages = []
+    motion = extract_motion(open_driver(driver.path), progress=lambda *args: stages.append(args))
+    assert (motion.name, motion.fps, len(motion)) == ("driver", 25.0, 28)
+    assert stages[-1] == ("track", 28, 28)
+    yaw = -np.degrees(motion.turn[:, 1])
+    assert np.corrcoef(yaw, driver.yaw)[0, 1] > 0.98
+    path = tmp_path / "x.motion"
+    motion.save(path)
+    assert len(Motion.load(path)) == 28
+
+
+def test_the_motion_of_what_has_none(small_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a photo; motion is extracted from a video"):
+        extract_motion(open_driver(small_path))
+    with pytest.raises(InputError, match="is a motion"):
+        extract_motion(open_driver("smile"))
+    blank = tmp_path / "blank.mp4"
+    write_clip(blank, [np.full((64, 64, 3), 90, np.uint8)] * 4)
+    with pytest.raises(NoFaceError, match=r"blank\.mp4: no face was found in any of its 4 frames"):
+        extract_motion(open_driver(blank))
+
+
+def test_every_kind_begins_with_a_neutral_and_gives_as_many_frames_as_it_says(
+    driver, small_path: Path, landmarker: Landmarker, tmp_path: Path
+) -> None:
+    lines = tmp_path / "a.jsonl"
+    lines.write_text("".join(f'{{"time": {i / 10}, "head": {{"yaw": {i}}}}}\n' for i in range(5)))
+    upper = tmp_path / "B.MOTION"
+    shutil.copy(bundled_motions()["smile"], upper)
+    sources = {driver.path: "video", small_path: "photo", "smile": "motion", upper: "motion", lines: "stream"}
+    for source, kind in sources.items():
+        opened = open_driver(source, 5.0)
+        assert (opened.kind, opened.fps) == (kind, 5.0)
+        for _ in range(2):  # a driver may begin again
+            with opened.motion(DriverSettings(landmarker=landmarker, smooth=0)) as motion:
+                frames = list(motion.frames)
+            assert len(frames) == opened.num_frames and motion.notes == []
+            assert motion.neutral.shape.shape == (NUM_POINTS, 3)
+            assert all(frame.offset.shape == (NUM_POINTS, 3) for frame in frames)
+
+
+def test_a_driver_ends_its_threads_whether_read_or_not(driver, landmarker: Landmarker) -> None:
+    before = threading.active_count()
+    for count in (0, 3):
+        with open_driver(driver.path).motion(DriverSettings(landmarker=landmarker)) as motion:
+            assert len(list(itertools.islice(motion.frames, count))) == count
+        motion.close()
+        assert threading.active_count() == before
+
+
+def test_an_open_driver_is_given_back() -> None:
+    opened = open_driver("smile", 10.0)
+    assert open_driver(opened, 25.0) is opened and opened.fps == 10.0
+
+
+def test_names_and_files_of_sources() -> None:
+    assert file_of("smile") == bundled_motions()["smile"] and file_of("a/b.mp4") == Path("a/b.mp4")
+    assert set(names()) == set(bundled_motions())
+    assert {".mp4", ".motion", ".jsonl"} <= set(suffixes())
+
+
+def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing(driver_module.Driver):
+        """A driver without a file."""
+
+        kind = "nothing"
+        accepted = "nothing"
+
+        @classmethod
+        def names(cls) -> dict[str, Path | None]:
+            return {"nothing": None}
+
+        @classmethod
+        def open(cls, source: str, fps: float | None = None) -> Nothing:
+            return cls(source, None, fps or 25.0, 3)
+
+        def motion(self, settings: DriverSettings) -> DrivingMotion:
+            return DrivingMotion(rest_reference(), iter([still()] * 3))
+
+    monkeypatch.setattr(registry, "KINDS", (*registry.KINDS, Nothing))
+    opened = open_driver("nothing")
+    assert (opened.kind, opened.path, opened.num_frames) == ("nothing", None, 3)
+    assert file_of("nothing") is None
+    with pytest.raises(InputError, match=r"give nothing, a video, a photo, a \.jsonl file, a \.motion file or one of"):
+        open_driver("something")

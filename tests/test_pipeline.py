@@ -1,0 +1,74 @@
+"""pipeline.py: items made ahead in a thread, in order, and no thread left behind."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Generator
+from contextlib import closing
+
+import pytest
+
+from mimik.config import InputError
+from mimik.pipeline import prefetch
+
+
+def test_prefetch_keeps_the_order() -> None:
+    assert list(prefetch((i for i in range(50)), size=3)) == list(range(50))
+    assert list(prefetch((i for i in ()), size=3)) == []
+    assert list(prefetch((x for x in (None, 0, None)), size=1)) == [None, 0, None]
+
+
+def test_prefetch_hands_an_exception_over_after_the_items() -> None:
+    def items() -> Generator[int]:
+        yield 1
+        yield 2
+        raise InputError("the third")
+
+    got = []
+    with pytest.raises(InputError, match="the third"):
+        for item in prefetch(items(), size=8):
+            got.append(item)
+    assert got == [1, 2]
+
+
+def test_prefetch_runs_ahead_but_not_far() -> None:
+    made: list[int] = []
+
+    def items() -> Generator[int]:
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    with closing(prefetch(items(), size=4)) as stream:
+        assert next(stream) == 0
+        deadline = time.monotonic() + 2
+        while len(made) < 5 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        assert len(made) == 1 + 4  # taken, and waiting
+
+
+def test_prefetch_ends_its_thread_when_closed() -> None:
+    closed = []
+
+    def items() -> Generator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.append(True)
+
+    before = threading.active_count()
+    for _ in range(20):
+        with closing(prefetch(items(), size=2)) as stream:
+            assert [next(stream), next(stream)] == [0, 1]
+    assert threading.active_count() == before
+    assert len(closed) == 20
+
+
+def test_prefetch_that_is_never_read_starts_no_thread() -> None:
+    before = threading.active_count()
+    stream = prefetch((i for i in range(3)), size=2)
+    stream.close()
+    assert threading.active_count() == before
