@@ -19,13 +19,15 @@ from conftest import Driver
 from mimik.animation import animate
 from mimik.app import page as live_page
 from mimik.app import web
-from mimik.app.web import Desk, Desks, Limits
+from mimik.app.edit import SLIDERS
+from mimik.app.web import Limits, jobs
+from mimik.app.web.sessions import Desk, Desks
 from mimik.config import AVATAR_SUFFIX, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.provenance import sealing as provenance
 
-ZERO = dict.fromkeys(web.SLIDERS, 0.0)
+ZERO = dict.fromkeys(SLIDERS, 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def test_visitors_have_folders_of_their_own_which_go_with_them(desks: Desks):
 @pytest.mark.slow
 def test_animate_gives_sealed_videos(desk: Desk, small_path: Path, driver_with_sound: Path, driver: Driver):
     told: list[tuple[int, int | None]] = []
-    out, second, report = web.animate(
+    out, second, report = jobs.animate(
         desk,
         str(small_path),
         None,
@@ -89,7 +91,7 @@ def test_what_cannot_be_animated_is_told(desk: Desk, small_path: Path, driver: D
         (str(small_path), None, str(driver.path), "", r"is 1 s long; give one of at most 1 s"),
     ):
         with pytest.raises(InputError, match=message):
-            web.animate(desk, photo, person, drive, motion, limits=Limits(seconds=1.0))
+            jobs.animate(desk, photo, person, drive, motion, limits=Limits(seconds=1.0))
 
 
 def test_a_stopped_animation_leaves_nothing(desk: Desk, small_path: Path):
@@ -97,29 +99,29 @@ def test_a_stopped_animation_leaves_nothing(desk: Desk, small_path: Path):
         desk.stop.set()
 
     with pytest.raises(InputError, match="Stopped"):
-        web.animate(desk, str(small_path), None, None, "smile", limits=Limits(), tell=stop, model="geometry")
+        jobs.animate(desk, str(small_path), None, None, "smile", limits=Limits(), tell=stop, model="geometry")
     assert [path for path in desk.folder.rglob("*") if path.is_file()] == []
 
 
 def test_the_photo_answers_to_the_sliders(desk: Desk, small_path: Path):
-    plain = web.edited(desk, str(small_path), ZERO, model="geometry")
-    smiling = web.edited(desk, str(small_path), ZERO | {"smile": 0.8}, model="geometry")
+    plain = jobs.edited(desk, str(small_path), ZERO, model="geometry")
+    smiling = jobs.edited(desk, str(small_path), ZERO | {"smile": 0.8}, model="geometry")
     assert plain.shape == smiling.shape == (512, 512, 3)
     assert np.abs(plain.astype(int) - smiling).max() > 30
-    out = web.save_edited(desk, str(small_path), ZERO | {"smile": 0.8}, model="geometry")
+    out = jobs.save_edited(desk, str(small_path), ZERO | {"smile": 0.8}, model="geometry")
     assert out.is_relative_to(desk.folder)
     assert video.read_image(out).shape == (256, 256, 3)
-    sentence, details = web.verified(str(out))
+    sentence, details = jobs.verified(str(out))
     assert "made by mimik" in sentence and details["exit_code"] == 0
 
 
 def test_empty_tabs_say_what_is_missing(desk: Desk):
     for call in (
-        lambda: web.edited(desk, None, ZERO),
-        lambda: web.save_edited(desk, None, ZERO),
-        lambda: web.verified(None),
-        lambda: web.learning(desk, [], limits=Limits(), model=None, max_seconds=1).__enter__(),
-        lambda: web.learning(desk, ["a.jpg"] * 33, limits=Limits(), model=None, max_seconds=1).__enter__(),
+        lambda: jobs.edited(desk, None, ZERO),
+        lambda: jobs.save_edited(desk, None, ZERO),
+        lambda: jobs.verified(None),
+        lambda: jobs.learning(desk, [], limits=Limits(), model=None, max_seconds=1).__enter__(),
+        lambda: jobs.learning(desk, ["a.jpg"] * 33, limits=Limits(), model=None, max_seconds=1).__enter__(),
     ):
         with pytest.raises(InputError, match=r"yet: |at most 32"):
             call()
@@ -140,7 +142,7 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
     monkeypatch.setattr(fine_tuning, "learn", learn)
     with (
         pytest.raises(InputError, match="Stopped"),
-        web.learning(desk, [str(small_path)], limits=Limits(), model=None, max_seconds=9) as points,
+        jobs.learning(desk, [str(small_path)], limits=Limits(), model=None, max_seconds=9) as points,
     ):
         for curve, out, _ in points:
             assert out is None and [one.step for one in curve] == sorted({one.step for one in curve})
@@ -155,7 +157,7 @@ def test_what_was_learned_is_said():
         (later, "Kept is step 40: likeness 0.50 → 0.75, following 0.25 → 0.25."),
     ):
         outcome = types.SimpleNamespace(curve=[first, later], best=best, ended="the time was over")
-        said = web._what_was_learned(outcome)
+        said = jobs._what_was_learned(outcome)
         assert message in said and "It ended because the time was over." in said
 
 
