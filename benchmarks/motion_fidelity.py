@@ -1,0 +1,163 @@
+"""How much of the drivers' motion arrives in photos of other people: landmarks found again in finished frames.
+
+    python benchmarks/motion_fidelity.py [--model geometry] [--photos A,B] [--drivers A,B] [-o OUT.json]
+
+Eight photos (closed and open mouths, paintings, a drawing, black and white) by six clips of the development set, the
+first 5 seconds at 12.5 frames a second, cropped to the face at 384 px, made by `Avatar.frames`. The 68 points are found
+again in result and driver by dlib where it is installed, else by MediaPipe; the report says by which. `ceiling` is each
+driver against itself in smaller pictures: what the noise of the instruments leaves to be reached.
+mimik.evaluation.motion_fidelity defines the signals. Prints tables, and writes them as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from mimik import Avatar
+from mimik.config import VERSION, InputError
+from mimik.evaluation import motion_fidelity
+from mimik.evaluation.detectors import INSTALL_DLIB, Detector
+from mimik.face.landmarks import Image
+from mimik.media import video
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+PHOTOS = {  # what each is here for
+    "eileen_collins.png": "a photo, smiling with teeth",
+    "female_512_74.jpg": "a photo, mouth wide open",
+    "male_512_24.jpg": "a photo, lips parted, narrow eyes",
+    "photo_black_and_white_2048.jpg": "black and white, lips closed",
+    "painting_mona_lisa.jpg": "a painting, lips closed, old varnish",
+    "painting_pearl_earring.jpg": "a painting, turned by a quarter, lips parted",
+    "painting_woman_in_black.jpg": "a painting, lips closed",
+    "drawing_girl.jpg": "a drawing, lips closed",
+}
+DRIVERS = ("1c3f5d502b_0", "205922bbc8_0", "332bc88cc6_0", "3cc4f18adc_0", "79ca7f2fce_0", "b50419cbcd_0")
+FOLDERS = (ROOT / "src/mimik/assets/portraits", SHARED / "assets/donors", SHARED / "portraits")
+FPS, SECONDS, SIZE_PX = 12.5, 5.0, 384
+_SMALLER = 0.8  # of the driver's pictures, for the ceiling
+
+
+def photo_of(name: str) -> Path:
+    """The file of a photo: a path, or a name in one of the usual folders.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for path in (Path(name), *(folder / name for folder in FOLDERS)):
+        if path.is_file():
+            return path
+    raise InputError(f"--photos {name}: no such file, here or in {', '.join(map(str, FOLDERS))}; give a path.")
+
+
+def driver_of(name: str) -> Path:
+    """The file of a driver: a path, or a name in the development set.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for path in (Path(name), SHARED / f"corpus/dev/{name}.mp4"):
+        if path.is_file():
+            return path
+    raise InputError(f"--drivers {name}: no such file, here or in {SHARED / 'corpus/dev'}; give a path.")
+
+
+def first_frames(path: Path) -> Iterator[Image]:
+    """The frames of a driver that are used."""
+    for number, image in enumerate(video.read_frames(path, fps=FPS)):
+        if number >= round(FPS * SECONDS):
+            return
+        yield image
+
+
+def smaller(image: Image) -> Image:
+    """The picture at a part of its size, as a camera farther away would show it."""
+    return cv2.resize(image, None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
+
+
+def measured(photos: Sequence[Path], drivers: Sequence[Path], options: dict[str, Any]) -> dict[str, Any]:
+    """`pairs` of photo and driver, and the `ceiling` of each driver; what fidelity() gives."""
+    detector = Detector.best()
+    with tempfile.TemporaryDirectory() as folder:
+        clips, signals, ceiling = {}, {}, {}
+        for path in drivers:
+            images = list(first_frames(path))
+            clips[path.stem] = Path(folder) / f"{path.stem}.mp4"
+            clips[path.stem].write_bytes(video.encode_clip(images, FPS, quality=10, gop=25))
+            images = list(video.read_frames(clips[path.stem]))
+            signals[path.stem] = motion_fidelity.signals(detector.find(images))
+            again = motion_fidelity.signals(detector.find(map(smaller, images)))
+            ceiling[path.stem] = motion_fidelity.compare(signals[path.stem], again)
+        pairs: dict[str, Any] = {}
+        for photo in photos:
+            avatar = Avatar.from_photos([photo])
+            for driver, clip in clips.items():
+                result = detector.find(avatar.frames(clip, **options))
+                pairs[f"{photo.stem} by {driver}"] = motion_fidelity.compare(
+                    signals[driver], motion_fidelity.signals(result)
+                )
+                print(f"{len(pairs)}/{len(photos) * len(clips)} {photo.stem} by {driver}", file=sys.stderr, flush=True)
+    return {"detector": detector.name, "gaze": "MediaPipe's irises", "ceiling": ceiling, "pairs": pairs}
+
+
+def commit() -> str:
+    """The checkout that is measured; "+" where it has changes, empty where it is no checkout."""
+    done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="geometry", help="as in mimik animate")
+    parser.add_argument("--photos", default=",".join(PHOTOS), help="names or paths, with commas between")
+    parser.add_argument("--drivers", default=",".join(DRIVERS), help="names or paths, with commas between")
+    parser.add_argument("-o", "--out", type=Path, default=Path("motion_fidelity.json"))
+    args = parser.parse_args()
+    options = {"model": args.model, "frame": "crop", "size": SIZE_PX}
+    start = time.process_time()
+    try:
+        photos = [photo_of(name) for name in args.photos.split(",")]
+        drivers = [driver_of(name) for name in args.drivers.split(",")]
+        if not args.out.parent.is_dir():
+            raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
+        found = measured(photos, drivers, options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    summaries = {name: motion_fidelity.summary(found[name]) for name in ("pairs", "ceiling")}
+    report = {
+        "mimik": VERSION,
+        "commit": commit(),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "options": options | {"fps": FPS, "seconds": SECONDS},
+        "processor_seconds": round(time.process_time() - start, 1),
+        "summary": summaries["pairs"],
+        "summary_of_ceiling": summaries["ceiling"],
+        **found,
+    }
+    args.out.write_text(json.dumps(motion_fidelity.rounded(report), indent=1) + "\n", encoding="utf-8")
+    print(f"{len(found['pairs'])} pairs, commit {report['commit']}, {report['processor_seconds']} s of processor time")
+    print(f"points by {found['detector']}; gaze by {found['gaze']}")
+    if "NOT independent" in found["detector"]:
+        print(f"For an independent detector: {INSTALL_DLIB}.")
+    print(motion_fidelity.table(summaries["pairs"]))
+    for name, line in summaries["pairs"].items():
+        print(f"worst of {name}: {', '.join(line['worst'])}")
+    print("\nCeiling, each driver against itself in smaller pictures:\n")
+    print(motion_fidelity.table(summaries["ceiling"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
