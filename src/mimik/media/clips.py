@@ -1,0 +1,56 @@
+"""Short clips in memory, as training data holds them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from mimik.media.containers import Rgb
+from mimik.media.reading import read_frames
+from mimik.media.writing import VideoWriter
+
+
+def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, preset: str = "medium") -> bytes:
+    """Frames of training data as H.264 in MP4, in memory; the same bytes on every machine with the same libraries.
+
+    Args:
+        frames: uint8 RGB [H, W, 3], at least one, all of one even size.
+        fps: frames a second.
+        quality: x264's constant rate factor, 0 (best) .. 51.
+        gop: every so many frames one that can be decoded alone.
+        preset: x264's trade of time for size.
+    """
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    with tempfile.TemporaryDirectory(prefix="mimik-", dir=_memory_folder()) as folder:
+        path = Path(folder, "clip.mp4")
+        with VideoWriter(path, width, height, fps, quality=quality, preset=preset, gop=gop, num_threads=1) as writer:
+            for frame in itertools.chain([first], frames):
+                writer.write(frame)
+        return path.read_bytes()
+
+
+def read_clip(mp4: bytes, numbers: Iterable[int]) -> list[Rgb]:
+    """Some frames of what encode_clip gave: uint8 RGB [H, W, 3] each.
+
+    Args:
+        mp4: the clip.
+        numbers: of the frames, ascending, from 0.
+    """
+    wanted = set(numbers)
+    with tempfile.TemporaryDirectory(prefix="mimik-", dir=_memory_folder()) as folder:
+        path = Path(folder, "clip.mp4")
+        path.write_bytes(mp4)
+        with closing(read_frames(path, num_threads=1)) as frames:
+            last = max(wanted, default=-1)
+            return [rgb for i, rgb in enumerate(itertools.islice(frames, last + 1)) if i in wanted]
+
+
+def _memory_folder() -> str | None:
+    """Where small temporary files never reach a disk, if there is such a place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -1,0 +1,128 @@
+"""Media files opened: from the local disk, by their content, from a fixed list of formats; and what is said of them.
+
+A playlist that was renamed to .mp4 cannot make this program fetch an address or open other files. Everything that goes
+wrong because of a file is a MediaError with one sentence for the user.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.filter
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from mimik.config import MediaError
+
+logger = logging.getLogger(__name__)
+
+Rgb = NDArray[np.uint8]  # [H, W, 3], 0..255
+StrPath = str | os.PathLike[str]
+MIN_FPS, MAX_FPS = 1.0, 240.0
+# Demuxers that ffmpeg may try, by its names; none of them opens a second file or an address.
+_DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,obu,av1,asf,ogg,mxf,nut,rm,dv,"
+    "yuv4mpegpipe,mjpeg,wav,w64,mp3,aac,flac,caf,aiff,ac3,eac3,amr,au"
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
+
+
+PICTURE_OR_VIDEO = "picture or video file"
+
+
+def check_file(path: Path, what: str = PICTURE_OR_VIDEO) -> None:
+    """Refuses what cannot be opened at all.
+
+    Args: path: given by the user; what: is wanted, for the sentence.
+    """
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; give one {what}.")
+        if not path.exists():
+            raise MediaError(f"{path} does not exist; check the path.")
+        if not path.is_file():
+            raise MediaError(f"{path} is not an ordinary file; give a {what} on disk.")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty (0 bytes); copy or download it again.")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        if isinstance(error, MediaError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(f"{path} cannot be opened ({reason}); check its path and permissions.") from error
+
+
+def refuse_heif(path: Path) -> None:
+    """Pillow could not open the file; if it says that it is a HEIF picture, say what to do about it."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        raise MediaError(
+            f"{path} is a damaged HEIC or AVIF picture, or of an unknown kind; convert it to JPEG or PNG first."
+        )
+
+
+_READABLE = "a JPEG, PNG or WebP picture, or an MP4, MOV, WebM, MKV or AVI video"
+
+
+def open_container(path: Path, readable: str = _READABLE) -> Any:
+    """A file opened by PyAV; readable: what to give instead, for the sentence."""
+    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+    try:
+        return av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace")
+    except (FFmpegError, OSError, ValueError) as error:
+        raise MediaError(
+            f"{path} is damaged or in no format that can be read ({reason_of(error)}); give {readable}."
+        ) from error
+
+
+def video_stream(container: Any, path: Path) -> Any:
+    """The best stream of moving pictures; a cover image is none."""
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        what = "sound but no picture" if container.streams.audio else "no picture in it"
+        raise MediaError(f"{path} has {what}; give a video that shows a face.")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{path} uses a video codec that cannot be decoded here; convert it to MP4 with H.264 first.")
+    return stream
+
+
+def audio_stream(container: Any) -> Any | None:
+    stream = container.streams.best("audio")
+    return stream if stream is not None and stream.codec_context is not None else None
+
+
+def exact_rate(fps: float) -> Fraction:
+    """29.97... as 30000/1001, so that reader and writer count the same instants however long the video is."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def unwritable(path: Path, error: BaseException) -> MediaError:
+    if not path.parent.is_dir():
+        return MediaError(f"{path} cannot be written, its folder does not exist; make it or give another place.")
+    return MediaError(
+        f"{path} cannot be written ({reason_of(error)}); free some space, check permissions or give another place."
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """A few words of somebody else's exception, fit for the middle of a sentence."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split()).rstrip(".")[:120]
+
+
+DISK_ERRNOS = (
+    *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+)

@@ -1,0 +1,286 @@
+"""Still pictures in and out: uint8 RGB [H, W, 3], upright, sRGB."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from mimik.config import MediaError
+from mimik.media.containers import (
+    Rgb,
+    StrPath,
+    check_file,
+    open_container,
+    reason_of,
+    refuse_heif,
+    unwritable,
+    video_stream,
+)
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["image", "video"]
+MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # of a written picture or video; the upper bound is that of x264
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+pillow_heif.register_heif_opener()  # what phones take photos in
+# Formats that Pillow may try. Left out: those that run other programs (EPS), only name what they found (MPEG, GRIB,
+# HDF5) or take almost any bytes for theirs (TGA).
+_PICTURE_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM"),
+    *("ICO", "ICNS", "PCX", "PSD", "QOI", "SGI", "DDS"),
+)
+_ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pages of a TIFF or an MPO are no animation
+# What Pillow's decoders let through when a file is damaged; found by flipping bytes.
+PICTURE_ERRORS = (
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        EOFError,
+        LookupError,
+        ArithmeticError,
+    ),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+
+
+def kind(path: StrPath) -> Kind:
+    """Whether a file holds a still picture or a moving one, by its content.
+
+    An animated GIF, WebP, PNG or AVIF is a video; a TIFF with several pages is a picture.
+
+    Raises:
+        MediaError: if the file is missing, a folder, empty, sound only, or no format that can be read.
+    """
+    return "image" if identify(Path(path)) == "still" else "video"
+
+
+def identify(path: Path) -> Literal["still", "animation", "container"]:
+    check_file(path)
+    try:
+        with open_picture(path) as image:
+            return "animation" if _is_animated(image) else "still"
+    except UnidentifiedImageError:
+        pass
+    refuse_heif(path)
+    with closing(open_container(path)) as container:
+        video_stream(container, path)
+    return "container"
+
+
+def read_image(path: StrPath) -> Rgb:
+    """One picture, upright, in sRGB; of an animation the first.
+
+    The EXIF orientation is applied, embedded colour profiles are converted to sRGB, transparency is laid on white,
+    16-bit and float pictures are scaled to 0..255.
+
+    Returns:
+        uint8 RGB [H, W, 3].
+
+    Raises:
+        MediaError: if the file is no picture, damaged, or larger than MAX_MEGAPIXELS (known before anything is
+        decoded).
+    """
+    path = Path(path)
+    check_file(path)
+    try:
+        with open_picture(path) as image, warnings.catch_warnings(action="ignore"):
+            check_megapixels(path, image.width, image.height)
+            image.load()
+            return _upright(to_rgb(image), image)
+    except UnidentifiedImageError as error:
+        if identify(path) == "container":
+            raise MediaError(f"{path} is a video; give a picture (JPEG, PNG, WebP, TIFF).") from error
+        raise
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError(f"{path} does not fit into memory; give a smaller picture.") from error
+    except PICTURE_ERRORS as error:
+        raise MediaError(
+            f"{path} is damaged or incomplete ({reason_of(error)}); give an intact JPEG or PNG."
+        ) from error
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Reads the header only.
+
+    Raises:
+        UnidentifiedImageError: if it is no picture.
+        MediaError: if it is one with a damaged header or of an impossible size.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's own limit is lower and only warns
+            return Image.open(path, formats=_PICTURE_FORMATS)
+    except UnidentifiedImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{path} has more than {MAX_MEGAPIXELS} megapixels; give a smaller picture.") from error
+    except PICTURE_ERRORS as error:
+        raise MediaError(f"{path} has a damaged header ({reason_of(error)}); give an intact JPEG or PNG.") from error
+
+
+def check_megapixels(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_MEGAPIXELS * 1_000_000:
+        raise MediaError(
+            f"{path} has {width * height / 1e6:.0f} megapixels ({width}x{height}); "
+            f"give a picture of at most {MAX_MEGAPIXELS} megapixels."
+        )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return image.format in _ANIMATED_FORMATS and getattr(image, "is_animated", False)
+    except PICTURE_ERRORS:  # there is no intact second frame
+        return False
+
+
+def to_rgb(image: Image.Image) -> Rgb:
+    """A loaded Pillow image of any mode as uint8 RGB [H, W, 3] in sRGB, on white."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        grey = _to_8_bit(np.asarray(image))
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+
+    alpha = None
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = np.asarray(rgba.getchannel("A"))
+        image_rgb = _to_srgb(rgba.convert("RGB"), image.info.get("icc_profile"))
+    else:
+        image_rgb = _to_srgb(image, image.info.get("icc_profile"))
+    rgb = np.array(image_rgb)
+    return rgb if alpha is None else on_white(rgb, alpha)
+
+
+def _to_8_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    """[H, W] integers of 16 or 32 bits, or floats, as uint8; white follows from the type, else from the data."""
+    if grey.dtype == np.uint16:
+        return np.rint(grey / np.float32(257)).astype(np.uint8)
+    values = np.nan_to_num(grey.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    peak = float(values.max())
+    whites = (1.0, 255.0, 65535.0) if grey.dtype.kind == "f" else (255.0, 65535.0)
+    white = next((white for white in whites if peak <= white), peak)
+    return np.rint(np.clip(values / white, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """Mode RGB in sRGB, by the embedded profile where there is a usable one."""
+    srgb = ImageCms.createProfile("sRGB")
+    if image.mode == "LAB":
+        converted = ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
+        assert converted is not None
+        return converted
+    if image.mode in ("P", "PA", "1", "YCbCr", "HSV", "LA", "La", "RGBX"):
+        image = image.convert("RGB")
+    if icc:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            space = profile.profile.xcolor_space.strip()
+            if {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space) == image.mode:
+                converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+                assert converted is not None
+                return converted
+        except (ImageCms.PyCMSError, *PICTURE_ERRORS) as error:
+            logger.warning("unusable colour profile left out (%s)", reason_of(error))
+    return image.convert("RGB")
+
+
+def on_white(rgb: Rgb, alpha: NDArray[np.uint8]) -> Rgb:
+    """rgb [H, W, 3] over white; alpha [H, W], straight."""
+    weight = alpha.astype(np.float32)[..., None] / 255
+    return np.rint(rgb * weight + 255 * (1 - weight)).astype(np.uint8)
+
+
+def _upright(rgb: Rgb, image: Image.Image) -> Rgb:
+    """Applies what is left of the EXIF orientation (Pillow has applied that of a TIFF while loading)."""
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except PICTURE_ERRORS:
+        orientation = 1
+    # (transpose, mirror x, mirror y); EXIF 2.32, Sec. 4.6.4, tag 274.
+    turns = {
+        2: (False, True, False),
+        3: (False, True, True),
+        4: (False, False, True),
+        5: (True, False, False),
+        6: (True, True, False),
+        7: (True, True, True),
+        8: (True, False, True),
+    }
+    return Turn(*turns[orientation])(rgb) if orientation in turns else rgb
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a stored picture is turned for display: transpose, then mirror."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    def __call__(self, rgb: Rgb) -> Rgb:
+        if self.transpose:
+            rgb = cv2.transpose(rgb)
+        if self.mirror_x or self.mirror_y:
+            rgb = cv2.flip(rgb, -1 if self.mirror_x and self.mirror_y else int(self.mirror_x))
+        return rgb
+
+    @property
+    def degrees(self) -> int:
+        """Clockwise; a mirrored picture counts as the nearest rotation."""
+        if self.transpose:
+            return 90 if self.mirror_x else 270
+        return 180 if self.mirror_y else 0
+
+
+def write_image(path: StrPath, rgb: Rgb) -> None:
+    """Writes uint8 RGB [H, W, 3] as .png (lossless), .jpg/.jpeg (quality 95, full chroma) or .webp (quality 95).
+
+    .png and .webp take RGBA [H, W, 4], too.
+
+    Raises:
+        MediaError: on another suffix, an impossible size or a file that cannot be written.
+    """
+    path = Path(path)
+    assert rgb.dtype == np.uint8 and rgb.ndim == 3, "rgb must be uint8 [H, W, 3]"
+    assert rgb.shape[2] == 3 or (rgb.shape[2] == 4 and path.suffix.lower() in (".png", ".webp")), (
+        f"{path}, {rgb.shape[2]} channels"
+    )
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise MediaError(f"{path}: pictures are written as {', '.join(IMAGE_SUFFIXES)}; choose one of these.")
+    check_size(path, rgb.shape[1], rgb.shape[0])
+    save_image(path, rgb, {"compress_level": 6}, {"quality": 95})
+
+
+def save_image(path: Path, rgb: Rgb, png: dict[str, Any], webp: dict[str, Any]) -> None:
+    options = {".png": ("PNG", png), ".webp": ("WEBP", webp)}
+    name, settings = options.get(path.suffix.lower(), ("JPEG", {"quality": 95, "subsampling": 0}))
+    try:
+        Image.fromarray(np.ascontiguousarray(rgb)).save(path, name, **settings)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+
+
+def check_size(path: Path, width: int, height: int, max_side_px: int = MAX_SIDE_PX) -> None:
+    if not (MIN_SIDE_PX <= width <= max_side_px and MIN_SIDE_PX <= height <= max_side_px):
+        raise MediaError(
+            f"{path} would be {width}x{height} pixels; each side must be {MIN_SIDE_PX} to {max_side_px}, "
+            "choose another size."
+        )

@@ -1,0 +1,375 @@
+"""Videos in: what they hold, and their frames at a constant rate."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import struct
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import av.filter
+import cv2
+import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
+
+from mimik.config import MediaError
+from mimik.media.containers import (
+    MAX_FPS,
+    MIN_FPS,
+    Rgb,
+    StrPath,
+    audio_stream,
+    exact_rate,
+    open_container,
+    reason_of,
+    video_stream,
+)
+from mimik.media.pictures import PICTURE_ERRORS, Turn, check_megapixels, identify, on_white, open_picture, to_rgb
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_RESAMPLE_TOLERANCE_S = 0.005  # timestamps are rounded (1 ms in WebM), phones' clocks jitter; a quarter frame at most
+MAX_GAP_S = 60.0  # a longer jump of the timestamps is a fault of the file, not a pause
+_MAX_LAST_FRAME_S = 10.0
+_HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video holds, for progress bars and decisions; read_frames measures again what it must be exact about."""
+
+    path: Path
+    width: int  # pixels as displayed: upright, with square pixels
+    height: int
+    fps: float  # average, MIN_FPS..MAX_FPS
+    duration_s: float | None  # None: the file does not say
+    num_frames: int | None  # estimate of what read_frames gives at `fps`
+    has_audio: bool
+    rotation: int  # degrees clockwise that the stored picture is turned for display: 0, 90, 180 or 270
+
+
+def probe(path: StrPath) -> VideoInfo:
+    """What a video holds; decodes one frame, so that a file without any is known before work starts.
+
+    Raises:
+        MediaError: if it is no video, has sound only, or no frame can be decoded.
+    """
+    path = Path(path)
+    found = identify(path)
+    if found == "still":
+        raise MediaError(f"{path} is a still picture; give a video.")
+    if found == "animation":
+        return _probe_animation(path)
+    with closing(open_container(path)) as container:
+        stream = video_stream(container, path)
+        fps = float(_nominal_rate(path, stream))
+        stream.codec_context.thread_count = 1  # the first frame comes without filling a pipeline
+        first = first_frame(container, stream, path)
+        turn = _display_turn(first)
+        width, height = _display_size(first, stream, None)
+        duration_s = _duration_s(container, stream)
+        return VideoInfo(
+            path=path,
+            width=height if turn.transpose else width,
+            height=width if turn.transpose else height,
+            fps=fps,
+            duration_s=duration_s,
+            num_frames=None if duration_s is None else max(1, round(duration_s * fps)),
+            has_audio=audio_stream(container) is not None,
+            rotation=turn.degrees,
+        )
+
+
+def _probe_animation(path: Path) -> VideoInfo:
+    num_frames, duration_s = 0, 0.0
+    width = height = 0
+    for start_s, length_s, rgb in _animation_frames(path):
+        num_frames, duration_s = num_frames + 1, start_s + length_s
+        height, width = rgb.shape[:2]
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        fps=min(max(num_frames / duration_s, MIN_FPS), MAX_FPS),
+        duration_s=duration_s,
+        num_frames=num_frames,
+        has_audio=False,
+        rotation=0,
+    )
+
+
+def _nominal_rate(path: Path, stream: Any) -> Fraction:
+    """Frames a second as the container says; as its timestamps say where that is not credible (browser recordings)."""
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate or not MIN_FPS <= rate <= 120:
+        rate = _measured_rate(path) or rate or Fraction(25)
+    return exact_rate(min(max(float(rate), MIN_FPS), MAX_FPS))
+
+
+def _measured_rate(path: Path, num_packets: int = 240) -> Fraction | None:
+    times: list[Fraction] = []
+    with closing(open_container(path)) as container, suppress(FFmpegError):
+        stream = video_stream(container, path)
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                times.append(packet.pts * packet.time_base)
+            if len(times) == num_packets:
+                break
+    if len(times) < 2 or max(times) == min(times):
+        return None
+    return (len(times) - 1) / (max(times) - min(times))
+
+
+def _duration_s(container: Any, stream: Any) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.duration:
+        duration_s = container.duration / av.time_base
+        if stream.start_time and stream.time_base:
+            # Matroska tells its end, the others how much lies between start and end.
+            begin_s = 0.0 if "matroska" in container.format.name else (container.start_time or 0) / av.time_base
+            duration_s -= float(stream.start_time * stream.time_base) - begin_s
+        return duration_s if duration_s > 0 else None
+    return None
+
+
+def _display_turn(frame: Any) -> Turn:
+    """From the display matrix: (x, y) is shown at (a x + c y, b x + d y)."""
+    for side_data in frame.side_data:
+        if side_data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
+            a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
+            if abs(b) + abs(c) > abs(a) + abs(d):
+                return Turn(True, mirror_x=c < 0, mirror_y=b < 0)
+            return Turn(False, mirror_x=a < 0, mirror_y=d < 0)
+    return Turn()
+
+
+def _display_size(frame: Any, stream: Any, max_side: int | None) -> tuple[int, int]:
+    """(width, height) of the stored picture with square pixels, not turned yet, longer side at most max_side."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    width = frame.width * (aspect if 0.1 <= aspect <= 10 else 1.0)
+    height = float(frame.height)
+    scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def read_frames(
+    path: StrPath, *, fps: float | None = None, max_side: int | None = None, num_threads: int | None = None
+) -> Generator[Rgb]:
+    """Frames of a video at a constant rate, from the first one on, for as long as the video lasts.
+
+    Frame k is what the video shows k / fps seconds after its first frame: frames are repeated or left out as its
+    timestamps, which may come at any rhythm, demand. Timestamps up to 5 ms (a quarter frame at most) late count as in
+    time. VideoWriter's `audio_from` starts the sound at the same first frame, so lips and sound stay together.
+
+    Turned upright, square pixels, SDR. The memory used does not grow with the length. What is damaged is skipped with a
+    warning in the log; a file that was cut off gives what it has. When the resolution changes, frames keep the size of
+    the first.
+
+    Args:
+        path: the video; also an animated GIF, WebP, PNG or AVIF.
+        fps: frames a second to give; None: those of probe().
+        max_side: longer side at most, in pixels; smaller videos are not enlarged.
+        num_threads: of the decoder; None: up to four.
+
+    Yields:
+        uint8 RGB [H, W, 3], each an array of its own.
+
+    Raises:
+        MediaError: at the first frame, if it is no video or no frame can be decoded.
+    """
+    path = Path(path)
+    found = identify(path)
+    if found == "still":
+        raise MediaError(f"{path} is a still picture; give a video.")
+    if found == "animation":
+        rate = exact_rate(fps or probe(path).fps)
+        for rgb, repeated in _mark_repeats(_at_constant_rate(_animation_frames(path), rate)):
+            rgb = _shrink(rgb, max_side)
+            yield rgb.copy() if repeated else rgb
+        return
+
+    with closing(open_container(path)) as container:
+        stream = video_stream(container, path)
+        nominal = _nominal_rate(path, stream)
+        rate = exact_rate(fps) if fps else nominal
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = num_threads or min(4, os.cpu_count() or 1)
+        convert: _ToRgb | None = None
+        rgb = np.empty((0, 0, 3), np.uint8)
+        timed = _timed_frames(_decoded(container, stream, path), float(1 / nominal), path)
+        for frame, repeated in _mark_repeats(_at_constant_rate(timed, rate)):
+            if convert is None:
+                convert = _ToRgb(frame, _display_size(frame, stream, max_side))
+            rgb = rgb.copy() if repeated else convert(frame)
+            yield rgb
+        if convert is None:
+            raise _no_frame(path)
+
+
+def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+    """Every frame that can be decoded, in order of display."""
+    num_faults = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (FFmpegError, OSError) as error:
+            logger.warning("%s: reading ends early (%s)", path, reason_of(error))
+            packet = None
+        try:
+            frames = stream.codec_context.decode(packet)
+        except EOFError:
+            frames = []
+        except FFmpegError:
+            num_faults += 1
+            frames = []
+        yield from frames
+        # The demuxer's own empty packet or the one above has flushed the decoder.
+        if packet is None or (packet.size == 0 and packet.dts is None):
+            break
+    if num_faults:
+        logger.warning("%s: %d damaged packets skipped", path, num_faults)
+
+
+def first_frame(container: Any, stream: Any, path: Path) -> Any:
+    frame = next(_decoded(container, stream, path), None)
+    if frame is None:
+        raise _no_frame(path)
+    return frame
+
+
+def _no_frame(path: Path) -> MediaError:
+    return MediaError(
+        f"{path} holds no frame that can be decoded (damaged, cut off or copy-protected); "
+        "give an intact video, for example MP4 with H.264."
+    )
+
+
+def _timed_frames(frames: Iterable[Any], nominal_s: float, path: Path) -> Iterator[tuple[float, float, Any]]:
+    """(start, duration, frame), seconds since the first frame; starts ascend strictly, whatever the file says."""
+    origin_s: float | None = None
+    last_s = -nominal_s
+    for frame in frames:
+        stamp_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        if stamp_s is None:
+            stamp_s = last_s + nominal_s + (origin_s or 0.0)
+        if origin_s is None:
+            origin_s = stamp_s
+        start_s = stamp_s - origin_s
+        if start_s - last_s > MAX_GAP_S or start_s - last_s < -1.0:
+            logger.warning("%s: timestamps jump from %.2f s to %.2f s; the gap is closed", path, last_s, start_s)
+            origin_s = stamp_s - (last_s + nominal_s)
+            start_s = last_s + nominal_s
+        if start_s <= last_s:
+            continue
+        last_s = start_s
+        duration_s = float((frame.duration or 0) * (frame.time_base or 0))
+        if duration_s < nominal_s / 2:  # some containers leave it out, others give one tick
+            duration_s = nominal_s
+        yield start_s, min(duration_s, _MAX_LAST_FRAME_S), frame
+
+
+def _at_constant_rate(timed: Iterable[tuple[float, float, T]], rate: Fraction) -> Iterator[T]:
+    """The item shown at each instant k / rate, until the last one's time is over; at least one if there is any.
+
+    Args:
+        timed: (start, duration, item), seconds; starts ascend from 0. Only the last item's duration matters.
+        rate: instants a second.
+    """
+    step = 1 / rate
+    tolerance_s = min(float(step) / 4, _RESAMPLE_TOLERANCE_S)
+    count = 0
+    current: list[T] = []  # nothing, or the newest item
+    end_s = 0.0
+    for start_s, duration_s, item in timed:
+        while current and float(count * step) + tolerance_s < start_s:
+            yield current[0]
+            count += 1
+        current, end_s = [item], start_s + duration_s
+    while current and (count == 0 or float(count * step) + tolerance_s < end_s):
+        yield current[0]
+        count += 1
+
+
+def _mark_repeats(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each item with whether it is the very object that came before it."""
+    last: list[T] = []
+    for item in items:
+        yield item, bool(last) and item is last[0]
+        last = [item]
+
+
+class _ToRgb:
+    """Decoded frames of any pixel format, size and colour space as upright uint8 RGB of one size."""
+
+    def __init__(self, first: Any, size: tuple[int, int]) -> None:
+        self.width, self.height = size
+        self.turn = _display_turn(first)
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, frame: Any) -> Rgb:
+        # Without a tag players take BT.709 from 720 lines on and BT.601 below.
+        options: dict[str, Any] = {"width": self.width, "height": self.height, "interpolation": Interpolation.AREA}
+        if frame.colorspace == 2:  # AVCOL_SPC_UNSPECIFIED
+            options["src_colorspace"] = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+        if any(component.is_alpha for component in frame.format.components):
+            rgba: Any = self.reformatter.reformat(frame, format="rgba", **options).to_ndarray()
+            return self.turn(on_white(rgba[..., :3], rgba[..., 3]))
+        if frame.color_trc in _HDR_TRANSFERS:
+            sdr = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
+            with suppress(FFmpegError):
+                return self._turned(frame, {**options, **sdr})
+        return self._turned(frame, options)
+
+    def _turned(self, frame: Any, options: dict[str, Any]) -> Rgb:
+        stored: Any = self.reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
+        rgb = self.turn(stored)
+        # Not turned it is a view with padded rows, for RGB codecs of the very picture that the decoder still refers to.
+        return rgb.copy() if rgb is stored else rgb
+
+
+def _animation_frames(path: Path) -> Iterator[tuple[float, float, Rgb]]:
+    """(start, duration, frame), seconds, of an animated picture."""
+    start_s = 0.0
+    with open_picture(path) as image:
+        check_megapixels(path, image.width, image.height)
+        for index in itertools.count():
+            try:
+                image.seek(index)
+                image.load()
+                rgb = to_rgb(image)
+            except PICTURE_ERRORS as error:
+                if index == 0:
+                    raise _no_frame(path) from error
+                if isinstance(error, EOFError):  # the regular end
+                    break
+                logger.warning("%s: reading ends early at frame %d (%s)", path, index, reason_of(error))
+                break
+            milliseconds = float(image.info.get("duration") or 0)
+            duration_s = milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do
+            yield start_s, duration_s, rgb
+            start_s += duration_s
+
+
+def _shrink(rgb: Rgb, max_side: int | None) -> Rgb:
+    height, width = rgb.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return rgb
+    scale = max_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def rgb_of(frame: Any) -> Rgb:
+    """A frame of PyAV that came by such a stream, as uint8 RGB [H, W, 3]."""
+    return np.asarray(frame.to_ndarray(format="rgb24"))

@@ -1,0 +1,531 @@
+"""Videos out: a writer for each container, an animation or numbered pictures."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import av
+import av.filter
+import cv2
+import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from mimik.config import MediaError
+from mimik.media.containers import (
+    DISK_ERRNOS,
+    MAX_FPS,
+    MIN_FPS,
+    Rgb,
+    StrPath,
+    check_file,
+    exact_rate,
+    reason_of,
+    unwritable,
+)
+from mimik.media.pictures import IMAGE_SUFFIXES, MAX_SIDE_PX, check_size, save_image
+from mimik.media.sound import open_sound
+
+logger = logging.getLogger(__name__)
+
+OutputKind = Literal["image", "video", "frames"]
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # H.264, and ProRes in .mov
+OUTPUTS = (
+    ".mp4, .m4v, .mov, .mkv, .webm, .gif or .webp for a video, .png or .jpg for a picture, "
+    "a folder for PNG frames or a pattern such as frames/%05d.webp"
+)
+_GIF_PALETTE_BYTES = 64 << 20  # frames held at the start to choose the palette from: at most this much ...
+_GIF_PALETTE_FRAMES = 24  # ... and at most so many
+_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
+
+
+def output_kind(path: StrPath) -> OutputKind:
+    """What would be written to this path, known from its name alone; call it before any work is done.
+
+    "video" for .mp4, .m4v, .mov, .mkv, .webm, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder
+    (an existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
+
+    Raises:
+        MediaError: on anything else.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if "%" in path.name:
+        if _PATTERN.fullmatch(path.name) and suffix in IMAGE_SUFFIXES:
+            return "frames"
+        raise MediaError(
+            f"{path}: a pattern has one %05d and ends in .png, .jpg or .webp; give one such as frames/%05d.webp."
+        )
+    if path.is_dir() or (not suffix and not path.exists()):
+        return "frames"
+    if suffix in (*CONTAINERS, ".webm", ".gif", ".webp"):
+        return "video"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUTS}.")
+
+
+def keeps_alpha(path: StrPath) -> bool:
+    """Whether what is written to this path can be transparent: .png, .webp, .webm, .mov, and folders of frames."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    return suffix in (".png", ".webp", ".webm", ".mov") or ("%" not in path.name and output_kind(path) == "frames")
+
+
+def open_writer(
+    path: StrPath,
+    width: int,
+    height: int,
+    fps: float,
+    *,
+    quality: int = 18,
+    audio_from: StrPath | None = None,
+    alpha: bool = False,
+) -> Writer:
+    """The writer for a path's suffix, folder or pattern; see output_kind.
+
+    Args:
+        path: where to write; an existing file is overwritten. Its folder must exist, a folder of frames is made.
+        width: of the frames, in pixels.
+        height: likewise.
+        fps: frames a second.
+        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; not for .gif, frames and ProRes.
+        audio_from: a file whose sound goes along; .mp4, .m4v, .mov and .mkv can hold it, the others say so in the log.
+        alpha: frames are RGBA, straight; see keeps_alpha. A .mov is ProRes 4444 then, a .webm VP9 with alpha.
+
+    Raises:
+        MediaError: if the name, the size or the place is not possible, or `audio_from` cannot be opened.
+    """
+    path = Path(path)
+    what = output_kind(path)
+    suffix = path.suffix.lower()
+    if what == "image":
+        raise MediaError(f"{path} holds one picture; for a video give {OUTPUTS}.")
+    assert not alpha or keeps_alpha(path), path
+    if what == "video" and suffix in CONTAINERS:
+        return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
+    if audio_from is not None:
+        logger.info("%s cannot hold sound; that of %s is left out", path, audio_from)
+    if what == "frames":
+        return FramesWriter(path, width, height, fps, alpha=alpha)
+    if suffix == ".gif":
+        return GifWriter(path, width, height, fps)
+    kind = WebmWriter if suffix == ".webm" else WebpWriter
+    return kind(path, width, height, fps, quality=quality, alpha=alpha)
+
+
+class Writer(ABC):
+    """Takes the frames of one video one by one; a context manager.
+
+    What stands on disk before close() has returned, or after an error, is incomplete; removing it is the caller's task.
+    """
+
+    max_side_px = MAX_SIDE_PX
+
+    def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
+        self.path = Path(path)
+        self.width, self.height = width, height
+        self.num_channels = 4 if alpha else 3
+        self.num_frames = 0  # written so far
+        self._closed = self._failed = False
+        check_size(self.path, width, height, self.max_side_px)
+        if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
+            raise MediaError(f"{self.path}: {fps} frames a second; give {MIN_FPS:g} to {MAX_FPS:g}.")
+        self._rate = exact_rate(fps)
+
+    def write(self, frame: Rgb) -> None:
+        """Appends one frame, uint8 RGB [height, width, 3], or RGBA [height, width, 4] where it was opened for that.
+
+        Raises:
+            MediaError: if it cannot be written (disk full, no permission).
+        """
+        assert not self._closed, "write() after close()"
+        assert frame.dtype == np.uint8, f"frame is {frame.dtype}, not uint8"
+        shape = self.height, self.width, self.num_channels
+        assert frame.shape == shape, f"frame {frame.shape}, not {shape}"
+        try:
+            self._append(frame)
+        except MediaError:
+            self._failed = True
+            raise
+        except (OSError, FFmpegError, ValueError) as error:
+            self._failed = True
+            raise unwritable(self.path, error) from error
+        self.num_frames += 1
+
+    def close(self) -> None:
+        """Completes the file; a second call, or one after an error, only lets go of it.
+
+        Raises:
+            MediaError: if the file cannot be completed or no frame was written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._failed or not self.num_frames:
+            self._release()
+            if not self._failed:
+                raise MediaError(f"{self.path} got no frame; give a driving video that has at least one.")
+            return
+        try:
+            self._finish()
+        except (OSError, FFmpegError, ValueError) as error:
+            self._release()
+            raise unwritable(self.path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._failed = self._failed or error_type is not None
+        self.close()
+
+    @abstractmethod
+    def _append(self, frame: Rgb) -> None: ...
+
+    @abstractmethod
+    def _finish(self) -> None: ...
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Lets go of open files without completing them; raises nothing."""
+
+
+class _StreamWriter(Writer):
+    """A writer whose pictures are one stream of one container of PyAV."""
+
+    _container: Any
+    _stream: Any
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def _release(self) -> None:
+        with suppress(FFmpegError, OSError, ValueError):
+            self._container.close()
+
+
+class VideoWriter(_StreamWriter):
+    """H.264 in .mp4, .m4v, .mov or .mkv, or ProRes 4444 with alpha in .mov, with the sound of another file.
+
+    4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
+    range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
+
+    Sound: packets of `audio_from` are copied unchanged where the container can hold them, else they are transcoded to
+    AAC. Time 0 is the first frame of the video in `audio_from` (see read_frames), or its start if it has none; the
+    sound ends with the video. Broken sound is left out with a warning in the log.
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        width: int,
+        height: int,
+        fps: float,
+        *,
+        quality: int = 18,
+        audio_from: StrPath | None = None,
+        preset: str = "veryfast",
+        gop: int | None = None,
+        num_threads: int | None = None,
+        alpha: bool = False,
+    ) -> None:
+        """The sizes, fps, quality, audio_from and alpha are those of open_writer.
+
+        Args:
+            preset: x264's trade of time for size.
+            gop: every so many frames one that can be decoded alone; None: x264 chooses.
+            num_threads: of the encoder, whose output depends on it; None: x264 chooses.
+        """
+        super().__init__(path, width, height, fps, alpha=alpha)
+        container_name = CONTAINERS.get(self.path.suffix.lower())
+        if container_name is None:
+            raise MediaError(f"{self.path} cannot be written as H.264; give {', '.join(CONTAINERS)}.")
+        assert 0 <= quality <= 51, f"quality {quality}"
+        if audio_from is not None:
+            check_file(Path(audio_from))
+        self._codec, self._format = ("prores_ks", "yuva444p10le") if alpha else ("libx264", "yuv420p")
+        self._options = {"crf": str(max(1, quality)), "preset": preset, "profile": "high"}
+        if alpha:
+            self._options = {"profile": "4444", "vendor": "apl0"}
+        if gop is not None:
+            self._options |= {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
+        self._num_threads = num_threads
+        self._reformatter = VideoReformatter()
+        self._sound = open_sound(Path(audio_from), container_name) if audio_from is not None else None
+        try:
+            self._open(container_name)
+        except (FFmpegError, OSError, ValueError) as error:
+            if self._sound is None or getattr(error, "errno", None) in DISK_ERRNOS:
+                raise unwritable(self.path, error) from error
+            # The header may have been refused because of the sound.
+            self._drop_sound(error)
+            try:
+                self._open(container_name)
+            except (FFmpegError, OSError, ValueError) as second:
+                raise unwritable(self.path, second) from second
+
+    def _open(self, container_name: str) -> None:
+        options = {} if container_name == "matroska" else {"movflags": "+faststart"}
+        self._container = av.open(f"file:{self.path.absolute()}", "w", format=container_name, container_options=options)
+        try:
+            stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
+            stream.width, stream.height = self.width // 2 * 2, self.height // 2 * 2
+            stream.pix_fmt = self._format
+            if self._num_threads is not None:
+                stream.codec_context.thread_count = self._num_threads
+            stream.codec_context.time_base = 1 / self._rate
+            stream.colorspace = stream.color_primaries = stream.color_trc = 1  # BT.709 in each of the three lists
+            stream.color_range = ColorRange.MPEG
+            self._stream = stream
+            if self._sound is not None:
+                self._sound.add_to(self._container)
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError):
+            self._release()
+            raise
+
+    def _append(self, frame: Rgb) -> None:
+        even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
+        picture = _coded(self._reformatter, even, self._format)
+        picture.pts = self.num_frames
+        picture.time_base = 1 / self._rate
+        self._container.mux(self._stream.encode(picture))
+        self._mux_sound(Fraction(self.num_frames + 1) / self._rate)
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._mux_sound(self.num_frames / self._rate, last=True)
+        self._container.close()
+        if self._sound is not None:
+            self._sound.close()
+
+    def _mux_sound(self, until_s: Fraction, last: bool = False) -> None:
+        """Sound up to a time on the video's axis, so that the two lie side by side in the file."""
+        if self._sound is None:
+            return
+        packets = self._sound.packets(until_s, last)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (FFmpegError, ValueError, OSError) as error:
+                self._drop_sound(error)
+                return
+            if packet is None:
+                return
+            try:
+                self._container.mux(packet)
+            except (FFmpegError, ValueError, OSError) as error:
+                if getattr(error, "errno", None) in DISK_ERRNOS:
+                    raise
+                self._drop_sound(error)
+                return
+
+    def _drop_sound(self, error: BaseException) -> None:
+        assert self._sound is not None
+        logger.warning("%s: the sound is broken and left out from here on (%s)", self._sound.path, reason_of(error))
+        self._sound.close()
+        self._sound = None
+
+    def _release(self) -> None:
+        super()._release()
+        if self._sound is not None:
+            self._sound.close()
+
+
+def _coded(reformatter: VideoReformatter, frame: Rgb, pixel_format: str) -> Any:
+    """A frame of PyAV in BT.709, limited range, for uint8 RGB or RGBA [H, W, C]."""
+    picture = reformatter.reformat(
+        av.VideoFrame.from_numpy_buffer(frame, "rgba" if frame.shape[2] == 4 else "rgb24"),
+        format=pixel_format,
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.BILINEAR,
+    )
+    picture.color_primaries = picture.color_trc = 1
+    return picture
+
+
+class WebmWriter(_StreamWriter):
+    """VP9 in .webm, without sound; with alpha it is what browsers and OBS show transparent."""
+
+    def __init__(
+        self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, alpha: bool = False
+    ) -> None:
+        super().__init__(path, width, height, fps, alpha=alpha)
+        assert 0 <= quality <= 51, f"quality {quality}"
+        # Its scale ends at 63. Frames from the future would need an alpha of their own, for which there is no place.
+        options = {"crf": str(round(quality * 63 / 51)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
+        options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
+        self._format = "yuva420p" if alpha else "yuv420p"
+        self._reformatter = VideoReformatter()
+        try:
+            self._container = av.open(f"file:{self.path.absolute()}", "w", format="webm")
+            self._stream = self._container.add_stream("libvpx-vp9", rate=self._rate, options=options)
+            self._stream.width, self._stream.height = width // 2 * 2, height // 2 * 2
+            self._stream.pix_fmt = self._format
+            self._stream.codec_context.time_base = 1 / self._rate
+            self._stream.colorspace = self._stream.color_primaries = self._stream.color_trc = 1  # BT.709
+            self._stream.color_range = ColorRange.MPEG
+            if alpha:
+                self._stream.metadata["alpha_mode"] = "1"
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError) as error:
+            raise unwritable(self.path, error) from error
+
+    def _append(self, frame: Rgb) -> None:
+        even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
+        picture = _coded(self._reformatter, even, self._format)
+        picture.pts, picture.time_base = self.num_frames, 1 / self._rate
+        self._container.mux(self._stream.encode(picture))
+
+
+class GifWriter(_StreamWriter):
+    """Animated GIF that repeats for ever: one palette of 256 colours, from the first frames, and ordered dithering.
+
+    GIF counts in hundredths of a second and players slow down below two of them: more than 50 frames a second are
+    thinned out.
+    """
+
+    def __init__(self, path: StrPath, width: int, height: int, fps: float) -> None:
+        super().__init__(path, width, height, fps)
+        self._held: list[Rgb] | None = []  # None once the palette is chosen
+        self._last_centisecond = -2
+        try:
+            options = {"loop": "0", "final_delay": str(max(2, round(100 / self._rate)))}
+            self._container = av.open(f"file:{self.path.absolute()}", "w", format="gif", container_options=options)
+            self._stream = self._container.add_stream("gif", rate=100)
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "pal8"
+            self._stream.codec_context.time_base = Fraction(1, 100)
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError) as error:
+            raise unwritable(self.path, error) from error
+
+    def _append(self, frame: Rgb) -> None:
+        if self._held is None:
+            self._encode(frame, self.num_frames)
+            return
+        self._held.append(frame.copy())
+        if len(self._held) >= min(_GIF_PALETTE_FRAMES, 1 + _GIF_PALETTE_BYTES // frame.nbytes):
+            self._choose_palette()
+
+    def _choose_palette(self) -> None:
+        held, self._held = self._held or [], None
+        palette_graph, source, sink = self._graph("palettegen", "reserve_transparent=0:stats_mode=full")
+        palette_graph.configure()
+        for index, frame in enumerate(held):
+            source.push(self._picture(frame, index))
+        source.push(None)
+        palette = sink.pull()
+        self._dither, self._source, self._sink = self._graph("paletteuse", "dither=bayer:bayer_scale=3")
+        palette_size = {"width": palette.width, "height": palette.height}
+        chosen = self._dither.add_buffer(**palette_size, format="bgra", time_base=Fraction(1, 100))
+        chosen.link_to(self._paletteuse, 0, 1)
+        self._dither.configure()
+        palette.pts = 0
+        chosen.push(palette)
+        chosen.push(None)
+        for index, frame in enumerate(held):
+            self._encode(frame, index)
+
+    def _graph(self, name: str, options: str) -> tuple[Any, Any, Any]:
+        """(graph, source, sink) around one filter; its second input is left open."""
+        graph = av.filter.Graph()
+        source = graph.add_buffer(width=self.width, height=self.height, format="bgra", time_base=Fraction(1, 100))
+        node = graph.add(name, options)
+        sink = graph.add("buffersink")
+        source.link_to(node)
+        node.link_to(sink)
+        self._paletteuse = node
+        return graph, source, sink
+
+    def _picture(self, frame: Rgb, pts: int) -> Any:
+        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGRA), "bgra")
+        picture.pts, picture.time_base = pts, Fraction(1, 100)
+        return picture
+
+    def _encode(self, frame: Rgb, index: int) -> None:
+        centisecond = round(index * 100 / self._rate)
+        if centisecond - self._last_centisecond < 2:
+            return
+        self._last_centisecond = centisecond
+        self._source.push(self._picture(frame, centisecond))
+        self._container.mux(self._stream.encode(self._sink.pull()))
+
+    def _finish(self) -> None:
+        if self._held is not None:
+            self._choose_palette()
+        super()._finish()
+
+
+class WebpWriter(_StreamWriter):
+    """Animated WebP that repeats for ever. The compressed frames stay in memory until the end; the pictures do not."""
+
+    max_side_px = 16383  # of the format
+
+    def __init__(
+        self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, alpha: bool = False
+    ) -> None:
+        super().__init__(path, width, height, fps, alpha=alpha)
+        assert 0 <= quality <= 51, f"quality {quality}"
+        # 0 -> 100, 18 -> 90, 51 -> 20 on WebP's scale: about what x264 gives for the same number.
+        options = {"quality": str(round(100 - 80 * (quality / 51) ** 2)), "compression_level": "2", "lossless": "0"}
+        try:
+            loop = {"loop": "0"}
+            self._container = av.open(f"file:{self.path.absolute()}", "w", format="webp", container_options=loop)
+            self._stream = self._container.add_stream("libwebp_anim", rate=self._rate, options=options)
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "bgra"
+            self._stream.codec_context.time_base = Fraction(1, 1000)
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError) as error:
+            raise unwritable(self.path, error) from error
+
+    def _append(self, frame: Rgb) -> None:
+        order = cv2.COLOR_RGBA2BGRA if self.num_channels == 4 else cv2.COLOR_RGB2BGRA
+        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, order), "bgra")
+        picture.pts, picture.time_base = round(self.num_frames * 1000 / self._rate), Fraction(1, 1000)
+        self._container.mux(self._stream.encode(picture))
+
+
+class FramesWriter(Writer):
+    """A numbered picture for each frame, from 0 on: lossless PNG or WebP, or JPEG.
+
+    `path` is a folder (made if missing; 00000.png and so on) or a pattern such as frames/%05d.webp.
+    """
+
+    def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
+        super().__init__(path, width, height, fps, alpha=alpha)
+        self._pattern = self.path if "%" in self.path.name else self.path / "%05d.png"
+        if not _PATTERN.fullmatch(self._pattern.name) or self._pattern.suffix.lower() not in IMAGE_SUFFIXES:
+            raise MediaError(f"{self.path}: give a folder or a pattern such as frames/%05d.webp.")
+        if self._pattern.suffix.lower() == ".webp":
+            check_size(self.path, width, height, WebpWriter.max_side_px)
+        try:
+            self._pattern.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def _append(self, frame: Rgb) -> None:
+        path = self._pattern.with_name(self._pattern.name % self.num_frames)
+        # Exact: the mark lies under what is transparent, too.
+        webp = {"lossless": True, "quality": 20, "method": 1, "exact": True}
+        save_image(path, frame, {"compress_level": 1}, webp)
+
+    def _finish(self) -> None:
+        """Each frame is complete by itself."""
+
+    def _release(self) -> None:
+        """Nothing stays open."""
+
+
+def frame_of(rgb: Rgb) -> Any:
+    """uint8 RGB [H, W, 3] as a frame of PyAV, for streams that are not files; without a time."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")

@@ -1,0 +1,268 @@
+"""containers.py and reading.py: what a video holds, and its frames at a constant rate."""
+
+from __future__ import annotations
+
+import logging
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media_files import BLUE, RED, SKIN, corners, first, flat, grey_of, indices, make_video, refused
+from PIL import Image
+
+from mimik.media import containers, reading, video
+
+
+def shown_slowly(starts_ms: list[int], last_ms: int, fps: int) -> list[int]:
+    """For each instant, look through all frames for the newest that has come (up to the tolerance)."""
+    tolerance = min(Fraction(1, 4 * fps), Fraction(5, 1000))
+    shown, k = [], 0
+    while k == 0 or Fraction(k, fps) + tolerance < Fraction(starts_ms[-1] + last_ms, 1000):
+        instant = Fraction(k, fps) + tolerance
+        shown.append(max(i for i, start in enumerate(starts_ms) if Fraction(start, 1000) <= instant))
+        k += 1
+    return shown
+
+
+@given(st.lists(st.integers(1, 400), max_size=30), st.integers(1, 400), st.sampled_from([1, 7, 24, 25, 30, 60, 240]))
+def test_resampling_equals_a_slow_reference(gaps_ms, last_ms, fps):
+    starts_ms = [sum(gaps_ms[:i]) for i in range(len(gaps_ms) + 1)]
+    ends_ms = [*starts_ms[1:], starts_ms[-1] + last_ms]
+    timed = [(s / 1000, (e - s) / 1000, i) for i, (s, e) in enumerate(zip(starts_ms, ends_ms, strict=True))]
+    # Ties between a timestamp and an instant are decided by rounding in floats; step aside by a microsecond.
+    got = list(reading._at_constant_rate([(s - 1e-6 * (s > 0), d, i) for s, d, i in timed], Fraction(fps)))
+    want = shown_slowly(starts_ms, last_ms, fps)
+    assert got[: len(want)] == want[: len(got)] and abs(len(got) - len(want)) <= 1
+
+
+@given(st.sampled_from([23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120]), st.integers(1, 300), st.floats(0, 0.001))
+def test_a_constant_rate_stays_as_it_is(fps, count, jitter_s):
+    """Also when the container rounds the timestamps to milliseconds, up or down."""
+    rate = containers.exact_rate(fps)
+    timed = [(max(0.0, float(i / rate) + (jitter_s if i % 2 else -jitter_s)), float(1 / rate), i) for i in range(count)]
+    assert list(reading._at_constant_rate(timed, rate)) == list(range(count))
+
+
+def test_variable_frame_rate(tmp_path):
+    pts = [0, 40, 80, 280, 300, 320, 500, 540]  # ms
+    clip = make_video(tmp_path / "a.mp4", [flat(grey_of(i)) for i in range(8)], pts=pts)
+    got = indices(video.read_frames(clip, fps=25))
+    assert got == [0, 1, 2, 2, 2, 2, 2, 3, 5, 5, 5, 5, 5, 6, 7]
+    assert indices(video.read_frames(clip, fps=10))[:6] == [0, 2, 2, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "start_ms"), [("a.mp4", 0), ("a.mkv", 0), ("a.mkv", 1500), ("a.ts", 700), ("a.avi", 0)]
+)
+def test_frames_count_from_the_first(tmp_path, name, start_ms):
+    pts = [start_ms + 40 * i for i in range(12)]
+    rate = {"pts": pts} if name != "a.avi" else {}
+    clip = make_video(tmp_path / name, [flat(grey_of(i)) for i in range(12)], **rate)
+    info = video.probe(clip)
+    assert (info.width, info.height, info.rotation, info.has_audio) == (64, 48, 0, False)
+    assert info.fps == pytest.approx(25, abs=0.1)
+    assert info.duration_s == pytest.approx(0.48, abs=0.05) and abs(info.num_frames - 12) <= 1
+    assert indices(video.read_frames(clip, fps=25)) == list(range(12))
+    assert indices(video.read_frames(clip, fps=12.5)) == list(range(0, 12, 2))
+    assert indices(video.read_frames(clip, fps=50)) == sorted([*range(12), *range(12)])
+
+
+def test_repeated_frames_are_arrays_of_their_own(tmp_path):
+    clip = make_video(tmp_path / "a.mp4", [flat(RED)] * 2)
+    frames = list(video.read_frames(clip, fps=100))
+    assert len({frame.ctypes.data for frame in frames}) == len(frames) == 8
+    assert all(frame.flags.c_contiguous and frame.flags.writeable for frame in frames)
+
+
+def test_timestamps_that_jump(tmp_path, caplog):
+    class Frame:
+        time_base, duration = Fraction(1, 100), 4
+
+        def __init__(self, pts):
+            self.pts = pts
+
+    def starts(pts):
+        return [round(s, 3) for s, _, _ in reading._timed_frames([Frame(p) for p in pts], 0.04, Path("a"))]
+
+    assert starts([50, 54, 58]) == [0, 0.04, 0.08]
+    assert starts([None, None, None]) == [0, 0.04, 0.08]
+    assert starts([0, 4, 3, 8]) == [0, 0.04, 0.08]  # a step back is left out
+    assert not caplog.records
+    assert starts([0, 4, 10_000_000, 10_000_004]) == [0, 0.04, 0.08, 0.12]
+    assert starts([1000, 1004, 0, 4]) == [0, 0.04, 0.08, 0.12]
+    assert len(caplog.records) == 2
+
+
+def test_a_rate_that_the_container_does_not_know(tmp_path):
+    """Browsers record WebM with 1000 frames a second in the header."""
+    clip = make_video(
+        tmp_path / "a.mkv", [flat(grey_of(i)) for i in range(12)], pts=[33 * i for i in range(12)], rate=1000
+    )
+    assert video.probe(clip).fps == pytest.approx(1000 / 33, rel=0.01)
+    assert indices(video.read_frames(clip)) == list(range(12))
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_display_matrix(tmp_path, degrees, mirror):
+    stored = corners()
+    clip = make_video(tmp_path / "a.mp4", [stored] * 2, rotation=degrees, mirror=mirror, matrix=1)
+    want = np.rot90(stored, degrees // 90)  # counter-clockwise
+    want = want[:, ::-1] if mirror else want
+    got = first(clip)
+    assert got.shape == want.shape
+    assert np.abs(got.astype(int) - want)[4:12, 4:12].max() <= 4
+    assert np.abs(got.astype(int) - want)[-12:-4, 4:12].max() <= 4
+    info = video.probe(clip)
+    assert (info.height, info.width) == want.shape[:2]
+    if not mirror:
+        assert info.rotation == -degrees % 360
+
+
+def test_square_pixels_and_max_side(tmp_path):
+    clip = make_video(tmp_path / "a.mp4", [corners(96, 72)] * 2, aspect=Fraction(4, 3), rotation=90)
+    info = video.probe(clip)
+    assert (info.width, info.height) == (72, 128)
+    assert first(clip).shape == (128, 72, 3)
+    assert first(clip, max_side=64).shape == (64, 36, 3)
+    assert first(clip, max_side=500).shape == (128, 72, 3)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p"])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("matrix", [1, 5, 9])
+def test_colour_matrices_and_ranges(tmp_path, pix_fmt, full_range, matrix):
+    for name, color in {"red": RED, "skin": SKIN}.items():
+        pix = "yuvj" + pix_fmt[3:] if full_range else pix_fmt
+        clip = make_video(tmp_path / f"{name}.mp4", [flat(color)], matrix=matrix, full_range=full_range, pix_fmt=pix)
+        assert np.abs(first(clip).astype(int) - color).max() <= 3
+
+
+def test_untagged_colours(tmp_path):
+    """As players do: BT.601 for small pictures."""
+    clip = make_video(tmp_path / "a.mp4", [flat(RED)], matrix=2)
+    assert np.abs(first(clip).astype(int) - RED).max() <= 3
+
+
+def test_ten_bits_and_alpha(tmp_path):
+    lossless = {"level": "3"}
+    clip = make_video(tmp_path / "a.mkv", [flat(SKIN)], codec="ffv1", pix_fmt="yuv420p10le", options=lossless)
+    assert np.abs(first(clip).astype(int) - SKIN).max() <= 2
+    with av.open(str(tmp_path / "b.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
+        rgba = np.dstack([flat(RED), np.zeros((48, 64), np.uint8)])
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba")))
+        container.mux(stream.encode(None))
+    assert first(tmp_path / "b.mov").min() == 255
+
+
+@pytest.mark.slow
+def test_hdr_becomes_sdr(tmp_path):
+    """PQ code 0.5 is 92 nits (SMPTE ST 2084); on a screen whose white is 203 nits that is brighter than middle grey."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25, options={"level": "3"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        stream.colorspace, stream.color_primaries, stream.color_trc, stream.color_range = 9, 9, 16, 1
+        grey = av.VideoFrame.from_ndarray(flat((128,) * 3), "rgb24")
+        frame = grey.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
+        frame.color_primaries, frame.color_trc = 9, 16
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    got = first(path)
+    assert np.ptp(got) <= 2 and 150 < got.mean() < 220
+
+
+def test_resolution_that_changes(tmp_path):
+    one = make_video(tmp_path / "1.ts", [flat(RED, 64, 48)] * 3, pts=[0, 40, 80])
+    two = make_video(tmp_path / "2.ts", [flat(BLUE, 32, 24)] * 3, pts=[120, 160, 200])
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + two.read_bytes())
+    frames = list(video.read_frames(both, fps=25))
+    assert {frame.shape for frame in frames} == {(48, 64, 3)}
+    assert frames[0][0, 0, 0] > 200 and frames[-1][0, 0, 2] > 190
+
+
+def test_damage_in_the_middle_is_skipped(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(flat(grey_of(i)) + rng.integers(-6, 7, (48, 64, 3)), 0, 255).astype(np.uint8) for i in range(12)]
+    options = {"crf": "10", "g": "1", "preset": "ultrafast"}
+    clip = make_video(tmp_path / "a.mkv", noisy, pts=[40 * i for i in range(12)], codec="libx264", options=options)
+    data = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for pos, size in packets[5:7]:
+        data[pos + 12 : pos + size] = bytes(size - 12)
+    clip.write_bytes(data)
+    caplog.set_level(logging.WARNING, "mimik.media.video")
+    got = indices(video.read_frames(clip, fps=25))
+    assert len(got) == 12 and got[:5] == [0, 1, 2, 3, 4] and got[8:] == [8, 9, 10, 11]
+
+
+def test_a_file_that_was_cut_off_gives_what_it_has(tmp_path):
+    frames = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8) for i in range(20)]
+    clip = make_video(tmp_path / "a.mp4", frames, options={"crf": "20", "g": "1", "movflags": "+faststart"})
+    with (
+        av.open(str(clip), "r") as source,
+        av.open(str(tmp_path / "b.mp4"), "w", options={"movflags": "faststart"}) as out,
+    ):
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    data = (tmp_path / "b.mp4").read_bytes()
+    (tmp_path / "b.mp4").write_bytes(data[: len(data) * 6 // 10])
+    assert 5 <= len(list(video.read_frames(tmp_path / "b.mp4"))) <= 15
+    clip.write_bytes(clip.read_bytes()[:-300])  # without its index, which stands at the end, nothing is left
+    refused(lambda: next(video.read_frames(clip)), str(clip), "damaged")
+
+
+def test_a_video_without_frames(tmp_path):
+    clip = make_video(tmp_path / "a.mkv", [corners()] * 2, options={"crf": "4", "preset": "ultrafast", "g": "1"})
+    data = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        for packet in container.demux(video=0):
+            if packet.size:
+                data[packet.pos + 4 : packet.pos + packet.size] = b"\xff" * (packet.size - 4)
+    clip.write_bytes(data)
+    refused(lambda: video.probe(clip), "no frame that can be decoded")
+    refused(lambda: list(video.read_frames(clip)), "no frame that can be decoded")
+
+
+def test_a_closed_generator_closes_the_file(tmp_path):
+    clip = make_video(tmp_path / "a.mp4", [flat(RED)] * 30)
+
+    def is_open() -> bool:
+        folder = Path("/proc/self/fd")
+        return any(os.path.realpath(entry) == str(clip) for entry in folder.iterdir())
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc")
+    frames = video.read_frames(clip)
+    next(frames)
+    assert is_open()
+    frames.close()
+    assert not is_open()
+    video.probe(clip)
+    assert not is_open()
+
+
+def test_animations_keep_their_timing(tmp_path):
+    pictures = [Image.fromarray(flat(grey_of(i))) for i in range(4)]
+    for name in ("a.gif", "a.webp", "a.png"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        pictures[0].save(
+            tmp_path / name, save_all=True, append_images=pictures[1:], duration=[40, 120, 40, 80], **options
+        )
+        info = video.probe(tmp_path / name)
+        assert (info.width, info.height, info.num_frames) == (64, 48, 4)
+        assert info.duration_s == pytest.approx(0.28) and info.fps == pytest.approx(4 / 0.28)
+        assert indices(video.read_frames(tmp_path / name, fps=25)) == [0, 1, 1, 1, 2, 3, 3]
+        assert first(tmp_path / name, max_side=32).shape == (24, 32, 3)
