@@ -24,6 +24,7 @@ from typing import Any
 
 import cv2
 
+import mimik
 from mimik import Avatar
 from mimik.config import VERSION, InputError
 from mimik.evaluation import motion_fidelity
@@ -112,9 +113,9 @@ def measured(photos: Sequence[Path], drivers: Sequence[Path], options: dict[str,
 
 
 def commit() -> str:
-    """The checkout that is measured; "+" where it has changes, empty where it is no checkout."""
-    done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"], capture_output=True, text=True)
-    return done.stdout.strip()
+    """The checkout of the package that is measured; "+" where it has changes, empty where it is not a checkout."""
+    describe = ["git", "-C", str(Path(mimik.__file__).parent), "describe", "--always", "--dirty=+"]
+    return subprocess.run(describe, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> int:

@@ -1,0 +1,272 @@
+"""What lies behind the skin: open mouths painted from closed ones, and shut eyes from open ones, of the same clip.
+
+    python benchmarks/layers.py [--models geometry,texture] [--only mouth,eyes] [--against BEFORE.json] [-o OUT.json]
+
+In the clips of the development set, (a) frames with an open mouth (gap of the inner lips over the distance between the
+eyes' centers more than 0.12) are painted from a frame of the same clip whose lips are closed, and (b) frames with shut
+eyes from one whose eyes are open, along the real frame's landmarks, at the clip's own resolution, by the `Portrait`
+that makes all videos. Measured inside the real frame's inner lips: L1 (0..255) and edge energy (mean square of the
+gradient of grey), result over real; at the eyes: L1 in the hulls of the lids and a margin. Means over a clip's frames,
+then over clips. `copy` is the photo as it is. The chosen frames and their landmarks are kept in --cache. Prints tables,
+writes the same as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik import Avatar
+from mimik.animation.animate import Portrait
+from mimik.config import VERSION, AnimateConfig, InputError
+from mimik.evaluation import metrics
+from mimik.evaluation.motion_fidelity import rounded
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Image, Landmarker, Tracker, head_pose
+from mimik.media import video
+from motion_fidelity import SHARED, commit
+
+FPS = 12.5
+NUM_FRAMES = 4  # of a clip, evenly spaced among those that qualify
+OPEN_LIPS, CLOSED_LIPS = 0.12, 0.035  # gap of the inner lips, in distances between the eyes' centers
+SHUT_EYES, OPEN_EYES = 0.35, 0.8  # opening of the lids, in parts of the clip's usual one (its 90th percentile)
+COPY = "copy"
+PARTS = ("mouth", "eyes")
+LIPS_INSIDE = faces.LIPS_INNER_UPPER + faces.LIPS_INNER_LOWER[-2:0:-1]
+_MIN_PX = 16  # a smaller region is not measured
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A photo and the frames to paint from it; points [478, 3] and [N, 478, 3], images uint8 RGB."""
+
+    photo: Image
+    photo_points: Array
+    frames: Image
+    points: Array
+
+
+def lips_gap(points: NDArray[Any]) -> NDArray[Any]:
+    """[N] gap of the inner lips over the distance between the eyes' centers, of points [N, 478, 3]."""
+    centers = [points[:, [a, b]].mean(1) for a, b in ((33, 133), (362, 263))]
+    gap = np.linalg.norm((points[:, 13] - points[:, 14])[:, :2], axis=-1)
+    return np.asarray(gap / np.linalg.norm(centers[1] - centers[0], axis=-1))
+
+
+def lids_gap(points: NDArray[Any]) -> NDArray[Any]:
+    """[N] opening of the lids of the eye that is wider open, in parts of its usual one."""
+    gaps = metrics.gaze(points)[1]
+    return np.asarray((gaps / np.percentile(gaps, 90, axis=0)).max(1))
+
+
+def choose(points: NDArray[Any], part: str) -> tuple[int, list[int]] | None:
+    """Which frame is the photo and which are painted; None where a clip shows no such frames.
+
+    The photo is the qualifying frame whose pose is nearest to the median of what is painted.
+
+    Args:
+        points: [N, 478, 3] of consecutive frames; NaN where there is no face.
+    """
+    seen = np.flatnonzero(np.isfinite(points).all((1, 2)))
+    if len(seen) < 3:
+        return None
+    opening = (lips_gap if part == "mouth" else lids_gap)(points[seen])
+    if part == "mouth":
+        sources, targets = seen[opening < CLOSED_LIPS], seen[opening > OPEN_LIPS]
+    else:
+        sources, targets = seen[opening > OPEN_EYES], seen[opening < SHUT_EYES]
+    if not len(sources) or not len(targets):
+        return None
+    some = targets[np.unique(np.linspace(0, len(targets) - 1, NUM_FRAMES).round().astype(int))]
+    pose = {i: np.array(head_pose(points[i]).degrees) for i in {*sources.tolist(), *some.tolist()}}
+    middle = np.median([pose[i] for i in some.tolist()], axis=0)
+    photo = min(sources.tolist(), key=lambda i: float(np.linalg.norm(pose[i] - middle)))
+    return photo, some.tolist()
+
+
+def cases(path: Path, cache: Path) -> dict[str, Case]:
+    """What is painted of a clip, by part; kept in a file."""
+    how = json.dumps([FPS, NUM_FRAMES, OPEN_LIPS, CLOSED_LIPS, SHUT_EYES, OPEN_EYES]).encode()
+    file = cache / f"{path.stem}-{hashlib.sha256(how + path.read_bytes()).hexdigest()[:12]}.npz"
+    if not file.exists():
+        tracker = Tracker(Landmarker())
+        images = list(video.read_frames(path, fps=FPS))
+        nothing = np.full((faces.NUM_POINTS, 3), np.nan, np.float32)
+        points = np.stack([nothing if (face := tracker.track(image)) is None else face.points for image in images])
+        arrays: dict[str, Any] = {}
+        for part in PARTS:
+            chosen = choose(points, part)
+            if chosen is not None:
+                photo, some = chosen
+                arrays[f"{part}.photo"], arrays[f"{part}.photo_points"] = images[photo], points[photo]
+                arrays[f"{part}.frames"], arrays[f"{part}.points"] = np.stack([images[i] for i in some]), points[some]
+        draft = file.with_suffix(".part.npz")
+        np.savez(draft, **arrays)
+        os.replace(draft, file)
+    with np.load(file) as found:
+        return {
+            part: Case(*(found[f"{part}.{name}"] for name in ("photo", "photo_points", "frames", "points")))
+            for part in PARTS
+            if f"{part}.photo" in found.files
+        }
+
+
+def painted(case: Case, model: str, folder: Path) -> list[Image]:
+    """The frames of a case by a model."""
+    if model == COPY:
+        return [case.photo] * len(case.frames)
+    path = folder / f"{hashlib.sha256(case.photo.tobytes()).hexdigest()[:16]}.png"
+    if not path.exists():
+        video.write_image(path, case.photo)
+    portrait = Portrait(Avatar.from_photos([path], landmarker=_landmarker()), AnimateConfig(model=model))
+    return [portrait.paint(portrait.flow(points), points).copy() for points in case.points]
+
+
+_LANDMARKERS: list[Landmarker] = []
+
+
+def _landmarker() -> Landmarker:
+    if not _LANDMARKERS:
+        _LANDMARKERS.append(Landmarker())
+    return _LANDMARKERS[0]
+
+
+def lips_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
+    """bool [H, W]: inside the inner lips, without a pixel at the rim."""
+    mask = np.zeros(side, np.uint8)
+    cv2.fillPoly(mask, [np.round(points[LIPS_INSIDE, :2] - 0.5).astype(np.int32)], 1)
+    return cv2.erode(mask, np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def edge_energy(image: Image, mask: Any) -> float:
+    """Mean square of the gradient of grey (Sobel over 8, grey levels a pixel) inside a mask."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    across, down = (cv2.Sobel(grey, cv2.CV_64F, x, 1 - x) / 8 for x in (1, 0))
+    return float((across**2 + down**2)[mask].mean())
+
+
+def measured(case: Case, images: Sequence[Image], part: str) -> dict[str, float]:
+    """Means over the frames of a case: l1, edges (result over real, as a ratio of sums); frames counted."""
+    side = case.frames.shape[1:3]
+    make: Callable[..., Any] = lips_mask if part == "mouth" else metrics.eyes_mask
+    rows = []
+    for real, image, points in zip(case.frames, images, case.points, strict=True):
+        mask = make(points, side)
+        if mask.sum() >= _MIN_PX:
+            l1 = float(np.abs(real[mask].astype(int) - image[mask]).mean())
+            rows.append((l1, edge_energy(image, mask), edge_energy(real, mask)))
+    if not rows:
+        return {"frames": 0, "l1": math.nan, "edges": math.nan}
+    l1, made, real_edges = np.mean(rows, 0).tolist()
+    return {"frames": len(rows), "l1": l1, "edges": made / max(real_edges, 1e-9)}
+
+
+def summary(clips: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """For each part and model: mean L1 over clips, median of the edges' ratio, clips counted; {part: {model: ..}}."""
+    out: dict[str, Any] = {}
+    for part in PARTS:
+        of_part = [clip[part] for clip in clips.values() if part in clip]
+        for model in dict.fromkeys(model for clip in of_part for model in clip):
+            rows = [clip[model] for clip in of_part if model in clip and clip[model]["frames"]]
+            out.setdefault(part, {})[model] = {
+                "clips": len(rows),
+                "frames": sum(row["frames"] for row in rows),
+                "l1": float(np.mean([row["l1"] for row in rows])),
+                "edges": float(np.median([row["edges"] for row in rows])),
+            }
+    return out
+
+
+def table(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+    """Markdown; with what was measured before, the ratio of both L1."""
+    out = [
+        "| part | model | L1 | edges, result over real | clips | L1 over before | edges before |",
+        "| --- " * 7 + "|",
+    ]
+    for part, models in found.items():
+        for model, row in models.items():
+            old = (before or {}).get(part, {}).get(model)
+            then = f"{row['l1'] / old['l1']:.3f} | {old['edges']:.2f}" if old else " | "
+            out.append(f"| {part} | {model} | {row['l1']:.2f} | {row['edges']:.2f} | {row['clips']} | {then} |")
+    return "\n".join(out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED / "corpus/dev", help="a folder of clips, one face each")
+    parser.add_argument("--models", default="geometry,texture", help="as in mimik animate, and copy")
+    parser.add_argument("--only", default=",".join(PARTS), help="mouth, eyes or both")
+    parser.add_argument("--against", type=Path, help="a JSON of this benchmark to compare with")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "mimik-layers")
+    parser.add_argument("--pictures", type=Path, help="a folder for contact sheets: photo, real frame, each model")
+    parser.add_argument("-o", "--out", type=Path, default=Path("layers.json"))
+    args = parser.parse_args()
+    start = time.process_time()
+    try:
+        parts = args.only.split(",")
+        if not set(parts) <= set(PARTS):
+            raise InputError(f"--only {args.only}: give {' or '.join(PARTS)}, or both with a comma between.")
+        paths = sorted(args.data.glob("*.mp4"))
+        if not paths:
+            raise InputError(f"--data {args.data}: there is no .mp4 in it; give a folder of clips.")
+        before = json.loads(args.against.read_text(encoding="utf-8")) if args.against else None
+        args.cache.mkdir(parents=True, exist_ok=True)
+        clips: dict[str, Any] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for path in paths:
+                clips[path.stem] = {}
+                for part, case in cases(path, args.cache).items():
+                    if part in parts:
+                        made = {model: painted(case, model, Path(folder)) for model in args.models.split(",")}
+                        clips[path.stem][part] = {name: measured(case, ims, part) for name, ims in made.items()}
+                        if args.pictures:
+                            _draw(args.pictures, f"{path.stem}-{part}", case, made)
+                print(f"{path.stem}: {', '.join(clips[path.stem]) or 'no such frames'}", file=sys.stderr, flush=True)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    found = summary(clips)
+    report = {
+        "mimik": VERSION,
+        "commit": commit(),
+        "processor_seconds": round(time.process_time() - start, 1),
+        "summary": found,
+        "clips": clips,
+    }
+    args.out.write_text(json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8")
+    print(f"commit {report['commit']}, {report['processor_seconds']} s of processor time")
+    print(table(found, before and before["summary"]))
+    return 0
+
+
+def _draw(folder: Path, name: str, case: Case, made: Mapping[str, Sequence[Image]]) -> None:
+    """One row for each frame: the photo, the real frame, each model's; the face, enlarged to 256 px."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, real in enumerate(case.frames):
+        low, high = case.points[number, :, :2].min(0), case.points[number, :, :2].max(0)
+        left, top = np.maximum(low, 0).astype(int)
+        right, bottom = high.astype(int)
+        cells = [case.photo, real, *(images[number] for images in made.values())]
+        rows.append(np.hstack([cv2.resize(one[top:bottom, left:right], (256, 320)) for one in cells]))
+    cv2.imwrite(str(folder / f"{name}.png"), np.vstack(rows)[..., ::-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
