@@ -383,11 +383,11 @@ def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Ima
     motion = Motion.load(bundled_motions()["laugh"])
     target = eyes_closed(next(stage.targets(motion, [70])), 0.9)
     flow, window = stage.warper.flow(target), stage.window_at(target)
-    assert flow.mouth is not None and len(flow.shut_eyes) == 2
+    assert flow.mouth is not None and [eye.weight for eye in flow.eyes] == [1, 1]
     painter = Painter(stage.reduced, stage.warper, stage.scale)
     seen, bare = (
         window.scaled(stage.scale).cut(painter.paint(one), 256).astype(float)
-        for one in (flow, replace(flow, mouth=None, shut_eyes=()))
+        for one in (flow, replace(flow, mouth=None, eyes=()))
     )
     over = stage.painted(flow, window).astype(float)
     laid = bare * (1 - over[..., 3:] / 255) + over[..., :3]

@@ -17,7 +17,6 @@ from mimik.inference.synthesis import (
     TexturePainter,
     _blend,
     _blend_under_detail,
-    _colour_lid,
     as_read,
     corrected,
     detail_kept,
@@ -256,27 +255,6 @@ def test_detail_stays_where_little_changes_close_by() -> None:
     far = np.ones((64, 64), bool)
     far[29:36, 22:29] = False
     assert (found[far] == 1).all()
-
-
-def test_a_lid_over_a_dark_eye_has_the_colour_of_skin() -> None:
-    """By hand: grey added to violet stays violet; the lid gets its own brightness in the skin's tint."""
-    moved = np.full((256, 256, 3), [40, 20, 60], np.uint8)  # of brightness 30.54
-    drawn = moved.copy()
-    drawn[:, :128] += 60  # lightened left of the middle only
-    before = drawn.copy()
-    line = np.stack([np.linspace(100, 156, 9), np.full(9, 128)], 1)
-    skin = np.array([200, 150, 110], np.float32)  # of brightness 160.4
-    _colour_lid(drawn, moved, line, skin, 1.0)
-    light = 90.54
-    expected = light + (skin - 160.39) * light / 160.39
-    np.testing.assert_allclose(drawn[117, 115], expected, atol=1)
-    assert (drawn[:, 128:] == before[:, 128:]).all()  # what is not lightened: lashes, the slit
-    assert (drawn[:80] == before[:80]).all() and (drawn[160:] == before[160:]).all()  # far away
-    half = before.copy()
-    _colour_lid(half, moved, line, skin, 0.5)
-    np.testing.assert_allclose(half[117, 115], (expected + before[117, 115]) / 2, atol=1)
-    # Beyond the border there is nothing to colour.
-    _colour_lid(half, moved, line - 500, skin, 1.0)
 
 
 def test_a_photo_that_is_not_moved_is_left_as_it_is(portrait: Image, portrait_face: Face, warper: Warper) -> None:

@@ -28,7 +28,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -93,7 +92,6 @@ _POINT_UNITS = 16  # of a landmark image's pixel
 _MAX_FRAMES = 1500  # of a motion: a minute, 25 MB
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 _SHADES = 225, 255  # grey levels that are lighter than lids can be painted
-_SEEN = 2.0  # grey levels by which paint changes a pixel
 _OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
 
 NOTICE = (
@@ -607,9 +605,7 @@ class Stage:
     def painted(self, flow: Flow, window: Crop) -> NDArray[np.uint8]:
         """What is painted over the warped photo, as the network sees it: RGBA.
 
-        A pixel is what it was times 1 - A, and the colour is added to that. Lids are lightened only where dark, which
-        depends on what is below: there the patch is opaque, because a page, which has no flow finer than the grid,
-        warps eyes a little otherwise. Elsewhere A is told by two shades lighter than any lid.
+        A pixel is what it was times 1 - A, and the colour is added to that. A is told by two shades of what is below.
 
         Returns:
             [frame_px, frame_px, 4].
@@ -624,10 +620,6 @@ class Stage:
         opaque = 1 - ((high - low).mean(-1, keepdims=True) / (_SHADES[1] - _SHADES[0])).clip(0, 1)
         bare = self._paints.carry(self.reduced, flow)
         before, after = seen(bare, None), seen(bare.copy(), flow)
-        if flow.shut_eyes:
-            differs = np.abs(seen(bare.copy(), dataclasses.replace(flow, mouth=None)) - before).max(-1) > _SEEN
-            lids = cv2.dilate(differs.astype(np.float32), np.ones((5, 5), np.uint8))
-            opaque = np.maximum(opaque, cv2.GaussianBlur(lids, (0, 0), 1.5)[..., None])
         alpha = (255 * opaque).round()
         colours = (after - before * (1 - alpha / 255)).round().clip(0, 255)
         return np.concatenate([colours, alpha], -1).astype(np.uint8)

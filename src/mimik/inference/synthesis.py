@@ -27,7 +27,6 @@ from mimik.motion.draw import landmark_image
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Detail, Flow, Warper
-from mimik.rendering.layers.colours import LUMA
 from mimik.rendering.painter import Painter
 from mimik.rendering.painters import SHADE_PX, PicturePainter
 
@@ -37,7 +36,6 @@ _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median 
 RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
 REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
 _STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
-_LIGHTENED = 8.0, 32.0  # grey levels: where a shutting eye gets this much lighter, a lid is drawn over something dark
 _AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
 
 
@@ -194,7 +192,7 @@ class Answer(NamedTuple):
     Attributes:
         correction: [px / 2, px / 2, 2] of the flow, in sides of the window.
         moved: uint8 RGB [frame_px, frame_px, 3], the warped photo, corrected.
-        drawn: the same with the change added, and shut lids in the colour of skin.
+        drawn: the same with the change added.
         keep: [px / 2, px / 2] 0..1, how much of the photo is to be kept.
         change: [3, frame_px, frame_px] as the network gives it, in units of 127.5.
     """
@@ -278,10 +276,6 @@ class TexturePainter:
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change)), 127.5, 0, dtype=cv2.CV_8U)
-        for eye in flow.shut_eyes:
-            crop = self._warper.crop
-            line = window.to_unit(eye.line * crop.side + [crop.left, crop.top]) * frame_px
-            _colour_lid(drawn, moved, line, self._painter.colours.lids[eye.number], eye.amount)
         return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change)
 
     def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
@@ -382,9 +376,18 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     mouth = flow.mouth
     if mouth is not None:
         mouth = replace(mouth, upper=followed(mouth.upper), lower=followed(mouth.lower))
-    eyes = tuple(replace(eye, line=followed(eye.line), fold=followed(eye.fold)) for eye in flow.shut_eyes)
+    eyes = tuple(
+        replace(
+            eye,
+            upper=followed(eye.upper),
+            lower=followed(eye.lower),
+            fold=followed(eye.fold),
+            iris=followed(eye.iris[None])[0],
+        )
+        for eye in flow.eyes
+    )
     offset = shifted(flow.offset, everything, everything, 1)
-    return replace(flow, offset=offset, details=details, mouth=mouth, shut_eyes=eyes)
+    return replace(flow, offset=offset, details=details, mouth=mouth, eyes=eyes)
 
 
 def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
@@ -440,33 +443,6 @@ def detail_kept(change: Array, cells: int) -> Array:
     k = change.shape[-1] // cells
     most = cv2.dilate(np.abs(change).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]  # in a cell and around
     return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
-
-
-def _colour_lid(drawn: Image, moved: Image, line: NDArray[Any], skin: Array, amount: float) -> None:
-    """Gives the lid over a shut eye the skin's colour and leaves it its brightness.
-
-    What the network adds over an iris is almost grey: the lid would keep the iris' tint, and look violet beside skin.
-
-    Args:
-        drawn, moved: as in Answer; drawn is written to.
-        line: [9, 2] where the lids meet, in pixels of drawn.
-        skin: [3] its colour.
-        amount: 0..1, how far the eye is shut.
-    """
-    width = float(np.linalg.norm(line[0] - line[-1]))
-    middle, reach = line.mean(0) - [0, 0.2 * width], np.array([0.75, 0.6]) * width
-    low, high = ((middle + sign * reach).astype(int).clip(0, drawn.shape[0]) for sign in (-1, 1))
-    if (high <= low).any():
-        return
-    at = slice(low[1], high[1]), slice(low[0], high[0])
-    y, x = (np.mgrid[at] + 0.5 - middle[::-1, None, None]) / reach[::-1, None, None]
-    lid = drawn[at].astype(np.float32)
-    light, below = lid @ LUMA, moved[at] @ LUMA
-    share = amount * _step(light - below, *_LIGHTENED) * (1 - _step(np.hypot(x, y), 0.6, 1))
-    grey = float(skin @ LUMA)
-    tint = (skin - grey) * np.minimum(light / max(grey, 1.0), 1)[..., None]
-    lid += share[..., None] * (light[..., None] + tint - lid)
-    drawn[at] = lid.round().clip(0, 255)
 
 
 def _step(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:

@@ -19,8 +19,8 @@ from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, head_pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, part_around, smooth_field, unfold
-from mimik.rendering.head_mesh import CONTROL, DETAILED, FOLDS, LIDS_OF_EYES, across, head, normals, rasterise
-from mimik.rendering.layers.lids import ShutEye
+from mimik.rendering.head_mesh import CONTROL, DETAILED, across, head, normals, rasterise
+from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Opening
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion, ramp
 
@@ -29,8 +29,11 @@ _TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, 
 _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
-_LASHES = 0.12  # of an eye's width: how high the lashes' dark line reaches over the edge of the lid
-_SLIT = 0.04  # of an eye's width: what is left between shut lids, and covered by a line
+_SLIT = 0.04  # of an eye's width: what the flow leaves between shut lids; the eyelids are drawn over it
+_MOVED = (
+    0.004,
+    0.03,
+)  # of an eye's width: an eye is drawn from the first on that lids or gaze move, fully from the second
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Flow:
         stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
         details: the same offsets, finer, around eyes and mouth: a shut eye is thinner than a cell.
         mouth: the opening that the lips leave; None while the photo can fill it.
-        shut_eyes: the eyes that are shut, or nearly, and were open in the photo.
+        eyes: where the eyes that are drawn over the warped photo lie.
     """
 
     offset: Array
@@ -51,7 +54,7 @@ class Flow:
     stretch: Array
     details: tuple[Detail, ...]
     mouth: Opening | None
-    shut_eyes: tuple[ShutEye, ...]
+    eyes: tuple[EyeContours, ...]
 
     def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
         """What the texture generator is told of the warp, over another square.
@@ -106,7 +109,6 @@ class Warper:
         self._follow = np.concatenate([np.ones(len(face_points)), mesh.follow])[:, None]
         self._normals = normals(self.source)
         self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
-        self._in_photo[face.IRISES] = True
         front = mesh.triangles[across(self.source, mesh.triangles)[:, 2] < 0]
         self._photo_depth, _ = rasterise(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
@@ -136,12 +138,11 @@ class Warper:
             cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
             behind = goal[:, 2] - depth[cell[:, 1], cell[:, 0]] / GRID
             hidden = np.maximum(hidden, turned * ramp(behind, 0.5 * DEPTH_GAP, 1.5 * DEPTH_GAP))
-        hidden[face.IRISES] = 0
 
-        keep = CONTROL[(self._in_photo & self._iris_is_open(goal))[CONTROL]]
+        keep = CONTROL[self._in_photo[CONTROL]]
         mouth, hangs, hung = self._opening(goal, motion)
         to = np.concatenate([goal[keep, :2], hangs, self._border])
-        come_from = np.concatenate([self._above_lashes(goal)[keep, :2], hung, self._border])
+        come_from = np.concatenate([self.source[keep, :2], hung, self._border])
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
         slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
@@ -161,7 +162,7 @@ class Warper:
                 (offset - smooth)[part], (values.shape[1], values.shape[0]), interpolation=cv2.INTER_LINEAR
             )
             details.append(Detail(part[0], part[1], values + change))
-        return Flow(offset, unseen, stretch, tuple(details), mouth, self._shut_eyes(found))
+        return Flow(offset, unseen, stretch, tuple(details), mouth, self._eyes(found, motion))
 
     def _opening(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Opening | None, Any, Any]:
         """The opening of the mouth, and points of what hangs from the upper lip in it: target and photo places, [N, 2].
@@ -191,26 +192,22 @@ class Warper:
         pinned[[0, -1]] = False
         return opening, hang[pinned], own_lower[pinned, :2]
 
-    def _shut_eyes(self, goal: NDArray[np.float64]) -> tuple[ShutEye, ...]:
-        shut = []
-        for number, (upper, lower) in enumerate(LIDS_OF_EYES):
-            gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, self.source))
-            width = float(np.linalg.norm(self.source[upper[0], :2] - self.source[upper[-1], :2]))
-            amount = (0.35 - gap / max(own, 1e-9)) / 0.2
-            if amount > 0 and own > 0.4 * width:  # a sum over nine pairs; an eye that is shut in the photo has its line
-                line = (goal[upper, :2] + goal[lower, :2]) / 2
-                fold = goal[FOLDS[number], :2]
-                shut.append(ShutEye(line.astype(np.float32), fold.astype(np.float32), min(amount, 1.0), number))
-        return tuple(shut)
+    def contours(self, number: int) -> EyeContours:
+        """An eye in the photo; number: 0 the right, 1 the left."""
+        return _contours(self.source, number, _down_an_eye(self.source, LIDS_OF_EYES[number][0]), 0.0)
 
-    def _above_lashes(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The photo's points; an upper lid that comes down lies above its lashes: they are not to be stretched."""
-        source = self.source.copy()
-        for upper, lower in LIDS_OF_EYES:
-            gap, own = (_lid_gap(p, (upper, lower)) for p in (goal, source))
-            closing = float(ramp(1 - gap / max(own, 1e-9), 0.3, 0.8))
-            source[upper[1:-1], :2] -= closing * _LASHES * _down_an_eye(source, upper)
-        return source
+    def _eyes(self, goal: NDArray[np.float64], motion: Pose) -> tuple[EyeContours, ...]:
+        """The eyes of a frame whose points are at goal [478, 3], and whose head has made this motion."""
+        eyes = []
+        for number, (upper, _) in enumerate(LIDS_OF_EYES):
+            down = np.append(_down_an_eye(self.source, upper), 0.0)
+            width = max(float(np.linalg.norm(down)), 1e-9)
+            carried = motion.scale * (motion.rotation @ down)[:2]
+            index = [*upper, *LIDS_OF_EYES[number][1], (face.RIGHT_IRIS, face.LEFT_IRIS)[number][0]]
+            moved = np.linalg.norm(goal[index, :2] - motion.apply(self.source[index])[:, :2], axis=1)
+            weight = float(_smooth((moved - moved.min()).max() / width, *_MOVED))
+            eyes.append(_contours(goal, number, carried, weight))
+        return tuple(eyes)
 
     def _front(self, motion: Pose) -> NDArray[np.intp]:
         """Indices of the triangles that a rigid head, so moved, turns to the viewer."""
@@ -227,18 +224,14 @@ class Warper:
         unseen[covered] = found[:, 2] > self._photo_depth[at[:, 1], at[:, 0]] / GRID + DEPTH_GAP
         return Surface(depth, place[..., :2] - grid_centres().reshape(GRID, GRID, 2), covered, unseen)
 
-    def _iris_is_open(self, goal: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """[V] False for the iris of an eye that is closing: it would hold the lids apart."""
-        keep = np.ones(len(goal), bool)
-        for iris, lids in zip((face.RIGHT_IRIS, face.LEFT_IRIS), LIDS_OF_EYES, strict=True):
-            keep[iris] = _lid_gap(goal, lids) > 0.55 * _lid_gap(self.source, lids)
-        return keep
 
-
-def _lid_gap(points: NDArray[np.float64], lids: tuple[list[int], list[int]]) -> float:
-    """How far an eye is open: the sum over the nine pairs of its lids' points."""
-    upper, lower = lids
-    return float(np.linalg.norm(points[upper, :2] - points[lower, :2], axis=1).sum())
+def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64], weight: float) -> EyeContours:
+    """An eye of a face [478+, 3]; the other arguments as in EyeContours."""
+    upper, lower = LIDS_OF_EYES[number]
+    iris = points[(face.RIGHT_IRIS, face.LEFT_IRIS)[number], :2]
+    radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
+    lids, under, fold = (points[index, :2].astype(np.float32) for index in (upper, lower, FOLDS[number]))
+    return EyeContours(lids, under, fold, iris[0].astype(np.float32), radius, down.astype(np.float32), weight, number)
 
 
 def _down_an_eye(points: NDArray[np.float64], upper: list[int]) -> NDArray[np.float64]:
@@ -263,6 +256,12 @@ def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
         points[upper[inner], :2] -= missing * down
         points[lower[inner], :2] += missing * down
     return points
+
+
+def _smooth(x: float, low: float, high: float) -> float:
+    """0 up to low, 1 from high on, smooth between."""
+    t = min(max((x - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def _angle(rotation: NDArray[np.float64]) -> float:

@@ -21,16 +21,11 @@ CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 21
 FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
 _LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24, 22, 110, 253, 254, 252, 339]
 _CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
-LIDS_OF_EYES = (
-    (face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
-    (face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
-)
-FOLDS = ([247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414])  # over the upper lids
 UNDER_EYES = ([23, 24, 22, 110], [253, 254, 252, 339])
 # Where the flow changes within a few cells.
 DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
-CONTROL = np.array(sorted({*_FEATURES, *CHEEKS, *FOREHEAD, *_LIDS, *_CHIN, *face.IRISES, *_SHELL}))
+CONTROL = np.array(sorted({*_FEATURES, *CHEEKS, *FOREHEAD, *_LIDS, *_CHIN, *_SHELL}))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mimik.rendering.field import FINE, GRID
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.colours import colours_of
-from mimik.rendering.layers.lids import draw_lashes, lighten_lid
+from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.opening import fill_mouth
 
 
@@ -36,6 +36,8 @@ class Painter:
             self.canvas.left + np.arange(self.canvas.size[0], dtype=np.float32)[None],
             self.canvas.top + np.arange(self.canvas.size[1], dtype=np.float32)[:, None],
         )
+        self._contours = (warper.contours(0), warper.contours(1))
+        self._eyes: list[EyeLayer | None] = [None, None]
         self.colours = colours_of(picture, crop, warper.source)
 
     def paint(self, flow: Flow) -> Image:
@@ -75,9 +77,17 @@ class Painter:
         region = self.canvas.part(image)
         if flow.mouth is not None:
             fill_mouth(region, self.canvas, flow.mouth, self.colours)
-        for eye in flow.shut_eyes:
-            lighten_lid(region, self.canvas, eye, self.colours)
-            draw_lashes(region, self.canvas, eye, self.colours)
+        for eye in flow.eyes:
+            if eye.weight > 0:
+                self._eye(eye.number).draw(region, self.canvas, eye)
+
+    def _eye(self, number: int) -> EyeLayer:
+        """The layer of an eye, prepared when it moves first."""
+        if self._eyes[number] is None:
+            self._eyes[number] = EyeLayer(self.canvas.part(self._picture), self.canvas, self._contours[number])
+        layer = self._eyes[number]
+        assert layer is not None
+        return layer
 
     def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
         """Offsets at the pixels of a rectangle of the region, interpolated linearly: those in x, those in y.

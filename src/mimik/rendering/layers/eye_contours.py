@@ -1,0 +1,139 @@
+"""The lines of an eye, and the chart in which eyes of the photo and of a frame are compared.
+
+The chart's x runs from the outer corner (0) to the inner one (1), its y down the eye, in widths of the eye. In it the
+edges of the lids are functions of x, and a lid that closes moves along y alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face import landmarks as face
+from mimik.face.landmarks import Array
+
+LIDS_OF_EYES = (
+    (face.RIGHT_EYE_UPPER, face.RIGHT_EYE_LOWER),
+    (face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
+)
+FOLDS = ([247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414])  # over the upper lids
+_PER_SEGMENT = 8  # places on a curve between two of its points
+_STEPS, _FIRST, _LAST = 256, -0.5, 1.5  # of tables over the chart's x
+
+
+@dataclass(frozen=True)
+class EyeContours:
+    """An eye in the photo or in a frame. Units of the crop's side.
+
+    Attributes:
+        upper, lower: [9, 2] edges of the lids, from the outer corner to the inner one.
+        fold: [7, 2] the skin over the upper lid, about where its crease is.
+        iris: [2] its center; iris_radius: by its rim's points.
+        down: [2] down the eye, as long as the eye of the photo is wide, as the head carries it.
+        weight: 0..1, how much of the eye is drawn: nothing while it is as in the photo.
+        number: 0 the person's right eye, 1 the left.
+    """
+
+    upper: Array
+    lower: Array
+    fold: Array
+    iris: Array
+    iris_radius: float
+    down: Array
+    weight: float
+    number: int
+
+    @property
+    def gap(self) -> float:
+        """How far the eye is open: the sum over the nine pairs of its lids' points."""
+        return float(np.linalg.norm(self.upper - self.lower, axis=1).sum())
+
+
+@dataclass(frozen=True)
+class EyeFrame:
+    """The chart of one eye: pixels = origin + matrix @ (x, y)."""
+
+    origin: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+
+    def to_chart(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Pixels [N, 2] -> the chart."""
+        return (points - self.origin) @ np.linalg.inv(self.matrix).T
+
+    def grid(self, low: NDArray[Any], high: NDArray[Any]) -> tuple[Array, Array]:
+        """x and y, [H, W] each, of the pixels from low to high."""
+        inverse = np.linalg.inv(self.matrix)
+        across = (np.arange(low[0], high[0]) - self.origin[0])[None]
+        down = (np.arange(low[1], high[1]) - self.origin[1])[:, None]
+        x = inverse[0, 0] * across + inverse[0, 1] * down
+        y = inverse[1, 0] * across + inverse[1, 1] * down
+        return x.astype(np.float32), y.astype(np.float32)
+
+    def maps(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Pixels in x and in y of places of the chart, for cv2.remap."""
+        m = self.matrix.astype(np.float32)
+        o = self.origin.astype(np.float32)
+        return m[0, 0] * x + m[0, 1] * y + o[0], m[1, 0] * x + m[1, 1] * y + o[1]
+
+
+def table_places() -> NDArray[np.float64]:
+    """The chart's x at the rows of a table."""
+    return np.linspace(_FIRST, _LAST, _STEPS)
+
+
+def table_rows(x: NDArray[Any]) -> NDArray[np.intp]:
+    """Rows of a table for places x of the chart."""
+    scale = np.float32((_STEPS - 1) / (_LAST - _FIRST))
+    return ((x - np.float32(_FIRST)) * scale + np.float32(0.5)).clip(0, _STEPS - 1).astype(np.intp)
+
+
+def table_columns(x: Array) -> Array:
+    """The same with fractions, for cv2.remap."""
+    return (x - np.float32(_FIRST)) * np.float32((_STEPS - 1) / (_LAST - _FIRST))
+
+
+@functools.cache
+def _spline(points: int) -> NDArray[np.float64]:
+    """[M, points] weights of a Catmull-Rom curve through so many points."""
+    t = np.linspace(0, 1, _PER_SEGMENT, endpoint=False)
+    basis = np.stack(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
+    ) / 2  # fmt: skip
+    rows = np.zeros(((points - 1) * _PER_SEGMENT + 1, points))
+    for segment in range(points - 1):
+        for k in range(4):
+            at = segment + k - 1
+            part = rows[segment * _PER_SEGMENT : (segment + 1) * _PER_SEGMENT]
+            if at < 0:  # the curve is continued straight
+                part[:, 0] += 2 * basis[:, k]
+                part[:, 1] -= basis[:, k]
+            elif at >= points:
+                part[:, -1] += 2 * basis[:, k]
+                part[:, -2] -= basis[:, k]
+            else:
+                part[:, at] += basis[:, k]
+    rows[-1, -1] = 1
+    return rows
+
+
+def height_table(points: NDArray[Any]) -> NDArray[np.float64]:
+    """y of the curve through points [N, 2] of the chart, at table_places(); constant beyond its ends."""
+    curve = _spline(len(points)) @ points
+    x = np.maximum.accumulate(curve[:, 0] + 1e-6 * np.arange(len(curve)))
+    return np.interp(table_places(), x, curve[:, 1])
+
+
+def eye_frame(contours: EyeContours, place: Any) -> EyeFrame:
+    """The eye's chart in pixels.
+
+    Args:
+        contours: of the eye.
+        place: units of the crop's side [N, 2] -> pixels, an affine map.
+    """
+    corners = place(contours.upper[[0, -1]].astype(np.float64))
+    down = place(np.stack([contours.upper[0] + contours.down, contours.upper[0]]).astype(np.float64))
+    return EyeFrame(corners[0], np.stack([corners[1] - corners[0], down[0] - down[1]], 1))

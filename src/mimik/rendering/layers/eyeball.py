@@ -1,0 +1,180 @@
+"""The eyeball of a photo, completed where lids and lashes hide it: sclera, iris, and the catchlight on the cornea."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Array
+from mimik.rendering.layers.colours import LUMA
+
+LIMBUS = 1.06, 1.2  # radii of the iris: what lies within the first is moved with it, beyond the second nothing is
+_SCLERA_FROM = 1.14, 1.26  # radii of the iris: the dark of its rim, blurred, reaches that far
+_ANGLES = 96  # of the iris' polar picture
+_CATCHLIGHT = 24.0, 48.0  # levels over the median of the iris at that radius: from the second on all is reflection
+_RADII = np.linspace(0.75, 1.3, 12)  # of the landmarks' radius, and
+_SHIFTS = np.linspace(-0.3, 0.3, 7)  # places along the eye and across it, in the landmarks' radii, that are tried
+
+
+@dataclass(frozen=True)
+class Eyeball:
+    """Sheets of one eye, [H, W, 3] float32 0..255 over the same window of the photo.
+
+    Attributes:
+        sclera: without iris, continued under the lids.
+        sclera_known: [H, W] 0..1, where it is the photo's.
+        iris: within LIMBUS[1] radii of its center; anything beyond.
+        iris_share: [H, W] 1 within the iris, 0 beyond its limbus.
+        catchlight: what a reflection adds.
+        center: [2] of the iris, pixels of the window.
+        radius: of the iris, pixels.
+    """
+
+    sclera: Array
+    sclera_known: Array
+    iris: Array
+    iris_share: Array
+    catchlight: Array
+    center: NDArray[np.float64]
+    radius: float
+
+    def composed(self) -> Array:
+        """The eyeball as it looks in the photo, without lids."""
+        share = self.iris_share[..., None]
+        return self.sclera + share * (self.iris - self.sclera) + self.catchlight
+
+
+def extract_eyeball(
+    window: Array, trusted: Array, inside: Array, lit: Array, center: NDArray[np.float64], radius: float
+) -> Eyeball:
+    """The eyeball in a window of the photo.
+
+    Args:
+        window: [H, W, 3] float32 0..255.
+        trusted: [H, W] 0..1, 1 where the eyeball is seen and no lid, lash or shadow of one falls on it.
+        inside: [H, W] 0..1, 1 between the lids.
+        lit: [H, W] how much light falls there, on any scale.
+        center, radius: of the iris by the landmarks, pixels of the window.
+    """
+    center, radius = _fitted_iris(window, inside, center, radius)
+    y, x = np.mgrid[: window.shape[0], : window.shape[1]].astype(np.float32)
+    distance = np.hypot(x - np.float32(center[0]), y - np.float32(center[1])) / np.float32(radius)
+    beyond = smooth_step(distance, *_SCLERA_FROM)
+    known = trusted * beyond
+    light = window @ LUMA
+    if known.sum() < 0.02 * inside.sum() + 4:
+        # The iris fills what is seen: the palest of it stands for the sclera.
+        seen = inside > 0.5
+        known = (inside * (light >= np.quantile(light[seen], 0.8))).astype(np.float32) if seen.any() else inside
+    # Lashes in the corners and veins are seen where they are, but not continued.
+    pale = known
+    if (known > 0.5).sum() > 8:
+        low, high = np.quantile(light[known > 0.5], [0.25, 0.6])
+        pale = known * smooth_step(light, float(low) - 4, float(high))
+    shade = lit[..., None]
+    sclera = filled(window / shade, pale, radius) * shade
+    sclera += known[..., None] * (window - sclera)
+    iris, catchlight = _completed_iris(window, trusted, distance, center, radius)
+    share = 1 - smooth_step(distance, *LIMBUS)
+    return Eyeball(sclera, known, iris, share, catchlight, center, radius)
+
+
+def smooth_step(x: NDArray[Any], low: Any, high: Any) -> NDArray[Any]:
+    """0 up to low, 1 from high on, smooth between."""
+    t = ((x - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def filled(window: Array, known: Array, reach: float) -> Array:
+    """The window [H, W, 3], where known [H, W] is 0 continued from where it is 1; reach: pixels, of the widest look."""
+    weighted = window * known[..., None]
+    out = np.broadcast_to(
+        weighted.sum((0, 1)) / max(float(known.sum()), 1e-6), window.shape
+    ).astype(np.float32)  # fmt: skip
+    for sigma in (2.5 * reach, 1.2 * reach, 0.6 * reach, 0.3 * reach):
+        weight = cv2.GaussianBlur(known, (0, 0), max(sigma, 0.5))
+        mean = cv2.GaussianBlur(weighted, (0, 0), max(sigma, 0.5)) / np.maximum(weight, 1e-4)[..., None]
+        out = out + (weight * 3).clip(0, 1)[..., None] * (mean - out)
+    return out + known[..., None] * (window - out)
+
+
+def _fitted_iris(
+    window: Array, inside: Array, center: NDArray[np.float64], radius: float
+) -> tuple[NDArray[np.float64], float]:
+    """Center and radius of the circle near the landmarks' at whose sides the picture gets lighter most."""
+    light = cv2.GaussianBlur(window @ LUMA, (0, 0), max(0.08 * radius, 0.5))
+    side = np.radians([-40, -20, 0, 20, 40])
+    angles = np.concatenate([side, side + np.pi])
+    ring = np.stack([np.cos(angles), np.sin(angles)], 1)  # [10, 2]
+    sx, sy = (s.ravel() for s in np.meshgrid(_SHIFTS, _SHIFTS))
+    centers = center + radius * np.stack([sx, sy], 1)  # [49, 2]
+    k = np.array([0.88, 1.12])  # just within the circle and just outside
+    at = centers[:, None, None, None] + (radius * _RADII)[:, None, None, None] * k[:, None, None] * ring
+    at = at.astype(np.float32)  # [centers, radii, within and outside, angles, 2]
+    flat = at.reshape(-1, at.shape[-2], 2)
+    values = cv2.remap(light, flat, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(at.shape[:-1])
+    seen = cv2.remap(inside, flat, None, cv2.INTER_LINEAR).reshape(at.shape[:-1]).min(2)
+    step = (values[:, :, 1] - values[:, :, 0]).clip(-40, 40)
+    total = seen.sum(-1)
+    score = (step * seen).sum(-1) / np.maximum(total, 1e-3) * (total > 3)
+    # The landmarks' own circle has the advantage: another one has to be clearly better.
+    doubt = 6.0 * ((sx / 0.3) ** 2 + (sy / 0.2) ** 2)[:, None] + 4.0 * ((_RADII - 1) / 0.25)[None] ** 2
+    best = np.unravel_index(np.argmax(score - doubt), score.shape)
+    return centers[best[0]], float(radius * _RADII[best[1]])
+
+
+def _completed_iris(
+    window: Array, trusted: Array, distance: Array, center: NDArray[np.float64], radius: float
+) -> tuple[Array, Array]:
+    """The iris [H, W, 3], its hidden part by symmetry, and the catchlight that lay on it."""
+    rings = max(round(LIMBUS[1] * radius) + 2, 4)
+    theta = (np.arange(_ANGLES) * (2 * np.pi / _ANGLES))[:, None]
+    rho = np.linspace(0, LIMBUS[1] * radius, rings)
+    px = (center[0] + rho * np.cos(theta)).astype(np.float32)
+    py = (center[1] + rho * np.sin(theta)).astype(np.float32)
+    polar = cv2.remap(window, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.remap(trusted, px, py, cv2.INTER_LINEAR)
+
+    # A reflection is lighter than the rest of its ring, and than most of the iris.
+    light = polar @ LUMA
+    usual = np.array(
+        [np.median(column[w > 0.7]) if (w > 0.7).any() else 255.0 for column, w in zip(light.T, seen.T, strict=True)]
+    )
+    within = np.linspace(0, LIMBUS[1], rings) < 0.92
+    sure = (seen > 0.7) & within
+    if sure.any():  # a light iris beside a pupil that is not in the middle is no reflection
+        usual = np.maximum(usual, np.quantile(light[sure], 0.75))
+    shine = smooth_step((light - usual).astype(np.float32), *_CATCHLIGHT) * within
+    clean = seen * (1 - cv2.dilate(shine, np.ones((5, 3), np.uint8)))
+
+    half, at = _ANGLES // 2, np.arange(_ANGLES)
+    total, mean = 50 * clean[..., None], 50 * clean[..., None] * polar
+    for mirrored in (-at % _ANGLES, (half - at) % _ANGLES, (half + at) % _ANGLES):
+        total = total + clean[mirrored][..., None]
+        mean = mean + clean[mirrored][..., None] * polar[mirrored]
+    # What no symmetry shows is its ring's mean, or that of the rings around.
+    weight, sums = clean.sum(0), (polar * clean[..., None]).sum(0)
+    both = np.concatenate([sums, weight[:, None]], 1)[None]
+    both = cv2.GaussianBlur(both, (0, 0), 0.7) + 1e-3 * cv2.GaussianBlur(both, (0, 0), 0.2 * rings + 1)
+    ring_mean = both[0, :, :3] / np.maximum(both[0, :, 3:], 1e-6)
+    found = np.minimum(total, 1)
+    mean = ring_mean + found * (mean / np.maximum(total, 1e-6) - ring_mean)
+
+    # Back to the window; where the photo shows the iris it is the photo's.
+    turned = np.concatenate([mean, mean[:1]]).astype(np.float32)
+    y, x = np.mgrid[: window.shape[0], : window.shape[1]].astype(np.float32)
+    angle = np.arctan2(y - np.float32(center[1]), x - np.float32(center[0])) % np.float32(2 * np.pi)
+    row = angle * np.float32(_ANGLES / (2 * np.pi))
+    column = distance * np.float32((rings - 1) / LIMBUS[1])
+    symmetric = cv2.remap(turned, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    around = np.concatenate([shine, shine[:1]]).astype(np.float32)
+    shining = cv2.remap(around, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    shining = (cv2.dilate(shining, np.ones((3, 3), np.uint8)) * trusted * (distance < 0.97)).astype(np.float32)
+    own = (trusted * (1 - shining))[..., None]
+    iris = symmetric + own * (window - symmetric)
+    catchlight = (shining[..., None] * (window - iris)).clip(0)
+    return iris, catchlight
