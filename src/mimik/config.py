@@ -99,6 +99,7 @@ class AnimateConfig:
     motion: str = "relative"  # one of MOTION_MODES
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0  # multiplies the driver's expression and head motion
+    neutral: float | None = None  # seconds into the driver at which its face is neutral; None: found, region by region
     smooth: float = 0.5  # 0: the landmarks as measured, 1: calm and a little late
     size: int | None = None  # pixels of the longer side; None: the photo's own
     frame: str = "full"  # one of FRAMES
@@ -123,6 +124,8 @@ class AnimateConfig:
             raise InputError(f"--regions {self.regions}: give any of {', '.join(REGIONS)}.")
         check_number("--strength", self.strength, 0.0, 3.0, "1 is the driver's own strength")
         check_number("--smooth", self.smooth, 0.0, 1.0, "0 is off")
+        if self.neutral is not None:
+            check_number("--neutral", self.neutral, 0.0, 86400.0, "seconds from the driver's beginning")
         check_number("--quality", self.quality, 0, 51, "smaller is better; 18 looks lossless")
         if self.size is not None:
             check_number("--size", self.size, 64, 4096, "pixels of the longer side, or 'native'")

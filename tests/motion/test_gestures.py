@@ -21,6 +21,14 @@ from mimik.config import REGIONS, InputError, NoFaceError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Pose, canonical_mesh, head_pose
 from mimik.motion import expression, retargeting
+from mimik.motion.contact import (
+    closed_mouth,
+    eye_distance,
+    eyelid_openings,
+    lip_openings,
+    with_eyelid_openings,
+    with_lip_openings,
+)
 from mimik.motion.gestures import (
     Gesture,
     Motion,
@@ -45,13 +53,20 @@ angles = st.floats(-1.7, 1.7)
 
 
 def canonical_shape() -> np.ndarray:
-    """[478, 3] the canonical face with irises in the middle of its eyes, centimetres."""
+    """[478, 3] the canonical face, lips touching, with irises in the middle of its eyes, centimetres."""
     mesh = canonical_mesh().vertices
     irises = []
     for a, b in ((33, 133), (362, 263)):
         middle = mesh[[a, b]].mean(0)
         irises += [middle + 0.55 * np.array(d) for d in ((0, 0, 0), (1, 0, 0), (0, -1, 0), (-1, 0, 0), (0, 1, 0))]
-    return np.concatenate([mesh, irises])
+    return closed_mouth(np.concatenate([mesh, irises]), np.zeros(52))
+
+
+def closed_lips(face: Face) -> Face:
+    """The same face with lips that touch."""
+    pose = head_pose(face.points)
+    shape = closed_mouth(pose.invert(face.points), face.blendshapes)
+    return replace(face, points=pose.apply(shape).astype(np.float32))
 
 
 def opened(shape: np.ndarray, height: float = 1.0) -> np.ndarray:
@@ -201,11 +216,13 @@ def test_find_neutral_averages_the_noise_away() -> None:
     assert error(find_neutral(driver)) < 0.5 * error(find_neutral(driver[:1]))
 
 
-def test_find_neutral_of_one_face_is_that_face(small_face: Face) -> None:
-    reference = find_neutral([small_face])
-    pose = head_pose(small_face.points)
-    np.testing.assert_allclose(pose.apply(reference.shape), small_face.points, atol=1e-3)
-    np.testing.assert_array_equal(reference.blendshapes, small_face.blendshapes)
+def test_find_neutral_of_one_calm_face_is_that_face(small_face: Face) -> None:
+    calm = replace(closed_lips(small_face), blendshapes=expression_basis().neutral.astype(np.float32))
+    reference = find_neutral([calm])
+    pose = head_pose(calm.points)
+    np.testing.assert_allclose(pose.apply(reference.shape), calm.points, atol=1e-3)
+    np.testing.assert_array_equal(reference.blendshapes, calm.blendshapes)
+    assert reference.note == ""
 
 
 def test_the_neutral_of_the_driver_is_the_still_portrait(driver, driver_faces, small_face: Face) -> None:
@@ -214,13 +231,152 @@ def test_the_neutral_of_the_driver_is_the_still_portrait(driver, driver_faces, s
     assert np.median(apart) < 0.15  # cm
 
 
+def talking_faces(rest_gap: float, num: int = 50) -> list[Face]:
+    """A driver whose brows are calm only while the mouth is open, and whose lips come as near as rest_gap, in cm."""
+    shape, driver = canonical_shape(), []
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    shape = opened(shape)
+    for i in range(num):
+        gap_cm = rest_gap if i < num // 2 else 1.5
+        jaw = 0.0 if i < num // 2 else 0.5
+        brows = 0.8 if i < num // 2 else 0.0
+        points = with_lip_openings(shape, np.full(9, gap_cm / eye_distance(shape)))
+        points[faces.BROWS, 1] -= brows
+        values = {"jawOpen": jaw, "browInnerUp": brows, "browOuterUpLeft": brows, "browOuterUpRight": brows}
+        driver.append(a_face(pose.apply(points), **values))
+    return driver
+
+
+def test_each_region_is_neutral_in_its_own_frames() -> None:
+    shape = opened(canonical_shape())
+    reference = find_neutral(talking_faces(0.02))
+    assert lip_openings(reference.shape).max() < 0.01  # from the first half
+    np.testing.assert_allclose(reference.shape[faces.BROWS, 1], shape[faces.BROWS, 1], atol=0.05)  # from the second
+    assert reference.blendshapes[BLENDSHAPES.index("browInnerUp")] == 0
+    assert reference.note == ""
+
+
+def test_lips_that_never_touch_are_brought_together_and_the_note_says_so() -> None:
+    driver = talking_faces(0.8)
+    reference = find_neutral(driver, [i / 25 for i in range(len(driver))])
+    assert lip_openings(reference.shape).max() < 0.01
+    assert "no frame of the driver's beginning shows calm lips that touch" in reference.note
+    assert "brows at 1.0 s" in reference.note
+
+
+def test_a_smile_that_never_ends_is_no_part_of_the_neutral_face() -> None:
+    basis, shape = expression_basis(), opened(canonical_shape())
+    smile = {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}
+    values = np.array([smile.get(name, 0.0) for name in BLENDSHAPES])
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    driver = [a_face(pose.apply(shape + basis.expression(values)), **smile)] * 10
+    reference = find_neutral(driver)
+    width, smiling = (np.linalg.norm(s[61] - s[291]) for s in (shape, shape + basis.expression(values)))
+    assert np.linalg.norm(reference.shape[61] - reference.shape[291]) < width + 0.6 * (smiling - width)
+    assert "lips" in reference.note
+
+
+def test_the_opening_of_shut_lids_is_learned_from_a_blink() -> None:
+    shape = opened(canonical_shape())
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    nearly = with_eyelid_openings(shape, 0.13 * eyelid_openings(shape))
+    driver = [a_face(pose.apply(shape))] * 40 + [a_face(pose.apply(nearly), eyeBlinkLeft=0.7, eyeBlinkRight=0.7)] * 3
+    assert find_neutral(driver).eyelids_touch == pytest.approx((0.13, 0.13), abs=0.01)
+    assert find_neutral(driver[:40]).eyelids_touch == (0.085, 0.085)
+
+
+def test_a_named_frame_is_the_neutral_face(small_face: Face) -> None:
+    driver = talking_faces(0.02)
+    reference, _ = stream_gestures(driver, 25.0, neutral_s=0.4)
+    shape = opened(canonical_shape())
+    assert np.abs(reference.shape[faces.BROWS, 1] - shape[faces.BROWS, 1] + 0.8).max() < 0.05  # raised, as asked for
+    assert reference.note == "neutral face: the driver's at 0.4 s"
+    late, _ = stream_gestures(driver, 25.0, lookahead_s=0.5, neutral_s=1.8)
+    np.testing.assert_allclose(late.shape[faces.BROWS, 1], shape[faces.BROWS, 1], atol=0.05)
+    with pytest.raises(InputError, match=r"--neutral 9: the driver lasts 2\.0 s; give a time within it"):
+        stream_gestures(driver, 25.0, neutral_s=9)
+    with pytest.raises(InputError, match="--neutral 1: the driver shows no face there"):
+        stream_gestures([*driver[:20], *[None] * 15, *driver[35:]], 25.0, neutral_s=1)
+
+
+# Contact.
+
+
+def test_a_drivers_closed_lips_close_an_open_mouth(no_leak: None, portrait_face: Face) -> None:
+    assert lip_openings(head_pose(portrait_face.points).invert(portrait_face.points)).max() > 0.08  # she smiles
+    driver = reference_of(opened(canonical_shape()))
+    closed = head_pose(portrait_face.points).invert(Retarget(portrait_face, driver)(still()))
+    assert np.abs(lip_openings(closed)).max() < 0.02
+    before = head_pose(portrait_face.points).invert(portrait_face.points)
+    outer = [faces.LIPS_OUTER_UPPER[5], faces.LIPS_OUTER_LOWER[5]]
+    for point, side in zip(outer, (1, -1), strict=True):  # the outer lips follow, and the lips keep their thickness
+        assert side * (closed[point, 1] - before[point, 1]) > 0.05
+    upper, lower = faces.LIPS_INNER_UPPER[5], faces.LIPS_INNER_LOWER[5]
+    for inner, out in ((upper, outer[0]), (lower, outer[1])):
+        thick = abs(before[inner, 1] - before[out, 1])
+        assert abs(closed[inner, 1] - closed[out, 1]) == pytest.approx(thick, rel=0.25)
+
+
+@pytest.mark.parametrize("opening", [0.05, 0.15, 0.3])
+def test_the_mouth_opens_as_far_as_the_drivers(no_leak: None, small_face: Face, opening: float) -> None:
+    shape = opened(canonical_shape())
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    profile = opening * np.sin(np.linspace(0, np.pi, 11))[1:-1]
+    gesture = split(a_face(pose.apply(with_lip_openings(shape, profile))), reference_of(shape), pose)
+    for face in (small_face, closed_lips(small_face)):
+        out = head_pose(face.points).invert(Retarget(face, reference_of(shape))(gesture))
+        assert 0.85 * opening < lip_openings(out).max() < 1.15 * opening + 0.01
+
+
+def test_a_parted_neutral_of_an_old_file_counts_from_contact(no_leak: None, small_face: Face) -> None:
+    shape = opened(canonical_shape())
+    parted = with_lip_openings(shape, np.full(9, 0.06))
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    face = closed_lips(small_face)
+    gesture = split(a_face(pose.apply(shape)), reference_of(parted), pose)
+    shut = head_pose(face.points).invert(Retarget(face, reference_of(parted))(gesture))
+    assert lip_openings(shut).max() < 0.02
+    rest = head_pose(face.points).invert(Retarget(face, reference_of(parted))(still()))
+    assert 0.03 < lip_openings(rest).max() < 0.09
+
+
+def test_half_shut_eyes_of_a_photo_shut_too(no_leak: None, small_face: Face) -> None:
+    pose = head_pose(small_face.points)
+    own = pose.invert(small_face.points)
+    half = replace(small_face, points=pose.apply(with_eyelid_openings(own, 0.4 * eyelid_openings(own))))
+    shape = opened(canonical_shape())
+    driver = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    gesture = split(a_face(driver.apply(eyes_closed(shape))), reference_of(shape), driver)
+    retarget = Retarget(half, reference_of(shape))
+    shut = eyelid_openings(pose.invert(retarget(gesture)))
+    assert shut.max() < 0.05 * eyelid_openings(own).max()
+    np.testing.assert_allclose(eyelid_openings(pose.invert(retarget(still()))), 0.4 * eyelid_openings(own), atol=1e-3)
+
+
+def test_nothing_pops_on_the_way_to_contact(no_leak: None, small_face: Face) -> None:
+    shape = opened(canonical_shape())
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    retarget = Retarget(closed_lips(small_face), reference_of(shape))
+    own = head_pose(small_face.points)
+    path = []
+    for amount in np.linspace(-0.02, 0.1, 121):
+        moved = with_eyelid_openings(with_lip_openings(shape, np.full(9, amount)), 10 * amount * eyelid_openings(shape))
+        path.append(own.invert(retarget(split(a_face(pose.apply(moved)), reference_of(shape), pose))))
+    lips = np.array([lip_openings(s).max() for s in path])
+    lids = np.array([eyelid_openings(s).mean() for s in path])
+    for values, whole in ((lips, 0.1), (lids, lids.max())):
+        assert np.diff(values).min() > -1e-6
+        assert np.diff(values).max() < 0.03 * whole
+
+
 # Retargeting.
 
 
 @pytest.mark.parametrize("regions", [REGIONS, ("pose",), ("lips",), ("eyes", "gaze")])
 def test_the_neutral_gesture_leaves_the_photo_as_it_is(small_face: Face, regions: tuple[str, ...]) -> None:
-    retarget = Retarget(small_face, reference_of(canonical_shape()), regions=regions)
-    assert np.abs(retarget(still()) - small_face.points).max() < 1e-6
+    face = closed_lips(small_face)
+    retarget = Retarget(face, reference_of(opened(canonical_shape())), regions=regions)
+    assert np.abs(retarget(still()) - face.points).max() < 1e-6
 
 
 def test_self_reenactment_gives_the_drivers_points(driver, driver_faces, gestures, small_face: Face) -> None:
@@ -389,11 +545,13 @@ def test_absolute_takes_the_drivers_expression(small_face: Face) -> None:
     rotation = head_pose(small_face.points).rotation
     loud = neutral.copy()
     loud[BLENDSHAPES.index("jawOpen")] = 0.6
-    quiet = Retarget(small_face, Reference(canonical_shape(), rotation, neutral), mode="absolute")(still())
-    open_ = Retarget(small_face, Reference(canonical_shape(), rotation, loud), mode="absolute")(still())
+    shape = canonical_shape()
+    wide = shape + 0.6 * expression_basis().by_blendshape[BLENDSHAPES.index("jawOpen")]
+    quiet = Retarget(small_face, Reference(shape, rotation, neutral), mode="absolute")(still())
+    open_ = Retarget(small_face, Reference(wide, rotation, loud), mode="absolute")(still())
     assert np.abs(quiet - small_face.points).max() < 0.05 * small_face.width_px
     lips = faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER
-    assert gap(open_, *lips) > 1.5 * gap(quiet, *lips)
+    assert gap(open_, *lips) > 10 * gap(quiet, *lips)
 
 
 def test_a_frame_of_a_video_keeps_what_is_not_in_the_regions(small_face: Face) -> None:
@@ -406,8 +564,9 @@ def test_a_frame_of_a_video_keeps_what_is_not_in_the_regions(small_face: Face) -
 
 
 def test_a_frame_of_a_video_is_moved_where_it_is(small_face: Face) -> None:
-    moved = replace(small_face, points=(small_face.points * 1.5 + [20, 5, 0]).astype(np.float32))
-    retarget = Retarget(small_face, reference_of(canonical_shape()))
+    face = closed_lips(small_face)
+    moved = replace(face, points=(face.points * 1.5 + [20, 5, 0]).astype(np.float32))
+    retarget = Retarget(face, reference_of(opened(canonical_shape())))
     np.testing.assert_allclose(retarget(still(), moved), moved.points, atol=0.02)
 
 
@@ -457,12 +616,13 @@ def test_a_frontal_photo_turns_both_ways_alike() -> None:
 
 
 def test_shift_and_zoom_are_limited(small_face: Face) -> None:
-    retarget = Retarget(small_face, reference_of(canonical_shape()))
-    scale = head_pose(small_face.points).scale
+    face = closed_lips(small_face)
+    retarget = Retarget(face, reference_of(opened(canonical_shape())))
+    scale = head_pose(face.points).scale
     far = retarget(replace(still(), shift=np.array([90.0, 0, 0])))
-    assert np.abs(far - small_face.points).max() <= 5.0 * scale + 1e-3
+    assert np.abs(far - face.points).max() <= 5.0 * scale + 1e-3
     near = retarget(replace(still(), zoom=3.0))
-    assert faces.skull_motion(small_face.points, near).scale <= 1.3 + 1e-6
+    assert faces.skull_motion(face.points, near).scale <= 1.3 + 1e-6
 
 
 # Filters.
@@ -544,6 +704,24 @@ def test_more_smoothing_is_calmer() -> None:
     for calmer, wilder in zip(levels[1:], levels, strict=False):
         assert calmer[0] < wilder[0]
         assert calmer[1] < wilder[1]
+
+
+def test_smoothing_keeps_the_amplitude_of_speech_and_of_a_blink() -> None:
+    # Five syllables and a blink of a fifth of a second, as large as they are in people.
+    time = np.arange(50) / FPS
+    mouth = 0.6 * (1 - np.cos(2 * np.pi * 5 * time)) / 2
+    blink = np.interp(time, [1.0, 1.08, 1.12, 1.2], [0, 0.9, 0.9, 0])
+    smoother, out = Smoother(0.5), []
+    for m, b in zip(mouth, blink, strict=True):
+        offset = np.zeros((NUM_POINTS, 3))
+        offset[[*faces.LIPS_INNER_LOWER, *faces.LIPS_OUTER_LOWER, faces.CHIN], 1] = m
+        offset[[*faces.RIGHT_EYE_UPPER, *faces.LEFT_EYE_UPPER], 1] = b
+        out.append(smoother(replace(still(), offset=offset), 1 / FPS).offset)
+    lips, lids = np.array(out)[:, 14, 1], np.array(out)[:, 159, 1]
+    assert lips.std() > 0.9 * mouth.std()
+    assert np.corrcoef(lips, mouth)[0, 1] > 0.97
+    assert lids.max() > 0.95 * blink.max()
+    assert abs(int(lids.argmax()) - int(blink.argmax())) <= 1
 
 
 def test_the_table_is_met_from_both_sides() -> None:

@@ -503,6 +503,7 @@ class _Run:
         self.progress = progress
         self.clock = Clock()
         self._landmarker = avatar.landmarker
+        driver.check_neutral(config.neutral)
         self._portrait = Portrait(avatar, config, limit_side=limit_side)
         if self._portrait.note:
             report.notes.append(self._portrait.note)
@@ -535,6 +536,7 @@ class _Run:
             DriverSettings(
                 landmarker=self._landmarker,
                 face=self._config.driver_face,
+                neutral_s=self._config.neutral,
                 smooth=smooth,
                 clock=self.clock,
                 progress=self.progress,

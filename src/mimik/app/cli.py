@@ -361,6 +361,15 @@ Regions = Annotated[str, typer.Option(metavar="LIST", help="What moves: all, or 
 Strength = Annotated[
     float, typer.Option(metavar="X", parser=_decimal, help="How strongly the driver moves the person, 0 to 3.")
 ]
+Neutral = Annotated[
+    float | None,
+    typer.Option(
+        metavar="TIME",
+        parser=_decimal,
+        help="Seconds into a driving video at which its face is neutral; found automatically if left out.",
+        show_default=False,
+    ),
+]
 Smooth = Annotated[
     float, typer.Option(metavar="X", parser=_decimal, help="Against wobble, 0 (off) to 1 (calm, a little late).")
 ]
@@ -439,6 +448,7 @@ def animate_command(
     driver_face: Annotated[
         int | None, typer.Option(metavar="N", parser=_whole, help="Which face of DRIVER; the widest if left out.")
     ] = None,
+    neutral: Neutral = None,
     fps: Annotated[
         float | None,
         typer.Option(metavar="X", parser=_decimal, help="Frames a second, 1 to 120; the driver's own if left out."),
@@ -486,6 +496,7 @@ def animate_command(
         "size": _size(size),
         "frame": frame,
         "driver_face": driver_face,
+        "neutral": neutral,
         "fps": fps,
         "quality": quality,
         "audio": audio,
@@ -1018,6 +1029,7 @@ def motion_extract(
     face: Annotated[
         int | None, typer.Option(metavar="N", parser=_whole, help="Which face; the widest if left out.")
     ] = None,
+    neutral: Neutral = None,
     fps: Annotated[
         float | None,
         typer.Option(metavar="X", parser=_decimal, help="Frames a second, 1 to 120; the video's own if left out."),
@@ -1031,9 +1043,10 @@ def motion_extract(
     if out.suffix not in (".motion", STREAM_SUFFIX):
         raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
     _check_numbers_file("-o", out, force, [driver])
-    config = animate.AnimateConfig(face=face, fps=fps)
+    config = animate.AnimateConfig(face=face, neutral=neutral, fps=fps)
     with _Bars().shown() as bars:
-        motion = extract_motion(open_driver(driver, config.fps), face=config.face, progress=bars)
+        opened = open_driver(driver, config.fps)
+        motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
     with _replaced(out) as draft:
         if out.suffix == STREAM_SUFFIX:
             with draft.open("w", encoding="utf-8") as file:
@@ -1046,6 +1059,8 @@ def motion_extract(
         f"({rate:.1f} kB a second).",
         soft_wrap=True,
     )
+    if motion.reference.note:
+        errors.print(f"note: {escape(motion.reference.note)}", soft_wrap=True)
 
 
 @motion_app.command("list")

@@ -279,6 +279,11 @@ class Call:
         controls: at the beginning; regions and strength of the config if None.
         """
         self.config = config or AnimateConfig(size=LIVE_SIZE, frame="crop")
+        if self.config.neutral is not None:
+            raise InputError(
+                f"--neutral {self.config.neutral:g}: a live call finds the neutral face while it runs; leave --neutral "
+                "out, and use the calibration of the page."
+            )
         self.avatar = avatar
         self.portrait = Portrait(avatar, self.config, limit_side=True)
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from mimik.config import NoFaceError
+from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face
 from mimik.motion.frames import Gesture, Reference, split
-from mimik.motion.neutral import find_neutral, usual_place
+from mimik.motion.neutral import find_neutral, named_neutral, usual_place
 from mimik.motion.smoothing import smoothed
 
+_NAMED_S = 0.1  # around the time that the user names, over which the neutral face is averaged
 LOOKAHEAD_S = 8.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
 
 
 def stream_gestures(
-    driver: Iterable[Face | None], fps: float, *, smooth: float = 0.5, lookahead_s: float = LOOKAHEAD_S
+    driver: Iterable[Face | None],
+    fps: float,
+    *,
+    smooth: float = 0.5,
+    lookahead_s: float = LOOKAHEAD_S,
+    neutral_s: float | None = None,
 ) -> tuple[Reference, Iterator[Gesture]]:
     """The neutral face of a driver and its gestures, one a frame, relative to it.
 
@@ -26,11 +32,14 @@ def stream_gestures(
         driver: faces frame by frame, None where there is none.
         fps: of the driver.
         smooth: 0..1, see Smoother.
-        lookahead_s: how much is held back; more only while there is no face at all.
+        lookahead_s: how much is held back; more only while there is no face at all, or until neutral_s.
+        neutral_s: when the driver's face is neutral, in seconds; None finds it region by region.
 
     Raises:
         NoFaceError: if there is no face in the whole stream.
+        InputError: if there is none at neutral_s.
     """
+    wanted_s = lookahead_s if neutral_s is None else max(lookahead_s, neutral_s + _NAMED_S)
     source = iter(driver)
     held: list[Face | None] = []
     seen: list[Face] = []
@@ -38,11 +47,29 @@ def stream_gestures(
         held.append(frame)
         if frame is not None:
             seen.append(frame)
-        if seen and len(held) >= lookahead_s * fps:
+        if seen and len(held) >= wanted_s * fps:
             break
     if not seen:
         raise NoFaceError(f"no face in any of the driver's {len(held)} frames.")
-    reference = find_neutral(seen)
+    if neutral_s is None:
+        times = [number / fps for number, frame in enumerate(held) if frame is not None]
+        reference = find_neutral(seen, times)
+    else:
+        reference = _named(held, fps, neutral_s)
     origin = usual_place(seen, reference)
     raw = (None if f is None else split(f, reference, origin) for f in itertools.chain(held, source))
     return reference, smoothed(raw, fps, smooth)
+
+
+def _named(held: Sequence[Face | None], fps: float, time_s: float) -> Reference:
+    """The neutral face at a time that the user names."""
+    near = sorted(range(len(held)), key=lambda number: abs(number / fps - time_s))
+    if time_s > len(held) / fps:
+        raise InputError(
+            f"--neutral {time_s:g}: the driver lasts {len(held) / fps:.1f} s; give a time within it, in seconds."
+        )
+    chosen = [i for i in near if abs(i / fps - time_s) <= max(_NAMED_S, 0.5 / fps) + 1e-9]
+    faces = [face for face in (held[i] for i in chosen) if face is not None]
+    if not faces:
+        raise InputError(f"--neutral {time_s:g}: the driver shows no face there; give a time at which it does.")
+    return named_neutral(faces, time_s)

@@ -19,7 +19,7 @@ from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
-from mimik.motion.frames import Gesture, Reference
+from mimik.motion.frames import EYELIDS_TOUCH, Gesture, Reference
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ class Motion:
             "amounts": (flat @ directions.T).astype(np.float16),
             "blendshapes": np.round(self.blendshapes * 255).clip(0, 255).astype(np.uint8),
             "seen": self.seen,
+            "lasting": self.reference.lasting.astype(np.float16),
+            "eyelids": np.array(self.reference.eyelids_touch, np.float32),
         }
         with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
             file.writestr("header.json", json.dumps(header))
@@ -154,6 +156,10 @@ class Motion:
                     name: np.load(io.BytesIO(_read_member(file, f"{name}.npy")), allow_pickle=False).T
                     for name in ("shape", "rotation", "neutral", "pose", "directions", "amounts", "blendshapes", "seen")
                 }
+                a |= {"lasting": np.zeros(len(BLENDSHAPES)), "eyelids": np.full(2, EYELIDS_TOUCH)}
+                for name in ("lasting", "eyelids"):  # older files have neither
+                    if f"{name}.npy" in file.namelist():
+                        a[name] = np.load(io.BytesIO(_read_member(file, f"{name}.npy")), allow_pickle=False)
             num_frames, rank = len(a["pose"]), len(a["directions"])
             shapes = {
                 "shape": (faces.NUM_POINTS, 3),
@@ -164,6 +170,8 @@ class Motion:
                 "amounts": (num_frames, rank),
                 "blendshapes": (num_frames, len(BLENDSHAPES)),
                 "seen": (num_frames,),
+                "lasting": (len(BLENDSHAPES),),
+                "eyelids": (2,),
             }
             if not 0 < num_frames <= _MAX_FILE_FRAMES or any(a[name].shape != shape for name, shape in shapes.items()):
                 raise ValueError("wrong shape")
@@ -171,7 +179,13 @@ class Motion:
             motion = cls(
                 str(header["name"]),
                 float(header["fps"]),
-                Reference(a["shape"], a["rotation"], a["neutral"]),
+                Reference(
+                    a["shape"],
+                    a["rotation"],
+                    a["neutral"],
+                    a["lasting"],
+                    (float(a["eyelids"][0]), float(a["eyelids"][1])),
+                ),
                 turn=a["pose"][:, :3],
                 shift=a["pose"][:, 3:6],
                 zoom=a["pose"][:, 6],
@@ -181,7 +195,8 @@ class Motion:
             )
             finite = all(np.isfinite(array).all() for array in a.values()) and np.isfinite(motion.offset).all()
             upright = np.allclose(a["rotation"] @ a["rotation"].T, np.eye(3), atol=1e-3)
-            if not (finite and upright and 0 < motion.fps <= 1000):
+            shut = ((a["eyelids"] >= 0) & (a["eyelids"] < 0.9)).all()
+            if not (finite and upright and shut and 0 < motion.fps <= 1000):
                 raise ValueError("out of range")
         except InputError:
             raise

@@ -10,13 +10,15 @@ people can be compared; a Gesture is in own frames and knows no pixels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Pose, fit_similarity
 from mimik.motion.expression import Float, pose_leak
+
+EYELIDS_TOUCH = 0.085  # the landmarker's opening of shut lids over the usual one: median of 164 clips
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,17 @@ class Reference:
         shape: [478, 3] centimetres, own frame.
         rotation: [3, 3] of the head in the neutral frame.
         blendshapes: [52].
+        lasting: [52] expression that the driver never lets go, by blendshapes; neither shape nor blendshapes have it.
+        eyelids_touch: of right and left eye, the opening that the landmarker gives to shut lids, over that of shape.
+        note: for the user: what was taken as neutral, and what the driver never showed.
     """
 
     shape: Float
     rotation: Float
     blendshapes: Float
+    lasting: Float = field(default_factory=lambda: np.zeros(len(BLENDSHAPES)))
+    eyelids_touch: tuple[float, float] = (EYELIDS_TOUCH, EYELIDS_TOUCH)
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from mimik.motion.extraction import LOOKAHEAD_S, stream_gestures
 from mimik.motion.files import Motion, bundled_motions
 from mimik.motion.frames import Gesture, Reference, rotation_matrix, rotation_vector, split, still
 from mimik.motion.neutral import find_neutral, gesture_of_photo, usual_place
-from mimik.motion.retargeting import Retarget, region_weights
+from mimik.motion.regions import region_weights
+from mimik.motion.retargeting import Retarget
 from mimik.motion.smoothing import OneEuro, Smoother, Steady, smoothed
 
 __all__ = [

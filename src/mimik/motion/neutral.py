@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Pose, fit_similarity, head_pose
-from mimik.motion.expression import Float, expression_basis
-from mimik.motion.frames import Gesture, Reference, rotation_matrix, rotation_vector, still
+from mimik.motion.contact import LIPS_TOUCH, closed_mouth, eyelid_openings, lip_openings, with_eyelid_openings
+from mimik.motion.expression import Float, expression_basis, pose_leak
+from mimik.motion.frames import EYELIDS_TOUCH, Gesture, Reference, rotation_matrix, rotation_vector, still
+from mimik.motion.regions import region_blendshapes, region_weights
 
 _EXPRESSIVE = {
     "jawOpen": 2.0,
@@ -24,6 +26,10 @@ _EXPRESSIVE = {
     "mouthUpperUpRight": 1.0,
     "mouthLowerDownLeft": 1.0,
     "mouthLowerDownRight": 1.0,
+    "mouthPressLeft": 0.5,
+    "mouthPressRight": 0.5,
+    "mouthRollLower": 0.5,
+    "mouthRollUpper": 0.5,
     "eyeBlinkLeft": 1.5,
     "eyeBlinkRight": 1.5,
     "eyeWideLeft": 1.0,
@@ -32,32 +38,160 @@ _EXPRESSIVE = {
     "eyeLookOutRight": 0.5,
     "eyeLookInLeft": 0.5,
     "eyeLookInRight": 0.5,
-    "browInnerUp": 0.7,
-    "browDownLeft": 0.5,
-    "browDownRight": 0.5,
+    "browInnerUp": 1.0,
+    "browOuterUpLeft": 0.5,
+    "browOuterUpRight": 0.5,
+    "browDownLeft": 0.7,
+    "browDownRight": 0.7,
 }
 _EXPRESSIVE_WEIGHTS = np.array([_EXPRESSIVE.get(name, 0.0) for name in BLENDSHAPES])
+_LIP_OPENING_WEIGHT = 6.0  # of 1 distance of the eyes, against 1 of a blendshape
+_MAX_FRAMES = 8  # that are averaged for one region
+_NEVER_CALM = 0.35  # a blendshape that stays further above the usual neutral face is an expression, not the face
+_LOWEST_LIDS = 0.25  # of the usual opening: lids that come no nearer were never shut
 
 
-def find_neutral(driver: Sequence[Face]) -> Reference:
-    """The driver's neutral face: the mean of the calmest tenth of the frames.
+def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None) -> Reference:
+    """The driver's neutral face, each region from the frames in which that region is calm.
 
-    Calm is little expression by the blendshapes, compared with what this face always shows, and a head near its usual
-    pose.
+    A person who talks rarely shows a frame in which everything is at rest. The lips come from the frames in which they
+    are nearest to touching and least puckered or pulled, the brows from the calmest brows, eyelids and gaze from their
+    usual opening and direction, the rest from the calmest tenth of all frames, the pose from the usual pose. What the
+    driver never shows at rest is taken off by the expression basis.
 
     Args:
         driver: at least one face, in the order of the video.
+        times_s: of the faces, for the note; None leaves the note without times.
     """
     shapes = np.array([f.blendshapes for f in driver], np.float64)
     poses = [head_pose(f.points) for f in driver]
     angles = np.array([p.degrees for p in poses])
     away = np.abs(angles - np.median(angles, 0)).sum(1) / 30 + np.abs(angles[:, :2]).sum(1) / 60
-    usual = np.percentile(shapes, 10, axis=0)
-    score = (shapes - usual).clip(0) @ _EXPRESSIVE_WEIGHTS + away
-    best = np.argsort(score, kind="stable")[: max(1, min(len(driver) // 10, 15))]
+    calm = (shapes - np.percentile(shapes, 10, axis=0)).clip(0) * _EXPRESSIVE_WEIGHTS
+    best = np.argsort(calm.sum(1) + away, kind="stable")[: max(1, min(len(driver) // 10, 15))]
     middle = poses[best[0]]
-    shape = np.mean([middle.invert(_onto(driver[i].points, driver[best[0]].points)) for i in best], axis=0)
-    return Reference(shape, middle.rotation, shapes[best].mean(0))
+    rest = np.mean([middle.invert(_onto(driver[i].points, driver[best[0]].points)) for i in best], axis=0)
+    own = _aligned(driver, poses, rest, middle.rotation)
+
+    # What is calm, region by region.
+    num = int(np.clip(len(driver) // 25, 1, _MAX_FRAMES))
+    lips = np.array([lip_openings(shape).max() for shape in own])
+    lids = np.array([eyelid_openings(shape).mean(1) for shape in own])
+    usual_lids = np.median(lids[lids.mean(1) >= 0.5 * np.percentile(lids.mean(1), 90)], axis=0)
+    unusual = np.abs(lids / np.maximum(usual_lids, 1e-6) - 1).sum(1)
+    gaze = np.array([_gaze(shape) for shape in own])
+    scores = {
+        "lips": calm[:, region_blendshapes("lips")].sum(1) + _LIP_OPENING_WEIGHT * lips,
+        "eyes": unusual,
+        "brows": calm[:, region_blendshapes("brows")].sum(1),
+        "gaze": np.abs(gaze - np.median(gaze[unusual <= np.median(unusual)], axis=0)).sum(1) + 0.1 * unusual,
+    }
+    weights = region_weights()
+    shape, values = rest.copy(), shapes[best].mean(0)
+    taken = {}
+    for region, score in scores.items():
+        chosen = np.argsort(score + 0.1 * away, kind="stable")[:num]
+        taken[region] = int(chosen[0])
+        shape += weights[region][:, None] * (own[chosen].mean(0) - rest)
+        index = region_blendshapes(region)
+        values[index] = shapes[chosen][:, index].mean(0)
+    shape, lasting, never = _without_lasting_expression(shape, values)
+    return Reference(
+        shape,
+        middle.rotation,
+        values - lasting,
+        lasting,
+        _eyelids_touch(lids, eyelid_openings(shape).mean(1)),
+        _note({name: None if times_s is None else times_s[i] for name, i in taken.items()}, never),
+    )
+
+
+def named_neutral(driver: Sequence[Face], time_s: float) -> Reference:
+    """The neutral face that the user named: the mean of faces around one time.
+
+    Args:
+        driver: at least one face, from the same instant.
+        time_s: of that instant, for the note.
+    """
+    pose = head_pose(driver[0].points)
+    own = np.mean([pose.invert(_onto(f.points, driver[0].points)) for f in driver], axis=0)
+    values = np.asarray(np.mean([f.blendshapes for f in driver], axis=0), np.float64)
+    return Reference(
+        closed_mouth(own, values), pose.rotation, values, note=f"neutral face: the driver's at {time_s:g} s"
+    )
+
+
+def _aligned(driver: Sequence[Face], poses: Sequence[Pose], rest: Float, rotation: Float) -> Float:
+    """[T, 478, 3] the faces in the own frame of rest, without what the landmarker gets wrong on turned heads."""
+    aligned = []
+    for face, pose in zip(driver, poses, strict=True):
+        own = _onto(pose.invert(face.points), rest)
+        aligned.append(own - (pose_leak(pose.rotation) - pose_leak(rotation)))
+    return np.array(aligned)
+
+
+def _gaze(shape: Float) -> Float:
+    """[2] where the irises are between the corners of the eyes, in widths of an eye."""
+    both = []
+    for iris, a, b in ((468, 33, 133), (473, 362, 263)):
+        both.append((shape[iris] - shape[[a, b]].mean(0))[:2] / np.linalg.norm(shape[a] - shape[b]))
+    return np.asarray(np.mean(both, axis=0))
+
+
+def _without_lasting_expression(shape: Float, values: Float) -> tuple[Float, Float, list[str]]:
+    """The neutral shape without the expressions that the driver never lets go; those; the regions that show them.
+
+    Args:
+        shape: [478, 3] of the calmest frames of each region.
+        values: [52] blendshapes of those frames.
+
+    Returns:
+        [478, 3], [52] blendshapes that were taken off, names of regions.
+    """
+    basis, weights = expression_basis(), region_weights()
+    never, lasting = [], np.zeros(len(BLENDSHAPES))
+    if lip_openings(shape).max() > 1.5 * LIPS_TOUCH:
+        never.append("lips")
+    out = shape
+    for region in ("lips", "brows"):
+        index = [i for i in region_blendshapes(region) if BLENDSHAPES[i] != "jawOpen"]
+        excess = np.zeros(len(BLENDSHAPES))
+        excess[index] = (values[index] - basis.neutral[index] - _NEVER_CALM).clip(0)
+        if excess.any():
+            out = out - basis.expression(excess) * weights[region][:, None]
+            lasting += excess
+            never += [region] if region not in never else []
+    usual = eyelid_openings(basis.shape)
+    widths = np.array([np.linalg.norm(s[33] - s[133]) for s in (out, basis.shape)])
+    if eyelid_openings(out).mean() < 0.35 * usual.mean() * widths[0] / widths[1]:
+        never.append("eyes")
+        out = with_eyelid_openings(out, usual * widths[0] / widths[1])
+    return closed_mouth(out, values - lasting), lasting, never
+
+
+def _eyelids_touch(lids: Float, usual: Float) -> tuple[float, float]:
+    """The opening of shut lids over the usual one, of right and left eye, where the driver shuts them.
+
+    Args: lids: [T, 2] openings; usual: [2].
+    """
+    lowest = np.sort(lids / np.maximum(usual, 1e-6), axis=0)[:2].mean(0)
+    right, left = (float(max(x, 0.0)) if x < _LOWEST_LIDS else EYELIDS_TOUCH for x in lowest)
+    return right, left
+
+
+_SHOWN = {"lips": "calm lips that touch", "brows": "calm brows", "eyes": "open eyes"}
+
+
+def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
+    """What the user is told of the neutral face."""
+    times = [f"{name} at {time:.1f} s" for name, time in taken.items() if time is not None and name not in never]
+    said = [f"neutral face: {', '.join(times)}"] if times else []
+    if never:
+        what = " and ".join(_SHOWN[name] for name in never)
+        said.append(
+            f"no frame of the driver's beginning shows {what}; a usual face's are taken, --neutral TIME names a frame"
+        )
+    return "; ".join(said)
 
 
 def _onto(points: NDArray[Any], other: NDArray[Any]) -> Float:
@@ -72,6 +206,9 @@ def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
     return Pose(reference.rotation, translation, float(np.median([p.scale for p in poses])))
 
 
+_OF_PHOTO = "neutral face: a usual face's, by the blendshapes of the one picture"
+
+
 def gesture_of_photo(driver: Face) -> tuple[Reference, Gesture]:
     """The gesture of a driver of whom there is one picture: against the neutral face that its blendshapes tell of.
 
@@ -79,8 +216,10 @@ def gesture_of_photo(driver: Face) -> tuple[Reference, Gesture]:
     """
     basis = expression_basis()
     pose = head_pose(driver.points)
-    offset = basis.expression(driver.blendshapes - basis.neutral)
+    own = pose.invert(driver.points)
+    neutral = closed_mouth(own - basis.expression(driver.blendshapes - basis.neutral), basis.neutral)
+    offset = own - neutral
     usual = rotation_matrix(np.array([basis.neutral_pitch, 0, 0]))
-    reference = Reference(pose.invert(driver.points) - offset, usual, basis.neutral)
+    reference = Reference(neutral, usual, basis.neutral, note=_OF_PHOTO)
     turn = rotation_vector(pose.rotation @ usual.T)
     return reference, replace(still(), turn=turn, offset=offset, blendshapes=driver.blendshapes.astype(np.float64))

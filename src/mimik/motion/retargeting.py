@@ -5,7 +5,6 @@ The expression is scaled to the person's features and put, with the pose, on the
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,40 +14,22 @@ import numpy as np
 
 from mimik.config import REGIONS
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Face, Pose, canonical_mesh, head_pose
+from mimik.face.landmarks import BLENDSHAPES, Face, Pose, head_pose
+from mimik.motion.contact import (
+    closed_mouth,
+    driver_eyelid_fractions,
+    driver_lip_openings,
+    eye_distance,
+    eyelid_openings,
+    lip_openings,
+    with_eyelid_openings,
+    with_lip_openings,
+)
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import Gesture, Reference, rotation_matrix, rotation_vector
+from mimik.motion.regions import region_weights
 
 _CORNERS = 61, 291
-
-
-@functools.cache
-def region_weights() -> dict[str, Float]:
-    """[478] for each region but pose: how much of a point's movement belongs to it; the rest, up to 1, stays still."""
-    mesh = canonical_mesh().vertices
-    iris = [mesh[[a, b]].mean(0) for a, b in ((33, 133), (362, 263))]
-    vertices = np.concatenate([mesh, np.repeat(iris, 5, axis=0)])
-    jaw = [152, 148, 176, 149, 150, 377, 400, 378, 379, 18, 200, 199, 175]
-    groups = {
-        "lips": [*faces.LIPS, *jaw],
-        "eyes": faces.EYES,
-        "brows": faces.BROWS,
-        "still": [10, 6, 197, 195, 127, 356, 54, 284, 67, 297, 1, 4, 5, 93, 323, 234, 454],
-    }
-    near = {}
-    for name, index in groups.items():
-        distance = np.linalg.norm(vertices[:, None] - vertices[index][None], axis=-1).min(1)
-        near[name] = np.exp(-((distance / 1.6) ** 2)) + 1e-9
-    total = sum(near.values())
-    weights = {name: near[name] / total for name in ("lips", "eyes", "brows")}
-    weights["gaze"] = np.zeros(faces.NUM_POINTS)
-    weights["gaze"][faces.IRISES] = 1
-    for name in ("lips", "eyes", "brows"):
-        weights[name][faces.IRISES] = 0
-    for name, index in (("lips", faces.LIPS), ("eyes", faces.EYES), ("brows", faces.BROWS)):
-        for other in ("lips", "eyes", "brows"):
-            weights[other][index] = float(other == name)
-    return weights
 
 
 class Retarget:
@@ -76,13 +57,27 @@ class Retarget:
         self._regions = regions
         self._strength = strength
         self._absolute = mode == "absolute"
-        own, other = self._shape, reference.shape
-        self._gain = _feature_gain(own, other)
-        self._added = np.zeros_like(own)
+        # Both with lips that touch: openings count from there.
+        self._closed = closed_mouth(self._shape, person.blendshapes)
+        other = closed_mouth(reference.shape, reference.blendshapes)
+        self._gain = _feature_gain(self._closed, other)
+        self._opening_gain = _opening_gain(self._closed, other)
+        self._reference_shape = reference.shape
+        # What both do all the time is the person's own already.
+        basis = expression_basis()
+        common = np.clip(person.blendshapes - basis.neutral, 0, reference.lasting)
+        weight = sum((region_weights()[name] for name in ("lips", "brows")), np.zeros(faces.NUM_POINTS))
+        self._apart = reference.shape - other - basis.expression(common) * weight[:, None]
+        self._lips_rest = lip_openings(other)
+        self._lids_usual = eyelid_openings(reference.shape)
+        self._lids_touch = np.array(reference.eyelids_touch)
+        self._added = np.zeros_like(self._shape)
         self._turn = np.zeros(3)
         if self._absolute:
-            basis = expression_basis()
-            self._added = basis.expression(reference.blendshapes) - basis.expression(person.blendshapes)
+            jaw = BLENDSHAPES.index("jawOpen")
+            change = reference.blendshapes - person.blendshapes
+            change[jaw] = 0  # lips count from contact in both
+            self._added = basis.expression(change)
             self._turn = rotation_vector(reference.rotation @ self._pose.rotation.T)
 
     def __call__(self, gesture: Gesture, frame: Face | None = None) -> Float:
@@ -105,9 +100,9 @@ class Retarget:
             base = own + keep * (self._shape - own)
             if "pose" in self._regions:
                 pose = replace(pose, rotation=self._pose.rotation)
-        offset = (gesture.offset * self._gain[:, None] + self._added) * keep * self._strength
-        offset *= 1 - (1 - _opening_limit(base + offset)) * weights["lips"][:, None]
-        shape = _without_crossings(base + offset, base)
+        closing = (self._closed - self._shape) * min(self._strength, 1.0)
+        offset = (gesture.offset + self._apart) * self._gain[:, None] + self._added
+        shape = self._with_contact(base + (closing + offset * self._strength) * keep, gesture)
         if "pose" not in self._regions:
             return pose.apply(shape)
         turn = gesture.turn
@@ -121,6 +116,27 @@ class Retarget:
             pose.translation + shift * [1, 1, 0] * pose.scale,
             pose.scale * math.exp(zoom),
         ).apply(shape)
+
+    def _with_contact(self, shape: Float, gesture: Gesture) -> Float:
+        """The shape [478, 3] with lips and lids as far apart as the driver's, counted from contact."""
+        driver = self._reference_shape + gesture.offset
+        strength = self._strength
+        if "lips" in self._regions:
+            rest = lip_openings(self._shape) + min(strength, 1.0) * (
+                lip_openings(self._closed) - lip_openings(self._shape)
+            )
+            opening = driver_lip_openings(lip_openings(driver), self._lips_rest) * self._opening_gain * strength
+            width = float(np.linalg.norm(shape[_CORNERS[0]] - shape[_CORNERS[1]])) / eye_distance(shape)
+            widest = min(_MAX_OPENING * width, _WIDEST)
+            largest = float(opening.max())
+            if largest > 0:
+                opening *= float(_soft_limit(np.array([largest]), widest)[0]) / largest
+            shape = with_lip_openings(shape, rest + opening)
+        if "eyes" in self._regions:
+            fraction = driver_eyelid_fractions(eyelid_openings(driver), self._lids_usual, self._lids_touch)
+            fraction = np.clip(1 + (fraction - 1) * strength, 0, _MAX_WIDE)
+            shape = with_eyelid_openings(shape, eyelid_openings(self._shape) * fraction[:, None])
+        return shape
 
 
 _MAX_TURN = math.radians(40)
@@ -162,7 +178,7 @@ def _feature_gain(own: Float, other: Float) -> Float:
         return float(np.clip(measure(own) / max(measure(other), 1e-6), low, high))
 
     gain = np.ones(faces.NUM_POINTS)
-    mouth = ratio(lambda s: np.linalg.norm(s[_CORNERS[0]] - s[_CORNERS[1]]), 0.7, 1.4)
+    mouth = ratio(lambda s: np.linalg.norm(s[_CORNERS[0]] - s[_CORNERS[1]]), 0.7, 1.4) ** _WIDTH_EXPONENT
     gain[:] = mouth
     for upper, lower, iris, corners in (
         (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER, faces.RIGHT_IRIS, (33, 133)),
@@ -170,48 +186,20 @@ def _feature_gain(own: Float, other: Float) -> Float:
     ):
         # A closed eye of the driver is a closed eye of the person, however wide either was.
         opening = ratio(lambda s, u=upper, v=lower: np.linalg.norm(s[u] - s[v], axis=1).sum(), 0.4, 2.5)
-        gain[[*upper, *lower]] = opening * _BLINK_GAIN
+        gain[[*upper, *lower]] = opening
         gain[iris] = ratio(lambda s, c=corners: np.linalg.norm(s[c[0]] - s[c[1]]), 0.7, 1.4)
     for brow, eye in ((faces.RIGHT_BROW, faces.RIGHT_EYE_UPPER), (faces.LEFT_BROW, faces.LEFT_EYE_UPPER)):
         gain[brow] = ratio(lambda s, b=brow, e=eye: np.linalg.norm(s[b].mean(0) - s[e].mean(0)), 0.7, 1.4)
     return gain
 
 
-def _opening_limit(shape: Float) -> float:
-    """What the mouth's movement has to be multiplied with, 0..1, so that it does not open wider than mouths do."""
-    gap = float((shape[faces.LIPS_INNER_LOWER, 1] - shape[faces.LIPS_INNER_UPPER, 1]).max())
-    width = float(np.linalg.norm(shape[_CORNERS[0]] - shape[_CORNERS[1]]))
-    if gap <= 0:
-        return 1.0
-    return float(np.linalg.norm(_soft_limit(np.array([gap]), _MAX_OPENING * width))) / gap
+def _opening_gain(own: Float, other: Float) -> float:
+    """How much wider than the driver's the person's mouth opens, in distances of the eyes."""
+    widths = [float(np.linalg.norm(s[_CORNERS[0]] - s[_CORNERS[1]])) / eye_distance(s) for s in (own, other)]
+    return float(np.clip((widths[0] / max(widths[1], 1e-6)) ** _WIDTH_EXPONENT, 0.85, 1.15))
 
 
-_MAX_OPENING = 0.6  # of the mouth's width: a photo that smiles and a driver who laughs would add up to more
-_BLINK_GAIN = (
-    1.08  # the landmarker leaves an eighth of an open eye's height in a closed one (median of 164 clips: 0.085)
-)
-
-
-def _without_crossings(shape: Float, photo: Float) -> Float:
-    """The shape with lips and lids that would pass through each other brought to touch.
-
-    Args:
-        shape: [478, 3] own frame.
-        photo: [478, 3] the same face in the photo; a mouth or an eye that is shut there may stay as shut as it is.
-    """
-    out = shape.copy()
-    for upper, lower in (
-        (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER),
-        (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
-        (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
-    ):
-        u, v = upper[1:-1], lower[1:-1]
-        width = float(np.linalg.norm(photo[upper[0]] - photo[upper[-1]]))
-        least = np.minimum(photo[v, 1] - photo[u, 1], _TOUCHING * width)
-        missing = np.clip(least - (out[v, 1] - out[u, 1]), 0, None)
-        out[u, 1] -= missing / 2
-        out[v, 1] += missing / 2
-    return out
-
-
-_TOUCHING = 0.025  # of a mouth's or an eye's width: the opening that counts as shut
+_MAX_OPENING = 0.85  # of the mouth's width
+_WIDEST = 0.72  # of the distance of the eyes
+_MAX_WIDE = 1.6  # of an eye's usual opening
+_WIDTH_EXPONENT = 0.5

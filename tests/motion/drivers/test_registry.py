@@ -81,7 +81,8 @@ def test_every_kind_begins_with_a_neutral_and_gives_as_many_frames_as_it_says(
         for _ in range(2):  # a driver may begin again
             with opened.motion(DriverSettings(landmarker=landmarker, smooth=0)) as motion:
                 frames = list(motion.frames)
-            assert len(frames) == opened.num_frames and motion.notes == []
+            assert len(frames) == opened.num_frames
+            assert len(motion.notes) == (kind in ("video", "photo"))
             assert motion.neutral.shape.shape == (NUM_POINTS, 3)
             assert all(frame.offset.shape == (NUM_POINTS, 3) for frame in frames)
 
@@ -130,3 +131,11 @@ def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: p
     assert file_of("nothing") is None
     with pytest.raises(InputError, match=r"give nothing, a video, a photo, a \.jsonl file, a \.motion file or one of"):
         open_driver("something")
+
+
+def test_a_neutral_frame_is_named_in_videos_only(driver) -> None:
+    open_driver(driver.path).check_neutral(1.0)
+    opened = open_driver("smile")
+    opened.check_neutral(None)
+    with pytest.raises(InputError, match="--neutral 1: bundled smile is a motion and has no frames to choose from"):
+        opened.check_neutral(1.0)

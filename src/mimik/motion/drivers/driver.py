@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from mimik.config import InputError
 from mimik.face.landmarks import Landmarker
 from mimik.motion.gestures import Gesture, Reference
 from mimik.pipeline import Clock, Progress, silent
@@ -20,6 +21,7 @@ class DriverSettings:
     Attributes:
         landmarker: for a driver that shows a face; used by one thread at a time.
         face: which face of the driver, 1 is the widest; None is the widest.
+        neutral_s: when the face is neutral, in seconds; only for a driver that has_frames. None finds it.
         smooth: temporal smoothing, 0 (off) to 1 (smoothest).
         clock: counts the busy time of the stages "decode" and "track".
         progress: called with a stage, the frames done and of all, if known.
@@ -27,6 +29,7 @@ class DriverSettings:
 
     landmarker: Landmarker
     face: int | None = None
+    neutral_s: float | None = None
     smooth: float = 0.5
     clock: Clock = field(default_factory=Clock)
     progress: Progress = silent
@@ -72,6 +75,7 @@ class Driver(ABC):
         kind: what this is, in a word, for messages.
         accepted: the same in the sentence "give a video, a photo or ..."; "" is left out.
         suffixes: of the files that a folder of drivers is searched for, in lower case.
+        has_frames: whether the user may name the frame that shows the neutral face.
         is_still: whether it is a single expression, so that the result may be a picture.
         name: for people and for the manifest.
         path: the file, an ingredient of what is made; None where there is none.
@@ -83,6 +87,7 @@ class Driver(ABC):
     kind: ClassVar[str]
     accepted: ClassVar[str] = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
+    has_frames: ClassVar[bool] = False
     is_still: ClassVar[bool] = False
 
     def __init__(
@@ -112,6 +117,18 @@ class Driver(ABC):
         Raises:
             InputError: if it cannot be used.
         """
+
+    def check_neutral(self, neutral_s: float | None) -> None:
+        """Refuses --neutral TIME where there are no frames to choose from.
+
+        Raises:
+            InputError: if a time is given to such a driver.
+        """
+        if neutral_s is not None and not self.has_frames:
+            raise InputError(
+                f"--neutral {neutral_s:g}: {self.name} is a {self.kind} and has no frames to choose from; give a video "
+                "as driver, or leave --neutral out."
+            )
 
     @abstractmethod
     def motion(self, settings: DriverSettings) -> DrivingMotion:

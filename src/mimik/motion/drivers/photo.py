@@ -39,7 +39,7 @@ class Photo(Driver):
         found = settings.landmarker.detect(picture, thorough=(settings.face or 1) > 1)
         face = choose_face(found, settings.face, self.name, picture.shape[1::-1])
         reference, gesture = gesture_of_photo(face)
-        return DrivingMotion(reference, iter(_held(gesture, self.fps)))
+        return DrivingMotion(reference, iter(_held(gesture, self.fps)), notes=[reference.note])
 
 
 def _held(gesture: Gesture, fps: float) -> list[Gesture]:

@@ -22,6 +22,7 @@ from mimik.face.landmarks import (
     RIGHT_EYE_UPPER,
     mirror_order,
 )
+from mimik.motion.contact import closed_mouth
 from mimik.motion.gestures import (
     Float,
     Gesture,
@@ -199,14 +200,15 @@ def sample_of(gesture: Gesture, reference: Reference, time_s: float) -> Sample:
     """
     away = _CAMERA_CM * math.expm1(-gesture.zoom)
     head = np.concatenate([_angles(rotation_matrix(gesture.turn)), gesture.shift[:2], [away]])
-    return Sample(time_s, gesture.blendshapes - reference.blendshapes, head, gesture.seen)
+    return Sample(time_s, gesture.blendshapes - reference.blendshapes - reference.lasting, head, gesture.seen)
 
 
 @functools.cache
 def rest_reference() -> Reference:
-    """The neutral face that blendshapes are counted from: a mean of many people, who look at the camera."""
+    """The neutral face that blendshapes are counted from: a mean of many people, lips closed, looking at the camera."""
     basis = expression_basis()
-    return Reference(basis.shape, rotation_matrix(np.array([basis.neutral_pitch, 0, 0])), basis.neutral)
+    shape = closed_mouth(basis.shape, basis.neutral)
+    return Reference(shape, rotation_matrix(np.array([basis.neutral_pitch, 0, 0])), basis.neutral)
 
 
 class Rest:

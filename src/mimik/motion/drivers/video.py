@@ -23,6 +23,7 @@ class Video(Driver):
 
     kind = "video"
     accepted = "a video"
+    has_frames = True
     suffixes = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
     path: Path
 
@@ -51,7 +52,9 @@ class Video(Driver):
         found = self.faces(settings.landmarker, settings.face, settings.clock, settings.progress)
         tracked = prefetch(found, size=64)
         try:
-            reference, gestures = stream_gestures(tracked, self.fps, smooth=settings.smooth)
+            reference, gestures = stream_gestures(
+                tracked, self.fps, smooth=settings.smooth, neutral_s=settings.neutral_s
+            )
         except NoFaceError as error:
             tracked.close()
             number = f" number {settings.face}" if settings.face else ""
@@ -62,7 +65,7 @@ class Video(Driver):
         except BaseException:
             tracked.close()
             raise
-        return DrivingMotion(reference, gestures, tracked.close)
+        return DrivingMotion(reference, gestures, tracked.close, [reference.note] if reference.note else [])
 
 
 def _tracked(
@@ -76,22 +79,25 @@ def _tracked(
             yield face
 
 
-def extract_motion(driver: Driver, *, face: int | None = None, progress: Progress = silent) -> Motion:
+def extract_motion(
+    driver: Driver, *, face: int | None = None, neutral_s: float | None = None, progress: Progress = silent
+) -> Motion:
     """A video's motion as numbers, with the neutral face of the whole video.
 
     Args:
         driver: as registry.open_driver opens it.
         face: which face, 1 is the widest; None is the widest.
+        neutral_s: when the face is neutral, in seconds; None finds it region by region.
         progress: called with a stage, the frames done and of all, if known.
 
     Raises:
-        InputError: if it is not a video, or no face is found.
+        InputError: if it is not a video, no face is found, or none at neutral_s.
     """
     if not isinstance(driver, Video):
         raise InputError(f"{driver.name} is a {driver.kind}; motion is extracted from a video.")
     found = list(driver.faces(Landmarker(num_threads=2), face, Clock(), progress))
     try:
-        reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=math.inf)
+        reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=math.inf, neutral_s=neutral_s)
     except NoFaceError as error:
         raise NoFaceError(f"{driver.path}: no face was found in any of its {len(found)} frames.") from error
     return Motion.of_gestures(driver.path.stem, driver.fps, reference, gestures)

@@ -1,0 +1,184 @@
+"""Contact: lips and eyelids that touch, and how far apart they are when they do not.
+
+All shapes are [478, 3], centimetres, own frame (face.Pose): x to the picture's right, y down. An opening is measured
+from contact, so that it means the same in two faces: 0 is touching, whatever either photo shows.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import BLENDSHAPES, canonical_mesh
+from mimik.motion.expression import Float, expression_basis
+from mimik.motion.regions import region_weights
+
+EYELIDS = (  # right and left eye: upper lid, lower lid, corner to corner
+    (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
+    (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
+)
+_INNER_UPPER, _INNER_LOWER = (np.array(line[1:-1]) for line in (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER))
+_OUTER_UPPER, _OUTER_LOWER = (np.array(line[1:-1]) for line in (faces.LIPS_OUTER_UPPER, faces.LIPS_OUTER_LOWER))
+
+# Openings of lips in distances of the eyes, of eyelids in parts of the usual opening.
+LIPS_TOUCH = 0.02  # the landmarker's gap of touching lips: 0.002 to 0.014 (22 clips of the development set)
+_LIPS_SHUT = 0.005  # what lips that were parted in the photo are brought to
+_LIPS_SOFT = 0.03  # below this opening lips are drawn together, above it counts as it is
+_EYELIDS_SOFT = 0.15
+_UPPER_LIP = 0.4  # of the way on which lips meet
+UPPER_LID = 0.85
+_BESIDE_CM = 1.3  # the skin beside the lips follows them so far
+_CHIN_FOLLOWS = 0.5  # of the lower lip's way, where no jaw motion is known
+
+
+def eye_distance(shape: NDArray[Any]) -> float:
+    """Between the middles of the eyes, in the shape's units."""
+    return float(np.linalg.norm(shape[[33, 133]].mean(0) - shape[[362, 263]].mean(0)))
+
+
+def lip_openings(shape: NDArray[Any]) -> Float:
+    """[9] gap between the inner lips at each pair of their points, in distances of the eyes; below 0 if they cross."""
+    return (shape[_INNER_LOWER, 1] - shape[_INNER_UPPER, 1]) / eye_distance(shape)
+
+
+def eyelid_openings(shape: NDArray[Any]) -> Float:
+    """[2, 7] how far the lids are apart at each pair of their points, right and left eye, in the shape's units."""
+    return np.array([(shape[lower[1:-1]] - shape[upper[1:-1]])[:, 1] for upper, lower in EYELIDS])
+
+
+def soft_contact(opening: Float, soft: float) -> Float:
+    """The opening, drawn to 0 near contact: what remains of touching lips or lids is noise.
+
+    Continuous with its slope, monotone; 0 below 0, the opening itself from `soft` on.
+    """
+    t = np.clip(opening / soft, 0, 1)
+    return np.asarray(np.clip(opening, 0, None) * t * t * (3 - 2 * t))
+
+
+@functools.cache
+def _lip_fields() -> tuple[Float, Float]:
+    """[478, 9] each: how much every point follows each of the upper and of the lower inner lip's points, vertically."""
+    mesh = canonical_mesh().vertices
+    x_inner = mesh[_INNER_UPPER, 0]
+    ends = mesh[[61, 291], 0]
+    knots = np.concatenate([ends[:1], x_inner, ends[1:]])
+    fields = []
+    weight = region_weights()["lips"]
+    for inner, outer, side in ((_INNER_UPPER, _OUTER_UPPER, -1), (_INNER_LOWER, _OUTER_LOWER, 1)):
+        field = np.zeros((faces.NUM_POINTS, len(inner)))
+        own = {*inner.tolist(), *outer.tolist()}
+        lips = mesh[[*inner, *outer]]
+        for point in range(faces.NUM_MESH_POINTS):
+            if weight[point] < 1e-3 or (point in faces.LIPS and point not in own):
+                continue
+            hats = np.array([np.interp(mesh[point, 0], knots, np.eye(len(knots))[k + 1]) for k in range(len(inner))])
+            if point in own:
+                field[point] = hats
+                continue
+            # Skin: on its own side of the mouth, less and less with the distance from the lip.
+            corner = np.interp(mesh[point, 0], mesh[[61, *_OUTER_UPPER, 291], 0], mesh[[61, *_OUTER_UPPER, 291], 1])
+            if side * (mesh[point, 1] - corner) < 0:
+                continue
+            near = np.exp(-((np.linalg.norm(lips - mesh[point], axis=1).min() / _BESIDE_CM) ** 2))
+            field[point] = hats * near * weight[point]
+        for k, point in enumerate(inner):
+            field[point] = np.eye(len(inner))[k]
+        fields.append(field)
+    upper, lower = fields
+    return upper, lower
+
+
+def with_lip_openings(shape: Float, openings: Float) -> Float:
+    """The shape with its inner lips so far apart, the outer lips and the skin beside them following.
+
+    Args:
+        shape: [478, 3].
+        openings: [9] as lip_openings has them.
+    """
+    missing = (openings - lip_openings(shape)) * eye_distance(shape)
+    upper, lower = _lip_fields()
+    out = shape.copy()
+    out[:, 1] += lower @ ((1 - _UPPER_LIP) * missing) - upper @ (_UPPER_LIP * missing)
+    return out
+
+
+def with_eyelid_openings(shape: Float, openings: Float) -> Float:
+    """The shape with its lids so far apart; the upper lid does most of it.
+
+    Args:
+        shape: [478, 3].
+        openings: [2, 7] as eyelid_openings has them.
+    """
+    out = shape.copy()
+    missing = openings - eyelid_openings(shape)
+    for (upper, lower), change in zip(EYELIDS, missing, strict=True):
+        out[upper[1:-1], 1] -= UPPER_LID * change
+        out[lower[1:-1], 1] += (1 - UPPER_LID) * change
+    return out
+
+
+def closed_mouth(shape: Float, blendshapes: NDArray[Any]) -> Float:
+    """The same face with lips that touch.
+
+    The jaw goes up by as much as the face's jawOpen says, by the expression basis; what is left, such as lips that a
+    smile has parted, is closed from both sides. Lips that touch already stay as they are.
+
+    Args:
+        shape: [478, 3].
+        blendshapes: [52] of the face.
+    """
+    openings = lip_openings(shape)
+    if openings.max() <= LIPS_TOUCH and openings.min() >= -LIPS_TOUCH:
+        return shape
+    basis, jaw = expression_basis(), BLENDSHAPES.index("jawOpen")
+    movement = basis.by_blendshape[jaw] * region_weights()["lips"][:, None]
+    gap_cm = float((movement[14] - movement[13])[1])
+    widest = max(float(openings.max()), 0.0) * eye_distance(shape)
+    amount = min(max(float(blendshapes[jaw] - basis.neutral[jaw]), 0.0), widest / gap_cm)
+    out = shape - amount * movement
+    before = out
+    out = with_lip_openings(out, np.full(len(_INNER_UPPER), _LIPS_SHUT))
+    chin = float((out - before)[14, 1])  # upwards, if the mouth was open
+    falls = np.exp(-(((canonical_mesh().vertices[:, 1] - canonical_mesh().vertices[152, 1]) / 2.5) ** 2))
+    out[: faces.NUM_MESH_POINTS, 1] += (
+        _CHIN_FOLLOWS * chin * falls * region_weights()["lips"][: faces.NUM_MESH_POINTS] * _below_lips()
+    )
+    # Lips that touch lie at the same depth.
+    depth = out[_INNER_UPPER, 2] - out[_INNER_LOWER, 2]
+    out[_INNER_UPPER, 2] -= depth / 2
+    out[_INNER_LOWER, 2] += depth / 2
+    return out
+
+
+@functools.cache
+def _below_lips() -> Float:
+    """[468] 1 for points of the chin, 0 for the lips themselves."""
+    mask = np.ones(faces.NUM_MESH_POINTS)
+    mask[faces.LIPS] = 0
+    return mask
+
+
+def driver_lip_openings(openings: Float, rest: Float) -> Float:
+    """[9] the driver's openings, counted from contact.
+
+    Args:
+        openings: [9] in this frame.
+        rest: [9] of the driver's lips when they touch.
+    """
+    return soft_contact(openings - rest, _LIPS_SOFT)
+
+
+def driver_eyelid_fractions(openings: Float, usual: Float, touching: Float) -> Float:
+    """[2] how far each eye is open: 0 is shut, 1 the usual opening.
+
+    Args:
+        openings: [2, 7] in this frame.
+        usual: [2, 7] in the driver's neutral face.
+        touching: [2] mean opening of shut lids, in parts of the usual one.
+    """
+    fraction = openings.mean(1) / np.maximum(usual.mean(1), 1e-6)
+    return soft_contact((fraction - touching) / (1 - touching), _EYELIDS_SOFT)
