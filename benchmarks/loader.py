@@ -30,16 +30,11 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from mimik.data.dataset import (
-    Augmentation,
-    ClipInfo,
-    ClipStore,
-    Episodes,
-    loader,
-    pack_tracks,
-    read_index,
-    unpack_tracks,
-)
+from mimik.data.augmentation import Augmentation
+from mimik.data.episodes import Episodes, loader
+from mimik.data.index import ClipInfo, read_index
+from mimik.data.store import ClipStore
+from mimik.data.tracks import pack_tracks, unpack_tracks
 from mimik.face import landmarks as faces
 from mimik.motion.draw import landmark_image
 

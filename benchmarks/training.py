@@ -36,7 +36,10 @@ from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from mimik.config import PRESETS, InputError, Preset
-from mimik.data.dataset import Augmentation, ClipStore, Episodes, read_index
+from mimik.data.augmentation import Augmentation
+from mimik.data.episodes import Episodes
+from mimik.data.index import read_index
+from mimik.data.store import ClipStore
 from mimik.networks import features, losses
 from mimik.networks.generators import EPS, SpectralNorm, _divided, _Network
 from mimik.training import meta_learning

@@ -28,12 +28,14 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from mimik.animation import animate
+from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 from mimik.media import video
 from mimik.motion.gestures import rotation_matrix
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
+from synthetic_shards import write_shards
 
 SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, not scaled
 DRIVER_FPS = 25.0
@@ -284,3 +286,15 @@ def lively(nets: Any) -> Any:
         for layer in (nets.G.to_flow, nets.G.to_picture):
             torch.nn.init.normal_(layer.weight, std=0.3)
     return nets
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    write_shards(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(shards: Path) -> list[ClipInfo]:
+    return read_index(shards)

@@ -27,7 +27,7 @@ pytest.importorskip("torch", reason="what trains is not installed: pip install '
 from conftest import DRIVER_FPS, Driver, write_clip
 from mimik.config import InputError
 from mimik.data import prepare as module
-from mimik.data.dataset import read_index, unpack_tracks
+from mimik.data.index import read_index
 from mimik.data.prepare import (
     Clip,
     Fingerprints,
@@ -48,6 +48,7 @@ from mimik.data.prepare import (
     read_manifest,
     split_shots,
 )
+from mimik.data.tracks import unpack_tracks
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
 

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
-from test_dataset import write_shards
 from torch import Tensor
 
 from mimik.app import cli
@@ -34,6 +33,7 @@ from mimik.networks.features import CHIP_PX, chips
 from mimik.networks.generators import Synthesis
 from mimik.training import meta_learning
 from mimik.training.meta_learning import TrainArguments, Trainer, World, train
+from synthetic_shards import write_shards
 
 PX = 32
 ALONE = World(0, 1, torch.device("cpu"))

@@ -526,7 +526,7 @@ def cut(frame: Image, box: tuple[int, int, int], size: int) -> Image:
 
 
 def _pack(piece: _Piece, config: PrepareConfig, fps: float) -> Clip:
-    from mimik.data.dataset import pack_tracks
+    from mimik.data.tracks import pack_tracks
 
     left, top, side = piece.box
     k = np.float32(config.size / side)
@@ -1456,7 +1456,7 @@ _FRONTAL_FRAMES = 3
 
 def _read_clip(folder: Path, entry: Mapping[str, Any], wanted: Callable[[Any], Sequence[int]]) -> tuple[Any, ...]:
     """Some frames of a clip and their points; wanted chooses their numbers, in order, from the clip's tracks."""
-    from mimik.data.dataset import unpack_tracks
+    from mimik.data.tracks import unpack_tracks
 
     with (folder / entry["shard"]).open("rb") as file:
 
@@ -1555,7 +1555,7 @@ at its own resolution. The same videos, settings and versions give the same byte
 {options}
 
 ## What is where
-- `clips-NNNNNN.tar`: WebDataset shards; per clip KEY.mp4 (H.264), KEY.npz (mimik.data.dataset.unpack_tracks), KEY.json
+- `clips-NNNNNN.tar`: WebDataset shards; per clip KEY.mp4 (H.264), KEY.npz (mimik.data.tracks.unpack_tracks), KEY.json
 - `index.jsonl`: a line per clip, with the byte ranges of its members
 - `rejected.jsonl`, `done.jsonl`, `config.json`, `state.json`: what was not kept, what was read, with which settings,
   and how far; `mimik prepare` continues from them

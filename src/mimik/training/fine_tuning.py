@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, NetworkConfig, NoFaceError, Preset, check_number
-from mimik.data.dataset import to_model_range, view_of
+from mimik.data.episodes import to_model_range, view_of
 from mimik.face.interior import mouth_interior
 from mimik.face.landmarks import (
     BROWS,

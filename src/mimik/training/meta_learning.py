@@ -55,16 +55,10 @@ from mimik.config import (
     preset_from_json,
     preset_to_json,
 )
-from mimik.data.dataset import (
-    Augmentation,
-    ClipInfo,
-    ClipStore,
-    Episodes,
-    loader,
-    read_index,
-    split_people,
-    to_model_range,
-)
+from mimik.data.augmentation import Augmentation
+from mimik.data.episodes import Episodes, loader, to_model_range
+from mimik.data.index import ClipInfo, read_index, split_people
+from mimik.data.store import ClipStore
 from mimik.face import landmarks as face
 from mimik.networks import checkpoint, losses
 from mimik.networks.features import ContentNetwork, FaceNet, chips, content_network

@@ -1,0 +1,153 @@
+"""Augmentation: one random change of geometry and color for all frames of an episode."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError
+from mimik.face import landmarks as faces
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@functools.cache
+def flip_permutation() -> NDArray[np.intp]:
+    """[478] for every point of a mirrored face the point of the original that is there.
+
+    The canonical mesh is symmetric to the last digit. The rims of the irises run right, up, left, down in the picture
+    for both eyes, so that right and left change places in them.
+    """
+    vertices = faces.canonical_mesh().vertices
+    apart = np.linalg.norm((vertices * [-1, 1, 1])[:, None] - vertices, axis=-1)
+    permutation = np.concatenate([apart.argmin(1), faces.IRISES])
+    for one, other in ((faces.RIGHT_IRIS, faces.LEFT_IRIS), (faces.LEFT_IRIS, faces.RIGHT_IRIS)):
+        centre, right, up, left, down = other
+        permutation[one] = centre, left, up, right, down
+    return permutation
+
+
+@dataclass(frozen=True)
+class Change:
+    """What augmentation does to all frames of one episode.
+
+    Attributes:
+        flip: whether left and right change places.
+        affine: [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it.
+        colour: [3, 3] for RGB, grey stays grey.
+        curve: uint8 [256] new value for each old one, after colour.
+    """
+
+    flip: bool
+    affine: NDArray[np.float64]
+    colour: NDArray[np.float32]
+    curve: Image
+
+    def points(self, points: Array, side: int) -> Array:
+        """points [N, 478, 3] of frames side px wide -> where they are afterwards."""
+        out = points.copy()
+        if self.flip:
+            out[..., 0] = side - out[..., 0]
+            out = out[:, flip_permutation()]
+        linear = self.affine[:, :2]
+        out[..., :2] = out[..., :2] @ linear.T + self.affine[:, 2]
+        out[..., 2] *= math.sqrt(abs(np.linalg.det(linear)))
+        return np.ascontiguousarray(out, np.float32)
+
+    def images(self, images: Image) -> Image:
+        """images uint8 RGB [N, H, W, 3] -> the same, changed."""
+        num_frames, height, width, _ = images.shape
+        whole = self.affine.copy()
+        if self.flip:
+            whole = whole @ np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]])
+        out = images
+        if np.array_equal(whole[:, :2], [[-1, 0], [0, 1]]) and np.array_equal(whole[:, 2], [width, 0]):
+            out = np.ascontiguousarray(images[:, :, ::-1])
+        elif not np.array_equal(whole, np.eye(2, 3)):
+            whole[:, 2] += whole[:, :2] @ [0.5, 0.5] - 0.5  # cv2 counts from the centre of the first pixel
+            out = np.empty_like(images)
+            for image, into in zip(images, out, strict=True):
+                # Mirrored at the border: black corners would be something that no real crop has.
+                cv2.warpAffine(image, whole, (width, height), dst=into, borderMode=cv2.BORDER_REFLECT_101)
+        rows = out.reshape(num_frames * height, width, 3)
+        if not np.array_equal(self.colour, np.eye(3)):
+            rows = cv2.transform(rows, self.colour)
+        if not np.array_equal(self.curve, np.arange(256)):
+            rows = cv2.LUT(rows, self.curve)
+        return rows.reshape(num_frames, height, width, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far frames may be changed; one draw for all frames of an episode.
+
+    Identity has to be the same in sources and target, so colours and mirror image are. So is the affine: landmarks tell
+    the networks how the face moved between two frames, and nothing tells them how the background would have.
+
+    Attributes:
+        strength: multiplies every range below; 0 changes nothing, not even left and right.
+        flip: probability of the mirror image.
+        rotation_deg: largest turn in the picture, either way.
+        scale: largest change of size, as a share.
+        shift: largest shift, as a share of the width, in x and in y.
+        brightness: largest change, as a share of white.
+        contrast, saturation: largest change, as a share.
+        gamma: largest change of the logarithm of gamma.
+        hue_deg: largest turn of the colours.
+        grey: probability of no colours at all, as in old photographs and drawings.
+    """
+
+    strength: float = 1.0
+    flip: float = 0.5
+    rotation_deg: float = 8.0
+    scale: float = 0.08
+    shift: float = 0.04
+    brightness: float = 0.08
+    contrast: float = 0.15
+    saturation: float = 0.2
+    gamma: float = 0.15
+    hue_deg: float = 6.0
+    grey: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not math.isfinite(value) or value < 0:
+                raise InputError(f"augmentation {field.name} {value}: give 0 or more.")
+        for name in ("flip", "grey"):
+            if getattr(self, name) > 1:
+                raise InputError(f"augmentation {name} {getattr(self, name)}: give a probability from 0 to 1.")
+        if self.strength * max(self.scale, self.contrast, self.saturation) >= 1:
+            raise InputError(f"augmentation strength {self.strength}: too strong; frames would vanish.")
+
+    def draw(self, rng: np.random.Generator, side: int) -> Change:
+        """One change for frames side px wide and high."""
+        flip = bool(rng.random() < self.flip) and self.strength > 0
+        turn, size, right, down, light, contrast, colourful, gamma, hue = self.strength * rng.uniform(-1, 1, 9)
+
+        # Turned and scaled about the middle, then shifted.
+        angle, scale = math.radians(turn * self.rotation_deg), 1 + size * self.scale
+        c, s = scale * math.cos(angle), scale * math.sin(angle)
+        linear = np.array([[c, -s], [s, c]])
+        middle = np.full(2, side / 2)
+        offset = middle - linear @ middle + side * self.shift * np.array([right, down])
+
+        # Saturation about grey, then a turn about the grey axis.
+        grey = rng.random() < self.grey and self.strength > 0
+        vivid = 0.0 if grey else 1 + colourful * self.saturation
+        saturate = vivid * np.eye(3) + (1 - vivid) * np.array([0.299, 0.587, 0.114])
+        angle = math.radians(hue * self.hue_deg)
+        c, s = math.cos(angle), math.sin(angle) / math.sqrt(3)
+        rotate = c * np.eye(3) + (1 - c) / 3 + s * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+        value = np.linspace(0, 1, 256)
+        value = (0.5 + (value - 0.5) * (1 + contrast * self.contrast) + light * self.brightness).clip(0, 1)
+        curve = np.round(255 * value ** math.exp(gamma * self.gamma)).astype(np.uint8)
+        affine = np.column_stack([linear, offset])
+        return Change(flip, affine, (rotate @ saturate).astype(np.float32), curve)

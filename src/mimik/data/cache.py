@@ -1,0 +1,101 @@
+"""Folders of files that many processes fill and read together, up to a number of bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class FileCache:
+    """A folder of files that many processes fill together, up to a number of bytes.
+
+    It keeps what came first. Every clip is wanted once an epoch, in an order that changes: throwing out the least
+    recently used would throw out what is as likely to be wanted next as what replaces it, at the price of writing it.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder, limit
+        self._full = False
+
+    def find(self, name: str) -> Path | None:
+        path = self._folder / name
+        return path if path.exists() else None
+
+    def has_room(self, size: int) -> bool:
+        """Whether size bytes fit; once something did not, nothing is asked again."""
+        if self._full or size > self._limit:
+            return False
+        used = 0
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    used += entry.stat().st_size
+        self._full = used + size > self._limit
+        return not self._full
+
+    @contextlib.contextmanager
+    def add(self, name: str) -> Iterator[Any]:
+        """A file to write; it appears under its name when it is complete. A full disk is no error: nothing appears."""
+        part = None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                part = Path(file.name)
+                yield file
+            part.replace(self._folder / name)
+        except OSError as error:
+            self._full = True
+            log.warning("%s takes nothing more (%s)", self._folder, error)
+        finally:
+            if part is not None:
+                part.unlink(missing_ok=True)
+
+
+def memory_folder() -> Path:
+    """A folder whose files live in memory, where the system has one; else the folder for temporary files."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _hold(folder: Path) -> int | None:
+    """Locks a folder for as long as this process lives; None where that is not possible or another process does."""
+    try:
+        import fcntl
+
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _remove(folder: Path, lock: int | None, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def temporary_folder(parent: Path, owner: object) -> Path:
+    """A folder that goes when owner or the process goes; folders of processes that were killed go first."""
+    for left in parent.glob("mimik-shelf-*"):
+        lock = _hold(left) if (left / "lock").exists() else None
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    folder = Path(tempfile.mkdtemp(prefix="mimik-shelf-", dir=parent))
+    weakref.finalize(owner, _remove, folder, _hold(folder), os.getpid())
+    return folder

@@ -1,0 +1,245 @@
+"""episodes.py: episodes of one clip, the same whoever makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
+from conftest import turned
+from mimik.config import InputError
+from mimik.data.augmentation import Augmentation
+from mimik.data.episodes import (
+    Episodes,
+    EpisodeSampler,
+    evaluation_episodes,
+    load_evaluation,
+    loader,
+    to_model_range,
+    view_of,
+)
+from mimik.data.index import ClipInfo
+from mimik.data.store import ClipFrames, ClipStore
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Face
+from mimik.motion.draw import feature_mask, landmark_image
+from mimik.rendering.flow import NUM_GEOMETRY, Warper
+from mimik.rendering.painter import Painter
+from synthetic_shards import LENGTHS, PEOPLE, SIDE, face_points, seen
+
+
+@pytest.fixture(scope="module")
+def episodes(shards: Path, index: list[ClipInfo]) -> Episodes:
+    return Episodes(ClipStore(shards, cache_mb=50), index, as_uint8=True)
+
+
+def test_an_episode_is_frames_of_one_clip_with_their_landmarks(episodes: Episodes, index: list[ClipInfo]) -> None:
+    assert len(episodes) == 4
+    assert episodes.num_left_out == 1
+    item = episodes[2]
+    assert item["x"].shape == item["y"].shape == (3, SIDE, SIDE)
+    assert item["x_s"].shape == item["y_s"].shape == (8, 3, SIDE, SIDE)
+    assert item["x"].dtype == item["y_s"].dtype == torch.uint8
+    frames = [item["frame"], *item["frames_s"].tolist()]
+    assert len(set(frames)) == 9
+    assert seen(torch.cat([item["x"][None], item["x_s"]]).numpy()) == frames
+    clip = item["clip"]
+    assert item["key"] == index[clip].key
+    assert item["person"] == sorted(set(PEOPLE)).index(PEOPLE[clip])
+    truth = face_points(LENGTHS[clip], seed=clip)[frames]
+    np.testing.assert_allclose(torch.cat([item["points"][None], item["points_s"]]), truth, atol=1 / 32)
+    drawn = landmark_image(item["points"].numpy(), SIDE, SIDE)
+    assert (item["y"].permute(1, 2, 0).numpy() == drawn).all()
+
+
+def test_model_range(episodes: Episodes, shards: Path, index: list[ClipInfo]) -> None:
+    item = Episodes(ClipStore(shards), index)[2]
+    assert item["x"].dtype == item["y_s"].dtype == torch.float32
+    assert item["y"].min() == -1
+    assert torch.equal(item["x_s"], to_model_range(episodes[2]["x_s"]))
+    assert to_model_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+
+
+def test_every_clip_once_an_epoch_in_another_order(episodes: Episodes) -> None:
+    orders = [[episodes.choose(n)[0] for n in range(e * 4, e * 4 + 4)] for e in range(8)]
+    assert all(sorted(order) == [0, 1, 3, 4] for order in orders)  # the third has too few frames
+    assert len({tuple(order) for order in orders}) > 2
+    assert episodes.position(9) == (2, 1)
+
+
+def test_target_and_sources_are_drawn_evenly(episodes: Episodes) -> None:
+    numbers = [n for n in range(2000) if episodes.choose(n)[0] == 1]
+    counts = np.bincount([episodes.choose(n)[1] for n in numbers], minlength=12)
+    assert counts.min() > 0.5 * counts.mean()
+    assert counts.max() < 1.6 * counts.mean()
+
+
+def test_far_targets_differ_more_from_the_sources(shards: Path, index: list[ClipInfo]) -> None:
+    def apart(target: str) -> float:
+        data = Episodes(ClipStore(shards, cache_mb=50), index, num_sources=1, target=target)
+        total = 0.0
+        for n in range(60):
+            clip, frame, sources = data.choose(n)
+            assert frame not in sources
+            tracks = data.store.tracks(index[clip])
+            state = np.concatenate([tracks.blendshapes, tracks.pose / 15], 1)
+            total += float(np.linalg.norm(state[frame] - state[sources[0]]))
+        return total
+
+    assert apart("far") > 1.1 * apart("uniform")
+
+
+def test_augmented_episodes_are_the_same_each_time_and_one_change_for_all(shards: Path, index: list[ClipInfo]) -> None:
+    plain = Episodes(ClipStore(shards), index, num_sources=2, as_uint8=True)
+    changed = Episodes(ClipStore(shards), index, num_sources=2, as_uint8=True, augment=Augmentation())
+    one, again = changed[5], changed[5]
+    assert all(torch.equal(one[name], again[name]) for name in ("x", "y", "x_s", "y_s", "points", "points_s"))
+    assert torch.equal(one["frames_s"], plain[5]["frames_s"])  # the frames do not depend on augmentation
+    assert not torch.equal(one["points"], plain[5]["points"])
+    assert (one["y"].permute(1, 2, 0).numpy() == landmark_image(one["points"].numpy(), SIDE, SIDE)).all()
+
+
+def test_regions_are_the_targets_eyes_and_mouth(episodes: Episodes) -> None:
+    item = episodes[2]
+    assert item["regions"].shape == (1, SIDE, SIDE)
+    assert (item["regions"][0].numpy() == feature_mask(item["points"].numpy(), SIDE, SIDE)).all()
+
+
+class Portraits(ClipStore):
+    """One clip: a portrait that nods a little; its frames are made when asked for."""
+
+    def __init__(self, picture: np.ndarray, points: np.ndarray) -> None:
+        self.size, self.root = None, "portraits"
+        self._picture, self._points = picture, points
+
+    def read(self, clip: ClipInfo, numbers: Any) -> ClipFrames:
+        warper = Warper(self._points, *self._picture.shape[1::-1])
+        painter = Painter(self._picture, warper)
+        points = [turned(self._points, 0, 3.0 * n, 0) for n in numbers]
+        return ClipFrames(np.stack([painter.paint(warper.flow(p)) for p in points]), np.stack(points))
+
+
+def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
+    portrait: np.ndarray, portrait_face: Face, index: list[ClipInfo]
+) -> None:
+    picture = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    store = Portraits(picture, portrait_face.points / 2)
+    clip = dataclasses.replace(index[0], num_frames=3, size=256)
+    for augment in (None, Augmentation()):
+        data = Episodes(store, [clip], num_sources=2, as_uint8=True, window_px=64, augment=augment)
+        item = data[0]
+        assert item["x"].shape == item["warped"].shape == (3, 128, 128)
+        assert item["y"].shape == (3, 64, 64) and item["regions"].shape == (1, 128, 128)
+        assert item["x_s"].shape == (2, 3, 64, 64)
+        assert item["geometry"].shape == (NUM_GEOMETRY, 32, 32)
+        # The head fills the window and stands in its middle.
+        height = np.linalg.norm(item["points"][10, :2] - item["points"][faces.CHIN, :2])
+        assert height == pytest.approx(64 / 1.7, rel=0.2 if augment else 0.03)
+        assert (item["points"][:, :2].mean(0) - 32).abs().max() < 6
+        # The photo, warped, is nearer to the target than the photo itself.
+        x, warped, photo = (item[name].float() for name in ("x", "warped", "x_s"))
+        small = x.unflatten(2, (64, 2)).unflatten(1, (64, 2)).mean((2, 4))
+        assert (x - warped).abs().mean() < 0.5 * (small - photo[0]).abs().mean()
+        assert (item["y"].permute(1, 2, 0).numpy() == landmark_image(item["points"].numpy(), 64, 64)).all()
+    unit = item["points"].numpy() / 64
+    views = np.stack([view_of(unit, 64, np.random.default_rng(seed)) for seed in range(200)])
+    whole = (views < 0).all(1)
+    assert 80 < whole.sum() < 120 and views[~whole].min() >= 0 and views[~whole].max() <= 64
+    floats = Episodes(store, [clip], num_sources=2, window_px=64)[0]
+    assert floats["warped"].dtype == torch.float32 and floats["warped"].min() >= -1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_sources": 0}, "--k 0"),
+        ({"num_sources": 45}, "--k 45 needs 46 frames of a clip, but clip 0000000004_00, the longest, has 45"),
+        ({"style": "oil"}, "style 'oil'"),
+        ({"target": "near"}, "target 'near'"),
+    ],
+)
+def test_episodes_that_cannot_be(shards: Path, index: list[ClipInfo], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Episodes(ClipStore(shards), index, **options)
+
+
+def drawn(batches: Any) -> list[tuple[str, int, tuple[int, ...]]]:
+    """(key, target, sources) of all episodes of batches."""
+    return [
+        (key, int(frame), tuple(sources.tolist()))
+        for batch in batches
+        for key, frame, sources in zip(batch["key"], batch["frame"], batch["frames_s"], strict=True)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.slow
+def test_workers_and_ranks_change_nothing(episodes: Episodes) -> None:
+    def load(num_workers: int, **options: Any) -> list[Any]:
+        return drawn(loader(episodes, batch_size=2, num_workers=num_workers, pin_memory=False, **options))
+
+    alone = load(0, num_episodes=24)
+    assert len(alone) == 24
+    assert load(1, num_episodes=24) == load(3, num_episodes=24) == alone
+    ranks = [load(0, num_episodes=24, rank=rank, world_size=2) for rank in range(2)]
+    assert [item for pair in zip(*ranks, strict=True) for item in pair] == alone
+    # Stopped after 10 episodes of two ranks, gone on with one.
+    assert load(0, start_episode=10, num_episodes=14) == alone[10:]
+
+
+def test_the_sampler_has_no_end_and_takes_torchruns_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = iter(EpisodeSampler(start_episode=6, rank=1, world_size=3))
+    assert [next(endless) for _ in range(4)] == [7, 10, 13, 16]
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert list(EpisodeSampler(num_episodes=11)) == [2, 6]
+    with pytest.raises(InputError, match="rank 4 of 4"):
+        EpisodeSampler(rank=4, world_size=4)
+
+
+def test_the_papers_protocol(shards: Path, index: list[ClipInfo]) -> None:
+    one, eight = evaluation_episodes(index, 1), evaluation_episodes(index, 8)
+    assert [e.clip for e in one] == [0, 4]
+    assert [e.clip for e in eight] == [0, 4]
+    for few, many in zip(one, eight, strict=True):
+        assert few.holdout == many.holdout
+        assert set(few.sources) < set(many.sources)
+        assert len(many.holdout) == 32
+        assert set(many.holdout).isdisjoint(many.sources)
+    assert [e.sources for e in evaluation_episodes(index[4:], 8)] == [eight[1].sources]
+    tensors = load_evaluation(ClipStore(shards), eight[0], as_uint8=True)
+    assert {name: tuple(t.shape[:1]) for name, t in tensors.items()} == {
+        **dict.fromkeys(("x", "y", "points"), (32,)),
+        **dict.fromkeys(("x_s", "y_s", "points_s"), (8,)),
+    }
+    assert seen(tensors["x"].numpy()) == list(eight[0].holdout)
+    assert seen(tensors["x_s"].numpy()) == list(eight[0].sources)
+    with pytest.raises(InputError, match="64 frames, but the longest of 5 clips has 45"):
+        evaluation_episodes(index, 32)
+    with pytest.raises(InputError, match="1 or more"):
+        evaluation_episodes(index, 0)
+
+
+@pytest.mark.slow
+def test_a_training_machine_needs_torch_numpy_and_opencv_only(shards: Path) -> None:
+    code = """
+import sys
+for name in ("av", "openvino", "PIL", "pillow_heif", "c2pa", "typer", "rich", "scipy"):
+    sys.modules[name] = None
+from mimik.data.augmentation import Augmentation
+from mimik.data.episodes import Episodes
+from mimik.data.index import read_index
+from mimik.data.store import ClipStore
+item = Episodes(ClipStore(sys.argv[1]), read_index(sys.argv[1]), augment=Augmentation())[0]
+print(tuple(item["x_s"].shape))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(shards)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == f"(8, 3, {SIDE}, {SIDE})", done.stderr
