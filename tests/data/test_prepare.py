@@ -28,34 +28,18 @@ from conftest import DRIVER_FPS, Driver, write_clip
 from mimik.config import InputError
 from mimik.data import prepare as module
 from mimik.data.index import read_index
-from mimik.data.prepare import (
-    Clip,
-    Fingerprints,
-    PrepareConfig,
-    PrepareReport,
-    Reason,
-    Rejection,
-    Source,
-    Task,
-    VideoResult,
-    choose_people,
-    cluster_people,
-    cut,
-    find_sources,
-    fingerprint,
-    prepare,
-    prepare_video,
-    read_manifest,
-    split_shots,
-)
+from mimik.data.preparation import clips, shard_folder
+from mimik.data.preparation.clips import cut, prepare_video
+from mimik.data.preparation.overview import PrepareReport
+from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
+from mimik.data.preparation.shard_folder import ShardFolder
+from mimik.data.preparation.sources import read_manifest
+from mimik.data.prepare import Task, prepare
 from mimik.data.tracks import unpack_tracks
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
 
 CONFIG = PrepareConfig(size=128, min_seconds=0.6)
-
-
-# Shots.
 
 
 def texture(seed: int, size: tuple[int, int] = (96, 128)) -> Image:
@@ -65,30 +49,10 @@ def texture(seed: int, size: tuple[int, int] = (96, 128)) -> Image:
     return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def cuts(frames: list[Image]) -> list[int]:
-    given = list(split_shots(frames))
-    assert [frame is given_frame for frame, (given_frame, _) in zip(frames, given, strict=True)] == [True] * len(frames)
-    return [i for i, (_, is_cut) in enumerate(given) if is_cut]
-
-
-def test_hard_cuts_are_found_where_they_are() -> None:
-    shots = [texture(seed) for seed in range(4)]
-    frames = [shot.copy() for shot, length in zip(shots, (10, 5, 7, 4), strict=True) for _ in range(length)]
-    assert cuts(frames) == [0, 10, 15, 22]
-
-
-def test_flashes_fades_and_fast_motion_are_no_cuts() -> None:
-    still = texture(1)
-    white = np.full_like(still, 250)
-    assert cuts([still.copy() for _ in range(8)] + [white, white] + [still.copy() for _ in range(8)]) == [0]
-    assert cuts([(still * k).astype(np.uint8) for k in np.linspace(1, 0.05, 12)]) == [0]
-    wide = texture(2, (96, 1400))
-    assert cuts([np.ascontiguousarray(wide[:, x : x + 128]) for x in range(0, 1200, 60)]) == [0]
-
-
-def test_cuts_of_nothing_and_of_one_frame() -> None:
-    assert cuts([]) == []
-    assert cuts([texture(1)]) == [0]
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
 
 
 # One run over one of everything.
@@ -139,7 +103,7 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
 def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
     """Of this process: loading the networks takes longer than preparing most of these videos."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "Landmarker", lambda **_: landmarker)  # workers are handed the function that calls it
+        patch.setattr(clips, "Landmarker", lambda **_: landmarker)  # workers are handed the function that calls it
         yield
 
 
@@ -288,7 +252,7 @@ def test_whatever_goes_wrong_in_a_video_is_a_rejection(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(module, "_judge", fail)
+    monkeypatch.setattr(clips, "reason_to_reject", fail)
     (rejection,) = prepare_video(folder / "a_talk.mp4", CONFIG).rejections
     assert (rejection.reason, rejection.detail) == (Reason.ERROR, "ZeroDivisionError: oh")
 
@@ -304,88 +268,6 @@ def test_a_box_beyond_the_frame_repeats_the_border() -> None:
     frame = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     out = cut(frame, (-2, -2, 8), 8)
     assert (out[:3, :3] == frame[0, 0]).all() and (out[2:6, 2:6] == frame).all() and (out[5:, 5:] == frame[3, 3]).all()
-
-
-# Duplicates.
-
-
-def made_up(seed: int) -> tuple[list[Image], np.ndarray, np.ndarray]:
-    """A clip of the same room with a motion of its own."""
-    rng = np.random.default_rng(seed)
-    curves = np.cumsum(rng.normal(0, 1, (40, 55)), 0).astype(np.float32)
-    return [texture(3)] * 40, np.clip(curves[:, :52] / 20 + 0.4, 0, 1), curves[:, 52:] * 2
-
-
-def test_a_noisy_copy_is_found_and_another_clip_of_the_same_setting_is_not() -> None:
-    known = Fingerprints()
-    for seed in range(20):
-        code = fingerprint(*made_up(seed))
-        assert known.find(code) is None
-        known.add(f"clip{seed}", code)
-    frames, shapes, pose = made_up(7)
-    rng = np.random.default_rng(0)
-    noisy = [np.clip(f + rng.normal(0, 4, f.shape), 0, 255).astype(np.uint8) for f in frames]
-    copy = fingerprint(noisy, shapes + rng.normal(0, 0.01, shapes.shape), pose + rng.normal(0, 0.5, pose.shape))
-    assert known.find(copy) == "clip7"
-    assert known.find(fingerprint([f[:, ::-1] for f in frames], shapes, pose)) is None
-
-
-# Inputs and people.
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x")
-
-
-def test_sources_come_in_a_stable_order_by_suffix(tmp_path: Path) -> None:
-    touch(tmp_path, "in/id2/v1/b.mp4", "in/id1/v9/a.MP4", "in/.hidden/c.mp4", "in/id1/x.txt", "in/out/d.mp4", "odd.bin")
-    found = find_sources([tmp_path / "in", tmp_path / "odd.bin"], skip=tmp_path / "in" / "out")
-    assert [s.name for s in found] == ["id1/v9/a.MP4", "id2/v1/b.mp4", "odd.bin"]
-    assert len({s.key for s in found}) == 3 and all(len(s.key) == 10 for s in found)
-
-
-def test_the_voxceleb_layout_names_people_by_folder(tmp_path: Path) -> None:
-    touch(tmp_path, "id2/v1/b.mp4", "id1/v9/a.mp4", "id1/v3/c.mp4")
-    named, how, said = choose_people(find_sources([tmp_path]), None, None)
-    assert (how, [s.person for s in named]) == ("folder", ["id1", "id1", "id2"])
-    assert "folder" in said
-
-
-def test_a_manifest_names_people_and_licences_by_path_name_or_stem(tmp_path: Path) -> None:
-    touch(tmp_path, "in/a.mp4", "in/b.mp4", "in/c.mp4", "in/d/e.mp4")
-    table = tmp_path / "clips.csv"
-    table.write_text("split,clip,person,licence\nx,a,p1,CC0-1.0\nx,b.mp4,p2,\nx,d/e.mp4,p1,\n")
-    named, how, said = choose_people(find_sources([tmp_path / "in"]), None, table)
-    assert how == "manifest" and "1 videos are not in it" in said
-    assert [(s.name, s.person, s.licence) for s in named] == [
-        ("a.mp4", "p1", "CC0-1.0"),
-        ("b.mp4", "p2", None),
-        ("c.mp4", None, None),
-        ("d/e.mp4", "p1", None),
-    ]
-
-
-def test_without_folders_people_are_clustered_where_torch_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    sources = [Source(tmp_path / "a.mp4", "a.mp4")]
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: object())
-    assert choose_people(sources, None, None)[1] == "cluster"
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-    assert choose_people(sources, None, None)[1] == "clip"
-
-
-def test_people_are_clustered_by_nearness() -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(0, 1, (30, 128))
-    who = rng.integers(0, 30, 1500)  # more than one block
-    points = (centres[who] + rng.normal(0, 0.02, (1500, 128))).astype(np.float32)
-    labels = np.array(cluster_people(points))
-    assert len(set(labels)) == 30 == len(set(zip(labels.tolist(), who.tolist(), strict=True)))
-    assert labels[0] == 0 and [int(v) for v in dict.fromkeys(labels.tolist())] == list(range(30))
-    assert cluster_people(np.zeros((0, 128), np.float32)) == []
-    far = np.eye(3, 128, dtype=np.float32)
-    assert cluster_people(far) == [0, 1, 2]
 
 
 @pytest.mark.slow
@@ -438,9 +320,9 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Pr
     touch(tmp_path, *(f"in/{number:03d}.mp4" for number in range(30)))
     monkeypatch.setattr(module, "prepare_video", fake_video)
     monkeypatch.setattr(module, "contact_sheet", lambda *_: np.zeros((64, 64, 3), np.uint8))
-    monkeypatch.setattr(module, "_COMMIT_S", 0.0)
-    real = module._Output.__init__
-    monkeypatch.setattr(module._Output, "__init__", lambda self, folder, config, _: real(self, folder, config, 10_000))
+    monkeypatch.setattr(shard_folder, "_COMMIT_S", 0.0)
+    real = ShardFolder.__init__
+    monkeypatch.setattr(ShardFolder, "__init__", lambda self, folder, config, _: real(self, folder, config, 10_000))
 
     def run(out: Path) -> PrepareReport:
         return prepare([tmp_path / "in"], out, people="clip", num_workers=0)

@@ -1,0 +1,176 @@
+"""Second reading of a video: pieces are cropped, encoded, and packed with their landmarks."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mimik import workers
+from mimik.config import MediaError
+from mimik.data.preparation.duplicates import fingerprint
+from mimik.data.preparation.face_tracks import CROP_MARGIN, MAX_SHIFT, MAX_SHRINK, FirstReading, Piece, reason_to_reject
+from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
+from mimik.data.preparation.shots import split_shots
+from mimik.data.tracks import pack_tracks
+from mimik.face.landmarks import Image, Landmarker, head_pose
+from mimik.media import video
+
+log = logging.getLogger(__name__)
+
+
+def _place(piece: Piece, config: PrepareConfig, width: int, height: int) -> None:
+    """Fixes the box of a piece in frames of this size.
+
+    It is `context` heights of the face wide, or as wide as the face's wandering takes, around the middle of that. Where
+    it would reach beyond the frame it gives way a little, in size and place: a repeated border is no background.
+    """
+    extent = float((piece.high - piece.low).max()) * CROP_MARGIN
+    wanted = max(config.context * float(np.median(piece.heights)), extent)
+    side = max(1, round(float(np.clip(min(width, height), max(MAX_SHRINK * wanted, extent), wanted))))
+    corner = (piece.low + piece.high) / 2 - side / 2
+    inside = np.clip(corner, 0, np.maximum([width - side, height - side], 0))
+    room = np.clip((side - CROP_MARGIN * (piece.high - piece.low)) / 2, 0, MAX_SHIFT * side)
+    left, top = np.round(np.clip(inside, corner - room, corner + room)).astype(int)
+    piece.box = int(left), int(top), side
+
+
+def cut(frame: Image, box: tuple[int, int, int], size: int) -> Image:
+    """The square left, top, side of a frame as [size, size, 3]; beyond the frame its border is repeated."""
+    left, top, side = box
+    height, width = frame.shape[:2]
+    part = frame[max(top, 0) : max(top + side, 1), max(left, 0) : max(left + side, 1)]
+    beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
+    if any(beyond):
+        part = cv2.copyMakeBorder(part, *beyond, cv2.BORDER_REPLICATE)
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    return cv2.resize(part, (size, size), interpolation=interpolation)
+
+
+def pack_clip(piece: Piece, config: PrepareConfig, fps: float) -> Clip:
+    left, top, side = piece.box
+    k = np.float32(config.size / side)
+    points = (np.array(piece.points, np.float32) - np.array([left, top, 0], np.float32)) * k
+    blendshapes = np.array(piece.blendshapes, np.float32)
+    pose = np.array([head_pose(frame).degrees for frame in points], np.float32)
+    clip_fps = fps / piece.step
+    info = {
+        "num_frames": len(piece.samples),
+        "fps": round(clip_fps, 4),
+        "size": config.size,
+        "start_s": round(piece.start / fps, 3),
+        "end_s": round(piece.end / fps, 3),
+        "box": [left, top, side],
+        "face_px": round(float(np.median(np.ptp(points[:, :, 0], axis=1))), 1),
+        "sharpness": round(float(np.median(piece.sharpness)), 4),
+        "yaw_range": [round(float(pose[:, 0].min()), 1), round(float(pose[:, 0].max()), 1)],
+        "fingerprint": fingerprint(piece.crops, blendshapes, pose),
+    }
+    mp4 = video.encode_clip(piece.crops, clip_fps, quality=config.crf, gop=config.gop)
+    return Clip(info, mp4, pack_tracks(points, blendshapes, pose))
+
+
+class SecondReading:
+    """Reads the same video again, behind the first reading, and cuts the accepted pieces."""
+
+    def __init__(self, frames: Generator[Image], config: PrepareConfig, info: video.VideoInfo) -> None:
+        self._frames, self._config, self._info = frames, config, info
+        self._index = 0
+        self._waiting: list[Piece] = []
+
+    def accept(self, piece: Piece) -> None:
+        _place(piece, self._config, self._info.width, self._info.height)
+        self._waiting.append(piece)
+
+    def advance(self, until: int) -> Iterator[Clip]:
+        """Reads the frames before number `until`, if any piece waits for them; gives the clips that are complete."""
+        while self._waiting and self._index < until:
+            frame = next(self._frames, None)
+            if frame is None:  # the file shrank while it was read
+                self._waiting.clear()
+                return
+            for piece in list(self._waiting):
+                if len(piece.crops) < len(piece.samples) and piece.samples[len(piece.crops)] == self._index:
+                    piece.crops.append(cut(frame, piece.box, self._config.size))
+                if len(piece.crops) == len(piece.samples):
+                    self._waiting.remove(piece)
+                    yield pack_clip(piece, self._config, self._info.fps)
+            self._index += 1
+
+
+@functools.cache
+def process_landmarker() -> Landmarker:
+    """One a process; compiling the networks takes half a second."""
+    return Landmarker()
+
+
+def prepare_video(
+    path: Path,
+    config: PrepareConfig,
+    *,
+    on_clip: Callable[[Clip], None] | None = None,
+    beat: workers.Beat = workers.no_beat,
+) -> VideoResult:
+    """All that is to be kept of one video.
+
+    Args:
+        path: the video.
+        config: settings; the same ones give the same bytes.
+        on_clip: takes each clip as soon as it is made; without it the result holds them all in memory.
+        beat: called for every frame, so that somebody can see that the work goes on.
+
+    Returns:
+        Never raises because of the video: what is wrong with it is among the rejections.
+    """
+    start = time.process_time()
+    clips: list[Clip] = []
+    rejections: list[Rejection] = []
+    sha256 = None
+    num_frames, fps = 0, 1.0
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        info = video.probe(path)
+        fps = info.fps
+        first = FirstReading(config, process_landmarker(), fps)
+        with (
+            closing(video.read_frames(path, num_threads=1)) as frames,
+            closing(video.read_frames(path, num_threads=1)) as again,
+        ):
+            second = SecondReading(again, config, info)
+
+            def settle(pieces: Iterable[Piece], until: int) -> None:
+                for piece in pieces:
+                    rejection = reason_to_reject(piece, config, fps)
+                    if rejection is None:
+                        second.accept(piece)
+                    else:
+                        rejections.append(rejection)
+                for clip in second.advance(until):
+                    beat()
+                    (on_clip or clips.append)(clip)
+
+            for frame, is_cut in split_shots(frames):
+                pieces = first.add(frame, is_cut)
+                num_frames += 1
+                settle(pieces, first.open_from)
+                beat()
+            settle(first.close(), num_frames)
+        if not first.found_any:
+            rejections.append(Rejection(Reason.NO_FACE, f"no face in {num_frames} frames"))
+    except MediaError as error:
+        rejections.append(Rejection(Reason.UNREADABLE, str(error).replace(str(path), path.name)))
+    except OSError as error:
+        rejections.append(Rejection(Reason.UNREADABLE, f"{path.name} cannot be read ({error.strerror})"))
+    except Exception as error:  # the boundary of one item: one bad video never ends a run
+        log.warning("%s: %s", path, error, exc_info=True)
+        rejections.append(Rejection(Reason.ERROR, f"{type(error).__name__}: {error}"))
+    seconds = time.process_time() - start
+    return VideoResult(tuple(clips), tuple(rejections), sha256, round(num_frames / fps, 3), round(seconds, 3))

@@ -1,0 +1,187 @@
+"""What people look at in a folder of shards: a contact sheet and a dataset card."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mimik.config import VERSION
+from mimik.data.preparation.settings import PrepareConfig
+from mimik.data.tracks import unpack_tracks
+from mimik.face.landmarks import Image
+from mimik.media import video
+from mimik.motion import draw
+
+
+@dataclass
+class PrepareReport:
+    """What stands in the folder of shards, and what this run did for it."""
+
+    out: str
+    num_videos: int = 0  # in the folder, of this run and earlier ones
+    num_new: int = 0  # by this run
+    num_clips: int = 0
+    num_frames: int = 0
+    num_people: int = 0
+    num_shards: int = 0
+    num_bytes: int = 0  # of the shards
+    footage_hours: float = 0.0
+    kept_hours: float = 0.0
+    reasons: dict[str, int] = field(default_factory=dict)  # rejections by Reason, the most frequent first
+    people: str = ""  # one of PEOPLE
+    seconds: float = 0.0  # of this run
+    worker_seconds: float = 0.0  # of one core, spent on the videos by all runs
+    num_workers: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def videos_per_core_hour(self) -> float:
+        return 3600 * self.num_videos / self.worker_seconds if self.worker_seconds else 0.0
+
+    @property
+    def footage_per_core(self) -> float:
+        """Hours of video in an hour of one core."""
+        return 3600 * self.footage_hours / self.worker_seconds if self.worker_seconds else 0.0
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        rates = {
+            "videos_per_core_hour": round(self.videos_per_core_hour, 1),
+            "footage_per_core": round(self.footage_per_core, 3),
+        }
+        return json.dumps({**asdict(self), **rates}, indent=2)
+
+    def table(self) -> str:
+        """What was kept, and what was not for which reason, as lines of text."""
+        rows: list[tuple[str, str]] = [
+            ("videos", f"{self.num_videos} ({self.footage_hours:.2f} h)"),
+            ("clips kept", f"{self.num_clips} ({self.kept_hours:.2f} h, {self.num_frames} frames)"),
+            ("people", str(self.num_people)),
+            ("shards", f"{self.num_shards} ({self.num_bytes / 1e6:.1f} MB)"),
+            *((reason, str(count)) for reason, count in self.reasons.items()),
+        ]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+_SHEET_CLIPS, _SHEET_COLUMNS, _SHEET_PX, _SHEET_TEXT_PX = 240, 15, 128, 30
+_FRONTAL_FRAMES = 3
+
+
+def read_clip(folder: Path, entry: Mapping[str, Any], wanted: Callable[[Any], Sequence[int]]) -> tuple[Any, ...]:
+    """Some frames of a clip and their points; wanted chooses their numbers, in order, from the clip's tracks."""
+    with (folder / entry["shard"]).open("rb") as file:
+
+        def member(name: str) -> bytes:
+            offset, size = entry["members"][name]
+            file.seek(offset)
+            return file.read(size)
+
+        tracks, mp4 = unpack_tracks(member("npz")), member("mp4")
+    numbers = list(wanted(tracks))
+    frames = video.read_clip(mp4, numbers)
+    return frames, [tracks.points[i] for i in numbers]
+
+
+def frontal_frames(folder: Path, entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The frames of a clip in which the face looks most at the camera, and their points."""
+
+    def wanted(tracks: Any) -> list[int]:
+        away = np.abs(tracks.pose[:, :2]).sum(1)
+        return sorted(np.argsort(away, kind="stable")[:_FRONTAL_FRAMES].tolist())
+
+    return read_clip(folder, entry, wanted)
+
+
+def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
+    """The middle frame of each clip, of at most 240 evenly chosen ones, with landmarks, key and person.
+
+    Returns:
+        uint8 RGB [H, W, 3].
+    """
+    at = np.linspace(0, len(entries) - 1, min(len(entries), _SHEET_CLIPS)).round().astype(int)
+    chosen = [entries[i] for i in at]
+    columns = min(_SHEET_COLUMNS, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    height = _SHEET_PX + _SHEET_TEXT_PX
+    sheet = np.full((max(rows * height, 64), max(columns * _SHEET_PX, 64), 3), 24, np.uint8)
+    for i, entry in enumerate(chosen):
+        (frame,), (points,) = read_clip(folder, entry, lambda tracks: [len(tracks.points) // 2])
+        lines = draw.landmark_image(points, entry["size"], entry["size"])
+        drawn = np.where(lines.any(2, keepdims=True), frame // 2 + lines // 2, frame)
+        drawn = cv2.resize(drawn, (_SHEET_PX, _SHEET_PX), interpolation=cv2.INTER_AREA)
+        y, x = i // columns * height, i % columns * _SHEET_PX
+        sheet[y : y + _SHEET_PX, x : x + _SHEET_PX] = drawn
+        for line, text in enumerate((entry["key"], str(entry["person"])[-18:])):
+            place = x + 3, y + _SHEET_PX + 12 + 13 * line
+            cv2.putText(sheet, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.36, (220, 220, 220), 1, cv2.LINE_AA)
+    return sheet
+
+
+def dataset_card(report: PrepareReport, entries: Sequence[Mapping[str, Any]], config: PrepareConfig) -> str:
+    """README.md of the folder: what is in it, where it is from, how it was made, what it is for."""
+    licences = Counter(entry["licence"] or "not stated" for entry in entries)
+    rejected = "\n".join(f"| {reason} | {count} |" for reason, count in report.reasons.items()) or "| none | 0 |"
+    stated = "\n".join(f"| {name} | {count} |" for name, count in sorted(licences.items())) or "| none | 0 |"
+    options = "\n".join(f"| {one.name} | {getattr(config, one.name)} |" for one in fields(config))
+    known = {
+        "folder": "the first folder of each path",
+        "manifest": "a manifest",
+        "cluster": "clustering of face embeddings, which errs, most with people who look alike; these were not kept",
+        "clip": "nothing: each clip counts as a person of its own",
+    }[report.people]
+    return f"""# Talking faces, prepared by mimik {VERSION}
+
+**These are faces of people, and so are the landmarks: biometric data.** Many laws ask for a reason or for consent to
+keep them. Do not use them to recognise anybody; delete a clip when its person asks for it: `index.jsonl` tells the key
+and the shard of each source.
+
+| what | how much |
+|---|---|
+| videos read | {report.num_videos} ({report.footage_hours:.2f} h) |
+| clips kept | {report.num_clips} ({report.kept_hours:.2f} h, {report.num_frames} frames) |
+| people | {report.num_people}, told by {known} |
+| shards | {report.num_shards} ({report.num_bytes / 1e6:.1f} MB) |
+
+## Rights
+As stated for the sources; mimik checked none of it. "Not stated" is no permission.
+
+| licence | clips |
+|---|---|
+{stated}
+
+## Not kept
+Tracks and videos by reason; `rejected.jsonl` lists each.
+
+| reason | how many |
+|---|---|
+{rejected}
+
+## How it was made
+Shots are split at cuts; every face is tracked in each; a track is cut into pieces, each cropped with one fixed box
+around its whole motion, and resampled. Landmarks (478 points), 52 blendshapes and head pose were measured in the source
+at its own resolution. The same videos, settings and versions give the same bytes.
+
+| setting | value |
+|---|---|
+{options}
+
+## What is where
+- `clips-NNNNNN.tar`: WebDataset shards; per clip KEY.mp4 (H.264), KEY.npz (mimik.data.tracks.unpack_tracks), KEY.json
+- `index.jsonl`: a line per clip, with the byte ranges of its members
+- `rejected.jsonl`, `done.jsonl`, `config.json`, `state.json`: what was not kept, what was read, with which settings,
+  and how far; `mimik prepare` continues from them
+- `contact_sheet.jpg`: a frame of each clip
+
+## What it is for
+Training and measuring models that animate faces. Hold out people, not clips. Who is missing in the sources is missing
+here: small, turned, covered and quickly moving faces are left out on purpose, which is not the same for all people.
+"""

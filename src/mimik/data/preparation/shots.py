@@ -1,0 +1,82 @@
+"""Where a video cuts from one shot to the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Image
+
+Array = NDArray[np.float32]
+
+_LOOKAHEAD = 3  # frames after a suspected cut that must not look like the one before it: a flash lasts no longer
+_LOOKBACK = 8
+_MIN_CUT, _CUT_RATIO = 0.22, 3.0  # of difference; how far it stands out from its neighbours, which motion does not
+
+
+class Look(NamedTuple):
+    """What a frame looks like from afar: [1024] luma of mean 0 and length 1 or, if flat, 0; [48] histogram of sum 1."""
+
+    luma: Array
+    colours: Array
+
+
+def look_at(frame: Image) -> Look:
+    step = max(1, min(frame.shape[:2]) // 96)
+    small = cv2.resize(frame[::step, ::step], (32, 32), interpolation=cv2.INTER_AREA)
+    luma = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (3, 3), 0).astype(np.float32).ravel()
+    luma -= luma.mean()
+    luma /= float(np.linalg.norm(luma)) + 64  # the noise of a black frame stays small
+    bins = (small >> 4).reshape(-1, 3) + np.array([0, 16, 32])
+    return Look(luma, np.bincount(bins.ravel(), minlength=48).astype(np.float32) / bins.size)
+
+
+def difference(a: Look, b: Look) -> float:
+    """0 equal .. about 1 nothing in common.
+
+    Half from the arrangement of light, half from the colours, which count only as far as the arrangement has changed: a
+    fade or a lamp changes colours alone.
+    """
+    arrangement = float(((a.luma - b.luma) ** 2).sum()) / 2
+    colours = float(np.abs(a.colours - b.colours).sum()) / 2
+    return (arrangement + min(arrangement, colours)) / 2
+
+
+def split_shots(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:
+    """Each frame, with whether a new shot begins with it; some frames late.
+
+    A cut stands out from the changes around it, and what follows is not what was before: fast motion fails the first
+    test, a flash the second.
+    """
+    ahead: deque[tuple[Image, Look, float]] = deque()  # frames not given yet, with their change from the one before
+    changes: deque[float] = deque(maxlen=_LOOKBACK)  # of the frames given, the cuts left out
+    before: deque[Look] = deque(maxlen=_LOOKAHEAD + 1)  # of the frames given
+    last: Look | None = None  # of the newest frame
+
+    def give() -> tuple[Image, bool]:
+        frame, look, change = ahead.popleft()
+        is_cut = not before
+        if before and change >= _MIN_CUT:
+            around = [*changes, *(other for _, _, other in ahead)]
+            stands_out = change >= _CUT_RATIO * (float(np.median(around)) if around else 0.0)
+            after = [look, *(later for _, later, _ in ahead)]
+            is_cut = stands_out and all(difference(x, y) >= change / 2 for x in after for y in before)
+        changes.append(0.0 if is_cut else change)
+        if is_cut:
+            before.clear()
+        before.append(look)
+        return frame, is_cut
+
+    for frame in frames:
+        look = look_at(frame)
+        ahead.append((frame, look, 0.0 if last is None else difference(look, last)))
+        last = look
+        if len(ahead) > _LOOKAHEAD:
+            yield give()
+    while ahead:
+        yield give()
