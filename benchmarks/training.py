@@ -42,8 +42,10 @@ from mimik.data.index import read_index
 from mimik.data.store import ClipStore
 from mimik.networks import features, losses
 from mimik.networks.generators import EPS, SpectralNorm, _divided, _Network
-from mimik.training import meta_learning
-from mimik.training.meta_learning import Seen, Trainer, World
+from mimik.training import trainer as trainer_module
+from mimik.training.distributed import World
+from mimik.training.step import Seen, weighted_content_loss
+from mimik.training.trainer import Trainer
 
 
 def content_network(name: str) -> features.ContentNetwork:
@@ -141,7 +143,7 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
     def content() -> None:
         fake = leaf(seen.x_hat)
         with trainer._autocast():
-            value = meta_learning._content(trainer.content, preset.losses, seen.x, fake)
+            value = weighted_content_loss(trainer.content, preset.losses, seen.x, fake)
         value.backward()
 
     def judge() -> None:
@@ -261,7 +263,7 @@ def main() -> None:
     train = dataclasses.replace(preset.train, batch_size=arguments.batch, num_sources=k)
     preset = dataclasses.replace(preset, train=train)
     device = torch.device(arguments.device)
-    meta_learning.content_network = content_network
+    trainer_module.content_network = content_network
     episodes = episodes_of(preset, arguments.data)
     clock = Clock(device, arguments.steps)
     clips = len(episodes)

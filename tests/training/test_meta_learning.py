@@ -32,7 +32,13 @@ from mimik.networks.checkpoint import PREVIOUS_NAME, STATE_NAME, load_release, r
 from mimik.networks.features import CHIP_PX, chips
 from mimik.networks.generators import Synthesis
 from mimik.training import meta_learning
-from mimik.training.meta_learning import TrainArguments, Trainer, World, train
+from mimik.training import trainer as trainer_module
+from mimik.training.arguments import TrainArguments
+from mimik.training.distributed import World
+from mimik.training.meta_learning import train
+from mimik.training.reporting import sample_grid
+from mimik.training.step import Seen, generator_terms, other_people, weighted_content_loss
+from mimik.training.trainer import Trainer
 from synthetic_shards import write_shards
 
 PX = 32
@@ -221,7 +227,7 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     e = torch.rand(2, 2, 6)
 
     def terms(preset: Preset, adversarial: bool = True) -> dict[str, Tensor]:
-        made = meta_learning.generator_terms(trainer.judge, {}, preset, batch, e, out, adversarial=adversarial)
+        made = generator_terms(trainer.judge, {}, preset, batch, e, out, adversarial=adversarial)
         return {name: value.detach() for name, value in made.items()}
 
     x, regions, w = batch["x"], batch["regions"], TEXTURE.losses
@@ -251,8 +257,8 @@ def test_an_embedder_that_says_the_same_of_everybody_is_noticed() -> None:
 
 
 def test_a_stranger_is_the_next_of_another_person() -> None:
-    assert meta_learning._strangers(torch.tensor([3, 3, 1, 1, 2])).tolist() == [2, 2, 4, 4, 0]
-    assert meta_learning._strangers(torch.tensor([7, 7])).tolist() == [0, 1]
+    assert other_people(torch.tensor([3, 3, 1, 1, 2])).tolist() == [2, 2, 4, 4, 0]
+    assert other_people(torch.tensor([7, 7])).tolist() == [0, 1]
 
 
 def test_identity_is_judged_on_the_aligned_face() -> None:
@@ -328,14 +334,14 @@ def test_e_and_p_can_learn_at_another_rate() -> None:
 
 def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
     batch = trainer_of(TEXTURE).on_device(batch_of(TEXTURE))
-    seen = meta_learning.Seen.of(batch, batch["warped"])
+    seen = Seen.of(batch, batch["warped"])
     assert seen.x.shape == seen.x_hat.shape == seen.y.shape == (2, 3, PX, PX)
     torch.testing.assert_close(seen.x[0, :, 1, 2], batch["x"][0, :, 2:4, 4:6].mean((1, 2)))  # all, reduced
     torch.testing.assert_close(seen.x_hat[1], batch["warped"][1, :, :PX, :PX])  # the upper left quarter as it is ..
     large = torch.nn.functional.interpolate(batch["y"], (2 * PX, 2 * PX), mode="bilinear")
     torch.testing.assert_close(seen.y[1], large[1, :, :PX, :PX])  # .. and its landmarks
     paper = trainer_of(PAPER).on_device(batch_of(PAPER))
-    assert meta_learning.Seen.of(paper, paper["x"]).y is paper["y"]
+    assert Seen.of(paper, paper["x"]).y is paper["y"]
 
 
 class Twice(torch.nn.Module):
@@ -348,7 +354,7 @@ class Twice(torch.nn.Module):
 
 
 def test_held_out_content_is_told_with_a_strangers_psi_hat_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_learning, "content_network", lambda name: Twice())
+    monkeypatch.setattr(trainer_module, "content_network", lambda name: Twice())
     trainer = trainer_of(dataclasses.replace(PAPER, losses=LossWeights(content={"twice": 1.0})))
     batch = batch_of(PAPER)
     told = trainer.validate([batch])
@@ -360,13 +366,13 @@ def test_held_out_content_is_told_with_a_strangers_psi_hat_too(monkeypatch: pyte
 
 
 def test_content_is_the_sum_over_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta_learning, "content_network", lambda name: Twice())
+    monkeypatch.setattr(trainer_module, "content_network", lambda name: Twice())
     preset = dataclasses.replace(PAPER, losses=LossWeights(content={"vgg19": 3.0, "vggface": 4.0, "off": 0.0}))
     trainer = trainer_of(preset)
     assert list(trainer.content) == ["vgg19", "vggface"]
     batch = trainer.on_device(batch_of(preset))
     x_hat = torch.zeros_like(batch["x"], requires_grad=True)
-    loss = meta_learning._content(trainer.content, preset.losses, batch["x"], x_hat)
+    loss = weighted_content_loss(trainer.content, preset.losses, batch["x"], x_hat)
     torch.testing.assert_close(loss, 7.0 * 0.5 * 2 * batch["x"].abs().mean())
     loss.backward()
     assert x_hat.grad is not None and x_hat.grad.abs().sum() > 0
@@ -504,14 +510,14 @@ def test_sample_grids_say_what_they_are() -> None:
     batch["x_s"] = batch["x_s"][:, None]
     batch["x"][:, 0] = -1  # no red
     out = Synthesis(torch.full((2, 3, PX, PX), 0.5), None, torch.full((2, 1, PX, PX), 0.25), None)
-    grid = meta_learning._grid(batch, out, "synthetic - mimik training sample, step 7")
+    grid = sample_grid(batch, out, "synthetic - mimik training sample, step 7")
     side = 128
     assert grid.shape == (24 + 2 * side, 6 * side, 3) and grid.dtype == np.uint8
     assert 0.02 < (grid[:24] < 128).mean() < 0.3  # writing on white
     middles = grid[24 + side // 2 :: side, side // 2 :: side]
     assert (middles[0] == middles[1]).all()
     assert middles[0].tolist() == [[64] * 3, [0] * 3, [128] * 3, [191] * 3, [64] * 3, [255, 255, 0]]  # BGR
-    paper = meta_learning._grid({k: v for k, v in batch.items() if k != "warped"}, Synthesis(out.image), "a")
+    paper = sample_grid({k: v for k, v in batch.items() if k != "warped"}, Synthesis(out.image), "a")
     assert paper.shape[1] == 4 * side
 
 
@@ -697,10 +703,10 @@ torch.set_num_threads(1)
 from mimik.config import *
 from mimik.config import PRESETS
 PRESETS["debug"] = {preset!r}
-from mimik.training import meta_learning
+from mimik.training import meta_learning, reporting, trainer
 meta_learning._VALIDATION_EPISODES = 4
 meta_learning._LINE_EVERY_S = 0.0  # a line for each step
-step, note, alone = meta_learning.Trainer.train_step, meta_learning._Signals._note, []
+step, note, alone = trainer.Trainer.train_step, reporting.StopSignals._note, []
 def with_the_other(self, batch):  # after four steps alone, not before torchrun calls for a new start
     if self.world.size == 1:
         alone.append(batch)
@@ -710,7 +716,7 @@ def with_the_other(self, batch):  # after four steps alone, not before torchrun 
 def called(self, number, frame):
     alone.append(number)
     note(self, number, frame)
-meta_learning.Trainer.train_step, meta_learning._Signals._note = with_the_other, called
+trainer.Trainer.train_step, reporting.StopSignals._note = with_the_other, called
 if __name__ == "__main__":
     sys.exit(meta_learning.main())
 """

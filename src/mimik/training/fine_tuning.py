@@ -58,7 +58,8 @@ from mimik.networks.generators import Discriminator, Generator, Networks, Synthe
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
-from mimik.training.meta_learning import DEVICES, Judge, Opinion, Seen, generator_terms
+from mimik.training.arguments import DEVICES
+from mimik.training.step import Judge, Opinion, Seen, generator_terms
 
 log = logging.getLogger(__name__)
 

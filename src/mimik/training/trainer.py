@@ -1,0 +1,297 @@
+"""Networks, optimizers and averages of one training process, and the step that updates them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from mimik.config import Preset
+from mimik.data.episodes import to_model_range
+from mimik.networks import checkpoint, losses
+from mimik.networks.features import FaceNet, content_network
+from mimik.networks.generators import Networks, Synthesis, build
+from mimik.networks.landmark_net import LandmarkNet
+from mimik.training.distributed import World, divided_like, whole_on_cpu
+from mimik.training.step import (
+    Batch,
+    Ema,
+    Judge,
+    Seen,
+    Synthesiser,
+    generator_terms,
+    landmark_distance,
+    other_people,
+    weighted_content_loss,
+)
+
+_IMAGES = ("x", "y", "x_s", "y_s", "warped")
+_MASKS = ("regions", "interior")
+
+
+class Trainer:
+    """Networks, their optimisers and averages, and the step that moves them."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        num_videos: int,
+        world: World,
+        *,
+        precision: str = "fp32",
+        init: Networks | None = None,
+        fresh: Collection[str] = (),
+        people: Sequence[Mapping[str, Any]] = (),
+        fsdp: bool = False,
+    ) -> None:
+        """Makes the networks; the same in every process, if torch's seed is.
+
+        Args:
+            preset: what to train.
+            num_videos: clips that are trained on, rows of W.
+            world: this process among all.
+            precision: "fp32" or "bf16": of activations; weights are float32.
+            init: weights of E, P, G and D to start from; not of W.
+            fresh: names of networks that do not start from them.
+            people: batches of dataset.loader; if E or P is fresh, psi_hat's mean over them is kept.
+            fsdp: each process keeps a part of the weights, averages and optimisers' states, and fetches the rest when
+                it computes; else each keeps all of them.
+
+        Raises:
+            InputError: if the weights of a content network are missing.
+        """
+        self.preset, self.world, self.precision = preset, world, precision
+        self.networks = build(preset.networks, num_videos)
+        if init is not None:
+            for (name, net), (_, other) in zip(self.networks, init, strict=True):
+                state = other.state_dict()
+                state.pop("W.weight", None)
+                if name not in fresh:
+                    net.load_state_dict(state, strict=name != "D")
+        self.content = {name: content_network(name).to(world.device) for name, w in preset.losses.content.items() if w}
+        self.identity = FaceNet().to(world.device) if preset.losses.identity else None
+        self.landmarks = LandmarkNet().to(world.device) if preset.losses.landmarks else None
+        for part, net in self.networks:
+            # On a CPU, channels_last takes a fifth off E's and D's time, but adds a fifth to G's instance norms.
+            last = (world.device.type == "cuda" or part in ("E", "D")) and not fsdp  # which divides no such tensor
+            layout = torch.channels_last if last else torch.contiguous_format
+            nn.Module.to(net, device=world.device, memory_format=layout)  # type: ignore[call-overload]
+        if init is not None and {"E", "P"}.intersection(fresh):
+            self._keep_mean(init, people)
+        self.synthesiser = Synthesiser(self.networks.E, self.networks.P, self.networks.G)
+        self.judge = Judge(self.networks.D)
+        self.ema = Ema(self.synthesiser, preset.train.ema, grows=init is None or bool(fresh))
+        if fsdp:
+            for module in (self.synthesiser, self.judge, self.ema.average):
+                fully_shard(module, reshard_after_forward=True)
+            register_fsdp_forward_method(self.judge, "opinion")
+        self._synthesise: nn.Module = self.synthesiser
+        self._judge: nn.Module = self.judge
+        if world.size > 1 and not fsdp:
+            ids = [world.device.index] if world.device.type == "cuda" else None
+            self._synthesise = DistributedDataParallel(self.synthesiser, device_ids=ids, gradient_as_bucket_view=True)
+            self._judge = DistributedDataParallel(self.judge, device_ids=ids, gradient_as_bucket_view=True)
+        train = preset.train
+        adam: dict[str, Any] = {"betas": train.betas, "eps": train.eps, "fused": True}
+        self._of_synthesiser, self._of_judge = list(self.synthesiser.parameters()), list(self.judge.parameters())
+        lr_embedder = train.lr_generator if train.lr_embedder is None else train.lr_embedder
+        groups: list[dict[str, Any]] = [
+            {"params": [*self.networks.E.parameters(), *self.networks.P.parameters()], "lr": lr_embedder},
+            {"params": list(self.networks.G.parameters())},
+        ]
+        self.generator_adam = torch.optim.Adam(groups, train.lr_generator, **adam)
+        self.discriminator_adam = torch.optim.Adam(self._of_judge, train.lr_discriminator, **adam)
+        self.step = 0
+
+    @torch.no_grad()
+    def _keep_mean(self, init: Networks, people: Sequence[Mapping[str, Any]]) -> None:
+        """Shifts psi_hat so that its mean over people is what it was, whatever fresh E and P say.
+
+        With another mean G would have to learn anew, and E would first learn to say nothing.
+        """
+        difference = torch.zeros_like(self.networks.P.linear.bias)
+        for batch in map(self.on_device, people):
+            for sign, networks in ((1, init), (-1, self.networks)):
+                embedder, projection = networks.E.to(self.world.device).eval(), networks.P.to(self.world.device).eval()
+                e_hat = embedder(batch["x_s"], batch["y_s"]).mean(1)
+                difference += sign * projection(e_hat).sum(0)
+        self.networks.P.linear.bias.add_(difference / sum(len(batch["x"]) for batch in people))
+        self.networks.E.train()
+        self.networks.P.train()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def on_device(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the step needs of a batch of the loader: images in [-1, 1], masks in 0..1."""
+        move = {
+            name: batch[name].to(self.world.device, non_blocking=True)
+            for name in (*_IMAGES, "geometry", *_MASKS, "view", "chip", "face", "clip")
+            if name in batch
+        }
+        for name in _IMAGES:
+            if name in move:
+                move[name] = to_model_range(move[name])
+        for name in _MASKS:
+            if name in move:
+                move[name] = move[name].float() / 255
+        return move
+
+    def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """One update of E, P and G and, once D takes part, num_discriminator_updates of D.
+
+        D's updates see the same frames again: x_hat is what G made before its own update, and only D's weights change
+        from one to the next. That costs a pass of D each, where new frames would cost one of E, P and G too.
+
+        Args:
+            batch: of dataset.loader, this process' share.
+
+        Returns:
+            Scalars of this process: the terms that E, P and G minimise, their sum "loss", the norm of its gradient
+            before clipping; and D's loss, gradient norm and mean scores.
+        """
+        train = self.preset.train
+        adversarial = self.step >= train.adversarial_from
+        batch = self.on_device(batch)
+        for parameter in self._of_judge:
+            parameter.requires_grad_(False)
+        with self._autocast():
+            e, out = self._synthesise(batch)
+            terms = generator_terms(
+                self.judge,
+                self.content,
+                self.preset,
+                batch,
+                e,
+                out,
+                adversarial=adversarial,
+                identity=self.identity,
+                landmarks=self.landmarks,
+            )
+        loss = torch.stack(list(terms.values())).sum()
+        self.generator_adam.zero_grad()
+        loss.backward()
+        norm = self._clip(self._of_synthesiser)
+        self.generator_adam.step()
+        for parameter in self._of_judge:
+            parameter.requires_grad_(True)
+        self.step += 1
+        self.ema.update(self.step)
+        stats = {**terms, "loss": loss, "gradient": norm}
+        seen = Seen.of(batch, out.image.detach())
+        for _ in range(train.num_discriminator_updates if adversarial else 0):
+            with self._autocast():
+                score = self._judge(*seen, batch["clip"])
+            real, fake = score.chunk(2)
+            loss = losses.discriminator_loss(real, fake)
+            self.discriminator_adam.zero_grad()
+            loss.backward()
+            norm = self._clip(self._of_judge)
+            self.discriminator_adam.step()
+            stats |= {"d_loss": loss, "d_gradient": norm, "d_real": real.mean(), "d_fake": fake.mean()}
+        return {name: value.detach() for name, value in stats.items()}
+
+    def _clip(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Shortens a gradient that is too long; returns how long it was."""
+        norm = nn.utils.clip_grad_norm_(parameters, self.preset.train.clip_norm)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    @torch.no_grad()
+    def synthesise(self, batch: Batch) -> Synthesis:
+        """What the averages of E, P and G make of a batch that on_device gave."""
+        with self._autocast():
+            return self.ema.average(batch)[1]
+
+    @torch.no_grad()
+    def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Content loss, mean L1 in [-1, 1] and the landmarks' distance, where it is trained, of the averages.
+
+        L1 and landmarks of the warped photo itself too, where there is one. "content_stranger" is the content loss with
+        psi_hat of another person: no more than "content" if G does not listen to it. "embedding" is the share of E's N
+        numbers that are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
+        Of the texture form the content networks see whole frames only.
+
+        Args:
+            batches: of dataset.loader, with person.
+        """
+        sums: dict[str, float] = {}
+        e_hats = []
+        for given in batches:
+            batch = self.on_device(given)
+            if "view" in batch:
+                batch["view"] = torch.full_like(batch["view"], -1)
+            others = other_people(given["person"]).to(self.world.device)
+            with self._autocast():
+                e, out = self.ema.average(batch)
+                _, swapped = self.ema.average({**batch, "x_s": batch["x_s"][others], "y_s": batch["y_s"][others]})
+            e_hats.append(e.float().mean(1))
+            x, x_hat = batch["x"], out.image
+            values = {}
+            for name, image in (("content", x_hat), ("content_stranger", swapped.image)):
+                seen = Seen.of(batch, image)
+                with self._autocast():
+                    values[name] = weighted_content_loss(self.content, self.preset.losses, seen.x, seen.x_hat)
+            values["l1"] = (x_hat.float() - x).abs().mean()
+            if "warped" in batch:
+                values["l1_warped"] = (batch["warped"] - x).abs().mean()
+            if self.landmarks is not None:
+                values["landmarks"] = landmark_distance(self.landmarks, batch, x_hat)
+                if "warped" in batch:
+                    values["landmarks_warped"] = landmark_distance(self.landmarks, batch, batch["warped"])
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(x)
+        count = sum(len(batch["x"]) for batch in batches)
+        e_hat = torch.cat(e_hats)
+        differs = (e_hat != e_hat[:1]).any(0).float().mean().item()
+        return {**{name: value / count for name, value in sums.items()}, "embedding": differs}
+
+    def release_tensors(self) -> dict[str, Tensor]:
+        """Of the averages of E, P and G, with D, whole and on the CPU; every process has to take part."""
+        average = self.ema.average
+        networks = Networks(self.preset.networks, average.E, average.P, average.G, self.networks.D)
+        return whole_on_cpu(checkpoint.release_tensors(networks))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "synthesiser": self.synthesiser,
+            "judge": self.judge,
+            "average": self.ema.average,
+            "generator_adam": self.generator_adam,
+            "discriminator_adam": self.discriminator_adam,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, but for the data; every process has to take part.
+
+        It is the same for any number of processes, whole and on the CPU.
+        """
+        return {
+            "step": self.step,
+            "grows": self.ema.grows,
+            **{name: whole_on_cpu(part.state_dict()) for name, part in self._parts().items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a state, of the same preset and number of clips."""
+        self.step, self.ema.grows = state["step"], state.get("grows", True)
+        for name, part in self._parts().items():
+            values = state[name]
+            if isinstance(part, torch.optim.Optimizer):
+                parameters = [p for group in part.param_groups for p in group["params"]]
+                moments = {
+                    i: {
+                        key: value if key == "step" else divided_like(value, parameters[i])
+                        for key, value in slots.items()
+                    }
+                    for i, slots in values["state"].items()
+                }
+                part.load_state_dict({**values, "state": moments})
+            else:
+                own = part.state_dict()
+                part.load_state_dict({key: divided_like(value, own[key]) for key, value in values.items()})
