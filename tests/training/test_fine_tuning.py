@@ -33,8 +33,12 @@ from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
 from mimik.networks.generators import Synthesis, build
 from mimik.provenance import sealing as provenance
-from mimik.training import fine_tuning
-from mimik.training.fine_tuning import LearnArguments, Learner, Photo, Point, Recipe, learn, read_photos
+from mimik.training import fine_tuning, pairs, probes
+from mimik.training import learner as learner_module
+from mimik.training.fine_tuning import LearnArguments, learn
+from mimik.training.learner import Learner, Recipe
+from mimik.training.photos import Photo, read_photos
+from mimik.training.probes import Point
 
 PX = 64
 SIZES = {"embedder_channels": (4, 8), "generator_channels": (4, 8), "discriminator_channels": (4, 8)}
@@ -61,10 +65,11 @@ def face_net() -> FaceNet:
 def small(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> Iterator[None]:
     """Few pairs and few probes, networks that are loaded once, one thread."""
     monkeypatch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-    monkeypatch.setattr(fine_tuning, "FaceNet", lambda: face_net)
-    monkeypatch.setattr(fine_tuning, "_POOL", 3)
-    monkeypatch.setattr(fine_tuning, "_KEPT", 2)
-    monkeypatch.setattr(fine_tuning, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
+    monkeypatch.setattr(probes, "Landmarker", lambda: landmarker)
+    monkeypatch.setattr(probes, "FaceNet", lambda: face_net)
+    monkeypatch.setattr(pairs, "_POOL", 3)
+    monkeypatch.setattr(learner_module, "_KEPT", 2)
+    monkeypatch.setattr(probes, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -243,13 +248,13 @@ def test_every_pair_comes_once_in_a_round(releases: dict[str, Path], photo: Phot
 def test_following_is_a_share_of_the_way(small_face: Face) -> None:
     rest = small_face.points
     goal = turned(rest, yaw=20).astype(np.float32)
-    assert fine_tuning._following("turn", goal, rest, goal) == pytest.approx(1)
-    assert fine_tuning._following("turn", goal, rest, rest) == pytest.approx(0)
-    assert fine_tuning._following("turn", goal, rest, (rest + goal) / 2) == pytest.approx(0.5, abs=1e-3)
+    assert probes._following("turn", goal, rest, goal) == pytest.approx(1)
+    assert probes._following("turn", goal, rest, rest) == pytest.approx(0)
+    assert probes._following("turn", goal, rest, (rest + goal) / 2) == pytest.approx(0.5, abs=1e-3)
     away = rest[POINTS_68, :2] - (goal - rest)[POINTS_68, :2]
     other = rest.copy()
     other[POINTS_68, :2] = away
-    assert fine_tuning._following("turn", goal, rest, other) == pytest.approx(-1, abs=1e-3)
+    assert probes._following("turn", goal, rest, other) == pytest.approx(-1, abs=1e-3)
 
 
 def test_a_turn_is_no_expression(small_face: Face) -> None:
@@ -257,8 +262,8 @@ def test_a_turn_is_no_expression(small_face: Face) -> None:
     goal = rest.copy()
     goal[[61, 291], 1] -= 6  # the corners of the mouth
     turned_too = turned(goal, yaw=10).astype(np.float32)
-    assert fine_tuning._following("offset", goal, rest, turned_too) > 0.9
-    assert fine_tuning._following("offset", goal, rest, turned(rest, yaw=10).astype(np.float32)) < 0.1
+    assert probes._following("offset", goal, rest, turned_too) > 0.9
+    assert probes._following("offset", goal, rest, turned(rest, yaw=10).astype(np.float32)) < 0.1
 
 
 def test_the_warped_photo_is_the_person_and_follows(releases: dict[str, Path], photo: Photo) -> None:
@@ -452,11 +457,12 @@ def learned(
     path = tmp_path_factory.mktemp("learned") / "person.avatar"
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fine_tuning, "_POOL", 3)
-        patch.setattr(fine_tuning, "_KEPT", 2)
+        patch.setattr(pairs, "_POOL", 3)
+        patch.setattr(learner_module, "_KEPT", 2)
         patch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-        patch.setattr(fine_tuning, "FaceNet", lambda: face_net)
-        patch.setattr(fine_tuning, "_PROBES", (("laugh", "offset"),))
+        patch.setattr(probes, "Landmarker", lambda: landmarker)
+        patch.setattr(probes, "FaceNet", lambda: face_net)
+        patch.setattr(probes, "_PROBES", (("laugh", "offset"),))
         learn([small_path], path, LearnArguments(model=releases["texture"], steps=3))
     return path
 

@@ -15,8 +15,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mimik.config import InputError
 
-# Many processes.
-
 
 @dataclass(frozen=True)
 class World:

@@ -61,9 +61,6 @@ _CURVE_POINTS = 50  # of the held-out curve in a release
 _TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a record, that a run from it repeats
 
 
-# A run.
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended.

@@ -28,9 +28,6 @@ STATS_NAME = "stats.jsonl"
 _SHOWN_PX = 128  # at least, so that its caption fits
 
 
-# What a run tells.
-
-
 def sample_grid(batch: Mapping[str, Tensor], out: Synthesis, caption: str) -> NDArray[np.uint8]:
     """Photo, landmarks, [warped photo,] result, [mask,] truth, a row for each item: BGR [H, W, 3] with the caption."""
     columns = [batch["x_s"][:, 0], batch["y"], batch.get("warped"), out.image, out.mask, batch["x"]]

@@ -21,9 +21,6 @@ from mimik.networks.landmark_net import LandmarkNet
 Batch = Mapping[str, Tensor]
 
 
-# One step.
-
-
 class Synthesiser(nn.Module):
     """E, P and G as one: the sources' embeddings and the synthesised target."""
 

@@ -1,0 +1,223 @@
+"""The networks of one person and their training step."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mimik.config import Preset
+from mimik.inference.person import calmest
+from mimik.inference.synthesis import as_read, photo_windows
+from mimik.networks import losses
+from mimik.networks.features import content_network
+from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis
+from mimik.training.pairs import Batch, Pairs, SourceFrame, image_planes
+from mimik.training.photos import Photo
+from mimik.training.probes import Probes
+from mimik.training.step import Judge, Opinion, Seen, generator_terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one person is learned; docs/fine-tuning.md has the trials."""
+
+    lr_generator: float  # of G and psi'
+    lr_discriminator: float  # of D and w'
+    batch_size: int = 8  # at most; authors' code
+    ema: float = 0.972  # of G and psi'; authors' code
+    num_steps: int = 400  # at most
+    probe_every: int = 10  # steps from one probe to the next
+    patience: int = 3  # probes without a better one, then it ends ..
+    min_gain: float = 0.004  # in score: less than this is no better one
+    min_steps: int = 60  # .. but not before: of the paper's form, identity falls at first (docs/fine-tuning.md)
+
+    @classmethod
+    def of(cls, preset: Preset, *, from_scratch: bool = False) -> Recipe:
+        """For networks of a preset."""
+        rates = preset.train.lr_generator, preset.train.lr_discriminator  # paper: the same as in training
+        if from_scratch:
+            return cls(lr_generator=rates[0], lr_discriminator=rates[1], num_steps=4000, probe_every=100)
+        if preset.networks.form == "texture":
+            low, high = (_TEXTURE_RATE * rate for rate in rates)
+            return cls(lr_generator=low, lr_discriminator=high, batch_size=_TEXTURE_BATCH, min_steps=0)
+        return cls(lr_generator=rates[0], lr_discriminator=rates[1])
+
+
+_TEXTURE_RATE = 0.4  # of training's: with all of it the held-out loss rose sooner (trial)
+_TEXTURE_BATCH = 4  # half a second a step on two cores
+
+
+_KEPT = 16  # gestures on which G stays as it was, where there is one photo to learn from
+
+
+class Sitter(nn.Module):
+    """G and psi': all that draws the person."""
+
+    def __init__(self, generator: Generator, psi: Tensor) -> None:
+        """Args: psi: [1, 2 * features of all AdaIN layers], where psi' starts."""
+        super().__init__()
+        self.G, self.psi = generator, nn.Parameter(psi.detach().clone())
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Synthesis:
+        return self.G(batch["y"], self.psi, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
+
+
+class PersonalJudge(Judge):
+    """D', which knows one person: w' in place of w0 + W_i."""
+
+    def __init__(self, discriminator: Discriminator, w: Tensor) -> None:
+        """Args: w: [N], where w' starts."""
+        super().__init__(discriminator)
+        self.w = nn.Parameter(w.detach().clone())
+
+    def forward(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Tensor:
+        score, _ = self.D(torch.cat([x, x_hat]), torch.cat([y, y]), w=self.w)
+        return score.float()
+
+    def opinion(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Opinion:
+        score, fake_acts = self.D(x_hat, y, w=self.w)
+        with torch.no_grad():
+            _, real_acts = self.D(x, y, w=self.w)
+        return Opinion(score.float(), fake_acts, real_acts, self.w.detach()[None])
+
+
+class Learner:
+    """One person's networks, their optimisers, and the step that moves them."""
+
+    def __init__(
+        self, preset: Preset, networks: Networks, photos: Sequence[Photo], recipe: Recipe, device: str, seed: int
+    ) -> None:
+        """Takes the networks over.
+
+        Args:
+            preset: of the networks.
+            networks: of a release, or fresh ones.
+            photos: of the person; the calmest is animated.
+            recipe: how.
+            device: "cpu" or "cuda".
+            seed: of what is warped.
+
+        Raises:
+            InputError: if the weights of a content network are missing.
+        """
+        # E is gone, so there is no L_MCH. Pairs are nearer to their targets than in training: the terms that draw the
+        # texture form towards the warped photo as it is would make it forget what it corrects.
+        weights = dataclasses.replace(preset.losses, drawn=0.0, correction=0.0)
+        train = dataclasses.replace(preset.train, variant="ff")
+        self.preset = dataclasses.replace(preset, losses=weights, train=train)
+        self.recipe, self.photos, self.device = recipe, photos, torch.device(device)
+        self.chosen = calmest([photo.face for photo in photos])
+        self._shots = [SourceFrame.of(photo, preset) for photo in photos]
+        self._windows = x, y, _ = photo_windows(
+            preset.networks, [photo.picture for photo in photos], [photo.face.points for photo in photos]
+        )
+        self.pairs = Pairs(self._shots, self._windows, preset, seed)
+        for _, net in networks:
+            net.to(self.device)
+        with torch.no_grad():
+            networks.E.eval(), networks.P.eval()
+            read = image_planes(as_read(x, preset.networks))
+            e_hat = networks.E(read[None].to(self.device), image_planes(y)[None].to(self.device)).mean(1)  # [1, N]
+            psi, w = networks.P(e_hat), networks.D.personal_weight(e_hat[0])
+        self.sitter = Sitter(networks.G, psi).train()
+        self.judge = PersonalJudge(networks.D, w).train()
+        self.average = copy.deepcopy(self.sitter).eval().requires_grad_(False)
+        self.content = {
+            name: content_network(name).to(self.device) for name, weight in preset.losses.content.items() if weight
+        }
+        # Not RAdam, as in the authors' code: its warm-up lasts as long as the whole run, see docs/fine-tuning.md.
+        adam: dict[str, Any] = {"betas": preset.train.betas, "eps": preset.train.eps}
+        self._generator_adam = torch.optim.Adam(self.sitter.parameters(), recipe.lr_generator, **adam)
+        self._discriminator_adam = torch.optim.Adam(self.judge.parameters(), recipe.lr_discriminator, **adam)
+        self._batches = self.pairs.batches(recipe.batch_size)
+        self._kept: tuple[Batch, Synthesis] | None = None
+        if preset.networks.form == "texture" and len(photos) == 1:
+            with torch.no_grad():
+                batch = self._moved(self.pairs.elsewhere(_KEPT))
+                self._kept = batch, self.average(batch)
+        self._rng = np.random.default_rng(seed)
+        self.step = 0
+
+    def _moved(self, batch: Batch) -> Batch:
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    @functools.cached_property
+    def probes(self) -> Probes:
+        x, _, points = self._windows
+        return Probes(self._shots[self.chosen], x, points, self.preset)
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One update of G and psi', and one of D and w'; the terms that were minimised."""
+        batch = self._moved(next(self._batches))
+        self.judge.requires_grad_(False)
+        out = self.sitter(batch)
+        if "where" in batch:
+            batch["x"] = batch["where"] * batch["x"] + (1 - batch["where"]) * out.image.detach()
+        terms = generator_terms(
+            self.judge, self.content, self.preset, batch, out.image.new_zeros(0), out, adversarial=True
+        )
+        if self._kept is not None:
+            terms["kept"] = self._forgotten(*self._kept)
+        self._update(torch.stack(list(terms.values())).sum(), self._generator_adam, self.sitter)
+        self.judge.requires_grad_(True)
+        real, fake = self.judge(*Seen.of(batch, out.image.detach()), batch["clip"]).chunk(2)
+        d_loss = losses.discriminator_loss(real, fake)
+        self._update(d_loss, self._discriminator_adam, self.judge)
+        self.step += 1
+        self._follow()
+        return {name: value.detach() for name, value in {**terms, "d_loss": d_loss}.items()}
+
+    def _forgotten(self, batch: Batch, before: Synthesis) -> Tensor:
+        """How far G is from what it was, on some gestures of which there is no photo: L1, weighted as to a photo."""
+        at = torch.from_numpy(self._rng.choice(_KEPT, min(self.recipe.batch_size, _KEPT), replace=False))
+        now, weights = self.sitter({name: value[at] for name, value in batch.items()}), self.preset.losses
+        drawn = weights.synthesised * (now.synthesised - before.synthesised[at]).abs().mean()  # type: ignore[index]
+        return weights.pixel * (now.image - before.image[at]).abs().mean() + drawn
+
+    def _update(self, loss: Tensor, optimiser: torch.optim.Optimizer, module: nn.Module) -> None:
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), self.preset.train.clip_norm)
+        optimiser.step()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """The moving average; see meta_learning.Ema."""
+        decay = min(self.recipe.ema, self.step / (9 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.sitter.parameters()), 1 - decay)
+        for kept, fresh in zip(self.average.buffers(), self.sitter.buffers(), strict=True):
+            kept.copy_(fresh)
+
+    @torch.no_grad()
+    def probe(self) -> tuple[float, float]:
+        """Identity and following of the average; see Point."""
+        identity, following = self.probes.look(self.average(self._moved(self.probes.batch)).image)
+        if self.preset.networks.form == "paper":
+            identity = (identity + self.looks()) / 2
+        return identity, following
+
+    @torch.no_grad()
+    def looks(self) -> float:
+        """How much of the photos' faces the average draws from their landmarks, of the paper's form.
+
+        1 - |x_hat - x| / |x - mean colour| over the faces of at most 8 photos; 0 at least. dlib says nothing
+        of hair, skin and light, and of a face that is still blurred it says no more than that it is one.
+        """
+        x, y, where = (value.to(self.device) for value in self.pairs.faces(8))
+        x_hat = self.average({"y": y}).image
+        mean = (x * where).sum((2, 3), keepdim=True) / where.sum((2, 3), keepdim=True)
+        missed, there = (((x - other).abs() * where).sum() for other in (x_hat, mean))
+        return float((1 - missed / there).clamp(min=0))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The average by names as a person's file has them."""
+        return {name: value.cpu().numpy().copy() for name, value in self.average.state_dict().items()}

@@ -1,0 +1,231 @@
+"""What fine-tuning trains on: inputs of G and the photo that it is to synthesize from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from mimik.config import NetworkConfig, Preset
+from mimik.data.episodes import to_model_range, view_of
+from mimik.face.interior import mouth_interior
+from mimik.face.landmarks import OVAL, Array, Face, Image
+from mimik.inference.synthesis import reduced, seen_window, window_around
+from mimik.motion.draw import feature_mask, landmark_image
+from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Warper
+from mimik.rendering.painter import Painter
+from mimik.training.photos import Photo
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """A photo as the model sees it.
+
+    Attributes:
+        picture: reduced so that it has hardly more detail than the window.
+        face: in it.
+        window: what the model sees of it.
+        source: number of the file that it comes from.
+    """
+
+    picture: Image
+    face: Face
+    window: Crop
+    source: int
+
+    @classmethod
+    def of(cls, photo: Photo, preset: Preset) -> SourceFrame:
+        points = photo.face.points
+        whole, scale = seen_window(points, preset.networks)
+        face = dataclasses.replace(photo.face, points=points * np.float32(scale))
+        return cls(reduced(photo.picture, scale), face, whole.scaled(scale), photo.source)
+
+    def warper(self) -> Warper:
+        return Warper(self.face.points, self.picture.shape[1], self.picture.shape[0])
+
+
+def image_planes(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Tensor:
+    """uint8 [H, W, 3] each -> [N, 3, H, W] in [-1, 1]."""
+    return to_model_range(torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).contiguous())
+
+
+def _interior(unit: NDArray[Any], px: int) -> Tensor:
+    """[1, px, px] 0..1, the inside of a mouth whose face has its points [478, 3] there, in sides of the frame."""
+    return torch.from_numpy(mouth_interior(unit * px, px, px))[None].float() / 255
+
+
+def generator_inputs(shot: SourceFrame, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> tuple[Batch, Array]:
+    """What G is given when the person of a photo is animated.
+
+    Args:
+        shot: the photo.
+        goals: [478, 3] where the face's points go, in pixels of the photo, each.
+        config: of the model.
+
+    Returns:
+        y and, for the texture form, warped, geometry and interior; the goals in pixels of the frame, [N, 478, 3].
+    """
+    px = config.image_px
+    warper = shot.warper()
+    painter = Painter(shot.picture, warper)
+    placed, y, warped, geometry, interior = [], [], [], [], []
+    for goal in goals:
+        window = shot.window
+        if config.form == "texture":
+            window = window_around(goal, shot.window.side)
+            flow = warper.flow(goal)
+            warped.append(window.cut(painter.paint(flow), config.frame_px))
+            geometry.append(torch.from_numpy(flow.maps(warper.crop, window, px // 2)))
+            interior.append(_interior(window.to_unit(goal), config.frame_px))
+        placed.append((window.to_unit(goal) * px).astype(np.float32))
+        y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
+    more = {}
+    if warped:
+        more = {"warped": image_planes(warped), "geometry": torch.stack(geometry), "interior": torch.stack(interior)}
+    return {"y": image_planes(y), **more}, np.stack(placed) * np.float32(config.frame_px / px)
+
+
+class Pairs:
+    """What G is given, and what it is to make of it: batches without end.
+
+    The paper's form has a pair for each photo: its landmark image, and itself. The texture form also sees a photo
+    warped to the landmarks, which has to be another one than the target, or there would be nothing to learn. With one
+    photo that other one is made: the photo is warped to a face of the bundled motions. Warped back, it lacks what the
+    way there lost of eyes and mouth.
+
+    Not all of a target can be known from what is given. A photo from another file has another background, so the face
+    alone counts. Of a photo that went there and back only eyes and mouth count: the rest is in its place as it never is
+    after a single warp, and G would learn to leave it as it is. On gestures without a photo G is held to what it drew
+    before (docs/fine-tuning.md has the trials).
+    """
+
+    def __init__(
+        self, shots: Sequence[SourceFrame], windows: tuple[Image, Image, Array], preset: Preset, seed: int
+    ) -> None:
+        """Args: shots: T photos; windows: the same as synthesis.photo_windows gives them."""
+        self._shots, self._config = shots, preset.networks
+        self._rng = np.random.default_rng(seed)
+        frame_px = self._config.frame_px
+        x, y, points = windows
+        self._x, self._y, self._unit = image_planes(x), image_planes(y), points / self._config.image_px
+        placed = self._unit * np.float32(frame_px)
+        regions = np.stack([feature_mask(p, frame_px, frame_px) for p in placed])
+        self._regions = torch.from_numpy(regions)[:, None].float() / 255
+        self._faces = torch.from_numpy(np.stack([_face_mask(p, frame_px) for p in placed]))[:, None]
+        self._warped: list[_Warped] = []
+        if self._config.form == "texture":
+            with threadpool_limits(limits=1, user_api="blas"):  # threads of the small solver wait for each other
+                self._warped = self._pool()
+
+    def _pool(self) -> list[_Warped]:
+        count, px = len(self._shots), self._config.image_px
+        both = [(a, b) for a in range(count) for b in range(count) if a != b] or [(0, 0)] * _POOL
+        pool = []
+        for number in self._rng.permutation(len(both))[:_POOL]:
+            given, target = both[number]
+            shot = self._shots[given]
+            picture, warper, window = shot.picture, shot.warper(), shot.window
+            if given == target:
+                picture, warper = self._there(shot)
+                where = self._regions[target]
+            elif shot.source == self._shots[target].source:
+                where = torch.ones_like(self._regions[target])
+            else:
+                where = self._faces[target]
+            goal = self._unit[target] * window.side + [window.left, window.top, 0]
+            flow = warper.flow(goal)
+            warped = window.cut(Painter(picture, warper).paint(flow), self._config.frame_px)
+            geometry = flow.maps(warper.crop, window, px // 2)
+            interior = _interior(self._unit[target], self._config.frame_px)
+            pool.append(_Warped(target, image_planes([warped])[0], torch.from_numpy(geometry), interior, where))
+        return pool
+
+    def _gone(self, shot: SourceFrame) -> NDArray[Any]:
+        """Where a random gesture moves the face: of some gestures the most expressive one, or the most turned."""
+        part = _PARTS[int(self._rng.integers(len(_PARTS)))]
+        gestures = _every_gesture()
+        some = [gestures[int(i)] for i in self._rng.integers(len(gestures), size=_GESTURES_TO_CHOOSE_FROM)]
+        reference, gesture = max(some, key=lambda one: float(np.abs(getattr(one[1], part)).sum()))
+        return Retarget(shot.face, reference)(gesture)
+
+    def _there(self, shot: SourceFrame) -> tuple[Image, Warper]:
+        """The photo, warped to a random gesture."""
+        away = self._gone(shot)
+        warper = shot.warper()
+        picture = Painter(shot.picture, warper).paint(warper.flow(away))
+        return picture, Warper(away.astype(np.float32), *picture.shape[1::-1])
+
+    def elsewhere(self, count: int) -> Batch:
+        """y, warped and geometry of random gestures, of which there is no photo."""
+        shot = self._shots[0]
+        with threadpool_limits(limits=1, user_api="blas"):
+            return generator_inputs(shot, [self._gone(shot) for _ in range(count)], self._config)[0]
+
+    def faces(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """At most so many photos, their landmark images, and [T, 1, H, W] 1 in the face, softly 0 outside."""
+        return self._x[:count], self._y[:count], self._faces[:count]
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Every pair once in random order, and so on."""
+        count = len(self._warped) or len(self._x)
+        while True:
+            order = self._rng.permutation(count)
+            for part in np.array_split(order, -(-count // size)):
+                yield self.batch(part)
+
+    def batch(self, numbers: NDArray[Any]) -> Batch:
+        """x, y, regions; of the texture form warped, geometry, interior, view, and where [B, 1, 2 H, 2 W] x counts."""
+        some = [self._warped[i] for i in numbers] if self._warped else []
+        at = torch.tensor([one.target for one in some]) if some else torch.from_numpy(numbers)
+        batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
+        for name in ("warped", "geometry", "interior", "where") if some else ():
+            batch[name] = torch.stack([getattr(one, name) for one in some])
+        if some:
+            views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
+            batch["view"] = torch.from_numpy(np.stack(views))
+        return batch
+
+
+class _Warped(NamedTuple):
+    """A photo, warped to another's landmarks; see Pairs.batch."""
+
+    target: int
+    warped: Tensor
+    geometry: Tensor
+    interior: Tensor
+    where: Tensor
+
+
+_POOL = 32  # warped photos that are made at most
+_GESTURES_TO_CHOOSE_FROM = 4  # most moments of a motion hardly move the face
+_PARTS = ("offset", "turn")  # of a gesture
+
+
+def _face_mask(points: Array, px: int) -> Array:
+    """[px, px] 1 in the face of points [478, 3], softly 0 outside."""
+    mask = np.zeros((px, px), np.float32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points[OVAL, :2] - 0.5).astype(np.int32)), 1.0)
+    return cv2.GaussianBlur(mask, (0, 0), px / 40)
+
+
+@functools.cache
+def _every_gesture() -> list[tuple[Reference, Gesture]]:
+    """Of all bundled motions."""
+    return [
+        (motion.reference, gesture)
+        for motion in map(Motion.load, bundled_motions().values())
+        for gesture in motion.gestures()
+    ]

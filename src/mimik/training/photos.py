@@ -1,0 +1,102 @@
+"""Photos of one person: read from pictures, folders and videos, with the face in each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mimik.config import InputError, NoFaceError
+from mimik.face.landmarks import Face, Image, Landmarker, choose_face
+from mimik.inference.person import Source
+from mimik.media import video
+
+_FRAMES_PX = 1280  # longer side at most of a video's frames
+_FRAMES_PER_S = 5.0  # of a video whose length is not known
+MAX_FRAMES = 300
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One picture of the person.
+
+    Attributes:
+        picture: uint8 RGB [H, W, 3].
+        face: in it.
+        source: number of the file that it comes from.
+    """
+
+    picture: Image
+    face: Face
+    source: int
+
+
+def read_photos(
+    paths: Sequence[Path], landmarker: Landmarker, *, face: int | None = None, shots: int = 8
+) -> tuple[list[Photo], list[Source], list[str]]:
+    """Photos of a person, with their faces.
+
+    Args:
+        paths: pictures, folders of pictures, and videos.
+        landmarker: finds the faces.
+        face: which face, 1 is the widest; None is the widest.
+        shots: frames that are taken of each video, spread over it.
+
+    Returns:
+        The photos, the files, and notes for the user.
+
+    Raises:
+        InputError: if a file cannot be read, or shows no face; in a folder it is left out, with a note.
+    """
+    photos: list[Photo] = []
+    sources: list[Source] = []
+    notes: list[str] = []
+    for path in paths:
+        files = sorted(f for f in path.iterdir() if f.is_file() and f.name[0] != ".") if path.is_dir() else [path]
+        for file in files:
+            try:
+                found = _faces_in(file, landmarker, face, shots, notes)
+            except InputError as error:
+                if not path.is_dir():
+                    raise
+                notes.append(f"left out: {error}")
+                continue
+            photos += [Photo(picture, one, len(sources)) for picture, one in found]
+            sources.append(Source.of(file))
+        if path.is_dir() and not photos:
+            raise InputError(f"{path}: no picture in it shows a face; give photos of one person.")
+    if not photos:
+        raise InputError("no photo was given; give at least one picture of the person.")
+    return photos, sources, notes
+
+
+def _faces_in(
+    path: Path, landmarker: Landmarker, number: int | None, shots: int, notes: list[str]
+) -> list[tuple[Image, Face]]:
+    if video.kind(path) == "video":
+        return _shots_of_video(path, landmarker, number, shots)
+    picture = video.read_image(path)
+    found = landmarker.detect(picture, thorough=(number or 1) > 1)
+    chosen = choose_face(found, number, path.name, picture.shape[1::-1])
+    if len(found) > 1 and number is None:
+        notes.append(f"{path.name} shows {len(found)} faces; the widest is learned, --face N takes another")
+    return [(picture, chosen)]
+
+
+def _shots_of_video(path: Path, landmarker: Landmarker, number: int | None, shots: int) -> list[tuple[Image, Face]]:
+    """Frames of a video that show the face, evenly spaced."""
+    info = video.probe(path)
+    rate = 2 * shots / info.duration_s if info.duration_s else _FRAMES_PER_S
+    found: list[tuple[Image, Face]] = []
+    with closing(video.read_frames(path, fps=min(rate, info.fps), max_side=_FRAMES_PX)) as frames:
+        for frame in itertools.islice(frames, MAX_FRAMES):
+            faces = landmarker.detect(frame, thorough=(number or 1) > 1)
+            if len(faces) >= (number or 1):
+                found.append((frame, faces[(number or 1) - 1]))
+    if not found:
+        raise NoFaceError(f"no face found in {path.name}; use a video in which one face is seen from the front.")
+    return [found[i] for i in np.linspace(0, len(found) - 1, min(shots, len(found))).round().astype(int)]

@@ -1,0 +1,93 @@
+"""Probes of fine-tuning: identity and motion fidelity of synthesized expressions and head turns."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from mimik.config import Preset
+from mimik.face.landmarks import BROWS, EYES, IRISES, LIPS, POINTS_68, Array, Face, Image, Landmarker, head_pose
+from mimik.motion.gestures import Motion, Retarget, bundled_motions
+from mimik.networks.features import FaceNet
+from mimik.training.pairs import SourceFrame, generator_inputs
+
+# The probes: the peak of what a bundled motion does, by expression or by the head's turn.
+_PROBES = (
+    ("laugh", "offset"),
+    ("smile", "offset"),
+    ("surprise", "offset"),
+    ("talk", "offset"),
+    ("look-around", "turn"),
+    ("nod", "turn"),
+)
+_EXPRESSION = sorted({*LIPS, *EYES, *BROWS, *IRISES})
+_ONE_PERSON = 0.6  # dlib: two pictures of one person are usually nearer
+
+
+class Point(NamedTuple):
+    """A point of the curve.
+
+    Attributes:
+        step: updates of G.
+        seconds: since the first.
+        identity: 1 - d / 1.2, 0 at least; d: mean distance of dlib's embeddings of the probes from the nearest photo's.
+            Of the paper's form, the mean of this and of the looks (Learner.looks).
+        following: share of the intended movement that the landmarks show; mean over probes, 0 at least.
+        score: mean of the two.
+    """
+
+    step: int
+    seconds: float
+    identity: float
+    following: float
+    score: float
+
+
+class Probes:
+    """Faces of the bundled motions, made by one person and looked at."""
+
+    def __init__(self, shot: SourceFrame, photos: Image, points: Array, preset: Preset) -> None:
+        """Args: shot: what is animated; photos, points: [T, ..] as synthesis.photo_windows gives them."""
+        self._landmarker = Landmarker()
+        self._face_net = FaceNet().eval()
+        config = preset.networks
+        scale = np.float32(config.frame_px / config.image_px)
+        self._known = self._face_net.embed_faces(list(photos), list(points * scale))
+        self._rest = (shot.window.to_unit(shot.face.points) * config.frame_px).astype(np.float32)
+        goals = []
+        for name, part in _PROBES:
+            motion = Motion.load(bundled_motions()[name])
+            size = np.abs(getattr(motion, part)).reshape(len(motion), -1).sum(1)
+            gesture = next(itertools.islice(motion.gestures(), int(size.argmax()), None))
+            goals.append(Retarget(shot.face, motion.reference)(gesture))
+        self.batch, self._goals = generator_inputs(shot, goals, preset.networks)
+
+    def look(self, x_hat: Tensor) -> tuple[float, float]:
+        """Identity and following of what G made of the batch, [N, 3, H, W]; see Point."""
+        images = ((x_hat.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        following, seen = [], []
+        for image, goal, (_, part) in zip(images, self._goals, _PROBES, strict=True):
+            face = self._landmarker.follow(image, Face(goal, np.zeros(0, np.float32), 1.0))
+            following.append(0.0 if face is None else max(0.0, _following(part, goal, self._rest, face.points)))
+            if face is not None:
+                seen.append((image, face.points))
+        found = self._face_net.embed_faces([image for image, _ in seen], [points for _, points in seen])
+        near = np.linalg.norm(found[:, None] - self._known, axis=-1).min(1)
+        identity = (1 - near / (2 * _ONE_PERSON)).clip(0, 1).sum() / len(images)
+        return float(identity), float(np.mean(following))
+
+
+def _following(part: str, goal: Array, rest: Array, found: Array) -> float:
+    """1: the landmarks are where they should be; 0: as far from there as those of a face that did not move.
+
+    The turn is looked at in the picture; expression without the head's pose, or a smile would count less than a nod.
+    """
+    if part == "turn":
+        places = [p[POINTS_68, :2] - p[POINTS_68, :2].mean(0) for p in (goal, rest, found)]
+    else:
+        places = [head_pose(p).invert(p)[_EXPRESSION, :2] for p in (goal, rest, found)]
+    goal, rest, found = places
+    return float(1 - np.linalg.norm(found - goal) / np.linalg.norm(rest - goal))
