@@ -37,7 +37,8 @@ from mimik.config import PRESETS
 from mimik.face.landmarks import openvino
 from mimik.inference.synthesis import TexturePainter
 from mimik.motion.gestures import Motion, bundled_motions
-from mimik.networks.generators import Generator, SelfAttention
+from mimik.networks.blocks import SelfAttention
+from mimik.networks.generators import Generator
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples/browser"
 THREADS = (1, os.cpu_count() or 1)

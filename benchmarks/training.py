@@ -41,7 +41,7 @@ from mimik.data.episodes import Episodes
 from mimik.data.index import read_index
 from mimik.data.store import ClipStore
 from mimik.networks import features, losses
-from mimik.networks.generators import EPS, SpectralNorm, _divided, _Network
+from mimik.networks.spectral_norm import EPS, SpectralNetwork, SpectralNorm, _divided
 from mimik.training import trainer as trainer_module
 from mimik.training.distributed import World
 from mimik.training.step import Seen, weighted_content_loss
@@ -199,12 +199,12 @@ def torchs_own() -> Iterator[None]:
         u, v = u.clone(), v.clone()
         return weight / torch.vdot(u, torch.mv(matrix, v))
 
-    ours = SpectralNorm.forward, _Network.__call__
-    SpectralNorm.forward, _Network.__call__ = forward, torch.nn.Module.__call__
+    ours = SpectralNorm.forward, SpectralNetwork.__call__
+    SpectralNorm.forward, SpectralNetwork.__call__ = forward, torch.nn.Module.__call__
     try:
         yield
     finally:
-        SpectralNorm.forward, _Network.__call__ = ours
+        SpectralNorm.forward, SpectralNetwork.__call__ = ours
 
 
 class Operations(TorchDispatchMode):

@@ -272,7 +272,7 @@ def lively(nets: Any) -> Any:
     """The networks of networks.build, in evaluation mode, with weights by which everything in them does something."""
     import torch
 
-    from mimik.networks.generators import SelfAttention
+    from mimik.networks.blocks import SelfAttention
 
     for _, net in nets:
         for module in net.modules():

@@ -16,7 +16,8 @@ from mimik.config import PRESETS, ModelError, NetworkConfig, Preset
 from mimik.inference.runtime import EPS as RUNTIME_EPS
 from mimik.inference.runtime import RELEASE_FORMAT, Network, read_release
 from mimik.networks import checkpoint
-from mimik.networks.generators import EPS, NUM_GEOMETRY, Networks, build
+from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.networks.spectral_norm import EPS
 
 PX, N = 32, 12
 

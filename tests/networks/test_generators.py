@@ -16,22 +16,18 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from mimik.config import PRESETS
+from mimik.networks.blocks import AdaIN, ResidualBlock, SelfAttention
 from mimik.networks.generators import (
-    EPS,
-    AdaIN,
     Discriminator,
     Embedder,
     Generator,
     Projection,
-    ResidualBlock,
-    SelfAttention,
-    SpectralNorm,
-    _linear,
     build,
     count_parameters,
     look,
     move,
 )
+from mimik.networks.spectral_norm import EPS, SpectralNorm, spectral_linear
 from mimik.rendering.flow import NUM_GEOMETRY
 
 PX, DIM, VIDEOS = 32, 24, 5
@@ -658,7 +654,7 @@ def test_spectral_norm_is_that_of_torch(shape: tuple[int, ...], layout: torch.me
 
 def test_spectral_norm_is_exact_under_autocast() -> None:
     torch.manual_seed(0)
-    layer = _linear(40, 30)
+    layer = spectral_linear(40, 30)
     layer.eval()
     with torch.autocast("cpu", torch.bfloat16):
         half = layer.weight

@@ -61,8 +61,10 @@ from mimik.motion.draw import landmark_lines
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.gestures import Motion, bundled_motions, smoothed
+from mimik.networks.blocks import AdaIN
 from mimik.networks.checkpoint import load_release
-from mimik.networks.generators import EPS, AdaIN, Generator, Networks
+from mimik.networks.generators import Generator, Networks
+from mimik.networks.spectral_norm import EPS
 from mimik.provenance.sealing import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID

@@ -8,24 +8,30 @@ D1, D2, .. are its numbered deviations. Images are float32 [B, 3, H, W] in [-1, 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from mimik.config import FORMS, NetworkConfig
+from mimik.networks.blocks import (
+    AdaIN,
+    ResidualBlock,
+    attention_or_identity,
+    block_widths,
+    check_image_px,
+    down_blocks,
+    num_down_blocks,
+)
+from mimik.networks.spectral_norm import SpectralNetwork, spectral_conv, spectral_linear
 from mimik.rendering.flow import NUM_GEOMETRY
 from mimik.rendering.painters import SHADE_PX
 
-EPS = 1e-4  # of spectral and instance norm; authors' code
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
 NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 -> 256; authors' code
-SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
 _TEXTURE_BLOCKS = 3  # of the texture form down, and up: 128 px, taken as 64 px of 2x2, to 8 px
 _MAX_CORRECTION = 0.1  # of the frame's side: by how much the texture form moves a pixel of the warped photo at most
 _FINE_CHANNELS = 16  # of the texture form at image_px, before it draws at twice that
@@ -33,280 +39,7 @@ _ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
 _ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
 
 
-def _is_channels_last(weight: Tensor) -> bool:
-    """Whether a convolution's weight lies so in memory that its matrix needs its columns in another order."""
-    return weight.ndim == 4 and not weight.is_contiguous()
-
-
-def _columns(weight: Tensor, like: Tensor) -> Tensor:
-    """[N, ..] -> [N, M], a row for each output channel; without a copy if both lie the same way in memory."""
-    return (weight.permute(0, 2, 3, 1) if _is_channels_last(like) else weight).flatten(1)
-
-
-def _of_columns(matrix: Tensor, like: Tensor) -> Tensor:
-    """[N, M] -> [N, ..]: the inverse of _columns."""
-    if not _is_channels_last(like):
-        return matrix.view(-1, *like.shape[1:])
-    _, num_in, height, width = like.shape
-    return matrix.view(-1, height, width, num_in).permute(0, 3, 1, 2)
-
-
-def _ordered(v: Tensor, like: Tensor) -> Tensor:
-    """v [M] in the order of weight.flatten(1) -> in that of _columns."""
-    return v.view(like.shape[1:]).permute(1, 2, 0).flatten() if _is_channels_last(like) else v
-
-
-def _restored(v: Tensor, like: Tensor) -> Tensor:
-    """The inverse of _ordered."""
-    return _of_columns(v[None], like).flatten() if _is_channels_last(like) else v
-
-
-class _Divided(torch.autograd.Function):
-    """Weights W / sigma with sigma = u^T W v, the gradients through sigma included; u and v are constants."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, v: Tensor, sigma: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        """Args: u, v: [L, N] and [L, M], a row for each weight, zero beyond its end; sigma: [L]."""
-        out = torch._foreach_div(weights, sigma.unbind())
-        ctx.save_for_backward(u, v, sigma, *out)
-        ctx.set_materialize_grads(False)
-        return tuple(out)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        u, v, sigma, *out = ctx.saved_tensors
-        # With A = W / sigma: dL/dW = (dL/dA - <dL/dA, A> u v^T) / sigma.
-        along = torch.zeros_like(sigma)
-        for one, grad, like in zip(along.unbind(), grads, out, strict=True):
-            if grad is not None:
-                torch.dot(_columns(grad, like).flatten(), _columns(like, like).flatten(), out=one)
-        us = (u * (along / sigma)[:, None]).unbind()
-        made: list[Tensor | None] = [None] * len(out)
-        for i, (grad, like) in enumerate(zip(grads, out, strict=True)):
-            if grad is not None:
-                matrix = _columns(grad, like) / sigma[i]
-                matrix.addr_(us[i][: len(matrix)], v[i, : matrix.shape[1]], alpha=-1)
-                made[i] = _of_columns(matrix, like)
-        return None, None, None, *made
-
-
-class SpectralNorm(nn.Module):
-    """Divides a weight by an estimate of its largest singular value; Miyato et al. 2018, arXiv:1802.05957.
-
-    In training each use improves the estimate by a power iteration. It gives what torch's own gives, and its state is
-    that of torch's: u and v as `_u` and `_v`, v in the order of `weight.flatten(1)`. It needs a quarter of the
-    operations, which were more than half of those of a small network's step, because _Network does all layers together.
-    """
-
-    def __init__(self, weight: Tensor) -> None:
-        """Args: weight: [N, ..], of two dimensions or more."""
-        super().__init__()
-        matrix = weight.detach().flatten(1)
-        u, v = (F.normalize(matrix.new_empty(size).normal_(), dim=0, eps=EPS) for size in matrix.shape)
-        for _ in range(15):
-            u = F.normalize(matrix.mv(v), dim=0, eps=EPS)
-            v = F.normalize(matrix.mT.mv(u), dim=0, eps=EPS)
-        self.register_buffer("_u", u)
-        self.register_buffer("_v", v)
-        self.ready: Tensor | None = None  # while the network that it belongs to computes
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """[N, ..] -> the same, divided by sigma."""
-        return _divided([self], [weight])[0] if self.ready is None else self.ready
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """What is assigned to the layer's weight is taken as it is."""
-        return weight
-
-
-def _divided(norms: Sequence[SpectralNorm], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The weights of several layers, each divided by its sigma."""
-    # As float32 under autocast too: in bf16 sigma would have three digits.
-    with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
-        matrices = [_columns(weight, weight) for weight in weights]
-        kept_us, kept_vs = [norm.get_buffer("_u") for norm in norms], [norm.get_buffer("_v") for norm in norms]
-        vs = [_ordered(one, weight) for one, weight in zip(kept_vs, weights, strict=True)]
-        u = weights[0].new_zeros(len(weights), max(len(matrix) for matrix in matrices))
-        v = u.new_zeros(len(weights), max(matrix.shape[1] for matrix in matrices))
-        u_rows = [row[: len(matrix)] for row, matrix in zip(u.unbind(), matrices, strict=True)]
-        v_rows = [row[: matrix.shape[1]] for row, matrix in zip(v.unbind(), matrices, strict=True)]
-        for matrix, one, row in zip(matrices, vs, u_rows, strict=True):
-            torch.mv(matrix, one, out=row)
-        if norms[0].training:
-            u /= torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp_min_(EPS)
-            for matrix, one, row in zip(matrices, u_rows, v_rows, strict=True):
-                torch.mv(matrix.mT, one, out=row)
-            sigma = torch.linalg.vector_norm(v, dim=1)  # u^T W v, because v is W^T u divided by its length
-            v /= sigma.clamp_min(EPS)[:, None]
-            torch._foreach_copy_(kept_us, u_rows)
-            torch._foreach_copy_(kept_vs, [_restored(row, weight) for row, weight in zip(v_rows, weights, strict=True)])
-        else:
-            sigma = torch.stack([torch.dot(one, row) for one, row in zip(kept_us, u_rows, strict=True)])
-            torch._foreach_copy_(u_rows, kept_us)
-            torch._foreach_copy_(v_rows, vs)
-    return _Divided.apply(u, v, sigma, *weights)
-
-
-class _Network(nn.Module):
-    """A network whose layers' spectral norms are computed together when it is called in training."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lists: list[Any] | None = None
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        if not self.training:
-            return super().__call__(*args, **options)
-        if self._lists is None:
-            found: list[Any] = [layer for layer in self.modules() if is_parametrized(layer, "weight")]
-            self._lists = [layer.parametrizations.weight for layer in found]
-        norms = [one[0] for one in self._lists]
-        try:
-            for norm, weight in zip(norms, _divided(norms, [one.original for one in self._lists]), strict=True):
-                norm.ready = weight
-            return super().__call__(*args, **options)
-        finally:
-            for norm in norms:
-                norm.ready = None
-
-
-def _conv(num_in: int, num_out: int, kernel_px: int, *, bias: bool = True) -> nn.Module:
-    """Zero-padded convolution with spectral norm."""
-    conv = nn.Conv2d(num_in, num_out, kernel_px, padding=kernel_px // 2, bias=bias)
-    register_parametrization(conv, "weight", SpectralNorm(conv.weight))
-    return conv
-
-
-def _linear(num_in: int, num_out: int) -> nn.Linear:
-    """Linear layer with spectral norm."""
-    linear = nn.Linear(num_in, num_out)
-    register_parametrization(linear, "weight", SpectralNorm(linear.weight))
-    return linear
-
-
-class AdaIN(nn.Module):
-    """Instance norm whose bias and scale come from outside: from psi_hat. It has no parameters."""
-
-    def forward(self, h: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
-        """Normalise, scale, shift.
-
-        The scale multiplies as it is, s and not 1 + s, as in the authors' code (D4).
-
-        Args:
-            h: [B, C, H, W], H * W > 1.
-            bias, scale: [B, C] each.
-        """
-        return F.instance_norm(h, eps=EPS) * scale[..., None, None] + bias[..., None, None]
-
-
-class ResidualBlock(nn.Module):
-    """BigGAN's residual block: norm, ReLU, 3x3, norm, ReLU, 3x3, with resampling on both paths.
-
-    The ReLUs leave their input as it is, so that the skip path carries negative values too (D7).
-    """
-
-    def __init__(
-        self, num_in: int, num_out: int, *, norm: str = "none", resample: str = "none", first: bool = False
-    ) -> None:
-        """Makes the layers.
-
-        Args:
-            num_in, num_out: channels.
-            norm: "none", "instance" or "adain"; the 3x3 convolutions have a bias where it is "none".
-            resample: "none", "down" (average of 2x2, at the end) or "up" (nearest, before the first 3x3).
-            first: whether it reads an image: then nothing stands before the first 3x3. Without norm only.
-        """
-        super().__init__()
-        assert norm in ("none", "instance", "adain") and resample in ("none", "down", "up")
-        assert norm == "none" or not first
-
-        def norm_layer(num_channels: int) -> nn.Module:
-            if norm == "adain":
-                return AdaIN()
-            if norm == "instance":
-                return nn.InstanceNorm2d(num_channels, eps=EPS, affine=True)
-            return nn.Identity()
-
-        self.resample, self.first = resample, first
-        self.norm1, self.norm2 = norm_layer(num_in), norm_layer(num_out)
-        self.conv1 = _conv(num_in, num_out, 3, bias=norm == "none")
-        self.conv2 = _conv(num_out, num_out, 3, bias=norm == "none")
-        same = num_in == num_out and resample == "none"
-        self.skip = nn.Identity() if same else _conv(num_in, num_out, 1)
-
-    def forward(self, h: Tensor, psi: Sequence[Tensor] = ()) -> Tensor:
-        """[B, num_in, H, W] -> [B, num_out, H', W'].
-
-        Args:
-            h: activations.
-            psi: for "adain": bias and scale [B, num_in] of the first norm, bias and scale [B, num_out] of the second.
-        """
-        # A 1x1 convolution commutes with both ways of resampling; on the small side it costs a quarter.
-        shortcut = self.skip(F.avg_pool2d(h, 2) if self.resample == "down" else h)
-        if not self.first:
-            h = self.norm1(h, *psi[:2]).relu()
-        if self.resample == "up":
-            shortcut, h = F.interpolate(shortcut, scale_factor=2), F.interpolate(h, scale_factor=2)
-        h = self.norm2(self.conv1(h), *psi[2:]).relu()
-        h = self.conv2(h)
-        return shortcut + (F.avg_pool2d(h, 2) if self.resample == "down" else h)
-
-
-class SelfAttention(nn.Module):
-    """Self-attention of SAGAN (Zhang et al. 2019, arXiv:1805.08318) in BigGAN's form: keys and values are pooled by 2.
-
-    gamma starts at 0, so the layer starts as the identity. It has 10/8 C^2 + 1 parameters: 0.08 M for C = 256.
-    """
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        num_keys, num_values = max(1, num_channels // 8), max(1, num_channels // 2)
-        self.query = _conv(num_channels, num_keys, 1, bias=False)
-        self.key = _conv(num_channels, num_keys, 1, bias=False)
-        self.value = _conv(num_channels, num_values, 1, bias=False)
-        self.out = _conv(num_values, num_channels, 1, bias=False)
-        self.gamma = nn.Parameter(torch.zeros(1))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same."""
-        # Numbers, also while a graph of fixed shapes is traced.
-        batch, height, width = int(h.shape[0]), int(h.shape[2]), int(h.shape[3])
-        places, pooled = height * width, (height // 2) * (width // 2)
-        query = self.query(h).reshape(batch, -1, places).transpose(1, 2)  # [B, C, H, W] -> [B, H W, C / 8]
-        key = F.max_pool2d(self.key(h), 2).reshape(batch, -1, pooled).transpose(1, 2)  # -> [B, H W / 4, C / 8]
-        value = F.max_pool2d(self.value(h), 2).reshape(batch, -1, pooled).transpose(1, 2)  # -> [B, H W / 4, C / 2]
-        read = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # -> [B, H W, C / 2]
-        return h + self.gamma * self.out(read.transpose(1, 2).reshape(batch, -1, height, width))  # -> [B, C, H, W]
-
-
-def _attention(num_channels: int, wanted: bool) -> nn.Module:
-    return SelfAttention(num_channels) if wanted else nn.Identity()
-
-
-def _check_size(image_px: int) -> None:
-    if image_px < 32 or image_px & (image_px - 1):
-        raise ValueError(f"image_px {image_px}: give a power of two, 32 or more.")
-
-
-def _widths(num_blocks: int, min_channels: int, max_channels: int) -> list[int]:
-    """Channels after each of num_blocks blocks that halve the picture: doubling up to max_channels."""
-    return [min(min_channels * 2**i, max_channels) for i in range(num_blocks)]
-
-
-def _num_down_blocks(image_px: int) -> int:
-    """Blocks from image_px to 4 px: 6 for 256."""
-    return (image_px // SMALLEST_PX).bit_length() - 1
-
-
-def _down_blocks(num_inputs: int, widths: Sequence[int], *, norm: str = "none") -> nn.ModuleList:
-    """An image block and down blocks; norm is that of the down blocks."""
-    blocks = [ResidualBlock(num_inputs, widths[0], resample="down", first=True)]
-    for num_in, num_out in itertools.pairwise(widths):
-        blocks.append(ResidualBlock(num_in, num_out, norm=norm, resample="down"))
-    return nn.ModuleList(blocks)
-
-
-class Embedder(_Network):
+class Embedder(SpectralNetwork):
     """E: what a frame says of the person, whatever the pose and expression."""
 
     def __init__(
@@ -330,11 +63,11 @@ class Embedder(_Network):
             ValueError: on another image_px.
         """
         super().__init__()
-        _check_size(image_px)
-        widths = _widths(_num_down_blocks(image_px), min_channels, max_channels)
+        check_image_px(image_px)
+        widths = block_widths(num_down_blocks(image_px), min_channels, max_channels)
         widths[-1] = embedding_dim
-        self.down = _down_blocks(6, widths)
-        self.attention = _attention(widths[_ATTENTION_DOWN - 1], attention)
+        self.down = down_blocks(6, widths)
+        self.attention = attention_or_identity(widths[_ATTENTION_DOWN - 1], attention)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Embeddings of single frames; their mean over K, `E(x, y).mean(1)`, is e_hat.
@@ -358,7 +91,7 @@ class Embedder(_Network):
         return h.relu().sum((2, 3))  # -> [B, N]
 
 
-class Projection(_Network):
+class Projection(SpectralNetwork):
     """P: from e_hat to psi_hat, the biases and scales of G's AdaIN layers.
 
     psi_hat holds, for one layer after the other, the biases and then the scales. In the paper P is a matrix; here, as
@@ -373,7 +106,7 @@ class Projection(_Network):
             num_features: of all AdaIN layers together, sum(Generator.adain_sizes); each has a bias and a scale.
         """
         super().__init__()
-        self.linear = _linear(embedding_dim, 2 * num_features)
+        self.linear = spectral_linear(embedding_dim, 2 * num_features)
 
     def forward(self, e_hat: Tensor) -> Tensor:
         """[B, N] e_hat -> [B, 2 * num_features] psi_hat, 13056 numbers in the paper's size."""
@@ -446,7 +179,7 @@ def look(images: Tensor, view: Tensor) -> Tensor:
     return torch.where(whole, F.avg_pool2d(images, 2), part)
 
 
-class Generator(_Network):
+class Generator(SpectralNetwork):
     """G: draws the person of psi_hat with the face of a landmark image.
 
     psi_hat is an argument: P e_hat in meta-learning; in fine-tuning the parameter psi' that starts there; a constant in
@@ -483,35 +216,35 @@ class Generator(_Network):
             ValueError: on another image_px or form.
         """
         super().__init__()
-        _check_size(image_px)
+        check_image_px(image_px)
         if form not in FORMS:
             raise ValueError(f"form {form!r}: give one of {', '.join(FORMS)}.")
         self.form = form
         texture = form == "texture"
-        widths = _widths(_TEXTURE_BLOCKS if texture else NUM_GENERATOR_BLOCKS, min_channels, max_channels)
-        self.down = _down_blocks(4 * 6 + NUM_GEOMETRY if texture else 3, widths, norm="instance")
-        self.attention_down = _attention(widths[_ATTENTION_DOWN - 1], attention)
+        widths = block_widths(_TEXTURE_BLOCKS if texture else NUM_GENERATOR_BLOCKS, min_channels, max_channels)
+        self.down = down_blocks(4 * 6 + NUM_GEOMETRY if texture else 3, widths, norm="instance")
+        self.attention_down = attention_or_identity(widths[_ATTENTION_DOWN - 1], attention)
 
         middle = [(widths[-1], widths[-1])] * NUM_GENERATOR_BLOCKS
         self.middle = nn.ModuleList(ResidualBlock(*pair, norm="adain") for pair in middle)
         up = list(zip([widths[-1], *widths[:0:-1]], widths[::-1], strict=True))
         self.up = nn.ModuleList(ResidualBlock(*pair, norm="adain", resample="up") for pair in up)
-        self.attention_up = _attention(up[_ATTENTION_UP - 1][1], attention)
+        self.attention_up = attention_or_identity(up[_ATTENTION_UP - 1][1], attention)
 
         self.last_norm = AdaIN()
         self.adain_sizes = (*(size for pair in (*middle, *up) for size in pair), widths[0])
         if texture:
             # What each block up gets from the way down: before the middle, and after each block down but the last.
             self.across = nn.ModuleList(
-                _conv(width, size, 1) for width, (size, _) in zip(widths[::-1], up, strict=True)
+                spectral_conv(width, size, 1) for width, (size, _) in zip(widths[::-1], up, strict=True)
             )
             self.to_flow = nn.Conv2d(widths[0], 2 + 1, 3, padding=1)  # and mask
-            self.to_fine = _conv(widths[0], 4 * _FINE_CHANNELS, 3)
+            self.to_fine = spectral_conv(widths[0], 4 * _FINE_CHANNELS, 3)
             self.to_picture = nn.Conv2d(_FINE_CHANNELS, 4 * 3, 3, padding=1)
             for parameter in (*self.to_flow.parameters(), *self.to_picture.parameters()):
                 nn.init.zeros_(parameter)
         else:
-            self.to_image = _conv(widths[0], 3, 3)
+            self.to_image = spectral_conv(widths[0], 3, 3)
 
     def forward(
         self,
@@ -582,7 +315,7 @@ class Generator(_Network):
         return self.last_norm(h, *psi[-2:]).relu()
 
 
-class Discriminator(_Network):
+class Discriminator(SpectralNetwork):
     """D: is x a real frame, of this person, with the face of y? Projection discriminator; V is all but the last line.
 
     r = V(x, y)^T (W_i + w0) + b. W holds one vector for each training video, as rows where the paper has columns, and
@@ -612,12 +345,12 @@ class Discriminator(_Network):
             ValueError: on another image_px.
         """
         super().__init__()
-        _check_size(image_px)
-        widths = _widths(_num_down_blocks(image_px), min_channels, max_channels)
-        self.down = _down_blocks(6, widths)
-        self.attention = _attention(widths[_ATTENTION_DOWN - 1], attention)
+        check_image_px(image_px)
+        widths = block_widths(num_down_blocks(image_px), min_channels, max_channels)
+        self.down = down_blocks(6, widths)
+        self.attention = attention_or_identity(widths[_ATTENTION_DOWN - 1], attention)
         self.residual = ResidualBlock(widths[-1], embedding_dim)
-        self.linear = _linear(embedding_dim, 1)  # w0 and b
+        self.linear = spectral_linear(embedding_dim, 1)  # w0 and b
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.orthogonal_(layer.get_parameter("parametrizations.weight.original"))  # D15

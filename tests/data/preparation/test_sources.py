@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mimik.data.preparation import sources as sources_module
 from mimik.data.preparation.sources import Source, choose_people, cluster_people, find_sources
 
 
@@ -46,9 +47,9 @@ def test_a_manifest_names_people_and_licences_by_path_name_or_stem(tmp_path: Pat
 
 def test_without_folders_people_are_clustered_where_torch_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = [Source(tmp_path / "a.mp4", "a.mp4")]
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(sources_module.importlib.util, "find_spec", lambda _: object())
     assert choose_people(sources, None, None)[1] == "cluster"
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(sources_module.importlib.util, "find_spec", lambda _: None)
     assert choose_people(sources, None, None)[1] == "clip"
 
 
