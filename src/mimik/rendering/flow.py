@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face import landmarks as face
-from mimik.face.landmarks import Array, Pose, head_pose, skull_motion
+from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, part_around, smooth_field, unfold
 from mimik.rendering.head_mesh import CONTROL, DETAILED, across, head, normals, rasterise
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
-from mimik.rendering.layers.opening import Opening
+from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion, ramp
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
@@ -45,7 +45,7 @@ class Flow:
         unseen: [GRID, GRID] bool; target cells whose surface the photo does not show.
         stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
         details: the same offsets, finer, around eyes and mouth: a shut eye is thinner than a cell.
-        mouth: the opening that the lips leave; None while the photo can fill it.
+        mouth: the opening that the lips leave; None while the photo shows what is in it.
         eyes: where the eyes that are drawn over the warped photo lie.
     """
 
@@ -96,6 +96,7 @@ class Warper:
 
     Attributes:
         crop: the square over which the flow lies, in pixels of the photo.
+        jaws: of the person: where the teeth are.
         source: [V, 3] the face's 478 points in the photo and those of hair and neck, units of the crop's side.
     """
 
@@ -103,9 +104,9 @@ class Warper:
         """Args: points: [478, 3] of the face in the photo; width, height: of the photo, in pixels."""
         self.crop = Crop.around(points)
         face_points = self.crop.to_unit(points.astype(np.float64))
-        pose = head_pose(face_points)
+        self.jaws = Jaws(face_points)
         mesh = head()
-        self.source = np.concatenate([face_points, pose.apply(mesh.shell)])
+        self.source = np.concatenate([face_points, self.jaws.skull.apply(mesh.shell)])
         self._follow = np.concatenate([np.ones(len(face_points)), mesh.follow])[:, None]
         self._normals = normals(self.source)
         self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
@@ -140,9 +141,8 @@ class Warper:
             hidden = np.maximum(hidden, turned * ramp(behind, 0.5 * DEPTH_GAP, 1.5 * DEPTH_GAP))
 
         keep = CONTROL[self._in_photo[CONTROL]]
-        mouth, hangs, hung = self._opening(goal, motion)
-        to = np.concatenate([goal[keep, :2], hangs, self._border])
-        come_from = np.concatenate([self.source[keep, :2], hung, self._border])
+        to = np.concatenate([goal[keep, :2], self._border])
+        come_from = np.concatenate([self.source[keep, :2], self._border])
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
         slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
@@ -162,35 +162,7 @@ class Warper:
                 (offset - smooth)[part], (values.shape[1], values.shape[0]), interpolation=cv2.INTER_LINEAR
             )
             details.append(Detail(part[0], part[1], values + change))
-        return Flow(offset, unseen, stretch, tuple(details), mouth, self._eyes(found, motion))
-
-    def _opening(self, goal: NDArray[np.float64], motion: Pose) -> tuple[Opening | None, Any, Any]:
-        """The opening of the mouth, and points of what hangs from the upper lip in it: target and photo places, [N, 2].
-
-        What the photo shows between its lips, teeth mostly, belongs to the skull: it is not stretched with the opening.
-        """
-        none = np.zeros((0, 2))
-        upper, lower = goal[face.LIPS_INNER_UPPER], goal[face.LIPS_INNER_LOWER, :2]
-        own_upper, own_lower = self.source[face.LIPS_INNER_UPPER], self.source[face.LIPS_INNER_LOWER]
-        width = float(np.linalg.norm(upper[0, :2] - upper[-1, :2]))
-        own_width = float(np.linalg.norm(own_upper[0, :2] - own_upper[-1, :2]))
-        # Below a few hundredths of the mouth's width what is between the lips is their shadow, not teeth.
-        shows = float(np.linalg.norm(own_lower[:, :2] - own_upper[:, :2], axis=1).max()) / max(own_width, 1e-6)
-        has_teeth = float(np.clip((shows - 0.06) / 0.04, 0, 1))
-        hang = upper + has_teeth * motion.scale * (own_lower - own_upper) @ motion.rotation.T
-        upper, hang = upper[:, :2], hang[:, :2]
-        gap, own_gap = (np.linalg.norm(x - upper, axis=1) for x in (lower, hang))
-        more = gap - own_gap
-        depth = (float(more.max()) / max(width, 1e-6) - 0.02) / 0.1
-        if depth <= 0:
-            return None, none, none
-        edge = np.where((more > 0)[:, None], hang, lower)
-        wide = (width / max(own_width, 1e-6) - 0.82) / 0.2
-        teeth = np.clip(wide, 0, 1) * (1 - has_teeth)
-        opening = Opening(edge.astype(np.float32), lower.astype(np.float32), min(depth, 1.0), float(teeth))
-        pinned = (own_gap > 0.02 * width) & (more > 0.03 * width)
-        pinned[[0, -1]] = False
-        return opening, hang[pinned], own_lower[pinned, :2]
+        return Flow(offset, unseen, stretch, tuple(details), self.jaws.opening(goal, motion), self._eyes(found, motion))
 
     def contours(self, number: int) -> EyeContours:
         """An eye in the photo; number: 0 the right, 1 the left."""

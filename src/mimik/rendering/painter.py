@@ -14,7 +14,8 @@ from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.colours import colours_of
 from mimik.rendering.layers.eyes import EyeLayer
-from mimik.rendering.layers.opening import fill_mouth
+from mimik.rendering.layers.mouth import MouthLayer
+from mimik.rendering.layers.teeth import TeethSet
 
 
 class Painter:
@@ -25,8 +26,13 @@ class Painter:
         colours: what is drawn into the picture is drawn with.
     """
 
-    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0) -> None:
-        """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large."""
+    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0, teeth: TeethSet | None = None) -> None:
+        """For one picture.
+
+        Args:
+            picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large.
+            teeth: for where the photo shows none; None: chosen from the shipped sets.
+        """
         self._picture = picture
         crop = warper.crop.scaled(scale)
         self.canvas = Canvas.of(picture, crop)
@@ -39,6 +45,7 @@ class Painter:
         self._contours = (warper.contours(0), warper.contours(1))
         self._eyes: list[EyeLayer | None] = [None, None]
         self.colours = colours_of(picture, crop, warper.source)
+        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.colours.is_grey, teeth)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
@@ -76,7 +83,7 @@ class Painter:
         """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
         region = self.canvas.part(image)
         if flow.mouth is not None:
-            fill_mouth(region, self.canvas, flow.mouth, self.colours)
+            self._mouth.draw(region, flow.mouth)
         for eye in flow.eyes:
             if eye.weight > 0:
                 self._eye(eye.number).draw(region, self.canvas, eye)

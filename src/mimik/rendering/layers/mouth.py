@@ -1,0 +1,270 @@
+"""What is behind the lips, as layers: cavity, tongue, lower teeth rigid with the jaw, upper teeth rigid with the skull.
+
+Teeth are pictures on the walls of the dental arches (arch.py), cut by the frame's inner lips. Light falls in through
+the opening: how much of it is seen from a place tells how light that place is, so that lips which part by a little
+show a dark line, and corners stay dark. Where the photo itself shows teeth they stay what they are, on the same walls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Array, Image, Pose
+from mimik.rendering.layers import teeth
+from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
+from mimik.rendering.layers.canvas import Canvas, soft_polygon
+from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.opening import Jaws, Opening
+from mimik.rendering.layers.palette import Palette
+from mimik.rendering.layers.teeth import TeethSet, Texture
+
+_SOFT_MM = 0.35  # of the lips' edge over what is behind them
+_LIGHT_MM = 2.4  # standard deviation of the disc from which light comes in
+_SHADOW_MM = 0.9  # the upper lip's shadow falls this far down
+_LIGHT = 1.35  # a place in the middle of a wide opening is in full light
+_BACK = 0.2  # light at the arch's ends, relative to its front
+_LOWER_LIGHT = 0.88  # of the lower teeth, relative to the upper ones
+_TONGUE_MM = 22.0, 2.0, 8.0  # half its width; how high its back rises over the lower teeth: shut, open wide
+_MIN_OWN_MM2 = 25.0  # of enamel that a photo shows: less is not worth taking
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """The part of a canvas around an opening.
+
+    Attributes:
+        low, high: left and top, right and bottom in pixels of the canvas' part.
+        outline: [20, 2] of the opening, in pixels of the patch.
+        pose: takes the canonical face to pixels of the patch.
+        px_per_mm: of the incisors.
+    """
+
+    low: NDArray[np.int_]
+    high: NDArray[np.int_]
+    outline: NDArray[np.float64]
+    pose: Pose
+    px_per_mm: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.high[1] - self.low[1]), int(self.high[0] - self.low[0])
+
+
+class MouthLayer:
+    """Draws the inside of one person's mouth into frames of one picture."""
+
+    def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws, is_grey: bool, chosen: TeethSet | None) -> None:
+        """Prepares nothing before the first open mouth.
+
+        Args:
+            picture: uint8 RGB [H, W, 3], the photo.
+            canvas: where frames are drawn.
+            jaws: of the person in it.
+            is_grey: whether the photo is black and white.
+            chosen: the teeth where the photo has none; None: those of the shipped sets that were lit most like it.
+        """
+        self._picture, self._canvas, self._jaws, self._is_grey = picture, canvas, jaws, is_grey
+        self._chosen = chosen
+
+    @cached_property
+    def palette(self) -> Palette:
+        """What the photo's tones, sharpness and grain are."""
+        points = self._jaws.points * self._canvas.crop.side + [self._canvas.crop.left, self._canvas.crop.top, 0]
+        return Palette.of(self._picture, points, self._is_grey)
+
+    @cached_property
+    def _textures(self) -> tuple[Texture, Texture]:
+        """Upper and lower teeth in the photo's tones, at its resolution."""
+        palette = self.palette
+        chosen = self._chosen or teeth.choose(palette.skin, teeth.shipped())
+        photo = self._patch(self._jaws.in_photo())
+        px_per_mm = float(np.clip(photo.px_per_mm, 0.8, 12))
+        blur = np.sqrt(max(palette.blur_px**2 - 0.25, 0)) * px_per_mm / photo.px_per_mm
+        own = self._own_teeth(photo, px_per_mm) if self._jaws.shows > 0 else None
+        upper = teeth.upper_texture(chosen, px_per_mm)
+        lower = teeth.lower_texture(chosen, px_per_mm)
+        enamel = palette.enamel if own is None else own.tone
+        pictures = []
+        for texture in (upper, lower):
+            picture = texture.picture.copy()
+            color = picture[..., :3] * enamel
+            color += texture.gum[..., None] * (palette.gum * picture[..., :1] / teeth.GUM_LEVEL - color)
+            if self._is_grey:
+                color = np.repeat((color @ LUMA)[..., None], 3, -1)
+            picture[..., :3] = color
+            if blur > 0.2:
+                picture[..., :3] *= picture[..., 3:]
+                picture = cv2.GaussianBlur(picture, (0, 0), blur)
+                picture[..., :3] /= np.maximum(picture[..., 3:], 1e-3)
+            pictures.append(picture)
+        top = upper.top
+        if own is not None:
+            pictures[0], top = own.over(pictures[0], top, px_per_mm)
+        return (
+            Texture(pictures[0], upper.gum, px_per_mm, upper.left, top),
+            Texture(pictures[1], lower.gum, px_per_mm, lower.left, lower.top),
+        )
+
+    def _own_teeth(self, photo: _Patch, px_per_mm: float) -> _OwnTeeth | None:
+        """The photo's own upper teeth, without the shade of its lips."""
+        wall = upper_wall(self._jaws.anatomy, photo.pose)
+        unrolled, inside = self._unrolled(photo, wall, px_per_mm)
+        found = teeth.enamel(unrolled.clip(0, 255).astype(np.uint8), inside > 0.5, px_per_mm)
+        if found.sum() / px_per_mm**2 < _MIN_OWN_MM2:
+            return None
+        weight = cv2.GaussianBlur(
+            cv2.erode(found.astype(np.float32), np.ones((3, 3))), (0, 0), max(0.3 * px_per_mm, 0.5)
+        )
+        light = self._light_of(photo)
+        u, v = teeth.wall_grid(px_per_mm)
+        at = wall.place(*np.meshgrid(u, v)).astype(np.float32)
+        shade = cv2.remap(light, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shade = shade * _along(u)[None]
+        color = unrolled / np.maximum(shade, 0.35)[..., None]
+        front = found & (np.abs(u) < 12)[None]
+        tone = color[front if front.any() else found].mean(0)
+        # The edge: where enamel of the front teeth ends above something else than the lower lip.
+        columns = np.flatnonzero((np.abs(u) < 8) & (found.sum(0) > px_per_mm))
+        rows = [np.flatnonzero(found[:, c])[-1] for c in columns]
+        edge = float(np.median(v[rows])) if len(rows) else 0.0
+        return _OwnTeeth(np.concatenate([color, weight[..., None]], -1).astype(np.float32), tone, edge)
+
+    def _unrolled(self, photo: _Patch, wall: Wall, px_per_mm: float) -> tuple[Array, Array]:
+        """The photo on a wall, float32 [h, w, 3], and 1 where that is between its lips."""
+        u, v = teeth.wall_grid(px_per_mm)
+        at = wall.place(*np.meshgrid(u, v)).astype(np.float32)
+        part = self._canvas.part(self._picture)[photo.low[1] : photo.high[1], photo.low[0] : photo.high[0]]
+        image = cv2.remap(part, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        mask = soft_polygon(photo.outline, photo.shape, 0.5)[..., 0]
+        inside = cv2.remap(mask, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        inside = inside * ((u >= wall.u[0]) & (u <= wall.u[-1]))[None]
+        return image.astype(np.float32), inside
+
+    def _patch(self, opening: Opening) -> _Patch:
+        canvas = self._canvas
+        upper, lower = (canvas.place(line) for line in (opening.upper, opening.lower))
+        outline = np.concatenate([upper, lower[-2:0:-1]]).astype(np.float64)
+        skull, side = opening.skull, canvas.crop.side
+        px_per_mm = skull.scale * side * self._jaws.anatomy.mm
+        low, high = canvas.around(outline, 3 * max(_SOFT_MM * px_per_mm, 0.6))
+        shift = np.array([canvas.crop.left - canvas.left, canvas.crop.top - canvas.top]) - 0.5 - low
+        pose = Pose(skull.rotation, skull.translation * side + np.array([*shift, 0.0]), skull.scale * side)
+        return _Patch(low, high, outline - low, pose, px_per_mm)
+
+    def _light_of(self, patch: _Patch) -> Array:
+        """[H, W] 0..1: how much of the light that falls in through the opening reaches each pixel."""
+        height, width = patch.shape
+        k = min(1.0, 2.5 / patch.px_per_mm)  # drawn small: it is smooth
+        size = max(int(np.ceil(width * k)), 2), max(int(np.ceil(height * k)), 2)
+        scale = np.array([size[0] / width, size[1] / height])
+        outline = (patch.outline + 0.5) * scale - 0.5
+        step = patch.px_per_mm * scale[1]
+        pad = int(np.ceil(2 * _LIGHT_MM * step))
+        shifted = outline + np.array([pad, pad + _SHADOW_MM * step])
+        mask = soft_polygon(shifted, (size[1] + 2 * pad, size[0] + 2 * pad), _LIGHT_MM * step)[..., 0]
+        small = mask[pad : pad + size[1], pad : pad + size[0]]
+        return np.asarray(cv2.resize((small * _LIGHT).clip(0, 1), (width, height), interpolation=cv2.INTER_LINEAR))
+
+    def draw(self, region: Image, opening: Opening) -> None:
+        """Draws the inside of a mouth into the canvas' part of a frame, uint8 RGB."""
+        patch = self._patch(opening)
+        if min(patch.shape) < 2:
+            return
+        alpha = soft_polygon(patch.outline, patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
+        color = self._inside(patch, opening.drop_mm)
+        if opening.changed < 1:
+            own = self._rigid(patch)
+            color = own + opening.changed * (color - own)
+        part = region[patch.low[1] : patch.high[1], patch.low[0] : patch.high[0]]
+        part[...] = np.round(part + alpha * opening.parted * (color - part)).clip(0, 255).astype(np.uint8)
+
+    def _inside(self, patch: _Patch, drop_mm: float) -> Array:
+        """float32 [H, W, 3] the layers, back to front."""
+        palette = self.palette
+        upper, lower = self._textures
+        height, width = patch.shape
+        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        light = self._light_of(patch)[..., None]
+        anatomy = self._jaws.anatomy
+        low_u, low_v, low_facing = lower_wall(anatomy, patch.pose, drop_mm).find(x, y)
+        color = np.broadcast_to(palette.cavity * (0.35 + 0.65 * light), (height, width, 3)).astype(np.float32)
+        half, shut, wide = _TONGUE_MM
+        back = np.sqrt((1 - (low_u / half) ** 2).clip(0))
+        rise = (shut + (wide - shut) * min(drop_mm / 20, 1)) * back
+        tongue = _smooth((low_v + rise) / 3.0 + 0.5) * _smooth(back / 0.4)
+        tongue = tongue[..., None]
+        color += tongue * (palette.tongue * light * (0.35 + 0.65 * _smooth((low_v + rise) / 9))[..., None] - color)
+        for texture, (u, v, facing), strength in (
+            (lower, (low_u, low_v, low_facing), _LOWER_LIGHT),
+            (upper, upper_wall(anatomy, patch.pose).find(x, y), 1.0),
+        ):
+            found = texture.at(u, v)
+            shade = light[..., 0] * _along(u) * strength * (0.2 + 0.8 * np.sqrt(facing))
+            opacity = found[..., 3:] * _smooth(facing * 2.5)[..., None]
+            color += opacity * (found[..., :3] * shade[..., None] - color)
+        if palette.grain is not None:
+            rows = (patch.low[1] + np.arange(height)) % palette.grain.shape[0]
+            columns = (patch.low[0] + np.arange(width)) % palette.grain.shape[1]
+            color *= 1 + palette.grain[rows[:, None], columns] / max(float(palette.skin @ LUMA), 1.0)
+        return color
+
+    def _rigid(self, patch: _Patch) -> Array:
+        """What the photo shows inside, moved with the skull: float32 [H, W, 3]."""
+        photo = self._patch(self._jaws.in_photo())
+        edge, mm = self._jaws.anatomy.edge, self._jaws.anatomy.mm
+        corners = edge + 20 * mm * np.array([[-1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        here, there = (p.pose.apply(corners)[:, :2].astype(np.float32) for p in (patch, photo))
+        there = there + photo.low.astype(np.float32)
+        matrix = cv2.getAffineTransform(here, there)
+        height, width = patch.shape
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpAffine(
+            self._canvas.part(self._picture), matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(moved, np.float32)
+
+
+@dataclass(frozen=True)
+class _OwnTeeth:
+    """Teeth that the photo shows.
+
+    Attributes:
+        picture: float32 [h, w, 4] on teeth.wall_grid, color and weight.
+        tone: [3] mean color of the front ones, in full light.
+        edge: v of their edge, mm.
+    """
+
+    picture: Array
+    tone: Array
+    edge: float
+
+    def over(self, picture: Array, top: float, px_per_mm: float) -> tuple[Array, float]:
+        """These before a set's, whose edge is moved to theirs: the texture, and v of its top."""
+        height = self.picture.shape[0]
+        down = round(self.edge * px_per_mm)
+        matrix = np.array([[1.0, 0, 0], [0, 1, down]])
+        below = cv2.copyMakeBorder(picture, 0, max(height - picture.shape[0], 0), 0, 0, cv2.BORDER_CONSTANT)
+        moved = cv2.warpAffine(below, matrix, below.shape[1::-1], borderMode=cv2.BORDER_CONSTANT)
+        if down > 0:
+            moved[:down] = below[:1]
+        moved = moved[:height]
+        weight = self.picture[..., 3:]
+        opacity = weight + (1 - weight) * moved[..., 3:]
+        color = weight * self.picture[..., :3] + (1 - weight) * moved[..., 3:] * moved[..., :3]
+        return np.concatenate([color / np.maximum(opacity, 1e-3), opacity], -1), top
+
+
+def _along(u: NDArray[Any]) -> Array:
+    """Light along an arch: less towards its ends."""
+    return np.asarray(1 - (1 - _BACK) * _smooth(np.abs(u) / 38), np.float32)
+
+
+def _smooth(x: NDArray[Any]) -> NDArray[Any]:
+    t = x.clip(0, 1)
+    return t * t * (3 - 2 * t)

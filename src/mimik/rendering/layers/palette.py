@@ -1,0 +1,125 @@
+"""What a layer has to match of a photo: how sharp it is, its grain, and the tones of a mouth's inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face import landmarks as face
+from mimik.face.landmarks import Array, Image
+from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.eye_contours import LIDS_OF_EYES
+
+_BLUR_PX = 0.5, 5.0  # between these the photo's blur is believed
+_GRAIN_LEVELS = 0.7, 6.0  # less is not seen, more is skin or brush strokes
+_TILE = 256  # px: side of the grain's repeating pattern
+# Least squares over 490 stills that show teeth: luma of the front teeth from that of the skin around them and of the
+# whites of the eyes; their colorfulness in red and blue, relative to the skin's.
+_ENAMEL_OF_SKIN, _ENAMEL_OF_EYES = 0.62, 0.45
+_ENAMEL_HUE = np.array([0.46, 0.0, 0.60], np.float32)
+_MAX_ENAMEL = 225.0
+_CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: the inside of a mouth, unshaded
+_TONGUE = np.array([0.62, 0.38, 0.37], np.float32)
+_GUM = np.array([0.88, 0.56, 0.55], np.float32)
+_AROUND = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Of one photo. Colors are RGB, 0..255, [3].
+
+    Attributes:
+        enamel: front teeth in full light.
+        cavity, tongue, gum: the same of what is around them.
+        skin: the lighter skin around the mouth.
+        blur_px: standard deviation of the photo's own blur.
+        grain: [_TILE, _TILE, 1 or 3] what is added to a pixel; None where the photo has none.
+    """
+
+    enamel: Array
+    cavity: Array
+    tongue: Array
+    gum: Array
+    skin: Array
+    blur_px: float
+    grain: Array | None
+
+    @classmethod
+    def of(cls, picture: Image, points: NDArray[Any], is_grey: bool) -> Palette:
+        """Of a picture, uint8 RGB [H, W, 3], and the face's points [478, 3] in its pixels."""
+        at = points[_AROUND, :2].round().astype(int).clip(0, np.array(picture.shape[1::-1]) - 1)
+        reach = max(round(0.02 * float(np.linalg.norm(points[33, :2] - points[263, :2]))), 1)
+        skin = np.array(
+            [picture[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1].mean((0, 1)) for x, y in at],
+            np.float32,
+        )
+        skin = skin[np.argsort(skin @ LUMA)[len(skin) // 3 :]].mean(0)
+        light = max(float(skin @ LUMA), 1.0)
+        enamel_light = min(_ENAMEL_OF_SKIN * light + _ENAMEL_OF_EYES * _whites(picture, points, light), _MAX_ENAMEL)
+        hue = _ENAMEL_HUE * (skin / light - 1)
+        hue[1] = -(hue[0] * LUMA[0] + hue[2] * LUMA[2]) / LUMA[1]  # of no brightness
+        enamel = enamel_light * (1 + hue)
+        cavity, tongue, gum = (light * tone * (0.5 + 0.5 * skin / light) for tone in (_CAVITY, _TONGUE, _GUM))
+        colors = [np.asarray(c, np.float32) for c in (enamel, cavity, tongue, gum, skin)]
+        if is_grey:
+            colors = [np.full(3, c @ LUMA, np.float32) for c in colors]
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        enamel, cavity, tongue, gum, skin = colors
+        return cls(enamel, cavity, tongue, gum, skin, _blur(grey, points), _grain(grey, points, reach))
+
+
+def _box(points: NDArray[Any], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    low = np.floor(points[:, :2].min(0)).astype(int).clip(0)
+    high = np.ceil(points[:, :2].max(0)).astype(int) + 1
+    return slice(low[1], min(high[1], shape[0])), slice(low[0], min(high[0], shape[1]))
+
+
+def _whites(picture: Image, points: NDArray[Any], light: float) -> float:
+    """Luma of the whites of the eyes; that of the skin, light, where they are not seen."""
+    found = []
+    for upper, lower in LIDS_OF_EYES:
+        outline = points[[*upper, *lower[-2:0:-1]], :2]
+        rows, columns = _box(outline, picture.shape)
+        part = picture[rows, columns]
+        if not part.size:
+            continue
+        mask = np.zeros(part.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [np.round((outline - [columns.start, rows.start]) * 16).astype(np.int32)], 1, shift=4)
+        eye = part[mask > 0] @ LUMA
+        if len(eye):
+            found.append(float(np.percentile(eye, 80)))
+    return float(np.clip(max(found), 0.6 * light, 1.8 * light)) if found else light
+
+
+def _blur(grey: NDArray[np.uint8], points: NDArray[Any]) -> float:
+    """Standard deviation of the blur at the sharpest edges of eyes and mouth; Zhuo and Sim 2011."""
+    part = grey[_box(points[[*face.EYES, *face.BROWS, *face.LIPS]], grey.shape)].astype(np.float32)
+    if min(part.shape, default=0) < 8:
+        return _BLUR_PX[0]
+    slopes = []
+    for image in (part, cv2.GaussianBlur(part, (0, 0), 1.0)):
+        slopes.append(np.hypot(cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1)))
+    sharp = slopes[0] >= np.percentile(slopes[0], 98)
+    ratio = float(np.median(slopes[0][sharp] / np.maximum(slopes[1][sharp], 1e-3)))
+    return float(np.clip(1 / np.sqrt(max(ratio * ratio - 1, 1e-3)), *_BLUR_PX))
+
+
+def _grain(grey: NDArray[np.uint8], points: NDArray[Any], reach: int) -> Array | None:
+    """A pattern as strong and as coarse as the finest texture of smooth skin."""
+    found = []
+    for x, y in points[[50, 280, 205, 425, 151], :2].round().astype(int):
+        part = grey[max(y - 2 * reach, 0) : y + 2 * reach + 1, max(x - 2 * reach, 0) : x + 2 * reach + 1]
+        if min(part.shape, default=0) >= 5:
+            image = part.astype(np.float32)
+            fine = image - cv2.GaussianBlur(image, (0, 0), 1.5)
+            found.append(1.4826 * float(np.median(np.abs(fine - np.median(fine)))))
+    strength = min(float(np.median(found)), _GRAIN_LEVELS[1]) if found else 0.0
+    if strength < _GRAIN_LEVELS[0]:
+        return None
+    noise = np.random.default_rng(7).standard_normal((_TILE, _TILE)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
+    return np.asarray(noise * (strength / noise.std()))[..., None]

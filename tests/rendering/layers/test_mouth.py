@@ -1,0 +1,137 @@
+"""mouth.py: teeth, tongue and cavity between the lips; dark while they part; the photo's own teeth stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import mouth_opened
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Face, Image
+from mimik.rendering.flow import Warper
+from mimik.rendering.layers import teeth
+from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.painter import Painter
+
+OUTLINE = [*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]]
+
+
+@pytest.fixture(scope="module")
+def shut(portrait_face: Face) -> np.ndarray:
+    """The portrait's points with the lips together."""
+    points = portrait_face.points.astype(np.float64)
+    middle = (points[faces.LIPS_INNER_UPPER] + points[faces.LIPS_INNER_LOWER]) / 2
+    points[faces.LIPS_INNER_UPPER] = points[faces.LIPS_INNER_LOWER] = middle
+    return points
+
+
+def inside(points: np.ndarray, size: int = 512) -> np.ndarray:
+    """[size, size] where the mouth is open."""
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.round(points[OUTLINE, :2]).astype(np.int32)], 1)
+    return mask > 0
+
+
+def test_nothing_is_drawn_between_closed_lips(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    assert warper.flow(shut).mouth is None
+    np.testing.assert_array_equal(Painter(portrait, warper).paint(warper.flow(shut)), portrait)
+
+
+def test_an_open_mouth_shows_teeth_and_dark(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    target = mouth_opened(shut, 0.14)
+    image = np.full_like(portrait, 150)
+    Painter(portrait, warper).complete(image, warper.flow(target))
+    light = image[inside(target)].astype(np.float32) @ LUMA
+    cheeks = shut[[50, 280], :2].astype(int)
+    skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
+    assert (light < 0.4 * skin).mean() > 0.15
+    assert (light > 0.55 * skin).mean() > 0.05
+
+
+def test_lips_that_part_a_little_show_a_dark_line(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    painter = Painter(portrait, warper)
+    slit, wide = mouth_opened(shut, 0.012), mouth_opened(shut, 0.14)
+    lightest = []
+    for target in (slit, wide):
+        white, black = np.full_like(portrait, 250), np.zeros_like(portrait)
+        for image in (white, black):
+            painter.complete(image, warper.flow(target))
+        assert white[(white != 250).any(-1)].mean() < 200
+        lightest.append(float(np.percentile(black[inside(target)].astype(np.float32) @ LUMA, 95)))
+    assert lightest[0] < 0.65 * lightest[1]
+
+
+def test_a_little_more_open_is_a_little_different(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    painter = Painter(portrait, warper)
+    gaps = np.linspace(0, 0.06, 25)
+    frames = [painter.paint(warper.flow(mouth_opened(shut, gap))).astype(float) for gap in gaps]
+    box = cv2.boundingRect(np.round(mouth_opened(shut, 0.06)[OUTLINE, :2]).astype(np.int32))
+    part = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
+    steps = [np.abs(b[part] - a[part]).mean() for a, b in pairwise(frames)]
+    assert max(steps) < 4 * np.mean(steps)
+
+
+def test_teeth_are_grey_in_a_black_and_white_photo(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    image = Painter(grey, warper).paint(warper.flow(mouth_opened(shut, 0.16)))
+    assert np.ptp(image.astype(int), axis=2).max() <= 1
+
+
+def test_the_photos_own_teeth_stay_while_the_jaw_drops(portrait: Image, portrait_face: Face) -> None:
+    """The portrait smiles: its teeth are not to move, stretch or be replaced."""
+    points = portrait_face.points.astype(np.float64)
+    warper = Warper(portrait_face.points, 512, 512)
+    assert warper.jaws.shows > 0.5
+    opened = points.copy()
+    opened[[*faces.LIPS_INNER_LOWER[1:-1], *faces.LIPS_OUTER_LOWER[1:-1]], 1] += 14
+    image = Painter(portrait, warper).paint(warper.flow(opened))
+    upper = points[faces.LIPS_INNER_UPPER[3:8], :2]
+    lower = points[faces.LIPS_INNER_LOWER[3:8], :2]
+    x, y = (0.5 * upper + 0.5 * lower).round().astype(int).T
+    before, after = (picture[y, x].astype(np.float32) @ LUMA for picture in (portrait, image))
+    assert np.abs(after - before).mean() < 20
+
+
+def test_the_mouth_is_painted_alike_over_any_frame(portrait: Image, shut: np.ndarray) -> None:
+    """What is laid over a frame does not depend on what is below: a page lays it there as a patch."""
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    painter = Painter(portrait, warper)
+    flow = replace(warper.flow(mouth_opened(shut, 0.1)), eyes=())
+    low, middle, high = (np.full_like(portrait, shade) for shade in (0, 100, 200))
+    for image in (low, middle, high):
+        painter.complete(image, flow)
+    assert np.abs(middle.astype(int) - (low.astype(int) + high.astype(int)) / 2).max() <= 1.5
+
+
+def test_there_are_ten_sets_and_the_light_chooses() -> None:
+    sets = teeth.shipped()
+    assert len(sets) >= 10 and len({s.name for s in sets}) == len(sets)
+    for one in sets:
+        assert teeth.choose(one.skin, sets) is one
+        assert (np.diff(one.bounds) > 4).all()
+        middle = len(one.edges) // 2
+        assert one.edges[middle - 1 : middle + 1].max() == pytest.approx(0, abs=0.01)
+
+
+def test_a_texture_has_teeth_where_the_set_says() -> None:
+    one = teeth.shipped()[0]
+    texture = teeth.upper_texture(one, 4)
+    middles = (one.bounds[:-1] + one.bounds[1:]) / 2
+    some = slice(3, -3)
+    u = middles[some][None].astype(np.float32)
+    edges = one.edges[some][None]
+    assert (texture.at(u, edges - 1.5)[..., 3] > 0.9).all()
+    assert (texture.at(u, edges + 0.8)[..., 3] < 0.1).all()
+    # Between two teeth it is darker than in their middle.
+    between = texture.at(one.bounds[some][None].astype(np.float32), np.full((1, one.bounds[some].size), -3.0))
+    within = texture.at(u, np.full_like(u, -3.0))
+    assert between[..., :3].mean() < 0.85 * within[..., :3].mean()
