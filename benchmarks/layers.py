@@ -217,7 +217,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=Path, help="a folder for contact sheets: photo, real frame, each model")
     parser.add_argument("-o", "--out", type=Path, default=Path("layers.json"))
     args = parser.parse_args()
-    start = time.process_time()
+    start, version = time.process_time(), commit()
     try:
         parts = args.only.split(",")
         if not set(parts) <= set(PARTS):
@@ -244,7 +244,7 @@ def main() -> int:
     found = summary(clips)
     report = {
         "mimik": VERSION,
-        "commit": commit(),
+        "commit": version,
         "processor_seconds": round(time.process_time() - start, 1),
         "summary": found,
         "clips": clips,

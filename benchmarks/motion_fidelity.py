@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, default=Path("motion_fidelity.json"))
     args = parser.parse_args()
     options = {"model": args.model, "frame": "crop", "size": SIZE_PX}
-    start = time.process_time()
+    start, version = time.process_time(), commit()
     try:
         photos = [photo_of(name) for name in args.photos.split(",")]
         drivers = [driver_of(name) for name in args.drivers.split(",")]
@@ -139,7 +139,7 @@ def main() -> int:
     summaries = {name: motion_fidelity.summary(found[name]) for name in ("pairs", "ceiling")}
     report = {
         "mimik": VERSION,
-        "commit": commit(),
+        "commit": version,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "options": options | {"fps": FPS, "seconds": SECONDS},
         "processor_seconds": round(time.process_time() - start, 1),

@@ -1,0 +1,225 @@
+"""How alive a talking head is: THEval's measures that need no network, size pumping, and expression and pose distances.
+
+THEval (CVPR 2026 Findings, arXiv:2511.04520) scores each measure against the real clip, 1 - |result - real| / |real|,
+and correlates with people's judgements where FID and lip-sync networks do not. Its five measures of motion and sound
+are here with these choices: lengths are in distances between the eyes of the same frame, in space, so that neither size
+nor turn of the head counts; places of the head are in centimeters of the canonical face; sound is silent below a tenth
+of its loud level instead of by a network. Compare results of the same recipe only, never with published scores.
+
+Points are [N, 478, 3] of consecutive frames, NaN where there is no face; such frames are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import head_pose
+from mimik.media.sound import probe_sound, read_sound
+
+Float = NDArray[np.float64]
+
+_LEFT_CENTER, _RIGHT_CENTER = (362, 263), (33, 133)  # corners of each eye
+_UPPER_LIP, _LOWER_LIP = 13, 14  # inner, middle
+_RIGHT_BROW, _LEFT_BROW = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)  # upper edges
+_LOUD_PERCENTILE = 95
+_SILENT = 0.1  # of the loud level: -20 dB
+MIN_SILENCE_S = 0.3
+_SOUND_RATE = 16_000
+_WINDOW_S = 0.5  # of the moving mean that the scale of the head is compared with
+_STILL = 1e-6  # a measure of the real clip below this says nothing
+
+
+def score(result: float, real: float) -> float:
+    """1 - |result - real| / |real|, at most 1; NaN where the real clip has no value, or stands still."""
+    if not (math.isfinite(result) and math.isfinite(real)) or abs(real) < _STILL:
+        return math.nan
+    return 1 - abs(result - real) / abs(real)
+
+
+def _seen(points: NDArray[Any]) -> Float:
+    return np.asarray(points, np.float64)[np.isfinite(points).all((1, 2))]
+
+
+def _eyes(points: Float) -> tuple[Float, Float, Float]:
+    """Centers of the right and the left eye, [N, 3], and their distance [N]."""
+    right, left = (points[:, corners].mean(1) for corners in (_RIGHT_CENTER, _LEFT_CENTER))
+    return right, left, np.linalg.norm(left - right, axis=-1)
+
+
+def lip_dynamics(points: NDArray[Any]) -> float:
+    """Mean over all pairs of the 40 lip points of the standard deviation over time of their distance."""
+    some = _seen(points)
+    if len(some) < 2:
+        return math.nan
+    lips = some[:, faces.LIPS] / _eyes(some)[2][:, None, None]
+    first, second = np.triu_indices(len(faces.LIPS), 1)
+    return float(np.linalg.norm(lips[:, first] - lips[:, second], axis=-1).std(0).mean())
+
+
+def head_motion(points: NDArray[Any]) -> float:
+    """sqrt(mean standard deviation of the angles x mean variance of their differences + mean variance of the place).
+
+    Yaw, pitch and roll in degrees, differences from frame to frame; place in the picture in centimeters of the
+    canonical face. Frames with a face are taken as consecutive.
+    """
+    some = _seen(points)
+    if len(some) < 3:
+        return math.nan
+    poses = [head_pose(p) for p in some]
+    angles = np.array([pose.degrees for pose in poses])
+    scale = float(np.median([pose.scale for pose in poses]))
+    places = np.array([pose.translation for pose in poses])[:, :2] / scale
+    turning = angles.std(0).mean() * np.diff(angles, axis=0).var(0).mean()
+    return float(math.sqrt(turning + places.var(0).mean()))
+
+
+def brow_dynamics(points: NDArray[Any]) -> float:
+    """Standard deviation over time of the brows' mean distance from their eyes, over the distance of the eyes."""
+    some = _seen(points)
+    if len(some) < 2:
+        return math.nan
+    right, left, apart = _eyes(some)
+    rise = [np.linalg.norm(some[:, b].mean(1) - e, axis=-1) for b, e in ((_RIGHT_BROW, right), (_LEFT_BROW, left))]
+    return float((np.mean(rise, 0) / apart).std())
+
+
+def mouth_opening(points: NDArray[Any]) -> Float:
+    """[N] distance of the inner lips' middles over that of the eyes; NaN where there is no face."""
+    points = np.asarray(points, np.float64)
+    gap = np.linalg.norm(points[:, _UPPER_LIP] - points[:, _LOWER_LIP], axis=-1)
+    return np.asarray(gap / _eyes(points)[2])
+
+
+# Sound.
+
+
+@dataclass(frozen=True)
+class Volume:
+    """How loud the sound of a clip is.
+
+    Attributes:
+        rms: [N] root mean square during each frame.
+        silent: [N] whether the frame lies in a silence of MIN_SILENCE_S or more.
+    """
+
+    rms: Float
+    silent: NDArray[np.bool_]
+
+    @classmethod
+    def of_samples(cls, samples: Iterable[NDArray[np.float32]], rate: int, num_frames: int, fps: float) -> Volume:
+        """Args: samples: blocks of one channel from the first frame's time on; what is missing at its end is silent."""
+        blocks = list(samples)
+        sound = np.concatenate(blocks).astype(np.float64) if blocks else np.zeros(0)
+        edges = np.round(np.arange(num_frames + 1) * rate / fps).astype(int)
+        sound = np.pad(sound[: edges[-1]], (0, max(0, edges[-1] - len(sound))))
+        rms = np.sqrt(np.add.reduceat(sound**2, edges[:-1]) / np.diff(edges))
+        quiet = rms < _SILENT * np.percentile(rms, _LOUD_PERCENTILE)
+        return cls(rms, _long_runs(quiet, math.ceil(MIN_SILENCE_S * fps - 1e-9)))
+
+    @classmethod
+    def of_file(cls, path: Path, num_frames: int, fps: float, start_s: float = 0.0) -> Volume | None:
+        """The sound of a video from a time on; None where it has none."""
+        try:
+            probe_sound(path)
+            blocks = list(read_sound(path, rate=_SOUND_RATE))
+        except InputError:
+            return None
+        whole = np.concatenate(blocks)[round(start_s * _SOUND_RATE) :]
+        return cls.of_samples([whole], _SOUND_RATE, num_frames, fps)
+
+
+def _long_runs(where: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Where a run of so many or more is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(int)))
+    out = np.zeros(len(where), bool)
+    for start, end in edges.reshape(-1, 2):
+        out[start:end] = end - start >= length
+    return out
+
+
+def silent_lip_motion(opening: Float, volume: Volume) -> float:
+    """Median absolute deviation of the mouth's opening in silences; less is stiller. NaN without three such frames."""
+    some = opening[: len(volume.silent)][volume.silent[: len(opening)]]
+    some = some[np.isfinite(some)]
+    return float(np.median(np.abs(some - np.median(some)))) if len(some) >= 3 else math.nan
+
+
+def lip_volume_distance(opening: Float, volume: Volume) -> float:
+    """Mean absolute difference of the mouth's opening and the sound's volume while there is speech, 0..1.
+
+    Both are stretched to 0..1 over those frames. NaN without three of them, or where one of both does not change.
+    """
+    count = min(len(opening), len(volume.rms))
+    known = ~volume.silent[:count] & np.isfinite(opening[:count])
+    pair = opening[:count][known], volume.rms[:count][known]
+    if known.sum() < 3 or min(np.ptp(one) for one in pair) < _STILL:
+        return math.nan
+    a, b = ((one - one.min()) / np.ptp(one) for one in pair)
+    return float(np.abs(a - b).mean())
+
+
+# Result against driver.
+
+
+def pumping(points: NDArray[Any], fps: float) -> float:
+    """Standard deviation of the head's size in percent, against its moving mean over half a second.
+
+    What a head does that moves to and from the camera is slower; what is left is a picture that pumps.
+    """
+    seen = np.isfinite(points).all((1, 2))
+    size = np.array([math.log(head_pose(p).scale) for p in points[seen]])
+    width = max(3, round(_WINDOW_S * fps) | 1)
+    if len(size) < width:
+        return math.nan
+    around = np.convolve(size, np.ones(width) / width, "valid")
+    return float(100 * (size[width // 2 : width // 2 + len(around)] - around).std())
+
+
+def pumping_ratio(driver: NDArray[Any], result: NDArray[Any], fps: float) -> float:
+    """pumping() of the result over that of the driver; 1 is the driver's own."""
+    own = pumping(driver, fps)
+    return pumping(result, fps) / own if own > _STILL else math.nan
+
+
+def blendshape_aed(driver: NDArray[Any], result: NDArray[Any]) -> float:
+    """Average expression distance: mean absolute difference of 51 blendshapes [N, 52], 0..1, without _neutral."""
+    apart = np.abs(np.asarray(driver, np.float64) - result)[:, 1:]
+    known = np.isfinite(apart).all(1)
+    return float(apart[known].mean()) if known.any() else math.nan
+
+
+def pose_apd(driver: NDArray[Any], result: NDArray[Any]) -> float:
+    """Average pose distance: mean absolute difference of yaw, pitch and roll in degrees, of points [N, 478, 3]."""
+    known = np.isfinite(driver).all((1, 2)) & np.isfinite(result).all((1, 2))
+    if not known.any():
+        return math.nan
+    pairs = [(head_pose(a).degrees, head_pose(b).degrees) for a, b in zip(driver[known], result[known], strict=True)]
+    apart = np.diff(np.array(pairs), axis=1)
+    return float(np.abs((apart + 180) % 360 - 180).mean())
+
+
+def measures(points: NDArray[Any], volume: Volume | None) -> dict[str, float]:
+    """THEval's five of one clip; NaN for those of sound where there is none."""
+    opening = mouth_opening(points)
+    return {
+        "lip_dynamics": lip_dynamics(points),
+        "head_motion": head_motion(points),
+        "brow_dynamics": brow_dynamics(points),
+        "silent_lips": silent_lip_motion(opening, volume) if volume else math.nan,
+        "lip_volume": lip_volume_distance(opening, volume) if volume else math.nan,
+    }
+
+
+def scores(real: NDArray[Any], result: NDArray[Any], volume: Volume | None) -> dict[str, float]:
+    """score() of each of measures(): by name with `_score` behind it."""
+    of_real, of_result = measures(real, volume), measures(result, volume)
+    return {f"{name}_score": score(of_result[name], of_real[name]) for name in of_real}
