@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mimik.animation.animate import Avatar
+from mimik.animation.avatar import Avatar
 from mimik.app import export
 from mimik.app.export import ExportConfig, Graph, Sample, Stage, Subject, calibration_frames, session
 from mimik.config import PRESETS

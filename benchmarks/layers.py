@@ -31,7 +31,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik import Avatar
-from mimik.animation.animate import Portrait
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.evaluation import metrics
 from mimik.evaluation.motion_fidelity import rounded
@@ -134,7 +133,7 @@ def painted(case: Case, model: str, folder: Path) -> list[Image]:
     path = folder / f"{hashlib.sha256(case.photo.tobytes()).hexdigest()[:16]}.png"
     if not path.exists():
         video.write_image(path, case.photo)
-    portrait = Portrait(Avatar.from_photos([path], landmarker=_landmarker()), AnimateConfig(model=model))
+    portrait = Avatar.from_photos([path], landmarker=_landmarker()).source_frame(AnimateConfig(model=model))
     return [portrait.paint(portrait.flow(points), points).copy() for points in case.points]
 
 

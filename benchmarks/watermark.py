@@ -153,7 +153,7 @@ def make(portrait: Path, motion: str, side: int) -> Frames:
     else:
         height, width = video.read_image(portrait).shape[:2]
         size = round(side * max(height, width) / min(height, width))
-        images = Avatar.from_photos([portrait])._images(motion, AnimateConfig(size=size))  # frames() marks them
+        images = Avatar.from_photos([portrait])._unmarked(motion, AnimateConfig(size=size))  # frames() marks them
     with closing(images):
         frames = list(itertools.islice(images, FIRST_FRAME, FIRST_FRAME + num_frames))
     if motion == FILMED:

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from mimik.animation import animate
+from mimik.animation import avatar as avatar_module
 from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
@@ -64,7 +64,7 @@ def the_warp_alone() -> Iterator[None]:
     Loading the network and drawing a frame with it take several times as long as the rest of such a test.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(animate, "DEFAULT_MODEL", "geometry")
+        patch.setattr(avatar_module, "DEFAULT_MODEL", "geometry")
         yield
 
 

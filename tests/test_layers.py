@@ -84,7 +84,7 @@ def test_a_folder_has_no_cycles_and_is_small_enough_to_read(folder: str) -> None
 
 def test_the_check_sees_imports() -> None:
     assert {"config", "face.landmarks"} <= imported("motion.extraction")
-    assert {"provenance.sealing", "rendering.flow", "media.video"} <= imported("animation.animate")
+    assert {"provenance.sealing", "media.video", "animation.render"} <= imported("animation.avatar")
 
 
 def loaded_by(statement: str) -> set[str]:

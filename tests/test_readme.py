@@ -16,7 +16,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from conftest import Driver
-from mimik.animation import animate
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render
 from mimik.app import cli
 from mimik.app.cli import app
 from mimik.face.landmarks import Landmarker
@@ -102,7 +103,11 @@ def place(
     Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # a fifth of its frames
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for module in (animate, cli):  # one landmarker for all commands: loading it takes longer than most of them
+        for module in (
+            avatar_module,
+            render,
+            cli,
+        ):  # one landmarker for all commands: loading it takes longer than most of them
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
         patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
         patch.setattr(motion_file, "bundled_motions", lambda: {"smile": smile})

@@ -27,8 +27,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mimik.animation import animate
-from mimik.animation.animate import Avatar
+from mimik.animation import render, source_frame
+from mimik.animation.avatar import Avatar
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
@@ -55,7 +55,7 @@ def make(corpus: Path, cache: Path, model: str, limit: int | None) -> None:
     who = people(corpus)
     landmarker = Landmarker()
     # One thread: on a busy machine they wait for each other most of the time.
-    animate.prefetch = video_driver.prefetch = lambda items, size=0: items
+    render.prefetch = source_frame.prefetch = video_driver.prefetch = lambda items, size=0: items
     for split in ("train", "dev"):
         clips = sorted((corpus / split).glob("*.mp4"))
         out = cache / split / Path(model).stem
@@ -86,7 +86,7 @@ def make_one(clip: Path, driver: Path, path: Path, model: str, landmarker: Landm
         avatar = Avatar.from_photos([photo], landmarker=landmarker)
         draft = path.with_suffix(".part.mp4")
         with (
-            closing(avatar._images(driver, AnimateConfig(model=model, fps=MADE_FPS))) as images,
+            closing(avatar._unmarked(driver, AnimateConfig(model=model, fps=MADE_FPS))) as images,
             video.open_writer(draft, width, height, MADE_FPS, quality=8) as writer,
         ):
             for image in itertools.islice(images, MADE_FRAMES):

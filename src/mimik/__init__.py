@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mimik.config import VERSION, InputError, MediaError, ModelError, NoFaceError
 
 if TYPE_CHECKING:
-    from mimik.animation.animate import Avatar, Report
+    from mimik.animation.avatar import Avatar
+    from mimik.animation.report import Report
 
 __version__ = VERSION
 
@@ -20,8 +21,12 @@ __all__ = ["Avatar", "InputError", "MediaError", "ModelError", "NoFaceError", "R
 
 def __getattr__(name: str) -> Any:
     """Avatar and Report, when they are asked for: training machines have nothing installed that opens media."""
-    if name in ("Avatar", "Report"):
-        from mimik.animation import animate
+    if name == "Avatar":
+        from mimik.animation.avatar import Avatar
 
-        return getattr(animate, name)
+        return Avatar
+    if name == "Report":
+        from mimik.animation.report import Report
+
+        return Report
     raise AttributeError(f"module 'mimik' has no attribute {name!r}")

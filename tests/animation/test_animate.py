@@ -16,9 +16,10 @@ import pytest
 from PIL import Image as Pillow
 
 from conftest import Driver, write_clip
-from mimik.animation import animate
-from mimik.animation.animate import Avatar
-from mimik.config import PRESETS, InputError, ModelError, NoFaceError
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render, source_frame
+from mimik.animation.avatar import Avatar
+from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
@@ -35,7 +36,8 @@ pytestmark = pytest.mark.usefixtures("the_warp_alone")
 @pytest.fixture(autouse=True)
 def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading the networks takes longer than these runs."""
-    monkeypatch.setattr(animate, "Landmarker", lambda num_threads=1: landmarker)
+    monkeypatch.setattr(avatar_module, "Landmarker", lambda num_threads=1: landmarker)
+    monkeypatch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
 
 
 class Plain:
@@ -50,7 +52,7 @@ class Plain:
 
 @pytest.fixture
 def unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(animate, "Marker", Plain)
+    monkeypatch.setattr(avatar_module, "Marker", Plain)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def test_frames_in_memory_and_in_files_carry_the_mark(avatar: Avatar, tmp_path: 
     assert verdict.mark is not None
     assert (verdict.mark.value, verdict.has_label, verdict.consent) == (verdict.binding, label, "It is me.")
     assert verdict.mark.file_id != f"{reading.payload.file_id:08x}"
-    plain = next(avatar._images("smile", animate.AnimateConfig(fps=2)))
+    plain = next(avatar._unmarked("smile", AnimateConfig(fps=2)))
     corner = np.abs(frames[0][-24:, -32:].astype(int) - plain[-24:, -32:])
     assert (corner.max() > 60) == label
     assert np.abs(frames[0][:200, :200].astype(int) - plain[:200, :200]).max() <= 12
@@ -245,8 +247,9 @@ def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:
 def by_driver(avatar: Avatar, driver, landmarker: Landmarker) -> dict[str, list[Image]]:
     """The first frames by the driver, without smoothing; drawn by the warp alone, which made the driver itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(animate, "Landmarker", lambda num_threads=1: landmarker)
-        patch.setattr(animate, "Marker", Plain)
+        patch.setattr(avatar_module, "Landmarker", lambda num_threads=1: landmarker)
+        patch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
+        patch.setattr(avatar_module, "Marker", Plain)
         settings = {
             "all": (28, {}),
             "none": (8, {"strength": 0}),
@@ -281,7 +284,7 @@ def test_no_strength_is_the_photo(by_driver, small_portrait: Image) -> None:
 
 
 def test_no_strength_is_the_photo_by_the_default_model_too(avatar: Avatar, small_portrait: Image, monkeypatch) -> None:
-    monkeypatch.setattr(animate, "Marker", Plain)
+    monkeypatch.setattr(avatar_module, "Marker", Plain)
     for frame in avatar.frames("smile", fps=2, strength=0, model=DEFAULT_MODEL):
         np.testing.assert_array_equal(frame, small_portrait)
 
@@ -441,7 +444,8 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
             return self._one("follow", *args)
 
     shared = threading.Lock()
-    monkeypatch.setattr(animate, "Landmarker", Careful)
+    monkeypatch.setattr(avatar_module, "Landmarker", Careful)
+    monkeypatch.setattr(render, "Landmarker", Careful)
     # As with a driver of more than 12 s: what is held back ends before the driver does.
     monkeypatch.setattr(video_driver, "stream_gestures", lambda *a, **k: stream_gestures(*a, **k, lookahead_s=0.1))
     num_frames = sum(1 for _ in moving.frames(driver.path))
@@ -518,7 +522,7 @@ def test_a_model_that_is_none(avatar: Avatar, tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, monkeypatch) -> None:
-    class Failing(animate.GeometryPainter):
+    class Failing(source_frame.GeometryPainter):
         num_painted = 0
 
         def paint(self, flow, target):
@@ -527,7 +531,7 @@ def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, m
                 raise RuntimeError("out of paint")
             return super().paint(flow, target)
 
-    monkeypatch.setattr(animate, "GeometryPainter", Failing)
+    monkeypatch.setattr(source_frame, "GeometryPainter", Failing)
     before = threading.active_count()
     for name in ("a.mp4", "b.gif", "frames"):
         Failing.num_painted = 0

@@ -22,7 +22,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mimik import __version__
-from mimik.animation import animate
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render
 from mimik.app import cli
 from mimik.app.cli import app
 from mimik.face.landmarks import Landmarker
@@ -119,7 +120,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hurried(landmarker: Landmarker) -> Iterator[None]:
     """One landmarker for all commands of this process, and no lines for the impatient among the messages."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(animate, "Landmarker", lambda **_: landmarker)
+        patch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
+        patch.setattr(render, "Landmarker", lambda **_: landmarker)
         patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
         patch.setattr(cli, "Landmarker", lambda **_: landmarker)
         patch.setattr(cli, "_FIRST_LINE_S", 3600.0)
@@ -396,7 +398,7 @@ def made(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "out.mp4"
     options = ["-o", out, "--json", out.with_suffix(".json")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(animate, "DEFAULT_MODEL", DEFAULT_MODEL)
+        patch.setattr(avatar_module, "DEFAULT_MODEL", DEFAULT_MODEL)
         result = mimik("animate", shelf / "person.png", shelf / "driver.mp4", *options)
     assert result.exit_code == 0, result.stderr
     assert f"{out}: {NUM_FRAMES} frames of 256x256 at 25/s" in result.stdout

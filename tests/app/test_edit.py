@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mimik.animation import animate
-from mimik.animation.animate import Avatar
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render
+from mimik.animation.avatar import Avatar
 from mimik.app import edit
 from mimik.app.cli import app
 from mimik.app.edit import SLIDERS, Edit, Editor
@@ -120,7 +121,8 @@ def test_values_outside_the_slider_are_refused(name: str):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(animate, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
 
 
 @pytest.mark.usefixtures("quick")

@@ -25,8 +25,9 @@ torch = pytest.importorskip("torch", reason="what exports is not installed: pip 
 onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install 'mimik[export]'")
 pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install 'mimik[export]'")
 
-from mimik.animation import animate
-from mimik.animation.animate import Avatar, Portrait
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render
+from mimik.animation.avatar import Avatar
 from mimik.app import cli, export
 from mimik.app.export import ExportConfig, Stage, Subject, baked, calibration_frames, multiply_adds, packed, unpacked
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
@@ -108,7 +109,8 @@ def people(
 
 @pytest.fixture(autouse=True)
 def one_landmarker(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(animate, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
 
 
 def noise(form: str, px: int = PX) -> list[np.ndarray]:
@@ -597,7 +599,7 @@ def test_the_page_shows_what_animate_shows(
     assert "synthetic" in page.inner_text("#notice")
 
     avatar = Avatar.from_photos([photo]) if texture else Avatar.load(people["paper"])
-    portrait, warp = (Portrait(avatar, AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
+    portrait, warp = (avatar.source_frame(AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
     motion = Motion.load(bundled_motions()["talk"])
     shown_at = (0, 27, 40, 90)
     targets = Stage(avatar, Subject.of(model, config).config, size).targets(motion, shown_at)

@@ -17,8 +17,10 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import SIDE_PX, Driver
-from mimik.animation import animate
-from mimik.animation.animate import Avatar, Portrait
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render
+from mimik.animation.avatar import Avatar
+from mimik.animation.source_frame import SourceFrame
 from mimik.app import live
 from mimik.app.cli import app
 from mimik.app.live import Call, Controls, Follower, Newest, Recording, VirtualCamera
@@ -59,7 +61,7 @@ def frame(number: int | None) -> np.ndarray:
 
 
 def follow(avatar: Avatar, numbers: list[int | None], controls: Controls | None = None) -> list[np.ndarray]:
-    follower = Follower(Portrait(avatar, CONFIG), avatar.landmarker, smooth=0.0)
+    follower = Follower(avatar.source_frame(CONFIG), avatar.landmarker, smooth=0.0)
     return [follower(frame(n), i / FPS, controls or Controls())[0] for i, n in enumerate(numbers)]
 
 
@@ -109,7 +111,7 @@ def test_a_mirror_turns_the_other_way(avatar: Avatar, driver: Driver):
 
 @pytest.mark.usefixtures("seen")
 def test_switching_the_mirror_keeps_the_neutral_face(avatar: Avatar):
-    follower = Follower(Portrait(avatar, CONFIG), avatar.landmarker, smooth=0.0)
+    follower = Follower(avatar.source_frame(CONFIG), avatar.landmarker, smooth=0.0)
     for i, n in enumerate(REST):
         follower(frame(n), i / FPS, Controls())
     for i, n in enumerate(REST, start=len(REST)):
@@ -130,7 +132,7 @@ def test_the_first_frame_moves_the_person_already_and_no_later_one_jumps(avatar:
 @pytest.mark.usefixtures("seen")
 def test_what_is_pressed_as_neutral_is_neutral(avatar: Avatar, driver: Driver):
     most = int(driver.yaw.argmax())
-    follower = Follower(Portrait(avatar, CONFIG), avatar.landmarker, smooth=0.0)
+    follower = Follower(avatar.source_frame(CONFIG), avatar.landmarker, smooth=0.0)
     at = iter(np.arange(1000) / FPS)
     for n in [*REST, most]:
         before, _ = follower(frame(n), next(at), Controls())
@@ -266,7 +268,7 @@ def test_newest_keeps_one_and_counts_the_rest():
 @pytest.mark.usefixtures("seen")
 def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeypatch: pytest.MonkeyPatch):
     """Drawing takes five times as long as there is between camera frames: the delay must not grow."""
-    monkeypatch.setattr(Portrait, "paint", lambda self, *_: (time.sleep(0.05), self.picture)[1])
+    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: (time.sleep(0.05), self.picture)[1])
     late: list[tuple[float, float]] = []
     with call:
         call.on_shown(lambda shown: late.append((shown.at_s, time.perf_counter() - shown.at_s)))
@@ -289,7 +291,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
     painting, paint = threading.Event(), threading.Event()
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     call = Call(call.avatar, CONFIG)
-    monkeypatch.setattr(Portrait, "paint", lambda self, *_: (painting.set(), paint.wait(), self.picture)[2])
+    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: (painting.set(), paint.wait(), self.picture)[2])
     with call:
         shown: list[float] = []
         call.on_shown(lambda one: shown.append(one.at_s))
@@ -308,7 +310,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
 
 
 @pytest.mark.usefixtures("seen")
-@pytest.mark.parametrize("where, what", [(Tracker, "track"), (Portrait, "flow"), (Portrait, "paint")])
+@pytest.mark.parametrize("where, what", [(Tracker, "track"), (SourceFrame, "flow"), (SourceFrame, "paint")])
 def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyPatch, where: type, what: str):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("broken")
@@ -331,7 +333,7 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Portrait, "paint", lambda self, *_: self.picture)
+    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: self.picture)
     out = tmp_path / "call.mp4"
     with call:
         recording = Recording(call, out)
@@ -359,7 +361,7 @@ def test_a_recording_that_is_thrown_away_leaves_nothing(call: Call, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Portrait, "paint", lambda self, *_: self.picture)
+    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: self.picture)
     with call:
         recording = Recording(call, tmp_path / "call.mp4", max_s=0.3)
         for _ in range(10):
@@ -381,7 +383,8 @@ def test_a_recording_that_cannot_be_is_refused_at_once(call: Call, tmp_path: Pat
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(animate, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mimik.animation.animate import Avatar
+from mimik.animation.avatar import Avatar
 from mimik.app.live import Call
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker

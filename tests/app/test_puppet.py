@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mimik.animation.animate import Avatar, Portrait
-from mimik.app import cli
+from mimik.animation import avatar as avatar_module
+from mimik.animation.avatar import Avatar
 from mimik.app.cli import app
 from mimik.app.live import Controls, Recording
 from mimik.app.puppet import Puppet, _Heard, _Strings
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Landmarker, head_pose
-from mimik.motion.drivers.stream import HOLD_S, Receiver, Sample, parse_address
+from mimik.motion.drivers.stream import HOLD_S, Sample
+from mimik.motion.drivers.udp import Receiver, parse_address
 from mimik.provenance import sealing as provenance
 
 CONFIG = AnimateConfig(model="geometry", smooth=0.0)
@@ -43,7 +44,7 @@ def yaw_of(avatar: Avatar, points: np.ndarray) -> float:
 
 
 def test_a_silent_sender_holds_then_rests(avatar: Avatar) -> None:
-    strings, controls = _Strings(Portrait(avatar, CONFIG), 0.0), Controls()
+    strings, controls = _Strings(avatar.source_frame(CONFIG), 0.0), Controls()
     for i in range(20):
         points, face = strings(_Heard(turned(10, i / 25), i / 25), i / 25, controls)
     assert yaw_of(avatar, points) == pytest.approx(10, abs=0.5) and face is None
@@ -57,7 +58,7 @@ def test_a_silent_sender_holds_then_rests(avatar: Avatar) -> None:
 
 
 def test_a_face_that_the_sender_does_not_see_goes_to_rest(avatar: Avatar) -> None:
-    strings, controls = _Strings(Portrait(avatar, CONFIG), 0.0), Controls()
+    strings, controls = _Strings(avatar.source_frame(CONFIG), 0.0), Controls()
     for i in range(60):
         sample = turned(10 if i < 30 else 0, i / 25, seen=i < 30)
         points, _ = strings(_Heard(sample, i / 25), i / 25, controls)
@@ -65,7 +66,7 @@ def test_a_face_that_the_sender_does_not_see_goes_to_rest(avatar: Avatar) -> Non
 
 
 def test_controls_change_what_is_shown(avatar: Avatar) -> None:
-    strings = _Strings(Portrait(avatar, CONFIG), 0.0)
+    strings = _Strings(avatar.source_frame(CONFIG), 0.0)
 
     def shown(controls: Controls) -> float:
         return yaw_of(avatar, strings(_Heard(turned(10), 1.0), 1.0, controls)[0])
@@ -120,7 +121,7 @@ def test_the_command_line_serves_the_picture(
     page = types.SimpleNamespace(check_host=lambda *_: None, needed=lambda: None, serve=serve, Page=None)
     monkeypatch.setitem(sys.modules, "mimik.app.page", page)
     monkeypatch.setattr(sys.modules["mimik"], "page", page, raising=False)
-    monkeypatch.setattr(cli.animate, "Landmarker", lambda: landmarker)
+    monkeypatch.setattr(avatar_module, "Landmarker", lambda: landmarker)
     command = ["live", str(small_path), "--stream", "udp://localhost:0", "--no-open", "--model", "geometry"]
     result = CliRunner().invoke(app, command, prog_name="mimik")
     assert result.exit_code == 0, result.stderr
@@ -163,7 +164,7 @@ def test_the_example_sends_what_is_understood(monkeypatch: pytest.MonkeyPatch) -
     fake_socket.socket, fake_socket.AF_INET, fake_socket.SOCK_DGRAM = Socket, 2, 2  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "socket", fake_socket)
     runpy.run_path(str(ROOT / "examples/send_face.py"))
-    from mimik.motion.drivers.stream import Mailbox
+    from mimik.motion.drivers.udp import Mailbox
 
     box = Mailbox()
     assert all(box.put(data) is not None for data in sent) and len(sent) == pytest.approx(600, abs=2)

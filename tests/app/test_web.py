@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from conftest import Driver
-from mimik.animation import animate
+from mimik.animation import avatar as avatar_module
+from mimik.animation import render
 from mimik.app import page as live_page
 from mimik.app import web
 from mimik.app.edit import SLIDERS
@@ -32,7 +33,8 @@ ZERO = dict.fromkeys(SLIDERS, 0.0)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(animate, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
+    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import write_clip
-from mimik.animation.animate import Avatar
+from mimik.animation.avatar import Avatar
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Landmarker
 from mimik.media import video

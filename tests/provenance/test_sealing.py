@@ -1115,7 +1115,7 @@ def test_frames_leave_only_through_the_door(path: Path) -> None:
     ],
 )
 def test_the_scan_finds_each_way_to_write(line: str) -> None:
-    assert breaches("animate.py", f"def run():\n    {line}")
+    assert breaches("render.py", f"def run():\n    {line}")
 
 
 @pytest.mark.parametrize(
@@ -1133,4 +1133,4 @@ def test_the_scan_finds_each_way_to_write(line: str) -> None:
     ],
 )
 def test_the_scan_lets_reading_and_sealed_writing_pass(line: str) -> None:
-    assert breaches("animate.py", f"def run():\n    {line}") == []
+    assert breaches("render.py", f"def run():\n    {line}") == []

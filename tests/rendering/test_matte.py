@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from mimik.animation import animate
-from mimik.animation.animate import Avatar
-from mimik.config import InputError
+from mimik.animation.avatar import Avatar
+from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import OVAL, Face, Image, Landmarker
 from mimik.media import video
 from mimik.provenance import sealing as provenance
@@ -208,7 +207,7 @@ def test_what_is_transparent_leaves_signed(avatar: Avatar, tmp_path: Path, name:
             packet = next(container.demux(stream))
             frame = next(iter([*decoder.decode(packet), *decoder.decode(None)]))
             seen = frame.to_ndarray(format="rgba")[..., 3]
-    expected = next(avatar._images("smile", animate.AnimateConfig(fps=1, background="none")))[..., 3]
+    expected = next(avatar._unmarked("smile", AnimateConfig(fps=1, background="none")))[..., 3]
     assert np.abs(seen.astype(int) - expected).mean() < 1
     assert (tmp_path / "a.c2pa").exists() == (name == "a.webm")
 

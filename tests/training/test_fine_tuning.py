@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 from torch import Tensor
 
 from conftest import Driver, turned
-from mimik.animation.animate import Avatar
+from mimik.animation.avatar import Avatar
 from mimik.app import cli
 from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, NoFaceError, Preset, TrainConfig
 from mimik.face.landmarks import POINTS_68, Face, Image, Landmarker

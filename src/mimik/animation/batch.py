@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mimik import workers
-from mimik.animation import animate
-from mimik.animation.animate import Avatar, Report
+from mimik.animation.avatar import Avatar
+from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
+from mimik.face.landmarks import Landmarker
 from mimik.motion.drivers import registry
 from mimik.motion.drivers.registry import open_driver
 from mimik.pipeline import Progress
@@ -119,7 +120,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 @functools.lru_cache(maxsize=1)
 def _landmarker() -> Any:
     """One a process; compiling its networks takes half a second."""
-    return animate.Landmarker()
+    return Landmarker()
 
 
 def _avatar(photo: Path, face: int | None) -> Avatar:

@@ -28,11 +28,11 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from mimik import __version__
-from mimik.animation import animate
-from mimik.animation.animate import Avatar, Report
+from mimik.animation.avatar import Avatar
+from mimik.animation.report import Report
 from mimik.app import edit
-from mimik.config import AVATAR_SUFFIX, PRESETS, TRANSPARENT, InputError, MediaError, parse_regions
-from mimik.face.landmarks import Landmarker, head_pose
+from mimik.config import AVATAR_SUFFIX, PRESETS, TRANSPARENT, AnimateConfig, InputError, MediaError, parse_regions
+from mimik.face.landmarks import Landmarker, choose_face, head_pose
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion import draw
@@ -504,7 +504,7 @@ def animate_command(
         "label": label,
         "consent": consent,
     }
-    config = animate.AnimateConfig(face=face, **options)
+    config = AnimateConfig(face=face, **options)
     if json_report is not None:
         _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
     credentials = _credentials(certificate, key)
@@ -527,7 +527,7 @@ def animate_command(
         _write_json(json_report, report.to_json())
 
 
-def _opened(driver: str, config: animate.AnimateConfig) -> Driver:
+def _opened(driver: str, config: AnimateConfig) -> Driver:
     with _status(f"opening {driver}"):
         return open_driver(driver, config.fps)
 
@@ -536,7 +536,7 @@ def _animate_one(
     photo: Path,
     driver: Driver,
     out: Path,
-    config: animate.AnimateConfig,
+    config: AnimateConfig,
     credentials: provenance.Credentials | None,
     force: bool,
 ) -> Report:
@@ -586,7 +586,7 @@ def _animate_all(
     photo: Path,
     driver: str,
     out: Path,
-    config: animate.AnimateConfig,
+    config: AnimateConfig,
     signer: tuple[Path, Path] | None,
     force: bool,
     json_report: Path | None,
@@ -658,7 +658,7 @@ def demo(
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-    config = animate.AnimateConfig()
+    config = AnimateConfig()
     video.output_kind(out)
     report = _animate_one(portrait, _opened(driver, config), out, config, None, force)
     _tell(report)
@@ -713,7 +713,7 @@ def edit_command(
         pitch=pitch,
         roll=roll,
     )
-    config = animate.AnimateConfig(model=model, size=_size(size), frame=frame, face=face, label=label, consent=consent)
+    config = AnimateConfig(model=model, size=_size(size), frame=frame, face=face, label=label, consent=consent)
     credentials = _credentials(certificate, key)
     with _status(f"editing {photo.name}"):
         width, height = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
@@ -816,7 +816,7 @@ def faces_command(
     with _status(f"looking for faces in {photo.name}"):
         found = Landmarker().detect(picture, thorough=True)
     if not found:
-        animate.choose_face(found, None, photo.name, (width, height))
+        choose_face(found, None, photo.name, (width, height))
     table = Table("face", "left", "top", "width", "height", "turned to", "sure")
     for number, face in enumerate(found, start=1):
         left, top, right, bottom = face.box
@@ -894,7 +894,7 @@ def live_command(
     """
     from mimik.app import live
 
-    config = animate.AnimateConfig(
+    config = AnimateConfig(
         model=model,
         motion=motion,
         regions=parse_regions(regions),
@@ -1043,7 +1043,7 @@ def motion_extract(
     if out.suffix not in (".motion", STREAM_SUFFIX):
         raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
     _check_numbers_file("-o", out, force, [driver])
-    config = animate.AnimateConfig(face=face, neutral=neutral, fps=fps)
+    config = AnimateConfig(face=face, neutral=neutral, fps=fps)
     with _Bars().shown() as bars:
         opened = open_driver(driver, config.fps)
         motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimik.animation.animate import Avatar, Portrait
+from mimik.animation.avatar import Avatar
 from mimik.config import AnimateConfig, InputError, check_number
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Image, canonical_mesh, mirror_order
@@ -132,7 +132,7 @@ class Editor:
     def __init__(self, avatar: Avatar, config: AnimateConfig | None = None) -> None:
         """Args: avatar: the person; config: model, view and size; what it says of drivers is not used."""
         self._avatar, self._config = avatar, config or AnimateConfig()
-        self._portrait = Portrait(avatar, self._config)
+        self._portrait = avatar.source_frame(self._config)
         pose = faces.head_pose(self._portrait.face.points)
         self._shape = pose.invert(self._portrait.face.points)
         reference = Reference(self._shape, pose.rotation, self._portrait.face.blendshapes.astype(np.float64))

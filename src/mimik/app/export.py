@@ -39,7 +39,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mimik.animation.animate import Avatar, Portrait
+from mimik.animation.avatar import Avatar
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, VERSION, AnimateConfig, InputError, ModelError, NetworkConfig
 from mimik.face.landmarks import NUM_POINTS, Image
 from mimik.inference.person import encoded_png, read_person
@@ -566,7 +566,7 @@ class Stage:
 
     def __init__(self, avatar: Avatar, config: NetworkConfig, size: int | None) -> None:
         """Args: avatar: the person; config: of the model; size: pixels of the longer side, None is the photo's own."""
-        portrait = Portrait(avatar, AnimateConfig(model="geometry", size=size))
+        portrait = avatar.source_frame(AnimateConfig(model="geometry", size=size))
         self.config, self.picture, self.face = config, portrait.picture, portrait.face
         self._portrait = portrait
         points = portrait.face.points

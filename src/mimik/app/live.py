@@ -2,8 +2,8 @@
 
 The newest frame only: what the camera films while all that can be worked on is worked on is forgotten, so that a slow
 machine shows fewer frames, never later ones. Following the camera, flow, painting and marking run in a thread each, in
-the pipeline of animate.py. What leaves carries the visible label and the watermark; recordings are sealed as every file
-is.
+a pipeline as that of animation/render.py. What leaves carries the visible label and the watermark; recordings are
+sealed as every file is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.animation.animate import Avatar, Portrait
+from mimik.animation.avatar import Avatar
+from mimik.animation.source_frame import SourceFrame
 from mimik.config import REGIONS, AnimateConfig, InputError, NoFaceError, check_number
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
 from mimik.media import video
@@ -122,7 +123,7 @@ class _Neutral:
 class _Aim:
     """Where one neutral face sends the person's points."""
 
-    def __init__(self, neutral: _Neutral, portrait: Portrait, smooth: float, controls: Controls) -> None:
+    def __init__(self, neutral: _Neutral, portrait: SourceFrame, smooth: float, controls: Controls) -> None:
         self._neutral, self._portrait = neutral, portrait
         self._steady = Steady(smooth)
         self.set(controls)
@@ -140,7 +141,9 @@ class _Aim:
 class Follower:
     """From camera frames to the person's points; finds the neutral face by itself, and again when it is asked to."""
 
-    def __init__(self, portrait: Portrait, landmarker: Landmarker, *, smooth: float, face: int | None = None) -> None:
+    def __init__(
+        self, portrait: SourceFrame, landmarker: Landmarker, *, smooth: float, face: int | None = None
+    ) -> None:
         """Args:
         portrait: the person.
         landmarker: for this camera alone.
@@ -285,7 +288,7 @@ class Call:
                 "out, and use the calibration of the page."
             )
         self.avatar = avatar
-        self.portrait = Portrait(avatar, self.config, limit_side=True)
+        self.portrait = avatar.source_frame(self.config, limit_side=True)
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
         self._inbox: Newest[tuple[Image | Callable[[], Image], float]] = Newest()
         # As many frames at a time as there are cores to work on them: more would only wait, and be later for it.

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.animation.animate import Avatar, Portrait
+from mimik.animation.avatar import Avatar
+from mimik.animation.source_frame import SourceFrame
 from mimik.app.live import Call, Controls
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
@@ -38,7 +39,7 @@ class _Strings:
 
     is_calibrating = False
 
-    def __init__(self, portrait: Portrait, smooth: float) -> None:
+    def __init__(self, portrait: SourceFrame, smooth: float) -> None:
         """Args: portrait: the person; smooth: 0..1, see motion.Smoother."""
         self._portrait = portrait
         self._smooth = smooth

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from mimik.animation import animate
+from mimik.animation.avatar import Avatar
 from mimik.config import (
     AVATAR_SUFFIX,
     MODEL_SUFFIX,
@@ -862,13 +862,13 @@ class _Evaluation:
 
     # Cross-identity.
 
-    def portrait(self, path: Path) -> tuple[animate.Avatar, Array]:
+    def portrait(self, path: Path) -> tuple[Avatar, Array]:
         """The person of a portrait, and its embedding [128].
 
         Raises:
             InputError: if there is no face in it.
         """
-        avatar = animate.Avatar.from_photos([path], landmarker=self.instruments.landmarker)
+        avatar = Avatar.from_photos([path], landmarker=self.instruments.landmarker)
         picture = video.read_image(path)
         return avatar, self.instruments.identity(picture[None], avatar.face.points[None])[0]
 

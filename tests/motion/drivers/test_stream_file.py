@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import Driver
-from mimik.animation.animate import Avatar
+from mimik.animation.avatar import Avatar
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Landmarker, head_pose

@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mimik.animation.animate import Avatar, Report
+from mimik.animation.avatar import Avatar
+from mimik.animation.report import Report
 from mimik.app.edit import Edit, Editor
 from mimik.app.web.sessions import Desk, Limits
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError

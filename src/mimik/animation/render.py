@@ -1,0 +1,137 @@
+"""The streaming pipeline: decoding, tracking, synthesis and encoding at the same time, each in a thread.
+
+Short queues stand between the stages: the numerical work is done outside the interpreter's lock, and memory does not
+grow with the length of the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mimik.animation.report import Report
+from mimik.animation.source_frame import SourceFrame
+from mimik.config import AnimateConfig
+from mimik.face.landmarks import Image, Landmarker, Tracker
+from mimik.media import video
+from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.gestures import Gesture, Reference, Retarget
+from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
+from mimik.provenance.sealing import MarkedWriter
+from mimik.rendering.flow import Warper
+
+
+class Rendering:
+    """One person, one driver, one set of options: makes the frames."""
+
+    def __init__(
+        self,
+        source: SourceFrame,
+        driver: Driver,
+        config: AnimateConfig,
+        report: Report,
+        landmarker: Landmarker,
+        progress: Progress = silent,
+    ) -> None:
+        """Args:
+        source: the person.
+        driver: opened.
+        config: the options.
+        report: counts what is made, and takes notes.
+        landmarker: for the driver.
+        progress: called with a stage, the frames done and of all, if known.
+        """
+        self._source, self._driver, self._config, self._report = source, driver, config, report
+        self._landmarker, self._progress = landmarker, progress
+        self.clock = Clock()
+        if source.note:
+            report.notes.append(source.note)
+        self.size = report.width, report.height = source.size
+
+    def images(self) -> Generator[Image]:
+        """The animated frames, uint8 RGB [H, W, 3]."""
+        with self._motion(self._config.smooth) as motion, pipeline_threads():
+            yield from self._of_photo(motion.neutral, motion.frames)
+            self._report.notes += motion.notes
+
+    def write(self, writer: MarkedWriter) -> None:
+        """All frames, encoded while the next ones are made."""
+        with closing(prefetch(self.images())) as images:
+            for done, image in enumerate(images, start=1):
+                with self.clock("encode"):
+                    writer.write(image)
+                self._progress("animate", done, self._driver.num_frames)
+
+    def still(self) -> Image:
+        """The one picture that a photo as driver makes."""
+        with self._motion(smooth=0) as motion:
+            every = list(motion.frames)
+            self._report.notes += motion.notes
+            return next(self._of_photo(motion.neutral, iter([every[len(every) // 2]])))
+
+    def _motion(self, smooth: float) -> DrivingMotion:
+        return self._driver.motion(
+            DriverSettings(
+                landmarker=self._landmarker,
+                face=self._config.driver_face,
+                neutral_s=self._config.neutral,
+                smooth=smooth,
+                clock=self.clock,
+                progress=self._progress,
+            )
+        )
+
+    def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
+        if self._source.image.is_video:
+            yield from self._of_video(reference, gestures)
+            return
+        moves = self._moves(gestures, self._source.retarget(reference))
+        with closing(self._source.images(moves, self.clock)) as images:
+            for gesture, image in images:
+                self._count(gesture)
+                yield image
+
+    def _moves(self, gestures: Iterator[Gesture], retarget: Retarget) -> Generator[tuple[Gesture, NDArray[Any]]]:
+        for gesture in gestures:
+            with self.clock("flow"):
+                points = retarget(gesture)
+            yield gesture, points
+
+    def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
+        """Every frame of the person's own video, its own motion replaced by the driver's."""
+        source = self._source
+        retarget = source.retarget(reference)
+        tracker = Tracker(Landmarker())  # the driver is tracked in another thread at the same time
+        tracker.start(source.image.face)
+        num_without = 0
+        frames = prefetch(self.clock.each("decode", video.read_frames(source.image.path, fps=self._driver.fps)))
+        with closing(frames):
+            for gesture, frame in zip(gestures, frames, strict=False):
+                image = source.view.apply(frame)
+                with self.clock("track"):
+                    found = tracker.track(frame)
+                if found is None:
+                    num_without += 1
+                else:
+                    with self.clock("flow"):
+                        face = source.view.move(found)
+                        warper = Warper(face.points, *self.size)
+                        points = retarget(gesture, face)
+                        flow = warper.flow(points)
+                    with self.clock("paint"):
+                        image = source.painter(image, face, warper).paint(flow, points)
+                self._count(gesture)
+                yield image
+        if num_without:
+            self._report.notes.append(
+                f"{source.image.path.name} shows no face in {num_without} frames; they are left as they are"
+            )
+        if self._driver.num_frames and self._report.num_frames < self._driver.num_frames - 1:
+            self._report.notes.append(f"{source.image.path.name} is shorter than the driver; the result ends with it")
+
+    def _count(self, gesture: Gesture) -> None:
+        self._report.num_frames += 1
+        self._report.num_lost += not gesture.seen

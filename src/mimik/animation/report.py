@@ -1,0 +1,41 @@
+"""What one run did."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class Report:
+    """What one run did; `--json` writes it."""
+
+    out: str
+    photo: str
+    driver: str
+    model: str
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    num_frames: int = 0
+    num_lost: int = 0  # frames of the driver without a face: the person eased to neutral there
+    has_audio: bool = False
+    seconds: float = 0.0
+    ms_per_frame: dict[str, float] = field(default_factory=dict)  # busy time of each stage; they overlap
+    peak_memory_mb: float = 0.0  # of the whole process so far
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.num_frames / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"frames_per_second": round(self.frames_per_second, 2)}, indent=2)
+
+
+def peak_memory_mb() -> float:
+    """Of the whole process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024

@@ -1,0 +1,228 @@
+"""A source image prepared for animation: what of it is shown, and how it takes on motion."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.animation.source_image import SourceImage
+from mimik.config import BLUR, AnimateConfig, InputError
+from mimik.face.landmarks import Face, Image
+from mimik.inference.synthesis import GeometryPainter, Likeness, PicturePainter
+from mimik.media import video
+from mimik.motion.gestures import Reference, Retarget
+from mimik.pipeline import QUEUE_FRAMES, Clock, prefetch
+from mimik.rendering import matte
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Flow, Warper
+
+T = TypeVar("T")
+MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
+_CROP_SHOWN = 0.8  # of the flow's square is shown by --frame crop: the still rim outside it is dull
+
+
+class SourceFrame:
+    """A source image prepared for animation, with view, warper and painter: what videos, calls and edits share."""
+
+    def __init__(
+        self,
+        image: SourceImage,
+        config: AnimateConfig,
+        likeness: Likeness | None,
+        backdrop: Image | str | None = None,
+        *,
+        limit_side: bool = False,
+    ) -> None:
+        """Args:
+        image: of the person.
+        config: view and size, and how a driver's motion is put on the person.
+        likeness: what a model knows of the person; None for "geometry".
+        backdrop: what the person is laid over, as read_backdrop gives it.
+        limit_side: for a video: even sides, no more pixels than players can show.
+        """
+        self._config, self._likeness, self._backdrop = config, likeness, backdrop
+        height, width = image.picture.shape[:2]
+        self.image = image
+        self.view = View.of(width, height, image.face, config, MAX_VIDEO_SIDE if limit_side else None)
+        self.face = self.view.move(image.face)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self.view.width, self.view.height
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of the size."""
+        return self.view.note
+
+    @functools.cached_property
+    def picture(self) -> Image:
+        """The photo as it is shown, uint8 RGB [H, W, 3]."""
+        return self.view.apply(self.image.picture)
+
+    @functools.cached_property
+    def _warper(self) -> Warper:
+        return Warper(self.face.points, *self.size)
+
+    @functools.cached_property
+    def _painter(self) -> PicturePainter:
+        return self.painter(self.picture, self.face, self._warper)
+
+    @property
+    def background(self) -> str | None:
+        """What kind of background the person is laid over, in a word; None for the photo's own."""
+        if self._backdrop is None or isinstance(self._backdrop, str):
+            return self._backdrop
+        return "colour" if self._backdrop.shape[:2] == (1, 1) else "picture"
+
+    def painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
+        """What draws the person in another picture of the same size, such as a frame of the person's video."""
+        if self._backdrop is None:
+            return self._plain_painter(picture, face, warper)
+        alpha = matte.person_matte(picture, face.points)
+        behind: Image | None = None
+        if not isinstance(self._backdrop, str):
+            behind = matte.covering(self._backdrop, *self.size)
+        elif self._backdrop == BLUR:
+            behind = matte.blurred(picture, alpha)
+        return matte.CutOut(self._plain_painter(matte.foreground(picture, alpha), face, warper), alpha, warper, behind)
+
+    def _plain_painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
+        if self._likeness is None:
+            return GeometryPainter(picture, warper)
+        return self._likeness.painter(picture, face.points, warper)
+
+    def retarget(
+        self, reference: Reference, *, regions: Sequence[str] | None = None, strength: float | None = None
+    ) -> Retarget:
+        """What puts the gestures of a driver with this neutral face on the person.
+
+        Args: regions, strength: the config's own if None.
+        """
+        config = self._config
+        return Retarget(
+            self.face,
+            reference,
+            mode=config.motion,
+            regions=config.regions if regions is None else regions,
+            strength=config.strength if strength is None else strength,
+        )
+
+    def flow(self, points: NDArray[Any]) -> Flow:
+        """The flow to points [478, 3] of the shown picture."""
+        return self._warper.flow(points)
+
+    def paint(self, flow: Flow, points: NDArray[Any]) -> Image:
+        """The frame with the face at points, uint8 RGB [H, W, 3]."""
+        return self._painter.paint(flow, points)
+
+    def images(
+        self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
+    ) -> Generator[tuple[T, Image]]:
+        """The frames of a stream: the flows are made in a thread of their own, and painted where they are asked for.
+
+        Args:
+            moves: anything, which comes back with its frame, and the face's points [478, 3] there; None is the photo.
+                The very same array twice is drawn once.
+            clock: for the stages "flow" and "paint".
+            ahead: at most this many flows wait or are being made.
+        """
+        image, painted = self.picture, None
+        with closing(prefetch(self._flows(moves, clock), ahead)) as flows:
+            for what, flow, points in flows:
+                if flow is None or points is None:
+                    image = self.picture
+                elif flow is not painted:
+                    with clock("paint"):
+                        image = self.paint(flow, points)
+                painted = flow
+                yield what, image
+
+    def _flows(
+        self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock
+    ) -> Generator[tuple[T, Flow | None, NDArray[Any] | None]]:
+        flow = held = None
+        with closing(moves):
+            for what, points in moves:
+                if points is None:
+                    flow = None
+                elif points is not held:
+                    with clock("flow"):
+                        flow = self.flow(points)
+                held = points
+                yield what, flow, points
+
+
+def read_backdrop(image: SourceImage, background: str | None) -> Image | str | None:
+    """What a person is laid over; see matte.backdrop. None is the photo's own background.
+
+    Raises:
+        InputError: if the background cannot be used, or not with this image.
+    """
+    if background is None:
+        return None
+    if image.is_video:
+        raise InputError(
+            f"--background {background}: {image.path.name} is a video, and the person is cut out of photos only; give "
+            "a photo, or leave --background out."
+        )
+    return matte.backdrop(background, video.read_image)
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the photo is shown, and how large: a rectangle of it and the size that this becomes."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int
+    height: int
+    note: str | None = None
+
+    @classmethod
+    def of(cls, width: int, height: int, face: Face, config: AnimateConfig, max_side: int | None) -> View:
+        left, top, right, bottom = 0, 0, width, height
+        if config.frame == "crop":
+            crop = Crop.around(face.points)
+            side = min(round(crop.side * _CROP_SHOWN), width, height)
+            middle = np.array([crop.left, crop.top]) + crop.side / 2
+            left, top = (int(np.clip(m - side / 2, 0, n - side)) for m, n in zip(middle, (width, height), strict=True))
+            right, bottom = left + side, top + side
+        shown = right - left, bottom - top
+        longer = config.size or max(shown)
+        note = None
+        if max_side is not None and longer > max_side:
+            note = f"the video's longer side is {max_side} px instead of {longer}: more can not be played everywhere"
+            longer = max_side
+        k = longer / max(shown)
+        # Video codecs that halve the colour's resolution need even sizes.
+        step = 1 if max_side is None else 2
+        new_width, new_height = (max(step, round(n * k) // step * step) for n in shown)
+        return cls(left, top, right, bottom, new_width, new_height, note)
+
+    def apply(self, picture: Image) -> Image:
+        part = picture[self.top : self.bottom, self.left : self.right]
+        if part.shape[:2] == (self.height, self.width):
+            return np.ascontiguousarray(part)
+        if 0 <= part.shape[0] - self.height <= 1 and 0 <= part.shape[1] - self.width <= 1:
+            return np.ascontiguousarray(part[: self.height, : self.width])
+        smaller = self.width < part.shape[1]
+        return cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+    def move(self, face: Face) -> Face:
+        """The face in the shown picture's pixels."""
+        k = self.width / (self.right - self.left)
+        if abs(k - 1) < 2 / self.width:  # cut to even, not scaled
+            k = 1.0
+        points = (face.points - np.array([self.left, self.top, 0], np.float32)) * np.float32(k)
+        return replace(face, points=points)
