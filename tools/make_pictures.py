@@ -49,8 +49,8 @@ def row(
     path: Path, picture: np.ndarray, face: Face, model: str, drivers: list[tuple[Reference, Gesture]]
 ) -> np.ndarray:
     warper = Warper(face.points, *picture.shape[1::-1])
-    likeness = Avatar.from_photos([path]).likeness(model)
-    painter = likeness.painter(picture, face.points, warper) if likeness else GeometryPainter(picture, warper)
+    generator = Avatar.from_photos([path]).generator(model)
+    painter = generator.painter(picture, face.points, warper) if generator else GeometryPainter(picture, warper)
     crop = warper.crop
     side = min(round(crop.side * SHOWN), *picture.shape[:2])
     left, top = (

@@ -33,7 +33,7 @@ from mimik.app.export import ExportConfig, Stage, Subject, baked, calibration_fr
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
 from mimik.face.landmarks import Face, Image, Landmarker, openvino
 from mimik.inference import synthesis
-from mimik.inference.person import Person, Source
+from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.runtime import Network, read_release
 from mimik.media import video
 from mimik.motion.draw import landmark_image, landmark_lines
@@ -41,6 +41,7 @@ from mimik.motion.gestures import Motion, bundled_motions
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 from mimik.provenance import sealing as provenance
+from mimik.rendering.crop import Crop
 from mimik.rendering.painter import Painter
 
 PX = 64
@@ -101,8 +102,8 @@ def people(
         psi = torch.randn(2 * sum(nets.G.adain_sizes), generator=generator).mul(0.3).add(0.5).numpy()
         tensors = {name: v.numpy() for name, v in release_tensors(nets).items() if name.startswith("G.")}
         record = {"model": {"name": path.name, "sha256": "0" * 64, "format": ""}}
-        source = (Source("person.png", "0" * 64, "image/png"),)
-        person = Person(preset(form), record, tensors, psi, small_portrait, small_face, source)
+        source = (SourceFile("person.png", "0" * 64, "image/png"),)
+        person = AvatarFile(preset(form), record, tensors, psi, small_portrait, small_face, source)
         (folder / f"{form}.avatar").write_bytes(person.pack())
     return {form: folder / f"{form}.avatar" for form in releases}
 
@@ -323,7 +324,7 @@ def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], 
 
 def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
     assert not Subject.of(str(people["texture"]), ExportConfig()).research_only  # of a model of the user's own
-    person = replace(export.read_person(people["texture"]), record={"model": {"name": "texture.safetensors"}})
+    person = replace(export.read_avatar(people["texture"]), record={"model": {"name": "texture.safetensors"}})
     people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
     assert Subject.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
 
@@ -363,7 +364,7 @@ def test_a_motion_file_is_what_animate_would_do(people: dict[str, Path], tmp_pat
     at = 0
     for i, target in enumerate(targets):
         flow, window = stage.warper.flow(target), stage.window_at(target)
-        np.testing.assert_allclose(found["windows"][i], [window.left, window.top, stage.say(target)], rtol=1e-6)
+        np.testing.assert_allclose(found["windows"][i], [window.left, window.top, stage.gate(target)], rtol=1e-6)
         points = window.to_unit(target)[record["landmarks"]["points"], :2] * PX
         np.testing.assert_allclose(found["points"][i], points, atol=1 / 31)
         np.testing.assert_allclose(found["flow"][i], flow.offset.transpose(2, 0, 1), atol=1 / 16000)
@@ -467,7 +468,7 @@ def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> None:
-    person = export.read_person(people["paper"])
+    person = export.read_avatar(people["paper"])
     for wrong, message in (
         (replace(person, psi=person.psi[:-2]), "its psi' does not fit"),
         (replace(person, tensors=dict(list(person.tensors.items())[1:])), "parts do not fit each other"),
@@ -572,6 +573,11 @@ DRAW = """async ([name, index]) => {
 }"""
 
 
+def without_detail(image: Image, prediction: synthesis.Prediction, window: Crop) -> None:
+    """synthesis._blend_under_detail, but the photo's finer detail is not kept."""
+    synthesis._blend(image, prediction.refined, prediction.keep, window)
+
+
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(np.square(a.astype(float) - b).mean(), 1e-9)))
 
@@ -616,7 +622,7 @@ def test_the_page_shows_what_animate_shows(
         assert index == 0 or psnr(shown, expected) > psnr(plain, expected) + 3
         if what == "large" and index == 40:
             with monkeypatch.context() as patch:
-                patch.setattr(synthesis, "_blend_under_detail", lambda i, a, w: synthesis._blend(i, a.drawn, a.keep, w))
+                patch.setattr(synthesis, "_blend_under_detail", without_detail)
                 coarse = portrait.paint(flow, target)
             finer = np.abs(expected.astype(int) - coarse).max(-1) > 4
             assert finer.sum() > 1000

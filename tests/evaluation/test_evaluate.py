@@ -25,7 +25,7 @@ from mimik.evaluation import evaluate
 from mimik.evaluation.evaluate import CROSS, FIRST, TRUTH, EvaluateConfig
 from mimik.evaluation.metrics import METRICS
 from mimik.face.landmarks import Face, Landmarker, head_pose
-from mimik.inference.person import Person, Source
+from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.media import video
 from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
@@ -340,7 +340,9 @@ def test_an_avatar_is_a_model(
     tensors = {f"G.{name}": value.numpy().astype(np.float16) for name, value in networks.G.state_dict().items()}
     with torch.no_grad():
         psi = networks.P(torch.zeros(1, 6))[0].numpy()
-    person = Person(TINY, {}, tensors, psi, small_portrait, small_face, (Source("ada.mp4", "0" * 64, "video/mp4"),))
+    person = AvatarFile(
+        TINY, {}, tensors, psi, small_portrait, small_face, (SourceFile("ada.mp4", "0" * 64, "video/mp4"),)
+    )
     path = tmp_path / "ada.avatar"
     path.write_bytes(person.pack())
     config = EvaluateConfig(models=("copy", str(path)), shots=(1,), holdout=3, size=64)

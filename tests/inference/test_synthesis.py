@@ -12,18 +12,18 @@ from conftest import turned
 from mimik.config import PRESETS
 from mimik.face.landmarks import Array, Face, Image
 from mimik.inference.synthesis import (
-    Answer,
     PaperPainter,
+    Prediction,
     TexturePainter,
     _blend,
     _blend_under_detail,
-    as_read,
+    clip_window,
     corrected,
     detail_kept,
-    framed,
     photo_windows,
     reduced,
     shaded_only,
+    to_network_size,
     to_planes,
     window_around,
 )
@@ -66,8 +66,8 @@ def answering(
     return generator
 
 
-def painted(portrait: Image, face: Face, warper: Warper, flow: Flow, target: Array, **answer) -> Image:
-    return TexturePainter(portrait, face.points, warper, CONFIG, answering(**answer)).paint(flow, target)
+def painted(portrait: Image, face: Face, warper: Warper, flow: Flow, target: Array, **prediction) -> Image:
+    return TexturePainter(portrait, face.points, warper, CONFIG, answering(**prediction)).paint(flow, target)
 
 
 def test_a_network_that_changes_nothing_leaves_the_geometry(portrait, portrait_face, warper, flow, target) -> None:
@@ -158,9 +158,9 @@ class Large:
 
     def without_detail(self, change: float) -> Image:
         """The drawing alone laid over the photo, as in a photo of the network's own resolution."""
-        answer = self.painter(change).ask(self.flow, self.target, self.window, np.float32(1))
+        prediction = self.painter(change).predict(self.flow, self.target, self.window, np.float32(1))
         image = self.plain.copy()
-        _blend(image, answer.drawn, answer.keep, self.window)
+        _blend(image, prediction.refined, prediction.keep, self.window)
         return image
 
 
@@ -204,9 +204,9 @@ def test_a_photo_of_the_networks_own_resolution_has_no_more_detail(
     monkeypatch.setattr("mimik.inference.synthesis._blend_under_detail", never)
     painter = TexturePainter(portrait, portrait_face.points, warper, CONFIG, answering(change=0.1, mask=0.3))
     window = window_around(target, window_around(portrait_face.points).side)
-    answer = painter.ask(flow, target, window, np.float32(1))
-    expected = Painter(portrait, warper).paint(corrected(flow, answer.correction, warper.crop, window))
-    _blend(expected, answer.drawn, answer.keep, window)
+    prediction = painter.predict(flow, target, window, np.float32(1))
+    expected = Painter(portrait, warper).paint(corrected(flow, prediction.correction, warper.crop, window))
+    _blend(expected, prediction.refined, prediction.keep, window)
     assert (painter.paint(flow, target) == expected).all()
 
 
@@ -219,7 +219,7 @@ def test_detail_over_a_drawing_is_what_the_formula_says(corner: tuple[float, flo
     moved, drawn = (cv2.resize(random.integers(0, 256, (8, 8, 3), np.uint8), (64, 64)) for _ in range(2))
     image = random.integers(0, 256, (190, 260, 3), np.uint8)
     made, window = image.copy(), Crop(*corner, 140.5)
-    _blend_under_detail(made, Answer(np.empty(0), moved, drawn, keep, change), window)
+    _blend_under_detail(made, Prediction(np.empty(0), moved, drawn, keep, change), window)
     detail = detail_kept(change, 16)
     assert detail.min() < 0.1 and detail.max() > 0.9
     y, x = (np.indices((190, 260)) + 0.5).astype(np.float32)
@@ -305,10 +305,10 @@ def test_photos_are_seen_as_prepared_clips_show_them(portrait: Image, portrait_f
     larger = cv2.resize(portrait, (1024, 1024), interpolation=cv2.INTER_CUBIC)
     x, y, points = photo_windows(config, [portrait, larger], [portrait_face.points, portrait_face.points * 2])
     assert x.shape == (2, frame_px, frame_px, 3) and y.shape == (2, px, px, 3) and points.shape == (2, 478, 3)
-    assert as_read(x, config).shape == y.shape
+    assert to_network_size(x, config).shape == y.shape
     np.testing.assert_allclose(points[0], points[1], atol=0.05)  # resolution does not matter
     assert np.abs(x[0].astype(int) - x[1]).mean() < 3
-    square = framed(portrait_face.points) if form == "paper" else window_around(portrait_face.points)
+    square = clip_window(portrait_face.points) if form == "paper" else window_around(portrait_face.points)
     np.testing.assert_allclose(points[0], square.to_unit(portrait_face.points) * px, atol=1e-3)
 
 

@@ -25,7 +25,7 @@ from mimik.animation.avatar import Avatar
 from mimik.app import cli
 from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, NoFaceError, Preset, TrainConfig
 from mimik.face.landmarks import POINTS_68, Face, Image, Landmarker
-from mimik.inference.person import read_person
+from mimik.inference.avatar_file import read_avatar
 from mimik.inference.synthesis import photo_windows, to_planes
 from mimik.media import video
 from mimik.networks import losses
@@ -468,7 +468,7 @@ def learned(
 
 
 def test_the_file_says_what_was_done(learned: Path, releases: dict[str, Path], small_path: Path) -> None:
-    person = read_person(learned)
+    person = read_avatar(learned)
     assert person.preset == TEXTURE and person.model == "texture, fine-tuned"
     record = person.record
     assert record["model"]["name"] == "texture.safetensors" and record["photos"] == 1 and not record["from_scratch"]
@@ -495,7 +495,7 @@ def test_without_torch_it_draws_what_was_trained(
     video.write_image(tmp_path / "a.png", photo.picture)
     learn([tmp_path / "a.png"], tmp_path / "a.avatar", LearnArguments(model=releases[form], steps=2))
     batch = {name: value[:1] for name, value in kept[0].probes.batch.items()}
-    generator = read_person(tmp_path / "a.avatar").likeness._generator
+    generator = read_avatar(tmp_path / "a.avatar").generator._generator
     if form == "texture":  # G reads the warped photo at half its size
         batch["warped"] = batch["warped"].unflatten(3, (PX, 2)).unflatten(2, (PX, 2)).mean((3, 5))
     ours = generator(*(batch[name].numpy() for name in ("y", "warped", "geometry") if name in batch))
@@ -515,7 +515,7 @@ def test_the_same_seed_gives_the_same_person(releases: dict[str, Path], small_pa
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         arguments = LearnArguments(from_scratch=True, model=releases["paper"], steps=2, seed=seed)
         learn([small_path], tmp_path / name, arguments)
-    a, b, c = (read_person(tmp_path / name) for name in "abc")
+    a, b, c = (read_avatar(tmp_path / name) for name in "abc")
     assert a.model == "paper, from scratch"
     assert all(np.array_equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
     assert np.array_equal(a.psi, b.psi) and not np.array_equal(a.psi, c.psi)
@@ -530,7 +530,7 @@ def test_a_learned_person_is_animated_and_its_photos_are_named(
     assert verdict.status is provenance.Status.MIMIK and verdict.model == "texture, fine-tuned"
     names = [(one.role, one.name) for one in verdict.sources]
     assert names == [("photo", "person.avatar"), ("photo", small_path.name), ("driver", portrait_path.name)]
-    assert verdict.sources[1].sha256 == read_person(learned).sources[0].sha256
+    assert verdict.sources[1].sha256 == read_avatar(learned).sources[0].sha256
 
 
 def test_an_avatar_stands_alone(learned: Path, small_path: Path, landmarker: Landmarker) -> None:
@@ -539,7 +539,7 @@ def test_an_avatar_stands_alone(learned: Path, small_path: Path, landmarker: Lan
     with pytest.raises(InputError, match="has one face"):
         Avatar.from_photos([learned], face=2)
     avatar = Avatar.from_photos([learned], landmarker=landmarker)
-    assert avatar.model == "texture, fine-tuned" and avatar.likeness("geometry") is None
+    assert avatar.model == "texture, fine-tuned" and avatar.generator("geometry") is None
 
 
 # The command.
@@ -558,7 +558,7 @@ def test_the_command_learns_and_animates(
     done = mimik(*asked, "--curve", curve)
     assert done.exit_code == 0, done.output
     assert "following" in done.output and "kept" in done.output and "from 1 photo;" in done.output
-    assert json.loads(curve.read_text()) == read_person(out).record
+    assert json.loads(curve.read_text()) == read_avatar(out).record
     again = mimik(*asked)
     assert again.exit_code == 2 and "--force" in again.output
     shown = mimik("animate", out, portrait_path, "-o", tmp_path / "out.png")

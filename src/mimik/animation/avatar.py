@@ -15,9 +15,9 @@ from mimik.animation.source_frame import SourceFrame, read_backdrop
 from mimik.animation.source_image import SourceImage, source_of_photo, source_of_video
 from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image, Landmarker
-from mimik.inference.person import Person, calmest, read_person
+from mimik.inference.avatar_file import AvatarFile, calmest, read_avatar
 from mimik.inference.runtime import Network, read_release
-from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, Likeness
+from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.registry import open_driver
@@ -36,7 +36,12 @@ class Avatar:
     """
 
     def __init__(
-        self, landmarker: Landmarker, images: Sequence[SourceImage], *, chosen: int = 0, person: Person | None = None
+        self,
+        landmarker: Landmarker,
+        images: Sequence[SourceImage],
+        *,
+        chosen: int = 0,
+        person: AvatarFile | None = None,
     ) -> None:
         """See from_photos and load. Renders one driver at a time.
 
@@ -50,7 +55,7 @@ class Avatar:
         self._every = list(images)
         self._image = images[chosen]
         self._person = person
-        self._likenesses: dict[str, Likeness] = {}
+        self._generators: dict[str, PersonalizedGenerator] = {}
 
     @classmethod
     def from_photos(
@@ -93,7 +98,7 @@ class Avatar:
         Raises:
             ModelError: if there is none, it is damaged, or it is something else.
         """
-        person = read_person(Path(path))
+        person = read_avatar(Path(path))
         return cls(landmarker or Landmarker(), [SourceImage(Path(path), person.picture, person.face)], person=person)
 
     @property
@@ -126,7 +131,7 @@ class Avatar:
         """The face in the photo; in the first seconds' calmest frame when the photo is a video."""
         return self._image.face
 
-    def likeness(self, model: str) -> Likeness | None:
+    def generator(self, model: str) -> PersonalizedGenerator | None:
         """What a model knows of the person; None for "geometry", which knows nothing.
 
         Args:
@@ -138,15 +143,15 @@ class Avatar:
         if model == "geometry":
             return None
         if self._person and model == self._person.model:
-            return self._person.likeness
-        if model not in self._likenesses:
+            return self._person.generator
+        if model not in self._generators:
             release = read_release(BUNDLED_MODEL if model == "texture" else Path(model))
             # One thread: the pipeline's stages keep the cores busy.
             network = Network(release.preset.networks, release.tensors, num_threads=1)
             pictures = [image.picture for image in self._every]
             points = [image.face.points for image in self._every]
-            self._likenesses[model] = Likeness.of_photos(network, pictures, points)
-        return self._likenesses[model]
+            self._generators[model] = PersonalizedGenerator.of_photos(network, pictures, points)
+        return self._generators[model]
 
     def source_frame(self, config: AnimateConfig, *, limit_side: bool = False) -> SourceFrame:
         """The chosen image of the person, prepared for animation.
@@ -160,8 +165,8 @@ class Avatar:
             InputError: if the background cannot be used.
         """
         backdrop = read_backdrop(self._image, config.background)
-        likeness = self.likeness(config.model or self.model)
-        return SourceFrame(self._image, config, likeness, backdrop, limit_side=limit_side)
+        generator = self.generator(config.model or self.model)
+        return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side)
 
     def ingredients(self) -> tuple[Ingredient, ...]:
         """What shows the person: the photo; or the avatar, and the files from which it was learned."""

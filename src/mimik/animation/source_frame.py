@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image
-from mimik.inference.synthesis import GeometryPainter, Likeness, PicturePainter
+from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.media import video
 from mimik.motion.gestures import Reference, Retarget
 from mimik.pipeline import QUEUE_FRAMES, Clock, prefetch
@@ -35,7 +35,7 @@ class SourceFrame:
         self,
         image: SourceImage,
         config: AnimateConfig,
-        likeness: Likeness | None,
+        generator: PersonalizedGenerator | None,
         backdrop: Image | str | None = None,
         *,
         limit_side: bool = False,
@@ -43,11 +43,11 @@ class SourceFrame:
         """Args:
         image: of the person.
         config: view and size, and how a driver's motion is put on the person.
-        likeness: what a model knows of the person; None for "geometry".
+        generator: of the person; None for "geometry".
         backdrop: what the person is laid over, as read_backdrop gives it.
         limit_side: for a video: even sides, no more pixels than players can show.
         """
-        self._config, self._likeness, self._backdrop = config, likeness, backdrop
+        self._config, self._generator, self._backdrop = config, generator, backdrop
         height, width = image.picture.shape[:2]
         self.image = image
         self.view = View.of(width, height, image.face, config, MAX_VIDEO_SIDE if limit_side else None)
@@ -96,9 +96,9 @@ class SourceFrame:
         return matte.CutOut(self._plain_painter(matte.foreground(picture, alpha), face, warper), alpha, warper, behind)
 
     def _plain_painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
-        if self._likeness is None:
+        if self._generator is None:
             return GeometryPainter(picture, warper)
-        return self._likeness.painter(picture, face.points, warper)
+        return self._generator.painter(picture, face.points, warper)
 
     def retarget(
         self, reference: Reference, *, regions: Sequence[str] | None = None, strength: float | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mimik.config import NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker, choose_face
-from mimik.inference.person import calmest
+from mimik.inference.avatar_file import calmest
 from mimik.media import video
 
 

@@ -42,18 +42,18 @@ from torch.nn.utils import parametrize
 from mimik.animation.avatar import Avatar
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, VERSION, AnimateConfig, InputError, ModelError, NetworkConfig
 from mimik.face.landmarks import NUM_POINTS, Image
-from mimik.inference.person import encoded_png, read_person
+from mimik.inference.avatar_file import encoded_png, read_avatar
 from mimik.inference.synthesis import (
     BUNDLED_MODEL,
     REDRAWN,
     RIM,
     PaperPainter,
     TexturePainter,
-    as_read,
-    framed,
+    clip_window,
+    network_window,
     photo_windows,
     reduced,
-    seen_window,
+    to_network_size,
     to_planes,
     window_around,
 )
@@ -226,7 +226,7 @@ class Subject:
         if path.suffix == AVATAR_SUFFIX:
             if config.photo is not None:
                 raise InputError(f"--photo {config.photo}: {path.name} has its person already; leave --photo out.")
-            person = read_person(path)
+            person = read_avatar(path)
             networks, origin = person.preset.networks, person.record.get("model")
             generator = _generator(networks, person.tensors, path)
             shipped = isinstance(origin, dict) and origin.get("name") == BUNDLED_MODEL.name
@@ -573,7 +573,7 @@ class Stage:
         self.warper = Warper(points, *portrait.size)
         self._paper = PaperPainter(self.picture, points, config, _never)
         self._texture = TexturePainter(self.picture, points, self.warper, config, _never)
-        self.window, self.scale = seen_window(points, config)
+        self.window, self.scale = network_window(points, config)
         self.reduced = reduced(self.picture, self.scale)
         self._paints = Painter(self.reduced, self.warper, self.scale)
 
@@ -591,18 +591,18 @@ class Stage:
 
     def window_at(self, target: NDArray[Any]) -> Crop:
         """What the network sees of the frame."""
-        return framed(self.face.points) if self.config.form == "paper" else window_around(target, self.window.side)
+        return clip_window(self.face.points) if self.config.form == "paper" else window_around(target, self.window.side)
 
     def sample(self, target: NDArray[Any]) -> Sample:
         """The generator's inputs for a frame, without psi_hat."""
         if self.config.form == "paper":
-            return dict(zip(("y",), self._paper.see(target), strict=True))
-        _, inputs = self._texture.see(self.warper.flow(target), target, self.window_at(target))
+            return dict(zip(("y",), self._paper.network_inputs(target), strict=True))
+        _, inputs = self._texture.network_inputs(self.warper.flow(target), target, self.window_at(target))
         return dict(zip(("y", "warped", "geometry"), inputs, strict=True))
 
-    def say(self, target: NDArray[Any]) -> float:
+    def gate(self, target: NDArray[Any]) -> float:
         """0..1: how much the network's answer counts."""
-        return 1.0 if self.config.form == "paper" else float(self._texture.say(target))
+        return 1.0 if self.config.form == "paper" else float(self._texture.gate(target))
 
     def painted(self, flow: Flow, window: Crop) -> NDArray[np.uint8]:
         """What is painted over the warped photo, as the network sees it: RGBA.
@@ -634,7 +634,7 @@ def _never(*_inputs: Array) -> list[Array]:
 def _embedded(config: NetworkConfig, picture: Image, points: NDArray[Any]) -> tuple[Array, Array]:
     """x and y of a photo, as E reads them, [1, 3, image_px, image_px] each."""
     x, y, _ = photo_windows(config, [picture], [points])
-    return to_planes(as_read(x, config)), to_planes(y)
+    return to_planes(to_network_size(x, config)), to_planes(y)
 
 
 def calibration_frames(stage: Stage, count: int) -> list[Sample]:
@@ -697,7 +697,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
     windows, points, flows, geometries, boxes, patches = [], [], [], [], [], []
     for done, target in enumerate(stage.targets(motion), start=1):
         window = stage.window_at(target)
-        windows.append((window.left, window.top, stage.say(target)))
+        windows.append((window.left, window.top, stage.gate(target)))
         at = window.to_unit(target)[drawn, :2] * px * _POINT_UNITS
         points.append(at.round().clip(-(2**15), 2**15 - 1).astype(np.int16))
         if texture:

@@ -63,9 +63,9 @@ from mimik.data.dataset import (
 from mimik.evaluation import metrics
 from mimik.evaluation.metrics import METRICS
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image, Landmarker, Tracker, head_pose
-from mimik.inference.person import read_person
+from mimik.inference.avatar_file import read_avatar
 from mimik.inference.runtime import Network, read_release
-from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, Likeness, PicturePainter
+from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.media import video
 from mimik.motion.draw import landmark_image
 from mimik.motion.drivers.motion_file import MotionFile
@@ -199,16 +199,16 @@ class Trained:
 
     def prepare(self, photos: Image, points: Array) -> Person:
         with self._lock:
-            likeness = Likeness.of_photos(self._network, list(photos), list(points))
-        return _Warped(photos, points, likeness)
+            generator = PersonalizedGenerator.of_photos(self._network, list(photos), list(points))
+        return _Warped(photos, points, generator)
 
 
 class Known:
     """A person whom `mimik learn` learned, whoever the photos show: to be read on clips of that person only."""
 
     def __init__(self, path: Path) -> None:
-        person = read_person(path)
-        assert person.likeness is not None  # its parts fit each other, or it is a ModelError
+        person = read_avatar(path)
+        assert person.generator is not None  # its parts fit each other, or it is a ModelError
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self.num_bytes = path.stat().st_size
         sizes = {name: value.size for name, value in person.tensors.items() if not name.endswith(("._u", "._v"))}
@@ -218,7 +218,7 @@ class Known:
         self._psi = person.psi
 
     def prepare(self, photos: Image, points: Array) -> Person:
-        return _Warped(photos, points, Likeness(self._network, self._psi))
+        return _Warped(photos, points, PersonalizedGenerator(self._network, self._psi))
 
 
 class _Copied:
@@ -276,9 +276,9 @@ _FLOWS = _Flows()
 
 
 class _Warped(_Copied):
-    def __init__(self, photos: Image, points: Array, likeness: Likeness | None = None) -> None:
+    def __init__(self, photos: Image, points: Array, generator: PersonalizedGenerator | None = None) -> None:
         super().__init__(photos, points)
-        self._points, self._likeness = points, likeness
+        self._points, self._generator = points, generator
         self._painters: dict[int, tuple[Warper, PicturePainter]] = {}
         self._painter(0)
 
@@ -291,8 +291,8 @@ class _Warped(_Copied):
             height, width = self.photos.shape[1:3]
             photo, points = self.photos[number], self._points[number]
             warper = self._shared().warper(number, points, width, height)
-            likeness = self._likeness
-            painter = GeometryPainter(photo, warper) if likeness is None else likeness.painter(photo, points, warper)
+            generator = self._generator
+            painter = GeometryPainter(photo, warper) if generator is None else generator.painter(photo, points, warper)
             self._painters[number] = warper, painter
         return self._painters[number]
 
@@ -839,8 +839,8 @@ class _Evaluation:
 
     def _made_by(self, preset: Preset, stage: Stage, photos: Image, points: Array, goal: Goal) -> Image:
         """The frames of a person as far as it was learned."""
-        likeness = Likeness(Network(preset.networks, stage.tensors, num_threads=1), stage.psi)
-        person = _Warped(photos, points, likeness)
+        generator = PersonalizedGenerator(Network(preset.networks, stage.tensors, num_threads=1), stage.psi)
+        person = _Warped(photos, points, generator)
         return np.stack([person.frame(p) for p in goal.known])
 
     def timed(self, task: Task, name: str) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What trained networks draw, at the photo's own resolution.
+"""Rendering with trained networks, at the photo's own resolution.
 
-The texture form sees a window around the face, config.image_px wide, and answers with a correction of the flow, a
-picture of its own, config.frame_px wide, and a blend mask. The corrected flow is applied to the photo itself, so that
-what is copied keeps its detail; the mask is smooth enough to be enlarged. Of a photo with more detail than the window
-has, that detail is kept over what is drawn, too, unless the network changes much there. The paper's form draws the
-whole window.
+The texture form takes a window around the face, config.image_px wide, and predicts a flow correction, a residual,
+config.frame_px wide, and a mask. The corrected flow is applied to the photo itself, so that copied pixels keep their
+detail; the mask is smooth enough to be upsampled. Where a photo has more detail than the window, that detail is also
+kept over the residual, unless the residual is large there. The paper's form synthesizes the whole window.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ from mimik.rendering.painters import SHADE_PX, PicturePainter
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
-RIM = 0.06  # of the window's side: within this distance of its border nothing is changed
-REDRAWN = 20.0, 48.0  # grey levels: of a change up to the first skin keeps its fine detail, from the second on nothing
-_STRIP = 64  # rows of a frame that are composed at once: their numbers stay in the processor's cache
-_AT_REST = 0.002, 0.01  # of the window's side: the network has no say while no point has moved by more than the first
+RIM = 0.06  # of the window's side: the prediction fades to zero within this distance of the border
+REDRAWN = 20.0, 48.0  # gray levels of the residual: up to the first all fine detail is kept, from the second on none
+_STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
+_GATE = 0.002, 0.01  # of the window's side: largest displacement of a point where the gate is still 0, and is 1
 
 
 def to_planes(images: NDArray[np.uint8]) -> Array:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1]: what the networks read."""
+    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1], the networks' input."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
 
 
-def framed(points: NDArray[Any]) -> Crop:
-    """The square that prepared clips show: what the paper's form draws."""
+def clip_window(points: NDArray[Any]) -> Crop:
+    """The square of prepared clips, which the paper's form synthesizes."""
     return Crop.around(points, _CLIP_SCALE)
 
 
 def window_around(points: NDArray[Any], side: float | None = None) -> Crop:
-    """What the network sees of a frame.
+    """The window of a frame that the texture form takes.
 
     Args:
         points: [478, 3] of the face there.
@@ -63,12 +62,12 @@ def window_around(points: NDArray[Any], side: float | None = None) -> Crop:
 
 
 def reduced(picture: Image, scale: float) -> Image:
-    """A smaller picture, exactly scale (<= 1) times as large from the top left corner on."""
+    """A smaller picture, exactly scale (<= 1) times as large anchored at the top left corner."""
     if scale >= 1:
         return picture
     height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
     soft = cv2.GaussianBlur(picture, (0, 0), 0.4 / scale)
-    shift = 0.5 * scale - 0.5  # pixels are counted from their centres
+    shift = 0.5 * scale - 0.5  # pixel coordinates refer to centers
     matrix = np.array([[scale, 0, shift], [0, scale, shift]])
     return cv2.warpAffine(soft, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
 
@@ -82,11 +81,11 @@ def embed_photos(network: Network, pictures: Sequence[Image], points: Sequence[A
         points: [478, 3] of the face in each.
     """
     x, y, _ = photo_windows(network.config, pictures, points)
-    return network.embed(to_planes(as_read(x, network.config)), to_planes(y))
+    return network.embed(to_planes(to_network_size(x, network.config)), to_planes(y))
 
 
-def as_read(frames: Image, config: NetworkConfig) -> Image:
-    """uint8 [N, frame_px, frame_px, 3] -> [N, image_px, image_px, 3]: what E and G read of frames."""
+def to_network_size(frames: Image, config: NetworkConfig) -> Image:
+    """uint8 [N, frame_px, frame_px, 3] -> [N, image_px, image_px, 3], the input of E and G."""
     if config.frame_px == config.image_px:
         return frames
     size = config.image_px, config.image_px
@@ -96,7 +95,7 @@ def as_read(frames: Image, config: NetworkConfig) -> Image:
 def photo_windows(
     config: NetworkConfig, pictures: Sequence[Image], points: Sequence[Array]
 ) -> tuple[Image, Image, Array]:
-    """Photos as a model sees them.
+    """Photos as input of a model.
 
     Args: as embed_photos takes them.
 
@@ -107,7 +106,7 @@ def photo_windows(
     px = config.image_px
     x, y, placed = [], [], []
     for picture, p in zip(pictures, points, strict=True):
-        whole, scale = seen_window(p, config)
+        whole, scale = network_window(p, config)
         window = whole.scaled(scale)
         x.append(window.cut(reduced(picture, scale), config.frame_px))
         placed.append(window.to_unit(p * scale) * px)
@@ -115,10 +114,10 @@ def photo_windows(
     return np.stack(x), np.stack(y), np.stack(placed).astype(np.float32)
 
 
-def seen_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, float]:
-    """What a model sees of a photo: the square, and how much smaller (<= 1) the photo is made before it is cut."""
-    window = framed(points) if config.form == "paper" else window_around(points)
-    # As much detail as training's frames have, which are cut from clips of 256 px.
+def network_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, float]:
+    """The window of a photo that a model takes, and the scale (<= 1) of the photo before it is cropped."""
+    window = clip_window(points) if config.form == "paper" else window_around(points)
+    # The detail of training frames, which are cropped from clips of 256 px.
     clip_px = config.frame_px * (1.0 if config.form == "paper" else WINDOW_SCALE / _CLIP_SCALE)
     return window, min(1.0, clip_px / window.side)
 
@@ -133,8 +132,8 @@ class GeometryPainter:
         return self._painter.paint(flow)
 
 
-class Likeness:
-    """A model that knows one person: it makes painters of that person's pictures."""
+class PersonalizedGenerator:
+    """psi_hat of one person and the generator compiled with it; makes painters for pictures of that person."""
 
     def __init__(self, network: Network, psi_hat: Array) -> None:
         """Compiles the generator for the person of psi_hat."""
@@ -142,7 +141,7 @@ class Likeness:
         self._generator = network.generator(psi_hat)
 
     @classmethod
-    def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> Likeness:
+    def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> PersonalizedGenerator:
         """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
         return cls(network, network.project(embed_photos(network, pictures, points)))
 
@@ -160,7 +159,7 @@ class Likeness:
 
 
 class PaperPainter:
-    """Draws the whole face anew, as the paper does, and lays it over the picture; its border fades into it."""
+    """Synthesizes the whole face, as in the paper, and composites it onto the picture with a soft border."""
 
     def __init__(
         self, picture: Image, points: Array, config: NetworkConfig, generator: Callable[..., list[Array]]
@@ -168,44 +167,44 @@ class PaperPainter:
         """See TexturePainter."""
         self._picture, self._generator = picture, generator
         self._px, self._style = config.image_px, config.landmarks
-        self._window = framed(points)
+        self._window = clip_window(points)
         self._keep = 1 - _fade(self._px)
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
         """The picture with the face at target; the flow is not used."""
-        (x_hat,) = self._generator(*self.see(target))
-        drawn = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
+        (x_hat,) = self._generator(*self.network_inputs(target))
+        refined = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
         image = self._picture.copy()
-        _blend(image, drawn, self._keep, self._window)
+        _blend(image, refined, self._keep, self._window)
         return image
 
-    def see(self, target: NDArray[Any]) -> list[Array]:
-        """What the network is given for a frame: y [1, 3, image_px, image_px]."""
+    def network_inputs(self, target: NDArray[Any]) -> list[Array]:
+        """The network's inputs for a frame: y [1, 3, image_px, image_px]."""
         px = self._px
         y = landmark_image(self._window.to_unit(target) * px, px, px, style=self._style)
         return [to_planes(y[None])]
 
 
-class Answer(NamedTuple):
-    """What the network says of a frame, over its window; px is config.image_px. Nothing is changed at the border.
+class Prediction(NamedTuple):
+    """The network's prediction over its window; px is config.image_px. It is zero at the border.
 
     Attributes:
-        correction: [px / 2, px / 2, 2] of the flow, in sides of the window.
-        moved: uint8 RGB [frame_px, frame_px, 3], the warped photo, corrected.
-        drawn: the same with the change added.
-        keep: [px / 2, px / 2] 0..1, how much of the photo is to be kept.
-        change: [3, frame_px, frame_px] as the network gives it, in units of 127.5.
+        correction: [px / 2, px / 2, 2] of the flow, in units of the window's side.
+        warped: uint8 RGB [frame_px, frame_px, 3], the photo warped by the corrected flow.
+        refined: the same with the residual added.
+        keep: [px / 2, px / 2] 0..1, weight of the photo.
+        residual: [3, frame_px, frame_px] in units of 127.5.
     """
 
     correction: Array
-    moved: Image
-    drawn: Image
+    warped: Image
+    refined: Image
     keep: Array
-    change: Array
+    residual: Array
 
 
 class TexturePainter:
-    """Applies flows to one picture as painter.Painter does, with the network's corrections."""
+    """Applies flows to one picture as painter.Painter does, with the network's prediction."""
 
     def __init__(
         self,
@@ -215,7 +214,7 @@ class TexturePainter:
         config: NetworkConfig,
         generator: Callable[..., list[Array]],
     ) -> None:
-        """Compiles nothing, so that a video's every frame can be a picture.
+        """Compiles nothing, so that every frame of a video can be a picture.
 
         Args:
             picture: uint8 RGB [H, W, 3], the photo.
@@ -226,7 +225,7 @@ class TexturePainter:
         """
         self._config, self._points = config, points
         self._warper, self._painter = warper, Painter(picture, warper)
-        window, self._scale = seen_window(points, config)
+        window, self._scale = network_window(points, config)
         self._side = window.side
         self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
         self._generator = generator
@@ -244,59 +243,59 @@ class TexturePainter:
         Returns:
             uint8 RGB [H, W, 3].
         """
-        say = self.say(target)
-        if not say:
+        gate = self.gate(target)
+        if not gate:
             return self._painter.paint(flow)
         window = window_around(target, self._side)
-        answer = self.ask(flow, target, window, say)
-        image = self._painter.paint(corrected(flow, answer.correction, self._warper.crop, window))
+        prediction = self.predict(flow, target, window, gate)
+        image = self._painter.paint(corrected(flow, prediction.correction, self._warper.crop, window))
         if self._scale < 1:
-            _blend_under_detail(image, answer, window)
+            _blend_under_detail(image, prediction, window)
         else:
-            _blend(image, answer.drawn, answer.keep, window)
+            _blend(image, prediction.refined, prediction.keep, window)
         return image
 
-    def ask(self, flow: Flow, target: NDArray[Any], window: Crop, say: np.float32) -> Answer:
-        """What the network says of a frame.
+    def predict(self, flow: Flow, target: NDArray[Any], window: Crop, gate: np.float32) -> Prediction:
+        """The network's prediction for a frame.
 
         Args:
             flow, target: as paint takes them.
-            window: what the network sees.
-            say: 0..1, how much its answer counts.
+            window: of the frame, the network's input.
+            gate: 0..1, weight of the prediction.
         """
         frame_px = self._config.frame_px
-        seen, inputs = self.see(flow, target, window)
-        correction, (change,), mask = self._generator(*inputs)
+        seen, inputs = self.network_inputs(flow, target, window)
+        correction, (residual,), mask = self._generator(*inputs)
         if self._painter.colours.is_grey:
-            change = np.broadcast_to(change.mean(0), change.shape)
+            residual = np.broadcast_to(residual.mean(0), residual.shape)
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
-        change = shaded_only(change, inside)
-        fade = self._fade * say
+        residual = shaded_only(residual, inside)
+        fade = self._fade * gate
         offset = correction[0].transpose(1, 2, 0) * fade[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
-        moved = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        drawn = cv2.addWeighted(moved, 1, cv2.merge(list(change)), 127.5, 0, dtype=cv2.CV_8U)
-        return Answer(offset, moved, drawn, 1 - (1 - mask[0, 0]) * fade, change)
+        warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
+        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * fade, residual)
 
-    def see(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
-        """What the network is given for a frame.
+    def network_inputs(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
+        """The network's inputs for a frame.
 
         Returns:
-            The window of the warped photo, uint8 RGB [frame_px, frame_px, 3]; and the arguments of Network.generator's
-            function.
+            The window of the warped photo, uint8 RGB [frame_px, frame_px, 3]; and the arguments of the function that
+            Network.generator returns.
         """
         px = self._config.image_px
         seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), self._config.frame_px)
         y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
-        read = as_read(seen[None], self._config)
+        read = to_network_size(seen[None], self._config)
         geometry = flow.maps(self._warper.crop, window, px // 2)[None]
         return seen, [to_planes(y[None]), to_planes(read), geometry]
 
-    def say(self, target: NDArray[Any]) -> np.float32:
-        """0..1: how much the network's answer counts. A photo that is not moved is right as it is."""
-        low, high = _AT_REST
-        moved = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
-        return np.float32(((moved - low) / (high - low)).clip(0, 1))
+    def gate(self, target: NDArray[Any]) -> np.float32:
+        """0..1: weight of the prediction; 0 where no point moves, because the photo itself is then the ground truth."""
+        low, high = _GATE
+        distance = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
+        return np.float32(((distance - low) / (high - low)).clip(0, 1))
 
 
 def shaded_only(residual: Array, interior: Image) -> Array:
@@ -326,7 +325,7 @@ def shaded_only(residual: Array, interior: Image) -> Array:
 
 
 def _fade(px: int) -> Array:
-    """[px, px] 1 inside, smoothly to zero at the border."""
+    """[px, px] 1 inside, fading smoothly to 0 at the border."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
     return _step(np.minimum(from_border[:, None], from_border), 0, RIM)
@@ -345,7 +344,7 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
 
     def shifted(offset: Array, rows: slice, columns: slice, fine: int) -> Array:
         """offset [h, w, 2] over these cells of the grid, each of them fine x fine: corrected."""
-        # Where the cells' centres lie in the correction, in its pixels.
+        # Centers of the cells in pixels of the correction.
         step = correction.shape[0] / (GRID * fine * k)
         x, y = (
             ((start * fine + 0.5) / (GRID * fine) - edge) / k * correction.shape[0] - 0.5
@@ -361,7 +360,7 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
         return cv2.remap(offset, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + moved_by
 
     def followed(line: Array) -> Array:
-        """Points [N, 2] of what is painted over the photo: they move as the pixels below them do."""
+        """Points [N, 2] of layers over the photo, moved with the pixels below them."""
         at = ((line - [left, top]) / k * correction.shape[0] - 0.5).astype(np.float32)
         moved_by = cv2.remap(correction, at[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]
         return line - moved_by * np.float32(k)
@@ -390,34 +389,34 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     return replace(flow, offset=offset, details=details, mouth=mouth, eyes=eyes)
 
 
-def _blend(image: Image, drawn: Image, keep: Array, window: Crop) -> None:
-    """Lays what was drawn over the window's part of the image, where it is not to be kept."""
+def _blend(image: Image, refined: Image, keep: Array, window: Crop) -> None:
+    """Blends the refined window into the image, in place, with weight 1 - keep."""
     part, square = _part(image, window)
     size = part.shape[1::-1]
     if not part.size:
         return
-    wide = cv2.cvtColor(drawn, cv2.COLOR_RGB2RGBA)  # with four channels it takes less than half the time
+    wide = cv2.cvtColor(refined, cv2.COLOR_RGB2RGBA)  # four channels take less than half the time of three
     over, weight = (_enlarged(what, square, size) for what in (wide, keep))
     over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
     part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
 
 
-def _blend_under_detail(image: Image, answer: Answer, window: Crop) -> None:
-    """As _blend, but what the image shows beyond what the network sees, its detail, stays over what was drawn.
+def _blend_under_detail(image: Image, prediction: Prediction, window: Crop) -> None:
+    """As _blend, but keeps detail of the image that is finer than the network's window.
 
-    A pixel is keep * image + (1 - keep) * (drawn + detail * (image - moved)), where the last three terms are enlarged:
-    where all of the detail stays it is the image with the change added, where none does it is what _blend makes.
+    A pixel is keep * image + (1 - keep) * (refined + detail * (image - warped)), where refined, detail and warped are
+    upsampled. With detail 1 it is the image with the residual added, with detail 0 the result of _blend.
     """
     part, square = _part(image, window)
     if not part.size:
         return
-    px = answer.drawn.shape[0]
+    px = prediction.refined.shape[0]
     keep, detail = (
         cv2.resize(of, (px, px), interpolation=cv2.INTER_LINEAR)[..., None]
-        for of in (answer.keep, detail_kept(answer.change, answer.keep.shape[0]))
+        for of in (prediction.keep, detail_kept(prediction.residual, prediction.keep.shape[0]))
     )
-    # The pixel is linear in the image's: share * image + rest.
-    rest = (1 - keep) * (answer.drawn - detail * answer.moved)
+    # Linear in the image: share * image + rest.
+    rest = (1 - keep) * (prediction.refined - detail * prediction.warped)
     both = np.concatenate([rest, keep + (1 - keep) * detail], -1)
     for top in range(0, part.shape[0], _STRIP):
         strip = part[top : top + _STRIP]
@@ -427,32 +426,33 @@ def _blend_under_detail(image: Image, answer: Answer, window: Crop) -> None:
         strip[...] = cv2.add(kept, cv2.cvtColor(enlarged, cv2.COLOR_RGBA2RGB), dtype=cv2.CV_8U)
 
 
-def detail_kept(change: Array, cells: int) -> Array:
-    """How much of the photo's fine detail stays where the network changes it: little where it changes much close by.
+def detail_kept(residual: Array, cells: int) -> Array:
+    """Weight of the photo's fine detail: low where the residual is large close by.
 
-    The detail of a lip would shine through teeth, and the edge of an opening that the network draws elsewhere would be
-    there twice.
+    Otherwise the detail of a lip would show through teeth, and the edge of an opening that the residual moves would
+    appear twice.
 
     Args:
-        change: [3, n, n], as the network gives it.
-        cells: of the result along its side, a divisor of n.
+        residual: [3, n, n] in units of 127.5.
+        cells: side of the result in cells, a divisor of n.
 
     Returns:
         [cells, cells] 0..1, smooth.
     """
-    k = change.shape[-1] // cells
-    most = cv2.dilate(np.abs(change).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]  # in a cell and around
+    k = residual.shape[-1] // cells
+    # Largest residual in a cell and its neighbors.
+    most = cv2.dilate(np.abs(residual).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]
     return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
 
 
 def _step(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """0 up to low, 1 from high on, smooth between."""
+    """Smoothstep: 0 up to low, 1 from high on."""
     t = ((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
-    """What the window shows of the image, a view of it, empty if that is nothing; and the window in its pixels."""
+    """The part of the image inside the window, as a view, possibly empty; and the window in pixels of that part."""
     height, width = image.shape[:2]
     low = np.maximum(np.floor([window.left, window.top]).astype(int), 0)
     high = np.minimum(np.ceil([window.left + window.side, window.top + window.side]).astype(int), [width, height])
@@ -461,6 +461,6 @@ def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
 
 
 def _enlarged(what: NDArray[Any], square: Crop, size: tuple[int, ...]) -> NDArray[Any]:
-    """A picture of the square, where it lies in a picture of this width and height."""
+    """A picture of the square, resampled into a picture of this width and height."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset, check_number
 from mimik.face.landmarks import Landmarker
-from mimik.inference.person import Person, Source
+from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.checkpoint import load_release, write_whole
 from mimik.networks.generators import Networks, build
@@ -79,7 +79,7 @@ class Outcome:
         notes: for the user.
     """
 
-    person: Person
+    person: AvatarFile
     curve: list[Point]
     best: Point
     ended: str
@@ -130,7 +130,7 @@ def learn(
     tensors = {name: value.astype(np.float16) for name, value in best.state.items()}
     if not all(np.isfinite(value).all() for value in tensors.values()):
         raise InputError("the weights grew beyond float16, so nothing is written; give other photos, or fewer --steps.")
-    person = Person(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources))
+    person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources))
     write_whole(out, person.pack())
     return Outcome(person, curve, best.point, ended, notes)
 
@@ -159,7 +159,7 @@ def _start(arguments: LearnArguments) -> tuple[Preset, Networks, dict[str, str]]
         raise ModelError("no model comes with this installation; give --model FILE of one that `mimik train` wrote.")
     release = load_release(path)
     networks = build(release.preset.networks, 0) if arguments.from_scratch else release.networks
-    return release.preset, networks, dataclasses.asdict(Source.of(path))
+    return release.preset, networks, dataclasses.asdict(SourceFile.of(path))
 
 
 class _Best(NamedTuple):

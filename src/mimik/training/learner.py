@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mimik.config import Preset
-from mimik.inference.person import calmest
-from mimik.inference.synthesis import as_read, photo_windows
+from mimik.inference.avatar_file import calmest
+from mimik.inference.synthesis import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
 from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis
@@ -125,7 +125,7 @@ class Learner:
             net.to(self.device)
         with torch.no_grad():
             networks.E.eval(), networks.P.eval()
-            read = image_planes(as_read(x, preset.networks))
+            read = image_planes(to_network_size(x, preset.networks))
             e_hat = networks.E(read[None].to(self.device), image_planes(y)[None].to(self.device)).mean(1)  # [1, N]
             psi, w = networks.P(e_hat), networks.D.personal_weight(e_hat[0])
         self.sitter = Sitter(networks.G, psi).train()

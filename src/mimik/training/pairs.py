@@ -19,7 +19,7 @@ from mimik.config import NetworkConfig, Preset
 from mimik.data.episodes import to_model_range, view_of
 from mimik.face.interior import mouth_interior
 from mimik.face.landmarks import OVAL, Array, Face, Image
-from mimik.inference.synthesis import reduced, seen_window, window_around
+from mimik.inference.synthesis import network_window, reduced, window_around
 from mimik.motion.draw import feature_mask, landmark_image
 from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions
 from mimik.rendering.crop import Crop
@@ -49,7 +49,7 @@ class SourceFrame:
     @classmethod
     def of(cls, photo: Photo, preset: Preset) -> SourceFrame:
         points = photo.face.points
-        whole, scale = seen_window(points, preset.networks)
+        whole, scale = network_window(points, preset.networks)
         face = dataclasses.replace(photo.face, points=points * np.float32(scale))
         return cls(reduced(photo.picture, scale), face, whole.scaled(scale), photo.source)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
-from mimik.inference.person import Source
+from mimik.inference.avatar_file import SourceFile
 from mimik.media import video
 
 _FRAMES_PX = 1280  # longer side at most of a video's frames
@@ -37,7 +37,7 @@ class Photo:
 
 def read_photos(
     paths: Sequence[Path], landmarker: Landmarker, *, face: int | None = None, shots: int = 8
-) -> tuple[list[Photo], list[Source], list[str]]:
+) -> tuple[list[Photo], list[SourceFile], list[str]]:
     """Photos of a person, with their faces.
 
     Args:
@@ -53,7 +53,7 @@ def read_photos(
         InputError: if a file cannot be read, or shows no face; in a folder it is left out, with a note.
     """
     photos: list[Photo] = []
-    sources: list[Source] = []
+    sources: list[SourceFile] = []
     notes: list[str] = []
     for path in paths:
         files = sorted(f for f in path.iterdir() if f.is_file() and f.name[0] != ".") if path.is_dir() else [path]
@@ -66,7 +66,7 @@ def read_photos(
                 notes.append(f"left out: {error}")
                 continue
             photos += [Photo(picture, one, len(sources)) for picture, one in found]
-            sources.append(Source.of(file))
+            sources.append(SourceFile.of(file))
         if path.is_dir() and not photos:
             raise InputError(f"{path}: no picture in it shows a face; give photos of one person.")
     if not photos:

@@ -14,33 +14,33 @@ from safetensors import safe_open
 
 from mimik.config import PRESETS, ModelError
 from mimik.face.landmarks import Face, Image
-from mimik.inference.person import PREVIEW_PX, Person, Source, calmest, read_person
+from mimik.inference.avatar_file import PREVIEW_PX, AvatarFile, SourceFile, calmest, read_avatar
 
 
 @pytest.fixture(scope="module")
-def person(small_portrait: Image, small_face: Face) -> Person:
+def person(small_portrait: Image, small_face: Face) -> AvatarFile:
     rng = np.random.default_rng(0)
     tensors = {f"G.{name}": rng.normal(size=(3, 2)).astype(np.float16) for name in ("down.0.weight", "up.0.weight")}
-    return Person(
+    return AvatarFile(
         PRESETS["debug"],
         {"steps": 7, "curve": [{"step": 0, "score": 0.5}]},
         tensors,
         rng.normal(size=20).astype(np.float32),
         small_portrait,
         small_face,
-        (Source("photo.jpg", "0" * 64, "image/jpeg"),),
+        (SourceFile("photo.jpg", "0" * 64, "image/jpeg"),),
     )
 
 
 @pytest.fixture(scope="module")
-def path(person: Person, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(person: AvatarFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("avatars") / "person.avatar"
     path.write_bytes(person.pack())
     return path
 
 
-def test_what_is_read_is_what_was_written(person: Person, path: Path) -> None:
-    read = read_person(path)
+def test_what_is_read_is_what_was_written(person: AvatarFile, path: Path) -> None:
+    read = read_avatar(path)
     assert (read.preset, read.record, read.sources) == (person.preset, person.record, person.sources)
     assert read.tensors.keys() == person.tensors.keys()
     for name, value in person.tensors.items():
@@ -53,7 +53,7 @@ def test_what_is_read_is_what_was_written(person: Person, path: Path) -> None:
     assert read.face.score == pytest.approx(person.face.score)
 
 
-def test_the_preview_shows_the_face(person: Person, path: Path) -> None:
+def test_the_preview_shows_the_face(person: AvatarFile, path: Path) -> None:
     with safe_open(path, "np") as file:
         preview = cv2.imdecode(file.get_tensor("preview.png"), cv2.IMREAD_COLOR_RGB)
     assert preview.shape == (PREVIEW_PX, PREVIEW_PX, 3)
@@ -63,7 +63,7 @@ def test_the_preview_shows_the_face(person: Person, path: Path) -> None:
     assert np.abs(middle.mean((0, 1)) - face.mean((0, 1))).max() < 25
 
 
-def test_a_person_says_what_draws_it(person: Person) -> None:
+def test_a_person_says_what_draws_it(person: AvatarFile) -> None:
     assert person.model == "paper, fine-tuned"
     assert replace(person, record={"from_scratch": True}).model == "paper, from scratch"
 
@@ -75,7 +75,7 @@ def test_one_changed_byte_is_seen(path: Path, tmp_path: Path, at: int) -> None:
     bad = tmp_path / "bad.avatar"
     bad.write_bytes(data)
     with pytest.raises(ModelError, match=r"bad\.avatar: is damaged or no avatar"):
-        read_person(bad)
+        read_avatar(bad)
 
 
 def test_a_file_that_ends_early_is_seen(path: Path, tmp_path: Path) -> None:
@@ -83,28 +83,28 @@ def test_a_file_that_ends_early_is_seen(path: Path, tmp_path: Path) -> None:
     for length in (0, 4, 100, len(data) // 2, len(data) - 1):
         (tmp_path / "short.avatar").write_bytes(data[:length])
         with pytest.raises(ModelError, match="is damaged or no avatar"):
-            read_person(tmp_path / "short.avatar")
+            read_avatar(tmp_path / "short.avatar")
 
 
 def test_what_is_no_avatar_is_named(tmp_path: Path, portrait_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no such file"):
-        read_person(tmp_path / "none.avatar")
+        read_avatar(tmp_path / "none.avatar")
     with pytest.raises(ModelError, match="is damaged or no avatar"):
-        read_person(portrait_path)
+        read_avatar(portrait_path)
     with pytest.raises(ModelError, match="is damaged or no avatar"):
-        read_person(tmp_path)
+        read_avatar(tmp_path)
     (tmp_path / "other.avatar").write_bytes(safetensors.numpy.save({"a": np.zeros(2)}, {"format": "another"}))
     with pytest.raises(ModelError, match="its format is 'another'"):
-        read_person(tmp_path / "other.avatar")
+        read_avatar(tmp_path / "other.avatar")
 
 
-def packed(person: Person, tmp_path: Path) -> Path:
+def packed(person: AvatarFile, tmp_path: Path) -> Path:
     path = tmp_path / "changed.avatar"
     path.write_bytes(person.pack())
     return path
 
 
-def test_content_that_makes_no_sense_is_refused_though_its_hash_fits(person: Person, tmp_path: Path) -> None:
+def test_content_that_makes_no_sense_is_refused_though_its_hash_fits(person: AvatarFile, tmp_path: Path) -> None:
     nan = np.full(20, np.nan, np.float32)
     flat = replace(person.face, points=person.face.points * np.float32(1e-3))
     for bad, why in (
@@ -116,27 +116,27 @@ def test_content_that_makes_no_sense_is_refused_though_its_hash_fits(person: Per
         (replace(person, record=["a list"]), "its record is not understood"),
     ):
         with pytest.raises(ModelError, match=why):
-            read_person(packed(bad, tmp_path))
+            read_avatar(packed(bad, tmp_path))
 
 
-def test_a_name_with_a_folder_is_refused(person: Person, tmp_path: Path) -> None:
+def test_a_name_with_a_folder_is_refused(person: AvatarFile, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no plain name"):
-        Source("../photo.jpg", "0" * 64, "image/jpeg")
+        SourceFile("../photo.jpg", "0" * 64, "image/jpeg")
     data = person.pack().replace(b"photo.jpg", b"../ph.jpg")  # the header is JSON; its length stays
     (tmp_path / "bad.avatar").write_bytes(data)
     with pytest.raises(ModelError, match="is damaged or no avatar"):
-        read_person(tmp_path / "bad.avatar")
+        read_avatar(tmp_path / "bad.avatar")
 
 
-def test_a_generator_that_fits_nothing_ends_with_a_sentence(person: Person, path: Path) -> None:
+def test_a_generator_that_fits_nothing_ends_with_a_sentence(person: AvatarFile, path: Path) -> None:
     with pytest.raises(ModelError, match="this avatar cannot be used"):
-        _ = read_person(path).likeness
+        _ = read_avatar(path).generator
 
 
 def test_a_source_is_named_and_hashed(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, "abc"
-    assert Source.of(tmp_path / "a.png") == Source("a.png", digest, "image/png")
+    assert SourceFile.of(tmp_path / "a.png") == SourceFile("a.png", digest, "image/png")
 
 
 def test_the_calmest_face_is_nearest_to_the_median(small_face: Face) -> None:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from mimik.config import ModelError, Preset, preset_from_json, preset_to_json
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
 from mimik.inference.runtime import Network
-from mimik.inference.synthesis import Likeness, framed
+from mimik.inference.synthesis import PersonalizedGenerator, clip_window
 from mimik.motion.gestures import find_neutral
 
 AVATAR_FORMAT = "mimik avatar 1"
@@ -37,7 +37,7 @@ _PSI = "psi"
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file from which a person was learned.
 
     Attributes:
@@ -55,7 +55,7 @@ class Source:
             raise ValueError(f"source {self.name!r} has no plain name or no SHA-256")
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def of(cls, path: Path) -> SourceFile:
         """Reads a file once, in pieces."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -63,7 +63,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Person:
+class AvatarFile:
     """What `mimik learn` found out.
 
     Attributes:
@@ -82,7 +82,7 @@ class Person:
     psi: NDArray[np.float32]
     picture: Image
     face: Face
-    sources: tuple[Source, ...]
+    sources: tuple[SourceFile, ...]
 
     @property
     def model(self) -> str:
@@ -90,7 +90,7 @@ class Person:
         return f"{self.preset.networks.form}, {'from scratch' if self.record.get('from_scratch') else 'fine-tuned'}"
 
     @functools.cached_property
-    def likeness(self) -> Likeness:
+    def generator(self) -> PersonalizedGenerator:
         """What draws the person.
 
         Raises:
@@ -98,14 +98,14 @@ class Person:
         """
         try:
             # One thread: the pipeline's stages keep the cores busy.
-            return Likeness(Network(self.preset.networks, self.tensors, num_threads=1), self.psi)
+            return PersonalizedGenerator(Network(self.preset.networks, self.tensors, num_threads=1), self.psi)
         except (RuntimeError, ValueError) as error:
             why = error if isinstance(error, ModelError) else "its generator's parts do not fit each other"
             raise ModelError(f"this avatar cannot be used ({why}); learn it again.") from None
 
     def pack(self) -> bytes:
-        """The file's content; read_person reads it."""
-        preview = framed(self.face.points).cut(self.picture, PREVIEW_PX)
+        """The file's content; read_avatar reads it."""
+        preview = clip_window(self.face.points).cut(self.picture, PREVIEW_PX)
         tensors: dict[str, NDArray[Any]] = {
             **{name: np.ascontiguousarray(value, np.float16) for name, value in self.tensors.items()},
             _PSI: np.ascontiguousarray(self.psi, np.float32),
@@ -130,7 +130,7 @@ def calmest(found: Sequence[Face]) -> int:
     return int(np.argmin([np.abs(face.blendshapes - neutral).sum() for face in found]))
 
 
-def read_person(path: Path) -> Person:
+def read_avatar(path: Path) -> AvatarFile:
     """Reads a file that `mimik learn` wrote.
 
     Raises:
@@ -153,7 +153,7 @@ def _opened(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
         return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
 
 
-def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> Person:
+def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFile:
     if unknown := sorted(about.keys() ^ _ABOUT):
         raise ModelError(f"its header is not understood at {unknown[0]!r}")
     if about.pop("sha256") != _digest(tensors, about):
@@ -176,14 +176,14 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> Person:
     picture = cv2.imdecode(tensors["photo.png"], cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise ModelError("its photo cannot be decoded")
-    return Person(
+    return AvatarFile(
         preset_from_json(about["preset"]),
         record,
         generator,
         psi,
         picture,
         Face(points, tensors["photo.blendshapes"], float(about["score"])),
-        tuple(Source(**source) for source in json.loads(about["sources"])),
+        tuple(SourceFile(**source) for source in json.loads(about["sources"])),
     )
 
 
