@@ -33,8 +33,10 @@ from numpy.typing import NDArray
 
 from mimik.config import VERSION, InputError
 from mimik.data.dataset import ClipInfo, ClipStore, read_index
-from mimik.evaluation import evaluate, metrics
+from mimik.evaluation import metrics
 from mimik.evaluation.metrics import METRICS
+from mimik.evaluation.protocols import FIRST
+from mimik.evaluation.records import number_or_none
 from mimik.face.landmarks import Image
 
 LABELS = Path(__file__).with_suffix(".csv")
@@ -388,7 +390,7 @@ def _finite(value: Any) -> Any:
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
-    return evaluate._number(value) if isinstance(value, float) else value
+    return number_or_none(value) if isinstance(value, float) else value
 
 
 def main() -> int:
@@ -396,7 +398,7 @@ def main() -> int:
     parser.add_argument("report", type=Path, help="folder that mimik evaluate wrote")
     parser.add_argument("--data", type=Path, required=True, help="the shards that it measured")
     parser.add_argument("--models", default="geometry,texture", help="the one to compare with, and the one to look at")
-    parser.add_argument("--protocol", default=evaluate.FIRST, help="as in clips.csv")
+    parser.add_argument("--protocol", default=FIRST, help="as in clips.csv")
     parser.add_argument("--labels", type=Path, default=LABELS, help="what was seen in the clips")
     parser.add_argument("-o", "--out", type=Path, help="the same as JSON")
     args = parser.parse_args()

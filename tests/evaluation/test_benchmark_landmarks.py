@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import landmarks
-from mimik.face.landmarks import POINTS_68, Face, Image
 
 
 def test_regions_are_the_68_points() -> None:
@@ -58,19 +57,6 @@ def test_slope_is_the_part_of_the_motion_that_is_made() -> None:
     assert len(upper) == len(lower)
 
 
-def test_box_is_square_and_goes_with_the_face(portrait_face: Face) -> None:
-    points = portrait_face.points[None]
-    left, top, right, bottom = landmarks.face_boxes(points)[0]
-    shown = points[0, POINTS_68, :2]
-    width, height = np.ptp(shown, axis=0)
-    assert right - left == pytest.approx(bottom - top, rel=1e-5)
-    assert right - left == pytest.approx(1.06 * math.sqrt(width * height), rel=1e-5)
-    assert (left + right) / 2 == pytest.approx(shown[:, 0].mean(), rel=1e-5)
-    assert (top + bottom) / 2 < shown[:, 1].mean()
-    moved = landmarks.face_boxes(2 * points + np.array([7, 9, 0]))[0]
-    np.testing.assert_allclose(moved, 2 * np.array([left, top, right, bottom]) + [7, 9, 7, 9], rtol=1e-5)
-
-
 def test_models_are_compared_clip_by_clip() -> None:
     def even(value: float, lips: float = math.nan) -> dict[str, Any]:
         return {"apart": [value] * 68, "lips": lips, "lids": 0.25 * value}
@@ -101,7 +87,7 @@ def test_missing_dlib_is_one_sentence(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "dlib" else find(name, *a))
     monkeypatch.setattr(sys, "argv", ["landmarks.py", "--data", str(tmp_path), "-o", str(tmp_path / "a.json")])
     assert landmarks.main() == 2
-    assert "pip install --no-deps dlib-bin face_recognition_models" in capsys.readouterr().err
+    assert "pip install 'mimik[landmarks68]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -112,13 +98,3 @@ def test_impossible_options_are_one_sentence(
     monkeypatch.setattr(sys, "argv", ["landmarks.py", "--data", "nowhere", *options])
     assert landmarks.main() == 2
     assert said in capsys.readouterr().err
-
-
-def test_dlib_and_the_landmarker_agree_on_a_portrait(portrait: Image, portrait_face: Face) -> None:
-    pytest.importorskip("dlib", reason="dlib is not installed")
-    if importlib.util.find_spec("face_recognition_models") is None:
-        pytest.skip("dlib's predictor is not installed")
-    points: Any = portrait_face.points[None]
-    found = landmarks.dlib_finder(landmarks.predictor())(portrait[None], landmarks.face_boxes(points))
-    apart = np.linalg.norm(found - points[:, POINTS_68, :2], axis=-1)[0] / landmarks.metrics.eye_distance(points)
-    assert apart[17:].mean() < 0.1  # two definitions of the same places; the jaw's differ more

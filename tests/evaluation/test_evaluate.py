@@ -17,13 +17,19 @@ from typer.testing import CliRunner, Result
 
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
-from conftest import DRIVER_FPS, SIDE_PX, Driver
+from evaluation_clips import TINY, clip_info
+
+from conftest import DRIVER_FPS, Driver
 from mimik.app.cli import app
-from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, Preset, TrainConfig
-from mimik.data.dataset import ClipInfo, pack_tracks, read_index
-from mimik.evaluation import evaluate
-from mimik.evaluation.evaluate import CROSS, FIRST, TRUTH, EvaluateConfig
+from mimik.config import InputError
+from mimik.data.dataset import pack_tracks, read_index
+from mimik.evaluation import evaluate, models
+from mimik.evaluation.instruments import Instruments, Look
 from mimik.evaluation.metrics import METRICS
+from mimik.evaluation.models import TRUTH
+from mimik.evaluation.protocols import CROSS, FIRST
+from mimik.evaluation.report import pages
+from mimik.evaluation.settings import EvaluateConfig
 from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.media import video
@@ -40,26 +46,6 @@ QUICK = EvaluateConfig(models=MODELS, shots=(1,), holdout=9, size=128)
 
 def mimik(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], prog_name="mimik")
-
-
-def clip_info(key: str = "ada_00", num_frames: int = 28, size: int = SIDE_PX, **fields: Any) -> ClipInfo:
-    values = {
-        "shard": "clips-000000.tar",
-        "members": dict.fromkeys(("mp4", "npz", "json"), (512, 1)),
-        "fps": DRIVER_FPS,
-        "person": "ada",
-        "source": "ada.mp4",
-        "source_sha256": "0" * 64,
-        "licence": None,
-        "start_s": 0.0,
-        "end_s": num_frames / DRIVER_FPS,
-        "box": (0, 0, size),
-        "face_px": 92.0,
-        "sharpness": 1.0,
-        "yaw_range": (0.0, 14.0),
-        "fingerprint": "00",
-    }
-    return ClipInfo(**{**values, "key": key, "num_frames": num_frames, "size": size, **fields})
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +100,6 @@ def means(results: dict[str, Any], protocol: str, model: str) -> dict[str, float
     return {name: statistics.get("mean", math.nan) for name, statistics in table.items()}
 
 
-SIZES = {"embedder_channels": (4, 8), "generator_channels": (4, 8), "discriminator_channels": (4, 8)}
-TINY = Preset(
-    networks=NetworkConfig(form="texture", image_px=64, embedding_dim=6, attention=False, landmarks="smooth", **SIZES),
-    losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesised=2.0, drawn=0.25),
-    train=TrainConfig(),
-)
 RECIPE = Recipe(lr_generator=1e-3, lr_discriminator=2e-3, num_steps=3, probe_every=2)
 
 
@@ -148,67 +128,6 @@ def quick_learning(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face
 
 
 # What is measured.
-
-
-def test_photos_and_targets_never_overlap() -> None:
-    index = [clip_info(f"clip{number}", num_frames) for number, num_frames in enumerate((3, 20, 47, 200))]
-    found = evaluate.tasks(index, EvaluateConfig(shots=(1, 8), holdout=12))
-    assert [(task.clip.key, task.protocol) for task in found] == [
-        ("clip1", FIRST),
-        ("clip1", "T = 1"),
-        ("clip1", "T = 8"),
-        *[(f"clip{n}", protocol) for n in (2, 3) for protocol in (FIRST, "T = 1", "T = 8")],
-    ]
-    for task in found:
-        assert not set(task.sources) & set(task.targets)
-        assert max(*task.sources, *task.targets) < task.clip.num_frames
-    one, eight = found[1], found[2]
-    assert one.targets == eight.targets
-    assert eight.sources[:1] == one.sources
-    assert (found[0].sources, found[0].targets) == ((0,), tuple(range(1, 20)))
-    with pytest.raises(InputError, match="the longest of 4 clips has 200"):
-        evaluate.tasks(index, EvaluateConfig(shots=(190,), holdout=12))
-
-
-def test_the_papers_numbers_of_photos_leave_short_clips_out() -> None:
-    index = [clip_info(f"clip{number}", num_frames) for number, num_frames in enumerate((40, 63, 64))]
-    found = evaluate.tasks(index, EvaluateConfig(shots=(8, 32), holdout=32))
-    assert [task.clip.key for task in found if task.protocol == "T = 8"] == ["clip0", "clip1", "clip2"]
-    (task,) = [task for task in found if task.protocol == "T = 32"]
-    assert task.clip.key == "clip2"
-    assert sorted([*task.sources, *task.targets]) == list(range(64))
-
-
-def test_equal_pictures_are_looked_at_once(
-    driver: Driver, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    still, turned = driver.frames[0], driver.frames[driver.yaw.argmax()]
-    images = np.stack([still, turned, still, still])
-    assert evaluate._distinct(images) == ([0, 1], [0, 1, 0, 0])
-    instruments = evaluate.Instruments(torch.device("cpu"), None)
-    looked = []
-    detect = landmarker.detect
-    vars(instruments)["landmarker"] = landmarker
-    monkeypatch.setattr(landmarker, "detect", lambda image: looked.append(1) or detect(image))
-    points, blendshapes = instruments.find(images, in_order=False)
-    assert len(looked) == 2
-    for i, image in enumerate(images):
-        (face,) = detect(image)
-        assert (points[i] == face.points).all() and (blendshapes[i] == face.blendshapes).all()
-
-
-@pytest.mark.slow
-def test_equal_pictures_have_the_same_features_as_alone(driver: Driver) -> None:
-    instruments = evaluate.Instruments(torch.device("cpu"), None)
-    images = np.stack([driver.frames[i] for i in (0, 6, 0, 6, 6, 6, 0, 0, 6, 6)])
-    at = list(range(len(images)))
-    look = instruments.look(images, at, in_order=False)
-    assert [len(layers[0]) for layers in look.features] == [8, 2]
-    with torch.inference_mode():
-        plain = instruments.content(instruments.planes(images))
-    for number, layer in enumerate(plain):
-        torch.testing.assert_close(torch.cat([layers[number] for layers in look.features]), layer, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(look.identity, instruments.identity(images, look.points), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -242,19 +161,6 @@ def test_the_warp_is_better_than_a_still_photo(report: tuple[Path, dict[str, Any
         assert (better["geometry over copy"][names[-1]], better["copy over geometry"][names[-1]]) == (1, 0)
         assert TRUTH not in " ".join(better)
     assert report[1]["protocols"]["T = 1"]["clips"] == 1
-
-
-def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
-    photos, points = np.stack(driver.frames), np.stack(driver.points).astype(np.float32)
-    turned, speaking, blinking = driver.yaw.argmax(), driver.gap.argmax(), driver.blink.argmax()
-    some = [0, turned, speaking, blinking]
-    person = evaluate.Copy().prepare(photos[some], points[some])
-    for number in some:
-        larger = points[number] * 1.1 + 20  # place and size of the head do not count
-        assert (person.frame(larger) == photos[number]).all()
-    warped = evaluate.Geometry().prepare(photos[some], points[some])
-    apart = np.abs(warped.frame(points[speaking]).astype(int) - photos[speaking]).mean()
-    assert apart < 0.5
 
 
 @pytest.mark.slow
@@ -359,35 +265,6 @@ def test_an_avatar_is_a_model(
 # The report.
 
 
-def record(clip: str, model: str, protocol: str, l1: float | None) -> dict[str, Any]:
-    return {"clip": clip, "person": clip, "model": model, "protocol": protocol, "metrics": {"l1": l1}}
-
-
-def test_models_are_compared_on_clips_that_both_have() -> None:
-    a = [record("x", "a", FIRST, 1.0), record("y", "a", FIRST, 3.0)]
-    b = [record("y", "b", FIRST, 2.0), record("z", "b", FIRST, 9.0)]
-    assert evaluate._share(METRICS["l1"], a, b) == 0
-    assert evaluate._share(METRICS["l1"], b, a) == 1
-    assert math.isnan(evaluate._share(METRICS["l1"], a[:1], b))
-
-
-def test_numbers_of_photos_are_compared_on_the_same_clips() -> None:
-    some = [("x", "T = 1", 1.0), ("y", "T = 1", 3.0), ("x", "T = 8", 5.0), ("z", "T = 8", 7.0)]
-    records = [record(clip, "a", protocol, l1) for clip, protocol, l1 in some]
-    records.append(record("x", "a", FIRST, 0.0))
-    same = evaluate._same_clips(["a"], records)
-    assert same["clips"] == 1
-    assert {protocol: means["l1"] for protocol, means in same["models"]["a"].items()} == {"T = 1": 1.0, "T = 8": 5.0}
-    assert evaluate._same_clips(["a"], records[:2]) == {}
-
-
-def test_a_number_of_fewer_clips_says_so() -> None:
-    statistics = evaluate._statistics(np.array([1.0, 2.0, math.nan, 6.0]))
-    assert evaluate._cell_text(statistics, 1, 3).endswith("; 2.0")
-    assert evaluate._cell_text(statistics, 1, 4).endswith("; 2.0 (3 of 4 clips)")
-    assert evaluate._cell_text({"clips": 0}, 1, 4) == "-"
-
-
 @pytest.mark.slow
 def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> None:
     out, results = report
@@ -402,7 +279,7 @@ def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> Non
     assert len(rows) == 2 * len(MODELS) + 1
     mine = next(row for row in rows if row["protocol"] == FIRST and row["model"] == "geometry")
     assert float(mine["l1"]) == results["protocols"][FIRST]["models"]["geometry"]["l1"]["mean"]
-    assert "geometry: L1" in evaluate.overview(results)
+    assert "geometry: L1" in pages.overview(results)
     assert results["models"]["geometry"]["megabytes"] == 0
     assert results["models"]["geometry"]["frame"] > 0
 
@@ -426,13 +303,13 @@ def test_the_same_command_goes_on(
     damaged = next((out / "clips").glob("*-t1-copy-*.json"))
     damaged.write_text(damaged.read_text()[:-20])  # as a full disk leaves it
     looked: list[int] = []
-    look = evaluate.Instruments.look
+    look = Instruments.look
 
-    def counted(self: evaluate.Instruments, images: Any, at: list[int], **options: Any) -> evaluate.Look:
+    def counted(self: Instruments, images: Any, at: list[int], **options: Any) -> Look:
         looked.append(len(images))
         return look(self, images, at, **options)
 
-    monkeypatch.setattr(evaluate.Instruments, "look", counted)
+    monkeypatch.setattr(Instruments, "look", counted)
     monkeypatch.setattr(evaluate, "speed", None)
     told: list[tuple[int, int]] = []
     after = evaluate.evaluate(
@@ -449,14 +326,14 @@ def test_a_new_model_or_number_is_measured_alone(
 ) -> None:
     made = []
 
-    class Grey(evaluate.Copy):
+    class Grey(models.Copy):
         identity = "grey"
 
-        def prepare(self, photos: Any, points: Any) -> evaluate.Person:
+        def prepare(self, photos: Any, points: Any) -> models.Person:
             made.append(len(photos))
             return super().prepare(np.full_like(photos, 128), points)
 
-    monkeypatch.setitem(evaluate.MODELS_TO_MEASURE, "grey", lambda device: Grey())
+    monkeypatch.setitem(models.MODELS_TO_MEASURE, "grey", lambda device: Grey())
     config = EvaluateConfig(models=("copy", "grey"), shots=(1,), holdout=9, size=128)
     results = evaluate.evaluate(shards, report[0], config)
     grey = means(results, FIRST, "grey")
@@ -468,76 +345,6 @@ def test_a_new_model_or_number_is_measured_alone(
 
 
 # What goes wrong.
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"models": ()}, "--models : give one name or more"),
-        ({"models": ("copy", "copy")}, "each once"),
-        ({"shots": (0,)}, "--shots 0: give numbers of photos"),
-        ({"holdout": 2}, "--holdout 2: give 3 frames or more"),
-        ({"size": 32}, "--size 32: give 64 to 2048"),
-        ({"limit": 0}, "--limit 0: give 1 or more"),
-        ({"pairs": 0}, "--pairs 0: give 1 or more"),
-        ({"learn_seconds": (0, 0.5)}, "--learn-seconds 0,0.5: give rising seconds"),
-        ({"learn_seconds": (30, 10)}, "--learn-seconds 30,10: give rising seconds"),
-        ({"device": "tpu"}, "--device tpu: give one of auto, cpu, cuda"),
-    ],
-)
-def test_impossible_settings(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        EvaluateConfig(**fields)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_where_there_is_none() -> None:
-    with pytest.raises(InputError, match="finds no CUDA device"):
-        EvaluateConfig(device="cuda")
-
-
-def test_an_unknown_model_names_those_there_are() -> None:
-    with pytest.raises(ModelError, match="--models vid2vid: no such model; there are copy, geometry"):
-        evaluate.load_model("vid2vid", torch.device("cpu"))
-
-
-def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(evaluate, "BUNDLED_MODEL", tmp_path / "none.safetensors")
-    for name in ("texture", "learn:texture"):
-        with pytest.raises(ModelError, match=f"--models {name}: no model comes with this installation"):
-            load(name)
-    monkeypatch.setattr(evaluate, "BUNDLED_MODEL", release)
-    assert load("texture").identity in load("learn:texture").identity
-    assert load("texture").num_bytes == release.stat().st_size
-
-
-def load(name: str) -> Any:
-    if evaluate.is_lesson(name):
-        return evaluate.load_lesson(name, device="cpu", seed=0)
-    return evaluate.load_model(name, torch.device("cpu"))
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("learn:geometry", "after learn: give a .safetensors file that `mimik train` wrote, or texture."),
-        ("scratch:paper", "or a preset: paper_v1, paper_v2, authors_code"),
-        ("learn:nowhere.safetensors", "there is no such file"),
-        ("nowhere.avatar", "there is no such file; give an avatar"),
-        ("paper", "and learn: or scratch: before texture"),
-    ],
-)
-def test_models_that_are_none(name: str, message: str) -> None:
-    with pytest.raises(ModelError, match=message.replace(".", r"\.")):
-        load(name)
-
-
-def test_what_is_learned_from_random_weights_has_the_networks_of_a_model_or_a_preset(release: Path) -> None:
-    own, preset = load(f"scratch:{release}"), load("scratch:texture")
-    assert own.arguments.from_scratch and own.arguments.model == release
-    assert preset.arguments.from_scratch and (preset.arguments.preset, preset.arguments.model) == ("texture", None)
-    assert len({own.identity, preset.identity, load(f"learn:{release}").identity}) == 3
-    assert evaluate.label_of(f"scratch:{release}") == "scratch:tiny.safetensors"
 
 
 def _with_other_things(out: Path) -> None:

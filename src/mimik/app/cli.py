@@ -1663,7 +1663,8 @@ def evaluate_command(
 ) -> None:
     """Measure models on clips of people they never saw; goes on where it was stopped."""
     with _extra("evaluate", "train"):
-        from mimik.evaluation import evaluate
+        from mimik.evaluation.evaluate import EvaluateConfig, evaluate
+        from mimik.evaluation.report.pages import overview
 
     try:
         numbers = tuple(int(name) for name in _names(shots))
@@ -1673,7 +1674,7 @@ def evaluate_command(
         times = tuple(float(name) for name in _names(learn_seconds))
     except ValueError:
         raise InputError(f"--learn-seconds {learn_seconds}: give seconds with commas between, such as 0,30.") from None
-    config = evaluate.EvaluateConfig(
+    config = EvaluateConfig(
         models=_names(models),
         shots=numbers,
         holdout=holdout,
@@ -1685,8 +1686,8 @@ def evaluate_command(
         learn_seconds=times,
     )
     with _item_bar() as bar:
-        results = evaluate.evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)
-    console.print(escape(evaluate.overview(results)), soft_wrap=True)
+        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)
+    console.print(escape(overview(results)), soft_wrap=True)
     for name, why in results["left_out"].items():
         errors.print(f"note: {escape(name)} was left out: {escape(why)}", soft_wrap=True)
     console.print(f"Read it: {escape(str(out / 'report.html'))}", soft_wrap=True)

@@ -43,11 +43,13 @@ def predictor_file() -> Path:
     return Path(folders[0]) / _PREDICTOR  # not imported: the package needs a setuptools that is no longer made
 
 
-def dlib_finder(path: Path) -> Finder:
+def dlib_finder(path: Path, *, average: bool = True) -> Finder:
     """A function that gives dlib's points in given boxes; pixel centers lie at halves.
 
-    The predictor's points depend on the box by about a hundredth of the eyes' distance: they are the mean over the box
-    and four that are moved by BOX_MOVED.
+    Args:
+        path: of predictor_file().
+        average: the predictor's points depend on the box by about a hundredth of the eyes' distance; so they are the
+            mean over the box and four that are moved by BOX_MOVED.
     """
     import dlib
 
@@ -58,7 +60,7 @@ def dlib_finder(path: Path) -> Finder:
         for number, (image, box) in enumerate(zip(images, boxes, strict=True)):
             if np.isfinite(box).all():
                 picture = np.ascontiguousarray(image)
-                shapes = [predict(picture, dlib.rectangle(*one)) for one in _around(box)]
+                shapes = [predict(picture, dlib.rectangle(*one)) for one in _around(box)[: None if average else 1]]
                 found[number] = np.mean([[(p.x + 0.5, p.y + 0.5) for p in shape.parts()] for shape in shapes], 0)
         return found
 

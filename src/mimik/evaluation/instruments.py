@@ -1,0 +1,203 @@
+"""Looks at frames: landmarks, identity and features of a result and of the real frames, and all metrics of both."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mimik.data.dataset import to_model_range
+from mimik.evaluation import metrics
+from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Image, Landmarker, Tracker
+from mimik.networks.features import FaceNet, content_network, face_chip
+from mimik.networks.losses import content_loss
+
+Array = NDArray[np.float32]
+Float = NDArray[np.float64]
+
+NUM_NETWORK_FRAMES = 16  # of a clip in order, evenly spaced: what CSIM and feature distances are measured on
+_BATCH = 8
+
+
+@dataclass
+class Look:
+    """What is found in some frames of one person.
+
+    Attributes:
+        images: uint8 RGB [N, H, W, 3].
+        points: [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found.
+        at: numbers of the frames that networks looked at.
+        identity: [len(at), 128] of FaceNet; NaN where no face was found.
+        features: activations of the content network, for each batch of `at`.
+        embeddings: [len(at), C] means of the last of them.
+    """
+
+    images: Image
+    points: Array
+    blendshapes: Array
+    at: list[int]
+    identity: Array
+    features: list[list[Tensor]] = field(default_factory=list)
+    embeddings: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+
+class Instruments(threading.local):
+    """Landmarker and networks of one thread, loaded when they are needed first."""
+
+    def __init__(self, device: torch.device, lpips: metrics.LpipsAlex | None) -> None:
+        self.device = device
+        self.lpips = None if lpips is None else lpips.to(device).eval()
+
+    @cached_property
+    def landmarker(self) -> Landmarker:
+        return Landmarker()
+
+    @cached_property
+    def _face_net(self) -> FaceNet:
+        return FaceNet().to(self.device).eval()
+
+    @cached_property
+    def content(self) -> Any:
+        return content_network("efficientnet_lite0").to(self.device).eval()
+
+    def planes(self, images: Image) -> Tensor:
+        """uint8 [B, H, W, 3] -> [B, 3, H, W] in [-1, 1] on the device."""
+        return to_model_range(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2))
+
+    def find(self, images: Image, *, in_order: bool) -> tuple[Array, Array]:
+        """Landmarks [N, 478, 3] and blendshapes [N, 52] of frames, by their pixels alone; NaN where no face is.
+
+        Args:
+            images: uint8 RGB [N, H, W, 3].
+            in_order: whether a face may be followed from one frame to the next; else it is searched in each.
+        """
+        points = np.full((len(images), NUM_POINTS, 3), np.nan, np.float32)
+        blendshapes = np.full((len(images), len(BLENDSHAPES)), np.nan, np.float32)
+        if in_order:
+            tracker = Tracker(self.landmarker)
+            found = [tracker.track(image) for image in images]
+        else:
+            first, which = _distinct(images)
+            seen = [next(iter(self.landmarker.detect(images[i])), None) for i in first]
+            found = [seen[i] for i in which]
+        for i, face in enumerate(found):
+            if face is not None:
+                points[i], blendshapes[i] = face.points, face.blendshapes
+        return points, blendshapes
+
+    @torch.inference_mode()
+    def identity(self, images: Image, points: Array) -> Array:
+        """[N, 128] of FaceNet; NaN where points are."""
+        out = np.full((len(images), 128), np.nan, np.float32)
+        seen = np.flatnonzero(np.isfinite(points).all((1, 2)))
+        for some in np.array_split(seen, math.ceil(len(seen) / _BATCH) or 1):
+            if len(some):
+                chips = np.stack([face_chip(images[i], points[i]) for i in some])
+                planes = torch.from_numpy(chips).to(self.device).permute(0, 3, 1, 2).float()
+                out[some] = self._face_net(planes).cpu().numpy()
+        return out
+
+    @torch.inference_mode()
+    def look(self, images: Image, at: list[int], *, in_order: bool) -> Look:
+        """Everything that is measured of frames alone; see find."""
+        points, blendshapes = self.find(images, in_order=in_order)
+        shown, places = images[at], points[at]
+        first, which = _distinct(shown)
+        if in_order:  # equal pictures may have other landmarks
+            identity = self.identity(shown, places)
+        else:
+            identity = self.identity(shown[first], places[first])[which]
+        look = Look(images, points, blendshapes, at, identity)
+        for batch in torch.from_numpy(shown[first]).split(_BATCH):
+            look.features.append(self.content(self.planes(batch.numpy())))
+        if len(first) < len(shown):
+            layers = [torch.cat(parts) for parts in zip(*look.features, strict=True)]
+            look.features = [[layer[some] for layer in layers] for some in torch.tensor(which).split(_BATCH)]
+        # The same as content.embed(), without running the network again.
+        look.embeddings = torch.cat([layers[-1].mean((2, 3)) for layers in look.features]).cpu().numpy()
+        return look
+
+
+def _distinct(images: Image) -> tuple[list[int], list[int]]:
+    """Which pictures show something that none before them shows, and for each picture which of those it equals."""
+    places: dict[bytes, int] = {}
+    first: list[int] = []
+    which: list[int] = []
+    for number, image in enumerate(images):
+        place = places.setdefault(hashlib.sha256(image.tobytes()).digest(), len(first))
+        if place == len(first):
+            first.append(number)
+        which.append(place)
+    return first, which
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Real frames, looked at once for all models.
+
+    Attributes:
+        look: at the frames.
+        known: [N, 478, 3] landmarks of the clip, which models are given; the masks are made of them.
+        in_order: whether the frames are consecutive.
+    """
+
+    look: Look
+    known: Array
+    in_order: bool
+
+    @cached_property
+    def masks(self) -> dict[str, list[Any]]:
+        side = self.look.images.shape[1:3]
+        makers = {"eyes": metrics.eyes_mask, "mouth": metrics.mouth_mask, "face": metrics.face_mask}
+        return {name: [make(p, side) for p in self.known] for name, make in makers.items()}
+
+    @cached_property
+    def sharpness(self) -> Float:
+        return metrics.sharpness(self.look.images, self.masks["face"])
+
+
+@torch.inference_mode()
+def compare(instruments: Instruments, goal: Goal, result: Look) -> tuple[dict[str, float], list[float]]:
+    """All metrics of a result, and the L1 of each of its frames."""
+    real = goal.look
+    l1 = metrics.l1(real.images, result.images)
+    seen = np.isfinite(real.points).all((1, 2))
+    lost = seen & ~np.isfinite(result.points).all((1, 2))
+    sizes = [len(layers[0]) for layers in real.features]
+    weights = instruments.content.layer_weights
+    distances = [float(content_loss(a, b, weights)) for a, b in zip(real.features, result.features, strict=True)]
+    values = {
+        "l1": l1.mean(),
+        "psnr_db": metrics.psnr_db(real.images, result.images).mean(),
+        "ssim_gauss11": metrics.ssim_gauss11(real.images, result.images).mean(),
+        "lite0_distance": np.average(distances, weights=sizes),
+        "csim_dlib": mean_known(metrics.cosine(real.identity, result.identity)),
+        "akd68_percent": mean_known(metrics.akd68_percent(real.points, result.points)),
+        "lost_percent": 100 * lost.sum() / seen.sum() if seen.any() else math.nan,
+        "blendshape_correlation": metrics.blendshape_correlation(real.blendshapes, result.blendshapes),
+        "pose_correlation": metrics.pose_correlation(real.points, result.points),
+        "gaze_error_percent": mean_known(metrics.gaze_error_percent(real.points, result.points)),
+        "eyes_l1": mean_known(metrics.masked_l1(real.images, result.images, goal.masks["eyes"])),
+        "mouth_l1": mean_known(metrics.masked_l1(real.images, result.images, goal.masks["mouth"])),
+        "sharpness_ratio": mean_known(metrics.sharpness(result.images, goal.masks["face"]) / goal.sharpness),
+    }
+    if goal.in_order:
+        values["acceleration_error"], values["jitter_ratio"] = metrics.jitter(real.points, result.points)
+    if instruments.lpips is not None:
+        batches = [real.at[i : i + _BATCH] for i in range(0, len(real.at), _BATCH)]
+        pairs = [(instruments.planes(real.images[i]), instruments.planes(result.images[i])) for i in batches]
+        values["lpips_alex_v01"] = torch.cat([instruments.lpips(a, b) for a, b in pairs]).mean().item()
+    return {name: float(value) for name, value in values.items()}, l1.round(4).tolist()
+
+
+def mean_known(values: Any) -> float:
+    known = np.asarray(values)[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan

@@ -1,0 +1,319 @@
+"""One run over clips, protocols and models: measures what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mimik.animation.avatar import Avatar
+from mimik.config import InputError, Preset
+from mimik.data.dataset import ClipInfo, ClipStore, DamagedClipError
+from mimik.evaluation import metrics
+from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, Goal, Instruments, compare, mean_known
+from mimik.evaluation.jobs import Count, all_done, once
+from mimik.evaluation.models import FLOWS, TRUTH, WarpedPerson, is_lesson, label_of, load_lesson, load_model
+from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
+from mimik.evaluation.records import (
+    LEARNED_BY,
+    MEASURED_BY,
+    Records,
+    code_digest,
+    digest_of,
+    number_or_none,
+    pack,
+    processor,
+)
+from mimik.evaluation.report.contact_sheets import film_strip
+from mimik.evaluation.settings import EvaluateConfig
+from mimik.face.landmarks import Face, Image
+from mimik.inference.runtime import Network
+from mimik.inference.synthesis import PersonalizedGenerator
+from mimik.media import video
+from mimik.motion.draw import landmark_image
+from mimik.provenance import sealing as provenance
+from mimik.training import fine_tuning
+from mimik.training.fine_tuning import Photo, Stage
+
+Array = NDArray[np.float32]
+
+
+class Evaluation:
+    """One run: measures what is missing."""
+
+    def __init__(self, shards: str | Path, config: EvaluateConfig, out: Path, lpips: metrics.LpipsAlex | None) -> None:
+        self.shards, self.config, self.out = shards, config, out
+        chosen = config.device
+        if chosen == "auto":
+            chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(chosen)
+        self.instruments = Instruments(self.device, lpips)
+        self.labels = [label_of(name) for name in config.models]
+        self.models = {label_of(name): load_model(name, self.device) for name in config.models if not is_lesson(name)}
+        self.lessons = {
+            label_of(name): load_lesson(name, device=chosen, seed=config.seed)
+            for name in config.models
+            if is_lesson(name)
+        }
+        self.records = Records(out / "clips")
+        self._code, self._learning_code = code_digest(MEASURED_BY), code_digest(LEARNED_BY)
+
+    def name(self, kind: str, model: str, *what: Any) -> str:
+        """Of a record."""
+        one = self.models[model]
+        identity = one.identity if one is not None else TRUTH
+        return f"{kind}-{model}-{digest_of(self._code, identity, self.config.size, *what)}"
+
+    def _what(self, task: Task) -> tuple[str, list[Any]]:
+        """How records of a task begin, and what they depend on besides the model."""
+        where = task.protocol.replace(" = ", "").replace(" ", "-").lower()
+        has_lpips = self.instruments.lpips is not None
+        return f"{task.clip.key}-{where}", [task.clip.to_json(), task.sources, task.targets, has_lpips]
+
+    def self_name(self, task: Task, model: str) -> str:
+        kind, what = self._what(task)
+        return self.name(kind, model, *what)
+
+    def lesson_name(self, task: Task, model: str, seconds: float | None) -> str:
+        """Of a record; seconds of learning, None: what was kept. Seconds are those of this machine."""
+        kind, what = self._what(task)
+        machine = platform.node(), processor(), os.cpu_count(), torch.get_num_threads(), str(self.device)
+        how = self._learning_code, self.lessons[model].identity, self.config.seed, self.config.learn_seconds
+        when = "kept" if seconds is None else f"{seconds:g}s"
+        digest = digest_of(self._code, self.config.size, what, machine, how)
+        return f"{kind}-{model.replace(':', '-')}-{when}-{digest}"
+
+    def store(self) -> ClipStore:
+        """Not shared between threads: it keeps the clip that it read last."""
+        return ClipStore(self.shards, size=self.config.size)
+
+    def of_clip(self, group: Sequence[Task], tell: Callable[[str], None]) -> list[dict[str, Any]]:
+        """The records of one clip under all protocols; frames that several have as targets are looked at once."""
+        store = self.store()
+        goals: dict[tuple[int, ...], Goal] = {}
+        found = []
+        for task, model in itertools.product(group, self.models):
+            name = self.self_name(task, model)
+            record = self.records.get(name)
+            if record is None:
+                if task.targets not in goals:
+                    goals[task.targets] = self._goal(store, task)
+                record = self._measured(store, task, model, goals[task.targets])
+                self.records.put(name, record)
+            found.append(record)
+            tell(f"{task.clip.key}, {task.protocol}, {model}")
+        return found
+
+    def _goal(self, store: ClipStore, task: Task) -> Goal:
+        """The real frames of a task."""
+        frames = store.read(task.clip, task.targets)
+        at = list(range(len(task.targets)))
+        if task.in_order:
+            at = np.unique(np.linspace(0, len(at) - 1, NUM_NETWORK_FRAMES).round().astype(int)).tolist()
+        look = self.instruments.look(frames.images, at, in_order=task.in_order)
+        return Goal(look, frames.points, task.in_order)
+
+    def _measured(self, store: ClipStore, task: Task, model: str, goal: Goal) -> dict[str, Any]:
+        return self._record(task, model, goal, self._made(store, task, model, goal))
+
+    def _record(self, task: Task, model: str, goal: Goal, images: Image) -> dict[str, Any]:
+        """What is measured of a model's frames."""
+        look = self.instruments.look(images, goal.look.at, in_order=task.in_order)
+        values, l1 = compare(self.instruments, goal, look)
+        record = {
+            "protocol": task.protocol,
+            "clip": task.clip.key,
+            "person": task.clip.person,
+            "source_sha256": task.clip.source_sha256,
+            "model": model,
+            "metrics": {name: number_or_none(value) for name, value in values.items()},
+            "l1": l1,
+        }
+        if not task.in_order:
+            record |= {"embeddings": pack(look.embeddings), "real": pack(goal.look.embeddings)}
+        return record
+
+    def _made(self, store: ClipStore, task: Task, name: str, goal: Goal) -> Image:
+        """The model's frames."""
+        model = self.models[name]
+        if model is None:
+            return goal.look.images.copy()
+        photos = store.read(task.clip, task.sources)
+        person = model.prepare(photos.images, photos.points)
+        return np.stack([person.frame(points) for points in goal.known])
+
+    # What is learned for each clip.
+
+    def lesson_records(self, task: Task, model: str) -> list[dict[str, Any]] | None:
+        """Those of a person who is learned from a task's photos, at each of the times and what is kept, if all are."""
+        found = []
+        for seconds in (*self.config.learn_seconds, None):
+            record = self.records.get(self.lesson_name(task, model, seconds))
+            if record is None or ("picture" in record and not (self.out / record["picture"]).exists()):
+                return None
+            found.append(record)
+        return found
+
+    def of_lesson(self, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
+        """Learns the person in a task's photos with nothing else running here, and measures what there was when.
+
+        Raises:
+            InputError: if the clip is damaged, or the person cannot be learned.
+        """
+        store = self.store()
+        photos, blendshapes = store.read(task.clip, task.sources), store.tracks(task.clip).blendshapes
+        shots = [
+            Photo(image, Face(points, blendshapes[number], 1.0), 0)
+            for image, points, number in zip(photos.images, photos.points, task.sources, strict=True)
+        ]
+        what = f"{task.clip.key}, {task.protocol}, {model}"
+        times = self.config.learn_seconds
+        course = fine_tuning.learn_photos(
+            shots,
+            self.lessons[model].arguments,
+            times,
+            progress=lambda point, step, num_steps: count.tell(f"{what}: step {step} of learning"),
+        )
+        goal = self._goal(store, task)
+        names = [self.lesson_name(task, model, seconds) for seconds in (*times, None)]
+        alike: dict[int, list[int]] = {}  # a person whose learning ended early is the same at several times
+        for number, stage in enumerate([*course.stages, course.kept]):
+            alike.setdefault(id(stage), []).append(number)
+        stages = [*course.stages, course.kept]
+        ended = course.ended
+
+        def measured(numbers: list[int]) -> list[dict[str, Any]]:
+            stage = stages[numbers[0]]
+            images = self._made_by(course.preset, stage, photos.images, photos.points, goal)
+            record = self._record(task, model, goal, images)
+            record |= {"steps": stage.steps, "learned_s": stage.seconds}
+            found = []
+            for number in numbers:
+                seconds, name = (*times, None)[number], names[number]
+                own = {**record, "seconds": seconds, "ended": ended}
+                if seconds is None and task.protocol == f"T = {min(self.config.shots)}":
+                    own["picture"] = f"pictures/{name}.png"
+                    shown = images[[middle_target(task), int(np.argmax(record["l1"]))]]
+                    self.draw(self.out / own["picture"], np.concatenate(list(shown), 1), model)
+                self.records.put(name, own)
+                found.append(own)
+                count(f"{what}, {'what was kept' if seconds is None else f'{seconds:g} s'}")
+            return found
+
+        jobs = {str(numbers): partial(measured, numbers) for numbers in alike.values()}
+        records, failed = all_done(jobs, count)
+        if failed:
+            raise InputError(next(iter(failed.values())))
+        return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])
+
+    def _made_by(self, preset: Preset, stage: Stage, photos: Image, points: Array, goal: Goal) -> Image:
+        """The frames of a person as far as it was learned."""
+        generator = PersonalizedGenerator(Network(preset.networks, stage.tensors, num_threads=1), stage.psi)
+        person = WarpedPerson(photos, points, generator)
+        return np.stack([person.frame(p) for p in goal.known])
+
+    def timed(self, task: Task, name: str) -> dict[str, Any]:
+        """Milliseconds, with nothing else running here: to prepare the person, and the median of a frame."""
+        model = self.models[name]
+        assert model is not None
+        frames = self.store().read(task.clip, [*task.sources, *task.targets])
+        num = len(task.sources)
+        FLOWS.forget()  # or another model's would be taken
+        start = time.perf_counter()
+        person = model.prepare(frames.images[:num], frames.points[:num])
+        prepared = time.perf_counter() - start
+        seconds = []
+        for points in frames.points[num:]:
+            start = time.perf_counter()
+            person.frame(points)
+            seconds.append(time.perf_counter() - start)
+        return {"prepare": round(1000 * prepared, 2), "frame": round(1000 * float(np.median(seconds)), 2)}
+
+    # Cross-identity.
+
+    def portrait(self, path: Path) -> tuple[Avatar, Array]:
+        """The person of a portrait, and its embedding [128].
+
+        Raises:
+            InputError: if there is no face in it.
+        """
+        avatar = Avatar.from_photos([path], landmarker=self.instruments.landmarker)
+        picture = video.read_image(path)
+        return avatar, self.instruments.identity(picture[None], avatar.face.points[None])[0]
+
+    def of_portrait(
+        self, path: Path, clips: Sequence[ClipInfo], models: Mapping[str, str], tell: Callable[[str], None]
+    ) -> list[dict[str, Any]]:
+        """The records of one portrait, driven by clips as `mimik animate` does it."""
+        person = once(partial(self.portrait, path))
+        found = []
+        for clip, model in itertools.product(clips, models):
+            with contextlib.suppress(DamagedClipError):  # the clip's own job tells of it
+                found.append(self._crossed(path, person, clip, model, models[model]))
+            tell(f"{path.stem} by {clip.key}, {model}")
+        return found
+
+    def _crossed(self, path: Path, person: Callable[[], Any], clip: ClipInfo, model: str, asked: str) -> dict[str, Any]:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        name = self.name(f"{path.stem}-by-{clip.key}", model, clip.to_json(), digest)
+        picture = self.out / "pictures" / f"{name}.png"
+        record = self.records.get(name)
+        if record is not None and picture.exists():
+            return record
+        avatar, identity = person()
+        tracks = self.store().tracks(clip)
+        driver = driver_of(clip, tracks)
+        made = avatar.frames(driver, model=asked, frame="crop", size=self.config.size)
+        images = np.stack(list(made))
+        points, blendshapes = self.instruments.find(images, in_order=True)
+        at = np.unique(np.linspace(0, len(images) - 1, NUM_NETWORK_FRAMES).round().astype(int))
+        found = self.instruments.identity(images[at], points[at])
+        values = {
+            "csim_dlib": mean_known(metrics.cosine(np.broadcast_to(identity, found.shape), found)),
+            "blendshape_correlation": metrics.blendshape_correlation(tracks.blendshapes, blendshapes),
+            "pose_correlation": metrics.pose_correlation(tracks.points, points),
+            "jitter_ratio": metrics.jitter(tracks.points, points)[1],
+            "lost_percent": 100 * float(1 - np.isfinite(points).all((1, 2)).mean()),
+        }
+        record = {
+            "protocol": CROSS,
+            "clip": clip.key,
+            "person": path.stem,
+            "model": model,
+            "metrics": {name: number_or_none(value) for name, value in values.items()},
+            "picture": f"pictures/{picture.name}",
+        }
+        sources = (provenance.Ingredient.from_file("photo", path),)
+        self.draw(picture, film_strip(images, tracks.points, clip.size), model, sources)
+        self.records.put(name, record)
+        return record
+
+    def draw(self, path: Path, picture: Image, model: str, sources: tuple[provenance.Ingredient, ...] = ()) -> None:
+        """Writes a picture of the report, sealed."""
+        path.parent.mkdir(exist_ok=True)
+        claim = provenance.Claim(path.name, model, sources)
+        with provenance.seal(path, claim, force=True) as draft:
+            draft.write_image(picture)
+
+    def row(self, task: Task, number: int) -> list[Image]:
+        """Source, target, landmarks and each model's frame; number: of the target among the task's."""
+        frames = self.store().read(task.clip, [*task.sources, task.targets[number]])
+        photos, target, points = frames.images[:-1], frames.images[-1], frames.points[-1]
+        side = len(target)
+        cells = [photos[0], target, landmark_image(points, side, side)]
+        for model in self.models.values():
+            if model is not None:
+                cells.append(model.prepare(photos, frames.points[:-1]).frame(points))
+        return cells

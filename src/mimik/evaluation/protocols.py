@@ -1,0 +1,80 @@
+"""Which frames of a clip are photos and which are made, under each protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimik.data.dataset import ClipInfo, Tracks, evaluation_episodes
+from mimik.evaluation.settings import EvaluateConfig
+from mimik.face.landmarks import Face
+from mimik.motion.drivers.motion_file import MotionFile
+from mimik.motion.gestures import Motion, stream_gestures
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip under one protocol.
+
+    Attributes:
+        protocol: "T = 8" or FIRST.
+        clip: what is measured on.
+        sources, targets: frame numbers; none is in both.
+    """
+
+    protocol: str
+    clip: ClipInfo
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def in_order(self) -> bool:
+        return self.protocol == FIRST
+
+
+FIRST = "first frame"
+
+
+def tasks(index: Sequence[ClipInfo], config: EvaluateConfig) -> list[Task]:
+    """What is measured of clips, clip by clip: the hold-out frames are looked at once for all numbers of photos.
+
+    - "T = n": the paper's. n photos, and hold-out frames that are none of them; dataset.evaluation_episodes.
+    - FIRST: the first frame is the photo, all others are made, in order.
+
+    Raises:
+        InputError: if no clip is long enough for one of the numbers of shots.
+    """
+    found = [Task(FIRST, clip, (0,), tuple(range(1, clip.num_frames))) for clip in index if clip.num_frames > 3]
+    for shots in config.shots:
+        for episode in evaluation_episodes(index, shots, config.holdout, seed=config.seed):
+            found.append(Task(f"T = {shots}", episode.info, episode.sources, episode.holdout))
+    place = {clip.key: number for number, clip in enumerate(index)}
+    return sorted(found, key=lambda task: place[task.clip.key])
+
+
+CROSS = "cross-identity"
+
+
+def middle_target(task: Task) -> int:
+    """Which of a task's targets the grid of the report shows."""
+    return len(task.targets) // 2
+
+
+def driver_of(clip: ClipInfo, tracks: Tracks) -> MotionFile:
+    """A clip as the driver of an animation, by the landmarks that are kept with it."""
+    found = [Face(p, b, 1.0) for p, b in zip(tracks.points, tracks.blendshapes, strict=True)]
+    reference, gestures = stream_gestures(found, clip.fps, smooth=0, lookahead_s=math.inf)
+    motion = Motion.of_gestures(clip.key, clip.fps, reference, gestures)
+    return MotionFile(clip.key, Path(clip.source), motion)
+
+
+def spaced(items: list[Any], limit: int | None) -> list[Any]:
+    """At most so many of them, evenly spaced."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]

@@ -1,0 +1,91 @@
+"""The report's pictures: clips evenly chosen, and the best and worst of each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mimik.evaluation.measuring import Evaluation
+from mimik.evaluation.protocols import CROSS, FIRST, Task, middle_target, spaced
+from mimik.evaluation.report.contact_sheets import CELL_PX, contact_sheet
+from mimik.face.landmarks import Image
+from mimik.media import video
+
+_NUM_CASES = 3
+
+
+def draw_pictures(
+    run: Evaluation, todo: Sequence[Task], records: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Draws the report's pictures; gives each one's file and what it shows."""
+    titles = ["source", "target", "landmarks", *(name for name, model in run.models.items() if model is not None)]
+    named = "+".join([*titles[3:], *run.lessons]) or "none"
+    measured = {record["clip"] for record in records}
+    shots = min(run.config.shots)
+    first = {task.clip.key: task for task in todo if task.protocol == f"T = {shots}" and task.clip.key in measured}
+    kept = {
+        (record["clip"], record["model"]): record
+        for record in records
+        if record["model"] in run.lessons and "picture" in record
+    }
+
+    def learned(clip: str, model: str, number: int) -> Image:
+        """A frame of a person who was learned for a clip: 0: the middle one, 1: the worst."""
+        if (clip, model) not in kept:
+            return np.full((CELL_PX, CELL_PX, 3), 24, np.uint8)
+        both = video.read_image(run.out / kept[clip, model]["picture"])
+        return np.asarray(np.split(both, 2, axis=1)[number], np.uint8)
+
+    if first:
+        rows = []
+        for task in spaced(list(first.values()), 6):
+            cells = run.row(task, middle_target(task)) + [learned(task.clip.key, model, 0) for model in run.lessons]
+            rows.append((f"{task.clip.key}  {task.protocol}", cells))
+        run.draw(run.out / "pictures/grid.png", contact_sheet([*titles, *run.lessons], rows), named)
+        yield "pictures/grid.png", f"Clips evenly chosen, T = {shots}, the middle one of the hold-out frames."
+    for model in run.lessons:
+        mine = sorted((r for (_, m), r in kept.items() if m == model), key=lambda r: r["metrics"]["lite0_distance"])
+        for kind, some in (("best", mine[:_NUM_CASES]), ("worst", mine[::-1][:_NUM_CASES])):
+            rows = []
+            for record in some:
+                cells = run.row(first[record["clip"]], int(np.argmax(record["l1"])))
+                rows.append((_case(record), [*cells, learned(record["clip"], model, 1)]))
+            name = f"pictures/{kind}-{model.replace(':', '-')}.png"
+            if rows:
+                run.draw(run.out / name, contact_sheet([*titles, model], rows), named)
+                yield (
+                    name,
+                    f"{model}: the {kind} clips by feature distance, T = {shots}; each clip's worst frame by L1.",
+                )
+    in_order = {task.clip.key: task for task in todo if task.protocol == FIRST}
+    for model in titles[3:]:
+        if model == "copy":
+            continue
+        mine = [r for r in records if r["protocol"] == FIRST and r["model"] == model]
+        mine.sort(key=lambda record: record["metrics"]["lite0_distance"])
+        for kind, some in (("best", mine[:_NUM_CASES]), ("worst", mine[::-1][:_NUM_CASES])):
+            rows = []
+            for record in some:
+                rows.append((_case(record), run.row(in_order[record["clip"]], int(np.argmax(record["l1"])))))
+            name = f"pictures/{kind}-{model}.png"
+            run.draw(run.out / name, contact_sheet(titles, rows), named)
+            yield (
+                name,
+                f"{model}: the {kind} clips by feature distance, first frame as photo; each clip's worst frame by L1.",
+            )
+    crossed = sorted(
+        (r for r in records if r["protocol"] == CROSS and r["metrics"]["csim_dlib"] is not None),
+        key=lambda record: record["metrics"]["csim_dlib"],
+    )
+    chosen = {r["picture"]: ("worst", r) for r in crossed[:_NUM_CASES]}
+    chosen |= {r["picture"]: ("best", r) for r in crossed[::-1][:_NUM_CASES] if r["picture"] not in chosen}
+    for picture, (kind, r) in chosen.items():
+        what = f"{r['model']}, {r['person']} by {r['clip']}, CSIM {r['metrics']['csim_dlib']:.3f}"
+        yield picture, f"One of the {kind} by CSIM: {what}."
+
+
+def _case(record: Mapping[str, Any]) -> str:
+    number = int(np.argmax(record["l1"])) + 1
+    return f"{record['clip']}  frame {number}  feature distance {record['metrics']['lite0_distance']:.3f}"

@@ -1,0 +1,84 @@
+"""Models: the nearest photo, names and files, what is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
+from evaluation_clips import TINY
+
+from conftest import Driver
+from mimik.config import ModelError
+from mimik.evaluation import models
+from mimik.networks.checkpoint import save_release
+from mimik.networks.generators import build
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    torch.manual_seed(1)
+    save_release(path, build(TINY.networks, 1), TINY, {"steps": 1})
+    return path
+
+
+def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
+    photos, points = np.stack(driver.frames), np.stack(driver.points).astype(np.float32)
+    turned, speaking, blinking = driver.yaw.argmax(), driver.gap.argmax(), driver.blink.argmax()
+    some = [0, turned, speaking, blinking]
+    person = models.Copy().prepare(photos[some], points[some])
+    for number in some:
+        larger = points[number] * 1.1 + 20  # place and size of the head do not count
+        assert (person.frame(larger) == photos[number]).all()
+    warped = models.Geometry().prepare(photos[some], points[some])
+    apart = np.abs(warped.frame(points[speaking]).astype(int) - photos[speaking]).mean()
+    assert apart < 0.5
+
+
+def test_an_unknown_model_names_those_there_are() -> None:
+    with pytest.raises(ModelError, match="--models vid2vid: no such model; there are copy, geometry"):
+        models.load_model("vid2vid", torch.device("cpu"))
+
+
+def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(models, "BUNDLED_MODEL", tmp_path / "none.safetensors")
+    for name in ("texture", "learn:texture"):
+        with pytest.raises(ModelError, match=f"--models {name}: no model comes with this installation"):
+            load(name)
+    monkeypatch.setattr(models, "BUNDLED_MODEL", release)
+    assert load("texture").identity in load("learn:texture").identity
+    assert load("texture").num_bytes == release.stat().st_size
+
+
+def load(name: str) -> Any:
+    if models.is_lesson(name):
+        return models.load_lesson(name, device="cpu", seed=0)
+    return models.load_model(name, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("learn:geometry", "after learn: give a .safetensors file that `mimik train` wrote, or texture."),
+        ("scratch:paper", "or a preset: paper_v1, paper_v2, authors_code"),
+        ("learn:nowhere.safetensors", "there is no such file"),
+        ("nowhere.avatar", "there is no such file; give an avatar"),
+        ("paper", "and learn: or scratch: before texture"),
+    ],
+)
+def test_models_that_are_none(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message.replace(".", r"\.")):
+        load(name)
+
+
+def test_what_is_learned_from_random_weights_has_the_networks_of_a_model_or_a_preset(release: Path) -> None:
+    own, preset = load(f"scratch:{release}"), load("scratch:texture")
+    assert own.arguments.from_scratch and own.arguments.model == release
+    assert preset.arguments.from_scratch and (preset.arguments.preset, preset.arguments.model) == ("texture", None)
+    assert len({own.identity, preset.identity, load(f"learn:{release}").identity}) == 3
+    assert models.label_of(f"scratch:{release}") == "scratch:tiny.safetensors"
