@@ -8,10 +8,12 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 
+import cv2
 import pytest
+from threadpoolctl import threadpool_info
 
 from mimik.config import InputError
-from mimik.pipeline import prefetch
+from mimik.pipeline import pipeline_threads, prefetch
 
 
 def test_prefetch_keeps_the_order() -> None:
@@ -72,3 +74,22 @@ def test_prefetch_that_is_never_read_starts_no_thread() -> None:
     stream = prefetch((i for i in range(3)), size=2)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_overlapping_pipelines_leave_the_threads_as_they_were() -> None:
+    """The first to begin ends before the second: what the second found was the limit of the first."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    try:
+        first, second = pipeline_threads(), pipeline_threads()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        inside = cv2.getNumThreads()
+        assert all(pool["num_threads"] == 1 for pool in threadpool_info() if pool["user_api"] == "blas")
+        second.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 3 and inside <= 3
+        assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == blas
+    finally:
+        cv2.setNumThreads(before)

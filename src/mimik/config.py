@@ -113,7 +113,7 @@ class AnimateConfig:
     background: str | None = None  # None: the photo's own; TRANSPARENT, BLUR, a colour, or a picture's file
 
     def __post_init__(self) -> None:
-        if self.model is not None and self.model not in MODELS and not self.model.endswith(MODEL_SUFFIX):
+        if self.model is not None and self.model not in MODELS and not self.model.lower().endswith(MODEL_SUFFIX):
             raise ModelError(
                 f"--model {self.model}: no such model; give {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
                 "`mimik train` wrote."

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, TypeVar
 
 import cv2
@@ -92,11 +92,38 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
 
 @contextmanager
 def pipeline_threads() -> Iterator[None]:
-    """For the time that a pipeline runs: its own threads keep the cores busy, those of its libraries would wait."""
-    num_threads = cv2.getNumThreads()
-    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // _NUM_STAGES))
+    """While a pipeline runs: its own threads keep the cores busy, those of its libraries would wait.
+
+    The limits belong to the process: the first of several pipelines at a time sets them, the last one lifts them.
+    """
+    _limits.enter()
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
+        yield
     finally:
-        cv2.setNumThreads(num_threads)
+        _limits.leave()
+
+
+class _LibraryLimits:
+    """The threads of OpenCV and BLAS, limited while anybody asks for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_users = 0
+        self._before = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._num_users += 1
+            if self._num_users == 1:
+                self._before.callback(cv2.setNumThreads, cv2.getNumThreads())
+                cv2.setNumThreads(max(1, (os.cpu_count() or 1) // _NUM_STAGES))
+                self._before.enter_context(threadpool_limits(limits=1, user_api="blas"))
+
+    def leave(self) -> None:
+        with self._lock:
+            self._num_users -= 1
+            if self._num_users == 0:
+                self._before.close()
+
+
+_limits = _LibraryLimits()

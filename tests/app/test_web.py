@@ -105,6 +105,21 @@ def test_a_stopped_animation_leaves_nothing(desk: Desk, small_path: Path):
     assert [path for path in desk.folder.rglob("*") if path.is_file()] == []
 
 
+def test_a_stop_while_the_work_waits_is_not_undone(desk: Desk, small_path: Path):
+    desk.ask()
+    desk.stop.set()  # pressed before the queue came to this work
+    with pytest.raises(InputError, match="Stopped"):
+        jobs.animate(desk, str(small_path), None, None, "smile", limits=Limits(), model="geometry")
+    assert not desk.stop.is_set()  # the next work begins
+
+
+def test_new_work_does_not_revive_what_was_stopped(desk: Desk):
+    before = desk.stop
+    before.set()
+    desk.ask()
+    assert before.is_set() and not desk.stop.is_set()
+
+
 def test_the_photo_answers_to_the_sliders(desk: Desk, small_path: Path):
     plain = jobs.edited(desk, str(small_path), ZERO, model="geometry")
     smiling = jobs.edited(desk, str(small_path), ZERO | {"smile": 0.8}, model="geometry")

@@ -395,6 +395,17 @@ def test_the_tracker_finds_the_same_person_after_a_loss(landmarker: Landmarker, 
     assert tracker.track(picture).box == pytest.approx(small.box, abs=2)
 
 
+def test_after_a_loss_a_face_far_away_is_somebody_else_at_first(landmarker: Landmarker, couple) -> None:
+    picture, (large, _) = couple
+    alone = picture.copy()
+    alone[:, 260:] = 128  # the small face goes
+    tracker = Tracker(landmarker, 2)
+    assert tracker.track(picture) is not None
+    found = [tracker.track(alone) for _ in range(20)]
+    assert found[:12] == [None] * 12 and tracker.num_jumps == 1
+    assert found[-1] is not None and found[-1].box == pytest.approx(large.box, abs=2)
+
+
 def test_the_tracker_starts_at_a_face_given(landmarker: Landmarker, couple) -> None:
     picture, (_, small) = couple
     tracker = Tracker(landmarker)

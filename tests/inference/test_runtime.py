@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from conftest import lively
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
 
 from mimik.config import PRESETS, ModelError, NetworkConfig, Preset
+from mimik.inference import runtime
 from mimik.inference.runtime import EPS as RUNTIME_EPS
 from mimik.inference.runtime import RELEASE_FORMAT, Network, read_release
 from mimik.networks import checkpoint
@@ -98,3 +100,28 @@ def test_a_model_that_lacks_a_tensor_or_has_another_psi(tmp_path: Path) -> None:
     del tensors["G.up.0.conv1.parametrizations.weight.original"]
     with pytest.raises(ModelError, match=r"lacks G\.up\.0\.conv1"):
         Network(made.networks, tensors).generator(np.zeros(size, np.float32))
+
+
+def test_calls_from_several_threads_do_not_mix() -> None:
+    """Two sliders that move at once ask one graph; each gets the answer to its own numbers."""
+    op = runtime._opset()
+    parameter = op.parameter([1, 3, 64, 64], np.float32)
+    graph = runtime._Compiled([op.multiply(parameter, runtime._constant(2.0))], [parameter], 1, "f32")
+    wrong: list[object] = []
+
+    def ask(number: int) -> None:
+        given = np.full((1, 3, 64, 64), number, np.float32)
+        for _ in range(150):
+            try:
+                answer = graph(given)[0]
+                if not (answer == 2 * number).all():
+                    wrong.append(answer.ravel()[0])
+            except RuntimeError as error:  # the request is busy
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

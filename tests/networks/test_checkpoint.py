@@ -27,7 +27,6 @@ from mimik.networks.checkpoint import (
     read_state,
     save_release,
     write_state,
-    write_whole,
 )
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 
@@ -271,11 +270,3 @@ def test_a_crash_between_the_two_steps_loses_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         write_state(tmp_path, state_of(2))
     assert (read_state(tmp_path) or {})["step"] == 1
-
-
-def test_files_are_as_readable_as_others(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a", b"1")
-    write_whole(tmp_path / "a", b"22")
-    (tmp_path / "b").write_bytes(b"")
-    assert (tmp_path / "a").read_bytes() == b"22"
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode

@@ -6,7 +6,6 @@ with what it was made from: the same command goes on where it was stopped.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import logging
@@ -23,6 +22,7 @@ from mimik.animation.avatar import Avatar
 from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
+from mimik.files import hold
 from mimik.motion.drivers import registry
 from mimik.motion.drivers.registry import open_driver
 from mimik.pipeline import Progress
@@ -168,11 +168,10 @@ def _attempt(job: _Job, progress: Progress) -> Report | str:
 def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
     """The record of a folder, to append to, and what stands in it: what each file was made from. One run at a time."""
     path = folder / RECORD_NAME
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"-o {folder}: another run is writing there; wait for it, or give another one.") from None
+    held = hold(path, "a+")
+    if held is None:
+        raise InputError(f"-o {folder}: another run is writing there; wait for it, or give another one.")
+    with held as file:
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]  # a line is cut off where a run was killed
         os.truncate(path, len(whole.encode()))

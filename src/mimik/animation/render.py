@@ -18,6 +18,7 @@ from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image, Landmarker, Tracker
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.video import jump_note
 from mimik.motion.gestures import Gesture, Reference, Retarget
 from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
 from mimik.provenance.sealing import MarkedWriter
@@ -125,6 +126,8 @@ class Rendering:
                         image = source.painter(image, face, warper).paint(flow, points)
                 self._count(gesture)
                 yield image
+        if note := jump_note(tracker, source.image.path.name):
+            self._report.notes.append(note)
         if num_without:
             self._report.notes.append(
                 f"{source.image.path.name} shows no face in {num_without} frames; they are left as they are"

@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 import threading
 import time
 import webbrowser
@@ -33,6 +32,7 @@ from mimik.animation.report import Report
 from mimik.app import edit
 from mimik.config import AVATAR_SUFFIX, PRESETS, TRANSPARENT, AnimateConfig, InputError, MediaError, parse_regions
 from mimik.face.landmarks import Landmarker, choose_face, head_pose
+from mimik.files import check_file, replaced
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion import draw
@@ -299,40 +299,9 @@ def _credentials(certificate: Path | None, key: Path | None) -> provenance.Crede
     return provenance.Credentials.from_files(certificate, key) if certificate and key else None
 
 
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of another when the block has ended well."""
-    handle, name = tempfile.mkstemp(prefix=".mimik-", suffix=path.suffix, dir=path.absolute().parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        mask = os.umask(0)
-        os.umask(mask)
-        draft.chmod(0o666 & ~mask)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _write_json(path: Path, text: str) -> None:
-    with _replaced(path) as draft:
+    with replaced(path) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
-
-
-def _check_numbers_file(option: str, path: Path, force: bool, others: Sequence[Path]) -> None:
-    """Refuse, before the work, what could not be written after it: a report or a .motion file."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}; make it first, or give another name.")
-    if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; give the name of a file in it.")
-    if any(path.resolve() == other.resolve() for other in others):
-        raise InputError(f"{option} {path}: is another file of this run; give a name of its own.")
-    if os.path.lexists(path) and not force:
-        raise InputError(f"{option} {path}: already exists; give --force to replace it, or another name.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{option} {path}: the folder {path.parent} cannot be written to; give another one.")
 
 
 def _check_picture_file(out: Path) -> None:
@@ -506,7 +475,7 @@ def animate_command(
     }
     config = AnimateConfig(face=face, **options)
     if json_report is not None:
-        _check_numbers_file("--json", json_report, force, [photo, Path(driver), out])
+        check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
     credentials = _credentials(certificate, key)
     if photo.is_dir() or (driver not in driver_names() and Path(driver).is_dir()):
         if background == TRANSPARENT:
@@ -1040,15 +1009,15 @@ def motion_extract(
 
     A .jsonl file holds less of it, but any program can read and write it.
     """
-    if out.suffix not in (".motion", STREAM_SUFFIX):
+    if out.suffix.lower() not in (".motion", STREAM_SUFFIX):
         raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
-    _check_numbers_file("-o", out, force, [driver])
+    check_file("-o", out, force=force, others=[driver])
     config = AnimateConfig(face=face, neutral=neutral, fps=fps)
     with _Bars().shown() as bars:
         opened = open_driver(driver, config.fps)
         motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
-    with _replaced(out) as draft:
-        if out.suffix == STREAM_SUFFIX:
+    with replaced(out) as draft:
+        if out.suffix.lower() == STREAM_SUFFIX:
             with draft.open("w", encoding="utf-8") as file:
                 file.writelines(stream_lines(motion))
         else:
@@ -1152,7 +1121,7 @@ def prepare_command(
         from mimik.data import prepare
 
     if json_report is not None:
-        _check_numbers_file("--json", json_report, force, [])
+        check_file("--json", json_report, force=force, others=[])
     config = prepare.PrepareConfig(
         size=size,
         fps=fps,
@@ -1436,11 +1405,11 @@ def learn_command(
     with _extra("learn", "train"):
         from mimik.training import fine_tuning
 
-    if out.suffix != AVATAR_SUFFIX:
+    if out.suffix.lower() != AVATAR_SUFFIX:
         raise InputError(f"-o {out}: a person is written to a file ending in {AVATAR_SUFFIX}.")
-    _check_numbers_file("-o", out, force, photos)
+    check_file("-o", out, force=force, others=photos)
     if curve is not None:
-        _check_numbers_file("--curve", curve, force, [*photos, out])
+        check_file("--curve", curve, force=force, others=[*photos, out])
     arguments = fine_tuning.LearnArguments(
         model=model,
         from_scratch=from_scratch,

@@ -18,7 +18,6 @@ import io
 import json
 import logging
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +41,7 @@ from torch.nn.utils import parametrize
 from mimik.animation.avatar import Avatar
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, VERSION, AnimateConfig, InputError, ModelError, NetworkConfig
 from mimik.face.landmarks import NUM_POINTS, Image
+from mimik.files import replaced_folder
 from mimik.inference.avatar_file import encoded_png, read_avatar
 from mimik.inference.synthesis import (
     BUNDLED_MODEL,
@@ -223,7 +223,7 @@ class Subject:
             InputError: if it is neither, or does not go with what else is asked for.
         """
         path = Path(what)
-        if path.suffix == AVATAR_SUFFIX:
+        if path.suffix.lower() == AVATAR_SUFFIX:
             if config.photo is not None:
                 raise InputError(f"--photo {config.photo}: {path.name} has its person already; leave --photo out.")
             person = read_avatar(path)
@@ -234,7 +234,7 @@ class Subject:
             if psi.shape[1] != 2 * sum(generator.adain_sizes):
                 raise ModelError(f"{path}: its psi' does not fit its generator; learn the person again.")
             return cls(path.name, networks, generator, None, psi, Avatar.load(path), shipped)
-        if what != "texture" and path.suffix != MODEL_SUFFIX:
+        if what != "texture" and path.suffix.lower() != MODEL_SUFFIX:
             raise InputError(
                 f"{what}: is no model; give texture, a {MODEL_SUFFIX} file of `mimik train` or an {AVATAR_SUFFIX} file "
                 "of `mimik learn`; a photo goes with --photo."
@@ -987,14 +987,6 @@ def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
 
 def _write(out: Path, files: Mapping[str, bytes]) -> None:
     """All files or none, in place of an older export."""
-    draft = Path(tempfile.mkdtemp(prefix=".mimik-", dir=out.absolute().parent))
-    try:
-        new, old = draft / "new", draft / "old"
-        new.mkdir()
+    with replaced_folder(out) as new:
         for name, data in files.items():
             (new / name).write_bytes(data)
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

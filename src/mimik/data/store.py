@@ -283,11 +283,10 @@ def _in_memory(data: bytes) -> Iterator[str]:
     """
     if sys.platform == "linux":
         number = os.memfd_create("mimik")
-        try:
-            os.write(number, data)
+        with os.fdopen(number, "wb") as file:  # a single os.write may stop before the end
+            file.write(data)
+            file.flush()
             yield f"/proc/self/fd/{number}"
-        finally:
-            os.close(number)
         return
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         path = Path(folder, "clip.mp4")

@@ -68,7 +68,7 @@ def evaluate(
         else:
             load_model(name, torch.device("cpu"))
     alone = {label_of(name): name for name in config.models if not is_lesson(name)}
-    able = {label: name for label, name in alone.items() if name in MODELS or name.endswith(MODEL_SUFFIX)}
+    able = {label: name for label, name in alone.items() if name in MODELS or name.lower().endswith(MODEL_SUFFIX)}
     if portraits is None and config.pairs is not None:
         raise InputError(f"--pairs {config.pairs}: goes with --portraits FOLDER; give both or neither.")
     if portraits is not None and not able:
@@ -118,7 +118,7 @@ def evaluate(
         if record is None:
             with threadpool_limits(limits=1, user_api="blas"):  # as in the measuring above
                 record = run.timed(todo[0], model)
-            if model in able or model.endswith(AVATAR_SUFFIX):
+            if model in able or model.lower().endswith(AVATAR_SUFFIX):
                 record["whole"] = speed(out, model, alone[model])
             run.records.put(name, record)
         speeds[model] = record

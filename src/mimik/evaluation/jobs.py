@@ -32,7 +32,7 @@ def speed(out: Path, model: str, asked: str) -> dict[str, Any]:
     if not driver.exists():
         _animate(portrait, "talk", driver, ["--model", "geometry"], driver.with_suffix(".json"))
     report = result.with_suffix(".json")
-    if asked.endswith(AVATAR_SUFFIX):
+    if asked.lower().endswith(AVATAR_SUFFIX):
         _animate(asked, str(driver), result, [], report)
     else:
         _animate(portrait, str(driver), result, ["--model", asked], report)

@@ -206,7 +206,7 @@ def label_of(model: str) -> str:
     if is_lesson(model):
         kind, _, rest = model.partition(":")
         return f"{kind}:{label_of(rest)}"
-    return Path(model).name if model.endswith((MODEL_SUFFIX, AVATAR_SUFFIX)) else model
+    return Path(model).name if model.lower().endswith((MODEL_SUFFIX, AVATAR_SUFFIX)) else model
 
 
 def load_model(name: str, device: torch.device) -> Model | None:
@@ -217,9 +217,9 @@ def load_model(name: str, device: torch.device) -> Model | None:
     """
     if name == TRUTH:
         return None
-    if name.endswith(AVATAR_SUFFIX):
+    if name.lower().endswith(AVATAR_SUFFIX):
         return Known(Path(name))
-    if name.endswith(MODEL_SUFFIX):
+    if name.lower().endswith(MODEL_SUFFIX):
         return Trained(Path(name))
     if name == "texture":
         return Trained(_bundled(name))
@@ -262,8 +262,8 @@ def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
     """
     kind, _, model = name.partition(":")
     scratch = kind == "scratch"
-    if model.endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):
-        path = Path(model) if model.endswith(MODEL_SUFFIX) else _bundled(name)
+    if model.lower().endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):
+        path = Path(model) if model.lower().endswith(MODEL_SUFFIX) else _bundled(name)
         read_release(path)
         arguments = LearnArguments(model=path, from_scratch=scratch, device=device, seed=seed)
         return Lesson(arguments, f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}")

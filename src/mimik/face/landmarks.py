@@ -521,12 +521,17 @@ def _same_place(a: Face, b: Face) -> bool:
 
 
 class Tracker:
-    """The same face from frame to frame of one video."""
+    """The same face from frame to frame of one video.
+
+    Attributes:
+        num_jumps: how often a face was taken after a loss that is too far from the lost one to be surely the same.
+    """
 
     def __init__(self, landmarker: Landmarker, face: int | None = None) -> None:
         """Args: face: which face of the first frame that has enough of them, 1 is the widest; None is the widest."""
         self._landmarker = landmarker
         self._number = face or 1
+        self.num_jumps = 0
         self._last: Face | None = None
         self._misses = 0
 
@@ -552,14 +557,31 @@ class Tracker:
         return self._misses < 25 or self._misses % 5 == 0
 
     def _search(self, image: Image) -> Face | None:
-        # After a loss the nearest face is the same person; at the start the number decides.
+        # After a loss a face near the lost one is the same person; one far away may be somebody else, and is taken only
+        # when nobody came back. At the start the number decides.
         faces = self._landmarker.detect(image, thorough=self._number > 1 and self._last is None)
         if self._last is None:
             return faces[self._number - 1] if len(faces) >= self._number else None
         if not faces:
             return None
-        centre = self._last.points[:, :2].mean(0)
-        return min(faces, key=lambda face: float(np.linalg.norm(face.points[:, :2].mean(0) - centre)))
+        last = self._last
+
+        def distance(face: Face) -> float:
+            return float(np.linalg.norm(face.points[:, :2].mean(0) - last.points[:, :2].mean(0))) / last.width_px
+
+        nearest = min(faces, key=distance)
+        is_near = (
+            distance(nearest) < _REACH + _REACH_GROWS * self._misses and 0.5 < nearest.width_px / last.width_px < 2
+        )
+        if not is_near:
+            if self._misses < _JUMP_AFTER:
+                return None
+            self.num_jumps += 1
+        return nearest
+
+
+_REACH, _REACH_GROWS = 1.0, 0.1  # face widths that a lost face may have moved: at once, and more for each frame missed
+_JUMP_AFTER = 12  # frames without the lost face, about half a second, before one far away is followed
 
 
 def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tuple[int, int]) -> Face:

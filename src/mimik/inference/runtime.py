@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +194,7 @@ def _channels(h: Any, start: int, stop: int) -> Any:
 
 
 class _Compiled:
-    """A graph that can be called; one call at a time."""
+    """A graph that can be called; calls from several threads wait for each other."""
 
     def __init__(self, outputs: list[Any], inputs: list[Any], num_threads: int, precision: str) -> None:
         ov = openvino()
@@ -203,11 +204,13 @@ class _Compiled:
             options["INFERENCE_NUM_THREADS"] = num_threads
         self._request = inference_core().compile_model(model, "CPU", options).create_infer_request()
         self._count = len(outputs)
+        self._lock = threading.Lock()  # the request keeps inputs and outputs until the next call
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """float32 arrays in, float32 arrays of their own out."""
-        self._request.infer([np.ascontiguousarray(value, np.float32) for value in inputs])
-        return [self._request.get_output_tensor(number).data.copy() for number in range(self._count)]
+        with self._lock:
+            self._request.infer([np.ascontiguousarray(value, np.float32) for value in inputs])
+            return [self._request.get_output_tensor(number).data.copy() for number in range(self._count)]
 
 
 class _Psi:

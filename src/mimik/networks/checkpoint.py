@@ -7,14 +7,12 @@ trained. A training state is all that the next step depends on. Both take the pl
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import io
 import json
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ import torch
 from torch import Tensor
 
 from mimik.config import InputError, ModelError, NetworkConfig, Preset, preset_from_json, preset_to_json
+from mimik.files import DRAFT_SUFFIX, write_whole
 from mimik.networks.generators import Networks, build
 
 log = logging.getLogger(__name__)
@@ -34,10 +33,8 @@ log = logging.getLogger(__name__)
 RELEASE_FORMAT = "mimik release 1"
 STATE_NAME = "state.pt"
 PREVIOUS_NAME = "state.previous.pt"
-DRAFT_SUFFIX = ".part"  # of files that are not complete
 
 _STATE_MARK = b"mimik training state 1\n"  # then SHA-256 of the rest, then the rest: what torch.save writes
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _W = "D.W.weight"  # belongs to the clips of the training, so it stays out of releases
 
 
@@ -52,46 +49,6 @@ def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
         for preset in (old, new)
     ]
     return {key: (value, values[1][key]) for key, value in values[0].items() if value != values[1][key]}
-
-
-# Files.
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Puts a file in place in one step: readers see the old or the new one, also after a crash.
-
-    Raises:
-        InputError: if there is no space left, or nothing can be written there; the old file is still there then.
-    """
-    draft = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}-", suffix=DRAFT_SUFFIX, delete=False
-        ) as file:
-            draft = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        draft.chmod(0o666 & ~mask)
-        os.replace(draft, path)
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise InputError(
-                f"{path}: no space left for its {len(data) / 1e6:.1f} MB; what was there is kept. Make room and give "
-                "the same command again."
-            ) from error
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another folder.") from error
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
-    with suppress(OSError):  # not every file system can make a folder durable
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 # Releases.

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset, check_number
 from mimik.face.landmarks import Landmarker
+from mimik.files import write_whole
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.synthesis import BUNDLED_MODEL
-from mimik.networks.checkpoint import load_release, write_whole
+from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build
 from mimik.training.arguments import DEVICES
 from mimik.training.learner import Learner, Recipe

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
@@ -37,6 +36,7 @@ from mimik.data.augmentation import Augmentation
 from mimik.data.episodes import Episodes, loader
 from mimik.data.index import ClipInfo, read_index, split_people
 from mimik.data.store import ClipStore
+from mimik.files import DRAFT_SUFFIX, hold, write_whole
 from mimik.networks import checkpoint
 from mimik.networks.generators import Networks
 from mimik.training.arguments import TrainArguments
@@ -202,22 +202,14 @@ class _Run:
             out.mkdir(parents=True, exist_ok=True)
             if any(out.iterdir()) and not (out / _LOCK_NAME).exists():
                 raise InputError(f"--out {out}: holds other files; give a new folder, or that of a run to go on with.")
-            lock = (out / _LOCK_NAME).open("w")
+            until = time.monotonic() + (wait_s if dist.is_torchelastic_launched() else 0)
+            while (lock := hold(out / _LOCK_NAME)) is None:
+                if time.monotonic() >= until:
+                    raise InputError(f"--out {out}: another run is writing there; wait for it, or give another.")
+                time.sleep(0.5)
         except OSError as error:
             raise InputError(f"--out {out}: cannot be written to ({error.strerror}); give another folder.") from error
-        until = time.monotonic() + (wait_s if dist.is_torchelastic_launched() else 0)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() < until:
-                    time.sleep(0.5)
-                    continue
-                lock.close()
-                message = f"--out {out}: another run is writing there; wait for it, or give another."
-                raise InputError(message) from error
-        for left in out.glob(f".*{checkpoint.DRAFT_SUFFIX}"):  # of a run that was killed
+        for left in out.glob(f".*{DRAFT_SUFFIX}"):  # of a run that was killed
             left.unlink()
         return lock
 
@@ -457,7 +449,7 @@ class _Run:
             "held_out": _description(self.held_out),
         }
         path = self.arguments.out / SETTINGS_NAME
-        checkpoint.write_whole(path, (json.dumps(text, indent=2, default=str) + "\n").encode())
+        write_whole(path, (json.dumps(text, indent=2, default=str) + "\n").encode())
 
     def close(self) -> None:
         if self.diary is not None:

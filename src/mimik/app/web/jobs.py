@@ -73,10 +73,10 @@ def animate(
         if length is not None and length > limits.seconds:
             raise InputError(f"The video is {length:.0f} s long; give one of at most {limits.seconds:.0f} s.")
     driver = driver_video or driver_motion
-    desk.stop.clear()
+    stop = desk.stop
 
     def step(stage: str, done: int, total: int | None) -> None:
-        if desk.stop.is_set():
+        if stop.is_set():
             raise _StoppedError
         if tell is not None and stage == "animate":
             tell(done, total)
@@ -90,8 +90,15 @@ def animate(
             left = driver_video or photo
             second = _side_by_side(avatar, left, out, report, desk, step, credentials)
     except _StoppedError:
+        _ended(desk, stop)
         raise InputError("Stopped; nothing was kept.") from None
     return out, second, report
+
+
+def _ended(desk: Desk, stop: threading.Event) -> None:
+    """What was stopped has ended: work that is asked for without a page is not stopped as well."""
+    if desk.stop is stop:
+        desk.ask()
 
 
 def _side_by_side(
@@ -154,10 +161,10 @@ def learning(
     arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
     out = desk.new(f"{Path(photos[0]).stem}{AVATAR_SUFFIX}")
     told: queue.Queue[tuple[str, Any]] = queue.Queue()
-    desk.stop.clear()
+    stop = desk.stop
 
     def step(point: Any, done: int, num_steps: int) -> None:
-        if desk.stop.is_set():
+        if stop.is_set():
             raise _StoppedError
         told.put(("point", (point, done, num_steps)))
 
@@ -190,8 +197,9 @@ def learning(
     try:
         yield read()
     finally:
-        desk.stop.set()
+        stop.set()
         thread.join()
+        _ended(desk, stop)
 
 
 def _what_was_learned(outcome: Any) -> str:

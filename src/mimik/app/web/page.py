@@ -76,6 +76,10 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
         return desks.of(request.session_hash)
 
     @asks
+    def ask(request: Any) -> None:
+        desk_of(request).ask()
+
+    @asks
     def stop(request: Any) -> None:
         desk_of(request).stop.set()
 
@@ -185,6 +189,7 @@ def build(desks: Desks, *, limits: Limits, model: str | None = None) -> Any:
         with gr.Row():
             start = gr.Button(doing, variant="primary", elem_id=name)
             end = gr.Button("Stop", elem_id=f"{name}-stop")
+        start.click(ask, queue=False, api_visibility="private")  # before the work, which may have to wait
         end.click(stop, queue=False, api_visibility="private")
         return start
 

@@ -29,12 +29,20 @@ class Limits:
 
 @dataclass
 class Desk:
-    """One visitor's place: a folder, and what is being worked on there."""
+    """One visitor's place: a folder, and what is being worked on there.
+
+    Attributes:
+        stop: set when the work that was asked for last shall end, whether it has begun or still waits.
+    """
 
     folder: Path
     stop: threading.Event = field(default_factory=threading.Event)
     editor: tuple[str, Editor, Marker] | None = None
     num_files: int = 0
+
+    def ask(self) -> None:
+        """Work is asked for: what was stopped before stays stopped, the new work is not."""
+        self.stop = threading.Event()
 
     def new(self, name: str) -> Path:
         """A file of the visitor's that does not exist yet, in a folder of its own so that its name stays plain."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from mimik.config import InputError
 from mimik.data.preparation.settings import Clip
+from mimik.files import DRAFT_SUFFIX, hold, replaced
 
 UNKNOWN_PERSON = (
     "unknown"  # the person until clustering; as long as the names that it gives, so lines keep their length
@@ -33,23 +33,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_synced(path: Path, data: bytes) -> None:
-    """Puts a file in place in one step."""
-    draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    _sync_folder(path.parent)
+    """Puts a file in place in one step, to stay after a power failure."""
+    with replaced(path, suffix=DRAFT_SUFFIX, durable=True) as draft:
+        draft.write_bytes(data)
 
 
 def _open_at(path: Path, size: int) -> IO[bytes]:
@@ -86,17 +73,13 @@ class ShardFolder:
     def _lock_folder(self) -> IO[str]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
+            lock = hold(self.folder / ".lock")
         except OSError as error:
             raise InputError(
                 f"-o {self.folder}: cannot be written to ({error.strerror}); give another folder."
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"-o {self.folder}: another run is writing there; wait for it or give another folder."
-            ) from error
+        if lock is None:
+            raise InputError(f"-o {self.folder}: another run is writing there; wait for it or give another folder.")
         return lock
 
     def _reopen(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Self
@@ -12,7 +12,7 @@ from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.gestures import Motion, stream_gestures
+from mimik.motion.gestures import Gesture, Motion, stream_gestures
 from mimik.pipeline import Clock, Progress, prefetch, silent
 
 _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker takes 256 px of the face
@@ -40,17 +40,15 @@ class Video(Driver):
         num_frames = None if info.duration_s is None else math.ceil(info.duration_s * rate - 1e-6)
         return cls(path.name, path, rate, num_frames, sound=path if info.has_audio else None)
 
-    def faces(
-        self, landmarker: Landmarker, face: int | None, clock: Clock, progress: Progress
-    ) -> Generator[Face | None]:
+    def faces(self, tracker: Tracker, clock: Clock, progress: Progress) -> Generator[Face | None]:
         """The face in each frame, None where it is not seen; decoding runs in a thread of its own."""
         frames = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE)
         decoded = prefetch(clock.each("decode", frames))
-        return _tracked(decoded, Tracker(landmarker, face), clock, progress, self.num_frames)
+        return _tracked(decoded, tracker, clock, progress, self.num_frames)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        found = self.faces(settings.landmarker, settings.face, settings.clock, settings.progress)
-        tracked = prefetch(found, size=64)
+        tracker = Tracker(settings.landmarker, settings.face)
+        tracked = prefetch(self.faces(tracker, settings.clock, settings.progress), size=64)
         try:
             reference, gestures = stream_gestures(
                 tracked, self.fps, smooth=settings.smooth, neutral_s=settings.neutral_s
@@ -65,7 +63,23 @@ class Video(Driver):
         except BaseException:
             tracked.close()
             raise
-        return DrivingMotion(reference, gestures, tracked.close, [reference.note] if reference.note else [])
+        notes = [reference.note] if reference.note else []
+        return DrivingMotion(reference, _noted(gestures, tracker, self.name, notes), tracked.close, notes)
+
+
+def jump_note(tracker: Tracker, name: str) -> str | None:
+    """What to say of a tracker that followed a face from one place to another; None if it did not."""
+    if not tracker.num_jumps:
+        return None
+    times = "once" if tracker.num_jumps == 1 else f"{tracker.num_jumps} times"
+    return f"the face in {name} is lost and found in another place {times}; it may be another person's there"
+
+
+def _noted(gestures: Iterable[Gesture], tracker: Tracker, name: str, notes: list[str]) -> Iterator[Gesture]:
+    """The gestures; at their end the note that belongs to them."""
+    yield from gestures
+    if note := jump_note(tracker, name):
+        notes.append(note)
 
 
 def _tracked(
@@ -95,7 +109,7 @@ def extract_motion(
     """
     if not isinstance(driver, Video):
         raise InputError(f"{driver.name} is a {driver.kind}; motion is extracted from a video.")
-    found = list(driver.faces(Landmarker(num_threads=2), face, Clock(), progress))
+    found = list(driver.faces(Tracker(Landmarker(num_threads=2), face), Clock(), progress))
     try:
         reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=math.inf, neutral_s=neutral_s)
     except NoFaceError as error:

@@ -1,0 +1,113 @@
+"""files.py: what is put in place in one step, what is put back, who holds a file, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from mimik import files
+from mimik.config import InputError
+from mimik.files import check_file, hold, replaced, replaced_folder, write_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with replaced(path) as draft:
+        draft.write_text("new")
+        assert path.read_text() == "old" and draft.suffix == ".txt"
+    assert path.read_text() == "new" and names(tmp_path) == ["a.txt"]
+    with pytest.raises(RuntimeError), replaced(path, durable=True) as draft:
+        draft.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "new" and names(tmp_path) == ["a.txt"]
+
+
+def test_a_new_file_is_as_readable_as_others(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"")
+    with replaced(tmp_path / "a"):
+        pass
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_no_moment_without_a_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The umask belongs to the process: a file that another thread makes meanwhile would be open to all."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask is changed"))
+    write_whole(tmp_path / "a", b"1")
+    with replaced(tmp_path / "b") as draft:
+        draft.write_bytes(b"2")
+
+
+def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole(tmp_path / "a", b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "_sync", full)
+    with pytest.raises(InputError, match=r"a: no space left for its 0.0 MB; what was there is kept"):
+        write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
+    with pytest.raises(InputError, match="cannot be written"):
+        write_whole(tmp_path / "missing" / "a", b"new")
+
+
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    with replaced_folder(out) as new:
+        (new / "one").write_text("1")
+    with replaced_folder(out) as new:
+        (new / "two").write_text("2")
+    assert names(out) == ["two"] and names(tmp_path) == ["out"]
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("made up")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="made up"), replaced_folder(out) as new:
+        (new / "three").write_text("3")
+    assert names(out) == ["two"] and names(tmp_path) == ["out"]
+
+
+def test_one_holds_a_file_at_a_time(tmp_path: Path) -> None:
+    first = hold(tmp_path / "lock")
+    assert first is not None and hold(tmp_path / "lock") is None
+    first.close()
+    second = hold(tmp_path / "lock", "a+")
+    assert second is not None
+    second.close()
+
+
+def test_threads_that_write_the_same_file_leave_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    texts = [str(number) * 10_000 for number in range(8)]
+    threads = [threading.Thread(target=write_whole, args=(path, text.encode())) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in texts and names(tmp_path) == ["a"]
+
+
+def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("x")
+    for path, force, others, words in (
+        (tmp_path / "none/a", False, [], "there is no folder"),
+        (tmp_path, True, [], "is a folder; give the name of a file in it"),
+        (there, True, [there], "is another file of this run"),
+        (there, False, [], "already exists; give --force"),
+    ):
+        with pytest.raises(InputError, match=rf"--json .*{words}"):
+            check_file("--json", path, force=force, others=others)
+    check_file("--json", there, force=True, others=[tmp_path / "other"])
