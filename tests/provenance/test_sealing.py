@@ -952,7 +952,6 @@ ALLOWED = {
     ("checkpoint.py", "write_release"): "weights, into memory",
     ("checkpoint.py", "write_state"): "a training state, into memory and in one step; no picture",
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
-    ("evaluate.py", "_write"): "records, tables and the report: text",
     ("export.py", "_write"): "an exported model: graphs, numbers, and the photo that was given",
     ("export.py", "_quantised"): "graphs between two steps of quantisation, gone at once",
     ("detect.py", "save"): "the detector's weights",
@@ -974,6 +973,10 @@ ALLOWED = {
     ("motion_fidelity.py", "main"): "a report: text",
     ("reporting.py", "numbers"): "losses of a training run: text",
     ("reporting.py", "grid"): "the captioned sample grid of a training run",
+    ("evaluate.py", "_mark"): "the kind of a folder: text",
+    ("records.py", "write_text"): "records, tables and the report: text",
+    ("records.py", "put"): "a record: text",
+    ("pages.py", "write_report"): "tables and the report: text",
 }
 # These hold the encoders, and sealing.py is the only module that may call them, in the Draft that `seal` gives.
 MEDIA_MODULES = {"clips.py", "pictures.py", "sound.py", "writing.py"}

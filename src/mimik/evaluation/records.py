@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
+from mimik.files import replaced
+
 _RECIPE = 1  # of the protocols below; raised when they change, so that older records are not used
 MEASURED_BY = ("face", "motion", "rendering", "networks", "inference", "data", "animation", "evaluation")
 LEARNED_BY = ("training", "config.py")  # what an avatar that is learned for a clip depends on besides
@@ -25,9 +26,8 @@ LEARNED_BY = ("training", "config.py")  # what an avatar that is learned for a c
 
 def write_text(path: Path, text: str) -> None:
     """Puts a text in place in one step."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    with replaced(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def digest_of(*what: Any) -> str:
