@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from mimik.motion import gestures as motion
 
 RIDGE = 10.0  # best of 1, 10 and 50 on the last fifth of the clips
 MIN_FRAMES = 40
+MOTION_FPS = 25.0
+EASE_S = 0.4
 
 
 def track(path: Path, landmarker: Landmarker) -> list[Face | None]:
@@ -72,12 +75,23 @@ def fit_basis(videos: list[Path], out: Path) -> None:
 def cut_motion(path: Path, start_s: float, end_s: float, name: str, folder: Path) -> None:
     """One template: neutral from the whole clip, lightly smoothed, eased in and out so that it can be repeated."""
     fps = video.probe(path).fps
-    reference, gestures = motion.stream_gestures(track(path, Landmarker()), fps, smooth=0.3, lookahead_s=1e9)
+    take(track(path, Landmarker()), fps, start_s, end_s, name).save(folder / f"{name}.motion")
+
+
+def take(found: list[Face | None], fps: float, start_s: float, end_s: float, name: str) -> motion.Motion:
+    """A part of a clip as a motion that can be repeated: neutral of the whole clip, eased in and out, at MOTION_FPS."""
+    reference, gestures = motion.stream_gestures(found, fps, smooth=0.3, lookahead_s=1e9)
     every = list(gestures)[round(start_s * fps) : round(end_s * fps)]
-    ease = max(1, round(0.3 * fps))
+    ease = max(1, round(EASE_S * fps))
     weight = np.minimum(np.arange(len(every)), np.arange(len(every))[::-1]).clip(0, ease) / ease
     eased = [g.scaled(w * w * (3 - 2 * w)) for g, w in zip(every, weight, strict=True)]
-    motion.Motion.of_gestures(name, fps, reference, eased).save(folder / f"{name}.motion")
+    # The blendshapes ease too: what reads them, such as the curves of `motion show`, loops as the points do.
+    rest = reference.blendshapes
+    eased = [
+        replace(g, blendshapes=rest + w * w * (3 - 2 * w) * (g.blendshapes - rest))
+        for g, w in zip(eased, weight, strict=True)
+    ]
+    return motion.Motion.of_gestures(name, fps, replace(reference, note=""), eased).at_rate(MOTION_FPS)
 
 
 def convert_matte(path: Path, out: Path) -> None:

@@ -325,7 +325,7 @@ def test_the_mouth_opens_as_far_as_the_drivers(no_leak: None, small_face: Face, 
     gesture = split(a_face(pose.apply(with_lip_openings(shape, profile))), reference_of(shape), pose)
     for face in (small_face, closed_lips(small_face)):
         out = head_pose(face.points).invert(Retarget(face, reference_of(shape))(gesture))
-        assert 0.85 * opening < lip_openings(out).max() < 1.15 * opening + 0.01
+        assert 0.85 * opening < lip_openings(out).max() < 1.22 * opening  # her mouth is wider
 
 
 def test_a_parted_neutral_of_an_old_file_counts_from_contact(no_leak: None, small_face: Face) -> None:
@@ -1087,26 +1087,43 @@ def bundled(name: str) -> Motion:
     return Motion.load(bundled_motions()[name])
 
 
+FORMER = {"talk", "smile", "surprise", "nod", "look-around", "laugh"}
+BUNDLED = sorted({*FORMER, "talk-fast", "listen", "blink", "glance"})
+OF_THE_HEAD = {"nod", "look-around"}
+
+
 def test_the_bundled_motions_are_there() -> None:
-    assert set(bundled_motions()) == {"talk", "smile", "surprise", "nod", "look-around", "laugh"}
+    assert set(bundled_motions()) == set(BUNDLED)
 
 
-@pytest.mark.parametrize("name", ["talk", "smile", "surprise", "nod", "look-around", "laugh"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_motion_is_sound(name: str) -> None:
     motion = bundled(name)
     assert 2 <= motion.duration_s <= 10
-    assert bundled_motions()[name].stat().st_size / motion.duration_s < 16_000
+    assert bundled_motions()[name].stat().st_size / motion.duration_s < 18_000
     assert motion.seen.all()
     for array in (motion.turn, motion.shift, motion.zoom, motion.offset, motion.blendshapes, motion.reference.shape):
         assert np.isfinite(array).all()
-    # It starts and ends near neutral, so that it can be looped and joined.
+    # It starts and ends at neutral, so that it can be looped and joined.
     for end in (0, -1):
-        assert np.degrees(np.linalg.norm(motion.turn[end])) < 6
-        assert np.linalg.norm(motion.offset[end], axis=1).mean() < 0.25
+        assert np.degrees(np.linalg.norm(motion.turn[end])) < 0.5
+        assert np.linalg.norm(motion.offset[end], axis=1).mean() < 0.02
     # And nothing jumps.
     step = np.linalg.norm(np.diff(motion.offset, axis=0), axis=-1).mean(1)
-    assert step.max() < 0.25
+    assert step.max() < 0.3
     assert np.degrees(np.linalg.norm(np.diff(motion.turn, axis=0), axis=1)).max() < 6
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_motion_keeps_the_head_near_and_the_eyes_open(name: str) -> None:
+    motion = bundled(name)
+    if name not in OF_THE_HEAD:
+        assert np.linalg.norm(motion.shift[:, :2], axis=1).max() < 3  # cm
+        assert np.degrees(np.linalg.norm(motion.turn, axis=1)).max() < 12
+    shape = motion.reference.shape
+    openings = np.array([eyelid_openings(shape + offset).mean() for offset in motion.offset])
+    assert (openings < 0.35 * eyelid_openings(shape).mean()).mean() < 0.12
+    assert lip_openings(shape).max() < 0.02  # counted from lips that touch
 
 
 def track(name: str, *blendshapes: str) -> np.ndarray:
@@ -1125,12 +1142,23 @@ def test_the_bundled_motions_do_what_they_are_called() -> None:
     assert track("laugh", "mouthSmileLeft", "mouthSmileRight").max() > 0.4
     assert track("laugh", "jawOpen").max() > 0.15
     assert track("surprise", "jawOpen").max() > 0.15
-    jaw = track("talk", "jawOpen")
-    assert np.ptp(jaw) > 0.08
-    assert (np.diff(np.sign(jaw - jaw.mean())) != 0).sum() >= 6  # it opens and closes again and again
+    assert track("surprise", "browInnerUp").max() > 0.5
+    for name, least in (("talk", 6), ("talk-fast", 10)):
+        jaw = track(name, "jawOpen")
+        assert np.ptp(jaw) > 0.08
+        assert (np.diff(np.sign(jaw - jaw.mean())) != 0).sum() >= least  # it opens and closes again and again
+        shape, offsets = bundled(name).reference.shape, bundled(name).offset
+        gaps = np.array([lip_openings(shape + offset).max() for offset in offsets])
+        assert 0.3 < (gaps > 0.06).mean() < 0.9  # and the lips meet in between
+    assert track("listen", "jawOpen").max() < 0.05
+    shape, offsets = bundled("blink").reference.shape, bundled("blink").offset
+    lids = np.array([eyelid_openings(shape + offset).mean() for offset in offsets]) / eyelid_openings(shape).mean()
+    assert (np.diff((lids < 0.4).astype(int)) == 1).sum() >= 2
+    gaze = track("glance", "eyeLookOutLeft", "eyeLookInRight") - track("glance", "eyeLookInLeft", "eyeLookOutRight")
+    assert np.ptp(gaze) > 0.8
 
 
-@pytest.mark.parametrize("name", ["talk", "smile", "surprise", "nod", "look-around", "laugh"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_motion_leaves_the_person_a_face(small_face: Face, name: str) -> None:
     motion = bundled(name)
     retarget = Retarget(small_face, motion.reference)

@@ -26,8 +26,8 @@ _OUTER_UPPER, _OUTER_LOWER = (np.array(line[1:-1]) for line in (faces.LIPS_OUTER
 
 # Openings of lips in distances of the eyes, of eyelids in parts of the usual opening.
 LIPS_TOUCH = 0.02  # the landmarker's gap of touching lips: 0.002 to 0.014 (22 clips of the development set)
-_LIPS_SHUT = 0.005  # what lips that were parted in the photo are brought to
-_LIPS_SOFT = 0.03  # below this opening lips are drawn together, above it counts as it is
+_LIPS_SHUT = 0.0  # what lips that were parted in the photo are brought to
+_LIPS_SOFT = 0.04  # below this opening lips are drawn together, above it counts as it is
 _EYELIDS_SOFT = 0.15
 _UPPER_LIP = 0.4  # of the way on which lips meet
 UPPER_LID = 0.85
