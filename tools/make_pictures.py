@@ -20,7 +20,8 @@ from mimik.inference.synthesis import DEFAULT_MODEL, GeometryPainter
 from mimik.media import video
 from mimik.motion import draw
 from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
-from mimik.provenance.sealing import Claim, Ingredient, seal
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.sealing import seal
 from mimik.rendering.flow import Warper
 
 CELL_PX = 224

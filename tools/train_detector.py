@@ -34,7 +34,7 @@ from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.motion.drivers import video as video_driver
 from mimik.provenance import detect
-from mimik.provenance.sealing import Marker
+from mimik.provenance.marking import Marker
 
 ROOT = Path(__file__).parents[1]
 MADE_FRAMES = detect.NUM_FRAMES

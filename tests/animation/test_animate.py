@@ -25,9 +25,9 @@ from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.gestures import stream_gestures
-from mimik.provenance import sealing as provenance
-from mimik.provenance import watermark
-from mimik.provenance.sealing import Marker, verify
+from mimik.provenance import marking, watermark
+from mimik.provenance.marking import Marker
+from mimik.provenance.verifying import Status, verify
 from mimik.rendering.crop import Crop
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
@@ -58,7 +58,7 @@ def unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def same_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """All outputs get the same mark."""
-    monkeypatch.setattr(provenance.secrets, "randbits", lambda bits: 7)
+    monkeypatch.setattr(marking.secrets, "randbits", lambda bits: 7)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_a_video_file(avatar: Avatar, tmp_path: Path, name: str, model: str) -> 
     assert info.duration_s == pytest.approx(4.5, abs=0.3)
     assert report.num_lost == 0
     assert not report.has_audio
-    verdict = provenance.verify(out)
-    assert verdict.status is provenance.Status.MIMIK
+    verdict = verify(out)
+    assert verdict.status is Status.MIMIK
     assert verdict.model == model
     assert [source.name for source in verdict.sources] == ["person.png", "bundled smile"]
 
@@ -102,7 +102,7 @@ def test_a_folder_of_frames(avatar: Avatar, tmp_path: Path, target: str) -> None
     files = sorted(folder.iterdir())
     assert len(files) == report.num_frames == round(113 / 25)
     assert Pillow.open(files[0]).size == (256, 256)
-    assert provenance.verify(files[-1]).status is provenance.Status.MIMIK
+    assert verify(files[-1]).status is Status.MIMIK
     assert left_behind(tmp_path) == [folder.name]
 
 
@@ -228,7 +228,7 @@ def test_a_photo_drives_a_video_and_a_still(avatar: Avatar, portrait_path: Path,
     assert still.num_frames == 1
     picture = video.read_image(tmp_path / "a.png")
     assert picture.shape == (256, 256, 3)
-    assert provenance.verify(tmp_path / "a.png").status is provenance.Status.MIMIK
+    assert verify(tmp_path / "a.png").status is Status.MIMIK
     frames = list(avatar.frames(portrait_path, fps=5, smooth=0))
     np.testing.assert_array_equal(picture, frames[7])  # the still is the middle of the video
 
@@ -392,7 +392,7 @@ def test_the_photo_may_be_a_video(moving: Avatar, tmp_path: Path) -> None:
     report = moving.render("smile", tmp_path / "a.mp4", fps=5)
     assert report.num_frames in (5, 6)
     assert any("is shorter than the driver; the result ends with it" in note for note in report.notes)
-    assert provenance.verify(tmp_path / "a.mp4").status is provenance.Status.MIMIK
+    assert verify(tmp_path / "a.mp4").status is Status.MIMIK
 
 
 @pytest.mark.usefixtures("unmarked")
@@ -560,7 +560,7 @@ def test_a_file_is_not_overwritten_without_force(avatar: Avatar, tmp_path: Path)
         avatar.render("smile", out, fps=1)
     assert out.read_bytes() == b"mine"
     avatar.render("smile", out, fps=1, force=True)
-    assert provenance.verify(out).status is provenance.Status.MIMIK
+    assert verify(out).status is Status.MIMIK
 
 
 def test_the_inputs_are_never_overwritten(avatar: Avatar, driver, small_path: Path) -> None:

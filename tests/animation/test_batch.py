@@ -12,7 +12,7 @@ from conftest import Driver
 from mimik.animation import batch
 from mimik.animation.batch import RECORD_NAME, Pair, animate_all, is_folder_of_drivers, pairs
 from mimik.config import AnimateConfig, InputError
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import verify
 
 SMALL = AnimateConfig(size=64, fps=4.0, model="geometry")
 
@@ -97,7 +97,7 @@ def test_over_ray(small_path: Path, driver: Driver, tmp_path: Path) -> None:
     outcomes = list(animate_all(every, SMALL, num_workers=2, ray=True))
     assert [outcome.reason for outcome in outcomes] == [None] * 3
     assert all(outcome.report is not None and outcome.report.num_frames > 3 for outcome in outcomes)
-    assert [provenance.verify(pair.out).exit_code for pair in every] == [0] * 3
+    assert [verify(pair.out).exit_code for pair in every] == [0] * 3
     assert len((out / RECORD_NAME).read_text().splitlines()) == 3
     # A line that was cut off is that of a video that is made again.
     lines = (out / RECORD_NAME).read_text().splitlines(keepends=True)

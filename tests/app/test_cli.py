@@ -31,7 +31,7 @@ from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.gestures import Motion, bundled_motions
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import verify
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 
@@ -222,7 +222,7 @@ def test_unknown_bundled_motion_names_those_that_exist(refuse, shelf: Path):
 def test_a_video_that_was_cut_off_works_or_is_refused(shelf: Path, here: Path):
     result = mimik("animate", shelf / "person.png", shelf / "cut.mp4", "-o", "out.mp4", "--size", 64)
     if result.exit_code == 0:
-        assert provenance.verify(Path("out.mp4")).exit_code == 0
+        assert verify(Path("out.mp4")).exit_code == 0
         assert video.probe("out.mp4").num_frames
     else:
         assert result.exit_code == 2 and "cut.mp4" in result.stderr

@@ -18,7 +18,7 @@ from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.media import video
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import verify
 
 MOVES = {
     "smile": faces.LIPS,
@@ -133,7 +133,7 @@ def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, s
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
     assert "256x256" in result.stdout
-    verdict = provenance.verify(out)
+    verdict = verify(out)
     assert verdict.exit_code == 0
     assert "geometry" in verdict.sentence
     assert '"smile": 0.6' in verdict.to_json() and '"yaw": 12' in verdict.to_json()

@@ -40,7 +40,7 @@ from mimik.motion.draw import landmark_image, landmark_lines
 from mimik.motion.gestures import Motion, bundled_motions
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
-from mimik.provenance import sealing as provenance
+from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import Crop
 from mimik.rendering.painter import Painter
 
@@ -306,7 +306,7 @@ def test_the_limits_judge_what_is_not_finite() -> None:
 def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], tmp_path: Path) -> None:
     made = export.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
     record = json.loads((tmp_path / "out/export.json").read_text())
-    assert "synthetic" in record["notice"] and record["digital_source_type"] == provenance.SOURCE_TYPE
+    assert "synthetic" in record["notice"] and record["digital_source_type"] == SOURCE_TYPE
     assert "consent" in record["notice"] and any("Mark the frame" in step for step in record["host"])
     assert record["model"]["form"] == "texture" and "licence" in record["model"]
     about = record["graphs"]["generator"]

@@ -28,7 +28,8 @@ from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Face, Landmarker, Tracker, head_pose
 from mimik.inference import synthesis
 from mimik.media import video
-from mimik.provenance import sealing as provenance
+from mimik.provenance.marking import burn_label
+from mimik.provenance.verifying import verify
 from mimik.provenance.watermark import Detector
 
 CONFIG = AnimateConfig(model="geometry", smooth=0.0)
@@ -224,7 +225,7 @@ def test_stages_in_threads_draw_what_one_after_the_other_draws(avatar: Avatar, d
     for i, n in enumerate(numbers):
         points, _ = follower(frame(n), i / FPS, call.controls)
         image = call.portrait.paint(call.portrait.flow(points), points)
-        expected.append(provenance.burn_label(image))
+        expected.append(burn_label(image))
     assert (expected[-1] != expected[0]).any()
     for way in (every, offered):
         made = way(Call(avatar, config), [frame(n) for n in numbers])
@@ -343,7 +344,7 @@ def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path
             time.sleep(0.1)
         assert recording.stop() == out
     assert 15 <= recording.num_frames <= 32  # 25 a second, although the call showed 10
-    assert provenance.verify(out).exit_code == 0
+    assert verify(out).exit_code == 0
     assert video.probe(out).fps == pytest.approx(25)
     assert list(tmp_path.iterdir()) == [out]
 
@@ -406,7 +407,7 @@ def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, dr
     result = CliRunner().invoke(app, [str(one) for one in arguments])
     assert result.exit_code == 0, result.stderr
     assert f"{len(driver.frames)} frames of" in result.stdout and "with sound" in result.stdout
-    verdict = provenance.verify(out)
+    verdict = verify(out)
     assert verdict.exit_code == 0
     assert '"live": "camera"' in verdict.to_json()
     frames = list(video.read_frames(out))

@@ -21,7 +21,7 @@ from mimik.app.live import Call
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import verify
 
 pytest.importorskip("aiohttp", reason="the extra `live` is not installed")
 pytest.importorskip("aiortc", reason="the extra `live` is not installed")
@@ -325,7 +325,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     with tab.expect_download() as download:
         tab.click("#recorded")
     download.value.save_as(tmp_path / "call.mp4")
-    assert provenance.verify(tmp_path / "call.mp4").exit_code == 0
+    assert verify(tmp_path / "call.mp4").exit_code == 0
     assert video.probe(tmp_path / "call.mp4").width == 256
 
     # The page without controls shows the same person; a second camera has to wait.

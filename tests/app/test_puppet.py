@@ -24,7 +24,7 @@ from mimik.config import AnimateConfig
 from mimik.face.landmarks import Landmarker, head_pose
 from mimik.motion.drivers.stream import HOLD_S, Sample
 from mimik.motion.drivers.udp import Receiver, parse_address
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import Status, verify
 
 CONFIG = AnimateConfig(model="geometry", smooth=0.0)
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
     assert moved.is_set() and call.error is None
     assert np.abs(seen[-1].astype(int) - call.portrait.picture).mean() > 3  # the head has turned
     assert call.claim("a.mp4").settings["live"] == "stream"
-    assert provenance.verify(out).status is provenance.Status.MIMIK
+    assert verify(out).status is Status.MIMIK
     assert receiver.mailbox.num_wrong == 0
 
 

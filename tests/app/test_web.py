@@ -26,7 +26,7 @@ from mimik.app.web.sessions import Desk, Desks
 from mimik.config import AVATAR_SUFFIX, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import verify
 
 ZERO = dict.fromkeys(SLIDERS, 0.0)
 
@@ -81,7 +81,7 @@ def test_animate_gives_sealed_videos(desk: Desk, small_path: Path, driver_with_s
     assert (video.probe(second).width, video.probe(second).height) == (512, 256)
     for path in (out, second):
         assert path.is_relative_to(desk.folder)
-        assert provenance.verify(path).exit_code == 0
+        assert verify(path).exit_code == 0
         assert video.probe(path).has_audio
 
 
@@ -247,7 +247,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     tab.click("#animate")
     tab.wait_for_function("document.querySelector('#animate-said')?.innerText.includes('frames of 256x256')")
     result = downloaded(tab, "#result-file a", tmp_path / "result.mp4")
-    assert provenance.verify(result).exit_code == 0
+    assert verify(result).exit_code == 0
 
     # Verify what came out.
     tab.get_by_role("tab", name="Verify").click()
@@ -266,7 +266,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     tab.wait_for_function("src => document.querySelector('#edited img').getAttribute('src') !== src", arg=before)
     tab.screenshot(path=tmp_path / "edit.png")  # to look at
     tab.click("#save")
-    assert provenance.verify(downloaded(tab, "#edited-file a", tmp_path / "edited.png")).exit_code == 0
+    assert verify(downloaded(tab, "#edited-file a", tmp_path / "edited.png")).exit_code == 0
 
     # Person: what is missing is said.
     tab.get_by_role("tab", name="Person").click()
@@ -313,4 +313,4 @@ def test_a_person_is_learned_in_a_browser(address: str, small_path: Path, tmp_pa
     tab.wait_for_selector("#avatar a")
     tab.click("#animate")
     tab.wait_for_function("document.querySelector('#animate-said')?.innerText.includes('frames of 256x256')")
-    assert provenance.verify(downloaded(tab, "#result-file a", tmp_path / "result.mp4")).exit_code == 0
+    assert verify(downloaded(tab, "#result-file a", tmp_path / "result.mp4")).exit_code == 0

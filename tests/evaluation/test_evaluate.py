@@ -36,7 +36,7 @@ from mimik.media import video
 from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
 from mimik.networks.generators import build
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import verify
 from mimik.training import fine_tuning
 from mimik.training.fine_tuning import LearnArguments, Photo, Recipe
 
@@ -223,7 +223,7 @@ def test_people_are_learned_measured_and_not_learned_again(
     pictures = {path.name for path in (out / "pictures").iterdir()}
     assert {"best-learn-tiny.safetensors.png", "worst-scratch-tiny.safetensors.png"} < pictures
     assert video.read_image(out / "pictures/grid.png").shape[1] == 6 * 192
-    assert provenance.verify(next((out / "pictures").glob("ada_00-t1-learn-*"))).exit_code == 0
+    assert verify(next((out / "pictures").glob("ada_00-t1-learn-*"))).exit_code == 0
     curves = (out / "learning-t1.svg").read_text()
     assert curves.startswith("<svg") and curves.count("<rect") == 8 and "learn:tiny.safetensors" in curves
     assert "learning-t1.svg" in (out / "report.html").read_text()
@@ -288,7 +288,7 @@ def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> Non
 def test_pictures_are_sealed_and_shown(report: tuple[Path, dict[str, Any]]) -> None:
     pictures = sorted((report[0] / "pictures").iterdir())
     assert {"grid.png", "best-geometry.png", "worst-geometry.png"} < {path.name for path in pictures}
-    assert provenance.verify(pictures[0]).exit_code == 0
+    assert verify(pictures[0]).exit_code == 0
     page = (report[0] / "report.html").read_text()
     assert all(f"pictures/{path.name}" in page for path in pictures)
     # source, target, landmarks, geometry, copy
@@ -420,7 +420,7 @@ def test_speed_is_that_of_the_program_itself(tmp_path: Path) -> None:
     assert measured["frames_per_second"] > 1
     assert measured["ms_per_frame"].keys() >= {"decode", "track", "flow", "paint", "encode"}
     assert (measured["width"], measured["height"]) == (512, 512)
-    assert provenance.verify(tmp_path / "speed/geometry.mp4").exit_code == 0
+    assert verify(tmp_path / "speed/geometry.mp4").exit_code == 0
 
 
 SPEED = evaluate.speed  # as it is, before the fixture replaces it

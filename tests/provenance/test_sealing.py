@@ -28,22 +28,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
+import mimik
 from mimik.config import InputError, MediaError
 from mimik.media import video
-from mimik.provenance import sealing as provenance
-from mimik.provenance import watermark
-from mimik.provenance.sealing import (
-    Claim,
-    Credentials,
-    Draft,
-    Ingredient,
-    Marker,
-    Signer,
-    Status,
-    check_output,
-    seal,
-    verify,
-)
+from mimik.provenance import verifying, watermark
+from mimik.provenance.credentials import _PIXEL, Credentials
+from mimik.provenance.formats import RECIPE_LABEL, SOURCES_LABEL, c2pa_context
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.marking import Draft, Marker, burn_label, model_number
+from mimik.provenance.sealing import check_output, seal
+from mimik.provenance.verifying import Signer, Status, _judge, _roots, read_mark, verify
 
 NUM_FRAMES = 5
 
@@ -103,7 +97,7 @@ def sealed(path: Path, made: Claim | None = None, **options: Any) -> Path:
 
 
 def manifest_of(path: Path, **trust: str) -> dict[str, Any]:
-    with c2pa.Reader(str(path), context=provenance._context(**trust)) as reader:
+    with c2pa.Reader(str(path), context=c2pa_context(**trust)) as reader:
         report: dict[str, Any] = json.loads(reader.json())
     return report
 
@@ -195,7 +189,7 @@ def signed_by_another(
     if source is None:
         picture(3).save(plain, "JPEG")
     with path.open("w+b") as file:
-        builder = c2pa.Builder(definition, provenance._context())
+        builder = c2pa.Builder(definition, c2pa_context())
         if remote:
             builder.set_no_embed()
             builder.set_remote_url(remote)
@@ -214,7 +208,7 @@ def test_every_format_is_signed_without_a_complaint_and_still_plays(work: Path, 
     out = sealed(work / name)
     # C2PA's own judgement: nothing but the unknown signer, and not even that when its root is trusted.
     assert [one["code"] for one in manifest_of(out)["validation_status"]] == ["signingCredential.untrusted"]
-    roots = provenance._roots((data / "signer-0001" / "certificate.pem").read_bytes()).decode()
+    roots = _roots((data / "signer-0001" / "certificate.pem").read_bytes()).decode()
     assert manifest_of(out, trust_anchors=roots)["validation_state"] == "Trusted"
     verdict = verify(out)
     assert (verdict.status, verdict.signer, verdict.codes) == (Status.MIMIK, Signer.THIS_COMPUTER, ())
@@ -340,7 +334,7 @@ def test_the_soft_binding_is_that_of_the_specification(work: Path) -> None:
     out = marked(work / "a.png")
     manifest = manifest_of(out)["manifests"][manifest_of(out)["active_manifest"]]
     (data,) = [one["data"] for one in manifest["assertions"] if one["label"] == "c2pa.soft-binding"]
-    reading = provenance.read_mark(out)
+    reading = read_mark(out)
     assert reading.payload is not None
     assert data["alg"] == "io.github.mimik.watermark.1"
     assert data["blocks"] == [{"scope": {}, "value": f"{reading.payload.to_int():011x}"}]
@@ -359,7 +353,7 @@ def test_the_soft_binding_is_that_of_the_specification(work: Path) -> None:
     ],
 )
 def test_models_have_numbers_that_stay(model: str, number: int) -> None:
-    assert provenance.model_number(model) == number
+    assert model_number(model) == number
     assert Marker(model).payload.model == number
 
 
@@ -380,7 +374,7 @@ def test_a_marker_follows_the_size_of_a_stream() -> None:
 def test_the_label_is_small_legible_and_in_its_corner() -> None:
     for shade in (0, 255):
         frame = np.full((400, 600, 3), shade, np.uint8)
-        labelled = provenance.burn_label(frame)
+        labelled = burn_label(frame)
         changed = np.argwhere((labelled != frame).any(-1))
         top, left = changed.min(0)
         bottom, right = changed.max(0)
@@ -389,7 +383,7 @@ def test_the_label_is_small_legible_and_in_its_corner() -> None:
         assert plate.max() > 240  # white letters ..
         assert np.median(plate) < 110  # .. on a dark plate
         assert (frame == shade).all()
-    assert provenance.burn_label(np.zeros((16, 16, 3), np.uint8)).max() > 0
+    assert burn_label(np.zeros((16, 16, 3), np.uint8)).max() > 0
 
 
 def test_a_labelled_file_shows_it_and_says_so(work: Path) -> None:
@@ -494,14 +488,14 @@ def test_a_mark_of_another_file_is_told(work: Path) -> None:
 
 def test_a_video_is_read_beyond_its_first_seconds(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first frames were not made by mimik."""
-    monkeypatch.setattr(provenance, "_WINDOW_FRAMES", 4)
+    monkeypatch.setattr(verifying, "_WINDOW_FRAMES", 4)
     monkeypatch.setattr(watermark, "_MAX_CELLS", 90.0)  # fewer widths to try
     marker = Marker("texture")
     with video.open_writer(work / "a.mp4", SIDE, SIDE, 5) as writer:
         for number in range(12):
             writer.write(scene(number) if number < 4 else marker.mark(scene(number)))
-    assert provenance.read_mark(work / "a.mp4", max_windows=1).payload is None
-    assert provenance.read_mark(work / "a.mp4").payload == marker.payload
+    assert read_mark(work / "a.mp4", max_windows=1).payload is None
+    assert read_mark(work / "a.mp4").payload == marker.payload
 
 
 def test_one_bit_of_the_picture_data_makes_it_altered(work: Path) -> None:
@@ -586,21 +580,21 @@ def test_an_expired_certificate_does_not_make_the_file_altered() -> None:
             }
         },
     }
-    verdict = provenance._judge(report)
+    verdict = _judge(report)
     assert verdict.status is Status.MIMIK
     assert "expired" in verdict.sentence
     report["validation_results"]["activeManifest"]["success"] = []  # type: ignore[index]
-    assert provenance._judge(report).status is Status.ALTERED
+    assert _judge(report).status is Status.ALTERED
 
 
 def test_a_strangers_manifest_cannot_break_or_dress_up_the_verdict() -> None:
     assertions = [
-        {"label": provenance.SOURCES_LABEL, "data": {"sources": [{"role": "photo", "name": "../x"}, 3]}},
-        {"label": provenance.RECIPE_LABEL, "data": {"model": "\x1b[31mred", "settings": 4}},
+        {"label": SOURCES_LABEL, "data": {"sources": [{"role": "photo", "name": "../x"}, 3]}},
+        {"label": RECIPE_LABEL, "data": {"model": "\x1b[31mred", "settings": 4}},
         {"label": "c2pa.actions.v2", "data": {"actions": 5}},
     ]
     info = [{"name": "mimik\x1b[2J", "version": 7}]
-    verdict = provenance._judge(
+    verdict = _judge(
         {"active_manifest": "m", "manifests": {"m": {"claim_generator_info": info, "assertions": assertions}}}
     )
     assert verdict.status is Status.ALTERED
@@ -927,20 +921,20 @@ def test_importing_the_module_loads_no_signing_library() -> None:
 
 
 def test_the_trial_pixel_is_a_sound_png() -> None:
-    with Image.open(io.BytesIO(provenance._PIXEL)) as image:
+    with Image.open(io.BytesIO(_PIXEL)) as image:
         image.load()
         assert image.size == (1, 1)
-    assert zlib.crc32(b"IEND") == int.from_bytes(provenance._PIXEL[-4:], "big")
+    assert zlib.crc32(b"IEND") == int.from_bytes(_PIXEL[-4:], "big")
 
 
 # There is no other door.
 
-SOURCES = sorted(Path(provenance.__file__).parents[1].rglob("*.py"))
+SOURCES = sorted(Path(mimik.__file__).parent.rglob("*.py"))
 
 # Who may write without `seal` around it, and why. Pictures and films are in none of these but the media folder's.
 ALLOWED = {
     ("sealing.py", "seal"): "the door itself",
-    ("sealing.py", "_make_signer"): "certificate and key of this user, no picture",
+    ("credentials.py", "_make_signer"): "certificate and key of this user, no picture",
     ("files.py", "save"): "a motion template: plain numbers, no picture",
     ("registry.py", "open_driver"): "opens a driver, and writes nothing",
     ("cli.py", "_write_json"): "a report: text",
@@ -1067,7 +1061,7 @@ def breaches(module: str, text: str) -> list[str]:
         if _name(call.func) in WRITERS:
             owner = _name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
             is_of_draft = draft and owner == draft and _name(call.func) in DRAFT_METHODS
-            if not (is_of_draft or (module == "sealing.py" and function in ("seal", *DRAFT_METHODS))):
+            if not (is_of_draft or (module in ("sealing.py", "marking.py") and function in ("seal", *DRAFT_METHODS))):
                 found.append(f"{where}  -- a media writer that is not a method of the draft of `with seal(...)`")
         elif _writes(call) and (module, function) not in ALLOWED:
             found.append(f"{where}  -- writes a file and is not in ALLOWED")
@@ -1135,7 +1129,7 @@ def test_the_scan_finds_each_way_to_write(line: str) -> None:
         "text.replace('a', 'b')",
         "dataclasses.replace(one, x=2)",
         "with seal(out, claim) as d, d.open_writer(8, 8, 25) as w: w.write(frame)",
-        "with provenance.seal(out, claim) as d:\n        if x: d.write_image(frame)",
+        "with seal(out, claim) as d:\n        if x: d.write_image(frame)",
     ],
 )
 def test_the_scan_lets_reading_and_sealed_writing_pass(line: str) -> None:

@@ -14,7 +14,7 @@ from mimik.animation.avatar import Avatar
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import OVAL, Face, Image, Landmarker
 from mimik.media import video
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import Status, verify
 from mimik.provenance.watermark import Detector
 from mimik.rendering import matte
 from mimik.rendering.flow import Warper
@@ -193,8 +193,8 @@ def test_what_is_transparent_leaves_signed(avatar: Avatar, tmp_path: Path, name:
     out = tmp_path / name
     report = avatar.render("smile", out, fps=1, background="none")
     first = out / "00000.png" if name == "frames" else out
-    verdict = provenance.verify(first)
-    assert verdict.status is provenance.Status.MIMIK and verdict.mark is not None
+    verdict = verify(first)
+    assert verdict.status is Status.MIMIK and verdict.mark is not None
     assert verdict.mark.value == verdict.binding
     assert report.num_frames == 5
     if name in ("frames", "a.webp"):
@@ -216,7 +216,7 @@ def test_what_is_transparent_leaves_signed(avatar: Avatar, tmp_path: Path, name:
 def test_a_still_without_a_background(avatar: Avatar, portrait_path: Path, tmp_path: Path) -> None:
     avatar.render(portrait_path, tmp_path / "a.png", background="none")
     assert Pillow.open(tmp_path / "a.png").mode == "RGBA"
-    assert provenance.verify(tmp_path / "a.png").status is provenance.Status.MIMIK
+    assert verify(tmp_path / "a.png").status is Status.MIMIK
 
 
 @pytest.mark.usefixtures("found")
@@ -224,7 +224,7 @@ def test_the_manifest_names_the_background(avatar: Avatar, tmp_path: Path) -> No
     beach = tmp_path / "beach.png"
     video.write_image(beach, np.full((50, 90, 3), 200, np.uint8))
     avatar.render("smile", tmp_path / "a.mp4", fps=1, background=str(beach))
-    sources = provenance.verify(tmp_path / "a.mp4").sources
+    sources = verify(tmp_path / "a.mp4").sources
     assert [(one.role, one.name) for one in sources] == [
         ("photo", "person.png"),
         ("driver", "bundled smile"),

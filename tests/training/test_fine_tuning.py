@@ -32,7 +32,7 @@ from mimik.networks import losses
 from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
 from mimik.networks.generators import Synthesis, build
-from mimik.provenance import sealing as provenance
+from mimik.provenance.verifying import Status, verify
 from mimik.training import fine_tuning, pairs, probes
 from mimik.training import learner as learner_module
 from mimik.training.fine_tuning import LearnArguments, learn
@@ -526,8 +526,8 @@ def test_a_learned_person_is_animated_and_its_photos_are_named(
 ) -> None:
     report = Avatar.load(learned, landmarker=landmarker).render(portrait_path, tmp_path / "out.png")
     assert report.model == "texture, fine-tuned"
-    verdict = provenance.verify(tmp_path / "out.png")
-    assert verdict.status is provenance.Status.MIMIK and verdict.model == "texture, fine-tuned"
+    verdict = verify(tmp_path / "out.png")
+    assert verdict.status is Status.MIMIK and verdict.model == "texture, fine-tuned"
     names = [(one.role, one.name) for one in verdict.sources]
     assert names == [("photo", "person.avatar"), ("photo", small_path.name), ("driver", portrait_path.name)]
     assert verdict.sources[1].sha256 == read_avatar(learned).sources[0].sha256

@@ -22,7 +22,10 @@ from mimik.media import video
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.registry import open_driver
 from mimik.pipeline import Progress, silent
-from mimik.provenance.sealing import Claim, Credentials, Ingredient, Marker, check_output, seal
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.marking import Marker
+from mimik.provenance.sealing import check_output, seal
 
 _TRANSPARENT_OUTPUTS = (
     "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"

@@ -26,7 +26,8 @@ from mimik.files import hold
 from mimik.motion.drivers import registry
 from mimik.motion.drivers.registry import open_driver
 from mimik.pipeline import Progress
-from mimik.provenance.sealing import Credentials, check_output
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.sealing import check_output
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.video import jump_note
 from mimik.motion.gestures import Gesture, Reference, Retarget
 from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
-from mimik.provenance.sealing import MarkedWriter
+from mimik.provenance.marking import MarkedWriter
 from mimik.rendering.flow import Warper
 
 

@@ -43,7 +43,11 @@ from mimik.motion.drivers.stream_file import STREAM_SUFFIX, stream_lines
 from mimik.motion.drivers.udp import Receiver, parse_address
 from mimik.motion.drivers.video import extract_motion
 from mimik.motion.gestures import Motion, bundled_motions
-from mimik.provenance import sealing as provenance
+from mimik.provenance import verifying
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.sealing import check_output, seal
+from mimik.provenance.verifying import media_files
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -293,10 +297,10 @@ def _size(text: str) -> int | None:
         raise InputError(f"--size: {error.message}; give 'native' or the pixels of the longer side.") from None
 
 
-def _credentials(certificate: Path | None, key: Path | None) -> provenance.Credentials | None:
+def _credentials(certificate: Path | None, key: Path | None) -> Credentials | None:
     if (certificate is None) != (key is None):
         raise InputError("--certificate and --key go together: give both, or neither for this computer's own.")
-    return provenance.Credentials.from_files(certificate, key) if certificate and key else None
+    return Credentials.from_files(certificate, key) if certificate and key else None
 
 
 def _write_json(path: Path, text: str) -> None:
@@ -506,10 +510,10 @@ def _animate_one(
     driver: Driver,
     out: Path,
     config: AnimateConfig,
-    credentials: provenance.Credentials | None,
+    credentials: Credentials | None,
     force: bool,
 ) -> Report:
-    provenance.check_output(out, force=force, inputs=[photo, *([driver.path] if driver.path else [])])
+    check_output(out, force=force, inputs=[photo, *([driver.path] if driver.path else [])])
     with _status(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
@@ -779,7 +783,7 @@ def faces_command(
     """Which faces a picture shows, numbered for --face."""
     if out is not None:
         _check_picture_file(out)
-        provenance.check_output(out, force=force, inputs=[photo])
+        check_output(out, force=force, inputs=[photo])
     picture = video.read_image(photo)
     height, width = picture.shape[:2]
     with _status(f"looking for faces in {photo.name}"):
@@ -795,8 +799,8 @@ def faces_command(
         table.add_row(*row, f"{turned}, tilted {roll:.0f}°", f"{100 * face.score:.0f} %")
     console.print(table)
     if out is not None:
-        claim = provenance.Claim(out.name, "none", (provenance.Ingredient.from_file("photo", photo),))
-        with provenance.seal(out, claim, force=force) as draft:
+        claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))
+        with seal(out, claim, force=force) as draft:
             draft.write_image(draw.annotate(picture, found))
         console.print(f"{escape(str(out))}: written.", soft_wrap=True)
 
@@ -1062,10 +1066,10 @@ def motion_show(
     loaded = Motion.load(path)
     picture = out or Path(f"{path.stem}.png")  # the name inside a stranger's file is no place to write to
     _check_picture_file(picture)
-    provenance.check_output(picture, force=force, inputs=[path])
+    check_output(picture, force=force, inputs=[path])
     name = f"bundled {motion}" if motion in bundled_motions() else path.name
-    claim = provenance.Claim(picture.name, "none", (provenance.Ingredient.from_file("driver", path, name=name),))
-    with provenance.seal(picture, claim, force=force) as draft:
+    claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
+    with seal(picture, claim, force=force) as draft:
         draft.write_image(draw.motion_sheet(loaded))
     console.print(f"{escape(str(picture))}: written.", soft_wrap=True)
 
@@ -1476,7 +1480,7 @@ def verify(
         _verify_folder(file, as_json, anchor or [])
         return
     with _status(f"reading {file.name}"):
-        verdict = provenance.verify(file, anchors=anchor or [])
+        verdict = verifying.verify(file, anchors=anchor or [])
     if as_json:
         typer.echo(verdict.to_json())
     else:
@@ -1489,7 +1493,7 @@ _WORST_FIRST = (2, 1, 5, 4, 3)
 
 def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None:
     """Every picture and video in a folder and below; what cannot be read is told, and never stops the rest."""
-    paths = provenance.media_files(folder)
+    paths = media_files(folder)
     if not paths:
         raise InputError(f"{folder}: holds no pictures and no videos; give a folder that does, or a file.")
     records: list[dict[str, Any]] = []
@@ -1497,7 +1501,7 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
     for path in paths:
         try:
             with _status(f"reading {path.name}"):
-                verdict = provenance.verify(path, anchors=anchors)
+                verdict = verifying.verify(path, anchors=anchors)
         except MediaError as error:
             status, sentence, code = "cannot be read", str(error), 2
             records.append({"file": str(path), "status": status, "exit_code": code, "sentence": sentence})

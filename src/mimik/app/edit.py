@@ -22,7 +22,9 @@ from mimik.motion.gestures import (
     rotation_vector,
     still,
 )
-from mimik.provenance.sealing import Claim, Credentials, check_output, seal
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Claim
+from mimik.provenance.sealing import check_output, seal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ from mimik.networks.blocks import AdaIN
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Generator, Networks
 from mimik.networks.spectral_norm import EPS
-from mimik.provenance.sealing import SOURCE_TYPE
+from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import NUM_GEOMETRY, Flow, Warper

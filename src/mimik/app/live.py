@@ -31,7 +31,10 @@ from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrore
 from mimik.media import video
 from mimik.motion.gestures import Reference, Steady, find_neutral, gesture_of_photo, split, usual_place
 from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
-from mimik.provenance.sealing import Claim, Credentials, Ingredient, Marker, burn_label, check_output, seal
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.marking import Marker, burn_label
+from mimik.provenance.sealing import check_output, seal
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ from mimik.app.live import Call, Recording, Shown
 from mimik.config import InputError
 from mimik.media import video
 from mimik.motion.draw import LANDMARK_LINES
-from mimik.provenance.sealing import Credentials
+from mimik.provenance.credentials import Credentials
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from mimik.face.landmarks import Face, Image
 from mimik.motion.drivers.stream import HOLD_S, Sample, gesture_of, mirrored, rest_reference
 from mimik.motion.drivers.udp import Receiver
 from mimik.motion.gestures import Steady
-from mimik.provenance.sealing import Claim, Ingredient
+from mimik.provenance.manifests import Claim, Ingredient
 
 _TICK_S = 1 / 25  # between frames while a sender is silent
 _RELAXED_S = HOLD_S + 2.0  # after this much silence the person is at rest, and nothing moves

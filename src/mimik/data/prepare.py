@@ -35,7 +35,9 @@ from mimik.data.preparation.overview import PrepareReport, contact_sheet, datase
 from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shard_folder import UNKNOWN_PERSON, ShardFolder, read_records, write_synced
 from mimik.data.preparation.sources import Embed, Source, choose_people, cluster_people, find_sources
-from mimik.provenance import sealing as provenance
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Claim
+from mimik.provenance.sealing import seal
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ def prepare(
     ray: str | bool = False,
     stall_s: float = 300.0,
     embed: Embed | None = None,
-    credentials: provenance.Credentials | None = None,
+    credentials: Credentials | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> PrepareReport:
     """Videos -> a folder of shards; continues what is there.
@@ -298,7 +300,7 @@ class _Run:
             notes=self._notes,
         )
 
-    def tell(self, report: PrepareReport, credentials: provenance.Credentials | None) -> None:
+    def tell(self, report: PrepareReport, credentials: Credentials | None) -> None:
         """Writes the card and the contact sheet, unless they stand and nothing is new."""
         folder = self._output.folder
         if report.num_new == 0 and (folder / "README.md").exists():
@@ -308,6 +310,6 @@ class _Run:
         write_synced(folder / "README.md", dataset_card(report, entries, self._config).encode())
         if entries:
             path = folder / "contact_sheet.jpg"
-            claim = provenance.Claim(path.name, "none", ())
-            with provenance.seal(path, claim, credentials=credentials, force=True) as draft:
+            claim = Claim(path.name, "none", ())
+            with seal(path, claim, credentials=credentials, force=True) as draft:
                 draft.write_image(contact_sheet(folder, entries))

@@ -43,7 +43,8 @@ from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.draw import landmark_image
-from mimik.provenance import sealing as provenance
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.sealing import seal
 from mimik.training import fine_tuning
 from mimik.training.fine_tuning import Photo, Stage
 
@@ -295,16 +296,16 @@ class Evaluation:
             "metrics": {name: number_or_none(value) for name, value in values.items()},
             "picture": f"pictures/{picture.name}",
         }
-        sources = (provenance.Ingredient.from_file("photo", path),)
+        sources = (Ingredient.from_file("photo", path),)
         self.draw(picture, film_strip(images, tracks.points, clip.size), model, sources)
         self.records.put(name, record)
         return record
 
-    def draw(self, path: Path, picture: Image, model: str, sources: tuple[provenance.Ingredient, ...] = ()) -> None:
+    def draw(self, path: Path, picture: Image, model: str, sources: tuple[Ingredient, ...] = ()) -> None:
         """Writes a picture of the report, sealed."""
         path.parent.mkdir(exist_ok=True)
-        claim = provenance.Claim(path.name, model, sources)
-        with provenance.seal(path, claim, force=True) as draft:
+        claim = Claim(path.name, model, sources)
+        with seal(path, claim, force=True) as draft:
             draft.write_image(picture)
 
     def row(self, task: Task, number: int) -> list[Image]:

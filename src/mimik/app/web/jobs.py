@@ -21,7 +21,11 @@ from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
 from mimik.face.landmarks import Image
 from mimik.media import video
 from mimik.motion.gestures import bundled_motions
-from mimik.provenance.sealing import Claim, Credentials, Ingredient, Marker, seal, verify
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.marking import Marker
+from mimik.provenance.sealing import seal
+from mimik.provenance.verifying import verify
 
 _PREVIEW_PX = 512  # of the edited photo while a slider moves
 

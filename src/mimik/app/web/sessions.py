@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mimik.app.edit import Editor
 from mimik.config import check_number
-from mimik.provenance.sealing import Marker
+from mimik.provenance.marking import Marker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,58 @@
+"""Which files can carry a manifest, the labels in it, and what the C2PA library is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mimik.provenance.watermark import Payload
+
+if TYPE_CHECKING:
+    pass
+
+
+GENERATOR = "mimik"
+STILLS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".gif": "image/gif", **STILLS}
+# C2PA has no place in these for a manifest: it stands beside them, in a file of the same name.
+BESIDE = {".mkv": "video/x-matroska", ".webm": "video/webm"}
+SIDECAR_SUFFIX = ".c2pa"
+SOURCES_LABEL = "io.github.mimik.sources"
+RECIPE_LABEL = "io.github.mimik.recipe"
+CONSENT_LABEL = "io.github.mimik.consent"
+BINDING_LABEL = "c2pa.soft-binding"
+WATERMARK = "io.github.mimik.watermark.1"  # watermark.FORMAT_VERSION with the public key; not in C2PA's own list
+# Extended key usages that C2PA certificates carry: e-mail protection, time stamping, OCSP, document signing, C2PA
+# claim signing. The library alone knows only the first and would call the certificates of cameras and of the large
+# generators invalid.
+_KEY_USAGES = "1.3.6.1.5.5.7.3.4\n1.3.6.1.5.5.7.3.8\n1.3.6.1.5.5.7.3.9\n1.3.6.1.5.5.7.3.36\n1.3.6.1.4.1.62558.2.1\n"
+# The type of the JUMBF box that holds all C2PA manifests of a file.
+STORE_MARK = b"jumdc2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
+
+
+def c2pa_context(**trust: str) -> Any:
+    """Settings of the C2PA library: offline, no thumbnails; trust is PEM certificates by the list that they go to."""
+    import c2pa
+
+    return c2pa.Context(
+        c2pa.Settings.from_dict(
+            {
+                "version": 1,
+                "builder": {"thumbnail": {"enabled": False}},
+                "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True},
+                "trust": {"trust_config": _KEY_USAGES, **trust},
+            }
+        )
+    )
+
+
+def hexadecimal(payload: Payload) -> str:
+    return f"{payload.to_int():011x}"
+
+
+def reason_of(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def plain_text(value: object, letters: int = 120) -> str:
+    """Text of a stranger for a terminal: printable, at most so many characters."""
+    return "".join(letter for letter in str(value) if letter.isprintable())[:letters]

@@ -1,0 +1,239 @@
+"""What a file says about itself: by which model it was made, from what, and with whose consent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import mimetypes
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimik.config import CONSENT_LETTERS, VERSION, InputError, MediaError
+
+if TYPE_CHECKING:
+    pass
+
+from mimik.provenance.formats import (
+    BINDING_LABEL,
+    CONSENT_LABEL,
+    FORMATS,
+    GENERATOR,
+    RECIPE_LABEL,
+    SOURCES_LABEL,
+    WATERMARK,
+    c2pa_context,
+    hexadecimal,
+    reason_of,
+)
+from mimik.provenance.marking import Marker
+
+log = logging.getLogger(__name__)
+ROLES = ("photo", "driver", "background")  # of what an output was made from
+# IPTC NewsCodes. The photo is real and a trained model decided what becomes of it. For `geometry` that model only
+# finds landmarks and every pixel shown is the photo's own; still the person does what they never did, so the codes
+# for harmless work (algorithmicallyEnhanced, composite) would say too little. algorithmicMedia is for pictures
+# computed without any sampled data, trainedAlgorithmicMedia for pictures that a generator invented as a whole: both
+# would be untrue.
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+DESCRIPTION = "A still photo was animated by a program. The person shown was not filmed doing this."
+# What no model made: drawings of landmarks, pictures with notes in them, overviews of training data.
+NO_MODEL = "none"
+_DRAWN_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/composite"
+_DRAWN_DESCRIPTION = "Drawn by a program: an overview, or notes on a picture. Nobody in it was animated."
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A file that an animation was made from, as its manifest names it: never with a folder."""
+
+    role: str  # one of ROLES
+    name: str
+    sha256: str  # 64 hexadecimal digits
+    format: str  # media type, such as "image/jpeg"
+    history: bytes = field(default=b"", repr=False, compare=False)  # its own C2PA manifests as an archive, if any
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r}: give one of {', '.join(ROLES)}")
+        if not self.name or "/" in self.name or "\\" in self.name:
+            raise ValueError(f"name {self.name!r}: give a file name without its folder; folders tell who the user is")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 {self.sha256!r}: give 64 lower-case hexadecimal digits")
+
+    @classmethod
+    def from_file(cls, role: str, path: Path, *, name: str | None = None) -> Ingredient:
+        """The ingredient for a file, read once in pieces; the file's own Content Credentials are kept.
+
+        Args:
+            role: one of ROLES.
+            path: the file.
+            name: what the manifest calls it; the file's own name when None. For motions inside the package: "bundled
+                smile".
+
+        Raises:
+            InputError: if the file cannot be read.
+        """
+        media_type = (
+            FORMATS.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        )
+        shown = name or path.name
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                one = cls(role, shown, digest, media_type)
+                file.seek(0)
+                return replace(one, history=_read_history(file, one))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that exists.") from error
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said about one output: by which model it was made, from what, and how."""
+
+    title: str  # name of the output file
+    model: str  # such as "geometry"; NO_MODEL for what is not synthetic: it gets no watermark
+    ingredients: tuple[Ingredient, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # numbers, words, and lists of them; no text with a slash
+    version: str = VERSION
+    consent: str | None = None  # what the maker states about the consent of the person shown
+    label: bool = False  # whether the frames get the visible label
+
+    @property
+    def is_synthetic(self) -> bool:
+        return self.model != NO_MODEL
+
+    def __post_init__(self) -> None:
+        if self.consent is not None and not (self.consent.isprintable() and 0 < len(self.consent) <= CONSENT_LETTERS):
+            raise ValueError(f"consent {self.consent!r}: give one line of 1 to {CONSENT_LETTERS} letters")
+        for key, value in self.settings.items():
+            for item in value if isinstance(value, list | tuple) else (value,):
+                if not isinstance(item, str | int | float | None) or (
+                    isinstance(item, str) and re.search(r"[/\\]", item)
+                ):
+                    raise ValueError(
+                        f"setting {key} {value!r}: give numbers and words; paths do not go into a manifest"
+                    )
+
+
+def source_record(one: Ingredient) -> dict[str, str]:
+    """How the assertion of sources names it."""
+    return {"role": one.role, "name": one.name, "sha256": one.sha256, "format": one.format}
+
+
+def _entry(one: Ingredient) -> dict[str, str]:
+    """How the list of ingredients names it. The label only ties it to the actions.
+
+    The pixels of photo and background are placed in the result, so they are components; of the driver the motion is
+    used, so it is an input.
+    """
+    relationship = "inputTo" if one.role == "driver" else "componentOf"
+    return {"label": f"{one.role} {one.sha256}", "title": one.name, "format": one.format, "relationship": relationship}
+
+
+def _read_history(file: Any, one: Ingredient) -> bytes:
+    """The C2PA manifests in a file, as an archive that holds its entry too; b"" if there are none that can be read."""
+    import c2pa
+
+    entry = _entry(one)
+    try:
+        reader = c2pa.Reader.try_create(one.format, file, context=c2pa_context())
+        if reader is None:
+            return b""
+        reader.close()
+        file.seek(0)
+        builder = c2pa.Builder({"claim_generator_info": [{"name": GENERATOR}]}, c2pa_context())
+        builder.add_ingredient(entry, one.format, file)
+        archive = io.BytesIO()
+        builder.write_ingredient_archive(entry["label"], archive)
+        return archive.getvalue()
+    except c2pa.C2paError as error:
+        log.debug("%s: no Content Credentials kept (%s)", one.name, error)
+        return b""
+
+
+def sign_stream(
+    source: Any,
+    copy: Any,
+    media_type: str,
+    claim: Claim,
+    title: str,
+    signer: Any,
+    marker: Marker | None = None,
+    *,
+    beside: bool = False,
+) -> bytes:
+    """Copy a file and its manifest from one stream to another; the library checks its own result.
+
+    Args: beside: leave the manifest out of the copy.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        MediaError: if the file is not what media_type says, or cannot be written.
+    """
+    import c2pa
+
+    agent = {"name": GENERATOR, "version": claim.version}
+    placed = [_entry(one)["label"] for one in claim.ingredients if one.role != "driver"]
+    drivers = [_entry(one)["label"] for one in claim.ingredients if one.role == "driver"]
+    created: dict[str, Any] = {
+        "action": "c2pa.created",
+        "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "digitalSourceType": SOURCE_TYPE if claim.is_synthetic else _DRAWN_TYPE,
+        "softwareAgent": agent,
+        "description": DESCRIPTION if claim.is_synthetic else _DRAWN_DESCRIPTION,
+    }
+    if drivers:
+        created["parameters"] = {"ingredientIds": drivers}
+    actions = [created]
+    if placed:
+        actions.append({"action": "c2pa.placed", "softwareAgent": agent, "parameters": {"ingredientIds": placed}})
+    optional = []
+    if marker is not None:
+        actions.append({"action": "c2pa.watermarked", "softwareAgent": agent})
+        block = {"scope": {}, "value": hexadecimal(marker.payload)}
+        optional.append({"label": BINDING_LABEL, "data": {"alg": WATERMARK, "blocks": [block]}})
+    if claim.consent is not None:
+        optional.append({"label": CONSENT_LABEL, "data": {"statement": claim.consent}})
+    recipe = {"model": claim.model, "settings": dict(claim.settings), "label": claim.label and claim.is_synthetic}
+    manifest = {
+        "claim_generator_info": [agent],
+        "title": title,
+        "ingredients": [_entry(one) for one in claim.ingredients if not one.history],
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": actions}},
+            # A face is personal: nobody who passes the file on has agreed to training on it.
+            {
+                "label": "cawg.training-mining",
+                "data": {
+                    "entries": {
+                        "cawg.ai_training": {"use": "notAllowed"},
+                        "cawg.ai_generative_training": {"use": "notAllowed"},
+                    }
+                },
+            },
+            {"label": SOURCES_LABEL, "data": {"sources": [source_record(one) for one in claim.ingredients]}},
+            {"label": RECIPE_LABEL, "data": recipe},
+            *optional,
+        ],
+    }
+    try:
+        builder = c2pa.Builder(manifest, c2pa_context())
+        for one in claim.ingredients:
+            if one.history:
+                builder.add_ingredient_from_archive(io.BytesIO(one.history))
+        if beside:
+            builder.set_no_embed()
+        signed: bytes = builder.sign(signer, media_type, source, copy)
+        return signed
+    except c2pa.C2paError as error:
+        raise MediaError(
+            f"{title}: cannot be signed as {media_type} ({reason_of(error)}); is the disk full?"
+        ) from error

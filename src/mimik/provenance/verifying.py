@@ -1,0 +1,522 @@
+"""What can be told of a file: its manifest, whether it is unchanged, and its watermark."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import logging
+import mimetypes
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimik.config import CONSENT_LETTERS, InputError, MediaError, data_folder
+from mimik.media import video
+from mimik.provenance.watermark import Detector, Reading
+
+if TYPE_CHECKING:
+    pass
+
+from mimik.provenance.credentials import LOCAL_NAME, signer_folders
+from mimik.provenance.formats import (
+    BESIDE,
+    BINDING_LABEL,
+    CONSENT_LABEL,
+    FORMATS,
+    GENERATOR,
+    RECIPE_LABEL,
+    SIDECAR_SUFFIX,
+    SOURCES_LABEL,
+    STORE_MARK,
+    WATERMARK,
+    c2pa_context,
+    hexadecimal,
+    plain_text,
+    reason_of,
+)
+from mimik.provenance.manifests import NO_MODEL, Ingredient, source_record
+from mimik.provenance.marking import MODEL_NUMBERS
+
+log = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    """What `verify` can find; EXIT_CODES has the command line's codes."""
+
+    MIMIK = "made by mimik"
+    ALTERED = "altered since"
+    NOTHING = "nothing found"
+    OTHER = "signed by another program"
+    STRIPPED = "made by mimik, stripped of its manifest"
+
+
+# 2 is bad input everywhere in the program, here a file that cannot be read as media.
+EXIT_CODES = {Status.MIMIK: 0, Status.ALTERED: 1, Status.NOTHING: 3, Status.OTHER: 4, Status.STRIPPED: 5}
+
+
+class Signer(StrEnum):
+    """What is known about who signed."""
+
+    THIS_COMPUTER = "this computer"
+    ANCHORED = "vouched for by an anchor"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The watermark as it was read in the frames.
+
+    Attributes:
+        value: all of the payload, 11 hexadecimal digits, as the manifest's soft binding declares it.
+        model: which model made the frames, in words.
+        file_id: 8 hexadecimal digits, the same in all copies of a file.
+        mirrored: whether the frames were mirrored since.
+        false_positive: upper bound of the chance that frames without a mark give such a reading.
+    """
+
+    value: str
+    model: str
+    file_id: str
+    mirrored: bool
+    false_positive: float
+
+    @classmethod
+    def of(cls, reading: Reading) -> Mark | None:
+        payload = reading.payload
+        if payload is None:
+            return None
+        model = MODEL_NUMBERS.get(payload.model, "a model that this version does not know")
+        value = hexadecimal(payload)
+        return cls(value, model, f"{payload.file_id:08x}", reading.mirrored, reading.false_positive)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a file says about where it comes from, and whether that still holds.
+
+    All but status, signer, mark and codes is what the manifest says: true only as far as its signer is to be trusted.
+    """
+
+    status: Status
+    signer: Signer | None = None  # None: no signature to judge
+    subject: str | None = None  # the name in the signer's certificate
+    generator: str | None = None  # name of the program
+    version: str | None = None  # of the program
+    model: str | None = None
+    created: str | None = None  # RFC 3339, by the clock of the computer that signed
+    sources: tuple[Ingredient, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    consent: str | None = None  # a statement that nobody has checked
+    has_label: bool = False  # whether a visible label was burnt in
+    binding: str | None = None  # value of the watermark that the manifest declares
+    earlier: tuple[str, ...] = ()  # programs that signed the files that this one was made from
+    codes: tuple[str, ...] = ()  # C2PA's own failure codes, or its error where the file could not be read to the end
+    mark: Mark | None = None  # the watermark in the frames
+
+    @property
+    def exit_code(self) -> int:
+        """The command line's exit code; see EXIT_CODES."""
+        return EXIT_CODES[self.status]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a few short sentences for a person."""
+        program = " ".join(filter(None, (self.generator, self.version))) or "an unnamed program"
+        mark = f"mimik's invisible mark ({self.mark.model}, file {self.mark.file_id})" if self.mark else ""
+
+        if self.status is Status.NOTHING:
+            found = "No Content Credentials and no invisible mark of mimik were found."
+            if self.codes:
+                found = (
+                    "The file only points to Content Credentials on the network, which were not fetched; no invisible "
+                    "mark of mimik was found."
+                )
+            return f"{found} That proves nothing: most files have neither, and both can be removed."
+
+        if self.status is Status.STRIPPED:
+            lost = "Its Content Credentials are gone, as after a conversion"
+            if self.generator:
+                lost = f"It carries the Content Credentials of {program}, not those of mimik"
+            return (
+                f"The picture carries {mark}: what it shows is synthetic, made by mimik. {lost}, so from what and when "
+                "it was made is not known. The mark is not found by chance, but its key is public: whoever wants to "
+                "can put it on any picture."
+            )
+
+        if self.status is Status.ALTERED:
+            credentials = f"the Content Credentials of {program}" if self.generator else "Content Credentials"
+            bound = " the same that these credentials name" if self.mark and self.mark.value == self.binding else ""
+            still = f" The picture carries {mark},{bound or ' so what it shows is synthetic'}." if mark else ""
+            return (
+                f"This file carries {credentials}, but does not match them: it or they were changed or damaged after "
+                f"signing. What they say need not hold for what you see.{still}"
+            )
+
+        return " ".join(filter(None, (self._unaltered(program), self._who(), *self._more(mark))))
+
+    def _unaltered(self, program: str) -> str:
+        if self.status is Status.OTHER:
+            return f"This file says that it comes from another program, {program}, and is unchanged since."
+        says = "was made by" if self.signer is Signer.THIS_COMPUTER else "says that it was made by"
+        if self.model == NO_MODEL:
+            return f"This file {says} {program} and is unchanged since: a drawing or an overview, nothing synthetic."
+        model = f" (model {self.model})" if self.model else ""
+        return f"This file {says} {program}{model} and is unchanged since: what it shows is synthetic."
+
+    def _who(self) -> str:
+        name = f'"{self.subject}"' if self.subject else "an unnamed signer"
+        if "signingCredential.expired" in self.codes:
+            return f"The certificate of {name} has expired, so it does not show who signed."
+        if self.signer is Signer.THIS_COMPUTER:
+            return "It was signed with this computer's own key."
+        if self.signer is Signer.ANCHORED:
+            return f"It was signed by {name}, for whom a certificate vouches that you chose to trust."
+        if self.subject == LOCAL_NAME:
+            return "The signer made its certificate itself: that shows that the file is unchanged, not who made it."
+        return f"It is signed as {name}; whether that is true was not checked, as no anchor for it was given."
+
+    def _more(self, mark: str) -> Iterator[str]:
+        if self.status is Status.OTHER:
+            if GENERATOR in self.earlier:
+                yield "One of its sources says that mimik made it."
+            if mark:
+                yield f"The picture carries {mark}."
+            return
+        if self.consent is not None:
+            yield f'Its maker states, which nobody has checked: "{self.consent}"'
+        if self.mark and self.mark.value != self.binding:
+            yield f"The picture carries {mark}, which is not the one that the credentials name: perhaps a source's."
+        elif self.binding and not self.mark:
+            yield "Its invisible mark cannot be read: too little of the picture holds one."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict for JSON, with the sentence and the exit code."""
+        return {
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "sentence": self.sentence,
+            "signer": self.signer,
+            "subject": self.subject,
+            "generator": self.generator,
+            "version": self.version,
+            "model": self.model,
+            "created": self.created,
+            "sources": [source_record(one) for one in self.sources],
+            "settings": dict(self.settings),
+            "consent": self.consent,
+            "label": self.has_label,
+            "binding": self.binding,
+            "mark": vars(self.mark) if self.mark else None,
+            "earlier": self.earlier,
+            "codes": self.codes,
+        }
+
+    def to_json(self) -> str:
+        """to_dict as text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+
+def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
+    """Read a file's Content Credentials and its watermark, and check the file against them, offline.
+
+    MIMIK takes all three: the manifest names mimik as the program, the signature holds, and the content matches its
+    hash. A certificate that is unknown, expired or unfit for C2PA makes the signer unknown, not the file altered.
+    STRIPPED: no manifest of mimik, neither the file's own nor a source's, but mimik's watermark.
+
+    Args:
+        path: a picture or a video of any kind.
+        anchors: PEM files with root certificates to trust besides this computer's own.
+
+    Raises:
+        MediaError: if the file is missing, a folder, empty, damaged beyond reading without a trace of credentials, or
+            neither of a kind that can carry them nor a picture or a video. InputError: if an anchor is no root
+            certificate in PEM.
+    """
+    context = _verifying_context(anchors)
+    verdict, unreadable = Verdict(Status.NOTHING), None
+    try:
+        verdict = _verify_credentials(path, context)
+    except _NoCredentialsError as error:
+        unreadable = error
+    is_mimik = verdict.status is Status.MIMIK
+    mark = None
+    if not (is_mimik and verdict.model == NO_MODEL):
+        try:
+            # What matches its manifest is as it was marked, from its first frame on.
+            mark = Mark.of(read_mark(path, max_windows=1 if is_mimik else _MAX_WINDOWS, own_size=is_mimik))
+        except MediaError:
+            if unreadable is not None:
+                raise MediaError(str(unreadable)) from unreadable
+    status = verdict.status
+    is_alone = status is Status.NOTHING or (status is Status.OTHER and GENERATOR not in verdict.earlier)
+    return replace(verdict, status=Status.STRIPPED if mark and is_alone else status, mark=mark)
+
+
+# Kinds of pictures and videos besides FORMATS that are looked for in a folder.
+_OTHER_SUFFIXES = (
+    *(".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".flv", ".ogv", ".wmv"),
+    *(".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"),
+)
+
+
+def media_files(folder: Path) -> list[Path]:
+    """Pictures and videos in a folder and below, by their names; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (*FORMATS, *_OTHER_SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+_WINDOW_FRAMES, _WINDOW_FPS, _MAX_WINDOWS = 48, 5.0, 6  # the first minute of a video, in pieces of 10 s
+
+
+def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = False) -> Reading:
+    """The watermark in a picture, or in the first minute of a video.
+
+    Args:
+        path: the file.
+        max_windows: after so many pieces of 10 seconds the rest is left unread; a piece is enough for a mark.
+        own_size: whether it is known to be neither scaled nor cropped; see Detector.read.
+
+    Raises:
+        MediaError: if it is no picture and no video that can be read.
+    """
+    detector = Detector()
+    if video.kind(path) == "image":
+        return detector.read([video.read_image(path)], own_size=own_size)
+    best = None
+    with closing(video.read_frames(path, fps=min(video.probe(path).fps, _WINDOW_FPS))) as frames:
+        for _ in range(max_windows):
+            window = list(itertools.islice(frames, _WINDOW_FRAMES))
+            if not window:
+                break
+            reading = detector.read(window, own_size=own_size)
+            if best is None or reading.payload or reading.score > best.score:
+                best = reading
+            if reading.payload:
+                break
+    if best is None:
+        raise MediaError(f"{path}: shows no frame; give a video that plays.")
+    return best
+
+
+class _NoCredentialsError(MediaError):
+    """A file in which no credentials could be looked for."""
+
+
+def _verify_credentials(path: Path, context: Any) -> Verdict:
+    """The verdict on the manifest.
+
+    Raises:
+        MediaError: if the file is missing, a folder or empty. _NoCredentialsError: if it is damaged without a trace of
+            credentials, or of a kind that cannot carry them.
+    """
+    import c2pa
+
+    suffix = path.suffix.lower()
+    media_type = (FORMATS | BESIDE).get(suffix) or mimetypes.guess_type(path.name)[0]
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise MediaError(f"{path}: is empty; give a picture or a video.")
+            if suffix not in FORMATS and (manifest := _manifest_beside(path)):
+                return _verify_beside(file, media_type, manifest, context)
+            try:
+                with c2pa.Reader(media_type, file, context=context) as reader:
+                    return _judge(json.loads(reader.json()))
+            except c2pa.C2paError.ManifestNotFound:
+                return Verdict(Status.NOTHING)
+            except c2pa.C2paError as error:
+                if str(error).startswith("Remote"):
+                    return Verdict(Status.NOTHING, codes=(reason_of(error),))
+                if isinstance(error, c2pa.C2paError.NotSupported):
+                    raise _NoCredentialsError(
+                        f"{path}: not a file that can be checked; give a picture or a video."
+                    ) from error
+                return _judge_damaged(path, file.fileno(), context, error)
+    except OSError as error:
+        if path.is_dir():
+            raise MediaError(f"{path}: is a folder; give one picture or video, such as a frame in it.") from error
+        raise MediaError(f"{path}: cannot be read ({error.strerror}); give a picture or a video.") from error
+
+
+_MAX_SIDECAR_BYTES = 64 << 20
+
+
+def _manifest_beside(path: Path) -> bytes | None:
+    """What stands in the sidecar of a file, if there is one."""
+    sidecar = path.with_suffix(SIDECAR_SUFFIX)
+    try:
+        if sidecar == path or not 0 < sidecar.stat().st_size <= _MAX_SIDECAR_BYTES:
+            return None
+        return sidecar.read_bytes()
+    except OSError:
+        return None
+
+
+def _verify_beside(file: Any, media_type: str | None, manifest: bytes, context: Any) -> Verdict:
+    import c2pa
+
+    try:
+        with c2pa.Reader(media_type or "application/octet-stream", file, manifest, context=context) as reader:
+            return _judge(json.loads(reader.json()))
+    except c2pa.C2paError as error:
+        return Verdict(Status.ALTERED, codes=(reason_of(error),))
+
+
+def _verifying_context(anchors: Sequence[Path]) -> Any:
+    """Settings that trust the roots of this computer (the list user_anchors) and of the given files (trust_anchors)."""
+    trust = {}
+    given = b""
+    for path in anchors:
+        try:
+            roots = _roots(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--anchor {path}: cannot be read as PEM certificates; give a root certificate in PEM."
+            ) from error
+        if not roots:
+            raise InputError(
+                f"--anchor {path}: holds no root certificate; give that of the authority that the signer names."
+            )
+        given += roots
+    own = b""
+    with suppress(InputError):  # who has no folder has no signer either
+        for folder in signer_folders(data_folder()):
+            with suppress(OSError, ValueError):
+                own += _roots((folder / "certificate.pem").read_bytes())
+    if given:
+        trust["trust_anchors"] = given.decode()
+    if own:
+        trust["user_anchors"] = own.decode()
+    return c2pa_context(**trust)
+
+
+def _roots(pem: bytes) -> bytes:
+    """Those of some PEM certificates that may sign others.
+
+    Raises:
+        ValueError: if a certificate cannot be read, or there is none.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    kept = b""
+    for certificate in x509.load_pem_x509_certificates(pem):
+        with suppress(x509.ExtensionNotFound):
+            if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+                kept += certificate.public_bytes(Encoding.PEM)
+    return kept
+
+
+def _judge(report: dict[str, Any]) -> Verdict:
+    """The verdict on the C2PA library's report; the manifest in it is a stranger's, so nothing is taken for granted."""
+    results = report.get("validation_results") or {}
+    active = results.get("activeManifest") or {}
+    failures = [one["code"] for one in active.get("failure") or []]
+    for delta in results.get("ingredientDeltas") or []:
+        failures += [one["code"] for one in (delta.get("validationDeltas") or {}).get("failure") or []]
+    is_signed = "claimSignature.validated" in [one["code"] for one in active.get("success") or []]
+    # What is wrong with a certificate says nothing about the content.
+    is_intact = is_signed and all(code.startswith("signingCredential.") for code in failures)
+
+    manifests = report.get("manifests") or {}
+    manifest = manifests.get(report.get("active_manifest")) or {}
+    generator, version = _generator(manifest)
+    signature = _dict(manifest.get("signature_info"))
+    if "signingCredential.trusted" not in [one["code"] for one in active.get("success") or []]:
+        signer = Signer.UNKNOWN
+    elif results.get("trustListUri") == "user_anchors":
+        signer = Signer.THIS_COMPUTER
+    else:
+        signer = Signer.ANCHORED
+    if not is_intact:
+        status = Status.ALTERED
+    else:
+        status = Status.MIMIK if generator == GENERATOR else Status.OTHER
+
+    # What the manifest says.
+    assertions = {one.get("label"): _dict(one.get("data")) for one in manifest.get("assertions") or []}
+    actions = _list(_dict(assertions.get("c2pa.actions.v2") or assertions.get("c2pa.actions")).get("actions"))
+    created = next((_dict(one).get("when") for one in actions if _dict(one).get("action") == "c2pa.created"), None)
+    recipe = _dict(assertions.get(RECIPE_LABEL))
+    consent = _dict(assertions.get(CONSENT_LABEL)).get("statement")
+    binding = _dict(assertions.get(BINDING_LABEL))
+    block = _dict(next(iter(_list(binding.get("blocks"))), None))
+    sources = []
+    for one in _list(_dict(assertions.get(SOURCES_LABEL)).get("sources")):
+        with suppress(KeyError, TypeError, ValueError):
+            role, name, sha256, media_type = (plain_text(one[key]) for key in ("role", "name", "sha256", "format"))
+            sources.append(Ingredient(role, name, sha256, media_type))
+    earlier = (
+        _generator(_dict(other))[0] for label, other in manifests.items() if label != report.get("active_manifest")
+    )
+    subject = signature.get("common_name") or signature.get("issuer")
+    created = signature.get("time") or created
+    return Verdict(
+        status,
+        signer=signer,
+        subject=plain_text(subject) if subject else None,
+        generator=generator,
+        version=version,
+        model=plain_text(recipe["model"]) if recipe.get("model") else None,
+        created=plain_text(created) if created else None,
+        sources=tuple(sources),
+        settings=_dict(recipe.get("settings")),
+        consent=plain_text(consent, CONSENT_LETTERS) if consent else None,
+        has_label=recipe.get("label") is True,
+        binding=plain_text(block.get("value")) if binding.get("alg") == WATERMARK else None,
+        earlier=tuple(sorted({name for name in earlier if name})),
+        codes=tuple(sorted(set(failures))),
+    )
+
+
+def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Verdict:
+    """The verdict on a file that the C2PA library gave up on: look for a manifest store among its bytes.
+
+    Raises:
+        _NoCredentialsError: if there is none.
+    """
+    import c2pa
+
+    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
+        mark = content.find(STORE_MARK)
+        if mark < 0:
+            raise _NoCredentialsError(
+                f"{path}: is damaged or not what its name says ({reason_of(error)}); give a file that plays."
+            ) from error
+        # The superbox is a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes stands before the
+        # mark.
+        start = max(mark - 12, 0)
+        store = content[start : start + int.from_bytes(content[start : start + 4], "big")]
+    codes = (reason_of(error),)
+    verdict = Verdict(Status.ALTERED)
+    with suppress(c2pa.C2paError), c2pa.Reader("application/c2pa", io.BytesIO(store), context=context) as reader:
+        verdict = _judge(json.loads(reader.json()))
+    return Verdict(**{**vars(verdict), "status": Status.ALTERED, "codes": codes})
+
+
+def _generator(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Name and version of the program that a manifest names; old ones have one text: "Program/1.0 c2pa-rs/0.3"."""
+    info = _dict((manifest.get("claim_generator_info") or [{}])[0])
+    name, version = info.get("name"), info.get("version")
+    if not name and (text := str(manifest.get("claim_generator") or "").split(" ")[0]):
+        name, _, version = text.partition("/")
+    return plain_text(name) if name else None, plain_text(version) if version else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
