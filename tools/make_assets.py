@@ -2,6 +2,7 @@
 
     python tools/make_assets.py basis VIDEOS... -o src/mimik/assets/expression_basis.npz
     python tools/make_assets.py motion VIDEO START_S END_S NAME -o src/mimik/assets/motions
+    python tools/make_assets.py head TRACKS... -o src/mimik/assets/head_motion.npz
     python tools/make_assets.py matte selfie_segmentation.tflite -o src/mimik/assets/selfie_segmentation.zip
 
 The last brings MediaPipe's network, which the wheel of mediapipe 0.10.21 holds, into a form that OpenVINO reads. Of
@@ -11,6 +12,7 @@ videos only landmarks, blendshapes and poses are kept; no pixel of a video reach
 from __future__ import annotations
 
 import argparse
+import hashlib
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -21,8 +23,9 @@ import numpy as np
 
 from mimik.face import landmarks as face
 from mimik.face.landmarks import SKULL, Face, Landmarker, Tracker, fit_similarity
-from mimik.media import video
+from mimik.media import mel, video
 from mimik.motion import gestures as motion
+from mimik.motion.generation import head
 
 RIDGE = 10.0  # best of 1, 10 and 50 on the last fifth of the clips
 MIN_FRAMES = 40
@@ -94,6 +97,68 @@ def take(found: list[Face | None], fps: float, start_s: float, end_s: float, nam
     return motion.Motion.of_gestures(name, fps, replace(reference, note=""), eased).at_rate(MOTION_FPS)
 
 
+HEAD_CUTOFF_HZ = 4.0  # faster is the landmarker's noise
+HEAD_LIMITS = {"degrees": 13.0, "degrees a second": 95.0, "cm": 2.4, "log zoom": 0.05}
+HEAD_SPEED = 4.0, 19.0  # degrees a second in the median: neither a statue nor a shaken camera
+HEAD_S = 330.0  # of all pieces together
+
+
+def low_pass(x: np.ndarray, fps: float) -> np.ndarray:
+    """[T, N] without what is faster than HEAD_CUTOFF_HZ; a Gaussian, symmetric in time."""
+    sigma = fps / (2 * np.pi * HEAD_CUTOFF_HZ)
+    taps = np.exp(-0.5 * (np.arange(-int(4 * sigma) - 1, int(4 * sigma) + 2) / sigma) ** 2)
+    padded = np.pad(x, ((len(taps) // 2,) * 2, (0, 0)), mode="edge")
+    return np.stack([np.convolve(padded[:, i], taps / taps.sum(), "valid") for i in range(x.shape[1])], 1)
+
+
+def head_piece(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pose [T, head.POSE] and loudness [T] of a clip that `mimik voice-tracks` wrote; None where it is of no use."""
+    with np.load(path) as z:
+        fps, seen, samples = float(z["fps"]), z["seen"], z["sound"].astype(np.float32) / 32768
+        turn, place, scale = (z[name].astype(np.float64) for name in ("turn", "place", "scale"))
+    if not seen.all() or len(seen) < 4.5 * fps or fps < 20 or len(samples) < mel.RATE_HZ:
+        return None
+    _, loudness = mel.log_mel(samples)
+    if np.quantile(loudness, 0.95) < -45:
+        return None
+    rotations = np.array([motion.rotation_matrix(vector) for vector in turn])
+    u, _, vt = np.linalg.svd(rotations.mean(0))
+    about = np.array([motion.rotation_vector(r @ (u @ vt).T) for r in rotations])
+    shift = (place - np.median(place, 0)) / np.median(scale) * [1, 1, 0]
+    pose = low_pass(np.concatenate([about, shift, np.log(scale / np.median(scale))[:, None]], 1), fps)
+    pose -= pose.mean(0)
+    at = np.arange(int(len(pose) / fps * head.LIBRARY_HZ)) / head.LIBRARY_HZ
+    pose = np.stack([np.interp(at, np.arange(len(pose)) / fps, column) for column in pose.T], 1)
+    speed = np.degrees(np.linalg.norm(np.diff(pose[:, :3], axis=0), axis=1)) * head.LIBRARY_HZ
+    largest = np.degrees(np.abs(pose[:, :3]).max()), speed.max(), np.abs(pose[:, 3:6]).max(), np.abs(pose[:, 6]).max()
+    if any(a > b for a, b in zip(largest, HEAD_LIMITS.values(), strict=True)):
+        return None
+    if not HEAD_SPEED[0] <= np.median(speed) <= HEAD_SPEED[1]:
+        return None
+    above = loudness - mel.Level(mel.speech_level(loudness[:800]))(loudness)
+    heard = np.interp(at, np.arange(len(above)) / 100 + 0.0125, np.convolve(above, np.ones(5) / 5, "same"))
+    return pose, heard
+
+
+def collect_heads(tracks: list[Path], out: Path) -> None:
+    pieces, total_s = [], 0.0
+    for path in sorted(tracks, key=lambda path: hash_of(path.stem)):
+        piece = head_piece(path)
+        if piece is None or total_s >= HEAD_S:
+            continue
+        pieces.append(piece)
+        total_s += len(piece[0]) / head.LIBRARY_HZ
+    lengths = np.array([len(pose) for pose, _ in pieces], np.int32)
+    pose, heard = (np.concatenate(column).astype(np.float16) for column in zip(*pieces, strict=True))
+    np.savez_compressed(out, pose=pose, loudness_db=heard, lengths=lengths)
+    print(f"{len(pieces)} pieces, {total_s:.0f} s, {out.stat().st_size} bytes")
+
+
+def hash_of(name: str) -> str:
+    """An order that does not follow where the clips come from."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 def convert_matte(path: Path, out: Path) -> None:
     """The network as OpenVINO's own files, its last layer rebuilt: TFLite has no standard name for it."""
     openvino = face.openvino()
@@ -133,12 +198,17 @@ def main() -> None:
     cut.add_argument("end_s", type=float)
     cut.add_argument("name")
     cut.add_argument("-o", dest="out", type=Path, required=True)
+    heads = commands.add_parser("head")
+    heads.add_argument("tracks", type=Path, nargs="+")
+    heads.add_argument("-o", dest="out", type=Path, required=True)
     matte = commands.add_parser("matte")
     matte.add_argument("tflite", type=Path)
     matte.add_argument("-o", dest="out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "basis":
         fit_basis(arguments.videos, arguments.out)
+    elif arguments.command == "head":
+        collect_heads(arguments.tracks, arguments.out)
     elif arguments.command == "matte":
         convert_matte(arguments.tflite, arguments.out)
     else:

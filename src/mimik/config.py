@@ -59,6 +59,8 @@ MODEL_SUFFIX = ".safetensors"
 AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
+DRIVE_BY = ("picture", "sound")  # of a driver that has both
+MAX_SECONDS = 36_000.0  # of a driver without an end
 TRANSPARENT, BLUR = "none", "blur"  # backgrounds
 CONSENT_LETTERS = 500  # of a statement, at most
 
@@ -106,6 +108,9 @@ class AnimateConfig:
     face: int | None = None  # 1 is the largest face of the photo; None: the largest
     driver_face: int | None = None  # the same in the driver
     fps: float | None = None  # None: the driver's own
+    drive_by: str = "picture"  # one of DRIVE_BY
+    seconds: float | None = None  # of a driver that has no end of its own; None: its usual length
+    seed: int = 0  # of motion that is generated: head, eyes and brows of a voice, and idle life
     quality: int = 18  # x264 constant rate factor: 0 lossless .. 51 worst
     audio: bool = True
     label: bool = False  # burn a small visible "AI" into a corner
@@ -120,6 +125,7 @@ class AnimateConfig:
             )
         _choice("--motion", self.motion, MOTION_MODES)
         _choice("--frame", self.frame, FRAMES)
+        _choice("--drive-by", self.drive_by, DRIVE_BY)
         if not self.regions or any(name not in REGIONS for name in self.regions):
             raise InputError(f"--regions {self.regions}: give any of {', '.join(REGIONS)}.")
         check_number("--strength", self.strength, 0.0, 3.0, "1 is the driver's own strength")
@@ -131,6 +137,9 @@ class AnimateConfig:
             check_number("--size", self.size, 64, 4096, "pixels of the longer side, or 'native'")
         if self.fps is not None:
             check_number("--fps", self.fps, 1, 120, "frames a second; leave it out for the driver's own")
+        if self.seconds is not None:
+            check_number("--seconds", self.seconds, 0.1, MAX_SECONDS, "the length of the video")
+        check_number("--seed", self.seed, 0, 2**32 - 1, "equal seeds give equal motion")
         for option, value in (("--face", self.face), ("--driver-face", self.driver_face)):
             if value is not None:
                 check_number(option, value, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")

@@ -196,7 +196,9 @@ class Avatar:
     def _unmarked(self, driver: str | Path, config: AnimateConfig) -> Generator[Image]:
         """The frames without a mark, which never leave."""
         report = Report("", str(self.photo), str(driver), config.model or self.model)
-        rendering = Rendering(self.source_frame(config), _opened(driver, config), config, report, self._landmarker)
+        rendering = Rendering(
+            self.source_frame(config), opened_driver(driver, config), config, report, self._landmarker
+        )
         with closing(rendering.images()) as images:
             yield from images
 
@@ -227,7 +229,7 @@ class Avatar:
         config = AnimateConfig(**options)
         path = Path(out)
         kind = video.output_kind(path)
-        opened = _opened(driver, config)
+        opened = opened_driver(driver, config)
         behind = Path(config.background) if config.background and Path(config.background).is_file() else None
         inputs = [self.photo, *(file for file in (opened.path, behind) if file)]
         check_output(path, force=force, inputs=inputs)
@@ -282,8 +284,12 @@ class Avatar:
         return report
 
 
-def _opened(driver: str | Path | Driver, config: AnimateConfig) -> Driver:
-    """The driver, which can begin with what the config names as neutral."""
-    opened = open_driver(driver, config.fps)
+def opened_driver(driver: str | Path | Driver, config: AnimateConfig) -> Driver:
+    """The driver as the settings want it: what of it drives, how long, from which neutral.
+
+    Raises:
+        InputError: if it cannot be used.
+    """
+    opened = open_driver(driver, config.fps, by=config.drive_by, seconds=config.seconds)
     opened.check_neutral(config.neutral)
     return opened

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mimik import workers
-from mimik.animation.avatar import Avatar
+from mimik.animation.avatar import Avatar, opened_driver
 from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.files import hold
 from mimik.motion.drivers import registry
-from mimik.motion.drivers.registry import open_driver
 from mimik.pipeline import Progress
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.sealing import check_output
@@ -77,7 +76,7 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
 
     Args:
         photo: a photo, or a folder of photos.
-        driver: as open_driver takes it, or a folder of files with one of registry.suffixes().
+        driver: as registry.open_driver takes it, or a folder of files with one of registry.suffixes().
         out: the folder of the videos, named after what there are several of: PHOTO.mp4, DRIVER.mp4, PHOTO_DRIVER.mp4.
 
     Raises:
@@ -142,7 +141,7 @@ def _make(job: _Job, progress: Progress) -> Report:
         InputError: if it cannot be made.
     """
     pair, config = job.pair, job.config
-    driver = open_driver(pair.driver, config.fps)
+    driver = opened_driver(pair.driver, config)
     check_output(pair.out, force=job.force, inputs=[pair.photo, *([driver.path] if driver.path else [])])
     credentials = Credentials.from_files(*job.signer) if job.signer else None
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
@@ -232,7 +231,7 @@ def animate_all(
     out = every[0].out.parent
     # What all have in common is checked before a folder is made.
     if len({pair.driver for pair in every}) == 1:
-        open_driver(every[0].driver, config.fps)
+        opened_driver(every[0].driver, config)
     if len({pair.photo for pair in every}) == 1:
         _avatar(every[0].photo, config.face)
     is_new = not out.exists()

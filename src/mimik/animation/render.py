@@ -80,6 +80,7 @@ class Rendering:
                 face=self._config.driver_face,
                 neutral_s=self._config.neutral,
                 smooth=smooth,
+                seed=self._config.seed,
                 clock=self.clock,
                 progress=self._progress,
             )

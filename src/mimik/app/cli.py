@@ -27,7 +27,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from mimik import __version__
-from mimik.animation.avatar import Avatar
+from mimik.animation.avatar import Avatar, opened_driver
 from mimik.animation.report import Report
 from mimik.app import edit
 from mimik.config import AVATAR_SUFFIX, PRESETS, TRANSPARENT, AnimateConfig, InputError, MediaError, parse_regions
@@ -35,6 +35,7 @@ from mimik.face.landmarks import Landmarker, choose_face, head_pose
 from mimik.files import check_file, replaced
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
+from mimik.media.speaking import speak
 from mimik.motion import draw
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.registry import names as driver_names
@@ -390,14 +391,16 @@ def animate_command(
         ),
     ],
     driver: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="DRIVER",
-            help="What the person shall do: a video, a photo, a .motion file, a .jsonl file of blendshapes and head "
-            "poses, the name of a bundled motion, see `mimik motion list`, or a folder of videos, .motion and .jsonl "
-            "files.",
+            help="What the person shall do: a video, a recording of speech (.wav, .mp3, .m4a, .flac, .ogg), a photo, a "
+            ".motion file, a .jsonl file of blendshapes and head poses, the name of a bundled motion, see `mimik "
+            "motion list`, idle, or a folder of such files.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    *,
     out: Annotated[
         Path,
         typer.Option(
@@ -410,6 +413,34 @@ def animate_command(
             show_default=False,
         ),
     ],
+    say: Annotated[
+        str | None,
+        typer.Option(
+            "--say",
+            metavar="TEXT",
+            help="In place of DRIVER: the person says this, by espeak-ng or piper, if installed.",
+            show_default=False,
+        ),
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VOICE",
+            help="For --say: a voice of espeak-ng such as en-us or de, or piper's .onnx file.",
+            show_default="en-us",
+        ),
+    ] = None,
+    drive_by: Annotated[
+        str, typer.Option(metavar="WHAT", help="What of a video drives: picture or sound.")
+    ] = "picture",
+    seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", parser=_decimal, help="Length of an idle video.", show_default="10"),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", parser=_whole, help="Random seed of the motion that sound and idle generate."),
+    ] = 0,
     model: Model = None,
     motion: Motions = "relative",
     regions: Regions = "all",
@@ -471,6 +502,9 @@ def animate_command(
         "driver_face": driver_face,
         "neutral": neutral,
         "fps": fps,
+        "drive_by": drive_by,
+        "seconds": seconds,
+        "seed": seed,
         "quality": quality,
         "audio": audio,
         "background": background,
@@ -478,19 +512,65 @@ def animate_command(
         "consent": consent,
     }
     config = AnimateConfig(face=face, **options)
+    with ExitStack() as stack:
+        if say is not None or voice is not None or driver is None:
+            driver = _spoken(driver, say, voice, stack)
+        _animate(
+            photo, driver, out, config, force, json_report, certificate, key, workers=workers, ray=ray_address or ray
+        )
+
+
+def _spoken(driver: str | None, text: str | None, voice: str | None, stack: ExitStack) -> str:
+    """The sound file of a text, which is there until the stack ends.
+
+    Raises:
+        InputError: if there is a driver besides, or no text.
+    """
+    if text is None:
+        if driver is not None:
+            raise InputError(f"--voice {voice}: is the voice of --say TEXT; leave it out where DRIVER is {driver}.")
+        raise InputError("DRIVER is missing; give a video, a recording of speech or a bundled motion, or --say TEXT.")
+    if driver is not None:
+        raise InputError(f"--say: {driver} is the driver already; give one of them.")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mimik-")))
+    with _status("speaking"):
+        return str(speak(text, folder / "speech.wav", voice=voice))
+
+
+def _animate(
+    photo: Path,
+    driver: str,
+    out: Path,
+    config: AnimateConfig,
+    force: bool,
+    json_report: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    workers: int | None,
+    ray: str | bool,
+) -> None:
+    """One video, or those of folders.
+
+    Args: ray: as _animate_all takes it.
+    """
     if json_report is not None:
         check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
     credentials = _credentials(certificate, key)
     if photo.is_dir() or (driver not in driver_names() and Path(driver).is_dir()):
-        if background == TRANSPARENT:
+        if config.background == TRANSPARENT:
             raise InputError(
                 "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
                 "one driver."
             )
         signer = (certificate, key) if certificate and key else None
-        _animate_all(photo, driver, out, config, signer, force, json_report, workers, ray_address or ray)
+        _animate_all(photo, driver, out, config, signer, force, json_report, workers, ray)
         return
-    for option, given in (("--workers", workers is not None), ("--ray", ray), ("--ray-address", ray_address)):
+    for option, given in (
+        ("--workers", workers is not None),
+        ("--ray", ray is True),
+        ("--ray-address", isinstance(ray, str)),
+    ):
         if given:
             raise InputError(f"{option}: there is one video to make; give a folder of photos or of drivers.")
     video.output_kind(out)  # whatever can be refused without reading a file is refused first
@@ -502,7 +582,7 @@ def animate_command(
 
 def _opened(driver: str, config: AnimateConfig) -> Driver:
     with _status(f"opening {driver}"):
-        return open_driver(driver, config.fps)
+        return opened_driver(driver, config)
 
 
 def _animate_one(

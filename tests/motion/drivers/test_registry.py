@@ -103,7 +103,7 @@ def test_an_open_driver_is_given_back() -> None:
 
 def test_names_and_files_of_sources() -> None:
     assert file_of("smile") == bundled_motions()["smile"] and file_of("a/b.mp4") == Path("a/b.mp4")
-    assert set(names()) == set(bundled_motions())
+    assert set(names()) == {*bundled_motions(), "idle"}
     assert {".mp4", ".motion", ".jsonl"} <= set(suffixes())
 
 
@@ -129,7 +129,10 @@ def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: p
     opened = open_driver("nothing")
     assert (opened.kind, opened.path, opened.num_frames) == ("nothing", None, 3)
     assert file_of("nothing") is None
-    with pytest.raises(InputError, match=r"give nothing, a video, a photo, a \.jsonl file, a \.motion file or one of"):
+    with pytest.raises(
+        InputError,
+        match=r"give nothing, a video, a photo, a recording of speech, a \.jsonl file, a \.motion file or one of",
+    ):
         open_driver("something")
 
 

@@ -23,6 +23,7 @@ class DriverSettings:
         face: which face of the driver, 1 is the widest; None is the widest.
         neutral_s: when the face is neutral, in seconds; only for a driver that has_frames. None finds it.
         smooth: temporal smoothing, 0 (off) to 1 (smoothest).
+        seed: of motion that is generated.
         clock: counts the busy time of the stages "decode" and "track".
         progress: called with a stage, the frames done and of all, if known.
     """
@@ -31,6 +32,7 @@ class DriverSettings:
     face: int | None = None
     neutral_s: float | None = None
     smooth: float = 0.5
+    seed: int = 0
     clock: Clock = field(default_factory=Clock)
     progress: Progress = silent
 
@@ -129,6 +131,17 @@ class Driver(ABC):
                 f"--neutral {neutral_s:g}: {self.name} is a {self.kind} and has no frames to choose from; give a video "
                 "as driver, or leave --neutral out."
             )
+
+    def lasting(self, seconds: float) -> Self:
+        """The same driver with another length; for one that has no end of its own.
+
+        Raises:
+            InputError: if it has one.
+        """
+        raise InputError(
+            f"--seconds {seconds:g}: {self.name} is a {self.kind} and has a length of its own; leave --seconds out, or "
+            "give idle as the driver."
+        )
 
     @abstractmethod
     def motion(self, settings: DriverSettings) -> DrivingMotion:

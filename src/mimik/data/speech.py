@@ -1,0 +1,228 @@
+"""Talking faces as training data of the voice network: sound and face tracks in, augmented pieces out.
+
+A clip is one .npz file: blendshapes, points and pose of every frame, and the sound from the first frame on; what
+`track_speech` writes. A pair NAME.npz and NAME.ogg with the fields of ../corpus/voice is read too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.media import mel
+from mimik.motion.generation.lips import CHANNELS, FIRST_S, GAP, LIPS_HZ, MOUTH, TOUCH_GAP
+
+Array = NDArray[np.float32]
+Rng = np.random.Generator
+
+_EYES = [33, 133], [362, 263]
+_MIN_S = 1.5  # shorter clips are left out
+_MIN_SEEN = 0.8  # share of the frames
+_MIN_LOUD_DB = -50.0  # 95th percentile: quieter sound is no speech
+_MIN_GAP_STD = 0.008  # lips that never move are no speech either
+
+
+@dataclass(frozen=True)
+class SpeechClip:
+    """One clip.
+
+    Attributes:
+        name: of the file.
+        person: code of the speaker; clips of one person are held out together.
+        sound: [N] float32, -1..1, mono at mel.RATE_HZ; sample 0 is the first frame's instant.
+        fps: of the tracks.
+        tracks: [T, len(CHANNELS)] float32 as measured.
+        seen: [T] where there was a face.
+    """
+
+    name: str
+    person: str
+    sound: Array
+    fps: float
+    tracks: Array
+    seen: NDArray[np.bool_]
+
+    @property
+    def duration_s(self) -> float:
+        return min(len(self.seen) / self.fps, len(self.sound) / mel.RATE_HZ)
+
+    def at(self, times_s: NDArray[Any]) -> tuple[Array, NDArray[np.bool_]]:
+        """[N, len(CHANNELS)] the tracks at instants, interpolated linearly, and [N] where they are known."""
+        place = times_s * self.fps
+        low = np.floor(place).astype(int)
+        inside = (low >= 0) & (low + 1 < len(self.seen)) & (times_s < self.duration_s)
+        low = low.clip(0, max(0, len(self.seen) - 2))
+        high = np.minimum(low + 1, len(self.seen) - 1)
+        share = (place - low).clip(0, 1).astype(np.float32)[:, None]
+        known = inside & self.seen[low] & self.seen[high]
+        return self.tracks[low] * (1 - share) + self.tracks[high] * share, known
+
+    def is_usable(self) -> bool:
+        """Whether it is long enough, its face is seen, it has sound, and its lips move."""
+        if self.duration_s < _MIN_S or self.seen.mean() < _MIN_SEEN or len(self.sound) < mel.RATE_HZ:
+            return False
+        loudness = mel.log_mel(self.sound)[1]
+        return bool(np.quantile(loudness, 0.95) > _MIN_LOUD_DB and self.tracks[self.seen, GAP].std() > _MIN_GAP_STD)
+
+
+def lip_geometry(points: NDArray[Any]) -> Array:
+    """[T, 2] inner lips' opening and mouth's width over the distance of the eyes, of points [T, 478, 3]."""
+    p = points.astype(np.float32)
+    eyes = np.linalg.norm(p[:, _EYES[0], :2].mean(1) - p[:, _EYES[1], :2].mean(1), axis=1).clip(1e-6)
+    return np.stack([np.linalg.norm(p[:, a, :2] - p[:, b, :2], axis=1) / eyes for a, b in ((13, 14), (61, 291))], 1)
+
+
+def load_clip(path: Path) -> SpeechClip:
+    with np.load(path) as z:
+        arrays = {name: z[name] for name in z.files}
+    shapes = arrays["blendshapes"][:, MOUTH].astype(np.float32)
+    if "sound" in arrays:
+        sound = arrays["sound"].astype(np.float32) / 32768
+        lips, person = lip_geometry(arrays["points"]), str(arrays["person"])
+    else:
+        sound, lips, person = _decode(path.with_suffix(".ogg")), arrays["lips"].astype(np.float32), path.parent.name
+    return SpeechClip(path.stem, person, sound, float(arrays["fps"]), np.concatenate([shapes, lips], 1), arrays["seen"])
+
+
+def _decode(path: Path) -> Array:
+    import av
+
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", "mono", mel.RATE_HZ)
+        parts = [part.to_ndarray()[0] for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+        parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+# Augmentation of the sound.
+
+
+def resampled(samples: Array, speed: float) -> Array:
+    """The sound played `speed` times as fast: pitch, voice and tempo change together."""
+    where = np.arange(0, len(samples) - 1, speed)
+    low = where.astype(int)
+    share = (where - low).astype(np.float32)
+    return samples[low] * (1 - share) + samples[low + 1] * share
+
+
+def _room(rng: Rng, num: int) -> NDArray[Any]:
+    """Spectrum [num / 2 + 1] of a room and a channel: decaying noise after the direct sound, a tilt, band limits."""
+    response = np.zeros(num)
+    response[0] = 1.0
+    if rng.random() < 0.5:
+        decay_s = rng.uniform(0.08, 0.6)
+        length = min(num // 4, int(decay_s * mel.RATE_HZ))
+        tail = rng.normal(size=length) * np.exp(-6.9 * np.arange(length) / length)
+        delay = int(rng.uniform(0.002, 0.02) * mel.RATE_HZ)
+        response[delay : delay + length] += tail * (10 ** (rng.uniform(-22, -4) / 20) / np.sqrt((tail**2).sum()))
+    spectrum = np.fft.rfft(response)
+    octaves = np.log2(np.linspace(0, mel.RATE_HZ / 2, len(spectrum)).clip(40) / 1000)
+    gain_db = octaves * rng.normal(0, 2.0) + np.interp(octaves, np.linspace(-4.6, 3, 7), rng.normal(0, 3.0, 7))
+    if rng.random() < 0.25:  # a telephone
+        low, high = np.log2(rng.uniform(0.08, 0.3)), np.log2(rng.uniform(3.2, 6.0))
+        gain_db -= 24 * (low - octaves).clip(0) + 60 * (octaves - high).clip(0)
+    return spectrum * 10 ** (gain_db / 20)
+
+
+def _disturbance(rng: Rng, num: int, others: Array) -> Array:
+    """[num] sound that is not the speaker's, of power 1: noise of a color, tones as of music, or other people."""
+    kind = rng.random()
+    if kind < 0.45:
+        spectrum = np.fft.rfft(rng.normal(size=num))
+        spectrum *= (np.arange(len(spectrum)) + 20.0) ** rng.uniform(-1.0, 0.2)
+        out = np.fft.irfft(spectrum, num)
+    elif kind < 0.7:
+        time = np.arange(num) / mel.RATE_HZ
+        out = np.zeros(num)
+        for _ in range(rng.integers(2, 5)):
+            length_s = rng.uniform(0.15, 0.8)
+            notes = 55 * 2 ** (rng.integers(0, 48, int(num / mel.RATE_HZ / length_s) + 2) / 12)
+            phase = 2 * np.pi * np.cumsum(notes[(time / length_s).astype(int)]) / mel.RATE_HZ
+            fade = np.exp(-3 * ((time / length_s) % 1))
+            out += fade * sum(np.sin(k * phase) / k for k in range(1, 5))
+    else:
+        start = rng.integers(0, max(1, len(others) - num))
+        out = np.resize(others[start : start + num], num).astype(np.float64)
+    return (out / np.sqrt((out**2).mean() + 1e-12)).astype(np.float32)
+
+
+def disturbed(samples: Array, rng: Rng, others: Array) -> Array:
+    """The sound through a room and a channel, with something else behind it, at another level."""
+    num = len(samples)
+    size = 1 << (num + mel.RATE_HZ // 2 - 1).bit_length()
+    out = np.fft.irfft(np.fft.rfft(samples, size) * _room(rng, size), size)[:num].astype(np.float32)
+    power = float((out**2).mean()) + 1e-12
+    if rng.random() < 0.6:
+        out += _disturbance(rng, num, others) * np.float32(np.sqrt(power) * 10 ** (-rng.uniform(3, 35) / 20))
+    out *= np.float32(10 ** ((rng.uniform(-40, -14) - 10 * np.log10(power)) / 20))
+    return out.clip(-1, 1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the network takes and what it is to give; T steps of LIPS_HZ.
+
+    Attributes:
+        features: [2 T, NUM_BANDS].
+        tracks: [T, len(CHANNELS)].
+        touch: [T] 0..1.
+        known: [T] bool.
+    """
+
+    features: Array
+    tracks: Array
+    touch: Array
+    known: NDArray[np.bool_]
+
+
+def piece_of(
+    clip: SpeechClip, *, sound: Array | None = None, speed: float = 1.0, start_offset_db: float = 0.0
+) -> Piece:
+    """The whole clip as one piece.
+
+    Args:
+        sound: in place of the clip's, `speed` times as fast.
+        start_offset_db: error of the level that is taken at the start.
+    """
+    samples = clip.sound if sound is None else sound
+    ahead = np.zeros(round(-FIRST_S * mel.RATE_HZ) + mel.WINDOW, np.float32)
+    bands, loudness = mel.log_mel(np.concatenate([samples, ahead]))
+    level = mel.Level(mel.speech_level(loudness[:800]) + start_offset_db)(loudness)
+    values = mel.features(bands, level)
+    steps = len(values) // 2
+    tracks, known = clip.at((FIRST_S + np.arange(steps) / LIPS_HZ) * speed)
+    touch = (tracks[:, GAP] < TOUCH_GAP).astype(np.float32)
+    return Piece(values[: 2 * steps], tracks, touch, known)
+
+
+def augmented(clip: SpeechClip, rng: Rng, others: Array) -> Piece:
+    """The clip as another voice, room, microphone, level and speed would have given it."""
+    speed = float(rng.uniform(0.84, 1.2)) if rng.random() < 0.8 else 1.0
+    sound = resampled(clip.sound, speed) if speed != 1.0 else clip.sound
+    if rng.random() < 0.9:
+        sound = disturbed(sound, rng, others)
+    piece = piece_of(clip, sound=sound, speed=speed, start_offset_db=float(rng.normal(0, 3)))
+    return Piece(_warped(piece.features, rng), piece.tracks, piece.touch, piece.known)
+
+
+def _warped(values: Array, rng: Rng) -> Array:
+    """Features of a longer or shorter vocal tract, with bands and moments missing."""
+    bands = np.arange(mel.NUM_BANDS)
+    where = (bands * rng.uniform(0.9, 1.1) + rng.uniform(-1.5, 1.5)).clip(0, mel.NUM_BANDS - 1.001)
+    low = where.astype(int)
+    share = (where - low).astype(np.float32)
+    out = values[:, low] * (1 - share) + values[:, low + 1] * share
+    if rng.random() < 0.5:
+        start, width = rng.integers(0, mel.NUM_BANDS - 8), rng.integers(2, 9)
+        out[:, start : start + width] = out.mean()
+    if rng.random() < 0.3:
+        start, width = rng.integers(0, max(1, len(out) - 12)), rng.integers(2, 9)
+        out[start : start + width] = out.mean(0)
+    return out
+
+
+assert len(CHANNELS) == len(MOUTH) + 2

@@ -1,0 +1,167 @@
+"""How well lips follow speech: measures on tracks of the mouth, real against generated, at one rate.
+
+Lip-sync, lip dynamics and silent lip stability are THEval's (arXiv:2511.04520), on this program's points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.motion.generation.lips import TOUCH_GAP
+
+Float = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_BILABIAL_S = 0.3  # lips that touch for longer are a pause, not a sound
+_TOLERANCE_S = 0.04  # between the real closure and the generated one
+_SPEECH_S = 0.25  # a closure with speech on both sides, as near as that
+_PAUSE_S = 0.3  # THEval: silences from this length on
+
+
+@dataclass(frozen=True)
+class SpeechScore:
+    """One clip; nan where the clip has nothing to measure it on.
+
+    Attributes:
+        jaw, gap, width, rounding: Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and
+            mouthPucker + mouthFunnel with the real tracks.
+        jaw_amplitude, gap_amplitude, width_amplitude, rounding_amplitude: standard deviation over the real one.
+        bilabials: share of the real closures within speech in which the generated lips touch.
+        num_bilabials: of these closures.
+        false_closures: closures a second of the generated lips, in speech, where the real lips are not closed.
+        lip_sync: mean absolute difference of the opening and the loudness, each from 0 to 1, while somebody speaks.
+        pause_gap: median opening of the lips in pauses, over the distance of the eyes.
+        silent_stability: median absolute deviation of that opening.
+    """
+
+    jaw: float
+    gap: float
+    width: float
+    rounding: float
+    jaw_amplitude: float
+    gap_amplitude: float
+    width_amplitude: float
+    rounding_amplitude: float
+    bilabials: float
+    num_bilabials: int
+    false_closures: float
+    lip_sync: float
+    pause_gap: float
+    silent_stability: float
+
+
+@dataclass(frozen=True)
+class MouthTrack:
+    """A mouth over time: jaw [T], gap [T], width [T], rounding [T]; touch [T] is whether the lips touch."""
+
+    jaw: Float
+    gap: Float
+    width: Float
+    rounding: Float
+    touch: Bools
+
+    @classmethod
+    def of(cls, jaw: Any, gap: Any, width: Any, rounding: Any, touch: Any = None) -> MouthTrack:
+        shut = np.asarray(gap) < TOUCH_GAP if touch is None else np.asarray(touch)
+        jaw, gap, width, rounding = (np.asarray(x, np.float64) for x in (jaw, gap, width, rounding))
+        return cls(jaw, gap, width, rounding, shut)
+
+
+def runs(mask: Bools) -> list[tuple[int, int]]:
+    """(first, behind the last) of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def correlation(a: Float, b: Float) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 and a.std() > 1e-9 and b.std() > 1e-9 else float("nan")
+
+
+def bilabials(real: Bools, speech: Bools, fps: float) -> list[tuple[int, int]]:
+    """Runs in which real lips touch, short and with speech before and after."""
+    near = max(1, round(_SPEECH_S * fps))
+    found = []
+    for first, end in runs(real):
+        before, after = speech[max(0, first - near) : first], speech[end : end + near]
+        if first > 0 and end < len(real) and (end - first) <= _BILABIAL_S * fps and before.any() and after.any():
+            found.append((first, end))
+    return found
+
+
+def silences(speech: Bools, fps: float) -> list[tuple[int, int]]:
+    return [(a, b) for a, b in runs(~speech) if b - a >= _PAUSE_S * fps]
+
+
+def score(
+    real: MouthTrack, made: MouthTrack, loudness_db: Float, speech: Bools, seen: Bools, fps: float
+) -> SpeechScore:
+    """Measures one clip.
+
+    Args:
+        real, made: T frames of both mouths.
+        loudness_db: [T] of the sound.
+        speech: [T] whether somebody speaks.
+        seen: [T] where the real face is known.
+        fps: frames a second.
+    """
+    follows = {}
+    for name in ("jaw", "gap", "width", "rounding"):
+        a, b = getattr(real, name)[seen], getattr(made, name)[seen]
+        follows[name] = correlation(a, b)
+        follows[f"{name}_amplitude"] = float(b.std() / a.std()) if a.std() > 1e-6 else float("nan")
+    slack = max(1, round(_TOLERANCE_S * fps))
+    events = bilabials(real.touch & seen, speech, fps)
+    hit = [bool(made.touch[max(0, a - slack) : b + slack].any()) for a, b in events]
+    false = 0
+    for a, b in runs(made.touch & speech & seen):
+        false += not real.touch[max(0, a - 2 * slack) : b + 2 * slack].any()
+    said = speech & seen
+    volume = 10 ** (loudness_db / 20)
+    sync = float("nan")
+    if said.sum() > fps / 2:
+        sync = float(np.abs(_unit(made.gap[said]) - _unit(volume[said])).mean())
+    quiet = [made.gap[a:b] for a, b in silences(speech, fps)]
+    pause = np.concatenate(quiet) if quiet else np.array([np.nan])
+    return SpeechScore(
+        **follows,
+        bilabials=float(np.mean(hit)) if hit else float("nan"),
+        num_bilabials=len(hit),
+        false_closures=false / max(said.sum() / fps, 1e-9),
+        lip_sync=sync,
+        pause_gap=float(np.median(pause)),
+        silent_stability=float(np.median(np.abs(pause - np.median(pause)))),
+    )
+
+
+def _unit(x: Float) -> Float:
+    low, high = float(x.min()), float(x.max())
+    return (x - low) / max(high - low, 1e-9)
+
+
+def lip_dynamics(lips: Float) -> float:
+    """THEval: mean over pairs of lip points of the standard deviation over time of their distance.
+
+    Args:
+        lips: [T, N, 2 or 3] in a unit of the face.
+    """
+    first, second = np.triu_indices(lips.shape[1], 1)
+    distance = np.linalg.norm(lips[:, first] - lips[:, second], axis=-1)
+    return float(distance.std(0).mean())
+
+
+def medians(scores: Sequence[SpeechScore]) -> dict[str, float]:
+    """Median over the clips of every measure; of bilabials the share over all closures of all clips."""
+    out = {}
+    for name in (f.name for f in fields(SpeechScore)):
+        known = [value for score in scores if not np.isnan(value := getattr(score, name))]
+        out[name] = float(np.median(known)) if known else float("nan")
+    weights = np.array([s.num_bilabials for s in scores], float)
+    if weights.sum():
+        shares = np.array([0.0 if np.isnan(s.bilabials) else s.bilabials for s in scores])
+        out["bilabials"] = float((shares * weights).sum() / weights.sum())
+    return out | {"num_bilabials": float(weights.sum())}

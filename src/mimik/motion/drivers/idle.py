@@ -1,0 +1,48 @@
+"""Idle life as a driver: breathing, blinks, a gaze that wanders, a head that is never quite still; without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.frames import Gesture
+from mimik.motion.generation.idle import IdleMotion
+from mimik.motion.generation.speech import closed_reference
+from mimik.motion.smoothing import smoothed
+
+IDLE = "idle"
+_FPS = 25.0  # where no other rate is asked for
+_SECONDS = 10.0  # the same of the length
+
+
+class Idle(Driver):
+    """Someone who waits. It has no file, and no end but the one that is asked for."""
+
+    kind = "idle"
+
+    def __init__(self, fps: float, seconds: float) -> None:
+        super().__init__(IDLE, None, fps, max(1, round(seconds * fps)))
+
+    @classmethod
+    def names(cls) -> Mapping[str, Path | None]:
+        return {IDLE: None}
+
+    @classmethod
+    def open(cls, source: str, fps: float | None = None) -> Self:
+        return cls(fps or _FPS, _SECONDS)
+
+    def lasting(self, seconds: float) -> Self:
+        return type(self)(self.fps, seconds)
+
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        # What is generated has no noise of a landmarker: only smoothing beyond the usual amount is applied.
+        smooth = max(0.0, 2 * settings.smooth - 1)
+        return DrivingMotion(closed_reference(), smoothed(self._frames(settings.seed), self.fps, smooth))
+
+    def _frames(self, seed: int) -> Iterator[Gesture]:
+        life = IdleMotion(seed=seed)
+        assert self.num_frames is not None
+        for _ in range(self.num_frames):
+            yield life.step(1 / self.fps)

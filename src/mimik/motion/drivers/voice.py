@@ -1,0 +1,88 @@
+"""A recording of speech as a driver: the person says what is heard."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Self
+
+import av
+import numpy as np
+
+from mimik.config import MediaError
+from mimik.media import mel
+from mimik.media.containers import audio_stream, open_container
+from mimik.media.sound import SOUND_SUFFIXES, Samples, probe_sound, read_sound
+from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.frames import Gesture
+from mimik.motion.generation.speech import SpeechMotion, closed_reference
+from mimik.motion.smoothing import smoothed
+
+_FPS = 25.0  # where no other rate is asked for
+_LEVEL_S = 8.0  # at the beginning, from which the level of the speech is taken
+
+
+class Voice(Driver):
+    """Sound, of a file of its own or of a video; what the video shows has no part in it."""
+
+    kind = "voice"
+    accepted = "a recording of speech"
+    suffixes = SOUND_SUFFIXES
+    path: Path
+
+    @classmethod
+    def takes(cls, source: str) -> bool:
+        path = Path(source)
+        return super().takes(source) or (path.is_file() and path.suffix.lower() in _EITHER and _has_sound_only(path))
+
+    @classmethod
+    def open(cls, source: str, fps: float | None = None) -> Self:
+        path = Path(source)
+        info = probe_sound(path)
+        rate = fps or _FPS
+        num_frames = None if info.duration_s is None else max(1, math.ceil(info.duration_s * rate - 1e-6))
+        return cls(path.name, path, rate, num_frames, sound=path)
+
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        notes: list[str] = []
+        # What is generated has no noise of a landmarker: only smoothing beyond the usual amount is applied.
+        smooth = max(0.0, 2 * settings.smooth - 1)
+        frames = smoothed(self._frames(settings.seed, notes), self.fps, smooth)
+        return DrivingMotion(closed_reference(), frames, notes=notes)
+
+    def _frames(self, seed: int, notes: list[str]) -> Iterator[Gesture]:
+        pieces = read_sound(self.path, rate=mel.RATE_HZ, block_s=_PIECE_S)
+        begin = list(itertools.islice(pieces, math.ceil(_LEVEL_S / _PIECE_S)))
+        loudness = _loudness(begin)
+        speech = SpeechMotion(self.fps, seed=seed, start_db=mel.speech_level(loudness))
+        loudest = float(loudness.max(initial=-80.0))
+        for piece in itertools.chain(begin, pieces):
+            loudest = max(loudest, float(_loudness([piece]).max(initial=-80.0)))
+            yield from speech.push(piece)
+        yield from speech.finish()
+        if loudest < _SILENT_DB:
+            notes.append(f"{self.name} is silent: nothing is said in it")
+
+
+_SILENT_DB = -58.0  # relative to full scale
+_PIECE_S = 0.5  # that is read at a time
+_EITHER = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".3gp", ".ts", ".avi", ".asf")  # with a picture or without
+
+
+def _has_sound_only(path: Path) -> bool:
+    """Whether a file that can be opened has sound, and no moving picture."""
+    try:
+        with closing(open_container(path)) as container:
+            cover = av.stream.Disposition.attached_pic
+            pictures = [stream for stream in container.streams.video if not stream.disposition & cover]
+            return audio_stream(container) is not None and not pictures
+    except MediaError:
+        return False
+
+
+def _loudness(pieces: list[Samples]) -> Samples:
+    samples = np.concatenate([*pieces, np.zeros(mel.WINDOW, np.float32)])
+    return mel.log_mel(samples)[1]

@@ -1,0 +1,177 @@
+"""Head motion that no camera measured: real tracks joined without a seam, chosen by what is being said; and breathing.
+
+The tracks are numbers of people who talk (tools/make_assets.py), 25 a second: turn, shift, zoom, loudness.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import deque
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from mimik.motion.expression import Float
+
+Rng = np.random.Generator
+
+LIBRARY_HZ = 25
+POSE = 7  # numbers: turn [3] in radians, shift [3] in cm, zoom
+_TO_CM = np.array([8.0, 8.0, 8.0, 1.0, 1.0, 1.0, 8.0])  # how far a point of the face moves: one scale for the pose
+_ASSET = "assets/head_motion.npz"
+
+_STAY_S = 1.6, 4.0  # from one join to the next
+_LEAST_AFTER_S = 1.2  # a piece has at least so much left
+_CANDIDATES = 160
+_HEARD = 12  # frames of loudness that are compared
+_LOUDNESS_DB = 8.0  # difference that counts as much as 1 cm of pose
+_SPEED_S = 0.3  # difference of 1 cm/s that counts as so many cm
+_SETTLE_HZ = 4.5  # of the critically damped spring that takes up the difference at a join, radians per second
+_RECENT_S = 25.0  # a place of the library is not used again for so long
+
+_BREATH_S = 3.6  # of a breath at rest; Bentley: 12 to 18 a minute
+_BREATH_SPREAD = 0.12
+_BREATH_CM = 0.09  # the head's rise
+_BREATH_DEGREES = 0.35
+_DRIFT = ((0.7, np.radians(0.9), 0.05), (4.0, np.radians(1.6), 0.18))  # time constant in s, radians, cm
+_DRIFT_AXES = np.array([0.8, 1.0, 0.45, 1.0, 0.6, 0.0])
+_DRIFT_SMOOTH_S = 0.35
+
+
+@dataclass(frozen=True)
+class HeadLibrary:
+    """Pieces of real head motion.
+
+    Attributes:
+        pose: [T, POSE] from each piece's usual pose.
+        loudness_db: [T] above the level of the speech.
+        end: [T] index behind the last frame of the piece that a frame belongs to.
+        start: [T] index of its first frame.
+    """
+
+    pose: Float
+    loudness_db: Float
+    start: np.ndarray
+    end: np.ndarray
+
+
+@functools.cache
+def head_library() -> HeadLibrary:
+    with resources.files("mimik").joinpath(_ASSET).open("rb") as stream:
+        arrays = np.load(stream, allow_pickle=False)
+        pose, loudness, lengths = (arrays[name].astype(np.float64) for name in ("pose", "loudness_db", "lengths"))
+    ends = np.cumsum(lengths.astype(int))
+    per_frame = np.repeat(np.arange(len(ends)), lengths.astype(int))
+    return HeadLibrary(pose, loudness, (ends - lengths.astype(int))[per_frame], ends[per_frame])
+
+
+class TalkingHead:
+    """The head of someone who speaks: goes through the library, and elsewhere in it when the speech asks for it."""
+
+    def __init__(self, rng: Rng, library: HeadLibrary | None = None) -> None:
+        self._rng = rng
+        self._library = library or head_library()
+        self._heard: deque[float] = deque([-40.0] * _HEARD, maxlen=_HEARD)
+        self._clock = 0.0  # seconds not yet spent on library frames
+        self._used = np.full(len(self._library.pose), -_RECENT_S)
+        self._now_s = 0.0
+        self._rest, self._rest_speed = np.zeros(POSE), np.zeros(POSE)  # what the spring still takes up
+        self._at = self._find(np.zeros(POSE), np.zeros(POSE))
+        self._rest = -self._library.pose[self._at]
+        self._stay_s = float(rng.uniform(*_STAY_S))
+        self._previous = self._current = np.zeros(POSE)
+
+    def _speed(self, at: int) -> Float:
+        pose = self._library.pose
+        other = at + 1 if at + 1 < self._library.end[at] else at - 1
+        return (pose[other] - pose[at]) * (other - at) * LIBRARY_HZ
+
+    def _find(self, pose: Float, speed: Float) -> int:
+        """Where in the library the head could be next."""
+        library = self._library
+        inside = np.flatnonzero(
+            (library.end - np.arange(len(library.end)) > _LEAST_AFTER_S * LIBRARY_HZ)
+            & (np.arange(len(library.end)) - library.start >= _HEARD)
+            & (self._now_s - self._used >= _RECENT_S)
+        )
+        if not len(inside):  # a library shorter than _RECENT_S
+            inside = np.flatnonzero(library.end - np.arange(len(library.end)) > _LEAST_AFTER_S * LIBRARY_HZ)
+        chosen = self._rng.choice(inside, min(_CANDIDATES, len(inside)), replace=False)
+        heard = np.array(self._heard)
+        rows = chosen[:, None] + np.arange(-_HEARD + 1, 1)
+        sound = np.abs(library.loudness_db[rows.clip(0)].clip(-30, 10) - heard.clip(-30, 10)).mean(1) / _LOUDNESS_DB
+        away = np.linalg.norm((library.pose[chosen] - pose) * _TO_CM, axis=1)
+        speeds = np.array([self._speed(int(at)) for at in chosen])
+        change = np.linalg.norm((speeds - speed) * _TO_CM, axis=1) * _SPEED_S
+        return int(chosen[np.argmin(sound + 0.5 * away + change)])
+
+    def _advance(self, loudness_db: float, pause_began: bool) -> None:
+        """One frame of the library."""
+        dt = 1 / LIBRARY_HZ
+        self._heard.append(loudness_db)
+        self._now_s += dt
+        self._stay_s -= dt
+        decay = math.exp(-_SETTLE_HZ * dt)
+        a, b = self._rest, self._rest_speed + _SETTLE_HZ * self._rest
+        self._rest, self._rest_speed = (a + b * dt) * decay, (b - _SETTLE_HZ * (a + b * dt)) * decay
+        self._at += 1
+        at_end = self._at + 1 >= self._library.end[self._at]
+        if at_end or self._stay_s <= 0 or (pause_began and self._rng.random() < 0.6):
+            pose = self._library.pose[self._at] + self._rest
+            speed = self._speed(self._at) + self._rest_speed
+            self._at = self._find(pose, speed)
+            self._rest, self._rest_speed = pose - self._library.pose[self._at], speed - self._speed(self._at)
+            self._stay_s = float(self._rng.uniform(*_STAY_S))
+        self._used[max(0, self._at - 5) : self._at + 6] = self._now_s
+        self._previous, self._current = self._current, self._library.pose[self._at] + self._rest
+
+    def step(self, dt: float, loudness_db: float, *, pause_began: bool = False) -> Float:
+        """[POSE] dt seconds later.
+
+        Args:
+            loudness_db: of the sound, above the level of the speech.
+        """
+        self._clock += dt * LIBRARY_HZ
+        while self._clock >= 1:
+            self._clock -= 1
+            self._advance(loudness_db, pause_began)
+            pause_began = False
+        return self._previous + self._clock * (self._current - self._previous)
+
+
+class RestingHead:
+    """The head of someone who waits: breathes, and drifts about where it was."""
+
+    def __init__(self, rng: Rng) -> None:
+        self._rng = rng
+        self._phase = float(rng.random())
+        self._length_s = _BREATH_S
+        self._drift = [np.zeros(6) for _ in _DRIFT]
+        self._smooth = np.zeros(6)
+
+    def step(self, dt: float) -> Float:
+        """[POSE] dt seconds later."""
+        self._phase += dt / self._length_s
+        if self._phase >= 1:
+            self._phase -= 1
+            self._length_s = _BREATH_S * math.exp(_BREATH_SPREAD * self._rng.normal())
+        # In for two fifths of a breath, out for the rest, and a rest at the end.
+        t = self._phase
+        breath = _ease(t / 0.4) if t < 0.4 else 1 - _ease(min(1.0, (t - 0.4) / 0.5))
+        for (tau_s, radians, cm), state in zip(_DRIFT, self._drift, strict=True):
+            keep = math.exp(-dt / tau_s)
+            noise = self._rng.normal(size=6) * math.sqrt(1 - keep * keep)
+            state *= keep
+            state += noise * _DRIFT_AXES * np.array([radians] * 3 + [cm] * 3)
+        self._smooth += (1 - math.exp(-dt / _DRIFT_SMOOTH_S)) * (sum(self._drift, np.zeros(6)) - self._smooth)
+        out = np.zeros(POSE)
+        out[:6] = self._smooth
+        out[4] -= _BREATH_CM * (breath - 0.5)
+        out[0] -= math.radians(_BREATH_DEGREES) * (breath - 0.5)
+        return out
+
+
+def _ease(t: float) -> float:
+    return t * t * (3 - 2 * t)

@@ -1,0 +1,210 @@
+"""From sound to lips: the voice network without torch, piece by piece.
+
+The network takes log-mel frames and gives, 50 times a second, the mouth's blendshapes, the lips' opening, the mouth's
+width, and whether the lips touch. It is causal: its output for an instant needs LOOKAHEAD_S of sound after it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from mimik.config import ModelError
+from mimik.face.landmarks import BLENDSHAPES
+from mimik.media import mel
+
+Array = NDArray[np.float32]
+
+LIPS_HZ = 50
+STACK = 2  # frames of mel that make one of the network's
+FIRST_S = -0.11  # instant of the network's first output; one every 1 / LIPS_HZ follows
+LOOKAHEAD_S = (mel.HOP * (STACK - 1) + mel.WINDOW) / mel.RATE_HZ - FIRST_S  # of sound, from an output's instant on
+
+MOUTH = tuple(index for index, name in enumerate(BLENDSHAPES) if name.startswith(("jaw", "mouth")))
+GEOMETRY = ("gap", "width")  # inner lips' opening and mouth's width, over the distance of the eyes
+CHANNELS = (*(BLENDSHAPES[index] for index in MOUTH), *GEOMETRY)
+NUM_OUTPUTS = len(CHANNELS) + 1  # the last is the logit of "the lips touch"
+GAP, WIDTH = (CHANNELS.index(name) for name in GEOMETRY)
+JAW = CHANNELS.index("jawOpen")
+TOUCH_GAP = 0.015  # of the distance of the eyes: what the landmarker finds between lips that touch is less
+
+FORMAT = "mimik voice 1"
+ASSET = "assets/voice.safetensors"
+
+
+@dataclass(frozen=True)
+class VoiceModel:
+    """Weights of the voice network and what its numbers mean.
+
+    Attributes:
+        tensors: by the names of networks.voice.VoiceNet's state, float32; `scale.rise` and `scale.spread` [C] besides:
+            a track above the lips at rest is rise + spread * output. `scale.touch` [2]: a logit above the first, or an
+            opening below the second, is contact.
+        record: settings of the network and of its training, and what was measured.
+    """
+
+    tensors: Mapping[str, Array]
+    record: dict[str, Any]
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        return tuple(self.record["network"]["dilations"])
+
+    def save(self, path: Path) -> None:
+        halves = {name: np.ascontiguousarray(value, np.float16) for name, value in self.tensors.items()}
+        metadata = {"format": FORMAT, "record": json.dumps(self.record)}
+        safetensors.numpy.save_file(halves, str(path), metadata=metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> VoiceModel:
+        """Raises: ModelError: if it is not a file that `mimik voice train` wrote."""
+        try:
+            with safetensors.safe_open(str(path), framework="np") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"its format is {metadata.get('format')!r}")
+                tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+            record = json.loads(metadata["record"])
+            model = cls(tensors, record)
+            LipPredictor(model)(np.zeros((STACK, mel.NUM_BANDS), np.float32))
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            raise ModelError(
+                f"{path} is not a voice network ({error}); give a file that `mimik voice train` wrote."
+            ) from error
+        return model
+
+
+@functools.cache
+def bundled_voice() -> VoiceModel:
+    """The network that comes with the package."""
+    with resources.as_file(resources.files("mimik").joinpath(ASSET)) as path:
+        return VoiceModel.load(path)
+
+
+def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:
+    centred = x - x.mean(1, keepdims=True)
+    scale: Array = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + np.float32(1e-5))
+    out: Array = centred * scale * weight + bias
+    return out
+
+
+def _sigmoid(x: Array) -> Array:
+    half: Array = 0.5 * np.tanh(0.5 * x) + np.float32(0.5)
+    return half
+
+
+class LipPredictor:
+    """The network's state for one stream: what it needs of the past, and nothing that grows."""
+
+    def __init__(self, model: VoiceModel) -> None:
+        w = model.tensors
+        self._w = w
+        self._channels = len(w["stem.bias"])
+        self._hidden: Array = np.zeros(w["gru.weight_hh_l0"].shape[1], np.float32)
+        self._blocks = []
+        for index, dilation in enumerate(model.dilations):
+            taps = [np.ascontiguousarray(w[f"blocks.{index}.conv.weight"][:, :, k].T) for k in range(3)]
+            past = np.zeros((2 * dilation, self._channels), np.float32)
+            self._blocks.append((dilation, taps, past))
+
+    def __call__(self, features: Array) -> Array:
+        """[n, NUM_OUTPUTS] for the next [2 n, NUM_BANDS] features."""
+        w = self._w
+        rows: Any = features.reshape(len(features) // STACK, -1)
+        h: Any = (rows @ w["stem.weight"].T + w["stem.bias"]).clip(0)
+        for index, (dilation, taps, past) in enumerate(self._blocks):
+            name = f"blocks.{index}"
+            x = np.concatenate([past, _layer_norm(h, w[f"{name}.norm.weight"], w[f"{name}.norm.bias"])])
+            n = len(h)
+            y: Array = w[f"{name}.conv.bias"] + x[:n] @ taps[0]
+            y += x[dilation : dilation + n] @ taps[1]
+            y += x[2 * dilation :] @ taps[2]
+            h = h + y.clip(0) @ w[f"{name}.mix.weight"].T + w[f"{name}.mix.bias"]
+            past[:] = x[len(x) - len(past) :]
+        h = _layer_norm(h, w["norm.weight"], w["norm.bias"])
+        r = self._recur(h @ w["gru.weight_ih_l0"].T + w["gru.bias_ih_l0"])
+        out: Array = np.concatenate([h, r], 1) @ w["head.weight"].T + w["head.bias"]
+        return out
+
+    def _recur(self, inputs: Array) -> Array:
+        """[n, H] states of the recurrent layer for its inputs' share [n, 3 H]."""
+        weight, bias = self._w["gru.weight_hh_l0"], self._w["gru.bias_hh_l0"]
+        size = len(self._hidden)
+        out = np.empty((len(inputs), size), np.float32)
+        state = self._hidden
+        for index, x in enumerate(inputs):
+            own = weight @ state + bias
+            gates = _sigmoid(x[: 2 * size] + own[: 2 * size])
+            new = np.tanh(x[2 * size :] + gates[:size] * own[2 * size :])
+            state = new + gates[size:] * (state - new)
+            out[index] = state
+        self._hidden = state
+        return out
+
+
+@dataclass(frozen=True)
+class Lips:
+    """The mouth over a piece of time, LIPS_HZ.
+
+    Attributes:
+        tracks: [n, len(CHANNELS)] above the lips at rest, in the units of blendshapes and of GEOMETRY.
+        touch: [n] bool: the lips touch.
+        loudness_db: [n] of the sound at these instants, relative to full scale.
+        ahead_db: [n] the loudest of what is heard already after each of them.
+        level_db: [n] of the speech.
+    """
+
+    tracks: Array
+    touch: NDArray[np.bool_]
+    loudness_db: Array
+    ahead_db: Array
+    level_db: Array
+
+
+class LipStream:
+    """Sound in, lips out, as much at a time as comes."""
+
+    def __init__(self, model: VoiceModel, *, start_db: float = mel.START_DB) -> None:
+        """Args: start_db: level of the speech at the beginning, see mel.speech_level."""
+        self._predict = LipPredictor(model)
+        self._rise, self._spread = model.tensors["scale.rise"], model.tensors["scale.spread"]
+        self._touch_logit, self._touch_gap = model.tensors["scale.touch"].tolist()
+        self._level = mel.Level(start_db)
+        self._rest = np.zeros(0, np.float32)
+        # Loudness and level of the frames that outputs still wait for; the first outputs are of before the sound.
+        ahead = round(-FIRST_S * mel.RATE_HZ / mel.HOP)
+        self._waiting = np.tile(np.array([[-80.0, start_db]], np.float32), (ahead, 1))
+
+    def push(self, samples: Array) -> Lips:
+        """What can be said after [N] more float32 samples, -1..1, mono at mel.RATE_HZ."""
+        have = np.concatenate([self._rest, samples.astype(np.float32, copy=False)])
+        steps = max(0, (len(have) - mel.WINDOW) // mel.HOP + 1) // STACK
+        if not steps:
+            self._rest = have
+            empty = np.zeros(0, np.float32)
+            return Lips(np.zeros((0, len(CHANNELS)), np.float32), np.zeros(0, bool), empty, empty, empty)
+        frames = steps * STACK
+        bands, loudness = mel.log_mel(have[: (frames - 1) * mel.HOP + mel.WINDOW])
+        self._rest = have[frames * mel.HOP :]
+        level = self._level(loudness)
+        out = self._predict(mel.features(bands, level))
+        waiting = np.concatenate([self._waiting, np.stack([loudness, level], 1)])
+        now, self._waiting = waiting[:frames:STACK], waiting[frames:]
+        ahead = np.lib.stride_tricks.sliding_window_view(waiting[:, 0], len(self._waiting) + 1)[:frames:STACK].max(1)
+        tracks = self._rise + self._spread * out[:, :-1]
+        touch = (out[:, -1] > self._touch_logit) | (tracks[:, GAP] < self._touch_gap)
+        return Lips(tracks, touch, now[:, 0], ahead, now[:, 1])
+
+    def finish(self) -> Lips:
+        """The rest, with silence after it."""
+        return self.push(np.zeros(round(LOOKAHEAD_S * mel.RATE_HZ) + STACK * mel.HOP, np.float32))

@@ -1,0 +1,67 @@
+"""The network from sound to lips: log-mel frames to mouth blendshapes, causal, under a million parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+DILATIONS = (1, 2, 4, 8, 1, 2)  # of the convolutions, in steps of 20 ms
+
+
+class _Block(nn.Module):
+    """A residual causal convolution: out = x + conv2(relu(conv1(norm(x))))."""
+
+    def __init__(self, channels: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.left = 2 * dilation
+        self.norm = nn.LayerNorm(channels)
+        self.conv = nn.Conv1d(channels, channels, 3, dilation=dilation)
+        self.mix = nn.Linear(channels, channels)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.pad(self.norm(x).transpose(1, 2), (self.left, 0))  # [B, T, C] -> [B, C, T + left]
+        h = functional.relu(self.conv(h)).transpose(1, 2)
+        return x + self.drop(self.mix(h))
+
+
+class VoiceNet(nn.Module):
+    """Convolutions over the last two thirds of a second, then a recurrent layer for speaker and room.
+
+    Output i depends on no feature after frame i: the look-ahead is in how outputs are counted.
+    """
+
+    def __init__(
+        self,
+        num_bands: int,
+        num_outputs: int,
+        *,
+        channels: int = 160,
+        recurrent: int = 128,
+        dilations: Sequence[int] = DILATIONS,
+        dropout: float = 0.1,
+    ) -> None:
+        """Args:
+        num_bands: of the features; two frames make one step.
+        num_outputs: numbers a step.
+        """
+        super().__init__()
+        self.stem = nn.Linear(2 * num_bands, channels)
+        self.blocks = nn.ModuleList([_Block(channels, dilation, dropout) for dilation in dilations])
+        self.norm = nn.LayerNorm(channels)
+        self.gru = nn.GRU(channels, recurrent, batch_first=True)
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(channels + recurrent, num_outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Args: features: [B, 2 T, num_bands]. Returns: [B, T, num_outputs]."""
+        batch, length, bands = features.shape
+        h = functional.relu(self.stem(features.reshape(batch, length // 2, 2 * bands)))
+        for block in self.blocks:
+            h = block(h)
+        h = self.norm(h)
+        r, _ = self.gru(h)
+        return self.head(self.drop(torch.cat([h, r], 2)))

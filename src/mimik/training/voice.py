@@ -1,0 +1,391 @@
+"""Training of the voice network: sound of talking people to their lips.
+
+One process, one device. The run folder holds the state, from which the same command resumes, and stats.jsonl.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mimik.data.speech import Piece, SpeechClip, augmented, piece_of
+from mimik.media import mel
+from mimik.motion.generation.lips import CHANNELS, GAP, LIPS_HZ, NUM_OUTPUTS, TOUCH_GAP, VoiceModel
+from mimik.networks.voice import DILATIONS, VoiceNet
+
+log = logging.getLogger(__name__)
+
+_KEY = {"gap": 3.0, "jawOpen": 2.0, "width": 2.0, "mouthPucker": 1.5, "mouthFunnel": 1.5, "mouthClose": 1.0}
+_KEY |= {"mouthRollLower": 0.7, "mouthRollUpper": 0.7, "mouthLowerDownLeft": 0.7, "mouthLowerDownRight": 0.7}
+_KEY |= {"mouthUpperUpLeft": 0.7, "mouthUpperUpRight": 0.7, "mouthPressLeft": 0.5, "mouthPressRight": 0.5}
+WEIGHTS = np.array([_KEY.get(name, 0.3) for name in CHANNELS], np.float32)
+FOLLOWED = tuple(CHANNELS.index(name) for name in ("gap", "jawOpen", "width", "mouthPucker", "mouthFunnel"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceConfig:
+    """How the voice network is trained."""
+
+    channels: int = 160
+    recurrent: int = 128
+    dropout: float = 0.1
+    batch_size: int = 32
+    piece_steps: int = 150  # of 1 / LIPS_HZ
+    warm_up_steps: int = 20  # of a piece, without loss: what was before is not in it
+    num_variants: int = 4  # augmented versions of each clip that are kept
+    refreshed: int = 5  # of them, made anew in every step
+    grid_share: float = 0.2  # of the pieces that come from clips of one speaker's corpus
+    lr: float = 1.2e-3
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    num_steps: int = 4000
+    velocity: float = 0.5
+    correlation: float = 0.4
+    touch: float = 0.15
+    absolute: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Between tracks and the network's numbers.
+
+    Attributes:
+        spread: [C] standard deviation of the training clips about their own means.
+        rise: [C] mean of the tracks above the clip's lips at rest.
+    """
+
+    spread: np.ndarray[Any, np.dtype[np.float32]]
+    rise: np.ndarray[Any, np.dtype[np.float32]]
+
+
+def rest_of(tracks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[C] the mouth at rest: the median over the twentieth of the frames in which the lips are closest."""
+    order = np.argsort(tracks[:, GAP], kind="stable")
+    return np.median(tracks[order[: max(3, len(order) // 20)]], axis=0).astype(np.float32)
+
+
+def scale_of(clips: Sequence[SpeechClip]) -> Scale:
+    seen = [clip.tracks[clip.seen] for clip in clips]
+    spread = np.sqrt(np.mean([x.var(0) for x in seen], axis=0)) + 0.01
+    rise = np.mean([x.mean(0) - rest_of(x) for x in seen], axis=0)
+    return Scale(spread.astype(np.float32), rise.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Target:
+    mean: np.ndarray[Any, Any]
+    rest: np.ndarray[Any, Any]
+    liveliness: np.ndarray[Any, Any]  # [C] how strongly this speaker articulates
+
+
+def _target(clip: SpeechClip, scale: Scale) -> _Target:
+    x = clip.tracks[clip.seen]
+    lively = np.sqrt((x.var(0) + 0.3 * scale.spread**2) / (1.3 * scale.spread**2))
+    return _Target(x.mean(0), rest_of(x), lively.astype(np.float32))
+
+
+class Pool:
+    """Augmented versions of all clips, renewed a few at a time."""
+
+    def __init__(self, clips: Sequence[SpeechClip], one_speaker: set[str], config: VoiceConfig) -> None:
+        self._rng = np.random.default_rng(config.seed)
+        self._clips, self._config = clips, config
+        self._scale = scale_of([c for c in clips if c.person not in one_speaker] or clips)
+        self._targets = [_target(clip, self._scale) for clip in clips]
+        alone = np.array([clip.person in one_speaker for clip in clips])
+        length = np.array([clip.duration_s for clip in clips])
+        self._chance = np.zeros(len(clips))
+        for group, share in ((alone, config.grid_share), (~alone, 1 - config.grid_share)):
+            if group.any():
+                self._chance[group] = (share if (~group).any() else 1.0) * length[group] / length[group].sum()
+        self._others = np.concatenate([clip.sound for clip in clips if clip.person not in one_speaker][:60])
+        self._variants: dict[int, list[Piece]] = {}
+
+    @property
+    def scale(self) -> Scale:
+        return self._scale
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return self._rng
+
+    def _piece(self, index: int) -> Piece:
+        have = self._variants.setdefault(index, [])
+        if len(have) < 1:
+            have.append(augmented(self._clips[index], self._rng, self._others))
+        return have[self._rng.integers(len(have))]
+
+    def refresh(self) -> None:
+        for index in self._rng.choice(len(self._clips), self._config.refreshed, p=self._chance):
+            have = self._variants.setdefault(int(index), [])
+            have.append(augmented(self._clips[index], self._rng, self._others))
+            del have[: max(0, len(have) - self._config.num_variants)]
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Features [B, 2T, bands], tracks about the clip's mean and above rest [B, T, C], touch and known [B, T]."""
+        steps = self._config.piece_steps
+        rows = []
+        for index in self._rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
+            piece, target = self._piece(int(index)), self._targets[index]
+            start = int(self._rng.integers(0, max(1, len(piece.known) - steps + 1)))
+            part = slice(start, start + steps)
+            y, touch, known = piece.tracks[part], piece.touch[part], piece.known[part].copy()
+            values = piece.features[2 * start : 2 * (start + steps)]
+            if start:
+                known[: self._config.warm_up_steps] = False
+            about = (y - target.mean) / (self._scale.spread * target.liveliness)
+            above = (y - target.rest - self._scale.rise) / self._scale.spread
+            missing = steps - len(y)
+            if missing:
+                about, above = (np.pad(a, ((0, missing), (0, 0))) for a in (about, above))
+                touch, known = np.pad(touch, (0, missing)), np.pad(known, (0, missing))
+                values = np.pad(values, ((0, 2 * missing), (0, 0)), mode="edge")
+            rows.append((values, about, above, touch, known.astype(np.float32)))
+        columns = [torch.from_numpy(np.stack(column).astype(np.float32)) for column in zip(*rows, strict=True)]
+        return columns[0], columns[1], columns[2], columns[3], columns[4]
+
+
+def voice_loss(
+    out: Tensor, about: Tensor, above: Tensor, touch: Tensor, known: Tensor, config: VoiceConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Lips about the piece's mean, their speed, their correlation, whether they touch.
+
+    Args:
+        out: [B, T, NUM_OUTPUTS].
+        about, above: [B, T, C] as Pool.batch gives them.
+        touch, known: [B, T].
+
+    Returns:
+        Scalar, and its terms before their weights.
+    """
+    weight = torch.from_numpy(WEIGHTS / WEIGHTS.sum())
+    mask = known[..., None]
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    lips = out[..., :-1]
+
+    def centred(x: Tensor) -> Tensor:
+        return (x - (x * mask).sum(1, keepdim=True) / count) * mask
+
+    # Near the clip's mean, not exactly about it: the piece's own mean counts a little.
+    p, y = centred(lips), centred(about)
+    frames = known.sum().clamp(min=1)
+    position = (functional.smooth_l1_loss(p, y, beta=0.5, reduction="none") * weight).sum() / frames
+    both = mask[:, 1:] * mask[:, :-1]
+    velocity = (((p[:, 1:] - p[:, :-1]) - (y[:, 1:] - y[:, :-1])).abs() * both * weight).sum() / frames
+    variance_p, variance_y = (p * p).sum(1) / count[:, 0], (y * y).sum(1) / count[:, 0]
+    covariance = (p * y).sum(1) / count[:, 0]
+    r = covariance / torch.sqrt((variance_p + 0.02) * (variance_y + 0.02))
+    valid = (known.sum(1) > 30).float()[:, None]
+    correlation = ((1 - r) * weight * valid).sum() / valid.sum().clamp(min=1)
+    shut = functional.binary_cross_entropy_with_logits(out[..., -1], touch, reduction="none")
+    shut = (shut * known).sum() / frames
+    absolute = (functional.smooth_l1_loss(lips, above, reduction="none") * mask * weight).sum() / frames
+    terms = {"position": position, "velocity": velocity, "correlation": correlation, "touch": shut}
+    total = position + config.velocity * velocity + config.correlation * correlation
+    total = total + config.touch * shut + config.absolute * absolute
+    return total, {name: float(term.detach()) for name, term in (*terms.items(), ("absolute", absolute))}
+
+
+# Measuring.
+
+
+def runs(mask: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    """(first, behind the last) of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def outputs(net: VoiceNet, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """[T, NUM_OUTPUTS] of a whole clip."""
+    with torch.no_grad():
+        result: np.ndarray[Any, np.dtype[np.float32]] = net(torch.from_numpy(piece.features)[None])[0].numpy()
+    return result
+
+
+def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
+    """Medians over the clips of the correlation with the real tracks; F1 of "the lips touch" over all frames."""
+    rows, hits, said, real = [], 0.0, 0.0, 0.0
+    if not clips:
+        return {}
+    net.eval()
+    for clip in clips:
+        piece = piece_of(clip)
+        out, known = outputs(net, piece)[piece.known], piece.known
+        y = piece.tracks[known]
+        rows.append([np.corrcoef(out[:, c], y[:, c])[0, 1] for c in FOLLOWED])
+        touch, predicted = piece.touch[known] > 0, out[:, -1] > -0.5
+        hits, said, real = hits + (touch & predicted).sum(), said + predicted.sum(), real + touch.sum()
+    names = [CHANNELS[c] for c in FOLLOWED]
+    result = {name: float(v) for name, v in zip(names, np.nanmedian(np.array(rows), axis=0), strict=True)}
+    return result | {"touch_recall": float(hits / max(1, real)), "touch_precision": float(hits / max(1, said))}
+
+
+# The loop.
+
+STATE = "voice_state.pt"
+
+
+def train(
+    clips: Sequence[SpeechClip],
+    run: Path,
+    config: VoiceConfig,
+    *,
+    one_speaker: set[str],
+    watched: dict[str, Sequence[SpeechClip]],
+    save_every: int = 200,
+) -> None:
+    """Trains until config.num_steps; resumes where the folder's state stands.
+
+    Args:
+        clips: to train on.
+        run: the folder.
+        one_speaker: persons whose clips together are config.grid_share of the pieces.
+        watched: sets of clips that are measured at every save.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    pool = Pool(clips, one_speaker, config)
+    net = VoiceNet(
+        mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=config.dropout
+    )
+    ema = VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=0.0)
+    ema.load_state_dict(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
+    step = 0
+    if (run / STATE).exists():
+        state = torch.load(run / STATE, weights_only=True)
+        net.load_state_dict(state["net"])
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+        torch.manual_seed(config.seed + step)
+        pool.rng.bit_generator.state = np.random.default_rng(config.seed + step).bit_generator.state
+    began, first = time.time(), step
+    sums: dict[str, float] = {}
+    while step < config.num_steps:
+        net.train()
+        rate = config.lr * min(1, (step + 1) / 200) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.num_steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        pool.refresh()
+        values, about, above, touch, known = pool.batch()
+        loss, terms = voice_loss(net(values), about, above, touch, known, config)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        keep = min(config.ema, step / (step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(ema.parameters(), net.parameters(), strict=True):
+                slow.lerp_(fast, 1 - keep)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value
+        if step % save_every == 0 or step == config.num_steps:
+            line: dict[str, Any] = {"step": step, "seconds": round(time.time() - began)}
+            line |= {name: round(value / save_every, 4) for name, value in sums.items()}
+            line |= {name: measure(ema, group) for name, group in watched.items()}
+            sums = {}
+            with (run / "stats.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            draft = run / f"{STATE}.part"
+            torch.save(
+                {
+                    "net": net.state_dict(),
+                    "ema": ema.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "config": asdict(config),
+                },
+                draft,
+            )
+            draft.replace(run / STATE)
+            log.info("step %d of %d, %.2f s/step", step, config.num_steps, (time.time() - began) / max(1, step - first))
+
+
+# The file that ships.
+
+_FALSE_COST = 0.45  # share of the real closures that one false closure a second is worth
+_MAX_GAIN = 4.0
+
+
+def calibrated(net: VoiceNet, scale: Scale, clips: Sequence[SpeechClip]) -> dict[str, np.ndarray[Any, Any]]:
+    """`scale.*` of lips.VoiceModel: what gives the tracks their real amplitude and rest, on clips held out.
+
+    A regression is less lively than what it learned from. Each track is multiplied with the median over the clips of
+    real over predicted standard deviation, about its mean.
+    """
+    net.eval()
+    rows, rises, pieces = [], [], []
+    for clip in clips:
+        piece = piece_of(clip)
+        out, y = outputs(net, piece)[piece.known], piece.tracks[piece.known]
+        lips = out[:, :-1] * scale.spread
+        rows.append((y.std(0) + 1e-4) / (lips.std(0) + 1e-4))
+        rises.append((y.mean(0) - rest_of(y), lips.mean(0)))
+        pieces.append((piece, out))
+    gain = np.median(rows, axis=0).clip(0.5, _MAX_GAIN)
+    real, predicted = (np.mean(column, axis=0) for column in zip(*rises, strict=True))
+    spread, rise = scale.spread * gain, real - gain * predicted
+    said = [(piece, out[:, -1], rise[GAP] + spread[GAP] * out[:, GAP]) for piece, out in pieces]
+    return {
+        "scale.spread": spread.astype(np.float32),
+        "scale.rise": rise.astype(np.float32),
+        "scale.touch": np.array(_touch_thresholds(said), np.float32),
+    }
+
+
+def _touch_thresholds(
+    pieces: Sequence[tuple[Piece, np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+) -> tuple[float, float]:
+    """The logit and the opening from which lips touch: most real closures found for the fewest false ones.
+
+    Args:
+        pieces: clips with the logits [n] and openings [n] of their known steps.
+    """
+    best, chosen = -np.inf, (0.0, TOUCH_GAP)
+    for logit, gap in itertools.product(np.arange(-1.5, 2.1, 0.25), np.arange(-0.02, 0.085, 0.005)):
+        hits = total = false = 0
+        seconds = 0.0
+        for piece, logits, gaps in pieces:
+            real, made = piece.touch[piece.known] > 0, (logits > logit) | (gaps < gap)
+            events = [(a, b) for a, b in runs(real) if b - a <= 0.3 * LIPS_HZ and a > 0 and b < len(real)]
+            hits += sum(bool(made[max(0, a - 2) : b + 2].any()) for a, b in events)
+            total += len(events)
+            false += sum(not real[max(0, a - 4) : b + 4].any() for a, b in runs(made))
+            seconds += len(real) / LIPS_HZ
+        worth = hits / max(1, total) - _FALSE_COST * false / max(seconds, 1e-9)
+        if worth > best:
+            best, chosen = worth, (float(logit), float(gap))
+    return chosen
+
+
+def released(run: Path, clips: Sequence[SpeechClip], pool_scale: Scale, record: dict[str, Any]) -> VoiceModel:
+    """The run's averaged network as the file that `mimik animate` takes.
+
+    Args:
+        clips: that calibrate it, of people who were not trained on.
+        pool_scale: of the training clips.
+        record: of the training, for the file.
+    """
+    state = torch.load(run / STATE, weights_only=True)
+    config = VoiceConfig(**state["config"])
+    net = VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=0.0)
+    net.load_state_dict(state["ema"])
+    tensors = {name: value.numpy() for name, value in net.state_dict().items()}
+    network = {"channels": config.channels, "recurrent": config.recurrent, "dilations": list(DILATIONS)}
+    full = {"network": network, "training": asdict(config), "step": state["step"]} | record
+    return VoiceModel(tensors | calibrated(net, pool_scale, clips), full)

@@ -1,0 +1,68 @@
+"""Text to speech by programs of the system: what is called, and what is said where there is none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mimik.config import InputError
+from mimik.media.sound import probe_sound
+from mimik.media.speaking import MAX_LETTERS, speak
+
+
+@pytest.fixture
+def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with nothing in it but what the test puts there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def program(folder: Path, name: str, lines: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_nothing_is_installed(empty_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no speech program is installed; install espeak-ng .* or give a recording"):
+        speak("hello", tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "a" * (MAX_LETTERS + 1)])
+def test_nothing_or_too_much_to_say(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--say with \d+ letters: give 1 to 20000"):
+        speak(text, tmp_path / "x.wav")
+
+
+def test_what_espeak_is_given(empty_path: Path, tmp_path: Path) -> None:
+    program(empty_path, "espeak-ng", f'echo "$@" > {tmp_path}/called; read line; echo "$line" > "$4"')
+    out = speak(" -q; rm $HOME\n", tmp_path / "x.wav", voice="de")
+    assert (tmp_path / "called").read_text().split() == ["-v", "de", "-w", str(out), "--stdin"]
+    assert out.read_text() == "-q; rm $HOME\n"  # the text is never part of the command
+
+
+def test_what_piper_is_given(empty_path: Path, tmp_path: Path) -> None:
+    voice = tmp_path / "joe.onnx"
+    with pytest.raises(InputError, match=r"joe\.onnx: there is no such file; give piper's \.onnx"):
+        speak("hello", tmp_path / "x.wav", voice=str(voice))
+    voice.write_bytes(b"x")
+    with pytest.raises(InputError, match="piper is not installed; pip install piper-tts"):
+        speak("hello", tmp_path / "x.wav", voice=str(voice))
+    program(empty_path, "piper", f'echo "$@" > {tmp_path}/called; read line; echo "$line" > "$4"')
+    out = speak("hello", tmp_path / "x.wav", voice=str(voice))
+    assert (tmp_path / "called").read_text().split() == ["--model", str(voice), "--output_file", str(out)]
+
+
+def test_a_program_that_fails(empty_path: Path, tmp_path: Path) -> None:
+    program(empty_path, "espeak-ng", "echo 'no voice xx.' >&2; exit 3")
+    with pytest.raises(InputError, match=r"--voice xx: espeak-ng made no sound \(no voice xx\); try another voice"):
+        speak("hello", tmp_path / "x.wav", voice="xx")
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_espeak_speaks(tmp_path: Path) -> None:
+    info = probe_sound(speak("One two three.", tmp_path / "x.wav"))
+    assert info.duration_s is not None and 0.5 < info.duration_s < 5

@@ -1,0 +1,138 @@
+"""Motion of someone who speaks: lips in time, shut in pauses; the head without a seam; the same for the same seed."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimik.face.landmarks import BLENDSHAPES
+from mimik.media import mel
+from mimik.media.sound import read_sound
+from mimik.motion.contact import eye_distance, lip_openings
+from mimik.motion.generation.lips import CHANNELS, MOUTH, TOUCH_GAP
+from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_frame, with_mouth
+from mimik.motion.gestures import Gesture
+
+
+def babble(seconds: float, seed: int = 0) -> np.ndarray:
+    """Something like syllables: four a second of a buzz with formants that wander."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * mel.RATE_HZ)) / mel.RATE_HZ
+    pitch = 120 * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / mel.RATE_HZ
+    formant = 600 + 250 * np.sin(2 * np.pi * 4 * time)
+    buzz = sum(np.sin(k * phase) * np.exp(-(((k * 120 - formant) / 400) ** 2)) for k in range(1, 25))
+    return (0.15 * buzz * np.sin(2 * np.pi * 2 * time) ** 2 + rng.normal(0, 1e-4, len(time))).astype(np.float32)
+
+
+def spoken() -> np.ndarray:
+    """ "My baby may be above the mop. Who do you choose?" by espeak-ng, without the silence around it."""
+    samples = np.concatenate(list(read_sound(Path(__file__).parents[2] / "fixtures" / "espeak_speech.ogg")))
+    loud = np.flatnonzero(np.abs(samples) > 0.01)
+    return samples[loud[0] : loud[-1]]
+
+
+def frames(samples: np.ndarray, fps: float = 25.0, piece: int = 8000, seed: int = 0) -> list[Gesture]:
+    speech = SpeechMotion(fps, seed=seed, start_db=-20)
+    out = [f for at in range(0, len(samples), piece) for f in speech.push(samples[at : at + piece])]
+    return out + list(speech.finish())
+
+
+def gaps(moved: list[Gesture]) -> np.ndarray:
+    """[T] opening of the middle of the lips, from contact, over the distance of the eyes."""
+    neutral = closed_reference().shape
+    return np.array([(lip_openings(neutral + f.offset) - lip_openings(neutral))[4] for f in moved])
+
+
+def test_a_mouth_of_a_given_opening_and_width() -> None:
+    shape = closed_reference().shape
+    contact = lip_openings(shape)
+    assert np.abs(contact).max() < 0.01  # of the distance of the eyes
+    for gap, width in ((0.2, 0.9), (0.02, 0.6)):
+        made = with_mouth(shape, gap, width)
+        assert (lip_openings(made) - contact)[4] == pytest.approx(gap, abs=1e-6)
+        assert np.linalg.norm(made[61, :2] - made[291, :2]) / eye_distance(made) == pytest.approx(width, abs=0.01)
+        again = with_mouth(made, 0.0, width)
+        np.testing.assert_allclose(lip_openings(again), contact, atol=1e-9)
+        np.testing.assert_allclose(made[[61, 291], 1], shape[[61, 291], 1], atol=1e-9)  # the corners stay
+
+
+def test_blendshapes_that_leave_lips_open_do_not_undo_a_contact() -> None:
+    shapes = np.zeros(52)
+    shapes[BLENDSHAPES.index("jawOpen")] = 0.6
+    assert gaps([mouth_frame(shapes, 0.0, 0.0)])[0] == pytest.approx(0, abs=1e-9)
+    assert gaps([mouth_frame(shapes, 0.25, 0.0)])[0] == pytest.approx(0.25, abs=1e-6)
+
+
+@pytest.mark.parametrize("fps", [24.0, 25.0, 30.0, 50.0, 60.0])
+def test_there_are_as_many_frames_as_the_sound_is_long(fps: float) -> None:
+    assert len(frames(babble(1.3), fps)) == int(np.ceil(1.3 * fps - 1e-6))
+
+
+def test_no_sound_at_all_and_hardly_any() -> None:
+    assert frames(np.zeros(0, np.float32)) == []
+    assert len(frames(np.zeros(1, np.float32))) == 1
+
+
+@pytest.mark.parametrize("piece", [160, 1234])
+def test_the_size_of_the_pieces_changes_nothing(piece: int) -> None:
+    samples = babble(1.5)
+    for a, b in zip(frames(samples), frames(samples, piece=piece), strict=True):
+        np.testing.assert_allclose(a.offset, b.offset, atol=1e-5)
+        np.testing.assert_allclose(a.turn, b.turn, atol=1e-9)
+
+
+def test_lips_rest_in_silence_and_move_in_speech() -> None:
+    quiet = np.random.default_rng(0).normal(0, 2e-4, 2 * mel.RATE_HZ).astype(np.float32)
+    speech = spoken()
+    gap = gaps(frames(np.concatenate([quiet, speech, quiet])))
+    end = 50 + round(len(speech) / mel.RATE_HZ * 25)
+    assert gap[:45].max() < 0.01 and gap[end + 13 :].max() < 0.01
+    assert gap[55:end].std() > 0.02 and gap[55:end].max() > 3 * TOUCH_GAP
+
+
+def test_lips_move_when_the_sound_does() -> None:
+    """The same speech 13 frames later moves the lips 13 frames later; they open within 80 ms of its beginning."""
+    quiet = np.zeros(round(0.52 * mel.RATE_HZ), np.float32)
+    speech = spoken()
+    a, b = gaps(frames(np.concatenate([quiet, speech]))), gaps(frames(np.concatenate([quiet, quiet, speech])))
+    np.testing.assert_allclose(a[13:40], b[26:53], atol=0.03)
+    opened = np.flatnonzero(a > TOUCH_GAP)[0] / 25
+    assert opened == pytest.approx(0.52, abs=0.08)
+
+
+def test_equal_seeds_give_equal_heads_and_others_give_others() -> None:
+    samples = babble(3.0)
+    a, b, c = (np.array([f.turn for f in frames(samples, seed=seed)]) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a - c).max() > np.radians(1)
+
+
+def test_seeds_leave_the_lips_alone() -> None:
+    samples = babble(2.0)
+    np.testing.assert_allclose(gaps(frames(samples, seed=1)), gaps(frames(samples, seed=2)), atol=1e-6)
+
+
+def test_memory_does_not_grow() -> None:
+    speech = SpeechMotion(25)
+    piece, sizes = babble(1.0), []
+    for _ in range(12):
+        list(speech.push(piece))
+        sizes.append((len(speech._steps), len(speech._lips._rest), len(speech._lips._waiting)))
+    assert max(sizes[2:]) <= max(sizes[:2])
+
+
+def test_frames_come_as_soon_as_they_can() -> None:
+    speech, given = SpeechMotion(25), 0
+    for number, _ in enumerate(range(100), start=1):  # 20 ms at a time
+        given += len(list(speech.push(np.zeros(320, np.float32))))
+        late_s = number * 0.02 - given / 25
+        assert late_s < 0.25
+    assert given > 40
+
+
+def test_every_mouth_channel_is_a_blendshape_or_geometry() -> None:
+    assert [BLENDSHAPES[i] for i in MOUTH] == list(itertools.takewhile(lambda name: name != "gap", CHANNELS))
