@@ -22,7 +22,7 @@ LIDS_OF_EYES = (
 )
 FOLDS = ([247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414])  # over the upper lids
 _PER_SEGMENT = 8  # places on a curve between two of its points
-_STEPS, _FIRST, _LAST = 256, -0.5, 1.5  # of tables over the chart's x
+_STEPS, _FIRST, _LAST = 192, -0.25, 1.25  # of tables over the chart's x
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class EyeFrame:
 
     def to_chart(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Pixels [N, 2] -> the chart."""
-        return (points - self.origin) @ np.linalg.inv(self.matrix).T
+        return (points - self.origin) @ _inverse(self.matrix).T
 
     def grid(self, low: NDArray[Any], high: NDArray[Any]) -> tuple[Array, Array]:
         """x and y, [H, W] each, of the pixels from low to high."""
-        inverse = np.linalg.inv(self.matrix)
+        inverse = _inverse(self.matrix)
         across = (np.arange(low[0], high[0]) - self.origin[0])[None]
         down = (np.arange(low[1], high[1]) - self.origin[1])[:, None]
         x = inverse[0, 0] * across + inverse[0, 1] * down
@@ -80,15 +80,28 @@ class EyeFrame:
         return m[0, 0] * x + m[0, 1] * y + o[0], m[1, 0] * x + m[1, 1] * y + o[1]
 
 
+@functools.cache
 def table_places() -> NDArray[np.float64]:
     """The chart's x at the rows of a table."""
     return np.linspace(_FIRST, _LAST, _STEPS)
+
+
+def table_step() -> float:
+    """Of the chart's x from row to row."""
+    return (_LAST - _FIRST) / (_STEPS - 1)
 
 
 def table_rows(x: NDArray[Any]) -> NDArray[np.intp]:
     """Rows of a table for places x of the chart."""
     scale = np.float32((_STEPS - 1) / (_LAST - _FIRST))
     return ((x - np.float32(_FIRST)) * scale + np.float32(0.5)).clip(0, _STEPS - 1).astype(np.intp)
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a matrix [2, 2]."""
+    (a, b), (c, d) = matrix.tolist()
+    k = 1 / (a * d - b * c)
+    return np.array([[d * k, -b * k], [-c * k, a * k]])
 
 
 def table_columns(x: Array) -> Array:

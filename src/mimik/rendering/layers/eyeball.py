@@ -14,9 +14,10 @@ from mimik.rendering.layers.colours import LUMA
 
 LIMBUS = 1.06, 1.2  # radii of the iris: what lies within the first is moved with it, beyond the second nothing is
 _SCLERA_FROM = 1.14, 1.26  # radii of the iris: the dark of its rim, blurred, reaches that far
-_ANGLES = 96  # of the iris' polar picture
+_FILL_REACH = 4.0  # pixels: the iris' radius in the picture on which the sclera is continued
+_ANGLES = 64  # of the iris' polar picture
 _CATCHLIGHT = 24.0, 48.0  # levels over the median of the iris at that radius: from the second on all is reflection
-_RADII = np.linspace(0.75, 1.3, 12)  # of the landmarks' radius, and
+_RADII = np.linspace(0.75, 1.5, 16)  # of the landmarks' radius, and
 _SHIFTS = np.linspace(-0.3, 0.3, 7)  # places along the eye and across it, in the landmarks' radii, that are tried
 
 
@@ -91,14 +92,18 @@ def smooth_step(x: NDArray[Any], low: Any, high: Any) -> NDArray[Any]:
 
 def filled(window: Array, known: Array, reach: float) -> Array:
     """The window [H, W, 3], where known [H, W] is 0 continued from where it is 1; reach: pixels, of the widest look."""
-    weighted = window * known[..., None]
-    out = np.broadcast_to(
-        weighted.sum((0, 1)) / max(float(known.sum()), 1e-6), window.shape
-    ).astype(np.float32)  # fmt: skip
-    for sigma in (2.5 * reach, 1.2 * reach, 0.6 * reach, 0.3 * reach):
-        weight = cv2.GaussianBlur(known, (0, 0), max(sigma, 0.5))
-        mean = cv2.GaussianBlur(weighted, (0, 0), max(sigma, 0.5)) / np.maximum(weight, 1e-4)[..., None]
-        out = out + (weight * 3).clip(0, 1)[..., None] * (mean - out)
+    height, width = known.shape
+    k = min(_FILL_REACH / reach, 1.0)  # what is continued is smooth: it is found on a small picture
+    size = max(round(width * k), 2), max(round(height * k), 2)
+    both = np.dstack([window * known[..., None], known])
+    both = cv2.resize(both, size, interpolation=cv2.INTER_AREA) if k < 1 else both
+    out = np.broadcast_to(both[..., :3].sum((0, 1)) / max(float(both[..., 3].sum()), 1e-6), (*both.shape[:2], 3))
+    out = out.astype(np.float32)
+    for sigma in (2.5 * reach * k, 1.2 * reach * k, 0.6 * reach * k, 0.3 * reach * k):
+        near = cv2.GaussianBlur(both, (0, 0), max(sigma, 0.5))
+        weight = near[..., 3:]
+        out += (weight * 3).clip(0, 1) * (near[..., :3] / np.maximum(weight, 1e-4) - out)
+    out = cv2.resize(out, (width, height), interpolation=cv2.INTER_LINEAR) if k < 1 else out
     return out + known[..., None] * (window - out)
 
 

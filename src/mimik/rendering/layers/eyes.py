@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mimik.face.landmarks import Array, Image
 from mimik.rendering.layers.canvas import Canvas
@@ -23,11 +24,12 @@ from mimik.rendering.layers.eye_contours import (
     table_columns,
     table_places,
     table_rows,
+    table_step,
 )
 from mimik.rendering.layers.eyeball import extract_eyeball, smooth_step
 
 # In widths of the eye.
-_MARGIN = 0.9  # of the window that is prepared around an eye
+_MARGIN = 0.55  # of the window that is prepared around an eye
 _LASHES = 0.05  # least height of the strip over the lid's edge that is carried as it is
 _CREASE = 0.75  # of the height of the fold's points over the edge
 _LID_SHADOW = 0.10  # how deep lashes and the upper lid's shadow reach over the eyeball
@@ -37,23 +39,28 @@ _ABOVE, _BELOW, _BESIDE = (
     (0.1, 0.28),
     (0.02, 0.14),
 )  # where the layer ends: over the crease, under the eye
-_LINE = 0.014  # half the width of the line between lids that meet
+_LINE, _LINE_DEPTH = 0.014, 0.12  # the line between lids that meet: half its width, and how dark
 
 _LEAST_OPENING = 0.10, 0.16  # height of an eye in the photo from which its eyeball is known in part, and fully
 _SHADE = 6.0  # levels that are added before a shadow is taken as a ratio: of black nothing can be told
 _DARKEST, _LIGHTEST = 0.1, 1.1  # a shadow's ratio
 _SHADE_TINT = 0.7, 1.2  # of its channels over its brightness
-_WIDE_SHADOW = np.float32(0.4), 0.06  # how dark the shadow under a raised lid is, and its depth
+_WIDE_SHADOW = np.float32(0.55), 0.08  # how dark the shadow under a raised lid is, and its depth
 _FRINGE = np.float32(0.035)  # how far iris and sclera are seen over the lower lid's edge
+_UPPER_WAY = np.float32(0.7)  # of a gap that the lids of a shut eye leave, the upper one closes
+_LASH_LENGTH = np.float32(0.5)  # of a lash that points down, when it points up: places in the strip
+_DARKER = 0.4  # of the strip's height is added to it in a shut eye, whose lid is darker there
+_LASHES_DOWN = 0.75  # how much of their dark lashes that point down have
+_CLOSING = 0.25, 0.75  # of the eye's opening: lashes point down from the first on, fully from the second
 _DEPTHS = 24  # rows of a table of shadows
-_MEETING = 0.02, 0.06  # a gap between lids up to the first is none, from the second on it is all there
-_UNFOLDED = (
-    0.02,
-    0.1,
-)  # how far a lid has come down: from the second on its skin is made, not stretched
-_SKIN_FLOOR = 0.7  # times the brightness of the skin around: no lid that unfolds is darker
-_GRAIN_AT = 0.42, 0.92  # y of the skin under the eye whose grain is taken
-_CATCHLIGHT_FOLLOWS = 0.55  # of the iris' way: the cornea's center lies about half way from the eyeball's to the iris
+# A gap between lids up to the first is none, from the second on it is all there, in parts of the photo's: the
+# landmarks of shut eyes leave a fifth of it. In corners, where there is hardly any, it counts less.
+_MEETING, _CORNER = (0.2, 0.5), np.float32(0.03)
+_UNFOLDED = 0.0, 0.07  # how far a lid has come down: from the second on its skin is made, not stretched
+_CREASE_FADE = np.float32(0.06)  # over the crease: its line fades as its fold opens
+_SKIN_FLOOR = 0.9  # times the brightness of the skin around: no lid that unfolds is darker
+_GRAIN_AT = 0.3, 0.62  # y of the skin under the eye whose grain is taken
+_CATCHLIGHT_FOLLOWS = np.float32(0.55)  # of the iris' way: so far before the eyeball's center is the cornea's
 _SMALLEST = 6.0  # pixels, an eye's width, below which nothing is drawn
 
 
@@ -95,6 +102,7 @@ class EyeLayer:
         center = self._frame.origin + self._frame.matrix @ iris
         self._ball = extract_eyeball(window, trusted, inside, self._skin_light(x), center, radius)
         self._iris_at = iris
+        self._has_catchlight = bool(self._ball.catchlight.any())
         self._shades = tuple(
             self._shade_table(edge, sign * reach)
             for edge, sign, reach in ((self._upper, 1.0, self._shadow), (self._lower, -1.0, self._rim))
@@ -110,7 +118,7 @@ class EyeLayer:
             light += cv2.remap(
                 soft, *self._frame.maps(places, y[None]), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
-        light = cv2.GaussianBlur(light, (0, 0), 0.1 * places.shape[1] / 2, borderType=cv2.BORDER_REPLICATE) + 1
+        light = cv2.GaussianBlur(light, (0, 0), 0.1 / table_step(), borderType=cv2.BORDER_REPLICATE) + 1
         relative = (light / light[:, (places[0] > 0) & (places[0] < 1)].mean()).clip(0.4, 1.6)
         return np.asarray(relative[0][table_rows(x)], np.float32)
 
@@ -126,7 +134,7 @@ class EyeLayer:
             cv2.remap(sheet, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + _SHADE
             for sheet in (self._photo, self._ball.composed())
         )
-        sigma = 0.05 * y.shape[1] / 2
+        sigma = 0.05 / table_step()
         wide = [cv2.GaussianBlur(v, (0, 0), sigmaX=sigma, sigmaY=0.5) for v in (seen, whole)]
         single, usual = (seen @ LUMA) / (whole @ LUMA), (wide[0] @ LUMA) / (wide[1] @ LUMA)
         between = (table_places() > 0.1) & (table_places() < 0.9)
@@ -161,7 +169,7 @@ class EyeLayer:
         dark = (light < low + 0.6 * (high - low)) & (high - low > 12)
         dark[0] = True
         run = np.cumprod(dark, 0).sum(0) / len(k) * self._fold_height
-        strip = cv2.GaussianBlur(run.astype(np.float32)[None], (0, 0), 0.06 * len(x[0]) / 2)[0]
+        strip = cv2.GaussianBlur(run.astype(np.float32)[None], (0, 0), 0.06 / table_step())[0]
         return np.maximum(np.minimum(strip + 0.02, 0.7 * self._fold_height), np.minimum(_LASHES, 0.55 * self._crease))
 
     def _prepare_skin(self, window: Array) -> None:
@@ -175,14 +183,16 @@ class EyeLayer:
         light = seen @ LUMA
         order = np.argsort(-light, axis=0)[:3]
         color = np.take_along_axis(seen, order[..., None], 0).mean(0)
-        step = 2.0 / (len(x[0]) - 1)
+        step = table_step()
         color = cv2.GaussianBlur(color[None], (0, 0), 0.1 / step, borderType=cv2.BORDER_REPLICATE)[0]
         # Deep-set eyes lie in a shadow that a closing lid comes out of: it is not much darker than the skin around.
         around = []
-        for y in (self._upper - 1.6 * self._fold_height, self._lower + 0.25):
+        for y in (self._upper - 1.1 * self._fold_height, self._lower + 0.22, self._lower + 0.35):
             row = cv2.remap(soft, *self._frame.maps(x.clip(0.04, 0.96), y[None].astype(np.float32)), cv2.INTER_LINEAR)
             around.append(cv2.GaussianBlur(row, (0, 0), 0.15 / step, borderType=cv2.BORDER_REPLICATE)[0])
-        skin = (around[0] + around[1]) / 2
+        nearby = np.stack(around)
+        brightest = np.argmax(nearby @ LUMA, 0)[None, :, None]
+        skin = cv2.GaussianBlur(np.take_along_axis(nearby, brightest, 0), (0, 0), 0.15 / step)[0]
         floor = np.maximum(_SKIN_FLOOR * (skin @ LUMA), 1e-3)
         missing = (1 - (color @ LUMA) / floor).clip(0, 1)[:, None]
         self._lid_color = (color + missing * (_SKIN_FLOOR * skin - color)).astype(np.float32)
@@ -191,10 +201,14 @@ class EyeLayer:
         patch = cv2.remap(fine, *self._frame.maps(gx.astype(np.float32), gy.astype(np.float32)), cv2.INTER_NEAREST)
         most = 3 * float(np.median(np.abs(patch))) + 1
         self._grain = fine.clip(-most, most)
+        # How much darker than the lid lashes are, seen from the side on which they point up.
+        x, _ = self._frame.grid(np.zeros(2, int), np.array(window.shape[1::-1]))
+        lid = self._lid_color[table_rows(x)]
+        self._lash = ((window + _SHADE) / (lid + _SHADE)).clip(_DARKEST, 1).astype(np.float32)
         self._grain_light = max(float((skin @ LUMA).mean()), 1.0)
         # What was made of the sclera gets its grain, too.
         ball = self._ball
-        grain = np.roll(self._grain, -round(0.6 * self._width), 0) * (ball.sclera @ LUMA / self._grain_light)[..., None]
+        grain = np.roll(self._grain, -round(0.4 * self._width), 0) * (ball.sclera @ LUMA / self._grain_light)[..., None]
         ball.sclera[...] = ball.sclera + ((1 - ball.sclera_known)[..., None] * grain).astype(np.float32)
 
     def draw(self, region: Image, canvas: Canvas, target: EyeContours) -> None:
@@ -217,13 +231,16 @@ class EyeLayer:
         if ((high - low) < 2).any():
             return
         x, y = frame.grid(low, high)
-        image = self._compose(frame, target, place, x, y)
+        image, cover = self._compose(frame, target, place, x, y)
         part = region[low[1] : high[1], low[0] : high[0]]
-        alpha = image[..., 3:] * np.float32(weight)
-        part[...] = np.round(part + alpha * (image[..., :3] - part)).clip(0, 255).astype(np.uint8)
+        share = (cover * np.float32(weight))[..., None]
+        image -= part
+        image *= share
+        image += part
+        part[...] = np.rint(image).clip(0, 255)
 
-    def _compose(self, frame: EyeFrame, target: EyeContours, place: Any, x: Array, y: Array) -> Array:
-        """[H, W, 4]: the eye at places x, y of the target's chart, and how far it covers the picture."""
+    def _compose(self, frame: EyeFrame, target: EyeContours, place: Any, x: Array, y: Array) -> tuple[Array, Array]:
+        """The eye at places x, y of the target's chart, [H, W, 3], and how far it covers the picture, [H, W]."""
         lines = [frame.to_chart(place(line.astype(np.float64))) for line in (target.upper, target.lower, target.fold)]
         upper, lower, fold = (height_table(line).astype(np.float32) for line in lines)
         closing = self._closing(upper, lower)
@@ -232,9 +249,13 @@ class EyeLayer:
         own_x = np.interp(places, middle, self._middle)
         own_x = np.where(places < 0, places, np.where(places > 1, places, own_x)).astype(np.float32)
         own = table_rows(own_x)
+        upper, lower = (
+            line[own] + _spread(moved - line[own]) for line, moved in ((self._upper, upper), (self._lower, lower))
+        )
         gap, own_gap = (lower - upper).clip(0), (self._lower - self._upper)[own]
-        still_open = smooth_step(gap / np.maximum(own_gap, 1e-3), 0.25, 0.6)
-        still_open = np.maximum(smooth_step(gap, *_MEETING), still_open)
+        still_open = smooth_step((gap + _CORNER) / (own_gap + _CORNER), *_MEETING)
+        # The lids meet where the lower one is, nearly.
+        upper = upper + _UPPER_WAY * gap * (1 - still_open)
         meet = upper + gap * still_open
         # Of lids that meet, the fringe of the eyeball along the lower one is under the upper one.
         own_lower = self._lower[own] + (1 - still_open) * _FRINGE
@@ -242,78 +263,98 @@ class EyeLayer:
         # An edge that rises slides under the crease, and then pushes it up.
         crease = np.maximum(upper - fold - (self._fold_height[own] - own_crease), strip + 0.02).astype(np.float32)
         made = smooth_step(crease - own_crease, *_UNFOLDED)
-        # Rows of the photo's tables for the target's columns.
-        table = np.stack(
-            [own_x, upper, meet, self._upper[own], own_lower, crease, own_crease, strip, made,
-             self._shadow[own], self._rim[own], *self._lid_color[own].T], 1,
-        ).astype(np.float32)  # fmt: skip
-        columns = np.moveaxis(table[table_rows(x)], -1, 0)
-        px, top, bottom, own_top, own_bottom, crease, own_crease, strip, made, shadow, rim = columns[:11]
-        lid = np.moveaxis(columns[11:], 0, -1)
-        width = np.float32(self._width)
+        beside = smooth_step(places, -_BESIDE[1], -_BESIDE[0]) * (
+            1 - smooth_step(places, 1 + _BESIDE[0], 1 + _BESIDE[1])
+        )
+        # The columns' values at the pixels: in the photo's chart, heights of lines, and how far from the photo's.
+        table = [own_x, upper, meet, self._upper[own], own_lower, crease, own_crease, strip, made, beside]
+        rows = table_rows(x)
+        px, top, bottom, own_top, own_bottom, crease, own_crease, strip, made, beside = np.take(
+            np.stack(table).astype(np.float32), rows, axis=1
+        )
         over, under = top - y, y - bottom  # heights over the upper edge, depths under the lower one
 
         # Skin: the strip of lashes and what lies over the crease as they are, between them stretched.
-        between = np.maximum(own_crease - (crease - over) * np.float32(0.5), strip)
-        between = np.where(crease > own_crease, between, over - crease + own_crease)
-        height = np.where(over < strip, over, np.where(over < crease, between, over - crease + own_crease))
-        is_upper = over > under
-        own_y = np.where(is_upper, own_top - np.maximum(height, 0), own_bottom + np.maximum(under, 0))
-        skin = self._sample(self._photo, px, own_y, cv2.INTER_CUBIC)
-        middle_of = strip + np.float32(0.55) * (crease - strip)
-        alpha = (
-            made
-            * smooth_step(over, 0.6 * strip, 1.3 * strip + np.float32(0.02))
-            * (1 - smooth_step(over, middle_of, crease))
+        over_crease = over - crease
+        between = np.where(
+            made > 0, np.maximum(own_crease + over_crease * np.float32(0.5), strip), over_crease + own_crease
         )
+        height = np.where(over < strip, over, np.where(over_crease < 0, between, over_crease + own_crease))
+        own_y = np.where(over > under, own_top - height.clip(0), own_bottom + under.clip(0))
+        skin = self._sample(self._photo, px, own_y, cv2.INTER_CUBIC)
+        low, high = 0.6 + _DARKER * closing, 1.3 + _DARKER * closing
+        alpha = made * smooth_step(over, low * strip, high * strip + np.float32(0.02))
+        alpha *= 1 - smooth_step(over, strip + np.float32(0.6) * (crease - strip), crease + _CREASE_FADE)
         if alpha.any():
-            skin += alpha[..., None] * (self._unfolded(lid, px, over, crease) - skin)
+            lid = self._unfolded(self._lid_color[own][rows], px, over, crease)
+            skin += alpha[..., None] * (lid - skin)
 
         # The eyeball: the socket stands still, the iris goes with the gaze.
+        width = np.float32(self._width)
         opening = (np.minimum(-over, -under) * width + np.float32(0.5)).clip(0, 1) * ((bottom - top) * width).clip(0, 1)
-        if opening.any():
+        at = _box(opening)
+        if at is not None:
             iris = frame.to_chart(place(target.iris[None].astype(np.float64)))[0]
-            ball = self._turned(px, y, (iris - self._iris_at).astype(np.float32))
-            for depth, shade, reach in ((-over, self._shades[0], shadow), (-under, self._shades[1], rim)):
-                relative = depth / np.maximum(reach, 1e-4)
-                row = relative * np.float32((_DEPTHS - 1) / 1.3)
-                ratio = cv2.remap(shade, table_columns(px), row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-                ball *= 1 + (1 - smooth_step(relative, 0.7, 1.3))[..., None] * (ratio - 1)
+            ball = self._turned(px[at], y[at], iris - self._iris_at)
+            ball *= self._shadows(px[at], -over[at], -under[at], self._shadow[own][rows[at]], self._rim[own][rows[at]])
             # An eye that opens wider than in the photo has the lid's shadow over what was hidden.
-            wider = smooth_step(own_top - top, 0.0, 0.06)
-            ball *= (1 - _WIDE_SHADOW[0] * wider * np.exp(over / np.float32(_WIDE_SHADOW[1])))[..., None]
-            skin += opening[..., None] * (ball - skin)
+            wider = smooth_step(own_top[at] - top[at], 0.0, 0.06)
+            if wider.any():
+                ball *= (1 - _WIDE_SHADOW[0] * wider * np.exp(over[at] / np.float32(_WIDE_SHADOW[1])))[..., None]
+            skin[at] += opening[at][..., None] * (ball - skin[at])
         if closing > 0:
+            # Lashes of a lid that comes down point down: the strip over its edge, mirrored.
+            down = -over * _LASH_LENGTH
+            dark = _LASHES_DOWN * closing * smooth_step(down, 1.5 * strip, 0.8 * strip) * (down >= 0)
+            own_lash = self._sample(self._lash, px, own_top - down.clip(0))
             line = np.exp(-((over / np.float32(max(_LINE, 0.8 / self._width))) ** 2))
             line *= smooth_step(x, 0.0, 0.2) * (1 - smooth_step(x, 0.8, 1.0))
-            skin *= (1 - np.float32(0.35 * closing) * line)[..., None]
-        cover = (
-            (1 - smooth_step(over - crease, *_ABOVE))
-            * (1 - smooth_step(under, *_BELOW))
-            * smooth_step(x, -_BESIDE[1], -_BESIDE[0])
-            * (1 - smooth_step(x, 1 + _BESIDE[0], 1 + _BESIDE[1]))
-        )
-        return np.concatenate([skin, cover[..., None]], -1)
+            skin *= 1 - dark[..., None] * (1 - own_lash)
+            skin *= (1 - np.float32(_LINE_DEPTH * closing) * line)[..., None]
+        cover = (1 - smooth_step(over_crease, *_ABOVE)) * (1 - smooth_step(under, *_BELOW)) * beside
+        return skin, cover
 
     def _closing(self, upper: Array, lower: Array) -> float:
-        """0..1: how near the lids are to touching, over the middle of the eye."""
+        """0..1: how far the eye has closed for its lashes to point down, by the middle of the eye."""
         inner = (table_places() > 0.25) & (table_places() < 0.75)
         gap, own = ((b - a)[inner].mean() for a, b in ((upper, lower), (self._upper, self._lower)))
-        return float(smooth_step(np.array(1 - gap / max(own, 1e-6)), 0.6, 1.0))
+        return float(smooth_step(np.array(1 - gap / max(own, 1e-6)), *_CLOSING))
 
     def _sample(self, sheet: Array, x: Array, y: Array, flags: int = cv2.INTER_LINEAR) -> Array:
         return cv2.remap(sheet, *self._frame.maps(x, y), flags, borderMode=cv2.BORDER_REPLICATE)
 
-    def _turned(self, x: Array, y: Array, gaze: Array) -> Array:
+    def _turned(self, x: Array, y: Array, gaze: NDArray[np.float64]) -> Array:
         """[H, W, 3] the eyeball when the iris has moved by gaze, in the chart."""
-        ball = self._ball
-        out = self._sample(ball.sclera, x, y)
-        ix, iy = x - gaze[0], y - gaze[1]
-        share = self._sample(ball.iris_share, ix, iy)[..., None]
-        out += share * (self._sample(ball.iris, ix, iy, cv2.INTER_CUBIC) - out)
-        follows = np.float32(_CATCHLIGHT_FOLLOWS)
-        out += share * self._sample(ball.catchlight, x - follows * gaze[0], y - follows * gaze[1])
-        return out
+        px, py = self._frame.maps(x, y)
+        gx, gy = (self._frame.matrix @ gaze).astype(np.float32)
+
+        def sample(sheet: Array, follows: Any, flags: int = cv2.INTER_LINEAR) -> Array:
+            return cv2.remap(sheet, px - follows * gx, py - follows * gy, flags, borderMode=cv2.BORDER_REPLICATE)
+
+        one = np.float32(1)
+        out = cv2.remap(self._ball.sclera, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        share = sample(self._ball.iris_share, one)[..., None]
+        iris = sample(self._ball.iris, one, cv2.INTER_CUBIC)
+        if self._has_catchlight:
+            iris += sample(self._ball.catchlight, _CATCHLIGHT_FOLLOWS)
+        return out + share * (iris - out)
+
+    def _shadows(self, x: Array, over: Array, under: Array, shadow: Array, rim: Array) -> Array:
+        """[H, W, 3] what lashes and shadows of both lids leave of the eyeball's light.
+
+        Args:
+            x: of the photo's chart.
+            over, under: depths below the upper edge and above the lower one.
+            shadow, rim: how deep either reaches.
+        """
+        out = np.float32(1)
+        column = table_columns(x)
+        for depth, shade, reach in ((over, self._shades[0], shadow), (under, self._shades[1], rim)):
+            relative = depth / np.maximum(reach, 1e-4)
+            row = relative * np.float32((_DEPTHS - 1) / 1.3)
+            ratio = cv2.remap(shade, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            out = out * (1 + (1 - smooth_step(relative, 0.7, 1.3))[..., None] * (ratio - 1))
+        return np.asarray(out)
 
     def _unfolded(self, lid: Array, x: Array, over: Array, crease: Array) -> Array:
         """[H, W, 3] skin between crease and lashes of a lid that has come down."""
@@ -326,3 +367,16 @@ class EyeLayer:
         grain = self._sample(self._grain, x.clip(0.1, 0.9), at.astype(np.float32))
         light = (lid @ LUMA / np.float32(self._grain_light)).clip(0, 1.2)
         return lid * shade[..., None] + grain * light[..., None]
+
+
+def _box(mask: Array) -> tuple[slice, slice] | None:
+    """Rows and columns in which a mask [H, W] is not 0; None where it is 0 all over."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _spread(moved: Array) -> Array:
+    """How far a lid's edge has moved, [table], a little beyond the corners: the skin there is drawn along."""
+    return cv2.GaussianBlur(moved[None], (0, 0), 0.04 / table_step(), borderType=cv2.BORDER_REPLICATE)[0]
