@@ -1,4 +1,4 @@
-"""A second witness for AKD: dlib's 68 points in the frames of models, beside the program's own landmarker.
+"""An independent landmark detector for AKD: dlib's 68 points in the frames of models, beside the program's own landmarker.
 
     python benchmarks/landmarks.py --data SHARDS [--models geometry,texture,FILE.safetensors] [--step 2] [-o OUT.json]
 
@@ -115,7 +115,7 @@ class Witnesses:
         return np.stack([person.frame(points) for points in self.points])
 
     def measure(self, model: Model | None) -> dict[str, Any]:
-        """By each witness the [68] distances, and the slopes."""
+        """By each detector the [68] distances, and the slopes."""
         found = self._found(self.made(model))
         return {name: self._told(name, found[name]) for name in found}
 
@@ -128,13 +128,13 @@ class Witnesses:
         apart = np.mean([one["apart"] for one in told], 0).tolist()
         return {"dlib": {"apart": apart} | {name: float(np.mean([one[name] for one in told])) for name in OPENINGS}}
 
-    def _told(self, witness: str, found: Points) -> dict[str, Any]:
-        pair = self._real[witness], found
+    def _told(self, detector: str, found: Points) -> dict[str, Any]:
+        pair = self._real[detector], found
         return {"apart": distances(*pair, self._eyes).tolist(), **slopes(*pair, self._eyes)}
 
 
 def compared(values: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) -> dict[str, Any]:
-    """What stands in the tables for one witness.
+    """What stands in the tables for one detector.
 
     Args:
         values: of each clip and model [68] distances and the slopes.
@@ -191,7 +191,7 @@ def table(summary: Mapping[str, Any], first: str) -> list[str]:
 
 
 def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Path) -> dict[str, Any]:
-    """Of each witness, clip and model [68] distances and the slopes.
+    """Of each detector, clip and model [68] distances and the slopes.
 
     Args:
         folder: where what is measured is kept.

@@ -104,6 +104,20 @@ class Found:
         return Found(self.mesh[:, POINTS_68, :2], self.mesh, self.blendshapes, self.size)
 
 
+_NAMES = {
+    True: "dlib, 68 points, in the box of MediaPipe's landmarks",
+    False: "MediaPipe, the program's own landmarker: NOT independent of the input",
+}
+
+
+def detector_name() -> str:
+    """Which detector Detector.best() uses here, for reports and to tell records apart."""
+    try:
+        return _NAMES[predictor_file().exists()]
+    except InputError:
+        return _NAMES[False]
+
+
 class Detector:
     """Finds landmarks again in finished frames, by their pixels alone.
 
@@ -120,11 +134,7 @@ class Detector:
         self._finder = finder
         self._landmarker = landmarker or Landmarker()
         self.is_independent = finder is not None
-        self.name = (
-            "dlib, 68 points, in the box of MediaPipe's landmarks"
-            if finder is not None
-            else "MediaPipe, the program's own landmarker: NOT independent of the input"
-        )
+        self.name = _NAMES[self.is_independent]
 
     @classmethod
     def best(cls, landmarker: Landmarker | None = None) -> Detector:
@@ -134,6 +144,11 @@ class Detector:
         except InputError:
             finder = None
         return cls(finder, landmarker)
+
+    def complete(self, images: Sequence[Image], mesh: Points, blendshapes: Points) -> Found:
+        """The same as find() where the program's own landmarks are known. Args: see Found."""
+        points = mesh[:, POINTS_68, :2] if self._finder is None else self._finder(images, face_boxes(mesh))
+        return Found(points, mesh, blendshapes, (images[0].shape[1], images[0].shape[0]))
 
     def find(self, images: Iterable[Image]) -> Found:
         """Landmarks in consecutive frames, uint8 RGB [H, W, 3].

@@ -86,7 +86,7 @@ def evaluate(
             raise InputError(f"--size {config.size}: clip {clip.key} has {clip.size} px; give that or less.")
     todo = tasks(index, config)
     _mark(out)
-    run = Evaluation(shards, config, out, perceptual)
+    run = Evaluation(shards, config, out, perceptual, None if shards == data else Path(data))
 
     pairs = spaced(list(itertools.product(photos, index)), config.pairs)
     own = [name for name in alone if name not in (TRUTH, "copy")]

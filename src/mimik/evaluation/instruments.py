@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimik.data.dataset import to_model_range
-from mimik.evaluation import metrics
+from mimik.evaluation import dynamics, metrics, motion_fidelity
+from mimik.evaluation.detectors import Detector
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Image, Landmarker, Tracker
 from mimik.networks.features import FaceNet, content_network, face_chip
 from mimik.networks.losses import content_loss
@@ -67,6 +69,17 @@ class Instruments(threading.local):
     @cached_property
     def content(self) -> Any:
         return content_network("efficientnet_lite0").to(self.device).eval()
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return Detector.best(self.landmarker)
+
+    def signals(self, images: Image, points: Array, blendshapes: Array) -> dict[str, Float]:
+        """motion_fidelity.signals of consecutive frames, by the detector that detectors.detector_name() names.
+
+        Args: images: [N, H, W, 3], points: [N, 478, 3], blendshapes: [N, 52] found in them.
+        """
+        return motion_fidelity.signals(self._detector.complete(list(images), points, blendshapes))
 
     def planes(self, images: Image) -> Tensor:
         """uint8 [B, H, W, 3] -> [B, 3, H, W] in [-1, 1] on the device."""
@@ -140,18 +153,51 @@ def _distinct(images: Image) -> tuple[list[int], list[int]]:
 
 
 @dataclass(frozen=True)
+class Motion:
+    """What a driver does, as it is seen in its frames.
+
+    Attributes:
+        points: [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found.
+        signals: motion_fidelity.signals of the frames.
+        fps: frames a second.
+        volume: of its sound; None where it has none.
+    """
+
+    points: Array
+    blendshapes: Array
+    signals: Mapping[str, Float]
+    fps: float
+    volume: dynamics.Volume | None
+
+    def compared(self, points: Array, blendshapes: Array, signals: Mapping[str, Float]) -> dict[str, float]:
+        """The metrics of the group "motion" of a result: points, blendshapes and signals of consecutive frames."""
+        found = motion_fidelity.compare(self.signals, signals)
+        values = {
+            f"{name}_{what}": row[what] for name, row in found["contacts"].items() for what in ("agreement", "recall")
+        }
+        for name, row in found["signals"].items():
+            values |= {f"{name}_correlation": row["correlation"], f"{name}_amplitude": row["amplitude"]}
+        some = slice(found["frames"])
+        values |= dynamics.scores(self.points[some], points[some], self.volume)
+        values["pumping_ratio"] = dynamics.pumping_ratio(self.points[some], points[some], self.fps)
+        values["blendshape_aed"] = dynamics.blendshape_aed(self.blendshapes[some], blendshapes[some])
+        values["pose_apd"] = dynamics.pose_apd(self.points[some], points[some])
+        return values
+
+
+@dataclass(frozen=True)
 class Goal:
     """Real frames, looked at once for all models.
 
     Attributes:
         look: at the frames.
         known: [N, 478, 3] landmarks of the clip, which models are given; the masks are made of them.
-        in_order: whether the frames are consecutive.
+        motion: what the face does in them, where they are consecutive; else None.
     """
 
     look: Look
     known: Array
-    in_order: bool
+    motion: Motion | None
 
     @cached_property
     def masks(self) -> dict[str, list[Any]]:
@@ -189,8 +235,10 @@ def compare(instruments: Instruments, goal: Goal, result: Look) -> tuple[dict[st
         "mouth_l1": mean_known(metrics.masked_l1(real.images, result.images, goal.masks["mouth"])),
         "sharpness_ratio": mean_known(metrics.sharpness(result.images, goal.masks["face"]) / goal.sharpness),
     }
-    if goal.in_order:
+    if goal.motion is not None:
         values["acceleration_error"], values["jitter_ratio"] = metrics.jitter(real.points, result.points)
+        signals = instruments.signals(result.images, result.points, result.blendshapes)
+        values |= goal.motion.compared(result.points, result.blendshapes, signals)
     if instruments.lpips is not None:
         batches = [real.at[i : i + _BATCH] for i in range(0, len(real.at), _BATCH)]
         pairs = [(instruments.planes(real.images[i]), instruments.planes(result.images[i])) for i in batches]

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
 from mimik.config import InputError, Preset
-from mimik.data.dataset import ClipInfo, ClipStore, DamagedClipError
-from mimik.evaluation import metrics
-from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, Goal, Instruments, compare, mean_known
+from mimik.data.dataset import ClipInfo, ClipStore, DamagedClipError, Tracks
+from mimik.evaluation import dynamics, metrics
+from mimik.evaluation.detectors import detector_name
+from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, Goal, Instruments, Motion, compare, mean_known
 from mimik.evaluation.jobs import Count, all_done, once
 from mimik.evaluation.models import FLOWS, TRUTH, WarpedPerson, is_lesson, label_of, load_lesson, load_model
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
@@ -54,8 +55,17 @@ Array = NDArray[np.float32]
 class Evaluation:
     """One run: measures what is missing."""
 
-    def __init__(self, shards: str | Path, config: EvaluateConfig, out: Path, lpips: metrics.LpipsAlex | None) -> None:
-        self.shards, self.config, self.out = shards, config, out
+    def __init__(
+        self,
+        shards: str | Path,
+        config: EvaluateConfig,
+        out: Path,
+        lpips: metrics.LpipsAlex | None,
+        videos: Path | None = None,
+    ) -> None:
+        """Args: videos: the folder from which the shards were made, for the clips' sound, which is not in them."""
+        self.shards, self.config, self.out, self._videos = shards, config, out, videos
+        self._motions: dict[str, Motion] = {}
         chosen = config.device
         if chosen == "auto":
             chosen = "cuda" if torch.cuda.is_available() else "cpu"
@@ -75,7 +85,8 @@ class Evaluation:
         """Of a record."""
         one = self.models[model]
         identity = one.identity if one is not None else TRUTH
-        return f"{kind}-{model}-{digest_of(self._code, identity, self.config.size, *what)}"
+        how = self.config.size, detector_name(), self._videos is not None
+        return f"{kind}-{model}-{digest_of(self._code, identity, how, *what)}"
 
     def _what(self, task: Task) -> tuple[str, list[Any]]:
         """How records of a task begin, and what they depend on besides the model."""
@@ -124,7 +135,26 @@ class Evaluation:
         if task.in_order:
             at = np.unique(np.linspace(0, len(at) - 1, NUM_NETWORK_FRAMES).round().astype(int)).tolist()
         look = self.instruments.look(frames.images, at, in_order=task.in_order)
-        return Goal(look, frames.points, task.in_order)
+        motion = None
+        if task.in_order:
+            motion = self._motion(task.clip, look.images, look.points, look.blendshapes, task.targets[0])
+        return Goal(look, frames.points, motion)
+
+    def _motion(self, clip: ClipInfo, images: Image, points: Array, blendshapes: Array, first: int) -> Motion:
+        """What a driver does from a frame of a clip on."""
+        volume = None
+        if self._videos is not None:
+            start_s = clip.start_s + first / clip.fps
+            volume = dynamics.Volume.of_file(self._videos / clip.source, len(images), clip.fps, start_s)
+        signals = self.instruments.signals(images, points, blendshapes)
+        return Motion(points, blendshapes, signals, clip.fps, volume)
+
+    def _driver(self, clip: ClipInfo, tracks: Tracks) -> Motion:
+        """What a whole clip does; the frames are looked at once for all portraits."""
+        if clip.key not in self._motions:
+            frames = self.store().read(clip, range(clip.num_frames))
+            self._motions[clip.key] = self._motion(clip, frames.images, frames.points, tracks.blendshapes, 0)
+        return self._motions[clip.key]
 
     def _measured(self, store: ClipStore, task: Task, model: str, goal: Goal) -> dict[str, Any]:
         return self._record(task, model, goal, self._made(store, task, model, goal))
@@ -288,6 +318,8 @@ class Evaluation:
             "jitter_ratio": metrics.jitter(tracks.points, points)[1],
             "lost_percent": 100 * float(1 - np.isfinite(points).all((1, 2)).mean()),
         }
+        signals = self.instruments.signals(images, points, blendshapes)
+        values |= self._driver(clip, tracks).compared(points, blendshapes, signals)
         record = {
             "protocol": CROSS,
             "clip": clip.key,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mimik.config import ModelError
+from mimik.evaluation.motion_fidelity import CONTACTS, SIGNALS
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
 
@@ -48,6 +49,7 @@ class Metric:
     better: str  # "lower", "higher", or "one": the nearer to 1, the better
     recipe: str
     digits: int = 2
+    group: str = "picture"  # "motion": in a table of its own
 
     def badness(self, value: float) -> float:
         """A number that is smaller the better the value is; infinite where there is no value."""
@@ -137,6 +139,37 @@ METRICS = {
         ),
     )
 }
+
+
+def _motion_metrics() -> Iterator[Metric]:
+    """Motion fidelity and dynamics; how well a driver's motion arrives."""
+    for name, contact in CONTACTS.items():
+        unit = "of the face's usual opening" if contact.relative else "eye distances"
+        how = (
+            f"frames in which the driver's opening is at most {contact.shut} (shut) or at least {contact.open} {unit} "
+            "(open), 68 points found again"
+        )
+        yield Metric(f"{name}_agreement", f"{name} open or shut as the driver's", "higher", f"share of {how}", 3)
+        yield Metric(f"{name}_recall", f"{name}: shut frames that arrive", "higher", f"of the shut ones among {how}", 3)
+    for name, signal in SIGNALS.items():
+        how = f"motion_fidelity.signals, where the driver's standard deviation is {signal.min_std:g} or more"
+        yield Metric(f"{name}_correlation", f"{signal.label}: correlation", "higher", f"Pearson's; {how}")
+        yield Metric(f"{name}_amplitude", f"{signal.label}: amplitude", "one", f"ratio of standard deviations; {how}")
+    for name, (label, recipe) in _SCORES.items():
+        yield Metric(f"{name}_score", f"{label}, score", "higher", f"1 - |result - real| / real; THEval: {recipe}", 3)
+    yield Metric("pumping_ratio", "size pumping, result over driver", "one", "dynamics.pumping of both")
+    yield Metric("blendshape_aed", "blendshape AED", "lower", "mean absolute difference of 51 blendshapes, 0..1", 3)
+    yield Metric("pose_apd", "APD, degrees", "lower", "mean absolute difference of yaw, pitch and roll")
+
+
+_SCORES = {
+    "lip_dynamics": ("lip dynamics", "standard deviation over time of the distances of 40 lip points"),
+    "head_motion": ("head motion", "deviation and speed of the head's angles, variance of its place"),
+    "brow_dynamics": ("brow dynamics", "standard deviation of the brows' distance from the eyes"),
+    "silent_lips": ("lips in silence", "median absolute deviation of the mouth's opening in silences of 0.3 s or more"),
+    "lip_volume": ("lips and volume", "mean absolute difference of the mouth's opening and the sound's volume"),
+}
+METRICS |= {metric.name: replace(metric, group="motion") for metric in _motion_metrics()}
 
 
 # Pictures.

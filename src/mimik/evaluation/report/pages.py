@@ -52,16 +52,20 @@ def _cell_text(statistics: Mapping[str, Any], digits: int, clips: int) -> str:
     return text if statistics["clips"] == clips else f"{text} ({statistics['clips']} of {clips} clips)"
 
 
-def _metric_table(results: Mapping[str, Any], protocol: str) -> _Table:
+def _metric_table(results: Mapping[str, Any], protocol: str, group: str) -> _Table | None:
     part = results["protocols"][protocol]
     models = list(part["models"])
     arrows = {"lower": "lower is better", "higher": "higher is better", "one": "1 is best"}
     rows = []
     for name in next(iter(part["models"].values())):
         metric = METRICS[name]
+        if metric.group != group:
+            continue
         cells = [_cell_text(part["models"][model].get(name, {}), metric.digits, part["clips"]) for model in models]
         rows.append([f"{metric.label} ({arrows[metric.better]})", *cells])
-    if FRECHET in part:
+    if not rows:
+        return None
+    if FRECHET in part and group == "picture":
         rows.append([f"{_FRECHET_LABEL} (lower is better)", *(f"{part[FRECHET][model]:.3f}" for model in models)])
     return _Table(["mean [95 % interval]; median", *models], rows)
 
@@ -72,7 +76,7 @@ def _better_table(results: Mapping[str, Any], protocol: str) -> _Table | None:
     better = against or better
     if not better:
         return None
-    names = next(iter(better.values()))
+    names = [name for name in next(iter(better.values())) if METRICS[name].group == "picture"]
     rows = [
         [
             METRICS[name].label,
@@ -142,7 +146,15 @@ def _blocks(run: Evaluation, results: Mapping[str, Any], pictures: Sequence[tupl
             f"{'Pairs of portrait and driver' if protocol == CROSS else 'Clips'}: {part['clips']}, of "
             f"{part['people']} {'portraits' if protocol == CROSS else 'people'}.",
         )
-        yield "table", _metric_table(results, protocol)
+        yield "table", _metric_table(results, protocol, "picture")
+        motion = _metric_table(results, protocol, "motion")
+        if motion is not None:
+            yield (
+                "p",
+                "How much of the driver's motion arrives, on landmarks found again in the result and in the driver. "
+                f"The 68 points are found by {machine['landmarks']}; gaze, blendshapes and AED by MediaPipe.",
+            )
+            yield "table", motion
         better = _better_table(results, protocol)
         if better is not None:
             yield "p", "In which share of the clips one model is better than another (ties count half):"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mimik.config import VERSION
 from mimik.evaluation import metrics
+from mimik.evaluation.detectors import detector_name
 from mimik.evaluation.instruments import mean_known
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
@@ -90,6 +91,7 @@ def summary(
             "device": str(run.device),
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "landmarks": detector_name(),
         },
         "protocols": protocols,
         "same_clips": _same_clips(run.labels, final),
