@@ -1,4 +1,4 @@
-"""An independent landmark detector for AKD: dlib's 68 points in the frames of models, beside the program's own landmarker.
+"""AKD by an independent landmark detector: dlib's 68 points in the frames of models, beside MediaPipe's.
 
     python benchmarks/landmarks.py --data SHARDS [--models geometry,texture,FILE.safetensors] [--step 2] [-o OUT.json]
 
