@@ -141,7 +141,7 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    summaries = {name: motion_fidelity.summary(found[name]) for name in ("pairs", "ceiling")}
+    summaries = {name: motion_fidelity.summary(found[name]) for name in ("pairs", "ceiling") if found[name]}
     report = {
         "mimik": VERSION,
         "commit": version,
@@ -149,7 +149,7 @@ def main() -> int:
         "options": options | {"fps": FPS, "seconds": SECONDS},
         "processor_seconds": round(time.process_time() - start, 1),
         "summary": summaries["pairs"],
-        "summary_of_ceiling": summaries["ceiling"],
+        "summary_of_ceiling": summaries.get("ceiling"),
         **found,
     }
     args.out.write_text(json.dumps(motion_fidelity.rounded(report), indent=1) + "\n", encoding="utf-8")
@@ -160,7 +160,7 @@ def main() -> int:
     print(motion_fidelity.table(summaries["pairs"]))
     for name, line in summaries["pairs"].items():
         print(f"worst of {name}: {', '.join(line['worst'])}")
-    if found["ceiling"]:
+    if "ceiling" in summaries:
         print("\nCeiling, each driver against itself in smaller pictures:\n")
         print(motion_fidelity.table(summaries["ceiling"]))
     return 0
