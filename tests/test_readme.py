@@ -103,11 +103,8 @@ def place(
     Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # a fifth of its frames
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for module in (
-            avatar_module,
-            render,
-            cli,
-        ):  # one landmarker for all commands: loading it takes longer than most of them
+        # One landmarker for all commands: loading it takes longer than most of them.
+        for module in (avatar_module, render, cli.photos, cli.checking):
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
         patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
         patch.setattr(motion_file, "bundled_motions", lambda: {"smile": smile})

@@ -25,7 +25,7 @@ from mimik import __version__
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
 from mimik.app import cli
-from mimik.app.cli import app
+from mimik.app.cli import app, progress
 from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
@@ -123,9 +123,10 @@ def hurried(landmarker: Landmarker) -> Iterator[None]:
         patch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
         patch.setattr(render, "Landmarker", lambda **_: landmarker)
         patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
-        patch.setattr(cli, "Landmarker", lambda **_: landmarker)
-        patch.setattr(cli, "_FIRST_LINE_S", 3600.0)
-        patch.setattr(cli, "_LINE_EVERY_S", 3600.0)
+        patch.setattr(cli.photos, "Landmarker", lambda **_: landmarker)
+        patch.setattr(cli.checking, "Landmarker", lambda **_: landmarker)
+        patch.setattr(progress, "_FIRST_LINE_S", 3600.0)
+        patch.setattr(progress, "_LINE_EVERY_S", 3600.0)
         yield
 
 

@@ -121,7 +121,7 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def test_both_command_lines_take_the_same_options() -> None:
-    command = inspect.signature(cli.train_command).parameters
+    command = inspect.signature(cli.training.train_command).parameters
     fields = {field.name: field for field in dataclasses.fields(TrainArguments)}
     assert list(command) == list(fields)
     for name, parameter in command.items():

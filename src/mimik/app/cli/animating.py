@@ -1,0 +1,374 @@
+"""mimik animate and mimik demo."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from contextlib import ExitStack, closing
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mimik.animation.avatar import Avatar, opened_driver
+from mimik.animation.report import Report
+from mimik.app.cli.console import app, console, errors, example, guarded
+from mimik.app.cli.options import (
+    Background,
+    Certificate,
+    Consent,
+    Force,
+    Key,
+    Label,
+    Model,
+    Motions,
+    Neutral,
+    PhotoFace,
+    Regions,
+    Size,
+    Smooth,
+    Strength,
+    View,
+    decimal_number,
+    parse_size,
+    read_credentials,
+    whole_number,
+    write_json,
+)
+from mimik.app.cli.progress import Bars, item_bar, working
+from mimik.config import TRANSPARENT, AnimateConfig, InputError, parse_regions
+from mimik.files import check_file
+from mimik.media import video
+from mimik.media.speaking import speak
+from mimik.motion.drivers.driver import Driver
+from mimik.motion.drivers.registry import names as driver_names
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.sealing import check_output
+
+
+@app.command("animate", epilog=example("mimik animate"))
+@guarded
+def animate_command(
+    photo: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PHOTO", help="A photo of the person, a video of it, an .avatar file, or a folder of photos."
+        ),
+    ],
+    driver: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DRIVER",
+            help="What the person shall do: a video, a recording of speech (.wav, .mp3, .m4a, .flac, .ogg), a photo, a "
+            ".motion file, a .jsonl file of blendshapes and head poses, the name of a bundled motion, see `mimik "
+            "motion list`, idle, or a folder of such files.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
+            "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO or DRIVER is "
+            "one.",
+            show_default=False,
+        ),
+    ],
+    say: Annotated[
+        str | None,
+        typer.Option(
+            "--say",
+            metavar="TEXT",
+            help="In place of DRIVER: the person says this, by espeak-ng or piper, if installed.",
+            show_default=False,
+        ),
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VOICE",
+            help="For --say: a voice of espeak-ng such as en-us or de, or piper's .onnx file.",
+            show_default="en-us",
+        ),
+    ] = None,
+    drive_by: Annotated[
+        str, typer.Option(metavar="WHAT", help="What of a video drives: picture or sound.")
+    ] = "picture",
+    seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", parser=decimal_number, help="Length of an idle video.", show_default="10"),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", parser=whole_number, help="Random seed of the motion that sound and idle generate."),
+    ] = 0,
+    model: Model = None,
+    motion: Motions = "relative",
+    regions: Regions = "all",
+    strength: Strength = 1.0,
+    smooth: Smooth = 0.5,
+    size: Size = "native",
+    frame: View = "full",
+    face: PhotoFace = None,
+    driver_face: Annotated[
+        int | None, typer.Option(metavar="N", parser=whole_number, help="Which face of DRIVER; the widest if left out.")
+    ] = None,
+    neutral: Neutral = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", parser=decimal_number, help="Frames a second, 1 to 120; the driver's own if left out."
+        ),
+    ] = None,
+    quality: Annotated[
+        int,
+        typer.Option(
+            metavar="N", parser=whole_number, help="x264's constant rate factor, 0 (best) to 51; 18 looks lossless."
+        ),
+    ] = 18,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
+    background: Background = None,
+    label: Label = False,
+    consent: Consent = None,
+    force: Force = False,
+    json_report: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write a report of the run here.", show_default=False),
+    ] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole_number,
+            metavar="N",
+            help="Of a folder: processes; one for every two cores if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Of a folder: over a Ray cluster on this machine.")] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The same over that cluster.", show_default=False)
+    ] = None,
+) -> None:
+    """Animate a photo with a driver: a finished, signed video. Of a folder all, each with each; goes on where it was
+    stopped.
+    """
+    options: dict[str, Any] = {
+        "model": model,
+        "motion": motion,
+        "regions": parse_regions(regions),
+        "strength": strength,
+        "smooth": smooth,
+        "size": parse_size(size),
+        "frame": frame,
+        "driver_face": driver_face,
+        "neutral": neutral,
+        "fps": fps,
+        "drive_by": drive_by,
+        "seconds": seconds,
+        "seed": seed,
+        "quality": quality,
+        "audio": audio,
+        "background": background,
+        "label": label,
+        "consent": consent,
+    }
+    config = AnimateConfig(face=face, **options)
+    with ExitStack() as stack:
+        if say is not None or voice is not None or driver is None:
+            driver = _spoken(driver, say, voice, stack)
+        _animate(
+            photo, driver, out, config, force, json_report, certificate, key, workers=workers, ray=ray_address or ray
+        )
+
+
+def _spoken(driver: str | None, text: str | None, voice: str | None, stack: ExitStack) -> str:
+    """The sound file of a text, which is there until the stack ends.
+
+    Raises:
+        InputError: if there is a driver besides, or no text.
+    """
+    if text is None:
+        if driver is not None:
+            raise InputError(f"--voice {voice}: is the voice of --say TEXT; leave it out where DRIVER is {driver}.")
+        raise InputError("DRIVER is missing; give a video, a recording of speech or a bundled motion, or --say TEXT.")
+    if driver is not None:
+        raise InputError(f"--say: {driver} is the driver already; give one of them.")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mimik-")))
+    with working("speaking"):
+        return str(speak(text, folder / "speech.wav", voice=voice))
+
+
+def _animate(
+    photo: Path,
+    driver: str,
+    out: Path,
+    config: AnimateConfig,
+    force: bool,
+    json_report: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    *,
+    workers: int | None,
+    ray: str | bool,
+) -> None:
+    """One video, or those of folders.
+
+    Args: ray: as _animate_all takes it.
+    """
+    if json_report is not None:
+        check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
+    credentials = read_credentials(certificate, key)
+    if photo.is_dir() or (driver not in driver_names() and Path(driver).is_dir()):
+        if config.background == TRANSPARENT:
+            raise InputError(
+                "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
+                "one driver."
+            )
+        signer = (certificate, key) if certificate and key else None
+        _animate_all(photo, driver, out, config, signer, force, json_report, workers, ray)
+        return
+    for option, given in (
+        ("--workers", workers is not None),
+        ("--ray", ray is True),
+        ("--ray-address", isinstance(ray, str)),
+    ):
+        if given:
+            raise InputError(f"{option}: there is one video to make; give a folder of photos or of drivers.")
+    video.output_kind(out)  # whatever can be refused without reading a file is refused first
+    report = _animate_one(photo, _opened(driver, config), out, config, credentials, force)
+    _tell(report)
+    if json_report is not None:
+        write_json(json_report, report.to_json())
+
+
+def _opened(driver: str, config: AnimateConfig) -> Driver:
+    with working(f"opening {driver}"):
+        return opened_driver(driver, config)
+
+
+def _animate_one(
+    photo: Path,
+    driver: Driver,
+    out: Path,
+    config: AnimateConfig,
+    credentials: Credentials | None,
+    force: bool,
+) -> Report:
+    check_output(out, force=force, inputs=[photo, *([driver.path] if driver.path else [])])
+    with working(f"reading {photo.name}"):
+        avatar = Avatar.from_photos([photo], face=config.face)
+    options = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    with Bars().shown() as bars:
+        return avatar.render(driver, out, force=force, credentials=credentials, progress=bars, **options)
+
+
+def _tell(report: Report) -> None:
+    for note in report.notes:
+        errors.print(f"note: {escape(note)}", soft_wrap=True)
+    made = f"{report.width}x{report.height}"
+    speed = ""
+    if video.output_kind(report.out) != "image":
+        sound = ", with sound" if report.has_audio else ""
+        made = f"{report.num_frames} frames of {made} at {report.fps:g}/s{sound}"
+        speed = f" ({report.frames_per_second:.0f} frames a second)"
+    signed = report.out
+    if video.output_kind(signed) == "frames":  # each frame is signed by itself; the first one is shown
+        signed = signed % 0 if "%" in Path(signed).name else str(Path(signed, "00000.png"))
+    console.print(
+        f"{escape(report.out)}: {made}, in {report.seconds:.1f} s{speed}. Signed: mimik verify "
+        f"{escape(shlex.quote(signed))}",
+        soft_wrap=True,
+    )
+
+
+def _animate_all(
+    photo: Path,
+    driver: str,
+    out: Path,
+    config: AnimateConfig,
+    signer: tuple[Path, Path] | None,
+    force: bool,
+    json_report: Path | None,
+    workers: int | None,
+    ray: str | bool,
+) -> None:
+    """Every photo of a folder, every driver of one; a bad one is counted and told, and never stops the rest."""
+    from mimik.animation import batch
+
+    every = batch.pairs(photo, driver, out)
+    by_pair = photo.is_dir() and batch.is_folder_of_drivers(driver)
+
+    def name(pair: batch.Pair) -> str:
+        names = [pair.photo.name, Path(pair.driver).name]
+        return " ".join(names) if by_pair else names[0 if photo.is_dir() else 1]
+
+    outcomes: list[batch.Outcome] = []
+    with ExitStack() as stack:
+        bar = stack.enter_context(item_bar())
+
+        def frames(pair: batch.Pair, done: int, total: int | None) -> None:
+            bar(f"{name(pair)}, {done} of {total or '?'} frames", len(outcomes), len(every))
+
+        results = batch.animate_all(
+            every, config, num_workers=workers, ray=ray, signer=signer, force=force, progress=frames
+        )
+        stack.enter_context(closing(results))
+        for outcome in results:
+            outcomes.append(outcome)
+            report, said = outcome.report, "made by an earlier run"
+            if report is not None:
+                notes = "".join(f"; {note}" for note in report.notes)
+                said = f"{report.num_frames} frames of {report.width}x{report.height}, in {report.seconds:.1f} s{notes}"
+            if outcome.reason is not None:
+                said = "left out"
+            errors.print(escape(f"{len(outcomes)}/{len(every)} {name(outcome.pair)}: {said}"), soft_wrap=True)
+            bar(name(outcome.pair), len(outcomes), len(every))
+    made = [outcome.report for outcome in outcomes if outcome.report is not None]
+    failures = [outcome for outcome in outcomes if outcome.reason is not None]
+    num_there = len(outcomes) - len(made) - len(failures)
+    what = "videos" if by_pair else "photos" if photo.is_dir() else "drivers"
+    if failures:
+        table = Table(what[:-1], "why not", title=f"{len(failures)} of {len(every)} {what} were left out")
+        for outcome in failures:
+            table.add_row(escape(name(outcome.pair)), escape(outcome.reason or ""))
+        errors.print(table)
+    if made or num_there:
+        before = f", {num_there} by an earlier run" if num_there else ""
+        console.print(
+            f"{escape(str(out))}: {len(made)} of {len(every)} videos made{before}. Signed: mimik verify "
+            f"{escape(shlex.quote(str(out)))}",
+            soft_wrap=True,
+        )
+    if json_report is not None:
+        left_out = [{"photo": o.pair.photo.name, "driver": o.pair.driver, "reason": o.reason} for o in failures]
+        there = [str(o.pair.out) for o in outcomes if o.report is None and o.reason is None]
+        reports = [json.loads(report.to_json()) for report in made]
+        write_json(json_report, json.dumps({"reports": reports, "there": there, "left_out": left_out}, indent=2))
+    if failures:
+        raise typer.Exit(1 if made or num_there else 2)
+
+
+@app.command(epilog=example("mimik demo"))
+@guarded
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The video to write.")] = Path("demo.mp4"),
+    driver: Annotated[str, typer.Option(metavar="DRIVER", help="What she shall do: as for `mimik animate`.")] = "talk",
+    force: Force = False,
+) -> None:
+    """Animate the bundled portrait with a bundled motion."""
+    portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+    config = AnimateConfig()
+    video.output_kind(out)
+    report = _animate_one(portrait, _opened(driver, config), out, config, None, force)
+    _tell(report)
+    console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)

@@ -1,0 +1,145 @@
+"""The program: its commands, how a wrong command line ends, and where output goes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from mimik import __version__
+from mimik.config import InputError
+
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # click's, which Typer brings along under changing names
+# In the order of the help.
+_EXAMPLES = {
+    "mimik": "mimik animate photo.jpg driver.mp4 -o out.mp4",
+    "mimik animate": "mimik animate photo.jpg driver.mp4 -o out.mp4",
+    "mimik demo": "mimik demo -o demo.mp4",
+    "mimik edit": "mimik edit photo.jpg --smile 0.6 --yaw 12 -o smiling.png",
+    "mimik export": "mimik export person.avatar -o phone --motion talk",
+    "mimik faces": "mimik faces photo.jpg",
+    "mimik live": "mimik live photo.jpg",
+    "mimik web": "mimik web",
+    "mimik prepare": "mimik prepare videos -o shards",
+    "mimik train": "mimik train --preset texture --data shards --out run",
+    "mimik learn": "mimik learn photo.jpg -o person.avatar",
+    "mimik verify": "mimik verify out.mp4",
+    "mimik detect": "mimik detect video.mp4",
+    "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
+    "mimik motion": "mimik motion list",
+    "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
+    "mimik motion show": "mimik motion show smile -o smile.png",
+}
+
+
+def example(command: str) -> str:
+    return f"For example: {_EXAMPLES[command]}"
+
+
+class _Commands(TyperGroup):
+    """A wrong command line ends with one sentence and an example, as all bad input does."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of _EXAMPLES."""
+        known = [name.removeprefix("mimik ") for name in _EXAMPLES]
+        return sorted(super().list_commands(ctx), key=known.index)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        if not options.pop("standalone_mode", True):
+            return super().main(*args, **options | {"standalone_mode": False})
+        try:
+            code = super().main(*args, **options | {"standalone_mode": False})
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+                sys.exit(2)
+            command = error.ctx.command_path if error.ctx else "mimik"
+            what = error.format_message().rstrip(".").replace(". Did you mean ", ", did you mean ")
+            hint = f"write for example: {_EXAMPLES[command]}" if command in _EXAMPLES else "look at its options"
+            complain(f"{what[:1].lower()}{what[1:]}; {hint} (all options: {command} --help).".replace("?;", "?"))
+            sys.exit(2)
+        except typer.Abort:
+            sys.exit(130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+_PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+}
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One photo of a person in, a talking head out. What leaves this program says that it is synthetic.",
+    epilog=example("mimik"),
+    **_PLAIN,
+)
+motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
+app.add_typer(motion_app, name="motion")
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """What a user caused ends with one sentence and exit code 2, an interruption with 130; never with a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except InputError as error:
+            complain(str(error))
+            raise typer.Exit(2) from None
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            complain(f"{where}{error.strerror or error}; check the disk and the permissions, or give another place.")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            complain("stopped; what was not finished is not kept.")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def complain(sentence: str) -> None:
+    errors.print(f"[bold red]mimik:[/] {escape(sentence)}", soft_wrap=True)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mimik {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="mimik: %(message)s")
+
+
+def main() -> None:
+    """Entry point of the `mimik` command."""
+    # What is half written goes also when the program is told to end or its terminal is closed.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="mimik")

@@ -1,0 +1,114 @@
+"""mimik motion extract, list and show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mimik.app.cli.console import console, errors, example, guarded, motion_app
+from mimik.app.cli.options import Force, Neutral, check_picture_file, decimal_number, whole_number
+from mimik.app.cli.progress import Bars
+from mimik.config import AnimateConfig, InputError
+from mimik.files import check_file, replaced
+from mimik.motion import draw
+from mimik.motion.drivers.registry import open_driver
+from mimik.motion.drivers.stream_file import STREAM_SUFFIX, stream_lines
+from mimik.motion.drivers.video import extract_motion
+from mimik.motion.gestures import Motion, bundled_motions
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.sealing import check_output, seal
+
+
+@motion_app.command("extract", epilog=example("mimik motion extract"))
+@guarded
+def motion_extract(
+    driver: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="The .motion file to write, or a .jsonl file: lines of blendshapes and head pose for other programs.",
+            show_default=False,
+        ),
+    ],
+    face: Annotated[
+        int | None, typer.Option(metavar="N", parser=whole_number, help="Which face; the widest if left out.")
+    ] = None,
+    neutral: Neutral = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", parser=decimal_number, help="Frames a second, 1 to 120; the video's own if left out."
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a video's motion as a .motion file: numbers only, a few kilobytes a second.
+
+    A .jsonl file holds less of it, but any program can read and write it.
+    """
+    if out.suffix.lower() not in (".motion", STREAM_SUFFIX):
+        raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
+    check_file("-o", out, force=force, others=[driver])
+    config = AnimateConfig(face=face, neutral=neutral, fps=fps)
+    with Bars().shown() as bars:
+        opened = open_driver(driver, config.fps)
+        motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
+    with replaced(out) as draft:
+        if out.suffix.lower() == STREAM_SUFFIX:
+            with draft.open("w", encoding="utf-8") as file:
+                file.writelines(stream_lines(motion))
+        else:
+            motion.save(draft)
+    rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)
+    console.print(
+        f"{escape(str(out))}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB "
+        f"({rate:.1f} kB a second).",
+        soft_wrap=True,
+    )
+    if motion.reference.note:
+        errors.print(f"note: {escape(motion.reference.note)}", soft_wrap=True)
+
+
+@motion_app.command("list")
+@guarded
+def motion_list() -> None:
+    """The motions that come with the program."""
+    table = Table("name", "seconds", "frames a second")
+    for name, path in bundled_motions().items():
+        motion = Motion.load(path)
+        table.add_row(name, f"{motion.duration_s:.1f}", f"{motion.fps:g}")
+    console.print(table)
+
+
+@motion_app.command("show", epilog=example("mimik motion show"))
+@guarded
+def motion_show(
+    motion: Annotated[str, typer.Argument(metavar="MOTION", help="A .motion file, or the name of a bundled motion.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="OUT", help="The picture: .png, .jpg or .webp; MOTION.png if left out."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """A picture of a motion: the face drawn at even steps, over curves of what it does."""
+    path = bundled_motions().get(motion, Path(motion))
+    if not path.is_file():
+        raise InputError(
+            f"{motion}: there is no such motion; give a .motion file or one of {', '.join(bundled_motions())}."
+        )
+    loaded = Motion.load(path)
+    picture = out or Path(f"{path.stem}.png")  # the name inside a stranger's file is no place to write to
+    check_picture_file(picture)
+    check_output(picture, force=force, inputs=[path])
+    name = f"bundled {motion}" if motion in bundled_motions() else path.name
+    claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
+    with seal(picture, claim, force=force) as draft:
+        draft.write_image(draw.motion_sheet(loaded))
+    console.print(f"{escape(str(picture))}: written.", soft_wrap=True)

@@ -1,0 +1,216 @@
+"""mimik live and mimik web."""
+
+from __future__ import annotations
+
+import shlex
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from mimik.animation.avatar import Avatar
+from mimik.app.cli.console import app, console, errors, example, guarded
+from mimik.app.cli.options import (
+    Certificate,
+    Consent,
+    Force,
+    Key,
+    Model,
+    Motions,
+    PhotoFace,
+    Regions,
+    Size,
+    Smooth,
+    Strength,
+    View,
+    decimal_number,
+    parse_size,
+    read_credentials,
+    whole_number,
+)
+from mimik.app.cli.progress import Bars, working
+from mimik.config import AnimateConfig, InputError, parse_regions
+from mimik.media import video
+from mimik.motion.drivers.udp import Receiver, parse_address
+
+
+@app.command("live", epilog=example("mimik live"))
+@guarded
+def live_command(
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="A photo of the person, or an .avatar file of `mimik learn`.")
+    ],
+    camera: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VIDEO",
+            help="Take this video for the camera and write --record, without a page.",
+            show_default=False,
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Record what is shown: a .mp4, .m4v or .mov file.", show_default=False),
+    ] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Take no camera but lines of blendshapes and head poses, which another program of this computer sends "
+            "to udp://127.0.0.1:PORT.",
+            show_default=False,
+        ),
+    ] = None,
+    mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Move as in a mirror.")] = False,
+    label: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of the visible AI label: normal or small. It is always there.")
+    ] = "normal",
+    model: Model = None,
+    motion: Motions = "relative",
+    regions: Regions = "all",
+    strength: Strength = 1.0,
+    smooth: Smooth = 0.5,
+    size: Size = "512",
+    frame: View = "crop",
+    face: PhotoFace = None,
+    consent: Consent = None,
+    virtual_camera: Annotated[
+        bool, typer.Option("--virtual-camera", help="Be a camera of this computer too, for other programs.")
+    ] = False,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the page is served.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="0 takes any that is free.")] = 8764,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", envvar="MIMIK_PASSWORD", help="Needed to open the page; a must beyond this computer."
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    force: Force = False,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Be somebody else in a video call: your camera drives a photo, in a page of your own browser.
+
+    Another page, without controls, is for OBS. Every frame carries a visible label and an invisible mark.
+    """
+    from mimik.app import live
+
+    config = AnimateConfig(
+        model=model,
+        motion=motion,
+        regions=parse_regions(regions),
+        strength=strength,
+        smooth=smooth,
+        size=parse_size(size),
+        frame=frame,
+        face=face,
+        consent=consent,
+    )
+    if stream is not None and camera is not None:
+        raise InputError("--stream and --camera exclude each other: give the one that shall drive the person.")
+    source = None if stream is None else parse_address(stream)
+    controls = live.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
+    credentials = read_credentials(certificate, key)
+    if record is not None:
+        live.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
+    if camera is not None:
+        if record is None:
+            raise InputError(f"--camera {camera}: give --record OUT.mp4 too, or leave it out to use your own camera.")
+        if virtual_camera:
+            raise InputError("--virtual-camera goes with your own camera; leave --camera out.")
+        if video.kind(camera) != "video":
+            raise InputError(f"--camera {camera}: is a picture; give a video.")
+        with working(f"reading {photo.name}"):
+            avatar = Avatar.from_photos([photo], face=config.face)
+        with Bars().shown() as bars:
+            made = live.film(
+                avatar,
+                camera,
+                record,
+                config=config,
+                controls=controls,
+                force=force,
+                credentials=credentials,
+                progress=bars,
+            )
+        sound = ", with sound" if made.has_audio else ""
+        console.print(
+            f"{escape(made.out)}: {made.num_frames} frames of {made.width}x{made.height} at {made.fps:g}/s{sound}, in "
+            f"{made.seconds:.1f} s ({made.num_frames / made.seconds:.0f} frames a second). Signed: mimik verify "
+            f"{escape(shlex.quote(made.out))}",
+            soft_wrap=True,
+        )
+        return
+    from mimik.app import page, puppet
+
+    page.check_host(host, password)
+    page.needed()
+    receiver = Receiver(*source) if source else None
+    with working(f"reading {photo.name}"):
+        avatar = Avatar.from_photos([photo], face=config.face)
+        call = puppet.Puppet(avatar, receiver, config, controls) if receiver else live.Call(avatar, config, controls)
+
+    def ready(served: page.Page) -> None:
+        if receiver:
+            console.print(f"Send to:  {escape(receiver.address)}", soft_wrap=True)
+            console.print(f"See it:   {escape(served.obs_address)}", soft_wrap=True)
+        else:
+            console.print(f"The call: {escape(served.address)}", soft_wrap=True)
+            console.print(f"For OBS:  {escape(served.obs_address)}", soft_wrap=True)
+        console.print("Ctrl-C ends it.", soft_wrap=True)
+        if open_page:
+            webbrowser.open_new_tab(served.obs_address if receiver else served.address)
+
+    outlets = live.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
+    try:
+        with call, outlets:
+            page.serve(call, host=host, port=port, password=password, credentials=credentials, ready=ready)
+    except KeyboardInterrupt:
+        console.print("The call has ended.")
+    if receiver and (receiver.mailbox.num_wrong or receiver.mailbox.num_late):
+        box = receiver.mailbox
+        errors.print(f"note: {box.num_wrong} lines could not be used, {box.num_late} came too late", soft_wrap=True)
+    if record is not None and outlets.num_recorded:
+        console.print(f"{escape(str(record))}: recorded. Signed: mimik verify {escape(shlex.quote(str(record)))}")
+
+
+@app.command("web", epilog=example("mimik web"))
+@guarded
+def web_command(
+    model: Model = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the app is served.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="0 takes any that is free.")] = 8765,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD",
+            envvar="MIMIK_PASSWORD",
+            help="Needed to open the app, with the name mimik; a must beyond this computer.",
+        ),
+    ] = None,
+    max_mb: Annotated[int, typer.Option(parser=whole_number, metavar="MB", help="Of an upload, at most.")] = 200,
+    max_seconds: Annotated[
+        float, typer.Option(parser=decimal_number, metavar="S", help="Of a driving video, at most.")
+    ] = 120.0,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the app in the browser.")] = True,
+) -> None:
+    """Animate, learn, edit and verify in the browser, on this computer."""
+    from mimik.app import web
+
+    limits = web.Limits(upload_mb=max_mb, seconds=max_seconds)
+
+    def ready(address: str) -> None:
+        console.print(f"The app: {escape(address)}", soft_wrap=True)
+        console.print("Ctrl-C ends it.", soft_wrap=True)
+        if open_page:
+            webbrowser.open_new_tab(address)
+
+    with working("starting the app"):
+        web.needed()
+    try:
+        web.serve(host=host, port=port, password=password, model=model, limits=limits, ready=ready)
+    except KeyboardInterrupt:
+        console.print("The app has ended; what its visitors left is removed.")
