@@ -126,8 +126,15 @@ def _fitted_iris(
     step = (values[:, :, 1] - values[:, :, 0]).clip(-40, 40)
     total = seen.sum(-1)
     score = (step * seen).sum(-1) / np.maximum(total, 1e-3) * (total > 3)
+    # On both sides of an iris it is about as light as the eye is: that tells its rim from the pupil's.
+    within = light[inside > 0.5]
+    usual = float(np.quantile(within, 0.65)) if within.size else 0.0
+    for part in (slice(0, 5), slice(5, 10)):
+        pale = values[:, :, 1, part] - usual
+        weight = seen[..., part]
+        score += 0.5 * ((pale * weight).sum(-1) / np.maximum(weight.sum(-1), 1e-3)).clip(-40, 0)
     # The landmarks' own circle has the advantage: another one has to be clearly better.
-    doubt = 6.0 * ((sx / 0.3) ** 2 + (sy / 0.2) ** 2)[:, None] + 4.0 * ((_RADII - 1) / 0.25)[None] ** 2
+    doubt = 6.0 * ((sx / 0.3) ** 2 + (sy / 0.2) ** 2)[:, None] + 2.0 * ((_RADII - 1) / 0.25)[None] ** 2
     best = np.unravel_index(np.argmax(score - doubt), score.shape)
     return centers[best[0]], float(radius * _RADII[best[1]])
 

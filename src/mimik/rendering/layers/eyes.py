@@ -208,7 +208,8 @@ class EyeLayer:
         self._grain_light = max(float((skin @ LUMA).mean()), 1.0)
         # What was made of the sclera gets its grain, too.
         ball = self._ball
-        grain = np.roll(self._grain, -round(0.4 * self._width), 0) * (ball.sclera @ LUMA / self._grain_light)[..., None]
+        x, y = self._frame.grid(np.zeros(2, int), np.array(window.shape[1::-1]))
+        grain = self._grain_at(x, y) * (ball.sclera @ LUMA / self._grain_light)[..., None]
         ball.sclera[...] = ball.sclera + ((1 - ball.sclera_known)[..., None] * grain).astype(np.float32)
 
     def draw(self, region: Image, canvas: Canvas, target: EyeContours) -> None:
@@ -356,15 +357,19 @@ class EyeLayer:
             out = out * (1 + (1 - smooth_step(relative, 0.7, 1.3))[..., None] * (ratio - 1))
         return np.asarray(out)
 
+    def _grain_at(self, x: Array, y: Array) -> Array:
+        """[H, W, 3] grain of skin at any places of the chart: that under the eye, mirrored again and again."""
+        tall = _GRAIN_AT[1] - _GRAIN_AT[0]
+        at = np.abs((y + tall) % (2 * tall) - tall) + _GRAIN_AT[0]
+        return self._sample(self._grain, np.abs((x + 1) % 2 - 1).clip(0.1, 0.9), at.astype(np.float32))
+
     def _unfolded(self, lid: Array, x: Array, over: Array, crease: Array) -> Array:
         """[H, W, 3] skin between crease and lashes of a lid that has come down."""
         along = (over / np.maximum(crease, 1e-3)).clip(0, 1)
         shade = np.float32(0.97) + np.float32(0.07) * np.sin(np.float32(np.pi) * along) * np.sin(
             np.float32(np.pi) * x.clip(0, 1)
         )
-        tall = _GRAIN_AT[1] - _GRAIN_AT[0]
-        at = np.abs((over + tall) % (2 * tall) - tall) + _GRAIN_AT[0]
-        grain = self._sample(self._grain, x.clip(0.1, 0.9), at.astype(np.float32))
+        grain = self._grain_at(x, over)
         light = (lid @ LUMA / np.float32(self._grain_light)).clip(0, 1.2)
         return lid * shade[..., None] + grain * light[..., None]
 
