@@ -120,7 +120,7 @@ def test_the_command_line_serves_the_picture(
 
     page = types.SimpleNamespace(check_host=lambda *_: None, needed=lambda: None, serve=serve, Page=None)
     monkeypatch.setitem(sys.modules, "mimik.app.page", page)
-    monkeypatch.setattr(sys.modules["mimik"], "page", page, raising=False)
+    monkeypatch.setattr(sys.modules["mimik.app"], "page", page, raising=False)
     monkeypatch.setattr(avatar_module, "Landmarker", lambda: landmarker)
     command = ["live", str(small_path), "--stream", "udp://localhost:0", "--no-open", "--model", "geometry"]
     result = CliRunner().invoke(app, command, prog_name="mimik")

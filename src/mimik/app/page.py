@@ -7,10 +7,8 @@ whoever has the password. aiohttp and aiortc are imported when a page is served:
 from __future__ import annotations
 
 import asyncio
-import base64
 import fractions
 import hmac
-import ipaddress
 import json
 import logging
 import re
@@ -28,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from mimik.app.guard import check_host, has_password, is_loopback, refused, same
 from mimik.app.live import Call, Recording, Shown
 from mimik.config import InputError
 from mimik.media import video
@@ -62,29 +61,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-def check_host(host: str, password: str | None) -> None:
-    """Refuses to serve others than this computer's user without a password.
-
-    Raises:
-        InputError: if host is no address, or is not loopback and there is no password.
-    """
-    if not is_loopback(host) and not password:
-        raise InputError(
-            f"--host {host}: others could see and steer the call; give --password too, or leave --host out to stay on "
-            "this computer."
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Args: host: an address, or localhost."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise InputError(f"--host {host}: give an address such as {HOST} or 0.0.0.0.") from None
 
 
 def needed() -> tuple[Any, Any]:
@@ -254,16 +230,13 @@ class Page:
     async def _guard(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """A stranger's page that is open in the same browser, and another user's program, get one sentence."""
         web = self._web
-        if not self._knows_host(request.headers.get("Host", "")):
-            return web.Response(status=421, text="This address is not served here.\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and origin != f"{request.scheme}://{request.headers.get('Host')}":
-            return web.Response(status=403, text="Pages of other servers may not use this one.\n")
+        if no := refused(self._host, request.headers.get("Host", ""), request.headers.get("Origin")):
+            return web.Response(status=no[0], text=no[1])
         if self._password:
-            if not self._has_password(request.headers.get("Authorization", "")):
+            if not has_password(request.headers.get("Authorization", ""), self._password):
                 ask = {"WWW-Authenticate": 'Basic realm="mimik live", charset="UTF-8"'}
                 return web.Response(status=401, text="A password is needed.\n", headers=ask)
-        elif not _same(request.query.get("key", ""), self._key) and not self._visitor(request):
+        elif not same(request.query.get("key", ""), self._key) and not self._visitor(request):
             return web.Response(
                 status=403, text="Open the address that `mimik live` printed: it has the key of this call.\n"
             )
@@ -275,25 +248,10 @@ class Page:
             response.set_cookie(_COOKIE, value, httponly=True, samesite="Strict", path="/")
         return response
 
-    def _knows_host(self, host: str) -> bool:
-        """Names that lead to loopback only by a trick of a name server are not known."""
-        if not is_loopback(self._host):
-            return True
-        name = re.sub(r":\d+$", "", host)
-        return name in ("127.0.0.1", "localhost", "[::1]", self._host)
-
-    def _has_password(self, header: str) -> bool:
-        assert self._password
-        with suppress(ValueError):
-            kind, _, given = header.partition(" ")
-            _, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-            return kind.lower() == "basic" and _same(password, self._password)
-        return False
-
     def _visitor(self, request: Any) -> str | None:
         """Which browser this is, by the cookie that it was given."""
         name, _, stamp = request.cookies.get(_COOKIE, "").partition(".")
-        return name if name and _same(stamp, self._stamp(name)) else None
+        return name if name and same(stamp, self._stamp(name)) else None
 
     def _stamp(self, name: str) -> str:
         return hmac.new(self._key.encode(), name.encode(), "sha256").hexdigest()
@@ -509,10 +467,6 @@ def _in(loop: asyncio.AbstractEventLoop, hear: Callable[[Shown], None]) -> Calla
             loop.call_soon_threadsafe(hear, shown)
 
     return tell
-
-
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
 
 
 # Points of the landmark lines, once each, and the lines as places among them.
