@@ -31,6 +31,6 @@ const server = createServer(async (request, response) => {
   }
 });
 
-server.listen(Number(process.argv[2] ?? 8765), "127.0.0.1", () => {
+server.listen(Number(process.argv[2] ?? 8766), "127.0.0.1", () => {
   console.log(`http://127.0.0.1:${server.address().port}/`);
 });

@@ -144,9 +144,9 @@ def live_command(
             soft_wrap=True,
         )
         return
-    from mimik.app import page, puppet
+    from mimik.app import guard, page, puppet
 
-    page.check_host(host, password)
+    guard.check_host(host, password)
     page.needed()
     receiver = Receiver(*source) if source else None
     with working(f"reading {photo.name}"):
@@ -188,16 +188,18 @@ def web_command(
         typer.Option(
             metavar="WORD",
             envvar="MIMIK_PASSWORD",
-            help="Needed to open the app, with the name mimik; a must beyond this computer.",
+            help="Required to use the app, with any user name; required unless it is served on localhost.",
         ),
     ] = None,
-    max_mb: Annotated[int, typer.Option(parser=whole_number, metavar="MB", help="Of an upload, at most.")] = 200,
+    max_mb: Annotated[int, typer.Option(parser=whole_number, metavar="MB", help="Size of an upload, at most.")] = 200,
     max_seconds: Annotated[
-        float, typer.Option(parser=decimal_number, metavar="S", help="Of a driving video, at most.")
+        float, typer.Option(parser=decimal_number, metavar="S", help="Length of a driving video, at most.")
     ] = 120.0,
-    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the app in the browser.")] = True,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the app in the browser, or serve it to programs only.")
+    ] = True,
 ) -> None:
-    """Animate, learn, edit and verify in the browser, on this computer."""
+    """Animate, learn, edit and verify in the browser, and over HTTP from other programs (docs/web.md)."""
     from mimik.app import web
 
     limits = web.Limits(upload_mb=max_mb, seconds=max_seconds)

@@ -4,7 +4,7 @@ Everything is done by the same functions as on the command line. Each visitor ha
 them; nothing else of this computer can be read or written. Gradio is imported when the app is made.
 """
 
-from mimik.app.web.page import needed
+from mimik.app.web.parts import needed
 from mimik.app.web.server import HOST, PORT, serve
 from mimik.app.web.sessions import Limits
 

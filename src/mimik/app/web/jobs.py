@@ -1,12 +1,14 @@
-"""What the tabs do, without a browser."""
+"""What the tabs and the HTTP endpoints do, without a browser: animate, many photos, edit, verify."""
 
 from __future__ import annotations
 
 import itertools
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ import numpy as np
 from mimik.animation.avatar import Avatar
 from mimik.animation.report import Report
 from mimik.app.edit import Edit, Editor
-from mimik.app.web.sessions import Desk, Limits
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
-from mimik.face.landmarks import Image
+from mimik.app.web.sessions import Job, Limits, Session, StoppedError
+from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
+from mimik.face.landmarks import Image, Landmarker, choose_face, head_pose
 from mimik.media import video
 from mimik.motion.gestures import bundled_motions
 from mimik.provenance.credentials import Credentials
@@ -28,224 +30,323 @@ from mimik.provenance.sealing import seal
 from mimik.provenance.verifying import verify
 
 _PREVIEW_PX = 512  # of the edited photo while a slider moves
+_SHARE_BESIDE = 0.2  # of the work is the side-by-side video, where one is made
+FORMATS = {  # what the page calls them: the suffix, "" for a folder of frames
+    "mp4": ".mp4",
+    "mov": ".mov",
+    "mkv": ".mkv",
+    "webm": ".webm",
+    "gif": ".gif",
+    "webp": ".webp",
+    "png frames": "",
+    "png": ".png",
+    "jpg": ".jpg",
+}
+_STILLS = ("png", "jpg")
+EDIT_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
+Tell = Callable[[float, str], None]  # how much is done, 0..1, and what is being done
 
 
-class _StoppedError(Exception):
-    """The visitor pressed Stop."""
+def silent(share: float, doing: str) -> None:
+    """Progress that nobody reads."""
 
 
-def _given(photo: str | None) -> str:
+@dataclass(frozen=True)
+class Made:
+    """What became of one photo.
+
+    Attributes:
+        out: the sealed file; of frames, a .zip of sealed files.
+        beside: photo or driver and result in one video, where it was asked for.
+        report: of the run.
+    """
+
+    out: Path
+    beside: Path | None
+    report: Report
+
+
+class Remaining:
+    """How long work will still take, by how long it took so far."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._start = now, now()
+
+    def __call__(self, share: float) -> str:
+        """Args: share: done so far, 0..1. Returns: "" where it is too early to say."""
+        elapsed = self._now() - self._start
+        if share < 0.02 or elapsed < 1:
+            return ""
+        left = elapsed * (1 - share) / share
+        return f"about {left / 60:.0f} min left" if left >= 90 else f"about {max(1, round(left))} s left"
+
+
+def given_photo(photo: str | None) -> str:
+    """Raises:
+    InputError: if there is none.
+    """
     if not photo:
         raise InputError("There is no photo yet: give one of the person.")
     return photo
 
 
 def animate(
-    desk: Desk,
+    job: Job,
     photo: str | None,
-    person: str | None,
-    driver_video: str | None,
-    driver_motion: str,
+    driver: str | None,
+    config: AnimateConfig,
     *,
     limits: Limits,
+    format: str = "mp4",
     beside: bool = False,
-    tell: Callable[[int, int | None], None] | None = None,
+    tell: Tell = silent,
     credentials: Credentials | None = None,
-    **options: Any,
-) -> tuple[Path, Path | None, Report]:
+) -> Made:
     """A sealed video of the photo.
 
     Args:
-        desk: the visitor's; `stop` there ends the work.
-        photo: a picture; or None, and
-        person: an .avatar file.
-        driver_video: or None, then driver_motion is the name of a bundled motion.
+        job: ends the work when it is stopped.
+        photo: a picture, a video of the person, or an .avatar file.
+        driver: a file, or the name of a bundled motion.
+        config: all settings.
+        limits: of what is given.
+        format: one of FORMATS.
         beside: make a second video, photo or driver at the left, result at the right.
-        tell: called with the frames done and of all frames.
-        options: fields of AnimateConfig.
+        tell: called with what is done.
 
     Raises:
-        InputError: if anything given cannot be used, or the visitor stopped it.
+        InputError: if anything given cannot be used.
+        StoppedError: if the visitor stopped it; nothing is kept then.
     """
-    if photo and person:
-        raise InputError("There are both a photo and a learned person: take one of them away.")
-    photo = _given(person or photo)
-    if driver_video is None and driver_motion not in bundled_motions():
-        raise InputError("Nothing drives the photo yet: give a video, or choose a motion.")
-    if driver_video is not None:
-        length = video.probe(driver_video).duration_s
-        if length is not None and length > limits.seconds:
-            raise InputError(f"The video is {length:.0f} s long; give one of at most {limits.seconds:.0f} s.")
-    driver = driver_video or driver_motion
-    stop = desk.stop
+    photo = given_photo(photo)
+    _check_format(format, FORMATS)
+    if not driver or (driver not in bundled_motions() and not Path(driver).is_file()):
+        raise InputError("Nothing drives the photo yet: choose a motion, or give a video.")
+    if config.background == TRANSPARENT and not _keeps_alpha(format):
+        raise InputError(
+            f"A .{format} file cannot be transparent: choose webm, mov, webp or PNG frames, or another background."
+        )
+    is_still = driver not in bundled_motions() and _is_picture(driver)
+    if format in _STILLS and not is_still:
+        raise InputError(f"A {format} file holds one picture: choose a video format, or give a photo as the driver.")
+    for one, what in ((photo, "of the person"), (driver, "that drives it")):
+        _check_length(one, what, limits)
+    share = 1 - _SHARE_BESIDE * beside
 
     def step(stage: str, done: int, total: int | None) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        if tell is not None and stage == "animate":
-            tell(done, total)
+        job.check()
+        if stage == "animate" and total:
+            tell(share * done / total, f"Animating, frame {done} of {total}")
 
-    avatar = Avatar.from_photos([photo])
-    out = desk.new(f"{Path(photo).stem}.mp4")
-    try:
-        report = avatar.render(driver, out, credentials=credentials, progress=step, **options)
-        second = None
-        if beside:
-            left = driver_video or photo
-            second = _side_by_side(avatar, left, out, report, desk, step, credentials)
-    except _StoppedError:
-        _ended(desk, stop)
-        raise InputError("Stopped; nothing was kept.") from None
-    return out, second, report
+    with job.running():
+        out = job.session.new(f"{Path(photo).stem}{FORMATS[format]}")
+        try:
+            tell(0.0, "Reading the photo and the driver")
+            avatar = Avatar.from_photos([photo], face=config.face)
+            report = avatar.render(driver, out, credentials=credentials, progress=step, **_fields(config))
+            second = None
+            if beside and format not in _STILLS:
+                second = _side_by_side(avatar, driver, out, report, job, tell, credentials)
+            if not FORMATS[format]:
+                out = _zipped(out)
+        except OSError:
+            job.check()  # the visitor has left, and the folder with them
+            raise
+        except StoppedError:
+            shutil.rmtree(out.parent, ignore_errors=True)
+            raise
+    return Made(out, second, report)
 
 
-def _ended(desk: Desk, stop: threading.Event) -> None:
-    """What was stopped has ended: work that is asked for without a page is not stopped as well."""
-    if desk.stop is stop:
-        desk.ask()
+def _check_format(format: str, formats: Mapping[str, str]) -> None:
+    if format not in formats:
+        raise InputError(f"Format {format}: give one of {', '.join(formats)}.")
+
+
+def _fields(config: AnimateConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def _keeps_alpha(format: str) -> bool:
+    return video.keeps_alpha(f"a{FORMATS[format]}")
+
+
+def _is_picture(path: str) -> bool:
+    return Path(path).suffix.lower() not in (AVATAR_SUFFIX, ".motion", ".jsonl") and video.kind(path) == "image"
+
+
+def _is_video(path: str) -> bool:
+    own = (AVATAR_SUFFIX, ".motion", ".jsonl")
+    return Path(path).is_file() and Path(path).suffix.lower() not in own and video.kind(path) == "video"
+
+
+def _check_length(path: str, what: str, limits: Limits) -> None:
+    if path in bundled_motions() or not _is_video(path):
+        return
+    length = video.probe(path).duration_s
+    if length is not None and length > limits.seconds:
+        raise InputError(f"The video {what} is {length:.0f} s long: give one of at most {limits.seconds:.0f} s.")
+
+
+def _zipped(folder: Path) -> Path:
+    """The sealed frames of a folder in one file; they are compressed already."""
+    out = folder.with_suffix(".zip")
+    with zipfile.ZipFile(out, "x", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, f"{folder.name}/{path.name}")
+    shutil.rmtree(folder)
+    return out
 
 
 def _side_by_side(
     avatar: Avatar,
-    left: str,
+    driver: str,
     result: Path,
     report: Report,
-    desk: Desk,
-    step: Callable[[str, int, int | None], None],
+    job: Job,
+    tell: Tell,
     credentials: Credentials | None,
 ) -> Path:
-    """Driver or photo at the left, result at the right, sealed as the result is."""
-    out = desk.new(f"{result.stem}_side_by_side.mp4")
-    height = report.height
-    if Path(left).suffix.lower() != AVATAR_SUFFIX and video.kind(left) == "video":
-        others: Iterator[Image] = video.read_frames(left, fps=report.fps, max_side=height)
-        driver = [Ingredient.from_file("driver", Path(left))]
+    """Driver or photo at the left, result at the right, sealed as the result is; always an .mp4."""
+    out = job.session.new(f"{result.stem}_side_by_side.mp4")
+    height = report.height // 2 * 2
+    if driver not in bundled_motions() and _is_video(driver):
+        others: Iterator[Image] = video.read_frames(driver, fps=report.fps, max_side=height)
+        shown = [Ingredient.from_file("driver", Path(driver))]
     else:
         others = itertools.repeat(avatar.picture, report.num_frames)
-        driver = []
-    claim = Claim(out.name, Path(report.model).name, (*avatar.ingredients(), *driver), {"view": "side by side"})
-    with (
-        seal(out, claim, credentials=credentials) as draft,
-        ExitStack() as stack,
-        closing(video.read_frames(result)) as frames,
-    ):
+        shown = []
+    claim = Claim(out.name, Path(report.model).name, (*avatar.ingredients(), *shown), {"view": "side by side"})
+    frames: Iterator[Image]
+    if result.is_dir():
+        frames = (video.read_image(path) for path in sorted(result.iterdir()))
+    else:
+        frames = iter(video.read_frames(result))
+    with seal(out, claim, credentials=credentials) as draft, ExitStack() as stack:
         writer: Any = None
         for done, (other, frame) in enumerate(zip(others, frames, strict=False), start=1):
-            width = max(2, round(other.shape[1] * height / other.shape[0]) // 2 * 2)
-            small = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
-            both = np.concatenate([small, frame], axis=1)
+            job.check()
+            both = np.concatenate([_of_height(other, height), _of_height(frame, height)], axis=1)
             if writer is None:
-                writer = stack.enter_context(
-                    draft.open_writer(
-                        both.shape[1], height, report.fps, audio_from=result if report.has_audio else None
-                    )
-                )
+                sound = result if report.has_audio else None
+                writer = stack.enter_context(draft.open_writer(both.shape[1], height, report.fps, audio_from=sound))
             writer.write(both)
-            step("beside", done, report.num_frames)
+            share = 1 - _SHARE_BESIDE + _SHARE_BESIDE * done / max(report.num_frames, 1)
+            tell(min(share, 1.0), "Making the side-by-side video")
     return out
 
 
-@contextmanager
-def learning(
-    desk: Desk, photos: list[str] | None, *, limits: Limits, model: Path | None, max_seconds: float
-) -> Iterator[Iterator[tuple[list[Any], Path | None, str]]]:
-    """Learns a person in a thread; gives the curve so far, the file when it is there, and a sentence.
+def _of_height(picture: Image, height: int) -> Image:
+    """The picture scaled to an even size of this height."""
+    width = max(2, round(picture.shape[1] * height / picture.shape[0]) // 2 * 2)
+    if picture.shape[:2] == (height, width):
+        return picture
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+# Many photos.
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of several photos.
+
+    Attributes:
+        made: of those that could be animated, in order.
+        archive: all of it in one .zip; None where nothing was made.
+        left_out: name of a photo, and why.
+    """
+
+    made: list[Made]
+    archive: Path | None
+    left_out: list[tuple[str, str]]
+
+
+def animate_all(
+    job: Job,
+    photos: Sequence[str] | None,
+    driver: str | None,
+    config: AnimateConfig,
+    *,
+    limits: Limits,
+    format: str = "mp4",
+    beside: bool = False,
+    tell: Tell = silent,
+) -> Batch:
+    """Every photo with the same driver; one that cannot be used costs a reason and nothing else.
 
     Raises:
-        InputError: if the photos cannot be used; or while it is read, if the learning failed or was stopped.
+        InputError: if there are no photos, too many, or nothing drives them.
+        StoppedError: if the visitor stopped it; nothing is kept then.
     """
     if not photos:
-        raise InputError("There are no photos yet: give one or more of the same person.")
+        raise InputError("There are no photos yet: give one or more.")
     if len(photos) > limits.photos:
-        raise InputError(f"These are {len(photos)} photos; give at most {limits.photos}.")
-    try:
-        from mimik.training import fine_tuning
-    except ModuleNotFoundError as error:
-        raise InputError(f"Learning needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
-    arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
-    out = desk.new(f"{Path(photos[0]).stem}{AVATAR_SUFFIX}")
-    told: queue.Queue[tuple[str, Any]] = queue.Queue()
-    stop = desk.stop
+        raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
+    made: list[Made] = []
+    left_out: list[tuple[str, str]] = []
+    for number, photo in enumerate(photos):
 
-    def step(point: Any, done: int, num_steps: int) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        told.put(("point", (point, done, num_steps)))
+        def of_all(share: float, doing: str, number: int = number) -> None:
+            tell((number + share) / len(photos), f"Photo {number + 1} of {len(photos)}: {doing}")
 
-    def work() -> None:
         try:
-            told.put(("done", fine_tuning.learn([Path(one) for one in photos], out, arguments, progress=step)))
-        except BaseException as error:  # raised again for the visitor
-            told.put(("error", error))
-
-    def read() -> Iterator[tuple[list[Any], Path | None, str]]:
-        curve: list[Any] = []
-        while True:
-            what, value = told.get()
-            if what == "point":
-                point, done, num_steps = value
-                if not curve or point.step != curve[-1].step:
-                    curve.append(point)
-                if told.empty():
-                    yield curve, None, f"Step {done} of {num_steps} at most."
-            elif what == "done":
-                yield value.curve, out, _what_was_learned(value)
-                return
-            elif isinstance(value, _StoppedError):
-                raise InputError("Stopped; nothing was kept.")
-            else:
-                raise value
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield read()
-    finally:
-        stop.set()
-        thread.join()
-        _ended(desk, stop)
+            one = animate(job, photo, driver, config, limits=limits, format=format, beside=beside, tell=of_all)
+            made.append(one)
+        except InputError as error:
+            left_out.append((Path(photo).name, str(error)))
+    archive = None
+    if made:
+        archive = job.session.new("videos.zip")
+        with zipfile.ZipFile(archive, "x", zipfile.ZIP_STORED) as file:
+            for path in (path for one in made for path in (one.out, one.beside) if path is not None):
+                file.write(path, _free_name(file, path))
+    return Batch(made, archive, left_out)
 
 
-def _what_was_learned(outcome: Any) -> str:
-    """Args: outcome: a fine_tuning.Outcome."""
-    first, best = outcome.curve[0], outcome.best
-    if best.step == first.step:
-        came = "Nothing that was learned made it better, so the model stays as it was, with all photos taken together."
-    else:
-        came = (
-            f"Kept is step {best.step}: likeness {first.identity:.2f} → {best.identity:.2f}, following "
-            f"{first.following:.2f} → {best.following:.2f}."
-        )
-    return f"{came} It ended because {outcome.ended}. Keep the file: Animate takes it."
+def _free_name(archive: zipfile.ZipFile, path: Path) -> str:
+    names = set(archive.namelist())
+    numbered = (f"{path.stem}_{number}{path.suffix}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path.name], numbered) if name not in names)
 
 
-def edited(desk: Desk, photo: str | None, values: dict[str, float], *, model: str | None = None) -> Image:
-    """The photo as the sliders say, small and marked, for the eye.
+# Edit and verify.
+
+
+def edited(session: Session, photo: str | None, changes: Edit, config: AnimateConfig) -> tuple[Image, Image]:
+    """The photo before and after, small and marked, for the eye.
 
     Raises:
         InputError: if there is no photo or no face in it.
     """
-    editor, marker = _editor(desk, photo, model)
-    return marker.mark(editor(Edit(**values)))
+    photo = given_photo(photo)
+    config = replace(config, size=min(config.size or _PREVIEW_PX, _PREVIEW_PX), label=False, consent=None)
+    with session.in_use():
+        with session.editing:
+            if session.editor is None or session.editor[0] != (photo, config):
+                avatar = Avatar.from_photos([photo], face=config.face)
+                session.editor = (
+                    (photo, config),
+                    (Editor(avatar, config), Marker(Path(config.model or avatar.model).name)),
+                )
+            editor, marker = session.editor[1]
+        return editor(Edit()), marker.mark(editor(changes))
 
 
 def save_edited(
-    desk: Desk, photo: str | None, values: dict[str, float], *, model: str | None = None, label: bool = False
+    session: Session, photo: str | None, changes: Edit, config: AnimateConfig, *, format: str = "png"
 ) -> Path:
-    """The same at the photo's own size, in a sealed file."""
-    photo = _given(photo)
-    out = desk.new(f"{Path(photo).stem}_edited.png")
-    Editor(Avatar.from_photos([photo]), AnimateConfig(model=model, label=label)).write_sealed(out, Edit(**values))
+    """The edited photo at the size that the settings ask for, in a sealed file.
+
+    Raises:
+        InputError: if there is no photo or no face in it.
+    """
+    photo = given_photo(photo)
+    _check_format(format, EDIT_FORMATS)
+    with session.in_use():
+        out = session.new(f"{Path(photo).stem}_edited{EDIT_FORMATS[format]}")
+        Editor(Avatar.from_photos([photo], face=config.face), config).write_sealed(out, changes)
     return out
-
-
-def _editor(desk: Desk, photo: str | None, model: str | None) -> tuple[Editor, Marker]:
-    photo = _given(photo)
-    if desk.editor is None or desk.editor[0] != photo:
-        avatar = Avatar.from_photos([photo])
-        editor = Editor(avatar, AnimateConfig(model=model, size=_PREVIEW_PX))
-        desk.editor = photo, editor, Marker(Path(model or avatar.model).name)
-    return desk.editor[1:]
 
 
 def verified(file: str | None) -> tuple[str, dict[str, Any]]:
@@ -258,3 +359,33 @@ def verified(file: str | None) -> tuple[str, dict[str, Any]]:
         raise InputError("There is no file yet: drop a picture or a video.")
     verdict = verify(Path(file))
     return verdict.sentence, verdict.to_dict()
+
+
+def faces(photo: str | None) -> list[dict[str, Any]]:
+    """The faces of a photo, as `face` numbers them.
+
+    Raises:
+        InputError: if there is no photo, or no face in it.
+    """
+    photo = given_photo(photo)
+    picture = video.read_image(photo)
+    found = Landmarker().detect(picture, thorough=True)
+    if not found:
+        choose_face(found, None, Path(photo).name, picture.shape[1::-1])  # says so
+    out = []
+    for number, face in enumerate(found, start=1):
+        left, top, right, bottom = (round(float(side)) for side in face.box)
+        yaw, pitch, roll = (round(float(angle), 1) for angle in head_pose(face.points).degrees)
+        box = {"left": left, "top": top, "width": right - left, "height": bottom - top}
+        out.append(
+            {"face": number, **box, "yaw": yaw, "pitch": pitch, "roll": roll, "score": round(float(face.score), 3)}
+        )
+    return out
+
+
+def report_of(made: Made) -> dict[str, Any]:
+    """A report without the places of files on this computer."""
+    report = asdict(made.report)
+    for name in ("out", "photo", "driver", "model"):
+        report[name] = Path(report[name]).name
+    return report

@@ -1,0 +1,398 @@
+"""The tab Animate: who, what drives, the settings, and the result beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimik.app.web import controls, examples, markup
+from mimik.app.web.jobs import FORMATS, Batch, Made, animate, animate_all
+from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, watched
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
+from mimik.motion.drivers import registry
+from mimik.motion.gestures import bundled_motions
+
+WHO = ("Photo", "Video", "Learned person", "Several photos")
+HOW = ("Motion", "Video", "File")
+FIRST_MOTION = "talk"
+_IN_FRONT = ("strength", "background")  # shown; the rest is folded
+_PLAYED = (".mp4", ".webm")  # by every browser, with or without sound
+_PICTURES = (".gif", ".webp", ".png", ".jpg")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The components that say what is asked for."""
+
+    who: Any
+    photo: Any
+    person_video: Any
+    avatar: Any
+    photos: Any
+    how: Any
+    motion: Any
+    driver_video: Any
+    driver_file: Any
+
+    def all(self) -> list[Any]:
+        return list(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a visitor chose: only what is chosen counts, whatever else was uploaded."""
+
+    photos: Sequence[str]
+    is_batch: bool
+    driver: str | None
+    driver_name: str
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Asked:
+        """Args: values: of Inputs.all()."""
+        who, photo, person_video, avatar, photos, how, motion, driver_video, driver_file = values
+        source = dict(zip(WHO, (photo, person_video, avatar, photos), strict=True))[who]
+        is_batch = who == WHO[3]
+        chosen = list(source or []) if is_batch else [source] if source else []
+        driver = dict(zip(HOW, (motion, driver_video, driver_file), strict=True))[how]
+        if driver is None:
+            return cls(chosen, is_batch, None, "")
+        name = f"the motion “{driver}”" if driver in bundled_motions() else Path(driver).name
+        return cls(chosen, is_batch, driver, name)
+
+    def sentence(self) -> str:
+        """What will happen, in words."""
+        if not self.photos:
+            return "Choose who is animated."
+        who = f"{len(self.photos)} photos" if len(self.photos) > 1 else Path(self.photos[0]).name
+        if self.driver is None:
+            return f"{who}: choose what drives it."
+        return f"{who} will follow {self.driver_name}."
+
+
+def build(shared: Shared) -> None:
+    """The tab's contents."""
+    gr = shared.gr
+    with gr.Row():
+        with gr.Column(min_width=260):
+            who, photo, person_video, avatar, photos, gallery = _who(shared)
+        with gr.Column(min_width=260):
+            how, motion, motions, driver_video, driver_file = _how(shared)
+        with gr.Column(min_width=320, scale=2):
+            said = gr.HTML(markup.note(Asked([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
+            go, status, number, _ = shared.buttons("Animate", "animate")
+            result = _Result(shared)
+    inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, driver_file)
+    settings, background, format, beside = _settings(shared)
+    _choices(shared, inputs, gallery, motions, said, status)
+    handler = _handler(shared, [name for name, _ in settings], result)
+    begun = go.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
+    shown = [component for _, component in settings]
+    asked = [number, *inputs.all(), *background, format, beside, *shown]
+    begun.then(handler, asked, [status, *result.components], **WORK, **PRIVATE)
+
+
+def _who(shared: Shared) -> tuple[Any, ...]:
+    gr = shared.gr
+    who = gr.Radio(WHO, value=WHO[0], label="Who is animated", elem_id="who")
+    photo = shared.picture("photo", 240)
+    person_video = gr.Video(
+        label="A video of the person", height=250, sources=["upload", "webcam"], elem_id="person", visible=False
+    )
+    avatar = gr.File(
+        label="A learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="avatar", height=140, visible=False
+    )
+    photos = gr.File(
+        label="Photos, each with the same driver",
+        file_count="multiple",
+        file_types=["image"],
+        elem_id="batch",
+        height=200,
+        visible=False,
+    )
+    gallery = gr.Gallery(
+        examples.portraits(),
+        label="Examples",
+        show_label=False,
+        columns=4,
+        height=96,
+        object_fit="cover",
+        allow_preview=False,
+        interactive=False,
+        elem_id="examples",
+        buttons=[],
+    )
+    return who, photo, person_video, avatar, photos, gallery
+
+
+def _how(shared: Shared) -> tuple[Any, ...]:
+    gr = shared.gr
+    how = gr.Radio(HOW, value=HOW[0], label="What drives it", elem_id="how")
+    motion = gr.State(FIRST_MOTION)
+    previews = examples.motion_previews()
+    names = [name for _, name in previews]
+    motions = gr.Gallery(
+        previews,
+        label="Motions",
+        show_label=False,
+        columns=4,
+        height=340,
+        object_fit="contain",
+        allow_preview=False,
+        interactive=False,
+        selected_index=names.index(FIRST_MOTION) if FIRST_MOTION in names else None,
+        elem_id="motions",
+        buttons=[],
+    )
+    driver_video = gr.Video(
+        label="Video that drives it", height=330, sources=["upload", "webcam"], elem_id="driver", visible=False
+    )
+    types = ["image", *(suffix for suffix in registry.suffixes() if suffix not in (".mp4", ".webm"))]
+    driver_file = gr.File(
+        label="A photo, a .motion file, a .jsonl file of blendshapes, or another driver",
+        file_types=types,
+        elem_id="driver-file",
+        height=160,
+        visible=False,
+    )
+    return how, motion, motions, driver_video, driver_file
+
+
+def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, Any]:
+    """Controls of all settings.
+
+    Returns:
+        Names and components of AnimateConfig's fields; the three of the background; the format; the side-by-side video.
+    """
+    gr = shared.gr
+    found: dict[str, Any] = {}
+    with gr.Row():
+        found["strength"] = controls.control(gr, "strength")
+        background = [controls.control(gr, "background")]
+        background.append(gr.ColorPicker("#ffffff", label="Background color", visible=False, elem_id="set-color"))
+        background.append(shared.picture("set-picture", 140, "Background picture", visible=False))
+        format = gr.Dropdown(list(FORMATS), value="mp4", label="Format", filterable=False, elem_id="format")
+        beside = gr.Checkbox(False, label="Also a side-by-side video as a file", elem_id="beside")
+    with gr.Accordion("More settings", open=False, elem_id="more"):
+        for group in controls.GROUPS:
+            names = [one for one in controls.FIELDS if controls.row_of(one).group == group and one not in _IN_FRONT]
+            if names:
+                with gr.Row():
+                    for name in names:
+                        found[name] = controls.control(gr, name)
+
+    def shown(choice: str) -> tuple[Any, Any]:
+        return gr.update(visible=choice == controls.COLOR), gr.update(visible=choice == controls.PICTURE)
+
+    background[0].change(shown, background[0], background[1:], queue=False, **PRIVATE)
+    return list(found.items()), background, format, beside
+
+
+def _choices(shared: Shared, inputs: Inputs, gallery: Any, motions: Any, said: Any, status: Any) -> None:
+    """What is shown follows what is chosen; a message about an earlier choice goes."""
+    gr = shared.gr
+    sources = [inputs.photo, inputs.person_video, inputs.avatar, inputs.photos]
+    drivers = [motions, inputs.driver_video, inputs.driver_file]
+    quick: dict[str, Any] = {"queue": False, **PRIVATE}
+
+    def visible(names: Sequence[str], choice: str) -> list[Any]:
+        return [gr.update(visible=name == choice) for name in names]
+
+    def of_who(choice: str) -> list[Any]:
+        return [*visible(WHO, choice), gr.update(visible=choice == WHO[0])]
+
+    inputs.who.change(of_who, inputs.who, [*sources, gallery], **quick)
+    inputs.how.change(lambda choice: visible(HOW, choice), inputs.how, drivers, **quick)
+
+    def summary(*values: Any) -> tuple[str, str]:
+        return markup.note(Asked.of(values).sentence(), "plain"), ""
+
+    for one in inputs.all():
+        if one is not inputs.motion:
+            one.change(summary, inputs.all(), [said, status], trigger_mode="always_last", **quick)
+
+    @shared.asks
+    def example(event: Any) -> str:
+        return examples.portraits()[event.index][0]
+
+    gallery.select(example, None, inputs.photo, **quick)
+
+    @shared.asks
+    def chosen(event: Any, *values: Any) -> tuple[str, str, str]:
+        name = examples.motion_previews()[event.index][1]
+        asked = list(values)
+        asked[inputs.all().index(inputs.motion)] = name
+        return name, *summary(*asked)
+
+    motions.select(chosen, inputs.all(), [inputs.motion, said, status], **quick)
+
+
+class _Result:
+    """Where the result is shown: itself, beside the photo or driver, and over the photo with a slider."""
+
+    def __init__(self, shared: Shared) -> None:
+        gr = self._gr = shared.gr
+        self._shared = shared
+        with gr.Tabs():
+            with gr.Tab("Result"):
+                self._video = gr.Video(
+                    label="Result", interactive=False, height=350, elem_id="result", autoplay=True, buttons=[]
+                )
+                self._picture = gr.Image(
+                    label="Result", interactive=False, height=350, elem_id="result-picture", visible=False, buttons=[]
+                )
+                self._many = gr.Gallery(
+                    label="Results", columns=3, height=350, elem_id="results", visible=False, interactive=False
+                )
+            with gr.Tab("Side by side"):
+                self._both = gr.HTML(elem_id="both")
+            with gr.Tab("Before and after"):
+                self._slider = gr.HTML(elem_id="slider")
+        with gr.Row():
+            self._file = shared.download("Download", "result-file")
+            self._beside = shared.download("Side by side", "beside-file")
+        self.components = [
+            *(self._video, self._picture, self._many, self._both, self._slider),
+            *(self._file, self._beside),
+        ]
+
+    def nothing(self) -> list[Any]:
+        """Before there is a result: what an earlier one left goes."""
+        gr, offered = self._gr, self._shared.offered
+        return [
+            gr.update(value=None, visible=True),
+            gr.update(value=None, visible=False),
+            gr.update(value=None, visible=False),
+            *("", ""),
+            *(offered(None), offered(None)),
+        ]
+
+    def as_it_is(self) -> list[Any]:
+        """While there is news of the work only."""
+        return [self._gr.skip() for _ in self.components]
+
+    def of(self, made: Made, asked: Asked) -> list[Any]:
+        """One result."""
+        gr, offered = self._gr, self._shared.offered
+        suffix = made.out.suffix.lower()
+        plays, is_picture = suffix in _PLAYED, suffix in _PICTURES
+        both = slider = ""
+        if plays or is_picture:
+            photo, driver = asked.photos[0], str(asked.driver)
+            left = _preview(photo) or _preview(driver)
+            beside = _preview(driver) or left  # a bundled motion is numbers: the photo stands beside the result
+            if beside:
+                both = markup.side_by_side(*beside, made.out, plays)
+            if left and _preview(photo):
+                slider = markup.before_after(*left, made.out, plays)
+        return [
+            gr.update(value=str(made.out) if plays else None, visible=not is_picture),
+            gr.update(value=str(made.out) if is_picture else None, visible=is_picture),
+            gr.update(value=None, visible=False),
+            *(both or _NOTHING_BESIDE, slider or _NOTHING_BESIDE),
+            *(offered(made.out), offered(made.beside)),
+        ]
+
+    def of_batch(self, batch: Batch) -> list[Any]:
+        """Several results."""
+        gr, offered = self._gr, self._shared.offered
+        suffixes = (*_PLAYED, *_PICTURES)
+        shown = [(str(one.out), one.out.stem) for one in batch.made if one.out.suffix.lower() in suffixes]
+        return [
+            gr.update(value=None, visible=not shown),
+            gr.update(value=None, visible=False),
+            gr.update(value=shown or None, visible=bool(shown)),
+            *(_NOTHING_BESIDE, _NOTHING_BESIDE),
+            *(offered(batch.archive), offered(None)),
+        ]
+
+
+_NOTHING_BESIDE = markup.note("There is nothing to compare for this kind of input or format.", "plain")
+
+
+def _preview(path: str) -> tuple[str, bool] | None:
+    """What a browser can show of an input, and whether it is a video; None if nothing."""
+    suffix = Path(path).suffix.lower()
+    if suffix in (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif"):
+        return path, False
+    return (path, True) if suffix in (".mp4", ".webm", ".mov", ".m4v") else None
+
+
+def _handler(shared: Shared, names: Sequence[str], result: _Result) -> Callable[..., Any]:
+    """What the button does."""
+    num_inputs = len(Inputs.__dataclass_fields__)
+
+    @shared.asks
+    def on_animate(request: Any, number: int, *values: Any) -> Iterator[list[Any]]:
+        job = shared.session(request).job(number)
+        asked = Asked.of(values[:num_inputs])
+        background, color, picture, format, beside = values[num_inputs : num_inputs + 5]
+        shown = dict(zip(names, values[num_inputs + 5 :], strict=True))
+        yield [markup.waiting("Starting"), *result.nothing()]
+        try:
+            behind = controls.background_of(controls.value_of("background", background), color, picture)
+            photo = asked.photos[0] if asked.photos and not asked.is_batch else None
+            settings = controls.values_of(shown) | {"background": behind}
+            config = controls.config_of(settings, model=shared.model, photo=photo)
+            work = _batch if asked.is_batch else _one
+            work_made = yield from work(shared, job, asked, config, format, beside, result)
+        except InputError as error:
+            work_made = [message_of(error), *result.nothing()]
+        yield work_made
+
+    return on_animate
+
+
+def _one(
+    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _Result
+) -> Generator[list[Any], None, list[Any]]:
+    photo = asked.photos[0] if asked.photos else None
+    work = watched(
+        job,
+        lambda tell: animate(
+            job, photo, asked.driver, config, limits=shared.limits, format=format, beside=beside, tell=tell
+        ),
+    )
+    made = yield from _shown(work, result)
+    if isinstance(made, str):
+        return [made, *result.nothing()]
+    return [markup.note(_told(made)), *result.of(made, asked)]
+
+
+def _batch(
+    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _Result
+) -> Generator[list[Any], None, list[Any]]:
+    work = watched(
+        job,
+        lambda tell: animate_all(
+            job, asked.photos, asked.driver, config, limits=shared.limits, format=format, beside=beside, tell=tell
+        ),
+    )
+    made = yield from _shown(work, result)
+    if isinstance(made, str):
+        return [made, *result.nothing()]
+    lines = [f"{len(made.made)} of {len(asked.photos)} photos are animated. Every file is signed and marked."]
+    lines += [f"{name} was left out: {controls.plain(reason)}" for name, reason in made.left_out]
+    return [markup.note("\n".join(lines), "" if made.made else "bad"), *result.of_batch(made)]
+
+
+def _shown(work: Generator[str, None, Any], result: _Result) -> Generator[list[Any], None, Any]:
+    """Passes on the bar; gives what the work gave."""
+    while True:
+        try:
+            bar = next(work)
+        except StopIteration as end:
+            return end.value
+        yield [bar, *result.as_it_is()]
+
+
+def _told(made: Made) -> str:
+    report = made.report
+    what = f"{report.width}x{report.height}"
+    if report.num_frames > 1:
+        sound = ", with sound" if report.has_audio else ""
+        what = f"{report.num_frames} frames of {what} at {report.fps:g} a second{sound}"
+    lines = [f"{what}, made in {report.seconds:.0f} s. The file is signed and marked as synthetic."]
+    return "\n".join([*lines, *(f"Note: {controls.plain(note)}." for note in report.notes)])

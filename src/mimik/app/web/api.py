@@ -1,0 +1,314 @@
+"""The HTTP interface: gradio's own, with named endpoints for programs; docs/web.md shows how to call them.
+
+What a program names as a file must have been uploaded: its path is checked, nothing else of this computer is read, and
+no address is fetched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mimik.app.edit import SLIDERS, Edit
+from mimik.app.web import controls
+from mimik.app.web.jobs import animate, animate_all, faces, report_of, save_edited, verified
+from mimik.app.web.learning import learning
+from mimik.app.web.other_tabs import LEARN_SECONDS, learner_model
+from mimik.app.web.parts import BROKEN, STOPPED, WORK, Shared, log
+from mimik.app.web.sessions import Job, StoppedError
+from mimik.config import MODELS, AnimateConfig, InputError
+from mimik.motion.gestures import bundled_motions
+
+_NEEDED = inspect.Parameter.empty
+Parameter = tuple[str, Any, Any]  # name, type, default
+
+
+def build(shared: Shared) -> None:
+    """Adds the endpoints to the page that is being built."""
+    file, maybe_file = _file_type(shared.gr), _file_type(shared.gr) | None
+    run = [
+        ("driver", maybe_file, None),
+        ("driver_name", str, "talk"),
+        ("format", str, "mp4"),
+        ("side_by_side", bool, False),
+        ("background_picture", maybe_file, None),
+        *_settings(controls.FIELDS),
+    ]
+    edit = [
+        ("photo", file, _NEEDED),
+        *((name, float, 0.0) for name in SLIDERS),
+        ("format", str, "png"),
+        *_settings(controls.EDIT_FIELDS),
+    ]
+    learn = [("photos", list[file], _NEEDED), ("max_seconds", float, LEARN_SECONDS)]  # type: ignore[valid-type]
+    add = _Adder(shared)
+    add("animate", _animate, [("photo", file, _NEEDED), *run], (file, maybe_file, dict))
+    add("animate_all", _animate_all, [("photos", list[file], _NEEDED), *run], (maybe_file, list, list))  # type: ignore[valid-type]
+    add("learn", _learn, learn, (maybe_file, str, list))
+    add("edit", _edit, edit, (file,))
+    add("verify", _verify, [("file", file, _NEEDED)], (str, dict))
+    add("faces", _faces, [("photo", file, _NEEDED)], (list,))
+    add("motions", _motions, [], (list,), waits=False)
+    add("stop", _stop, [], (str,), waits=False)
+
+
+def _settings(names: typing.Iterable[str]) -> list[Parameter]:
+    """AnimateConfig's fields as parameters, with its defaults."""
+    out: list[Parameter] = []
+    for name in names:
+        kind, default = controls.FIELDS[name], controls.DEFAULTS[name]
+        if typing.get_origin(kind) is tuple:
+            kind, default = list[str], list(default)
+        out.append((name, kind, default))
+    return out
+
+
+def _file_type(gr: Any) -> Any:
+    return gr.FileData
+
+
+class _Adder:
+    """Makes endpoints of functions of a call."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def __call__(
+        self,
+        name: str,
+        function: Callable[[_Call], Any],
+        parameters: Sequence[Parameter],
+        returns: tuple[Any, ...],
+        *,
+        waits: bool = True,
+    ) -> None:
+        """Args:
+        name: of the endpoint.
+        function: what it does; its docstring is the endpoint's description.
+        parameters: names, types, defaults.
+        returns: types.
+        waits: whether it goes through the queue of long work.
+        """
+        gr, shared = self._shared.gr, self._shared
+        names = [name for name, _, _ in parameters]
+
+        def endpoint(request: Any, *values: Any) -> Any:
+            with _told(gr):
+                job = shared.session(request).begin()
+                return function(_Call(shared, job, dict(zip(names, values, strict=True)), gr.Progress()))
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        # gradio reads names, types and defaults from the signature.
+        signature = [
+            inspect.Parameter("request", kind, annotation=gr.Request),
+            *(inspect.Parameter(one, kind, default=default, annotation=type) for one, type, default in parameters),
+        ]
+        result = returns[0] if len(returns) == 1 else tuple[returns]  # type: ignore[valid-type]
+        endpoint.__signature__ = _unchecked(signature, result)  # type: ignore[attr-defined]
+        endpoint.__annotations__ = {"request": gr.Request, **{one: type for one, type, _ in parameters}}
+        endpoint.__name__, endpoint.__doc__ = name, function.__doc__
+        queue: dict[str, Any] = WORK if waits else {"queue": False}
+        gr.api(endpoint, api_name=name, api_description=inspect.getdoc(function), **queue)
+
+
+def _unchecked(parameters: list[inspect.Parameter], result: Any) -> inspect.Signature:
+    """A signature in which a parameter with a default may stand before one without."""
+    return inspect.Signature(parameters, return_annotation=result, __validate_parameters__=False)
+
+
+@contextmanager
+def _told(gr: Any) -> Iterator[None]:
+    """What a caller caused is one sentence in the answer."""
+    try:
+        yield
+    except StoppedError:
+        raise gr.Error(STOPPED, print_exception=False) from None
+    except InputError as error:
+        raise gr.Error(controls.plain(str(error), for_programs=True), print_exception=False) from None
+    except Exception as error:
+        log.error("a program's call failed", exc_info=error)
+        raise gr.Error(BROKEN, print_exception=False) from None
+
+
+class _Call:
+    """One call: who asks, for what, and whom to tell how far it is."""
+
+    def __init__(self, shared: Shared, job: Job, values: Mapping[str, Any], progress: Any) -> None:
+        self.shared, self.job, self.values, self._progress = shared, job, values, progress
+
+    def tell(self, share: float, doing: str) -> None:
+        self._progress(share, desc=doing)
+
+    def file(self, name: str) -> str | None:
+        """A file that was uploaded; None where none is given."""
+        return self._checked(name, self.values[name])
+
+    def files(self, name: str) -> list[str]:
+        """Files that were uploaded."""
+        given = self.values[name]
+        if not isinstance(given, list):
+            raise InputError(f"{name}: give a list of uploaded files.")
+        return [path for path in (self._checked(name, one) for one in given) if path]
+
+    def _checked(self, name: str, given: Any) -> str | None:
+        if given is None:
+            return None
+        path = given.get("path") if isinstance(given, dict) else given
+        cache = self.shared.sessions.cache.resolve()
+        if not isinstance(path, str) or "\0" in path or not (found := Path(path).resolve()).is_relative_to(cache):
+            raise InputError(f"{name}: is not an uploaded file; upload it first, and give the path that this answers.")
+        if not found.is_file():
+            raise InputError(f"{name}: is no longer there; upload it again.")
+        return str(found)
+
+    def answer(self, path: Path | None) -> dict[str, Any] | None:
+        """A file for the caller."""
+        if path is None:
+            return None
+        address = f"/gradio_api/file={path}"
+        return {"path": str(path), "url": address, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+
+    def settings(self, names: typing.Iterable[str]) -> dict[str, Any]:
+        """Values of AnimateConfig's fields.
+
+        Raises:
+            InputError: if one is of another type.
+        """
+        return {name: _typed(name, self.values[name]) for name in names}
+
+    def config(self, photo: str | None = None) -> AnimateConfig:
+        """All settings of a run."""
+        values = self.settings(controls.FIELDS)
+        picture = self.file("background_picture")
+        background = controls.PICTURE if picture else values["background"]
+        values["background"] = controls.background_of(background, None, picture)
+        return controls.config_of(values, model=self.shared.model, photo=photo)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A field's value, as JSON brings it, in the field's type.
+
+    Raises:
+        InputError: if it is of another type, or a model that is no name: no file of this computer is read.
+    """
+    kind = controls.plain_type(name)
+    if value is None and controls.is_optional(name):
+        return None
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(map(str, value))
+    if name == "model" and value not in MODELS:
+        raise InputError(f"model {value}: give one of {', '.join(MODELS)}, or leave it out.")
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind, "a list")
+        raise InputError(f"{name} {value!r}: give {wanted}{', or null' if controls.is_optional(name) else ''}.")
+    return value
+
+
+def _driver(call: _Call) -> str:
+    """The file, or else the bundled motion."""
+    name = call.values["driver_name"]
+    if driver := call.file("driver"):
+        return driver
+    if name not in bundled_motions():
+        raise InputError(f"driver_name {name}: give one of {', '.join(bundled_motions())}, or upload a driver.")
+    return str(name)
+
+
+# What the endpoints do.
+
+
+def _animate(call: _Call) -> Any:
+    """Animates a photo, a video of a person, or an .avatar file.
+
+    The driver is an uploaded file, or the bundled motion of driver_name. Gives the sealed file, the side-by-side video
+    if it was asked for, and a report. The other parameters are the options of `mimik animate`.
+    """
+    photo = call.file("photo")
+    made = animate(
+        call.job,
+        photo,
+        _driver(call),
+        call.config(photo),
+        limits=call.shared.limits,
+        format=call.values["format"],
+        beside=bool(call.values["side_by_side"]),
+        tell=call.tell,
+    )
+    return call.answer(made.out), call.answer(made.beside), report_of(made)
+
+
+def _animate_all(call: _Call) -> Any:
+    """Animates several photos with the same driver.
+
+    Gives a .zip of all sealed files, the reports, and a list of the photos that were left out, with the reasons.
+    """
+    batch = animate_all(
+        call.job,
+        call.files("photos"),
+        _driver(call),
+        call.config(),
+        limits=call.shared.limits,
+        format=call.values["format"],
+        beside=bool(call.values["side_by_side"]),
+        tell=call.tell,
+    )
+    left_out = [{"photo": name, "reason": reason} for name, reason in batch.left_out]
+    return call.answer(batch.archive), [report_of(one) for one in batch.made], left_out
+
+
+def _learn(call: _Call) -> Any:
+    """Learns a person from photos.
+
+    Gives the .avatar file, null if nothing was gained; what was gained, in words; and the curve.
+    """
+    seconds = call.values["max_seconds"]
+    if type(seconds) not in (int, float):
+        raise InputError(f"max_seconds {seconds!r}: give a number.")
+    limits, model = call.shared.limits, learner_model(call.shared)
+    last = None
+    with learning(call.job, call.files("photos"), limits=limits, model=model, max_seconds=float(seconds)) as news:
+        for last in news:
+            call.tell(last.share, last.doing)
+    assert last is not None
+    return call.answer(last.out), last.doing, [point._asdict() for point in last.curve]
+
+
+def _edit(call: _Call) -> Any:
+    """Changes the expression, gaze and pose of a photo: a sealed picture. The parameters are those of `mimik edit`."""
+    photo = call.file("photo")
+    values = {name: call.values[name] for name in SLIDERS}
+    for name, value in values.items():
+        if type(value) not in (int, float):
+            raise InputError(f"{name} {value!r}: give a number.")
+    settings = call.settings(controls.EDIT_FIELDS)
+    config = controls.config_of(settings, model=call.shared.model, photo=photo)
+    return call.answer(save_edited(call.job.session, photo, Edit(**values), config, format=call.values["format"]))
+
+
+def _verify(call: _Call) -> Any:
+    """Says what a picture or a video is: in words, and everything that was found."""
+    return verified(call.file("file"))
+
+
+def _faces(call: _Call) -> Any:
+    """Lists the faces of a photo, numbered as `face` takes them: boxes in pixels, and the direction of the head."""
+    return faces(call.file("photo"))
+
+
+def _motions(call: _Call) -> Any:
+    """Lists the bundled motions."""
+    return list(bundled_motions())
+
+
+def _stop(call: _Call) -> Any:
+    """Ends all work of this session, whether it runs or waits."""
+    call.job.session.stop()
+    return STOPPED

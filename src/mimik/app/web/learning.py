@@ -1,0 +1,188 @@
+"""Learning a person for a page that watches: what it is doing, the curve, what was gained in words and pictures."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from mimik.animation.avatar import Avatar
+from mimik.app.edit import Edit, Editor
+from mimik.app.web.sessions import Job, Limits, StoppedError
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
+from mimik.face.landmarks import Image
+from mimik.provenance.marking import Marker
+
+_SHOWN_PX = 512
+_SHOWN = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, which a photo at rest does not
+
+
+@dataclass(frozen=True)
+class Learned:
+    """How far it has come.
+
+    Attributes:
+        share: of the work that is done, 0..1.
+        doing: what it is doing, in words; at the end what was gained.
+        curve: points of fine_tuning so far.
+        out: the .avatar file, at the end, if something was gained.
+        before, after: the person with the same expression, by the model as it was and as it was learned.
+        is_over: whether this is the last one.
+    """
+
+    share: float
+    doing: str
+    curve: list[Any] = field(default_factory=list)
+    out: Path | None = None
+    before: Image | None = None
+    after: Image | None = None
+    is_over: bool = False
+
+
+@contextmanager
+def learning(
+    job: Job, photos: Sequence[str] | None, *, limits: Limits, model: Path | None, max_seconds: float
+) -> Iterator[Iterator[Learned]]:
+    """Learns a person in a thread; gives how far it has come, as often as there is news.
+
+    Raises:
+        InputError: if the photos cannot be used; or while it is read, if the learning failed.
+        StoppedError: while it is read, if the visitor stopped it.
+    """
+    if not photos:
+        raise InputError("There are no photos yet: give one or more of the same person.")
+    if len(photos) > limits.photos:
+        raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
+    try:
+        from mimik.training import fine_tuning
+    except ModuleNotFoundError as error:
+        raise InputError(f"Learning needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
+    arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
+    paths = [Path(one) for one in photos]
+    out = job.session.new(f"{paths[0].stem}{AVATAR_SUFFIX}")
+    told: queue.Queue[tuple[str, Any]] = queue.Queue()
+    has_left = threading.Event()
+
+    def step(point: Any, done: int, num_steps: int) -> None:
+        job.check()
+        if has_left.is_set():
+            raise StoppedError
+        told.put(("point", (point, done, num_steps)))
+
+    def work() -> None:
+        try:
+            with job.running():
+                told.put(("done", fine_tuning.learn(paths, out, arguments, progress=step)))
+        except BaseException as error:  # raised again for the visitor
+            told.put(("error", error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield _news(job, told, photos, out, max_seconds, model)
+    finally:
+        has_left.set()
+        thread.join()
+
+
+def _news(
+    job: Job,
+    told: queue.Queue[tuple[str, Any]],
+    photos: Sequence[str],
+    out: Path,
+    max_seconds: float,
+    model: Path | None,
+) -> Iterator[Learned]:
+    curve: list[Any] = []
+    yield Learned(0.0, f"Finding the face in {_count(photos)} and preparing the networks")
+    began: float | None = None
+    while True:
+        what, value = told.get()
+        if what == "error":
+            raise value
+        if what == "point":
+            point, done, num_steps = value
+            began = time.monotonic() if began is None else began
+            if not curve or point.step != curve[-1].step:
+                curve.append(point)
+            if told.empty():
+                share = max(done / max(num_steps, 1), (time.monotonic() - began) / max_seconds)
+                yield Learned(min(share, 0.99), f"Learning, step {done}: {_so_far(curve)}", curve)
+            continue
+        job.check()
+        yield Learned(0.99, "Making the pictures before and after", value.curve)
+        yield _finished(value, photos, out, model)
+        return
+
+
+def _count(photos: Sequence[str]) -> str:
+    return "the photo" if len(photos) == 1 else f"the {len(photos)} photos"
+
+
+def _so_far(curve: Sequence[Any]) -> str:
+    return f"likeness {curve[-1].identity:.2f}, motion fidelity {curve[-1].following:.2f}"
+
+
+def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None) -> Learned:
+    """Args: outcome: a fine_tuning.Outcome."""
+    said, has_gained = gained(outcome)
+    if not has_gained:
+        out.unlink(missing_ok=True)
+        return Learned(1.0, said, outcome.curve, is_over=True)
+    before, after = pictures(photos, out, model)
+    return Learned(1.0, said, outcome.curve, out, before, after, is_over=True)
+
+
+def gained(outcome: Any) -> tuple[str, bool]:
+    """What was gained, in words, and whether anything was.
+
+    Args: outcome: a fine_tuning.Outcome.
+    """
+    first, best = outcome.curve[0], outcome.best
+    ended = f"It ended because {outcome.ended}."
+    if best.step == first.step:
+        return (
+            f"Nothing was gained: after {outcome.curve[-1].step} steps no state was better than the model as it is. "
+            f"{ended} There is no file to keep: animate the photo itself, or try again with other photos.",
+            False,
+        )
+    changes = ", ".join(
+        f"{name} {_change(old, new)}"
+        for name, old, new in (
+            ("likeness", first.identity, best.identity),
+            ("motion fidelity", first.following, best.following),
+        )
+    )
+    return (
+        f"Gained in {best.step} steps: {changes} (1 is best). {ended} Keep the file: the Animate tab takes it as a "
+        "learned person.",
+        True,
+    )
+
+
+def _change(old: float, new: float) -> str:
+    return f"{old:.2f} → {new:.2f}"
+
+
+def pictures(photos: Sequence[str], avatar: Path, model: Path | None) -> tuple[Image, Image]:
+    """The person with a slight smile and the head turned: by the model as it was, and as it was learned.
+
+    Returns:
+        Two marked pictures of the same size, uint8 RGB [H, W, 3].
+    """
+    config = AnimateConfig(size=_SHOWN_PX, model=None if model is None else str(model))
+    people = Avatar.from_photos(list(photos)), Avatar.load(avatar)
+    before, after = (
+        Marker(Path(person.model).name).mark(Editor(person, one)(_SHOWN))
+        for person, one in zip(people, (config, AnimateConfig(size=_SHOWN_PX)), strict=True)
+    )
+    if after.shape != before.shape:
+        after = cv2.resize(after, before.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return before, after

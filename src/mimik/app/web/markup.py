@@ -1,0 +1,96 @@
+"""HTML of the page that gradio has no component for: the progress bar, messages, the comparison of photo and result."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from urllib.parse import quote
+
+CSS = """
+.gradio-container {width: 100%; max-width: 1360px !important; margin: 0 auto; padding: 8px 16px !important}
+#title p {margin: 0} #title h1 {margin: 0; display: inline; font-size: 1.4em} #title {line-height: 1.3}
+.m-bar {height: 10px; border-radius: 5px; background: var(--background-fill-secondary);
+  border: 1px solid var(--border-color-primary); overflow: hidden; margin: 4px 0}
+.m-bar div {height: 100%; background: var(--primary-500); transition: width .2s}
+.m-bar.waiting div {width: 100%; opacity: .35; animation: m-wait 1.2s ease-in-out infinite alternate}
+@keyframes m-wait {to {opacity: .1}}
+.m-line {display: flex; justify-content: space-between; gap: 12px; font-size: 14px}
+.m-note {padding: 6px 10px; border-left: 4px solid var(--primary-500); font-size: 14px; margin: 2px 0}
+.m-note.bad {border-color: #d33; background: rgba(221, 51, 51, .08)}
+.m-note.plain {border-color: var(--border-color-primary)}
+.m-both {display: flex; gap: 6px} .m-both > * {flex: 1; min-width: 0; max-height: 400px; object-fit: contain}
+.m-compare {position: relative; display: block; width: fit-content; max-width: 100%; margin: auto; line-height: 0}
+.m-compare .m-under, .m-compare .m-over {max-height: 380px; max-width: 100%; display: block}
+.m-compare .m-over {position: absolute; inset: 0; width: 100%; height: 100%;
+  clip-path: inset(0 0 0 var(--at, 50%))}
+.m-compare::after {content: ""; position: absolute; top: 0; bottom: 0; left: var(--at, 50%); width: 2px;
+  background: #fff; box-shadow: 0 0 3px #000}
+.m-slide {width: 100%; margin-top: 8px; accent-color: var(--primary-500)}
+#motions .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important; gap: 6px}
+#examples .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important; gap: 6px}
+#edit-examples .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important; gap: 6px}
+#motions .grid-wrap, #examples .grid-wrap, #edit-examples .grid-wrap {padding: 6px}
+#examples .caption-label {display: none}
+#motions .caption-label {right: 0; left: 0; text-align: center; max-width: none; opacity: .9; font-size: 11px;
+  padding: 1px 2px}
+#who label, #how label {padding: 4px 8px}
+#summary, [id$="-said"] {padding: 0 !important; min-height: 0}
+footer {display: none !important}
+"""
+
+
+def progress(share: float, doing: str, left: str = "") -> str:
+    """One bar with percent and the time left.
+
+    Args:
+        share: 0..1.
+        doing: what is being done.
+        left: "about 12 s left", or "".
+    """
+    percent = f"{100 * min(max(share, 0.0), 1.0):.0f}"
+    right = f"{percent} %" + (f" · {html.escape(left)}" if left else "")
+    return (
+        f'<div class="m-bar" role="progressbar" aria-valuenow="{percent}"><div style="width:{percent}%"></div></div>'
+        f'<div class="m-line"><span>{html.escape(doing)}</span><span>{right}</span></div>'
+    )
+
+
+def waiting(sentence: str) -> str:
+    """A bar of which nobody knows how far it is."""
+    return (
+        '<div class="m-bar waiting" role="progressbar"><div></div></div>'
+        f'<div class="m-line"><span>{html.escape(sentence)}</span></div>'
+    )
+
+
+def note(sentence: str, kind: str = "") -> str:
+    """A message. Args: kind: "" for what went well, "bad" for what has to be repaired, "plain" for the rest."""
+    lines = "<br>".join(html.escape(line) for line in sentence.splitlines() if line)
+    return f'<div class="m-note {kind}" role="status">{lines}</div>' if lines else ""
+
+
+def _address(path: str | Path) -> str:
+    return f"gradio_api/file={quote(str(path))}"
+
+
+def _shown(path: str | Path, is_video: bool, classes: str = "") -> str:
+    source, css = _address(path), f' class="{classes}"' if classes else ""
+    if is_video:
+        return f'<video src="{source}"{css} autoplay loop muted playsinline></video>'
+    return f'<img src="{source}"{css} alt="">'
+
+
+def side_by_side(left: str | Path, left_is_video: bool, right: str | Path, right_is_video: bool) -> str:
+    """Driver or photo beside the result."""
+    return f'<div class="m-both">{_shown(left, left_is_video)}{_shown(right, right_is_video)}</div>'
+
+
+def before_after(before: str | Path, before_is_video: bool, after: str | Path, after_is_video: bool) -> str:
+    """The result over the photo, with a slider between them."""
+    move = "this.previousElementSibling.style.setProperty('--at', this.value + '%')"
+    return (
+        f'<div><div class="m-compare">{_shown(before, before_is_video, "m-under")}'
+        f"{_shown(after, after_is_video, 'm-over')}</div>"
+        f'<input class="m-slide" type="range" min="0" max="100" value="50" aria-label="Before and after" '
+        f'oninput="{move}"></div>'
+    )

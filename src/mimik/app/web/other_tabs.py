@@ -1,0 +1,249 @@
+"""The tabs Person, Edit and Verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimik.app.edit import SLIDERS, Edit
+from mimik.app.web import controls, examples, markup
+from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, save_edited, verified
+from mimik.app.web.learning import Learned, learning
+from mimik.app.web.parts import PRIVATE, QUICK, WORK, Shared, message_of
+from mimik.config import MODEL_SUFFIX
+
+_NAMES = {
+    "smile": "Smile",
+    "mouth": "Open mouth",
+    "blink": "Blink",
+    "brows": "Brows",
+    "gaze_x": "Gaze, left to right",
+    "gaze_y": "Gaze, up to down",
+    "yaw": "Turn, degrees",
+    "pitch": "Nod, degrees",
+    "roll": "Tilt, degrees",
+}
+LEARN_SECONDS = 60.0
+
+
+# Person.
+
+
+def build_person(shared: Shared) -> None:
+    """Photos of one person in; the learning curve, what was gained, and the file."""
+    gr = shared.gr
+    with gr.Row():
+        with gr.Column():
+            photos = gr.File(
+                label="Photos of one person", file_count="multiple", file_types=["image"], elem_id="photos", height=180
+            )
+            seconds = gr.Slider(10, 600, LEARN_SECONDS, step=10, label="Learn for at most, seconds", elem_id="seconds")
+            learn, status, number, _ = shared.buttons("Learn this person", "learn")
+            keep = shared.download("The person, to keep", "person-file")
+        with gr.Column():
+            curve = gr.LinePlot(
+                x="step",
+                y="value",
+                color="what",
+                x_title="steps of learning",
+                y_title="1 is best",
+                color_title=" ",
+                y_lim=[0, 1],
+                label="While it learns: measured on other expressions and poses",
+                height=220,
+                elem_id="curve",
+            )
+            compared = gr.ImageSlider(
+                label="The same expression: before (left) and after learning (right)",
+                interactive=False,
+                height=380,
+                elem_id="gained",
+                visible=False,
+                buttons=[],
+                max_height=380,
+            )
+    outputs = [status, curve, compared, keep]
+    begun = learn.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
+    begun.then(_learner(shared), [number, photos, seconds], outputs, **WORK, **PRIVATE)
+    photos.change(lambda: "", None, status, queue=False, **PRIVATE)
+
+
+def _learner(shared: Shared) -> Any:
+    gr = shared.gr
+
+    @shared.asks
+    def on_learn(request: Any, number: int, photos: list[str], seconds: float) -> Iterator[list[Any]]:
+        job = shared.session(request).job(number)
+        nothing = [None, gr.update(value=None, visible=False), shared.offered(None)]
+        yield [markup.waiting("Starting"), *nothing]
+        remaining = Remaining()
+        try:
+            with learning(job, photos, limits=shared.limits, model=learner_model(shared), max_seconds=seconds) as news:
+                for one in news:
+                    yield _learned(shared, one, remaining)
+        except Exception as error:  # what became of the visitor's work is said on the page
+            yield [message_of(error), *nothing]
+
+    return on_learn
+
+
+def learner_model(shared: Shared) -> Path | None:
+    """What learning starts from: the server's own model, where that is a file; None for the bundled one."""
+    return Path(shared.model) if shared.model and shared.model.endswith(MODEL_SUFFIX) else None
+
+
+def _learned(shared: Shared, one: Learned, remaining: Remaining) -> list[Any]:
+    gr = shared.gr
+    if one.is_over:
+        status = markup.note(one.doing, "" if one.out else "plain")
+    elif one.curve:
+        status = markup.progress(one.share, one.doing, remaining(one.share))
+    else:
+        status = markup.waiting(one.doing)
+    pictures = None if one.before is None or one.after is None else (one.before, one.after)
+    shown = gr.update(value=pictures, visible=pictures is not None)
+    return [status, _table(one.curve), shown, shared.offered(one.out)]
+
+
+def _table(curve: Sequence[Any]) -> Any:
+    """The curve as gradio plots it."""
+    if not curve:
+        return None
+    import pandas
+
+    rows = [
+        {"step": point.step, "value": value, "what": name}
+        for point in curve
+        for name, value in (("likeness", point.identity), ("motion fidelity", point.following))
+    ]
+    return pandas.DataFrame(rows, columns=["step", "value", "what"])
+
+
+# Edit.
+
+
+def build_edit(shared: Shared) -> None:
+    """Sliders beside the photo that answers to them."""
+    gr = shared.gr
+    with gr.Row():
+        with gr.Column():
+            with gr.Row():
+                still = shared.picture("edit-photo", 220)
+                gallery = gr.Gallery(
+                    examples.portraits(),
+                    label="Examples",
+                    show_label=False,
+                    columns=2,
+                    height=220,
+                    object_fit="cover",
+                    allow_preview=False,
+                    interactive=False,
+                    elem_id="edit-examples",
+                    buttons=[],
+                )
+            sliders = _sliders(gr)
+        with gr.Column():
+            with gr.Tabs():
+                with gr.Tab("Edited"):
+                    shown = gr.Image(
+                        label="Edited", interactive=False, height=460, format="png", elem_id="edited", buttons=[]
+                    )
+                with gr.Tab("Before and after") as comparing:
+                    both = gr.ImageSlider(
+                        label="Before (left), after (right)", interactive=False, height=460, elem_id="edit-both",
+                        max_height=460, buttons=[],
+                    )  # fmt: skip
+            message = gr.HTML(elem_id="edit-said")
+            with gr.Row():
+                save = gr.Button("Make the file", variant="primary", elem_id="save")
+                zero = gr.Button("Back to zero", elem_id="zero")
+                format = gr.Dropdown(list(EDIT_FORMATS), value="png", label="Format", filterable=False)
+            saved = shared.download("Download", "edited-file")
+            with gr.Accordion("More settings", open=False):
+                names = controls.EDIT_FIELDS
+                settings = [controls.control(gr, name, prefix="edit-set") for name in names]
+    inputs = [still, *settings, *sliders]
+    look = _looker(shared, compare=False)
+    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUICK, **PRIVATE}
+    for changed in (still.change, *(one.input for one in (*sliders, *settings))):
+        changed(look, inputs, [shown, message, saved], **quick)
+    comparing.select(_looker(shared, compare=True), inputs, [both, message, saved], **quick)
+    save.click(_saver(shared), [format, *inputs], [saved, message], **WORK, **PRIVATE)
+    zero.click(lambda: [0] * len(sliders), None, sliders, queue=False, **PRIVATE).then(
+        look, inputs, [shown, message, saved], **quick
+    )
+
+    @shared.asks
+    def example(event: Any) -> str:
+        return examples.portraits()[event.index][0]
+
+    gallery.select(example, None, still, queue=False, **PRIVATE)
+
+
+def _sliders(gr: Any) -> list[Any]:
+    """Two in a row, so that all are in sight."""
+    made = []
+    items = list(SLIDERS.items())
+    for pair in (items[i : i + 2] for i in range(0, len(items), 2)):
+        with gr.Row():
+            for name, (low, high, _) in pair:
+                step = 0.05 if high <= 1 else 1
+                made.append(gr.Slider(low, high, 0, step=step, label=_NAMES[name], elem_id=f"edit-{name}"))
+    return made
+
+
+def _values(shared: Shared, values: Sequence[Any], photo: str | None) -> tuple[Edit, Any]:
+    num_settings = len(controls.EDIT_FIELDS)
+    shown = dict(zip(controls.EDIT_FIELDS, values[:num_settings], strict=True))
+    changes = Edit(**dict(zip(SLIDERS, values[num_settings:], strict=True)))
+    return changes, controls.config_of(controls.values_of(shown), model=shared.model, photo=photo)
+
+
+def _looker(shared: Shared, *, compare: bool) -> Any:
+    @shared.asks
+    def on_edit(request: Any, photo: str, *values: Any) -> tuple[Any, str, Any]:
+        if not photo:
+            return None, "", shared.offered(None)
+        try:
+            before, after = edited(shared.session(request), photo, *_values(shared, values, photo))
+        except Exception as error:  # said on the page
+            return None, message_of(error), shared.offered(None)
+        return (before, after) if compare else after, "", shared.offered(None)
+
+    return on_edit
+
+
+def _saver(shared: Shared) -> Any:
+    @shared.asks
+    def on_save(request: Any, format: str, photo: str, *values: Any) -> tuple[Any, str]:
+        try:
+            out = save_edited(shared.session(request), photo, *_values(shared, values, photo), format=format)
+        except Exception as error:  # said on the page
+            return shared.offered(None), message_of(error)
+        return shared.offered(out), markup.note("The file is signed and marked as synthetic.")
+
+    return on_save
+
+
+# Verify.
+
+
+def build_verify(shared: Shared) -> None:
+    """A file in, what it is in words."""
+    gr = shared.gr
+    asked = gr.File(label="A picture or a video from anywhere", elem_id="asked", height=160)
+    sentence = gr.HTML(elem_id="verdict")
+    with gr.Accordion("Everything that was found", open=False):
+        details = gr.JSON()
+
+    def on_verify(file: str) -> tuple[str, Any]:
+        if not file:
+            return "", None
+        try:
+            said, found = verified(file)
+        except Exception as error:  # said on the page
+            return message_of(error), None
+        return markup.note(said), found
+
+    asked.change(on_verify, asked, [sentence, details], **QUICK, **PRIVATE)

@@ -1,0 +1,190 @@
+"""What the tabs of the page have in common: visitors, work that reports how far it is, messages, downloads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mimik.app.web import markup
+from mimik.app.web.controls import plain
+from mimik.app.web.jobs import Remaining, Tell
+from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
+from mimik.config import InputError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STOPPED = "Stopped. Nothing was kept."
+BROKEN = "This did not work, because of a fault of the program and not of what you gave. Its log says more."
+_NEWS_EVERY_S = 0.25
+# Long work is done one after the other; sliders have a queue of their own.
+WORK: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1}
+QUICK: dict[str, Any] = {"concurrency_id": "quick", "concurrency_limit": 2}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def needed() -> Any:
+    """gradio, told to ask nobody outside this computer for anything.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    for name, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("HF_HUB_OFFLINE", "1"), ("DO_NOT_TRACK", "1")):
+        os.environ.setdefault(name, value)
+    try:
+        with _without_proxies():
+            import gradio
+    except ModuleNotFoundError as error:
+        raise InputError(f"web needs {error.name}, which is not installed: pip install 'mimik[web]'.") from None
+    return gradio
+
+
+@contextmanager
+def _without_proxies() -> Iterator[None]:
+    """gradio makes HTTP clients when it is imported, which fail on proxies of a kind that they do not know.
+
+    Nothing here asks another computer, so that no proxy is needed.
+    """
+    taken = {name: os.environ.pop(name) for name in _PROXIES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every tab is given.
+
+    Attributes:
+        gr: gradio.
+        sessions: the visitors' places.
+        limits: what they may ask for.
+        model: of the server, as AnimateConfig has it.
+    """
+
+    gr: Any
+    sessions: Sessions
+    limits: Limits
+    model: str | None
+
+    def asks(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """gradio hands its request and its events to whoever names their types, which are known in here only."""
+        hints = function.__annotations__
+        if "request" in hints:
+            hints["request"] = self.gr.Request
+        if "event" in hints:
+            hints["event"] = self.gr.SelectData
+        return function
+
+    def session(self, request: Any) -> Session:
+        """The place of whoever asks."""
+        return self.sessions.of(request.session_hash)
+
+    def download(self, label: str, name: str) -> Any:
+        """A button that is there when there is something to download; see `offered`."""
+        return self.gr.DownloadButton(label, elem_id=name, visible=False, size="md")
+
+    def offered(self, path: Path | None) -> Any:
+        """What a download button becomes."""
+        if path is None:
+            return self.gr.update(value=None, visible=False)
+        return self.gr.update(value=str(path), label=f"Download {path.name}", visible=True)
+
+    def picture(self, name: str, height: int, label: str = "Photo", **more: Any) -> Any:
+        """A box for a photo, which stays the file that it is."""
+        sources = ["upload", "webcam", "clipboard"]
+        return self.gr.Image(
+            label=label, type="filepath", image_mode=None, sources=sources, elem_id=name, height=height, **more
+        )
+
+    def buttons(self, doing: str, name: str) -> tuple[Any, Any, Any, Any]:
+        """What starts long work and what stops it.
+
+        Returns:
+            The button, the status under it, where the number of the job is kept, and the Stop button.
+        """
+        with self.gr.Row():
+            start = self.gr.Button(doing, variant="primary", elem_id=name, scale=3)
+            end = self.gr.Button("Stop", elem_id=f"{name}-stop", scale=1, min_width=80)
+        status = self.gr.HTML(elem_id=f"{name}-said")
+        number = self.gr.State(0)
+
+        @self.asks
+        def stop(request: Any) -> None:
+            self.session(request).stop()
+
+        end.click(stop, queue=False, **PRIVATE)
+        return start, status, number, end
+
+    def begin(self) -> Callable[..., Any]:
+        """A handler that asks for work, before it waits in the queue: Stop ends it from then on."""
+
+        @self.asks
+        def begun(request: Any) -> tuple[int, str]:
+            return self.session(request).begin().number, markup.waiting("Waiting for its turn")
+
+        return begun
+
+
+def watched(job: Job, work: Callable[[Tell], T]) -> Generator[str, None, T | str]:
+    """Runs work in a thread and gives a progress bar as often as there is news.
+
+    Args:
+        job: stopped when the reader goes away.
+        work: called with what takes its news.
+
+    Returns:
+        What the work returns; or, where it ended without, the message that says why.
+    """
+    news: queue.Queue[tuple[str, Any]] = queue.Queue()
+    remaining = Remaining()
+    last_s = 0.0
+
+    def tell(share: float, doing: str) -> None:
+        nonlocal last_s
+        now = time.monotonic()
+        if now - last_s >= _NEWS_EVERY_S:
+            last_s = now
+            news.put(("progress", markup.progress(share, doing, remaining(share))))
+
+    def run() -> None:
+        try:
+            news.put(("done", work(tell)))
+        except BaseException as error:  # handed over to the reader
+            news.put(("error", error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while True:
+            what, value = news.get()
+            if what == "done":
+                return value
+            if what == "error":
+                return message_of(value)
+            yield value
+    except GeneratorExit:
+        job.session.stop()
+        raise
+    finally:
+        thread.join()
+
+
+def message_of(error: BaseException) -> str:
+    """What the page says where work ended without a result."""
+    if isinstance(error, StoppedError):
+        return markup.note(STOPPED, "plain")
+    if isinstance(error, InputError):
+        return markup.note(plain(str(error)), "bad")
+    log.error("a visitor's work failed", exc_info=error)
+    return markup.note(BROKEN, "bad")

@@ -1,0 +1,48 @@
+"""Makes the small moving pictures of the bundled motions that `mimik web` shows: the driver's face, drawn as landmarks.
+
+python tools/make_previews.py -o src/mimik/assets/motions
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mimik.motion import draw
+from mimik.motion.gestures import Gesture, Motion, Reference, bundled_motions, rotation_matrix, smoothed
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.sealing import seal
+
+SIDE_PX = 112
+FPS = 8.0
+FACE_CM = 22.0  # across the picture
+
+
+def drawn(reference: Reference, gesture: Gesture) -> np.ndarray:
+    """The driver's face as landmarks, drawn at twice the size for smooth lines."""
+    turned = (reference.shape + gesture.offset) @ (rotation_matrix(gesture.turn) @ reference.rotation).T
+    moved = (turned + gesture.shift * [1, 1, 0]) * np.exp(gesture.zoom)
+    px = 2 * SIDE_PX
+    image = draw.landmark_image(moved[:, :2] * (px / FACE_CM) + px / 2, px, px)
+    return cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="the folder")
+    folder = parser.parse_args().out
+    for name, path in bundled_motions().items():
+        motion = Motion.load(path).at_rate(FPS)
+        out = folder / f"{name}.webp"
+        claim = Claim(out.name, "none", (Ingredient.from_file("driver", path, name=f"bundled {name}"),))
+        with seal(out, claim, force=True) as draft, draft.open_writer(SIDE_PX, SIDE_PX, FPS, quality=45) as writer:
+            for gesture in smoothed(motion.gestures(), FPS, 0.5):
+                writer.write(drawn(motion.reference, gesture))
+        print(f"{out}: {len(motion)} frames, {out.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
