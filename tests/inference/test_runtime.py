@@ -1,4 +1,4 @@
-"""runtime.py: what OpenVINO computes is what networks.py computes."""
+"""runtime.py: what OpenVINO computes is what networks/ computes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_openvino_computes_what_torch_computes(tmp_path: Path, form: str, attent
         inputs = [y[:1]]
         if form == "texture":
             inputs += [x[:1], torch.randn(1, NUM_GEOMETRY, PX // 2, PX // 2)]
-            expected = nets.G.draw(y[:1], psi_hat, *inputs[1:])
+            expected = nets.G.predict(y[:1], psi_hat, *inputs[1:])
         else:
             expected = (nets.G(y[:1], psi_hat).image,)
     np.testing.assert_allclose(runtime.embed(x.numpy(), y.numpy()), e_hat[0], rtol=1e-3, atol=1e-3)
@@ -85,7 +85,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no such file"):
         read_release(path)
     path.write_bytes(b"something else")
-    with pytest.raises(ModelError, match="damaged or no model"):
+    with pytest.raises(ModelError, match="damaged or not a model"):
         read_release(path)
 
 

@@ -1,7 +1,7 @@
 """The trained networks on a CPU, without torch: E, P and G of a release, built for OpenVINO.
 
-networks.py is the reference, and the tests compare every output with it. Weights are read as NumPy arrays; spectral
-norm is divided out once; psi_hat is baked into G, so that AdaIN becomes an instance norm with constants.
+networks/ is the reference; the tests compare every output with it. Weights are NumPy arrays, already divided by their
+spectral norm. psi_hat is folded into G: AdaIN becomes an instance norm with constants.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ATTENTION_DOWN, _ATTENTION_UP = 3, 2  # networks'
 
 @dataclass(frozen=True)
 class Release:
-    """A trained model as it lies in its file.
+    """A trained model as stored in its file.
 
     Attributes:
-        preset: what was trained, and how.
+        preset: networks, losses and training settings.
         record: of the training.
         tensors: float16 by names such as "G.down.0.conv1.bias".
     """
@@ -67,7 +67,7 @@ def read_release(path: Path) -> Release:
         raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         why = str(error).rstrip(".")
-        raise ModelError(f"{path}: is damaged or no model of this program ({why}); fetch it again.") from None
+        raise ModelError(f"{path}: is damaged or not a model of this program ({why}); fetch it again.") from None
 
 
 class Network:
@@ -87,8 +87,8 @@ class Network:
             config: sizes and form.
             tensors: of a release.
             num_threads: 0 lets OpenVINO choose.
-            exact: G computes in float32; else in bfloat16 where the processor has it, which takes less than half the
-                time and changes what is drawn by less than a grey level.
+            exact: run G in float32; else in bfloat16 where the processor supports it, which takes less than half the
+                time and changes the result by less than a gray level.
         """
         self.config = config
         self._precision = "f32" if exact else fast_precision()
@@ -123,7 +123,8 @@ class Network:
             if number == _ATTENTION_DOWN:
                 h = graph.attention(h, "E.attention")
         out = op.reduce_sum(op.relu(h), [2, 3])
-        return _Compiled([out], [seen], self._num_threads, "f32")  # once a photo, and what is summed up needs digits
+        # float32: it runs once per photo, and the sum needs the precision.
+        return _Compiled([out], [seen], self._num_threads, "f32")
 
     def generator(self, psi_hat: Array) -> _Compiled:
         """G of one person.
@@ -133,7 +134,7 @@ class Network:
 
         Returns:
             A function of float32 arrays. Of the paper's form: y [1, 3, H, W] -> [x_hat]. Of the texture form: y, the
-            warped photo [1, 3, H, W] and its geometry [1, NUM_GEOMETRY, H / 2, W / 2] -> what networks.Generator.draw
+            warped photo [1, 3, H, W] and its geometry [1, NUM_GEOMETRY, H / 2, W / 2] -> what Generator.predict
             returns: correction [1, 2, H / 2, W / 2], change [1, 3, 2 H, 2 W], mask [1, 1, H / 2, W / 2].
         """
         op, graph, px = _opset(), self._graph, self.config.image_px
@@ -214,7 +215,7 @@ class _Compiled:
 
 
 class _Psi:
-    """The biases and scales of the AdaIN layers, taken one after the other."""
+    """The biases and scales of the AdaIN layers, consumed in order."""
 
     def __init__(self, psi_hat: Array) -> None:
         self._left = np.asarray(psi_hat, np.float32).reshape(1, -1, 1, 1)
@@ -238,7 +239,7 @@ def _normed(h: Any, bias: Array, scale: Array) -> Any:
 
 
 class _Graph:
-    """Layers of networks.py as OpenVINO operations."""
+    """Layers of networks/ as OpenVINO operations."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         self._tensors = tensors
@@ -247,10 +248,10 @@ class _Graph:
         try:
             return self._tensors[name].astype(np.float32)
         except KeyError:
-            raise ModelError(f"the model lacks {name}; it is of another version or damaged.") from None
+            raise ModelError(f"the model lacks {name}; it is from another version or damaged.") from None
 
     def count(self, name: str) -> int:
-        """Blocks of a list of them."""
+        """Number of blocks in a list."""
         numbers = {key[len(name) + 1 :].split(".")[0] for key in self._tensors if key.startswith(f"{name}.")}
         return len(numbers)
 
@@ -285,7 +286,7 @@ class _Graph:
         instance: bool = False,
         psi: _Psi | None = None,
     ) -> Any:
-        """networks.ResidualBlock."""
+        """blocks.ResidualBlock."""
         op = _opset()
 
         def normed(h: Any, number: int) -> Any:
@@ -323,7 +324,7 @@ class _Graph:
         return op.add(skip, halved(h) if resample == "down" else h)
 
     def attention(self, h: Any, name: str) -> Any:
-        """networks.SelfAttention, where the model has it."""
+        """blocks.SelfAttention, if the model has it."""
         if not self.count(name):
             return h
         op = _opset()
