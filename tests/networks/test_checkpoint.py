@@ -153,7 +153,7 @@ def _preset(about: dict[str, str], **networks: Any) -> None:
         (lambda t, a: _preset(a, colour="red"), "unknown field 'colour'"),
         (lambda t, a: _preset(a, image_px=48), "power of two"),
         (lambda t, a: _preset(a, image_px=64), "its settings say"),
-        (lambda t, a: _preset(a, embedding_dim=10**9), "speak of 1000000000 channels"),
+        (lambda t, a: _preset(a, embedding_dim=10**9), "have 1000000000 channels"),
         (lambda t, a: t.pop("G.to_image.bias"), "G.to_image.bias has shape None"),
         (lambda t, a: t.update(extra=torch.zeros(2)), "extra has shape"),
         (lambda t, a: t["G.to_image.bias"].fill_(torch.inf), "not finite"),
@@ -171,11 +171,11 @@ def test_damaged_and_missing_releases(release: Path, tmp_path: Path) -> None:
     for number, broken in enumerate((data[: len(data) // 2], data[:5], b"", b"a picture" * 100)):
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(broken)
-        with pytest.raises(ModelError, match="is damaged or no model"):
+        with pytest.raises(ModelError, match="is damaged or not a model"):
             load_release(path)
     with pytest.raises(ModelError, match="there is no such file"):
         load_release(tmp_path / "nothing.safetensors")
-    with pytest.raises(ModelError, match="is damaged or no model"):
+    with pytest.raises(ModelError, match="is damaged or not a model"):
         load_release(tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_a_damaged_state_falls_back(tmp_path: Path, how: str, caplog: pytest.Log
     newest.write_bytes(damaged[how])
     with caplog.at_level(logging.WARNING):
         assert (read_state(tmp_path) or {})["step"] == 1
-    assert "is damaged; going on from the state before it" in caplog.text
+    assert "is damaged; resuming from the state before it" in caplog.text
     (tmp_path / PREVIOUS_NAME).write_bytes(b"")
     with pytest.raises(InputError, match="no older state is left"):
         read_state(tmp_path)
@@ -234,7 +234,7 @@ def test_a_damaged_state_falls_back(tmp_path: Path, how: str, caplog: pytest.Log
 
 def test_a_state_runs_no_code(tmp_path: Path) -> None:
     write_state(tmp_path, {"step": 1, "path": Path("/")})  # a class that is not among those that are safe
-    with pytest.raises(InputError, match="is no training state of this program"):
+    with pytest.raises(InputError, match="is not a training state of this program"):
         read_state(tmp_path)
 
 

@@ -1,7 +1,7 @@
-"""Trained networks in files: releases, which are given away, and training states, from which training goes on.
+"""Trained networks in files: releases, for distribution, and training states, for resuming.
 
-A release is a safetensors file: E, P, G and D in float16, the preset that they belong to, and a record of how they were
-trained. A training state is all that the next step depends on. Both take the place of an older file in one step.
+A release is a safetensors file: E, P, G and D in float16, their preset, and a record of their training. A training
+state is everything that the next step depends on. Both replace an older file atomically.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _W = "D.W.weight"  # belongs to the clips of the training, so it stays out of re
 
 
 def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
-    """Old and new value of every setting that differs, by names such as "train.batch_size"."""
+    """Old and new value of every differing setting, by names such as "train.batch_size"."""
     values = [
         {
             f"{part}.{key}": value
@@ -59,9 +59,9 @@ class Release:
     """A trained model.
 
     Attributes:
-        preset: what was trained, and how.
+        preset: networks, losses and training settings.
         record: steps, data and curve of the training, as meta_learning writes them.
-        networks: on the CPU, float32, in evaluation mode; D knows no video: its W is empty.
+        networks: on the CPU, float32, in evaluation mode; D's W is empty.
     """
 
     preset: Preset
@@ -77,13 +77,13 @@ def release_tensors(networks: Networks) -> dict[str, Tensor]:
 
 
 def save_release(path: Path, networks: Networks, preset: Preset, record: Mapping[str, Any]) -> None:
-    """Writes a release, in place of an older one.
+    """Writes a release, replacing an older one.
 
     Args:
         path: .safetensors file.
-        networks: E, P and G are to be the moving averages.
-        preset: that they were made and trained with.
-        record: of the training; anything that JSON can hold.
+        networks: E, P and G are the moving averages.
+        preset: of the networks and their training.
+        record: of the training, JSON-serializable.
 
     Raises:
         InputError: if the file cannot be written, or a weight is not finite in float16.
@@ -92,7 +92,7 @@ def save_release(path: Path, networks: Networks, preset: Preset, record: Mapping
 
 
 def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, record: Mapping[str, Any]) -> None:
-    """save_release with what release_tensors gave."""
+    """save_release for the result of release_tensors."""
     half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
     for name, value in half.items():
         if not value.isfinite().all():
@@ -125,7 +125,7 @@ def load_release(path: Path) -> Release:
         raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         why = str(error).rstrip(".")
-        raise ModelError(f"{path}: is damaged or no model of this program ({why}); fetch it again.") from None
+        raise ModelError(f"{path}: is damaged or not a model of this program ({why}); fetch it again.") from None
 
 
 def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
@@ -134,11 +134,11 @@ def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
     claimed = max(config.embedding_dim, *(number for pair in channels for number in pair))
     widest = max((size for value in tensors.values() if value.ndim > 1 for size in value.shape), default=0)
     if claimed > widest:  # before the memory for it is asked for
-        raise ModelError(f"its settings speak of {claimed} channels, its weights of {widest}")
+        raise ModelError(f"its settings have {claimed} channels, its weights {widest}")
     try:
         networks = build(config, num_videos=0)
     except (RuntimeError, MemoryError) as error:
-        raise ModelError(f"its networks cannot be made ({str(error).splitlines()[0]})") from None
+        raise ModelError(f"its networks cannot be built ({str(error).splitlines()[0]})") from None
     expected = release_tensors(networks)
     for name in sorted(expected.keys() | tensors.keys()):
         shapes = [list(group[name].shape) if name in group else None for group in (expected, tensors)]
@@ -157,14 +157,14 @@ def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
 
 
 def write_state(run: Path, state: Mapping[str, Any]) -> None:
-    """Writes the newest training state of a run; the one before is kept, an older one goes.
+    """Writes the newest training state of a run; keeps the one before, and deletes an older one.
 
     Args:
         run: folder.
         state: numbers, text, tensors, and lists and dictionaries of them.
 
     Raises:
-        InputError: if it cannot be written; both older states are still there then.
+        InputError: if it cannot be written; both older states are kept.
     """
     data = io.BytesIO()
     torch.save(dict(state), data)
@@ -177,7 +177,7 @@ def write_state(run: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(run: Path) -> dict[str, Any] | None:
-    """The newest training state of a run that is sound; None if there was none yet.
+    """The newest undamaged training state of a run; None if there is none yet.
 
     Raises:
         InputError: if there are states, all damaged.
@@ -191,11 +191,11 @@ def read_state(run: Path) -> dict[str, Any] | None:
         mark, digest, rest = data[: len(_STATE_MARK)], data[len(_STATE_MARK) :][:32], data[len(_STATE_MARK) + 32 :]
         if mark == _STATE_MARK and hashlib.sha256(rest).digest() == digest:
             if damaged:
-                log.warning("%s is damaged; going on from the state before it, %s", damaged[0], path.name)
+                log.warning("%s is damaged; resuming from the state before it, %s", damaged[0], path.name)
             try:
                 return torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
             except (pickle.UnpicklingError, RuntimeError) as error:
-                raise InputError(f"{path}: is no training state of this program; give a new folder.") from error
+                raise InputError(f"{path}: is not a training state of this program; give a new folder.") from error
         damaged.append(path)
     if damaged:
         raise InputError(f"{damaged[0]}: is damaged, and no older state is left; give a new folder.")
