@@ -44,7 +44,7 @@ from mimik.networks import features, losses
 from mimik.networks.spectral_norm import EPS, SpectralNetwork, SpectralNorm, _divided
 from mimik.training import trainer as trainer_module
 from mimik.training.distributed import World
-from mimik.training.step import Seen, weighted_content_loss
+from mimik.training.step import DiscriminatorInputs, weighted_content_loss
 from mimik.training.trainer import Trainer
 
 
@@ -122,10 +122,10 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
     nets, preset = trainer.networks, trainer.preset
     batch = trainer.on_device(loaded[0])
     with torch.no_grad(), trainer._autocast():
-        e, out = trainer.synthesiser(batch)
+        e, out = trainer.synthesizer(batch)
         psi_hat = nets.P(e.mean(1))
     x_hat = out.image.detach()
-    seen = Seen.of(batch, x_hat)
+    seen = DiscriminatorInputs.of(batch, x_hat)
 
     def leaf(value: Tensor) -> Tensor:
         return value.detach().clone().requires_grad_()
@@ -146,25 +146,25 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
             value = weighted_content_loss(trainer.content, preset.losses, seen.x, fake)
         value.backward()
 
-    def judge() -> None:
+    def discriminator_step() -> None:
         fake = leaf(seen.x_hat)
         nets.D.requires_grad_(False)
         with trainer._autocast():
-            opinion = trainer.judge.opinion(seen.x, fake, seen.y, batch["clip"])
-            value = losses.adversarial_loss(opinion.score)
-            value = value + losses.feature_matching_loss(opinion.fake_acts, opinion.real_acts)
+            output = trainer.discriminator_step.output(seen.x, fake, seen.y, batch["clip"])
+            value = losses.adversarial_loss(output.score)
+            value = value + losses.feature_matching_loss(output.fake_acts, output.real_acts)
         value.backward()
         nets.D.requires_grad_(True)
 
     def update_d() -> None:
         with trainer._autocast():
-            score = trainer.judge(*seen, batch["clip"])
+            score = trainer.discriminator_step(*seen, batch["clip"])
         real, fake = score.chunk(2)
         trainer.discriminator_adam.zero_grad()
         losses.discriminator_loss(real, fake).backward()
 
     def adam() -> None:
-        trainer._clip(trainer._of_synthesiser)
+        trainer._clip(trainer._generator_parameters)
         trainer.generator_adam.step()
         trainer.ema.update(10**6)
 
@@ -177,7 +177,7 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
     clock("E, forward and backward", embed)
     clock("G, forward and backward", generate)
     clock("content loss", content)
-    clock("D for G's loss", judge)
+    clock("D for G's loss", discriminator_step)
     clock("updates of D", update_d, preset.train.num_discriminator_updates)
     clock("Adam and averages of E, P, G", adam)
     trainer.step = 10**6

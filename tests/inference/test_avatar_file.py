@@ -74,7 +74,7 @@ def test_one_changed_byte_is_seen(path: Path, tmp_path: Path, at: int) -> None:
     data[at] ^= 0x40
     bad = tmp_path / "bad.avatar"
     bad.write_bytes(data)
-    with pytest.raises(ModelError, match=r"bad\.avatar: is damaged or no avatar"):
+    with pytest.raises(ModelError, match=r"bad\.avatar: is damaged or not an avatar"):
         read_avatar(bad)
 
 
@@ -82,16 +82,16 @@ def test_a_file_that_ends_early_is_seen(path: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     for length in (0, 4, 100, len(data) // 2, len(data) - 1):
         (tmp_path / "short.avatar").write_bytes(data[:length])
-        with pytest.raises(ModelError, match="is damaged or no avatar"):
+        with pytest.raises(ModelError, match="is damaged or not an avatar"):
             read_avatar(tmp_path / "short.avatar")
 
 
 def test_what_is_no_avatar_is_named(tmp_path: Path, portrait_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no such file"):
         read_avatar(tmp_path / "none.avatar")
-    with pytest.raises(ModelError, match="is damaged or no avatar"):
+    with pytest.raises(ModelError, match="is damaged or not an avatar"):
         read_avatar(portrait_path)
-    with pytest.raises(ModelError, match="is damaged or no avatar"):
+    with pytest.raises(ModelError, match="is damaged or not an avatar"):
         read_avatar(tmp_path)
     (tmp_path / "other.avatar").write_bytes(safetensors.numpy.save({"a": np.zeros(2)}, {"format": "another"}))
     with pytest.raises(ModelError, match="its format is 'another'"):
@@ -112,8 +112,8 @@ def test_content_that_makes_no_sense_is_refused_though_its_hash_fits(person: Ava
         (replace(person, psi=np.zeros((2, 3), np.float32)), "its face or psi"),
         (replace(person, face=flat), "its face or psi"),
         (replace(person, face=replace(person.face, blendshapes=np.zeros(5))), r"photo.blendshapes is float32 \[5\]"),
-        (replace(person, tensors={"D.weight": np.zeros(2, np.float16)}), "D.weight is missing or not understood"),
-        (replace(person, record=["a list"]), "its record is not understood"),
+        (replace(person, tensors={"D.weight": np.zeros(2, np.float16)}), "D.weight is missing or unexpected"),
+        (replace(person, record=["a list"]), "its record is not a JSON object"),
     ):
         with pytest.raises(ModelError, match=why):
             read_avatar(packed(bad, tmp_path))
@@ -124,7 +124,7 @@ def test_a_name_with_a_folder_is_refused(person: AvatarFile, tmp_path: Path) -> 
         SourceFile("../photo.jpg", "0" * 64, "image/jpeg")
     data = person.pack().replace(b"photo.jpg", b"../ph.jpg")  # the header is JSON; its length stays
     (tmp_path / "bad.avatar").write_bytes(data)
-    with pytest.raises(ModelError, match="is damaged or no avatar"):
+    with pytest.raises(ModelError, match="is damaged or not an avatar"):
         read_avatar(tmp_path / "bad.avatar")
 
 

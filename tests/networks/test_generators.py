@@ -22,10 +22,10 @@ from mimik.networks.generators import (
     Embedder,
     Generator,
     Projection,
+    apply_correction,
     build,
     count_parameters,
-    look,
-    move,
+    view_frames,
 )
 from mimik.networks.spectral_norm import EPS, SpectralNorm, spectral_linear
 from mimik.rendering.flow import NUM_GEOMETRY
@@ -551,9 +551,9 @@ def test_texture_blends_what_it_moves_and_what_it_draws() -> None:
     psi_hat = projection(torch.rand(1, DIM))
     out = net.eval()(y, psi_hat, warped, geometry)
     half = warped.unflatten(3, (64, 2)).unflatten(2, (64, 2)).mean((3, 5))
-    correction, change, mask = net.draw(y, psi_hat, half, geometry)
+    correction, change, mask = net.predict(y, psi_hat, half, geometry)
     assert change.shape == (1, 3, 128, 128) and mask.shape == (1, 1, 32, 32)
-    moved = move(warped, correction)
+    moved = apply_correction(warped, correction)
     assert 0 < correction.abs().max() <= 0.1 and 0 < mask.min() < mask.max() < 1
     mask = torch.nn.functional.interpolate(mask, (128, 128), mode="bilinear")
     torch.testing.assert_close(out.synthesised, (moved + change).clamp(-1, 1), atol=2e-4, rtol=0)
@@ -566,14 +566,14 @@ def test_move_takes_pixels_from_where_the_correction_points() -> None:
     right = torch.zeros(1, 2, 4, 4)
     right[:, 0] = 2 / 8
     expected = (torch.arange(8.0) + 2).clamp(max=7).repeat(1, 1, 8, 1)
-    torch.testing.assert_close(move(image, right), expected)
-    torch.testing.assert_close(move(image.transpose(2, 3), right.flip(1)), expected.transpose(2, 3))
-    torch.testing.assert_close(move(image, torch.zeros(1, 2, 4, 4)), image)
+    torch.testing.assert_close(apply_correction(image, right), expected)
+    torch.testing.assert_close(apply_correction(image.transpose(2, 3), right.flip(1)), expected.transpose(2, 3))
+    torch.testing.assert_close(apply_correction(image, torch.zeros(1, 2, 4, 4)), image)
 
 
 def test_look_takes_all_of_a_frame_or_a_part() -> None:
     images = pictures(2, px=16)
-    seen = look(images, torch.tensor([[-1, -1], [3, 8]]))
+    seen = view_frames(images, torch.tensor([[-1, -1], [3, 8]]))
     torch.testing.assert_close(seen[0, :, 2, 5], images[0, :, 4:6, 10:12].mean((1, 2)))
     torch.testing.assert_close(seen[1], images[1, :, 3:11, 8:16])
 

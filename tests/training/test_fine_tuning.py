@@ -114,35 +114,35 @@ def test_it_starts_from_the_papers_psi_and_w(releases: dict[str, Path], photo: P
     with torch.no_grad():
         each = [nets.E(*(torch.from_numpy(to_planes(v[t : t + 1]))[None] for v in (x, y)))[0, 0] for t in (0, 1)]
         e_hat = (each[0] + each[1]) / 2
-        torch.testing.assert_close(made.sitter.psi[0].detach(), nets.P(e_hat[None])[0])
-        torch.testing.assert_close(made.judge.w.detach(), nets.D.linear.weight[0] + e_hat)
+        torch.testing.assert_close(made.generator.psi[0].detach(), nets.P(e_hat[None])[0])
+        torch.testing.assert_close(made.discriminator_step.w.detach(), nets.D.linear.weight[0] + e_hat)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_moves_all_that_is_the_persons(releases: dict[str, Path], photo: Photo, form: str) -> None:
     made = learner(releases, form, [photo])
     before = {
-        "G": weights(made.sitter.G),
-        "psi": [made.sitter.psi.detach().clone()],
-        "V": weights(made.judge.D.residual),
-        "w": [made.judge.w.detach().clone()],
+        "G": weights(made.generator.G),
+        "psi": [made.generator.psi.detach().clone()],
+        "V": weights(made.discriminator_step.D.residual),
+        "w": [made.discriminator_step.w.detach().clone()],
     }
     for _ in range(3):  # the texture form starts as the identity: at first nothing but its last layer moves
         terms = made.train_step()
     expected = {"content", "pixel", "adversarial", "feature_matching", "d_loss"}
     assert terms.keys() == expected | ({"synthesised", "kept"} if form == "texture" else set())
-    assert moved(before["G"], made.sitter.G) and moved(before["V"], made.judge.D.residual)
-    assert not torch.equal(before["psi"][0], made.sitter.psi)
-    assert not torch.equal(before["w"][0], made.judge.w)
+    assert moved(before["G"], made.generator.G) and moved(before["V"], made.discriminator_step.D.residual)
+    assert not torch.equal(before["psi"][0], made.generator.psi)
+    assert not torch.equal(before["w"][0], made.discriminator_step.w)
 
 
 def test_the_first_step_is_the_one_of_the_equations(releases: dict[str, Path], photo: Photo) -> None:
     made = learner(releases, "paper", [photo])
     batch = made.pairs.batch(np.array([0]))
     with torch.no_grad():
-        x_hat = made.sitter.G(batch["y"], made.sitter.psi).image
-        fake, fake_acts = made.judge.D(x_hat, batch["y"], w=made.judge.w)
-        real, real_acts = made.judge.D(batch["x"], batch["y"], w=made.judge.w)
+        x_hat = made.generator.G(batch["y"], made.generator.psi).image
+        fake, fake_acts = made.discriminator_step.D(x_hat, batch["y"], w=made.discriminator_step.w)
+        real, real_acts = made.discriminator_step.D(batch["x"], batch["y"], w=made.discriminator_step.w)
     terms = made.train_step()
     # Spectral norm takes a step of power iteration at each pass, so the numbers differ a little.
     torch.testing.assert_close(terms["adversarial"], 0.5 * losses.adversarial_loss(fake), rtol=0.2, atol=0.05)
@@ -153,11 +153,11 @@ def test_the_first_step_is_the_one_of_the_equations(releases: dict[str, Path], p
 
 def test_the_average_follows(releases: dict[str, Path], photo: Photo) -> None:
     made = learner(releases, "paper", [photo], ema=0.5)
-    start = made.sitter.psi.detach().clone()
+    start = made.generator.psi.detach().clone()
     made.train_step()
-    one = made.sitter.psi.detach().clone()
+    one = made.generator.psi.detach().clone()
     torch.testing.assert_close(made.average.psi, 0.1 * start + 0.9 * one)  # the decay is min(ema, n / (9 + n))
-    for kept, live in zip(made.average.buffers(), made.sitter.buffers(), strict=True):
+    for kept, live in zip(made.average.buffers(), made.generator.buffers(), strict=True):
         assert torch.equal(kept, live)
 
 
@@ -227,7 +227,7 @@ def test_nothing_is_learned_where_the_target_does_not_count(releases: dict[str, 
         made.pairs._x = made.pairs._x + noise * (1 - where)  # another background
         made._batches = iter([made.pairs.batch(np.array([0]))])
         made.train_step()
-        gradients.append(made.sitter.G.to_picture.weight.grad.clone())
+        gradients.append(made.generator.G.to_picture.weight.grad.clone())
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -248,13 +248,13 @@ def test_every_pair_comes_once_in_a_round(releases: dict[str, Path], photo: Phot
 def test_following_is_a_share_of_the_way(small_face: Face) -> None:
     rest = small_face.points
     goal = turned(rest, yaw=20).astype(np.float32)
-    assert probes._following("turn", goal, rest, goal) == pytest.approx(1)
-    assert probes._following("turn", goal, rest, rest) == pytest.approx(0)
-    assert probes._following("turn", goal, rest, (rest + goal) / 2) == pytest.approx(0.5, abs=1e-3)
+    assert probes._motion_fidelity("turn", goal, rest, goal) == pytest.approx(1)
+    assert probes._motion_fidelity("turn", goal, rest, rest) == pytest.approx(0)
+    assert probes._motion_fidelity("turn", goal, rest, (rest + goal) / 2) == pytest.approx(0.5, abs=1e-3)
     away = rest[POINTS_68, :2] - (goal - rest)[POINTS_68, :2]
     other = rest.copy()
     other[POINTS_68, :2] = away
-    assert probes._following("turn", goal, rest, other) == pytest.approx(-1, abs=1e-3)
+    assert probes._motion_fidelity("turn", goal, rest, other) == pytest.approx(-1, abs=1e-3)
 
 
 def test_a_turn_is_no_expression(small_face: Face) -> None:
@@ -262,26 +262,26 @@ def test_a_turn_is_no_expression(small_face: Face) -> None:
     goal = rest.copy()
     goal[[61, 291], 1] -= 6  # the corners of the mouth
     turned_too = turned(goal, yaw=10).astype(np.float32)
-    assert probes._following("offset", goal, rest, turned_too) > 0.9
-    assert probes._following("offset", goal, rest, turned(rest, yaw=10).astype(np.float32)) < 0.1
+    assert probes._motion_fidelity("offset", goal, rest, turned_too) > 0.9
+    assert probes._motion_fidelity("offset", goal, rest, turned(rest, yaw=10).astype(np.float32)) < 0.1
 
 
 def test_the_warped_photo_is_the_person_and_follows(releases: dict[str, Path], photo: Photo) -> None:
     """The untrained texture form returns the warped photo, which is known to do both."""
     made = learner(releases, "texture", [photo])
-    identity, following = made.probe()
-    assert identity > 0.4 and following > 0.3
+    identity, motion_fidelity = made.probe()
+    assert identity > 0.4 and motion_fidelity > 0.3
     still = made.probes.batch["warped"][:0].new_zeros(2, 3, 2 * PX, 2 * PX) - 1  # nobody there
-    assert made.probes.look(still) == (0.0, 0.0)
+    assert made.probes.scores(still) == (0.0, 0.0)
 
 
 def test_a_face_that_does_not_move_is_the_person_but_does_not_follow(releases: dict[str, Path], photo: Photo) -> None:
     made = learner(releases, "texture", [photo])
     x, _, _ = photo_windows(TEXTURE.networks, [photo.picture], [photo.face.points])
     still = torch.from_numpy(to_planes(x)).expand(2, -1, -1, -1)
-    identity, following = made.probes.look(still)
+    identity, motion_fidelity = made.probes.scores(still)
     assert identity > made.probe()[0]
-    assert following < 0.3 * made.probe()[1]
+    assert motion_fidelity < 0.3 * made.probe()[1]
 
 
 class Scripted:
@@ -312,7 +312,7 @@ def run(learner: Scripted, max_seconds: float | None = None) -> tuple[list[Point
 def test_the_best_state_is_kept_and_patience_ends_it() -> None:
     curve, best, ended = run(Scripted([(0.4, 0.9), (0.6, 0.9), (0.7, 0.85), (0.9, 0.4), (0.95, 0.2), (1, 1)]))
     assert [point.step for point in curve] == [0, 10, 20, 30, 40]
-    assert best.point == curve[2] and best.state == {"at": 20} and "better" in ended
+    assert best.point == curve[2] and best.state == {"at": 20} and "improved" in ended
     assert curve[0].score == pytest.approx(0.65)
 
 
@@ -325,9 +325,9 @@ def test_looks_are_the_share_of_the_face_that_is_drawn(releases: dict[str, Path]
         drawn = mean[:, None, None] + share * (x - mean[:, None, None])
         drawn[..., ~inside & (where[0, 0] == 0)] = -1.0  # nobody looks there
         made.average.forward = lambda batch, drawn=drawn: Synthesis(drawn.expand(len(batch["y"]), -1, -1, -1))  # type: ignore[method-assign]
-        assert made.looks() == pytest.approx(share, abs=1e-5)
+        assert made.appearance() == pytest.approx(share, abs=1e-5)
     same = made.average(made.probes.batch).image
-    assert made.probe()[0] == pytest.approx((made.probes.look(same)[0] + 1) / 2, abs=1e-6)
+    assert made.probe()[0] == pytest.approx((made.probes.scores(same)[0] + 1) / 2, abs=1e-6)
 
 
 def test_hardly_better_is_kept_but_does_not_go_on_for_long() -> None:
@@ -353,12 +353,12 @@ def test_both_failures_score_less_than_a_compromise() -> None:
 def test_with_one_photo_it_is_held_to_what_it_drew_elsewhere(releases: dict[str, Path], photo: Photo) -> None:
     made = learner(releases, "texture", [photo])
     batch, before = made._kept
-    assert made._forgotten(batch, before).item() == 0
+    assert made._drift(batch, before).item() == 0
     with torch.no_grad():
-        made.sitter.G.to_picture.bias += 0.1
-        now = made.sitter(batch)
+        made.generator.G.to_picture.bias += 0.1
+        now = made.generator(batch)
     expected = 3 * (now.image - before.image).abs().mean() + 2 * (now.synthesised - before.synthesised).abs().mean()
-    torch.testing.assert_close(made._forgotten(batch, before), expected)
+    torch.testing.assert_close(made._drift(batch, before), expected)
     assert learner(releases, "texture", [photo, photo])._kept is None
 
 
@@ -409,7 +409,7 @@ def test_a_photo_without_a_face_is_named(tmp_path: Path, landmarker: Landmarker)
         cv2.imwrite(str(tmp_path / name), np.zeros((side, side, 3), np.uint8))
         with pytest.raises(NoFaceError, match=f"no face found in {name}"):
             read_photos([tmp_path / name], landmarker)
-    with pytest.raises(InputError, match="no picture in it shows a face"):
+    with pytest.raises(InputError, match="none of its pictures shows a face"):
         read_photos([tmp_path], landmarker)
 
 
@@ -504,7 +504,7 @@ def test_without_torch_it_draws_what_was_trained(
         if form == "paper":
             theirs = [average(batch).image]
         else:
-            theirs = average.G.draw(batch["y"], average.psi, batch["warped"], batch["geometry"])
+            theirs = average.G.predict(batch["y"], average.psi, batch["warped"], batch["geometry"])
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b.numpy(), atol=0.1)  # float16, and bfloat16 where the processor has it
         assert np.abs(a - b.numpy()).mean() < 0.01
@@ -557,7 +557,7 @@ def test_the_command_learns_and_animates(
     asked = ("learn", small_path, "-o", out, "--model", releases["texture"], "--steps", 2)
     done = mimik(*asked, "--curve", curve)
     assert done.exit_code == 0, done.output
-    assert "following" in done.output and "kept" in done.output and "from 1 photo;" in done.output
+    assert "motion fidelity" in done.output and "kept" in done.output and "from 1 photo;" in done.output
     assert json.loads(curve.read_text()) == read_avatar(out).record
     again = mimik(*asked)
     assert again.exit_code == 2 and "--force" in again.output
@@ -572,7 +572,7 @@ def test_the_command_learns_and_animates(
         (["learn", "PHOTO", "-o", "nowhere/person.avatar"], "there is no folder"),
         (["learn", "missing.jpg", "-o", "person.avatar", "--model", "MODEL"], "missing.jpg"),
         (["learn", "PHOTO", "-o", "person.avatar", "--model", "missing.safetensors"], "there is no such file"),
-        (["learn", "PHOTO", "-o", "person.avatar", "--model", "PHOTO"], "no model of this program"),
+        (["learn", "PHOTO", "-o", "person.avatar", "--model", "PHOTO"], "not a model of this program"),
         (["animate", "missing.avatar", "talk", "-o", "out.mp4"], "there is no such file"),
     ],
 )

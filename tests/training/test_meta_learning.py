@@ -37,7 +37,7 @@ from mimik.training.arguments import TrainArguments
 from mimik.training.distributed import World
 from mimik.training.meta_learning import train
 from mimik.training.reporting import sample_grid
-from mimik.training.step import Seen, generator_terms, other_people, weighted_content_loss
+from mimik.training.step import DiscriminatorInputs, generator_terms, other_people, weighted_content_loss
 from mimik.training.trainer import Trainer
 from synthetic_shards import write_shards
 
@@ -113,7 +113,7 @@ def trainer_of(preset: Preset, seed: int = 0, **more: Any) -> Trainer:
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
-    modules = {"live": trainer.synthesiser, "average": trainer.ema.average, "judge": trainer.judge}
+    modules = {"live": trainer.synthesizer, "average": trainer.ema.average, "judge": trainer.discriminator_step}
     return {f"{m}.{k}": v.clone() for m, module in modules.items() for k, v in module.state_dict().items()}
 
 
@@ -139,7 +139,10 @@ def test_both_command_lines_take_the_same_options() -> None:
         ({"steps": 0}, "--steps 0"),
         ({"save_minutes": float("nan")}, "--save-minutes nan"),
         ({"cache_mb": -1}, "--cache-mb -1"),
-        ({"fresh": "E,F", "init": Path("model.safetensors")}, "--fresh E,F: 'F' is no network; give any of E, P, G, D"),
+        (
+            {"fresh": "E,F", "init": Path("model.safetensors")},
+            "--fresh E,F: 'F' is not a network; give any of E, P, G, D",
+        ),
         ({"fresh": "E"}, "--fresh E: without --init"),
     ],
 )
@@ -227,7 +230,7 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     e = torch.rand(2, 2, 6)
 
     def terms(preset: Preset, adversarial: bool = True) -> dict[str, Tensor]:
-        made = generator_terms(trainer.judge, {}, preset, batch, e, out, adversarial=adversarial)
+        made = generator_terms(trainer.discriminator_step, {}, preset, batch, e, out, adversarial=adversarial)
         return {name: value.detach() for name, value in made.items()}
 
     x, regions, w = batch["x"], batch["regions"], TEXTURE.losses
@@ -312,9 +315,9 @@ def test_fresh_networks_start_anew_and_psi_hat_keeps_its_mean() -> None:
 def test_the_average_of_trained_weights_is_long_from_the_first_step(is_trained: bool, decay: float) -> None:
     preset = dataclasses.replace(PAPER, train=dataclasses.replace(PAPER.train, ema=0.999))
     trainer = trainer_of(preset, init=trainer_of(preset, seed=1).networks if is_trained else None)
-    before = trainer.synthesiser.G.to_image.bias.detach().clone()
+    before = trainer.synthesizer.G.to_image.bias.detach().clone()
     trainer.train_step(batch_of(PAPER))
-    live, average = (s.G.to_image.bias.detach() for s in (trainer.synthesiser, trainer.ema.average))
+    live, average = (s.G.to_image.bias.detach() for s in (trainer.synthesizer, trainer.ema.average))
     assert not torch.equal(live, before)
     torch.testing.assert_close(average, decay * before + (1 - decay) * live)
     other = trainer_of(preset)  # as a run that goes on
@@ -327,21 +330,21 @@ def test_e_and_p_can_learn_at_another_rate() -> None:
     trainer = trainer_of(preset)
     before = weights(trainer)
     trainer.train_step(batch_of(PAPER))
-    parameters = {f"live.{name}" for name, _ in trainer.synthesiser.named_parameters()}
+    parameters = {f"live.{name}" for name, _ in trainer.synthesizer.named_parameters()}
     moved = {name for name, value in weights(trainer).items() if not torch.equal(value, before[name])} & parameters
     assert moved and all(name.startswith("live.G.") for name in moved)
 
 
 def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
     batch = trainer_of(TEXTURE).on_device(batch_of(TEXTURE))
-    seen = Seen.of(batch, batch["warped"])
+    seen = DiscriminatorInputs.of(batch, batch["warped"])
     assert seen.x.shape == seen.x_hat.shape == seen.y.shape == (2, 3, PX, PX)
     torch.testing.assert_close(seen.x[0, :, 1, 2], batch["x"][0, :, 2:4, 4:6].mean((1, 2)))  # all, reduced
     torch.testing.assert_close(seen.x_hat[1], batch["warped"][1, :, :PX, :PX])  # the upper left quarter as it is ..
     large = torch.nn.functional.interpolate(batch["y"], (2 * PX, 2 * PX), mode="bilinear")
     torch.testing.assert_close(seen.y[1], large[1, :, :PX, :PX])  # .. and its landmarks
     paper = trainer_of(PAPER).on_device(batch_of(PAPER))
-    assert Seen.of(paper, paper["x"]).y is paper["y"]
+    assert DiscriminatorInputs.of(paper, paper["x"]).y is paper["y"]
 
 
 class Twice(torch.nn.Module):
@@ -401,7 +404,7 @@ def test_average_is_that_of_the_weights_and_takes_over_the_vectors() -> None:
         expected = keep * expected + (1 - keep) * live
     kept = trainer.ema.average.G.down[0].conv1.parametrizations.weight
     torch.testing.assert_close(kept.original, expected)
-    for (name, fresh), value in zip(trainer.synthesiser.named_buffers(), trainer.ema.average.buffers(), strict=True):
+    for (name, fresh), value in zip(trainer.synthesizer.named_buffers(), trainer.ema.average.buffers(), strict=True):
         assert torch.equal(value, fresh), name
     assert not trainer.ema.average.training
 
@@ -410,7 +413,7 @@ def test_gradients_are_clipped() -> None:
     rates = dataclasses.replace(PAPER.train, clip_norm=1e-3, adversarial_from=0)
     trainer = trainer_of(dataclasses.replace(PAPER, train=rates))
     told = trainer.train_step(batch_of(PAPER))
-    for name, module in (("gradient", trainer.synthesiser), ("d_gradient", trainer.judge)):
+    for name, module in (("gradient", trainer.synthesizer), ("d_gradient", trainer.discriminator_step)):
         norm = torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None]).norm()
         assert told[name] > 1e-3
         assert norm.item() == pytest.approx(1e-3, rel=1e-2)
@@ -421,7 +424,7 @@ def test_bf16_trains_float32_weights() -> None:
     for number in range(2):
         told = trainer.train_step(batch_of(PAPER, seed=number))
     assert all(value.isfinite() for value in told.values()) and told["loss"].dtype == torch.float32
-    assert {p.dtype for p in trainer.synthesiser.parameters()} == {torch.float32}
+    assert {p.dtype for p in trainer.synthesizer.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("preset", [pytest.param(PAPER, marks=pytest.mark.slow), TEXTURE])
@@ -655,12 +658,12 @@ def test_command(shards: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "2 of 2 steps" in done.output and "step 2  held-out: content 0, content_stranger 0, l1" in done.output
     again = mimik("--out", str(tmp_path / "run"), "--steps", "3", "--max-minutes", "0.000001")
-    assert again.exit_code == 0 and "going on from step 2" in again.output
+    assert again.exit_code == 0 and "resuming from step 2" in again.output
     wrong = mimik("--out", str(tmp_path / "run"), "--steps", "4", "--batch", "1")
     assert wrong.exit_code == 2 and "was trained with train.batch_size 2, not 1" in wrong.output
     if not torch.cuda.is_available():
-        assert "torch sees no GPU" in mimik("--out", str(tmp_path / "new"), "--device", "cuda").output
-    assert "nothing to divide" in mimik("--out", str(tmp_path / "new"), "--fsdp").output
+        assert "torch finds no GPU" in mimik("--out", str(tmp_path / "new"), "--device", "cuda").output
+    assert "nothing to shard" in mimik("--out", str(tmp_path / "new"), "--fsdp").output
 
 
 # Other machines, many processes.
@@ -805,7 +808,7 @@ def test_machines_may_go_down_and_come_back(
             agent.pull_the_plug()
     text = staying.log.read_text()
     assert "another process is gone" in text and "Traceback" not in text
-    assert text.count("going on from step") == 2
+    assert text.count("resuming from step") == 2
     states = [state_of(run) for run in runs]
     assert [state["step"] for state in states] == [num_steps] * 2
     assert [state["episodes"] for state in states] == [4 * num_steps] * 2

@@ -315,7 +315,7 @@ class _Drawing(nn.Module):
         psi = others.pop() if self.psi is None else self.psi
         if self.generator.form == "paper":
             return self.generator(y, psi).image
-        return self.generator.draw(y, psi, *others)
+        return self.generator.predict(y, psi, *others)
 
 
 class _Embedding(nn.Module):

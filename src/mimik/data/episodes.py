@@ -279,7 +279,7 @@ class Episodes(Dataset[dict[str, Any]]):
             With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
             the target, as x; interior, uint8 [1, 2 H, 2 W], 255 inside the target's open mouth; geometry, float32
             [NUM_GEOMETRY, H / 2, W / 2], how it was warped (flow.Flow.maps); view, int64 [2], what D and the content
-            networks see (networks.look): all, or as often a part, most often mouth or eyes.
+            networks see (generators.view_frames): all, or as often a part, most often mouth or eyes.
             clip: position in the index, the column of W. person: number of the name among the sorted ones.
             key: of the clip. frame, frames_s: numbers of the target and the [K] source frames in it.
             episode: number. skipped: how many damaged clips were passed over for it.
@@ -359,7 +359,7 @@ class Episodes(Dataset[dict[str, Any]]):
 
 
 def view_of(points: Array, px: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """What D and the content networks see of a frame that is 2 px wide; see networks.look.
+    """What D and the content networks see of a frame that is 2 px wide; see generators.view_frames.
 
     Args:
         points: [478, 3] of the face in it, in sides of the frame.

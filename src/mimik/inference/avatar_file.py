@@ -1,7 +1,7 @@
-"""A person that `mimik learn` has learned, as a file: PERSON.avatar.
+"""The file that `mimik learn` writes: PERSON.avatar.
 
 It holds the fine-tuned generator, the person's AdaIN weights, the photo that is animated and its landmarks, names and
-hashes of all photos, a small preview, and how it was learned. Reading it needs no torch.
+hashes of all photos, a preview, and the record of the training. Reading it does not need torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PSI = "psi"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file from which a person was learned.
+    """A photo or video that an avatar was trained on.
 
     Attributes:
         name: without its folder.
@@ -56,7 +56,7 @@ class SourceFile:
 
     @classmethod
     def of(cls, path: Path) -> SourceFile:
-        """Reads a file once, in pieces."""
+        """Hashes a file."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path.name, digest, mimetypes.guess_type(path.name)[0] or "application/octet-stream")
@@ -64,16 +64,16 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class AvatarFile:
-    """What `mimik learn` found out.
+    """The content of an .avatar file.
 
     Attributes:
-        preset: networks and losses of the model that was fine-tuned.
-        record: of the learning: steps, seconds, the curve, the model that it started from.
+        preset: networks and losses of the fine-tuned model.
+        record: of the training: steps, seconds, the curve, the initial model.
         tensors: of the fine-tuned generator, float16, by names such as "G.down.0.conv1.bias".
         psi: [2 * features of all AdaIN layers] float32, psi'.
         picture: uint8 RGB [H, W, 3], the photo that is animated.
         face: in the picture.
-        sources: all files of the person.
+        sources: all files that it was trained on.
     """
 
     preset: Preset
@@ -86,12 +86,12 @@ class AvatarFile:
 
     @property
     def model(self) -> str:
-        """How reports and manifests name what draws the person."""
+        """Name of the model in reports and manifests."""
         return f"{self.preset.networks.form}, {'from scratch' if self.record.get('from_scratch') else 'fine-tuned'}"
 
     @functools.cached_property
     def generator(self) -> PersonalizedGenerator:
-        """What draws the person.
+        """The generator of the person.
 
         Raises:
             ModelError: if the generator's parts do not fit each other.
@@ -101,7 +101,7 @@ class AvatarFile:
             return PersonalizedGenerator(Network(self.preset.networks, self.tensors, num_threads=1), self.psi)
         except (RuntimeError, ValueError) as error:
             why = error if isinstance(error, ModelError) else "its generator's parts do not fit each other"
-            raise ModelError(f"this avatar cannot be used ({why}); learn it again.") from None
+            raise ModelError(f"this avatar cannot be used ({why}); run `mimik learn` again.") from None
 
     def pack(self) -> bytes:
         """The file's content; read_avatar reads it."""
@@ -125,7 +125,7 @@ class AvatarFile:
 
 
 def calmest(found: Sequence[Face]) -> int:
-    """Which of one person's faces is nearest to that person's neutral one."""
+    """Index of the face closest to the person's neutral face."""
     neutral = find_neutral(found).blendshapes
     return int(np.argmin([np.abs(face.blendshapes - neutral).sum() for face in found]))
 
@@ -142,7 +142,7 @@ def read_avatar(path: Path) -> AvatarFile:
         raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, cv2.error, RecursionError) as error:
         why = str(error).strip().split("\n")[0].rstrip(".")
-        raise ModelError(f"{path}: is damaged or no avatar ({why}); learn the person again.") from None
+        raise ModelError(f"{path}: is damaged or not an avatar ({why}); run `mimik learn` again.") from None
 
 
 def _opened(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
@@ -155,12 +155,12 @@ def _opened(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
 
 def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFile:
     if unknown := sorted(about.keys() ^ _ABOUT):
-        raise ModelError(f"its header is not understood at {unknown[0]!r}")
+        raise ModelError(f"its header has an unexpected or missing field {unknown[0]!r}")
     if about.pop("sha256") != _digest(tensors, about):
-        raise ModelError("its content does not have the hash that it names")
+        raise ModelError("its content does not match its hash")
     generator = {name: value for name, value in tensors.items() if name.startswith("G.")}
     if unknown := sorted(tensors.keys() ^ {*generator, *_FACE, *_PICTURES, _PSI}):
-        raise ModelError(f"{unknown[0]} is missing or not understood")
+        raise ModelError(f"{unknown[0]} is missing or unexpected")
     for name, value in tensors.items():
         kind = np.uint8 if name in _PICTURES else np.float16 if name in generator else np.float32
         if value.dtype != kind or value.shape != _FACE.get(name, value.shape):
@@ -169,10 +169,10 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFi
             raise ModelError(f"{name} has values that are not finite")
     psi, points = tensors[_PSI], tensors["photo.points"]
     if psi.ndim != 1 or np.ptp(points[:, :2], axis=0).min() < 1:
-        raise ModelError("its face or psi' is not understood")
+        raise ModelError("its face or psi' is invalid")
     record = json.loads(about["record"])
     if not isinstance(record, dict):
-        raise ModelError("its record is not understood")
+        raise ModelError("its record is not a JSON object")
     picture = cv2.imdecode(tensors["photo.png"], cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise ModelError("its photo cannot be decoded")
@@ -195,7 +195,7 @@ def encoded_png(picture: Image) -> NDArray[np.uint8]:
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> str:
-    """SHA-256 of everything that a file holds, whatever the order in which it lies there."""
+    """SHA-256 of the whole content, independent of its order in the file."""
     digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())

@@ -15,12 +15,12 @@ SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
 
 
 class AdaIN(nn.Module):
-    """Instance norm whose bias and scale come from outside: from psi_hat. It has no parameters."""
+    """Instance norm whose bias and scale are inputs, from psi_hat. It has no parameters."""
 
     def forward(self, h: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
-        """Normalise, scale, shift.
+        """Normalizes, scales, shifts.
 
-        The scale multiplies as it is, s and not 1 + s, as in the authors' code (D4).
+        The scale is s, not 1 + s, as in the authors' code (D4).
 
         Args:
             h: [B, C, H, W], H * W > 1.
@@ -32,19 +32,19 @@ class AdaIN(nn.Module):
 class ResidualBlock(nn.Module):
     """BigGAN's residual block: norm, ReLU, 3x3, norm, ReLU, 3x3, with resampling on both paths.
 
-    The ReLUs leave their input as it is, so that the skip path carries negative values too (D7).
+    The ReLUs do not modify their input, so that the skip path carries negative values too (D7).
     """
 
     def __init__(
         self, num_in: int, num_out: int, *, norm: str = "none", resample: str = "none", first: bool = False
     ) -> None:
-        """Makes the layers.
+        """Builds the layers.
 
         Args:
             num_in, num_out: channels.
             norm: "none", "instance" or "adain"; the 3x3 convolutions have a bias where it is "none".
             resample: "none", "down" (average of 2x2, at the end) or "up" (nearest, before the first 3x3).
-            first: whether it reads an image: then nothing stands before the first 3x3. Without norm only.
+            first: whether its input is an image: nothing precedes the first 3x3 then. Without norm only.
         """
         super().__init__()
         assert norm in ("none", "instance", "adain") and resample in ("none", "down", "up")

@@ -1,7 +1,7 @@
 """The paper's networks: embedder E, projection P, generator G and projection discriminator D.
 
-Zakharov et al. 2019 (arXiv:1905.08233v2), made exact by the authors' later code; docs/paper.md says which is which, and
-D1, D2, .. are its numbered deviations. Images are float32 [B, 3, H, W] in [-1, 1].
+Zakharov et al. 2019 (arXiv:1905.08233v2), with details from the authors' later code; docs/paper.md tells them apart and
+numbers the deviations D1, D2, .. Images are float32 [B, 3, H, W] in [-1, 1].
 
 `python -m mimik.networks.generators` prints the sizes.
 """
@@ -33,14 +33,14 @@ from mimik.rendering.painters import SHADE_PX
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
 NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 -> 256; authors' code
 _TEXTURE_BLOCKS = 3  # of the texture form down, and up: 128 px, taken as 64 px of 2x2, to 8 px
-_MAX_CORRECTION = 0.1  # of the frame's side: by how much the texture form moves a pixel of the warped photo at most
-_FINE_CHANNELS = 16  # of the texture form at image_px, before it draws at twice that
+_MAX_CORRECTION = 0.1  # of the frame's side: largest flow correction of the texture form
+_FINE_CHANNELS = 16  # of the texture form at image_px, before the residual at twice that size
 _ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
 _ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
 
 
 class Embedder(SpectralNetwork):
-    """E: what a frame says of the person, whatever the pose and expression."""
+    """E: embedding of the person in a frame, independent of pose and expression."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Embedder(SpectralNetwork):
         embedding_dim: int = 512,
         attention: bool = False,
     ) -> None:
-        """Makes as many down blocks as lead from image_px to 4 px (D9).
+        """Builds the down blocks from image_px to 4 px (D9).
 
         Args:
             image_px: side of the frames; a power of two.
@@ -77,12 +77,12 @@ class Embedder(SpectralNetwork):
             y: [B, K, 3, H, W] their landmark images.
 
         Returns:
-            [B, K, N], >= 0: what L_MCH compares with W_i.
+            [B, K, N], >= 0; L_MCH compares them with W_i.
         """
         return self.embed(x.flatten(0, 1), y.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def embed(self, x: Tensor, y: Tensor) -> Tensor:
-        """forward of frames that are not grouped by person: [B, 3, H, W] both -> [B, N]."""
+        """forward for frames that are not grouped by person: [B, 3, H, W] both -> [B, N]."""
         h = torch.cat([y, x], dim=1)  # -> [B, 6, 256, 256]
         for number, block in enumerate(self.down, start=1):
             h = block(h)  # -> [B, 64, 128, 128] .. [B, N, 4, 4]
@@ -92,14 +92,14 @@ class Embedder(SpectralNetwork):
 
 
 class Projection(SpectralNetwork):
-    """P: from e_hat to psi_hat, the biases and scales of G's AdaIN layers.
+    """P: maps e_hat to psi_hat, the biases and scales of G's AdaIN layers.
 
     psi_hat holds, for one layer after the other, the biases and then the scales. In the paper P is a matrix; here, as
     in the authors' code, it has a bias (D4).
     """
 
     def __init__(self, embedding_dim: int, num_features: int) -> None:
-        """Makes the layer.
+        """Builds the layer.
 
         Args:
             embedding_dim: N.
@@ -109,19 +109,19 @@ class Projection(SpectralNetwork):
         self.linear = spectral_linear(embedding_dim, 2 * num_features)
 
     def forward(self, e_hat: Tensor) -> Tensor:
-        """[B, N] e_hat -> [B, 2 * num_features] psi_hat, 13056 numbers in the paper's size."""
+        """[B, N] e_hat -> [B, 2 * num_features] psi_hat, 13056 numbers at the paper's size."""
         return self.linear(e_hat)
 
 
 class Synthesis(NamedTuple):
-    """A synthesised frame; the other fields are the texture form's, and None for the paper's.
+    """A synthesized frame; the other fields are set by the texture form and None for the paper's.
 
     Attributes:
         image: [B, 3, H, W] x_hat in [-1, 1]; of the texture form [B, 3, 2 H, 2 W] (D14).
-        synthesised: [B, 3, 2 H, 2 W] RGB, what the network draws itself.
-        mask: [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * moved + (1 - m) * synthesised.
-        correction: [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of `moved` is the warped photo's at
-            p + correction(p).
+        synthesised: [B, 3, 2 H, 2 W] RGB, the corrected warp plus the residual.
+        mask: [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * corrected + (1 - m) * synthesised.
+        correction: [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of the corrected warp is the warped
+            photo's at p + correction(p).
     """
 
     image: Tensor
@@ -130,8 +130,8 @@ class Synthesis(NamedTuple):
     correction: Tensor | None = None
 
 
-def move(image: Tensor, correction: Tensor) -> Tensor:
-    """The image, each pixel taken from where the correction points; beyond the border it is continued.
+def apply_correction(image: Tensor, correction: Tensor) -> Tensor:
+    """Samples the image at p + correction(p) for each pixel p; the border is repeated.
 
     Args:
         image: [B, C, H, W].
@@ -146,10 +146,10 @@ def move(image: Tensor, correction: Tensor) -> Tensor:
 
 
 def shade_only(residual: Tensor, interior: Tensor) -> Tensor:
-    """The residual with nothing finer than SHADE_PX left of it inside the mouth (D18).
+    """Removes detail finer than SHADE_PX from the residual inside the mouth (D18).
 
-    The layers behind the lips have the structure, single teeth, that a residual trained on few pixels blurs; it may
-    change their light and color.
+    The layers behind the lips hold single teeth, which a residual trained on few pixels blurs; it may only change their
+    light and color.
 
     Args:
         residual: [B, 3, 2 H, 2 W].
@@ -159,12 +159,12 @@ def shade_only(residual: Tensor, interior: Tensor) -> Tensor:
     return residual + interior * (coarse - residual)
 
 
-def look(images: Tensor, view: Tensor) -> Tensor:
-    """What D and the content networks see of frames that are twice as large as they look at (D14).
+def view_frames(images: Tensor, view: Tensor) -> Tensor:
+    """Inputs of D and the content networks, from frames of twice their size (D14).
 
     Args:
         images: [B, C, 2 H, 2 W].
-        view: [B, 2] int64: top and left of the [H, W] pixels that are seen as they are; both negative: all, reduced.
+        view: [B, 2] int64: top and left of a crop of [H, W] pixels; both negative: the whole frame, downsampled.
 
     Returns:
         [B, C, H, W].
@@ -180,15 +180,15 @@ def look(images: Tensor, view: Tensor) -> Tensor:
 
 
 class Generator(SpectralNetwork):
-    """G: draws the person of psi_hat with the face of a landmark image.
+    """G: synthesizes the person of psi_hat with the pose and expression of a landmark image.
 
-    psi_hat is an argument: P e_hat in meta-learning; in fine-tuning the parameter psi' that starts there; a constant in
-    an exported model.
+    psi_hat is an argument: P e_hat in meta-learning, the parameter psi' initialized with it in fine-tuning, and a
+    constant in an exported model.
 
-    The texture form also sees the photo, warped by the landmark flow, and corrects it: it moves its pixels a little,
-    draws a frame of its own, and blends the two. It looks at image_px, 2x2 pixels at once, adds what it saw on the way
-    down to what it draws on the way up, and composes frames of twice that size: what it copies keeps its detail. It
-    starts as the identity: untrained, it returns the warped photo.
+    The texture form also takes the photo, warped by the landmark flow, and corrects it with a flow correction, a
+    residual and a mask. Its input is image_px wide, as 2x2 pixels per position, with skip connections from the way down
+    to the way up. It composes frames of twice that size, so that copied pixels keep their detail. It is initialized as
+    the identity: untrained, it returns the warped photo.
 
     Attributes:
         form: "paper" or "texture".
@@ -204,7 +204,7 @@ class Generator(SpectralNetwork):
         max_channels: int = 512,
         attention: bool = False,
     ) -> None:
-        """Makes 4 blocks down, 4 between, 4 up, at every image_px (D9); 3, 4, 3 for the texture form.
+        """Builds 4 blocks down, 4 between, 4 up, at every image_px (D9); 3, 4, 3 for the texture form.
 
         Args:
             image_px: side of the frames; a power of two.
@@ -234,7 +234,7 @@ class Generator(SpectralNetwork):
         self.last_norm = AdaIN()
         self.adain_sizes = (*(size for pair in (*middle, *up) for size in pair), widths[0])
         if texture:
-            # What each block up gets from the way down: before the middle, and after each block down but the last.
+            # Skip connections to each up block: from before the middle, and from each down block but the last.
             self.across = nn.ModuleList(
                 spectral_conv(width, size, 1) for width, (size, _) in zip(widths[::-1], up, strict=True)
             )
@@ -254,14 +254,14 @@ class Generator(SpectralNetwork):
         geometry: Tensor | None = None,
         interior: Tensor | None = None,
     ) -> Synthesis:
-        """The synthesised frame x_hat.
+        """Synthesizes the frame x_hat.
 
         Args:
             y: [B, 3, H, W] landmark image.
             psi_hat: [B, 2 * sum(adain_sizes)]; [1, ..] serves the whole batch.
-            warped: for the texture form, [B, 3, 2 H, 2 W] the photo, warped to the same landmarks, in [-1, 1].
-            geometry: for the texture form, [B, NUM_GEOMETRY, H / 2, W / 2] how it was warped.
-            interior: for the texture form, [B, 1, 2 H, 2 W] 0..1, the inside of the mouth; None where it is shut.
+            warped: texture form: [B, 3, 2 H, 2 W] the photo warped to the same landmarks, in [-1, 1].
+            geometry: texture form: [B, NUM_GEOMETRY, H / 2, W / 2] maps of the warp.
+            interior: texture form: [B, 1, 2 H, 2 W] 0..1, mask of the inner mouth; None if it is closed.
 
         Raises:
             ValueError: if the texture form lacks the warped photo, or the paper's form is given one.
@@ -270,32 +270,32 @@ class Generator(SpectralNetwork):
             raise ValueError("The texture form needs the warped photo and its geometry; the paper's takes neither.")
         if warped is None or geometry is None:
             return Synthesis(self.to_image(self._features(y, psi_hat)).tanh())
-        correction, change, mask = self.draw(y, psi_hat, F.avg_pool2d(warped, 2), geometry)
+        correction, residual, mask = self.predict(y, psi_hat, F.avg_pool2d(warped, 2), geometry)
         if interior is not None:
-            change = shade_only(change, interior)
-        moved = move(warped, correction)
-        synthesised = (moved + change).clamp(-1, 1)
+            residual = shade_only(residual, interior)
+        corrected = apply_correction(warped, correction)
+        synthesised = (corrected + residual).clamp(-1, 1)
         mask = F.interpolate(mask, scale_factor=4, mode="bilinear")
-        return Synthesis(mask * moved + (1 - mask) * synthesised, synthesised, mask, correction)
+        return Synthesis(mask * corrected + (1 - mask) * synthesised, synthesised, mask, correction)
 
-    def draw(self, y: Tensor, psi_hat: Tensor, warped: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The network of the texture form alone: what to do with the warped photo; without grid_sample.
+    def predict(self, y: Tensor, psi_hat: Tensor, warped: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The prediction of the texture form, without applying it, and thus without grid_sample.
 
-        Args: as forward's, but for warped: [B, 3, H, W], half as large.
+        Args: as of forward, except warped: [B, 3, H, W], half as large.
 
         Returns:
-            Correction [B, 2, H / 2, W / 2]; what is to be added to the moved photo [B, 3, 2 H, 2 W]; mask
-            [B, 1, H / 2, W / 2], smooth, so that it can be enlarged.
+            Flow correction [B, 2, H / 2, W / 2]; residual [B, 3, 2 H, 2 W]; mask [B, 1, H / 2, W / 2], smooth enough
+            to be upsampled.
         """
         h = torch.cat([F.pixel_unshuffle(torch.cat([y, warped], 1), 2), geometry], 1)  # -> [B, 28, H / 2, W / 2]
         h = self._features(h, psi_hat)
         flow = self.to_flow(h)
         fine = F.pixel_shuffle(self.to_fine(h), 2).relu()  # -> [B, 16, H, W]
-        change = F.pixel_shuffle(self.to_picture(fine), 2)  # -> [B, 3, 2 H, 2 W]
-        return _MAX_CORRECTION * flow[:, :2].tanh(), 2 * (change / 2).tanh(), flow[:, 2:].sigmoid()
+        residual = F.pixel_shuffle(self.to_picture(fine), 2)  # -> [B, 3, 2 H, 2 W]
+        return _MAX_CORRECTION * flow[:, :2].tanh(), 2 * (residual / 2).tanh(), flow[:, 2:].sigmoid()
 
     def _features(self, h: Tensor, psi_hat: Tensor) -> Tensor:
-        """What the last convolution sees: [B, C, H, W] -> [B, widths[0], H, W]."""
+        """Input of the last convolution: [B, C, H, W] -> [B, widths[0], H, W]."""
         psi = psi_hat.split([size for size in self.adain_sizes for _ in ("bias", "scale")], dim=1)
         seen = []
         for number, block in enumerate(self.down, start=1):
@@ -316,7 +316,7 @@ class Generator(SpectralNetwork):
 
 
 class Discriminator(SpectralNetwork):
-    """D: is x a real frame, of this person, with the face of y? Projection discriminator; V is all but the last line.
+    """D: projection discriminator of real and fake frames, given landmarks and video; V is all but the last line.
 
     r = V(x, y)^T (W_i + w0) + b. W holds one vector for each training video, as rows where the paper has columns, and
     has no spectral norm (D5).
@@ -332,7 +332,7 @@ class Discriminator(SpectralNetwork):
         embedding_dim: int = 512,
         attention: bool = False,
     ) -> None:
-        """Makes as many down blocks as lead from image_px to 4 px (D9), and one residual block there.
+        """Builds the down blocks from image_px to 4 px (D9), and one residual block at 4 px.
 
         Args:
             num_videos: rows of W.
@@ -355,12 +355,12 @@ class Discriminator(SpectralNetwork):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.orthogonal_(layer.get_parameter("parametrizations.weight.original"))  # D15
                 with torch.no_grad():
-                    _ = layer.weight  # a power iteration: spectral norm's vectors still were the old weight's
+                    _ = layer.weight  # a power iteration: spectral norm's vectors are still those of the old weight
         self.W = nn.Embedding(num_videos, embedding_dim)
         nn.init.uniform_(self.W.weight, -W_RANGE, W_RANGE)
 
     def personal_weight(self, e_hat: Tensor) -> Tensor:
-        """w' = w0 + e_hat: what fine-tuning starts from for a person whom W does not know (D6).
+        """w' = w0 + e_hat: initial weight in fine-tuning, for a person without a row in W (D6).
 
         Args:
             e_hat: [B, N] or [N], mean over the photos' embeddings.
@@ -376,19 +376,19 @@ class Discriminator(SpectralNetwork):
         """Realism score and activations.
 
         Args:
-            x: [B, 3, H, W] frames, real or synthesised.
+            x: [B, 3, H, W] frames, real or fake.
             y: [B, 3, H, W] landmark images.
             video: [B] int64, i: the weight is w0 + W_i.
-            w: [B, N] or [N], the whole weight instead: w' of a person whom W does not know.
+            w: [B, N] or [N], the whole weight instead: w' of a person without a row in W.
 
         Returns:
-            r [B], without bounds: more is more real; and the output of every residual block, for L_FM, 7 for 256 px.
+            r [B], unbounded, higher is more real; and the output of every residual block, for L_FM, 7 for 256 px.
 
         Raises:
             ValueError: unless exactly one of video and w is given.
         """
         if (video is None) == (w is None):
-            raise ValueError("Give D either video, the rows of W, or w, the weight of an unknown person.")
+            raise ValueError("Give D either video, the rows of W, or w, the weight of another person.")
         acts = []
         h = torch.cat([y, x], dim=1)  # -> [B, 6, 256, 256]
         for number, block in enumerate(self.down, start=1):
@@ -406,7 +406,7 @@ class Discriminator(SpectralNetwork):
 
 @dataclass
 class Networks:
-    """E, P, G and D of one configuration, made to fit each other."""
+    """E, P, G and D of one configuration."""
 
     config: NetworkConfig
     E: Embedder
@@ -420,11 +420,11 @@ class Networks:
 
 
 def build(config: NetworkConfig, num_videos: int) -> Networks:
-    """The networks of a preset, with fresh weights.
+    """Builds the networks of a preset, randomly initialized.
 
     Args:
         config: sizes and form.
-        num_videos: rows of D's W; 0 is possible for a network that is only fine-tuned.
+        num_videos: rows of D's W; 0 for networks that are only fine-tuned.
     """
     common = {"attention": config.attention}
     (e_min, e_max), (g_min, g_max) = config.embedder_channels, config.generator_channels
@@ -441,12 +441,12 @@ def build(config: NetworkConfig, num_videos: int) -> Networks:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Numbers that training changes."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def size_table(image_px: int = 256) -> str:
-    """Sizes of the networks in the paper's width, in millions of parameters, without and with self-attention."""
+    """Sizes of the networks at the paper's width, in millions of parameters, without and with self-attention."""
     columns: list[dict[str, int]] = []
     for attention in (False, True):
         generator = Generator(image_px, attention=attention)

@@ -1,9 +1,9 @@
-"""The paper's losses, as functions of tensors; their weights are the caller's.
+"""The paper's losses, as functions of tensors; the caller weights them.
 
 Zakharov et al. 2019 (arXiv:1905.08233v2), Sec. 3.2; docs/paper.md lists the symbols and the deviations D1, D2, ..
 
-E, G and P minimise L_CNT + L_ADV + L_MCH, where L_ADV is adversarial_loss plus the weighted feature_matching_loss; D
-minimises discriminator_loss. What comes from a real frame, or from W, is detached wherever it is a goal. The loss of a
+E, G and P minimize L_CNT + L_ADV + L_MCH, where L_ADV is adversarial_loss plus the weighted feature_matching_loss; D
+minimizes discriminator_loss. Tensors of a real frame, or of W, are detached wherever they are targets. The loss of a
 batch is the mean of the losses of its items.
 """
 
@@ -18,10 +18,10 @@ OVER_LAYERS = ("mean", "sum")
 
 
 def adversarial_loss(score: Tensor) -> Tensor:
-    """How far D is from taking the synthesised frames for real; the first term of L_ADV: -D(x_hat, y, i).
+    """First term of L_ADV: -D(x_hat, y, i), low where D rates the fake frames as real.
 
     Args:
-        score: [B] r of the synthesised frames, straight from D: no sigmoid.
+        score: [B] r of the fake frames, as D outputs it, without a sigmoid.
 
     Returns:
         Scalar of either sign: the mean of -r.
@@ -35,8 +35,8 @@ def discriminator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
     Both terms reach W_i (D10).
 
     Args:
-        score_real: [B] r of the real frames, straight from D: no sigmoid.
-        score_fake: [B] r of the synthesised frames, which the caller detached before D saw them.
+        score_real: [B] r of the real frames, as D outputs it, without a sigmoid.
+        score_fake: [B] r of the fake frames, which the caller has detached before D.
 
     Returns:
         Scalar, >= 0: the mean over B of each term, added; 2 when all scores are 0.
@@ -47,13 +47,13 @@ def discriminator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
 def feature_matching_loss(
     fake_acts: Sequence[Tensor], real_acts: Sequence[Tensor], *, over_layers: str = "mean"
 ) -> Tensor:
-    """Distance of D's activations for the synthesised and the real frames; L_FM, the second term of L_ADV.
+    """Distance of D's activations for the fake and the real frames; L_FM, the second term of L_ADV.
 
     L1, mean over all numbers of a layer. Then the mean over layers, as in the authors' code, or their sum, as in
     pix2pixHD (Wang et al. 2018, arXiv:1711.11585), which the paper cites for it (D2).
 
     Args:
-        fake_acts: [B, C, H, W] each, of the synthesised frames.
+        fake_acts: [B, C, H, W] each, of the fake frames.
         real_acts: the same of the real ones; detached here.
         over_layers: one of OVER_LAYERS.
 
@@ -76,7 +76,7 @@ def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
 
     Args:
         e_hat: [B, K, N] embeddings of the K frames, before their mean and before P.
-        w_i: [B, N] rows W_i of the same videos; detached here, W learns from L_DSC only.
+        w_i: [B, N] rows W_i of the same videos; detached here, W is trained by L_DSC only.
 
     Returns:
         Scalar, >= 0; 0 when equal.
@@ -90,14 +90,14 @@ def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
 
 
 def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Distance of a frozen network's activations for the real and the synthesised frames; L_CNT of one network.
+    """Distance of a frozen network's activations for the real and the synthesized frames; L_CNT of one network.
 
     L1, mean over all numbers of a layer, times the layer's weight, summed over layers (D8). The paper's L_CNT is the
     sum of this for VGG19 and for VGGFace.
 
     Args:
         features_x: [B, C, H, W] each, of the real frames; detached here.
-        features_x_hat: the same of the synthesised ones.
+        features_x_hat: the same of the synthesized ones.
         weights: of each layer.
 
     Returns:
@@ -113,13 +113,13 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
 
 
 def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
-    """How far apart the identity network sees the real and the synthesised frame; in place of VGGFace (D16).
+    """Distance of the identity network's embeddings of the real and the synthesized frame; replaces VGGFace (D16).
 
-    Euclidean and not squared, as the network was trained: a frame that is nearly right pulls as much as a wrong one.
+    Euclidean and not squared, as in the network's training: the gradient does not vanish for small errors.
 
     Args:
         e_x: [B, 128] embeddings of the real frames; detached here.
-        e_x_hat: the same of the synthesised ones.
+        e_x_hat: the same of the synthesized ones.
 
     Returns:
         Scalar, >= 0; 0 when equal.
@@ -128,11 +128,11 @@ def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
 
 
 def landmark_loss(points: Tensor, points_hat: Tensor) -> Tensor:
-    """How far the landmarker finds the synthesised frame's points from the real one's (D17).
+    """Distance between the points detected in the synthesized and in the real frame (D17).
 
     Args:
         points: [B, N, 2] of the real frames, pixels; detached here.
-        points_hat: the same of the synthesised ones.
+        points_hat: the same of the synthesized ones.
 
     Returns:
         Scalar, >= 0: the mean distance, in pixels; 0 when equal.
@@ -141,13 +141,13 @@ def landmark_loss(points: Tensor, points_hat: Tensor) -> Tensor:
 
 
 def pixel_loss(x_hat: Tensor, x: Tensor, regions: Tensor, *, emphasis: float = 4.0) -> Tensor:
-    """L1 of the frames themselves, eyes and mouth counted more; not in the paper.
+    """L1 of the frames themselves, with more weight on eyes and mouth; not in the paper.
 
     Args:
-        x_hat: [B, 3, H, W] synthesised frames.
+        x_hat: [B, 3, H, W] synthesized frames.
         x: the real ones; detached here.
         regions: [B, 1, H, W] 1 where eyes and mouth are, 0 elsewhere.
-        emphasis: a pixel there counts as 1 + emphasis others. The mean is over all pixels, not over their weights.
+        emphasis: weight 1 + emphasis of a pixel in the regions. The mean is over pixels, not over weights.
 
     Returns:
         Scalar, >= 0; 0 when equal.
@@ -156,7 +156,7 @@ def pixel_loss(x_hat: Tensor, x: Tensor, regions: Tensor, *, emphasis: float = 4
 
 
 def _layer_distances(fake: Sequence[Tensor], real: Sequence[Tensor]) -> list[Tensor]:
-    """L1 distance of each layer, mean over all its numbers; no gradient goes into real."""
+    """L1 distance of each layer, mean over its elements; no gradient to real."""
     shapes = [list(f.shape) for f in fake], [list(r.shape) for r in real]
     if shapes[0] != shapes[1] or not fake:
         raise ValueError(f"layers of shapes {shapes[0]} and {shapes[1]}: give the same ones of both frames.")

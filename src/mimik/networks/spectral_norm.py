@@ -14,7 +14,7 @@ EPS = 1e-4  # of spectral and instance norm; authors' code
 
 
 def _is_channels_last(weight: Tensor) -> bool:
-    """Whether a convolution's weight lies so in memory that its matrix needs its columns in another order."""
+    """Whether a convolution's memory format requires its matrix to have its columns in another order."""
     return weight.ndim == 4 and not weight.is_contiguous()
 
 
@@ -73,10 +73,9 @@ class _Divided(torch.autograd.Function):
 class SpectralNorm(nn.Module):
     """Divides a weight by an estimate of its largest singular value; Miyato et al. 2018, arXiv:1802.05957.
 
-    In training each use improves the estimate by a power iteration. It gives what torch's own gives, and its state is
-    that of torch's: u and v as `_u` and `_v`, v in the order of `weight.flatten(1)`. It needs a quarter of the
-    operations, which were more than half of those of a small network's step, because SpectralNetwork does all layers
-    together.
+    In training each use improves the estimate by a power iteration. Results and state equal torch's own: u and v as
+    `_u` and `_v`, v in the order of `weight.flatten(1)`. SpectralNetwork computes all layers together, in a quarter of
+    the operations, which were more than half of those of a small network's step.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -89,14 +88,14 @@ class SpectralNorm(nn.Module):
             v = F.normalize(matrix.mT.mv(u), dim=0, eps=EPS)
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)
-        self.ready: Tensor | None = None  # while the network that it belongs to computes
+        self.ready: Tensor | None = None  # during the forward pass of its network
 
     def forward(self, weight: Tensor) -> Tensor:
         """[N, ..] -> the same, divided by sigma."""
         return _divided([self], [weight])[0] if self.ready is None else self.ready
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """What is assigned to the layer's weight is taken as it is."""
+        """A value assigned to the layer's weight is used as it is."""
         return weight
 
 

@@ -18,7 +18,7 @@ from mimik.config import InputError
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, and this one among them."""
+    """The processes of a run, and the rank of this one."""
 
     rank: int
     size: int
@@ -34,7 +34,7 @@ class World:
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over processes, the same for all of them."""
+        """Mean over processes, in every process."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
@@ -42,11 +42,11 @@ class World:
 
     @property
     def first_here(self) -> bool:
-        """Whether this is the first process of its machine."""
+        """Whether this is the first process on its machine."""
         return self.size == 1 or int(os.environ.get("LOCAL_RANK", self.rank)) == 0
 
     def shared(self, value: Any, source: int = 0) -> Any:
-        """What the first process has, or another one."""
+        """The value of the first process, or of source."""
         if self.size == 1:
             return value
         box = [value]
@@ -54,7 +54,7 @@ class World:
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """What each process has."""
+        """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
         boxes = [None] * self.size
@@ -64,13 +64,13 @@ class World:
 
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
-    """Joins the processes that torchrun started; alone without it."""
+    """Joins the processes that torchrun started; a single process without it."""
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         if not torch.cuda.is_available():
-            raise InputError("--device cuda: torch sees no GPU here; give cpu, or install a torch with CUDA.")
+            raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")
         if local >= torch.cuda.device_count():
             raise InputError(f"process {local} of this machine has no GPU: start {torch.cuda.device_count()} or fewer.")
         torch.cuda.set_device(local)
@@ -88,7 +88,7 @@ def join_world(device: str) -> Iterator[World]:
 
 
 def whole_on_cpu(values: Any) -> Any:
-    """A state_dict with whole tensors on the CPU; every process has to take part."""
+    """A state_dict with unsharded tensors on the CPU; a collective call."""
     if isinstance(values, dict):
         return {key: whole_on_cpu(value) for key, value in values.items()}
     if isinstance(values, DTensor):
@@ -97,7 +97,7 @@ def whole_on_cpu(values: Any) -> Any:
 
 
 def divided_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, divided among the processes as another one is."""
+    """A whole tensor, sharded as another one."""
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

@@ -1,11 +1,10 @@
-"""Fine-tuning, stage 2 of the method: G and D learn one person from a few photos, and stop by themselves.
+"""Fine-tuning, stage 2 of the method: G and D are trained on a few photos of one person, with automatic stopping.
 
 e_hat is the mean of the photos' embeddings; E is no longer needed. psi' = P e_hat becomes a parameter and is trained
 with G's own weights, against D with w' = w0 + e_hat in place of W_i. docs/fine-tuning.md has the recipe's measurements.
 
-Too few steps leave an identity gap, too many let expressions die. Every few steps the person makes the faces of some
-bundled motions, and two things are measured on the results: is it the person of the photos, and does the face do what
-it was told. The best state is kept.
+Too few steps leave an identity gap, too many suppress expressions. Every few steps some frames of the bundled motions
+are synthesized and scored by identity and motion fidelity. The best state is kept.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Progress = Callable[["Point | None", int, int], None]  # newest point of the cur
 
 @dataclass(frozen=True, kw_only=True)
 class LearnArguments:
-    """What one run is asked for."""
+    """Settings of one run."""
 
     model: Path | None = None  # a release; None: the bundled one
     from_scratch: bool = False
@@ -54,29 +53,29 @@ class LearnArguments:
         if self.device not in DEVICES:
             raise InputError(f"--device {self.device}: give one of {', '.join(DEVICES)}.")
         if self.preset is not None and not self.from_scratch:
-            raise InputError("--preset goes with --from-scratch; a model brings its own.")
+            raise InputError("--preset goes with --from-scratch; a model has its own preset.")
         if self.preset is not None and self.preset not in PRESETS:
             raise InputError(f"--preset {self.preset}: give one of {', '.join(PRESETS)}.")
         if self.preset is not None and self.model is not None:
-            raise InputError("--preset and --model exclude each other: a model brings its own preset.")
+            raise InputError("--preset and --model exclude each other: a model has its own preset.")
         check_number("--shots", self.shots, 1, MAX_FRAMES, "frames of a video")
-        check_number("--seed", self.seed, 0, 2**31, "a whole number")
+        check_number("--seed", self.seed, 0, 2**31, "an integer")
         for option, value, high in (("--steps", self.steps, 1e6), ("--max-seconds", self.max_seconds, 1e6)):
             if value is not None:
-                check_number(option, value, 1, high, "at most so many")
+                check_number(option, value, 1, high, "the limit")
         if self.face is not None:
             check_number("--face", self.face, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found.
+    """Result of a run.
 
     Attributes:
         person: the best state, which was written.
-        curve: every probe; the first is of the model as it was.
+        curve: every probe; the first is of the initial model.
         best: the point that was kept.
-        ended: why it ended.
+        ended: why training stopped.
         notes: for the user.
     """
 
@@ -95,12 +94,12 @@ def learn(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Learns the person in some photos and writes the avatar.
+    """Fine-tunes to the person in some photos and writes the avatar.
 
     Args:
         paths: photos, folders of them, and videos.
         out: the .avatar file; an older one is replaced.
-        arguments: what is asked for.
+        arguments: the settings.
         recipe: rates and limits; None: those of docs/fine-tuning.md.
         progress: is called after every step with the newest point, the steps done and the steps at most.
 
@@ -130,14 +129,14 @@ def learn(
     psi = best.state.pop("psi")[0]
     tensors = {name: value.astype(np.float16) for name, value in best.state.items()}
     if not all(np.isfinite(value).all() for value in tensors.values()):
-        raise InputError("the weights grew beyond float16, so nothing is written; give other photos, or fewer --steps.")
+        raise InputError("the weights exceed float16, so nothing was written; give other photos, or fewer --steps.")
     person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources))
     write_whole(out, person.pack())
     return Outcome(person, curve, best.point, ended, notes)
 
 
 def _how(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tuple[Recipe, str]:
-    """The recipe with what was asked for instead, and the device, "cpu" or "cuda"."""
+    """The recipe with the overrides of the arguments, and the device, "cpu" or "cuda"."""
     recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
     if arguments.steps is not None:
         recipe = dataclasses.replace(recipe, num_steps=arguments.steps)
@@ -145,12 +144,12 @@ def _how(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tu
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here; give cpu, or install a torch with CUDA.")
+        raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")
     return recipe, device
 
 
 def _start(arguments: LearnArguments) -> tuple[Preset, Networks, dict[str, str]]:
-    """What is learned from: preset, networks, and what the record says of them."""
+    """The initial preset and networks, and their entry in the record."""
     torch.manual_seed(arguments.seed)
     path = arguments.model or (BUNDLED_MODEL if BUNDLED_MODEL.exists() else None)
     if arguments.from_scratch and (arguments.preset is not None or path is None):
@@ -169,17 +168,17 @@ class _Best(NamedTuple):
 
 
 def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tuple[list[Point], _Best, str]:
-    """Step after step, until there is a reason to end."""
+    """Trains until a stopping criterion holds."""
     recipe, began = learner.recipe, time.monotonic()
 
     def probed() -> Point:
-        identity, following = learner.probe()
-        values = (time.monotonic() - began, identity, following, (identity + following) / 2)
+        identity, motion_fidelity = learner.probe()
+        values = (time.monotonic() - began, identity, motion_fidelity, (identity + motion_fidelity) / 2)
         return Point(learner.step, *(round(value, 4) for value in values))
 
     curve = [probed()]
     best = _Best(curve[0], learner.state())
-    risen = curve[0]  # the last point that was clearly better than what had been clearly better before
+    risen = curve[0]  # the last point that improved on the one before by min_gain
     while True:
         terms = learner.train_step()
         if not all(value.isfinite() for value in terms.values()):
@@ -194,28 +193,28 @@ def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tup
                 risen = curve[-1]
         progress(curve[-1], learner.step, recipe.num_steps)
         if late:
-            return curve, best, "the time was over"
+            return curve, best, "the time limit was reached"
         if last:
-            return curve, best, "the steps were done"
-        # As long as no face is seen at all, there is nothing to lose.
+            return curve, best, "the number of steps was reached"
+        # While no probe shows a face, there is nothing to lose.
         waited = learner.step - risen.step >= recipe.patience * recipe.probe_every
         if best.point.score and waited and learner.step >= recipe.min_steps:
-            return curve, best, "it did not become better any more"
+            return curve, best, "the score no longer improved"
 
 
 def _silent(point: Point | None, step: int, num_steps: int) -> None:
     pass
 
 
-# Photos in memory, learned for a while: what `mimik evaluate` measures.
+# Snapshots during training, which `mimik evaluate` measures.
 
 
 class Stage(NamedTuple):
-    """A person as far as it is learned.
+    """A snapshot of the networks of one person.
 
     Attributes:
         steps: updates of G so far.
-        seconds: of learning so far.
+        seconds: of training so far.
         tensors: of the generator, float16, by names such as "G.down.0.conv1.bias".
         psi: [2 * features of all AdaIN layers] float32, psi'.
     """
@@ -227,13 +226,13 @@ class Stage(NamedTuple):
 
 
 class Course(NamedTuple):
-    """How the learning of one person went.
+    """Snapshots of one fine-tuning run.
 
     Attributes:
         preset: of the networks.
-        stages: at each of the times asked for; after the end, what was kept.
-        kept: what `learn` would have written.
-        ended: why it ended.
+        stages: at each requested time; after the end, the state that was kept.
+        kept: the state that `learn` would have written.
+        ended: why training stopped.
     """
 
     preset: Preset
@@ -250,12 +249,12 @@ def learn_photos(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> Course:
-    """Learns a person as `learn` does, from photos in memory, and says what there was at some times; writes nothing.
+    """Fine-tunes as `learn` does, from photos in memory, and returns snapshots at some times; writes nothing.
 
     Args:
         photos: of the person.
-        arguments: what is asked for; the last of the times takes the place of max_seconds.
-        at_seconds: times in rising order, seconds of learning, probes included; 0 is the model as it was.
+        arguments: the settings; the last time replaces max_seconds.
+        at_seconds: rising times, seconds of training including probes; 0 is the initial model.
         recipe, progress: as learn has them.
 
     Raises:
@@ -267,7 +266,7 @@ def learn_photos(
     stages: list[Stage] = []
     began = time.monotonic()
 
-    def look(point: Point | None, step: int, num_steps: int) -> None:
+    def snapshot(point: Point | None, step: int, num_steps: int) -> None:
         seconds = time.monotonic() - began
         while len(stages) < len(at_seconds) and seconds >= at_seconds[len(stages)]:
             stages.append(_stage(learner.state(), step, seconds))
@@ -276,7 +275,7 @@ def learn_photos(
 
     if at_seconds[0] == 0:
         stages.append(_stage(learner.state(), 0, 0.0))
-    curve, best, ended = _run(learner, at_seconds[-1], look)
+    curve, best, ended = _run(learner, at_seconds[-1], snapshot)
     kept = _stage(best.state, best.point.step, curve[-1].seconds)
     stages += [kept] * (len(at_seconds) - len(stages))
     return Course(preset, stages, kept, ended)
@@ -285,5 +284,5 @@ def learn_photos(
 def _stage(state: Mapping[str, NDArray[Any]], steps: int, seconds: float) -> Stage:
     tensors = {name: value.astype(np.float16) for name, value in state.items() if name != "psi"}
     if not all(np.isfinite(value).all() for value in tensors.values()):
-        raise InputError("the weights grew beyond float16; give other photos, or less time.")
+        raise InputError("the weights exceed float16; give other photos, or less time.")
     return Stage(steps, round(seconds, 3), tensors, np.asarray(state["psi"][0], np.float32))

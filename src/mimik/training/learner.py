@@ -20,15 +20,15 @@ from mimik.inference.synthesis import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
 from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis
-from mimik.training.pairs import Batch, Pairs, SourceFrame, image_planes
+from mimik.training.pairs import Batch, Pairs, PreparedPhoto, image_planes
 from mimik.training.photos import Photo
 from mimik.training.probes import Probes
-from mimik.training.step import Judge, Opinion, Seen, generator_terms
+from mimik.training.step import DiscriminatorInputs, DiscriminatorOutput, DiscriminatorStep, generator_terms
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one person is learned; docs/fine-tuning.md has the trials."""
+    """Hyperparameters of fine-tuning; docs/fine-tuning.md has the trials."""
 
     lr_generator: float  # of G and psi'
     lr_discriminator: float  # of D and w'
@@ -36,8 +36,8 @@ class Recipe:
     ema: float = 0.972  # of G and psi'; authors' code
     num_steps: int = 400  # at most
     probe_every: int = 10  # steps from one probe to the next
-    patience: int = 3  # probes without a better one, then it ends ..
-    min_gain: float = 0.004  # in score: less than this is no better one
+    patience: int = 3  # probes without improvement before training stops ..
+    min_gain: float = 0.004  # in score: less is not an improvement
     min_steps: int = 60  # .. but not before: of the paper's form, identity falls at first (docs/fine-tuning.md)
 
     @classmethod
@@ -52,18 +52,18 @@ class Recipe:
         return cls(lr_generator=rates[0], lr_discriminator=rates[1])
 
 
-_TEXTURE_RATE = 0.4  # of training's: with all of it the held-out loss rose sooner (trial)
-_TEXTURE_BATCH = 4  # half a second a step on two cores
+_TEXTURE_RATE = 0.4  # times the rate of training: at 1 the held-out loss rose sooner (trial)
+_TEXTURE_BATCH = 4  # half a second per step on two cores
 
 
-_KEPT = 16  # gestures on which G stays as it was, where there is one photo to learn from
+_KEPT = 16  # motion frames on which G is held to its initial output, if there is one photo
 
 
-class Sitter(nn.Module):
-    """G and psi': all that draws the person."""
+class FineTunedGenerator(nn.Module):
+    """G and psi', the parameters of one person."""
 
     def __init__(self, generator: Generator, psi: Tensor) -> None:
-        """Args: psi: [1, 2 * features of all AdaIN layers], where psi' starts."""
+        """Args: psi: [1, 2 * features of all AdaIN layers], initial psi'."""
         super().__init__()
         self.G, self.psi = generator, nn.Parameter(psi.detach().clone())
 
@@ -71,11 +71,11 @@ class Sitter(nn.Module):
         return self.G(batch["y"], self.psi, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
 
 
-class PersonalJudge(Judge):
-    """D', which knows one person: w' in place of w0 + W_i."""
+class PersonalDiscriminatorStep(DiscriminatorStep):
+    """D' of one person: w' in place of w0 + W_i."""
 
     def __init__(self, discriminator: Discriminator, w: Tensor) -> None:
-        """Args: w: [N], where w' starts."""
+        """Args: w: [N], initial w'."""
         super().__init__(discriminator)
         self.w = nn.Parameter(w.detach().clone())
 
@@ -83,15 +83,15 @@ class PersonalJudge(Judge):
         score, _ = self.D(torch.cat([x, x_hat]), torch.cat([y, y]), w=self.w)
         return score.float()
 
-    def opinion(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Opinion:
+    def output(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> DiscriminatorOutput:
         score, fake_acts = self.D(x_hat, y, w=self.w)
         with torch.no_grad():
             _, real_acts = self.D(x, y, w=self.w)
-        return Opinion(score.float(), fake_acts, real_acts, self.w.detach()[None])
+        return DiscriminatorOutput(score.float(), fake_acts, real_acts, self.w.detach()[None])
 
 
 class Learner:
-    """One person's networks, their optimisers, and the step that moves them."""
+    """One person's networks, their optimizers, and the training step."""
 
     def __init__(
         self, preset: Preset, networks: Networks, photos: Sequence[Photo], recipe: Recipe, device: str, seed: int
@@ -101,22 +101,22 @@ class Learner:
         Args:
             preset: of the networks.
             networks: of a release, or fresh ones.
-            photos: of the person; the calmest is animated.
-            recipe: how.
+            photos: of the person; the most neutral one is animated.
+            recipe: the hyperparameters.
             device: "cpu" or "cuda".
-            seed: of what is warped.
+            seed: of the random warps.
 
         Raises:
             InputError: if the weights of a content network are missing.
         """
-        # E is gone, so there is no L_MCH. Pairs are nearer to their targets than in training: the terms that draw the
-        # texture form towards the warped photo as it is would make it forget what it corrects.
+        # Without E there is no L_MCH. Inputs are closer to their targets than in meta-learning: terms that pull the
+        # texture form towards the uncorrected warp would make it unlearn its corrections.
         weights = dataclasses.replace(preset.losses, drawn=0.0, correction=0.0)
         train = dataclasses.replace(preset.train, variant="ff")
         self.preset = dataclasses.replace(preset, losses=weights, train=train)
         self.recipe, self.photos, self.device = recipe, photos, torch.device(device)
         self.chosen = calmest([photo.face for photo in photos])
-        self._shots = [SourceFrame.of(photo, preset) for photo in photos]
+        self._shots = [PreparedPhoto.of(photo, preset) for photo in photos]
         self._windows = x, y, _ = photo_windows(
             preset.networks, [photo.picture for photo in photos], [photo.face.points for photo in photos]
         )
@@ -128,16 +128,18 @@ class Learner:
             read = image_planes(to_network_size(x, preset.networks))
             e_hat = networks.E(read[None].to(self.device), image_planes(y)[None].to(self.device)).mean(1)  # [1, N]
             psi, w = networks.P(e_hat), networks.D.personal_weight(e_hat[0])
-        self.sitter = Sitter(networks.G, psi).train()
-        self.judge = PersonalJudge(networks.D, w).train()
-        self.average = copy.deepcopy(self.sitter).eval().requires_grad_(False)
+        self.generator = FineTunedGenerator(networks.G, psi).train()
+        self.discriminator_step = PersonalDiscriminatorStep(networks.D, w).train()
+        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.content = {
             name: content_network(name).to(self.device) for name, weight in preset.losses.content.items() if weight
         }
-        # Not RAdam, as in the authors' code: its warm-up lasts as long as the whole run, see docs/fine-tuning.md.
+        # Not RAdam as in the authors' code: its warm-up lasts as long as the whole run, see docs/fine-tuning.md.
         adam: dict[str, Any] = {"betas": preset.train.betas, "eps": preset.train.eps}
-        self._generator_adam = torch.optim.Adam(self.sitter.parameters(), recipe.lr_generator, **adam)
-        self._discriminator_adam = torch.optim.Adam(self.judge.parameters(), recipe.lr_discriminator, **adam)
+        self._generator_adam = torch.optim.Adam(self.generator.parameters(), recipe.lr_generator, **adam)
+        self._discriminator_adam = torch.optim.Adam(
+            self.discriminator_step.parameters(), recipe.lr_discriminator, **adam
+        )
         self._batches = self.pairs.batches(recipe.batch_size)
         self._kept: tuple[Batch, Synthesis] | None = None
         if preset.networks.form == "texture" and len(photos) == 1:
@@ -156,30 +158,30 @@ class Learner:
         return Probes(self._shots[self.chosen], x, points, self.preset)
 
     def train_step(self) -> dict[str, Tensor]:
-        """One update of G and psi', and one of D and w'; the terms that were minimised."""
+        """One update of G and psi', and one of D and w'; returns the loss terms."""
         batch = self._moved(next(self._batches))
-        self.judge.requires_grad_(False)
-        out = self.sitter(batch)
+        self.discriminator_step.requires_grad_(False)
+        out = self.generator(batch)
         if "where" in batch:
             batch["x"] = batch["where"] * batch["x"] + (1 - batch["where"]) * out.image.detach()
         terms = generator_terms(
-            self.judge, self.content, self.preset, batch, out.image.new_zeros(0), out, adversarial=True
+            self.discriminator_step, self.content, self.preset, batch, out.image.new_zeros(0), out, adversarial=True
         )
         if self._kept is not None:
-            terms["kept"] = self._forgotten(*self._kept)
-        self._update(torch.stack(list(terms.values())).sum(), self._generator_adam, self.sitter)
-        self.judge.requires_grad_(True)
-        real, fake = self.judge(*Seen.of(batch, out.image.detach()), batch["clip"]).chunk(2)
+            terms["kept"] = self._drift(*self._kept)
+        self._update(torch.stack(list(terms.values())).sum(), self._generator_adam, self.generator)
+        self.discriminator_step.requires_grad_(True)
+        real, fake = self.discriminator_step(*DiscriminatorInputs.of(batch, out.image.detach()), batch["clip"]).chunk(2)
         d_loss = losses.discriminator_loss(real, fake)
-        self._update(d_loss, self._discriminator_adam, self.judge)
+        self._update(d_loss, self._discriminator_adam, self.discriminator_step)
         self.step += 1
-        self._follow()
+        self._update_average()
         return {name: value.detach() for name, value in {**terms, "d_loss": d_loss}.items()}
 
-    def _forgotten(self, batch: Batch, before: Synthesis) -> Tensor:
-        """How far G is from what it was, on some gestures of which there is no photo: L1, weighted as to a photo."""
+    def _drift(self, batch: Batch, before: Synthesis) -> Tensor:
+        """Weighted L1 between G's output and its initial output on motion frames without a photo."""
         at = torch.from_numpy(self._rng.choice(_KEPT, min(self.recipe.batch_size, _KEPT), replace=False))
-        now, weights = self.sitter({name: value[at] for name, value in batch.items()}), self.preset.losses
+        now, weights = self.generator({name: value[at] for name, value in batch.items()}), self.preset.losses
         drawn = weights.synthesised * (now.synthesised - before.synthesised[at]).abs().mean()  # type: ignore[index]
         return weights.pixel * (now.image - before.image[at]).abs().mean() + drawn
 
@@ -190,34 +192,34 @@ class Learner:
         optimiser.step()
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        """The moving average; see meta_learning.Ema."""
+    def _update_average(self) -> None:
+        """Updates the moving average; see step.Ema."""
         decay = min(self.recipe.ema, self.step / (9 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.sitter.parameters()), 1 - decay)
-        for kept, fresh in zip(self.average.buffers(), self.sitter.buffers(), strict=True):
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - decay)
+        for kept, fresh in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             kept.copy_(fresh)
 
     @torch.no_grad()
     def probe(self) -> tuple[float, float]:
-        """Identity and following of the average; see Point."""
-        identity, following = self.probes.look(self.average(self._moved(self.probes.batch)).image)
+        """Identity and motion fidelity of the average; see Point."""
+        identity, motion_fidelity = self.probes.scores(self.average(self._moved(self.probes.batch)).image)
         if self.preset.networks.form == "paper":
-            identity = (identity + self.looks()) / 2
-        return identity, following
+            identity = (identity + self.appearance()) / 2
+        return identity, motion_fidelity
 
     @torch.no_grad()
-    def looks(self) -> float:
-        """How much of the photos' faces the average draws from their landmarks, of the paper's form.
+    def appearance(self) -> float:
+        """Appearance score of the paper's form: how well the average reconstructs the photos' faces.
 
-        1 - |x_hat - x| / |x - mean colour| over the faces of at most 8 photos; 0 at least. dlib says nothing
-        of hair, skin and light, and of a face that is still blurred it says no more than that it is one.
+        1 - |x_hat - x| / |x - mean color| over the faces of at most 8 photos; 0 at least. dlib's embedding hardly
+        depends on hair, skin, light and blur.
         """
         x, y, where = (value.to(self.device) for value in self.pairs.faces(8))
         x_hat = self.average({"y": y}).image
         mean = (x * where).sum((2, 3), keepdim=True) / where.sum((2, 3), keepdim=True)
-        missed, there = (((x - other).abs() * where).sum() for other in (x_hat, mean))
-        return float((1 - missed / there).clamp(min=0))
+        error, scale = (((x - other).abs() * where).sum() for other in (x_hat, mean))
+        return float((1 - error / scale).clamp(min=0))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The average by names as a person's file has them."""
+        """Tensors of the average, by their names in an avatar file."""
         return {name: value.cpu().numpy().copy() for name, value in self.average.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Meta-learning, stage 1 of the method: E, P, G and D learn from many clips of many people.
+"""Meta-learning, stage 1 of the method: E, P, G and D are trained on clips of many people.
 
 `mimik train`, or `python -m mimik.training.meta_learning` where only torch, numpy, opencv and safetensors are
 installed; under torchrun the same on many GPUs and machines. docs/training.md tells how to use it, docs/paper.md what
@@ -50,11 +50,11 @@ log = logging.getLogger(__name__)
 RELEASE_NAME = "model.safetensors"
 SETTINGS_NAME = "settings.json"
 _LOCK_NAME = ".train.lock"
-_LOCK_WAIT_S = 20.0  # as long as a process may need to see that another one is gone
+_LOCK_WAIT_S = 20.0  # a process may take this long to notice that another one is gone
 _HELD_OUT = 0.05  # of the people, where no --val is given
 _VALIDATION_EPISODES = 48
-_VALIDATION_SEED = 20190520  # other frames than training's; the same in every run
-_DEAD_EMBEDDING = 0.05  # of E's numbers differ between people: fewer are a warning
+_VALIDATION_SEED = 20190520  # frames other than those of training, the same in every run
+_COLLAPSED_EMBEDDING = 0.05  # share of E's outputs that differ between people, below which a warning is logged
 _SHOWN = 4  # rows of a sample grid
 _LINE_EVERY_S = 5.0
 _CURVE_POINTS = 50  # of the held-out curve in a release
@@ -63,13 +63,13 @@ _TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a r
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        step, num_steps: done, and wanted.
-        signal: that ended it, or None.
-        release: the model.
-        validation: newest values on held-out clips.
+        step, num_steps: done, and requested.
+        signal: the signal that ended the run, or None.
+        release: the model's file.
+        validation: latest metrics on held-out clips.
     """
 
     step: int
@@ -80,11 +80,11 @@ class Outcome:
 
 
 def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | None = None) -> Outcome:
-    """Trains, or goes on, until the steps or the time are over, or a signal comes.
+    """Trains, or resumes, until the number of steps or the time limit is reached, or a signal arrives.
 
     Args:
         arguments: the run.
-        progress: is told steps done and wanted after every step; in the first process.
+        progress: called with steps done and requested after every step, in the first process.
 
     Raises:
         InputError: if something given cannot be used, the disk is full, or a loss is not finite; the last good state
@@ -98,21 +98,21 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
             if world.size == 1 or not _is_lost_connection(error):
                 raise
             raise InputError(
-                f"step {run.trainer.step}: another process is gone. torchrun goes on from the newest saved state as "
-                "often as --max-restarts allows, and so does the same command."
+                f"step {run.trainer.step}: another process is gone. torchrun resumes from the newest saved state as "
+                "often as --max-restarts allows; rerunning the command does too."
             ) from error
         except OSError as error:
             where = error.filename or arguments.out
             raise InputError(
-                f"{where}: {error.strerror or error}; check the disk. The state of step {run.saved_step} is kept, and "
-                "the same command goes on from there."
+                f"{where}: {error.strerror or error}; check the disk. The state of step {run.saved_step} is kept; "
+                "rerun the command to resume from it."
             ) from error
         finally:
             run.close()
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    """Whether a process failed because another one did; gloo has no exception of its own."""
+    """Whether a process failed because another one did; gloo has no dedicated exception."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
@@ -125,7 +125,7 @@ class _Run:
         self.preset = arguments.resolved()
         train = self.preset.train
         if arguments.fsdp and world.size == 1:
-            raise InputError("--fsdp: there is one process, and nothing to divide; start more with torchrun.")
+            raise InputError("--fsdp: there is one process and nothing to shard; start more with torchrun.")
         if train.batch_size % world.size:
             raise InputError(f"--batch {train.batch_size}: give a multiple of the {world.size} processes.")
         self.index, self.held_out = self._indices()
@@ -150,7 +150,7 @@ class _Run:
             fsdp=arguments.fsdp,
         )
         self.episodes, self.seconds, self.curve = 0, 0.0, list[dict[str, float]]()
-        self.before: dict[str, Any] | None = None  # the run that --init is of, in the same words
+        self.before: dict[str, Any] | None = None  # record of the run behind --init, with the same fields
         if arguments.init is not None and state is None:
             record = checkpoint.load_release(arguments.init).record
             self.before = {name: record[name] for name in _TOTALS if name in record}
@@ -175,16 +175,16 @@ class _Run:
         return split_people(index, _HELD_OUT)
 
     def _opened(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
-        """Locks the folder of the run; the newest state that any machine has.
+        """Locks the run folder; returns the lock and the newest state on any machine.
 
-        Who is the first process changes when machines come and go, and their folders may be different ones: then each
-        machine keeps states, so that the run outlives any of them.
+        The first process changes when machines join and leave, and their folders may differ: then each machine keeps
+        states, so that the run survives the loss of any of them.
         """
         world = self.world
         lock = self._lock_folder() if world.first else None
         world.shared(None)  # the first process has its lock before others try theirs
         if world.first_here and not world.first:
-            with suppress(InputError):  # locked: it is the folder of the first process, on a shared disk
+            with suppress(InputError):  # locked: the folder of the first process, on a shared disk
                 lock = self._lock_folder(wait_s=0)
         state = checkpoint.read_state(self.arguments.out) if lock is not None else None
         steps = world.gathered(-1 if state is None else state["step"])
@@ -192,16 +192,16 @@ class _Run:
         return lock, world.shared(state, newest) if steps[newest] >= 0 else None
 
     def _lock_folder(self, wait_s: float = _LOCK_WAIT_S) -> IO[str]:
-        """Makes the folder of the run and keeps other runs out of it.
+        """Creates and locks the run folder.
 
         Args:
-            wait_s: for a lock that another process holds; under torchrun it may be one of this run that is just ending.
+            wait_s: for a lock of another process; under torchrun it may belong to this run and be about to end.
         """
         out = self.arguments.out
         try:
             out.mkdir(parents=True, exist_ok=True)
             if any(out.iterdir()) and not (out / _LOCK_NAME).exists():
-                raise InputError(f"--out {out}: holds other files; give a new folder, or that of a run to go on with.")
+                raise InputError(f"--out {out}: holds other files; give a new folder, or that of a run to resume.")
             until = time.monotonic() + (wait_s if dist.is_torchelastic_launched() else 0)
             while (lock := hold(out / _LOCK_NAME)) is None:
                 if time.monotonic() >= until:
@@ -214,7 +214,7 @@ class _Run:
         return lock
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
-        """What was trained so far must be what is asked for now; the number of steps may differ."""
+        """Raises if the settings differ from those of the state; the number of steps may differ."""
         changed = checkpoint.differences(preset_from_json(state["preset"]), self.preset)
         for name in ("train.num_steps", "train.num_epochs"):
             changed.pop(name, None)
@@ -265,7 +265,7 @@ class _Run:
         )
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        """This process' share of the batches, from the first episode that is not done."""
+        """The batches of this process, from the first unfinished episode."""
         workers = self.arguments.workers
         if workers is None:
             cores = (os.cpu_count() or 1) // self.world.local_size
@@ -347,8 +347,8 @@ class _Run:
         if bad:
             kept = f"that of step {self.saved_step} is kept" if self.saved_step >= 0 else "none was saved before"
             raise InputError(
-                f"step {self.trainer.step}: {bad[0]} is not finite; this state is not saved, {kept}. Give the same "
-                "command to go on from there; if it happens again, train with --precision fp32."
+                f"step {self.trainer.step}: {bad[0]} is not finite; this state is not saved, {kept}. Rerun the "
+                "command to resume from it; if it happens again, train with --precision fp32."
             )
         return means
 
@@ -359,19 +359,19 @@ class _Run:
         log.info("%s", progress_line(self.trainer.step, self.num_steps, means, self.preset.train))
 
     def _validate(self) -> None:
-        """On the held-out clips; every process does the same."""
+        """Validates on the held-out clips; every process computes the same."""
         values = self.trainer.validate(self.validation)
         self.curve.append({"step": self.trainer.step, "seconds": round(self.seconds, 1), **values})
         batch = {n: v[:_SHOWN] for n, v in self.validation[0].items() if isinstance(v, Tensor)}
         batch = self.trainer.on_device(batch)
-        out = self.trainer.synthesise(batch)
+        out = self.trainer.synthesize(batch)
         if self.diary is not None:
             self.diary.numbers(self.trainer.step, values, "val_")
             log.info("step %d  held-out: %s", self.trainer.step, ", ".join(f"{n} {v:.4g}" for n, v in values.items()))
-            if values["embedding"] < _DEAD_EMBEDDING:
+            if values["embedding"] < _COLLAPSED_EMBEDDING:
                 log.warning(
-                    "step %d: E says the same of everybody in all but %.1f %% of its numbers, so psi_hat tells G "
-                    "little of the person; start anew with a smaller weight of L_MCH, or another --seed",
+                    "step %d: the embedding has collapsed: only %.1f %% of its values differ between people, so "
+                    "psi_hat hardly depends on the person; restart with a smaller weight of L_MCH, or another --seed",
                     self.trainer.step,
                     100 * values["embedding"],
                 )
@@ -415,10 +415,10 @@ class _Run:
             torch.set_rng_state(cpu)
             if cuda and self.world.device.type == "cuda":
                 torch.cuda.set_rng_state(cuda[0])
-        log.info("going on from step %d", self.trainer.step)
+        log.info("resuming from step %d", self.trainer.step)
 
     def _record(self) -> dict[str, Any]:
-        """What a release says of its training."""
+        """The training record of a release."""
         thin = self.curve[:: -(-len(self.curve) // _CURVE_POINTS)] if self.curve else []
         device = torch.cuda.get_device_name(self.world.device) if self.world.device.type == "cuda" else "cpu"
         return {
@@ -439,7 +439,7 @@ class _Run:
         }
 
     def _write_settings(self) -> None:
-        """The run's settings, for people."""
+        """Writes the run's settings for people."""
         arguments = {name: value for name, value in dataclasses.asdict(self.arguments).items() if value is not None}
         text = {
             "arguments": arguments,
@@ -459,12 +459,12 @@ class _Run:
 
 
 def _fingerprint(index: Sequence[ClipInfo]) -> str:
-    """Of the clips and their order, which is that of W's rows."""
+    """Hash of the clips and their order, which is that of W's rows."""
     return hashlib.sha256("\n".join(clip.to_json() for clip in index).encode()).hexdigest()
 
 
 def _description(index: Sequence[ClipInfo]) -> dict[str, Any]:
-    """Of the clips; no name and no path."""
+    """Summary of the clips, without names and paths."""
     return {
         "clips": len(index),
         "people": len({clip.person for clip in index}),

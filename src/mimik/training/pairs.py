@@ -31,14 +31,14 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class SourceFrame:
-    """A photo as the model sees it.
+class PreparedPhoto:
+    """A photo prepared as input of the model.
 
     Attributes:
-        picture: reduced so that it has hardly more detail than the window.
-        face: in it.
-        window: what the model sees of it.
-        source: number of the file that it comes from.
+        picture: downsampled to about the detail of the window.
+        face: in the picture.
+        window: of the picture, the model's input.
+        source: index of its file.
     """
 
     picture: Image
@@ -47,7 +47,7 @@ class SourceFrame:
     source: int
 
     @classmethod
-    def of(cls, photo: Photo, preset: Preset) -> SourceFrame:
+    def of(cls, photo: Photo, preset: Preset) -> PreparedPhoto:
         points = photo.face.points
         whole, scale = network_window(points, preset.networks)
         face = dataclasses.replace(photo.face, points=points * np.float32(scale))
@@ -63,16 +63,16 @@ def image_planes(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Ten
 
 
 def _interior(unit: NDArray[Any], px: int) -> Tensor:
-    """[1, px, px] 0..1, the inside of a mouth whose face has its points [478, 3] there, in sides of the frame."""
+    """[1, px, px] 0..1, mask of the inner mouth of a face with points [478, 3], in sides of the frame."""
     return torch.from_numpy(mouth_interior(unit * px, px, px))[None].float() / 255
 
 
-def generator_inputs(shot: SourceFrame, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> tuple[Batch, Array]:
-    """What G is given when the person of a photo is animated.
+def generator_inputs(shot: PreparedPhoto, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> tuple[Batch, Array]:
+    """G's inputs when the person of a photo is animated.
 
     Args:
         shot: the photo.
-        goals: [478, 3] where the face's points go, in pixels of the photo, each.
+        goals: [478, 3] each, target points of the face in pixels of the photo.
         config: of the model.
 
     Returns:
@@ -99,23 +99,22 @@ def generator_inputs(shot: SourceFrame, goals: Sequence[NDArray[Any]], config: N
 
 
 class Pairs:
-    """What G is given, and what it is to make of it: batches without end.
+    """Pairs of inputs and targets of G: an endless sequence of batches.
 
-    The paper's form has a pair for each photo: its landmark image, and itself. The texture form also sees a photo
-    warped to the landmarks, which has to be another one than the target, or there would be nothing to learn. With one
-    photo that other one is made: the photo is warped to a face of the bundled motions. Warped back, it lacks what the
-    way there lost of eyes and mouth.
+    The paper's form has one pair per photo: its landmark image and the photo. The texture form also takes a photo
+    warped to the landmarks, which must differ from the target. With a single photo it is warped to a frame of the
+    bundled motions and back; the round trip loses detail of eyes and mouth.
 
-    Not all of a target can be known from what is given. A photo from another file has another background, so the face
-    alone counts. Of a photo that went there and back only eyes and mouth count: the rest is in its place as it never is
-    after a single warp, and G would learn to leave it as it is. On gestures without a photo G is held to what it drew
-    before (docs/fine-tuning.md has the trials).
+    The loss is restricted to what the inputs determine. A photo from another file has another background, so only the
+    face counts. After a round trip only eyes and mouth count: the rest is more accurate than after a single warp, and G
+    would unlearn its corrections. On motion frames without a photo G is held to its initial output
+    (docs/fine-tuning.md has the trials).
     """
 
     def __init__(
-        self, shots: Sequence[SourceFrame], windows: tuple[Image, Image, Array], preset: Preset, seed: int
+        self, shots: Sequence[PreparedPhoto], windows: tuple[Image, Image, Array], preset: Preset, seed: int
     ) -> None:
-        """Args: shots: T photos; windows: the same as synthesis.photo_windows gives them."""
+        """Args: shots: T photos; windows: of the same, from synthesis.photo_windows."""
         self._shots, self._config = shots, preset.networks
         self._rng = np.random.default_rng(seed)
         frame_px = self._config.frame_px
@@ -127,7 +126,7 @@ class Pairs:
         self._faces = torch.from_numpy(np.stack([_face_mask(p, frame_px) for p in placed]))[:, None]
         self._warped: list[_Warped] = []
         if self._config.form == "texture":
-            with threadpool_limits(limits=1, user_api="blas"):  # threads of the small solver wait for each other
+            with threadpool_limits(limits=1, user_api="blas"):  # the small solver is slower with threads
                 self._warped = self._pool()
 
     def _pool(self) -> list[_Warped]:
@@ -139,7 +138,7 @@ class Pairs:
             shot = self._shots[given]
             picture, warper, window = shot.picture, shot.warper(), shot.window
             if given == target:
-                picture, warper = self._there(shot)
+                picture, warper = self._warped_away(shot)
                 where = self._regions[target]
             elif shot.source == self._shots[target].source:
                 where = torch.ones_like(self._regions[target])
@@ -153,33 +152,33 @@ class Pairs:
             pool.append(_Warped(target, image_planes([warped])[0], torch.from_numpy(geometry), interior, where))
         return pool
 
-    def _gone(self, shot: SourceFrame) -> NDArray[Any]:
-        """Where a random gesture moves the face: of some gestures the most expressive one, or the most turned."""
+    def _random_target(self, shot: PreparedPhoto) -> NDArray[Any]:
+        """Points of the face at a random motion frame: of some candidates the most expressive or most turned one."""
         part = _PARTS[int(self._rng.integers(len(_PARTS)))]
-        gestures = _every_gesture()
-        some = [gestures[int(i)] for i in self._rng.integers(len(gestures), size=_GESTURES_TO_CHOOSE_FROM)]
+        frames = _all_motion_frames()
+        some = [frames[int(i)] for i in self._rng.integers(len(frames), size=_NUM_CANDIDATES)]
         reference, gesture = max(some, key=lambda one: float(np.abs(getattr(one[1], part)).sum()))
         return Retarget(shot.face, reference)(gesture)
 
-    def _there(self, shot: SourceFrame) -> tuple[Image, Warper]:
-        """The photo, warped to a random gesture."""
-        away = self._gone(shot)
+    def _warped_away(self, shot: PreparedPhoto) -> tuple[Image, Warper]:
+        """The photo warped to a random motion frame, and the warper of the result."""
+        away = self._random_target(shot)
         warper = shot.warper()
         picture = Painter(shot.picture, warper).paint(warper.flow(away))
         return picture, Warper(away.astype(np.float32), *picture.shape[1::-1])
 
     def elsewhere(self, count: int) -> Batch:
-        """y, warped and geometry of random gestures, of which there is no photo."""
+        """y, warped and geometry of random motion frames, for which there is no photo."""
         shot = self._shots[0]
         with threadpool_limits(limits=1, user_api="blas"):
-            return generator_inputs(shot, [self._gone(shot) for _ in range(count)], self._config)[0]
+            return generator_inputs(shot, [self._random_target(shot) for _ in range(count)], self._config)[0]
 
     def faces(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """At most so many photos, their landmark images, and [T, 1, H, W] 1 in the face, softly 0 outside."""
+        """Up to count photos, their landmark images, and soft masks [T, 1, H, W] of the faces."""
         return self._x[:count], self._y[:count], self._faces[:count]
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Every pair once in random order, and so on."""
+        """Endless batches; each epoch has every pair once, in random order."""
         count = len(self._warped) or len(self._x)
         while True:
             order = self._rng.permutation(count)
@@ -187,7 +186,7 @@ class Pairs:
                 yield self.batch(part)
 
     def batch(self, numbers: NDArray[Any]) -> Batch:
-        """x, y, regions; of the texture form warped, geometry, interior, view, and where [B, 1, 2 H, 2 W] x counts."""
+        """x, y, regions; texture form: warped, geometry, interior, view, and the loss mask where [B, 1, 2 H, 2 W]."""
         some = [self._warped[i] for i in numbers] if self._warped else []
         at = torch.tensor([one.target for one in some]) if some else torch.from_numpy(numbers)
         batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
@@ -200,7 +199,7 @@ class Pairs:
 
 
 class _Warped(NamedTuple):
-    """A photo, warped to another's landmarks; see Pairs.batch."""
+    """A photo warped to another's landmarks; see Pairs.batch."""
 
     target: int
     warped: Tensor
@@ -209,21 +208,21 @@ class _Warped(NamedTuple):
     where: Tensor
 
 
-_POOL = 32  # warped photos that are made at most
-_GESTURES_TO_CHOOSE_FROM = 4  # most moments of a motion hardly move the face
-_PARTS = ("offset", "turn")  # of a gesture
+_POOL = 32  # warped photos at most
+_NUM_CANDIDATES = 4  # most frames of a motion hardly move the face
+_PARTS = ("offset", "turn")  # of a motion frame
 
 
 def _face_mask(points: Array, px: int) -> Array:
-    """[px, px] 1 in the face of points [478, 3], softly 0 outside."""
+    """[px, px] soft mask of the face with points [478, 3]."""
     mask = np.zeros((px, px), np.float32)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points[OVAL, :2] - 0.5).astype(np.int32)), 1.0)
     return cv2.GaussianBlur(mask, (0, 0), px / 40)
 
 
 @functools.cache
-def _every_gesture() -> list[tuple[Reference, Gesture]]:
-    """Of all bundled motions."""
+def _all_motion_frames() -> list[tuple[Reference, Gesture]]:
+    """The neutral reference and motion frame of every frame of the bundled motions."""
     return [
         (motion.reference, gesture)
         for motion in map(Motion.load, bundled_motions().values())

@@ -15,19 +15,19 @@ from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.inference.avatar_file import SourceFile
 from mimik.media import video
 
-_FRAMES_PX = 1280  # longer side at most of a video's frames
-_FRAMES_PER_S = 5.0  # of a video whose length is not known
+_FRAMES_PX = 1280  # longest side of a video's frames
+_FRAMES_PER_S = 5.0  # of a video of unknown length
 MAX_FRAMES = 300
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture of the person.
+    """One photo of the person.
 
     Attributes:
         picture: uint8 RGB [H, W, 3].
-        face: in it.
-        source: number of the file that it comes from.
+        face: in the picture.
+        source: index of its file.
     """
 
     picture: Image
@@ -44,13 +44,13 @@ def read_photos(
         paths: pictures, folders of pictures, and videos.
         landmarker: finds the faces.
         face: which face, 1 is the widest; None is the widest.
-        shots: frames that are taken of each video, spread over it.
+        shots: frames of each video, evenly spaced.
 
     Returns:
         The photos, the files, and notes for the user.
 
     Raises:
-        InputError: if a file cannot be read, or shows no face; in a folder it is left out, with a note.
+        InputError: if a file cannot be read or shows no face; in a folder it is skipped, with a note.
     """
     photos: list[Photo] = []
     sources: list[SourceFile] = []
@@ -63,14 +63,14 @@ def read_photos(
             except InputError as error:
                 if not path.is_dir():
                     raise
-                notes.append(f"left out: {error}")
+                notes.append(f"skipped: {error}")
                 continue
             photos += [Photo(picture, one, len(sources)) for picture, one in found]
             sources.append(SourceFile.of(file))
         if path.is_dir() and not photos:
-            raise InputError(f"{path}: no picture in it shows a face; give photos of one person.")
+            raise InputError(f"{path}: none of its pictures shows a face; give photos of one person.")
     if not photos:
-        raise InputError("no photo was given; give at least one picture of the person.")
+        raise InputError("no photo was given; give at least one photo of the person.")
     return photos, sources, notes
 
 
@@ -83,7 +83,7 @@ def _faces_in(
     found = landmarker.detect(picture, thorough=(number or 1) > 1)
     chosen = choose_face(found, number, path.name, picture.shape[1::-1])
     if len(found) > 1 and number is None:
-        notes.append(f"{path.name} shows {len(found)} faces; the widest is learned, --face N takes another")
+        notes.append(f"{path.name} shows {len(found)} faces; the widest is used, --face N selects another")
     return [(picture, chosen)]
 
 

@@ -12,9 +12,9 @@ from mimik.config import Preset
 from mimik.face.landmarks import BROWS, EYES, IRISES, LIPS, POINTS_68, Array, Face, Image, Landmarker, head_pose
 from mimik.motion.gestures import Motion, Retarget, bundled_motions
 from mimik.networks.features import FaceNet
-from mimik.training.pairs import SourceFrame, generator_inputs
+from mimik.training.pairs import PreparedPhoto, generator_inputs
 
-# The probes: the peak of what a bundled motion does, by expression or by the head's turn.
+# The frame of a bundled motion with the strongest expression or the largest turn of the head.
 _PROBES = (
     ("laugh", "offset"),
     ("smile", "offset"),
@@ -24,33 +24,33 @@ _PROBES = (
     ("nod", "turn"),
 )
 _EXPRESSION = sorted({*LIPS, *EYES, *BROWS, *IRISES})
-_ONE_PERSON = 0.6  # dlib: two pictures of one person are usually nearer
+_ONE_PERSON = 0.6  # dlib's threshold: two pictures of one person are usually closer
 
 
 class Point(NamedTuple):
-    """A point of the curve.
+    """A point of the learning curve.
 
     Attributes:
         step: updates of G.
         seconds: since the first.
-        identity: 1 - d / 1.2, 0 at least; d: mean distance of dlib's embeddings of the probes from the nearest photo's.
-            Of the paper's form, the mean of this and of the looks (Learner.looks).
-        following: share of the intended movement that the landmarks show; mean over probes, 0 at least.
+        identity: 1 - d / 1.2, 0 at least; d: mean distance of the probes' dlib embeddings from the nearest photo's.
+            Paper's form: the mean of this and of the appearance score (Learner.appearance).
+        motion_fidelity: share of the intended motion in the detected landmarks; mean over probes, 0 at least.
         score: mean of the two.
     """
 
     step: int
     seconds: float
     identity: float
-    following: float
+    motion_fidelity: float
     score: float
 
 
 class Probes:
-    """Faces of the bundled motions, made by one person and looked at."""
+    """Frames of the bundled motions, synthesized for one person and scored."""
 
-    def __init__(self, shot: SourceFrame, photos: Image, points: Array, preset: Preset) -> None:
-        """Args: shot: what is animated; photos, points: [T, ..] as synthesis.photo_windows gives them."""
+    def __init__(self, shot: PreparedPhoto, photos: Image, points: Array, preset: Preset) -> None:
+        """Args: shot: the photo that is animated; photos, points: [T, ..] from synthesis.photo_windows."""
         self._landmarker = Landmarker()
         self._face_net = FaceNet().eval()
         config = preset.networks
@@ -65,25 +65,27 @@ class Probes:
             goals.append(Retarget(shot.face, motion.reference)(gesture))
         self.batch, self._goals = generator_inputs(shot, goals, preset.networks)
 
-    def look(self, x_hat: Tensor) -> tuple[float, float]:
-        """Identity and following of what G made of the batch, [N, 3, H, W]; see Point."""
+    def scores(self, x_hat: Tensor) -> tuple[float, float]:
+        """Identity and motion fidelity of G's output for the batch, [N, 3, H, W]; see Point."""
         images = ((x_hat.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        following, seen = [], []
+        fidelities, detected = [], []
         for image, goal, (_, part) in zip(images, self._goals, _PROBES, strict=True):
             face = self._landmarker.follow(image, Face(goal, np.zeros(0, np.float32), 1.0))
-            following.append(0.0 if face is None else max(0.0, _following(part, goal, self._rest, face.points)))
-            if face is not None:
-                seen.append((image, face.points))
-        found = self._face_net.embed_faces([image for image, _ in seen], [points for _, points in seen])
+            if face is None:
+                fidelities.append(0.0)
+                continue
+            fidelities.append(max(0.0, _motion_fidelity(part, goal, self._rest, face.points)))
+            detected.append((image, face.points))
+        found = self._face_net.embed_faces([image for image, _ in detected], [points for _, points in detected])
         near = np.linalg.norm(found[:, None] - self._known, axis=-1).min(1)
         identity = (1 - near / (2 * _ONE_PERSON)).clip(0, 1).sum() / len(images)
-        return float(identity), float(np.mean(following))
+        return float(identity), float(np.mean(fidelities))
 
 
-def _following(part: str, goal: Array, rest: Array, found: Array) -> float:
-    """1: the landmarks are where they should be; 0: as far from there as those of a face that did not move.
+def _motion_fidelity(part: str, goal: Array, rest: Array, found: Array) -> float:
+    """1: landmarks at their targets; 0: as far from them as those of a face that does not move.
 
-    The turn is looked at in the picture; expression without the head's pose, or a smile would count less than a nod.
+    Turns are compared in the picture, expressions in the head's own frame: else a smile would count less than a nod.
     """
     if part == "turn":
         places = [p[POINTS_68, :2] - p[POINTS_68, :2].mean(0) for p in (goal, rest, found)]

@@ -29,7 +29,7 @@ _SHOWN_PX = 128  # at least, so that its caption fits
 
 
 def sample_grid(batch: Mapping[str, Tensor], out: Synthesis, caption: str) -> NDArray[np.uint8]:
-    """Photo, landmarks, [warped photo,] result, [mask,] truth, a row for each item: BGR [H, W, 3] with the caption."""
+    """Photo, landmarks, [warped photo,] result, [mask,] ground truth, a row per item: BGR [H, W, 3] with a caption."""
     columns = [batch["x_s"][:, 0], batch["y"], batch.get("warped"), out.image, out.mask, batch["x"]]
     if out.mask is not None:
         columns[4] = out.mask.expand(-1, 3, -1, -1) * 2 - 1
@@ -46,7 +46,7 @@ def sample_grid(batch: Mapping[str, Tensor], out: Synthesis, caption: str) -> ND
 
 
 class RunLog:
-    """What the first process writes of a run: stats.jsonl, sample grids, TensorBoard's events if it is installed."""
+    """Log files of a run, written by the first process: stats.jsonl, sample grids, TensorBoard events if installed."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -57,7 +57,7 @@ class RunLog:
             self._events = EventFileWriter(str(run))
 
     def numbers(self, step: int, values: Mapping[str, float], prefix: str = "") -> None:
-        """A line of stats.jsonl, and a point of every curve."""
+        """Appends a line to stats.jsonl, and a point to every TensorBoard curve."""
         values = {f"{prefix}{name}": value for name, value in values.items()}
         line = {"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}}
         with (self._run / STATS_NAME).open("a", encoding="utf-8") as file:
@@ -92,7 +92,7 @@ class RunLog:
 
 
 class Meter:
-    """Means of what happened since the last line."""
+    """Means since the last log line."""
 
     def __init__(self) -> None:
         self.start, self.wait_s, self.images = time.monotonic(), 0.0, 0
@@ -114,7 +114,7 @@ class Meter:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Most that was in use so far: of the GPU's memory, or of this process'."""
+    """Peak memory so far: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -122,7 +122,7 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 def progress_line(step: int, num_steps: int, means: Mapping[str, float], train: Any) -> str:
-    """A line for people, of one interval."""
+    """The log line of one interval."""
     rest = ("loss", "gradient", "images_per_s", "wait", "memory_gb")
     terms = " ".join(f"{n} {v:.3g}" for n, v in means.items() if n not in rest and not n.startswith("d_"))
     text = f"step {step}/{num_steps}  loss {means['loss']:.4g} = {terms}  gradient {means['gradient']:.2g}"
@@ -133,7 +133,7 @@ def progress_line(step: int, num_steps: int, means: Mapping[str, float], train: 
 
 
 class StopSignals:
-    """SIGINT and SIGTERM end the run after the step; a second one at once."""
+    """SIGINT and SIGTERM end the run after the step, a second signal at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None

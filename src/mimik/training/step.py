@@ -15,13 +15,13 @@ from mimik.config import LossWeights, Preset
 from mimik.face import landmarks as face
 from mimik.networks import losses
 from mimik.networks.features import ContentNetwork, FaceNet, chips
-from mimik.networks.generators import Discriminator, Embedder, Generator, Projection, Synthesis, look
+from mimik.networks.generators import Discriminator, Embedder, Generator, Projection, Synthesis, view_frames
 from mimik.networks.landmark_net import LandmarkNet
 
 Batch = Mapping[str, Tensor]
 
 
-class Synthesiser(nn.Module):
+class Synthesizer(nn.Module):
     """E, P and G as one: the sources' embeddings and the synthesised target."""
 
     def __init__(self, embedder: Embedder, projection: Projection, generator: Generator) -> None:
@@ -29,19 +29,19 @@ class Synthesiser(nn.Module):
         self.E, self.P, self.G = embedder, projection, generator
 
     def forward(self, batch: Batch) -> tuple[Tensor, Synthesis]:
-        """Returns: e [B, K, N], and what G makes of their mean."""
+        """Returns: e [B, K, N], and G's output for their mean."""
         e = self.E(batch["x_s"], batch["y_s"])
         psi_hat = self.P(e.mean(1))
         out = self.G(batch["y"], psi_hat, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
-        return e.clone(), out  # no view: FSDP hangs its hook on it
+        return e.clone(), out  # not a view: FSDP registers its hook on it
 
 
-class Opinion(NamedTuple):
-    """What E, P and G are told of their frames.
+class DiscriminatorOutput(NamedTuple):
+    """D's outputs for the update of E, P and G.
 
     Attributes:
-        score: [B] r of the synthesised frames.
-        fake_acts, real_acts: D's activations for the synthesised and for the real ones.
+        score: [B] r of the fake frames.
+        fake_acts, real_acts: D's activations for the fake and the real frames.
         rows: [B, N] W_i of their videos.
     """
 
@@ -51,61 +51,61 @@ class Opinion(NamedTuple):
     rows: Tensor
 
 
-class Judge(nn.Module):
-    """D, as its own update and as that of E, P and G need it."""
+class DiscriminatorStep(nn.Module):
+    """D's forward passes: for its own update, and for that of E, P and G."""
 
     def __init__(self, discriminator: Discriminator) -> None:
         super().__init__()
         self.D = discriminator
 
     def forward(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Tensor:
-        """Scores [2 B], of the real frames and then of the synthesised ones.
+        """Scores [2 B] of the real frames, then of the fake ones.
 
-        In one pass, because D looks at every item alone: DDP wants one for each backward pass.
+        One pass, because D treats every item separately, and DDP requires one forward pass per backward pass.
         """
         score, _ = self.D(torch.cat([x, x_hat]), torch.cat([y, y]), torch.cat([video, video]))
         return score.float()
 
-    def opinion(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Opinion:
-        """With gradients into x_hat only, if D's parameters require none."""
+    def output(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> DiscriminatorOutput:
+        """Gradients reach x_hat only, if D's parameters require none."""
         score, fake_acts = self.D(x_hat, y, video)
         with torch.no_grad():
             _, real_acts = self.D(x, y, video)
             rows = self.D.W(video)
-        return Opinion(score.float(), fake_acts, real_acts, rows)
+        return DiscriminatorOutput(score.float(), fake_acts, real_acts, rows)
 
 
 class Ema:
     """Moving averages of E, P and G.
 
-    The share of the old weights grows from 0.1 to `decay`, so that the first steps' weights do not linger; they may
-    where they are those of a release, the average of an earlier run. Buffers, which are the vectors of spectral norm,
-    are the live network's: they fit the average's weights better than an average of them would.
+    The share of the old weights grows from 0.1 to `decay`, so that the initial weights decay quickly, unless they come
+    from a release, which is an average itself. Buffers, the vectors of spectral norm, are copied from the live network:
+    they fit the average's weights better than their own average.
     """
 
-    def __init__(self, live: Synthesiser, decay: float, *, grows: bool = True) -> None:
+    def __init__(self, live: Synthesizer, decay: float, *, grows: bool = True) -> None:
         self.live, self.decay, self.grows = live, decay, grows
         self.average = copy.deepcopy(live).eval().requires_grad_(False)
 
     @functools.cached_property
     def _tensors(self) -> list[list[Tensor]]:
-        """Parameters and buffers of both; listed once, because listing takes a tenth of a small network's step."""
+        """Parameters and buffers of both; cached, because listing them takes a tenth of a small network's step."""
         networks = self.average, self.live
         return [*(list[Tensor](net.parameters()) for net in networks), *(list(net.buffers()) for net in networks)]
 
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
-        """After the step that makes it num_updates in all."""
+        """Called after each step with the number of steps so far."""
         decay = min(self.decay, num_updates / (9 + num_updates)) if self.grows else self.decay
         kept, live, kept_buffers, live_buffers = self._tensors
         torch._foreach_lerp_(kept, live, 1 - decay)
         torch._foreach_copy_(kept_buffers, live_buffers)
 
 
-class Seen(NamedTuple):
-    """What D and the content networks look at: real and synthesised frames and their landmark images, all of one size.
+class DiscriminatorInputs(NamedTuple):
+    """Inputs of D and the content networks: real and fake frames and their landmark images, all of one size.
 
-    Of the paper's form it is the frames themselves; of the texture form all of a frame, reduced, or a part (D14).
+    Paper's form: the frames themselves. Texture form: the downsampled frame, or a crop of it (D14).
     """
 
     x: Tensor
@@ -113,12 +113,12 @@ class Seen(NamedTuple):
     y: Tensor
 
     @classmethod
-    def of(cls, batch: Batch, x_hat: Tensor) -> Seen:
+    def of(cls, batch: Batch, x_hat: Tensor) -> DiscriminatorInputs:
         view = batch.get("view")
         if view is None:
             return cls(batch["x"], x_hat, batch["y"])
         y = F.interpolate(batch["y"], scale_factor=2, mode="bilinear")
-        return cls(look(batch["x"], view), look(x_hat, view), look(y, view))
+        return cls(view_frames(batch["x"], view), view_frames(x_hat, view), view_frames(y, view))
 
 
 def weighted_content_loss(
@@ -136,7 +136,7 @@ def weighted_content_loss(
 
 def landmark_distance(landmarks: LandmarkNet, batch: Batch, x_hat: Tensor) -> Tensor:
     """The landmark term without its weight."""
-    with torch.autocast(x_hat.device.type, enabled=False):  # bf16 would move the points by 2 pixels
+    with torch.autocast(x_hat.device.type, enabled=False):  # bf16 shifts the points by 2 pixels
         with torch.no_grad():
             points = landmarks.find(batch["x"], batch["face"])
         points_hat = landmarks.find(x_hat.float(), batch["face"])
@@ -144,7 +144,7 @@ def landmark_distance(landmarks: LandmarkNet, batch: Batch, x_hat: Tensor) -> Te
 
 
 def other_people(person: Tensor) -> Tensor:
-    """For each item of a batch the next one of another person; itself where there is none: [B] int64 -> the same."""
+    """Index of the next item with another person, or of the item itself if there is none: [B] int64 -> [B] int64."""
     count = len(person)
     found = torch.arange(count)
     for step in range(count - 1, 0, -1):
@@ -154,7 +154,7 @@ def other_people(person: Tensor) -> Tensor:
 
 
 def generator_terms(
-    judge: Judge,
+    discriminator_step: DiscriminatorStep,
     content: Mapping[str, ContentNetwork],
     preset: Preset,
     batch: Batch,
@@ -165,22 +165,22 @@ def generator_terms(
     identity: FaceNet | None = None,
     landmarks: LandmarkNet | None = None,
 ) -> dict[str, Tensor]:
-    """What E, P and G minimise the sum of: every term times its weight. Terms of weight 0 are not computed.
+    """Loss terms of E, P and G, each times its weight; terms of weight 0 are not computed.
 
     Args:
-        judge: D, whose parameters must not require gradients.
+        discriminator_step: D, whose parameters must not require gradients.
         content: frozen networks of L_CNT by name.
         preset: weights, and the variant: ff has no match term.
-        batch: x, y [B, 3, H, W]; regions [B, 1, H, W] in 0..1; clip [B]. Of the texture form x and regions are
-            [.., 2 H, 2 W], and there is view [B, 2].
+        batch: x, y [B, 3, H, W]; regions [B, 1, H, W] in 0..1; clip [B]. In the texture form x and regions are
+            [.., 2 H, 2 W], with view [B, 2].
         e: [B, K, N] embeddings of the sources.
-        out: of G.
-        adversarial: whether D takes part; without it there is no L_ADV and no L_MCH, whose goal is D's.
-        identity: the frozen network of the identity term; batch has chip [B, 2, 3] then.
-        landmarks: that of the landmark term; batch has face [B, 2, 3] then.
+        out: G's output.
+        adversarial: whether D is used; without it there is no L_ADV and no L_MCH, whose target is W.
+        identity: frozen network of the identity term, with chip [B, 2, 3] in the batch.
+        landmarks: network of the landmark term, with face [B, 2, 3] in the batch.
     """
     weights, x, x_hat = preset.losses, batch["x"], out.image
-    seen = Seen.of(batch, x_hat)
+    seen = DiscriminatorInputs.of(batch, x_hat)
     terms = {"content": weighted_content_loss(content, weights, seen.x, seen.x_hat)}
     if identity is not None:
         with torch.no_grad():
@@ -199,12 +199,12 @@ def generator_terms(
         px = batch["y"].shape[3]
         terms["correction"] = weights.correction * (out.correction.float() * px).square().mean()  # in pixels of y
     if adversarial:
-        opinion = judge.opinion(*seen, batch["clip"])
-        terms["adversarial"] = weights.adversarial * losses.adversarial_loss(opinion.score)
+        output = discriminator_step.output(*seen, batch["clip"])
+        terms["adversarial"] = weights.adversarial * losses.adversarial_loss(output.score)
         distance = losses.feature_matching_loss(
-            opinion.fake_acts, opinion.real_acts, over_layers=weights.feature_matching_over
+            output.fake_acts, output.real_acts, over_layers=weights.feature_matching_over
         )
         terms["feature_matching"] = weights.feature_matching * distance.float()
         if preset.train.variant == "ft":
-            terms["match"] = weights.match * losses.match_loss(e.float(), opinion.rows)
+            terms["match"] = weights.match * losses.match_loss(e.float(), output.rows)
     return terms

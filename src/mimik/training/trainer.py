@@ -21,10 +21,10 @@ from mimik.networks.landmark_net import LandmarkNet
 from mimik.training.distributed import World, divided_like, whole_on_cpu
 from mimik.training.step import (
     Batch,
+    DiscriminatorInputs,
+    DiscriminatorStep,
     Ema,
-    Judge,
-    Seen,
-    Synthesiser,
+    Synthesizer,
     generator_terms,
     landmark_distance,
     other_people,
@@ -36,7 +36,7 @@ _MASKS = ("regions", "interior")
 
 
 class Trainer:
-    """Networks, their optimisers and averages, and the step that moves them."""
+    """Networks, their optimizers and averages, and the training step."""
 
     def __init__(
         self,
@@ -50,18 +50,17 @@ class Trainer:
         people: Sequence[Mapping[str, Any]] = (),
         fsdp: bool = False,
     ) -> None:
-        """Makes the networks; the same in every process, if torch's seed is.
+        """Builds the networks, identical in all processes with the same torch seed.
 
         Args:
             preset: what to train.
-            num_videos: clips that are trained on, rows of W.
+            num_videos: training clips, rows of W.
             world: this process among all.
             precision: "fp32" or "bf16": of activations; weights are float32.
-            init: weights of E, P, G and D to start from; not of W.
-            fresh: names of networks that do not start from them.
-            people: batches of dataset.loader; if E or P is fresh, psi_hat's mean over them is kept.
-            fsdp: each process keeps a part of the weights, averages and optimisers' states, and fetches the rest when
-                it computes; else each keeps all of them.
+            init: initial weights of E, P, G and D; W is not taken over.
+            fresh: names of networks that are reinitialized instead.
+            people: batches of episodes.loader; if E or P is fresh, the mean of psi_hat over them is kept.
+            fsdp: shard weights, averages and optimizer states among the processes; else each process has all.
 
         Raises:
             InputError: if the weights of a content network are missing.
@@ -78,42 +77,47 @@ class Trainer:
         self.identity = FaceNet().to(world.device) if preset.losses.identity else None
         self.landmarks = LandmarkNet().to(world.device) if preset.losses.landmarks else None
         for part, net in self.networks:
-            # On a CPU, channels_last takes a fifth off E's and D's time, but adds a fifth to G's instance norms.
-            last = (world.device.type == "cuda" or part in ("E", "D")) and not fsdp  # which divides no such tensor
+            # On a CPU, channels_last makes E and D a fifth faster, but G's instance norms a fifth slower.
+            last = (world.device.type == "cuda" or part in ("E", "D")) and not fsdp  # FSDP does not shard such tensors
             layout = torch.channels_last if last else torch.contiguous_format
             nn.Module.to(net, device=world.device, memory_format=layout)  # type: ignore[call-overload]
         if init is not None and {"E", "P"}.intersection(fresh):
             self._keep_mean(init, people)
-        self.synthesiser = Synthesiser(self.networks.E, self.networks.P, self.networks.G)
-        self.judge = Judge(self.networks.D)
-        self.ema = Ema(self.synthesiser, preset.train.ema, grows=init is None or bool(fresh))
+        self.synthesizer = Synthesizer(self.networks.E, self.networks.P, self.networks.G)
+        self.discriminator_step = DiscriminatorStep(self.networks.D)
+        self.ema = Ema(self.synthesizer, preset.train.ema, grows=init is None or bool(fresh))
         if fsdp:
-            for module in (self.synthesiser, self.judge, self.ema.average):
+            for module in (self.synthesizer, self.discriminator_step, self.ema.average):
                 fully_shard(module, reshard_after_forward=True)
-            register_fsdp_forward_method(self.judge, "opinion")
-        self._synthesise: nn.Module = self.synthesiser
-        self._judge: nn.Module = self.judge
+            register_fsdp_forward_method(self.discriminator_step, "output")
+        self._synthesize: nn.Module = self.synthesizer
+        self._discriminate: nn.Module = self.discriminator_step
         if world.size > 1 and not fsdp:
             ids = [world.device.index] if world.device.type == "cuda" else None
-            self._synthesise = DistributedDataParallel(self.synthesiser, device_ids=ids, gradient_as_bucket_view=True)
-            self._judge = DistributedDataParallel(self.judge, device_ids=ids, gradient_as_bucket_view=True)
+            self._synthesize = DistributedDataParallel(self.synthesizer, device_ids=ids, gradient_as_bucket_view=True)
+            self._discriminate = DistributedDataParallel(
+                self.discriminator_step, device_ids=ids, gradient_as_bucket_view=True
+            )
         train = preset.train
         adam: dict[str, Any] = {"betas": train.betas, "eps": train.eps, "fused": True}
-        self._of_synthesiser, self._of_judge = list(self.synthesiser.parameters()), list(self.judge.parameters())
+        self._generator_parameters, self._discriminator_parameters = (
+            list(self.synthesizer.parameters()),
+            list(self.discriminator_step.parameters()),
+        )
         lr_embedder = train.lr_generator if train.lr_embedder is None else train.lr_embedder
         groups: list[dict[str, Any]] = [
             {"params": [*self.networks.E.parameters(), *self.networks.P.parameters()], "lr": lr_embedder},
             {"params": list(self.networks.G.parameters())},
         ]
         self.generator_adam = torch.optim.Adam(groups, train.lr_generator, **adam)
-        self.discriminator_adam = torch.optim.Adam(self._of_judge, train.lr_discriminator, **adam)
+        self.discriminator_adam = torch.optim.Adam(self._discriminator_parameters, train.lr_discriminator, **adam)
         self.step = 0
 
     @torch.no_grad()
     def _keep_mean(self, init: Networks, people: Sequence[Mapping[str, Any]]) -> None:
-        """Shifts psi_hat so that its mean over people is what it was, whatever fresh E and P say.
+        """Shifts P's bias so that the mean of psi_hat over people stays that of init.
 
-        With another mean G would have to learn anew, and E would first learn to say nothing.
+        With another mean G would have to adapt first, and the embedding would collapse meanwhile.
         """
         difference = torch.zeros_like(self.networks.P.linear.bias)
         for batch in map(self.on_device, people):
@@ -129,7 +133,7 @@ class Trainer:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def on_device(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What the step needs of a batch of the loader: images in [-1, 1], masks in 0..1."""
+        """The tensors of a loader's batch that a step uses: images in [-1, 1], masks in 0..1."""
         move = {
             name: batch[name].to(self.world.device, non_blocking=True)
             for name in (*_IMAGES, "geometry", *_MASKS, "view", "chip", "face", "clip")
@@ -144,27 +148,27 @@ class Trainer:
         return move
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """One update of E, P and G and, once D takes part, num_discriminator_updates of D.
+        """One update of E, P and G and, from adversarial_from on, num_discriminator_updates of D.
 
-        D's updates see the same frames again: x_hat is what G made before its own update, and only D's weights change
-        from one to the next. That costs a pass of D each, where new frames would cost one of E, P and G too.
+        D's updates reuse the frames: x_hat is G's output before its own update. Each costs a pass of D only, where new
+        frames would also cost one of E, P and G.
 
         Args:
-            batch: of dataset.loader, this process' share.
+            batch: of episodes.loader, the share of this process.
 
         Returns:
-            Scalars of this process: the terms that E, P and G minimise, their sum "loss", the norm of its gradient
-            before clipping; and D's loss, gradient norm and mean scores.
+            Scalars of this process: the loss terms of E, P and G, their sum "loss", the norm of its gradient before
+            clipping; and D's loss, gradient norm and mean scores.
         """
         train = self.preset.train
         adversarial = self.step >= train.adversarial_from
         batch = self.on_device(batch)
-        for parameter in self._of_judge:
+        for parameter in self._discriminator_parameters:
             parameter.requires_grad_(False)
         with self._autocast():
-            e, out = self._synthesise(batch)
+            e, out = self._synthesize(batch)
             terms = generator_terms(
-                self.judge,
+                self.discriminator_step,
                 self.content,
                 self.preset,
                 batch,
@@ -177,48 +181,48 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum()
         self.generator_adam.zero_grad()
         loss.backward()
-        norm = self._clip(self._of_synthesiser)
+        norm = self._clip(self._generator_parameters)
         self.generator_adam.step()
-        for parameter in self._of_judge:
+        for parameter in self._discriminator_parameters:
             parameter.requires_grad_(True)
         self.step += 1
         self.ema.update(self.step)
         stats = {**terms, "loss": loss, "gradient": norm}
-        seen = Seen.of(batch, out.image.detach())
+        seen = DiscriminatorInputs.of(batch, out.image.detach())
         for _ in range(train.num_discriminator_updates if adversarial else 0):
             with self._autocast():
-                score = self._judge(*seen, batch["clip"])
+                score = self._discriminate(*seen, batch["clip"])
             real, fake = score.chunk(2)
             loss = losses.discriminator_loss(real, fake)
             self.discriminator_adam.zero_grad()
             loss.backward()
-            norm = self._clip(self._of_judge)
+            norm = self._clip(self._discriminator_parameters)
             self.discriminator_adam.step()
             stats |= {"d_loss": loss, "d_gradient": norm, "d_real": real.mean(), "d_fake": fake.mean()}
         return {name: value.detach() for name, value in stats.items()}
 
     def _clip(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Shortens a gradient that is too long; returns how long it was."""
+        """Clips the gradient norm; returns it as it was before."""
         norm = nn.utils.clip_grad_norm_(parameters, self.preset.train.clip_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     @torch.no_grad()
-    def synthesise(self, batch: Batch) -> Synthesis:
-        """What the averages of E, P and G make of a batch that on_device gave."""
+    def synthesize(self, batch: Batch) -> Synthesis:
+        """Output of the averaged E, P and G for a batch from on_device."""
         with self._autocast():
             return self.ema.average(batch)[1]
 
     @torch.no_grad()
     def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Content loss, mean L1 in [-1, 1] and the landmarks' distance, where it is trained, of the averages.
+        """Content loss, mean L1 in [-1, 1] and, if trained, landmark distance of the averages.
 
-        L1 and landmarks of the warped photo itself too, where there is one. "content_stranger" is the content loss with
-        psi_hat of another person: no more than "content" if G does not listen to it. "embedding" is the share of E's N
-        numbers that are not the same for everybody: 0 if its last ReLU died, and psi_hat says nothing of the person.
-        Of the texture form the content networks see whole frames only.
+        L1 and landmarks also of the uncorrected warped photo, if there is one. "content_stranger" is the content loss
+        with psi_hat of another person: equal to "content" if G does not depend on psi_hat. "embedding" is the share of
+        E's N outputs that differ between people: 0 if the embedding has collapsed. In the texture form the content
+        networks take whole frames only.
 
         Args:
-            batches: of dataset.loader, with person.
+            batches: of episodes.loader, with person.
         """
         sums: dict[str, float] = {}
         e_hats = []
@@ -234,7 +238,7 @@ class Trainer:
             x, x_hat = batch["x"], out.image
             values = {}
             for name, image in (("content", x_hat), ("content_stranger", swapped.image)):
-                seen = Seen.of(batch, image)
+                seen = DiscriminatorInputs.of(batch, image)
                 with self._autocast():
                     values[name] = weighted_content_loss(self.content, self.preset.losses, seen.x, seen.x_hat)
             values["l1"] = (x_hat.float() - x).abs().mean()
@@ -252,24 +256,24 @@ class Trainer:
         return {**{name: value / count for name, value in sums.items()}, "embedding": differs}
 
     def release_tensors(self) -> dict[str, Tensor]:
-        """Of the averages of E, P and G, with D, whole and on the CPU; every process has to take part."""
+        """The averages of E, P and G, with D, unsharded on the CPU; a collective call."""
         average = self.ema.average
         networks = Networks(self.preset.networks, average.E, average.P, average.G, self.networks.D)
         return whole_on_cpu(checkpoint.release_tensors(networks))
 
     def _parts(self) -> dict[str, Any]:
         return {
-            "synthesiser": self.synthesiser,
-            "judge": self.judge,
+            "synthesiser": self.synthesizer,
+            "judge": self.discriminator_step,
             "average": self.ema.average,
             "generator_adam": self.generator_adam,
             "discriminator_adam": self.discriminator_adam,
         }
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, but for the data; every process has to take part.
+        """Everything the next step depends on except the data, unsharded on the CPU; a collective call.
 
-        It is the same for any number of processes, whole and on the CPU.
+        It does not depend on the number of processes.
         """
         return {
             "step": self.step,
@@ -278,7 +282,7 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a state, of the same preset and number of clips."""
+        """Restores a state of the same preset and number of clips."""
         self.step, self.ema.grows = state["step"], state.get("grows", True)
         for name, part in self._parts().items():
             values = state[name]

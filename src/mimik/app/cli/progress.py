@@ -193,7 +193,8 @@ class LearnBar:
         self._said = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
 
     def __call__(self, point: Any, step: int, num_steps: int) -> None:
-        text = f"step {step} of {num_steps} at most; identity {point.identity:.3f}, following {point.following:.3f}"
+        scores = f"identity {point.identity:.3f}, motion fidelity {point.motion_fidelity:.3f}"
+        text = f"step {step} of {num_steps} at most; {scores}"
         if errors.is_terminal:
             self._bar.update(self._task, completed=step, total=num_steps, state=text)
         elif time.monotonic() - self._said > _LINE_EVERY_S:

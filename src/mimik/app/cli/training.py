@@ -334,11 +334,11 @@ def learn_command(
 
 def _curve_table(outcome: Any) -> Table:
     """The points of a person's curve, with bars from the lowest score to the highest; what was kept is marked."""
-    table = Table("step", "seconds", "identity", "following", "score", "")
+    table = Table("step", "seconds", "identity", "motion fidelity", "score", "")
     scores = [point.score for point in outcome.curve]
     low, span = min(scores), max(np.ptp(scores), 1e-6)
     for point in outcome.curve:
         bar = "█" * round(20 * (point.score - low) / span) + (" kept" if point == outcome.best else "")
-        numbers = (f"{value:.3f}" for value in (point.identity, point.following, point.score))
+        numbers = (f"{value:.3f}" for value in (point.identity, point.motion_fidelity, point.score))
         table.add_row(str(point.step), f"{point.seconds:.0f}", *numbers, bar.strip())
     return table

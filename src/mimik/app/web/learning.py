@@ -127,7 +127,7 @@ def _count(photos: Sequence[str]) -> str:
 
 
 def _so_far(curve: Sequence[Any]) -> str:
-    return f"likeness {curve[-1].identity:.2f}, motion fidelity {curve[-1].following:.2f}"
+    return f"likeness {curve[-1].identity:.2f}, motion fidelity {curve[-1].motion_fidelity:.2f}"
 
 
 def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None) -> Learned:
@@ -157,7 +157,7 @@ def gained(outcome: Any) -> tuple[str, bool]:
         f"{name} {_change(old, new)}"
         for name, old, new in (
             ("likeness", first.identity, best.identity),
-            ("motion fidelity", first.following, best.following),
+            ("motion fidelity", first.motion_fidelity, best.following),
         )
     )
     return (

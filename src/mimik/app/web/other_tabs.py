@@ -115,7 +115,7 @@ def _table(curve: Sequence[Any]) -> Any:
     rows = [
         {"step": point.step, "value": value, "what": name}
         for point in curve
-        for name, value in (("likeness", point.identity), ("motion fidelity", point.following))
+        for name, value in (("likeness", point.identity), ("motion fidelity", point.motion_fidelity))
     ]
     return pandas.DataFrame(rows, columns=["step", "value", "what"])
 
