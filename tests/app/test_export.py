@@ -129,7 +129,7 @@ def drawn(nets: Networks, psi: Any, inputs: list[np.ndarray]) -> list[np.ndarray
     with torch.inference_mode():
         if nets.config.form == "paper":
             return [nets.G(given[0], psi).image.numpy()]
-        return [value.numpy() for value in nets.G.draw(given[0], psi, *given[1:])]
+        return [value.numpy() for value in nets.G.predict(given[0], psi, *given[1:])]
 
 
 def in_openvino(data: bytes, sample: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -126,7 +126,7 @@ class LipPredictor:
             name = f"blocks.{index}"
             x = np.concatenate([past, _layer_norm(h, w[f"{name}.norm.weight"], w[f"{name}.norm.bias"])])
             n = len(h)
-            y: Array = w[f"{name}.conv.bias"] + x[:n] @ taps[0]
+            y: Any = w[f"{name}.conv.bias"] + x[:n] @ taps[0]
             y += x[dilation : dilation + n] @ taps[1]
             y += x[2 * dilation :] @ taps[2]
             h = h + y.clip(0) @ w[f"{name}.mix.weight"].T + w[f"{name}.mix.bias"]
