@@ -61,6 +61,7 @@ MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
 DRIVE_BY = ("picture", "sound")  # of a driver that has both
 MAX_SECONDS = 36_000.0  # of a driver without an end
+TEETH = ("ada", "bea", "cleo", "dora", "ella", "fay", "gia", "hana", "ida", "jon", "karl", "leo", "max")  # shipped sets
 TRANSPARENT, BLUR = "none", "blur"  # backgrounds
 CONSENT_LETTERS = 500  # of a statement, at most
 
@@ -115,6 +116,7 @@ class AnimateConfig:
     audio: bool = True
     label: bool = False  # burn a small visible "AI" into a corner
     consent: str | None = None  # what the maker states about the consent of the person shown; goes into the manifest
+    teeth: str | None = None  # one of TEETH; None: those of the person's other photos, or chosen by the light
     background: str | None = None  # None: the photo's own; TRANSPARENT, BLUR, a colour, or a picture's file
 
     def __post_init__(self) -> None:
@@ -126,6 +128,8 @@ class AnimateConfig:
         _choice("--motion", self.motion, MOTION_MODES)
         _choice("--frame", self.frame, FRAMES)
         _choice("--drive-by", self.drive_by, DRIVE_BY)
+        if self.teeth is not None:
+            _choice("--teeth", self.teeth, TEETH)
         if not self.regions or any(name not in REGIONS for name in self.regions):
             raise InputError(f"--regions {self.regions}: give any of {', '.join(REGIONS)}.")
         check_number("--strength", self.strength, 0.0, 3.0, "1 is the driver's own strength")

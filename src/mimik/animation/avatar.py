@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
 from mimik.provenance.sealing import check_output, seal
+from mimik.rendering.layers.own_teeth import best_teeth
+from mimik.rendering.layers.teeth import TeethSet
+from mimik.rendering.layers.teeth import named as named_teeth
 
 _TRANSPARENT_OUTPUTS = (
     "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
@@ -156,6 +159,11 @@ class Avatar:
             self._generators[model] = PersonalizedGenerator.of_photos(network, pictures, points)
         return self._generators[model]
 
+    @cached_property
+    def teeth(self) -> TeethSet | None:
+        """The person's teeth, from the photo that shows most of them; None if none shows them well."""
+        return self._image.teeth or best_teeth([(image.picture, image.face.points) for image in self._every])
+
     def source_frame(self, config: AnimateConfig, *, limit_side: bool = False) -> SourceFrame:
         """The chosen image of the person, prepared for animation.
 
@@ -169,7 +177,8 @@ class Avatar:
         """
         backdrop = read_backdrop(self._image, config.background)
         generator = self.generator(config.model or self.model)
-        return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side)
+        teeth = named_teeth(config.teeth) if config.teeth else self.teeth
+        return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth)
 
     def ingredients(self) -> tuple[Ingredient, ...]:
         """What shows the person: the photo; or the avatar, and the files from which it was learned."""

@@ -22,7 +22,6 @@ from mimik.motion.drivers.video import jump_note
 from mimik.motion.gestures import Gesture, Reference, Retarget
 from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
 from mimik.provenance.marking import MarkedWriter
-from mimik.rendering.flow import Warper
 
 
 class Rendering:
@@ -120,7 +119,7 @@ class Rendering:
                 else:
                     with self.clock("flow"):
                         face = source.view.move(found)
-                        warper = Warper(face.points, *self.size)
+                        warper = source.warper(face)
                         points = retarget(gesture, face)
                         flow = warper.flow(points)
                     with self.clock("paint"):

@@ -22,6 +22,7 @@ from mimik.pipeline import QUEUE_FRAMES, Clock, prefetch
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.layers.teeth import TeethSet
 
 T = TypeVar("T")
 MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
@@ -39,6 +40,7 @@ class SourceFrame:
         backdrop: Image | str | None = None,
         *,
         limit_side: bool = False,
+        teeth: TeethSet | None = None,
     ) -> None:
         """Args:
         image: of the person.
@@ -46,8 +48,9 @@ class SourceFrame:
         generator: of the person; None for "geometry".
         backdrop: what the person is laid over, as read_backdrop gives it.
         limit_side: for a video: even sides, no more pixels than players can show.
+        teeth: of the person, where the image shows none; None: chosen from the shipped sets.
         """
-        self._config, self._generator, self._backdrop = config, generator, backdrop
+        self._config, self._generator, self._backdrop, self._teeth = config, generator, backdrop, teeth
         height, width = image.picture.shape[:2]
         self.image = image
         self.view = View.of(width, height, image.face, config, MAX_VIDEO_SIDE if limit_side else None)
@@ -70,7 +73,11 @@ class SourceFrame:
 
     @functools.cached_property
     def _warper(self) -> Warper:
-        return Warper(self.face.points, *self.size)
+        return self.warper(self.face)
+
+    def warper(self, face: Face) -> Warper:
+        """The warper of a picture of the same size, such as a frame of the person's video; face: in it."""
+        return Warper(face.points, *self.size, teeth=self._teeth)
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:

@@ -11,17 +11,24 @@ from mimik.config import NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker, choose_face
 from mimik.inference.avatar_file import calmest
 from mimik.media import video
+from mimik.rendering.layers.own_teeth import best_teeth
+from mimik.rendering.layers.teeth import TeethSet
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture of the person: a photo, or a frame of a video."""
+    """A picture of the person: a photo, or a frame of a video.
+
+    Attributes:
+        teeth: those that other frames of the video show.
+    """
 
     path: Path
     picture: Image
     face: Face
     note: str | None = None
     is_video: bool = False
+    teeth: TeethSet | None = None
 
 
 def source_of_photo(path: Path, landmarker: Landmarker, number: int | None) -> SourceImage:
@@ -56,4 +63,5 @@ def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> S
             f"no face found in the first seconds of {path.name}; use a video in which the face is seen from the start."
         )
     frame, face = seen[calmest([face for _, face in seen])]
-    return SourceImage(path, frame, face, is_video=True)
+    teeth = best_teeth([(picture, found.points) for picture, found in seen])
+    return SourceImage(path, frame, face, is_video=True, teeth=teeth)

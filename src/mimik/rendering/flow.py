@@ -22,6 +22,7 @@ from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, 
 from mimik.rendering.head_mesh import CONTROL, DETAILED, across, head, normals, rasterise
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
+from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion, ramp
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
@@ -100,11 +101,17 @@ class Warper:
         source: [V, 3] the face's 478 points in the photo and those of hair and neck, units of the crop's side.
     """
 
-    def __init__(self, points: Array, width: int, height: int) -> None:
-        """Args: points: [478, 3] of the face in the photo; width, height: of the photo, in pixels."""
+    def __init__(self, points: Array, width: int, height: int, teeth: TeethSet | None = None) -> None:
+        """For one photo.
+
+        Args:
+            points: [478, 3] of the face in the photo.
+            width, height: of the photo, in pixels.
+            teeth: of the person; None: chosen from the shipped sets.
+        """
         self.crop = Crop.around(points)
         face_points = self.crop.to_unit(points.astype(np.float64))
-        self.jaws = Jaws(face_points)
+        self.jaws = Jaws(face_points, teeth)
         mesh = head()
         self.source = np.concatenate([face_points, self.jaws.skull.apply(mesh.shell)])
         self._follow = np.concatenate([np.ones(len(face_points)), mesh.follow])[:, None]

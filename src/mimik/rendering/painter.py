@@ -15,7 +15,6 @@ from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.colours import colours_of
 from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.mouth import MouthLayer
-from mimik.rendering.layers.teeth import TeethSet
 
 
 class Painter:
@@ -26,13 +25,8 @@ class Painter:
         colours: what is drawn into the picture is drawn with.
     """
 
-    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0, teeth: TeethSet | None = None) -> None:
-        """For one picture.
-
-        Args:
-            picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large.
-            teeth: for where the photo shows none; None: chosen from the shipped sets.
-        """
+    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0) -> None:
+        """Args: picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large."""
         self._picture = picture
         crop = warper.crop.scaled(scale)
         self.canvas = Canvas.of(picture, crop)
@@ -45,7 +39,7 @@ class Painter:
         self._contours = (warper.contours(0), warper.contours(1))
         self._eyes: list[EyeLayer | None] = [None, None]
         self.colours = colours_of(picture, crop, warper.source)
-        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.colours.is_grey, teeth)
+        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.colours.is_grey)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""

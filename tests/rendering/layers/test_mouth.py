@@ -57,13 +57,13 @@ def test_an_open_mouth_shows_teeth_and_dark(portrait: Image, shut: np.ndarray) -
 def test_lips_that_part_a_little_show_a_dark_line(portrait: Image, shut: np.ndarray) -> None:
     warper = Warper(shut.astype(np.float32), 512, 512)
     painter = Painter(portrait, warper)
-    slit, wide = mouth_opened(shut, 0.012), mouth_opened(shut, 0.14)
+    slit, wide = mouth_opened(shut, 0.006), mouth_opened(shut, 0.14)
     lightest = []
     for target in (slit, wide):
         white, black = np.full_like(portrait, 250), np.zeros_like(portrait)
         for image in (white, black):
             painter.complete(image, warper.flow(target))
-        assert white[(white != 250).any(-1)].mean() < 200
+        assert white[(white != 250).any(-1)].mean() < 220
         lightest.append(float(np.percentile(black[inside(target)].astype(np.float32) @ LUMA, 95)))
     assert lightest[0] < 0.65 * lightest[1]
 
@@ -98,7 +98,7 @@ def test_the_photos_own_teeth_stay_while_the_jaw_drops(portrait: Image, portrait
     lower = points[faces.LIPS_INNER_LOWER[3:8], :2]
     x, y = (0.5 * upper + 0.5 * lower).round().astype(int).T
     before, after = (picture[y, x].astype(np.float32) @ LUMA for picture in (portrait, image))
-    assert np.abs(after - before).mean() < 20
+    assert np.abs(after - before).mean() < 0.1 * before.mean()
 
 
 def test_the_mouth_is_painted_alike_over_any_frame(portrait: Image, shut: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mimik.config import InputError
+from mimik.config import TEETH, InputError
 from mimik.files import replaced
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
@@ -104,6 +104,14 @@ Neutral = Annotated[
         metavar="TIME",
         parser=decimal_number,
         help="Seconds into a driving video at which its face is neutral; found automatically if left out.",
+        show_default=False,
+    ),
+]
+Teeth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Teeth where no photo shows the person's: {', '.join(TEETH)}; chosen by the light if left out.",
         show_default=False,
     ),
 ]

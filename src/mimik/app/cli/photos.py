@@ -22,6 +22,7 @@ from mimik.app.cli.options import (
     Model,
     PhotoFace,
     Size,
+    Teeth,
     View,
     check_picture_file,
     decimal_number,
@@ -68,6 +69,7 @@ def edit_command(
     size: Size = "native",
     frame: View = "full",
     face: PhotoFace = None,
+    teeth: Teeth = None,
     label: Label = False,
     consent: Consent = None,
     force: Force = False,
@@ -86,7 +88,9 @@ def edit_command(
         pitch=pitch,
         roll=roll,
     )
-    config = AnimateConfig(model=model, size=parse_size(size), frame=frame, face=face, label=label, consent=consent)
+    config = AnimateConfig(
+        model=model, size=parse_size(size), frame=frame, face=face, teeth=teeth, label=label, consent=consent
+    )
     credentials = read_credentials(certificate, key)
     with working(f"editing {photo.name}"):
         width, height = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)

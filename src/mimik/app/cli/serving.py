@@ -24,6 +24,7 @@ from mimik.app.cli.options import (
     Size,
     Smooth,
     Strength,
+    Teeth,
     View,
     decimal_number,
     parse_size,
@@ -75,6 +76,7 @@ def live_command(
     size: Size = "512",
     frame: View = "crop",
     face: PhotoFace = None,
+    teeth: Teeth = None,
     consent: Consent = None,
     virtual_camera: Annotated[
         bool, typer.Option("--virtual-camera", help="Be a camera of this computer too, for other programs.")
@@ -107,6 +109,7 @@ def live_command(
         size=parse_size(size),
         frame=frame,
         face=face,
+        teeth=teeth,
         consent=consent,
     )
     if stream is not None and camera is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, head_pose
 from mimik.rendering.layers.arch import Anatomy
+from mimik.rendering.layers.teeth import TeethSet
 
 _SHOWN = 0.06, 0.10  # the lips' gap over the mouth's width: from the second on the photo shows what is inside
 _PARTED_MM = 0.2, 1.5  # lips that are this much farther apart than the closed ones of the photo: nothing, all
@@ -46,11 +47,12 @@ class Jaws:
         skull: takes the canonical face to the photo, units of the crop's side.
         shows: 0..1; how much of the inside the photo shows.
         points: [478, 3] the face in the photo.
+        teeth: where the photo shows none; None: the shipped set whose picture was lit most like the photo.
     """
 
-    def __init__(self, points: NDArray[np.float64]) -> None:
-        """Args: points: [478, 3] of the face in the photo, units of the crop's side."""
-        self.points = points
+    def __init__(self, points: NDArray[np.float64], teeth: TeethSet | None = None) -> None:
+        """Args: points: [478, 3] of the face in the photo, units of the crop's side; teeth: see the attribute."""
+        self.points, self.teeth = points, teeth
         self.anatomy = Anatomy.of(points)
         self.skull = head_pose(points)
         self._own_gap = _gaps(points)

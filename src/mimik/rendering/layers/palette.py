@@ -19,11 +19,11 @@ _GRAIN_LEVELS = 0.7, 6.0  # less is not seen, more is skin or brush strokes
 _TILE = 256  # px: side of the grain's repeating pattern
 # Least squares over 490 stills that show teeth: luma of the front teeth from that of the skin around them and of the
 # whites of the eyes; their colorfulness in red and blue, relative to the skin's.
-_ENAMEL_OF_SKIN, _ENAMEL_OF_EYES = 0.62, 0.45
+_ENAMEL_OF_SKIN, _ENAMEL_OF_EYES = 0.72, 0.50
 _ENAMEL_HUE = np.array([0.46, 0.0, 0.60], np.float32)
-_MAX_ENAMEL = 225.0
+_MAX_ENAMEL = 245.0
 _CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: the inside of a mouth, unshaded
-_TONGUE = np.array([0.62, 0.38, 0.37], np.float32)
+_TONGUE = np.array([0.92, 0.60, 0.59], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
 _AROUND = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
 

@@ -33,7 +33,7 @@ _UPPER_WIDTHS = (8.5, 6.6, 7.6, 7.1, 6.6, 10.0, 9.5)
 _UPPER_HEIGHTS = (10.5, 9.2, 10.3, 8.5, 7.5, 7.2, 7.0)
 _LOWER_WIDTHS = (5.3, 5.8, 6.9, 7.0, 7.1, 11.0, 10.5)
 _LOWER_HEIGHTS = (9.0, 9.3, 10.5, 8.5, 8.0, 7.5, 7.0)
-_UPPER_EDGES = (0.0, -0.7, -0.1, -0.6, -0.9, -1.2, -1.4)  # v of the edges
+UPPER_EDGES = (0.0, -0.7, -0.1, -0.6, -0.9, -1.2, -1.4)  # v of the edges
 _LOWER_EDGES = (0.0, 0.1, -0.2, 0.3, 0.6, 0.9, 1.1)
 _GAP_MM = 0.22  # half width of the dark line between two teeth
 _GAP_DARK = 0.5  # how dark it is
@@ -101,6 +101,11 @@ def shipped() -> tuple[TeethSet, ...]:
                 data["names"], maps, data["bounds"], data["edges"], data["skin"], strict=True
             )
         )
+
+
+def named(name: str) -> TeethSet:
+    """The shipped set of this name; one of config.TEETH."""
+    return next(one for one in shipped() if one.name == name)
 
 
 def choose(skin: Array, sets: Sequence[TeethSet]) -> TeethSet:

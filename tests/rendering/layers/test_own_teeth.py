@@ -1,0 +1,58 @@
+"""own_teeth.py: teeth are taken from a picture that shows them, tooth by tooth."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Face, Image, head_pose
+from mimik.rendering.layers import teeth
+from mimik.rendering.layers.arch import Anatomy, upper_wall
+from mimik.rendering.layers.own_teeth import best_teeth, teeth_of
+
+
+def painted(picture: Image, face: Face) -> tuple[Image, teeth.TeethSet]:
+    """The picture, four times as large, with the teeth of a shipped set in a mouth that is wide open; the set."""
+    chosen = teeth.shipped()[0]
+    points = face.points * 4
+    image = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    wall = upper_wall(Anatomy.of(points), head_pose(points))
+    height, width = image.shape[:2]
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    u, v, facing = wall.find(x, y)
+    found = teeth.upper_texture(chosen, 10).at(u, v - 3)
+    outline = points[[*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]], :2]
+    inside = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(inside, [np.round(outline).astype(np.int32)], 1)
+    mouth = np.array([40.0, 15, 12]) * (1 - found[..., 3:]) + 200 * found[..., 3:] * found[..., :3]
+    return np.where((inside * (facing > 0))[..., None] > 0, mouth, image).clip(0, 255).astype(np.uint8), chosen
+
+
+def test_teeth_are_found_where_they_were_painted(portrait: Image, portrait_face: Face) -> None:
+    image, chosen = painted(portrait, portrait_face)
+    found = teeth_of(image, portrait_face.points * 4, "own")
+    assert found is not None
+    front = slice(len(chosen.bounds) // 2 - 2, len(chosen.bounds) // 2 + 3)
+    np.testing.assert_allclose(found.bounds[front], chosen.bounds[front], atol=0.8)
+    level = found.tones.astype(float).mean((0, 1))
+    np.testing.assert_allclose(level, teeth.ENAMEL, rtol=0.12)  # relative to its own mean
+
+
+def test_a_closed_or_tiny_mouth_gives_no_teeth(portrait: Image, portrait_face: Face) -> None:
+    points = portrait_face.points.copy()
+    points[faces.LIPS_INNER_LOWER] = points[faces.LIPS_INNER_UPPER]
+    assert teeth_of(portrait, points, "own") is None
+    tiny = cv2.resize(portrait, (64, 64), interpolation=cv2.INTER_AREA)
+    assert teeth_of(tiny, portrait_face.points / 8, "own") is None
+    assert best_teeth([(portrait, points)]) is None
+
+
+def test_the_photo_that_shows_most_is_taken(portrait: Image, portrait_face: Face) -> None:
+    image, _ = painted(portrait, portrait_face)
+    shut = portrait_face.points.copy()
+    shut[faces.LIPS_INNER_LOWER] = shut[faces.LIPS_INNER_UPPER]
+    best = best_teeth([(portrait, shut), (image, portrait_face.points * 4)])
+    alone = teeth_of(image, portrait_face.points * 4, "own")
+    assert best is not None and alone is not None
+    np.testing.assert_array_equal(best.tones, alone.tones)
