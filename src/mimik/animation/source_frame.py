@@ -108,11 +108,16 @@ class SourceFrame:
         return self._generator.painter(picture, face.points, warper)
 
     def retarget(
-        self, reference: Reference, *, regions: Sequence[str] | None = None, strength: float | None = None
+        self,
+        reference: Reference,
+        *,
+        regions: Sequence[str] | None = None,
+        strength: float | None = None,
+        exact: bool = False,
     ) -> Retarget:
         """What puts the gestures of a driver with this neutral face on the person.
 
-        Args: regions, strength: the config's own if None.
+        Args: regions, strength: the config's own if None; exact: as Retarget takes it.
         """
         config = self._config
         return Retarget(
@@ -121,6 +126,7 @@ class SourceFrame:
             mode=config.motion,
             regions=config.regions if regions is None else regions,
             strength=config.strength if strength is None else strength,
+            exact=exact,
         )
 
     def flow(self, points: NDArray[Any]) -> Flow:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from mimik.animation.avatar import Avatar
 from mimik.config import AnimateConfig, InputError, check_number
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import BLENDSHAPES, Image, canonical_mesh, mirror_order
+from mimik.face.landmarks import BLENDSHAPES, Face, Image, canonical_mesh, mirror_order
 from mimik.motion.gestures import (
     Float,
     Gesture,
@@ -74,19 +76,21 @@ _UPPER_LID = 0.85  # of a closing eye's way is the upper lid's
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
 
-def gesture_of(edit: Edit, shape: Float) -> Gesture:
+def gesture_of(edit: Edit | Mapping[str, float], shape: Float) -> Gesture:
     """What a face of this shape does when it is edited.
 
     Args:
-        edit: the changes.
+        edit: the changes; a mapping may go beyond the sliders.
         shape: [478, 3] centimetres, the person's face in its own frame.
     """
+    amounts = asdict(edit) if isinstance(edit, Edit) else edit
+    blink, gaze_x, gaze_y = amounts["blink"], amounts["gaze_x"], amounts["gaze_y"]
     offset = np.zeros_like(shape)
     mesh = canonical_mesh().vertices
     weights = region_weights()
     scale = float(np.linalg.norm(shape[61] - shape[291]) / np.linalg.norm(mesh[61] - mesh[291]))
     for name, (shapes, region) in _SHAPES.items():
-        amount = getattr(edit, name)
+        amount = amounts[name]
         movement = _symmetric(shapes)
         if amount < 0:
             # Corners that hang do not come together, and brows have less way down than up.
@@ -95,7 +99,7 @@ def gesture_of(edit: Edit, shape: Float) -> Gesture:
 
     # Gaze: the irises, and the lids with them when it rises or falls.
     eye_cm = np.mean([np.linalg.norm(shape[a] - shape[b]) for a, b in ((33, 133), (362, 263))])
-    gaze = np.array([edit.gaze_x, edit.gaze_y]) * _GAZE_CM * (eye_cm / 3)
+    gaze = np.array([gaze_x, gaze_y]) * _GAZE_CM * (eye_cm / 3)
     offset[faces.IRISES, :2] += gaze
     for upper, lower in (
         (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
@@ -105,13 +109,13 @@ def gesture_of(edit: Edit, shape: Float) -> Gesture:
         offset[upper, 1:2] += _LID_FOLLOWS * gaze[1] * arch
         offset[lower, 1:2] += 0.3 * _LID_FOLLOWS * gaze[1] * arch
         opening = (shape[lower] + offset[lower]) - (shape[upper] + offset[upper])
-        closed = edit.blink if edit.blink > 0 else edit.blink * _WIDE
+        closed = blink if blink > 0 else blink * _WIDE
         offset[upper] += _UPPER_LID * closed * opening
         offset[lower] -= (1 - _UPPER_LID) * closed * opening
 
     # x to the right, y down, z away: a positive turn about x lifts the chin, about y takes the nose to the left.
     turn = np.eye(3)
-    for axis, degrees in ((0, edit.pitch), (1, -edit.yaw), (2, edit.roll)):
+    for axis, degrees in ((0, amounts["pitch"]), (1, -amounts["yaw"]), (2, amounts["roll"])):
         turn = rotation_matrix(np.radians(degrees) * np.eye(3)[axis]) @ turn
     neutral = still()
     return Gesture(rotation_vector(turn), neutral.shift, 0.0, offset, neutral.blendshapes)
@@ -128,8 +132,71 @@ def _symmetric(shapes: dict[str, float]) -> Float:
     return (movement + movement[mirror_order()[0]] * [-1, 1, 1]) / 2
 
 
+# What is found again in an edited picture, and how near to the number it has to come.
+
+
+def _blendshapes(face: Face, *names: str) -> float:
+    return float(np.mean([face.blendshapes[BLENDSHAPES.index(name)] for name in names]))
+
+
+def _angle(number: int) -> Callable[[Face], float]:
+    return lambda face: faces.head_pose(face.points).degrees[number]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One slider's effect, as the landmarker finds it.
+
+    Attributes:
+        read: of a face.
+        full: what is read at 1 of the slider, or None where the slider's number is added to what the photo shows.
+        tolerance: of what is read.
+        furthest: the largest multiple of the slider that is tried.
+    """
+
+    read: Callable[[Face], float]
+    full: float | None
+    tolerance: float
+    furthest: float
+
+
+_MEASURES = {
+    "smile": _Measure(lambda f: _blendshapes(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
+    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.8, 0.06, 2.0),
+    "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.2),
+    "gaze_x": _Measure(
+        lambda f: (
+            _blendshapes(f, "eyeLookOutLeft", "eyeLookInRight") - _blendshapes(f, "eyeLookInLeft", "eyeLookOutRight")
+        ),
+        0.75,
+        0.08,
+        2.0,
+    ),
+    "gaze_y": _Measure(
+        lambda f: (
+            _blendshapes(f, "eyeLookDownLeft", "eyeLookDownRight") - _blendshapes(f, "eyeLookUpLeft", "eyeLookUpRight")
+        ),
+        0.7,
+        0.08,
+        2.2,
+    ),
+    "yaw": _Measure(_angle(0), None, 1.5, 1.7),
+    "pitch": _Measure(_angle(1), None, 1.5, 1.9),
+    "roll": _Measure(_angle(2), None, 1.5, 1.3),
+}
+_OPEN_LOOP = ("smile", "brows")  # below 0 they have no blendshape that says how far they are
+_MAX_TRIALS = 5
+_TRIAL_PX = 320  # of the head's square in which an edit is tried
+_TOLD_DEGREES = 3.0  # an angle that is missed by more is told
+_TOLD_PART = 0.8  # the same for an expression of which less is reached
+
+
 class Editor:
-    """A person whose photo answers to sliders."""
+    """A person whose photo answers to sliders.
+
+    An edit is tried on a small picture of the head, and its strength corrected until the landmarker finds there what
+    the numbers say, or the photo allows no more.
+    """
 
     def __init__(self, avatar: Avatar, config: AnimateConfig | None = None) -> None:
         """Args: avatar: the person; config: model, view and size; what it says of drivers is not used."""
@@ -137,17 +204,85 @@ class Editor:
         self._portrait = avatar.source_frame(self._config)
         pose = faces.head_pose(self._portrait.face.points)
         self._shape = pose.invert(self._portrait.face.points)
-        reference = Reference(self._shape, pose.rotation, self._portrait.face.blendshapes.astype(np.float64))
-        self._retarget = self._portrait.retarget(reference)
+        self._retarget = self._portrait.retarget(self._own(self._portrait.face), exact=True)
+        self._found: dict[Edit, tuple[dict[str, float], tuple[str, ...]]] = {}
+
+    @staticmethod
+    def _own(face: Face) -> Reference:
+        """The person as driver of the person."""
+        pose = faces.head_pose(face.points)
+        values = face.blendshapes.astype(np.float64)
+        return Reference(pose.invert(face.points), pose.rotation, values, eyelids_touch=(0.0, 0.0))
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the pictures."""
         return self._portrait.size
 
+    @cached_property
+    def _trial(self) -> Callable[[Mapping[str, float]], Face | None]:
+        """Amounts -> the face as it is found again in a small picture; None where none is found."""
+        config = replace(self._config, model="geometry", size=_TRIAL_PX, frame="crop", background=None)
+        small = self._avatar.source_frame(config)
+        retarget = small.retarget(self._own(small.face), exact=True)
+        shape = faces.head_pose(small.face.points).invert(small.face.points)
+
+        def find(amounts: Mapping[str, float]) -> Face | None:
+            points = retarget(gesture_of(amounts, shape))
+            expected = replace(small.face, points=points.astype(np.float32))
+            return self._avatar.landmarker.follow(small.paint(small.flow(points), points), expected)
+
+        return find
+
+    def _amounts(self, edit: Edit) -> tuple[dict[str, float], tuple[str, ...]]:
+        """How strongly each slider has to be drawn so that the picture shows what the edit says, and what it cannot."""
+        if edit not in self._found:
+            if len(self._found) > 64:
+                self._found.clear()
+            self._found[edit] = self._corrected(edit)
+        return self._found[edit]
+
+    def _corrected(self, edit: Edit) -> tuple[dict[str, float], tuple[str, ...]]:
+        amounts: dict[str, float] = asdict(edit)
+        asked = {
+            name: value
+            for name, value in asdict(edit).items()
+            if value and name in _MEASURES and not (name in _OPEN_LOOP and value < 0)
+        }
+        rest = self._trial(dict.fromkeys(amounts, 0.0)) if asked else None
+        if rest is None:
+            return amounts, ()
+        before = {name: _MEASURES[name].read(rest) for name in asked}
+        wanted = {name: _wanted(name, value, before[name]) for name, value in asked.items()}
+        best, best_error, reached = dict(amounts), np.inf, before
+        for name, value in asked.items():
+            amounts[name] = value * min(1.0, _MEASURES[name].furthest)
+        for _ in range(_MAX_TRIALS):
+            face = self._trial(amounts)
+            if face is None:
+                break
+            now = {name: _MEASURES[name].read(face) for name in asked}
+            errors = {name: (wanted[name] - now[name]) / _MEASURES[name].tolerance for name in asked}
+            worst = max(abs(error) for error in errors.values())
+            if worst < best_error:
+                best, best_error, reached = dict(amounts), worst, now
+            if worst <= 1:
+                break
+            for name, value in asked.items():
+                way, done = wanted[name] - before[name], now[name] - before[name]
+                # Where little has happened yet, more of it; never more than a photo can bear.
+                factor = float(np.clip(way / done, 0.6, 1.7)) if done * way > 0 else 1.7
+                furthest = abs(value) * _MEASURES[name].furthest
+                amounts[name] = float(np.clip(amounts[name] * factor, -furthest, furthest))
+        return best, tuple(_missed(name, asked[name], before[name], wanted[name], reached[name]) for name in asked)
+
+    def notes(self, edit: Edit) -> list[str]:
+        """What of an edit this photo does not allow, for people."""
+        return [note for note in self._amounts(edit)[1] if note]
+
     def points(self, edit: Edit) -> Float:
         """Where the face's points go, [478, 3] pixels of the picture."""
-        return self._retarget(gesture_of(edit, self._shape))
+        return self._retarget(gesture_of(self._amounts(edit)[0], self._shape))
 
     def __call__(self, edit: Edit) -> Image:
         """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see write_sealed and provenance.Marker."""
@@ -184,6 +319,42 @@ class Editor:
             draft.write_image(self(edit))
 
 
+def _wanted(name: str, value: float, before: float) -> float:
+    """What is to be found again in the picture."""
+    full = _MEASURES[name].full
+    if full is None:
+        return before + value
+    full = float(np.copysign(max(full, before * np.sign(value)), value))
+    return before + abs(value) * (full - before)
+
+
+def _missed(name: str, value: float, before: float, wanted: float, reached: float) -> str:
+    """A sentence for what the photo does not allow; "" if it does."""
+    option = f"--{name.replace('_', '-')}"
+    if _MEASURES[name].full is None:
+        if abs(reached - wanted) <= _TOLD_DEGREES:
+            return ""
+        return f"{option} {value:g}: this photo allows {reached - before:.0f} degrees"
+    if abs(wanted - before) < 0.1 or (reached - before) / (wanted - before) >= _TOLD_PART:
+        return ""
+    part = max(0.0, (reached - before) / (wanted - before))
+    return f"{option} {value:g}: this photo allows {100 * part:.0f} % of it"
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A picture that was written.
+
+    Attributes:
+        width, height: pixels.
+        notes: what of the edit the photo did not allow.
+    """
+
+    width: int
+    height: int
+    notes: list[str]
+
+
 def edit_photo(
     photo: str | Path,
     out: str | Path,
@@ -192,16 +363,13 @@ def edit_photo(
     config: AnimateConfig | None = None,
     force: bool = False,
     credentials: Credentials | None = None,
-) -> tuple[int, int]:
+) -> Edited:
     """Edits a photo and writes a sealed picture.
 
     Args:
         photo: a picture, a video of the person, or an .avatar file.
         out, edit, force, credentials: as Editor.write_sealed takes them.
         config: model, view, size and which face.
-
-    Returns:
-        Width and height of the picture.
 
     Raises:
         InputError: if anything given cannot be used; nothing is written then.
@@ -212,4 +380,4 @@ def edit_photo(
     check_output(path, force=force, inputs=[Path(photo)])
     editor = Editor(Avatar.from_photos([photo], face=config.face), config)
     editor.write_sealed(path, edit, force=force, credentials=credentials)
-    return editor.size
+    return Edited(*editor.size, editor.notes(edit))

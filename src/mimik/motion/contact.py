@@ -162,14 +162,9 @@ def _below_lips() -> Float:
     return mask
 
 
-def driver_lip_openings(openings: Float, rest: Float) -> Float:
-    """[9] the driver's openings, counted from contact.
-
-    Args:
-        openings: [9] in this frame.
-        rest: [9] of the driver's lips when they touch.
-    """
-    return soft_contact(openings - rest, _LIPS_SOFT)
+def soft_lip_openings(openings: Float) -> Float:
+    """[9] the driver's openings from contact, in distances of the eyes, drawn together where they are noise."""
+    return soft_contact(openings, _LIPS_SOFT)
 
 
 def driver_eyelid_fractions(openings: Float, usual: Float, touching: Float) -> Float:

@@ -18,10 +18,10 @@ from mimik.face.landmarks import BLENDSHAPES, Face, Pose, canonical_mesh, head_p
 from mimik.motion.contact import (
     closed_mouth,
     driver_eyelid_fractions,
-    driver_lip_openings,
     eye_distance,
     eyelid_openings,
     lip_openings,
+    soft_lip_openings,
     with_eyelid_openings,
     with_lip_openings,
 )
@@ -43,6 +43,7 @@ class Retarget:
         mode: str = "relative",
         regions: Sequence[str] = REGIONS,
         strength: float = 1.0,
+        exact: bool = False,
     ) -> None:
         """Args:
         person: the face in the photo.
@@ -51,17 +52,20 @@ class Retarget:
             driver's own pose and expression.
         regions: what moves.
         strength: multiplies expression and head motion.
+        exact: the driver is the person: every movement is taken as it is given, and the head turns further.
         """
         self._pose = head_pose(person.points)
         self._shape = self._pose.invert(person.points)
         self._regions = regions
+        self._exact = exact
         self._strength = strength
         self._absolute = mode == "absolute"
         # Both with lips that touch: openings count from there.
         self._closed = closed_mouth(self._shape, person.blendshapes)
         other = closed_mouth(reference.shape, reference.blendshapes)
-        self._gain = _feature_gain(self._closed, other)
-        self._opening_gain = _opening_gain(self._closed, other)
+        self._gain = np.ones((faces.NUM_POINTS, 3)) if exact else _feature_gain(self._closed, other)
+        self._opening_gain = 1.0 if exact else _opening_gain(self._closed, other)
+        self._max_reveal = _MAX_REVEAL_EXACT if exact else _MAX_REVEAL
         self._reference_shape = reference.shape
         # What both do all the time is the person's own already.
         basis = expression_basis()
@@ -108,7 +112,7 @@ class Retarget:
         turn = gesture.turn
         if self._absolute:
             turn = rotation_vector(rotation_matrix(turn) @ rotation_matrix(self._turn))
-        turn = _reachable(turn * self._strength, self._pose)
+        turn = _reachable(turn * self._strength, self._pose, self._max_reveal)
         shift = _soft_limit(gesture.shift * self._strength, _MAX_SHIFT_CM)
         zoom = float(_soft_limit(np.array([gesture.zoom * self._strength]), _MAX_LOG_ZOOM)[0])
         return Pose(
@@ -125,7 +129,10 @@ class Retarget:
             rest = lip_openings(self._shape) + min(strength, 1.0) * (
                 lip_openings(self._closed) - lip_openings(self._shape)
             )
-            opening = driver_lip_openings(lip_openings(driver), self._lips_rest) * self._opening_gain * strength
+            opening = np.clip(lip_openings(driver) - self._lips_rest, 0, None)
+            if not self._exact:
+                opening = soft_lip_openings(opening)
+            opening = opening * self._opening_gain * strength
             width = float(np.linalg.norm(shape[_CORNERS[0]] - shape[_CORNERS[1]])) / eye_distance(shape)
             widest = min(_MAX_OPENING * width, _WIDEST)
             largest = float(opening.max())
@@ -143,6 +150,7 @@ _MAX_TURN = math.radians(40)
 _MAX_REVEAL = math.radians(30)  # how far a head that is turned away in the photo may be turned back, less its turn
 _MAX_SHIFT_CM = 5.0  # the shoulders do not follow
 _MAX_LOG_ZOOM = math.log(1.3)
+_MAX_REVEAL_EXACT = math.radians(48)  # where one picture is made, and looked at
 
 
 def _soft_limit(vector: Float, limit: float) -> Float:
@@ -154,17 +162,17 @@ def _soft_limit(vector: Float, limit: float) -> Float:
     return vector * ((knee + (limit - knee) * math.tanh((length - knee) / (limit - knee))) / length)
 
 
-def _reachable(turn: Float, pose: Pose) -> Float:
+def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Float:
     """The head's turn, limited to what the photo can show.
 
     A head that the photo shows from one side cannot be turned back to show the other: there are no pixels of it.
     """
     yaw = math.radians(pose.degrees[0])
-    turn = _soft_limit(turn, _MAX_TURN)
+    turn = _soft_limit(turn, _MAX_TURN + max_reveal - _MAX_REVEAL)
     # A positive rotation about y, which points down, turns the nose to the picture's left: yaw falls.
     towards = turn[1] * math.copysign(1, yaw)
     # Both limits meet at a frontal photo, whose yaw has the sign of noise.
-    limit = max(_MAX_REVEAL - abs(yaw), math.radians(6)) if towards > 0 else _MAX_REVEAL + abs(yaw)
+    limit = max(max_reveal - abs(yaw), math.radians(6)) if towards > 0 else max_reveal + abs(yaw)
     if abs(towards) > 0.6 * limit:
         turn = turn.copy()
         turn[1] = float(_soft_limit(turn[1:2], limit)[0])

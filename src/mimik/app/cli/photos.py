@@ -93,9 +93,12 @@ def edit_command(
     )
     credentials = read_credentials(certificate, key)
     with working(f"editing {photo.name}"):
-        width, height = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
+        made = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
+    for note in made.notes:
+        errors.print(f"note: {escape(note)}", soft_wrap=True)
     console.print(
-        f"{escape(str(out))}: {width}x{height}. Signed: mimik verify {escape(shlex.quote(str(out)))}", soft_wrap=True
+        f"{escape(str(out))}: {made.width}x{made.height}. Signed: mimik verify {escape(shlex.quote(str(out)))}",
+        soft_wrap=True,
     )
 
 
