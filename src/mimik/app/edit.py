@@ -162,8 +162,8 @@ class _Measure:
 
 _MEASURES = {
     "smile": _Measure(lambda f: _blendshapes(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
-    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.8, 0.06, 2.0),
-    "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.2),
+    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.8, 0.06, 1.5),
+    "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 1.9),
     "gaze_x": _Measure(
         lambda f: (
             _blendshapes(f, "eyeLookOutLeft", "eyeLookInRight") - _blendshapes(f, "eyeLookInLeft", "eyeLookOutRight")
