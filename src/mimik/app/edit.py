@@ -162,8 +162,8 @@ class _Measure:
 
 _MEASURES = {
     "smile": _Measure(lambda f: _blendshapes(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
-    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.8, 0.06, 1.5),
-    "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 1.9),
+    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.8, 0.06, 2.0),
+    "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.1),
     "gaze_x": _Measure(
         lambda f: (
             _blendshapes(f, "eyeLookOutLeft", "eyeLookInRight") - _blendshapes(f, "eyeLookInLeft", "eyeLookOutRight")
@@ -255,6 +255,8 @@ class Editor:
         before = {name: _MEASURES[name].read(rest) for name in asked}
         wanted = {name: _wanted(name, value, before[name]) for name, value in asked.items()}
         best, best_error, reached = dict(amounts), np.inf, before
+        last: dict[str, tuple[float, float]] = {}  # amounts and what came of them, before the last step
+        held: set[str] = set()
         for name, value in asked.items():
             amounts[name] = value * min(1.0, _MEASURES[name].furthest)
         for _ in range(_MAX_TRIALS):
@@ -262,16 +264,24 @@ class Editor:
             if face is None:
                 break
             now = {name: _MEASURES[name].read(face) for name in asked}
-            errors = {name: (wanted[name] - now[name]) / _MEASURES[name].tolerance for name in asked}
-            worst = max(abs(error) for error in errors.values())
+            worst = max(abs(wanted[name] - now[name]) / _MEASURES[name].tolerance for name in asked)
             if worst < best_error:
                 best, best_error, reached = dict(amounts), worst, now
             if worst <= 1:
                 break
             for name, value in asked.items():
+                if name in held:
+                    continue
                 way, done = wanted[name] - before[name], now[name] - before[name]
+                amount, earlier = last.get(name, (0.0, before[name]))
+                if abs(now[name] - earlier) < _MEASURES[name].tolerance / 2 and name in last:
+                    # More of it changes the picture and shows no more of it.
+                    amounts[name] = amount
+                    held.add(name)
+                    continue
+                last[name] = amounts[name], now[name]
                 # Where little has happened yet, more of it; never more than a photo can bear.
-                factor = float(np.clip(way / done, 0.6, 1.7)) if done * way > 0 else 1.7
+                factor = float(np.clip(way / done, 0.6, 1.4)) if done * way > 0 else 1.4
                 furthest = abs(value) * _MEASURES[name].furthest
                 amounts[name] = float(np.clip(amounts[name] * factor, -furthest, furthest))
         return best, tuple(_missed(name, asked[name], before[name], wanted[name], reached[name]) for name in asked)

@@ -40,7 +40,9 @@ def test_drivers_are_known_by_their_content(driver, driver_with_sound: Path, sma
 
 
 def test_a_driver_that_is_not_there() -> None:
-    with pytest.raises(InputError, match=r"driver grin: there is no such file; give .* laugh, listen, look-around, nod"):
+    with pytest.raises(
+        InputError, match=r"driver grin: there is no such file; give .* laugh, listen, look-around, nod"
+    ):
         open_driver("grin")
 
 
