@@ -665,3 +665,13 @@ def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
     assert run(driver.path, "-o", tmp_path / "y", "--size", 100)[2].count("multiple of 16") == 1
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "y").exists()
+
+
+def test_clustering_without_torch_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mimik.networks.features", None)  # as where torch is not installed
+    out = tmp_path / "shards"
+    with pytest.raises(InputError, match=r"needs torch; install it with: pip install 'mimik\[train\]'"):
+        prepare([folder], out, people="cluster", num_workers=0, progress=lambda state: pytest.fail("work"))
+    assert not out.exists()

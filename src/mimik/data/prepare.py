@@ -140,6 +140,8 @@ def prepare(
     start = time.perf_counter()
     sources, people, said = choose_people(find_sources(inputs, skip=out), people, manifest)
     log.info("%s", said)
+    if people == "cluster" and embed is None:
+        _face_net()  # before the videos are read
     if num_workers is not None and num_workers < 0:
         raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
     cores = num_workers if num_workers is not None else os.cpu_count() or 1
@@ -160,6 +162,21 @@ def prepare(
             f"-o {out}: cannot be written to ({error.strerror or error}); what was finished is intact. Free some space "
             "and run the same command again: it continues."
         ) from error
+
+
+def _face_net() -> type[Any]:
+    """FaceNet, which needs torch.
+
+    Raises:
+        InputError: if torch is not installed.
+    """
+    try:
+        from mimik.networks.features import FaceNet
+    except ImportError as error:
+        raise InputError(
+            "--people cluster needs torch; install it with: pip install 'mimik[train]', or give --people clip."
+        ) from error
+    return FaceNet
 
 
 class _Run:
@@ -264,14 +281,7 @@ class _Run:
         entries = self._output.entries()
         if all(entry["person"] != UNKNOWN_PERSON for entry in entries):
             return
-        if embed is None:
-            try:
-                from mimik.networks.features import FaceNet
-            except ImportError as error:
-                raise InputError(
-                    "--people cluster needs torch; install it with: pip install 'mimik[train]', or give --people clip."
-                ) from error
-            embed = FaceNet().embed_faces
+        embed = embed or _face_net()().embed_faces
         means = [embed(*frontal_frames(self._output.folder, entry)).mean(0) for entry in entries]
         numbers = cluster_people(np.array(means, np.float32))
         for entry, number in zip(entries, numbers, strict=True):

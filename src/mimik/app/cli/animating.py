@@ -40,7 +40,7 @@ from mimik.app.cli.options import (
     whole_number,
     write_json,
 )
-from mimik.app.cli.progress import Bars, item_bar, working
+from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, parse_regions
 from mimik.files import check_file
 from mimik.media import video
@@ -271,7 +271,7 @@ def _animate_one(
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
-    with Bars().shown() as bars:
+    with Display("frames").shown() as bars:
         return avatar.render(driver, out, force=force, credentials=credentials, progress=bars, **options)
 
 
@@ -315,12 +315,13 @@ def _animate_all(
         names = [pair.photo.name, Path(pair.driver).name]
         return " ".join(names) if by_pair else names[0 if photo.is_dir() else 1]
 
+    what = "videos" if by_pair else "photos" if photo.is_dir() else "drivers"
     outcomes: list[batch.Outcome] = []
     with ExitStack() as stack:
-        bar = stack.enter_context(item_bar())
+        bar = stack.enter_context(Display(what, "opening").shown())
 
         def frames(pair: batch.Pair, done: int, total: int | None) -> None:
-            bar(f"{name(pair)}, {done} of {total or '?'} frames", len(outcomes), len(every))
+            bar.show(name(pair), len(outcomes), len(every), f"{done} of {total or '?'} frames", name=what)
 
         results = batch.animate_all(
             every, config, num_workers=workers, ray=ray, signer=signer, force=force, progress=frames
@@ -335,11 +336,10 @@ def _animate_all(
             if outcome.reason is not None:
                 said = "left out"
             errors.print(escape(f"{len(outcomes)}/{len(every)} {name(outcome.pair)}: {said}"), soft_wrap=True)
-            bar(name(outcome.pair), len(outcomes), len(every))
+            bar.show(name(outcome.pair), len(outcomes), len(every), name=what)
     made = [outcome.report for outcome in outcomes if outcome.report is not None]
     failures = [outcome for outcome in outcomes if outcome.reason is not None]
     num_there = len(outcomes) - len(made) - len(failures)
-    what = "videos" if by_pair else "photos" if photo.is_dir() else "drivers"
     if failures:
         table = Table(what[:-1], "why not", title=f"{len(failures)} of {len(every)} {what} were left out")
         for outcome in failures:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import extra, parse_names, whole_number
-from mimik.app.cli.progress import item_bar, working
+from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError
 from mimik.face.landmarks import Landmarker
 from mimik.provenance import verifying
@@ -193,8 +193,12 @@ def evaluate_command(
         device=device,
         learn_seconds=times,
     )
-    with item_bar() as bar:
-        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)
+    with Display("results", "opening").shown() as bar:
+
+        def told(what: str, done: int, total: int) -> None:
+            bar.show(what, done, total, name="results")
+
+        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=told)
     console.print(escape(overview(results)), soft_wrap=True)
     for name, why in results["left_out"].items():
         errors.print(f"note: {escape(name)} was left out: {escape(why)}", soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mimik.app.cli.console import console, errors, example, guarded, motion_app
 from mimik.app.cli.options import Force, Neutral, check_picture_file, decimal_number, whole_number
-from mimik.app.cli.progress import Bars
+from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
 from mimik.motion import draw
@@ -57,7 +57,7 @@ def motion_extract(
         raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
     check_file("-o", out, force=force, others=[driver])
     config = AnimateConfig(face=face, neutral=neutral, fps=fps)
-    with Bars().shown() as bars:
+    with Display("frames").shown() as bars:
         opened = open_driver(driver, config.fps)
         motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
     with replaced(out) as draft:

@@ -30,7 +30,7 @@ from mimik.app.cli.options import (
     parse_size,
     read_credentials,
 )
-from mimik.app.cli.progress import Steps, working
+from mimik.app.cli.progress import Display, working
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Landmarker, choose_face, head_pose
 from mimik.media import video
@@ -194,7 +194,7 @@ def export_command(
         motions=tuple(motions or ()),
         size=parse_size(size),
     )
-    with Steps().shown() as steps:
+    with Display("frames").shown() as steps:
         made = export.export(what, out, config, force=force, progress=steps)
     for note in made.notes:
         errors.print(f"note: {escape(note)}", soft_wrap=True)

@@ -31,7 +31,7 @@ from mimik.app.cli.options import (
     read_credentials,
     whole_number,
 )
-from mimik.app.cli.progress import Bars, working
+from mimik.app.cli.progress import Display, working
 from mimik.config import AnimateConfig, InputError, parse_regions
 from mimik.media import video
 from mimik.motion.drivers.udp import Receiver, parse_address
@@ -128,7 +128,7 @@ def live_command(
             raise InputError(f"--camera {camera}: is a picture; give a video.")
         with working(f"reading {photo.name}"):
             avatar = Avatar.from_photos([photo], face=config.face)
-        with Bars().shown() as bars:
+        with Display("frames").shown() as bars:
             made = live.film(
                 avatar,
                 camera,

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mimik.app.cli.console import app, complain, console, errors, example, guarded
 from mimik.app.cli.options import Force, decimal_number, extra, whole_number, write_json
-from mimik.app.cli.progress import LearnBar, StepBar, VideoBar
+from mimik.app.cli.progress import Display, log_shown
 from mimik.config import AVATAR_SUFFIX, PRESETS, InputError
 from mimik.files import check_file
 
@@ -88,7 +88,12 @@ def prepare_command(
         gop=gop,
         shard_mb=shard_mb,
     )
-    with VideoBar().shown() as bar:
+    with Display("videos").shown() as bar:
+
+        def told(state: prepare.Progress) -> None:
+            found = f"{state.kept} clips kept, {state.rejected} tracks left out, {state.rate:.1f} s of video a second"
+            bar.show("preparing", state.done, state.total, found)
+
         report = prepare.prepare(
             videos,
             out,
@@ -97,7 +102,7 @@ def prepare_command(
             manifest=manifest,
             num_workers=workers,
             ray=ray_address or ray,
-            progress=bar,
+            progress=told,
         )
     for note in report.notes:
         errors.print(f"note: {escape(note)}", soft_wrap=True)
@@ -223,8 +228,8 @@ def train_command(
         fresh=fresh,
         fsdp=fsdp,
     )
-    with StepBar().shown() as bar:
-        outcome = meta_learning.train(arguments, progress=bar)
+    with Display("steps", "training", lines=False).shown() as bar, log_shown():
+        outcome = meta_learning.train(arguments, progress=lambda step, num: bar("training", step, num))
     if int(os.environ.get("RANK", "0")):
         return
     done = f"{outcome.step} of {outcome.num_steps} steps; the model is {outcome.release}."
@@ -315,8 +320,13 @@ def learn_command(
         device=device,
         seed=seed,
     )
-    with LearnBar().shown() as bar:
-        outcome = fine_tuning.learn(photos, out, arguments, progress=bar)
+    with Display("steps", "looking at the photos").shown() as bar:
+
+        def told(point: Any, step: int, num_steps: int) -> None:
+            found = f"at most; identity {point.identity:.3f}, motion fidelity {point.motion_fidelity:.3f}"
+            bar.show("learning", step, num_steps, found)
+
+        outcome = fine_tuning.learn(photos, out, arguments, progress=told)
     for note in outcome.notes:
         errors.print(f"note: {escape(note)}", soft_wrap=True)
     console.print(_curve_table(outcome))

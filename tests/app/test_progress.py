@@ -1,0 +1,95 @@
+"""progress.py: what a pipe is told, and how often; what a terminal shows."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from mimik.app.cli import progress
+from mimik.app.cli.progress import Display, working
+
+
+class Clock:
+    """Seconds that pass only when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", clock.monotonic)
+    return clock
+
+
+def console(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
+    out = io.StringIO()
+    one = Console(file=out, force_terminal=terminal, width=120, highlight=False, emoji=False)
+    monkeypatch.setattr(progress, "errors", one)
+    return out
+
+
+def test_a_pipe_gets_a_line_every_few_seconds(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = console(monkeypatch, False)
+    with Display("frames").shown() as display:
+        for number in range(1, 131):  # 10 a second
+            clock.now += 0.1
+            display("animate", number, 240)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3  # after 2.1, 7.2 and 12.3 s
+    # 20 frames in 1.9 s after the first: 10 a second, and 219 to go.
+    assert lines[0] == "animating: 21 of 240 frames, 9 %, 10 a second, 0:22 left"
+    assert [line.split(",")[1].strip() for line in lines] == ["9 %", "30 %", "51 %"]
+
+
+def test_what_is_resumed_has_its_own_rate(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = console(monkeypatch, False)
+    display = Display("steps")
+    display("learning", 1000, 1100)
+    clock.now += 10
+    display("learning", 1020, 1100)
+    assert out.getvalue() == "learning: 1020 of 1100 steps, 93 %, 2 a second, 0:40 left\n"
+
+
+def test_steps_without_a_number_are_told_at_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = console(monkeypatch, False)
+    display = Display("frames")
+    display("optimizing", 0, None)
+    display("checking", 0, None)
+    assert out.getvalue() == "optimizing\nchecking\n"
+
+
+def test_a_run_with_a_log_of_its_own_tells_nothing_else(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = console(monkeypatch, False)
+    with Display("steps", lines=False).shown() as display:
+        clock.now += 100
+        display("training", 10, 20)
+    assert out.getvalue() == ""
+
+
+def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = console(monkeypatch, True)
+    with Display("videos").shown() as display:
+        display.show("a.mp4", 0, 8, name="videos")
+        clock.now += 4
+        display.show("b.mp4", 2, 8, "1 clip kept", name="videos")
+        display._bars.refresh()
+        assert len(display._tasks) == 2 and "opening" not in display._tasks
+    assert "b.mp4" in out.getvalue() and "25 %" in out.getvalue()
+    assert "2 of 8 videos, 1 clip kept, 0.5 a second" in out.getvalue()
+
+
+def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = console(monkeypatch, False)
+    monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.01)
+    with working("reading a.jpg"):
+        progress.threading.Event().wait(0.3)
+    with working("reading b.jpg"):
+        pass
+    assert out.getvalue() == "reading a.jpg\n"
