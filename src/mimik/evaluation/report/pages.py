@@ -1,16 +1,17 @@
-"""The report as Markdown, HTML and CSV."""
+"""The report as Markdown and HTML, from one template, and CSV."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimik.config import VERSION
+import jinja2
+
 from mimik.evaluation import metrics
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
@@ -36,9 +37,6 @@ _FRECHET_LABEL = "Frechet distance (EfficientNet-Lite0), all clips"
 class _Table:
     header: list[str]
     rows: list[list[str]]
-
-
-_Block = tuple[str, Any]  # ("h1" | "h2" | "p", text), ("table", _Table), ("picture", (file, text))
 
 
 def _cell_text(statistics: Mapping[str, Any], digits: int, clips: int) -> str:
@@ -122,92 +120,53 @@ def _learning_table(results: Mapping[str, Any], protocol: str) -> _Table:
     return _Table([*header, *(METRICS[name].label for name in CURVES)], rows)
 
 
-def _blocks(run: Evaluation, results: Mapping[str, Any], pictures: Sequence[tuple[str, str]]) -> Iterator[_Block]:
-    config, machine = run.config, results["machine"]
-    yield "h1", "Evaluation"
-    yield (
-        "p",
-        f"mimik {VERSION}. {config.size} px, seed {config.seed}, {config.holdout} hold-out frames. Measured on "
-        f"{machine['cores']} cores ({machine['processor']}), networks on {machine['device']}; the last run took "
-        f"{results['seconds']:.0f} s, without what had been measured before. Intervals: percentile "
-        "bootstrap of the mean over clips.",
-    )
-    yield (
-        "p",
-        "The pictures show the people of the data, and what was made of them: this folder is for whoever measured. "
-        "Publish the numbers.",
-    )
-    if TRUTH in config.models:
-        yield "p", "truth are the real frames themselves, measured like a model: they have to be perfect."
-    for protocol, part in results["protocols"].items():
-        yield "h2", _TITLES.get(protocol, f"{protocol}: photos of the same clip; {config.holdout} others are made")
-        yield (
-            "p",
-            f"{'Pairs of portrait and driver' if protocol == CROSS else 'Clips'}: {part['clips']}, of "
-            f"{part['people']} {'portraits' if protocol == CROSS else 'people'}.",
-        )
-        yield "table", _metric_table(results, protocol, "picture")
-        motion = _metric_table(results, protocol, "motion")
-        if motion is not None:
-            yield (
-                "p",
-                "How much of the driver's motion arrives, on landmarks found again in the result and in the driver. "
-                f"The 68 points are found by {machine['landmarks']}; gaze, blendshapes and AED by MediaPipe.",
-            )
-            yield "table", motion
-        better = _better_table(results, protocol)
-        if better is not None:
-            yield "p", "In which share of the clips one model is better than another (ties count half):"
-            yield "table", better
+def context(
+    results: Mapping[str, Any], pictures: Sequence[tuple[str, str]], *, has_lpips: bool = False
+) -> dict[str, Any]:
+    """What the template of the report is given. Args: results: of results.json; pictures: files, and what they show."""
     same = results["same_clips"]
-    if same:
-        yield "h2", "The same clips under every number of photos"
-        yield (
-            "p",
-            f"A clip needs {config.holdout} frames and its photos, so the tables above are of different clips. These "
-            f"are the means over the {same['clips']} that are long enough for all.",
-        )
-        yield "table", _same_clips_table(results)
-    for protocol in results["learning"]:
-        yield "h2", f"Quality against seconds of learning, {protocol}"
-        yield (
-            "p",
-            "learn: fine-tunes a model on the photos of each clip, scratch: trains the same networks on them from "
-            f"random weights; one clip at a time, on {machine['cores']} cores and {machine['device']}, with nothing "
-            "else of this run beside it. After so many seconds the moving average of the weights is measured; they "
-            "count the program's own probes, not what it takes to load a model and to warp the photos. kept is what "
-            "`mimik learn` would have written, and what stands in the tables above. Learning that ended by itself "
-            "counts with what was kept from then on. Dashed: models as they are.",
-        )
-        yield "picture", (curves_name(protocol), f"Means and their intervals over seconds of learning, {protocol}.")
-        yield "table", _learning_table(results, protocol)
-    if results["notes"]:
-        yield "p", " ".join(results["notes"])
-    yield "h2", "Speed and size"
-    yield (
-        "p",
-        "prepare and frame: of one clip, frames of its size. End to end: `mimik animate` of a 512 px portrait "
-        "by a 512 px video in a process of its own, decoding, tracking and encoding included; the stages overlap. "
-        "A person who is learned for a clip is drawn as fast as with the model that was learned from.",
+    return {
+        **{name: results[name] for name in ("version", "settings", "machine", "seconds", "notes")},
+        "has_truth": TRUTH in results["settings"]["models"],
+        "protocols": [_protocol(results, name) for name in results["protocols"]],
+        "same": {"clips": same["clips"], "table": _same_clips_table(results)} if same else None,
+        "learning": [
+            {"protocol": name, "picture": curves_name(name), "table": _learning_table(results, name)}
+            for name in results["learning"]
+        ],
+        "speed": _speed_table(results),
+        "pictures": pictures,
+        "paper": _Table(["", "T = 1", "T = 8", "T = 32"], [[name, *row] for name, row in PAPER_TABLE_1.items()]),
+        "lpips_help": None if has_lpips else metrics.LPIPS_HELP,
+        "recipes": _Table(["number", "recipe"], [[f"{m.label} (`{m.name}`)", m.recipe] for m in METRICS.values()]),
+        "left_out": _Table(["what", "why"], [[name, why] for name, why in results["left_out"].items()]),
+    }
+
+
+def _protocol(results: Mapping[str, Any], name: str) -> dict[str, Any]:
+    part, holdout = results["protocols"][name], results["settings"]["holdout"]
+    things, people = ("Pairs of portrait and driver", "portraits") if name == CROSS else ("Clips", "people")
+    return {
+        "title": _TITLES.get(name, f"{name}: photos of the same clip; {holdout} others are made"),
+        "count": f"{things}: {part['clips']}, of {part['people']} {people}.",
+        "pictures": _metric_table(results, name, "picture"),
+        "motion": _metric_table(results, name, "motion"),
+        "better": _better_table(results, name),
+    }
+
+
+def page(what: Mapping[str, Any], form: str) -> str:
+    """The report as "markdown" or "html". Args: what: context()."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mimik.evaluation.report"),
+        autoescape=form == "html",
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    yield "table", _speed_table(results)
-    for name, text in pictures:
-        yield "picture", (name, text)
-    yield "h2", "The paper's Table 1, for reading"
-    yield (
-        "p",
-        "FID, SSIM, CSIM and USER of Zakharov et al. 2019 for T = 1, 8, 32. NOT comparable with the tables above: "
-        "other people, other crops, other networks behind FID and CSIM. FID needs Inception's weights, which are not "
-        "here: the Frechet distance above is on EfficientNet-Lite0 and its size means nothing beside an FID.",
-    )
-    yield "table", _Table(["", "T = 1", "T = 8", "T = 32"], [[name, *row] for name, row in PAPER_TABLE_1.items()])
-    yield "h2", "What the numbers are"
-    if run.instruments.lpips is None:
-        yield "p", f"LPIPS: not available. To have it, {metrics.LPIPS_HELP}."
-    yield "table", _Table(["number", "recipe"], [[f"{m.label} (`{m.name}`)", m.recipe] for m in METRICS.values()])
-    if results["left_out"]:
-        yield "h2", "Left out"
-        yield "table", _Table(["what", "why"], [[name, why] for name, why in results["left_out"].items()])
+    environment.filters["one_line"] = lambda text: type(text)(" ".join(text.split()))
+    text = environment.get_template("report.j2").render({**what, "format": environment.get_template(f"{form}.j2")})
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 _TITLES = {
@@ -234,41 +193,6 @@ def overview(results: Mapping[str, Any]) -> str:
 _FIRST_READ = ("l1", "ssim_gauss11", "lite0_distance", "csim_dlib", "akd68_percent", "pose_correlation", "jitter_ratio")
 
 
-def _markdown(blocks: Sequence[_Block]) -> str:
-    out = []
-    for kind, what in blocks:
-        if kind == "table":
-            lines = [what.header, ["---"] * len(what.header), *what.rows]
-            out.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines))
-        elif kind == "picture":
-            out.append(f"![{what[1]}]({what[0]})\n\n{what[1]}")
-        else:
-            out.append({"h1": "# ", "h2": "## ", "p": ""}[kind] + what)
-    return "\n\n".join(out) + "\n"
-
-
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left}
-th{background:#eee}img{max-width:100%}"""
-
-
-def _html(blocks: Sequence[_Block]) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    out = [f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title><style>{_STYLE}</style>"]
-    for kind, what in blocks:
-        if kind == "table":
-            body = "".join(row(cells, "td") for cells in what.rows)
-            out.append(f"<table>{row(what.header, 'th')}{body}</table>")
-        elif kind == "picture":
-            name, text = (html.escape(one) for one in what)
-            out.append(f'<figure><img src="{name}" alt="{text}"><figcaption>{text}</figcaption></figure>')
-        else:
-            out.append(f"<{kind}>{html.escape(what)}</{kind}>")
-    return "\n".join(out) + "\n"
-
-
 def _csv(records: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     names = [name for name in METRICS if any(name in record["metrics"] for record in records)]
@@ -285,11 +209,12 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
 def write_report(
     run: Evaluation, todo: Sequence[Task], records: Sequence[Mapping[str, Any]], results: Mapping[str, Any]
 ) -> None:
+    """Writes results.json, clips.csv, report.md, report.html and their pictures."""
     pictures = list(draw_pictures(run, todo, records))
-    blocks = list(_blocks(run, results, pictures))
     write_text(run.out / "results.json", json.dumps(results, indent=2) + "\n")
     write_text(run.out / "clips.csv", _csv(records))
     for protocol in results["learning"]:
         write_text(run.out / curves_name(protocol), curves(results, protocol))
-    write_text(run.out / "report.md", _markdown(blocks))
-    write_text(run.out / "report.html", _html(blocks))
+    what = context(results, pictures, has_lpips=run.instruments.lpips is not None)
+    write_text(run.out / "report.md", page(what, "markdown"))
+    write_text(run.out / "report.html", page(what, "html"))
