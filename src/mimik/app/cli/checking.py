@@ -170,7 +170,7 @@ def evaluate_command(
     ] = "0,10,30,60",
 ) -> None:
     """Measure models on clips of people they never saw; goes on where it was stopped."""
-    with extra("evaluate", "train"):
+    with extra("evaluate", "evaluation"):
         from mimik.evaluation.evaluate import EvaluateConfig, evaluate
         from mimik.evaluation.report.pages import overview
 
