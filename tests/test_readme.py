@@ -118,7 +118,7 @@ def test_readme_shows_commands():
 
 @pytest.mark.parametrize("line", shown_commands())
 def test_shown_command_runs(place: Path, line: str):
-    arguments = shlex.split(line)[1:]
+    arguments = shlex.split(line, comments=True)[1:]
     result = CliRunner().invoke(app, arguments, prog_name="mimik")
     assert result.exit_code == 0, result.stderr
     if "-o" in arguments:
