@@ -30,7 +30,7 @@ from playwright.sync_api import sync_playwright
 from live import CAMERA_FPS, PORTRAIT, camera_frames
 from mimik import Avatar
 from mimik.app import page
-from mimik.app.live import Call, Shown, _Followed
+from mimik.app.live.call import Call, Shown, _Followed
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
 

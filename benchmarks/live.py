@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from mimik import Avatar
-from mimik.app.live import Call, Shown
+from mimik.app.live.call import Call, Shown
 from mimik.config import AnimateConfig
 from mimik.media import video
 

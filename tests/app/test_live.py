@@ -21,9 +21,11 @@ from mimik.animation import avatar as avatar_module
 from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
-from mimik.app import live
 from mimik.app.cli import app
-from mimik.app.live import Call, Controls, Follower, Newest, Recording, VirtualCamera
+from mimik.app.live.call import Call, Shown
+from mimik.app.live.controls import Controls, Newest
+from mimik.app.live.follower import Follower
+from mimik.app.live.recording import Outlets, Recording, VirtualCamera
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Face, Landmarker, Tracker, head_pose
 from mimik.inference import synthesis
@@ -70,14 +72,14 @@ def yaw(points: np.ndarray) -> float:
     return head_pose(points).degrees[0]
 
 
-def every(call: Call, frames: Iterable[np.ndarray]) -> list[live.Shown]:
+def every(call: Call, frames: Iterable[np.ndarray]) -> list[Shown]:
     """What comes of frames; those that a generator makes are followed before the next one is made."""
     return list(call.every((image, i / FPS) for i, image in enumerate(frames)))
 
 
-def offered(call: Call, frames: Iterable[np.ndarray]) -> list[live.Shown]:
+def offered(call: Call, frames: Iterable[np.ndarray]) -> list[Shown]:
     """What a running call shows of frames that are offered one after the other."""
-    shown: queue.Queue[live.Shown] = queue.Queue()
+    shown: queue.Queue[Shown] = queue.Queue()
     with call:
         call.on_shown(shown.put)
         made = []
@@ -475,8 +477,8 @@ class _Device:
 @pytest.mark.usefixtures("seen")
 def test_a_virtual_camera_gets_marked_frames(call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", types.SimpleNamespace(Camera=_Device))
-    with call, live.Outlets(call, virtual_camera=True):
-        shown: list[live.Shown] = []
+    with call, Outlets(call, virtual_camera=True):
+        shown: list[Shown] = []
         call.on_shown(shown.append)
         call.offer(frame(0), 0.0)
         for _ in range(100):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mimik.animation.avatar import Avatar
-from mimik.app.live import Call
+from mimik.app.live.call import Call
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from mimik.animation import avatar as avatar_module
 from mimik.animation.avatar import Avatar
 from mimik.app.cli import app
-from mimik.app.live import Controls, Recording
+from mimik.app.live.controls import Controls
+from mimik.app.live.recording import Recording
 from mimik.app.puppet import Puppet, _Heard, _Strings
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Landmarker, head_pose

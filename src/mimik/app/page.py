@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from mimik.app.guard import check_host, has_password, is_loopback, refused, same
-from mimik.app.live import Call, Recording, Shown
+from mimik.app.live.call import Call, Shown
+from mimik.app.live.recording import Recording
 from mimik.config import InputError
 from mimik.media import video
 from mimik.motion.draw import LANDMARK_LINES

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
-from mimik.app.live import Call, Controls
+from mimik.app.live.call import Call
+from mimik.app.live.controls import Controls
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
 from mimik.motion.drivers.stream import HOLD_S, Sample, gesture_of, mirrored, rest_reference
@@ -35,7 +36,7 @@ class _Heard:
 
 
 class _Strings:
-    """From samples to the person's points, as live.Follower is from camera frames."""
+    """From samples to the person's points, as Follower is from camera frames."""
 
     is_calibrating = False
 

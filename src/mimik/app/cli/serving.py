@@ -98,7 +98,9 @@ def live_command(
 
     Another page, without controls, is for OBS. Every frame carries a visible label and an invisible mark.
     """
-    from mimik.app import live
+    from mimik.app.live import call as calls
+    from mimik.app.live import controls as live_controls
+    from mimik.app.live import film, recording
 
     config = AnimateConfig(
         model=model,
@@ -115,10 +117,10 @@ def live_command(
     if stream is not None and camera is not None:
         raise InputError("--stream and --camera exclude each other: give the one that shall drive the person.")
     source = None if stream is None else parse_address(stream)
-    controls = live.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
+    controls = live_controls.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
     credentials = read_credentials(certificate, key)
     if record is not None:
-        live.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
+        recording.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
     if camera is not None:
         if record is None:
             raise InputError(f"--camera {camera}: give --record OUT.mp4 too, or leave it out to use your own camera.")
@@ -129,7 +131,7 @@ def live_command(
         with working(f"reading {photo.name}"):
             avatar = Avatar.from_photos([photo], face=config.face)
         with Display("frames").shown() as bars:
-            made = live.film(
+            made = film.film(
                 avatar,
                 camera,
                 record,
@@ -154,7 +156,7 @@ def live_command(
     receiver = Receiver(*source) if source else None
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
-        call = puppet.Puppet(avatar, receiver, config, controls) if receiver else live.Call(avatar, config, controls)
+        call = puppet.Puppet(avatar, receiver, config, controls) if receiver else calls.Call(avatar, config, controls)
 
     def ready(served: page.Page) -> None:
         if receiver:
@@ -167,7 +169,7 @@ def live_command(
         if open_page:
             webbrowser.open_new_tab(served.obs_address if receiver else served.address)
 
-    outlets = live.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
+    outlets = recording.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
     try:
         with call, outlets:
             page.serve(call, host=host, port=port, password=password, credentials=credentials, ready=ready)

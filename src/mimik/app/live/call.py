@@ -1,0 +1,255 @@
+"""A camera drives a photo while it films: the pipeline of `mimik live`, without a page or a browser.
+
+The newest frame only: what the camera films while all that can be worked on is worked on is forgotten, so that a slow
+machine shows fewer frames, never later ones. Following the camera, flow, painting and marking run in a thread each, in
+a pipeline as that of animation/render.py. What leaves carries the visible label and the watermark; recordings are
+sealed as every file is.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.animation.avatar import Avatar
+from mimik.app.live.controls import LABEL_SCALE, Controls, Newest
+from mimik.app.live.follower import Follower
+from mimik.config import AnimateConfig, InputError
+from mimik.face.landmarks import Image
+from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
+from mimik.provenance.manifests import Claim, Ingredient
+from mimik.provenance.marking import Marker, burn_label
+
+LIVE_SIZE = 512  # pixels of the longer side
+
+
+@dataclass
+class Shown:
+    """A frame of the person, ready to leave.
+
+    Attributes:
+        labelled: uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes.
+        marker: of the call.
+        number: counts from 1.
+        at_s: when its camera frame was taken, on the clock of who offered it.
+        face: the camera's face in 0..1 of the camera's frame, [478, 2]; None where it cannot be seen.
+    """
+
+    labelled: Image
+    marker: Marker
+    number: int
+    at_s: float
+    face: NDArray[Any] | None
+
+    @functools.cached_property
+    def image(self) -> Image:
+        """uint8 RGB [H, W, 3], labelled and marked: what may be shown."""
+        return self.marker.mark(self.labelled)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A camera frame whose face was followed: Shown's fields, where the person's points go, and the controls then."""
+
+    points: NDArray[Any] | None
+    face: NDArray[Any] | None
+    at_s: float
+    controls: Controls
+
+
+class Call:
+    """One person, one camera: offer() camera frames, and on_shown hears of what came of them.
+
+    >>> with Call(Avatar.from_photos(["photo.jpg"])) as call:
+    ...     call.on_shown(send)
+    ...     call.offer(frame, time.perf_counter())
+    """
+
+    def __init__(self, avatar: Avatar, config: AnimateConfig | None = None, controls: Controls | None = None) -> None:
+        """Args:
+        avatar: the person.
+        config: model, view, size, smoothness, which face; LIVE_SIZE pixels of the head if None.
+        controls: at the beginning; regions and strength of the config if None.
+        """
+        self.config = config or AnimateConfig(size=LIVE_SIZE, frame="crop")
+        if self.config.neutral is not None:
+            raise InputError(
+                f"--neutral {self.config.neutral:g}: a live call finds the neutral face while it runs; leave --neutral "
+                "out, and use the calibration of the page."
+            )
+        self.avatar = avatar
+        self.portrait = avatar.source_frame(self.config, limit_side=True)
+        self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
+        self._inbox: Newest[tuple[Image | Callable[[], Image], float]] = Newest()
+        # As many frames at a time as there are cores to work on them: more would only wait, and be later for it.
+        self._room = threading.Semaphore(max(2, os.cpu_count() or 1))
+        self._marker = Marker(self._model)
+        self._heard: list[Callable[[Shown], None]] = []
+        self._limits = ExitStack()
+        self._held: NDArray[Any] | None = None  # where the person's points are while it holds still
+        self._number = 0
+        self._times: deque[float] = deque(maxlen=60)
+        self.clock = Clock()
+        self.error: BaseException | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Somebody else may be in front of the camera: the neutral face is looked for again."""
+        self._follower = Follower(
+            self.portrait, self.avatar.landmarker, smooth=self.config.smooth, face=self.config.driver_face
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames that are shown."""
+        return self.portrait.size
+
+    @property
+    def controls(self) -> Controls:
+        return self._controls
+
+    def set(self, **changes: Any) -> None:
+        """Changes controls, from the next frame on.
+
+        Raises:
+            InputError: if there is no such control, or it cannot have that value.
+        """
+        if unknown := changes.keys() - asdict(self._controls).keys():
+            raise InputError(f"{sorted(unknown)[0]}: there is no such control.")
+        self._controls = replace(self._controls, **changes)
+
+    def calibrate(self) -> None:
+        """The face in front of the camera is neutral now."""
+        self._follower.calibrate()
+
+    @property
+    def is_calibrating(self) -> bool:
+        return self._follower.is_calibrating
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of what was shown in the last two seconds or so."""
+        times = list(self._times)
+        if len(times) < 2 or time.perf_counter() - times[-1] > 2:
+            return 0.0
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
+
+    @property
+    def num_dropped(self) -> int:
+        """Camera frames that a newer one replaced before they were looked at."""
+        return self._inbox.num_dropped
+
+    def on_shown(self, hear: Callable[[Shown], None]) -> Callable[[], None]:
+        """hear(shown) is called from a thread of the call, and must not take long; call what comes back to end it."""
+        self._heard.append(hear)
+        return lambda: self._heard.remove(hear) if hear in self._heard else None
+
+    def _follow(self, image: Image, at_s: float) -> _Followed:
+        controls = self._controls
+        with self.clock("follow"):
+            points, face = self._follower(image, at_s, controls)
+        if not controls.freeze or self._held is None:
+            self._held = points
+        place = None if face is None else face.points[:, :2] / np.array(image.shape[1::-1], np.float32)
+        return _Followed(self._held, place, at_s, controls)
+
+    def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
+        """What comes of followed frames; at most `ahead` of them in each stage."""
+        moves = ((one, one.points) for one in followed)
+        with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
+            for one, image in images:
+                with self.clock("label"):
+                    labelled = self._labelled(image, one.controls)
+                self._number += 1
+                self._times.append(time.perf_counter())
+                yield Shown(labelled, self._marker, self._number, one.at_s, one.face)
+
+    def _labelled(self, image: Image, controls: Controls) -> Image:
+        return burn_label(image, LABEL_SCALE[controls.label])
+
+    # Every frame, as a file is read.
+
+    def every(self, frames: Generator[tuple[Image, float]]) -> Generator[Shown]:
+        """What comes of frames and their times, as offer takes them, one by one. Not while the call's threads run."""
+        followed = (self._follow(image, at_s) for image, at_s in frames)
+        with (
+            pipeline_threads(),
+            closing(prefetch(followed)) as ready,
+            closing(self._shown(ready, QUEUE_FRAMES)) as shown,
+        ):
+            yield from shown
+
+    # Newest frame only, as a camera films.
+
+    def __enter__(self) -> Call:
+        self._limits.enter_context(pipeline_threads())
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self._thread.join()
+        self._limits.close()
+
+    def _close(self) -> None:
+        """Nothing more is taken."""
+        self._inbox.close()
+        self._room.release()
+
+    def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
+        """A camera frame taken at at_s; returns at once.
+
+        Args: image: uint8 RGB [H, W, 3], or what makes it, which is called only for frames that are looked at.
+        """
+        self._inbox.put((image, at_s))
+
+    @functools.cached_property
+    def waiting_image(self) -> Image:
+        """What is shown while nobody is in front of the camera yet, labelled and marked as everything is."""
+        return self._marker.mark(self._labelled(self.portrait.picture, self._controls))
+
+    def _newest(self) -> Generator[_Followed]:
+        while self._room.acquire() and (item := self._inbox.take()) is not None:
+            image, at_s = item
+            yield self._follow(image() if callable(image) else image, at_s)
+
+    def _run(self) -> None:
+        try:
+            with (
+                closing(prefetch(self._newest(), 1)) as followed,
+                closing(self._shown(followed, 1)) as every,
+                ExitStack() as closed_first,  # before those who take from it are waited for
+            ):
+                closed_first.callback(self._close)
+                for shown in every:
+                    with self.clock("mark"):
+                        shown.image  # noqa: B018  marked here, once, and not in the threads of those who hear of it
+                    for hear in list(self._heard):
+                        hear(shown)
+                    self._room.release()
+        except BaseException as error:  # told to whoever looks at the call
+            self.error = error
+
+    def claim(self, title: str, *ingredients: Ingredient) -> Claim:
+        """What a recording says of itself."""
+        controls = self._controls
+        settings: dict[str, Any] = {"motion": self.config.motion, "regions": list(controls.regions)}
+        settings |= {"strength": controls.strength, "live": "camera", "label": controls.label}
+        about = (*self.avatar.ingredients(), *ingredients)
+        return Claim(title, self._model, about, settings, consent=self.config.consent)
+
+    @property
+    def _model(self) -> str:
+        return Path(self.config.model or self.avatar.model).name

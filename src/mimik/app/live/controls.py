@@ -1,0 +1,65 @@
+"""What can be changed during a call, and the place where its newest frame waits."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mimik.config import REGIONS, InputError, check_number
+
+T = TypeVar("T")
+LABEL_SCALE = {"normal": 1.0, "small": 0.5}
+LABELS = tuple(LABEL_SCALE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """What can be changed during a call; every message names the control that it is about."""
+
+    mirror: bool = False  # the person moves as in a mirror
+    regions: tuple[str, ...] = REGIONS
+    strength: float = 1.0
+    freeze: bool = False  # the person holds still; the stream goes on
+    label: str = "normal"  # one of LABELS: how large the visible label is; it is always there
+
+    def __post_init__(self) -> None:
+        if any(name not in REGIONS for name in self.regions):
+            raise InputError(f"regions {', '.join(map(str, self.regions))}: give any of {', '.join(REGIONS)}.")
+        if isinstance(self.strength, bool) or not isinstance(self.strength, int | float):
+            raise InputError(f"strength {self.strength!r}: give a number from 0 to 3.")
+        check_number("strength", self.strength, 0.0, 3.0, "1 is your own strength")
+        for name in ("mirror", "freeze"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} {getattr(self, name)!r}: give true or false.")
+        if self.label not in LABELS:
+            raise InputError(f"label {self.label!r}: give one of {', '.join(LABELS)}; a live call is always labelled.")
+
+
+class Newest(Generic[T]):
+    """A place for one thing: what is put there replaces what nobody has taken."""
+
+    def __init__(self) -> None:
+        self._item: T | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self.num_dropped = 0
+
+    def put(self, item: T) -> None:
+        with self._changed:
+            self.num_dropped += self._item is not None
+            self._item = item
+            self._changed.notify_all()
+
+    def take(self) -> T | None:
+        """Waits for something; None when the place was closed."""
+        with self._changed:
+            while self._item is None and not self._closed:
+                self._changed.wait()
+            item, self._item = self._item, None
+            return None if self._closed else item
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,85 @@
+"""A call whose camera is a video file, recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+
+from mimik.animation.avatar import Avatar
+from mimik.animation.report import Report
+from mimik.app.live.call import Call
+from mimik.app.live.controls import Controls
+from mimik.app.live.recording import check_recording
+from mimik.config import AnimateConfig, InputError, NoFaceError
+from mimik.face.landmarks import Image
+from mimik.media import video
+from mimik.pipeline import prefetch
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.manifests import Ingredient
+from mimik.provenance.sealing import seal
+
+
+def film(
+    avatar: Avatar,
+    camera: Path,
+    out: Path,
+    *,
+    config: AnimateConfig | None = None,
+    controls: Controls | None = None,
+    force: bool = False,
+    credentials: Credentials | None = None,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> Report:
+    """A call whose camera is a video file, frame by frame, recorded: the live pipeline without camera and browser.
+
+    Args:
+        avatar: the person.
+        camera: a video.
+        out: .mp4, .m4v or .mov; the video's sound goes along.
+        config, controls: as Call takes them.
+        force: replace what is there.
+        credentials: who signs; this computer's own when None.
+        progress: called with a stage, frames done and of all frames, if that is known.
+
+    Raises:
+        InputError: if anything given cannot be used, or the video shows no face; nothing is written then.
+    """
+    check_recording(out, force=force, inputs=[avatar.photo, camera])
+    if video.kind(camera) != "video":
+        raise InputError(f"--camera {camera}: is a picture; give a video.")
+    info = video.probe(camera)
+    call = Call(avatar, config, controls)
+    report = Report(str(out), str(avatar.photo), camera.name, call.config.model or avatar.model, *call.size, info.fps)
+    total = None if info.duration_s is None else round(info.duration_s * info.fps)
+    start = time.perf_counter()
+    claim = call.claim(out.name, Ingredient.from_file("driver", camera))
+
+    def shown() -> Generator[Image]:
+        read = ((frame, number / info.fps) for number, frame in enumerate(video.read_frames(camera, fps=info.fps)))
+        with closing(prefetch(read)) as frames, closing(call.every(frames)) as every:
+            for one in every:
+                report.num_frames += 1
+                report.num_lost += one.face is None
+                if progress:
+                    progress("animate", report.num_frames, total)
+                yield one.labelled
+        if report.num_lost == report.num_frames:
+            raise NoFaceError(
+                f"--camera {camera.name}: no face was found in any of its {report.num_frames} frames; give a video in "
+                "which one face is seen from the front or half side most of the time."
+            )
+
+    sound = camera if info.has_audio else None
+    with (
+        seal(out, claim, credentials=credentials, force=force) as draft,
+        draft.open_writer(*call.size, info.fps, audio_from=sound) as writer,
+        closing(shown()) as images,
+    ):
+        for image in images:
+            writer.write(image)
+    report.has_audio = sound is not None
+    report.seconds = round(time.perf_counter() - start, 3)
+    report.ms_per_frame = call.clock.ms_per_frame(report.num_frames)
+    return report

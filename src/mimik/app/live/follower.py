@@ -1,0 +1,151 @@
+"""From camera frames to where the person's points go; the neutral face is found on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.animation.source_frame import SourceFrame
+from mimik.app.live.controls import Controls
+from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
+from mimik.motion.gestures import Reference, Steady, find_neutral, gesture_of_photo, split, usual_place
+
+_AUTO_S = 1.5  # after this much of seeing a face its neutral is known well enough to replace the first guess
+_PRESSED_S = 0.8  # "look neutral, press here": this much is looked at
+_TURN_OVER_S = 0.4  # from one neutral face to the next, so that the person does not jump
+_MAX_GAP_S = 0.25  # a camera that stalls longer is treated as if it had not
+
+
+@dataclass(frozen=True)
+class _Neutral:
+    """A face at rest: what gestures are counted from."""
+
+    reference: Reference
+    origin: Pose
+
+    @classmethod
+    def guessed(cls, face: Face) -> _Neutral:
+        """From one frame, whatever the face does in it."""
+        reference, _ = gesture_of_photo(face)
+        return cls(reference, usual_place([face], reference))
+
+    @classmethod
+    def found(cls, seen: Sequence[Face]) -> _Neutral:
+        """From the calmest of some frames."""
+        reference = find_neutral(seen)
+        return cls(reference, usual_place(seen, reference))
+
+
+class _Aim:
+    """Where one neutral face sends the person's points."""
+
+    def __init__(self, neutral: _Neutral, portrait: SourceFrame, smooth: float, controls: Controls) -> None:
+        self._neutral, self._portrait = neutral, portrait
+        self._steady = Steady(smooth)
+        self.set(controls)
+
+    def set(self, controls: Controls) -> None:
+        self._retarget = self._portrait.retarget(
+            self._neutral.reference, regions=controls.regions, strength=controls.strength
+        )
+
+    def __call__(self, face: Face | None, dt: float) -> NDArray[np.float64]:
+        gesture = None if face is None else split(face, self._neutral.reference, self._neutral.origin)
+        return self._retarget(self._steady(gesture, dt))
+
+
+class Follower:
+    """From camera frames to the person's points; finds the neutral face by itself, and again when it is asked to."""
+
+    def __init__(
+        self, portrait: SourceFrame, landmarker: Landmarker, *, smooth: float, face: int | None = None
+    ) -> None:
+        """Args:
+        portrait: the person.
+        landmarker: for this camera alone.
+        smooth: 0..1, see motion.Smoother.
+        face: which face in front of the camera, 1 is the widest; None is the widest.
+        """
+        self._portrait, self._smooth = portrait, smooth
+        self._tracker = Tracker(landmarker, face)
+        self._aim: _Aim | None = None
+        self._before: _Aim | None = None  # fades out
+        self._mix = 1.0  # of the aim against the one before
+        self._collected: list[Face] | None = []  # faces of the calibration that goes on, as the camera shows them
+        self._collected_s = 0.0
+        self._wanted_s = _AUTO_S
+        self._rest: Sequence[Face] = ()  # faces of the last one that ended
+        self._controls = Controls()
+        self._last_s: float | None = None
+        self._pressed = threading.Event()
+        self._width = 0
+
+    @property
+    def is_calibrating(self) -> bool:
+        return self._collected is not None or self._pressed.is_set()
+
+    def calibrate(self) -> None:
+        """The face is neutral now; any thread may say so."""
+        self._pressed.set()
+
+    def __call__(self, image: Image, at_s: float, controls: Controls) -> tuple[NDArray[Any] | None, Face | None]:
+        """One camera frame.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+            at_s: when it was taken, on any clock that runs forward.
+            controls: as they are now.
+
+        Returns:
+            Where the person's points go, [478, 3] pixels of the portrait, None before the first face was seen; and the
+            camera's face, not mirrored, None where it cannot be seen.
+        """
+        dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, _MAX_GAP_S))
+        self._last_s = at_s
+        self._width = image.shape[1]
+        found = self._tracker.track(image)
+        was, self._controls = self._controls, controls
+        if self._aim is not None and controls != was:
+            if controls.mirror != was.mirror:
+                self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
+            self._aim.set(controls)
+        if found is not None:
+            self._collect(found, dt)
+        if self._aim is None:
+            return None, found
+        face = None if found is None else self._shown(found)
+        points = self._aim(face, dt)
+        if self._before is not None:
+            self._mix = min(1.0, self._mix + dt / _TURN_OVER_S)
+            eased = self._mix * self._mix * (3 - 2 * self._mix)
+            points = eased * points + (1 - eased) * self._before(face, dt)
+            if self._mix == 1:
+                self._before = None
+        return points, found
+
+    def _shown(self, face: Face) -> Face:
+        return mirrored(face, self._width) if self._controls.mirror else face
+
+    def _collect(self, face: Face, dt: float) -> None:
+        if self._pressed.is_set():
+            self._pressed.clear()
+            self._collected, self._collected_s, self._wanted_s = [], 0.0, _PRESSED_S
+        if self._aim is None:
+            self._rest = [face]
+            self._aim = _Aim(_Neutral.guessed(self._shown(face)), self._portrait, self._smooth, self._controls)
+        if self._collected is None:
+            return
+        self._collected.append(face)
+        self._collected_s += dt
+        if self._collected_s >= self._wanted_s:
+            self._rest, self._collected = self._collected, None
+            self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
+
+    def _turn_to(self, neutral: _Neutral) -> None:
+        self._before, self._mix = self._aim, 0.0
+        self._aim = _Aim(neutral, self._portrait, self._smooth, self._controls)

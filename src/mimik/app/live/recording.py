@@ -1,0 +1,201 @@
+"""Where the frames of a call go besides the page: a sealed file, a virtual camera."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mimik.app.live.call import Call, Shown
+from mimik.app.live.controls import Newest
+from mimik.config import InputError
+from mimik.face.landmarks import Image
+from mimik.media import video
+from mimik.provenance.credentials import Credentials
+from mimik.provenance.sealing import check_output, seal
+
+RECORDING_FPS = 25.0
+
+
+class Recording:
+    """What a call shows, as a sealed file, at a constant rate whatever the call's is."""
+
+    def __init__(
+        self,
+        call: Call,
+        out: Path,
+        *,
+        force: bool = False,
+        credentials: Credentials | None = None,
+        max_s: float = math.inf,
+    ) -> None:
+        """Starts at once.
+
+        Args:
+            call: that runs.
+            out: .mp4, .m4v or .mov.
+            force: replace what is there.
+            credentials: who signs; this computer's own when None.
+        max_s: what comes later is not recorded.
+
+        Raises:
+            InputError: if out cannot be written.
+        """
+        check_recording(out, force=force, inputs=[call.avatar.photo])
+        self.path = out
+        self._call, self._force, self._credentials = call, force, credentials
+        self._waiting: queue.Queue[tuple[Image, float] | None] = queue.Queue(int(RECORDING_FPS))
+        self._error: BaseException | None = None
+        self._keep = True
+        self._max_s = max_s
+        self.num_frames = 0
+        self.num_heard = 0
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+        self._forget = call.on_shown(self._hear)
+
+    def _hear(self, shown: Shown) -> None:
+        try:
+            self._waiting.put_nowait((shown.labelled, time.perf_counter()))
+            self.num_heard += 1
+        except queue.Full:  # an encoder that cannot keep up must not delay the call; the frame before is shown longer
+            return
+
+    def stop(self, *, keep: bool = True) -> Path:
+        """Ends the recording and signs it.
+
+        Args: keep: False throws it away.
+
+        Raises:
+            InputError: if it could not be written; nothing is left then.
+        """
+        self._forget()
+        self._keep = keep
+        while self._thread.is_alive():
+            try:
+                self._waiting.put(None, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+        self._thread.join()
+        if self._error is not None and keep:
+            raise self._error
+        return self.path
+
+    def _write(self) -> None:
+        try:
+            claim = self._call.claim(self.path.name)
+            with (
+                seal(self.path, claim, credentials=self._credentials, force=self._force) as draft,
+                draft.open_writer(*self._call.size, RECORDING_FPS) as writer,
+            ):
+                start: float | None = None
+                held: Image | None = None
+                while (item := self._waiting.get()) is not None:
+                    image, at = item
+                    start = at if start is None else start
+                    if at - start > self._max_s:
+                        continue
+                    due = int((at - start) * RECORDING_FPS)
+                    while held is not None and self.num_frames < due:
+                        writer.write(held)
+                        self.num_frames += 1
+                    held = image
+                if not self._keep:
+                    raise _UnwantedError
+                if held is not None:
+                    writer.write(held)
+                    self.num_frames += 1
+        except BaseException as error:  # raised again by stop
+            self._error = error
+
+
+class _UnwantedError(Exception):
+    """The recording is thrown away."""
+
+
+def check_recording(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
+    """Refuses, before the call, what cannot be recorded to.
+
+    Raises:
+        InputError: if out is no video's name, or as provenance.check_output does.
+    """
+    if out.suffix.lower() not in video.CONTAINERS or "%" in out.name:
+        raise InputError(f"--record {out}: give a file ending in {', '.join(video.CONTAINERS)}.")
+    check_output(out, force=force, inputs=inputs)
+
+
+class VirtualCamera:
+    """What a call shows, as a camera of this computer that other programs can choose."""
+
+    def __init__(self, call: Call, fps: float = 30.0) -> None:
+        """Starts at once.
+
+        Raises:
+            InputError: if the package is missing, or this computer has no such device.
+        """
+        try:
+            import pyvirtualcam
+        except ModuleNotFoundError:
+            raise InputError("--virtual-camera needs pyvirtualcam: pip install 'mimik[camera]'.") from None
+        width, height = call.size
+        try:
+            self._camera = pyvirtualcam.Camera(width=width, height=height, fps=fps)
+        except RuntimeError as error:
+            why = str(error).strip().split("\n")[0].rstrip(".")
+            raise InputError(
+                f"--virtual-camera: this computer has no device for it ({why}); install OBS (Windows, macOS) or the "
+                "kernel module v4l2loopback (Linux), or let OBS capture the page that is printed."
+            ) from None
+        self.device: str = self._camera.device
+        self._newest: Newest[Image] = Newest()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+        self._forget = call.on_shown(lambda shown: self._newest.put(shown.image))
+
+    def _send(self) -> None:
+        while (image := self._newest.take()) is not None:
+            self._camera.send(image)
+
+    def close(self) -> None:
+        self._forget()
+        self._newest.close()
+        self._thread.join()
+        self._camera.close()
+
+
+class Outlets:
+    """Where a call goes besides its page, from its beginning to its end: a file, a camera of this computer."""
+
+    def __init__(
+        self,
+        call: Call,
+        record: Path | None = None,
+        *,
+        force: bool = False,
+        credentials: Credentials | None = None,
+        virtual_camera: bool = False,
+    ) -> None:
+        """Args: record: as Recording's out; force, credentials: as Recording takes them."""
+        self._call, self._record, self._force, self._credentials = call, record, force, credentials
+        self._wants_camera = virtual_camera
+        self._recording: Recording | None = None
+        self._camera: VirtualCamera | None = None
+        self.num_recorded = 0
+
+    def __enter__(self) -> Outlets:
+        if self._wants_camera:
+            self._camera = VirtualCamera(self._call)
+        if self._record is not None:
+            self._recording = Recording(self._call, self._record, force=self._force, credentials=self._credentials)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._camera is not None:
+            self._camera.close()
+        if self._recording is not None:
+            self._recording.stop(keep=self._recording.num_heard > 0)
+            self.num_recorded = self._recording.num_frames
