@@ -32,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.config import VERSION, InputError
-from mimik.data.dataset import ClipInfo, ClipStore, read_index
+from mimik.data.index import ClipInfo, read_index
+from mimik.data.store import ClipStore
 from mimik.evaluation import metrics
 from mimik.evaluation.metrics import METRICS
 from mimik.evaluation.protocols import FIRST

@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mimik.config import VERSION, InputError
-from mimik.data.dataset import ClipInfo, ClipStore, read_index
+from mimik.data.index import ClipInfo, read_index
+from mimik.data.store import ClipStore
 from mimik.evaluation import metrics
 from mimik.evaluation.detectors import BOX_MOVED, Finder, Points, dlib_finder, face_boxes, predictor_file
 from mimik.evaluation.instruments import Instruments

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 
 from conftest import DRIVER_FPS, SIDE_PX
 from mimik.config import LossWeights, NetworkConfig, Preset, TrainConfig
-from mimik.data.dataset import ClipInfo
+from mimik.data.index import ClipInfo
 
 
 def clip_info(key: str = "ada_00", num_frames: int = 28, size: int = SIDE_PX, **fields: Any) -> ClipInfo:

@@ -22,7 +22,8 @@ from evaluation_clips import TINY, clip_info
 from conftest import DRIVER_FPS, Driver
 from mimik.app.cli import app
 from mimik.config import InputError
-from mimik.data.dataset import pack_tracks, read_index
+from mimik.data.index import read_index
+from mimik.data.tracks import pack_tracks
 from mimik.evaluation import evaluate, models
 from mimik.evaluation.instruments import Instruments, Look
 from mimik.evaluation.metrics import METRICS

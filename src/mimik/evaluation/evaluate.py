@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, MODELS, VERSION, InputError
 from mimik.data import prepare
-from mimik.data.dataset import INDEX_NAME, read_index
+from mimik.data.index import INDEX_NAME, read_index
 from mimik.evaluation import metrics
 from mimik.evaluation.jobs import Count, Progress, all_done, speed
 from mimik.evaluation.measuring import Evaluation

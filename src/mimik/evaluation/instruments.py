@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mimik.data.dataset import to_model_range
+from mimik.data.episodes import to_model_range
 from mimik.evaluation import dynamics, metrics, motion_fidelity
 from mimik.evaluation.detectors import Detector
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Image, Landmarker, Tracker

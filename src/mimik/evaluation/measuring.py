@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
 from mimik.config import InputError, Preset
-from mimik.data.dataset import ClipInfo, ClipStore, DamagedClipError, Tracks
+from mimik.data.index import ClipInfo
+from mimik.data.remote import DamagedClipError
+from mimik.data.store import ClipStore
+from mimik.data.tracks import Tracks
 from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
 from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, Goal, Instruments, Motion, compare, mean_known

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mimik.data.dataset import ClipInfo, Tracks, evaluation_episodes
+from mimik.data.episodes import evaluation_episodes
+from mimik.data.index import ClipInfo
+from mimik.data.tracks import Tracks
 from mimik.evaluation.settings import EvaluateConfig
 from mimik.face.landmarks import Face
 from mimik.motion.drivers.motion_file import MotionFile
