@@ -1,11 +1,15 @@
 """Talking faces as training data of the voice network: sound and face tracks in, augmented pieces out.
 
 A clip is one .npz file: blendshapes, points and pose of every frame, and the sound from the first frame on; what
-`track_speech` writes. A pair NAME.npz and NAME.ogg with the fields of ../corpus/voice is read too.
+track_folder writes. Without points and sound in it, it has lips [T, 2], opening and width over the distance of the
+eyes, and the sound in a file NAME.ogg beside it.
 """
 
 from __future__ import annotations
 
+import logging
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.config import InputError, NoFaceError
+from mimik.face.landmarks import Landmarker, Tracker, head_pose
 from mimik.media import mel
-from mimik.motion.generation.lips import CHANNELS, FIRST_S, GAP, LIPS_HZ, MOUTH, TOUCH_GAP
+from mimik.media.reading import probe, read_frames
+from mimik.media.sound import read_sound
+from mimik.motion.frames import rotation_vector
+from mimik.motion.generation.lips import FIRST_S, GAP, LIPS_HZ, MOUTH, TOUCH_GAP
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
@@ -89,13 +100,109 @@ def load_clip(path: Path) -> SpeechClip:
 
 
 def _decode(path: Path) -> Array:
-    import av
+    """[N] a sound file at mel.RATE_HZ."""
+    return np.concatenate(list(read_sound(path, rate=mel.RATE_HZ)))
 
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler("fltp", "mono", mel.RATE_HZ)
-        parts = [part.to_ndarray()[0] for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-        parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
-    return np.concatenate(parts).astype(np.float32)
+
+def load_clips(folder: Path) -> list[SpeechClip]:
+    """Every usable clip of a folder that track_folder wrote, in order of their names.
+
+    Raises:
+        InputError: if there is none.
+    """
+    clips = [clip for path in sorted(folder.glob("*.npz")) if (clip := _loaded(path)) and clip.is_usable()]
+    if not clips:
+        raise InputError(
+            f"{folder} has no clip of a talking face; give a folder that `mimik voice tracks VIDEOS -o {folder}` wrote."
+        )
+    return clips
+
+
+def _loaded(path: Path) -> SpeechClip | None:
+    try:
+        return load_clip(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        logger.warning("%s is left out (%s)", path, error)
+        return None
+
+
+# Videos to clips.
+
+_MOST_HZ = 35.0  # videos that are faster are read at half their rate
+CLIP_SUFFIX = ".npz"
+
+
+def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
+    """The arrays of one clip's file: face tracks of a video, and its sound from the first frame on.
+
+    Returns:
+        fps; blendshapes [T, 52]; points [T, 478, 3] float16, centimeters, own frame; turn [T, 3], place [T, 3] and
+        scale [T] of the head's Pose; seen [T]; sound [N] int16 at mel.RATE_HZ; person.
+
+    Raises:
+        InputError: if it has no sound or no face.
+    """
+    sound = np.concatenate(list(read_sound(path, rate=mel.RATE_HZ)))
+    fps = probe(path).fps
+    fps = fps / 2 if fps > _MOST_HZ else fps
+    tracker = Tracker(landmarker)
+    rows = []
+    for frame in read_frames(path, fps=fps):
+        face = tracker.track(frame)
+        if face is None:
+            rows.append((np.zeros(52), np.zeros((478, 3)), np.zeros(3), np.zeros(3), 1.0, False))
+            continue
+        pose = head_pose(face.points)
+        own = pose.invert(face.points)
+        rows.append((face.blendshapes, own, rotation_vector(pose.rotation), pose.translation, pose.scale, True))
+    shapes, points, turn, place, scale, seen = (np.array(column) for column in zip(*rows, strict=True))
+    if not seen.any():
+        raise NoFaceError(f"no face was found in any of the {len(seen)} frames of {path}.")
+    return {
+        "fps": np.float64(fps),
+        "blendshapes": shapes.astype(np.float32),
+        "points": points.astype(np.float16),
+        "turn": turn.astype(np.float32),
+        "place": place.astype(np.float32),
+        "scale": scale.astype(np.float32),
+        "seen": seen.astype(bool),
+        "sound": (sound.clip(-1, 1) * 32767).astype(np.int16),
+        "person": np.array(path.stem),
+    }
+
+
+def track_folder(
+    videos: Sequence[Path], out: Path, people: Mapping[str, str], progress: Callable[[str, int, int], None]
+) -> dict[str, str]:
+    """One file a video; those that are there stay, so that an interrupted run resumes.
+
+    Args:
+        videos: files.
+        out: the folder.
+        people: code of the speaker by a video's name without suffix; where there is none, every video is a person.
+        progress: called with a name, how many are done, and of how many.
+
+    Returns:
+        The reason for every video that is left out.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    landmarker, reasons = Landmarker(), {}
+    for done, path in enumerate(videos):
+        progress(path.name, done, len(videos))
+        target = out / f"{path.stem}{CLIP_SUFFIX}"
+        if target.exists():
+            continue
+        try:
+            arrays = track_clip(path, landmarker)
+        except InputError as error:
+            reasons[path.name] = str(error)
+            continue
+        arrays["person"] = np.array(people.get(path.stem, path.stem))
+        draft = out / f".{path.stem}.part{CLIP_SUFFIX}"
+        np.savez_compressed(draft, **arrays)
+        draft.replace(target)
+    progress("", len(videos), len(videos))
+    return reasons
 
 
 # Augmentation of the sound.
@@ -223,6 +330,3 @@ def _warped(values: Array, rng: Rng) -> Array:
         start, width = rng.integers(0, max(1, len(out) - 12)), rng.integers(2, 9)
         out[start : start + width] = out.mean(0)
     return out
-
-
-assert len(CHANNELS) == len(MOUTH) + 2

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mimik.data.speech import Piece, SpeechClip, augmented, piece_of
+from mimik.config import InputError
+from mimik.data.speech import Piece, SpeechClip, augmented, load_clips, piece_of
 from mimik.media import mel
 from mimik.motion.generation.lips import CHANNELS, GAP, LIPS_HZ, NUM_OUTPUTS, TOUCH_GAP, VoiceModel
 from mimik.networks.voice import DILATIONS, VoiceNet
@@ -215,6 +216,11 @@ def outputs(net: VoiceNet, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32]
     return result
 
 
+def _correlation(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    """Pearson's; 0 where one of them does not move."""
+    return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
+
+
 def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
     """Medians over the clips of the correlation with the real tracks; F1 of "the lips touch" over all frames."""
     rows, hits, said, real = [], 0.0, 0.0, 0.0
@@ -225,17 +231,18 @@ def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
         piece = piece_of(clip)
         out, known = outputs(net, piece)[piece.known], piece.known
         y = piece.tracks[known]
-        rows.append([np.corrcoef(out[:, c], y[:, c])[0, 1] for c in FOLLOWED])
+        rows.append([_correlation(out[:, c], y[:, c]) for c in FOLLOWED])
         touch, predicted = piece.touch[known] > 0, out[:, -1] > -0.5
         hits, said, real = hits + (touch & predicted).sum(), said + predicted.sum(), real + touch.sum()
     names = [CHANNELS[c] for c in FOLLOWED]
-    result = {name: float(v) for name, v in zip(names, np.nanmedian(np.array(rows), axis=0), strict=True)}
+    result = {name: float(v) for name, v in zip(names, np.median(rows, axis=0), strict=True)}
     return result | {"touch_recall": float(hits / max(1, real)), "touch_precision": float(hits / max(1, said))}
 
 
 # The loop.
 
 STATE = "voice_state.pt"
+STATS = "stats.jsonl"
 
 
 def train(
@@ -267,6 +274,9 @@ def train(
     step = 0
     if (run / STATE).exists():
         state = torch.load(run / STATE, weights_only=True)
+        sizes = {name: state["config"][name] for name in ("channels", "recurrent")}
+        if sizes != {name: getattr(config, name) for name in sizes}:
+            raise InputError(f"{run} holds a run with {sizes}; give another folder, or the same sizes.")
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
@@ -299,7 +309,7 @@ def train(
             line |= {name: round(value / save_every, 4) for name, value in sums.items()}
             line |= {name: measure(ema, group) for name, group in watched.items()}
             sums = {}
-            with (run / "stats.jsonl").open("a") as file:
+            with (run / STATS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
             draft = run / f"{STATE}.part"
             torch.save(
@@ -373,12 +383,27 @@ def _touch_thresholds(
     return chosen
 
 
-def released(run: Path, clips: Sequence[SpeechClip], pool_scale: Scale, record: dict[str, Any]) -> VoiceModel:
+def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[SpeechClip]]:
+    """The clips to train on, and those of every eighth speaker, which calibrate the result; at least one of each.
+
+    Raises:
+        InputError: if there is only one speaker.
+    """
+    people = sorted({clip.person for clip in clips})
+    if len(people) < 2:
+        raise InputError(
+            f"the clips are of {len(people)} speaker; give clips of several people, or `mimik voice tracks --manifest`."
+        )
+    held = set(people[3::8] or people[-1:])
+    return [c for c in clips if c.person not in held], [c for c in clips if c.person in held]
+
+
+def released(run: Path, clips: Sequence[SpeechClip], scale: Scale, record: dict[str, Any]) -> VoiceModel:
     """The run's averaged network as the file that `mimik animate` takes.
 
     Args:
         clips: that calibrate it, of people who were not trained on.
-        pool_scale: of the training clips.
+        scale: of the training clips.
         record: of the training, for the file.
     """
     state = torch.load(run / STATE, weights_only=True)
@@ -388,4 +413,37 @@ def released(run: Path, clips: Sequence[SpeechClip], pool_scale: Scale, record: 
     tensors = {name: value.numpy() for name, value in net.state_dict().items()}
     network = {"channels": config.channels, "recurrent": config.recurrent, "dilations": list(DILATIONS)}
     full = {"network": network, "training": asdict(config), "step": state["step"]} | record
-    return VoiceModel(tensors | calibrated(net, pool_scale, clips), full)
+    return VoiceModel(tensors | calibrated(net, scale, clips), full)
+
+
+def train_voice(clips: Path, run: Path, config: VoiceConfig, *, one_speaker: Path | None = None) -> Path:
+    """Trains on a folder of clips and writes the network that results; resumes if interrupted.
+
+    Args:
+        clips: a folder that data.speech.track_folder wrote.
+        run: the run's folder.
+        config: how.
+        one_speaker: a folder of many clips of one person, which make config.grid_share of the pieces.
+
+    Returns:
+        The file of the network, in the run's folder.
+
+    Raises:
+        InputError: if there are no clips, or the run's folder holds a run of other sizes.
+    """
+    training, calibrating = held_out(load_clips(clips))
+    alone = load_clips(one_speaker) if one_speaker else []
+    train(training + alone, run, config, one_speaker={c.person for c in alone}, watched={"held_out": calibrating})
+    data = {
+        "clips": len(training),
+        "speakers": len({c.person for c in training}),
+        "minutes": round(sum(c.duration_s for c in training) / 60, 1),
+        "one_speaker_clips": len(alone),
+        "calibration_clips": len(calibrating),
+    }
+    measured = json.loads((run / STATS).read_text().splitlines()[-1])
+    path = run / "voice.safetensors"
+    draft = run / ".voice.part"
+    released(run, calibrating, scale_of(training), {"data": data, "measured": measured}).save(draft)
+    draft.replace(path)
+    return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mimik.app.cli import animating, checking, motions, photos, serving, training
+from mimik.app.cli import animating, checking, motions, photos, serving, training, voices
 from mimik.app.cli.console import app, main
 
-__all__ = ["animating", "app", "checking", "main", "motions", "photos", "serving", "training"]
+__all__ = ["animating", "app", "checking", "main", "motions", "photos", "serving", "training", "voices"]

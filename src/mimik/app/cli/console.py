@@ -36,6 +36,9 @@ _EXAMPLES = {
     "mimik verify": "mimik verify out.mp4",
     "mimik detect": "mimik detect video.mp4",
     "mimik evaluate": "mimik evaluate --data shards --models geometry,copy -o report",
+    "mimik voice": "mimik voice train tracks -o run",
+    "mimik voice tracks": "mimik voice tracks videos -o tracks",
+    "mimik voice train": "mimik voice train tracks -o run",
     "mimik motion": "mimik motion list",
     "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
     "mimik motion show": "mimik motion show smile -o smile.png",
@@ -88,6 +91,8 @@ app = typer.Typer(
 )
 motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
 app.add_typer(motion_app, name="motion")
+voice_app = typer.Typer(help="Train the network that moves lips by sound.", **_PLAIN)
+app.add_typer(voice_app, name="voice")
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,139 @@
+"""Training of the voice network: the loss by hand, a few steps through the real entry, and what they leave."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mimik.config import InputError
+from mimik.data.speech import SpeechClip
+from mimik.media import mel
+from mimik.motion.generation.lips import CHANNELS, GAP, NUM_OUTPUTS, LipStream, VoiceModel
+from mimik.training import voice
+from mimik.training.voice import Pool, VoiceConfig, held_out, rest_of, scale_of, train_voice, voice_loss
+
+TINY = VoiceConfig(channels=8, recurrent=4, batch_size=4, piece_steps=50, num_steps=4, refreshed=1)
+
+
+def clip(person: str, seconds: float = 3.0, seed: int = 0) -> SpeechClip:
+    """A tone whose loudness opens the mouth."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * mel.RATE_HZ)) / mel.RATE_HZ
+    open_ = np.sin(2 * np.pi * 1.3 * time + seed) ** 2
+    sound = (0.3 * open_ * np.sin(2 * np.pi * 300 * time) + rng.normal(0, 1e-3, len(time))).astype(np.float32)
+    frames = np.arange(int(seconds * 25)) / 25
+    gap = 0.2 * np.sin(2 * np.pi * 1.3 * frames + seed) ** 2
+    tracks = np.repeat(gap[:, None], len(CHANNELS), 1).astype(np.float32)
+    return SpeechClip(f"{person}{seed}", person, sound, 25.0, tracks, np.ones(len(frames), bool))
+
+
+def test_the_loss_of_the_right_answer_and_of_twice_as_much() -> None:
+    y = torch.sin(torch.arange(60) / 5.0)[None, :, None].repeat(1, 1, len(CHANNELS))
+    known, touch = torch.ones(1, 60), torch.zeros(1, 60)
+    right = torch.cat([y, torch.full((1, 60, 1), -20.0)], 2)
+    _, terms = voice_loss(right, y, y, touch, known, TINY)
+    assert terms["position"] == terms["velocity"] == terms["absolute"] == pytest.approx(0, abs=1e-6)
+    assert terms["touch"] == pytest.approx(0, abs=1e-6) and terms["correlation"] < 0.05
+    _, twice = voice_loss(torch.cat([2 * y, right[..., -1:]], 2), y, y, touch, known, TINY)
+    assert twice["velocity"] == pytest.approx(float((y[:, 1:] - y[:, :-1]).abs().sum() / 60 / len(CHANNELS)), rel=1e-4)
+    assert twice["position"] > 0.1 and twice["correlation"] < 0.05  # the same shape
+    _, upside_down = voice_loss(-right, y, y, touch, known, TINY)
+    assert upside_down["correlation"] > 1.9
+
+
+def test_unknown_frames_have_no_part_in_the_loss() -> None:
+    y = torch.randn(2, 60, len(CHANNELS))
+    out, touch, known = torch.randn(2, 60, NUM_OUTPUTS), torch.zeros(2, 60), torch.ones(2, 60)
+    known[:, 40:] = 0
+    changed = out.clone()
+    changed[:, 40:] += 5
+    a, b = (float(voice_loss(o, y, y, touch, known, TINY)[0]) for o in (out, changed))
+    assert a == pytest.approx(b, rel=1e-6)
+
+
+def test_rest_is_where_the_lips_are_closest() -> None:
+    tracks = np.tile(np.linspace(0.3, 0.01, 40)[:, None], (1, len(CHANNELS)))
+    assert rest_of(tracks)[GAP] == pytest.approx(np.median(tracks[-3:, GAP]))
+
+
+def test_a_batch_is_what_the_network_takes_about_the_clips_mean() -> None:
+    clips = [clip("a", seed=i) for i in range(3)]
+    values, about, above, touch, known = Pool(clips, set(), TINY).batch()
+    assert values.shape == (4, 100, mel.NUM_BANDS) and about.shape == above.shape == (4, 50, len(CHANNELS))
+    assert touch.shape == known.shape == (4, 50) and set(known.unique().tolist()) <= {0.0, 1.0}
+    assert abs(float((about * known[..., None]).sum() / known.sum() / len(CHANNELS))) < 0.7
+
+
+def test_every_eighth_speaker_is_held_out() -> None:
+    clips = [clip(f"p{i:02d}", seed=i) for i in range(12)]
+    training, held = held_out(clips)
+    assert {c.person for c in held} == {"p03", "p11"} and len(training) == 10
+    with pytest.raises(InputError, match="the clips are of 1 speaker; give clips of several people"):
+        held_out([clip("a"), clip("a", seed=1)])
+
+
+def write(folder: Path, people: int) -> Path:
+    folder.mkdir()
+    for i in range(people):
+        c = clip(f"p{i}", seed=i)
+        shapes = np.zeros((len(c.tracks), 52), np.float32)
+        points = np.zeros((len(c.tracks), 478, 3), np.float16)
+        points[:, [362, 263], 0] = 6
+        points[:, 14, 1] = 6 * c.tracks[:, GAP]
+        points[:, 291, 0] = 5
+        sound = (c.sound * 32767).astype(np.int16)
+        np.savez(
+            folder / f"{c.name}.npz",
+            fps=25.0, blendshapes=shapes, points=points, seen=c.seen, sound=sound, person=c.person,
+        )  # fmt: skip
+    return folder
+
+
+def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> None:
+    tracks = write(tmp_path / "tracks", 4)
+    path = train_voice(tracks, tmp_path / "run", TINY)
+    model = VoiceModel.load(path)
+    assert model.record["step"] == 4 and model.record["data"]["speakers"] == 3
+    assert model.record["network"]["channels"] == 8
+    lips = LipStream(model).push(clip("a").sound)
+    assert lips.tracks.shape[1] == len(CHANNELS) and np.isfinite(lips.tracks).all()
+    train_voice(tracks, tmp_path / "run", replace(TINY, num_steps=6))
+    lines = [json.loads(line) for line in (tmp_path / "run" / voice.STATS).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 6]
+    with pytest.raises(InputError, match=r"holds a run with .*channels.*; give another folder"):
+        train_voice(tracks, tmp_path / "run", replace(TINY, channels=10))
+
+
+def test_a_folder_without_clips(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no clip of a talking face; give a folder that `mimik voice tracks"):
+        train_voice(tmp_path, tmp_path / "run", TINY)
+
+
+def test_calibration_gives_the_amplitude_that_is_real() -> None:
+    clips = [clip("a", seed=i) for i in range(2)]
+
+    class Half(torch.nn.Module):
+        """Half of what is right, and sure that lips touch below 0.05."""
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            y = self.piece.tracks / scale.spread * 0.5
+            touch = np.where(self.piece.touch, 5.0, -5.0)[:, None]
+            return torch.from_numpy(np.concatenate([y, touch], 1).astype(np.float32))[None]
+
+    scale, half = scale_of(clips), Half()
+
+    def outputs(net: Half, piece) -> np.ndarray:
+        net.piece = piece
+        return net(torch.zeros(1))[0].numpy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voice, "outputs", outputs)
+        result = voice.calibrated(half, scale, clips)
+    np.testing.assert_allclose(result["scale.spread"] * 0.5 / scale.spread, 1, rtol=0.02)
+    assert result["scale.rise"][GAP] == pytest.approx(-rest_of(clips[0].tracks)[GAP], abs=0.01)
