@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from mimik.app import cli
 from mimik.app.cli import app
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
+from mimik.media.sound import read_sound
 from mimik.motion.drivers import motion_file
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.gestures import Motion, bundled_motions
@@ -99,6 +101,10 @@ def place(
     with video.open_writer(folder / "driver.mp4", 256, 256, 12.5, audio_from=driver_with_sound) as writer:
         for frame in driver.frames[::2]:
             writer.write(frame)
+    speech = next(read_sound(ROOT / "tests/fixtures/espeak_speech.ogg", block_s=0.8))
+    with wave.open(str(folder / "speech.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((speech * 32767).astype("<i2").tobytes())
     smile = tmp_path_factory.mktemp("motions") / "smile.motion"
     Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # a fifth of its frames
     with pytest.MonkeyPatch.context() as patch:

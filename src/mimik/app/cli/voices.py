@@ -74,6 +74,7 @@ def voice_train(
     check_number("--seed", seed, 0, 2**32 - 1, "equal seeds give equal runs")
     with extra("mimik voice train", "train"):
         import torch
+
         from mimik.training.voice import VoiceConfig, train_voice
 
     torch.set_num_threads(max(1, os.cpu_count() or 1))
