@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mimik.evaluation.speech import MouthTrack, bilabials, lip_dynamics, medians, runs, score, silences
+from mimik.evaluation.speech.measures import MouthTrack, bilabials, lip_dynamics, medians, runs, score, silences
 
 FPS = 25
 

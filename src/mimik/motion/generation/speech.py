@@ -53,6 +53,11 @@ def closed_reference() -> Reference:
     return replace(rest, shape=closed_mouth(rest.shape, rest.blendshapes))
 
 
+def mouth_width(shape: Float) -> float:
+    """From corner to corner, over the distance of the eyes."""
+    return float(np.linalg.norm(shape[61, :2] - shape[291, :2])) / eye_distance(shape)
+
+
 def with_mouth(shape: Float, gap: float, width: float | None) -> Float:
     """The shape [478, 3] with its lips so far apart, and its mouth so wide, both over the distance of the eyes.
 
@@ -65,7 +70,7 @@ def with_mouth(shape: Float, gap: float, width: float | None) -> Float:
     out = shape.copy()
     if width is not None:
         left, right = out[61], out[291]
-        scale = width * eye_distance(shape) / max(float(np.linalg.norm(left[:2] - right[:2])), 1e-6)
+        scale = width / max(mouth_width(shape), 1e-6)
         middle = (left[0] + right[0]) / 2
         out[LIPS, 0] = middle + (out[LIPS, 0] - middle) * scale
     contact = lip_openings(closed_reference().shape)
@@ -212,7 +217,7 @@ def mouth_frame(shapes: Float, gap: float, width: float | None) -> Gesture:
     """
     neutral = closed_reference().shape
     frame = gesture_of(Sample(0.0, shapes, np.zeros(6)))
-    rest_width = float(np.linalg.norm(neutral[61, :2] - neutral[291, :2])) / eye_distance(neutral)
+    rest_width = mouth_width(neutral)
     wide = None if width is None else max(rest_width + width, _NARROWEST * rest_width)
     shape = with_mouth(neutral + frame.offset, max(gap, 0.0), wide)
     return replace(frame, offset=shape - neutral)

@@ -1,0 +1,155 @@
+"""The table of docs/voice.md: lips from sound against real tracks, and against loudness and viseme rules.
+
+    mimik voice tracks CLIPS_OF_OTHER_PEOPLE -o dev
+    python benchmarks/voice.py dev --fit TRAINING_TRACKS [--voice run/voice.safetensors] [-o results.json]
+
+Rules need pocketsphinx (pip install pocketsphinx); without it their column is left out. Everything is measured at 25
+frames a second, on what the driver would give: pauses, contact and all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimik.data.speech import SpeechClip, load_clips
+from mimik.evaluation.speech.measures import MouthTrack, SpeechScore, medians, score
+from mimik.media import mel
+from mimik.motion.contact import lip_openings
+from mimik.motion.generation.lips import CHANNELS, GAP, JAW, MOUTH, WIDTH, VoiceModel, bundled_voice
+from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_width
+
+FPS = 25
+ROUNDING = [CHANNELS.index(name) for name in ("mouthPucker", "mouthFunnel")]
+SPEECH_DB = -24.0  # above the level of the speech
+
+# Jaw, opening, width about rest and rounding of CMU phones: the mouth shapes of animators' viseme charts.
+OPEN = {"AA": 0.5, "AE": 0.4, "AH": 0.3, "AO": 0.4, "AW": 0.4, "AY": 0.45, "EH": 0.3, "ER": 0.2, "EY": 0.25, "IH": 0.2}
+OPEN |= {"IY": 0.12, "OW": 0.25, "OY": 0.3, "UH": 0.18, "UW": 0.12, "B": 0.0, "P": 0.0, "M": 0.0, "F": 0.08, "V": 0.08}
+OPEN |= dict.fromkeys(("TH", "DH", "T", "D", "N", "Y", "R", "NG", "CH", "JH", "SH", "ZH"), 0.12)
+OPEN |= {"S": 0.08, "Z": 0.08, "L": 0.15, "K": 0.15, "G": 0.15, "HH": 0.2, "W": 0.08}
+ROUND = {"AO": 0.5, "AW": 0.4, "ER": 0.3, "OW": 0.7, "OY": 0.5, "UH": 0.6, "UW": 0.9, "W": 0.9, "R": 0.4}
+ROUND |= dict.fromkeys(("SH", "ZH", "CH", "JH"), 0.5)
+WIDE = {"IY": 0.08, "EY": 0.06, "IH": 0.05, "EH": 0.05, "AE": 0.05, "S": 0.04, "Z": 0.04}
+
+
+def real_track(clip: SpeechClip) -> tuple[np.ndarray, MouthTrack, np.ndarray]:
+    times = np.arange(int(clip.duration_s * FPS)) / FPS
+    y, known = clip.at(times)
+    return times, MouthTrack.of(y[:, JAW], y[:, GAP], y[:, WIDTH], y[:, ROUNDING].sum(1)), known
+
+
+def network_track(clip: SpeechClip, model: VoiceModel) -> MouthTrack:
+    """What the driver gives, read back from its motion frames."""
+    loudness = mel.log_mel(clip.sound[: 8 * mel.RATE_HZ])[1]
+    motion = SpeechMotion(FPS, start_db=mel.speech_level(loudness), model=model)
+    frames = [*motion.push(clip.sound), *motion.finish()][: int(clip.duration_s * FPS)]
+    neutral = closed_reference()
+    shapes = np.array([frame.blendshapes - neutral.blendshapes for frame in frames])[:, MOUTH]
+    moved = [neutral.shape + frame.offset for frame in frames]
+    gap = np.array([lip_openings(shape)[4] for shape in moved]) - lip_openings(neutral.shape)[4]
+    width = np.array([mouth_width(shape) for shape in moved])
+    return MouthTrack.of(shapes[:, JAW], gap, width, shapes[:, ROUNDING].sum(1), gap < 1e-6)
+
+
+def loudness_at(clip: SpeechClip, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decibels relative to full scale, and above the level of the speech."""
+    loudness = mel.log_mel(clip.sound)[1]
+    above = loudness - mel.Level(mel.speech_level(loudness[:800]))(loudness)
+    at = (np.arange(len(loudness)) * mel.HOP + mel.WINDOW / 2) / mel.RATE_HZ
+    return np.interp(times, at, loudness), np.interp(times, at, np.convolve(above, np.ones(7) / 7, "same"))
+
+
+class Loudness:
+    """Jaw, opening and width as linear functions of the loudness, with the real amplitude; fitted on other people."""
+
+    def __init__(self, clips: list[SpeechClip]) -> None:
+        x, y, means = [], [], []
+        for clip in clips:
+            times, real, known = real_track(clip)
+            heard = self._heard(clip, times)[known]
+            track = np.stack([real.jaw, real.gap, real.width], 1)[known]
+            x.append(heard)
+            y.append(track - track.mean(0))
+            means.append(track.mean(0))
+        loud, moved = np.concatenate(x), np.concatenate(y)
+        slope = loud @ moved / (loud @ loud)
+        self._slope = np.sign(slope) * moved.std(0) / loud.std()
+        self._mean = np.mean(means, axis=0)
+
+    @staticmethod
+    def _heard(clip: SpeechClip, times: np.ndarray) -> np.ndarray:
+        above = loudness_at(clip, times + 0.02)[1].clip(-30, 5)
+        return above - above.mean()
+
+    def __call__(self, clip: SpeechClip, times: np.ndarray) -> MouthTrack:
+        jaw, gap, width = (self._mean + self._heard(clip, times)[:, None] * self._slope).T
+        return MouthTrack.of(jaw, gap, width, -width)
+
+
+class Rules:
+    """Phones of pocketsphinx, each with the mouth of a table, smoothed."""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder, get_model_path
+
+        folder = Path(get_model_path()) / "en-us"
+        language = str(folder / "en-us-phone.lm.bin")
+        self._decoder = Decoder(
+            hmm=str(folder / "en-us"), allphone=language, lw=2.0, beam=1e-20, pbeam=1e-20, loglevel="FATAL"
+        )
+
+    def __call__(self, clip: SpeechClip, times: np.ndarray) -> MouthTrack:
+        loud = clip.sound * (0.1 / math.sqrt(float((clip.sound**2).mean()) + 1e-9))
+        self._decoder.start_utt()
+        self._decoder.process_raw((loud.clip(-1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        rows = np.zeros((int(clip.duration_s * 100) + 10, 4))
+        for segment in self._decoder.seg():
+            phone = segment.word
+            opening = OPEN.get(phone, 0.0)
+            row = (opening, 0.65 * opening, WIDE.get(phone, 0.0) - 0.12 * ROUND.get(phone, 0.0), ROUND.get(phone, 0.0))
+            rows[segment.start_frame : segment.end_frame + 1] = row
+        window = np.hanning(19)[1:-1] / np.hanning(19).sum()
+        smooth = [np.convolve(column, window, "same") for column in rows.T]
+        jaw, gap, width, rounding = (np.interp(times, np.arange(len(rows)) / 100, column) for column in smooth)
+        return MouthTrack.of(jaw, gap, width, rounding, gap < 0.03)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tracks", type=Path)
+    parser.add_argument("--fit", type=Path, required=True, help="tracks of other people, for the loudness")
+    parser.add_argument("--voice", type=Path, help="the network; the bundled one if left out")
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    model = VoiceModel.load(arguments.voice) if arguments.voice else bundled_voice()
+    clips, by_loudness = load_clips(arguments.tracks), Loudness(load_clips(arguments.fit))
+    try:
+        by_rules: Rules | None = Rules()
+    except ImportError:
+        by_rules = None
+    scores: dict[str, list[SpeechScore]] = {}
+    for clip in clips:
+        times, real, known = real_track(clip)
+        loudness, above = loudness_at(clip, times)
+        made = {"loudness": by_loudness(clip, times), "voice": network_track(clip, model), "real": real}
+        if by_rules is not None:
+            made["rules"] = by_rules(clip, times)
+        for name, track in made.items():
+            scores.setdefault(name, []).append(score(real, track, loudness, above > SPEECH_DB, known, FPS))
+    results: dict[str, Any] = {name: medians(each) for name, each in scores.items()}
+    print(f"{len(clips)} clips, {len({clip.person for clip in clips})} people")
+    for measure in results["real"]:
+        print(f"{measure:20}", *(f"{name} {row[measure]:7.3f}" for name, row in results.items()))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
