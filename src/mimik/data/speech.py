@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mimik.media.reading import probe, read_frames
 from mimik.media.sound import read_sound
 from mimik.motion.frames import rotation_vector
 from mimik.motion.generation.lips import FIRST_S, GAP, LIPS_HZ, MOUTH, TOUCH_GAP
+from mimik.pipeline import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -171,16 +172,14 @@ def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
     }
 
 
-def track_folder(
-    videos: Sequence[Path], out: Path, people: Mapping[str, str], progress: Callable[[str, int, int], None]
-) -> dict[str, str]:
+def track_folder(videos: Sequence[Path], out: Path, people: Mapping[str, str], progress: Progress) -> dict[str, str]:
     """One file a video; those that are there stay, so that an interrupted run resumes.
 
     Args:
         videos: files.
         out: the folder.
         people: code of the speaker by a video's name without suffix; where there is none, every video is a person.
-        progress: called with a name, how many are done, and of how many.
+        progress: called with a stage, how many are done, and of how many.
 
     Returns:
         The reason for every video that is left out.
@@ -188,7 +187,7 @@ def track_folder(
     out.mkdir(parents=True, exist_ok=True)
     landmarker, reasons = Landmarker(), {}
     for done, path in enumerate(videos):
-        progress(path.name, done, len(videos))
+        progress("track", done, len(videos))
         target = out / f"{path.stem}{CLIP_SUFFIX}"
         if target.exists():
             continue
@@ -201,7 +200,7 @@ def track_folder(
         draft = out / f".{path.stem}.part{CLIP_SUFFIX}"
         np.savez_compressed(draft, **arrays)
         draft.replace(target)
-    progress("", len(videos), len(videos))
+    progress("track", len(videos), len(videos))
     return reasons
 
 

@@ -25,6 +25,7 @@ from mimik.data.speech import Piece, SpeechClip, augmented, load_clips, piece_of
 from mimik.media import mel
 from mimik.motion.generation.lips import CHANNELS, GAP, LIPS_HZ, NUM_OUTPUTS, TOUCH_GAP, VoiceModel
 from mimik.networks.voice import DILATIONS, VoiceNet
+from mimik.pipeline import Progress, silent
 
 log = logging.getLogger(__name__)
 
@@ -253,6 +254,7 @@ def train(
     one_speaker: set[str],
     watched: dict[str, Sequence[SpeechClip]],
     save_every: int = 200,
+    progress: Progress = silent,
 ) -> None:
     """Trains until config.num_steps; resumes where the folder's state stands.
 
@@ -261,6 +263,7 @@ def train(
         run: the folder.
         one_speaker: persons whose clips together are config.grid_share of the pieces.
         watched: sets of clips that are measured at every save.
+        progress: called with the steps done and of all.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -298,6 +301,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         step += 1
+        progress("train", step, config.num_steps)
         keep = min(config.ema, step / (step + 10))
         with torch.no_grad():
             for slow, fast in zip(ema.parameters(), net.parameters(), strict=True):
@@ -416,7 +420,9 @@ def released(run: Path, clips: Sequence[SpeechClip], scale: Scale, record: dict[
     return VoiceModel(tensors | calibrated(net, scale, clips), full)
 
 
-def train_voice(clips: Path, run: Path, config: VoiceConfig, *, one_speaker: Path | None = None) -> Path:
+def train_voice(
+    clips: Path, run: Path, config: VoiceConfig, *, one_speaker: Path | None = None, progress: Progress = silent
+) -> Path:
     """Trains on a folder of clips and writes the network that results; resumes if interrupted.
 
     Args:
@@ -424,6 +430,7 @@ def train_voice(clips: Path, run: Path, config: VoiceConfig, *, one_speaker: Pat
         run: the run's folder.
         config: how.
         one_speaker: a folder of many clips of one person, which make config.grid_share of the pieces.
+        progress: called with the steps done and of all.
 
     Returns:
         The file of the network, in the run's folder.
@@ -433,7 +440,14 @@ def train_voice(clips: Path, run: Path, config: VoiceConfig, *, one_speaker: Pat
     """
     training, calibrating = held_out(load_clips(clips))
     alone = load_clips(one_speaker) if one_speaker else []
-    train(training + alone, run, config, one_speaker={c.person for c in alone}, watched={"held_out": calibrating})
+    train(
+        training + alone,
+        run,
+        config,
+        one_speaker={c.person for c in alone},
+        watched={"held_out": calibrating},
+        progress=progress,
+    )
     data = {
         "clips": len(training),
         "speakers": len({c.person for c in training}),

@@ -95,13 +95,13 @@ def test_lips_rest_in_silence_and_move_in_speech() -> None:
 
 
 def test_lips_move_when_the_sound_does() -> None:
-    """The same speech 13 frames later moves the lips 13 frames later; they open within 80 ms of its beginning."""
+    """The same speech 13 frames later moves the lips 13 frames later; they open as it begins."""
     quiet = np.zeros(round(0.52 * mel.RATE_HZ), np.float32)
     speech = spoken()
     a, b = gaps(frames(np.concatenate([quiet, speech]))), gaps(frames(np.concatenate([quiet, quiet, speech])))
     np.testing.assert_allclose(a[13:40], b[26:53], atol=0.03)
     opened = np.flatnonzero(a > TOUCH_GAP)[0] / 25
-    assert opened == pytest.approx(0.52, abs=0.08)
+    assert 0.52 - 0.12 <= opened <= 0.52 + 0.08  # lips open before they sound
 
 
 def test_equal_seeds_give_equal_heads_and_others_give_others() -> None:

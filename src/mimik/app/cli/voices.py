@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from mimik.app.cli.console import console, errors, example, guarded, voice_app
 from mimik.app.cli.options import extra, whole_number
-from mimik.app.cli.progress import StepBar, item_bar
+from mimik.app.cli.progress import Display, log_shown
 from mimik.config import check_number
 
 
@@ -39,7 +39,7 @@ def voice_tracks(
     by_folder = manifest is None and all("/" in source.name for source in sources)
     sources, _, _ = choose_people(sources, "folder" if by_folder else "clip" if manifest is None else None, manifest)
     people = {source.path.stem: source.person for source in sources if source.person}
-    with item_bar() as bar:
+    with Display("videos", "opening").shown() as bar:
         reasons = track_folder([source.path for source in sources], out, people, bar)
     for name, why in reasons.items():
         errors.print(f"note: {escape(name)} was left out: {escape(why)}", soft_wrap=True)
@@ -79,8 +79,8 @@ def voice_train(
 
     torch.set_num_threads(max(1, os.cpu_count() or 1))
     config = VoiceConfig(num_steps=steps, batch_size=batch_size, seed=seed)
-    with StepBar().shown():
-        path = train_voice(tracks, out, config, one_speaker=one_speaker)
+    with Display("steps", "training", lines=False).shown() as bar, log_shown():
+        path = train_voice(tracks, out, config, one_speaker=one_speaker, progress=bar)
     console.print(
         f"{escape(str(path))}: the voice network after {steps} steps; measures: {escape(str(out / 'stats.jsonl'))}.",
         soft_wrap=True,
