@@ -201,7 +201,6 @@ def test_huge_photo_is_refused_at_once(refuse, shelf: Path):
         ("wall.mp4", ["driver wall.mp4: no face was found in any of its frames", "give a video"]),
         ("wall.png", ["no face found in wall.png"]),
         ("noise.mp4", ["noise.mp4", "give"]),
-        ("sound.m4a", ["sound.m4a has sound but no picture", "give a video"]),
         ("no_frames.mkv", ["no_frames.mkv", "give"]),
         ("text.jpg", ["text.jpg", "give"]),
         ("no_photos", ["no_photos: is a folder without drivers"]),
@@ -346,7 +345,8 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
     ("arguments", "words"),
     [
         (["animate"], ["missing argument 'PHOTO'", "mimik animate photo.jpg driver.mp4 -o out.mp4"]),
-        (["animate", "a.png"], ["missing argument 'DRIVER'"]),
+        (["animate", "a.png"], ["missing option '-o'"]),
+        (["animate", "a.png", "-o", "b.mp4"], ["DRIVER is missing; give"]),
         (["animate", "a.png", "b.mp4"], ["missing option '-o'", "mimik animate photo.jpg driver.mp4 -o out.mp4"]),
         (["anmate"], ["no such command 'anmate'", "did you mean 'animate'?"]),
         (["motion", "dance"], ["no such command 'dance'", "mimik motion list"]),
@@ -404,7 +404,8 @@ def made(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.stderr
     assert f"{out}: {NUM_FRAMES} frames of 256x256 at 25/s" in result.stdout
     assert f"mimik verify {out}" in result.stdout
-    assert not result.stderr
+    # The driver is too short to show calm lips that touch.
+    assert [line for line in result.stderr.splitlines() if not line.startswith("note: neutral face")] == []
     return out
 
 
@@ -416,7 +417,7 @@ def test_report_tells_what_the_file_holds(made: Path):
     assert report["has_audio"] is info.has_audio is False
     assert report["out"] == str(made) and report["driver"] == "driver.mp4" and report["model"] == DEFAULT_MODEL
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 0 and report["num_lost"] == 0
-    assert not report["notes"]
+    assert all(note.startswith("neutral face") for note in report["notes"])
 
 
 def test_nothing_else_is_left_behind(made: Path):
