@@ -219,7 +219,8 @@ def test_detail_over_a_drawing_is_what_the_formula_says(corner: tuple[float, flo
     moved, drawn = (cv2.resize(random.integers(0, 256, (8, 8, 3), np.uint8), (64, 64)) for _ in range(2))
     image = random.integers(0, 256, (190, 260, 3), np.uint8)
     made, window = image.copy(), Crop(*corner, 140.5)
-    _blend_under_detail(made, Prediction(np.empty(0), moved, drawn, keep, change), window)
+    shut = np.zeros(moved.shape[:2], np.uint8)
+    _blend_under_detail(made, Prediction(np.empty(0), moved, drawn, keep, change, shut), window)
     detail = detail_kept(change, 16)
     assert detail.min() < 0.1 and detail.max() > 0.9
     y, x = (np.indices((190, 260)) + 0.5).astype(np.float32)
@@ -352,3 +353,20 @@ def test_shading_is_that_of_training() -> None:
     share = torch.from_numpy(interior)[None, None].float() / 255
     theirs = shade_only(torch.from_numpy(residual)[None], share)[0].numpy()
     np.testing.assert_allclose(shaded_only(residual, interior), theirs, atol=1e-5)
+
+
+def test_inside_a_mouth_all_of_the_images_detail_stays() -> None:
+    """However much the residual changes there: teeth that are finer than the network's window are not blurred."""
+    random = np.random.default_rng(2)
+    image = random.integers(100, 156, (200, 200, 3), np.uint8)
+    made, window = image.copy(), Crop(0, 0, 200)
+    warped, refined = np.full((64, 64, 3), 128, np.uint8), np.full((64, 64, 3), 188, np.uint8)
+    residual = np.full((3, 64, 64), 60 / 127.5, np.float32)  # more than what keeps detail elsewhere
+    interior = np.zeros((64, 64), np.uint8)
+    interior[:, 32:] = 255
+    _blend_under_detail(
+        made, Prediction(np.empty(0), warped, refined, np.zeros((16, 16), np.float32), residual, interior), window
+    )
+    inside, outside = made[20:180, 120:180].astype(int), made[20:180, 20:80].astype(int)
+    np.testing.assert_allclose(inside, image[20:180, 120:180].astype(int) + 60, atol=2)
+    assert outside.std() < 3 < image[20:180, 20:80].std()

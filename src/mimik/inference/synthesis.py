@@ -194,6 +194,7 @@ class Prediction(NamedTuple):
         refined: the same with the residual added.
         keep: [px / 2, px / 2] 0..1, weight of the photo.
         residual: [3, frame_px, frame_px] in units of 127.5.
+        interior: uint8 [frame_px, frame_px], 255 inside the mouth, where the residual only shades.
     """
 
     correction: Array
@@ -201,6 +202,7 @@ class Prediction(NamedTuple):
     refined: Image
     keep: Array
     residual: Array
+    interior: Image
 
 
 class TexturePainter:
@@ -275,7 +277,7 @@ class TexturePainter:
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
-        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * fade, residual)
+        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * fade, residual, inside)
 
     def network_inputs(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
         """The network's inputs for a frame.
@@ -405,7 +407,8 @@ def _blend_under_detail(image: Image, prediction: Prediction, window: Crop) -> N
     """As _blend, but keeps detail of the image that is finer than the network's window.
 
     A pixel is keep * image + (1 - keep) * (refined + detail * (image - warped)), where refined, detail and warped are
-    upsampled. With detail 1 it is the image with the residual added, with detail 0 the result of _blend.
+    upsampled. With detail 1 it is the image with the residual added, with detail 0 the result of _blend. Inside the
+    mouth all detail stays: single teeth are finer than the network's window.
     """
     part, square = _part(image, window)
     if not part.size:
@@ -415,6 +418,7 @@ def _blend_under_detail(image: Image, prediction: Prediction, window: Crop) -> N
         cv2.resize(of, (px, px), interpolation=cv2.INTER_LINEAR)[..., None]
         for of in (prediction.keep, detail_kept(prediction.residual, prediction.keep.shape[0]))
     )
+    detail = np.maximum(detail, prediction.interior[..., None] * np.float32(1 / 255))
     # Linear in the image: share * image + rest.
     rest = (1 - keep) * (prediction.refined - detail * prediction.warped)
     both = np.concatenate([rest, keep + (1 - keep) * detail], -1)
