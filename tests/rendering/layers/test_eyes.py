@@ -161,7 +161,8 @@ def test_the_layer_is_the_photo_where_nothing_has_moved(drawn: tuple) -> None:
     full = replace(flow, eyes=tuple(replace(eye, weight=1.0) for eye in flow.eyes))
     at = around_an_eye(points)
     off = np.abs(Painter(picture, warper).paint(full)[at].astype(float) - picture[at])
-    assert off.mean() < 1.5
+    assert off.mean() < 2
+    assert np.median(off) < 0.5
 
 
 def test_eyes_of_a_black_and_white_photo_stay_grey(drawn: tuple) -> None:

@@ -117,18 +117,18 @@ def _fitted_iris(
     ring = np.stack([np.cos(angles), np.sin(angles)], 1)  # [10, 2]
     sx, sy = (s.ravel() for s in np.meshgrid(_SHIFTS, _SHIFTS))
     centers = center + radius * np.stack([sx, sy], 1)  # [49, 2]
-    k = np.array([0.88, 1.12])  # just within the circle and just outside
+    k = np.array([0.93, 1.07])  # just within the circle and just outside
     at = centers[:, None, None, None] + (radius * _RADII)[:, None, None, None] * k[:, None, None] * ring
     at = at.astype(np.float32)  # [centers, radii, within and outside, angles, 2]
     flat = at.reshape(-1, at.shape[-2], 2)
     values = cv2.remap(light, flat, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(at.shape[:-1])
     seen = cv2.remap(inside, flat, None, cv2.INTER_LINEAR).reshape(at.shape[:-1]).min(2)
-    step = (values[:, :, 1] - values[:, :, 0]).clip(-40, 40)
+    within = light[inside > 0.5]
+    usual = float(np.quantile(within, 0.65)) if within.size else 0.0
+    step = (values[:, :, 1] - values[:, :, 0]).clip(-60, 60)
     total = seen.sum(-1)
     score = (step * seen).sum(-1) / np.maximum(total, 1e-3) * (total > 3)
     # On both sides of an iris it is about as light as the eye is: that tells its rim from the pupil's.
-    within = light[inside > 0.5]
-    usual = float(np.quantile(within, 0.65)) if within.size else 0.0
     for part in (slice(0, 5), slice(5, 10)):
         pale = values[:, :, 1, part] - usual
         weight = seen[..., part]
