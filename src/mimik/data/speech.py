@@ -147,7 +147,7 @@ def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
     fps = probe(path).fps
     fps = fps / 2 if fps > _MOST_HZ else fps
     tracker = Tracker(landmarker)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for frame in read_frames(path, fps=fps):
         face = tracker.track(frame)
         if face is None:
