@@ -755,6 +755,31 @@ def test_what_cannot_hold_a_manifest_has_it_beside_it(work: Path) -> None:
     assert verify(out).status is Status.STRIPPED
 
 
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_sidecar_is_put_back_when_its_file_cannot_be_placed(
+    work: Path, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    out = work / "a.mkv"
+    if stands:
+        marked(out)
+    before = {path.name: path.read_bytes() for path in work.iterdir()}
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target) == out:
+            raise OSError("made up")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with (
+        pytest.raises(OSError, match="made up"),
+        seal(out, claim(), force=True) as draft,
+        draft.open_writer(SIDE, SIDE, 25) as writer,
+    ):
+        writer.write(np.full((SIDE, SIDE, 3), 90, np.uint8))
+    assert {path.name: path.read_bytes() for path in work.iterdir()} == before
+
+
 def test_a_sidecar_is_replaced_with_its_file_only(work: Path) -> None:
     (work / "a.c2pa").write_text("somebody else's")
     with pytest.raises(InputError, match=r"its manifest goes into .*a\.c2pa, which exists"):
@@ -934,6 +959,7 @@ SOURCES = sorted(Path(mimik.__file__).parent.rglob("*.py"))
 # Who may write without `seal` around it, and why. Pictures and films are in none of these but the media folder's.
 ALLOWED = {
     ("sealing.py", "seal"): "the door itself",
+    ("sealing.py", "_sidecar_placed"): "a manifest, beside its file",
     ("credentials.py", "_make_signer"): "certificate and key of this user, no picture",
     ("files.py", "save"): "a motion template: plain numbers, no picture",
     ("registry.py", "open_driver"): "opens a driver, and writes nothing",

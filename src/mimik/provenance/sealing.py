@@ -178,16 +178,37 @@ def seal(
             return
         if pattern is None:
             check_output(out, force=force)
-        if (sidecar := _sidecar(out)) is not None:
-            os.replace(signed / sidecar.name, sidecar)
-        for name in names:
-            os.replace(signed / name, target.with_name(name))
+        with _sidecar_placed(_sidecar(out), signed):
+            for name in names:
+                os.replace(signed / name, target.with_name(name))
         if pattern is not None:
             for path in target.parent.iterdir():
                 if accepted.fullmatch(path.name) and path.name not in names:
                     path.unlink()
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def _sidecar_placed(sidecar: Path | None, signed: Path) -> Iterator[None]:
+    """Puts the manifest beside its file before the block places the file; if it cannot, the older one is put back.
+
+    Args: sidecar: as _sidecar gives it; signed: the folder that holds the new one.
+    """
+    if sidecar is None:
+        yield
+        return
+    old = signed / "older manifest"
+    if sidecar.exists():
+        os.rename(sidecar, old)
+    try:
+        os.replace(signed / sidecar.name, sidecar)
+        yield
+    except BaseException:
+        sidecar.unlink(missing_ok=True)
+        if old.exists():
+            os.rename(old, sidecar)
+        raise
 
 
 def _sidecar(out: Path) -> Path | None:
