@@ -965,6 +965,8 @@ ALLOWED = {
     ("registry.py", "open_driver"): "opens a driver, and writes nothing",
     ("registry.py", "_open"): "opens a driver, and writes nothing",
     ("voice.py", "train"): "losses of a training run: text",
+    ("voice.py", "train_voice"): "what a training run measured: text",
+    ("speech.py", "track_folder"): "tracks: numbers",
     ("options.py", "write_json"): "a report: text",
     ("batch.py", "_record"): "what each video was made from: text",
     ("prepare.py", "_work"): "clips of one video, spooled for the parent process and gone afterwards",
