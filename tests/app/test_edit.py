@@ -189,7 +189,7 @@ def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, s
     "arguments, message",
     [
         (["--smile", "2"], "--smile 2.0: give a number from -1 to 1"),
-        (["--yaw", "much"], "'much' is no number"),
+        (["--yaw", "much"], "'much' is not a number"),
         (["-o", "smiling.mp4"], "an edit makes one picture"),
         (["-o", "frames/%05d.png"], "an edit makes one picture"),
         (["-o", "there.png"], "already exists"),

@@ -161,9 +161,7 @@ def animate_command(
         str | None, typer.Option(metavar="ADDRESS", help="The same over that cluster.", show_default=False)
     ] = None,
 ) -> None:
-    """Animate a photo with a driver: a finished, signed video. Of a folder all, each with each; goes on where it was
-    stopped.
-    """
+    """Animate a photo with a driver: a finished, signed video. Of folders, each with each; rerun to resume."""
     options: dict[str, Any] = {
         "model": model,
         "motion": motion,

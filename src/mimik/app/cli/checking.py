@@ -169,7 +169,7 @@ def evaluate_command(
         str, typer.Option(metavar="LIST", help="When learn:MODEL and scratch:MODEL are measured; the last ends them.")
     ] = "0,10,30,60",
 ) -> None:
-    """Measure models on clips of people they never saw; goes on where it was stopped."""
+    """Measure models on clips of unseen people; rerun to resume."""
     with extra("evaluate", "evaluation"):
         from mimik.evaluation.evaluate import EvaluateConfig, evaluate
         from mimik.evaluation.report.pages import overview

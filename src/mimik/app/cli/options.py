@@ -20,7 +20,7 @@ def whole_number(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no whole number") from None
+        raise typer.BadParameter(f"{text!r} is not an integer") from None
     if abs(number) > 10**9:
         raise typer.BadParameter(f"{text!r} is far too large")
     return number
@@ -30,7 +30,7 @@ def decimal_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no number") from None
+        raise typer.BadParameter(f"{text!r} is not a number") from None
 
 
 @contextmanager
@@ -116,7 +116,10 @@ Teeth = Annotated[
     ),
 ]
 Smooth = Annotated[
-    float, typer.Option(metavar="X", parser=decimal_number, help="Against wobble, 0 (off) to 1 (calm, a little late).")
+    float,
+    typer.Option(
+        metavar="X", parser=decimal_number, help="Temporal smoothing, 0 (off) to 1 (smoothest, adds latency)."
+    ),
 ]
 Size = Annotated[
     str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")

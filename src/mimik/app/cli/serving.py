@@ -86,7 +86,9 @@ def live_command(
     password: Annotated[
         str | None,
         typer.Option(
-            metavar="WORD", envvar="MIMIK_PASSWORD", help="Needed to open the page; a must beyond this computer."
+            metavar="WORD",
+            envvar="MIMIK_PASSWORD",
+            help="Needed to open the page; required unless served on localhost.",
         ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,

@@ -70,7 +70,7 @@ def prepare_command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the report.")] = False,
 ) -> None:
-    """Turn talking videos into the shards that training reads; goes on where it was stopped."""
+    """Turn talking videos into the shards that training reads; rerun to resume."""
     with extra("prepare", "train"):
         from mimik.data import prepare
 
@@ -133,7 +133,7 @@ def train_command(
             "-o",
             "--out",
             metavar="RUN",
-            help="Folder of the run; the same command goes on where it was stopped.",
+            help="Folder of the run; rerun the same command to resume.",
             show_default=False,
         ),
     ],
@@ -158,7 +158,7 @@ def train_command(
     ] = None,
     content: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Networks of the content loss: NAME or NAME=WEIGHT, with commas between."),
+        typer.Option(metavar="LIST", help="Networks of the content loss: NAME or NAME=WEIGHT, separated by commas."),
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="Where to train: auto (a GPU if there is one), cpu or cuda.")
@@ -175,7 +175,7 @@ def train_command(
             parser=whole_number, metavar="MB", help="Memory for decoded clips; a quarter of the machine's if left out."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Random seed.")] = 0,
     save_minutes: Annotated[
         float, typer.Option(parser=decimal_number, metavar="M", help="From one saved state to the next.")
     ] = 5.0,
@@ -192,7 +192,7 @@ def train_command(
     fresh: Annotated[
         str | None,
         typer.Option(
-            metavar="LIST", help="Networks that do not start from --init but anew: of E, P, G, D, with commas between."
+            metavar="LIST", help="Networks to reinitialize instead of taking from --init: of E, P, G, D, by commas."
         ),
     ] = None,
     fsdp: Annotated[
@@ -274,7 +274,9 @@ def learn_command(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(parser=whole_number, metavar="N", help="Steps at most; it ends by itself.", show_default=False),
+        typer.Option(
+            parser=whole_number, metavar="N", help="Steps at most; training stops automatically.", show_default=False
+        ),
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -293,7 +295,7 @@ def learn_command(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="Where to train: auto (a GPU if there is one), cpu or cuda.")
     ] = "auto",
-    seed: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Random seed.")] = 0,
     curve: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the curve as JSON here.", show_default=False)
     ] = None,
