@@ -1,4 +1,4 @@
-"""Makes the small moving pictures of the bundled motions that `mimik web` shows: the driver's face, drawn as landmarks.
+"""Makes the small moving pictures of motions that `mimik web` shows: the driver's face, drawn as landmarks.
 
 python tools/make_previews.py -o src/mimik/assets/motions
 """
@@ -11,13 +11,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mimik.face.landmarks import Landmarker
 from mimik.motion import draw
-from mimik.motion.gestures import Gesture, Motion, Reference, bundled_motions, rotation_matrix, smoothed
+from mimik.motion.drivers import registry
+from mimik.motion.drivers.driver import DriverSettings
+from mimik.motion.gestures import Gesture, Reference, rotation_matrix
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 
 SIDE_PX = 112
 FPS = 8.0
+IDLE_S = 5.0
 FACE_CM = 22.0  # across the picture
 
 
@@ -34,14 +38,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True, help="the folder")
     folder = parser.parse_args().out
-    for name, path in bundled_motions().items():
-        motion = Motion.load(path).at_rate(FPS)
+    settings = DriverSettings(landmarker=Landmarker())
+    for name, path in registry.names().items():
+        driver = registry.open_driver(name, FPS, seconds=None if path else IDLE_S)
         out = folder / f"{name}.webp"
-        claim = Claim(out.name, "none", (Ingredient.from_file("driver", path, name=f"bundled {name}"),))
-        with seal(out, claim, force=True) as draft, draft.open_writer(SIDE_PX, SIDE_PX, FPS, quality=45) as writer:
-            for gesture in smoothed(motion.gestures(), FPS, 0.5):
-                writer.write(drawn(motion.reference, gesture))
-        print(f"{out}: {len(motion)} frames, {out.stat().st_size / 1000:.0f} kB")
+        sources = (Ingredient.from_file("driver", path, name=f"bundled {name}"),) if path else ()
+        with (
+            driver.motion(settings) as motion,
+            seal(out, Claim(out.name, "none", sources), force=True) as draft,
+            draft.open_writer(SIDE_PX, SIDE_PX, FPS, quality=45) as writer,
+        ):
+            for gesture in motion.frames:
+                writer.write(drawn(motion.neutral, gesture))
+        print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

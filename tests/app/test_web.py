@@ -35,7 +35,7 @@ from mimik.app.web.sessions import Job, Session, Sessions, StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
-from mimik.motion.gestures import bundled_motions
+from mimik.motion.drivers import registry
 from mimik.provenance.verifying import verify
 
 PLAIN = AnimateConfig(model="geometry")
@@ -173,8 +173,9 @@ def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Dri
         (None, "talk", PLAIN, "mp4", "no photo yet"),
         (photo, None, PLAIN, "mp4", "Nothing drives the photo yet"),
         (photo, "/etc/passwd-of-nobody", PLAIN, "mp4", "Nothing drives the photo yet"),
-        (photo, clip, PLAIN, "mp4", r"that drives it is 1 s long: give one of at most 1 s"),
-        (clip, "talk", PLAIN, "mp4", r"of the person is 1 s long: give one of at most 1 s"),
+        (photo, clip, PLAIN, "mp4", r"What drives it is 1 s long: give at most 1 s"),
+        (clip, "talk", PLAIN, "mp4", r"of the person is 1 s long: give at most 1 s"),
+        (photo, "idle", replace(PLAIN, seconds=99.0), "mp4", "What drives it is 99 s long: give at most 1 s"),
         (photo, "talk", see_through, "mp4", "cannot be transparent: choose webm"),
         (photo, "talk", PLAIN, "png", "A png file holds one picture"),
         (photo, "talk", PLAIN, "exe", "Format exe: give one of mp4"),
@@ -189,13 +190,30 @@ def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Dri
 def test_only_what_is_chosen_counts_and_is_said():
     """A video that was uploaded before a motion was chosen does not drive, and the other way round."""
     given = ["me.jpg", "me.mp4", "me.avatar", ["a.jpg", "b.jpg"]]
-    drivers = ["talk", "/x/clip.mp4", None]
+    drivers = ["talk", "/x/clip.mp4", "/x/voice.wav", "Good  morning", None]
     for who, photos in zip(WHO, (["me.jpg"], ["me.mp4"], ["me.avatar"], ["a.jpg", "b.jpg"]), strict=True):
         assert Asked.of([who, *given, HOW[0], *drivers]).photos == photos
     assert Asked.of([WHO[0], *given, HOW[0], *drivers]).sentence() == "me.jpg will follow the motion “talk”."
     assert Asked.of([WHO[3], *given, HOW[1], *drivers]).sentence() == "2 photos will follow clip.mp4."
-    assert Asked.of([WHO[0], *given, HOW[2], *drivers]).sentence() == "me.jpg: choose what drives it."
+    assert Asked.of([WHO[0], *given, "Voice", *drivers]).sentence() == "me.jpg will follow voice.wav."
+    assert Asked.of([WHO[0], *given, "Text", *drivers]).sentence() == "me.jpg will say “Good morning”"
+    assert Asked.of([WHO[0], *given, "File", *drivers]).sentence() == "me.jpg: choose what drives it."
     assert Asked.of([WHO[0], None, *given[1:], HOW[0], *drivers]).sentence() == "Choose who is animated."
+
+
+def test_a_text_becomes_a_voice_and_its_voice_is_no_file(job: Job, monkeypatch: pytest.MonkeyPatch):
+    said: list[Any] = []
+    monkeypatch.setattr(jobs, "speak", lambda text, out, *, voice: said.append((text, voice)) or out)
+    assert Path(jobs.spoken(job, "Good morning", "de")).is_relative_to(job.session.folder)
+    jobs.spoken(job, "Good morning", "")
+    assert said == [("Good morning", "de"), ("Good morning", None)]
+    for text, voice, message in (
+        (" ", None, "no text yet"),
+        ("a", "/x/piper.onnx", "voice of espeak-ng"),
+        ("a", "-f/x", "voice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            jobs.spoken(job, text, voice)
 
 
 def test_time_left_is_what_the_work_so_far_says():
@@ -288,7 +306,7 @@ def test_sentences_name_controls_or_parameters_and_no_folders():
 
 
 def test_every_motion_has_a_moving_picture_and_every_portrait_is_named():
-    assert [name for _, name in examples.motion_previews()] == list(bundled_motions())
+    assert [name for _, name in examples.motion_previews()] == list(registry.names())
     for file, _ in examples.motion_previews():
         assert verify(Path(file)).exit_code == 0
     notice = (DOCS.parents[1] / "NOTICE").read_text(encoding="utf-8")
@@ -586,7 +604,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     tab.wait_for_selector("#photo img")
     wait_for(tab, "#summary", f"{small_path.name} will follow the motion “talk”")
     assert "no photo yet" not in tab.inner_text("body")
-    tab.locator("#motions button").nth(list(bundled_motions()).index("smile")).click()
+    tab.locator("#motions button").nth(list(registry.names()).index("smile")).click()
     wait_for(tab, "#summary", "the motion “smile”")
 
     # Stop, then to the end: one bar with percent.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mimik.app.web import controls, examples, markup
-from mimik.app.web.jobs import FORMATS, Batch, Made, animate, animate_all
+from mimik.app.web.jobs import FORMATS, Batch, Made, animate, animate_all, spoken
 from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, watched
+from mimik.app.web.sessions import StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
-from mimik.motion.drivers import registry
-from mimik.motion.gestures import bundled_motions
 
 WHO = ("Photo", "Video", "Learned person", "Several photos")
-HOW = ("Motion", "Video", "File")
+HOW = ("Motion", "Video", "Voice", "Text", "File")
 FIRST_MOTION = "talk"
 _IN_FRONT = ("strength", "background")  # shown; the rest is folded
 _PLAYED = (".mp4", ".webm")  # by every browser, with or without sound
@@ -34,10 +33,17 @@ class Inputs:
     how: Any
     motion: Any
     driver_video: Any
+    sound: Any
+    text: Any
     driver_file: Any
 
     def all(self) -> list[Any]:
         return list(vars(self).values())
+
+    @classmethod
+    def place(cls, name: str) -> int:
+        """Where a component stands among all()."""
+        return list(cls.__dataclass_fields__).index(name)
 
 
 @dataclass(frozen=True)
@@ -48,18 +54,22 @@ class Asked:
     is_batch: bool
     driver: str | None
     driver_name: str
+    text: str | None = None  # that is spoken, instead of a driver
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Asked:
         """Args: values: of Inputs.all()."""
-        who, photo, person_video, avatar, photos, how, motion, driver_video, driver_file = values
+        who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file = values
         source = dict(zip(WHO, (photo, person_video, avatar, photos), strict=True))[who]
         is_batch = who == WHO[3]
         chosen = list(source or []) if is_batch else [source] if source else []
-        driver = dict(zip(HOW, (motion, driver_video, driver_file), strict=True))[how]
-        if driver is None:
+        driver = dict(zip(HOW, (motion, driver_video, sound, text, driver_file), strict=True))[how]
+        if not driver:
             return cls(chosen, is_batch, None, "")
-        name = f"the motion “{driver}”" if driver in bundled_motions() else Path(driver).name
+        if how == "Text":
+            words = " ".join(driver.split())
+            return cls(chosen, is_batch, None, f"“{words[:40]}{'…' * (len(words) > 40)}”", driver)
+        name = f"the motion “{driver}”" if how == "Motion" else Path(driver).name
         return cls(chosen, is_batch, driver, name)
 
     def sentence(self) -> str:
@@ -67,6 +77,8 @@ class Asked:
         if not self.photos:
             return "Choose who is animated."
         who = f"{len(self.photos)} photos" if len(self.photos) > 1 else Path(self.photos[0]).name
+        if self.text is not None:
+            return f"{who} will say {self.driver_name}"
         if self.driver is None:
             return f"{who}: choose what drives it."
         return f"{who} will follow {self.driver_name}."
@@ -79,18 +91,19 @@ def build(shared: Shared) -> None:
         with gr.Column(min_width=260):
             who, photo, person_video, avatar, photos, gallery = _who(shared)
         with gr.Column(min_width=260):
-            how, motion, motions, driver_video, driver_file = _how(shared)
+            how, motion, motions, driver_video, sound, words, driver_file = _how(shared)
+            text, voice = words[1:]
         with gr.Column(min_width=320, scale=2):
             said = gr.HTML(markup.note(Asked([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
             go, status, number, _ = shared.buttons("Animate", "animate")
             result = _Result(shared)
-    inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, driver_file)
+    inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file)
     settings, background, format, beside = _settings(shared)
-    _choices(shared, inputs, gallery, motions, said, status)
+    _choices(shared, inputs, gallery, [motions, driver_video, sound, words[0], driver_file], said, status)
     handler = _handler(shared, [name for name, _ in settings], result)
     begun = go.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
     shown = [component for _, component in settings]
-    asked = [number, *inputs.all(), *background, format, beside, *shown]
+    asked = [number, *inputs.all(), *background, format, beside, voice, *shown]
     begun.then(handler, asked, [status, *result.components], **WORK, **PRIVATE)
 
 
@@ -149,15 +162,23 @@ def _how(shared: Shared) -> tuple[Any, ...]:
     driver_video = gr.Video(
         label="Video that drives it", height=330, sources=["upload", "webcam"], elem_id="driver", visible=False
     )
-    types = ["image", *(suffix for suffix in registry.suffixes() if suffix not in (".mp4", ".webm"))]
+    sound = gr.Audio(
+        label="A recording of speech", type="filepath", sources=["upload", "microphone"], elem_id="sound", visible=False
+    )
+    with gr.Column(visible=False) as words:
+        text = gr.Textbox(label="What the person says", lines=4, max_lines=8, max_length=2000, elem_id="text")
+        voice = gr.Textbox(
+            label="Voice", info="Of espeak-ng, such as de or en-gb.", placeholder="en-us", max_lines=1, elem_id="voice"
+        )
+    types = ["image", ".motion", ".jsonl"]
     driver_file = gr.File(
-        label="A photo, a .motion file, a .jsonl file of blendshapes, or another driver",
+        label="A photo, a .motion file, or a .jsonl file of blendshapes",
         file_types=types,
         elem_id="driver-file",
         height=160,
         visible=False,
     )
-    return how, motion, motions, driver_video, driver_file
+    return how, motion, motions, driver_video, sound, (words, text, voice), driver_file
 
 
 def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, Any]:
@@ -190,11 +211,10 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
     return list(found.items()), background, format, beside
 
 
-def _choices(shared: Shared, inputs: Inputs, gallery: Any, motions: Any, said: Any, status: Any) -> None:
+def _choices(shared: Shared, inputs: Inputs, gallery: Any, drivers: list[Any], said: Any, status: Any) -> None:
     """What is shown follows what is chosen; a message about an earlier choice goes."""
     gr = shared.gr
     sources = [inputs.photo, inputs.person_video, inputs.avatar, inputs.photos]
-    drivers = [motions, inputs.driver_video, inputs.driver_file]
     quick: dict[str, Any] = {"queue": False, **PRIVATE}
 
     def visible(names: Sequence[str], choice: str) -> list[Any]:
@@ -226,7 +246,7 @@ def _choices(shared: Shared, inputs: Inputs, gallery: Any, motions: Any, said: A
         asked[inputs.all().index(inputs.motion)] = name
         return name, *summary(*asked)
 
-    motions.select(chosen, inputs.all(), [inputs.motion, said, status], **quick)
+    drivers[0].select(chosen, inputs.all(), [inputs.motion, said, status], **quick)
 
 
 class _Result:
@@ -328,17 +348,20 @@ def _handler(shared: Shared, names: Sequence[str], result: _Result) -> Callable[
     def on_animate(request: Any, number: int, *values: Any) -> Iterator[list[Any]]:
         job = shared.session(request).job(number)
         asked = Asked.of(values[:num_inputs])
-        background, color, picture, format, beside = values[num_inputs : num_inputs + 5]
-        shown = dict(zip(names, values[num_inputs + 5 :], strict=True))
+        background, color, picture, format, beside, voice = values[num_inputs : num_inputs + 6]
+        shown = dict(zip(names, values[num_inputs + 6 :], strict=True))
         yield [markup.waiting("Starting"), *result.nothing()]
         try:
             behind = controls.background_of(controls.value_of("background", background), color, picture)
             photo = asked.photos[0] if asked.photos and not asked.is_batch else None
             settings = controls.values_of(shown) | {"background": behind}
             config = controls.config_of(settings, model=shared.model, photo=photo)
+            if asked.text is not None or values[Inputs.place("how")] == "Text":
+                job.check()
+                asked = replace(asked, driver=spoken(job, asked.text, voice))
             work = _batch if asked.is_batch else _one
             work_made = yield from work(shared, job, asked, config, format, beside, result)
-        except InputError as error:
+        except (InputError, StoppedError) as error:
             work_made = [message_of(error), *result.nothing()]
         yield work_made
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from mimik.app.edit import SLIDERS, Edit
 from mimik.app.web import controls
-from mimik.app.web.jobs import animate, animate_all, faces, report_of, save_edited, verified
+from mimik.app.web.jobs import animate, animate_all, faces, report_of, save_edited, spoken, verified
 from mimik.app.web.learning import learning
 from mimik.app.web.other_tabs import LEARN_SECONDS, learner_model
 from mimik.app.web.parts import BROKEN, STOPPED, WORK, Shared, log
 from mimik.app.web.sessions import Job, StoppedError
 from mimik.config import MODELS, AnimateConfig, InputError
-from mimik.motion.gestures import bundled_motions
+from mimik.motion.drivers import registry
 
 _NEEDED = inspect.Parameter.empty
 Parameter = tuple[str, Any, Any]  # name, type, default
@@ -33,6 +33,8 @@ def build(shared: Shared) -> None:
     run = [
         ("driver", maybe_file, None),
         ("driver_name", str, "talk"),
+        ("say", str | None, None),
+        ("voice", str | None, None),
         ("format", str, "mp4"),
         ("side_by_side", bool, False),
         ("background_picture", maybe_file, None),
@@ -213,12 +215,17 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _driver(call: _Call) -> str:
-    """The file, or else the bundled motion."""
-    name = call.values["driver_name"]
-    if driver := call.file("driver"):
+    """The file, or else what a text sounds like, or else the bundled motion."""
+    name, text, voice = (call.values[one] for one in ("driver_name", "say", "voice"))
+    driver = call.file("driver")
+    if driver and text is not None:
+        raise InputError("say: there is a driver already; give one of them.")
+    if driver:
         return driver
-    if name not in bundled_motions():
-        raise InputError(f"driver_name {name}: give one of {', '.join(bundled_motions())}, or upload a driver.")
+    if text is not None:
+        return spoken(call.job, str(text), None if voice is None else str(voice))
+    if name not in registry.names():
+        raise InputError(f"driver_name {name}: give one of {', '.join(registry.names())}, or upload a driver.")
     return str(name)
 
 
@@ -228,8 +235,8 @@ def _driver(call: _Call) -> str:
 def _animate(call: _Call) -> Any:
     """Animates a photo, a video of a person, or an .avatar file.
 
-    The driver is an uploaded file, or the bundled motion of driver_name. Gives the sealed file, the side-by-side video
-    if it was asked for, and a report. The other parameters are the options of `mimik animate`.
+    The driver is an uploaded file, a text to say, or the bundled motion of driver_name. Gives the sealed file, the
+    side-by-side video if it was asked for, and a report. The other parameters are those of `mimik animate`.
     """
     photo = call.file("photo")
     made = animate(
@@ -304,8 +311,8 @@ def _faces(call: _Call) -> Any:
 
 
 def _motions(call: _Call) -> Any:
-    """Lists the bundled motions."""
-    return list(bundled_motions())
+    """Lists the drivers that come along: the bundled motions, and idle."""
+    return list(registry.names())
 
 
 def _stop(call: _Call) -> Any:

@@ -19,6 +19,7 @@ from PIL import ImageColor
 from mimik.config import (
     AVATAR_SUFFIX,
     BLUR,
+    DRIVE_BY,
     FRAMES,
     MODELS,
     MOTION_MODES,
@@ -64,7 +65,7 @@ ROWS: dict[str, Row] = {
     "neutral": Row(
         "Neutral face of the driver",
         "Seconds into the driver at which its face is at rest.",
-        "Motion",
+        "Driver",
         empty="found, region by region",
     ),
     "regions": Row("What moves", group="Motion", choices={name: name for name in REGIONS}),
@@ -74,8 +75,8 @@ ROWS: dict[str, Row] = {
         "Motion",
         choices={name: name for name in MOTION_MODES},
     ),
-    "face": Row("Face of the photo", "1 is the widest.", "Who", empty="the widest"),
-    "driver_face": Row("Face of the driver", "1 is the widest.", "Who", empty="the widest"),
+    "face": Row("Face of the photo", "1 is the widest.", "Picture", empty="the widest"),
+    "driver_face": Row("Face of the driver", "1 is the widest.", "Driver", empty="the widest"),
     "background": Row("Background", group="Picture", choices=_BACKGROUNDS),
     "frame": Row(
         "View",
@@ -84,6 +85,14 @@ ROWS: dict[str, Row] = {
         choices={name: name for name in FRAMES},
     ),
     "size": Row("Size", "Pixels of the longer side, 64 to 4096.", "Picture", empty="as the photo"),
+    "drive_by": Row(
+        "What of a video drives",
+        "picture: what it shows. sound: what is heard.",
+        "Driver",
+        choices={name: name for name in DRIVE_BY},
+    ),
+    "seconds": Row("Length", "Seconds, of idle life; other drivers have their own.", "Driver", empty="10"),
+    "seed": Row("Seed", "Another number makes other head motion and blinks of a voice.", "Driver"),
     "fps": Row("Frames a second", "1 to 120.", "File", empty="the driver's own"),
     "quality": Row(
         "Quality", "x264's constant rate factor: 0 is best, 18 looks lossless, 51 is worst.", "File", 0, 51, 1
@@ -99,7 +108,7 @@ ROWS: dict[str, Row] = {
         "Generator", "geometry warps the photo without a network.", "File", choices={name: name for name in MODELS}
     ),
 }
-GROUPS = ("Motion", "Picture", "Who", "File", "Provenance", "More")
+GROUPS = ("Motion", "Driver", "Picture", "File", "Provenance", "More")
 
 
 def row_of(name: str) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from mimik.motion.gestures import bundled_motions
+from mimik.motion.drivers import registry
 
 _NAMES = {  # of the files in assets/portraits
     "eileen_collins": "Eileen Collins, NASA",
@@ -28,6 +28,6 @@ def portraits() -> list[tuple[str, str]]:
 
 
 def motion_previews() -> list[tuple[str, str]]:
-    """A moving picture of each bundled motion, and the motion's name; tools/make_previews.py makes them."""
-    files = ((path.with_suffix(".webp"), name) for name, path in bundled_motions().items())
+    """A moving picture of each driver without a file, and its name; tools/make_previews.py makes them."""
+    files = ((folders()[1] / f"{name}.webp", name) for name in registry.names())
     return [(str(file), name) for file, name in files if file.is_file()]

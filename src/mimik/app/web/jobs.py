@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import time
 import zipfile
@@ -22,7 +23,9 @@ from mimik.app.web.sessions import Job, Limits, Session, StoppedError
 from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
 from mimik.face.landmarks import Image, Landmarker, choose_face, head_pose
 from mimik.media import video
-from mimik.motion.gestures import bundled_motions
+from mimik.media.sound import SOUND_SUFFIXES
+from mimik.media.speaking import speak
+from mimik.motion.drivers import registry
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
@@ -107,7 +110,7 @@ def animate(
     Args:
         job: ends the work when it is stopped.
         photo: a picture, a video of the person, or an .avatar file.
-        driver: a file, or the name of a bundled motion.
+        driver: a file, or a name such as a bundled motion's or idle.
         config: all settings.
         limits: of what is given.
         format: one of FORMATS.
@@ -120,17 +123,19 @@ def animate(
     """
     photo = given_photo(photo)
     _check_format(format, FORMATS)
-    if not driver or (driver not in bundled_motions() and not Path(driver).is_file()):
-        raise InputError("Nothing drives the photo yet: choose a motion, or give a video.")
+    if not driver or (driver not in registry.names() and not Path(driver).is_file()):
+        raise InputError("Nothing drives the photo yet: choose a motion, or give a video or a recording.")
     if config.background == TRANSPARENT and not _keeps_alpha(format):
         raise InputError(
             f"A .{format} file cannot be transparent: choose webm, mov, webp or PNG frames, or another background."
         )
-    is_still = driver not in bundled_motions() and _is_picture(driver)
-    if format in _STILLS and not is_still:
+    opened = registry.open_driver(driver, config.fps, by=config.drive_by, seconds=config.seconds)
+    if format in _STILLS and not opened.is_still:
         raise InputError(f"A {format} file holds one picture: choose a video format, or give a photo as the driver.")
-    for one, what in ((photo, "of the person"), (driver, "that drives it")):
-        _check_length(one, what, limits)
+    if _is_video(photo):
+        _check_length("The video of the person", video.probe(photo).duration_s, limits)
+    if not opened.is_still and opened.num_frames:
+        _check_length("What drives it", opened.num_frames / opened.fps, limits)
     share = 1 - _SHARE_BESIDE * beside
 
     def step(stage: str, done: int, total: int | None) -> None:
@@ -171,21 +176,33 @@ def _keeps_alpha(format: str) -> bool:
     return video.keeps_alpha(f"a{FORMATS[format]}")
 
 
-def _is_picture(path: str) -> bool:
-    return Path(path).suffix.lower() not in (AVATAR_SUFFIX, ".motion", ".jsonl") and video.kind(path) == "image"
-
-
 def _is_video(path: str) -> bool:
-    own = (AVATAR_SUFFIX, ".motion", ".jsonl")
+    own = (AVATAR_SUFFIX, ".motion", ".jsonl", *SOUND_SUFFIXES)
     return Path(path).is_file() and Path(path).suffix.lower() not in own and video.kind(path) == "video"
 
 
-def _check_length(path: str, what: str, limits: Limits) -> None:
-    if path in bundled_motions() or not _is_video(path):
-        return
-    length = video.probe(path).duration_s
-    if length is not None and length > limits.seconds:
-        raise InputError(f"The video {what} is {length:.0f} s long: give one of at most {limits.seconds:.0f} s.")
+def _check_length(what: str, length_s: float | None, limits: Limits) -> None:
+    if length_s is not None and length_s > limits.seconds:
+        raise InputError(f"{what} is {length_s:.0f} s long: give at most {limits.seconds:.0f} s.")
+
+
+def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
+    """The file of what a text sounds like.
+
+    Args:
+        job: of the visitor.
+        text: what the person says.
+        voice: of espeak-ng, such as de; None or "" for its English one. Files of this computer are not taken.
+
+    Raises:
+        InputError: if there is no text, no such voice, or no program that speaks.
+    """
+    if not text or not text.strip():
+        raise InputError("There is no text yet: write what the person says.")
+    voice = (voice or "").strip() or None
+    if voice is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+-]*", voice):
+        raise InputError(f"Voice {voice}: give a voice of espeak-ng such as en-us or de.")
+    return str(speak(text, job.session.new("speech.wav"), voice=voice))
 
 
 def _zipped(folder: Path) -> Path:
@@ -210,7 +227,7 @@ def _side_by_side(
     """Driver or photo at the left, result at the right, sealed as the result is; always an .mp4."""
     out = job.session.new(f"{result.stem}_side_by_side.mp4")
     height = report.height // 2 * 2
-    if driver not in bundled_motions() and _is_video(driver):
+    if _is_video(driver):
         others: Iterator[Image] = video.read_frames(driver, fps=report.fps, max_side=height)
         shown = [Ingredient.from_file("driver", Path(driver))]
     else:

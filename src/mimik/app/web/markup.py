@@ -35,6 +35,8 @@ CSS = """
   padding: 1px 2px}
 #who label, #how label {padding: 4px 8px}
 #summary, [id$="-said"] {padding: 0 !important; min-height: 0}
+input[type=radio]:checked, input[type=checkbox]:checked {
+  background-color: var(--checkbox-background-color-selected) !important}
 footer {display: none !important}
 """
 
