@@ -24,6 +24,7 @@ from mimik.config import (
     MODELS,
     MOTION_MODES,
     REGIONS,
+    TEETH,
     TRANSPARENT,
     AnimateConfig,
     InputError,
@@ -34,7 +35,7 @@ _BACKGROUNDS = {PHOTOS_OWN: None, "blurred": BLUR, "transparent": TRANSPARENT, C
 _OWN = "automatic"  # of a choice whose default is None
 FIELDS: dict[str, Any] = typing.get_type_hints(AnimateConfig)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(AnimateConfig)}
-EDIT_FIELDS = ("model", "size", "frame", "face", "label", "consent")  # that a picture without a driver has
+EDIT_FIELDS = ("model", "size", "frame", "face", "teeth", "label", "consent")  # that a picture without a driver has
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ ROWS: dict[str, Row] = {
     ),
     "seconds": Row("Length", "Seconds, of idle life; other drivers have their own.", "Driver", empty="10"),
     "seed": Row("Seed", "Another number makes other head motion and blinks of a voice.", "Driver"),
+    "teeth": Row(
+        "Teeth",
+        "Where no photo shows the person's own: a set that comes along.",
+        "Picture",
+        choices={name: name for name in TEETH},
+    ),
     "fps": Row("Frames a second", "1 to 120.", "File", empty="the driver's own"),
     "quality": Row(
         "Quality", "x264's constant rate factor: 0 is best, 18 looks lossless, 51 is worst.", "File", 0, 51, 1

@@ -157,7 +157,7 @@ def gained(outcome: Any) -> tuple[str, bool]:
         f"{name} {_change(old, new)}"
         for name, old, new in (
             ("likeness", first.identity, best.identity),
-            ("motion fidelity", first.motion_fidelity, best.following),
+            ("motion fidelity", first.motion_fidelity, best.motion_fidelity),
         )
     )
     return (
