@@ -12,6 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,7 +88,7 @@ class Anatomy:
 
 
 _CHIN = [152, 175, 199, 148, 377]
-_LOWER_SEEN_MM = -0.5, 3.5  # how much of the lower incisors the lower lip leaves to be seen
+_LOWER_SEEN_MM = -0.5, 4.0  # how much of the lower incisors the lower lip leaves to be seen
 
 
 @functools.cache
@@ -134,12 +135,8 @@ class Wall:
             [np.interp(even, self.at, row) for row in (self.u, self.top, 1 / self.px_per_mm, self.facing)], -1
         ).astype(np.float32)
         where = (q - np.float32(self.at[0])) / np.float32(step)
-        beside = (where < 0) | (where > count - 1)
-        where = where.clip(0, count - 1)
-        below = np.minimum(where.astype(np.int32), count - 2)
-        share = (where - below)[..., None]
-        found = table[below] * (1 - share) + table[below + 1] * share
-        facing = np.where(beside, 0, found[..., 3])
+        found = cv2.remap(table[None], where, np.zeros_like(where), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        facing = found[..., 3] * ((where >= 0) & (where <= count - 1))
         return found[..., 0], (down - found[..., 1]) * found[..., 2], facing
 
     def place(self, u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.float64]:

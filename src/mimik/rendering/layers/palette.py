@@ -23,7 +23,7 @@ _ENAMEL_OF_SKIN, _ENAMEL_OF_EYES = 0.72, 0.50
 _ENAMEL_HUE = np.array([0.46, 0.0, 0.60], np.float32)
 _MAX_ENAMEL = 245.0
 _CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: the inside of a mouth, unshaded
-_TONGUE = np.array([0.92, 0.60, 0.59], np.float32)
+_TONGUE = np.array([0.87, 0.57, 0.56], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
 _AROUND = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
 
