@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,12 @@ from threadpoolctl import threadpool_limits
 from mimik.animation import avatar as avatar_module
 from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Face, Image, Landmarker, head_pose
+from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
 from mimik.media import video
-from mimik.motion.gestures import rotation_matrix
+from mimik.motion import expression
+from mimik.motion.expression import expression_basis
+from mimik.motion.extraction import stream_gestures
+from mimik.motion.frames import Gesture, Reference, rotation_matrix
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
@@ -298,3 +301,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(shards: Path) -> list[ClipInfo]:
     return read_index(shards)
+
+
+@pytest.fixture
+def no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the landmarker measured turned heads without a systematic error."""
+    exact = replace(expression_basis(), by_pose=np.zeros((5, NUM_POINTS, 3)))
+    monkeypatch.setattr(expression, "expression_basis", lambda: exact)
+
+
+@pytest.fixture(scope="module")
+def gestures(driver_faces: list[Face]) -> tuple[Reference, list[Gesture]]:
+    reference, stream = stream_gestures(driver_faces, DRIVER_FPS, smooth=0)
+    return reference, list(stream)
