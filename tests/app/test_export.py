@@ -384,7 +384,7 @@ def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Ima
     avatar = Avatar.from_photos([export.PORTRAIT])
     stage = Stage(avatar, PRESETS["texture"].networks, 512)
     motion = Motion.load(bundled_motions()["laugh"])
-    target = eyes_closed(next(stage.targets(motion, [70])), 0.9)
+    target = eyes_closed(next(stage.targets(motion, [30])), 0.9)
     flow, window = stage.warper.flow(target), stage.window_at(target)
     assert flow.mouth is not None and [eye.weight for eye in flow.eyes] == [1, 1]
     painter = Painter(stage.reduced, stage.warper, stage.scale)
