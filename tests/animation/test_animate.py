@@ -512,7 +512,7 @@ def test_a_render_names_its_model(avatar: Avatar, trained: dict[str, Path], tmp_
 
 def test_a_model_that_is_none(avatar: Avatar, tmp_path: Path) -> None:
     (tmp_path / "wrong.safetensors").write_bytes(b"no model")
-    for name, message in (("wrong", "damaged or no model"), ("missing", "no such file")):
+    for name, message in (("wrong", "damaged or not a model"), ("missing", "no such file")):
         with pytest.raises(ModelError, match=message):
             avatar.render("smile", tmp_path / "out.mp4", model=str(tmp_path / f"{name}.safetensors"))
     assert left_behind(tmp_path) == ["wrong.safetensors"]

@@ -463,7 +463,7 @@ def test_wrong_settings_are_refused(options: dict, message: str) -> None:
 
 def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_MAX_FRAMES", 100)
-    with pytest.raises(InputError, match="--motion talk: has 150 frames; give one of at most 100"):
+    with pytest.raises(InputError, match="--motion talk: has 118 frames; give one of at most 100"):
         export.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=export.PORTRAIT))
 
 

@@ -39,7 +39,7 @@ from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
 from mimik.networks.generators import build
 from mimik.provenance.verifying import verify
-from mimik.training import fine_tuning
+from mimik.training import fine_tuning, learner, pairs, probes
 from mimik.training.fine_tuning import LearnArguments, Photo, Recipe
 
 MODELS = ("geometry", "copy", "truth")
@@ -122,10 +122,11 @@ def face_net() -> FaceNet:
 def quick_learning(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> None:
     """Few pairs, probes and steps, networks that are loaded once."""
     monkeypatch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-    monkeypatch.setattr(fine_tuning, "FaceNet", lambda: face_net)
-    monkeypatch.setattr(fine_tuning, "_POOL", 3)
-    monkeypatch.setattr(fine_tuning, "_KEPT", 2)
-    monkeypatch.setattr(fine_tuning, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
+    monkeypatch.setattr(probes, "Landmarker", lambda: landmarker)
+    monkeypatch.setattr(probes, "FaceNet", lambda: face_net)
+    monkeypatch.setattr(pairs, "_POOL", 3)
+    monkeypatch.setattr(learner, "_KEPT", 2)
+    monkeypatch.setattr(probes, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
     monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, preset, from_scratch=False: RECIPE))
 
 
