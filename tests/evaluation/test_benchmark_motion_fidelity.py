@@ -44,6 +44,6 @@ def test_one_pair(
     assert run(monkeypatch, "--photos", small_path, "--drivers", driver.path, "-o", out, *options) == 0
     report = json.loads(out.read_text())
     (pair,) = report["pairs"].values()
-    assert pair["frames"] == 50 and pair["lost"] == 0
+    assert pair["frames"] == 14 and pair["lost"] == 0  # 28 at 25 a second
     assert pair["signals"]["yaw"]["correlation"] > 0.8
     assert bool(report["ceiling"]) == bool(report["summary_of_ceiling"]) == ceiling

@@ -871,7 +871,7 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(shards: Path, tmp_p
     children = [start(tmp_path, preset, *options, *more, rank=rank, size=2, port=port) for rank in (0, 1)]
     outputs = [child.communicate(timeout=300)[0] for child in children]
     assert [child.returncode for child in children] == [0, 0], "\n".join(outputs)
-    meta_learning.PRESETS["tiny"] = preset  # put back by the fixture
+    PRESETS["tiny"] = preset  # put back by the fixture
     train(asked(shards, tmp_path / "alone", steps=3, val_every=3))
     states = [state_of(folder) for folder in (together, tmp_path / "alone")]
     assert [state["episodes"] for state in states] == [12, 12]

@@ -67,6 +67,8 @@ class ShardFolder:
         self._check_config(config)
         for path in folder.glob(".work-*"):
             shutil.rmtree(path, ignore_errors=True)
+        for path in folder.glob(f".*-*{DRAFT_SUFFIX}"):  # of a run that was killed while it wrote one
+            path.unlink(missing_ok=True)
         self._committed_s, self._is_dirty = 0.0, False
         self._reopen()
 
