@@ -195,7 +195,7 @@ def test_stages_begin_with_the_model_and_end_with_what_is_kept(
     photos = [Photo(driver.frames[i], driver_faces[i], 0) for i in (0, 6)]
     course = fine_tuning.learn_photos(photos, LearnArguments(model=release, device="cpu"), (0, 1000))
     first, second = course.stages
-    assert (first.steps, first.seconds, course.ended) == (0, 0.0, "the steps were done")
+    assert (first.steps, first.seconds, course.ended) == (0, 0.0, "the number of steps was reached")
     assert second is course.kept
     networks = load_release(release).networks
     own = {name.removeprefix("G."): value for name, value in first.tensors.items()}
