@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 
+pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+
 from mimik.config import InputError
 from mimik.data.episodes import (
     Episodes,
