@@ -36,7 +36,7 @@ from mimik.data.index import ClipInfo, read_index
 from mimik.data.store import ClipStore
 from mimik.data.tracks import pack_tracks, unpack_tracks
 from mimik.face import landmarks as faces
-from mimik.motion.draw import landmark_image
+from mimik.face.landmark_images import landmark_image
 
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 BATCH = 8

@@ -34,8 +34,8 @@ from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
 from mimik.media import video
 from mimik.motion import expression
 from mimik.motion.expression import expression_basis
-from mimik.motion.extraction import stream_gestures
-from mimik.motion.frames import Gesture, Reference, rotation_matrix
+from mimik.motion.extraction import stream_motion
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
@@ -311,6 +311,6 @@ def no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def gestures(driver_faces: list[Face]) -> tuple[Reference, list[Gesture]]:
-    reference, stream = stream_gestures(driver_faces, DRIVER_FPS, smooth=0)
+def motion_frames(driver_faces: list[Face]) -> tuple[Reference, list[MotionFrame]]:
+    reference, stream = stream_motion(driver_faces, DRIVER_FPS, smooth=0)
     return reference, list(stream)

@@ -12,10 +12,7 @@ from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, canonical_mesh, 
 from mimik.motion.contact import (
     closed_mouth,
 )
-from mimik.motion.gestures import (
-    Gesture,
-    Reference,
-)
+from mimik.motion.frames import MotionFrame, Reference
 
 FPS = 25.0
 EYES = ((faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER), (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER))
@@ -52,8 +49,8 @@ def a_face(points: np.ndarray, **blendshapes: float) -> Face:
     return Face(points.astype(np.float32), values, 1.0)
 
 
-def still() -> Gesture:
-    return Gesture(np.zeros(3), np.zeros(3), 0.0, np.zeros((NUM_POINTS, 3)), np.zeros(52))
+def still() -> MotionFrame:
+    return MotionFrame(np.zeros(3), np.zeros(3), 0.0, np.zeros((NUM_POINTS, 3)), np.zeros(52))
 
 
 def reference_of(shape: np.ndarray) -> Reference:

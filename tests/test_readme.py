@@ -26,7 +26,7 @@ from mimik.media import video
 from mimik.media.sound import read_sound
 from mimik.motion.drivers import motion_file
 from mimik.motion.drivers import video as video_driver
-from mimik.motion.gestures import Motion, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")  # tests of animate and cli draw with the default model
 

@@ -24,8 +24,12 @@ import numpy as np
 from mimik.face import landmarks as face
 from mimik.face.landmarks import SKULL, Face, Landmarker, Tracker, fit_similarity
 from mimik.media import mel, video
-from mimik.motion import gestures as motion
+from mimik.motion.expression import pose_terms
+from mimik.motion.extraction import stream_motion
+from mimik.motion.files import Motion
+from mimik.motion.frames import Reference, rotation_matrix, rotation_vector
 from mimik.motion.generation import head
+from mimik.motion.neutral import find_neutral
 
 RIDGE = 10.0  # best of 1, 10 and 50 on the last fifth of the clips
 MIN_FRAMES = 40
@@ -38,13 +42,13 @@ def track(path: Path, landmarker: Landmarker) -> list[Face | None]:
     return [tracker.track(frame) for frame in video.read_frames(path)]
 
 
-def clip_rows(found: list[Face], reference: motion.Reference) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def clip_rows(found: list[Face], reference: Reference) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(offset [1434], blendshape changes and pose-term changes [57]) of every second frame."""
-    rest = motion.pose_terms(reference.rotation)
+    rest = pose_terms(reference.rotation)
     for frame in found[::2]:
         pose = fit_similarity(reference.shape[SKULL], frame.points[SKULL])
         offset = pose.invert(frame.points) - reference.shape
-        terms = motion.pose_terms(pose.rotation) - rest
+        terms = pose_terms(pose.rotation) - rest
         yield offset.ravel(), np.concatenate([frame.blendshapes - reference.blendshapes, terms])
 
 
@@ -56,10 +60,10 @@ def fit_basis(videos: list[Path], out: Path) -> None:
         found = [frame for frame in track(path, landmarker) if frame is not None]
         if len(found) < MIN_FRAMES:
             continue
-        reference = motion.find_neutral(found)
+        reference = find_neutral(found)
         neutral.append(reference.blendshapes)
         shapes.append(reference.shape)
-        pitch.append(motion.rotation_vector(reference.rotation)[0])
+        pitch.append(rotation_vector(reference.rotation)[0])
         offsets, causes = (np.array(rows) for rows in zip(*clip_rows(found, reference), strict=True))
         gram, moment = gram + causes.T @ causes, moment + causes.T @ offsets
         num_rows += len(causes)
@@ -81,10 +85,10 @@ def cut_motion(path: Path, start_s: float, end_s: float, name: str, folder: Path
     take(track(path, Landmarker()), fps, start_s, end_s, name).save(folder / f"{name}.motion")
 
 
-def take(found: list[Face | None], fps: float, start_s: float, end_s: float, name: str) -> motion.Motion:
+def take(found: list[Face | None], fps: float, start_s: float, end_s: float, name: str) -> Motion:
     """A part of a clip as a motion that can be repeated: neutral of the whole clip, eased in and out, at MOTION_FPS."""
-    reference, gestures = motion.stream_gestures(found, fps, smooth=0.3, lookahead_s=1e9)
-    every = list(gestures)[round(start_s * fps) : round(end_s * fps)]
+    reference, motion_frames = stream_motion(found, fps, smooth=0.3, lookahead_s=1e9)
+    every = list(motion_frames)[round(start_s * fps) : round(end_s * fps)]
     ease = max(1, round(EASE_S * fps))
     weight = np.minimum(np.arange(len(every)), np.arange(len(every))[::-1]).clip(0, ease) / ease
     eased = [g.scaled(w * w * (3 - 2 * w)) for g, w in zip(every, weight, strict=True)]
@@ -94,7 +98,7 @@ def take(found: list[Face | None], fps: float, start_s: float, end_s: float, nam
         replace(g, blendshapes=rest + w * w * (3 - 2 * w) * (g.blendshapes - rest))
         for g, w in zip(eased, weight, strict=True)
     ]
-    return motion.Motion.of_gestures(name, fps, replace(reference, note=""), eased).at_rate(MOTION_FPS)
+    return Motion.of_frames(name, fps, replace(reference, note=""), eased).at_rate(MOTION_FPS)
 
 
 HEAD_CUTOFF_HZ = 4.0  # faster is the landmarker's noise
@@ -121,9 +125,9 @@ def head_piece(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     _, loudness = mel.log_mel(samples)
     if np.quantile(loudness, 0.95) < -45:
         return None
-    rotations = np.array([motion.rotation_matrix(vector) for vector in turn])
+    rotations = np.array([rotation_matrix(vector) for vector in turn])
     u, _, vt = np.linalg.svd(rotations.mean(0))
-    about = np.array([motion.rotation_vector(r @ (u @ vt).T) for r in rotations])
+    about = np.array([rotation_vector(r @ (u @ vt).T) for r in rotations])
     shift = (place - np.median(place, 0)) / np.median(scale) * [1, 1, 0]
     pose = low_pass(np.concatenate([about, shift, np.log(scale / np.median(scale))[:, None]], 1), fps)
     pose -= pose.mean(0)

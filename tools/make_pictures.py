@@ -15,11 +15,14 @@ import cv2
 import numpy as np
 
 from mimik import Avatar
+from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Face, Landmarker, choose_face
 from mimik.inference.synthesis import DEFAULT_MODEL, GeometryPainter
 from mimik.media import video
-from mimik.motion import draw
-from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions, rotation_matrix, smoothed
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
+from mimik.motion.retargeting import Retarget
+from mimik.motion.smoothing import smoothed
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 from mimik.rendering.flow import Warper
@@ -28,26 +31,26 @@ CELL_PX = 224
 SHOWN = 0.7  # of the crop's side
 
 
-def telling_frames(motion: Motion, count: int) -> list[Gesture]:
+def telling_frames(motion: Motion, count: int) -> list[MotionFrame]:
     """The frames of a motion that differ most from neutral and from each other, in their order."""
-    gestures = list(smoothed(motion.gestures(), motion.fps, 0.5))
-    told = np.array([[*(g.turn * 10), *g.offset[[14, 61, 159, 386]].ravel()] for g in gestures])
+    motion_frames = list(smoothed(motion.frames(), motion.fps, 0.5))
+    told = np.array([[*(g.turn * 10), *g.offset[[14, 61, 159, 386]].ravel()] for g in motion_frames])
     chosen = [int(np.linalg.norm(told, axis=1).argmax())]
     while len(chosen) < count:
         distance = np.min([np.linalg.norm(told - told[i], axis=1) for i in chosen], axis=0)
         chosen.append(int((distance * (np.linalg.norm(told, axis=1) > 0.5)).argmax()))
-    return [gestures[i] for i in sorted(chosen)]
+    return [motion_frames[i] for i in sorted(chosen)]
 
 
-def drawn(reference: Reference, gesture: Gesture) -> np.ndarray:
+def drawn(reference: Reference, motion_frame: MotionFrame) -> np.ndarray:
     """The driver as landmarks."""
-    turned = (reference.shape + gesture.offset) @ (rotation_matrix(gesture.turn) @ reference.rotation).T
-    moved = turned + gesture.shift * [1, 1, 0]
-    return draw.landmark_image(moved[:, :2] * (CELL_PX / 27) + CELL_PX / 2, CELL_PX, CELL_PX)
+    turned = (reference.shape + motion_frame.offset) @ (rotation_matrix(motion_frame.turn) @ reference.rotation).T
+    moved = turned + motion_frame.shift * [1, 1, 0]
+    return landmark_image(moved[:, :2] * (CELL_PX / 27) + CELL_PX / 2, CELL_PX, CELL_PX)
 
 
 def row(
-    path: Path, picture: np.ndarray, face: Face, model: str, drivers: list[tuple[Reference, Gesture]]
+    path: Path, picture: np.ndarray, face: Face, model: str, drivers: list[tuple[Reference, MotionFrame]]
 ) -> np.ndarray:
     warper = Warper(face.points, *picture.shape[1::-1])
     generator = Avatar.from_photos([path]).generator(model)
@@ -64,7 +67,7 @@ def row(
         how = cv2.INTER_AREA if side > CELL_PX else cv2.INTER_CUBIC
         return cv2.resize(part, (CELL_PX, CELL_PX), interpolation=how)
 
-    goals = [Retarget(face, reference)(gesture) for reference, gesture in drivers]
+    goals = [Retarget(face, reference)(motion_frame) for reference, motion_frame in drivers]
     painted = [painter.paint(warper.flow(goal), goal) for goal in goals]
     return np.concatenate([cell(image) for image in (picture, *painted)], axis=1)
 
@@ -82,7 +85,7 @@ def main() -> None:
     for i, name in enumerate(arguments.motions):
         motion = Motion.load(bundled_motions()[name])
         count = arguments.columns // len(arguments.motions) + (i < arguments.columns % len(arguments.motions))
-        drivers += [(motion.reference, gesture) for gesture in telling_frames(motion, count)]
+        drivers += [(motion.reference, motion_frame) for motion_frame in telling_frames(motion, count)]
     rows = [np.concatenate([np.zeros((CELL_PX, CELL_PX, 3), np.uint8), *(drawn(*d) for d in drivers)], axis=1)]
     for path in arguments.photos:
         picture = video.read_image(path)

@@ -11,11 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Landmarker
-from mimik.motion import draw
 from mimik.motion.drivers import registry
 from mimik.motion.drivers.driver import DriverSettings
-from mimik.motion.gestures import Gesture, Reference, rotation_matrix
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 
@@ -25,12 +25,12 @@ IDLE_S = 5.0
 FACE_CM = 22.0  # across the picture
 
 
-def drawn(reference: Reference, gesture: Gesture) -> np.ndarray:
+def drawn(reference: Reference, motion_frame: MotionFrame) -> np.ndarray:
     """The driver's face as landmarks, drawn at twice the size for smooth lines."""
-    turned = (reference.shape + gesture.offset) @ (rotation_matrix(gesture.turn) @ reference.rotation).T
-    moved = (turned + gesture.shift * [1, 1, 0]) * np.exp(gesture.zoom)
+    turned = (reference.shape + motion_frame.offset) @ (rotation_matrix(motion_frame.turn) @ reference.rotation).T
+    moved = (turned + motion_frame.shift * [1, 1, 0]) * np.exp(motion_frame.zoom)
     px = 2 * SIDE_PX
-    image = draw.landmark_image(moved[:, :2] * (px / FACE_CM) + px / 2, px, px)
+    image = landmark_image(moved[:, :2] * (px / FACE_CM) + px / 2, px, px)
     return cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
 
 
@@ -48,8 +48,8 @@ def main() -> None:
             seal(out, Claim(out.name, "none", sources), force=True) as draft,
             draft.open_writer(SIDE_PX, SIDE_PX, FPS, quality=45) as writer,
         ):
-            for gesture in motion.frames:
-                writer.write(drawn(motion.neutral, gesture))
+            for motion_frame in motion.frames:
+                writer.write(drawn(motion.neutral, motion_frame))
         print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 

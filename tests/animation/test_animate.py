@@ -24,7 +24,7 @@ from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion.drivers import video as video_driver
-from mimik.motion.gestures import stream_gestures
+from mimik.motion.extraction import stream_motion
 from mimik.provenance import marking, watermark
 from mimik.provenance.marking import Marker
 from mimik.provenance.verifying import Status, verify
@@ -447,7 +447,7 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
     monkeypatch.setattr(avatar_module, "Landmarker", Careful)
     monkeypatch.setattr(render, "Landmarker", Careful)
     # As with a driver of more than 12 s: what is held back ends before the driver does.
-    monkeypatch.setattr(video_driver, "stream_gestures", lambda *a, **k: stream_gestures(*a, **k, lookahead_s=0.1))
+    monkeypatch.setattr(video_driver, "stream_motion", lambda *a, **k: stream_motion(*a, **k, lookahead_s=0.1))
     num_frames = sum(1 for _ in moving.frames(driver.path))
     assert overlaps == []
     assert num_frames == 28

@@ -30,7 +30,7 @@ from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion.drivers import video as video_driver
-from mimik.motion.gestures import Motion, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
 from mimik.provenance.verifying import verify
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")

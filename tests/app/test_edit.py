@@ -140,7 +140,7 @@ def test_both_sides_of_a_face_do_the_same(landmarker: Landmarker):
     shape = np.concatenate([mesh, iris[0] + rim, iris[1] + rim])
     shape = (shape + shape[order] * [-1, 1, 1]) / 2
     for change in ({"smile": 1}, {"smile": -1}, {"mouth": 1}, {"brows": 1}, {"blink": 1}, {"gaze_y": 1}):
-        offset = edit.gesture_of(Edit(**change), shape).offset
+        offset = edit.motion_frame_of(Edit(**change), shape).offset
         np.testing.assert_allclose(offset, offset[order] * [-1, 1, 1], atol=1e-9, err_msg=str(change))
 
 

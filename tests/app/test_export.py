@@ -31,12 +31,12 @@ from mimik.animation.avatar import Avatar
 from mimik.app import cli, export
 from mimik.app.export import ExportConfig, Stage, Subject, baked, calibration_frames, multiply_adds, packed, unpacked
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
+from mimik.face.landmark_images import landmark_image, landmark_lines
 from mimik.face.landmarks import Face, Image, Landmarker, openvino
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.runtime import Network, read_release
 from mimik.media import video
-from mimik.motion.draw import landmark_image, landmark_lines
-from mimik.motion.gestures import Motion, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 from mimik.provenance.manifests import SOURCE_TYPE

@@ -9,7 +9,7 @@ import pytest
 from mimik.config import InputError
 from mimik.data.augmentation import Augmentation, flip_permutation
 from mimik.face import landmarks as faces
-from mimik.motion.draw import landmark_image
+from mimik.face.landmark_images import landmark_image
 from synthetic_shards import face_points
 
 

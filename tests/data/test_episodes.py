@@ -29,8 +29,8 @@ from mimik.data.episodes import (
 from mimik.data.index import ClipInfo
 from mimik.data.store import ClipFrames, ClipStore
 from mimik.face import landmarks as faces
+from mimik.face.landmark_images import feature_mask, landmark_image
 from mimik.face.landmarks import Face
-from mimik.motion.draw import feature_mask, landmark_image
 from mimik.rendering.flow import NUM_GEOMETRY, Warper
 from mimik.rendering.painter import Painter
 from synthetic_shards import LENGTHS, PEOPLE, SIDE, face_points, seen

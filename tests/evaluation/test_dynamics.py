@@ -13,7 +13,7 @@ from mimik.evaluation import dynamics
 from mimik.evaluation.dynamics import Volume
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import canonical_mesh, head_pose
-from mimik.motion.gestures import rotation_matrix
+from mimik.motion.frames import rotation_matrix
 
 VERTICES = canonical_mesh().vertices
 FACE = np.concatenate([VERTICES, np.repeat(VERTICES[[468 - 1]], 10, 0)])  # irises play no part here

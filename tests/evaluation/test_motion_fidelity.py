@@ -15,7 +15,7 @@ from mimik.evaluation import motion_fidelity as fidelity
 from mimik.evaluation.detectors import Found
 from mimik.evaluation.motion_fidelity import Contact
 from mimik.face.landmarks import POINTS_68, Face, Image, Landmarker, canonical_mesh
-from mimik.motion.gestures import rotation_matrix
+from mimik.motion.frames import rotation_matrix
 
 MODEL = canonical_mesh().vertices[POINTS_68]
 SIZE = 400, 300

@@ -16,10 +16,8 @@ from mimik.motion.contact import (
     with_eyelid_openings,
     with_lip_openings,
 )
-from mimik.motion.gestures import (
-    Retarget,
-    split,
-)
+from mimik.motion.frames import split
+from mimik.motion.retargeting import Retarget
 from shapes import a_face, canonical_shape, closed_lips, opened, reference_of, still
 
 
@@ -43,9 +41,9 @@ def test_the_mouth_opens_as_far_as_the_drivers(no_leak: None, small_face: Face, 
     shape = opened(canonical_shape())
     pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
     profile = opening * np.sin(np.linspace(0, np.pi, 11))[1:-1]
-    gesture = split(a_face(pose.apply(with_lip_openings(shape, profile))), reference_of(shape), pose)
+    motion_frame = split(a_face(pose.apply(with_lip_openings(shape, profile))), reference_of(shape), pose)
     for face in (small_face, closed_lips(small_face)):
-        out = head_pose(face.points).invert(Retarget(face, reference_of(shape))(gesture))
+        out = head_pose(face.points).invert(Retarget(face, reference_of(shape))(motion_frame))
         assert 0.85 * opening < lip_openings(out).max() < 1.22 * opening  # her mouth is wider
 
 
@@ -54,8 +52,8 @@ def test_a_parted_neutral_of_an_old_file_counts_from_contact(no_leak: None, smal
     parted = with_lip_openings(shape, np.full(9, 0.06))
     pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
     face = closed_lips(small_face)
-    gesture = split(a_face(pose.apply(shape)), reference_of(parted), pose)
-    shut = head_pose(face.points).invert(Retarget(face, reference_of(parted))(gesture))
+    motion_frame = split(a_face(pose.apply(shape)), reference_of(parted), pose)
+    shut = head_pose(face.points).invert(Retarget(face, reference_of(parted))(motion_frame))
     assert lip_openings(shut).max() < 0.02
     rest = head_pose(face.points).invert(Retarget(face, reference_of(parted))(still()))
     assert 0.03 < lip_openings(rest).max() < 0.09
@@ -67,9 +65,9 @@ def test_half_shut_eyes_of_a_photo_shut_too(no_leak: None, small_face: Face) -> 
     half = replace(small_face, points=pose.apply(with_eyelid_openings(own, 0.4 * eyelid_openings(own))))
     shape = opened(canonical_shape())
     driver = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
-    gesture = split(a_face(driver.apply(eyes_closed(shape))), reference_of(shape), driver)
+    motion_frame = split(a_face(driver.apply(eyes_closed(shape))), reference_of(shape), driver)
     retarget = Retarget(half, reference_of(shape))
-    shut = eyelid_openings(pose.invert(retarget(gesture)))
+    shut = eyelid_openings(pose.invert(retarget(motion_frame)))
     assert shut.max() < 0.05 * eyelid_openings(own).max()
     np.testing.assert_allclose(eyelid_openings(pose.invert(retarget(still()))), 0.4 * eyelid_openings(own), atol=1e-3)
 

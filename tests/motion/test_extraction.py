@@ -11,9 +11,7 @@ import pytest
 from mimik.config import NoFaceError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face
-from mimik.motion.gestures import (
-    stream_gestures,
-)
+from mimik.motion.extraction import stream_motion
 from shapes import EYES, gap
 
 
@@ -31,7 +29,7 @@ class Source:
 
 def test_a_stream_is_held_back_no_longer_than_asked(small_face: Face) -> None:
     source = Source([small_face] * 100)
-    _, stream = stream_gestures(source, 10.0, lookahead_s=2.0)
+    _, stream = stream_motion(source, 10.0, lookahead_s=2.0)
     assert source.taken == 20
     for done in range(1, 31):
         next(stream)
@@ -41,7 +39,7 @@ def test_a_stream_is_held_back_no_longer_than_asked(small_face: Face) -> None:
 
 def test_a_stream_waits_for_its_first_face(small_face: Face) -> None:
     source = Source([None] * 30 + [small_face] * 30)
-    _, stream = stream_gestures(source, 10.0, lookahead_s=2.0)
+    _, stream = stream_motion(source, 10.0, lookahead_s=2.0)
     assert source.taken == 31
     assert [g.seen for g in stream] == [False] * 30 + [True] * 30
 
@@ -49,11 +47,11 @@ def test_a_stream_waits_for_its_first_face(small_face: Face) -> None:
 @pytest.mark.parametrize("frames", [[], [None] * 5])
 def test_a_stream_without_a_face(frames: list[None]) -> None:
     with pytest.raises(NoFaceError, match=f"no face in any of the driver's {len(frames)} frames"):
-        stream_gestures(frames, 25.0)
+        stream_motion(frames, 25.0)
 
 
-def test_gestures_of_the_driver_are_what_it_was_made_from(driver, gestures) -> None:
-    reference, stream = gestures
+def test_motion_frames_of_the_driver_are_what_it_was_made_from(driver, motion_frames) -> None:
+    reference, stream = motion_frames
     yaw = np.array([-math.degrees(g.turn[1]) for g in stream])
     assert np.corrcoef(yaw, driver.yaw)[0, 1] > 0.98
     lips = faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER

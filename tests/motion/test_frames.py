@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS, Pose
 from mimik.motion import expression
-from mimik.motion.gestures import (
-    Gesture,
-    expression_basis,
-    rotation_matrix,
-    rotation_vector,
-    split,
-)
+from mimik.motion.expression import expression_basis
+from mimik.motion.frames import MotionFrame, rotation_matrix, rotation_vector, split
 from shapes import a_face, angles, canonical_shape, reference_of
 
 # Rotations.
@@ -56,12 +51,12 @@ def test_split_of_a_rigid_motion(turn: tuple, shift: tuple, zoom: float) -> None
         shape = canonical_shape()
         origin = Pose(np.eye(3), np.array([320.0, 240.0, 0.0]), 12.0)
         pose = Pose(rotation_matrix(np.array(turn)), origin.translation + 12 * np.array(shift), 12 * math.exp(zoom))
-        gesture = split(a_face(pose.apply(shape)), reference_of(shape), origin)
-    np.testing.assert_allclose(gesture.turn, turn, atol=1e-4)
-    np.testing.assert_allclose(gesture.shift, shift, atol=1e-3)
-    assert gesture.zoom == pytest.approx(zoom, abs=1e-4)
-    np.testing.assert_allclose(gesture.offset, 0, atol=1e-3)
-    assert gesture.seen
+        motion_frame = split(a_face(pose.apply(shape)), reference_of(shape), origin)
+    np.testing.assert_allclose(motion_frame.turn, turn, atol=1e-4)
+    np.testing.assert_allclose(motion_frame.shift, shift, atol=1e-3)
+    assert motion_frame.zoom == pytest.approx(zoom, abs=1e-4)
+    np.testing.assert_allclose(motion_frame.offset, 0, atol=1e-3)
+    assert motion_frame.seen
 
 
 def test_split_finds_the_expression_on_a_moved_head(no_leak: None) -> None:
@@ -69,8 +64,8 @@ def test_split_finds_the_expression_on_a_moved_head(no_leak: None) -> None:
     expression = np.zeros((NUM_POINTS, 3))
     expression[faces.CHIN] = [0, 1.5, 0]
     pose = Pose(rotation_matrix(np.array([0.1, -0.3, 0.2])), np.array([300.0, 200.0, 0.0]), 11.0)
-    gesture = split(a_face(pose.apply(shape + expression)), reference_of(shape), pose)
-    np.testing.assert_allclose(gesture.offset, expression, atol=1e-3)
+    motion_frame = split(a_face(pose.apply(shape + expression)), reference_of(shape), pose)
+    np.testing.assert_allclose(motion_frame.offset, expression, atol=1e-3)
 
 
 def test_split_takes_the_landmarkers_own_error_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,20 +78,20 @@ def test_split_takes_the_landmarkers_own_error_out(monkeypatch: pytest.MonkeyPat
     seen = shape.copy()
     seen[faces.CHIN, 1] += 2.0 * yaw**2
     pose = Pose(rotation_matrix(np.array([0, -yaw, 0])), np.array([300.0, 200.0, 0.0]), 11.0)
-    gesture = split(a_face(pose.apply(seen)), reference_of(shape), pose)
-    np.testing.assert_allclose(gesture.offset, 0, atol=1e-3)
+    motion_frame = split(a_face(pose.apply(seen)), reference_of(shape), pose)
+    np.testing.assert_allclose(motion_frame.offset, 0, atol=1e-3)
 
 
 def test_split_of_the_neutral_face_is_nothing() -> None:
     shape = canonical_shape()
     pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
-    gesture = split(a_face(pose.apply(shape)), reference_of(shape), pose)
-    for value in (gesture.turn, gesture.shift, gesture.zoom, gesture.offset):
+    motion_frame = split(a_face(pose.apply(shape)), reference_of(shape), pose)
+    for value in (motion_frame.turn, motion_frame.shift, motion_frame.zoom, motion_frame.offset):
         np.testing.assert_allclose(value, 0, atol=1e-4)
 
 
-def test_a_gesture_scales() -> None:
-    gesture = Gesture(np.ones(3), np.full(3, 2.0), 0.5, np.full((NUM_POINTS, 3), 3.0), np.ones(52))
-    twice, none = gesture.scaled(2), gesture.scaled(0)
+def test_a_motion_frame_scales() -> None:
+    motion_frame = MotionFrame(np.ones(3), np.full(3, 2.0), 0.5, np.full((NUM_POINTS, 3), 3.0), np.ones(52))
+    twice, none = motion_frame.scaled(2), motion_frame.scaled(0)
     assert (twice.turn[0], twice.shift[0], twice.zoom, twice.offset[0, 0]) == (2, 4, 1, 6)
     assert not any(np.any(x) for x in (none.turn, none.shift, none.zoom, none.offset))

@@ -19,20 +19,17 @@ from mimik.motion.contact import (
     eyelid_openings,
     lip_openings,
 )
-from mimik.motion.gestures import (
-    Motion,
-    Retarget,
-    bundled_motions,
-)
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.retargeting import Retarget
 from shapes import FPS
 
 # Files.
 
 
 @pytest.fixture(scope="module")
-def spoken(gestures) -> Motion:
-    reference, stream = gestures
-    return Motion.of_gestures("spoken", FPS, reference, stream)
+def spoken(motion_frames) -> Motion:
+    reference, stream = motion_frames
+    return Motion.of_frames("spoken", FPS, reference, stream)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +40,10 @@ def saved(spoken: Motion, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_motion_holds_its_gestures(spoken: Motion, gestures) -> None:
+def test_a_motion_holds_its_frames(spoken: Motion, motion_frames) -> None:
     assert len(spoken) == 28
     assert spoken.duration_s == pytest.approx(28 / 25)
-    for a, b in zip(spoken.gestures(), gestures[1], strict=True):
+    for a, b in zip(spoken.frames(), motion_frames[1], strict=True):
         assert (a.turn == b.turn).all()
         assert (a.offset == b.offset).all()
         assert (a.zoom, a.seen) == (b.zoom, b.seen)
@@ -70,11 +67,11 @@ def test_what_was_lost_stays_lost_in_the_file(spoken: Motion, tmp_path: Path) ->
     seen = spoken.seen.copy()
     seen[3:7] = False
     replace(spoken, seen=seen).save(tmp_path / "x.motion")
-    assert [g.seen for g in Motion.load(tmp_path / "x.motion").gestures()] == seen.tolist()
+    assert [g.seen for g in Motion.load(tmp_path / "x.motion").frames()] == seen.tolist()
 
 
-def test_a_motion_of_one_frame_can_be_saved(spoken: Motion, gestures, tmp_path: Path) -> None:
-    one = Motion.of_gestures("one", 25.0, gestures[0], gestures[1][:1])
+def test_a_motion_of_one_frame_can_be_saved(spoken: Motion, motion_frames, tmp_path: Path) -> None:
+    one = Motion.of_frames("one", 25.0, motion_frames[0], motion_frames[1][:1])
     one.save(tmp_path / "one.motion")
     again = Motion.load(tmp_path / "one.motion")
     assert len(again) == 1
@@ -233,8 +230,8 @@ def test_another_rate_keeps_duration_and_ends(spoken: Motion, fps: float) -> Non
     np.testing.assert_allclose(other.offset[:, 14, 1], np.interp(at, time, spoken.offset[:, 14, 1]), atol=1e-9)
 
 
-def test_one_frame_at_another_rate(gestures) -> None:
-    one = Motion.of_gestures("one", 25.0, gestures[0], gestures[1][:1])
+def test_one_frame_at_another_rate(motion_frames) -> None:
+    one = Motion.of_frames("one", 25.0, motion_frames[0], motion_frames[1][:1])
     assert len(one.at_rate(50.0)) == 1
     assert one.at_rate(50.0).fps == 50.0
 
@@ -321,8 +318,8 @@ def test_the_bundled_motions_do_what_they_are_called() -> None:
 def test_a_bundled_motion_leaves_the_person_a_face(small_face: Face, name: str) -> None:
     motion = bundled(name)
     retarget = Retarget(small_face, motion.reference)
-    for gesture in list(motion.gestures())[::10]:
-        points = retarget(gesture)
+    for motion_frame in list(motion.frames())[::10]:
+        points = retarget(motion_frame)
         pose = faces.skull_motion(small_face.points, points)
         assert 0.75 < pose.scale < 1.35
         apart = np.linalg.norm(pose.invert(points) - small_face.points, axis=1) / small_face.width_px

@@ -18,14 +18,10 @@ from mimik.motion.contact import (
     with_eyelid_openings,
     with_lip_openings,
 )
-from mimik.motion.gestures import (
-    Reference,
-    expression_basis,
-    find_neutral,
-    gesture_of_photo,
-    rotation_matrix,
-    stream_gestures,
-)
+from mimik.motion.expression import expression_basis
+from mimik.motion.extraction import stream_motion
+from mimik.motion.frames import Reference, rotation_matrix
+from mimik.motion.neutral import find_neutral, motion_of_photo
 from shapes import EYES, a_face, canonical_shape, closed_lips, gap, opened
 
 # The neutral face.
@@ -127,16 +123,16 @@ def test_the_opening_of_shut_lids_is_learned_from_a_blink() -> None:
 
 def test_a_named_frame_is_the_neutral_face(small_face: Face) -> None:
     driver = talking_faces(0.02)
-    reference, _ = stream_gestures(driver, 25.0, neutral_s=0.4)
+    reference, _ = stream_motion(driver, 25.0, neutral_s=0.4)
     shape = opened(canonical_shape())
     assert np.abs(reference.shape[faces.BROWS, 1] - shape[faces.BROWS, 1] + 0.8).max() < 0.05  # raised, as asked for
     assert reference.note == "neutral face: the driver's at 0.4 s"
-    late, _ = stream_gestures(driver, 25.0, lookahead_s=0.5, neutral_s=1.8)
+    late, _ = stream_motion(driver, 25.0, lookahead_s=0.5, neutral_s=1.8)
     np.testing.assert_allclose(late.shape[faces.BROWS, 1], shape[faces.BROWS, 1], atol=0.05)
     with pytest.raises(InputError, match=r"--neutral 9: the driver lasts 2\.0 s; give a time within it"):
-        stream_gestures(driver, 25.0, neutral_s=9)
+        stream_motion(driver, 25.0, neutral_s=9)
     with pytest.raises(InputError, match="--neutral 1: the driver shows no face there"):
-        stream_gestures([*driver[:20], *[None] * 15, *driver[35:]], 25.0, neutral_s=1)
+        stream_motion([*driver[:20], *[None] * 15, *driver[35:]], 25.0, neutral_s=1)
 
 
 # A photo as driver.
@@ -150,19 +146,19 @@ def test_a_neutral_photo_as_driver_says_nothing(small_face: Face) -> None:
         points=Pose(usual, np.array([100.0, 100.0, 0.0]), 9.0).apply(canonical_shape()).astype(np.float32),
         blendshapes=basis.neutral.astype(np.float32),
     )
-    _, gesture = gesture_of_photo(calm)
-    np.testing.assert_allclose(gesture.turn, 0, atol=0.01)
-    np.testing.assert_allclose(gesture.offset, 0, atol=1e-6)
+    _, motion_frame = motion_of_photo(calm)
+    np.testing.assert_allclose(motion_frame.turn, 0, atol=0.01)
+    np.testing.assert_allclose(motion_frame.offset, 0, atol=1e-6)
 
 
 def test_a_smiling_photo_as_driver_smiles(portrait_face: Face, small_face: Face) -> None:
-    reference, gesture = gesture_of_photo(portrait_face)
-    corners = gesture.offset[[61, 291]]
+    reference, motion_frame = motion_of_photo(portrait_face)
+    corners = motion_frame.offset[[61, 291]]
     assert corners[0, 0] < -0.1 < 0.1 < corners[1, 0]  # the corners go apart
     assert (corners[:, 1] < -0.1).all()  # and up
-    assert gesture.blendshapes[BLENDSHAPES.index("mouthSmileLeft")] > 0.7
+    assert motion_frame.blendshapes[BLENDSHAPES.index("mouthSmileLeft")] > 0.7
     pose = head_pose(portrait_face.points)
-    np.testing.assert_allclose(reference.shape + gesture.offset, pose.invert(portrait_face.points), atol=1e-3)
+    np.testing.assert_allclose(reference.shape + motion_frame.offset, pose.invert(portrait_face.points), atol=1e-3)
 
 
 def test_the_expression_basis_does_what_its_names_say() -> None:

@@ -15,34 +15,29 @@ from mimik.config import REGIONS
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Pose, head_pose
 from mimik.motion import retargeting
-from mimik.motion.gestures import (
-    Gesture,
-    Reference,
-    Retarget,
-    expression_basis,
-    rotation_matrix,
-    split,
-)
+from mimik.motion.expression import expression_basis
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, split
+from mimik.motion.retargeting import Retarget
 from shapes import EYES, a_face, canonical_shape, closed_lips, gap, opened, reference_of, still
 
 # Retargeting.
 
 
 @pytest.mark.parametrize("regions", [REGIONS, ("pose",), ("lips",), ("eyes", "gaze")])
-def test_the_neutral_gesture_leaves_the_photo_as_it_is(small_face: Face, regions: tuple[str, ...]) -> None:
+def test_the_neutral_motion_frame_leaves_the_photo_as_it_is(small_face: Face, regions: tuple[str, ...]) -> None:
     face = closed_lips(small_face)
     retarget = Retarget(face, reference_of(opened(canonical_shape())), regions=regions)
     assert np.abs(retarget(still()) - face.points).max() < 1e-6
 
 
-def test_self_reenactment_gives_the_drivers_points(driver, driver_faces, gestures, small_face: Face) -> None:
-    reference, stream = gestures
+def test_self_reenactment_gives_the_drivers_points(driver, driver_faces, motion_frames, small_face: Face) -> None:
+    reference, stream = motion_frames
     retarget = Retarget(small_face, reference)
     width = small_face.width_px
     apart = []
-    for gesture, points, yaw in zip(stream, driver.points, driver.yaw, strict=True):
+    for motion_frame, points, yaw in zip(stream, driver.points, driver.yaw, strict=True):
         if yaw < 6:  # a turn is damped by what the landmarker measures of it
-            apart.append(np.linalg.norm((retarget(gesture) - points)[:, :2], axis=1).mean() / width)
+            apart.append(np.linalg.norm((retarget(motion_frame) - points)[:, :2], axis=1).mean() / width)
     assert np.median(apart) < 0.01
     assert max(apart) < 0.025
 
@@ -58,8 +53,8 @@ def test_self_reenactment_of_exact_points(no_leak: None, small_face: Face) -> No
         mouth_opened(small_face.points, 0.06),
         small_face.points + np.array([5, -3, 0]),
     ):
-        gesture = split(a_face(points), reference, pose)
-        again = retarget(gesture)
+        motion_frame = split(a_face(points), reference, pose)
+        again = retarget(motion_frame)
         np.testing.assert_allclose(again[:, :2], points[:, :2], atol=0.02 * small_face.width_px)
         np.testing.assert_allclose(again[faces.SKULL, :2], points[faces.SKULL, :2], atol=0.01)
 
@@ -76,8 +71,8 @@ def test_the_drivers_identity_does_not_leak(no_leak: None, small_face: Face) -> 
     other[faces.LIPS_OUTER_LOWER[2:-2]] += [0, 0.4, 0]
     for neutral in (shape, other):
         reference = reference_of(neutral)
-        gesture = split(a_face(pose.apply(neutral + speaking)), reference, pose)
-        results.append(Retarget(small_face, reference)(gesture))
+        motion_frame = split(a_face(pose.apply(neutral + speaking)), reference, pose)
+        results.append(Retarget(small_face, reference)(motion_frame))
     np.testing.assert_allclose(results[0], results[1], atol=0.01)
     assert np.abs(results[0] - small_face.points).max() > 2
 
@@ -88,8 +83,8 @@ def test_a_larger_driver_in_his_picture_is_the_same_driver(small_face: Face) -> 
     for scale, at in ((11.0, [300.0, 200.0, 0.0]), (31.0, [900.0, 500.0, 0.0])):
         origin = Pose(np.eye(3), np.array(at), scale)
         moved = Pose(rotation_matrix(np.array([0.1, 0.2, 0])), origin.translation + 0.7 * scale, scale * 1.1)
-        gesture = split(a_face(moved.apply(shape)), reference_of(shape), origin)
-        results.append(Retarget(small_face, reference_of(shape))(gesture))
+        motion_frame = split(a_face(moved.apply(shape)), reference_of(shape), origin)
+        results.append(Retarget(small_face, reference_of(shape))(motion_frame))
     np.testing.assert_allclose(results[0], results[1], atol=0.02)
 
 
@@ -97,8 +92,8 @@ def test_a_larger_driver_in_his_picture_is_the_same_driver(small_face: Face) -> 
 def test_a_closed_eye_closes_the_persons_eye(no_leak: None, small_face: Face, driver_eyes: float) -> None:
     shape = opened(canonical_shape(), driver_eyes)
     pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
-    gesture = split(a_face(pose.apply(eyes_closed(shape))), reference_of(shape), pose)
-    closed = Retarget(small_face, reference_of(shape))(gesture)
+    motion_frame = split(a_face(pose.apply(eyes_closed(shape))), reference_of(shape), pose)
+    closed = Retarget(small_face, reference_of(shape))(motion_frame)
     for upper, lower in EYES:
         left, before = (np.abs((p[upper] - p[lower])[:, 1]).sum() for p in (closed, small_face.points))
         assert left < 0.25 * before
@@ -126,9 +121,9 @@ def test_a_mouth_does_not_open_wider_than_mouths_do(small_face: Face) -> None:
     assert 0.3 < opening / np.linalg.norm(shape[61] - shape[291]) < 0.75
 
 
-def all_moving() -> Gesture:
+def all_moving() -> MotionFrame:
     offset = np.random.default_rng(0).normal(0, 0.15, (NUM_POINTS, 3))
-    return Gesture(np.array([0.05, 0.1, 0.05]), np.array([0.5, 0.3, 0.0]), 0.05, offset, np.zeros(52))
+    return MotionFrame(np.array([0.05, 0.1, 0.05]), np.array([0.5, 0.3, 0.0]), 0.05, offset, np.zeros(52))
 
 
 @pytest.mark.parametrize(
@@ -163,10 +158,10 @@ def test_pose_alone_moves_the_head_rigidly(small_face: Face) -> None:
 
 def test_without_pose_the_skull_stands_still(small_face: Face) -> None:
     expression = tuple(name for name in REGIONS if name != "pose")
-    gesture = replace(all_moving(), turn=np.full(3, 0.3), shift=np.full(3, 2.0), zoom=0.2)
-    a = Retarget(small_face, reference_of(canonical_shape()), regions=expression)(gesture)
+    motion_frame = replace(all_moving(), turn=np.full(3, 0.3), shift=np.full(3, 2.0), zoom=0.2)
+    a = Retarget(small_face, reference_of(canonical_shape()), regions=expression)(motion_frame)
     b = Retarget(small_face, reference_of(canonical_shape()), regions=expression)(
-        replace(gesture, turn=np.zeros(3), shift=np.zeros(3), zoom=0.0)
+        replace(motion_frame, turn=np.zeros(3), shift=np.zeros(3), zoom=0.0)
     )
     np.testing.assert_array_equal(a, b)
 
@@ -174,14 +169,14 @@ def test_without_pose_the_skull_stands_still(small_face: Face) -> None:
 def test_strength(small_face: Face) -> None:
     offset = np.zeros((NUM_POINTS, 3))
     offset[faces.BROWS] = [0, -0.2, 0]
-    gesture = Gesture(np.array([0.0, 0.1, 0.0]), np.array([0.3, 0.2, 0.0]), 0.02, offset, np.zeros(52))
+    motion_frame = MotionFrame(np.array([0.0, 0.1, 0.0]), np.array([0.3, 0.2, 0.0]), 0.02, offset, np.zeros(52))
     reference = reference_of(canonical_shape())
-    none = Retarget(small_face, reference, strength=0)(gesture)
+    none = Retarget(small_face, reference, strength=0)(motion_frame)
     assert np.abs(none - small_face.points).max() < 1e-6
-    twice = Retarget(small_face, reference, strength=2)(gesture)
-    np.testing.assert_allclose(twice, Retarget(small_face, reference)(gesture.scaled(2)), atol=1e-9)
+    twice = Retarget(small_face, reference, strength=2)(motion_frame)
+    np.testing.assert_allclose(twice, Retarget(small_face, reference)(motion_frame.scaled(2)), atol=1e-9)
     angle = [
-        faces.skull_motion(small_face.points, Retarget(small_face, reference, strength=k)(gesture)).degrees[0]
+        faces.skull_motion(small_face.points, Retarget(small_face, reference, strength=k)(motion_frame)).degrees[0]
         for k in (1, 2)
     ]
     assert angle[1] == pytest.approx(2 * angle[0], rel=0.01)

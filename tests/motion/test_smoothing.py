@@ -10,12 +10,8 @@ import pytest
 
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS
-from mimik.motion.gestures import (
-    Gesture,
-    OneEuro,
-    Smoother,
-    smoothed,
-)
+from mimik.motion.frames import MotionFrame
+from mimik.motion.smoothing import OneEuro, Smoother, smoothed
 from shapes import FPS, still
 
 # Filters.
@@ -67,10 +63,10 @@ def test_one_euro_leaves_what_it_was_given_alone() -> None:
     np.testing.assert_array_equal(x, np.ones(3))
 
 
-def wobbling(num: int = 60) -> list[Gesture]:
+def wobbling(num: int = 60) -> list[MotionFrame]:
     rng = np.random.default_rng(3)
     return [
-        Gesture(
+        MotionFrame(
             rng.normal(0, 0.01, 3),
             rng.normal(0, 0.05, 3),
             float(rng.normal(0, 0.01)),
@@ -120,20 +116,20 @@ def test_smoothing_keeps_the_amplitude_of_speech_and_of_a_blink() -> None:
 def test_the_table_is_met_from_both_sides() -> None:
     # The strength of the filter has no jump at 0.5.
     low, high = (Smoother(amount) for amount in (0.4999, 0.5001))
-    for gesture in wobbling(10):
-        a, b = low(gesture, 0.04), high(gesture, 0.04)
+    for motion_frame in wobbling(10):
+        a, b = low(motion_frame, 0.04), high(motion_frame, 0.04)
         np.testing.assert_allclose(a.offset, b.offset, atol=1e-4)
 
 
 # Lost faces.
 
 
-def constant(**kind: float) -> Gesture:
+def constant(**kind: float) -> MotionFrame:
     return replace(still(), turn=np.array([0.0, 0.4, 0.0]), offset=np.full((NUM_POINTS, 3), 0.5), **kind)
 
 
 def test_a_lost_face_eases_to_neutral_and_back() -> None:
-    stream: list[Gesture | None] = [constant()] * 5 + [None] * 20 + [constant()] * 20
+    stream: list[MotionFrame | None] = [constant()] * 5 + [None] * 20 + [constant()] * 20
     out = list(smoothed(stream, FPS, 0.5))
     yaw = np.array([g.turn[1] for g in out])
     assert len(out) == len(stream)
@@ -148,7 +144,7 @@ def test_a_lost_face_eases_to_neutral_and_back() -> None:
 
 
 def test_a_short_gap_does_not_reach_neutral() -> None:
-    stream: list[Gesture | None] = [constant()] * 5 + [None] * 3 + [constant()] * 10
+    stream: list[MotionFrame | None] = [constant()] * 5 + [None] * 3 + [constant()] * 10
     yaw = np.array([g.turn[1] for g in smoothed(stream, FPS, 0)])
     assert yaw.min() > 0.2
     assert np.abs(np.diff(yaw)).max() < 0.4 * 0.15
@@ -163,7 +159,7 @@ def test_a_face_that_comes_late() -> None:
 
 
 def test_after_a_loss_the_filter_starts_afresh() -> None:
-    stream: list[Gesture | None] = [constant()] * 5 + [None] * 30 + [replace(still(), turn=np.full(3, -0.2))] * 20
+    stream: list[MotionFrame | None] = [constant()] * 5 + [None] * 30 + [replace(still(), turn=np.full(3, -0.2))] * 20
     out = list(smoothed(stream, FPS, 0.9))
     turns = np.array([g.turn[1] for g in out[35:]])
     assert (turns <= 1e-9).all()  # nothing of what was before the gap is left

@@ -19,7 +19,8 @@ from mimik.face.landmarks import Image, Landmarker, Tracker
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.video import jump_note
-from mimik.motion.gestures import Gesture, Reference, Retarget
+from mimik.motion.frames import MotionFrame, Reference
+from mimik.motion.retargeting import Retarget
 from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
 from mimik.provenance.marking import MarkedWriter
 
@@ -85,23 +86,25 @@ class Rendering:
             )
         )
 
-    def _of_photo(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
+    def _of_photo(self, reference: Reference, motion_frames: Iterator[MotionFrame]) -> Generator[Image]:
         if self._source.image.is_video:
-            yield from self._of_video(reference, gestures)
+            yield from self._of_video(reference, motion_frames)
             return
-        moves = self._moves(gestures, self._source.retarget(reference))
+        moves = self._moves(motion_frames, self._source.retarget(reference))
         with closing(self._source.images(moves, self.clock)) as images:
-            for gesture, image in images:
-                self._count(gesture)
+            for motion_frame, image in images:
+                self._count(motion_frame)
                 yield image
 
-    def _moves(self, gestures: Iterator[Gesture], retarget: Retarget) -> Generator[tuple[Gesture, NDArray[Any]]]:
-        for gesture in gestures:
+    def _moves(
+        self, motion_frames: Iterator[MotionFrame], retarget: Retarget
+    ) -> Generator[tuple[MotionFrame, NDArray[Any]]]:
+        for motion_frame in motion_frames:
             with self.clock("flow"):
-                points = retarget(gesture)
-            yield gesture, points
+                points = retarget(motion_frame)
+            yield motion_frame, points
 
-    def _of_video(self, reference: Reference, gestures: Iterator[Gesture]) -> Generator[Image]:
+    def _of_video(self, reference: Reference, motion_frames: Iterator[MotionFrame]) -> Generator[Image]:
         """Every frame of the person's own video, its own motion replaced by the driver's."""
         source = self._source
         retarget = source.retarget(reference)
@@ -110,7 +113,7 @@ class Rendering:
         num_without = 0
         frames = prefetch(self.clock.each("decode", video.read_frames(source.image.path, fps=self._driver.fps)))
         with closing(frames):
-            for gesture, frame in zip(gestures, frames, strict=False):
+            for motion_frame, frame in zip(motion_frames, frames, strict=False):
                 image = source.view.apply(frame)
                 with self.clock("track"):
                     found = tracker.track(frame)
@@ -120,11 +123,11 @@ class Rendering:
                     with self.clock("flow"):
                         face = source.view.move(found)
                         warper = source.warper(face)
-                        points = retarget(gesture, face)
+                        points = retarget(motion_frame, face)
                         flow = warper.flow(points)
                     with self.clock("paint"):
                         image = source.painter(image, face, warper).paint(flow, points)
-                self._count(gesture)
+                self._count(motion_frame)
                 yield image
         if note := jump_note(tracker, source.image.path.name):
             self._report.notes.append(note)
@@ -135,6 +138,6 @@ class Rendering:
         if self._driver.num_frames and self._report.num_frames < self._driver.num_frames - 1:
             self._report.notes.append(f"{source.image.path.name} is shorter than the driver; the result ends with it")
 
-    def _count(self, gesture: Gesture) -> None:
+    def _count(self, motion_frame: MotionFrame) -> None:
         self._report.num_frames += 1
-        self._report.num_lost += not gesture.seen
+        self._report.num_lost += not motion_frame.seen

@@ -17,7 +17,8 @@ from mimik.config import BLUR, AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.media import video
-from mimik.motion.gestures import Reference, Retarget
+from mimik.motion.frames import Reference
+from mimik.motion.retargeting import Retarget
 from mimik.pipeline import QUEUE_FRAMES, Clock, prefetch
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
@@ -115,7 +116,7 @@ class SourceFrame:
         strength: float | None = None,
         exact: bool = False,
     ) -> Retarget:
-        """What puts the gestures of a driver with this neutral face on the person.
+        """What puts the motion frames of a driver with this neutral face on the person.
 
         Args: regions, strength: the config's own if None; exact: as Retarget takes it.
         """

@@ -14,16 +14,9 @@ from mimik.animation.avatar import Avatar
 from mimik.config import AnimateConfig, InputError, check_number
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Image, canonical_mesh, mirror_order
-from mimik.motion.gestures import (
-    Float,
-    Gesture,
-    Reference,
-    expression_basis,
-    region_weights,
-    rotation_matrix,
-    rotation_vector,
-    still,
-)
+from mimik.motion.expression import Float, expression_basis
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
+from mimik.motion.regions import region_weights
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim
 from mimik.provenance.sealing import check_output, seal
@@ -76,7 +69,7 @@ _UPPER_LID = 0.85  # of a closing eye's way is the upper lid's
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
 
-def gesture_of(edit: Edit | Mapping[str, float], shape: Float) -> Gesture:
+def motion_frame_of(edit: Edit | Mapping[str, float], shape: Float) -> MotionFrame:
     """What a face of this shape does when it is edited.
 
     Args:
@@ -118,7 +111,7 @@ def gesture_of(edit: Edit | Mapping[str, float], shape: Float) -> Gesture:
     for axis, degrees in ((0, amounts["pitch"]), (1, -amounts["yaw"]), (2, amounts["roll"])):
         turn = rotation_matrix(np.radians(degrees) * np.eye(3)[axis]) @ turn
     neutral = still()
-    return Gesture(rotation_vector(turn), neutral.shift, 0.0, offset, neutral.blendshapes)
+    return MotionFrame(rotation_vector(turn), neutral.shift, 0.0, offset, neutral.blendshapes)
 
 
 def _symmetric(shapes: dict[str, float]) -> Float:
@@ -228,7 +221,7 @@ class Editor:
         shape = faces.head_pose(small.face.points).invert(small.face.points)
 
         def find(amounts: Mapping[str, float]) -> Face | None:
-            points = retarget(gesture_of(amounts, shape))
+            points = retarget(motion_frame_of(amounts, shape))
             expected = replace(small.face, points=points.astype(np.float32))
             return self._avatar.landmarker.follow(small.paint(small.flow(points), points), expected)
 
@@ -292,7 +285,7 @@ class Editor:
 
     def points(self, edit: Edit) -> Float:
         """Where the face's points go, [478, 3] pixels of the picture."""
-        return self._retarget(gesture_of(self._amounts(edit)[0], self._shape))
+        return self._retarget(motion_frame_of(self._amounts(edit)[0], self._shape))
 
     def __call__(self, edit: Edit) -> Image:
         """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see write_sealed and provenance.Marker."""

@@ -40,6 +40,7 @@ from torch.nn.utils import parametrize
 
 from mimik.animation.avatar import Avatar
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, VERSION, AnimateConfig, InputError, ModelError, NetworkConfig
+from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS, Image
 from mimik.files import replaced_folder
 from mimik.inference.avatar_file import encoded_png, read_avatar
@@ -57,10 +58,10 @@ from mimik.inference.synthesis import (
     to_planes,
     window_around,
 )
-from mimik.motion.draw import landmark_lines
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
-from mimik.motion.gestures import Motion, bundled_motions, smoothed
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.smoothing import smoothed
 from mimik.networks.blocks import AdaIN
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Generator, Networks
@@ -586,9 +587,9 @@ class Stage:
             at: only these frames, in order; None: all.
         """
         retarget = self._portrait.retarget(motion.reference)
-        for number, gesture in enumerate(smoothed(motion.gestures(), motion.fps, AnimateConfig().smooth)):
+        for number, motion_frame in enumerate(smoothed(motion.frames(), motion.fps, AnimateConfig().smooth)):
             if at is None or number in at:
-                yield retarget(gesture)
+                yield retarget(motion_frame)
 
     def window_at(self, target: NDArray[Any]) -> Crop:
         """What the network sees of the frame."""

@@ -30,8 +30,8 @@ from mimik.app.guard import check_host, has_password, is_loopback, refused, same
 from mimik.app.live.call import Call, Shown
 from mimik.app.live.recording import Recording
 from mimik.config import InputError
+from mimik.face.landmark_images import LANDMARK_LINES
 from mimik.media import video
-from mimik.motion.draw import LANDMARK_LINES
 from mimik.provenance.credentials import Credentials
 
 log = logging.getLogger(__name__)

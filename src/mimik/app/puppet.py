@@ -17,9 +17,9 @@ from mimik.app.live.call import Call
 from mimik.app.live.controls import Controls
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
-from mimik.motion.drivers.stream import HOLD_S, Sample, gesture_of, mirrored, rest_reference
+from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored, motion_frame_of, rest_reference
 from mimik.motion.drivers.udp import Receiver
-from mimik.motion.gestures import Steady
+from mimik.motion.smoothing import Steady
 from mimik.provenance.manifests import Claim, Ingredient
 
 _TICK_S = 1 / 25  # between frames while a sender is silent
@@ -74,8 +74,8 @@ class _Strings:
             dt = sample.time_s - before.time_s  # senders send more evenly than what they send arrives
         self._sample, self._at_s = sample, at_s
         is_lost = not sample.seen or at_s - heard.at_s > HOLD_S
-        gesture = None if is_lost else gesture_of(mirrored(sample) if controls.mirror else sample)
-        return self._retarget(self._steady(gesture, dt)), None
+        motion_frame = None if is_lost else motion_frame_of(mirrored(sample) if controls.mirror else sample)
+        return self._retarget(self._steady(motion_frame, dt)), None
 
 
 class Puppet(Call):

@@ -25,7 +25,7 @@ from mimik.data.remote import DamagedClipError
 from mimik.data.store import ClipFrames, ClipStore
 from mimik.face import landmarks as faces
 from mimik.face.interior import mouth_interior
-from mimik.motion.draw import STYLES, feature_mask, landmark_image
+from mimik.face.landmark_images import STYLES, feature_mask, landmark_image
 from mimik.networks.features import chip_transform
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.flow import Warper

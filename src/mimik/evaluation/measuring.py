@@ -42,11 +42,11 @@ from mimik.evaluation.records import (
 )
 from mimik.evaluation.report.contact_sheets import film_strip
 from mimik.evaluation.settings import EvaluateConfig
+from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Face, Image
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator
 from mimik.media import video
-from mimik.motion.draw import landmark_image
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 from mimik.training import fine_tuning

@@ -16,7 +16,8 @@ from mimik.data.tracks import Tracks
 from mimik.evaluation.settings import EvaluateConfig
 from mimik.face.landmarks import Face
 from mimik.motion.drivers.motion_file import MotionFile
-from mimik.motion.gestures import Motion, stream_gestures
+from mimik.motion.extraction import stream_motion
+from mimik.motion.files import Motion
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def middle_target(task: Task) -> int:
 def driver_of(clip: ClipInfo, tracks: Tracks) -> MotionFile:
     """A clip as the driver of an animation, by the landmarks that are kept with it."""
     found = [Face(p, b, 1.0) for p, b in zip(tracks.points, tracks.blendshapes, strict=True)]
-    reference, gestures = stream_gestures(found, clip.fps, smooth=0, lookahead_s=math.inf)
-    motion = Motion.of_gestures(clip.key, clip.fps, reference, gestures)
+    reference, motion_frames = stream_motion(found, clip.fps, smooth=0, lookahead_s=math.inf)
+    motion = Motion.of_frames(clip.key, clip.fps, reference, motion_frames)
     return MotionFile(clip.key, Path(clip.source), motion)
 
 

@@ -26,7 +26,7 @@ from mimik.config import ModelError, Preset, preset_from_json, preset_to_json
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator, clip_window
-from mimik.motion.gestures import find_neutral
+from mimik.motion.neutral import find_neutral
 
 AVATAR_FORMAT = "mimik avatar 1"
 PREVIEW_PX = 128

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from mimik.config import NetworkConfig
 from mimik.face.interior import mouth_interior
+from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Array, Image
 from mimik.inference.runtime import Network
-from mimik.motion.draw import landmark_image
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Detail, Flow, Warper

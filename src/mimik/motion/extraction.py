@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face
-from mimik.motion.frames import Gesture, Reference, split
+from mimik.motion.frames import MotionFrame, Reference, split
 from mimik.motion.neutral import find_neutral, named_neutral, usual_place
 from mimik.motion.smoothing import smoothed
 
@@ -15,18 +15,18 @@ _NAMED_S = 0.1  # around the time that the user names, over which the neutral fa
 LOOKAHEAD_S = 8.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
 
 
-def stream_gestures(
+def stream_motion(
     driver: Iterable[Face | None],
     fps: float,
     *,
     smooth: float = 0.5,
     lookahead_s: float = LOOKAHEAD_S,
     neutral_s: float | None = None,
-) -> tuple[Reference, Iterator[Gesture]]:
-    """The neutral face of a driver and its gestures, one a frame, relative to it.
+) -> tuple[Reference, Iterator[MotionFrame]]:
+    """The neutral face of a driver and its motion frames, one a frame, relative to it.
 
     The beginning of the stream is held back, as faces only, until the neutral face has been found in it. Where the face
-    is lost the gesture eases to neutral and back.
+    is lost the motion frame eases to neutral and back.
 
     Args:
         driver: faces frame by frame, None where there is none.

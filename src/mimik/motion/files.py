@@ -19,7 +19,7 @@ from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
-from mimik.motion.frames import EYELIDS_TOUCH, Gesture, Reference
+from mimik.motion.frames import EYELIDS_TOUCH, MotionFrame, Reference
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Motion:
         name: for people.
         fps: frames a second.
         reference: the driver's neutral face.
-        turn: [T, 3], shift: [T, 3], zoom: [T], offset: [T, 478, 3], blendshapes: [T, 52], seen: [T] as in Gesture.
+        turn: [T, 3], shift: [T, 3], zoom: [T], offset: [T, 478, 3], blendshapes: [T, 52], seen: [T] as in MotionFrame.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Motion:
         return len(self) / self.fps
 
     @classmethod
-    def of_gestures(cls, name: str, fps: float, reference: Reference, gestures: Iterable[Gesture]) -> Motion:
-        every = list(gestures)
+    def of_frames(cls, name: str, fps: float, reference: Reference, motion_frames: Iterable[MotionFrame]) -> Motion:
+        every = list(motion_frames)
         return cls(
             name,
             fps,
@@ -65,9 +65,9 @@ class Motion:
             seen=np.array([g.seen for g in every]),
         )
 
-    def gestures(self) -> Iterator[Gesture]:
+    def frames(self) -> Iterator[MotionFrame]:
         for i in range(len(self)):
-            yield Gesture(
+            yield MotionFrame(
                 self.turn[i],
                 self.shift[i],
                 float(self.zoom[i]),

@@ -4,7 +4,7 @@ A driver's frame is split into head pose and expression, both relative to the dr
 driver's identity is left.
 
 Frames of reference. A face's own frame has the axes of face.Pose and centimetres of the canonical face, so that two
-people can be compared; a Gesture is in own frames and knows no pixels.
+people can be compared; a MotionFrame is in own frames and knows no pixels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Gesture:
+class MotionFrame:
     """What a driver's face does at one instant, relative to its neutral.
 
     Attributes:
@@ -52,7 +52,7 @@ class Gesture:
         zoom: logarithm of the head's size over its neutral size.
         offset: [478, 3] movement of the points by expression and gaze, centimetres, own frame.
         blendshapes: [52].
-        seen: False where the face was lost and the gesture is made up.
+        seen: False where the face was lost and the motion frame is made up.
     """
 
     turn: Float
@@ -62,14 +62,14 @@ class Gesture:
     blendshapes: Float
     seen: bool = True
 
-    def scaled(self, k: float) -> Gesture:
+    def scaled(self, k: float) -> MotionFrame:
         """k times as strong; 0 is neutral."""
         return replace(self, turn=self.turn * k, shift=self.shift * k, zoom=self.zoom * k, offset=self.offset * k)
 
 
-def still() -> Gesture:
+def still() -> MotionFrame:
     """What a neutral face does."""
-    return Gesture(np.zeros(3), np.zeros(3), 0.0, np.zeros((faces.NUM_POINTS, 3)), np.zeros(len(BLENDSHAPES)))
+    return MotionFrame(np.zeros(3), np.zeros(3), 0.0, np.zeros((faces.NUM_POINTS, 3)), np.zeros(len(BLENDSHAPES)))
 
 
 def rotation_matrix(vector: Float) -> Float:
@@ -90,7 +90,7 @@ def rotation_vector(matrix: Float) -> Float:
     return axis * (angle / norm) if norm > 1e-9 else np.zeros(3)
 
 
-def split(frame: Face, reference: Reference, origin: Pose) -> Gesture:
+def split(frame: Face, reference: Reference, origin: Pose) -> MotionFrame:
     """Pose and expression of one frame, relative to the neutral face.
 
     Args:
@@ -101,7 +101,7 @@ def split(frame: Face, reference: Reference, origin: Pose) -> Gesture:
     pose = fit_similarity(reference.shape[faces.SKULL], frame.points[faces.SKULL])
     offset = pose.invert(frame.points) - reference.shape
     offset -= pose_leak(pose.rotation) - pose_leak(reference.rotation)
-    return Gesture(
+    return MotionFrame(
         turn=rotation_vector(pose.rotation @ reference.rotation.T),
         shift=(pose.translation - origin.translation) / origin.scale,
         zoom=math.log(pose.scale / origin.scale),

@@ -13,7 +13,7 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Pose, fit_similarity, head_pose
 from mimik.motion.contact import LIPS_TOUCH, closed_mouth, eyelid_openings, lip_openings, with_eyelid_openings
 from mimik.motion.expression import Float, expression_basis, pose_leak
-from mimik.motion.frames import EYELIDS_TOUCH, Gesture, Reference, rotation_matrix, rotation_vector, still
+from mimik.motion.frames import EYELIDS_TOUCH, MotionFrame, Reference, rotation_matrix, rotation_vector, still
 from mimik.motion.regions import region_blendshapes, region_weights
 
 _EXPRESSIVE = {
@@ -209,8 +209,8 @@ def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
 _OF_PHOTO = "neutral face: a usual face's, by the blendshapes of the one picture"
 
 
-def gesture_of_photo(driver: Face) -> tuple[Reference, Gesture]:
-    """The gesture of a driver of whom there is one picture: against the neutral face that its blendshapes tell of.
+def motion_of_photo(driver: Face) -> tuple[Reference, MotionFrame]:
+    """The motion frame of a driver of whom there is one picture: against the neutral face that its blendshapes tell of.
 
     The head's turn is counted from the usual pose of people who face a camera.
     """

@@ -26,14 +26,14 @@ from mimik.motion.contact import (
     with_lip_openings,
 )
 from mimik.motion.expression import Float, expression_basis
-from mimik.motion.frames import Gesture, Reference, rotation_matrix, rotation_vector
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector
 from mimik.motion.regions import region_weights
 
 _CORNERS = 61, 291
 
 
 class Retarget:
-    """Puts a driver's gestures on one person's face."""
+    """Puts a driver's motion frames on one person's face."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class Retarget:
             self._added = basis.expression(change)
             self._turn = rotation_vector(reference.rotation @ self._pose.rotation.T)
 
-    def __call__(self, gesture: Gesture, frame: Face | None = None) -> Float:
+    def __call__(self, motion_frame: MotionFrame, frame: Face | None = None) -> Float:
         """Where the person's points go.
 
         Args:
-            gesture: of the driver.
+            motion frame: of the driver.
             frame: the person's face in the picture that is moved, when that is not the photo but a frame of a video:
                 its place, its size and what is not in the regions stay as they are there.
 
@@ -105,25 +105,25 @@ class Retarget:
             if "pose" in self._regions:
                 pose = replace(pose, rotation=self._pose.rotation)
         closing = (self._closed - self._shape) * min(self._strength, 1.0)
-        offset = (gesture.offset + self._apart) * self._gain + self._added
-        shape = self._with_contact(base + (closing + offset * self._strength) * keep, gesture)
+        offset = (motion_frame.offset + self._apart) * self._gain + self._added
+        shape = self._with_contact(base + (closing + offset * self._strength) * keep, motion_frame)
         if "pose" not in self._regions:
             return pose.apply(shape)
-        turn = gesture.turn
+        turn = motion_frame.turn
         if self._absolute:
             turn = rotation_vector(rotation_matrix(turn) @ rotation_matrix(self._turn))
         turn = _reachable(turn * self._strength, self._pose, self._max_reveal)
-        shift = _soft_limit(gesture.shift * self._strength, _MAX_SHIFT_CM)
-        zoom = float(_soft_limit(np.array([gesture.zoom * self._strength]), _MAX_LOG_ZOOM)[0])
+        shift = _soft_limit(motion_frame.shift * self._strength, _MAX_SHIFT_CM)
+        zoom = float(_soft_limit(np.array([motion_frame.zoom * self._strength]), _MAX_LOG_ZOOM)[0])
         return Pose(
             rotation_matrix(turn) @ pose.rotation,
             pose.translation + shift * [1, 1, 0] * pose.scale,
             pose.scale * math.exp(zoom),
         ).apply(shape)
 
-    def _with_contact(self, shape: Float, gesture: Gesture) -> Float:
+    def _with_contact(self, shape: Float, motion_frame: MotionFrame) -> Float:
         """The shape [478, 3] with lips and lids as far apart as the driver's, counted from contact."""
-        driver = self._reference_shape + gesture.offset
+        driver = self._reference_shape + motion_frame.offset
         strength = self._strength
         if "lips" in self._regions:
             rest = lip_openings(self._shape) + min(strength, 1.0) * (

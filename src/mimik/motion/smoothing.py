@@ -10,7 +10,7 @@ import numpy as np
 
 from mimik.face import landmarks as faces
 from mimik.motion.expression import Float
-from mimik.motion.frames import Gesture, still
+from mimik.motion.frames import MotionFrame, still
 
 _LOSS_EASE_S = 0.5  # a lost face goes back to neutral, and a found one returns, in this time
 
@@ -55,7 +55,7 @@ def _gain(cutoff_hz: float, dt: float) -> float:
 
 
 class Smoother:
-    """One-Euro filters over gestures: pose as one vector, each feature of the face as one."""
+    """One-Euro filters over motion frames: pose as one vector, each feature of the face as one."""
 
     def __init__(self, amount: float) -> None:
         """Args: amount: 0 leaves everything as it is, 1 is calmest."""
@@ -78,46 +78,46 @@ class Smoother:
             self._filters[name] = OneEuro(cutoff * k, beta * k, of_speed)
         return self._filters[name]
 
-    def __call__(self, gesture: Gesture, dt: float) -> Gesture:
+    def __call__(self, motion_frame: MotionFrame, dt: float) -> MotionFrame:
         if self._amount == 0:
-            return gesture
+            return motion_frame
         # One scale for the pose: 1 rad moves a point of the face by about 8 cm, 1 of log-zoom likewise.
-        pose = np.concatenate([gesture.turn * 8, gesture.shift, [gesture.zoom * 8]])
+        pose = np.concatenate([motion_frame.turn * 8, motion_frame.shift, [motion_frame.zoom * 8]])
         pose = self._filter("pose")(pose, dt)
-        offset = np.empty_like(gesture.offset)
+        offset = np.empty_like(motion_frame.offset)
         for name, index in self._features.items():
-            part = gesture.offset[index]
+            part = motion_frame.offset[index]
             offset[index] = self._filter(name)(part, dt)
-        return replace(gesture, turn=pose[:3] / 8, shift=pose[3:6], zoom=float(pose[6]) / 8, offset=offset)
+        return replace(motion_frame, turn=pose[:3] / 8, shift=pose[3:6], zoom=float(pose[6]) / 8, offset=offset)
 
 
-def smoothed(gestures: Iterable[Gesture | None], fps: float, amount: float) -> Iterator[Gesture]:
-    """Gestures without wobble and without gaps.
+def smoothed(motion_frames: Iterable[MotionFrame | None], fps: float, amount: float) -> Iterator[MotionFrame]:
+    """Motion frames without wobble and without gaps.
 
     Args:
-        gestures: one a frame, None where the face was lost.
-        fps: of the gestures.
+        motion frames: one a frame, None where the face was lost.
+        fps: of the motion frames.
         amount: 0..1, see Smoother.
     """
     steady = Steady(amount)
-    for gesture in gestures:
-        yield steady(gesture, 1 / fps)
+    for motion_frame in motion_frames:
+        yield steady(motion_frame, 1 / fps)
 
 
 class Steady:
-    """Gestures without wobble and without gaps, one by one; the time between them may vary."""
+    """Motion frames without wobble and without gaps, one by one; the time between them may vary."""
 
     def __init__(self, amount: float) -> None:
         """Args: amount: 0..1, see Smoother."""
         self._amount = amount
         self._smoother = Smoother(amount)
-        self._last: Gesture | None = None
+        self._last: MotionFrame | None = None
         self._weight = 1.0  # 0: neutral, 1: the driver
 
-    def __call__(self, gesture: Gesture | None, dt: float) -> Gesture:
-        """Args: gesture: None where the face was lost; dt: seconds since the previous one."""
+    def __call__(self, motion_frame: MotionFrame | None, dt: float) -> MotionFrame:
+        """Args: motion frame: None where the face was lost; dt: seconds since the previous one."""
         step = min(dt / _LOSS_EASE_S, 1.0)
-        if gesture is None:
+        if motion_frame is None:
             self._weight = max(0.0, self._weight - step)
             if self._last is None:
                 self._weight = 0.0
@@ -127,6 +127,6 @@ class Steady:
             if self._weight == 0:
                 self._smoother = Smoother(self._amount)  # what was before the gap says nothing about now
             self._weight = min(1.0, self._weight + step)
-            current = self._last = self._smoother(gesture, dt)
+            current = self._last = self._smoother(motion_frame, dt)
         eased = self._weight * self._weight * (3 - 2 * self._weight)
         return current if eased == 1 else current.scaled(eased)

@@ -18,10 +18,12 @@ from torch import Tensor
 from mimik.config import NetworkConfig, Preset
 from mimik.data.episodes import to_model_range, view_of
 from mimik.face.interior import mouth_interior
+from mimik.face.landmark_images import feature_mask, landmark_image
 from mimik.face.landmarks import OVAL, Array, Face, Image
 from mimik.inference.synthesis import network_window, reduced, window_around
-from mimik.motion.draw import feature_mask, landmark_image
-from mimik.motion.gestures import Gesture, Motion, Reference, Retarget, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.frames import MotionFrame, Reference
+from mimik.motion.retargeting import Retarget
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
@@ -157,8 +159,8 @@ class Pairs:
         part = _PARTS[int(self._rng.integers(len(_PARTS)))]
         frames = _all_motion_frames()
         some = [frames[int(i)] for i in self._rng.integers(len(frames), size=_NUM_CANDIDATES)]
-        reference, gesture = max(some, key=lambda one: float(np.abs(getattr(one[1], part)).sum()))
-        return Retarget(shot.face, reference)(gesture)
+        reference, motion_frame = max(some, key=lambda one: float(np.abs(getattr(one[1], part)).sum()))
+        return Retarget(shot.face, reference)(motion_frame)
 
     def _warped_away(self, shot: PreparedPhoto) -> tuple[Image, Warper]:
         """The photo warped to a random motion frame, and the warper of the result."""
@@ -221,10 +223,10 @@ def _face_mask(points: Array, px: int) -> Array:
 
 
 @functools.cache
-def _all_motion_frames() -> list[tuple[Reference, Gesture]]:
+def _all_motion_frames() -> list[tuple[Reference, MotionFrame]]:
     """The neutral reference and motion frame of every frame of the bundled motions."""
     return [
-        (motion.reference, gesture)
+        (motion.reference, motion_frame)
         for motion in map(Motion.load, bundled_motions().values())
-        for gesture in motion.gestures()
+        for motion_frame in motion.frames()
     ]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mimik.config import Preset
 from mimik.face.landmarks import BROWS, EYES, IRISES, LIPS, POINTS_68, Array, Face, Image, Landmarker, head_pose
-from mimik.motion.gestures import Motion, Retarget, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.retargeting import Retarget
 from mimik.networks.features import FaceNet
 from mimik.training.pairs import PreparedPhoto, generator_inputs
 
@@ -61,8 +62,8 @@ class Probes:
         for name, part in _PROBES:
             motion = Motion.load(bundled_motions()[name])
             size = np.abs(getattr(motion, part)).reshape(len(motion), -1).sum(1)
-            gesture = next(itertools.islice(motion.gestures(), int(size.argmax()), None))
-            goals.append(Retarget(shot.face, motion.reference)(gesture))
+            motion_frame = next(itertools.islice(motion.frames(), int(size.argmax()), None))
+            goals.append(Retarget(shot.face, motion.reference)(motion_frame))
         self.batch, self._goals = generator_inputs(shot, goals, preset.networks)
 
     def scores(self, x_hat: Tensor) -> tuple[float, float]:

@@ -20,7 +20,8 @@ from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
 from mimik.motion.drivers.registry import file_of, names, open_driver, suffixes
 from mimik.motion.drivers.stream import rest_reference
 from mimik.motion.drivers.video import extract_motion
-from mimik.motion.gestures import Motion, bundled_motions, still
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.frames import still
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face
 from mimik.motion.drivers import stream
-from mimik.motion.drivers.stream import Sample, gesture_of, line_of, mirrored, parse, rest_reference, sample_of
-from mimik.motion.gestures import Retarget, rotation_matrix
+from mimik.motion.drivers.stream import Sample, line_of, mirrored, motion_frame_of, parse, rest_reference, sample_of
+from mimik.motion.frames import rotation_matrix
+from mimik.motion.retargeting import Retarget
 
 
 def shape(**values: float) -> np.ndarray:
@@ -83,9 +84,9 @@ degrees = st.floats(-60, 60)
 
 @given(st.tuples(degrees, degrees, degrees), st.floats(0, 1), st.floats(-10, 30))
 @settings(max_examples=50, deadline=None)
-def test_a_gesture_there_and_back(angles: tuple[float, float, float], amount: float, away: float) -> None:
+def test_a_motion_frame_there_and_back(angles: tuple[float, float, float], amount: float, away: float) -> None:
     sample = Sample(0.5, shape(jawOpen=amount, eyeBlinkLeft=1 - amount), np.array([*angles, 1.0, -2.0, away]))
-    again = parse(line_of(sample_of(gesture_of(sample), rest_reference(), 0.5)))
+    again = parse(line_of(sample_of(motion_frame_of(sample), rest_reference(), 0.5)))
     np.testing.assert_allclose(again.head, sample.head, atol=2e-3)
     np.testing.assert_allclose(again.blendshapes, sample.blendshapes, atol=1e-4)
 
@@ -93,13 +94,15 @@ def test_a_gesture_there_and_back(angles: tuple[float, float, float], amount: fl
 @pytest.mark.parametrize(("name", "column"), [("yaw", 0), ("pitch", 1), ("roll", 2)])
 def test_angles_are_those_of_a_pose(name: str, column: int) -> None:
     """12 degrees turn a face that looks at the camera by 12 degrees, as Pose.degrees counts them."""
-    turn = gesture_of(parse(f'{{"time": 0, "head": {{"{name}": 12}}}}')).turn
+    turn = motion_frame_of(parse(f'{{"time": 0, "head": {{"{name}": 12}}}}')).turn
     points = faces.canonical_mesh().vertices @ rotation_matrix(turn).T
     assert faces.fit_similarity(faces.canonical_mesh().vertices, points).degrees[column] == pytest.approx(12)
 
 
 def test_a_head_that_comes_nearer_is_larger() -> None:
-    near, far = (gesture_of(parse(line(0) if z is None else f'{{"time": 0, "head": {{"z": {z}}}}}')) for z in (-20, 30))
+    near, far = (
+        motion_frame_of(parse(line(0) if z is None else f'{{"time": 0, "head": {{"z": {z}}}}}')) for z in (-20, 30)
+    )
     assert math.exp(near.zoom) == pytest.approx(60 / 40)
     assert math.exp(far.zoom) == pytest.approx(60 / 90)
 
@@ -116,7 +119,7 @@ def test_blendshapes_do_what_they_say(small_face: Face) -> None:
     retarget = Retarget(small_face, rest_reference())
 
     def openings(**values: float) -> tuple[float, float, float]:
-        points = retarget(gesture_of(Sample(0, shape(**values), np.zeros(6))))
+        points = retarget(motion_frame_of(Sample(0, shape(**values), np.zeros(6))))
         pairs = (
             (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER),
             (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),

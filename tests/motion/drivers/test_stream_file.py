@@ -21,7 +21,10 @@ from mimik.motion.drivers.registry import open_driver
 from mimik.motion.drivers.stream import HOLD_S, parse, rest_reference
 from mimik.motion.drivers.stream_file import Stream, stream_lines
 from mimik.motion.drivers.video import extract_motion
-from mimik.motion.gestures import Gesture, Motion, Retarget, expression_basis, still
+from mimik.motion.expression import expression_basis
+from mimik.motion.files import Motion
+from mimik.motion.frames import MotionFrame, still
+from mimik.motion.retargeting import Retarget
 
 
 def shape(**values: float) -> np.ndarray:
@@ -46,24 +49,24 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert loaded.duration_s == pytest.approx(0.3) and loaded.num_frames(20) == 6
 
 
-def yaws(gestures: Any) -> list[float | None]:
-    return [None if g is None else round(math.degrees(-g.turn[1]), 3) for g in gestures]
+def yaws(motion_frames: Any) -> list[float | None]:
+    return [None if g is None else round(math.degrees(-g.turn[1]), 3) for g in motion_frames]
 
 
 def test_between_lines_it_is_interpolated(tmp_path: Path) -> None:
     loaded = Stream.load(written(tmp_path / "a.jsonl", line(0, 0), line(0.1, 10), line(0.3, 0)))
-    assert yaws(loaded.gestures(20)) == [0, 5, 10, 7.5, 5, 2.5, 0, 0, 0]
+    assert yaws(loaded.frames(20)) == [0, 5, 10, 7.5, 5, 2.5, 0, 0, 0]
 
 
 def test_a_gap_holds_and_is_then_lost(tmp_path: Path) -> None:
     loaded = Stream.load(written(tmp_path / "a.jsonl", line(0, 8), line(0.1, 9), line(0.2, 10), line(1.2, 20)))
-    found = yaws(loaded.gestures(10))
+    found = yaws(loaded.frames(10))
     assert HOLD_S == 0.5 and found == [8, 9, *[10] * 6, *[None] * 4, 20]
 
 
 def test_a_line_without_a_face_is_lost(tmp_path: Path) -> None:
     loaded = Stream.load(written(tmp_path / "a.jsonl", line(0, 8), line(0.1, 9), '{"time": 0.2}', line(0.3, 4)))
-    assert yaws(loaded.gestures(10)) == [8, 9, None, 4]
+    assert yaws(loaded.frames(10)) == [8, 9, None, 4]
 
 
 def test_rest_is_what_the_sender_says_it_is(tmp_path: Path) -> None:
@@ -107,15 +110,17 @@ def test_a_motion_there_and_back(tmp_path: Path) -> None:
     """What lines can say of a motion is said exactly; the rest is what is left of the points' movement."""
     basis = expression_basis()
     shapes = np.array([shape(jawOpen=a, mouthSmileLeft=b) for a, b in ((0, 0), (0.5, 0.1), (0.2, 0.9))])
-    gestures = [
-        Gesture(np.array([0.1 * i, 0.2, 0]), np.array([1.0, 0, 0]), 0.05 * i, basis.expression(s), basis.neutral + s)
+    motion_frames = [
+        MotionFrame(
+            np.array([0.1 * i, 0.2, 0]), np.array([1.0, 0, 0]), 0.05 * i, basis.expression(s), basis.neutral + s
+        )
         for i, s in enumerate(shapes)
     ]
-    motion = Motion.of_gestures("a", 25.0, rest_reference(), gestures)
+    motion = Motion.of_frames("a", 25.0, rest_reference(), motion_frames)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(stream_lines(motion)))
-    loaded = list(Stream.load(path).gestures(25.0))
-    for ours, theirs in zip(loaded, gestures, strict=True):
+    loaded = list(Stream.load(path).frames(25.0))
+    for ours, theirs in zip(loaded, motion_frames, strict=True):
         assert ours is not None
         np.testing.assert_allclose(ours.turn, theirs.turn, atol=1e-4)
         np.testing.assert_allclose(ours.shift[:2], theirs.shift[:2], atol=1e-4)
@@ -125,7 +130,7 @@ def test_a_motion_there_and_back(tmp_path: Path) -> None:
 
 def test_lost_frames_of_a_motion_stay_lost() -> None:
     seen = still()
-    motion = Motion.of_gestures("a", 25.0, rest_reference(), [seen, Gesture(**{**vars(seen), "seen": False}), seen])
+    motion = Motion.of_frames("a", 25.0, rest_reference(), [seen, MotionFrame(**{**vars(seen), "seen": False}), seen])
     assert [parse(text).seen for text in stream_lines(motion)] == [True, False, True]
 
 
@@ -141,9 +146,9 @@ def test_a_video_its_stream_and_the_person(
     assert (loaded.fps, len(loaded.time_s)) == (pytest.approx(25), 28)
     whole = Retarget(small_face, motion.reference)
     ours = Retarget(small_face, rest_reference())
-    given = [g for g in loaded.gestures(25.0) if g is not None]
+    given = [g for g in loaded.frames(25.0) if g is not None]
     rest = small_face.points
-    a, b = (np.array([r(g) for g in gs])[..., :2] for r, gs in ((whole, motion.gestures()), (ours, given)))
+    a, b = (np.array([r(g) for g in gs])[..., :2] for r, gs in ((whole, motion.frames()), (ours, given)))
     apart = np.linalg.norm(a - b, axis=-1).mean()
     moved = np.linalg.norm(a - rest[:, :2], axis=-1).mean()
     # The driver's smile never lets the lips touch, which no blendshape says: the stream's lips rest closed.
@@ -153,7 +158,7 @@ def test_a_video_its_stream_and_the_person(
     assert apart < 0.6 * moved
     gaps = [p[:, 14, 1] - p[:, 13, 1] for p in (a, b)]
     assert np.corrcoef(*gaps)[0, 1] > 0.95
-    for turned in zip(motion.gestures(), given, strict=True):
+    for turned in zip(motion.frames(), given, strict=True):
         np.testing.assert_allclose(turned[0].turn, turned[1].turn, atol=1e-3)
 
 

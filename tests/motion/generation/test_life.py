@@ -7,11 +7,11 @@ import pytest
 
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.drivers.stream import rest_reference
+from mimik.motion.frames import MotionFrame
 from mimik.motion.generation import head as head_module
 from mimik.motion.generation.eyes import Blinks, Brows, Eyes, Gaze, Speaking
 from mimik.motion.generation.head import LIBRARY_HZ, POSE, HeadLibrary, RestingHead, TalkingHead, head_library
 from mimik.motion.generation.idle import IdleMotion
-from mimik.motion.gestures import Gesture
 
 TALKING = Speaking(active=True, emphasis_db=-6)
 
@@ -153,7 +153,7 @@ def test_a_resting_head_does_not_repeat() -> None:
         assert np.mean(centred[lag:] * centred[:-lag]) < 0.7
 
 
-def idle_frames(seed: int, count: int) -> list[Gesture]:
+def idle_frames(seed: int, count: int) -> list[MotionFrame]:
     life = IdleMotion(seed=seed)
     return [life.step(0.04) for _ in range(count)]
 

@@ -12,9 +12,9 @@ from mimik.face.landmarks import BLENDSHAPES
 from mimik.media import mel
 from mimik.media.sound import read_sound
 from mimik.motion.contact import eye_distance, lip_openings
+from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.lips import CHANNELS, MOUTH, TOUCH_GAP
 from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_frame, with_mouth
-from mimik.motion.gestures import Gesture
 
 
 def babble(seconds: float, seed: int = 0) -> np.ndarray:
@@ -35,13 +35,13 @@ def spoken() -> np.ndarray:
     return samples[loud[0] : loud[-1]]
 
 
-def frames(samples: np.ndarray, fps: float = 25.0, piece: int = 8000, seed: int = 0) -> list[Gesture]:
+def frames(samples: np.ndarray, fps: float = 25.0, piece: int = 8000, seed: int = 0) -> list[MotionFrame]:
     speech = SpeechMotion(fps, seed=seed, start_db=-20)
     out = [f for at in range(0, len(samples), piece) for f in speech.push(samples[at : at + piece])]
     return out + list(speech.finish())
 
 
-def gaps(moved: list[Gesture]) -> np.ndarray:
+def gaps(moved: list[MotionFrame]) -> np.ndarray:
     """[T] opening of the middle of the lips, from contact, over the distance of the eyes."""
     neutral = closed_reference().shape
     return np.array([(lip_openings(neutral + f.offset) - lip_openings(neutral))[4] for f in moved])

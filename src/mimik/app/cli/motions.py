@@ -14,11 +14,11 @@ from mimik.app.cli.options import Force, Neutral, check_picture_file, decimal_nu
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
-from mimik.motion import draw
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.drivers.stream_file import STREAM_SUFFIX, stream_lines
 from mimik.motion.drivers.video import extract_motion
-from mimik.motion.gestures import Motion, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.motion_sheet import motion_sheet
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import check_output, seal
 
@@ -110,5 +110,5 @@ def motion_show(
     name = f"bundled {motion}" if motion in bundled_motions() else path.name
     claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
     with seal(picture, claim, force=force) as draft:
-        draft.write_image(draw.motion_sheet(loaded))
+        draft.write_image(motion_sheet(loaded))
     console.print(f"{escape(str(picture))}: written.", soft_wrap=True)

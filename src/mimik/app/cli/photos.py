@@ -32,9 +32,9 @@ from mimik.app.cli.options import (
 )
 from mimik.app.cli.progress import Display, working
 from mimik.config import AnimateConfig
+from mimik.face.landmark_images import annotate
 from mimik.face.landmarks import Landmarker, choose_face, head_pose
 from mimik.media import video
-from mimik.motion import draw
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import check_output, seal
 
@@ -139,7 +139,7 @@ def faces_command(
     if out is not None:
         claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))
         with seal(out, claim, force=force) as draft:
-            draft.write_image(draw.annotate(picture, found))
+            draft.write_image(annotate(picture, found))
         console.print(f"{escape(str(out))}: written.", soft_wrap=True)
 
 

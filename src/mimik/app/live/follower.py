@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.controls import Controls
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
-from mimik.motion.gestures import Reference, Steady, find_neutral, gesture_of_photo, split, usual_place
+from mimik.motion.frames import Reference, split
+from mimik.motion.neutral import find_neutral, motion_of_photo, usual_place
+from mimik.motion.smoothing import Steady
 
 _AUTO_S = 1.5  # after this much of seeing a face its neutral is known well enough to replace the first guess
 _PRESSED_S = 0.8  # "look neutral, press here": this much is looked at
@@ -23,7 +25,7 @@ _MAX_GAP_S = 0.25  # a camera that stalls longer is treated as if it had not
 
 @dataclass(frozen=True)
 class _Neutral:
-    """A face at rest: what gestures are counted from."""
+    """A face at rest: what motion frames are counted from."""
 
     reference: Reference
     origin: Pose
@@ -31,7 +33,7 @@ class _Neutral:
     @classmethod
     def guessed(cls, face: Face) -> _Neutral:
         """From one frame, whatever the face does in it."""
-        reference, _ = gesture_of_photo(face)
+        reference, _ = motion_of_photo(face)
         return cls(reference, usual_place([face], reference))
 
     @classmethod
@@ -55,8 +57,8 @@ class _Aim:
         )
 
     def __call__(self, face: Face | None, dt: float) -> NDArray[np.float64]:
-        gesture = None if face is None else split(face, self._neutral.reference, self._neutral.origin)
-        return self._retarget(self._steady(gesture, dt))
+        motion_frame = None if face is None else split(face, self._neutral.reference, self._neutral.origin)
+        return self._retarget(self._steady(motion_frame, dt))
 
 
 class Follower:

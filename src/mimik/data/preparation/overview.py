@@ -16,9 +16,9 @@ import numpy as np
 from mimik.config import VERSION
 from mimik.data.preparation.settings import PrepareConfig
 from mimik.data.tracks import unpack_tracks
+from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Image
 from mimik.media import video
-from mimik.motion import draw
 
 
 @dataclass
@@ -115,7 +115,7 @@ def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
     sheet = np.full((max(rows * height, 64), max(columns * _SHEET_PX, 64), 3), 24, np.uint8)
     for i, entry in enumerate(chosen):
         (frame,), (points,) = read_clip(folder, entry, lambda tracks: [len(tracks.points) // 2])
-        lines = draw.landmark_image(points, entry["size"], entry["size"])
+        lines = landmark_image(points, entry["size"], entry["size"])
         drawn = np.where(lines.any(2, keepdims=True), frame // 2 + lines // 2, frame)
         drawn = cv2.resize(drawn, (_SHEET_PX, _SHEET_PX), interpolation=cv2.INTER_AREA)
         y, x = i // columns * height, i % columns * _SHEET_PX

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Image
-from mimik.motion.draw import landmark_image
 
 Array = NDArray[np.float32]
 

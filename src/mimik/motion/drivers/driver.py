@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from mimik.config import InputError
 from mimik.face.landmarks import Landmarker
-from mimik.motion.gestures import Gesture, Reference
+from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, silent
 
 
@@ -49,7 +49,7 @@ class DrivingMotion:
     def __init__(
         self,
         neutral: Reference,
-        frames: Iterator[Gesture],
+        frames: Iterator[MotionFrame],
         close: Callable[[], None] | None = None,
         notes: list[str] | None = None,
     ) -> None:

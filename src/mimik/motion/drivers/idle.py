@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.frames import Gesture
+from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
 from mimik.motion.generation.speech import closed_reference
 from mimik.motion.smoothing import smoothed
@@ -41,7 +41,7 @@ class Idle(Driver):
         smooth = max(0.0, 2 * settings.smooth - 1)
         return DrivingMotion(closed_reference(), smoothed(self._frames(settings.seed), self.fps, smooth))
 
-    def _frames(self, seed: int) -> Iterator[Gesture]:
+    def _frames(self, seed: int) -> Iterator[MotionFrame]:
         life = IdleMotion(seed=seed)
         assert self.num_frames is not None
         for _ in range(self.num_frames):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.gestures import Motion, bundled_motions, smoothed
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.smoothing import smoothed
 
 
 class MotionFile(Driver):
@@ -36,4 +37,4 @@ class MotionFile(Driver):
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         recorded = self.recorded.at_rate(self.fps)
-        return DrivingMotion(recorded.reference, smoothed(recorded.gestures(), self.fps, settings.smooth))
+        return DrivingMotion(recorded.reference, smoothed(recorded.frames(), self.fps, settings.smooth))

@@ -10,7 +10,8 @@ import numpy as np
 from mimik.face.landmarks import choose_face
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.gestures import Gesture, gesture_of_photo
+from mimik.motion.frames import MotionFrame
+from mimik.motion.neutral import motion_of_photo
 
 _FPS = 25.0  # where no other rate is asked for
 _PHASES_S = 0.8, 1.4, 0.8  # to the photo's expression, hold, and back
@@ -38,12 +39,12 @@ class Photo(Driver):
         picture = video.read_image(self.path)
         found = settings.landmarker.detect(picture, thorough=(settings.face or 1) > 1)
         face = choose_face(found, settings.face, self.name, picture.shape[1::-1])
-        reference, gesture = gesture_of_photo(face)
-        return DrivingMotion(reference, iter(_held(gesture, self.fps)), notes=[reference.note])
+        reference, motion_frame = motion_of_photo(face)
+        return DrivingMotion(reference, iter(_held(motion_frame, self.fps)), notes=[reference.note])
 
 
-def _held(gesture: Gesture, fps: float) -> list[Gesture]:
-    """From neutral to the gesture of a photo, held, and back."""
+def _held(motion_frame: MotionFrame, fps: float) -> list[MotionFrame]:
+    """From neutral to the motion frame of a photo, held, and back."""
     rise, hold, fall = (round(seconds * fps) for seconds in _PHASES_S)
     amounts = np.concatenate([np.linspace(0, 1, rise), np.ones(hold), np.linspace(1, 0, fall)])
-    return [gesture.scaled(float(t * t * (3 - 2 * t))) for t in amounts]
+    return [motion_frame.scaled(float(t * t * (3 - 2 * t))) for t in amounts]

@@ -23,15 +23,8 @@ from mimik.face.landmarks import (
     mirror_order,
 )
 from mimik.motion.contact import closed_mouth
-from mimik.motion.gestures import (
-    Float,
-    Gesture,
-    Reference,
-    expression_basis,
-    rotation_matrix,
-    rotation_vector,
-    still,
-)
+from mimik.motion.expression import Float, expression_basis
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
 
 HOLD_S = 0.5  # a sender that says nothing for longer has lost the face: the person goes back to neutral
 
@@ -136,7 +129,7 @@ def line_of(sample: Sample) -> str:
     return json.dumps(record)
 
 
-# Between lines and gestures.
+# Between lines and motion frames.
 
 
 def _rotation(head: Float) -> Float:
@@ -158,7 +151,7 @@ def mirrored(sample: Sample) -> Sample:
     return replace(sample, blendshapes=shapes, head=sample.head * [-1, 1, -1, -1, 1, 1])
 
 
-def gesture_of(sample: Sample) -> Gesture:
+def motion_frame_of(sample: Sample) -> MotionFrame:
     """What the face does, relative to its rest."""
     return replace(
         still(),
@@ -190,17 +183,17 @@ def _with_shut_eyes(offset: Float, blendshapes: Float) -> Float:
     return out
 
 
-def sample_of(gesture: Gesture, reference: Reference, time_s: float) -> Sample:
-    """The line that says what a driver's gesture says, as far as blendshapes can.
+def sample_of(motion_frame: MotionFrame, reference: Reference, time_s: float) -> Sample:
+    """The line that says what a driver's motion frame says, as far as blendshapes can.
 
     Args:
-        gesture: relative to the driver's neutral face.
+        motion frame: relative to the driver's neutral face.
         reference: that face.
-        time_s: of the gesture.
+        time_s: of the motion frame.
     """
-    away = _CAMERA_CM * math.expm1(-gesture.zoom)
-    head = np.concatenate([_angles(rotation_matrix(gesture.turn)), gesture.shift[:2], [away]])
-    return Sample(time_s, gesture.blendshapes - reference.blendshapes - reference.lasting, head, gesture.seen)
+    away = _CAMERA_CM * math.expm1(-motion_frame.zoom)
+    head = np.concatenate([_angles(rotation_matrix(motion_frame.turn)), motion_frame.shift[:2], [away]])
+    return Sample(time_s, motion_frame.blendshapes - reference.blendshapes - reference.lasting, head, motion_frame.seen)
 
 
 @functools.cache

@@ -17,13 +17,16 @@ from mimik.motion.drivers.stream import (
     MAX_LINE_BYTES,
     Rest,
     Sample,
-    gesture_of,
     line_of,
+    motion_frame_of,
     parse,
     rest_reference,
     sample_of,
 )
-from mimik.motion.gestures import Float, Gesture, Motion, smoothed
+from mimik.motion.expression import Float
+from mimik.motion.files import Motion
+from mimik.motion.frames import MotionFrame
+from mimik.motion.smoothing import smoothed
 
 STREAM_SUFFIX = ".jsonl"
 _MAX_FPS = 120.0
@@ -50,7 +53,7 @@ class StreamFile(Driver):
         return cls(Path(source), Stream.load(Path(source)), fps)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        return DrivingMotion(rest_reference(), smoothed(self._stream.gestures(self.fps), self.fps, settings.smooth))
+        return DrivingMotion(rest_reference(), smoothed(self._stream.frames(self.fps), self.fps, settings.smooth))
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Stream:
     def num_frames(self, fps: float) -> int:
         return max(1, round(self.duration_s * fps))
 
-    def gestures(self, fps: float) -> Iterator[Gesture | None]:
+    def frames(self, fps: float) -> Iterator[MotionFrame | None]:
         """One a frame, between the lines interpolated linearly; None where no face is seen.
 
         Where no line comes for longer than HOLD_S, the last one holds that long, and then the face counts as lost.
@@ -100,7 +103,7 @@ class Stream:
                 continue
             t = (at - self.time_s[i]) / gap if self.seen[j] and 0 < gap <= HOLD_S else 0.0
             shapes, head = (x[i] * (1 - t) + x[j] * t for x in (self.blendshapes, self.head))
-            yield gesture_of(Sample(at, shapes, head))
+            yield motion_frame_of(Sample(at, shapes, head))
 
     @classmethod
     def load(cls, path: Path) -> Stream:
@@ -162,5 +165,5 @@ def _lines(file: Any) -> Iterator[bytes]:
 
 def stream_lines(motion: Motion) -> Iterator[str]:
     """The lines of a motion, each with its end."""
-    for number, gesture in enumerate(motion.gestures()):
-        yield f"{line_of(sample_of(gesture, motion.reference, number / motion.fps))}\n"
+    for number, motion_frame in enumerate(motion.frames()):
+        yield f"{line_of(sample_of(motion_frame, motion.reference, number / motion.fps))}\n"

@@ -12,7 +12,9 @@ from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.gestures import Gesture, Motion, stream_gestures
+from mimik.motion.extraction import stream_motion
+from mimik.motion.files import Motion
+from mimik.motion.frames import MotionFrame
 from mimik.pipeline import Clock, Progress, prefetch, silent
 
 _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker takes 256 px of the face
@@ -50,7 +52,7 @@ class Video(Driver):
         tracker = Tracker(settings.landmarker, settings.face)
         tracked = prefetch(self.faces(tracker, settings.clock, settings.progress), size=64)
         try:
-            reference, gestures = stream_gestures(
+            reference, motion_frames = stream_motion(
                 tracked, self.fps, smooth=settings.smooth, neutral_s=settings.neutral_s
             )
         except NoFaceError as error:
@@ -64,7 +66,7 @@ class Video(Driver):
             tracked.close()
             raise
         notes = [reference.note] if reference.note else []
-        return DrivingMotion(reference, _noted(gestures, tracker, self.name, notes), tracked.close, notes)
+        return DrivingMotion(reference, _noted(motion_frames, tracker, self.name, notes), tracked.close, notes)
 
 
 def jump_note(tracker: Tracker, name: str) -> str | None:
@@ -75,9 +77,11 @@ def jump_note(tracker: Tracker, name: str) -> str | None:
     return f"the face in {name} is lost and found in another place {times}; it may be another person's there"
 
 
-def _noted(gestures: Iterable[Gesture], tracker: Tracker, name: str, notes: list[str]) -> Iterator[Gesture]:
-    """The gestures; at their end the note that belongs to them."""
-    yield from gestures
+def _noted(
+    motion_frames: Iterable[MotionFrame], tracker: Tracker, name: str, notes: list[str]
+) -> Iterator[MotionFrame]:
+    """The motion frames; at their end the note that belongs to them."""
+    yield from motion_frames
     if note := jump_note(tracker, name):
         notes.append(note)
 
@@ -111,7 +115,7 @@ def extract_motion(
         raise InputError(f"{driver.name} is a {driver.kind}; motion is extracted from a video.")
     found = list(driver.faces(Tracker(Landmarker(num_threads=2), face), Clock(), progress))
     try:
-        reference, gestures = stream_gestures(found, driver.fps, smooth=0, lookahead_s=math.inf, neutral_s=neutral_s)
+        reference, motion_frames = stream_motion(found, driver.fps, smooth=0, lookahead_s=math.inf, neutral_s=neutral_s)
     except NoFaceError as error:
         raise NoFaceError(f"{driver.path}: no face was found in any of its {len(found)} frames.") from error
-    return Motion.of_gestures(driver.path.stem, driver.fps, reference, gestures)
+    return Motion.of_frames(driver.path.stem, driver.fps, reference, motion_frames)

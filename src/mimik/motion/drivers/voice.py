@@ -17,7 +17,7 @@ from mimik.media import mel
 from mimik.media.containers import audio_stream, open_container
 from mimik.media.sound import SOUND_SUFFIXES, Samples, probe_sound, read_sound
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.frames import Gesture
+from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.speech import SpeechMotion, closed_reference
 from mimik.motion.smoothing import smoothed
 
@@ -53,7 +53,7 @@ class Voice(Driver):
         frames = smoothed(self._frames(settings.seed, notes), self.fps, smooth)
         return DrivingMotion(closed_reference(), frames, notes=notes)
 
-    def _frames(self, seed: int, notes: list[str]) -> Iterator[Gesture]:
+    def _frames(self, seed: int, notes: list[str]) -> Iterator[MotionFrame]:
         pieces = read_sound(self.path, rate=mel.RATE_HZ, block_s=_PIECE_S)
         begin = list(itertools.islice(pieces, math.ceil(_LEVEL_S / _PIECE_S)))
         loudness = _loudness(begin)

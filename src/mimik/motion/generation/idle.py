@@ -8,7 +8,7 @@ import numpy as np
 
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
-from mimik.motion.frames import Gesture
+from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.eyes import Eyes, Speaking
 from mimik.motion.generation.head import RestingHead
 from mimik.motion.generation.speech import mouth_frame, with_pose
@@ -65,7 +65,7 @@ class IdleMotion:
         streams = np.random.default_rng(seed).spawn(3)
         self._head, self._eyes, self._mouth = RestingHead(streams[0]), Eyes(streams[1]), _Mouth(streams[2])
 
-    def step(self, dt: float) -> Gesture:
+    def step(self, dt: float) -> MotionFrame:
         """The motion frame dt seconds later, relative to speech.closed_reference."""
         pose = self._head.step(dt)
         shapes = self._eyes.step(dt, Speaking(), np.degrees(np.array([-pose[1], pose[0]])))

@@ -13,9 +13,9 @@ import numpy as np
 from mimik.face.landmarks import BLENDSHAPES, LIPS
 from mimik.media import mel
 from mimik.motion.contact import closed_mouth, eye_distance, lip_openings, with_lip_openings
-from mimik.motion.drivers.stream import Sample, gesture_of, rest_reference
+from mimik.motion.drivers.stream import Sample, motion_frame_of, rest_reference
 from mimik.motion.expression import Float
-from mimik.motion.frames import Gesture, Reference
+from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.generation.eyes import Eyes, Speaking
 from mimik.motion.generation.head import RestingHead, TalkingHead
 from mimik.motion.generation.lips import (
@@ -154,13 +154,13 @@ class SpeechMotion:
         streams = np.random.default_rng(seed).spawn(3)
         self._head, self._resting, self._eyes = TalkingHead(streams[0]), RestingHead(streams[1]), Eyes(streams[2])
 
-    def push(self, samples: Array) -> Iterator[Gesture]:
+    def push(self, samples: Array) -> Iterator[MotionFrame]:
         """The motion frames that [N] more samples make possible."""
         self._samples += len(samples)
         self._append(self._lips.push(samples))
         yield from self._ready()
 
-    def finish(self) -> Iterator[Gesture]:
+    def finish(self) -> Iterator[MotionFrame]:
         """The rest, until the sound's end."""
         self._append(self._lips.finish())
         total = math.ceil(self._samples / mel.RATE_HZ * self._fps - 1e-6)
@@ -176,7 +176,7 @@ class SpeechMotion:
             weight, speaking = self._pauses(float(loudness), float(ahead), float(level))
             self._steps.append(_Instant(tracks * weight, bool(touch) or weight < _SHUT_BELOW, speaking))
 
-    def _ready(self, limit: int | None = None) -> list[Gesture]:
+    def _ready(self, limit: int | None = None) -> list[MotionFrame]:
         out = []
         while limit is None or self._number < limit:
             # Steps before and after the frame's instant.
@@ -199,7 +199,7 @@ class SpeechMotion:
                 self._first += 1
         return out
 
-    def _frame(self, tracks: Array, touch: bool, speaking: Speaking) -> Gesture:
+    def _frame(self, tracks: Array, touch: bool, speaking: Speaking) -> MotionFrame:
         dt = 1 / self._fps
         pose = self._head.step(dt, speaking.emphasis_db, pause_began=speaking.pause_began)
         pose = pose + _RESTING_SHARE * self._resting.step(dt)
@@ -209,21 +209,21 @@ class SpeechMotion:
         return with_pose(mouth_frame(shapes, 0.0 if touch else float(tracks[GAP]), float(tracks[WIDTH])), pose)
 
 
-def mouth_frame(shapes: Float, gap: float, width: float | None) -> Gesture:
+def mouth_frame(shapes: Float, gap: float, width: float | None) -> MotionFrame:
     """The motion frame of blendshapes [52] above rest, with lips so far apart and a mouth so much wider than at rest.
 
     Args:
         gap, width: over the distance of the eyes; width None is what the blendshapes give.
     """
     neutral = closed_reference().shape
-    frame = gesture_of(Sample(0.0, shapes, np.zeros(6)))
+    frame = motion_frame_of(Sample(0.0, shapes, np.zeros(6)))
     rest_width = mouth_width(neutral)
     wide = None if width is None else max(rest_width + width, _NARROWEST * rest_width)
     shape = with_mouth(neutral + frame.offset, max(gap, 0.0), wide)
     return replace(frame, offset=shape - neutral)
 
 
-def with_pose(frame: Gesture, pose: Float) -> Gesture:
+def with_pose(frame: MotionFrame, pose: Float) -> MotionFrame:
     """The frame with the head as head.POSE says."""
     return replace(frame, turn=pose[:3].copy(), shift=pose[3:6].copy(), zoom=float(pose[6]))
 

@@ -1,4 +1,4 @@
-"""draw.py: the paper's colours and parts, and pictures for people."""
+"""landmark_images.py and motion_sheet.py: the paper's colours and parts, and pictures for people."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mimik.face import landmarks as faces
+from mimik.face.landmark_images import LANDMARK_LINES, annotate, feature_mask, landmark_image
 from mimik.face.landmarks import Face, Image
-from mimik.motion import draw
-from mimik.motion.draw import annotate, feature_mask, landmark_image, motion_sheet
-from mimik.motion.gestures import Motion, bundled_motions
+from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.motion_sheet import motion_sheet
 
 # docs/paper.md, section 2: points of the 68, colour, closed.
 PAPER = [
@@ -54,7 +54,7 @@ def test_paper_style_draws_each_part_in_its_colour(points: np.ndarray) -> None:
 def test_only_the_palette_appears(points: np.ndarray) -> None:
     # Without anti-aliasing there are no colours in between.
     assert colours(landmark_image(points, 480, 640, style="paper")) == {(0, 0, 0), *(c for _, c, _ in PAPER)}
-    assert colours(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in draw.LANDMARK_LINES)}
+    assert colours(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in LANDMARK_LINES)}
 
 
 def test_paper_style_leaves_inner_lips_and_irises_out(points: np.ndarray) -> None:
@@ -152,7 +152,7 @@ def test_a_motion_sheet_shows_faces_over_curves() -> None:
 
 def test_a_motion_sheet_of_fewer_frames_than_columns() -> None:
     motion = Motion.load(bundled_motions()["nod"])
-    short = Motion.of_gestures("two", 25.0, motion.reference, list(motion.gestures())[:2])
+    short = Motion.of_frames("two", 25.0, motion.reference, list(motion.frames())[:2])
     assert motion_sheet(short, columns=4, cell_px=64).shape[1] == 256
 
 

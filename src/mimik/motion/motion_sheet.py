@@ -1,4 +1,4 @@
-"""Pictures of whole motions, for people."""
+"""A picture of a whole motion: faces at even steps over curves."""
 
 from __future__ import annotations
 
@@ -9,29 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face import landmarks as faces
-from mimik.face.landmark_images import (
-    LANDMARK_LINES,
-    STYLES,
-    Colour,
-    annotate,
-    feature_mask,
-    landmark_image,
-    landmark_lines,
-    write_label,
-)
+from mimik.face.landmark_images import Colour, landmark_image, write_label
 from mimik.face.landmarks import Image
 from mimik.motion.files import Motion
 from mimik.motion.frames import rotation_matrix
-
-__all__ = [
-    "LANDMARK_LINES",
-    "STYLES",
-    "annotate",
-    "feature_mask",
-    "landmark_image",
-    "landmark_lines",
-    "motion_sheet",
-]
 
 
 def motion_sheet(motion: Motion, *, columns: int = 8, cell_px: int = 180) -> Image:
