@@ -268,7 +268,7 @@ class TexturePainter:
         frame_px = self._config.frame_px
         seen, inputs = self.network_inputs(flow, target, window)
         correction, (residual,), mask = self._generator(*inputs)
-        if self._painter.colours.is_grey:
+        if self._painter.is_grey:
             residual = np.broadcast_to(residual.mean(0), residual.shape)
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
         residual = shaded_only(residual, inside)

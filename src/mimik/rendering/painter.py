@@ -12,9 +12,10 @@ from mimik.face.landmarks import Array, Image
 from mimik.rendering.field import FINE, GRID
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas
-from mimik.rendering.layers.colours import colours_of
 from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.mouth import MouthLayer
+from mimik.rendering.layers.opening import Opening
+from mimik.rendering.layers.palette import is_black_and_white
 
 
 class Painter:
@@ -22,7 +23,7 @@ class Painter:
 
     Attributes:
         canvas: where flows are applied.
-        colours: what is drawn into the picture is drawn with.
+        is_grey: whether the picture is black and white.
     """
 
     def __init__(self, picture: Image, warper: Warper, scale: float = 1.0) -> None:
@@ -38,8 +39,8 @@ class Painter:
         )
         self._contours = (warper.contours(0), warper.contours(1))
         self._eyes: list[EyeLayer | None] = [None, None]
-        self.colours = colours_of(picture, crop, warper.source)
-        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.colours.is_grey)
+        self.is_grey = is_black_and_white(picture, crop, warper.source)
+        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.is_grey)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
@@ -55,32 +56,51 @@ class Painter:
 
     def _moved(self, picture: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
         """The region of a picture, moved."""
-        places = self._sample(flow.offset, (0, 0), 1, (0, 0), self.canvas.size)
+        x, y = self._places(flow, np.zeros(2, int), np.array(self.canvas.size))
+        return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+
+    def _places(self, flow: Flow, left_top: NDArray[np.int_], right_bottom: NDArray[np.int_]) -> list[Array]:
+        """Where the pixels of a rectangle of the region come from in the picture: x and y, float32 [h, w] each."""
+        size = right_bottom - left_top
+        places = self._sample(flow.offset, (0, 0), 1, left_top, size)
         for detail in flow.details:
             # The pixels whose centres lie among the centres of the part's outer cells.
             start = np.array([detail.columns.start, detail.rows.start])
             stop = np.array([detail.columns.stop, detail.rows.stop])
             corner = np.array([self.canvas.left - self.canvas.crop.left, self.canvas.top - self.canvas.crop.top])
-            low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5).astype(int).clip(0, self.canvas.size)
-            high = np.floor((stop - 0.5) / self._cells_per_px - corner + 0.5).astype(int).clip(0, self.canvas.size)
+            low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5).astype(int).clip(left_top, right_bottom)
+            high = np.floor((stop - 0.5) / self._cells_per_px - corner + 0.5).astype(int).clip(left_top, right_bottom)
             if (high > low).all():
                 parts = self._sample(detail.offset, start, FINE, low, high - low)
+                (x, y), (right, bottom) = low - left_top, high - left_top
                 for plane, part in zip(places, parts, strict=True):
-                    plane[low[1] : high[1], low[0] : high[0]] = part
-        for plane, base in zip(places, self._base, strict=True):
+                    plane[y:bottom, x:right] = part
+        columns, rows = (slice(low, high) for low, high in zip(left_top, right_bottom, strict=True))
+        for plane, base in zip(places, (self._base[0][:, columns], self._base[1][rows]), strict=True):
             plane *= np.float32(self.canvas.crop.side)
             plane += base
-        x, y = places
-        return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+        return places
 
     def complete(self, image: Image, flow: Flow) -> None:
         """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
         region = self.canvas.part(image)
         if flow.mouth is not None:
+            if self._mouth.rims.are_needed:
+                self._close_lips(region, flow, flow.mouth)
             self._mouth.draw(region, flow.mouth)
         for eye in flow.eyes:
             if eye.weight > 0:
                 self._eye(eye.number).draw(region, self.canvas, eye)
+
+    def _close_lips(self, region: Image, flow: Flow, opening: Opening) -> None:
+        """Warps the mouth from the photo with continued lips, as far as it is not as open as the photo's."""
+        low, high = self._mouth.reach(opening)
+        if (high <= low).any():
+            return
+        x, y = self._places(flow, low, high)
+        lips = cv2.remap(self._mouth.rims.continued, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        part = region[low[1] : high[1], low[0] : high[0]]
+        cv2.addWeighted(lips, opening.changed, part, 1 - opening.changed, 0, dst=part)
 
     def _eye(self, number: int) -> EyeLayer:
         """The layer of an eye, prepared when it moves first."""

@@ -14,7 +14,7 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image
 from mimik.rendering.flow import Warper
 from mimik.rendering.layers import teeth
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.canvas import LUMA
 from mimik.rendering.painter import Painter
 
 OUTLINE = [*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from mimik.face.landmarks import Array
 from mimik.rendering.crop import Crop
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
 
 @dataclass(frozen=True)
 class Canvas:

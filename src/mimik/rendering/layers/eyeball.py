@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Array
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.canvas import LUMA
 
 LIMBUS = 1.06, 1.2  # radii of the iris: what lies within the first is moved with it, beyond the second nothing is
 _SCLERA_FROM = 1.14, 1.26  # radii of the iris: the dark of its rim, blurred, reaches that far

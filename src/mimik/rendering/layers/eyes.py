@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Array, Image
-from mimik.rendering.layers.canvas import Canvas
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.canvas import LUMA, Canvas
 from mimik.rendering.layers.eye_contours import (
     EyeContours,
     EyeFrame,

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from mimik.face.landmarks import Array, Image, Pose
 from mimik.rendering.layers import teeth
 from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
-from mimik.rendering.layers.canvas import Canvas, soft_polygon
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.canvas import LUMA, Canvas, soft_polygon
+from mimik.rendering.layers.lips import LipRims
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.palette import Palette
 from mimik.rendering.layers.teeth import Texture
@@ -62,7 +62,11 @@ class _Patch:
 
 
 class MouthLayer:
-    """Draws the inside of one person's mouth into frames of one picture."""
+    """Draws the inside of one person's mouth into frames of one picture.
+
+    Attributes:
+        rims: of the lips, where the picture shows what is between them.
+    """
 
     def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws, is_grey: bool) -> None:
         """Prepares nothing before the first open mouth.
@@ -74,6 +78,13 @@ class MouthLayer:
             is_grey: whether the photo is black and white.
         """
         self._picture, self._canvas, self._jaws, self._is_grey = picture, canvas, jaws, is_grey
+        self.rims = LipRims(picture, canvas, jaws)
+
+    def reach(self, opening: Opening) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """Left and top, right and bottom of what an opening changes, in pixels of the canvas' part."""
+        outline = self._canvas.place(np.concatenate([opening.upper, opening.lower]))
+        px_per_mm = opening.skull.scale * self._canvas.crop.side * self._jaws.anatomy.mm
+        return self._canvas.around(outline, self.rims.margin_mm * px_per_mm + 2)
 
     @cached_property
     def palette(self) -> Palette:
@@ -193,7 +204,8 @@ class MouthLayer:
             own = self._rigid(patch)
             color = own + opening.changed * (color - own)
         part = region[patch.low[1] : patch.high[1], patch.low[0] : patch.high[0]]
-        part[...] = np.round(part + alpha * opening.parted * (color - part)).clip(0, 255).astype(np.uint8)
+        parted = opening.parted * self.rims.draw_seam(part, patch.outline, patch.px_per_mm)
+        part[...] = np.round(part + alpha * parted * (color - part)).clip(0, 255).astype(np.uint8)
 
     def _inside(self, patch: _Patch, drop_mm: float) -> Array:
         """float32 [H, W, 3] the layers, back to front."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Array, Image
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.canvas import LUMA
 from mimik.rendering.layers.teeth import (
     ABOVE_MM,
     BELOW_MM,

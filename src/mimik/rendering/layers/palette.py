@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.crop import Crop
+from mimik.rendering.layers.canvas import LUMA
 from mimik.rendering.layers.eye_contours import LIDS_OF_EYES
 
 _BLUR_PX = 0.5, 5.0  # between these the photo's blur is believed
@@ -25,6 +26,7 @@ _MAX_ENAMEL = 245.0
 _CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: the inside of a mouth, unshaded
 _TONGUE = np.array([0.87, 0.57, 0.56], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
+_MAX_CHROMA = 6  # levels between a pixel's channels, at most, in a black and white photo
 _AROUND = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
 
 
@@ -70,6 +72,19 @@ class Palette:
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         enamel, cavity, tongue, gum, skin = colors
         return cls(enamel, cavity, tongue, gum, skin, _blur(grey, points), _grain(grey, points, reach))
+
+
+def is_black_and_white(picture: Image, crop: Crop, source: NDArray[np.float64]) -> bool:
+    """Whether a photo has no colors, so that nothing that is drawn into it may have one.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        crop: in its pixels.
+        source: [478+, 3] the face's points in the crop, 0..1.
+    """
+    at = (source[: face.NUM_POINTS, :2] * crop.side + [crop.left, crop.top]).astype(int)
+    at = at.clip(0, np.array(picture.shape[1::-1]) - 1)
+    return bool(np.percentile(np.ptp(picture[at[:, 1], at[:, 0]].astype(int), axis=1), 95) <= _MAX_CHROMA)
 
 
 def _box(points: NDArray[Any], shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image, head_pose
 from mimik.rendering.layers.arch import Anatomy, upper_wall
-from mimik.rendering.layers.colours import LUMA
+from mimik.rendering.layers.canvas import LUMA
 
 MAP_PX_PER_MM = 5
 HALF_MM = 42  # the maps reach this far along the wall on both sides

@@ -1,0 +1,137 @@
+"""Lips that come together in a photo which shows what is between them.
+
+Where such lips close, the photo's pixels between them have nowhere to go, and the landmarks do not follow a lip's rim
+to the pixel: scraps of teeth would remain along it. So the lips are continued over what is between them, once for a
+photo, and frames in which the mouth is not as open as in the photo are warped from that.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face import landmarks as face
+from mimik.face.landmarks import Image
+from mimik.rendering.layers.canvas import LUMA, Canvas
+from mimik.rendering.layers.opening import Jaws, ramp
+
+_RIM_MM = 0.9  # this much of a lip's rim is replaced in any case: it is blurred with what is next to it
+_SCRAPS_MM = 3.5  # beyond the landmarks' line; farther out nothing is taken for a scrap
+_UNLIKE = 3.0  # robust standard deviations from the lips' color
+_SEAM_MM = 0.5, 2.0  # of the gap: from the first on the line between touching lips fades, at the second it is gone
+_SEAM_WIDTH_MM = 0.6
+_PARTED_MM = 1.0  # a gap from which on what is inside is drawn in full
+_SEAM_DARK = 0.6
+_INPAINT_PX = 360  # lips wider than this are continued at a lower resolution
+
+
+class LipRims:
+    """Takes what is between the lips out of one picture.
+
+    Attributes:
+        margin_mm: how far beyond the inner lips the picture changes.
+    """
+
+    margin_mm = _SCRAPS_MM + 1
+
+    def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws) -> None:
+        """Args: picture: uint8 RGB [H, W, 3], the photo; canvas: where frames are drawn; jaws: of the person in it."""
+        self._picture, self._canvas, self._jaws = picture, canvas, jaws
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether the photo shows what is between the lips."""
+        return self._jaws.shows > 0
+
+    @cached_property
+    def continued(self) -> Image:
+        """The photo with the lips continued over what is between them, uint8 RGB [H, W, 3]."""
+        opening = self._jaws.in_photo()
+        px_per_mm = opening.skull.scale * self._canvas.crop.side * self._jaws.anatomy.mm
+        out = self._picture.copy()
+        outer = self._canvas.place(self._jaws.points[_OUTER, :2])
+        low, high = self._canvas.around(outer, 2 * px_per_mm)
+        part = self._canvas.part(out)[low[1] : high[1], low[0] : high[0]]
+        if min(part.shape[:2]) < 4:
+            return out
+        inner = self._canvas.place(np.concatenate([opening.upper, opening.lower[-2:0:-1]]))
+        mask = between(part, inner - low, outer - low, px_per_mm)
+        k = min(1.0, _INPAINT_PX / part.shape[1])
+        small = cv2.resize(part, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
+        missing = (cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+        filled = cv2.inpaint(small, missing, max(1.5 * px_per_mm * k, 2.0), cv2.INPAINT_TELEA)
+        filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(0.25 * px_per_mm, 0.6))[..., None]
+        weight = np.maximum(weight, mask[..., None])
+        part[...] = np.round(part + weight * (filled - part)).clip(0, 255).astype(np.uint8)
+        return out
+
+    def draw_seam(self, part: Image, outline: NDArray[Any], px_per_mm: float) -> float:
+        """Darkens the line between lips that touch, which the photo does not show.
+
+        Args:
+            part: uint8 RGB [H, W, 3], drawn into.
+            outline: [20, 2] of the opening in its pixels: the upper lip's line, then the lower lip's, backwards.
+            px_per_mm: its resolution.
+
+        Returns:
+            0..1; how much of what is inside is to be drawn: nothing between lips that touch.
+        """
+        upper, lower = outline[:11], np.concatenate([outline[:1], outline[:10:-1], outline[10:11]])
+        gap = float(np.linalg.norm(lower - upper, axis=1).max()) / px_per_mm
+        width = max(_SEAM_WIDTH_MM * px_per_mm, 1.0)
+        # A line is a pixel wide at least, and fainter instead of finer.
+        strength = self._jaws.shows * (1 - ramp(gap, *_SEAM_MM)) * _SEAM_DARK * _SEAM_WIDTH_MM * px_per_mm / width
+        if strength > 0:
+            line = np.zeros(part.shape[:2], np.uint8)
+            middle = [np.round((upper + lower) * 8).astype(np.int32)]
+            cv2.polylines(line, middle, False, 255, max(round(width), 1), cv2.LINE_AA, shift=4)
+            shade = cv2.GaussianBlur(line, (0, 0), max(0.5 * width, 0.5)).astype(np.float32)[..., None] / 255
+            part[...] = np.round(part * (1 - strength * shade)).astype(np.uint8)
+        return float(1 - self._jaws.shows * (1 - ramp(gap, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
+
+
+def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: float) -> NDArray[np.uint8]:
+    """Where a picture shows what is between the lips, by the landmarks and by what does not have the lips' color.
+
+    Args:
+        part: uint8 RGB [H, W, 3] around a mouth.
+        inner, outer: [N, 2] outlines of the inner and the outer lips, in its pixels.
+        px_per_mm: its resolution.
+
+    Returns:
+        uint8 [H, W], 0 or 1.
+    """
+    inside, lips = (_filled(line, part.shape[:2]) for line in (inner, outer))
+    core = _grown(inside, _RIM_MM * px_per_mm)
+    near = _grown(inside, _SCRAPS_MM * px_per_mm) & lips
+    ring = lips & (1 - _grown(inside, 1.5 * px_per_mm))
+    colors = part.astype(np.float32)
+    light = colors @ LUMA
+    features = np.stack([light, *((colors[..., c] - light) for c in (0, 2))], -1)
+    scraps = np.zeros_like(core)
+    if ring.sum() >= 16:
+        usual = np.median(features[ring > 0], axis=0)
+        spread = 1.4826 * np.median(np.abs(features[ring > 0] - usual), axis=0) + 4
+        scraps = ((np.abs(features - usual) > _UNLIKE * spread).any(-1) & (near > 0)).astype(np.uint8)
+    _, labels = cv2.connectedComponents(((core | scraps) > 0).astype(np.uint8))
+    touching = np.unique(labels[core > 0])
+    return np.isin(labels, touching[touching > 0]).astype(np.uint8)
+
+
+def _filled(outline: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    mask = np.zeros(shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, shift=4)
+    return mask
+
+
+def _grown(mask: NDArray[np.uint8], by_px: float) -> NDArray[np.uint8]:
+    side = 2 * max(round(by_px), 1) + 1
+    return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.uint8)
+
+
+_OUTER = [*face.LIPS_OUTER_UPPER, *face.LIPS_OUTER_LOWER[-2:0:-1]]
