@@ -24,7 +24,7 @@ LOWER_CURVE_MM = 32.0
 HALF_WIDTH_MM = 31.0  # of the arch behind its second molars
 OVERJET_MM = 2.5  # the lower incisors lie this far behind the upper ones
 OVERBITE_MM = 2.0  # and reach this far above their edge when the jaw is shut
-EDGE_BELOW_LIP_MM = 2.0  # the upper incisors' edge below the resting upper lip
+EDGE_BELOW_LIP_MM = 1.5  # the upper incisors' edge below the resting upper lip
 BEHIND_LIPS_MM = 4.0  # the incisors' front behind the line where the lips meet
 _OCCLUSAL = 0.16  # tangent: the plane in which the teeth meet falls to the front by some 9 degrees
 _LIP_LENGTH_MM = 20.0  # from the nose's base to the resting upper lip
@@ -88,7 +88,7 @@ class Anatomy:
 
 
 _CHIN = [152, 175, 199, 148, 377]
-_LOWER_SEEN_MM = -0.5, 4.0  # how much of the lower incisors the lower lip leaves to be seen
+_LOWER_SEEN_MM = 0.5, 5.0  # how much of the lower incisors the lower lip leaves to be seen
 
 
 @functools.cache

@@ -25,17 +25,20 @@ from mimik.rendering.layers.palette import Palette
 from mimik.rendering.layers.teeth import Texture
 
 # Light and tongue: chosen by the L1 and the edges inside the lips of 178 frames of 38 clips with an open mouth, each
-# painted from a frame with closed lips (L1 43.2 -> 39.2, edges 0.64 -> 0.79 of the real frames').
+# of the training set, painted from a frame with closed lips: L1 37.0, edges 0.97 of the real frames', mean level 92
+# as there.
 _SOFT_MM = 0.35  # of the lips' edge over what is behind them
-_LIGHT_MM = 1.6, 3.0  # standard deviation of the disc from which light comes in: to the front teeth, to the back
+_LIGHT_MM = 1.9, 3.5  # standard deviation of the disc from which light comes in: to the front teeth, to the back
 _SHADOW_MM = 1.2  # the upper lip's shadow falls this far down
-_LIGHT = 1.35  # a place in the middle of a wide opening is in full light
+_LIGHT = 1.2  # a place in the middle of a wide opening is in full light
 _DEEP = 0.3  # light in the depth of the cavity
-_BACK = 0.2  # light at the arch's ends, relative to its front
+_TURNED = 0.35  # of the light is left where an arch turns away from the viewer
+_BACK = 0.4  # light at the arch's ends, relative to its front
 _REDDENS = np.array([1.0, 1.2, 1.2], np.float32)  # exponents of shade in red, green, blue
-_LOWER_LIGHT = 0.88  # of the lower teeth, relative to the upper ones
+_LOWER_LIGHT = 1.0  # of the lower teeth, relative to the upper ones
 _TONGUE_MM = 24.0, 3.0, 14.0  # half its width; how high its back rises over the lower teeth: shut, open wide
 _MIN_OWN_SHADE = 0.5  # of teeth in the photo: what is darker there stays darker
+_SHADED_MM = 1.5  # of teeth in the photo, below the upper lip
 _MIN_OWN_MM2 = 25.0  # of enamel that a photo shows: less is not worth taking
 
 
@@ -148,7 +151,10 @@ class MouthLayer:
         columns = np.flatnonzero((np.abs(u) < 8) & (found.sum(0) > px_per_mm))
         rows = [np.flatnonzero(found[:, c])[-1] for c in columns]
         edge = float(np.median(v[rows])) if len(rows) else 0.0
-        return _OwnTeeth(np.concatenate([color, weight[..., None]], -1).astype(np.float32), tone, edge)
+        # How long they are at least: at the lip, enamel is in its shadow and is not found to the last row.
+        tops = [v[np.flatnonzero(found[:, c])[0]] for c in columns]
+        length = edge - float(np.percentile(tops, 25)) + _SHADED_MM if len(rows) else 0.0
+        return _OwnTeeth(np.concatenate([color, weight[..., None]], -1).astype(np.float32), tone, edge, length)
 
     def _unrolled(self, photo: _Patch, wall: Wall, px_per_mm: float) -> tuple[Array, Array]:
         """The photo on a wall, float32 [h, w, 3], and 1 where that is between its lips."""
@@ -231,7 +237,7 @@ class MouthLayer:
         ):
             found = texture.at(u, v)
             shade = near[..., 0] * strength * _shade(u, facing)
-            opacity = found[..., 3:] * _smooth(facing * 2.5)[..., None]
+            opacity = found[..., 3:] * _smooth(facing * 12)[..., None]
             color += opacity * (found[..., :3] * _tinted(shade) - color)
         if self._is_grey:
             color = np.repeat((color @ LUMA)[..., None], 3, -1)
@@ -265,17 +271,21 @@ class _OwnTeeth:
         picture: float32 [h, w, 4] on teeth.wall_grid, color and weight.
         tone: [3] mean color of the front ones, in full light.
         edge: v of their edge, mm.
+        length: of the front ones, as far as the photo shows it, mm.
     """
 
     picture: Array
     tone: Array
     edge: float
+    length: float
 
     def over(self, picture: Array, top: float, px_per_mm: float) -> tuple[Array, float]:
-        """These before a set's, whose edge is moved to theirs: the texture, and v of its top."""
+        """These before a set's, whose edge and length are made theirs: the texture, and v of its top."""
         height = self.picture.shape[0]
         down = round(self.edge * px_per_mm)
-        matrix = np.array([[1.0, 0, 0], [0, 1, down]])
+        k = max(self.length / teeth.INCISOR_MM, 1.0)
+        row = teeth.TOP_MM * px_per_mm  # of the set's edge
+        matrix = np.array([[1.0, 0, 0], [0, k, row * (1 - k) + down]])
         below = cv2.copyMakeBorder(picture, 0, max(height - picture.shape[0], 0), 0, 0, cv2.BORDER_CONSTANT)
         moved = cv2.warpAffine(below, matrix, below.shape[1::-1], borderMode=cv2.BORDER_CONSTANT)
         if down > 0:
@@ -289,7 +299,7 @@ class _OwnTeeth:
 
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
     """Light along an arch: less towards its ends, and where it turns away."""
-    return np.asarray((1 - (1 - _BACK) * _smooth(np.abs(u) / 38)) * (0.2 + 0.8 * np.sqrt(facing)), np.float32)
+    return np.asarray((1 - (1 - _BACK) * _smooth(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32)
 
 
 def _tinted(shade: NDArray[Any]) -> NDArray[Any]:

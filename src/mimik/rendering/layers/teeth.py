@@ -31,6 +31,7 @@ ENAMEL = 200.0  # the level of the mean enamel in a map
 # Widths and heights of crowns from the midline outwards, mm; Wheeler's Dental Anatomy, rounded.
 _UPPER_WIDTHS = (8.5, 6.6, 7.6, 7.1, 6.6, 10.0, 9.5)
 _UPPER_HEIGHTS = (10.5, 9.2, 10.3, 8.5, 7.5, 7.2, 7.0)
+INCISOR_MM = _UPPER_HEIGHTS[0]
 _LOWER_WIDTHS = (5.3, 5.8, 6.9, 7.0, 7.1, 11.0, 10.5)
 _LOWER_HEIGHTS = (9.0, 9.3, 10.5, 8.5, 8.0, 7.5, 7.0)
 UPPER_EDGES = (0.0, -0.7, -0.1, -0.6, -0.9, -1.2, -1.4)  # v of the edges
