@@ -238,6 +238,15 @@ def _normed(h: Any, bias: Array, scale: Array) -> Any:
     return op.add(op.multiply(plain, _constant(scale)), _constant(bias))
 
 
+def _spread(kernel: Array) -> Array:
+    """[.., 3, 3] -> [.., 4, 4]: the sum of the kernel at four places, those of 2x2 pixels."""
+    out = np.zeros((*kernel.shape[:2], 4, 4), np.float32)
+    for down in range(2):
+        for right in range(2):
+            out[:, :, down : down + 3, right : right + 3] += kernel
+    return out
+
+
 class _Graph:
     """Layers of networks/ as OpenVINO operations."""
 
@@ -271,10 +280,26 @@ class _Graph:
     def conv(self, h: Any, name: str) -> Any:
         op, weight = _opset(), self.weight(name)
         pad = [weight.shape[2] // 2] * 2
-        out = op.convolution(h, _constant(weight), [1, 1], pad, pad, [1, 1])
+        return self._biased(op.convolution(h, _constant(weight), [1, 1], pad, pad, [1, 1]), name)
+
+    def halved_conv(self, h: Any, name: str) -> Any:
+        """A 3x3 convolution and the mean of 2x2 of its outputs, as one of stride 2: 4 products a pixel for 9."""
+        return self._biased(
+            _opset().convolution(h, _constant(_spread(self.weight(name)) / 4), [2, 2], [1, 1], [1, 1], [1, 1]), name
+        )
+
+    def conv_of_doubled(self, h: Any, name: str) -> Any:
+        """A 3x3 convolution of h, each of whose pixels is repeated 2x2: a transposed one of stride 2."""
+        # A transposed convolution places its kernel mirrored, inputs first.
+        kernel = _spread(self.weight(name)[:, :, ::-1, ::-1]).transpose(1, 0, 2, 3)
+        return self._biased(
+            _opset().convolution_backprop_data(h, _constant(kernel), [2, 2], pads_begin=[1, 1], pads_end=[1, 1]), name
+        )
+
+    def _biased(self, h: Any, name: str) -> Any:
         if f"{name}.bias" in self._tensors:
-            out = op.add(out, _constant(self.bias(name).reshape(1, -1, 1, 1)))
-        return out
+            h = _opset().add(h, _constant(self.bias(name).reshape(1, -1, 1, 1)))
+        return h
 
     def block(
         self,
@@ -318,10 +343,12 @@ class _Graph:
         if not first:
             h = op.relu(normed(h, 1))
         if resample == "up":
-            skip, h = doubled(skip), doubled(h)
-        h = op.relu(normed(self.conv(h, f"{name}.conv1"), 2))
-        h = self.conv(h, f"{name}.conv2")
-        return op.add(skip, halved(h) if resample == "down" else h)
+            skip, h = doubled(skip), self.conv_of_doubled(h, f"{name}.conv1")
+        else:
+            h = self.conv(h, f"{name}.conv1")
+        h = op.relu(normed(h, 2))
+        h = self.halved_conv(h, f"{name}.conv2") if resample == "down" else self.conv(h, f"{name}.conv2")
+        return op.add(skip, h)
 
     def attention(self, h: Any, name: str) -> Any:
         """blocks.SelfAttention, if the model has it."""

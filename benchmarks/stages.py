@@ -1,0 +1,236 @@
+"""Processor time of each step of `mimik animate`, a frame: where the time goes, on one thread.
+
+    python benchmarks/stages.py DRIVER [--photo PHOTO] [--size 512] [--model NAME] [--frames 60] [-o OUT.json]
+    python benchmarks/stages.py DRIVER --before CHECKOUT ...
+
+The steps run one after the other, so that the processor time of each is its own; a machine that is shared changes it
+much less than it changes wall time. The first frames, in which layers are prepared, are not counted. Steps that are
+indented are parts of the one above. With --before the same is measured in another checkout of this program, in turns
+with this one, and the ratio is printed: ratios of one run hold where absolute times do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+WARM_UP = 8  # frames
+# Part, and the functions in which it is spent: module, class or "", name. What a checkout lacks is left out.
+PARTS = {
+    "  landmarker's view": [("mimik.face.landmarks", "", "_warp")],
+    "  solving": [("mimik.rendering.field", "", "_solve")],
+    "  evaluating": [("mimik.rendering.flow", "", "smooth_field")],
+    "  network's inputs": [("mimik.inference.synthesis", "TexturePainter", "network_inputs")],
+    "  network": [("mimik.inference.runtime", "_Compiled", "__call__")],
+    "  corrected flow": [("mimik.inference.synthesis", "", "corrected")],
+    "  warps": [("mimik.rendering.painter", "Painter", "carry")],
+    "  mouth and eyes": [("mimik.rendering.painter", "Painter", "complete")],
+    "  blend": [("mimik.inference.synthesis", "", "_blend_under_detail"), ("mimik.inference.synthesis", "", "_blend")],
+    "  watermark": [
+        ("mimik.provenance.marking", "Marker", "mark"),
+        ("mimik.provenance.watermark", "Embedder", "embed"),
+    ],
+}
+
+
+class Times:
+    """Processor seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inside: set[str] = set()
+
+    def timed(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose processor time is counted; one call inside another of the same step is counted once."""
+
+        @functools.wraps(function)
+        def run(*arguments: Any, **options: Any) -> Any:
+            if step in self._inside:
+                return function(*arguments, **options)
+            self._inside.add(step)
+            start = time.process_time()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - start
+                self._inside.discard(step)
+
+        return run
+
+
+def until_none(step: Callable[[], Any]) -> Iterator[Any]:
+    """What a function returns, call by call, until it is None."""
+    while (item := step()) is not None:
+        yield item
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    import cv2
+
+    from mimik.animation.avatar import Avatar
+    from mimik.config import AnimateConfig
+    from mimik.face.landmarks import Tracker
+    from mimik.media import video
+    from mimik.motion.extraction import stream_motion
+    from mimik.provenance.credentials import Credentials
+    from mimik.provenance.manifests import Claim
+    from mimik.provenance.sealing import seal
+
+    cv2.setNumThreads(1)
+    times = Times()
+    for part, places in PARTS.items():
+        for module, owner, name in places:
+            try:
+                holder: Any = importlib.import_module(module)
+                holder = getattr(holder, owner) if owner else holder
+                setattr(holder, name, times.timed(part, getattr(holder, name)))
+            except (ImportError, AttributeError):
+                continue
+    size = None if arguments.size == "native" else int(arguments.size)
+    config = AnimateConfig(model=arguments.model, size=size)
+    start = time.process_time()
+    avatar = Avatar.from_photos([arguments.photo])
+    source = avatar.source_frame(config, limit_side=True)
+    info = video.probe(arguments.driver)
+    tracker = Tracker(avatar.landmarker)
+    frames = video.read_frames(arguments.driver, fps=info.fps, max_side=1280, num_threads=1)
+    follow = times.timed("tracking", tracker.track)
+    decoded = functools.partial(times.timed("decoding", next), frames, None)
+    num_frames = arguments.frames + WARM_UP
+    faces = [follow(frame) for frame in islice(until_none(decoded), num_frames)]
+    reference, motion = stream_motion(faces, info.fps, smooth=0.5)
+    step = functools.partial(times.timed("smoothing", next), motion, None)
+    retarget = times.timed("retargeting", source.retarget(reference))
+    flow_of, paint = times.timed("flow", source.flow), times.timed("painting", source.paint)
+    made = 0
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out.mp4")
+        os.environ["MIMIK_DATA"] = folder  # the user's own key is not touched
+        sealing = seal(out, Claim(out.name, "texture", avatar.ingredients()), credentials=Credentials.local())
+        draft = sealing.__enter__()
+        writer = draft.open_writer(*source.size, info.fps, quality=18)
+        write = times.timed("encoding with the mark", writer.write)
+        prepared_s = 0.0
+        wall = time.perf_counter()
+        for made, move in enumerate(islice(until_none(step), num_frames), start=1):
+            if made == WARM_UP + 1:
+                prepared_s = time.process_time() - start
+                for name in times.seconds:
+                    if name.strip() not in ("tracking", "decoding", "landmarker's view"):
+                        times.seconds[name] = 0.0
+                wall = time.perf_counter()
+            points = retarget(move)
+            write(paint(flow_of(points), points))
+        wall = time.perf_counter() - wall
+        times.timed("encoding with the mark", writer.__exit__)(None, None, None)
+        times.timed("signing", sealing.__exit__)(None, None, None)
+        megabytes = out.stat().st_size / 1e6
+    counted = made - WARM_UP
+    tracked = {"tracking", "decoding", "landmarker's view"}
+    ms = {
+        step: round(1000 * s / (len(faces) if step.strip() in tracked else counted), 2)
+        for step, s in times.seconds.items()
+    }
+    total = sum(value for step, value in ms.items() if not step.startswith(" "))
+    order = [
+        "decoding",
+        "tracking",
+        "smoothing",
+        "retargeting",
+        "flow",
+        "painting",
+        "encoding with the mark",
+        "signing",
+    ]
+    inside = {
+        "tracking": ["  landmarker's view"],
+        "flow": ["  solving", "  evaluating"],
+        "painting": ["  network's inputs", "  network", "  corrected flow", "  warps", "  mouth and eyes", "  blend"],
+        "encoding with the mark": ["  watermark"],
+    }
+    listed = [name for step in order for name in (step, *inside.get(step, [])) if name in ms]
+    return {
+        "size": source.size,
+        "frames": counted,
+        "ms_per_frame": {name: ms[name] for name in listed} | {"total": round(total, 2)},
+        "wall_ms_per_frame_after_tracking": round(1000 * wall / max(counted, 1), 2),
+        "before_the_first_frame_s": round(prepared_s, 2),
+        "megabytes": round(megabytes, 3),
+    }
+
+
+def processor() -> dict[str, Any]:
+    """Model and those flags on which the speed depends."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    lines = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    found = {key.strip(): value.strip() for key, value in lines.items()}
+    wanted = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile")
+    flags = [flag for flag in wanted if flag in found.get("flags", "").split()]
+    return {"model": found.get("model name", ""), "flags": flags, "cores": os.cpu_count()}
+
+
+def run_in(checkout: Path, arguments: list[str]) -> dict[str, Any]:
+    """This file, run with the package of a checkout."""
+    env = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, *arguments, "--inside"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("driver", type=Path)
+    parser.add_argument("--photo", type=Path, default=PORTRAIT)
+    parser.add_argument("--size", default="512", help="pixels of the longer side, or native")
+    parser.add_argument("--model")
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--before", type=Path, help="another checkout")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        print(json.dumps(measure(arguments)))
+        return
+    given = [str(arguments.driver.resolve()), "--photo", str(arguments.photo.resolve()), "--size", arguments.size]
+    given += ["--frames", str(arguments.frames), *(["--model", arguments.model] if arguments.model else [])]
+    here = Path(__file__).resolve().parents[1]
+    checkouts = {"now": here} | ({"before": arguments.before.resolve()} if arguments.before else {})
+    # In turns, and the least of each step: what another program adds is never negative.
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in checkouts}
+    for _ in range(arguments.repeats):
+        for name, checkout in checkouts.items():
+            runs[name].append(run_in(checkout, given))
+    best = {
+        name: {step: min(one["ms_per_frame"].get(step, 1e9) for one in every) for step in every[0]["ms_per_frame"]}
+        for name, every in runs.items()
+    }
+    steps = list(dict.fromkeys([*best.get("before", {}), *best["now"]]))
+    steps.sort(key=lambda step: step == "total")
+    width, height = runs["now"][0]["size"]
+    print(f"{width}x{height}, {runs['now'][0]['frames']} frames, ms of processor time a frame")
+    for step in steps:
+        row = [f"{best[name].get(step, float('nan')):8.2f}" for name in reversed(best)]
+        print(f"| {step:26} | {' | '.join(row)} |")
+    result = {"processor": processor(), "arguments": {**vars(arguments)}, "ms_per_frame": best, "runs": runs}
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()
