@@ -36,7 +36,8 @@ from mimik.app.export import ExportConfig, Graph, Sample, Stage, Subject, calibr
 from mimik.config import PRESETS
 from mimik.face.landmarks import openvino
 from mimik.inference.synthesis import TexturePainter
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.bundled import bundled_motions
+from mimik.motion.files import Motion
 from mimik.networks.blocks import SelfAttention
 from mimik.networks.generators import Generator
 

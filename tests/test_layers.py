@@ -114,3 +114,38 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
     assert loaded & heavy == set()
     if statement == "import mimik":
         assert loaded & {"typer", "rich", "pytest"} == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--help",
+        "animate --help",
+        "animate missing.jpg talk -o out.mp4",
+        "animate {photo} no-such-motion -o out.mp4",
+        "animate {photo} talk -o out.xyz",
+        "animate {photo} talk -o out.mp4 --smooth 7",
+        "animate {photo} talk",
+        "edit missing.jpg -o out.png",
+        "faces missing.jpg",
+        "live missing.jpg",
+        "verify missing.mp4",
+        "detect missing.mp4",
+        "motion extract missing.mp4 -o out.motion",
+    ],
+)
+def test_help_and_a_wrong_line_load_nothing_that_computes(line: str, tmp_path: Path) -> None:
+    """Which modules are loaded is told instead of the time: that depends on what else the machine does."""
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"not looked into")
+    code = (
+        "import sys, mimik.__main__\n"
+        f"sys.argv = {['mimik', *line.format(photo=photo).split()]!r}\n"
+        "try:\n    mimik.__main__.main()\n"
+        "except SystemExit as end:\n    print(end.code, *{name.split('.')[0] for name in sys.modules})"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
+    code, *loaded = done.stdout.splitlines()[-1].split()
+    assert code == ("0" if "--help" in line else "2"), done.stderr
+    assert set(loaded) & {"numpy", "cv2", "av", "openvino", "torch", "scipy", "gradio", "PIL"} == set()

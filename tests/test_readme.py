@@ -24,9 +24,10 @@ from mimik.app.cli import app
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.media.sound import read_sound
+from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import motion_file
 from mimik.motion.drivers import video as video_driver
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.files import Motion
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")  # tests of animate and cli draw with the default model
 

@@ -19,7 +19,8 @@ from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Face, Landmarker, choose_face
 from mimik.inference.synthesis import DEFAULT_MODEL, GeometryPainter
 from mimik.media import video
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.bundled import bundled_motions
+from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
 from mimik.motion.retargeting import Retarget
 from mimik.motion.smoothing import smoothed

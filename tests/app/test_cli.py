@@ -24,13 +24,14 @@ from typer.testing import CliRunner, Result
 from mimik import __version__
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
-from mimik.app import cli
 from mimik.app.cli import app, progress
+from mimik.face import landmarks
 from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
+from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import video as video_driver
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.files import Motion
 from mimik.provenance.verifying import verify
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
@@ -123,8 +124,7 @@ def hurried(landmarker: Landmarker) -> Iterator[None]:
         patch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
         patch.setattr(render, "Landmarker", lambda **_: landmarker)
         patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
-        patch.setattr(cli.photos, "Landmarker", lambda **_: landmarker)
-        patch.setattr(cli.checking, "Landmarker", lambda **_: landmarker)
+        patch.setattr(landmarks, "Landmarker", lambda **_: landmarker)
         patch.setattr(progress, "_FIRST_LINE_S", 3600.0)
         patch.setattr(progress, "_LINE_EVERY_S", 3600.0)
         yield
@@ -363,7 +363,7 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
         (["motion", "show", "dance"], ["dance: there is no such motion", "smile"]),
         (["motion", "show", "{shelf}/cut.motion"], ["not a readable motion file"]),
         (["motion", "show", "smile", "-o", "smile.mp4"], ["-o smile.mp4", ".png"]),
-        (["verify", "nobody.mp4"], ["nobody.mp4", "cannot be read"]),
+        (["verify", "nobody.mp4"], ["nobody.mp4", "does not exist"]),
         (["verify", "{shelf}/text.jpg"], ["text.jpg", "give"]),
         (["verify", "{shelf}/person.png", "--anchor", "{shelf}/junk.pem"], ["--anchor", "PEM"]),
         (["demo", "--driver", "dance"], ["driver dance", "smile"]),

@@ -14,7 +14,8 @@ from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.app import edit
 from mimik.app.cli import app
-from mimik.app.edit import SLIDERS, Edit, Editor
+from mimik.app.edit import Editor
+from mimik.app.sliders import SLIDERS, Edit
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Landmarker, head_pose

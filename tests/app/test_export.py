@@ -36,7 +36,8 @@ from mimik.face.landmarks import Face, Image, Landmarker, openvino
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.runtime import Network, read_release
 from mimik.media import video
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.bundled import bundled_motions
+from mimik.motion.files import Motion
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 from mimik.provenance.manifests import SOURCE_TYPE

@@ -28,7 +28,7 @@ from conftest import Driver
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
 from mimik.app import guard
-from mimik.app.edit import Edit
+from mimik.app.sliders import Edit
 from mimik.app.web import Limits, controls, examples, jobs, learning, markup, parts
 from mimik.app.web.animate_tab import HOW, WHO, Asked
 from mimik.app.web.sessions import Job, Session, Sessions, StoppedError

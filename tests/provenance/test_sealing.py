@@ -36,7 +36,8 @@ from mimik.provenance.credentials import _PIXEL, Credentials
 from mimik.provenance.formats import RECIPE_LABEL, SOURCES_LABEL, c2pa_context
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Draft, Marker, burn_label, model_number
-from mimik.provenance.sealing import check_output, seal
+from mimik.provenance.outputs import check_output
+from mimik.provenance.sealing import seal
 from mimik.provenance.verifying import Signer, Status, _judge, _roots, read_mark, verify
 
 NUM_FRAMES = 5

@@ -25,7 +25,8 @@ from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
-from mimik.provenance.sealing import check_output, seal
+from mimik.provenance.outputs import check_output
+from mimik.provenance.sealing import seal
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.layers.teeth import named as named_teeth

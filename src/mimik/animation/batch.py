@@ -26,7 +26,7 @@ from mimik.files import hold
 from mimik.motion.drivers import registry
 from mimik.pipeline import Progress
 from mimik.provenance.credentials import Credentials
-from mimik.provenance.sealing import check_output
+from mimik.provenance.outputs import check_output
 
 log = logging.getLogger(__name__)
 

@@ -58,9 +58,10 @@ from mimik.inference.synthesis import (
     to_planes,
     window_around,
 )
+from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.files import Motion
 from mimik.motion.smoothing import smoothed
 from mimik.networks.blocks import AdaIN
 from mimik.networks.checkpoint import load_release

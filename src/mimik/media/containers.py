@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from mimik.config import MediaError
 logger = logging.getLogger(__name__)
 
 Rgb = NDArray[np.uint8]  # [H, W, 3], 0..255
-StrPath = str | os.PathLike[str]
 MIN_FPS, MAX_FPS = 1.0, 240.0
 # Demuxers that ffmpeg may try, by its names; none of them opens a second file or an address.
 _DEMUXERS = (
@@ -32,32 +30,6 @@ _DEMUXERS = (
     "yuv4mpegpipe,mjpeg,wav,w64,mp3,aac,flac,caf,aiff,ac3,eac3,amr,au"
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
-
-
-PICTURE_OR_VIDEO = "picture or video file"
-
-
-def check_file(path: Path, what: str = PICTURE_OR_VIDEO) -> None:
-    """Refuses what cannot be opened at all.
-
-    Args: path: given by the user; what: is wanted, for the sentence.
-    """
-    try:
-        if path.is_dir():
-            raise MediaError(f"{path} is a folder; give one {what}.")
-        if not path.exists():
-            raise MediaError(f"{path} does not exist; check the path.")
-        if not path.is_file():
-            raise MediaError(f"{path} is not an ordinary file; give a {what} on disk.")
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path} is empty (0 bytes); copy or download it again.")
-        with path.open("rb"):
-            pass
-    except (OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise MediaError(f"{path} cannot be opened ({reason}); check its path and permissions.") from error
 
 
 def refuse_heif(path: Path) -> None:

@@ -21,21 +21,19 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from mimik.config import MediaError
 from mimik.media.containers import (
     Rgb,
-    StrPath,
-    check_file,
     open_container,
     reason_of,
     refuse_heif,
     unwritable,
     video_stream,
 )
+from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_file
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["image", "video"]
 MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # of a written picture or video; the upper bound is that of x264
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 pillow_heif.register_heif_opener()  # what phones take photos in
 # Formats that Pillow may try. Left out: those that run other programs (EPS), only name what they found (MPEG, GRIB,
 # HDF5) or take almost any bytes for theirs (TGA).

@@ -25,13 +25,13 @@ from mimik.media.containers import (
     MAX_FPS,
     MIN_FPS,
     Rgb,
-    StrPath,
     audio_stream,
     exact_rate,
     open_container,
     reason_of,
     video_stream,
 )
+from mimik.media.formats import StrPath
 from mimik.media.pictures import PICTURE_ERRORS, Turn, check_megapixels, identify, on_white, open_picture, to_rgb
 
 logger = logging.getLogger(__name__)

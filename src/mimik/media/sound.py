@@ -19,7 +19,8 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from mimik.config import MediaError
-from mimik.media.containers import StrPath, audio_stream, check_file, open_container, reason_of, video_stream
+from mimik.media.containers import audio_stream, open_container, reason_of, video_stream
+from mimik.media.formats import StrPath, check_file
 from mimik.media.reading import MAX_GAP_S, first_frame
 
 logger = logging.getLogger(__name__)

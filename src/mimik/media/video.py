@@ -8,20 +8,11 @@ a MediaError with one sentence for the user.
 from __future__ import annotations
 
 from mimik.media.clips import encode_clip, read_clip
-from mimik.media.containers import MAX_FPS, MIN_FPS, Rgb, StrPath
-from mimik.media.pictures import IMAGE_SUFFIXES, MAX_MEGAPIXELS, Kind, kind, read_image, write_image
+from mimik.media.containers import MAX_FPS, MIN_FPS, Rgb
+from mimik.media.formats import CONTAINERS, IMAGE_SUFFIXES, OUTPUTS, OutputKind, StrPath, keeps_alpha, output_kind
+from mimik.media.pictures import MAX_MEGAPIXELS, Kind, kind, read_image, write_image
 from mimik.media.reading import VideoInfo, probe, read_frames, rgb_of
-from mimik.media.writing import (
-    CONTAINERS,
-    OUTPUTS,
-    OutputKind,
-    VideoWriter,
-    Writer,
-    frame_of,
-    keeps_alpha,
-    open_writer,
-    output_kind,
-)
+from mimik.media.writing import VideoWriter, Writer, frame_of, open_writer
 
 __all__ = [
     "CONTAINERS",

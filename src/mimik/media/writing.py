@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import av
 import av.filter
@@ -24,59 +23,27 @@ from mimik.media.containers import (
     MAX_FPS,
     MIN_FPS,
     Rgb,
-    StrPath,
-    check_file,
     exact_rate,
     reason_of,
     unwritable,
 )
-from mimik.media.pictures import IMAGE_SUFFIXES, MAX_SIDE_PX, check_size, save_image
+from mimik.media.formats import (
+    CONTAINERS,
+    FRAMES_PATTERN,
+    IMAGE_SUFFIXES,
+    OUTPUTS,
+    StrPath,
+    check_file,
+    keeps_alpha,
+    output_kind,
+)
+from mimik.media.pictures import MAX_SIDE_PX, check_size, save_image
 from mimik.media.sound import open_sound
 
 logger = logging.getLogger(__name__)
 
-OutputKind = Literal["image", "video", "frames"]
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # H.264, and ProRes in .mov
-OUTPUTS = (
-    ".mp4, .m4v, .mov, .mkv, .webm, .gif or .webp for a video, .png or .jpg for a picture, "
-    "a folder for PNG frames or a pattern such as frames/%05d.webp"
-)
 _GIF_PALETTE_BYTES = 64 << 20  # frames held at the start to choose the palette from: at most this much ...
 _GIF_PALETTE_FRAMES = 24  # ... and at most so many
-_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
-
-
-def output_kind(path: StrPath) -> OutputKind:
-    """What would be written to this path, known from its name alone; call it before any work is done.
-
-    "video" for .mp4, .m4v, .mov, .mkv, .webm, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder
-    (an existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
-
-    Raises:
-        MediaError: on anything else.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if "%" in path.name:
-        if _PATTERN.fullmatch(path.name) and suffix in IMAGE_SUFFIXES:
-            return "frames"
-        raise MediaError(
-            f"{path}: a pattern has one %05d and ends in .png, .jpg or .webp; give one such as frames/%05d.webp."
-        )
-    if path.is_dir() or (not suffix and not path.exists()):
-        return "frames"
-    if suffix in (*CONTAINERS, ".webm", ".gif", ".webp"):
-        return "video"
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUTS}.")
-
-
-def keeps_alpha(path: StrPath) -> bool:
-    """Whether what is written to this path can be transparent: .png, .webp, .webm, .mov, and folders of frames."""
-    path = Path(path)
-    suffix = path.suffix.lower()
-    return suffix in (".png", ".webp", ".webm", ".mov") or ("%" not in path.name and output_kind(path) == "frames")
 
 
 def open_writer(
@@ -504,7 +471,7 @@ class FramesWriter(Writer):
     def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
         super().__init__(path, width, height, fps, alpha=alpha)
         self._pattern = self.path if "%" in self.path.name else self.path / "%05d.png"
-        if not _PATTERN.fullmatch(self._pattern.name) or self._pattern.suffix.lower() not in IMAGE_SUFFIXES:
+        if not FRAMES_PATTERN.fullmatch(self._pattern.name) or self._pattern.suffix.lower() not in IMAGE_SUFFIXES:
             raise MediaError(f"{self.path}: give a folder or a pattern such as frames/%05d.webp.")
         if self._pattern.suffix.lower() == ".webp":
             check_size(self.path, width, height, WebpWriter.max_side_px)

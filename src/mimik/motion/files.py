@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES
+from mimik.motion.bundled import bundled_motions
 from mimik.motion.expression import Float
 from mimik.motion.frames import EYELIDS_TOUCH, MotionFrame, Reference
 
@@ -227,9 +227,3 @@ _FILE_FORMAT = "mimik motion"
 _FILE_TOLERANCE_CM = 0.06
 _MAX_FILE_FRAMES = 200_000  # two hours: 2 GB once unpacked
 _MAX_MEMBER_BYTES = 64 << 20
-
-
-def bundled_motions() -> dict[str, Path]:
-    """Names of the motions that come with the program, and their files."""
-    folder = Path(str(resources.files("mimik").joinpath("assets/motions")))
-    return {path.stem: path for path in sorted(folder.glob("*.motion"))}

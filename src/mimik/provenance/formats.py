@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mimik.provenance.watermark import Payload
-
 if TYPE_CHECKING:
-    pass
-
+    from mimik.provenance.watermark import Payload
 
 GENERATOR = "mimik"
 STILLS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}

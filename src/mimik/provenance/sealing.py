@@ -21,83 +21,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mimik.config import InputError, MediaError
-
-if TYPE_CHECKING:
-    pass
-
+from mimik.config import MediaError
 from mimik.provenance.credentials import Credentials
-from mimik.provenance.formats import BESIDE, FORMATS, SIDECAR_SUFFIX, STILLS
+from mimik.provenance.formats import BESIDE, FORMATS, SIDECAR_SUFFIX
 from mimik.provenance.manifests import Claim, sign_stream
 from mimik.provenance.marking import Draft, Marker
-
-_PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")
-
-
-def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse an output that `seal` would refuse, before the work is done.
-
-    Args:
-        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp. Beside a file of BESIDE its
-            manifest is written, too.
-        force: whether what is there may be replaced.
-        inputs: files that are read; never replaced, not even with force.
-
-    Raises:
-        InputError: if out is of an unknown format, stands already, is one of the inputs (also through links), is a
-            folder with a file's name, or its folder is missing or cannot be written to.
-    """
-    pattern = _frames(out)
-    if pattern is None and out.suffix.lower() not in (*FORMATS, *BESIDE):
-        raise InputError(
-            f"-o {out}: give a file ending in {', '.join((*FORMATS, *BESIDE))}, a folder for PNG frames, or "
-            "frames/%05d.webp."
-        )
-    if pattern is not None and not (_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
-        raise InputError(f"-o {out}: a pattern has one %05d and ends in {', '.join(STILLS)}, as in frames/%05d.webp.")
-
-    for path in inputs:
-        if pattern is None:
-            is_input = out.exists() and path.exists() and os.path.samefile(out, path)
-        else:
-            real = path.resolve()
-            is_input = real.parent == pattern.parent.resolve() and bool(_frame_names(pattern).fullmatch(real.name))
-        if is_input:
-            raise InputError(f"-o {out}: the input {path} would be replaced; give another -o.")
-
-    # The folder that the file, the frames, or the new folder of frames is made in.
-    parent = out.parent if pattern is None else pattern.parent
-    is_new = pattern is not None and not os.path.lexists(parent)
-    folder = parent.parent if is_new else parent
-    if not folder.is_dir():
-        what = "is not a folder" if os.path.lexists(folder) else "does not exist"
-        raise InputError(f"-o {out}: the folder {folder} {what}; make it first, or give another -o.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"-o {out}: the folder {folder} cannot be written to; give another -o.")
-
-    if pattern is not None:
-        if not is_new and not force and any(folder.iterdir()):
-            raise InputError(f"-o {out}: {folder} is not empty; give --force to replace its frames, or another -o.")
-    elif os.path.lexists(out):
-        if out.is_dir():
-            raise InputError(f"-o {out}: is a folder; give the name of a file in it.")
-        if out.exists() and not out.is_file():
-            raise InputError(f"-o {out}: is not an ordinary file; give another -o.")
-        if not force:
-            raise InputError(f"-o {out}: already exists; give --force to replace it, or another -o.")
-    if (sidecar := _sidecar(out)) is not None and os.path.lexists(sidecar):
-        if not sidecar.is_file():
-            raise InputError(f"-o {out}: its manifest goes into {sidecar}, which is no ordinary file; give another -o.")
-        if not force:
-            raise InputError(
-                f"-o {out}: its manifest goes into {sidecar}, which exists; give --force to replace both, or another "
-                "-o."
-            )
+from mimik.provenance.outputs import check_output, frame_names, frames_pattern, sidecar_of
 
 
 @contextmanager
@@ -135,7 +68,7 @@ def seal(
     """
     check_output(out, force=force)
     signer = (credentials or Credentials.local())._signer()
-    pattern = _frames(out)
+    pattern = frames_pattern(out)
     target = pattern or out
     is_new_folder = pattern is not None and not pattern.parent.exists()
     workplace = tempfile.mkdtemp(prefix=".mimik-", dir=target.parent.parent if is_new_folder else target.parent)
@@ -147,7 +80,7 @@ def seal(
         yield draft
 
         # Sign; each draft goes as soon as its signed copy stands, so that the disk holds one file twice at most.
-        accepted = _frame_names(pattern) if pattern else re.compile(re.escape(out.name))
+        accepted = frame_names(pattern) if pattern else re.compile(re.escape(out.name))
         names = sorted(path.name for path in drafts.iterdir() if accepted.fullmatch(path.name))
         if not names or any((drafts / name).stat().st_size == 0 for name in names):
             raise MediaError(f"{out}: nothing was written to it, so nothing is kept; try another format with -o.")
@@ -178,7 +111,7 @@ def seal(
             return
         if pattern is None:
             check_output(out, force=force)
-        with _sidecar_placed(_sidecar(out), signed):
+        with _sidecar_placed(sidecar_of(out), signed):
             for name in names:
                 os.replace(signed / name, target.with_name(name))
         if pattern is not None:
@@ -193,7 +126,7 @@ def seal(
 def _sidecar_placed(sidecar: Path | None, signed: Path) -> Iterator[None]:
     """Puts the manifest beside its file before the block places the file; if it cannot, the older one is put back.
 
-    Args: sidecar: as _sidecar gives it; signed: the folder that holds the new one.
+    Args: sidecar: as sidecar_of gives it; signed: the folder that holds the new one.
     """
     if sidecar is None:
         yield
@@ -209,23 +142,3 @@ def _sidecar_placed(sidecar: Path | None, signed: Path) -> Iterator[None]:
         if old.exists():
             os.rename(old, sidecar)
         raise
-
-
-def _sidecar(out: Path) -> Path | None:
-    """Where the manifest of a file goes that cannot hold it; None for all others."""
-    return out.with_suffix(SIDECAR_SUFFIX) if out.suffix.lower() in BESIDE else None
-
-
-def _frames(out: Path) -> Path | None:
-    """The pattern of the numbered stills that are meant by a folder or a pattern; None if a file is meant."""
-    if "%" in out.name:
-        return out
-    if out.suffix.lower() not in (*FORMATS, *BESIDE) and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
-        return out / "%05d.png"
-    return None
-
-
-def _frame_names(pattern: Path) -> re.Pattern[str]:
-    parts = _PATTERN.fullmatch(pattern.name)
-    assert parts, "check_output lets no other pattern pass"
-    return re.compile(re.escape(parts[1]) + r"\d+" + re.escape(parts[2]))

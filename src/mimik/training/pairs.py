@@ -21,7 +21,8 @@ from mimik.face.interior import mouth_interior
 from mimik.face.landmark_images import feature_mask, landmark_image
 from mimik.face.landmarks import OVAL, Array, Face, Image
 from mimik.inference.synthesis import network_window, reduced, window_around
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.bundled import bundled_motions
+from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.retargeting import Retarget
 from mimik.rendering.crop import Crop

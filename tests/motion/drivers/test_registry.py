@@ -13,6 +13,7 @@ import pytest
 from conftest import write_clip
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import NUM_POINTS, Landmarker
+from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import driver as driver_module
 from mimik.motion.drivers import registry
 from mimik.motion.drivers import video as video_driver
@@ -20,7 +21,7 @@ from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
 from mimik.motion.drivers.registry import file_of, names, open_driver, suffixes
 from mimik.motion.drivers.stream import rest_reference
 from mimik.motion.drivers.video import extract_motion
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.files import Motion
 from mimik.motion.frames import still
 
 
@@ -115,7 +116,6 @@ def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: p
         """A driver without a file."""
 
         kind = "nothing"
-        accepted = "nothing"
 
         @classmethod
         def names(cls) -> dict[str, Path | None]:

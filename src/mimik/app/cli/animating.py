@@ -8,14 +8,12 @@ import tempfile
 from contextlib import ExitStack, closing
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mimik.animation.avatar import Avatar, opened_driver
-from mimik.animation.report import Report
 from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import (
     Background,
@@ -43,12 +41,14 @@ from mimik.app.cli.options import (
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, parse_regions
 from mimik.files import check_file
-from mimik.media import video
-from mimik.media.speaking import speak
-from mimik.motion.drivers.driver import Driver
-from mimik.motion.drivers.registry import names as driver_names
-from mimik.provenance.credentials import Credentials
-from mimik.provenance.sealing import check_output
+from mimik.media import formats
+from mimik.motion.bundled import IDLE, bundled_motions, check_driver
+from mimik.provenance.outputs import check_output
+
+if TYPE_CHECKING:
+    from mimik.animation.report import Report
+    from mimik.motion.drivers.driver import Driver
+    from mimik.provenance.credentials import Credentials
 
 
 @app.command("animate", epilog=example("mimik animate"))
@@ -204,6 +204,8 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
         raise InputError("DRIVER is missing; give a video, a recording of speech or a bundled motion, or --say TEXT.")
     if driver is not None:
         raise InputError(f"--say: {driver} is the driver already; give one of them.")
+    from mimik.media.speaking import speak
+
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mimik-")))
     with working("speaking"):
         return str(speak(text, folder / "speech.wav", voice=voice))
@@ -229,7 +231,7 @@ def _animate(
     if json_report is not None:
         check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
     credentials = read_credentials(certificate, key)
-    if photo.is_dir() or (driver not in driver_names() and Path(driver).is_dir()):
+    if photo.is_dir() or (driver not in (IDLE, *bundled_motions()) and Path(driver).is_dir()):
         if config.background == TRANSPARENT:
             raise InputError(
                 "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
@@ -245,7 +247,11 @@ def _animate(
     ):
         if given:
             raise InputError(f"{option}: there is one video to make; give a folder of photos or of drivers.")
-    video.output_kind(out)  # whatever can be refused without reading a file is refused first
+    # Whatever can be refused without loading anything is refused first.
+    formats.output_kind(out)
+    formats.check_file(photo)
+    check_driver(driver)
+    check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
     report = _animate_one(photo, _opened(driver, config), out, config, credentials, force)
     _tell(report)
     if json_report is not None:
@@ -253,6 +259,8 @@ def _animate(
 
 
 def _opened(driver: str, config: AnimateConfig) -> Driver:
+    from mimik.animation.avatar import opened_driver
+
     with working(f"opening {driver}"):
         return opened_driver(driver, config)
 
@@ -265,7 +273,8 @@ def _animate_one(
     credentials: Credentials | None,
     force: bool,
 ) -> Report:
-    check_output(out, force=force, inputs=[photo, *([driver.path] if driver.path else [])])
+    from mimik.animation.avatar import Avatar
+
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     options = {name: getattr(config, name) for name in config.__dataclass_fields__}
@@ -278,12 +287,12 @@ def _tell(report: Report) -> None:
         errors.print(f"note: {escape(note)}", soft_wrap=True)
     made = f"{report.width}x{report.height}"
     speed = ""
-    if video.output_kind(report.out) != "image":
+    if formats.output_kind(report.out) != "image":
         sound = ", with sound" if report.has_audio else ""
         made = f"{report.num_frames} frames of {made} at {report.fps:g}/s{sound}"
         speed = f" ({report.frames_per_second:.0f} frames a second)"
     signed = report.out
-    if video.output_kind(signed) == "frames":  # each frame is signed by itself; the first one is shown
+    if formats.output_kind(signed) == "frames":  # each frame is signed by itself; the first one is shown
         signed = signed % 0 if "%" in Path(signed).name else str(Path(signed, "00000.png"))
     console.print(
         f"{escape(report.out)}: {made}, in {report.seconds:.1f} s{speed}. Signed: mimik verify "
@@ -369,7 +378,9 @@ def demo(
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
     config = AnimateConfig()
-    video.output_kind(out)
+    formats.output_kind(out)
+    check_driver(driver)
+    check_output(out, force=force, inputs=[portrait])
     report = _animate_one(portrait, _opened(driver, config), out, config, None, force)
     _tell(report)
     console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)

@@ -14,9 +14,7 @@ from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import extra, parse_names, whole_number
 from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError
-from mimik.face.landmarks import Landmarker
-from mimik.provenance import verifying
-from mimik.provenance.verifying import media_files
+from mimik.media import formats
 
 
 @app.command(epilog=example("mimik verify"))
@@ -44,6 +42,9 @@ def verify(
     if file.is_dir():
         _verify_folder(file, as_json, anchor or [])
         return
+    formats.check_file(file)
+    from mimik.provenance import verifying
+
     with working(f"reading {file.name}"):
         verdict = verifying.verify(file, anchors=anchor or [])
     if as_json:
@@ -58,7 +59,9 @@ _WORST_FIRST = (2, 1, 5, 4, 3)
 
 def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None:
     """Every picture and video in a folder and below; what cannot be read is told, and never stops the rest."""
-    paths = media_files(folder)
+    from mimik.provenance import verifying
+
+    paths = verifying.media_files(folder)
     if not paths:
         raise InputError(f"{folder}: holds no pictures and no videos; give a folder that does, or a file.")
     records: list[dict[str, Any]] = []
@@ -96,6 +99,8 @@ def detect_command(
 
     Exit code 0 whatever the guess, 2 where the video cannot be read or shows no face.
     """
+    formats.check_file(file)
+    from mimik.face.landmarks import Landmarker
     from mimik.provenance import detect
 
     with working(f"looking at {file.name}"):

@@ -14,13 +14,11 @@ from mimik.app.cli.options import Force, Neutral, check_picture_file, decimal_nu
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
-from mimik.motion.drivers.registry import open_driver
-from mimik.motion.drivers.stream_file import STREAM_SUFFIX, stream_lines
-from mimik.motion.drivers.video import extract_motion
-from mimik.motion.files import Motion, bundled_motions
-from mimik.motion.motion_sheet import motion_sheet
-from mimik.provenance.manifests import Claim, Ingredient
-from mimik.provenance.sealing import check_output, seal
+from mimik.media import formats
+from mimik.motion.bundled import bundled_motions
+from mimik.provenance.outputs import check_output
+
+_STREAM_SUFFIX = ".jsonl"
 
 
 @motion_app.command("extract", epilog=example("mimik motion extract"))
@@ -53,15 +51,20 @@ def motion_extract(
 
     A .jsonl file holds less of it, but any program can read and write it.
     """
-    if out.suffix.lower() not in (".motion", STREAM_SUFFIX):
-        raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {STREAM_SUFFIX}.")
+    if out.suffix.lower() not in (".motion", _STREAM_SUFFIX):
+        raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {_STREAM_SUFFIX}.")
     check_file("-o", out, force=force, others=[driver])
     config = AnimateConfig(face=face, neutral=neutral, fps=fps)
+    formats.check_file(driver)
+    from mimik.motion.drivers.registry import open_driver
+    from mimik.motion.drivers.stream_file import stream_lines
+    from mimik.motion.drivers.video import extract_motion
+
     with Display("frames").shown() as bars:
         opened = open_driver(driver, config.fps)
         motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
     with replaced(out) as draft:
-        if out.suffix.lower() == STREAM_SUFFIX:
+        if out.suffix.lower() == _STREAM_SUFFIX:
             with draft.open("w", encoding="utf-8") as file:
                 file.writelines(stream_lines(motion))
         else:
@@ -80,6 +83,8 @@ def motion_extract(
 @guarded
 def motion_list() -> None:
     """The motions that come with the program."""
+    from mimik.motion.files import Motion
+
     table = Table("name", "seconds", "frames a second")
     for name, path in bundled_motions().items():
         motion = Motion.load(path)
@@ -103,10 +108,15 @@ def motion_show(
         raise InputError(
             f"{motion}: there is no such motion; give a .motion file or one of {', '.join(bundled_motions())}."
         )
-    loaded = Motion.load(path)
     picture = out or Path(f"{path.stem}.png")  # the name inside a stranger's file is no place to write to
     check_picture_file(picture)
     check_output(picture, force=force, inputs=[path])
+    from mimik.motion.files import Motion
+    from mimik.motion.motion_sheet import motion_sheet
+    from mimik.provenance.manifests import Claim, Ingredient
+    from mimik.provenance.sealing import seal
+
+    loaded = Motion.load(path)
     name = f"bundled {motion}" if motion in bundled_motions() else path.name
     claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
     with seal(picture, claim, force=force) as draft:

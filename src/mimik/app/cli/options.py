@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimik.config import TEETH, InputError
+from mimik.config import MODELS, TEETH, InputError
 from mimik.files import replaced
-from mimik.inference.synthesis import DEFAULT_MODEL
-from mimik.media import video
-from mimik.provenance.credentials import Credentials
+from mimik.media.formats import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from mimik.provenance.credentials import Credentials
 
 
 def whole_number(text: str) -> int:
@@ -60,7 +61,11 @@ def parse_size(text: str) -> int | None:
 def read_credentials(certificate: Path | None, key: Path | None) -> Credentials | None:
     if (certificate is None) != (key is None):
         raise InputError("--certificate and --key go together: give both, or neither for this computer's own.")
-    return Credentials.from_files(certificate, key) if certificate and key else None
+    if certificate is None or key is None:
+        return None
+    from mimik.provenance.credentials import Credentials
+
+    return Credentials.from_files(certificate, key)
 
 
 def write_json(path: Path, text: str) -> None:
@@ -69,8 +74,8 @@ def write_json(path: Path, text: str) -> None:
 
 
 def check_picture_file(out: Path) -> None:
-    if out.suffix.lower() not in video.IMAGE_SUFFIXES or "%" in out.name:
-        raise InputError(f"-o {out}: give a file ending in {', '.join(video.IMAGE_SUFFIXES)}.")
+    if out.suffix.lower() not in IMAGE_SUFFIXES or "%" in out.name:
+        raise InputError(f"-o {out}: give a file ending in {', '.join(IMAGE_SUFFIXES)}.")
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -84,7 +89,7 @@ Model = Annotated[
         metavar="NAME",
         help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
         "that `mimik train` wrote. An avatar brings its own.",
-        show_default="the avatar's own, or " + DEFAULT_MODEL,
+        show_default="the avatar's own, or " + MODELS[0],
     ),
 ]
 Motions = Annotated[

@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mimik.app import edit
 from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import (
     Certificate,
@@ -31,16 +30,14 @@ from mimik.app.cli.options import (
     read_credentials,
 )
 from mimik.app.cli.progress import Display, working
+from mimik.app.sliders import SLIDERS, Edit
 from mimik.config import AnimateConfig
-from mimik.face.landmark_images import annotate
-from mimik.face.landmarks import Landmarker, choose_face, head_pose
-from mimik.media import video
-from mimik.provenance.manifests import Claim, Ingredient
-from mimik.provenance.sealing import check_output, seal
+from mimik.media import formats
+from mimik.provenance.outputs import check_output
 
 
 def _slider(name: str) -> Any:
-    low, high, hint = edit.SLIDERS[name]
+    low, high, hint = SLIDERS[name]
     return typer.Option(parser=decimal_number, metavar="X", help=f"From {low:g} to {high:g}; {hint}.")
 
 
@@ -77,7 +74,7 @@ def edit_command(
     key: Key = None,
 ) -> None:
     """Change a photo's expression, gaze and pose by numbers: a signed picture."""
-    changes = edit.Edit(
+    changes = Edit(
         smile=smile,
         mouth=mouth,
         blink=blink,
@@ -92,6 +89,10 @@ def edit_command(
         model=model, size=parse_size(size), frame=frame, face=face, teeth=teeth, label=label, consent=consent
     )
     credentials = read_credentials(certificate, key)
+    formats.check_file(photo)
+    check_output(out, force=force, inputs=[photo])
+    from mimik.app import edit
+
     with working(f"editing {photo.name}"):
         made = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
     for note in made.notes:
@@ -122,6 +123,13 @@ def faces_command(
     if out is not None:
         check_picture_file(out)
         check_output(out, force=force, inputs=[photo])
+    formats.check_file(photo)
+    from mimik.face.landmark_images import annotate
+    from mimik.face.landmarks import Landmarker, choose_face, head_pose
+    from mimik.media import video
+    from mimik.provenance.manifests import Claim, Ingredient
+    from mimik.provenance.sealing import seal
+
     picture = video.read_image(photo)
     height, width = picture.shape[:2]
     with working(f"looking for faces in {photo.name}"):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from mimik.animation.avatar import Avatar
 from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import (
     Certificate,
@@ -33,8 +32,10 @@ from mimik.app.cli.options import (
 )
 from mimik.app.cli.progress import Display, working
 from mimik.config import AnimateConfig, InputError, parse_regions
-from mimik.media import video
-from mimik.motion.drivers.udp import Receiver, parse_address
+from mimik.media import formats
+
+if TYPE_CHECKING:
+    from mimik.app import page
 
 
 @app.command("live", epilog=example("mimik live"))
@@ -100,9 +101,7 @@ def live_command(
 
     Another page, without controls, is for OBS. Every frame carries a visible label and an invisible mark.
     """
-    from mimik.app.live import call as calls
     from mimik.app.live import controls as live_controls
-    from mimik.app.live import film, recording
 
     config = AnimateConfig(
         model=model,
@@ -118,8 +117,17 @@ def live_command(
     )
     if stream is not None and camera is not None:
         raise InputError("--stream and --camera exclude each other: give the one that shall drive the person.")
-    source = None if stream is None else parse_address(stream)
     controls = live_controls.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
+    formats.check_file(photo)
+    if camera is not None:
+        formats.check_file(camera)
+    from mimik.animation.avatar import Avatar
+    from mimik.app.live import call as calls
+    from mimik.app.live import film, recording
+    from mimik.media import video
+    from mimik.motion.drivers.udp import Receiver, parse_address
+
+    source = None if stream is None else parse_address(stream)
     credentials = read_credentials(certificate, key)
     if record is not None:
         recording.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])

@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -348,7 +347,7 @@ def _curve_table(outcome: Any) -> Table:
     """The points of a person's curve, with bars from the lowest score to the highest; what was kept is marked."""
     table = Table("step", "seconds", "identity", "motion fidelity", "score", "")
     scores = [point.score for point in outcome.curve]
-    low, span = min(scores), max(np.ptp(scores), 1e-6)
+    low, span = min(scores), max(max(scores) - min(scores), 1e-6)
     for point in outcome.curve:
         bar = "█" * round(20 * (point.score - low) / span) + (" kept" if point == outcome.best else "")
         numbers = (f"{value:.3f}" for value in (point.identity, point.motion_fidelity, point.score))

@@ -15,7 +15,8 @@ from mimik.config import InputError
 from mimik.face.landmarks import Image
 from mimik.media import video
 from mimik.provenance.credentials import Credentials
-from mimik.provenance.sealing import check_output, seal
+from mimik.provenance.outputs import check_output
+from mimik.provenance.sealing import seal
 
 RECORDING_FPS = 25.0
 

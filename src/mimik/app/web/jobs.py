@@ -18,7 +18,8 @@ import numpy as np
 
 from mimik.animation.avatar import Avatar
 from mimik.animation.report import Report
-from mimik.app.edit import Edit, Editor
+from mimik.app.edit import Editor
+from mimik.app.sliders import Edit
 from mimik.app.web.sessions import Job, Limits, Session, StoppedError
 from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
 from mimik.face.landmarks import Image, Landmarker, choose_face, head_pose

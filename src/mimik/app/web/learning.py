@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 
 from mimik.animation.avatar import Avatar
-from mimik.app.edit import Edit, Editor
+from mimik.app.edit import Editor
+from mimik.app.sliders import Edit
 from mimik.app.web.sessions import Job, Limits, StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
 from mimik.face.landmarks import Image

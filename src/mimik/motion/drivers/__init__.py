@@ -2,7 +2,7 @@
 
 To add a kind of driver, write one file here and one line in registry.py:
 
-1. A subclass of driver.Driver with its `kind`, `accepted` and `suffixes` (or `names`, for a driver without a file).
+1. A subclass of driver.Driver with its `kind` and `suffixes` (or `names`, for a driver without a file).
    `open` checks what was given and raises InputError before any model is loaded; it sets the name, the file for the
    manifest (None if there is none), the rate, the number of frames where that is known, and `sound`, the file whose
    sound goes along with the result.

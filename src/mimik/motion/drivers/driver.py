@@ -75,7 +75,6 @@ class Driver(ABC):
 
     Attributes:
         kind: what this is, in a word, for messages.
-        accepted: the same in the sentence "give a video, a photo or ..."; "" is left out.
         suffixes: of the files that a folder of drivers is searched for, in lower case.
         has_frames: whether the user may name the frame that shows the neutral face.
         is_still: whether it is a single expression, so that the result may be a picture.
@@ -87,7 +86,6 @@ class Driver(ABC):
     """
 
     kind: ClassVar[str]
-    accepted: ClassVar[str] = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
     has_frames: ClassVar[bool] = False
     is_still: ClassVar[bool] = False

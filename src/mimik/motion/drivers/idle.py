@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from mimik.motion.bundled import IDLE
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
 from mimik.motion.generation.speech import closed_reference
 from mimik.motion.smoothing import smoothed
 
-IDLE = "idle"
 _FPS = 25.0  # where no other rate is asked for
 _SECONDS = 10.0  # the same of the length
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.files import Motion
 from mimik.motion.smoothing import smoothed
 
 
@@ -15,7 +16,6 @@ class MotionFile(Driver):
     """Numbers that `mimik motion extract` wrote; `recorded` holds all of them."""
 
     kind = "motion"
-    accepted = "a .motion file"
     suffixes = (".motion",)
     path: Path
 

@@ -21,7 +21,6 @@ class Photo(Driver):
     """One expression; a picture can be made of it, or a short video."""
 
     kind = "photo"
-    accepted = "a photo"
     is_still = True
     path: Path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mimik.config import InputError
+from mimik.motion.bundled import no_such_driver
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.idle import Idle
 from mimik.motion.drivers.motion_file import MotionFile
@@ -60,8 +60,4 @@ def _open(source: str | Path, fps: float | None) -> Driver:
     for kind in KINDS:
         if kind.takes(str(source)):
             return kind.open(str(source), fps)
-    accepted = [kind.accepted for kind in reversed(KINDS) if kind.accepted]
-    raise InputError(
-        f"driver {source}: there is no such file; give {', '.join(accepted)} or one of the bundled motions: "
-        f"{', '.join(names())}."
-    )
+    raise no_such_driver(str(source))

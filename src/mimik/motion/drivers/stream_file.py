@@ -39,7 +39,6 @@ class StreamFile(Driver):
     """A stream that was recorded or computed; docs/stream.md has the format."""
 
     kind = "stream"
-    accepted = f"a {STREAM_SUFFIX} file"
     suffixes = (STREAM_SUFFIX,)
 
     def __init__(self, path: Path, stream: Stream, fps: float | None = None) -> None:

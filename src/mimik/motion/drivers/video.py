@@ -24,7 +24,6 @@ class Video(Driver):
     """A video file of any format that can be read; its sound goes along."""
 
     kind = "video"
-    accepted = "a video"
     has_frames = True
     suffixes = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
     path: Path

@@ -1,0 +1,77 @@
+"""Files by their names: whether one can be opened, and what would be written to a path. Nothing here opens media."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from mimik.config import MediaError
+
+StrPath = str | os.PathLike[str]
+OutputKind = Literal["image", "video", "frames"]
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # H.264, and ProRes in .mov
+OUTPUTS = (
+    ".mp4, .m4v, .mov, .mkv, .webm, .gif or .webp for a video, .png or .jpg for a picture, "
+    "a folder for PNG frames or a pattern such as frames/%05d.webp"
+)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FRAMES_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
+_PICTURE_OR_VIDEO = "picture or video file"
+
+
+def check_file(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
+    """Refuses what cannot be opened at all.
+
+    Args: path: given by the user; what: is wanted, for the sentence.
+    """
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; give one {what}.")
+        if not path.exists():
+            raise MediaError(f"{path} does not exist; check the path.")
+        if not path.is_file():
+            raise MediaError(f"{path} is not an ordinary file; give a {what} on disk.")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty (0 bytes); copy or download it again.")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        if isinstance(error, MediaError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(f"{path} cannot be opened ({reason}); check its path and permissions.") from error
+
+
+def output_kind(path: StrPath) -> OutputKind:
+    """What would be written to this path, known from its name alone; call it before any work is done.
+
+    "video" for .mp4, .m4v, .mov, .mkv, .webm, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder
+    (an existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
+
+    Raises:
+        MediaError: on anything else.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if "%" in path.name:
+        if FRAMES_PATTERN.fullmatch(path.name) and suffix in IMAGE_SUFFIXES:
+            return "frames"
+        raise MediaError(
+            f"{path}: a pattern has one %05d and ends in .png, .jpg or .webp; give one such as frames/%05d.webp."
+        )
+    if path.is_dir() or (not suffix and not path.exists()):
+        return "frames"
+    if suffix in (*CONTAINERS, ".webm", ".gif", ".webp"):
+        return "video"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUTS}.")
+
+
+def keeps_alpha(path: StrPath) -> bool:
+    """Whether what is written to this path can be transparent: .png, .webp, .webm, .mov, and folders of frames."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    return suffix in (".png", ".webp", ".webm", ".mov") or ("%" not in path.name and output_kind(path) == "frames")
