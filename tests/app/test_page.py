@@ -248,7 +248,7 @@ def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tu
             "--use-fake-ui-for-media-stream",
             "--use-fake-device-for-media-stream",
             f"--use-file-for-fake-video-capture={camera}",
-            permissions=["camera"],
+            permissions=["camera", "microphone"],
             viewport={"width": 1100, "height": 900},
             bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
         )
@@ -315,6 +315,20 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     assert "pose" not in call.controls.regions and call.controls.mirror
     tab.click("#calibrate")
     tab.wait_for_function("document.getElementById('calibrate').textContent.startsWith('Look neutral')")
+
+    # The microphone drives instead, and what it hears comes back with the picture.
+    tab.select_option("#driver", "microphone")
+    shown: list[Any] = []
+    forget = call.on_shown(shown.append)
+    for _ in range(200):
+        if any(one.is_spoken for one in shown):
+            break
+        tab.wait_for_timeout(50)
+    forget()
+    assert any(one.is_spoken for one in shown)
+    assert tab.evaluate("document.getElementById('person').srcObject.getAudioTracks().length") == 1
+    tab.select_option("#driver", "camera")
+    tab.wait_for_selector("#lines[data-face=seen]")
 
     # Recording: saved by the browser, sealed.
     tab.click("#record")

@@ -7,7 +7,6 @@ whoever has the password. aiohttp and aiortc are imported when a page is served:
 from __future__ import annotations
 
 import asyncio
-import fractions
 import hmac
 import json
 import logging
@@ -17,7 +16,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from importlib import resources
@@ -29,6 +27,8 @@ import numpy as np
 from mimik.app.guard import check_host, has_password, is_loopback, refused, same
 from mimik.app.live.call import Call, Shown
 from mimik.app.live.recording import Recording
+from mimik.app.live.sound import samples_of, to_live
+from mimik.app.live.viewer import Viewer, in_loop
 from mimik.config import InputError
 from mimik.face.landmark_images import LANDMARK_LINES
 from mimik.media import video
@@ -44,10 +44,8 @@ _FILES = {
     "/live.css": ("live.css", "text/css"),
 }
 _COOKIE = "mimik-live"
-_CLOCK_HZ = 90_000  # of RTP's timestamps of video
 _BITRATE = 3_000_000  # bits a second to start with; a page on the same machine can have more than a video call
 _MAX_BITRATE = 6_000_000
-_IDLE_S = 0.5  # after this long without a new frame the last one is sent again, so that a new viewer sees one
 # Browsers hide their addresses behind names that only multicast DNS knows, which waits for seconds where there is none.
 # Where the request came from is as good: the browser's own checks tell the rest.
 _HIDDEN_ADDRESS = re.compile(r"(a=candidate:(?:\S+ ){4})\S+\.local")
@@ -74,71 +72,36 @@ def needed() -> tuple[Any, Any]:
         import aiortc
         import aiortc.codecs.h264
         import aiortc.codecs.vpx
+        import aiortc.rtcrtpreceiver
         from aiohttp import web
         from aioice import ice
     except ModuleNotFoundError as error:
         raise InputError(f"live needs {error.name}, which is not installed: pip install 'mimik[live]'.") from None
     for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # there is no other way to say it
         codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
+    if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # nor this
+        aiortc.rtcrtpreceiver.JitterBuffer = _without_waiting(aiortc.rtcrtpreceiver.JitterBuffer)
     if not isinstance(ice.get_host_addresses, partial):  # nor this
         ice.get_host_addresses = partial(_host_addresses, ice.get_host_addresses)
     return web, aiortc
+
+
+_AT_ONCE = "AtOnce"
+
+
+def _without_waiting(buffer: Any) -> Any:
+    """aiortc's buffer of sound without its 80 ms: what is delayed by the network is silence, and nothing is late."""
+
+    def start(self: Any, capacity: int, prefetch: int = 0, is_video: bool = False) -> None:
+        buffer.__init__(self, capacity, 0, is_video)
+
+    return type(_AT_ONCE, (buffer,), {"__init__": start})
 
 
 def _host_addresses(found: Callable[[bool, bool], list[str]], use_ipv4: bool, use_ipv6: bool) -> list[str]:
     """What aioice binds sockets to; of itself, found, it leaves loopback out."""
     address = _BOUND_TO.get()
     return found(use_ipv4, use_ipv6) if address is None else [address]
-
-
-class _Viewer:
-    """What one page sees: the newest frame, as a track for aiortc."""
-
-    def __init__(self, call: Call, aiortc: Any) -> None:
-        loop = asyncio.get_running_loop()
-        self.newest: Shown | None = None
-        self.changed = asyncio.Event()
-        self.sending_ms = 0.0  # encoding and sending of the last frame
-        viewer = self
-
-        class Track(aiortc.MediaStreamTrack):
-            kind = "video"
-
-            def __init__(self) -> None:
-                super().__init__()
-                self._start = time.perf_counter()
-                self._returned: float | None = None
-                self._last_pts = -1
-
-            async def recv(self) -> Any:
-                now = time.perf_counter()
-                if self._returned is not None:
-                    viewer.sending_ms = 1000 * (now - self._returned)
-                frame = video.frame_of(await viewer.next_image())
-                # Times of sending: those of the camera would let the browser wait for what was dropped.
-                pts = max(int((time.perf_counter() - self._start) * _CLOCK_HZ), self._last_pts + 1)
-                self._last_pts = pts
-                frame.pts, frame.time_base = pts, fractions.Fraction(1, _CLOCK_HZ)
-                self._returned = time.perf_counter()
-                return frame
-
-        self._call = call
-        self.track = Track()
-        self._forget = call.on_shown(_in(loop, self._put))
-
-    def _put(self, shown: Shown) -> None:
-        self.newest = shown
-        self.changed.set()
-
-    async def next_image(self) -> Any:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.changed.wait(), _IDLE_S)
-        self.changed.clear()
-        return self._call.waiting_image if self.newest is None else self.newest.image
-
-    def close(self) -> None:
-        self._forget()
-        self.track.stop()
 
 
 class Page:
@@ -304,13 +267,14 @@ class Page:
         if brings_camera:
             self._camera, self._filmed = connection, visitor
             self._call.reset()
-        viewer = _Viewer(self._call, aiortc)
+        viewer = Viewer(self._call, aiortc)
         desk = _Desk(self, visitor, viewer)
 
         @connection.on("track")
         def film(track: Any) -> None:
-            if track.kind == "video" and brings_camera:
-                self._keep(asyncio.ensure_future(_film(track, self._call)))
+            if brings_camera:
+                take = _film if track.kind == "video" else _listen
+                self._keep(asyncio.ensure_future(take(track, self._call)))
 
         @connection.on("datachannel")
         def listen(channel: Any) -> None:
@@ -330,6 +294,8 @@ class Page:
         try:
             await connection.setRemoteDescription(offer)
             connection.addTrack(viewer.track)
+            if "\nm=audio" in sdp:
+                connection.addTrack(viewer.sound)
             await connection.setLocalDescription(await connection.createAnswer())
         except Exception as error:  # whatever aiortc says of a description that it cannot use
             log.info("an offer was refused: %s", error)
@@ -357,10 +323,21 @@ async def _film(track: Any, call: Call) -> None:
         call.offer(partial(video.rgb_of, frame), time.perf_counter())
 
 
+async def _listen(track: Any, call: Call) -> None:
+    """The microphone's sound into the call, until the track ends."""
+    resampler = to_live()
+    while True:
+        try:
+            frame = await track.recv()
+        except Exception:  # aiortc's MediaStreamError: the track ended
+            return
+        call.hear(samples_of(resampler, frame))
+
+
 class _Desk:
     """The controls of the page that has the camera, over its data channel."""
 
-    def __init__(self, page: Page, visitor: str, viewer: _Viewer) -> None:
+    def __init__(self, page: Page, visitor: str, viewer: Viewer) -> None:
         self._page, self._visitor, self._viewer = page, visitor, viewer
         self._call = page._call
         self._channel: Any = None
@@ -370,7 +347,7 @@ class _Desk:
 
     def attend(self, channel: Any) -> None:
         self._channel = channel
-        self._forget = self._call.on_shown(_in(asyncio.get_running_loop(), self._tell_face))
+        self._forget = self._call.on_shown(in_loop(asyncio.get_running_loop(), self._tell_face))
 
         @channel.on("message")
         def hear(message: Any) -> None:
@@ -450,6 +427,7 @@ class _Desk:
                     "regions": list(controls.regions),
                     "strength": controls.strength,
                     "freeze": controls.freeze,
+                    "driver": controls.driver,
                     "label": controls.label,
                     "calibrating": call.is_calibrating,
                     "recording": self._recording is not None,
@@ -458,16 +436,6 @@ class _Desk:
                 }
             }
         )
-
-
-def _in(loop: asyncio.AbstractEventLoop, hear: Callable[[Shown], None]) -> Callable[[Shown], None]:
-    """hear, called in the loop's thread."""
-
-    def tell(shown: Shown) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(hear, shown)
-
-    return tell
 
 
 # Points of the landmark lines, once each, and the lines as places among them.

@@ -23,7 +23,7 @@ from mimik.motion.smoothing import Steady
 from mimik.provenance.manifests import Claim, Ingredient
 
 _TICK_S = 1 / 25  # between frames while a sender is silent
-_RELAXED_S = HOLD_S + 2.0  # after this much silence the person is at rest, and nothing moves
+_RELAXED_S = HOLD_S + 0.6  # after this much silence the person is at rest, and waits
 _MAX_GAP_S = 0.25  # between two samples; a longer one is treated as this
 
 
@@ -96,6 +96,9 @@ class Puppet(Call):
 
     def reset(self) -> None:
         self._follower: Any = _Strings(self.portrait, self.config.smooth)
+
+    def _is_lost(self, face: Face | None) -> bool:
+        return False  # a sender that says nothing is waited for in _listen
 
     def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
         """A camera that films as well is not looked at."""

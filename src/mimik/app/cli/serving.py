@@ -65,6 +65,18 @@ def live_command(
             show_default=False,
         ),
     ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take no camera but speak this sound file, or with - the 16-bit mono PCM that a program pipes in.",
+            show_default=False,
+        ),
+    ] = None,
+    audio_rate: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="HZ", help="Of --audio -; 16000 if not given.", show_default=False),
+    ] = None,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Move as in a mirror.")] = False,
     label: Annotated[
         str, typer.Option(metavar="SIZE", help="Of the visible AI label: normal or small. It is always there.")
@@ -97,7 +109,7 @@ def live_command(
     certificate: Certificate = None,
     key: Key = None,
 ) -> None:
-    """Be somebody else in a video call: your camera drives a photo, in a page of your own browser.
+    """Be somebody else in a video call: your camera or voice drives a photo, in a page of your own browser.
 
     Another page, without controls, is for OBS. Every frame carries a visible label and an invisible mark.
     """
@@ -115,15 +127,23 @@ def live_command(
         teeth=teeth,
         consent=consent,
     )
-    if stream is not None and camera is not None:
-        raise InputError("--stream and --camera exclude each other: give the one that shall drive the person.")
+    given = [name for name, one in (("--stream", stream), ("--camera", camera), ("--audio", audio)) if one is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} exclude each other: give the one that shall drive the person.")
+    if audio is None and audio_rate is not None:
+        raise InputError(f"--audio-rate {audio_rate}: give --audio - too.")
+    if audio is not None and record is not None:
+        raise InputError(
+            f"--record {record}: calls are recorded without sound; `mimik animate PHOTO SPEECH -o OUT.mp4` writes a "
+            "video that speaks."
+        )
     controls = live_controls.Controls(mirror=mirror, regions=config.regions, strength=strength, label=label)
     formats.check_file(photo)
     if camera is not None:
         formats.check_file(camera)
     from mimik.animation.avatar import Avatar
     from mimik.app.live import call as calls
-    from mimik.app.live import film, recording
+    from mimik.app.live import film, recording, talker
     from mimik.media import video
     from mimik.motion.drivers.udp import Receiver, parse_address
 
@@ -163,21 +183,31 @@ def live_command(
 
     guard.check_host(host, password)
     page.needed()
+    blocks = None if audio is None else talker.open_sound(audio, audio_rate)
     receiver = Receiver(*source) if source else None
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
-        call = puppet.Puppet(avatar, receiver, config, controls) if receiver else calls.Call(avatar, config, controls)
+        call: calls.Call
+        if receiver:
+            call = puppet.Puppet(avatar, receiver, config, controls)
+        elif blocks is not None:
+            call = talker.Talker(avatar, blocks, config, controls)
+        else:
+            call = calls.Call(avatar, config, controls)
+
+    has_no_camera = receiver is not None or blocks is not None
 
     def ready(served: page.Page) -> None:
         if receiver:
             console.print(f"Send to:  {escape(receiver.address)}", soft_wrap=True)
+        if has_no_camera:
             console.print(f"See it:   {escape(served.obs_address)}", soft_wrap=True)
         else:
             console.print(f"The call: {escape(served.address)}", soft_wrap=True)
             console.print(f"For OBS:  {escape(served.obs_address)}", soft_wrap=True)
         console.print("Ctrl-C ends it.", soft_wrap=True)
         if open_page:
-            webbrowser.open_new_tab(served.obs_address if receiver else served.address)
+            webbrowser.open_new_tab(served.obs_address if has_no_camera else served.address)
 
     outlets = recording.Outlets(call, record, force=force, credentials=credentials, virtual_camera=virtual_camera)
     try:

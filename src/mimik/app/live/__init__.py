@@ -1,1 +1,1 @@
-"""A camera drives a photo while it films: controls, follower, the call, and where its frames go."""
+"""A camera or a microphone drives a photo: controls, follower, sound, the call, and where its frames go."""

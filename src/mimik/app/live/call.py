@@ -1,4 +1,4 @@
-"""A camera drives a photo while it films: the pipeline of `mimik live`, without a page or a browser.
+"""A camera or a microphone drives a photo: the pipeline of `mimik live`, without a page or a browser.
 
 The newest frame only: what the camera films while all that can be worked on is worked on is forgotten, so that a slow
 machine shows fewer frames, never later ones. Following the camera, flow, painting and marking run in a thread each, in
@@ -9,6 +9,7 @@ sealed as every file is.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
 import time
@@ -25,13 +26,18 @@ from numpy.typing import NDArray
 from mimik.animation.avatar import Avatar
 from mimik.app.live.controls import LABEL_SCALE, Controls, Newest
 from mimik.app.live.follower import Follower
+from mimik.app.live.idling import IDLE_AFTER_S, Generated, Transitions
+from mimik.app.live.sound import LiveSpeech
 from mimik.config import AnimateConfig, InputError
-from mimik.face.landmarks import Image
+from mimik.face.landmarks import Face, Image
+from mimik.media.sound import Samples
+from mimik.motion.frames import MotionFrame
 from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker, burn_label
 
 LIVE_SIZE = 512  # pixels of the longer side
+_WAITING_S = 1 / 25  # between frames while nothing drives
 
 
 @dataclass
@@ -42,8 +48,9 @@ class Shown:
         labelled: uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes.
         marker: of the call.
         number: counts from 1.
-        at_s: when its camera frame was taken, on the clock of who offered it.
+        at_s: when its camera frame was taken, or its sound was heard, on the clock of who offered it.
         face: the camera's face in 0..1 of the camera's frame, [478, 2]; None where it cannot be seen.
+        is_spoken: whether sound drives it.
     """
 
     labelled: Image
@@ -51,6 +58,7 @@ class Shown:
     number: int
     at_s: float
     face: NDArray[Any] | None
+    is_spoken: bool = False
 
     @functools.cached_property
     def image(self) -> Image:
@@ -66,10 +74,13 @@ class _Followed:
     face: NDArray[Any] | None
     at_s: float
     controls: Controls
+    is_spoken: bool
 
 
 class Call:
-    """One person, one camera: offer() camera frames, and on_shown hears of what came of them.
+    """One person, one driver: offer() camera frames or hear() sound, and on_shown hears of what came of them.
+
+    While nothing drives, the person waits: it breathes, blinks and looks about.
 
     >>> with Call(Avatar.from_photos(["photo.jpg"])) as call:
     ...     call.on_shown(send)
@@ -91,12 +102,21 @@ class Call:
         self.avatar = avatar
         self.portrait = avatar.source_frame(self.config, limit_side=True)
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
-        self._inbox: Newest[tuple[Image | Callable[[], Image], float]] = Newest()
+        self._inbox: Newest[tuple[Image | Callable[[], Image] | MotionFrame | None, float]] = Newest()
         # As many frames at a time as there are cores to work on them: more would only wait, and be later for it.
         self._room = threading.Semaphore(max(2, os.cpu_count() or 1))
         self._marker = Marker(self._model)
         self._heard: list[Callable[[Shown], None]] = []
         self._limits = ExitStack()
+        self._generated = Generated(self.portrait)
+        self._transitions = Transitions(self.portrait.face.points)
+        self._unseen_s = 0.0  # since a face was in front of the camera
+        self._offered_s = -math.inf
+        self._is_waiting = False  # nothing has driven for a while
+        self._ended = threading.Event()
+        self._speech: LiveSpeech | None = None
+        self._speech_lock = threading.Lock()
+        self._listeners: list[Callable[[Samples, float], None]] = []
         self._held: NDArray[Any] | None = None  # where the person's points are while it holds still
         self._number = 0
         self._times: deque[float] = deque(maxlen=60)
@@ -128,6 +148,8 @@ class Call:
         if unknown := changes.keys() - asdict(self._controls).keys():
             raise InputError(f"{sorted(unknown)[0]}: there is no such control.")
         self._controls = replace(self._controls, **changes)
+        if self._controls.driver != "microphone":
+            self._hush()
 
     def calibrate(self) -> None:
         """The face in front of the camera is neutral now."""
@@ -155,14 +177,64 @@ class Call:
         self._heard.append(hear)
         return lambda: self._heard.remove(hear) if hear in self._heard else None
 
-    def _follow(self, image: Image, at_s: float) -> _Followed:
+    def on_sound(self, hear: Callable[[Samples, float], None]) -> Callable[[], None]:
+        """As LiveSpeech.on_sound: the sound that drives the person."""
+        self._listeners.append(hear)
+        return lambda: self._listeners.remove(hear) if hear in self._listeners else None
+
+    def hear(self, samples: Samples) -> None:
+        """[N] float32 more of the sound, mono at sound.RATE_HZ; has no effect unless the microphone drives."""
+        if self._controls.driver != "microphone" or self._ended.is_set():
+            return
+        with self._speech_lock:
+            if self._speech is None:
+                self._speech = LiveSpeech(self._speak)
+                self._speech.on_sound(self._pass_on)
+                self._speech.start()
+            speech = self._speech
+        speech.put(samples)
+
+    def _hush(self) -> None:
+        """The microphone's sound is at an end."""
+        with self._speech_lock:
+            speech, self._speech = self._speech, None
+        if speech is not None:
+            speech.close()
+
+    def _pass_on(self, samples: Samples, at_s: float) -> None:
+        for hear in list(self._listeners):
+            hear(samples, at_s)
+
+    def _speak(self, motion_frame: MotionFrame, at_s: float) -> None:
+        if self._controls.driver == "microphone":
+            self._put(motion_frame, at_s)
+
+    def _is_lost(self, face: Face | None) -> bool:
+        return face is None
+
+    def _follow(self, what: Image | MotionFrame | None, at_s: float) -> _Followed:
+        """Where one thing that drives sends the person's points; None is nothing."""
         controls = self._controls
+        dt = self._transitions.dt(at_s)
+        place = None
+        points: NDArray[Any] | None
         with self.clock("follow"):
-            points, face = self._follower(image, at_s, controls)
+            by = "voice" if isinstance(what, MotionFrame) else "idle" if what is None else "camera"
+            if isinstance(what, MotionFrame):
+                points = self._generated(what, controls)
+            elif what is not None:
+                points, face = self._follower(what, at_s, controls)
+                if face is not None:
+                    place = face.points[:, :2] / np.array(what.shape[1::-1], np.float32)
+                self._unseen_s = self._unseen_s + dt if self._is_lost(face) else 0.0
+                if self._unseen_s > IDLE_AFTER_S:
+                    by = "idle"
+            if by == "idle":
+                points = self._generated.idle(dt, controls)
+            points = self._transitions(by, points, at_s)
         if not controls.freeze or self._held is None:
             self._held = points
-        place = None if face is None else face.points[:, :2] / np.array(image.shape[1::-1], np.float32)
-        return _Followed(self._held, place, at_s, controls)
+        return _Followed(self._held, place, at_s, controls, by == "voice")
 
     def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
         """What comes of followed frames; at most `ahead` of them in each stage."""
@@ -173,7 +245,7 @@ class Call:
                     labelled = self._labelled(image, one.controls)
                 self._number += 1
                 self._times.append(time.perf_counter())
-                yield Shown(labelled, self._marker, self._number, one.at_s, one.face)
+                yield Shown(labelled, self._marker, self._number, one.at_s, one.face, one.is_spoken)
 
     def _labelled(self, image: Image, controls: Controls) -> Image:
         return burn_label(image, LABEL_SCALE[controls.label])
@@ -196,9 +268,14 @@ class Call:
         self._limits.enter_context(pipeline_threads())
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+        self._waiting = threading.Thread(target=self._wait, daemon=True)
+        self._waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._hush()
+        self._waiting.join()
         self._close()
         self._thread.join()
         self._limits.close()
@@ -213,7 +290,24 @@ class Call:
 
         Args: image: uint8 RGB [H, W, 3], or what makes it, which is called only for frames that are looked at.
         """
-        self._inbox.put((image, at_s))
+        if self._controls.driver == "camera":
+            self._put(image, at_s)
+
+    def _put(self, what: Image | Callable[[], Image] | MotionFrame | None, at_s: float) -> None:
+        self._offered_s, self._is_waiting = time.perf_counter(), False
+        self._inbox.put((what, at_s))
+
+    def _wait(self) -> None:
+        """While nothing is offered the person waits, as often as is seen; nobody looks, nothing is done."""
+        while not self._ended.wait(_WAITING_S):
+            if self._speech is not None and self._speech.error is not None:
+                self.error = self._speech.error
+                return
+            now = time.perf_counter()
+            last = max(self._offered_s, self._times[-1] if self._times else -math.inf)
+            if self._heard and (self._is_waiting or now - last > IDLE_AFTER_S):
+                self._is_waiting = True
+                self._inbox.put((None, now))
 
     @functools.cached_property
     def waiting_image(self) -> Image:
@@ -222,8 +316,8 @@ class Call:
 
     def _newest(self) -> Generator[_Followed]:
         while self._room.acquire() and (item := self._inbox.take()) is not None:
-            image, at_s = item
-            yield self._follow(image() if callable(image) else image, at_s)
+            what, at_s = item
+            yield self._follow(what() if callable(what) else what, at_s)
 
     def _run(self) -> None:
         try:
@@ -246,7 +340,7 @@ class Call:
         """What a recording says of itself."""
         controls = self._controls
         settings: dict[str, Any] = {"motion": self.config.motion, "regions": list(controls.regions)}
-        settings |= {"strength": controls.strength, "live": "camera", "label": controls.label}
+        settings |= {"strength": controls.strength, "live": controls.driver, "label": controls.label}
         about = (*self.avatar.ingredients(), *ingredients)
         return Claim(title, self._model, about, settings, consent=self.config.consent)
 

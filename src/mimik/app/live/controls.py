@@ -11,6 +11,7 @@ from mimik.config import REGIONS, InputError, check_number
 T = TypeVar("T")
 LABEL_SCALE = {"normal": 1.0, "small": 0.5}
 LABELS = tuple(LABEL_SCALE)
+DRIVERS = "camera", "microphone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class Controls:
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0
     freeze: bool = False  # the person holds still; the stream goes on
+    driver: str = "camera"  # one of DRIVERS
     label: str = "normal"  # one of LABELS: how large the visible label is; it is always there
 
     def __post_init__(self) -> None:
@@ -32,6 +34,8 @@ class Controls:
         for name in ("mirror", "freeze"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} {getattr(self, name)!r}: give true or false.")
+        if self.driver not in DRIVERS:
+            raise InputError(f"driver {self.driver!r}: give one of {', '.join(DRIVERS)}.")
         if self.label not in LABELS:
             raise InputError(f"label {self.label!r}: give one of {', '.join(LABELS)}; a live call is always labelled.")
 

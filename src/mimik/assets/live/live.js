@@ -1,4 +1,4 @@
-// The page of a call: camera to the program, portrait back. No library, no request to anywhere else.
+// The page of a call: camera and microphone to the program, portrait back. No library, no request to anywhere else.
 "use strict";
 
 const by = (id) => document.getElementById(id);
@@ -7,6 +7,8 @@ const person = by("person");
 let connection = null;
 let channel = null;
 let camera = null;
+let microphone = null;
+let driver = "camera";
 let lines = null;
 let serverMs = null;
 let shownSince = [];  // times at which frames of the portrait were presented
@@ -30,7 +32,10 @@ async function connect() {
     // The newest frame at once: no buffer against jitter that this computer does not have.
     event.receiver.jitterBufferTarget = 0;
     event.receiver.playoutDelayHint = 0;
-    person.srcObject = new MediaStream([event.track]);
+    const shown = person.srcObject || new MediaStream();
+    for (const old of shown.getTracks()) if (old.kind === event.track.kind) shown.removeTrack(old);
+    shown.addTrack(event.track);
+    person.srcObject = shown;
   };
   peer.onconnectionstatechange = () => {
     if (peer !== connection) return;
@@ -46,14 +51,19 @@ async function connect() {
     }
   };
   if (role === "camera") {
-    const track = camera.getVideoTracks()[0];
-    track.contentHint = "motion";
-    peer.addTrack(track, camera);
+    const film = camera ? camera.getVideoTracks()[0] : null;
+    if (film) film.contentHint = "motion";
+    peer.addTransceiver(film || "video", { direction: "sendrecv" });
+    peer.addTransceiver(microphone ? microphone.getAudioTracks()[0] : "audio", { direction: "sendrecv" });
     channel = peer.createDataChannel("controls");
-    channel.onopen = () => enable(true);
+    channel.onopen = () => {
+      enable(true);
+      if (driver === "microphone") tell({ set: { driver } });
+    };
     channel.onmessage = (event) => hear(JSON.parse(event.data));
   } else {
     peer.addTransceiver("video", { direction: "recvonly" });
+    peer.addTransceiver("audio", { direction: "recvonly" });
   }
   await peer.setLocalDescription(await peer.createOffer());
   await new Promise((resolve) => {
@@ -146,6 +156,8 @@ function hear(message) {
 }
 
 function show(state) {
+  driver = state.driver;
+  if (document.activeElement !== by("driver")) by("driver").value = driver;
   by("mirror").checked = state.mirror;
   document.querySelector(".own").classList.toggle("mirror", state.mirror);
   for (const box of document.querySelectorAll("[name=region]")) box.checked = state.regions.includes(box.value);
@@ -218,12 +230,49 @@ async function openCamera() {
   by("camera").replaceChildren(
     ...cameras.map((one, n) => new Option(one.label || `Camera ${n + 1}`, one.deviceId, false, one.deviceId === used)),
   );
+  await bring("video", camera.getVideoTracks()[0]);
+}
+
+async function openMicrophone() {
+  try {
+    microphone = microphone || (await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 }, video: false }));
+  } catch (error) {
+    const why = {
+      NotAllowedError: "The microphone was not allowed; allow it in the browser's address bar, then choose it again.",
+      NotFoundError: "There is no microphone; plug one in, then choose it again.",
+    };
+    say(why[error.name] || `The microphone cannot be used: ${error.message}`, true);
+    return false;
+  }
+  await bring("audio", microphone.getAudioTracks()[0]);
+  return true;
+}
+
+// A track to the program: over the connection that there is, or over a new one.
+async function bring(kind, track) {
   if (connection && connection.connectionState === "connected") {
-    await connection.getSenders()[0].replaceTrack(camera.getVideoTracks()[0]);
+    const place = connection.getTransceivers().find((one) => one.receiver.track.kind === kind);
+    await place.sender.replaceTrack(track);
     return;
   }
   say("Connecting …");
   await tryToConnect();
+}
+
+async function chooseDriver() {
+  const wanted = by("driver").value;
+  by("driver").blur();
+  if (wanted === "microphone" && !(await openMicrophone())) {
+    by("driver").value = driver;
+    return;
+  }
+  if (wanted === "camera") {
+    if (microphone) microphone.getTracks().forEach((track) => track.stop());
+    microphone = null;
+    if (!camera) await openCamera();
+  }
+  driver = wanted;
+  tell({ set: { driver } });
 }
 
 function begin() {
@@ -236,6 +285,7 @@ function begin() {
   by("controls").addEventListener("submit", (event) => event.preventDefault());
   by("start").onclick = openCamera;
   by("camera").onchange = openCamera;
+  by("driver").onchange = chooseDriver;
   by("calibrate").onclick = () => tell({ calibrate: true });
   by("freeze").onclick = () => tell({ set: { freeze: by("freeze").getAttribute("aria-pressed") !== "true" } });
   by("record").onclick = () => {

@@ -44,6 +44,8 @@ _ACTIVE_HOLD_S = 0.35
 _LEAST_OUTLINE = 0.02  # opening, over the distance of the eyes, whose outline is worth keeping
 _NARROWEST = 0.6  # of the width at rest
 _RESTING_SHARE = 0.5  # of breath and drift that is added to the head of someone who speaks
+_IDLE_AFTER_S = 2.0  # without speech: the head waits, and no longer talks
+_IDLE_TAU_S = 0.8  # of the way from one to the other
 
 
 @functools.cache
@@ -91,11 +93,13 @@ class _Instant:
         tracks: [len(CHANNELS)] above rest.
         touch: the lips touch.
         speaking: for head and eyes.
+        silent_s: since there was speech.
     """
 
     tracks: Array
     touch: bool
     speaking: Speaking
+    silent_s: float
 
 
 class _Pauses:
@@ -103,7 +107,7 @@ class _Pauses:
 
     def __init__(self) -> None:
         self._floor_db: float | None = None
-        self._silent_s = 10.0
+        self.silent_s = 10.0  # since there was speech
         self._weight = 0.0
 
     def __call__(self, loudness_db: float, ahead_db: float, level_db: float) -> tuple[float, Speaking]:
@@ -122,13 +126,13 @@ class _Pauses:
             least = max(_SILENT_DB, level_db + _ACTIVE_DB, floor + _ACTIVE_ABOVE_FLOOR_DB)
             return db > least
 
-        was_silent = self._silent_s
-        self._silent_s = 0.0 if is_speech(loudness_db) else self._silent_s + dt
-        open_ = self._silent_s < _PAUSE_S or is_speech(ahead_db)
+        was_silent = self.silent_s
+        self.silent_s = 0.0 if is_speech(loudness_db) else self.silent_s + dt
+        open_ = self.silent_s < _PAUSE_S or is_speech(ahead_db)
         tau = _OPEN_TAU_S if open_ else _CLOSE_TAU_S
         self._weight += (1 - math.exp(-dt / tau)) * (float(open_) - self._weight)
-        pause_began = was_silent < _PAUSE_S <= self._silent_s
-        active = self._silent_s < _ACTIVE_HOLD_S
+        pause_began = was_silent < _PAUSE_S <= self.silent_s
+        active = self.silent_s < _ACTIVE_HOLD_S
         return self._weight, Speaking(active, pause_began, loudness_db - level_db)
 
 
@@ -151,6 +155,7 @@ class SpeechMotion:
         self._first = 0
         self._fps, self._number = fps, 0
         self._samples = 0
+        self._talking = 0.0  # 0: the head waits, 1: it talks
         streams = np.random.default_rng(seed).spawn(3)
         self._head, self._resting, self._eyes = TalkingHead(streams[0]), RestingHead(streams[1]), Eyes(streams[2])
 
@@ -174,7 +179,8 @@ class SpeechMotion:
         columns = (lips.tracks, lips.touch, lips.loudness_db, lips.ahead_db, lips.level_db)
         for tracks, touch, loudness, ahead, level in zip(*columns, strict=True):
             weight, speaking = self._pauses(float(loudness), float(ahead), float(level))
-            self._steps.append(_Instant(tracks * weight, bool(touch) or weight < _SHUT_BELOW, speaking))
+            shut = bool(touch) or weight < _SHUT_BELOW
+            self._steps.append(_Instant(tracks * weight, shut, speaking, self._pauses.silent_s))
 
     def _ready(self, limit: int | None = None) -> list[MotionFrame]:
         out = []
@@ -192,6 +198,7 @@ class SpeechMotion:
             touch = any(step.touch for step in near)
             tracks = a.tracks * (1 - share) + b.tracks * share
             pause = any(step.speaking.pause_began for step in near[: half + 1])
+            self._talking += self._toward(b.silent_s)
             out.append(self._frame(tracks, touch, replace(b.speaking, pause_began=pause)))
             self._number += 1
             for _ in range(max(0, before - half - 1)):
@@ -199,10 +206,16 @@ class SpeechMotion:
                 self._first += 1
         return out
 
+    def _toward(self, silent_s: float) -> float:
+        """Step of the head's share of talking: after a long silence nothing but idle life is left."""
+        goal = float(silent_s < _IDLE_AFTER_S)
+        return (1 - math.exp(-1 / (self._fps * _IDLE_TAU_S))) * (goal - self._talking)
+
     def _frame(self, tracks: Array, touch: bool, speaking: Speaking) -> MotionFrame:
         dt = 1 / self._fps
         pose = self._head.step(dt, speaking.emphasis_db, pause_began=speaking.pause_began)
-        pose = pose + _RESTING_SHARE * self._resting.step(dt)
+        talking = self._talking
+        pose = talking * pose + (1 - (1 - _RESTING_SHARE) * talking) * self._resting.step(dt)
         turned = np.degrees(np.array([-pose[1], pose[0]]))
         shapes = self._eyes.step(dt, speaking, turned)
         shapes[list(MOUTH)] = tracks[: len(MOUTH)]

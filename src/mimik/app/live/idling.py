@@ -1,0 +1,78 @@
+"""What the person does while nothing drives it, and the way from one driver to another without a jump."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.animation.source_frame import SourceFrame
+from mimik.app.live.controls import Controls
+from mimik.motion.frames import MotionFrame
+from mimik.motion.generation.idle import IdleMotion
+from mimik.motion.generation.speech import closed_reference
+
+IDLE_AFTER_S = 1.0  # without a face
+_EASE_S = 0.6  # from one driver to the next
+_MAX_GAP_S = 0.25  # between two frames; a longer one is treated as this
+
+Points = NDArray[Any]
+
+
+class Generated:
+    """Generated motion frames, idle or spoken, as points of the person."""
+
+    def __init__(self, portrait: SourceFrame) -> None:
+        self._portrait = portrait
+        self._controls: Controls | None = None
+        self._idle = IdleMotion()
+
+    def __call__(self, motion_frame: MotionFrame, controls: Controls) -> Points:
+        """[478, 3] pixels of the portrait; motion_frame: relative to speech.closed_reference."""
+        if controls != self._controls:
+            self._controls = controls
+            self._retarget = self._portrait.retarget(
+                closed_reference(), regions=controls.regions, strength=controls.strength
+            )
+        return self._retarget(motion_frame)
+
+    def idle(self, dt: float, controls: Controls) -> Points:
+        """The waiting person dt seconds later."""
+        return self(self._idle.step(dt), controls)
+
+
+class Transitions:
+    """The points of whoever drives; when another takes over they go there within _EASE_S."""
+
+    def __init__(self, start: Points) -> None:
+        """Args: start: [478, 3] of the photo; None from the first driver, the camera, is the photo too."""
+        self._by = "camera"
+        self._start = self._from = self._shown = start
+        self._mix = 1.0
+        self._at_s: float | None = None
+
+    def dt(self, at_s: float) -> float:
+        """Seconds since the last frame that was shown."""
+        return 1 / 25 if self._at_s is None else float(np.clip(at_s - self._at_s, 1e-3, _MAX_GAP_S))
+
+    def __call__(self, by: str, points: Points | None, at_s: float) -> Points | None:
+        """What to show; None is the photo as it is.
+
+        Args:
+            by: who drives.
+            points: [478, 3] where they want them; None is the photo.
+            at_s: the time.
+        """
+        dt = self.dt(at_s)
+        self._at_s = at_s
+        if by != self._by:
+            self._by, self._from, self._mix = by, self._shown, 0.0
+        self._mix = min(1.0, self._mix + dt / _EASE_S)
+        if points is None and self._mix == 1:
+            self._shown = self._start
+            return None
+        goal = self._start if points is None else points
+        eased = self._mix * self._mix * (3 - 2 * self._mix)
+        self._shown = goal if self._mix == 1 else eased * goal + (1 - eased) * self._from
+        return self._shown

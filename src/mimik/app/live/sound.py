@@ -1,0 +1,205 @@
+"""Sound that drives a person while it comes in: motion frames as soon as they are possible, and the sound to go along.
+
+The stream of sound keeps to the clock: where nothing comes in time it is silence, in which the person waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError
+from mimik.media import mel
+from mimik.media.sound import Samples, probe_sound, read_sound
+from mimik.motion.frames import MotionFrame
+from mimik.motion.generation.speech import SpeechMotion
+
+RATE_HZ = 48_000  # of the sound as it comes in and goes out, mono
+_FPS = 25.0
+_BLOCK_S = 0.02  # of a file or a pipe
+_STARVED_S = 0.1  # nothing has come for so long: silence takes its place
+_AHEAD_S = 0.1  # what comes earlier than this is dropped: the sender's clock runs faster
+_AT_ONCE_S = 0.5  # a program that was suspended does not make up for more
+
+
+class LiveSpeech:
+    """Sound in, motion frames and sound out, in a thread; the newest matter, none is given twice."""
+
+    def __init__(self, offer: Callable[[MotionFrame, float], None], *, seed: int = 0) -> None:
+        """Args:
+        offer: is called with every motion frame, relative to speech.closed_reference, and when its instant was heard,
+            on the clock of time.perf_counter.
+        seed: of head, eyes and brows.
+        """
+        self._offer = offer
+        self._speech = SpeechMotion(_FPS, seed=seed)
+        self._down = av.AudioResampler(format="flt", layout="mono", rate=mel.RATE_HZ)
+        self._waiting: deque[Samples] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._hearing: list[Callable[[Samples, float], None]] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._num_samples = self._num_frames = 0
+        self.error: BaseException | None = None
+
+    def put(self, samples: Samples) -> None:
+        """[N] float32 more, mono at RATE_HZ, just heard; returns at once."""
+        with self._changed:
+            self._waiting.append(samples)
+            self._changed.notify()
+
+    def on_sound(self, hear: Callable[[Samples, float], None]) -> Callable[[], None]:
+        """hear(samples, at_s) is called with all sound in order, silence too, and when it began; not to take long.
+
+        Returns:
+            What ends it.
+        """
+        self._hearing.append(hear)
+        return lambda: self._hearing.remove(hear) if hear in self._hearing else None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._start_s = time.perf_counter()
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or self._waiting, timeout=1 / _FPS)
+                    if self._closed:
+                        return
+                    block = np.concatenate([np.zeros(0, np.float32), *self._waiting])
+                    self._waiting.clear()
+                self._hear(self._in_time(block, time.perf_counter()))
+        except BaseException as error:  # told to whoever looks at the call
+            self.error = error
+
+    def _in_time(self, block: Samples, now_s: float) -> Samples:
+        """The block with silence before it, or without its beginning, so that it ends about now."""
+        late = round((now_s - self._start_s) * RATE_HZ) - self._num_samples - len(block)
+        if late > _AT_ONCE_S * RATE_HZ:
+            self._start_s += late / RATE_HZ
+            return block
+        if late > _STARVED_S * RATE_HZ:
+            return np.concatenate([np.zeros(late, np.float32), block])
+        if late < -_AHEAD_S * RATE_HZ:
+            return block[min(len(block), -late) :]
+        return block
+
+    def _hear(self, block: Samples) -> None:
+        if not len(block):
+            return
+        at_s = self._start_s + self._num_samples / RATE_HZ
+        self._num_samples += len(block)
+        for hear in list(self._hearing):
+            hear(block, at_s)
+        for part in self._down.resample(audio_frame(block, RATE_HZ)):
+            for motion_frame in self._speech.push(part.to_ndarray()[0]):
+                self._offer(motion_frame, self._start_s + self._num_frames / _FPS)
+                self._num_frames += 1
+
+
+def audio_frame(samples: Samples, rate: int) -> Any:
+    """A frame of PyAV with [N] float32 samples, mono."""
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="flt", layout="mono")
+    frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+    return frame
+
+
+def samples_of(resampler: Any, frame: Any) -> Samples:
+    """[N] float32 of a frame of PyAV, by a resampler to mono "flt" at RATE_HZ."""
+    frame.pts = None
+    parts = [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+def to_live() -> Any:
+    """A resampler of PyAV, from whatever its first frame is to what LiveSpeech takes."""
+    return av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+
+
+# Where the sound comes from, besides a page.
+
+
+def file_blocks(path: Path) -> Generator[Samples]:
+    """A sound file, or a video's sound, in blocks of _BLOCK_S.
+
+    Raises:
+        MediaError: if it has none; at once, not with the first block.
+    """
+    probe_sound(path)
+    return _file_blocks(path)
+
+
+def _file_blocks(path: Path) -> Generator[Samples]:
+    size = round(_BLOCK_S * RATE_HZ)
+    with closing(read_sound(path, rate=RATE_HZ, block_s=1.0)) as parts:
+        for part in parts:
+            yield from (part[at : at + size] for at in range(0, len(part), size))
+
+
+def pipe_blocks(stream: BinaryIO, rate: int) -> Iterator[Samples]:
+    """What another program writes: 16-bit little-endian PCM, mono; blocks are as long as what has come.
+
+    Args:
+        stream: read1 gives what there is, and b"" at its end.
+        rate: samples a second.
+    """
+    up, rest = to_live(), b""
+    read = getattr(stream, "read1", stream.read)
+    while data := read(2 * round(_BLOCK_S * rate)):
+        data = rest + data
+        whole = len(data) // 2 * 2
+        rest = data[whole:]
+        values: NDArray[np.int16] = np.frombuffer(data[:whole], "<i2")
+        if len(values):
+            yield samples_of(up, audio_frame(values.astype(np.float32) / np.float32(32768), rate))
+
+
+class Feeder:
+    """Blocks of sound at the speed at which they are heard, however fast they come."""
+
+    def __init__(self, hear: Callable[[Samples], None], blocks: Iterator[Samples]) -> None:
+        self._hear, self._blocks = hear, blocks
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.error: BaseException | None = None
+        self.has_ended = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Does not wait for a pipe that says nothing."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        try:
+            due_s = time.perf_counter()
+            for block in self._blocks:
+                due_s = max(due_s, time.perf_counter() - _STARVED_S / 2)
+                self._hear(block)
+                due_s += len(block) / RATE_HZ
+                if self._ended.wait(max(0.0, due_s - time.perf_counter())):
+                    return
+        except InputError as error:
+            self.error = error
+        finally:
+            self.has_ended = True

@@ -1,0 +1,75 @@
+"""A call in which a sound file, or another program's sound, speaks: `mimik live PHOTO --audio`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mimik.animation.avatar import Avatar
+from mimik.app.live.call import Call
+from mimik.app.live.controls import Controls
+from mimik.app.live.sound import Feeder, file_blocks, pipe_blocks
+from mimik.config import AnimateConfig, InputError, check_number
+from mimik.media import mel
+from mimik.media.sound import Samples
+from mimik.provenance.manifests import Claim, Ingredient
+
+PIPE = "-"
+
+
+def open_sound(audio: str, rate: int | None) -> Iterator[Samples]:
+    """What --audio and --audio-rate name, in blocks as Feeder takes them.
+
+    Raises:
+        InputError: if there is no sound in it, or the rate cannot be.
+    """
+    if audio != PIPE:
+        if rate is not None:
+            raise InputError(f"--audio-rate {rate}: is for --audio -; a file says its own rate.")
+        return file_blocks(Path(audio))
+    if rate is not None:
+        check_number("--audio-rate", rate, 4000, 192_000, "16000 and 24000 are usual")
+    if sys.stdin.isatty():
+        raise InputError("--audio -: nothing is piped in; pipe 16-bit PCM, mono, into it, or give a sound file.")
+    return pipe_blocks(sys.stdin.buffer, rate or mel.RATE_HZ)
+
+
+class Talker(Call):
+    """A call that says what blocks of sound say, and waits when they say nothing."""
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        blocks: Iterator[Samples],
+        config: AnimateConfig | None = None,
+        controls: Controls | None = None,
+    ) -> None:
+        """Args: avatar, config, controls: as Call takes them; blocks: as open_sound gives them."""
+        super().__init__(avatar, config, replace(controls or Controls(), driver="microphone"))
+        self._feeder = Feeder(self.hear, blocks)
+
+    def set(self, **changes: Any) -> None:
+        if changes.get("driver", "microphone") != "microphone":
+            raise InputError("this call says what --audio gives it; start `mimik live` without it to use a camera.")
+        super().set(**changes)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the sound is at its end."""
+        return self._feeder.has_ended
+
+    def __enter__(self) -> Call:
+        super().__enter__()
+        self._feeder.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._feeder.close()
+        super().__exit__(*error)
+
+    def claim(self, title: str, *ingredients: Ingredient) -> Claim:
+        made = super().claim(title, *ingredients)
+        return replace(made, settings={**made.settings, "live": "sound"})

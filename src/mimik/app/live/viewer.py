@@ -1,0 +1,156 @@
+"""What one page sees and hears of a call: tracks for aiortc."""
+
+from __future__ import annotations
+
+import asyncio
+import fractions
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVarTuple
+
+import av
+import numpy as np
+
+from mimik.app.live.call import Call, Shown
+from mimik.app.live.sound import RATE_HZ
+from mimik.media import video
+from mimik.media.sound import Samples
+
+Heard = TypeVarTuple("Heard")
+_CLOCK_HZ = 90_000  # of RTP's timestamps of video
+_IDLE_S = 0.5  # after this long without a new frame the last one is sent again, so that a new viewer sees one
+_DELAY_S = 0.25  # of the sound before the picture's delay is known
+_FOLLOW = 0.1  # share of a new picture's delay in the estimate
+_OUT_OF_SYNC_S = 0.06  # more is put right at once: a gap or a jump in the sound is heard
+_MOST_DELAY_S = 2.0
+_PACKET = RATE_HZ // 50
+
+
+class DelayedSound:
+    """The sound that drives a call, as late as its picture is."""
+
+    def __init__(self) -> None:
+        self.delay_s = _DELAY_S
+        self._waiting = np.zeros(0, np.float32)
+        self._begin_s = 0.0  # when the first of them was heard
+
+    def put(self, samples: Samples, at_s: float) -> None:
+        """[N] more at RATE_HZ, heard from at_s on."""
+        gap = round((at_s - self._begin_s) * RATE_HZ) - len(self._waiting)
+        if not len(self._waiting) or abs(gap) > _MOST_DELAY_S * RATE_HZ:
+            self._waiting, self._begin_s = samples[:0], at_s
+        elif gap > _OUT_OF_SYNC_S * RATE_HZ:
+            self._waiting = np.concatenate([self._waiting, np.zeros(gap, np.float32)])
+        waiting = np.concatenate([self._waiting, samples])
+        self._waiting = waiting[-round(_MOST_DELAY_S * RATE_HZ) :]
+        self._begin_s += (len(waiting) - len(self._waiting)) / RATE_HZ
+
+    def saw(self, delay_s: float) -> None:
+        """A picture left so long after its sound had been heard."""
+        self.delay_s += _FOLLOW * (min(max(delay_s, 0.0), _MOST_DELAY_S) - self.delay_s)
+
+    def take(self, now_s: float) -> Samples:
+        """[_PACKET] samples to be sent now."""
+        early_s = self._begin_s + self.delay_s - now_s
+        if len(self._waiting) and early_s < -_OUT_OF_SYNC_S:
+            skipped = min(round(-early_s * RATE_HZ), len(self._waiting))
+            self._waiting, self._begin_s = self._waiting[skipped:], self._begin_s + skipped / RATE_HZ
+        if early_s > _OUT_OF_SYNC_S or len(self._waiting) < _PACKET:
+            return np.zeros(_PACKET, np.float32)
+        out, self._waiting = self._waiting[:_PACKET], self._waiting[_PACKET:]
+        self._begin_s += _PACKET / RATE_HZ
+        return out
+
+
+class Viewer:
+    """What one page sees: the newest frame, and the sound that drives it, as tracks for aiortc."""
+
+    def __init__(self, call: Call, aiortc: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self.newest: Shown | None = None
+        self.changed = asyncio.Event()
+        self.sending_ms = 0.0  # encoding and sending of the last frame
+        self.delayed = DelayedSound()
+        self._number = 0
+        viewer = self
+
+        class Track(aiortc.MediaStreamTrack):
+            kind = "video"
+
+            def __init__(self) -> None:
+                super().__init__()
+                self._start = time.perf_counter()
+                self._returned: float | None = None
+                self._last_pts = -1
+
+            async def recv(self) -> Any:
+                now = time.perf_counter()
+                if self._returned is not None:
+                    viewer.sending_ms = 1000 * (now - self._returned)
+                frame = video.frame_of(await viewer.next_image())
+                # Times of sending: those of the camera would let the browser wait for what was dropped.
+                pts = max(int((time.perf_counter() - self._start) * _CLOCK_HZ), self._last_pts + 1)
+                self._last_pts = pts
+                frame.pts, frame.time_base = pts, fractions.Fraction(1, _CLOCK_HZ)
+                self._returned = time.perf_counter()
+                return frame
+
+        class Sound(aiortc.MediaStreamTrack):
+            kind = "audio"
+
+            def __init__(self) -> None:
+                super().__init__()
+                self._start: float | None = None
+                self._sent = 0
+
+            async def recv(self) -> Any:
+                now = time.perf_counter()
+                if self._start is None:
+                    self._start = now
+                late_s = now - self._start - self._sent / RATE_HZ
+                if late_s > _OUT_OF_SYNC_S:  # a busy computer: what was not sent in time is left out
+                    self._sent += round(late_s * RATE_HZ)
+                due_s = self._start + self._sent / RATE_HZ
+                await asyncio.sleep(max(0.0, due_s - now))
+                values = (viewer.delayed.take(due_s).clip(-1, 1) * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(values[None], format="s16", layout="mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, self._sent, fractions.Fraction(1, RATE_HZ)
+                self._sent += _PACKET
+                return frame
+
+        self._call = call
+        self.track, self.sound = Track(), Sound()
+        self._forget = call.on_shown(in_loop(loop, self._put))
+        self._forget_sound = call.on_sound(in_loop(loop, self.delayed.put))
+
+    def _put(self, shown: Shown) -> None:
+        self.newest = shown
+        self.changed.set()
+
+    async def next_image(self) -> Any:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), _IDLE_S)
+        self.changed.clear()
+        if self.newest is None:
+            return self._call.waiting_image
+        if self.newest.is_spoken and self.newest.number != self._number:
+            self._number = self.newest.number
+            self.delayed.saw(time.perf_counter() - self.newest.at_s + self.sending_ms / 1000)
+        return self.newest.image
+
+    def close(self) -> None:
+        self._forget()
+        self._forget_sound()
+        self.track.stop()
+        self.sound.stop()
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, hear: Callable[[*Heard], None]) -> Callable[[*Heard], None]:
+    """hear, called in the loop's thread."""
+
+    def tell(*heard: *Heard) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(hear, *heard)
+
+    return tell
