@@ -46,7 +46,7 @@ def test_self_reenactment_of_exact_points(no_leak: None, small_face: Face) -> No
     pose = head_pose(small_face.points)
     shape = pose.invert(small_face.points)
     reference = Reference(shape, pose.rotation, small_face.blendshapes.astype(np.float64))
-    retarget = Retarget(small_face, reference)
+    exact, retarget = (Retarget(small_face, reference, exact=exact) for exact in (True, False))
     for points in (
         turned(small_face.points, yaw=8),
         turned(small_face.points, pitch=-9, roll=5),
@@ -54,8 +54,10 @@ def test_self_reenactment_of_exact_points(no_leak: None, small_face: Face) -> No
         small_face.points + np.array([5, -3, 0]),
     ):
         motion_frame = split(a_face(points), reference, pose)
+        np.testing.assert_allclose(exact(motion_frame)[:, :2], points[:, :2], atol=0.02 * small_face.width_px)
         again = retarget(motion_frame)
-        np.testing.assert_allclose(again[:, :2], points[:, :2], atol=0.02 * small_face.width_px)
+        # Of another person's motion the jaw is given more than its points say: less of it is seen in the picture.
+        np.testing.assert_allclose(again[:, :2], points[:, :2], atol=0.03 * small_face.width_px)
         np.testing.assert_allclose(again[faces.SKULL, :2], points[faces.SKULL, :2], atol=0.01)
 
 

@@ -19,7 +19,7 @@ from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, part_around, smooth_field, unfold
-from mimik.rendering.head_mesh import CONTROL, DETAILED, across, head, normals, rasterise
+from mimik.rendering.head_mesh import CONTROL, DETAILED, LIPS_RIM, across, head, normals, rasterise
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
@@ -148,11 +148,13 @@ class Warper:
             hidden = np.maximum(hidden, turned * ramp(behind, 0.5 * DEPTH_GAP, 1.5 * DEPTH_GAP))
 
         keep = CONTROL[self._in_photo[CONTROL]]
-        to = np.concatenate([goal[keep, :2], self._border])
-        come_from = np.concatenate([self.source[keep, :2], self._border])
+        rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
+        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), self._border])
+        come_from = np.concatenate([self.source[keep, :2], self.source[rim, :2].mean(0), self._border])
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
         slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
+        slack[len(keep) : -len(self._border)] *= _HIDDEN_SLACK ** hidden[rim].max(0)
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
 
         offset = smooth

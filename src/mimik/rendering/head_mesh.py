@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ UNDER_EYES = ([23, 24, 22, 110], [253, 254, 252, 339])
 DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
 CONTROL = np.array(sorted({*_FEATURES, *CHEEKS, *FOREHEAD, *_LIDS, *_CHIN, *_SHELL}))
+# [2, 20] neighbors on the lips' outer line: the flow is held midway between them, too, or a lip that moves far would
+# have a wave in its rim.
+LIPS_RIM = np.array([pair for line in (face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LOWER) for pair in pairwise(line)]).T
 
 
 @dataclass(frozen=True)

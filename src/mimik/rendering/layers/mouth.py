@@ -19,7 +19,7 @@ from mimik.face.landmarks import Array, Image, Pose
 from mimik.rendering.layers import teeth
 from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
 from mimik.rendering.layers.canvas import LUMA, Canvas, soft_polygon
-from mimik.rendering.layers.lips import LipRims
+from mimik.rendering.layers.lip_rims import LipRims
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.palette import Palette
 from mimik.rendering.layers.teeth import Texture
@@ -299,7 +299,9 @@ class _OwnTeeth:
 
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
     """Light along an arch: less towards its ends, and where it turns away."""
-    return np.asarray((1 - (1 - _BACK) * _smooth(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32)
+    return np.asarray(
+        (1 - (1 - _BACK) * _smooth(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32
+    )
 
 
 def _tinted(shade: NDArray[Any]) -> NDArray[Any]:

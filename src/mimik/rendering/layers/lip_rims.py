@@ -22,10 +22,11 @@ from mimik.rendering.layers.opening import Jaws, ramp
 _RIM_MM = 0.9  # this much of a lip's rim is replaced in any case: it is blurred with what is next to it
 _SCRAPS_MM = 3.5  # beyond the landmarks' line; farther out nothing is taken for a scrap
 _UNLIKE = 3.0  # robust standard deviations from the lips' color
+_FEATHER_MM = 0.7
 _SEAM_MM = 0.5, 2.0  # of the gap: from the first on the line between touching lips fades, at the second it is gone
 _SEAM_WIDTH_MM = 0.6
 _PARTED_MM = 1.0  # a gap from which on what is inside is drawn in full
-_SEAM_DARK = 0.6
+_SEAM_DARK = 0.5
 _INPAINT_PX = 360  # lips wider than this are continued at a lower resolution
 
 
@@ -65,8 +66,10 @@ class LipRims:
         missing = (cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
         filled = cv2.inpaint(small, missing, max(1.5 * px_per_mm * k, 2.0), cv2.INPAINT_TELEA)
         filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(0.25 * px_per_mm, 0.6))[..., None]
-        weight = np.maximum(weight, mask[..., None])
+        # Smoother than the lips, so that the edge of what is missing is not seen in them.
+        sigma = max(_FEATHER_MM * px_per_mm, 0.6)
+        filled = cv2.GaussianBlur(filled, (0, 0), sigma)
+        weight = cv2.GaussianBlur(_grown(mask, sigma).astype(np.float32), (0, 0), 0.5 * sigma)[..., None]
         part[...] = np.round(part + weight * (filled - part)).clip(0, 255).astype(np.uint8)
         return out
 

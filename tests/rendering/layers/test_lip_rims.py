@@ -1,4 +1,4 @@
-"""lips.py: lips that close over teeth that the photo shows leave no scraps of them, and a line where they meet."""
+"""lip_rims.py: lips that close over teeth that the photo shows leave no scraps of them, and a line where they meet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image
 from mimik.rendering.flow import Warper
 from mimik.rendering.layers.canvas import LUMA
-from mimik.rendering.layers.lips import between
+from mimik.rendering.layers.lip_rims import between
 from mimik.rendering.painter import Painter
 
 LIP, TOOTH = (190, 90, 95), (235, 230, 220)
