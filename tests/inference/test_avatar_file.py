@@ -1,9 +1,9 @@
-"""person.py: an avatar's file gives back what was put in, or says what is wrong with it."""
+"""avatar_file.py: an avatar's file gives back what was put in, or says what is wrong with it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ from safetensors import safe_open
 from mimik.config import PRESETS, ModelError
 from mimik.face.landmarks import Face, Image
 from mimik.inference.avatar_file import PREVIEW_PX, AvatarFile, SourceFile, calmest, read_avatar
+from mimik.rendering.layers.teeth import shipped
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,16 @@ def test_what_is_read_is_what_was_written(person: AvatarFile, path: Path) -> Non
     np.testing.assert_array_equal(read.face.points, person.face.points)
     np.testing.assert_array_equal(read.face.blendshapes, person.face.blendshapes)
     assert read.face.score == pytest.approx(person.face.score)
+
+
+def test_the_teeth_that_other_photos_show_stay_with_the_person(person: AvatarFile, tmp_path: Path) -> None:
+    path = tmp_path / "smiling.avatar"
+    teeth = replace(shipped()[3], name="own")
+    path.write_bytes(replace(person, teeth=teeth).pack())
+    read = read_avatar(path).teeth
+    assert read is not None
+    for field in fields(teeth):
+        np.testing.assert_array_equal(getattr(read, field.name), getattr(teeth, field.name))
 
 
 def test_the_preview_shows_the_face(person: AvatarFile, path: Path) -> None:

@@ -106,7 +106,11 @@ class Avatar:
             ModelError: if there is none, it is damaged, or it is something else.
         """
         person = read_avatar(Path(path))
-        return cls(landmarker or Landmarker(), [SourceImage(Path(path), person.picture, person.face)], person=person)
+        return cls(
+            landmarker or Landmarker(),
+            [SourceImage(Path(path), person.picture, person.face, teeth=person.teeth)],
+            person=person,
+        )
 
     @property
     def landmarker(self) -> Landmarker:

@@ -27,6 +27,7 @@ from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator, clip_window
 from mimik.motion.neutral import find_neutral
+from mimik.rendering.layers.teeth import TeethSet
 
 AVATAR_FORMAT = "mimik avatar 1"
 PREVIEW_PX = 128
@@ -34,6 +35,8 @@ _ABOUT = frozenset({"format", "preset", "record", "sources", "score", "sha256"})
 _FACE = {"photo.points": (NUM_POINTS, 3), "photo.blendshapes": (len(BLENDSHAPES),)}
 _PICTURES = ("photo.png", "preview.png")
 _PSI = "psi"
+_TEETH = {"teeth.tones": np.uint8, "teeth.bounds": np.float32, "teeth.edges": np.float32, "teeth.skin": np.float32}
+_TEETH_NAME = "own"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class AvatarFile:
         picture: uint8 RGB [H, W, 3], the photo that is animated.
         face: in the picture.
         sources: all files that it was trained on.
+        teeth: that the photo which shows most of them has; None if none shows them well.
     """
 
     preset: Preset
@@ -83,6 +87,7 @@ class AvatarFile:
     picture: Image
     face: Face
     sources: tuple[SourceFile, ...]
+    teeth: TeethSet | None = None
 
     @property
     def model(self) -> str:
@@ -114,6 +119,9 @@ class AvatarFile:
             "photo.png": encoded_png(self.picture),
             "preview.png": encoded_png(preview),
         }
+        if self.teeth is not None:
+            for name, kind in _TEETH.items():
+                tensors[name] = np.ascontiguousarray(getattr(self.teeth, name.removeprefix("teeth.")), kind)
         about = {
             "format": AVATAR_FORMAT,
             "preset": preset_to_json(self.preset),
@@ -159,10 +167,11 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFi
     if about.pop("sha256") != _digest(tensors, about):
         raise ModelError("its content does not match its hash")
     generator = {name: value for name, value in tensors.items() if name.startswith("G.")}
-    if unknown := sorted(tensors.keys() ^ {*generator, *_FACE, *_PICTURES, _PSI}):
+    has_teeth = not _TEETH.keys().isdisjoint(tensors)  # files of 0.1 have none
+    if unknown := sorted(tensors.keys() ^ {*generator, *_FACE, *_PICTURES, _PSI, *(_TEETH if has_teeth else ())}):
         raise ModelError(f"{unknown[0]} is missing or unexpected")
     for name, value in tensors.items():
-        kind = np.uint8 if name in _PICTURES else np.float16 if name in generator else np.float32
+        kind = np.uint8 if name in _PICTURES else np.float16 if name in generator else _TEETH.get(name, np.float32)
         if value.dtype != kind or value.shape != _FACE.get(name, value.shape):
             raise ModelError(f"{name} is {value.dtype} {list(value.shape)}")
         if not np.isfinite(value).all():
@@ -184,7 +193,16 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFi
         picture,
         Face(points, tensors["photo.blendshapes"], float(about["score"])),
         tuple(SourceFile(**source) for source in json.loads(about["sources"])),
+        _teeth(tensors) if has_teeth else None,
     )
+
+
+def _teeth(tensors: Mapping[str, NDArray[Any]]) -> TeethSet:
+    tones, bounds, edges, skin = (tensors[name] for name in _TEETH)
+    is_one = tones.ndim == 3 and tones.shape[2:] == skin.shape == (3,) and min(tones.shape) > 0
+    if not is_one or bounds.ndim != 1 or edges.ndim != 1 or len(bounds) != len(edges) + 1 or len(edges) % 2:
+        raise ModelError("its teeth are invalid")
+    return TeethSet(_TEETH_NAME, tones, bounds, edges, skin)
 
 
 def encoded_png(picture: Image) -> NDArray[np.uint8]:

@@ -27,6 +27,7 @@ from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build
+from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.training.arguments import DEVICES
 from mimik.training.learner import Learner, Recipe
 from mimik.training.photos import MAX_FRAMES, Photo, read_photos
@@ -130,7 +131,8 @@ def learn(
     tensors = {name: value.astype(np.float16) for name, value in best.state.items()}
     if not all(np.isfinite(value).all() for value in tensors.values()):
         raise InputError("the weights exceed float16, so nothing was written; give other photos, or fewer --steps.")
-    person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources))
+    teeth = best_teeth([(one.picture, one.face.points) for one in photos])
+    person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources), teeth)
     write_whole(out, person.pack())
     return Outcome(person, curve, best.point, ended, notes)
 
