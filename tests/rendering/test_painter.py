@@ -11,6 +11,7 @@ import pytest
 from conftest import turned
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, Landmarker
+from mimik.rendering import painter as painter_module
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter
@@ -156,3 +157,23 @@ def test_a_large_photo_keeps_its_resolution(portrait: Image, portrait_face: Face
         return float(np.abs(np.diff(picture[y0 : y0 + 120, x0 : x0 + 120].astype(float), axis=0)).mean())
 
     assert detail(out) > 0.7 * detail(big)
+
+
+def test_many_frames_are_read_from_an_enlarged_sheet(portrait: Image, portrait_face: Face) -> None:
+    """As from the photo itself, but for a cubic reading's rounding; where nothing moves it is the photo."""
+    points = portrait_face.points
+    warper = Warper(points, 512, 512)
+    once, often = Painter(portrait, warper), Painter(portrait, warper, is_reused=True)
+    flow = warper.flow(turned(points, yaw=9))
+    difference = once.carry(portrait, flow).astype(float) - often.carry(portrait, flow)
+    assert np.abs(difference).mean() < 0.3 and 10 * np.log10(255**2 / (difference**2).mean()) > 50
+    np.testing.assert_array_equal(often.paint(warper.flow(points)), portrait)
+
+
+def test_a_sheet_is_made_for_many_frames_only_and_not_beyond_its_size(
+    portrait: Image, portrait_face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warper = Warper(portrait_face.points, 512, 512)
+    assert Painter(portrait, warper)._sheet is None
+    monkeypatch.setattr(painter_module, "_SHEET_BYTES", 1 << 20)
+    assert Painter(portrait, warper, is_reused=True)._sheet is None

@@ -82,7 +82,7 @@ class SourceFrame:
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:
-        return self.painter(self.picture, self.face, self._warper)
+        return self.painter(self.picture, self.face, self._warper, is_reused=True)
 
     @property
     def background(self) -> str | None:
@@ -91,22 +91,26 @@ class SourceFrame:
             return self._backdrop
         return "colour" if self._backdrop.shape[:2] == (1, 1) else "picture"
 
-    def painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
-        """What draws the person in another picture of the same size, such as a frame of the person's video."""
+    def painter(self, picture: Image, face: Face, warper: Warper, *, is_reused: bool = False) -> PicturePainter:
+        """What draws the person in another picture of the same size, such as a frame of the person's video.
+
+        Args: is_reused: whether many frames are painted; see rendering.painter.Painter.
+        """
         if self._backdrop is None:
-            return self._plain_painter(picture, face, warper)
+            return self._plain_painter(picture, face, warper, is_reused)
         alpha = matte.person_matte(picture, face.points)
         behind: Image | None = None
         if not isinstance(self._backdrop, str):
             behind = matte.covering(self._backdrop, *self.size)
         elif self._backdrop == BLUR:
             behind = matte.blurred(picture, alpha)
-        return matte.CutOut(self._plain_painter(matte.foreground(picture, alpha), face, warper), alpha, warper, behind)
+        person = self._plain_painter(matte.foreground(picture, alpha), face, warper, is_reused)
+        return matte.CutOut(person, alpha, warper, behind)
 
-    def _plain_painter(self, picture: Image, face: Face, warper: Warper) -> PicturePainter:
+    def _plain_painter(self, picture: Image, face: Face, warper: Warper, is_reused: bool) -> PicturePainter:
         if self._generator is None:
-            return GeometryPainter(picture, warper)
-        return self._generator.painter(picture, face.points, warper)
+            return GeometryPainter(picture, warper, is_reused=is_reused)
+        return self._generator.painter(picture, face.points, warper, is_reused=is_reused)
 
     def retarget(
         self,

@@ -125,8 +125,9 @@ def network_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, f
 class GeometryPainter:
     """Without a network: the warped photo."""
 
-    def __init__(self, picture: Image, warper: Warper) -> None:
-        self._painter = Painter(picture, warper)
+    def __init__(self, picture: Image, warper: Warper, *, is_reused: bool = False) -> None:
+        """Args: as painter.Painter takes them."""
+        self._painter = Painter(picture, warper, is_reused=is_reused)
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
         return self._painter.paint(flow)
@@ -145,17 +146,18 @@ class PersonalizedGenerator:
         """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
         return cls(network, network.project(embed_photos(network, pictures, points)))
 
-    def painter(self, picture: Image, points: Array, warper: Warper) -> PicturePainter:
+    def painter(self, picture: Image, points: Array, warper: Warper, *, is_reused: bool = False) -> PicturePainter:
         """For one picture.
 
         Args:
             picture: uint8 RGB [H, W, 3].
             points: [478, 3] of the face in it.
             warper: of picture and points.
+            is_reused: whether many frames are painted; see painter.Painter.
         """
         if self.config.form == "paper":
             return PaperPainter(picture, points, self.config, self._generator)
-        return TexturePainter(picture, points, warper, self.config, self._generator)
+        return TexturePainter(picture, points, warper, self.config, self._generator, is_reused=is_reused)
 
 
 class PaperPainter:
@@ -215,6 +217,8 @@ class TexturePainter:
         warper: Warper,
         config: NetworkConfig,
         generator: Callable[..., list[Array]],
+        *,
+        is_reused: bool = False,
     ) -> None:
         """Compiles nothing, so that every frame of a video can be a picture.
 
@@ -224,12 +228,13 @@ class TexturePainter:
             warper: of picture and points.
             config: of the network, of the texture form.
             generator: Network.generator of the person.
+            is_reused: whether many frames are painted; see painter.Painter.
         """
         self._config, self._points = config, points
-        self._warper, self._painter = warper, Painter(picture, warper)
+        self._warper, self._painter = warper, Painter(picture, warper, is_reused=is_reused)
         window, self._scale = network_window(points, config)
         self._side = window.side
-        self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale)
+        self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale, is_reused=is_reused)
         self._generator = generator
         self._fade = _fade(config.image_px // 2)
         at = np.arange(config.frame_px, dtype=np.float32)

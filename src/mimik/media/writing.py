@@ -200,7 +200,7 @@ class VideoWriter(_StreamWriter):
         *,
         quality: int = 18,
         audio_from: StrPath | None = None,
-        preset: str = "veryfast",
+        preset: str = "superfast",
         gop: int | None = None,
         num_threads: int | None = None,
         alpha: bool = False,

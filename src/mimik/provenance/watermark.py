@@ -276,8 +276,11 @@ class Embedder:
         marked = np.empty_like(frame)
         for top in range(0, self.height, self._BAND):
             rows = slice(top, top + self._BAND)
-            change = cv2.multiply(strength[rows], self._pattern[rows], dtype=cv2.CV_16S)
-            cv2.add(frame[rows], cv2.merge([change, change, change]), dst=marked[rows], dtype=cv2.CV_8U)
+            change = cv2.multiply(strength[rows], self._pattern[rows])
+            # What lightens and what darkens apart: sums of bytes take half the time of wider ones, and are the same.
+            lighter, darker = (cv2.convertScaleAbs(limit(change, 0.0)) for limit in (cv2.max, cv2.min))
+            lighter, darker = (cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB) for plane in (lighter, darker))
+            cv2.subtract(cv2.add(frame[rows], lighter), darker, dst=marked[rows])
         return marked
 
     def _strength(self, frame: Rgb) -> Floats:
