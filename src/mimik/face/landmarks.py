@@ -15,7 +15,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -103,7 +103,8 @@ class Face:
     Attributes:
         points: [478, 3] float32; x and y in pixels of the picture, z on the same scale, smaller is nearer.
         blendshapes: [52] float32 in 0..1, in the order of BLENDSHAPES.
-        score: presence, 0..1.
+        score: confidence, 0..1: presence, and for a face that detect found, also the detector's own score and how well
+            the points fit a head.
     """
 
     points: Array
@@ -378,12 +379,12 @@ class Landmarker:
         while True:
             for x, y in _tiles(width, height, side):
                 tile = image[y : y + side, x : x + side]
-                for roi in self._detect_tile(tile, side):
+                for roi, score in self._detect_tile(tile, side):
                     moved = _Roi(roi.x + x, roi.y + y, roi.side, roi.angle)
                     if not any(_contains(face, moved) for face in found):
                         face = self._settle(image, moved)
                         if face is not None and not any(_same_place(face, other) for other in found):
-                            found.append(face)
+                            found.append(replace(face, score=face.score * score * _fit(face.points)))
             if side <= _MIN_TILE_PX or (found and not thorough):
                 return sorted(found, key=lambda face: -face.width_px)
             side = max(side // 2, _MIN_TILE_PX)
@@ -408,7 +409,7 @@ class Landmarker:
         interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
         view = _warp(image, at_pixel_centre, interpolation)
         self._mesh.infer({0: view[None].astype(np.float32) / 255})
-        score = _sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0]))
+        score = float(_sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0])))
         if score < _MIN_PRESENCE:
             return None
         raw = self._mesh.get_output_tensor(0).data.reshape(NUM_POINTS, 3)
@@ -418,8 +419,8 @@ class Landmarker:
         self._blendshapes.infer({0: points[None, _BLENDSHAPE_POINTS, :2]})
         return Face(points, self._blendshapes.get_output_tensor(0).data.copy(), score)
 
-    def _detect_tile(self, tile: Image, side: int) -> list[_Roi]:
-        """Boxes of the detector on a tile that is shown inside a square of this side, in pixels of the tile."""
+    def _detect_tile(self, tile: Image, side: int) -> list[tuple[_Roi, float]]:
+        """Boxes of the detector in pixels of the tile, which is shown in a square of this side, and their scores."""
         height, width = tile.shape[:2]
         k = _DETECTOR_PX / side
         small = cv2.resize(tile, (max(round(width * k), 1), max(round(height * k), 1)), interpolation=cv2.INTER_AREA)
@@ -439,8 +440,18 @@ class Landmarker:
         rois = []
         for i in _suppress(position[:, 0], size, scores[keep]):
             low, high = position[i, 0] - size[i] / 2, position[i, 0] + size[i] / 2
-            rois.append(_Roi.around(low, high, position[i, 1], position[i, 2]))
+            rois.append((_Roi.around(low, high, position[i, 1], position[i, 2]), float(scores[keep][i])))
         return rois
+
+
+_FITS_CM, _MISFITS_CM = 0.6, 1.4  # residual of the skull's points: a head (photos, paintings: 0.3 to 0.5), and none
+
+
+def _fit(points: NDArray[Any]) -> float:
+    """How well points [478, 3] fit the canonical head, 0..1."""
+    residual = (head_pose(points).invert(points[SKULL]) - canonical_mesh().vertices[SKULL]) ** 2
+    off_cm = float(np.sqrt(residual.sum(1).mean()))
+    return float(np.clip((_MISFITS_CM - off_cm) / (_MISFITS_CM - _FITS_CM), 0, 1))
 
 
 _MIN_TILE_PX = 320  # the smallest tile: a 40 px face is 16 px wide in the detector's view of it
@@ -534,6 +545,10 @@ class Tracker:
         self.num_jumps = 0
         self._last: Face | None = None
         self._misses = 0
+
+    @property
+    def landmarker(self) -> Landmarker:
+        return self._landmarker
 
     def start(self, face: Face) -> None:
         """Follows the person whose face this is, in pixels of the same video, instead of a numbered one."""

@@ -1,0 +1,82 @@
+"""Faces at any angle: turns worked by hand, found where they were put, and doubted where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import turned
+from mimik.animation.source_image import source_of_photo
+from mimik.face.landmarks import Face, Image, Landmarker, head_pose
+from mimik.face.orientation import doubt, find_faces, quarter_turns, turned_face, upright
+from mimik.media import video
+from mimik.motion.drivers.driver import DriverSettings
+from mimik.motion.drivers.registry import open_driver
+
+
+def test_points_turn_with_their_picture(small_face: Face) -> None:
+    """A mark in the picture is where its point is, whatever the turn; width and height differ."""
+    height, width = 20, 30
+    for turns in (-1, 0, 1, 2, 3, 5):
+        picture = np.zeros((height, width), np.uint8)
+        picture[4, 7] = 1
+        face = replace(small_face, points=np.array([[7.5, 4.5, 9.0]], np.float32))
+        y, x = np.argwhere(np.rot90(picture, turns))[0]
+        np.testing.assert_allclose(turned_face(face, turns, width, height).points, [[x + 0.5, y + 0.5, 9.0]])
+
+
+@pytest.mark.parametrize(("roll", "turns"), [(0, 0), (-50, 0), (50, 0), (88, 1), (-91, 3), (178, 2), (-170, 2)])
+def test_quarters_that_make_a_face_upright(small_face: Face, roll: float, turns: int) -> None:
+    rolled = replace(small_face, points=turned(small_face.points, roll=roll).astype(np.float32))
+    assert quarter_turns(rolled) == turns
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_face_is_found_whichever_side_is_up(
+    landmarker: Landmarker, small_portrait: Image, small_face: Face, turns: int
+) -> None:
+    lying = np.ascontiguousarray(np.rot90(small_portrait, turns))
+    (face,) = find_faces(landmarker, lying)
+    assert face.score > 0.8
+    assert quarter_turns(face) == -turns % 4
+    picture, straight, note = upright(lying, face, "a.png")
+    np.testing.assert_array_equal(picture, small_portrait)
+    assert np.abs(straight.points[:, :2] - small_face.points[:, :2]).max() < 0.05 * small_face.width_px
+    assert note and "a.png" in note
+
+
+def test_a_photo_on_its_head_is_turned_and_said_so(
+    landmarker: Landmarker, small_portrait: Image, tmp_path: Path
+) -> None:
+    video.write_image(tmp_path / "a.png", np.ascontiguousarray(np.rot90(small_portrait, 2)))
+    image = source_of_photo(tmp_path / "a.png", landmarker, None)
+    np.testing.assert_array_equal(image.picture, small_portrait)
+    assert abs(head_pose(image.face.points).degrees[2]) < 20
+    assert image.note == "the face in a.png stands on its head; the picture is turned upright"
+
+
+def test_a_driver_that_lies_on_its_side_drives_as_an_upright_one(landmarker: Landmarker, driver) -> None:
+    pictures = list(video.read_frames(driver.path))[:10]
+    settings = DriverSettings(landmarker=landmarker)
+    turns = []
+    for quarter in (0, 1):
+        lying = np.stack([np.rot90(picture, quarter) for picture in pictures])
+        with open_driver(lying, 25).motion(settings) as motion:
+            turns.append(np.array([frame.turn for frame in motion.frames]))
+    assert np.abs(turns[0] - turns[1]).max() < np.radians(1.5)
+
+
+def test_a_doubtful_face_is_told(small_face: Face) -> None:
+    assert small_face.score > 0.8 and doubt(small_face, "a.png") is None
+    said = doubt(replace(small_face, score=0.31), "a.png")
+    assert said and said.startswith("the face in a.png is uncertain (confidence 31 %)")
+
+
+def test_what_is_no_head_is_not_sure(landmarker: Landmarker, small_portrait: Image) -> None:
+    """Half of a face upside down under the other half: the detector finds something, and it is not sure."""
+    half = small_portrait[:128]
+    chimera = np.concatenate([half, half[::-1]])
+    assert all(face.score < 0.85 for face in find_faces(landmarker, chimera))
