@@ -266,3 +266,16 @@ def test_animations_keep_their_timing(tmp_path):
         assert info.duration_s == pytest.approx(0.28) and info.fps == pytest.approx(4 / 0.28)
         assert indices(video.read_frames(tmp_path / name, fps=25)) == [0, 1, 1, 1, 2, 3, 3]
         assert first(tmp_path / name, max_side=32).shape == (24, 32, 3)
+
+
+def test_of_a_file_that_is_cut_off_it_is_said_how_much_was_read(tmp_path, caplog):
+    options = {"crf": "4", "preset": "ultrafast", "g": "1"}
+    frames = [flat((grey_of(i % 18),) * 3) for i in range(100)]
+    whole = make_video(tmp_path / "a.mkv", frames, options=options)
+    assert len(list(video.read_frames(whole))) == 100 and not caplog.records
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 5])
+    read = len(list(video.read_frames(cut)))
+    assert 20 < read < 60
+    said = [record.getMessage() for record in caplog.records if "could be read" in record.getMessage()]
+    assert said == [f"cut.mkv is cut off or damaged: only {read} % of it could be read, {read / 25:.1f} of 4.0 seconds"]

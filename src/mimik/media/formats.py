@@ -75,3 +75,8 @@ def keeps_alpha(path: StrPath) -> bool:
     path = Path(path)
     suffix = path.suffix.lower()
     return suffix in (".png", ".webp", ".webm", ".mov") or ("%" not in path.name and output_kind(path) == "frames")
+
+
+def holds_sound(path: StrPath) -> bool:
+    """Whether what is written to this path has room for sound: .mp4, .m4v, .mov, .mkv and .webm."""
+    return Path(path).suffix.lower() in (*CONTAINERS, ".webm")

@@ -167,6 +167,33 @@ def to_rgb(image: Image.Image) -> Rgb:
     return rgb if alpha is None else on_white(rgb, alpha)
 
 
+def in_memory(picture: Any) -> Rgb:
+    """A picture that is in memory already, as uint8 RGB [H, W, 3], upright, on white.
+
+    Args:
+        picture: a Pillow image, or an array uint8 [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] grey.
+
+    Raises:
+        MediaError: if it is neither.
+    """
+    accepted = "give a path, a Pillow image, or a uint8 RGB array [H, W, 3]"
+    if isinstance(picture, Image.Image):
+        check_megapixels(Path("the image"), picture.width, picture.height)
+        return _upright(to_rgb(picture), picture)
+    if not isinstance(picture, np.ndarray):
+        raise MediaError(f"a {type(picture).__name__} is not a picture; {accepted}.")
+    described = f"an array {picture.dtype} {list(picture.shape)}"
+    if picture.dtype != np.uint8:
+        raise MediaError(f"{described} is not a picture: its values have to be uint8, 0 to 255; {accepted}.")
+    if picture.ndim == 2:
+        return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or min(picture.shape[:2]) < 1:
+        raise MediaError(f"{described} is not a picture; {accepted}.")
+    if picture.shape[2] == 4:
+        return on_white(picture[..., :3], picture[..., 3])
+    return np.ascontiguousarray(picture)
+
+
 def _to_8_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """[H, W] integers of 16 or 32 bits, or floats, as uint8; white follows from the type, else from the data."""
     if grey.dtype == np.uint16:

@@ -40,6 +40,7 @@ T = TypeVar("T")
 _RESAMPLE_TOLERANCE_S = 0.005  # timestamps are rounded (1 ms in WebM), phones' clocks jitter; a quarter frame at most
 MAX_GAP_S = 60.0  # a longer jump of the timestamps is a fault of the file, not a pause
 _MAX_LAST_FRAME_S = 10.0
+_WHOLE, _CUT_S = 0.95, 0.5  # of a file that gives less than this, and lacks more, it is said how much was read
 _HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 
 
@@ -206,7 +207,7 @@ def read_frames(
         stream.codec_context.thread_count = num_threads or min(4, os.cpu_count() or 1)
         convert: _ToRgb | None = None
         rgb = np.empty((0, 0, 3), np.uint8)
-        timed = _timed_frames(_decoded(container, stream, path), float(1 / nominal), path)
+        timed = _timed_frames(_decoded(container, stream, path), float(1 / nominal), path, _told_s(container, stream))
         for frame, repeated in _mark_repeats(_at_constant_rate(timed, rate)):
             if convert is None:
                 convert = _ToRgb(frame, _display_size(frame, stream, max_side))
@@ -255,8 +256,20 @@ def _no_frame(path: Path) -> MediaError:
     )
 
 
-def _timed_frames(frames: Iterable[Any], nominal_s: float, path: Path) -> Iterator[tuple[float, float, Any]]:
-    """(start, duration, frame), seconds since the first frame; starts ascend strictly, whatever the file says."""
+def _told_s(container: Any, stream: Any) -> float | None:
+    """How long the pictures last by what the file says of itself; None if it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1_000_000 if container.duration and not container.streams.audio else None
+
+
+def _timed_frames(
+    frames: Iterable[Any], nominal_s: float, path: Path, told_s: float | None
+) -> Iterator[tuple[float, float, Any]]:
+    """(start, duration, frame), seconds since the first frame; starts ascend strictly, whatever the file says.
+
+    Of a file that ends before told_s, what it says of its length, the log says how much of it was read.
+    """
     origin_s: float | None = None
     last_s = -nominal_s
     for frame in frames:
@@ -277,6 +290,12 @@ def _timed_frames(frames: Iterable[Any], nominal_s: float, path: Path) -> Iterat
         if duration_s < nominal_s / 2:  # some containers leave it out, others give one tick
             duration_s = nominal_s
         yield start_s, min(duration_s, _MAX_LAST_FRAME_S), frame
+    read_s = last_s + nominal_s
+    if told_s is not None and 0 < read_s < _WHOLE * told_s and told_s - read_s > _CUT_S:
+        logger.warning(
+            "%s is cut off or damaged: only %.0f %% of it could be read, %.1f of %.1f seconds",
+            *(path.name, 100 * read_s / told_s, read_s, told_s),
+        )
 
 
 def _at_constant_rate(timed: Iterable[tuple[float, float, T]], rate: Fraction) -> Iterator[T]:

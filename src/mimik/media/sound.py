@@ -28,10 +28,12 @@ logger = logging.getLogger(__name__)
 Samples = NDArray[np.float32]
 
 _COPIED_AUDIO = {
-    "mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus"},
-    "mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"},
+    "mp4": {"aac", "mp3", "opus"},  # AC-3 and ALAC fit in as well, but browsers cannot play them
+    "mov": {"aac", "mp3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"},
     "matroska": set(),  # it has no edit lists that would hide what copied sound needs before its start
+    "webm": set(),  # nor has this
 }
+_ENCODERS = {"webm": ("libopus", 48_000)}  # and its rate; for all others AAC at the nearest of _AAC_RATES
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _OPUS_PREROLL_S = 0.08  # RFC 7845, Sec. 4.6: what a decoder needs to converge
 _UNKNOWN_PACKET_S = Fraction(1, 10)  # longer than the sound packets of any codec that is copied
@@ -288,17 +290,18 @@ class CopiedSound(AccompanyingSound):
 
 
 class TranscodedSound(AccompanyingSound):
-    """Decoded, laid on the video's axis sample by sample (gaps are silence), and encoded as AAC."""
+    """Decoded, laid on the video's axis sample by sample (gaps are silence), and encoded as AAC or Opus."""
 
-    def __init__(self, path: Path, container: Any, stream: Any) -> None:
+    def __init__(self, path: Path, container: Any, stream: Any, container_name: str) -> None:
         super().__init__(path, container, stream)
         rate = stream.codec_context.sample_rate
-        self._rate = min(_AAC_RATES, key=lambda known: abs(known - rate))
+        nearest = min(_AAC_RATES, key=lambda known: abs(known - rate))
+        self._codec, self._rate = _ENCODERS.get(container_name, ("aac", nearest))
         self._layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
         self._axis = _Axis(self._rate, self._layout)
 
     def add_to(self, output: Any) -> None:
-        self._target = output.add_stream("aac", rate=self._rate, layout=self._layout, bit_rate=128_000)
+        self._target = output.add_stream(self._codec, rate=self._rate, layout=self._layout, bit_rate=128_000)
 
     def packets(self, until_s: Fraction, last: bool) -> Iterator[Any]:
         for start_s, packet in self._source.packets(until_s):
@@ -335,8 +338,9 @@ def open_sound(path: Path, container_name: str) -> AccompanyingSound | None:
     try:
         stream = audio_stream(container)
         if stream is not None:
-            copied = stream.codec_context.codec.canonical_name in _COPIED_AUDIO[container_name]
-            return (CopiedSound if copied else TranscodedSound)(path, container, stream)
+            if stream.codec_context.codec.canonical_name in _COPIED_AUDIO[container_name]:
+                return CopiedSound(path, container, stream)
+            return TranscodedSound(path, container, stream, container_name)
     except (FFmpegError, ValueError, OSError) as error:
         logger.warning("%s: the sound cannot be read and is left out (%s)", path, reason_of(error))
     container.close()

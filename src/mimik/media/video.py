@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from mimik.media.clips import encode_clip, read_clip
 from mimik.media.containers import MAX_FPS, MIN_FPS, Rgb
-from mimik.media.formats import CONTAINERS, IMAGE_SUFFIXES, OUTPUTS, OutputKind, StrPath, keeps_alpha, output_kind
+from mimik.media.formats import (
+    CONTAINERS,
+    IMAGE_SUFFIXES,
+    OUTPUTS,
+    OutputKind,
+    StrPath,
+    holds_sound,
+    keeps_alpha,
+    output_kind,
+)
 from mimik.media.pictures import MAX_MEGAPIXELS, Kind, kind, read_image, write_image
 from mimik.media.reading import VideoInfo, probe, read_frames, rgb_of
 from mimik.media.writing import VideoWriter, Writer, frame_of, open_writer
@@ -30,6 +39,7 @@ __all__ = [
     "Writer",
     "encode_clip",
     "frame_of",
+    "holds_sound",
     "keeps_alpha",
     "kind",
     "open_writer",

@@ -38,7 +38,7 @@ from mimik.media.formats import (
     output_kind,
 )
 from mimik.media.pictures import MAX_SIDE_PX, check_size, save_image
-from mimik.media.sound import open_sound
+from mimik.media.sound import AccompanyingSound, open_sound
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def open_writer(
         height: likewise.
         fps: frames a second.
         quality: 0 (best) .. 51, on the scale of x264's constant rate factor; not for .gif, frames and ProRes.
-        audio_from: a file whose sound goes along; .mp4, .m4v, .mov and .mkv can hold it, the others say so in the log.
+        audio_from: a file whose sound goes along; see holds_sound; the others say so in the log.
         alpha: frames are RGBA, straight; see keeps_alpha. A .mov is ProRes 4444 then, a .webm VP9 with alpha.
 
     Raises:
@@ -78,14 +78,15 @@ def open_writer(
     assert not alpha or keeps_alpha(path), path
     if what == "video" and suffix in CONTAINERS:
         return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
+    if suffix == ".webm" and what == "video":
+        return WebmWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
     if audio_from is not None:
         logger.info("%s cannot hold sound; that of %s is left out", path, audio_from)
     if what == "frames":
         return FramesWriter(path, width, height, fps, alpha=alpha)
     if suffix == ".gif":
         return GifWriter(path, width, height, fps)
-    kind = WebmWriter if suffix == ".webm" else WebpWriter
-    return kind(path, width, height, fps, quality=quality, alpha=alpha)
+    return WebpWriter(path, width, height, fps, quality=quality, alpha=alpha)
 
 
 class Writer(ABC):
@@ -180,7 +181,56 @@ class _StreamWriter(Writer):
             self._container.close()
 
 
-class VideoWriter(_StreamWriter):
+class _SoundingWriter(_StreamWriter):
+    """A stream of pictures with the sound of another file beside it."""
+
+    _sound: AccompanyingSound | None
+
+    def _mux(self, picture: Any) -> None:
+        self._container.mux(self._stream.encode(picture))
+        self._mux_sound(Fraction(self.num_frames + 1) / self._rate)
+
+    def _finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._mux_sound(self.num_frames / self._rate, last=True)
+        self._container.close()
+        if self._sound is not None:
+            self._sound.close()
+
+    def _mux_sound(self, until_s: Fraction, last: bool = False) -> None:
+        """Sound up to a time on the video's axis, so that the two lie side by side in the file."""
+        if self._sound is None:
+            return
+        packets = self._sound.packets(until_s, last)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (FFmpegError, ValueError, OSError) as error:
+                self._drop_sound(error)
+                return
+            if packet is None:
+                return
+            try:
+                self._container.mux(packet)
+            except (FFmpegError, ValueError, OSError) as error:
+                if getattr(error, "errno", None) in DISK_ERRNOS:
+                    raise
+                self._drop_sound(error)
+                return
+
+    def _drop_sound(self, error: BaseException) -> None:
+        assert self._sound is not None
+        logger.warning("%s: the sound is broken and left out from here on (%s)", self._sound.path, reason_of(error))
+        self._sound.close()
+        self._sound = None
+
+    def _release(self) -> None:
+        super()._release()
+        if self._sound is not None:
+            self._sound.close()
+
+
+class VideoWriter(_SoundingWriter):
     """H.264 in .mp4, .m4v, .mov or .mkv, or ProRes 4444 with alpha in .mov, with the sound of another file.
 
     4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
@@ -265,47 +315,7 @@ class VideoWriter(_StreamWriter):
         picture = _coded(self._reformatter, even, self._format)
         picture.pts = self.num_frames
         picture.time_base = 1 / self._rate
-        self._container.mux(self._stream.encode(picture))
-        self._mux_sound(Fraction(self.num_frames + 1) / self._rate)
-
-    def _finish(self) -> None:
-        self._container.mux(self._stream.encode(None))
-        self._mux_sound(self.num_frames / self._rate, last=True)
-        self._container.close()
-        if self._sound is not None:
-            self._sound.close()
-
-    def _mux_sound(self, until_s: Fraction, last: bool = False) -> None:
-        """Sound up to a time on the video's axis, so that the two lie side by side in the file."""
-        if self._sound is None:
-            return
-        packets = self._sound.packets(until_s, last)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (FFmpegError, ValueError, OSError) as error:
-                self._drop_sound(error)
-                return
-            if packet is None:
-                return
-            try:
-                self._container.mux(packet)
-            except (FFmpegError, ValueError, OSError) as error:
-                if getattr(error, "errno", None) in DISK_ERRNOS:
-                    raise
-                self._drop_sound(error)
-                return
-
-    def _drop_sound(self, error: BaseException) -> None:
-        assert self._sound is not None
-        logger.warning("%s: the sound is broken and left out from here on (%s)", self._sound.path, reason_of(error))
-        self._sound.close()
-        self._sound = None
-
-    def _release(self) -> None:
-        super()._release()
-        if self._sound is not None:
-            self._sound.close()
+        self._mux(picture)
 
 
 def _coded(reformatter: VideoReformatter, frame: Rgb, pixel_format: str) -> Any:
@@ -321,11 +331,19 @@ def _coded(reformatter: VideoReformatter, frame: Rgb, pixel_format: str) -> Any:
     return picture
 
 
-class WebmWriter(_StreamWriter):
-    """VP9 in .webm, without sound; with alpha it is what browsers and OBS show transparent."""
+class WebmWriter(_SoundingWriter):
+    """VP9 in .webm, with the sound of another file as Opus; with alpha browsers and OBS show it transparent."""
 
     def __init__(
-        self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, alpha: bool = False
+        self,
+        path: StrPath,
+        width: int,
+        height: int,
+        fps: float,
+        *,
+        quality: int = 18,
+        audio_from: StrPath | None = None,
+        alpha: bool = False,
     ) -> None:
         super().__init__(path, width, height, fps, alpha=alpha)
         assert 0 <= quality <= 51, f"quality {quality}"
@@ -334,6 +352,7 @@ class WebmWriter(_StreamWriter):
         options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
         self._format = "yuva420p" if alpha else "yuv420p"
         self._reformatter = VideoReformatter()
+        self._sound = open_sound(Path(audio_from), "webm") if audio_from is not None else None
         try:
             self._container = av.open(f"file:{self.path.absolute()}", "w", format="webm")
             self._stream = self._container.add_stream("libvpx-vp9", rate=self._rate, options=options)
@@ -344,6 +363,8 @@ class WebmWriter(_StreamWriter):
             self._stream.color_range = ColorRange.MPEG
             if alpha:
                 self._stream.metadata["alpha_mode"] = "1"
+            if self._sound is not None:
+                self._sound.add_to(self._container)
             self._container.start_encoding()
         except (FFmpegError, OSError, ValueError) as error:
             raise unwritable(self.path, error) from error
@@ -352,7 +373,7 @@ class WebmWriter(_StreamWriter):
         even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
         picture = _coded(self._reformatter, even, self._format)
         picture.pts, picture.time_base = self.num_frames, 1 / self._rate
-        self._container.mux(self._stream.encode(picture))
+        self._mux(picture)
 
 
 class GifWriter(_StreamWriter):
