@@ -85,6 +85,27 @@ def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytes
     assert "2 of 8 videos, 1 clip kept, 0.5 a second" in out.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_pipeline_has_one_counter_and_not_two_in_turns(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    out = console(monkeypatch, terminal)
+    with Display("frames").shown() as display:
+        for number in range(1, 101):  # reading runs ahead of animating by 20 frames
+            clock.now += 1
+            display("track", number, 100)
+            if number > 20:
+                display("animate", number - 20, 100)
+        if terminal:
+            display._bars.refresh()
+            assert len(display._tasks) == 2  # what came before anything was counted, and the run
+        assert "80 of 100 frames" in out.getvalue() or not terminal
+    if not terminal:
+        stages = [line.split(":")[0] for line in out.getvalue().splitlines()]
+        assert stages == sorted(stages, reverse=True) and set(stages) == {"reading the driver", "animating"}
+        assert out.getvalue().splitlines()[-1].endswith(" left")
+
+
 def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     out = console(monkeypatch, False)
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.01)

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from mimik.app.cli.console import errors
 
 _STAGES = {"track": "reading the driver", "animate": "animating", "sign": "signing"}
 _FIRST_LINE_S = 2.0  # nobody waits longer than this without a word
 _LINE_EVERY_S = 5.0
+_RUN = "run"  # the one bar of a pipeline, whose stages overlap
 _RATE_AFTER_S = 0.5  # of a stage: before, its rate is chance
 
 
@@ -40,7 +41,6 @@ class Display:
             BarColumn(),
             TextColumn("{task.fields[percent]}"),
             TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(),
             console=errors,
             transient=True,
         )
@@ -49,10 +49,15 @@ class Display:
         self._said_s = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """As pipelines call it. Args: stage: what is being done; done, total: of it; total is None where unknown."""
-        self.show(stage, done, total)
+        """As pipelines call it. Args: stage: what is being done; done, total: of it; total is None where unknown.
+
+        Reading the driver goes on while frames are made: from the first frame on only those are counted.
+        """
+        if stage == "track" and "animate" in self._begun:
+            return
+        self.show(stage, done, total, name=_RUN if stage in _STAGES else None)
         if stage == "animate" and done == total and errors.is_terminal:
-            self.show("signing", 0, None)
+            self.show("signing", 0, None, name=_RUN)
 
     def show(self, what: str, done: int, total: int | None, state: str = "", *, name: str | None = None) -> None:
         """Args:
@@ -61,21 +66,22 @@ class Display:
         state: more to say, such as what was found so far.
         name: of the bar, where `what` changes from call to call.
         """
+        counted = what if name in (None, _RUN) else name or ""  # each stage has a rate of its own
         name, what = name or what, _STAGES.get(what, what)
-        begun_s, before = self._begun.setdefault(name, (time.monotonic(), done))
+        begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done))
         elapsed_s = time.monotonic() - begun_s
         rate = (done - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
         percent = f"{100 * done / total:.0f} %" if total else ""
         said = [f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}" if done else "", state]
         said.append(f"{rate:.2g} a second" if 0 < rate < 10 else f"{rate:.0f} a second" if rate else "")
+        if total and rate:
+            minutes, seconds = divmod(round((total - done) / rate), 60)
+            said.append(f"{minutes}:{seconds:02} left")
         if errors.is_terminal:
             self._draw(name, what, done, total, percent, ", ".join(part for part in said if part))
         elif self._lines and (time.monotonic() - self._said_s > _LINE_EVERY_S or not (done or total)):
             self._said_s = time.monotonic()
             said[1:1] = [percent]
-            if total and rate:
-                minutes, seconds = divmod(round((total - done) / rate), 60)
-                said.append(f"{minutes}:{seconds:02} left")
             text = ", ".join(part for part in said if part)
             errors.print(escape(f"{what}: {text}" if text else what), soft_wrap=True)
 
