@@ -16,13 +16,14 @@ FIND_PYTHON = for wanted in "import ensurepip, venv" pass; do \
 	  done; \
 	done
 
-.PHONY: help demo test test-slow lint help-files clean
+.PHONY: help demo test test-slow lint docs help-files clean
 
 help:
 	@echo "make demo        animate the portrait that comes with mimik: demo.mp4"
 	@echo "make test        run the fast tests"
 	@echo "make test-slow   run the tests that take longer"
 	@echo "make lint        check style and types"
+	@echo "make docs        write the pages of the Python interface: site/index.html"
 	@echo "make help-files  write docs/help/*.txt from the command line itself"
 	@echo "make clean       remove .venv and what the tools left"
 	@echo "EXTRAS=train adds what training needs (torch) to make test; without it those tests are skipped."
@@ -43,6 +44,10 @@ lint: $(DEV)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	@$(BIN)/python -c "import pdoc" 2>/dev/null || $(PIP) install -e ".[docs]"
+	@$(BIN)/python tools/make_docs.py site
 
 help-files: $(DEV)
 	@$(BIN)/python tests/test_readme.py

@@ -87,5 +87,5 @@ def test_workers_that_cannot_start_are_told() -> None:
 
 def test_ray_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install 'mimik\[cluster\]'"):
+    with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install '.\[cluster\]'"):
         list(ray_results(work, [Job(0)], address=None, num_workers=1, timeout_s=1))

@@ -35,6 +35,23 @@ class ModelError(InputError):
     """An unknown, unreadable or unsuitable model."""
 
 
+class OptionError(InputError, TypeError):
+    """An option that has no effect on what was asked for, or one that is missing."""
+
+
+# The name on the public package index; None: not published, so that no message names a package of somebody else's.
+PUBLISHED_AS: str | None = None
+
+
+def install_command(extra: str) -> str:
+    """What brings an extra of the package, for messages: `pip install '.[train]'` in a checkout.
+
+    Args: extra: as in pyproject.toml.
+    """
+    where = "" if PUBLISHED_AS else " (in a checkout of mimik)"
+    return f"pip install '{PUBLISHED_AS or '.'}[{extra}]'{where}"
+
+
 def data_folder() -> Path:
     """Where this user's keys and weights are kept: $MIMIK_DATA, or the system's place for them.
 
@@ -104,7 +121,7 @@ class AnimateConfig:
     strength: float = 1.0  # multiplies the driver's expression and head motion
     neutral: float | None = None  # seconds into the driver at which its face is neutral; None: found, region by region
     smooth: float = 0.5  # 0: the landmarks as measured, 1: calm and a little late
-    size: int | None = None  # pixels of the longer side; None: the photo's own
+    size: int | None = None  # pixels of the longer side; None or "native": the photo's own
     frame: str = "full"  # one of FRAMES
     face: int | None = None  # 1 is the largest face of the photo; None: the largest
     driver_face: int | None = None  # the same in the driver
@@ -120,6 +137,8 @@ class AnimateConfig:
     background: str | None = None  # None: the photo's own; TRANSPARENT, BLUR, a colour, or a picture's file
 
     def __post_init__(self) -> None:
+        if self.size == "native":
+            object.__setattr__(self, "size", None)
         if self.model is not None and self.model not in MODELS and not self.model.lower().endswith(MODEL_SUFFIX):
             raise ModelError(
                 f"--model {self.model}: no such model; give {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "

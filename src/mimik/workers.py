@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from mimik.config import InputError
+from mimik.config import InputError, install_command
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -212,7 +212,7 @@ def ray_results(
     try:
         import ray
     except ImportError as error:
-        raise InputError("--ray needs Ray; install it with: pip install 'mimik[cluster]'.") from error
+        raise InputError(f"--ray needs Ray; install it with: {install_command('cluster')}.") from error
     own = not ray.is_initialized()
     try:
         if own and address is not None:

@@ -459,7 +459,7 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny releases of both forms, with weights that do something."""
-    torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+    torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
     from mimik.networks import checkpoint
     from mimik.networks.generators import build
 
@@ -574,10 +574,10 @@ def test_the_inputs_are_never_overwritten(avatar: Avatar, driver, small_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": 9}, "--strength 9"),
-        ({"model": "magic"}, "--model magic"),
-        ({"regions": ("ears",)}, "--regions"),
-        ({"fps": 0}, "--fps 0"),
+        ({"strength": 9}, "^strength=9: give"),
+        ({"model": "magic"}, "^model=magic: "),
+        ({"regions": ("ears",)}, "^regions="),
+        ({"fps": 0}, "^fps=0: "),
     ],
 )
 def test_bad_settings_are_told_before_any_work(avatar: Avatar, tmp_path: Path, options: dict, message: str) -> None:

@@ -25,8 +25,8 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def test_each_photo_goes_with_each_driver(tmp_path: Path) -> None:
-    photos = touch(tmp_path / "photos", "b.png", "a.jpg", "a.png", "notes.txt", ".hidden")
-    drivers = touch(tmp_path / "drivers", "talk.mp4", "smile.motion", "photo.jpg")
+    photos = touch(tmp_path / "photos", "b.png", "a.jpg", "a.png", "notes.txt", ".hidden", "._a.jpg")
+    drivers = touch(tmp_path / "drivers", "talk.mp4", "smile.motion", "photo.jpg", "._talk.mp4")
     out = tmp_path / "out"
     names = [pair.out.name for pair in pairs(photos, "smile", out)]
     assert names == ["a.jpg.mp4", "a.png.mp4", "b.mp4"]

@@ -784,3 +784,17 @@ def test_a_terminal_shows_what_is_going_on(shelf: Path, here: Path, terminal: tu
     assert process.wait(timeout=60) == 0
     assert text.index("reading eileen_collins.png") < text.index("preparing") < text.index("animating")
     assert "frames" in text and "None" not in text
+
+
+def test_a_name_that_the_terminal_cannot_say(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mimik", "faces", "ü.jpg"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "has letters that this terminal's encoding" in done.stderr and "PYTHONUTF8=1" in done.stderr
+    assert "disk" not in done.stderr

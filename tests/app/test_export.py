@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from conftest import eyes_closed, lively
 
-torch = pytest.importorskip("torch", reason="what exports is not installed: pip install 'mimik[export]'")
-onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install 'mimik[export]'")
-pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install 'mimik[export]'")
+torch = pytest.importorskip("torch", reason="what exports is not installed: pip install '.[export]'")
+onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install '.[export]'")
+pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install '.[export]'")
 
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
@@ -512,7 +512,7 @@ def test_the_command(people: dict[str, Path], tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "mimik.app.export", None)
     monkeypatch.delattr("mimik.app.export")
     done = CliRunner().invoke(cli.app, ["export", "texture", "-o", str(tmp_path / "other")])
-    assert done.exit_code == 2 and "pip install 'mimik[export]'" in done.stderr
+    assert done.exit_code == 2 and "pip install '.[export]'" in done.stderr
 
 
 # In a browser.

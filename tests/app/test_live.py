@@ -498,5 +498,5 @@ def test_a_computer_without_such_a_device_is_told(call: Call, monkeypatch: pytes
     with pytest.raises(InputError, match=r"no device for it \(v4l2loopback backend: no device found\); install OBS"):
         VirtualCamera(call)
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(InputError, match=r"pip install 'mimik\[camera\]'"):
+    with pytest.raises(InputError, match=r"pip install '.\[camera\]'"):
         VirtualCamera(call)

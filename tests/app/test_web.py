@@ -27,8 +27,8 @@ import pytest
 from conftest import Driver
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
+from mimik.animation.sliders import Edit
 from mimik.app import guard
-from mimik.app.sliders import Edit
 from mimik.app.web import Limits, controls, examples, jobs, learning, markup, parts
 from mimik.app.web.animate_tab import HOW, WHO, Asked
 from mimik.app.web.sessions import Job, Session, Sessions, StoppedError

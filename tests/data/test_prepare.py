@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from conftest import DRIVER_FPS, Driver, write_clip
 from mimik.config import InputError
@@ -636,7 +636,7 @@ def test_inputs_that_cannot_be_used_are_told(tmp_path: Path) -> None:
 def test_ray_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "in/a.mp4")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install 'mimik\[cluster\]'"):
+    with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install '.\[cluster\]'"):
         prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
 
 
@@ -672,6 +672,6 @@ def test_clustering_without_torch_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mimik.networks.features", None)  # as where torch is not installed
     out = tmp_path / "shards"
-    with pytest.raises(InputError, match=r"needs torch; install it with: pip install 'mimik\[train\]'"):
+    with pytest.raises(InputError, match=r"needs torch; install it with: pip install '.\[train\]'"):
         prepare([folder], out, people="cluster", num_workers=0, progress=lambda state: pytest.fail("work"))
     assert not out.exists()

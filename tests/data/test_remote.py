@@ -238,7 +238,7 @@ def test_what_s3_does_not_give_is_told(
         read_index("s3:///faces")
     monkeypatch.setitem(sys.modules, "boto3", None)
     remote._s3_client.cache_clear()
-    with pytest.raises(InputError, match=r"needs boto3; install it with: pip install 'mimik\[s3\]'"):
+    with pytest.raises(InputError, match=r"needs boto3; install it with: pip install '.\[s3\]'"):
         read_index("s3://shelf/faces")
 
 

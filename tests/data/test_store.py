@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from mimik.config import InputError
 from mimik.data.episodes import (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -87,7 +87,7 @@ def test_missing_dlib_is_one_sentence(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "dlib" else find(name, *a))
     monkeypatch.setattr(sys, "argv", ["landmarks.py", "--data", str(tmp_path), "-o", str(tmp_path / "a.json")])
     assert landmarks.main() == 2
-    assert "pip install 'mimik[landmarks68]'" in capsys.readouterr().err
+    assert "pip install '.[landmarks68]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

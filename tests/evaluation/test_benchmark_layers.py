@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 

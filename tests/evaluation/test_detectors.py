@@ -45,7 +45,7 @@ def test_boxes_around_a_box() -> None:
 
 def test_missing_dlib_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     without_dlib(monkeypatch)
-    with pytest.raises(InputError, match=r"not installed; `pip install 'mimik\[landmarks68\]'`"):
+    with pytest.raises(InputError, match=r"not installed; `pip install '.\[landmarks68\]'"):
         detectors.predictor_file()
 
 

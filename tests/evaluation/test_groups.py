@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))

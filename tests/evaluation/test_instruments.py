@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 
 from conftest import Driver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from evaluation_clips import clip_info
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 
 from mimik.evaluation.metrics import METRICS

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import lively
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from mimik.config import PRESETS, ModelError, NetworkConfig, Preset
 from mimik.inference import runtime

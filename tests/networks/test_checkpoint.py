@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 import safetensors.torch
 from torch import Tensor, nn

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn

@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from mimik.face import landmarks as face
 from mimik.face.landmarks import LANDMARKER_VIEW_PX, landmarker_view

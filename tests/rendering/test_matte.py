@@ -243,6 +243,6 @@ def test_what_cannot_be_transparent(avatar: Avatar, tmp_path: Path, name: str) -
 
 def test_a_video_is_not_cut_out(driver, landmarker: Landmarker, tmp_path: Path) -> None:
     moving = Avatar.from_photos([driver.path], landmarker=landmarker)
-    with pytest.raises(InputError, match=r"--background blur: driver\.mp4 is a video"):
+    with pytest.raises(InputError, match=r"background=blur: driver\.mp4 is a video"):
         moving.render("smile", tmp_path / "a.mp4", background="blur")
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ import pytest
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install 'mimik[train]'")
+torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from torch import Tensor
 
@@ -598,7 +598,7 @@ def test_without_torch_the_command_says_what_to_install(
     monkeypatch.delattr("mimik.training.fine_tuning")
     monkeypatch.setitem(sys.modules, "torch", None)
     done = mimik("learn", small_path, "-o", tmp_path / "p.avatar")
-    assert done.exit_code == 2 and "pip install 'mimik[train]'" in " ".join(done.output.split())
+    assert done.exit_code == 2 and "pip install '.[train]'" in " ".join(done.output.split())
 
 
 def test_without_a_model_it_asks_for_one(small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from mimik.animation.edit import Edit, Edited, check_edit, edit_avatar
+from mimik.animation.group import Group, Shared
+from mimik.animation.options import (
+    EditOptions,
+    FrameOptions,
+    RenderOptions,
+    check_names,
+    python_words,
+    settings,
+)
 from mimik.animation.render import Rendering
 from mimik.animation.report import Report, peak_memory_mb
 from mimik.animation.source_frame import SourceFrame, read_backdrop
-from mimik.animation.source_image import SourceImage, source_of_photo, source_of_video
-from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
-from mimik.face.landmarks import Face, Image, Landmarker
+from mimik.animation.source_image import PhotoLike, SourceImage, as_list, source_of_photo, source_of_video
+from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError
+from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
+from mimik.face.orientation import DOUBTFUL, find_faces, quarter_turns
 from mimik.inference.avatar_file import AvatarFile, calmest, read_avatar
 from mimik.inference.runtime import Network, read_release
 from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver
-from mimik.motion.drivers.registry import open_driver
+from mimik.motion.drivers.registry import DriverLike, open_driver
 from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
@@ -39,7 +51,7 @@ _TRANSPARENT_OUTPUTS = (
 class Avatar:
     """One person, ready to be animated.
 
-    >>> Avatar.from_photos(["photo.jpg"]).render("talk", "out.mp4")
+    >>> Avatar.from_photos("photo.jpg").render("talk", "out.mp4")
     """
 
     def __init__(
@@ -66,32 +78,38 @@ class Avatar:
 
     @classmethod
     def from_photos(
-        cls, photos: Sequence[str | Path], *, face: int | None = None, landmarker: Landmarker | None = None
+        cls,
+        photos: PhotoLike | Sequence[PhotoLike],
+        *,
+        face: int | None = None,
+        landmarker: Landmarker | None = None,
     ) -> Avatar:
-        """The person in some photos.
+        """The person in one photo, or in some.
 
         Args:
-            photos: files; a single one may be a video, whose own motion the driver's replaces. Of several the one with
-                the calmest, most frontal face is animated; a model learns from all of them who it is.
+            photos: a path, a Pillow image, an array uint8 RGB [H, W, 3], or a list of these. A single path may be a
+                video, whose own motion the driver's replaces, or an .avatar file. Of several photos the one with the
+                calmest, most frontal face is animated; a model learns from all of them who it is.
             face: which face, 1 is the widest; None is the widest.
             landmarker: to share one between avatars.
 
         Raises:
             InputError: if a file cannot be read or shows no face.
         """
-        if not photos:
+        every = as_list(photos)
+        if not every:
             raise InputError("no photo was given; give at least one picture of the person.")
-        paths = [Path(photo) for photo in photos]
+        paths = [one for one in every if isinstance(one, Path)]
         if avatars := [path for path in paths if path.suffix.lower() == AVATAR_SUFFIX]:
-            if len(paths) > 1:
+            if len(every) > 1:
                 raise InputError(f"{avatars[0]}: is a learned person already; give it alone, or photos.")
             if face is not None:
-                raise InputError(f"--face {face}: {avatars[0].name} has one face; leave --face out.")
+                raise OptionError(f"--face {face}: {avatars[0].name} has one face; leave --face out.")
             return cls.load(avatars[0], landmarker=landmarker)
         landmarker = landmarker or Landmarker()
-        if len(paths) == 1 and video.kind(paths[0]) == "video":
+        if len(every) == 1 and paths and video.kind(paths[0]) == "video":
             return cls(landmarker, [source_of_video(paths[0], landmarker, face)])
-        images = [source_of_photo(path, landmarker, face) for path in paths]
+        images = [source_of_photo(photo, landmarker, face) for photo in every]
         return cls(landmarker, images, chosen=calmest([image.face for image in images]))
 
     @classmethod
@@ -118,9 +136,14 @@ class Avatar:
         return self._landmarker
 
     @property
-    def photo(self) -> Path:
-        """The file that is animated."""
+    def photo(self) -> Path | None:
+        """The file that is animated; None for a picture in memory."""
         return self._image.path
+
+    @property
+    def name(self) -> str:
+        """Of the photo, for people."""
+        return self._image.name
 
     @property
     def picture(self) -> Image:
@@ -189,95 +212,156 @@ class Avatar:
         """What shows the person: the photo; or the avatar, and the files from which it was learned."""
         learned = self._person.sources if self._person else ()
         once = {source.sha256: Ingredient("photo", source.name, source.sha256, source.format) for source in learned}
-        return Ingredient.from_file("photo", self.photo), *once.values()
+        return self._image.ingredient(), *once.values()
 
-    def frames(self, driver: str | Path, **options: Any) -> Iterator[Image]:
+    def frames(
+        self, driver: DriverLike, *, config: AnimateConfig | None = None, **options: Unpack[FrameOptions]
+    ) -> Iterator[Image]:
         """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them; RGBA [H, W, 4] where there
         is no background.
 
         Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
 
         Args:
-            driver: a video, a photo, a .motion or .jsonl file, or the name of a bundled motion.
-            options: fields of AnimateConfig.
+            driver: as render takes it.
+            config: settings, in place of options.
+            options: how the driver moves the person.
+
+        Raises:
+            TypeError: on an unknown option, or one that has no effect on this driver.
+            InputError: if anything given cannot be used.
         """
-        config = AnimateConfig(**options)
+        with python_words(config):
+            chosen = settings("frames", FrameOptions, options, config)
+            opened = opened_driver(driver, chosen)
+        return self._marked(opened, chosen)
+
+    def _marked(self, driver: Driver, config: AnimateConfig) -> Generator[Image]:
         marker = Marker(config.model or self.model, label=config.label)
         with closing(self._unmarked(driver, config)) as images:
             for image in images:
                 yield marker.mark(image)
 
-    def _unmarked(self, driver: str | Path, config: AnimateConfig) -> Generator[Image]:
+    def _unmarked(self, driver: DriverLike, config: AnimateConfig) -> Generator[Image]:
         """The frames without a mark, which never leave."""
-        report = Report("", str(self.photo), str(driver), config.model or self.model)
-        rendering = Rendering(
-            self.source_frame(config), opened_driver(driver, config), config, report, self._landmarker
-        )
+        opened = opened_driver(driver, config)
+        report = Report("", self._named_photo, opened.name, config.model or self.model)
+        rendering = Rendering(self.source_frame(config), opened, config, report, self._landmarker)
         with closing(rendering.images()) as images:
             yield from images
 
+    @property
+    def _named_photo(self) -> str:
+        """The photo's path, or what it is called."""
+        return str(self.photo or self.name)
+
+    def edit(
+        self,
+        out: str | Path,
+        edit: Edit | None = None,
+        *,
+        config: AnimateConfig | None = None,
+        force: bool = False,
+        credentials: Credentials | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Edited:
+        """Changes the photo's expression, gaze and pose by numbers, and writes a sealed picture.
+
+        >>> Avatar.from_photos("photo.jpg").edit("smiling.png", smile=0.6, yaw=12)
+
+        Args:
+            out: .png, .jpg, .jpeg or .webp.
+            edit: the changes, in place of the sliders among the options.
+            config: model, view and size, in place of the other options.
+            force: replace what is there.
+            credentials: who signs; this computer's own when None.
+            options: the sliders of Edit; model, view and size.
+
+        Returns:
+            The size of the picture, and what of the edit this photo does not allow.
+
+        Raises:
+            TypeError: on an unknown option.
+            InputError: if anything given cannot be used; nothing is written then.
+        """
+        with python_words(config):
+            check_names("edit", EditOptions.__annotations__, options)
+            sliders = {field.name for field in fields(Edit)}
+            changes = {name: value for name, value in options.items() if name in sliders}
+            others = {name: value for name, value in options.items() if name not in sliders}
+            if edit is not None and changes:
+                raise TypeError(f"edit() got an Edit and {min(changes)!r}; give one of them")
+            chosen = settings("edit", EditOptions, others, config)
+            made = edit or Edit(**changes)  # type: ignore[arg-type]  # the check above knows the names
+            return edit_avatar(self, out, made, chosen, force=force, credentials=credentials)
+
     def render(
         self,
-        driver: str | Path | Driver,
+        driver: DriverLike,
         out: str | Path,
         *,
+        config: AnimateConfig | None = None,
         force: bool = False,
         credentials: Credentials | None = None,
         progress: Progress | None = None,
-        **options: Any,
+        **options: Unpack[RenderOptions],
     ) -> Report:
         """Animates the person and writes a sealed file.
 
         Args:
-            driver: a video, a photo, a .motion or .jsonl file, the name of a bundled motion, or one of them opened.
+            driver: a path (video, photo, recording of speech, .motion or .jsonl file), the name of a bundled motion,
+                "idle", a Motion, a picture (Pillow, or uint8 RGB [H, W, 3]), frames (an array uint8 RGB [N, H, W, 3],
+                or an iterable of pictures, with fps), or an opened Driver.
             out: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, a folder for PNG frames or a pattern such as
                 frames/%05d.webp; .png and .jpg when the driver is a photo.
+            config: settings, in place of options.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
             progress: called with a stage, the number of frames done and of all frames, if that is known.
-            options: fields of AnimateConfig.
+            options: how the driver moves the person, and what the file has.
 
         Raises:
+            TypeError: on an unknown option, or one that has no effect on this driver or file.
             InputError: if anything given cannot be used; nothing is written then.
         """
-        config = AnimateConfig(**options)
-        path = Path(out)
-        kind = video.output_kind(path)
+        with python_words(config):
+            chosen = settings("render", RenderOptions, options, config)
+            return self._render(driver, Path(out), chosen, force, credentials, progress)
+
+    def _render(
+        self,
+        driver: DriverLike,
+        out: Path,
+        config: AnimateConfig,
+        force: bool,
+        credentials: Credentials | None,
+        progress: Progress | None,
+        others: Sequence[tuple[Avatar, Driver]] = (),
+    ) -> Report:
+        """Args: others: more faces of the same photo, and what drives them; the rest as render takes it."""
+        kind = video.output_kind(out)
         opened = opened_driver(driver, config)
         behind = Path(config.background) if config.background and Path(config.background).is_file() else None
-        inputs = [self.photo, *(file for file in (opened.path, behind) if file)]
-        check_output(path, force=force, inputs=inputs)
-        if config.background == TRANSPARENT and not video.keeps_alpha(path):
-            raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
+        inputs = [file for file in (self.photo, opened.path, behind, *(one.path for _, one in others)) if file]
+        check_output(out, force=force, inputs=inputs)
+        _check_file_options(out, kind, config)
         if kind == "image" and not opened.is_still:
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
-        report = Report(str(path), str(self.photo), opened.name, config.model or self.model, fps=opened.fps)
+        report = Report(str(out), self._named_photo, opened.name, config.model or self.model, fps=opened.fps)
         if self._image.note:
             report.notes.append(self._image.note)
         start = time.perf_counter()
         source = self.source_frame(config, limit_side=kind == "video")
-        rendering = Rendering(source, opened, config, report, self._landmarker, progress or silent)
-        settings = {"motion": config.motion, "regions": list(config.regions), "strength": config.strength}
-        about = [*self.ingredients()]
-        if opened.path is None:
-            settings["driver"] = opened.name
+        if others:
+            parts = [(source, opened)]
+            parts += [(one.source_frame(config, limit_side=kind == "video"), driven_by) for one, driven_by in others]
+            rendering: Rendering = Group(parts, config, report, self._landmarker, progress or silent)
         else:
-            about.append(Ingredient.from_file("driver", opened.path, name=opened.name))
-        if config.background is not None:
-            settings["background"] = source.background
-            if source.background == "picture" and behind:
-                about.append(Ingredient.from_file("background", behind))
-        claim = Claim(
-            path.name,
-            Path(report.model).name,
-            tuple(about),
-            settings,
-            consent=config.consent,
-            label=config.label,
-        )
+            rendering = Rendering(source, opened, config, report, self._landmarker, progress or silent)
+        claim = self._claim(out.name, [opened, *(one for _, one in others)], behind, source, config)
         signing = partial(progress, "sign") if progress and kind == "frames" else None
         sound = opened.sound if config.audio else None
-        with seal(path, claim, credentials=credentials, force=force, progress=signing) as draft:
+        with seal(out, claim, credentials=credentials, force=force, progress=signing) as draft:
             if kind == "image":
                 draft.write_image(rendering.still())
             else:
@@ -286,7 +370,10 @@ class Avatar:
                     *rendering.size, opened.fps, quality=config.quality, audio_from=sound, alpha=alpha
                 ) as writer:
                     rendering.write(writer)
-                report.has_audio = sound is not None and path.suffix.lower() in video.CONTAINERS
+                report.has_audio = sound is not None and video.holds_sound(out)
+                if sound is not None and not report.has_audio:
+                    what = "a folder of pictures" if kind == "frames" else f"a {out.suffix} file"
+                    report.notes.append(f"{what} has no sound; give an .mp4 or .webm to keep that of {opened.name}")
         report.seconds = round(time.perf_counter() - start, 3)
         report.ms_per_frame = rendering.clock.ms_per_frame(report.num_frames)
         report.peak_memory_mb = round(peak_memory_mb(), 1)
@@ -297,13 +384,175 @@ class Avatar:
             )
         return report
 
+    def _claim(
+        self, title: str, drivers: Sequence[Driver], behind: Path | None, source: SourceFrame, config: AnimateConfig
+    ) -> Claim:
+        """What is said about a file: from what it was made, and how; behind: the background's file."""
+        about = [*self.ingredients()]
+        how: dict[str, str | float | list[str]] = {
+            "motion": config.motion,
+            "regions": list(config.regions),
+            "strength": config.strength,
+        }
+        for driver in {driver.name: driver for driver in drivers}.values():
+            if driver.path is None:
+                how["driver"] = driver.name
+            else:
+                about.append(Ingredient.from_file("driver", driver.path, name=driver.name))
+        if config.background is not None and source.background is not None:
+            how["background"] = source.background
+            if source.background == "picture" and behind:
+                about.append(Ingredient.from_file("background", behind))
+        model = Path(config.model or self.model).name
+        return Claim(title, model, tuple(about), how, consent=config.consent, label=config.label)
 
-def opened_driver(driver: str | Path | Driver, config: AnimateConfig) -> Driver:
+
+def _check_file_options(out: Path, kind: str, config: AnimateConfig) -> None:
+    """Refuses what a file of this kind cannot have.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if config.background == TRANSPARENT and not video.keeps_alpha(out):
+        raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
+    if kind == "image":
+        for option, given in (("--fps", config.fps), ("--smooth", config.smooth != AnimateConfig.smooth)):
+            if given:
+                raise OptionError(f"{option}: {out.name} is one picture; leave {option} out, or give an .mp4.")
+    if config.quality != AnimateConfig.quality and (kind != "video" or out.suffix.lower() == ".gif"):
+        raise OptionError(
+            f"--quality {config.quality}: is that of a video; {out.name} has none, so leave --quality out."
+        )
+
+
+def opened_driver(driver: DriverLike, config: AnimateConfig) -> Driver:
     """The driver as the settings want it: what of it drives, how long, from which neutral.
 
     Raises:
         InputError: if it cannot be used.
     """
     opened = open_driver(driver, config.fps, by=config.drive_by, seconds=config.seconds)
-    opened.check_neutral(config.neutral)
+    opened.check_options(neutral_s=config.neutral, face=config.driver_face, seed=config.seed)
     return opened
+
+
+def edit_photo(
+    photo: PhotoLike,
+    out: str | Path,
+    edit: Edit | None = None,
+    *,
+    face: int | None = None,
+    config: AnimateConfig | None = None,
+    force: bool = False,
+    credentials: Credentials | None = None,
+    **options: Unpack[EditOptions],
+) -> Edited:
+    """Edits a photo and writes a sealed picture: Avatar.from_photos and Avatar.edit in one step.
+
+    Args:
+        photo: a picture, a video of the person, or an .avatar file.
+        face: which face, 1 is the widest; that of config if None.
+        out, edit, config, force, credentials, options: as Avatar.edit takes them.
+
+    Raises:
+        TypeError: on an unknown option.
+        InputError: if anything given cannot be used; nothing is written then.
+    """
+    with python_words(config):
+        check_names("edit", EditOptions.__annotations__, options)
+        check_edit(Path(out), force=force, inputs=[one for one in as_list(photo) if isinstance(one, Path)])
+        chosen = config.face if config and face is None else face
+        avatar = Avatar.from_photos(photo, face=chosen)
+    return avatar.edit(out, edit, config=config, force=force, credentials=credentials, **options)
+
+
+def render_all_faces(
+    photo: PhotoLike,
+    driver: DriverLike,
+    out: str | Path,
+    *,
+    drivers: Mapping[int, DriverLike] | None = None,
+    config: AnimateConfig | None = None,
+    force: bool = False,
+    credentials: Credentials | None = None,
+    progress: Progress | None = None,
+    landmarker: Landmarker | None = None,
+    **options: Unpack[RenderOptions],
+) -> Report:
+    """Animates every face of a photo, and writes a sealed file.
+
+    Args:
+        photo: a picture.
+        driver: of all faces that have no other; its sound goes along.
+        out: as Avatar.render takes it.
+        drivers: of single faces, by their number: 1 is the widest.
+        config, force, credentials, progress, options: as Avatar.render takes them.
+        landmarker: to share one.
+
+    Raises:
+        TypeError: on an unknown option.
+        InputError: if anything given cannot be used; nothing is written then.
+    """
+    with python_words(config):
+        chosen = settings("render_all_faces", RenderOptions, options, config)
+        for option, given in (
+            ("--frame crop", chosen.frame == "crop"),
+            (f"--background {chosen.background}", chosen.background is not None),
+            (f"--face {chosen.face}", chosen.face is not None),
+        ):
+            if given:
+                raise OptionError(f"{option}: is for one face; leave it out, or leave --all-faces out.")
+        landmarker = landmarker or Landmarker()
+        people, notes = _everyone(photo, landmarker)
+        opened = {number: opened_driver(one, chosen) for number, one in (drivers or {}).items()}
+        if unknown := sorted(opened.keys() - people.keys()):
+            there = ", ".join(map(str, people))
+            raise InputError(f"--face-driver {unknown[0]}=...: there is no such face; give one of {there}.")
+        shared = Shared(opened_driver(driver, chosen), len(people.keys() - opened.keys()))
+        for number, one in opened.items():
+            if one.fps != shared.fps:
+                raise InputError(
+                    f"face {number}: {one.name} has {one.fps:g} frames a second and {shared.name} {shared.fps:g}; give "
+                    "--fps, which then is that of all."
+                )
+        (first, avatar), *others = people.items()
+        report = avatar._render(
+            opened.get(first, shared),
+            Path(out),
+            chosen,
+            force,
+            credentials,
+            progress,
+            [(one, opened.get(number, shared)) for number, one in others],
+        )
+        report.notes += notes
+        return report
+
+
+def _everyone(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[int, Avatar], list[str]]:
+    """The people in a picture by the number of their face, and notes on those who are left out."""
+    (given,) = as_list(photo)
+    if isinstance(given, Path) and (given.suffix.lower() == AVATAR_SUFFIX or video.kind(given) == "video"):
+        raise InputError(f"{given}: has one face; give a photo, or leave --all-faces out.")
+    path = given if isinstance(given, Path) else None
+    picture = video.read_image(given) if isinstance(given, Path) else given
+    found = find_faces(landmarker, picture, thorough=True)
+    name = path.name if path else "the picture"
+    choose_face(found, None, name, picture.shape[1::-1])
+    people: dict[int, Avatar] = {}
+    notes = []
+    for number, face in enumerate(found, start=1):
+        why = None
+        if face.width_px < MIN_FACE_PX:
+            why = f"is {face.width_px:.0f} px wide"
+        elif face.score < DOUBTFUL and number > 1:
+            why = f"is uncertain ({100 * face.score:.0f} %)"
+        elif quarter_turns(face):
+            why = "does not stand upright; turn the picture, or animate it alone with --face"
+        if why:
+            notes.append(f"face {number} of {name} {why}; it is left as it is")
+        else:
+            people[number] = Avatar(landmarker, [SourceImage(path, picture, face)])
+    if not people:
+        raise InputError(f"{name} shows no face that can be animated: {'; '.join(notes)}.")
+    return people, notes

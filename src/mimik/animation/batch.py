@@ -108,7 +108,9 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+    """Hidden files are left out, such as the ._a.jpg beside a.jpg in what a Mac has copied."""
+    every = (path for path in folder.iterdir() if path.name[0] != ".")
+    return sorted(path for path in every if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -144,9 +146,8 @@ def _make(job: _Job, progress: Progress) -> Report:
     driver = opened_driver(pair.driver, config)
     check_output(pair.out, force=job.force, inputs=[pair.photo, *([driver.path] if driver.path else [])])
     credentials = Credentials.from_files(*job.signer) if job.signer else None
-    options = {name: getattr(config, name) for name in config.__dataclass_fields__}
     avatar = _avatar(pair.photo, config.face)
-    return avatar.render(driver, pair.out, force=job.force, credentials=credentials, progress=progress, **options)
+    return avatar.render(driver, pair.out, config=config, force=job.force, credentials=credentials, progress=progress)
 
 
 def _work(job: _Job, beat: workers.Beat) -> Report | str:

@@ -111,6 +111,7 @@ class Rendering:
         tracker = Tracker(Landmarker())  # the driver is tracked in another thread at the same time
         tracker.start(source.image.face)
         num_without = 0
+        assert source.image.path is not None, "a video is a file"
         frames = prefetch(self.clock.each("decode", video.read_frames(source.image.path, fps=self._driver.fps)))
         with closing(frames):
             for motion_frame, frame in zip(motion_frames, frames, strict=False):
@@ -129,14 +130,14 @@ class Rendering:
                         image = source.painter(image, face, warper).paint(flow, points)
                 self._count(motion_frame)
                 yield image
-        if note := jump_note(tracker, source.image.path.name):
+        if note := jump_note(tracker, source.image.name):
             self._report.notes.append(note)
         if num_without:
             self._report.notes.append(
-                f"{source.image.path.name} shows no face in {num_without} frames; they are left as they are"
+                f"{source.image.name} shows no face in {num_without} frames; they are left as they are"
             )
         if self._driver.num_frames and self._report.num_frames < self._driver.num_frames - 1:
-            self._report.notes.append(f"{source.image.path.name} is shorter than the driver; the result ends with it")
+            self._report.notes.append(f"{source.image.name} is shorter than the driver; the result ends with it")
 
     def _count(self, motion_frame: MotionFrame) -> None:
         self._report.num_frames += 1

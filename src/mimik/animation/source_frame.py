@@ -189,7 +189,7 @@ def read_backdrop(image: SourceImage, background: str | None) -> Image | str | N
         return None
     if image.is_video:
         raise InputError(
-            f"--background {background}: {image.path.name} is a video, and the person is cut out of photos only; give "
+            f"--background {background}: {image.name} is a video, and the person is cut out of photos only; give "
             "a photo, or leave --background out."
         )
     return matte.backdrop(background, video.read_image)

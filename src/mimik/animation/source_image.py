@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from numpy.typing import NDArray
 
 from mimik.config import NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker, choose_face
+from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
 from mimik.inference.avatar_file import calmest
 from mimik.media import video
+from mimik.media.pictures import in_memory
+from mimik.provenance.manifests import Ingredient
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.layers.teeth import TeethSet
+
+PhotoLike = str | PathLike[str] | PIL.Image.Image | NDArray[Any]  # a file, or a picture in memory
+IN_MEMORY = "picture in memory"
 
 
 @dataclass(frozen=True)
@@ -20,41 +32,76 @@ class SourceImage:
     """A picture of the person: a photo, or a frame of a video.
 
     Attributes:
+        path: the file; None for a picture in memory.
+        picture: uint8 RGB [H, W, 3].
+        face: in the picture.
+        note: what the user should know.
+        is_video: whether the file is a video, of which the picture is one frame.
         teeth: those that other frames of the video show.
     """
 
-    path: Path
+    path: Path | None
     picture: Image
     face: Face
     note: str | None = None
     is_video: bool = False
     teeth: TeethSet | None = None
 
+    @property
+    def name(self) -> str:
+        """For people and for the manifest."""
+        return IN_MEMORY if self.path is None else self.path.name
 
-def source_of_photo(path: Path, landmarker: Landmarker, number: int | None) -> SourceImage:
+    def ingredient(self) -> Ingredient:
+        """The file, or the pixels of a picture in memory, as the manifest names them."""
+        if self.path is None:
+            return Ingredient.from_pixels("photo", self.name, self.picture)
+        return Ingredient.from_file("photo", self.path)
+
+
+def as_list(photos: PhotoLike | Sequence[PhotoLike]) -> list[Path | Image]:
+    """One photo or several, as files and pictures uint8 RGB [H, W, 3].
+
+    Raises:
+        InputError: if something is neither a path nor a picture.
+    """
+    several = photos if isinstance(photos, list | tuple) else [photos]
+    return [Path(one) if isinstance(one, str | PathLike) else in_memory(one) for one in several]
+
+
+def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | None) -> SourceImage:
     """A photo of the person, and the face in it.
 
-    Args: path: the file; number: which face, 1 is the widest; None is the widest, with a note if there are others.
+    Args:
+        photo: a file, or a picture uint8 RGB [H, W, 3].
+        landmarker: finds the face.
+        number: which face, 1 is the widest; None is the widest, with a note if there are others.
 
     Raises:
         InputError: if the file cannot be read or shows no such face.
     """
-    picture = video.read_image(path)
-    found = landmarker.detect(picture, thorough=(number or 1) > 1)
-    chosen = choose_face(found, number, path.name, picture.shape[1::-1])
-    note = None
+    path = photo if isinstance(photo, Path) else None
+    name = path.name if path else IN_MEMORY
+    picture = video.read_image(photo) if isinstance(photo, Path) else photo
+    found = find_faces(landmarker, picture, thorough=(number or 1) > 1)
+    chosen = choose_face(found, number, name, picture.shape[1::-1])
+    picture, chosen, turned = upright(picture, chosen, name)
+    several = None
     if len(found) > 1 and number is None:
-        note = f"{path.name} shows {len(found)} faces; the widest is animated, --face N takes another"
-    return SourceImage(path, picture, chosen, note)
+        several = f"{name} shows {len(found)} faces; the widest is animated, --face N takes another"
+    notes = [note for note in (several, turned, doubt(chosen, name)) if note]
+    return SourceImage(path, picture, chosen, "; ".join(notes) or None)
 
 
 def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> SourceImage:
     """The calmest frame of a person in the first seconds of a video."""
     tracker = Tracker(landmarker, number)
     info = video.probe(path)
-    seen = []
+    seen: list[tuple[Image, Face]] = []
     with closing(video.read_frames(path, fps=min(info.fps, 5.0))) as frames:
         for frame in itertools.islice(frames, 60):
+            if not seen:
+                _check_upright(frame, landmarker, path.name)
             face = tracker.track(frame)
             if face is not None:
                 seen.append((frame, face))
@@ -65,3 +112,11 @@ def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> S
     frame, face = seen[calmest([face for _, face in seen])]
     teeth = best_teeth([(picture, found.points) for picture, found in seen])
     return SourceImage(path, frame, face, is_video=True, teeth=teeth)
+
+
+def _check_upright(frame: Image, landmarker: Landmarker, name: str) -> None:
+    """Raises NoFaceError for a video whose face stands on its head or lies on a side."""
+    found = find_faces(landmarker, frame)
+    if found and quarter_turns(found[0]):
+        how = "on its head" if quarter_turns(found[0]) == 2 else "on its side"
+        raise NoFaceError(f"the face in {name} is {how}; turn the video upright first, or give a photo of the person.")

@@ -959,7 +959,7 @@ def _motion(given: str) -> tuple[str, Motion]:
         )
     if len(driver.recorded) > _MAX_FRAMES:
         raise InputError(f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_FRAMES}.")
-    return driver.path.stem, driver.recorded
+    return Path(given).stem, driver.recorded
 
 
 def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:

@@ -29,7 +29,7 @@ from mimik.app.live.call import Call, Shown
 from mimik.app.live.recording import Recording
 from mimik.app.live.sound import samples_of, to_live
 from mimik.app.live.viewer import Viewer, in_loop
-from mimik.config import InputError
+from mimik.config import InputError, install_command
 from mimik.face.landmark_images import LANDMARK_LINES
 from mimik.media import video
 from mimik.provenance.credentials import Credentials
@@ -76,7 +76,7 @@ def needed() -> tuple[Any, Any]:
         from aiohttp import web
         from aioice import ice
     except ModuleNotFoundError as error:
-        raise InputError(f"live needs {error.name}, which is not installed: pip install 'mimik[live]'.") from None
+        raise InputError(f"live needs {error.name}, which is not installed: {install_command('live')}.") from None
     for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # there is no other way to say it
         codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
     if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # nor this

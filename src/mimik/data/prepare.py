@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimik import workers
-from mimik.config import VERSION, InputError
+from mimik.config import VERSION, InputError, install_command
 from mimik.data.preparation.clips import prepare_video, process_landmarker
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
@@ -174,7 +174,7 @@ def _face_net() -> type[Any]:
         from mimik.networks.features import FaceNet
     except ImportError as error:
         raise InputError(
-            "--people cluster needs torch; install it with: pip install 'mimik[train]', or give --people clip."
+            f"--people cluster needs torch; install it with: {install_command('train')}, or give --people clip."
         ) from error
     return FaceNet
 

@@ -12,7 +12,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from mimik.config import InputError
+from mimik.config import InputError, install_command
 
 
 class DamagedClipError(InputError):
@@ -127,7 +127,7 @@ def _s3_client(timeout_s: float) -> Any:
         import boto3
         import botocore.config
     except ImportError as error:
-        raise InputError("an s3:// address needs boto3; install it with: pip install 'mimik[s3]'.") from error
+        raise InputError(f"an s3:// address needs boto3; install it with: {install_command('s3')}.") from error
     once = {"total_max_attempts": 1}  # Server tries again, broken transfers included
     config = botocore.config.Config(connect_timeout=timeout_s, read_timeout=timeout_s, retries=once)
     try:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.config import InputError
+from mimik.config import InputError, install_command
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, POINTS_68, Face, Image, Landmarker, Tracker
 
 Points = NDArray[np.float32]
 Finder = Callable[[Sequence[Image], Points], Points]  # frames, boxes [N, 4] -> [N, 68, 2]
 
-INSTALL_DLIB = "`pip install 'mimik[landmarks68]'` brings it (for research only: it was trained on iBUG 300-W)"
+INSTALL_DLIB = f"`{install_command('landmarks68')}` brings it (for research only: it was trained on iBUG 300-W)"
 _PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
 # Medians over 227 frames of the 22 development clips of the box that dlib's detector finds, which its predictor was
 # trained with, against the 68 points of the program's landmarker; spreads 0.085, 0.031 and 0.041.

@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mimik.config import CONSENT_LETTERS, VERSION, InputError, MediaError
 
 if TYPE_CHECKING:
@@ -90,6 +93,15 @@ class Ingredient:
                 return replace(one, history=_read_history(file, one))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that exists.") from error
+
+    @classmethod
+    def from_pixels(cls, role: str, name: str, picture: NDArray[np.uint8]) -> Ingredient:
+        """The ingredient for a picture that has no file, by the bytes of its pixels.
+
+        Args: role: one of ROLES; name: what the manifest calls it; picture: uint8 RGB [H, W, 3].
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(picture).data).hexdigest()
+        return cls(role, name, digest, "application/octet-stream")
 
 
 @dataclass(frozen=True)

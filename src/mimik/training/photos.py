@@ -12,6 +12,7 @@ import numpy as np
 
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
+from mimik.face.orientation import doubt, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
 from mimik.media import video
 
@@ -80,8 +81,10 @@ def _faces_in(
     if video.kind(path) == "video":
         return _shots_of_video(path, landmarker, number, shots)
     picture = video.read_image(path)
-    found = landmarker.detect(picture, thorough=(number or 1) > 1)
+    found = find_faces(landmarker, picture, thorough=(number or 1) > 1)
     chosen = choose_face(found, number, path.name, picture.shape[1::-1])
+    picture, chosen, turned = upright(picture, chosen, path.name)
+    notes += [note for note in (turned, doubt(chosen, path.name)) if note]
     if len(found) > 1 and number is None:
         notes.append(f"{path.name} shows {len(found)} faces; the widest is used, --face N selects another")
     return [(picture, chosen)]

@@ -139,9 +139,20 @@ def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: p
         open_driver("something")
 
 
-def test_a_neutral_frame_is_named_in_videos_only(driver) -> None:
-    open_driver(driver.path).check_neutral(1.0)
+def test_options_without_effect_are_refused(driver, small_path: Path) -> None:
+    open_driver(driver.path).check_options(neutral_s=1.0, face=2)
+    open_driver(small_path).check_options(face=2)
+    open_driver("idle").check_options(seed=3)
     opened = open_driver("smile")
-    opened.check_neutral(None)
-    with pytest.raises(InputError, match="--neutral 1: bundled smile is a motion and has no frames to choose from"):
-        opened.check_neutral(1.0)
+    opened.check_options()
+    for options, message in (
+        (
+            {"neutral_s": 1.0},
+            "--neutral 1: bundled smile is a motion and has no frames to choose from; give a video",
+        ),
+        ({"face": 2}, "--driver-face 2: bundled smile is a motion and shows no faces to choose from"),
+        ({"seed": 3}, "--seed 3: bundled smile is a motion and has a motion of its own"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            opened.check_options(**options)
+        assert isinstance(error.value, TypeError)

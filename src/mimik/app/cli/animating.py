@@ -43,7 +43,7 @@ from mimik.config import TRANSPARENT, AnimateConfig, InputError, parse_regions
 from mimik.files import check_file
 from mimik.media import formats
 from mimik.motion.bundled import IDLE, bundled_motions, check_driver
-from mimik.provenance.outputs import check_output
+from mimik.provenance.outputs import check_output, sidecar_of
 
 if TYPE_CHECKING:
     from mimik.animation.report import Report
@@ -119,6 +119,19 @@ def animate_command(
     size: Size = "native",
     frame: View = "full",
     face: PhotoFace = None,
+    all_faces: Annotated[
+        bool,
+        typer.Option("--all-faces", help="Animate every face of PHOTO; --face-driver gives one its own driver."),
+    ] = False,
+    face_drivers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--face-driver",
+            metavar="N=DRIVER",
+            help="With --all-faces: what drives face N in place of DRIVER; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
     driver_face: Annotated[
         int | None, typer.Option(metavar="N", parser=whole_number, help="Which face of DRIVER; the widest if left out.")
     ] = None,
@@ -187,9 +200,64 @@ def animate_command(
     with ExitStack() as stack:
         if say is not None or voice is not None or driver is None:
             driver = _spoken(driver, say, voice, stack)
+        if all_faces or face_drivers:
+            if not all_faces:
+                raise InputError("--face-driver goes with --all-faces; to choose one face give --face N.")
+            drivers = _face_drivers(face_drivers or [])
+            _animate_faces(photo, driver, drivers, out, config, force, json_report, certificate, key)
+            return
         _animate(
             photo, driver, out, config, force, json_report, certificate, key, workers=workers, ray=ray_address or ray
         )
+
+
+def _face_drivers(given: list[str]) -> dict[int, str]:
+    """N=DRIVER, by face.
+
+    Raises:
+        InputError: if one has another form, or a face is named twice.
+    """
+    drivers: dict[int, str] = {}
+    for one in given:
+        number, equals, driver = one.partition("=")
+        if not (number.isdecimal() and equals and driver):
+            raise InputError(f"--face-driver {one}: give the face's number and a driver, such as 2=smile.")
+        if int(number) in drivers:
+            raise InputError(f"--face-driver {one}: face {number} has a driver already; give one for each face.")
+        drivers[int(number)] = driver
+    return drivers
+
+
+def _animate_faces(
+    photo: Path,
+    driver: str,
+    drivers: dict[int, str],
+    out: Path,
+    config: AnimateConfig,
+    force: bool,
+    json_report: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> None:
+    """Every face of one photo; drivers: of single ones."""
+    if photo.is_dir() or (driver not in bundled_motions() and Path(driver).is_dir()):
+        raise InputError("--all-faces goes with one photo and one driver, not with folders.")
+    formats.check_file(photo)
+    for one in (driver, *drivers.values()):
+        check_driver(one)
+    check_output(out, force=force, inputs=[photo])
+    if json_report is not None:
+        check_file("--json", json_report, force=force, others=[photo, out])
+    credentials = read_credentials(certificate, key)
+    from mimik.animation.avatar import render_all_faces
+
+    with Display("frames").shown() as bars:
+        report = render_all_faces(
+            photo, driver, out, drivers=drivers, config=config, force=force, credentials=credentials, progress=bars
+        )
+    _tell(report)
+    if json_report is not None:
+        write_json(json_report, report.to_json())
 
 
 def _spoken(driver: str | None, text: str | None, voice: str | None, stack: ExitStack) -> str:
@@ -277,9 +345,8 @@ def _animate_one(
 
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
-    options = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with Display("frames").shown() as bars:
-        return avatar.render(driver, out, force=force, credentials=credentials, progress=bars, **options)
+        return avatar.render(driver, out, config=config, force=force, credentials=credentials, progress=bars)
 
 
 def _tell(report: Report) -> None:
@@ -294,9 +361,12 @@ def _tell(report: Report) -> None:
     signed = report.out
     if formats.output_kind(signed) == "frames":  # each frame is signed by itself; the first one is shown
         signed = signed % 0 if "%" in Path(signed).name else str(Path(signed, "00000.png"))
+    beside = ""
+    if (sidecar := sidecar_of(Path(report.out))) is not None:
+        beside = f" Its signature is beside it, in {escape(sidecar.name)}: keep both together."
     console.print(
         f"{escape(report.out)}: {made}, in {report.seconds:.1f} s{speed}. Signed: mimik verify "
-        f"{escape(shlex.quote(signed))}",
+        f"{escape(shlex.quote(signed))}{beside}",
         soft_wrap=True,
     )
 

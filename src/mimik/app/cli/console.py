@@ -147,4 +147,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        for given in sys.argv[1:]:
+            if not given.isascii():
+                complain(
+                    f"{given!a} has letters that this terminal's encoding, {encoding}, does not know; set "
+                    "PYTHONUTF8=1 or LC_ALL=C.UTF-8, or give a name of plain letters."
+                )
+                sys.exit(2)
     app(prog_name="mimik")

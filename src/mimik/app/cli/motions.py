@@ -75,6 +75,10 @@ def motion_extract(
         f"({rate:.1f} kB a second).",
         soft_wrap=True,
     )
+    if opened.sound is not None:
+        errors.print(
+            f"note: {escape(out.name)} holds motion only; the sound stays in {escape(driver.name)}", soft_wrap=True
+        )
     if motion.reference.note:
         errors.print(f"note: {escape(motion.reference.note)}", soft_wrap=True)
 

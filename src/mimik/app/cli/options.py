@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimik.config import MODELS, TEETH, InputError
+from mimik.config import MODELS, TEETH, InputError, install_command
 from mimik.files import replaced
 from mimik.media.formats import IMAGE_SUFFIXES
 
@@ -44,9 +44,7 @@ def extra(command: str, name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{command} needs {error.name}, which is not installed: pip install 'mimik[{name}]'."
-        ) from None
+        raise InputError(f"{command} needs {error.name}, which is not installed: {install_command(name)}.") from None
 
 
 def parse_size(text: str) -> int | None:

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import (
     Certificate,
@@ -30,7 +31,6 @@ from mimik.app.cli.options import (
     read_credentials,
 )
 from mimik.app.cli.progress import Display, working
-from mimik.app.sliders import SLIDERS, Edit
 from mimik.config import AnimateConfig
 from mimik.media import formats
 from mimik.provenance.outputs import check_output
@@ -91,10 +91,10 @@ def edit_command(
     credentials = read_credentials(certificate, key)
     formats.check_file(photo)
     check_output(out, force=force, inputs=[photo])
-    from mimik.app import edit
+    from mimik.animation.avatar import edit_photo
 
     with working(f"editing {photo.name}"):
-        made = edit.edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
+        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
     for note in made.notes:
         errors.print(f"note: {escape(note)}", soft_wrap=True)
     console.print(
@@ -126,6 +126,7 @@ def faces_command(
     formats.check_file(photo)
     from mimik.face.landmark_images import annotate
     from mimik.face.landmarks import Landmarker, choose_face, head_pose
+    from mimik.face.orientation import doubt, find_faces
     from mimik.media import video
     from mimik.provenance.manifests import Claim, Ingredient
     from mimik.provenance.sealing import seal
@@ -133,7 +134,7 @@ def faces_command(
     picture = video.read_image(photo)
     height, width = picture.shape[:2]
     with working(f"looking for faces in {photo.name}"):
-        found = Landmarker().detect(picture, thorough=True)
+        found = find_faces(Landmarker(), picture, thorough=True)
     if not found:
         choose_face(found, None, photo.name, (width, height))
     table = Table("face", "left", "top", "width", "height", "turned to", "sure")
@@ -144,6 +145,9 @@ def faces_command(
         row = [str(number), *(f"{v:.0f}" for v in (left, top, right - left, bottom - top))]
         table.add_row(*row, f"{turned}, tilted {roll:.0f}°", f"{100 * face.score:.0f} %")
     console.print(table)
+    for number, face in enumerate(found, start=1):
+        if note := doubt(face, f"{photo.name}, number {number},"):
+            errors.print(f"note: {escape(note)}", soft_wrap=True)
     if out is not None:
         claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))
         with seal(out, claim, force=force) as draft:

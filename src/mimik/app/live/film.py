@@ -46,12 +46,14 @@ def film(
     Raises:
         InputError: if anything given cannot be used, or the video shows no face; nothing is written then.
     """
-    check_recording(out, force=force, inputs=[avatar.photo, camera])
+    check_recording(out, force=force, inputs=[camera, *([avatar.photo] if avatar.photo else [])])
     if video.kind(camera) != "video":
         raise InputError(f"--camera {camera}: is a picture; give a video.")
     info = video.probe(camera)
     call = Call(avatar, config, controls)
-    report = Report(str(out), str(avatar.photo), camera.name, call.config.model or avatar.model, *call.size, info.fps)
+    report = Report(
+        str(out), str(avatar.photo or avatar.name), camera.name, call.config.model or avatar.model, *call.size, info.fps
+    )
     total = None if info.duration_s is None else round(info.duration_s * info.fps)
     start = time.perf_counter()
     claim = call.claim(out.name, Ingredient.from_file("driver", camera))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mimik.app.live.call import Call, Shown
 from mimik.app.live.controls import Newest
-from mimik.config import InputError
+from mimik.config import InputError, install_command
 from mimik.face.landmarks import Image
 from mimik.media import video
 from mimik.provenance.credentials import Credentials
@@ -45,7 +45,7 @@ class Recording:
         Raises:
             InputError: if out cannot be written.
         """
-        check_recording(out, force=force, inputs=[call.avatar.photo])
+        check_recording(out, force=force, inputs=[call.avatar.photo] if call.avatar.photo else [])
         self.path = out
         self._call, self._force, self._credentials = call, force, credentials
         self._waiting: queue.Queue[tuple[Image, float] | None] = queue.Queue(int(RECORDING_FPS))
@@ -141,7 +141,7 @@ class VirtualCamera:
         try:
             import pyvirtualcam
         except ModuleNotFoundError:
-            raise InputError("--virtual-camera needs pyvirtualcam: pip install 'mimik[camera]'.") from None
+            raise InputError(f"--virtual-camera needs pyvirtualcam: {install_command('camera')}.") from None
         width, height = call.size
         try:
             self._camera = pyvirtualcam.Camera(width=width, height=height, fps=fps)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mimik.app.sliders import SLIDERS, Edit
+from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.web import controls
 from mimik.app.web.jobs import animate, animate_all, faces, report_of, save_edited, spoken, verified
 from mimik.app.web.learning import learning

@@ -17,16 +17,18 @@ import cv2
 import numpy as np
 
 from mimik.animation.avatar import Avatar
+from mimik.animation.edit import Editor
 from mimik.animation.report import Report
-from mimik.app.edit import Editor
-from mimik.app.sliders import Edit
+from mimik.animation.sliders import Edit
 from mimik.app.web.sessions import Job, Limits, Session, StoppedError
 from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
 from mimik.face.landmarks import Image, Landmarker, choose_face, head_pose
+from mimik.face.orientation import find_faces
 from mimik.media import video
 from mimik.media.sound import SOUND_SUFFIXES
 from mimik.media.speaking import speak
 from mimik.motion.drivers import registry
+from mimik.motion.drivers.driver import Driver
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
@@ -149,7 +151,8 @@ def animate(
         try:
             tell(0.0, "Reading the photo and the driver")
             avatar = Avatar.from_photos([photo], face=config.face)
-            report = avatar.render(driver, out, credentials=credentials, progress=step, **_fields(config))
+            fitting = _fitting(config, opened, format)
+            report = avatar.render(opened, out, config=fitting, credentials=credentials, progress=step)
             second = None
             if beside and format not in _STILLS:
                 second = _side_by_side(avatar, driver, out, report, job, tell, credentials)
@@ -169,8 +172,20 @@ def _check_format(format: str, formats: Mapping[str, str]) -> None:
         raise InputError(f"Format {format}: give one of {', '.join(formats)}.")
 
 
-def _fields(config: AnimateConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+def _fitting(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfig:
+    """The settings without those that a page still shows and that this driver or format does not have."""
+    plain: dict[str, Any] = {}
+    if not driver.has_frames:
+        plain["neutral"] = None
+    if not driver.shows_faces:
+        plain["driver_face"] = None
+    if not driver.is_generated:
+        plain["seed"] = 0
+    if format in _STILLS:
+        plain |= {"fps": None, "smooth": AnimateConfig.smooth}
+    if format in _STILLS or format in ("gif", "png frames"):
+        plain["quality"] = AnimateConfig.quality
+    return replace(config, **plain)
 
 
 def _keeps_alpha(format: str) -> bool:
@@ -387,7 +402,7 @@ def faces(photo: str | None) -> list[dict[str, Any]]:
     """
     photo = given_photo(photo)
     picture = video.read_image(photo)
-    found = Landmarker().detect(picture, thorough=True)
+    found = find_faces(Landmarker(), picture, thorough=True)
     if not found:
         choose_face(found, None, Path(photo).name, picture.shape[1::-1])  # says so
     out = []

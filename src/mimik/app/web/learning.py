@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 
 from mimik.animation.avatar import Avatar
-from mimik.app.edit import Editor
-from mimik.app.sliders import Edit
+from mimik.animation.edit import Editor
+from mimik.animation.sliders import Edit
 from mimik.app.web.sessions import Job, Limits, StoppedError
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, install_command
 from mimik.face.landmarks import Image
 from mimik.provenance.marking import Marker
 
@@ -64,7 +64,7 @@ def learning(
     try:
         from mimik.training import fine_tuning
     except ModuleNotFoundError as error:
-        raise InputError(f"Learning needs {error.name}, which is not installed: pip install 'mimik[train]'.") from None
+        raise InputError(f"Learning needs {error.name}, which is not installed: {install_command('train')}.") from None
     arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
     paths = [Path(one) for one in photos]
     out = job.session.new(f"{paths[0].stem}{AVATAR_SUFFIX}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimik.app.sliders import SLIDERS, Edit
+from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.web import controls, examples, markup
 from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, save_edited, verified
 from mimik.app.web.learning import Learned, learning

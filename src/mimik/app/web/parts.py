@@ -17,7 +17,7 @@ from mimik.app.web import markup
 from mimik.app.web.controls import plain
 from mimik.app.web.jobs import Remaining, Tell
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
-from mimik.config import InputError
+from mimik.config import InputError, install_command
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def needed() -> Any:
         with _without_proxies():
             import gradio
     except ModuleNotFoundError as error:
-        raise InputError(f"web needs {error.name}, which is not installed: pip install 'mimik[web]'.") from None
+        raise InputError(f"web needs {error.name}, which is not installed: {install_command('web')}.") from None
     return gradio
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
-from mimik.config import InputError
+from mimik.config import OptionError
 from mimik.face.landmarks import Landmarker
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, silent
@@ -78,6 +78,8 @@ class Driver(ABC):
         suffixes: of the files that a folder of drivers is searched for, in lower case.
         has_frames: whether the user may name the frame that shows the neutral face.
         is_still: whether it is a single expression, so that the result may be a picture.
+        shows_faces: whether there are pictures in which one of several faces may be chosen.
+        is_generated: whether the motion is drawn at random, from a seed.
         name: for people and for the manifest.
         path: the file, an ingredient of what is made; None where there is none.
         fps: motion frames a second.
@@ -89,6 +91,8 @@ class Driver(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     has_frames: ClassVar[bool] = False
     is_still: ClassVar[bool] = False
+    shows_faces: ClassVar[bool] = False
+    is_generated: ClassVar[bool] = False
 
     def __init__(
         self, name: str, path: Path | None, fps: float, num_frames: int | None, *, sound: Path | None = None
@@ -118,17 +122,24 @@ class Driver(ABC):
             InputError: if it cannot be used.
         """
 
-    def check_neutral(self, neutral_s: float | None) -> None:
-        """Refuses --neutral TIME where there are no frames to choose from.
+    def check_options(self, *, neutral_s: float | None = None, face: int | None = None, seed: int = 0) -> None:
+        """Refuses options that have no effect on this driver.
+
+        Args: as DriverSettings has them.
 
         Raises:
-            InputError: if a time is given to such a driver.
+            OptionError: naming the option.
         """
+        given = None
         if neutral_s is not None and not self.has_frames:
-            raise InputError(
-                f"--neutral {neutral_s:g}: {self.name} is a {self.kind} and has no frames to choose from; give a video "
-                "as driver, or leave --neutral out."
-            )
+            given = f"--neutral {neutral_s:g}", "has no frames to choose from; give a video", "--neutral"
+        elif face is not None and not self.shows_faces:
+            given = f"--driver-face {face}", "shows no faces to choose from; give a video or a photo", "--driver-face"
+        elif seed and not self.is_generated:
+            given = f"--seed {seed}", "has a motion of its own; give a recording of speech, or idle,", "--seed"
+        if given:
+            option, why, name = given
+            raise OptionError(f"{option}: {self.name} is a {self.kind} and {why} as driver, or leave {name} out.")
 
     def lasting(self, seconds: float) -> Self:
         """The same driver with another length; for one that has no end of its own.
@@ -136,7 +147,7 @@ class Driver(ABC):
         Raises:
             InputError: if it has one.
         """
-        raise InputError(
+        raise OptionError(
             f"--seconds {seconds:g}: {self.name} is a {self.kind} and has a length of its own; leave --seconds out, or "
             "give idle as the driver."
         )

@@ -21,6 +21,7 @@ class Idle(Driver):
     """Someone who waits. It has no file, and no end but the one that is asked for."""
 
     kind = "idle"
+    is_generated = True
 
     def __init__(self, fps: float, seconds: float) -> None:
         super().__init__(IDLE, None, fps, max(1, round(seconds * fps)))

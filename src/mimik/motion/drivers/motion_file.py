@@ -1,4 +1,4 @@
-"""A .motion file, or a bundled motion by its name, as a driver."""
+"""A .motion file, a bundled motion by its name, or a Motion in memory, as a driver."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ class MotionFile(Driver):
 
     kind = "motion"
     suffixes = (".motion",)
-    path: Path
 
-    def __init__(self, name: str, path: Path, recorded: Motion, fps: float | None = None) -> None:
+    def __init__(self, name: str, path: Path | None, recorded: Motion, fps: float | None = None) -> None:
         """Args: name, path: as Driver has them; recorded: the content; fps: None is its own."""
         rate = fps or recorded.fps
         super().__init__(name, path, rate, round(recorded.duration_s * rate))
@@ -34,6 +33,11 @@ class MotionFile(Driver):
         bundled = cls.names().get(source)
         path = bundled or Path(source)
         return cls(f"bundled {path.stem}" if bundled else path.name, path, Motion.load(path), fps)
+
+    @classmethod
+    def of(cls, recorded: Motion, fps: float | None) -> Self:
+        """A motion in memory."""
+        return cls("motion in memory", None, recorded, fps)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         recorded = self.recorded.at_rate(self.fps)

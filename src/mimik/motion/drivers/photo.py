@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from mimik.face.landmarks import choose_face
+from mimik.face.landmarks import Image, choose_face
+from mimik.face.orientation import doubt, find_faces, upright
 from mimik.media import video
+from mimik.media.pictures import in_memory
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.neutral import motion_of_photo
@@ -22,7 +24,12 @@ class Photo(Driver):
 
     kind = "photo"
     is_still = True
-    path: Path
+    shows_faces = True
+
+    def __init__(self, name: str, path: Path | None, fps: float, picture: Image | None = None) -> None:
+        """Args: name, path, fps: as Driver has them; picture: uint8 RGB [H, W, 3], read from the file if None."""
+        super().__init__(name, path, fps, round(sum(_PHASES_S) * fps))
+        self._picture = picture
 
     @classmethod
     def takes(cls, source: str) -> bool:
@@ -31,15 +38,28 @@ class Photo(Driver):
 
     @classmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
-        rate = fps or _FPS
-        return cls(Path(source).name, Path(source), rate, round(sum(_PHASES_S) * rate))
+        return cls(Path(source).name, Path(source), fps or _FPS)
+
+    @classmethod
+    def of(cls, picture: Any, fps: float | None) -> Self:
+        """A picture in memory: a Pillow image, or uint8 RGB [H, W, 3].
+
+        Raises:
+            InputError: if it is none.
+        """
+        return cls("picture in memory", None, fps or _FPS, in_memory(picture))
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        picture = video.read_image(self.path)
-        found = settings.landmarker.detect(picture, thorough=(settings.face or 1) > 1)
+        picture = self._picture
+        if picture is None:
+            assert self.path is not None
+            picture = video.read_image(self.path)
+        found = find_faces(settings.landmarker, picture, thorough=(settings.face or 1) > 1)
         face = choose_face(found, settings.face, self.name, picture.shape[1::-1])
+        _, face, _ = upright(picture, face, self.name)
         reference, motion_frame = motion_of_photo(face)
-        return DrivingMotion(reference, iter(_held(motion_frame, self.fps)), notes=[reference.note])
+        notes = [note for note in (reference.note, doubt(face, self.name)) if note]
+        return DrivingMotion(reference, iter(_held(motion_frame, self.fps)), notes=notes)
 
 
 def _held(motion_frame: MotionFrame, fps: float) -> list[MotionFrame]:

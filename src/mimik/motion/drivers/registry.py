@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from mimik.config import InputError, OptionError
 from mimik.motion.bundled import no_such_driver
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.idle import Idle
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.photo import Photo
+from mimik.motion.drivers.pictures import Frames
 from mimik.motion.drivers.stream_file import StreamFile
 from mimik.motion.drivers.video import Video
 from mimik.motion.drivers.voice import Voice
+from mimik.motion.files import Motion
+
+# A file, a name, or what is in memory: a motion, a picture, or frames that come with a rate.
+DriverLike = str | PathLike[str] | Driver | Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArray[Any]]
 
 # The first that takes a source opens it: names and suffixes before those that look into the file.
 KINDS: tuple[type[Driver], ...] = (MotionFile, StreamFile, Idle, Voice, Photo, Video)
@@ -34,12 +46,13 @@ def suffixes() -> tuple[str, ...]:
 
 
 def open_driver(
-    source: str | Path | Driver, fps: float | None = None, *, by: str = "picture", seconds: float | None = None
+    source: DriverLike, fps: float | None = None, *, by: str = "picture", seconds: float | None = None
 ) -> Driver:
     """Opens a driver of any kind.
 
     Args:
-        source: a file, or one of names(). A driver that is open already is given back, with its own rate.
+        source: a file; one of names(); a Motion; a picture (Pillow, or uint8 RGB [H, W, 3]); or frames, an array
+            [N, H, W, 3] or an iterable of pictures, which need fps. An open driver is given back, with its own rate.
         fps: motion frames a second; None is the driver's own rate.
         by: one of config.DRIVE_BY: what of a video drives, what it shows or what is heard.
         seconds: length of a driver that has no end of its own; None is its usual one.
@@ -49,15 +62,32 @@ def open_driver(
     """
     if isinstance(source, Driver):
         return source
-    if by == "sound":
-        opened: Driver = Voice.open(str(source), fps)
+    if not isinstance(source, str | PathLike):
+        if by != "picture":
+            raise OptionError(f"--drive-by {by}: what is in memory has no sound; give a file, or leave it out.")
+        opened = _in_memory(source, fps)
+    elif by == "sound":
+        opened = Voice.open(str(source), fps)
     else:
-        opened = _open(source, fps)
+        opened = _open(str(source), fps)
     return opened if seconds is None else opened.lasting(seconds)
 
 
-def _open(source: str | Path, fps: float | None) -> Driver:
+def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArray[Any]], fps: float | None) -> Driver:
+    if isinstance(source, Motion):
+        return MotionFile.of(source, fps)
+    if isinstance(source, PIL.Image.Image) or (isinstance(source, np.ndarray) and source.ndim < 4):
+        return Photo.of(source, fps)
+    if not isinstance(source, Iterable):
+        raise InputError(
+            f"a {type(source).__name__} is not a driver; give a path, a bundled motion's name, a Motion, a picture, or "
+            "frames."
+        )
+    return Frames.of(source, fps)
+
+
+def _open(source: str, fps: float | None) -> Driver:
     for kind in KINDS:
-        if kind.takes(str(source)):
-            return kind.open(str(source), fps)
-    raise no_such_driver(str(source))
+        if kind.takes(source):
+            return kind.open(source, fps)
+    raise no_such_driver(source)

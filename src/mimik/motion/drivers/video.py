@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker
+from mimik.face.orientation import find_faces, quarter_turns
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.extraction import stream_motion
@@ -17,34 +21,23 @@ from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame
 from mimik.pipeline import Clock, Progress, prefetch, silent
 
+_TURN_FRAMES = 25  # at the beginning, in which a face that does not stand upright is looked for
 _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker takes 256 px of the face
 
 
-class Video(Driver):
-    """A video file of any format that can be read; its sound goes along."""
+class Filmed(Driver):
+    """A driver whose frames show a face, which is tracked while they are read."""
 
-    kind = "video"
     has_frames = True
-    suffixes = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
-    path: Path
+    shows_faces = True
 
-    @classmethod
-    def takes(cls, source: str) -> bool:
-        """Every file; whether it is a video shows when it is opened."""
-        return Path(source).exists()
-
-    @classmethod
-    def open(cls, source: str, fps: float | None = None) -> Self:
-        path = Path(source)
-        info = video.probe(path)
-        rate = fps or info.fps
-        num_frames = None if info.duration_s is None else math.ceil(info.duration_s * rate - 1e-6)
-        return cls(path.name, path, rate, num_frames, sound=path if info.has_audio else None)
+    @abstractmethod
+    def pictures(self, max_side: int) -> Generator[Image]:
+        """The frames, uint8 RGB [H, W, 3], at fps; max_side: longer sides need not be kept, pixels."""
 
     def faces(self, tracker: Tracker, clock: Clock, progress: Progress) -> Generator[Face | None]:
         """The face in each frame, None where it is not seen; decoding runs in a thread of its own."""
-        frames = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE)
-        decoded = prefetch(clock.each("decode", frames))
+        decoded = prefetch(clock.each("decode", self.pictures(_TRACK_MAX_SIDE)))
         return _tracked(decoded, tracker, clock, progress, self.num_frames)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
@@ -68,6 +61,31 @@ class Video(Driver):
         return DrivingMotion(reference, _noted(motion_frames, tracker, self.name, notes), tracked.close, notes)
 
 
+class Video(Filmed):
+    """A video file of any format that can be read; its sound goes along."""
+
+    kind = "video"
+    accepted = "a video"
+    suffixes = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
+    path: Path
+
+    @classmethod
+    def takes(cls, source: str) -> bool:
+        """Every file; whether it is a video shows when it is opened."""
+        return Path(source).exists()
+
+    @classmethod
+    def open(cls, source: str, fps: float | None = None) -> Self:
+        path = Path(source)
+        info = video.probe(path)
+        rate = fps or info.fps
+        num_frames = None if info.duration_s is None else math.ceil(info.duration_s * rate - 1e-6)
+        return cls(path.name, path, rate, num_frames, sound=path if info.has_audio else None)
+
+    def pictures(self, max_side: int) -> Generator[Image]:
+        return video.read_frames(self.path, fps=self.fps, max_side=max_side)
+
+
 def jump_note(tracker: Tracker, name: str) -> str | None:
     """What to say of a tracker that followed a face from one place to another; None if it did not."""
     if not tracker.num_jumps:
@@ -88,12 +106,21 @@ def _noted(
 def _tracked(
     frames: Generator[Image], tracker: Tracker, clock: Clock, progress: Progress, total: int | None
 ) -> Generator[Face | None]:
+    turns: int | None = None  # quarters that make the frames upright; None before the first face
     with closing(frames):
         for done, frame in enumerate(frames, start=1):
             with clock("track"):
-                face = tracker.track(frame)
+                if turns is None and done <= _TURN_FRAMES:
+                    turns = _turns(frame, tracker)
+                face = tracker.track(np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame)
             progress("track", done, total)
             yield face
+
+
+def _turns(frame: Image, tracker: Tracker) -> int | None:
+    """By how many quarters a driver's frames are to be turned, by one of them; None if it shows no face."""
+    found = find_faces(tracker.landmarker, frame)
+    return quarter_turns(found[0]) if found else None
 
 
 def extract_motion(
@@ -102,7 +129,7 @@ def extract_motion(
     """A video's motion as numbers, with the neutral face of the whole video.
 
     Args:
-        driver: as registry.open_driver opens it.
+        driver: a video, or frames in memory, as registry.open_driver opens it.
         face: which face, 1 is the widest; None is the widest.
         neutral_s: when the face is neutral, in seconds; None finds it region by region.
         progress: called with a stage, the frames done and of all, if known.
@@ -110,11 +137,13 @@ def extract_motion(
     Raises:
         InputError: if it is not a video, no face is found, or none at neutral_s.
     """
-    if not isinstance(driver, Video):
+    if not isinstance(driver, Filmed):
         raise InputError(f"{driver.name} is a {driver.kind}; motion is extracted from a video.")
     found = list(driver.faces(Tracker(Landmarker(num_threads=2), face), Clock(), progress))
     try:
         reference, motion_frames = stream_motion(found, driver.fps, smooth=0, lookahead_s=math.inf, neutral_s=neutral_s)
     except NoFaceError as error:
-        raise NoFaceError(f"{driver.path}: no face was found in any of its {len(found)} frames.") from error
-    return Motion.of_frames(driver.path.stem, driver.fps, reference, motion_frames)
+        where = driver.path or driver.name
+        raise NoFaceError(f"{where}: no face was found in any of its {len(found)} frames.") from error
+    name = driver.path.stem if driver.path else driver.name
+    return Motion.of_frames(name, driver.fps, reference, motion_frames)

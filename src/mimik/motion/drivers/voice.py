@@ -29,6 +29,7 @@ class Voice(Driver):
     """Sound, of a file of its own or of a video; what the video shows has no part in it."""
 
     kind = "voice"
+    is_generated = True
     suffixes = SOUND_SUFFIXES
     path: Path
 

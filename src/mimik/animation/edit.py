@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from mimik.animation.avatar import Avatar
-from mimik.app.sliders import Edit
+from mimik.animation.sliders import Edit
+from mimik.animation.source_frame import SourceFrame
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import BLENDSHAPES, Face, Image, canonical_mesh, mirror_order
+from mimik.face.landmarks import BLENDSHAPES, Face, Image, Landmarker, canonical_mesh, mirror_order
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
 from mimik.motion.regions import region_weights
 from mimik.provenance.credentials import Credentials
-from mimik.provenance.manifests import Claim
+from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.outputs import check_output
 from mimik.provenance.sealing import seal
 
@@ -152,6 +152,23 @@ _TOLD_DEGREES = 3.0  # an angle that is missed by more is told
 _TOLD_PART = 0.8  # the same for an expression of which less is reached
 
 
+class Editable(Protocol):
+    """What an Editor asks of an Avatar."""
+
+    @property
+    def landmarker(self) -> Landmarker: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def photo(self) -> Path | None: ...
+
+    def source_frame(self, config: AnimateConfig, *, limit_side: bool = False) -> SourceFrame: ...
+
+    def ingredients(self) -> tuple[Ingredient, ...]: ...
+
+
 class Editor:
     """A person whose photo answers to sliders.
 
@@ -159,7 +176,7 @@ class Editor:
     the numbers say, or the photo allows no more.
     """
 
-    def __init__(self, avatar: Avatar, config: AnimateConfig | None = None) -> None:
+    def __init__(self, avatar: Editable, config: AnimateConfig | None = None) -> None:
         """Args: avatar: the person; config: model, view and size; what it says of drivers is not used."""
         self._avatar, self._config = avatar, config or AnimateConfig()
         self._portrait = avatar.source_frame(self._config)
@@ -326,29 +343,38 @@ class Edited:
     notes: list[str]
 
 
-def edit_photo(
-    photo: str | Path,
+def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
+    """Refuses, before the work, a file that an edited picture could not be written to.
+
+    Raises:
+        InputError: saying why.
+    """
+    if out.suffix.lower() not in PICTURES or "%" in out.name:
+        raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
+    check_output(out, force=force, inputs=inputs)
+
+
+def edit_avatar(
+    avatar: Editable,
     out: str | Path,
     edit: Edit,
+    config: AnimateConfig,
     *,
-    config: AnimateConfig | None = None,
     force: bool = False,
     credentials: Credentials | None = None,
 ) -> Edited:
-    """Edits a photo and writes a sealed picture.
+    """Edits a person's photo and writes a sealed picture.
 
     Args:
-        photo: a picture, a video of the person, or an .avatar file.
+        avatar: the person.
         out, edit, force, credentials: as Editor.write_sealed takes them.
-        config: model, view, size and which face.
+        config: model, view and size.
 
     Raises:
         InputError: if anything given cannot be used; nothing is written then.
     """
-    config, path = config or AnimateConfig(), Path(out)
-    if path.suffix.lower() not in PICTURES or "%" in path.name:
-        raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
-    check_output(path, force=force, inputs=[Path(photo)])
-    editor = Editor(Avatar.from_photos([photo], face=config.face), config)
+    path = Path(out)
+    check_edit(path, force=force, inputs=[avatar.photo] if avatar.photo else [])
+    editor = Editor(avatar, config)
     editor.write_sealed(path, edit, force=force, credentials=credentials)
     return Edited(*editor.size, editor.notes(edit))

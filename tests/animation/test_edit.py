@@ -10,12 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mimik.animation import avatar as avatar_module
-from mimik.animation import render
+from mimik.animation import edit, render
 from mimik.animation.avatar import Avatar
-from mimik.app import edit
+from mimik.animation.edit import Editor
+from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.cli import app
-from mimik.app.edit import Editor
-from mimik.app.sliders import SLIDERS, Edit
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Landmarker, head_pose
