@@ -94,6 +94,10 @@ class Puppet(Call):
         self._ended = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
 
+    def calibrate(self) -> None:
+        """What is sent next is the face and the head at rest."""
+        self._receiver.mailbox.calibrate()
+
     def reset(self) -> None:
         self._follower: Any = _Strings(self.portrait, self.config.smooth)
 

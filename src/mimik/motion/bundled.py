@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from mimik.config import InputError
+from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
 
 IDLE = "idle"
 
@@ -21,7 +22,8 @@ def no_such_driver(source: str) -> InputError:
     names = [*bundled_motions(), IDLE]
     return InputError(
         f"driver {source}: there is no such file; give a video, a photo, a recording of speech, a .jsonl file, a "
-        f".motion file or one of the bundled motions: {', '.join(names)}."
+        "tracker's address such as livelink://0.0.0.0, a .motion file or one of the bundled motions: "
+        f"{', '.join(names)}."
     )
 
 
@@ -31,5 +33,7 @@ def check_driver(source: str) -> None:
     Raises:
         InputError: saying what can be given.
     """
-    if source not in (IDLE, *bundled_motions()) and not Path(source).exists():
+    if is_tracker(source):
+        parse_tracker(source)
+    elif source not in (IDLE, *bundled_motions()) and not Path(source).exists():
         raise no_such_driver(source)

@@ -66,7 +66,8 @@ def animate_command(
             metavar="DRIVER",
             help="What the person shall do: a video, a recording of speech (.wav, .mp3, .m4a, .flac, .ogg), a photo, a "
             ".motion file, a .jsonl file of blendshapes and head poses, the name of a bundled motion, see `mimik "
-            "motion list`, idle, or a folder of such files.",
+            "motion list`, idle, a folder of such files, or a face tracker: livelink://HOST, ifacialmocap://HOST, "
+            "vmc://HOST or openseeface://HOST.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +106,9 @@ def animate_command(
     ] = "picture",
     seconds: Annotated[
         float | None,
-        typer.Option(metavar="S", parser=decimal_number, help="Length of an idle video.", show_default="10"),
+        typer.Option(
+            metavar="S", parser=decimal_number, help="Length of an idle video, or of a tracker's.", show_default="10"
+        ),
     ] = None,
     seed: Annotated[
         int,

@@ -19,6 +19,7 @@ from mimik.motion.bundled import bundled_motions
 from mimik.provenance.outputs import check_output
 
 _STREAM_SUFFIX = ".jsonl"
+_CSV_SUFFIX = ".csv"
 
 
 @motion_app.command("extract", epilog=example("mimik motion extract"))
@@ -31,7 +32,8 @@ def motion_extract(
             "-o",
             "--out",
             metavar="OUT",
-            help="The .motion file to write, or a .jsonl file: lines of blendshapes and head pose for other programs.",
+            help="The .motion file to write; or for other programs a .jsonl file, lines of blendshapes and head pose, "
+            "or a .csv file as Live Link Face records it, for Blender and Unreal.",
             show_default=False,
         ),
     ],
@@ -49,24 +51,27 @@ def motion_extract(
 ) -> None:
     """Write a video's motion as a .motion file: numbers only, a few kilobytes a second.
 
-    A .jsonl file holds less of it, but any program can read and write it.
+    A .jsonl or .csv file holds less of it, but other programs can read it.
     """
-    if out.suffix.lower() not in (".motion", _STREAM_SUFFIX):
-        raise InputError(f"-o {out}: a motion is written to a file ending in .motion or {_STREAM_SUFFIX}.")
+    if out.suffix.lower() not in (".motion", _STREAM_SUFFIX, _CSV_SUFFIX):
+        raise InputError(
+            f"-o {out}: a motion is written to a file ending in .motion, {_STREAM_SUFFIX} or {_CSV_SUFFIX}."
+        )
     check_file("-o", out, force=force, others=[driver])
     config = AnimateConfig(face=face, neutral=neutral, fps=fps)
     formats.check_file(driver)
     from mimik.motion.drivers.registry import open_driver
     from mimik.motion.drivers.stream_file import stream_lines
+    from mimik.motion.drivers.trackers.live_link import csv_lines
     from mimik.motion.drivers.video import extract_motion
 
     with Display("frames").shown() as bars:
         opened = open_driver(driver, config.fps)
         motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
     with replaced(out) as draft:
-        if out.suffix.lower() == _STREAM_SUFFIX:
+        if out.suffix.lower() in (_STREAM_SUFFIX, _CSV_SUFFIX):
             with draft.open("w", encoding="utf-8") as file:
-                file.writelines(stream_lines(motion))
+                file.writelines((csv_lines if out.suffix.lower() == _CSV_SUFFIX else stream_lines)(motion))
         else:
             motion.save(draft)
     rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)

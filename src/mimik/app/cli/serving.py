@@ -60,8 +60,9 @@ def live_command(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Take no camera but lines of blendshapes and head poses, which another program of this computer sends "
-            "to udp://127.0.0.1:PORT.",
+            help="Take no camera but what another program sends: lines of blendshapes and head poses to "
+            "udp://127.0.0.1:PORT, or a face tracker: livelink://HOST, ifacialmocap://HOST, vmc://HOST or "
+            "openseeface://HOST, where HOST 0.0.0.0 listens to the network.",
             show_default=False,
         ),
     ] = None,
@@ -145,9 +146,11 @@ def live_command(
     from mimik.app.live import call as calls
     from mimik.app.live import film, recording, talker
     from mimik.media import video
+    from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
     from mimik.motion.drivers.udp import Receiver, parse_address
 
-    source = None if stream is None else parse_address(stream)
+    tracker = parse_tracker(stream) if stream is not None and is_tracker(stream) else None
+    source = None if stream is None or tracker else parse_address(stream)
     credentials = read_credentials(certificate, key)
     if record is not None:
         recording.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
@@ -184,7 +187,7 @@ def live_command(
     guard.check_host(host, password)
     page.needed()
     blocks = None if audio is None else talker.open_sound(audio, audio_rate)
-    receiver = Receiver(*source) if source else None
+    receiver = Receiver.of_tracker(tracker) if tracker else Receiver(*source) if source else None
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
         call: calls.Call

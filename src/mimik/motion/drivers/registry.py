@@ -19,6 +19,8 @@ from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.photo import Photo
 from mimik.motion.drivers.pictures import Frames
 from mimik.motion.drivers.stream_file import StreamFile
+from mimik.motion.drivers.trackers.address import is_tracker
+from mimik.motion.drivers.trackers.driver import TrackerDriver
 from mimik.motion.drivers.video import Video
 from mimik.motion.drivers.voice import Voice
 from mimik.motion.files import Motion
@@ -27,7 +29,7 @@ from mimik.motion.files import Motion
 DriverLike = str | PathLike[str] | Driver | Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArray[Any]]
 
 # The first that takes a source opens it: names and suffixes before those that look into the file.
-KINDS: tuple[type[Driver], ...] = (MotionFile, StreamFile, Idle, Voice, Photo, Video)
+KINDS: tuple[type[Driver], ...] = (MotionFile, StreamFile, Idle, TrackerDriver, Voice, Photo, Video)
 
 
 def names() -> Mapping[str, Path | None]:
@@ -37,7 +39,7 @@ def names() -> Mapping[str, Path | None]:
 
 def file_of(source: str) -> Path | None:
     """The file behind a source, which may not exist; None for a driver without one."""
-    return names().get(source, Path(source))
+    return None if is_tracker(source) else names().get(source, Path(source))
 
 
 def suffixes() -> tuple[str, ...]:

@@ -139,8 +139,8 @@ def _rotation(head: Float) -> Float:
     return rotation_matrix(roll * z) @ rotation_matrix(-yaw * y) @ rotation_matrix(pitch * x)
 
 
-def _angles(rotation: Float) -> Float:
-    """[3] yaw, pitch, roll in degrees; _rotation's inverse while |yaw| is below 90."""
+def head_angles(rotation: Float) -> Float:
+    """[3] yaw, pitch, roll in degrees of a rotation [3, 3] in the picture's axes, while |yaw| is below 90."""
     r = rotation
     return np.degrees([math.asin(np.clip(r[2, 0], -1, 1)), math.atan2(r[2, 1], r[2, 2]), math.atan2(r[1, 0], r[0, 0])])
 
@@ -192,7 +192,7 @@ def sample_of(motion_frame: MotionFrame, reference: Reference, time_s: float) ->
         time_s: of the motion frame.
     """
     away = _CAMERA_CM * math.expm1(-motion_frame.zoom)
-    head = np.concatenate([_angles(rotation_matrix(motion_frame.turn)), motion_frame.shift[:2], [away]])
+    head = np.concatenate([head_angles(rotation_matrix(motion_frame.turn)), motion_frame.shift[:2], [away]])
     return Sample(time_s, motion_frame.blendshapes - reference.blendshapes - reference.lasting, head, motion_frame.seen)
 
 
@@ -216,5 +216,5 @@ class Rest:
         if self._rest is None or not sample.seen:
             return sample
         turn = _rotation(sample.head) @ _rotation(self._rest.head).T
-        head = np.concatenate([_angles(turn), sample.head[3:] - self._rest.head[3:]])
+        head = np.concatenate([head_angles(turn), sample.head[3:] - self._rest.head[3:]])
         return replace(sample, blendshapes=sample.blendshapes - self._rest.blendshapes, head=head)

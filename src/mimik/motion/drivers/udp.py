@@ -1,17 +1,27 @@
-"""Lines of blendshapes and head pose that another program on this computer sends by UDP."""
+"""What another program sends by UDP: lines of blendshapes and head pose, or the packets of a face tracker."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import select
 import socket
+import time
+from dataclasses import replace
+from typing import Self
 from urllib.parse import urlsplit
+
+import numpy as np
 
 from mimik.config import InputError
 from mimik.motion.drivers.stream import MAX_LINE_BYTES, Rest, Sample, parse
+from mimik.motion.drivers.trackers.address import Address
+from mimik.motion.drivers.trackers.ifacialmocap import START
+from mimik.motion.drivers.trackers.kinds import READERS, Reader
 
 _MAX_WAITING = 1000  # datagrams that are read at once: a sender without a pause must not keep the person from moving
+_ASK_S = 3.0  # between two requests to a phone
 _MAX_COMPLAINTS = 20  # about what is sent: nobody reads more
 
 log = logging.getLogger(__name__)
@@ -55,11 +65,22 @@ class Mailbox:
 
     RESTART_S = 2.0  # a time that lies further back is that of a sender that was started again
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        """Args: reader: of a tracker's packets; None: they are lines, which say themselves what rest is.
+
+        Trackers count a head's pose from their camera: that of the first sample is taken for rest.
+        """
+        self._reader = reader
         self._rest = Rest()
+        self._is_rested = reader is None
+        self._calibrates = False
         self._newest: Sample | None = None
         self.num_late = self.num_wrong = 0
         self.complaint: str | None = None
+
+    def calibrate(self) -> None:
+        """The next sample is what face and head are like at rest."""
+        self._calibrates = True
 
     def put(self, packet: bytes) -> Sample | None:
         """Takes in a datagram of one or several lines.
@@ -68,33 +89,47 @@ class Mailbox:
             The newest sample, counted from rest; None if nothing in it is new.
         """
         fresh: Sample | None = None
-        for line in packet.splitlines():
-            if not line.strip():
+        for part in packet.splitlines() if self._reader is None else [packet]:
+            if not part.strip():
                 continue
             try:
-                sample = parse(line)
+                sample = parse(part) if self._reader is None else self._reader(part, time.monotonic())
             except ValueError as error:
                 self.num_wrong += 1
                 if str(error) != self.complaint and self.num_wrong <= _MAX_COMPLAINTS:
-                    log.warning("a line that was sent %s; it is left out.", error)
+                    what = "a line" if self._reader is None else "a packet"
+                    log.warning("%s that was sent %s; it is left out.", what, error)
                 self.complaint = str(error)
+                continue
+            if sample is None:
                 continue
             before = self._newest
             if before is not None and before.time_s - self.RESTART_S < sample.time_s <= before.time_s:
                 self.num_late += 1
                 continue
             self._newest = sample
-            fresh = self._rest(sample)
+            fresh = self._from_rest(sample)
         return fresh
+
+    def _from_rest(self, sample: Sample) -> Sample:
+        if sample.seen and not self._is_rested:
+            self._rest(replace(sample, blendshapes=np.zeros_like(sample.blendshapes), is_rest=True))
+            self._is_rested = True
+        if sample.seen and self._calibrates:
+            sample = replace(sample, is_rest=True)
+            self._calibrates = False
+        return self._rest(sample)
 
 
 class Receiver:
-    """Samples that another program on this computer sends by UDP, the newest only."""
+    """Samples that another program sends by UDP, the newest only."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, reader: Reader | None = None) -> None:
         """Listens at once.
 
-        Args: host, port: as parse_address gives them; port 0 takes any that is free.
+        Args:
+            host, port: of this computer; port 0 takes any that is free.
+            reader: of a tracker's packets; None: lines are sent.
 
         Raises:
             InputError: if somebody else listens there.
@@ -108,7 +143,21 @@ class Receiver:
             why = getattr(error, "strerror", None) or error
             raise InputError(f"--stream: {host}, port {port} cannot be used ({why}); give another port.") from None
         self._socket.setblocking(False)
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox(reader)
+        self._phone: tuple[str, int] | None = None
+        self._asked_s = -_ASK_S
+
+    @classmethod
+    def of_tracker(cls, address: Address) -> Self:
+        """What listens to a tracker; a phone that waits for it is asked to send.
+
+        Raises:
+            InputError: if somebody else listens there.
+        """
+        receiver = cls(address.host, address.port, READERS[address.protocol]())
+        if address.phone is not None:
+            receiver._phone = (address.phone, address.port)
+        return receiver
 
     @property
     def address(self) -> str:
@@ -121,6 +170,7 @@ class Receiver:
 
     def receive(self, timeout_s: float) -> Sample | None:
         """The newest sample that has come in since the last call; waits for one, and gives None when none came."""
+        self._ask()
         if not select.select([self._socket], [], [], timeout_s)[0]:
             return None
         fresh: Sample | None = None
@@ -133,6 +183,13 @@ class Receiver:
                 continue
             fresh = self._mailbox.put(packet) or fresh
         return fresh
+
+    def _ask(self) -> None:
+        """Asks the phone to send, every few seconds while it does not."""
+        if self._phone is not None and time.monotonic() - self._asked_s >= _ASK_S:
+            self._asked_s = time.monotonic()
+            with contextlib.suppress(OSError):  # it may not be in the network yet
+                self._socket.sendto(START, self._phone)
 
     def close(self) -> None:
         self._socket.close()
