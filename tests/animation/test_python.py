@@ -184,7 +184,7 @@ def test_options_that_a_file_does_not_have_are_type_errors(avatar: Avatar, tmp_p
         avatar.render(small_path, tmp_path / "a.png", fps=3)
     with pytest.raises(TypeError, match=r"frames\(\) got an unexpected keyword argument 'quality'; it is the quality"):
         avatar.frames("smile", quality=3)  # type: ignore[call-arg]
-    with pytest.raises(InputError, match=r"^out=.*a\.tiff"):
+    with pytest.raises(InputError, match=r"a\.tiff cannot be written as \.tiff"):
         avatar.render("smile", tmp_path / "a.tiff")
 
 

@@ -6,9 +6,13 @@ import asyncio
 import base64
 import ipaddress
 import os
+import subprocess
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +215,92 @@ def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call:
     assert set(candidates) <= sockets
 
 
+class Unread:
+    """A data channel whose other end reads nothing: what is sent stays."""
+
+    readyState = "open"  # noqa: N815
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    @property
+    def bufferedAmount(self) -> int:  # noqa: N802
+        return sum(map(len, self.sent))
+
+    def send(self, text: str) -> None:
+        self.sent.append(text)
+
+
+def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
+    served = Page(call)
+    desk = page._Desk(served, "", types.SimpleNamespace(sending_ms=0.0))
+    desk._channel = channel = Unread()
+    for number in range(5000):
+        desk._tell({"shown": number, "face": [500] * 100})
+    assert 0 < channel.bufferedAmount <= page._MAX_UNREAD + 1000
+    channel.sent.clear()  # it reads again
+    desk._tell({"shown": 1})
+    assert channel.sent
+
+
+def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(page, "_MAX_PAGES", 1)
+    served = Page(call)
+    served._connections = {object()}  # type: ignore[assignment]
+
+    async def run() -> tuple[int, dict]:
+        await served.start(0)
+        asked = {"sdp": "v=0", "role": "viewer"}
+        async with (
+            ClientSession() as session,
+            session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
+        ):
+            found = response.status, await response.json()
+        served._connections = set()
+        await served.close()
+        return found
+
+    status, answer = asyncio.run(run())
+    assert status == 503 and answer["error"] == "1 pages see this call already; close one first."
+
+
+@pytest.mark.slow
+def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
+    """`kill` ends a call whose page is open: exit code 143, and not a word of tasks that were destroyed."""
+    import aiortc
+
+    command = [sys.executable, "-m", "mimik", "live", str(portrait_path), "--no-open", "--port", "0"]
+    program = subprocess.Popen(
+        [*command, "--model", "geometry"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    address = next(line for line in program.stdout if "For OBS" in line).split()[-1]
+
+    async def watch() -> None:
+        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        tracks: asyncio.Queue = asyncio.Queue()
+        peer.on("track", tracks.put_nowait)
+        peer.addTransceiver("video", direction="recvonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        asked = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": True}
+        async with ClientSession() as session, session.post(address.replace("/obs", "/offer"), json=asked) as response:
+            answer = await response.json()
+        await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
+        await asyncio.wait_for((await tracks.get()).recv(), 60)
+        program.terminate()
+        await asyncio.to_thread(program.wait, 30)
+        await peer.close()
+
+    try:
+        asyncio.run(watch())
+    finally:
+        program.kill()
+    assert program.returncode == 143
+    assert program.stderr is not None
+    said = program.stderr.read()
+    assert "destroyed" not in said and "Traceback" not in said and "never awaited" not in said, said
+
+
 # In a real browser.
 
 
@@ -274,6 +364,21 @@ PIXELS = """async (id) => {
 def picture(tab, element: str = "person") -> np.ndarray:
     data = np.frombuffer(base64.b64decode(tab.evaluate(PIXELS, element)), np.uint8)
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [(1366, 900), (1366, 768), (1280, 720)])
+def test_all_controls_are_in_sight(browser: Callable[..., Any], size: tuple[int, int]):
+    """The page as it is laid out, without a server: what stands lowest ends above the window's lower edge."""
+    context = browser(viewport={"width": size[0], "height": size[1]})
+    tab = context.new_page()
+    tab.goto(Path(str(resources.files("mimik").joinpath("assets/live/live.html"))).as_uri())
+    lowest = tab.evaluate(
+        "Math.max(...[...document.querySelectorAll('#controls *')].map(e => e.getBoundingClientRect().bottom))"
+    )
+    wide = tab.evaluate("document.documentElement.scrollWidth")
+    context.close()
+    assert 300 < lowest <= size[1] and wide <= size[0]
 
 
 @pytest.mark.slow

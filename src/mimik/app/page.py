@@ -12,10 +12,13 @@ import json
 import logging
 import re
 import secrets
+import signal
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from importlib import resources
@@ -51,6 +54,9 @@ _MAX_BITRATE = 6_000_000
 _HIDDEN_ADDRESS = re.compile(r"(a=candidate:(?:\S+ ){4})\S+\.local")
 # The address that a connection's sockets are bound to; None: all of this computer's but loopback.
 _BOUND_TO: ContextVar[str | None] = ContextVar("_BOUND_TO", default=None)
+_MAX_PAGES = 24  # that see one call at a time
+_MAX_UNREAD = 1 << 16  # bytes that wait for a page which does not read; what comes then is left out
+_CLOSING_S = 2.0  # for what connections do when they are closed
 _MAX_MESSAGE = 4096  # bytes of a control's message
 _MAX_RECORDING_S = 600.0
 _HEADERS = {
@@ -253,6 +259,9 @@ class Page:
             stays = is_loopback(self._host) and not asked.get("beyond_loopback", False)
         except (ValueError, KeyError, TypeError):
             return web.json_response({"error": "This is no offer of a connection."}, status=400)
+        if len(self._connections) >= _MAX_PAGES:
+            sentence = f"{_MAX_PAGES} pages see this call already; close one first."
+            return web.json_response({"error": sentence}, status=503)
         visitor = self._visitor(request) or ""
         if brings_camera and self._camera is not None and visitor == self._filmed:
             await self._camera.close()  # the same browser again: its page was loaded anew
@@ -402,8 +411,9 @@ class _Desk:
         await self._stop_recording(keep=False)
 
     def _tell(self, message: dict[str, Any]) -> None:
-        if self._channel is not None and self._channel.readyState == "open":
-            self._channel.send(json.dumps(message, separators=(",", ":")))
+        channel = self._channel
+        if channel is not None and channel.readyState == "open" and channel.bufferedAmount < _MAX_UNREAD:
+            channel.send(json.dumps(message, separators=(",", ":")))
 
     def _tell_face(self, shown: Shown) -> None:
         now = time.perf_counter()
@@ -461,17 +471,51 @@ def serve(
         stop: may be set by another thread.
     """
     page = Page(call, host=host, password=password, credentials=credentials)
+    ended_by: list[int] = []
 
     async def run() -> None:
         await page.start(port)
-        try:
-            if ready is not None:
-                ready(page)
-            while not (stop is not None and stop.is_set()) and call.error is None:
-                await asyncio.sleep(0.1)
-        finally:
-            await page.close()
+        with _signals_heard(ended_by):
+            try:
+                if ready is not None:
+                    ready(page)
+                while not (ended_by or (stop is not None and stop.is_set())) and call.error is None:
+                    await asyncio.sleep(0.1)
+            finally:
+                await page.close()
+                await _others_ended()
 
     asyncio.run(run())
+    if ended_by:
+        sys.exit(128 + ended_by[0])
     if call.error is not None:
         raise call.error
+
+
+async def _others_ended() -> None:
+    """Waits for what connections do when they are closed, which tasks of their own do; ends what takes long."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, late = await asyncio.wait(others, timeout=_CLOSING_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+@contextmanager
+def _signals_heard(into: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGHUP end a call as Ctrl-C does, with its connections closed; what came is appended."""
+    loop = asyncio.get_running_loop()
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]:
+            handler = signal.getsignal(number)
+            with suppress(NotImplementedError):  # Windows has no signals in a loop
+                loop.add_signal_handler(number, into.append, number)
+                before[number] = handler
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
