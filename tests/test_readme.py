@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from conftest import Driver
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
-from mimik.app import cli
 from mimik.app.cli import app
+from mimik.face import landmarks as faces
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.media.sound import read_sound
@@ -111,7 +111,7 @@ def place(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         # One landmarker for all commands: loading it takes longer than most of them.
-        for module in (avatar_module, render, cli.photos, cli.checking):
+        for module in (avatar_module, render, faces):
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
         patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
         patch.setattr(motion_file, "bundled_motions", lambda: {"smile": smile})
