@@ -15,18 +15,17 @@ import cv2
 import numpy as np
 
 from mimik import Avatar
+from mimik.config import AnimateConfig
 from mimik.face.landmark_images import landmark_image
-from mimik.face.landmarks import Face, Landmarker, choose_face
-from mimik.inference.synthesis import DEFAULT_MODEL, GeometryPainter
-from mimik.media import video
+from mimik.face.landmarks import Landmarker
+from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
-from mimik.motion.retargeting import Retarget
 from mimik.motion.smoothing import smoothed
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
-from mimik.rendering.flow import Warper
+from mimik.rendering.crop import Crop
 
 CELL_PX = 224
 SHOWN = 0.7  # of the crop's side
@@ -50,13 +49,9 @@ def drawn(reference: Reference, motion_frame: MotionFrame) -> np.ndarray:
     return landmark_image(moved[:, :2] * (CELL_PX / 27) + CELL_PX / 2, CELL_PX, CELL_PX)
 
 
-def row(
-    path: Path, picture: np.ndarray, face: Face, model: str, drivers: list[tuple[Reference, MotionFrame]]
-) -> np.ndarray:
-    warper = Warper(face.points, *picture.shape[1::-1])
-    generator = Avatar.from_photos([path]).generator(model)
-    painter = generator.painter(picture, face.points, warper) if generator else GeometryPainter(picture, warper)
-    crop = warper.crop
+def row(path: Path, model: str, landmarker: Landmarker, drivers: list[tuple[Reference, MotionFrame]]) -> np.ndarray:
+    frame = Avatar.from_photos([path], landmarker=landmarker).source_frame(AnimateConfig(model=model))
+    picture, crop = frame.picture, Crop.around(frame.face.points)
     side = min(round(crop.side * SHOWN), *picture.shape[:2])
     left, top = (
         int(np.clip(start + crop.side / 2 - side / 2, 0, length - side))
@@ -68,8 +63,8 @@ def row(
         how = cv2.INTER_AREA if side > CELL_PX else cv2.INTER_CUBIC
         return cv2.resize(part, (CELL_PX, CELL_PX), interpolation=how)
 
-    goals = [Retarget(face, reference)(motion_frame) for reference, motion_frame in drivers]
-    painted = [painter.paint(warper.flow(goal), goal) for goal in goals]
+    goals = [frame.retarget(reference)(motion_frame) for reference, motion_frame in drivers]
+    painted = [frame.paint(frame.flow(goal), goal) for goal in goals]
     return np.concatenate([cell(image) for image in (picture, *painted)], axis=1)
 
 
@@ -89,9 +84,7 @@ def main() -> None:
         drivers += [(motion.reference, motion_frame) for motion_frame in telling_frames(motion, count)]
     rows = [np.concatenate([np.zeros((CELL_PX, CELL_PX, 3), np.uint8), *(drawn(*d) for d in drivers)], axis=1)]
     for path in arguments.photos:
-        picture = video.read_image(path)
-        face = choose_face(landmarker.detect(picture), None, path.name, picture.shape[1::-1])
-        rows += [row(path, picture, face, model, drivers) for model in arguments.models]
+        rows += [row(path, model, landmarker, drivers) for model in arguments.models]
     photos = tuple(Ingredient.from_file("photo", path) for path in arguments.photos)
     claim = Claim(arguments.out.name, " and ".join(Path(model).name for model in arguments.models), photos)
     with seal(arguments.out, claim, force=True) as draft:

@@ -573,7 +573,7 @@ def test_the_command_learns_and_animates(
         (["learn", "missing.jpg", "-o", "person.avatar", "--model", "MODEL"], "missing.jpg"),
         (["learn", "PHOTO", "-o", "person.avatar", "--model", "missing.safetensors"], "there is no such file"),
         (["learn", "PHOTO", "-o", "person.avatar", "--model", "PHOTO"], "not a model of this program"),
-        (["animate", "missing.avatar", "talk", "-o", "out.mp4"], "there is no such file"),
+        (["animate", "missing.avatar", "talk", "-o", "out.mp4"], "does not exist"),
     ],
 )
 def test_the_command_says_what_is_wrong(
