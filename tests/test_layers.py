@@ -15,7 +15,7 @@ import mimik
 SOURCE = Path(mimik.__file__).parent
 
 # The order in which the package is read. Files outside the folders: they stand above all of them.
-GROUND = ("config", "files", "pipeline", "workers")
+GROUND = ("arrays", "config", "files", "pipeline", "workers")
 ORDER = (
     *("media", "face", "motion", "rendering", "networks", "inference"),
     *("provenance", "data", "training", "animation", "evaluation", "app"),

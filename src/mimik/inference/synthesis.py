@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.config import NetworkConfig
 from mimik.face.interior import mouth_interior
 from mimik.face.landmark_images import landmark_image
@@ -335,7 +336,7 @@ def _fade(px: int) -> Array:
     """[px, px] 1 inside, fading smoothly to 0 at the border."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
-    return _step(np.minimum(from_border[:, None], from_border), 0, RIM)
+    return smoothstep(np.minimum(from_border[:, None], from_border), 0, RIM)
 
 
 def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
@@ -451,13 +452,7 @@ def detail_kept(residual: Array, cells: int) -> Array:
     k = residual.shape[-1] // cells
     # Largest residual in a cell and its neighbors.
     most = cv2.dilate(np.abs(residual).max(0), np.ones((3 * k, 3 * k)))[k // 2 :: k, k // 2 :: k]
-    return 1 - _step(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
-
-
-def _step(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """Smoothstep: 0 up to low, 1 from high on."""
-    t = ((x - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
+    return 1 - smoothstep(cv2.GaussianBlur(most, (5, 5), 0) * np.float32(127.5), *REDRAWN)
 
 
 def _part(image: Image, window: Crop) -> tuple[Image, Crop]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, canonical_mesh
 from mimik.motion.expression import Float, expression_basis
@@ -55,8 +56,7 @@ def soft_contact(opening: Float, soft: float) -> Float:
 
     Continuous with its slope, monotone; 0 below 0, the opening itself from `soft` on.
     """
-    t = np.clip(opening / soft, 0, 1)
-    return np.asarray(np.clip(opening, 0, None) * t * t * (3 - 2 * t))
+    return np.asarray(np.clip(opening, 0, None) * smoothstep(opening, 0, soft))
 
 
 @functools.cache

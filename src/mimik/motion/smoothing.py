@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mimik.arrays import smoothstep
 from mimik.face import landmarks as faces
 from mimik.motion.expression import Float
 from mimik.motion.frames import MotionFrame, still
@@ -129,5 +130,5 @@ class Steady:
                 self._smoother = Smoother(self._amount)  # what was before the gap says nothing about now
             self._weight = min(1.0, self._weight + step)
             current = self._last = self._smoother(motion_frame, dt)
-        eased = self._weight * self._weight * (3 - 2 * self._weight)
+        eased = float(smoothstep(self._weight))
         return current if eased == 1 else current.scaled(eased)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array
 
 GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
@@ -134,8 +135,7 @@ def fade_of(low: NDArray[Any], high: NDArray[Any]) -> Array:
     """[GRID, GRID] one inside, smoothly to zero at the border of the rectangle."""
     at = grid_centres().reshape(GRID, GRID, 2)
     distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
-    t = np.clip(distance / _RIM, 0, 1).astype(np.float32)
-    return t * t * (3 - 2 * t)
+    return np.asarray(smoothstep(distance, 0, _RIM), np.float32)
 
 
 def area_ratio(offset: Array) -> Array:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
@@ -186,7 +187,7 @@ class Warper:
             carried = motion.scale * (motion.rotation @ down)[:2]
             index = [*upper, *LIDS_OF_EYES[number][1], (face.RIGHT_IRIS, face.LEFT_IRIS)[number][0]]
             moved = np.linalg.norm(goal[index, :2] - motion.apply(self.source[index])[:, :2], axis=1)
-            weight = float(_smooth((moved - moved.min()).max() / width, *_MOVED))
+            weight = float(smoothstep((moved - moved.min()).max() / width, *_MOVED))
             eyes.append(_contours(goal, number, carried, weight))
         return tuple(eyes)
 
@@ -237,12 +238,6 @@ def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
         points[upper[inner], :2] -= missing * down
         points[lower[inner], :2] += missing * down
     return points
-
-
-def _smooth(x: float, low: float, high: float) -> float:
-    """0 up to low, 1 from high on, smooth between."""
-    t = min(max((x - low) / (high - low), 0.0), 1.0)
-    return t * t * (3 - 2 * t)
 
 
 def _angle(rotation: NDArray[np.float64]) -> float:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array
 from mimik.rendering.field import GRID
 
@@ -67,8 +68,7 @@ def joined(front: Surface, back: Surface) -> tuple[Array, Array]:
     """
     (face_offset, face_known), (shell_offset, shell_known) = _continued(front), _continued(back)
     outline = cv2.GaussianBlur(front.covered.astype(np.float32), (0, 0), 2.0)
-    mask = ((outline - 0.25) / 0.5).clip(0, 1)
-    mask = mask * mask * (3 - 2 * mask)
+    mask = smoothstep(outline, 0.25, 0.75)
     face_weight = mask * face_known
     shell_weight = (1 - mask) * shell_known
     total = face_weight + shell_weight

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mimik.rendering.layers.eyeball import LIMBUS, extract_eyeball, filled, smooth_step
+from mimik.rendering.layers.eyeball import LIMBUS, extract_eyeball, filled
 
 SCLERA, IRIS, PUPIL = (230.0, 226.0, 220.0), (60.0, 110.0, 160.0), (15.0, 12.0, 10.0)
 CENTER, RADIUS = np.array([60.0, 40.0]), 18.0
@@ -78,8 +78,3 @@ def test_what_is_continued_agrees_with_what_is_known() -> None:
     np.testing.assert_allclose(out[known > 0], ramp[known > 0], atol=1e-3)
     assert np.abs(out - ramp)[4:10, 12:52].max() < 20
     np.testing.assert_allclose(filled(np.full_like(ramp, 7), known, 8.0), 7, atol=1e-3)
-
-
-def test_the_smooth_step_by_hand() -> None:
-    np.testing.assert_allclose(smooth_step(np.array([-1.0, 0, 0.5, 1, 2]), 0, 1), [0, 0, 0.5, 1, 1])
-    np.testing.assert_allclose(smooth_step(np.array([0.0, 1.5, 2.0]), 2, 0), [1, 0.15625, 0])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.controls import Controls
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
 from mimik.motion.frames import Reference, split
 from mimik.motion.neutral import find_neutral, motion_of_photo, usual_place
@@ -124,7 +125,7 @@ class Follower:
         points = self._aim(face, dt)
         if self._before is not None:
             self._mix = min(1.0, self._mix + dt / _TURN_OVER_S)
-            eased = self._mix * self._mix * (3 - 2 * self._mix)
+            eased = float(smoothstep(self._mix))
             points = eased * points + (1 - eased) * self._before(face, dt)
             if self._mix == 1:
                 self._before = None

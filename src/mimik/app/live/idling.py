@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.controls import Controls
+from mimik.arrays import smoothstep
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
 from mimik.motion.generation.speech import closed_reference
@@ -73,6 +74,6 @@ class Transitions:
             self._shown = self._start
             return None
         goal = self._start if points is None else points
-        eased = self._mix * self._mix * (3 - 2 * self._mix)
+        eased = float(smoothstep(self._mix))
         self._shown = goal if self._mix == 1 else eased * goal + (1 - eased) * self._from
         return self._shown

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Image, choose_face
 from mimik.face.orientation import doubt, find_faces, upright
 from mimik.media import video
@@ -66,4 +67,4 @@ def _held(motion_frame: MotionFrame, fps: float) -> list[MotionFrame]:
     """From neutral to the motion frame of a photo, held, and back."""
     rise, hold, fall = (round(seconds * fps) for seconds in _PHASES_S)
     amounts = np.concatenate([np.linspace(0, 1, rise), np.ones(hold), np.linspace(1, 0, fall)])
-    return [motion_frame.scaled(float(t * t * (3 - 2 * t))) for t in amounts]
+    return [motion_frame.scaled(float(smoothstep(t))) for t in amounts]

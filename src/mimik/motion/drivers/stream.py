@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import (
     BLENDSHAPES,
     LEFT_EYE_LOWER,
@@ -176,8 +177,7 @@ def _with_shut_eyes(offset: Float, blendshapes: Float) -> Float:
         ("eyeBlinkRight", RIGHT_EYE_UPPER, RIGHT_EYE_LOWER),
         ("eyeBlinkLeft", LEFT_EYE_UPPER, LEFT_EYE_LOWER),
     ):
-        t = float(np.clip((blendshapes[BLENDSHAPES.index(name)] - _LIDS_MEET[0]) / np.diff(_LIDS_MEET)[0], 0, 1))
-        way = t * t * (3 - 2 * t) * (shape[lower] - shape[upper])
+        way = smoothstep(blendshapes[BLENDSHAPES.index(name)], *_LIDS_MEET) * (shape[lower] - shape[upper])
         out[upper] += _UPPER_LID * way
         out[lower] -= (1 - _UPPER_LID) * way
     return out

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
 
@@ -99,18 +100,14 @@ class Blinks:
         closing, closed, opening = _BLINK_SHAPE_S
         t = self._phase
         if t < closing:
-            return _ease(t / closing)
+            return float(smoothstep(t, 0, closing))
         if t < closing + closed:
             return 1.0
         t = (t - closing - closed) / opening
         if t < 1:
-            return 1 - _ease(t)
+            return 1 - float(smoothstep(t))
         self._phase = None
         return 0.0
-
-
-def _ease(t: float) -> float:
-    return t * t * (3 - 2 * t)
 
 
 class Gaze:

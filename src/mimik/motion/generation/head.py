@@ -13,6 +13,7 @@ from importlib import resources
 
 import numpy as np
 
+from mimik.arrays import smoothstep
 from mimik.motion.expression import Float
 
 Rng = np.random.Generator
@@ -159,7 +160,7 @@ class RestingHead:
             self._length_s = _BREATH_S * math.exp(_BREATH_SPREAD * self._rng.normal())
         # In for two fifths of a breath, out for the rest, and a rest at the end.
         t = self._phase
-        breath = _ease(t / 0.4) if t < 0.4 else 1 - _ease(min(1.0, (t - 0.4) / 0.5))
+        breath = float(smoothstep(t, 0, 0.4) if t < 0.4 else 1 - smoothstep(t, 0.4, 0.9))
         for (tau_s, radians, cm), state in zip(_DRIFT, self._drift, strict=True):
             keep = math.exp(-dt / tau_s)
             noise = self._rng.normal(size=6) * math.sqrt(1 - keep * keep)
@@ -171,7 +172,3 @@ class RestingHead:
         out[4] -= _BREATH_CM * (breath - 0.5)
         out[0] -= math.radians(_BREATH_DEGREES) * (breath - 0.5)
         return out
-
-
-def _ease(t: float) -> float:
-    return t * t * (3 - 2 * t)

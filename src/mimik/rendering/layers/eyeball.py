@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array
 from mimik.rendering.layers.canvas import LUMA
 
@@ -64,7 +64,7 @@ def extract_eyeball(
     center, radius = _fitted_iris(window, inside, center, radius)
     y, x = np.mgrid[: window.shape[0], : window.shape[1]].astype(np.float32)
     distance = np.hypot(x - np.float32(center[0]), y - np.float32(center[1])) / np.float32(radius)
-    beyond = smooth_step(distance, *_SCLERA_FROM)
+    beyond = smoothstep(distance, *_SCLERA_FROM)
     known = trusted * beyond
     light = window @ LUMA
     if known.sum() < 0.02 * inside.sum() + 4:
@@ -75,19 +75,13 @@ def extract_eyeball(
     pale = known
     if (known > 0.5).sum() > 8:
         low, high = np.quantile(light[known > 0.5], [0.25, 0.6])
-        pale = known * smooth_step(light, float(low) - 4, float(high))
+        pale = known * smoothstep(light, float(low) - 4, float(high))
     shade = lit[..., None]
     sclera = filled(window / shade, pale, radius) * shade
     sclera += known[..., None] * (window - sclera)
     iris, catchlight = _completed_iris(window, trusted, distance, center, radius)
-    share = 1 - smooth_step(distance, *LIMBUS)
+    share = 1 - smoothstep(distance, *LIMBUS)
     return Eyeball(sclera, known, iris, share, catchlight, center, radius)
-
-
-def smooth_step(x: NDArray[Any], low: Any, high: Any) -> NDArray[Any]:
-    """0 up to low, 1 from high on, smooth between."""
-    t = ((x - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def filled(window: Array, known: Array, reach: float) -> Array:
@@ -160,7 +154,7 @@ def _completed_iris(
     sure = (seen > 0.7) & within
     if sure.any():  # a light iris beside a pupil that is not in the middle is no reflection
         usual = np.maximum(usual, np.quantile(light[sure], 0.75))
-    shine = smooth_step((light - usual).astype(np.float32), *_CATCHLIGHT) * within
+    shine = smoothstep((light - usual).astype(np.float32), *_CATCHLIGHT) * within
     clean = seen * (1 - cv2.dilate(shine, np.ones((5, 3), np.uint8)))
 
     half, at = _ANGLES // 2, np.arange(_ANGLES)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array, Image
 from mimik.rendering.layers.canvas import LUMA, Canvas
 from mimik.rendering.layers.eye_contours import (
@@ -25,7 +26,7 @@ from mimik.rendering.layers.eye_contours import (
     table_rows,
     table_step,
 )
-from mimik.rendering.layers.eyeball import extract_eyeball, smooth_step
+from mimik.rendering.layers.eyeball import extract_eyeball
 
 # In widths of the eye.
 _MARGIN = 0.55  # of the window that is prepared around an eye
@@ -76,7 +77,7 @@ class EyeLayer:
         opening = float(np.linalg.norm(contours.upper[3:6] - contours.lower[3:6], axis=1).mean()) / max(
             float(np.linalg.norm(contours.down)), 1e-9
         )
-        self._known = float(smooth_step(np.array(opening), *_LEAST_OPENING))
+        self._known = float(smoothstep(np.array(opening), *_LEAST_OPENING))
         self.usable = self._width >= _SMALLEST and self._known > 0 and bool(((high - low) > 4).all())
         if not self.usable:
             return
@@ -93,8 +94,8 @@ class EyeLayer:
         soft = 1.5 / self._width
         trusted = (
             inside
-            * smooth_step(over - self._shadow[rows], -soft, soft)
-            * smooth_step(under - self._rim[rows], -soft, soft)
+            * smoothstep(over - self._shadow[rows], -soft, soft)
+            * smoothstep(under - self._rim[rows], -soft, soft)
         ).astype(np.float32)
         iris = self._frame.to_chart(canvas.place(contours.iris[None].astype(np.float64)) - low)[0]
         radius = contours.iris_radius * canvas.crop.side
@@ -140,7 +141,7 @@ class EyeLayer:
         color = seen[:, between].mean(1) / whole[:, between].mean(1)  # [depths, 3]
         tint = (color / (color @ LUMA)[:, None]).clip(*_SHADE_TINT)[:, None]
         light = whole @ LUMA
-        sure = smooth_step(light / max(float(np.quantile(light, 0.9)), 1.0), 0.45, 0.8)
+        sure = smoothstep(light / max(float(np.quantile(light, 0.9)), 1.0), 0.45, 0.8)
         ratio = (usual + sure * (single - usual)).clip(_DARKEST, _LIGHTEST)
         return np.asarray(tint * ratio[..., None], np.float32)
 
@@ -253,7 +254,7 @@ class EyeLayer:
             line[own] + _spread(moved - line[own]) for line, moved in ((self._upper, upper), (self._lower, lower))
         )
         gap, own_gap = (lower - upper).clip(0), (self._lower - self._upper)[own]
-        still_open = smooth_step((gap + _CORNER) / (own_gap + _CORNER), *_MEETING)
+        still_open = smoothstep((gap + _CORNER) / (own_gap + _CORNER), *_MEETING)
         # The lids meet where the lower one is, nearly.
         upper = upper + _UPPER_WAY * gap * (1 - still_open)
         meet = upper + gap * still_open
@@ -262,10 +263,8 @@ class EyeLayer:
         strip, own_crease = self._strip[own], self._crease[own]
         # An edge that rises slides under the crease, and then pushes it up.
         crease = np.maximum(upper - fold - (self._fold_height[own] - own_crease), strip + 0.02).astype(np.float32)
-        made = smooth_step(crease - own_crease, *_UNFOLDED)
-        beside = smooth_step(places, -_BESIDE[1], -_BESIDE[0]) * (
-            1 - smooth_step(places, 1 + _BESIDE[0], 1 + _BESIDE[1])
-        )
+        made = smoothstep(crease - own_crease, *_UNFOLDED)
+        beside = smoothstep(places, -_BESIDE[1], -_BESIDE[0]) * (1 - smoothstep(places, 1 + _BESIDE[0], 1 + _BESIDE[1]))
         # The columns' values at the pixels: in the photo's chart, heights of lines, and how far from the photo's.
         table = [own_x, upper, meet, self._upper[own], own_lower, crease, own_crease, strip, made, beside]
         rows = table_rows(x)
@@ -283,8 +282,8 @@ class EyeLayer:
         own_y = np.where(over > under, own_top - height.clip(0), own_bottom + under.clip(0))
         skin = self._sample(self._photo, px, own_y, cv2.INTER_CUBIC)
         low, high = 0.6 + _DARKER * closing, 1.3 + _DARKER * closing
-        alpha = made * smooth_step(over, low * strip, high * strip + np.float32(0.02))
-        alpha *= 1 - smooth_step(over, strip + np.float32(0.6) * (crease - strip), crease + _CREASE_FADE)
+        alpha = made * smoothstep(over, low * strip, high * strip + np.float32(0.02))
+        alpha *= 1 - smoothstep(over, strip + np.float32(0.6) * (crease - strip), crease + _CREASE_FADE)
         if alpha.any():
             lid = self._unfolded(self._lid_color[own][rows], px, over, crease)
             skin += alpha[..., None] * (lid - skin)
@@ -298,27 +297,27 @@ class EyeLayer:
             ball = self._turned(px[at], y[at], iris - self._iris_at)
             ball *= self._shadows(px[at], -over[at], -under[at], self._shadow[own][rows[at]], self._rim[own][rows[at]])
             # An eye that opens wider than in the photo has the lid's shadow over what was hidden.
-            wider = smooth_step(own_top[at] - top[at], 0.0, 0.06)
+            wider = smoothstep(own_top[at] - top[at], 0.0, 0.06)
             if wider.any():
                 ball *= (1 - _WIDE_SHADOW[0] * wider * np.exp(over[at] / np.float32(_WIDE_SHADOW[1])))[..., None]
             skin[at] += opening[at][..., None] * (ball - skin[at])
         if closing > 0:
             # Lashes of a lid that comes down point down: the strip over its edge, mirrored.
             down = -over * _LASH_LENGTH
-            dark = _LASHES_DOWN * closing * smooth_step(down, 1.5 * strip, 0.8 * strip) * (down >= 0)
+            dark = _LASHES_DOWN * closing * smoothstep(down, 1.5 * strip, 0.8 * strip) * (down >= 0)
             own_lash = self._sample(self._lash, px, own_top - down.clip(0))
             line = np.exp(-((over / np.float32(max(_LINE, 0.8 / self._width))) ** 2))
-            line *= smooth_step(x, 0.0, 0.2) * (1 - smooth_step(x, 0.8, 1.0))
+            line *= smoothstep(x, 0.0, 0.2) * (1 - smoothstep(x, 0.8, 1.0))
             skin *= 1 - dark[..., None] * (1 - own_lash)
             skin *= (1 - np.float32(_LINE_DEPTH * closing) * line)[..., None]
-        cover = (1 - smooth_step(over_crease, *_ABOVE)) * (1 - smooth_step(under, *_BELOW)) * beside
+        cover = (1 - smoothstep(over_crease, *_ABOVE)) * (1 - smoothstep(under, *_BELOW)) * beside
         return skin, cover
 
     def _closing(self, upper: Array, lower: Array) -> float:
         """0..1: how far the eye has closed for its lashes to point down, by the middle of the eye."""
         inner = (table_places() > 0.25) & (table_places() < 0.75)
         gap, own = ((b - a)[inner].mean() for a, b in ((upper, lower), (self._upper, self._lower)))
-        return float(smooth_step(np.array(1 - gap / max(own, 1e-6)), *_CLOSING))
+        return float(smoothstep(np.array(1 - gap / max(own, 1e-6)), *_CLOSING))
 
     def _sample(self, sheet: Array, x: Array, y: Array, flags: int = cv2.INTER_LINEAR) -> Array:
         return cv2.remap(sheet, *self._frame.maps(x, y), flags, borderMode=cv2.BORDER_REPLICATE)
@@ -353,7 +352,7 @@ class EyeLayer:
             relative = depth / np.maximum(reach, 1e-4)
             row = relative * np.float32((_DEPTHS - 1) / 1.3)
             ratio = cv2.remap(shade, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            out = out * (1 + (1 - smooth_step(relative, 0.7, 1.3))[..., None] * (ratio - 1))
+            out = out * (1 + (1 - smoothstep(relative, 0.7, 1.3))[..., None] * (ratio - 1))
         return np.asarray(out)
 
     def _grain_at(self, x: Array, y: Array) -> Array:

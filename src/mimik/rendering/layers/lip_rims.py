@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Image
 from mimik.rendering.layers.canvas import LUMA, Canvas
-from mimik.rendering.layers.opening import Jaws, ramp
+from mimik.rendering.layers.opening import Jaws
 
 _RIM_MM = 0.9  # this much of a lip's rim is replaced in any case: it is blurred with what is next to it
 _SCRAPS_MM = 3.5  # beyond the landmarks' line; farther out nothing is taken for a scrap
@@ -88,14 +89,14 @@ class LipRims:
         gap = float(np.linalg.norm(lower - upper, axis=1).max()) / px_per_mm
         width = max(_SEAM_WIDTH_MM * px_per_mm, 1.0)
         # A line is a pixel wide at least, and fainter instead of finer.
-        strength = self._jaws.shows * (1 - ramp(gap, *_SEAM_MM)) * _SEAM_DARK * _SEAM_WIDTH_MM * px_per_mm / width
+        strength = self._jaws.shows * (1 - smoothstep(gap, *_SEAM_MM)) * _SEAM_DARK * _SEAM_WIDTH_MM * px_per_mm / width
         if strength > 0:
             line = np.zeros(part.shape[:2], np.uint8)
             middle = [np.round((upper + lower) * 8).astype(np.int32)]
             cv2.polylines(line, middle, False, 255, max(round(width), 1), cv2.LINE_AA, shift=4)
             shade = cv2.GaussianBlur(line, (0, 0), max(0.5 * width, 0.5)).astype(np.float32)[..., None] / 255
             part[...] = np.round(part * (1 - strength * shade)).astype(np.uint8)
-        return float(1 - self._jaws.shows * (1 - ramp(gap, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
+        return float(1 - self._jaws.shows * (1 - smoothstep(gap, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
 
 
 def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: float) -> NDArray[np.uint8]:

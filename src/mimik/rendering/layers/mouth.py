@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array, Image, Pose
 from mimik.rendering.layers import teeth
 from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
@@ -226,10 +227,10 @@ class MouthLayer:
         half, shut, wide = _TONGUE_MM
         back = np.sqrt((1 - (low_u / half) ** 2).clip(0))
         rise = (shut + (wide - shut) * min(drop_mm / 20, 1)) * back
-        tongue = _smooth((low_v + rise) / 3.0 + 0.5) * _smooth(back / 0.4)
+        tongue = smoothstep((low_v + rise) / 3.0 + 0.5) * smoothstep(back / 0.4)
         tongue = tongue[..., None]
         # Its back falls off into the dark, and so does its side where the arch turns away.
-        lit = (0.35 + 0.65 * _smooth((low_v + rise) / 9)) * (0.35 + 0.65 * _smooth(low_facing * 2))
+        lit = (0.35 + 0.65 * smoothstep((low_v + rise) / 9)) * (0.35 + 0.65 * smoothstep(low_facing * 2))
         color += tongue * (palette.tongue * light * lit[..., None] - color)
         for texture, (u, v, facing), strength in (
             (lower, (low_u, low_v, low_facing), _LOWER_LIGHT),
@@ -237,7 +238,7 @@ class MouthLayer:
         ):
             found = texture.at(u, v)
             shade = near[..., 0] * strength * _shade(u, facing)
-            opacity = found[..., 3:] * _smooth(facing * 12)[..., None]
+            opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
             color += opacity * (found[..., :3] * _tinted(shade) - color)
         if self._is_grey:
             color = np.repeat((color @ LUMA)[..., None], 3, -1)
@@ -300,15 +301,10 @@ class _OwnTeeth:
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
     """Light along an arch: less towards its ends, and where it turns away."""
     return np.asarray(
-        (1 - (1 - _BACK) * _smooth(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32
+        (1 - (1 - _BACK) * smoothstep(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32
     )
 
 
 def _tinted(shade: NDArray[Any]) -> NDArray[Any]:
     """[..., 3] shade of enamel: in the shade it is lit by lips and gums, and redder."""
     return shade[..., None] ** _REDDENS
-
-
-def _smooth(x: NDArray[Any]) -> NDArray[Any]:
-    t = x.clip(0, 1)
-    return t * t * (3 - 2 * t)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, head_pose
 from mimik.rendering.layers.arch import Anatomy
@@ -57,7 +57,7 @@ class Jaws:
         self.skull = head_pose(points)
         self._own_gap = _gaps(points)
         width = float(np.linalg.norm(points[face.LIPS_INNER_UPPER[0], :2] - points[face.LIPS_INNER_UPPER[-1], :2]))
-        self.shows = float(ramp(self._own_gap.max() / max(width, 1e-9), *_SHOWN))
+        self.shows = float(smoothstep(self._own_gap.max() / max(width, 1e-9), *_SHOWN))
 
     def opening(self, goal: NDArray[np.float64], motion: Pose) -> Opening | None:
         """The opening of a frame, None if nothing of the inside has to be drawn.
@@ -74,8 +74,8 @@ class Jaws:
         mm = pose.scale * self.anatomy.mm
         gap, own = _gaps(goal), self._own_gap * motion.scale
         # What a photo with an open mouth shows inside would be squeezed between closed lips: it is always covered.
-        parted = max(self.shows, float(ramp((gap - own).max() / mm, *_PARTED_MM)))
-        changed = float(ramp(np.abs(gap - own).max() / mm, *_CHANGED_MM))
+        parted = max(self.shows, float(smoothstep((gap - own).max() / mm, *_PARTED_MM)))
+        changed = float(smoothstep(np.abs(gap - own).max() / mm, *_CHANGED_MM))
         changed = 1 - self.shows * (1 - changed)
         if parted <= 0 or changed <= 0:
             return None
@@ -93,9 +93,3 @@ class Jaws:
 def _gaps(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """[11] distances of the lips' inner edges."""
     return np.linalg.norm(points[face.LIPS_INNER_LOWER, :2] - points[face.LIPS_INNER_UPPER, :2], axis=1)
-
-
-def ramp(x: Any, low: float, high: float) -> Any:
-    """0 up to low, 1 from high on, smooth between."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image, head_pose
 from mimik.rendering.layers.arch import Anatomy, upper_wall
@@ -228,13 +229,13 @@ def _texture(
     gum = (edges[number] - crown + 2.2 * away**2.6).astype(np.float32)[None]
     one = 1 / r
     opacity = ((edge - v) / one + 0.5).clip(0, 1)
-    is_gum = _smooth((gum - v) / np.float32(0.5) + np.float32(0.5))
+    is_gum = smoothstep((gum - v) / np.float32(0.5) + np.float32(0.5))
     # Enamel: the map, a little darker towards the gaps, greyer and darker where the edge lets light through.
     at_x = np.repeat((u[None] + HALF_MM) * MAP_PX_PER_MM - 0.5, height, 0).astype(np.float32)
     at_y = np.repeat((v.clip(-ABOVE_MM, BELOW_MM) + ABOVE_MM) * MAP_PX_PER_MM - 0.5, width, 1).astype(np.float32)
     tone = cv2.remap(tones, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     tone /= np.float32(ENAMEL)
-    line = np.exp(-((from_gap / _GAP_MM) ** 2))[None] * _smooth((v - gum) / 2)
+    line = np.exp(-((from_gap / _GAP_MM) ** 2))[None] * smoothstep((v - gum) / 2)
     shade = (1 - _GAP_DARK * line) * (1 - 0.10 * away[None] ** 4)
     shade = shade * (1 - 0.10 * np.exp(-(((edge - v) / 0.7) ** 2))) * (1 - 0.08 * np.exp(-((v - gum) / 1.2).clip(0)))
     tone *= shade[..., None]
@@ -245,8 +246,3 @@ def _texture(
         size = width // fine, height // fine
         picture, is_gum = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (picture, is_gum))
     return Texture(picture, is_gum, px_per_mm, -HALF_MM, -TOP_MM)
-
-
-def _smooth(x: NDArray[Any]) -> NDArray[Any]:
-    t = x.clip(0, 1)
-    return t * t * (3 - 2 * t)
