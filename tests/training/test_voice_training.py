@@ -110,6 +110,24 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
         train_voice(tracks, tmp_path / "run", replace(TINY, channels=10))
 
 
+def test_what_is_released_is_the_mean_of_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+
+    def save(state: dict, path: Path) -> None:
+        saved.append({name: value.clone() for name, value in state["ema"].items()})
+        original(state, path)
+
+    original = torch.save
+    monkeypatch.setattr(torch, "save", save)
+    clips = [clip("a"), clip("b", seed=1)]
+    config = replace(TINY, num_steps=5)
+    voice.train(clips, tmp_path, config, one_speaker=set(), watched={}, save_every=2)
+    assert len(saved) == 3  # after 2, 4 and 5 steps
+    model = voice.released(tmp_path, clips, scale_of(clips), {})
+    mean = sum(state["head.weight"] for state in saved) / 3
+    np.testing.assert_allclose(model.tensors["head.weight"], mean.numpy(), atol=1e-6)
+
+
 def test_a_folder_without_clips(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no clip of a talking face; give a folder that `mimik voice tracks"):
         train_voice(tmp_path, tmp_path / "run", TINY)

@@ -55,7 +55,7 @@ class VoiceConfig:
     num_steps: int = 4000
     velocity: float = 0.5
     correlation: float = 0.4
-    touch: float = 0.15
+    touch: float = 0.5
     absolute: float = 0.05
     seed: int = 0
 
@@ -244,6 +244,12 @@ def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
 
 STATE = "voice_state.pt"
 STATS = "stats.jsonl"
+_AVERAGED_FROM = 0.2  # share of the steps from which the saved weights are averaged
+
+
+def _averaged(mean: dict[str, Tensor], count: int, new: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of count + 1 sets of weights, from that of count and the new ones (Izmailov et al. 2018)."""
+    return {name: mean[name] + (value - mean[name]) / (count + 1) if count else value for name, value in new.items()}
 
 
 def train(
@@ -274,7 +280,8 @@ def train(
     ema = VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=0.0)
     ema.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
-    step = 0
+    step = num_averaged = 0
+    average: dict[str, Tensor] = {}
     if (run / STATE).exists():
         state = torch.load(run / STATE, weights_only=True)
         sizes = {name: state["config"][name] for name in ("channels", "recurrent")}
@@ -284,6 +291,7 @@ def train(
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
+        average, num_averaged = state.get("average", {}), state.get("num_averaged", 0)
         torch.manual_seed(config.seed + step)
         pool.rng.bit_generator.state = np.random.default_rng(config.seed + step).bit_generator.state
     began, first = time.time(), step
@@ -315,11 +323,16 @@ def train(
             sums = {}
             with (run / STATS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
+            if step >= _AVERAGED_FROM * config.num_steps:
+                average = _averaged(average, num_averaged, {k: v.clone() for k, v in ema.state_dict().items()})
+                num_averaged += 1
             draft = run / f"{STATE}.part"
             torch.save(
                 {
                     "net": net.state_dict(),
                     "ema": ema.state_dict(),
+                    "average": average,
+                    "num_averaged": num_averaged,
                     "optimizer": optimizer.state_dict(),
                     "step": step,
                     "config": asdict(config),
@@ -403,7 +416,7 @@ def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[Speech
 
 
 def released(run: Path, clips: Sequence[SpeechClip], scale: Scale, record: dict[str, Any]) -> VoiceModel:
-    """The run's averaged network as the file that `mimik animate` takes.
+    """The mean of a run's saved networks as the file that `mimik animate` takes.
 
     Args:
         clips: that calibrate it, of people who were not trained on.
@@ -413,7 +426,7 @@ def released(run: Path, clips: Sequence[SpeechClip], scale: Scale, record: dict[
     state = torch.load(run / STATE, weights_only=True)
     config = VoiceConfig(**state["config"])
     net = VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=0.0)
-    net.load_state_dict(state["ema"])
+    net.load_state_dict(state.get("average") or state["ema"])
     tensors = {name: value.numpy() for name, value in net.state_dict().items()}
     network = {"channels": config.channels, "recurrent": config.recurrent, "dilations": list(DILATIONS)}
     full = {"network": network, "training": asdict(config), "step": state["step"]} | record

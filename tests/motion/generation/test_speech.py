@@ -94,6 +94,49 @@ def test_lips_rest_in_silence_and_move_in_speech() -> None:
     assert gap[55:end].std() > 0.02 and gap[55:end].max() > 3 * TOUCH_GAP
 
 
+def bursts(pause_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A vowel of 0.4 s, five times, with silence around each; seconds at which it begins and ends."""
+    speech = spoken()
+    size, ramp = round(0.4 * mel.RATE_HZ), np.linspace(0, 1, 80, dtype=np.float32)
+    at = int(np.argmax(np.convolve(speech**2, np.ones(size), "valid")))
+    vowel = speech[at : at + size].copy()
+    vowel[:80] *= ramp
+    vowel[-80:] *= ramp[::-1]
+    quiet = np.zeros(round(pause_s * mel.RATE_HZ), np.float32)
+    samples = np.concatenate([quiet, *[vowel, quiet] * 5])
+    begin = pause_s + np.arange(5) * (pause_s + 0.4)
+    return samples + np.random.default_rng(0).normal(0, 1e-4, len(samples)).astype(np.float32), begin, begin + 0.4
+
+
+@pytest.mark.parametrize("pause_s", [0.3, 0.6])
+def test_lips_open_with_each_burst_and_are_shut_in_each_pause(pause_s: float) -> None:
+    samples, begin, end = bursts(pause_s)
+    gap = gaps(frames(samples))
+    at_s = np.arange(len(gap)) / 25
+    for start, stop in zip(begin, end, strict=True):
+        opened = at_s[(gap > TOUCH_GAP) & (at_s > start - 0.15)][0] - start
+        assert -0.08 <= opened <= 0.06
+        assert gap[(at_s > start) & (at_s < stop)].max() > 5 * TOUCH_GAP
+        assert np.median(gap[(at_s >= stop) & (at_s < stop + pause_s)]) < 0.01
+
+
+def test_closures_do_not_pop() -> None:
+    """No frame with shut lips stands between two with lips wide apart."""
+    gap = gaps(frames(np.concatenate([spoken(), spoken()])))
+    shut = np.flatnonzero(gap[1:-1] < TOUCH_GAP) + 1
+    assert len(shut) > 3
+    assert not ((gap[shut - 1] > 0.1) & (gap[shut + 1] > 0.1)).any()
+
+
+def test_after_two_seconds_of_silence_the_head_only_waits() -> None:
+    rest = np.random.default_rng(0).normal(0, 2e-4, 8 * mel.RATE_HZ).astype(np.float32)
+    turns = np.array([f.turn for f in frames(np.concatenate([spoken(), rest]))])
+    speaking, waiting = turns[:70], turns[-100:]
+    speed = [np.abs(np.diff(part, axis=0)).mean() for part in (speaking, waiting)]
+    assert 0 < speed[1] < 0.6 * speed[0]
+    assert np.abs(np.diff(turns, axis=0)).max() < np.radians(3)  # without a jump
+
+
 def test_lips_move_when_the_sound_does() -> None:
     """The same speech 13 frames later moves the lips 13 frames later; they open as it begins."""
     quiet = np.zeros(round(0.52 * mel.RATE_HZ), np.float32)

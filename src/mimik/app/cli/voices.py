@@ -64,12 +64,12 @@ def voice_train(
     ] = None,
     steps: Annotated[
         int, typer.Option(metavar="N", parser=whole_number, help="Training steps; more than there are continue a run.")
-    ] = 2600,
+    ] = 1300,
     batch_size: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="Pieces of 3 s in a step.")] = 24,
     seed: Annotated[int, typer.Option(metavar="N", parser=whole_number, help="Random seed.")] = 0,
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
-    check_number("--steps", steps, 1, 1_000_000, "2600 take about an hour on one core")
+    check_number("--steps", steps, 1, 1_000_000, "1300 take about half an hour on one core")
     check_number("--batch-size", batch_size, 1, 1024, "24 is usual")
     check_number("--seed", seed, 0, 2**32 - 1, "equal seeds give equal runs")
     with extra("mimik voice train", "train"):

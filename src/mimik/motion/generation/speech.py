@@ -32,7 +32,7 @@ from mimik.motion.generation.lips import (
     bundled_voice,
 )
 
-_ACTIVE_DB = -24.0  # above the level of the speech, and ...
+_ACTIVE_DB = -30.0  # above the level of the speech, and ...
 _ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... above what is always there: sound that counts as speech
 _SILENT_DB = -58.0  # relative to full scale: never speech
 _FLOOR_RISE_DB = 0.04  # of what is always there, in a step of the lips: 2 dB/s
