@@ -394,7 +394,10 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
         for eye in flow.eyes
     )
     offset = shifted(flow.offset, everything, everything, 1)
-    return replace(flow, offset=offset, details=details, mouth=mouth, eyes=eyes)
+    mirror = flow.mirror
+    if mirror is not None:
+        mirror = replace(mirror, offset=shifted(mirror.offset, mirror.rows, mirror.columns, 1))
+    return replace(flow, offset=offset, details=details, mouth=mouth, eyes=eyes, mirror=mirror)
 
 
 def _blend(image: Image, refined: Image, keep: Array, window: Crop) -> None:

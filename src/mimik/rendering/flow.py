@@ -20,10 +20,21 @@ from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, part_around, smooth_field, unfold
-from mimik.rendering.head_mesh import CONTROL, DETAILED, LIPS_RIM, across, head, normals, rasterise
+from mimik.rendering.head_mesh import (
+    CONTROL,
+    DETAILED,
+    LIPS_RIM,
+    across,
+    head,
+    normals,
+    on_outline,
+    rasterise,
+    side_points,
+)
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
+from mimik.rendering.mirror import Mirror, MirrorFlow, mirror_flow
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion, ramp
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
@@ -49,6 +60,7 @@ class Flow:
         details: the same offsets, finer, around eyes and mouth: a shut eye is thinner than a cell.
         mouth: the opening that the lips leave; None while the photo shows what is in it.
         eyes: where the eyes that are drawn over the warped photo lie.
+        mirror: what the other side of the face shows of skin that the turn uncovers; None: nothing.
     """
 
     offset: Array
@@ -57,6 +69,7 @@ class Flow:
     details: tuple[Detail, ...]
     mouth: Opening | None
     eyes: tuple[EyeContours, ...]
+    mirror: MirrorFlow | None = None
 
     def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
         """What the texture generator is told of the warp, over another square.
@@ -100,15 +113,19 @@ class Warper:
         crop: the square over which the flow lies, in pixels of the photo.
         jaws: of the person: where the teeth are.
         source: [V, 3] the face's 478 points in the photo and those of hair and neck, units of the crop's side.
+        facing: [V] cosine of the angle at which the photo shows each.
     """
 
-    def __init__(self, points: Array, width: int, height: int, teeth: TeethSet | None = None) -> None:
+    def __init__(
+        self, points: Array, width: int, height: int, teeth: TeethSet | None = None, *, whole_head: bool = False
+    ) -> None:
         """For one photo.
 
         Args:
             points: [478, 3] of the face in the photo.
             width, height: of the photo, in pixels.
             teeth: of the person; None: chosen from the shipped sets.
+            whole_head: hair and ears that a turn uncovers are mirrored as the face is. For a layer without background.
         """
         self.crop = Crop.around(points)
         face_points = self.crop.to_unit(points.astype(np.float64))
@@ -122,6 +139,10 @@ class Warper:
         self._photo_depth, _ = rasterise(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
+        self.facing = -self._normals[:, 2]
+        self._mirror = Mirror(self.source, self.facing, whole_head=whole_head)
+        self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
+        self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
         self._border = frame_of(low, high)
         self._fade = fade_of(low, high)
 
@@ -137,30 +158,41 @@ class Warper:
         # What the head hides of itself in the target: 0 seen .. 1 hidden. Small turns hide hardly anything, and what
         # begins begins softly: a point that is there in one frame and gone in the next would make the face jump.
         hidden = ramp(self._normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
-        turned = float(ramp(_angle(motion.rotation), *_TURNED))
+        degrees = _angle(motion.rotation)
+        turned = float(ramp(degrees, *_TURNED))
         layers: list[Surface] = []
         if turned > 0:
+            weights = self._mirror.weights(-self._normals @ motion.rotation[2], degrees)
+            attributes = np.column_stack([self.source, self._mirror.source[:, :2], weights])
             front = self._front(motion)
             num_face = np.searchsorted(front, head().num_face)
-            layers = [self._layer(goal, head().triangles[part]) for part in (front[:num_face], front[num_face:])]
+            layers = [
+                self._layer(goal, attributes, head().triangles[part]) for part in (front[:num_face], front[num_face:])
+            ]
             depth = np.minimum(layers[0].depth, layers[1].depth)
             cell = (goal[:, :2] * GRID).astype(int).clip(0, GRID - 1)
             behind = goal[:, 2] - depth[cell[:, 1], cell[:, 0]] / GRID
             hidden = np.maximum(hidden, turned * ramp(behind, 0.5 * DEPTH_GAP, 1.5 * DEPTH_GAP))
 
-        keep = CONTROL[self._in_photo[CONTROL]]
+        keep = self._control
         rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
-        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), self._border])
-        come_from = np.concatenate([self.source[keep, :2], self.source[rim, :2].mean(0), self._border])
+        to_outline = on_outline(goal, motion.rotation @ self.jaws.skull.rotation)
+        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, self._border])
+        come_from = np.concatenate(
+            [self.source[keep, :2], self.source[rim, :2].mean(0), self._from_outline, self._border]
+        )
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
-        slack[: len(keep)] *= _HIDDEN_SLACK ** hidden[keep]
-        slack[len(keep) : -len(self._border)] *= _HIDDEN_SLACK ** hidden[rim].max(0)
+        behind_head = np.concatenate([hidden[keep], hidden[rim].max(0)])
+        slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
 
         offset = smooth
         unseen = np.zeros((GRID, GRID), bool)
+        mirror = None
         if layers:
+            irises = goal[face.IRISES, :2], self._mirror.source[face.IRISES, :2]
+            mirror = mirror_flow(*self._mirror.joined(*layers), self._fade, *irises)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
                 offset = believe_mesh(smooth, *joined(*layers), turned * near)
@@ -172,7 +204,15 @@ class Warper:
                 (offset - smooth)[part], (values.shape[1], values.shape[0]), interpolation=cv2.INTER_LINEAR
             )
             details.append(Detail(part[0], part[1], values + change))
-        return Flow(offset, unseen, stretch, tuple(details), self.jaws.opening(goal, motion), self._eyes(found, motion))
+        return Flow(
+            offset,
+            unseen,
+            stretch,
+            tuple(details),
+            self.jaws.opening(goal, motion),
+            self._eyes(found, motion),
+            mirror,
+        )
 
     def contours(self, number: int) -> EyeContours:
         """An eye in the photo; number: 0 the right, 1 the left."""
@@ -197,14 +237,16 @@ class Warper:
         a, b, c = (motion.apply(self.source)[triangles[:, i], :2].T for i in range(3))
         return np.flatnonzero((b[0] - a[0]) * (c[1] - a[1]) < (c[0] - a[0]) * (b[1] - a[1]))
 
-    def _layer(self, goal: NDArray[np.float64], triangles: NDArray[np.int32]) -> Surface:
-        depth, place = rasterise(goal * GRID, self.source, triangles, GRID)
+    def _layer(
+        self, goal: NDArray[np.float64], attributes: NDArray[np.float64], triangles: NDArray[np.int32]
+    ) -> Surface:
+        depth, place = rasterise(goal * GRID, attributes, triangles, GRID)
         covered = np.isfinite(depth)
         found = place[covered]
         at = (found[:, :2] * GRID).astype(np.int32).clip(0, GRID - 1)
         unseen = np.zeros((GRID, GRID), bool)
         unseen[covered] = found[:, 2] > self._photo_depth[at[:, 1], at[:, 0]] / GRID + DEPTH_GAP
-        return Surface(depth, place[..., :2] - grid_centres().reshape(GRID, GRID, 2), covered, unseen)
+        return Surface(depth, place[..., :2] - grid_centres().reshape(GRID, GRID, 2), covered, unseen, place[..., 3:])
 
 
 def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64], weight: float) -> EyeContours:

@@ -30,6 +30,8 @@ CONTROL = np.array(sorted({*_FEATURES, *CHEEKS, *FOREHEAD, *_LIDS, *_CHIN, *_SHE
 # [2, 20] neighbors on the lips' outer line: the flow is held midway between them, too, or a lip that moves far would
 # have a wave in its rim.
 LIPS_RIM = np.array([pair for line in (face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LOWER) for pair in pairwise(line)]).T
+_AT_SIDE_CM = 4.0, 2.0  # from the middle: points of the rings from there on are the sides, above the nose and below
+_SLOPE = 2.0  # an outline is not flatter: a point twice as far out as it is higher lies outside
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,47 @@ def head() -> Head:
     # The same winding all over: outward normals point at the viewer, -z, for most triangles of a frontal head.
     parts = [t if np.median(across(vertices, t)[:, 2]) < 0 else t[:, ::-1] for t in parts]
     return Head(shell, np.concatenate(follows), np.concatenate(parts).astype(np.int32), len(parts[0]))
+
+
+@functools.cache
+def _sides() -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.intp], NDArray[np.bool_]]:
+    """Points [N] at the sides of the face and of the shell's rings; -1 or 1, the side of each; the points [M] that may
+    be the outline there; and [N, M] which of them lie inside the ring of each."""
+    x, y, _ = np.concatenate([canonical_mesh().vertices, np.zeros((len(face.IRISES), 3)), head().shell]).T
+    n, first = len(face.OVAL), face.NUM_POINTS
+    rings = [np.array(face.OVAL), *np.arange(first, len(x)).reshape(-1, n)]
+    candidates = CONTROL[~np.isin(CONTROL, face.IRISES)]
+    index, inside = [], []
+    for number, ring in enumerate(rings):
+        at_side = ring[np.abs(x[ring]) > np.where(y[ring] < 0, *_AT_SIDE_CM)]
+        index.append(at_side)
+        inside.append(np.repeat((candidates < first + number * n)[None], len(at_side), 0))
+    points = np.concatenate(index)
+    return points, np.sign(x[points]), candidates, np.concatenate(inside)
+
+
+def side_points() -> NDArray[np.intp]:
+    """The points that on_outline gives."""
+    return _sides()[0]
+
+
+def on_outline(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N, 2] the sides of the face and of the shell's rings, moved across the head to the outline of what they hold.
+
+    Where the head hides them they are elsewhere, but what is behind the head begins at the outline. A point at the
+    outline stays, so the result is continuous in the pose.
+
+    Args:
+        points: [V, 3] of a head in a picture.
+        rotation: [3, 3] of the head.
+    """
+    index, side, candidates, inside = _sides()
+    down = rotation[:2, 1] / max(float(np.linalg.norm(rotation[:2, 1])), 1e-9)
+    across_head = np.array([down[1], -down[0]])
+    x, y = points[:, :2] @ across_head, points[:, :2] @ down
+    out = side[:, None] * x[candidates] - _SLOPE * np.abs(y[candidates] - y[index][:, None])
+    further = np.where(inside, out, -np.inf).max(1) - side * x[index]
+    return np.asarray(points[index, :2] + (side * further.clip(0))[:, None] * across_head)
 
 
 def across(points: NDArray[Any], triangles: NDArray[np.int32]) -> NDArray[np.float64]:

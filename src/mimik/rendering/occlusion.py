@@ -19,12 +19,13 @@ DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind a
 
 @dataclass(frozen=True)
 class Surface:
-    """One surface of the target, rasterised, [GRID, GRID, ...]: depth, offset, cover, what is unseen."""
+    """One surface of the target, rasterised, [GRID, GRID, ...]: depth, offset, cover, what is unseen, mirror place."""
 
     depth: Array
     offset: Array
     covered: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
+    mirror: Array
 
 
 def ramp(x: Any, low: float, high: float) -> Any:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.face.landmarks import Array, Image
+from mimik.face.landmarks import NUM_POINTS, Array, Image
 from mimik.rendering.field import FINE, GRID
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas
@@ -18,6 +18,7 @@ from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.mouth import MouthLayer
 from mimik.rendering.layers.opening import Opening
 from mimik.rendering.layers.palette import is_black_and_white
+from mimik.rendering.mirror import MirrorFlow, matched_light
 
 _SHEET = 3  # times as large as the photo is the sheet that many frames are read from; odd: its pixels stay among it
 _SHEET_BYTES = 96 << 20  # at most
@@ -54,7 +55,7 @@ class Painter:
         is_reused: whether many frames are painted. The photo is then enlarged once and read linearly, a third of the
             time a frame; the frames differ from those of a cubic reading by half a gray level in the mean.
         """
-        self._picture, self._is_reused = picture, is_reused
+        self._picture, self._warper, self._is_reused = picture, warper, is_reused
         crop = warper.crop.scaled(scale)
         self.canvas = Canvas.of(picture, crop)
         self._cells_per_px = GRID / crop.side
@@ -91,7 +92,10 @@ class Painter:
     def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
         """The picture, or another plane of it, [H, W], moved by the flow; nothing is drawn into it."""
         out = plane.copy()
-        self.canvas.part(out)[...] = self._moved(plane, flow)
+        region = self.canvas.part(out)
+        region[...] = self._moved(plane, flow)
+        if flow.mirror is not None:
+            self._add_other_side(region, np.zeros(2, int), self._lit if plane is self._picture else plane, flow.mirror)
         return out
 
     def _moved(self, picture: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
@@ -121,12 +125,10 @@ class Painter:
         size = right_bottom - left_top
         places = self._sample(flow.offset, (0, 0), 1, left_top, size)
         for detail in flow.details:
-            # The pixels whose centres lie among the centres of the part's outer cells.
             start = np.array([detail.columns.start, detail.rows.start])
-            stop = np.array([detail.columns.stop, detail.rows.stop])
-            corner = np.array([self.canvas.left - self.canvas.crop.left, self.canvas.top - self.canvas.crop.top])
-            low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5).astype(int).clip(left_top, right_bottom)
-            high = np.floor((stop - 0.5) / self._cells_per_px - corner + 0.5).astype(int).clip(left_top, right_bottom)
+            low, high = (
+                edge.clip(left_top, right_bottom) for edge in self._pixels(start, detail.columns.stop, detail.rows.stop)
+            )
             if (high > low).all():
                 parts = self._sample(detail.offset, start, FINE, low, high - low)
                 (x, y), (right, bottom) = low - left_top, high - left_top
@@ -137,6 +139,49 @@ class Painter:
             plane *= np.float32(enlarged * self.canvas.crop.side)
             plane += base
         return places
+
+    def _pixels(self, start: NDArray[np.int_], right: int, bottom: int) -> list[NDArray[np.int_]]:
+        """First and last + 1 pixel (x, y) of the region whose centres lie among those of these cells."""
+        corner = np.array([self.canvas.left - self.canvas.crop.left, self.canvas.top - self.canvas.crop.top])
+        low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5)
+        high = np.floor((np.array([right, bottom]) - 0.5) / self._cells_per_px - corner + 0.5)
+        return [edge.astype(int).clip(0, self.canvas.size) for edge in (low, high)]
+
+    def _add_other_side(
+        self, part: NDArray[np.uint8], left_top: NDArray[np.int_], other: NDArray[np.uint8], mirror: MirrorFlow
+    ) -> None:
+        """Blends the other side of the face into a warped part of the region that begins at left_top; in place."""
+        start = np.array([mirror.columns.start, mirror.rows.start])
+        low, high = (
+            edge.clip(left_top, left_top + part.shape[1::-1])
+            for edge in self._pixels(start, mirror.columns.stop, mirror.rows.stop)
+        )
+        if (high <= low).any():
+            return
+        x, y, weight = self._sample(np.dstack([mirror.offset, mirror.weight]), start, 1, low, high - low)
+        x, y = (
+            plane * np.float32(self.canvas.crop.side) + base
+            for plane, base in ((x, self._base[0][:, low[0] : high[0]]), (y, self._base[1][low[1] : high[1]]))
+        )
+        found = cv2.remap(other, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        (left, top), (right, bottom) = low - left_top, high - left_top
+        under = np.ascontiguousarray(part[top:bottom, left:right])
+        part[top:bottom, left:right] = cv2.blendLinear(found, under, weight, 1 - weight)
+
+    @cached_property
+    def _lit(self) -> Image:
+        """The picture with light that lets its face stand for its other side; prepared when a turn needs it first."""
+        return self._for_other_side(self._picture)
+
+    @cached_property
+    def _lit_lips(self) -> Image:
+        """The same of the picture with continued lips."""
+        return self._for_other_side(self._mouth.rims.continued)
+
+    def _for_other_side(self, picture: Image) -> Image:
+        crop, warper = self.canvas.crop, self._warper
+        points = warper.source[:NUM_POINTS] * crop.side + [crop.left, crop.top, 0]
+        return matched_light(picture, points, warper.facing[:NUM_POINTS])
 
     def complete(self, image: Image, flow: Flow) -> None:
         """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
@@ -156,6 +201,8 @@ class Painter:
             return
         x, y = self._places(flow, low, high)
         lips = cv2.remap(self._mouth.rims.continued, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        if flow.mirror is not None:
+            self._add_other_side(lips, low, self._lit_lips, flow.mirror)
         part = region[low[1] : high[1], low[0] : high[0]]
         cv2.addWeighted(lips, opening.changed, part, 1 - opening.changed, 0, dst=part)
 

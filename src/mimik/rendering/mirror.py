@@ -1,0 +1,214 @@
+"""The mirrored photo as a second source: skin that a turn uncovers is taken from the other side of the face.
+
+The photo is not flipped. A point of the head takes the pixels of its mirror point in the same photo: the points are
+swapped by the mesh's mirror permutation, and interpolation between them flips the texture. Where it is used is decided
+point by point from how squarely the photo shows the point, how squarely its mirror point, and how squarely the frame
+shows it: a smooth function of the pose, so that nothing pops.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.arrays import smoothstep
+from mimik.face import landmarks as face
+from mimik.face.landmarks import Array, Image
+from mimik.rendering.field import GRID, grid_centres
+from mimik.rendering.head_mesh import head
+from mimik.rendering.occlusion import Surface
+
+TURNED = 6.0, 14.0  # degrees: from the first on the second source is used, from the second fully
+_STRETCH = 1.3, 2.0  # how much longer than in the photo a piece of skin becomes: none, all of it from the other side
+_BETTER = 1.15, 1.6  # how much longer the other side's is in the photo: none, all
+_OBLIQUE = 0.06  # cosine added to all of them: skin at the outline is not compared by nothing
+_HIDDEN = -0.05, 0.12  # cosine: what the photo shows less squarely than the second, hidden from the first on, is needed
+_NOTHING = 0.004  # share below which a point is not drawn
+_CONTINUED = 2.0  # cells: as far places and shares are continued beyond the mesh, and
+_OUTLINE = 0.1, 0.45  # share of the mesh around a cell: outside the first there is no second source
+_SMOOTH = 0.7  # cells: what the places are smoothed with
+_IRIS = 1.3  # of its radius: as far an iris is moved as a whole
+_LIGHT_BLUR = 1 / 8  # of the face's width
+_LIGHT_PX = 96  # width of the face in the picture in which light is compared
+_MAX_GAIN = np.log(2.5)
+_SEEN = 0.05, 0.4  # cosine: of skin seen less squarely than the first the light is not known
+_SPREAD_CM = 1.75  # on the canonical face, 14 cm wide
+
+
+@dataclass(frozen=True)
+class MirrorFlow:
+    """The second source of one frame, over a part of the flow's grid.
+
+    Attributes:
+        rows, columns: of the grid.
+        offset: [h, w, 2] float32, place in the photo on the other side of the face minus target place, as Flow.offset.
+        weight: [h, w] float32, 0..1, share of the second source.
+    """
+
+    rows: slice
+    columns: slice
+    offset: Array
+    weight: Array
+
+
+@functools.cache
+def mirror_points() -> NDArray[np.intp]:
+    """[V] for each of the head's points, face and shell, its mirror point."""
+    shell = head().shell
+    distance = np.linalg.norm(shell[:, None] - shell[None] * [-1.0, 1.0, 1.0], axis=-1)
+    return np.concatenate([face.mirror_order()[0], face.NUM_POINTS + distance.argmin(1)])
+
+
+class Mirror:
+    """The other side of one photo's head.
+
+    Attributes:
+        source: [V, 3] where the mirror points lie in the photo, units of the crop's side.
+    """
+
+    def __init__(self, source: NDArray[np.float64], facing: NDArray[np.float64], *, whole_head: bool = False) -> None:
+        """For one photo.
+
+        Args:
+            source: [V, 3] the head's points in the photo, units of the crop's side.
+            facing: [V] cosine of the angle at which the photo shows each.
+            whole_head: hair and ears are mirrored, too; the picture has to be a person without background.
+        """
+        self._whole_head = whole_head
+        other = mirror_points()
+        self.source = source[other]
+        self._facing = facing
+        self._better = smoothstep((facing[other].clip(0) + _OBLIQUE) / (facing.clip(0) + _OBLIQUE), *_BETTER)
+        last = face.NUM_POINTS + (len(face.OVAL) if whole_head else 0)
+        self._better[last:] = 0
+        self._lost = 1 - smoothstep(facing, *_HIDDEN)
+
+    def weights(self, facing: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+        """[V] 0..1: share of the second source in each point.
+
+        Args:
+            facing: [V] cosine of the angle at which the frame shows each.
+            degrees: by how much the head has turned.
+        """
+        stretch = (facing.clip(0) + _OBLIQUE) / (self._facing.clip(0) + _OBLIQUE)
+        return np.asarray(
+            smoothstep(degrees, *TURNED) * self._better * np.maximum(smoothstep(stretch, *_STRETCH), self._lost)
+        )
+
+    def joined(self, front: Surface, back: Surface) -> tuple[Array, NDArray[np.bool_]]:
+        """What is rasterized of the face, and with the whole head of hair and neck behind it; and where it is."""
+        is_face = front.depth <= back.depth
+        if not self._whole_head:
+            return front.mirror, front.covered & is_face
+        return np.where(is_face[..., None], front.mirror, back.mirror), front.covered | back.covered
+
+
+def mirror_flow(
+    attribute: Array, covered: NDArray[np.bool_], fade: Array, irises: NDArray[Any], come_from: NDArray[Any]
+) -> MirrorFlow | None:
+    """The second source of a frame; None where it is not needed.
+
+    Args:
+        attribute: [GRID, GRID, 3] rasterized place on the other side and weight.
+        covered: [GRID, GRID] where there are any.
+        fade: [GRID, GRID] 1 inside, 0 at the border of the picture.
+        irises: [10, 2] points of the irises in the frame: the mesh has openings there, and the gaze of the other side
+            would be mirrored.
+        come_from: [10, 2] their mirror points in the photo.
+    """
+    known = covered.astype(np.float32)
+    weight = attribute[..., 2]
+    if not (weight > _NOTHING).any():
+        return None
+    ys, xs = np.nonzero(cv2.dilate((weight > _NOTHING).astype(np.uint8), np.ones((9, 9), np.uint8)))
+    part = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
+    known, weight = known[part], weight[part]
+    offset = attribute[..., :2][part] - grid_centres().reshape(GRID, GRID, 2)[part]
+    # Both are continued over openings of the mesh and a little beyond its outline, which is a staircase.
+    near = cv2.GaussianBlur(known, (0, 0), _CONTINUED)
+    blurred = cv2.GaussianBlur(np.dstack([offset, weight]) * known[..., None], (0, 0), _CONTINUED)
+    around = blurred / np.maximum(near, 1e-3)[..., None]
+    offset = cv2.GaussianBlur(np.where(known[..., None] > 0, offset, around[..., :2]), (0, 0), _SMOOTH)
+    for iris in (slice(0, 5), slice(5, 10)):
+        _place_iris(offset, part, irises[iris], come_from[iris])
+    weight = around[..., 2] * smoothstep(near, *_OUTLINE) * fade[part]
+    return MirrorFlow(*part, offset, np.asarray(weight, np.float32))
+
+
+def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], come_from: NDArray[Any]) -> None:
+    """Changes offsets [h, w, 2] of a part of the grid so that an iris [5, 2] comes from where its mirror iris is."""
+    rows, columns = part
+    middle = iris[0] * GRID - 0.5 - [columns.start, rows.start]
+    at = middle.round().astype(int)
+    if (at < 0).any() or (at >= offset.shape[1::-1]).any():
+        return
+    sigma = _IRIS * float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean()) * GRID
+    missing = (come_from[0] - iris[0] - offset[at[1], at[0]]).astype(np.float32)
+    y, x = (np.arange(n, dtype=np.float32) for n in offset.shape[:2])
+    near = np.exp(-((x - middle[0]) ** 2) / (2 * sigma**2)) * np.exp(-((y[:, None] - middle[1]) ** 2) / (2 * sigma**2))
+    offset += near[..., None] * missing
+
+
+def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float64]) -> Image:
+    """The picture lit so that each place of the face can stand for its mirror place.
+
+    The gain is the ratio of local means on both sides, blurred at an eighth of the face's width; where the photo does
+    not show the mirror place, that of the nearest that it shows.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        points: [478, 3] of the face in it, pixels.
+        facing: [478] cosine of the angle at which each is seen.
+    """
+    other = face.mirror_order()[0]
+    oval = points[face.OVAL, :2]
+    width = max(float(np.ptp(oval[:, 0])), 8.0)
+    low = np.floor(oval.min(0) - 0.5 * width).astype(int).clip(0, None)
+    high = np.minimum(np.ceil(oval.max(0) + 0.5 * width).astype(int) + 1, picture.shape[1::-1])
+    if (high - low < 2).any():
+        return picture
+    part = (slice(low[1], high[1]), slice(low[0], high[0]))
+    # In a small picture of the face: the gain is smooth.
+    k = min(1.0, _LIGHT_PX / width)
+    size = max(round((high[0] - low[0]) * k), 2), max(round((high[1] - low[1]) * k), 2)
+    small = cv2.resize(picture[part], size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    places = ((points[:, :2] - low) * (np.array(size) / (high - low))).astype(np.float32)
+    skin = np.zeros(size[::-1], np.uint8)
+    cv2.fillConvexPoly(skin, cv2.convexHull(np.round(places[face.OVAL] - 0.5).astype(np.int32)), 1)
+    sigma = _LIGHT_BLUR * width * k
+    weighted = cv2.GaussianBlur(
+        np.dstack([small + 1, np.ones(size[::-1], np.float32)]) * skin[..., None], (0, 0), sigma
+    )
+    at = cv2.remap(weighted, places[:, 0] - 0.5, places[:, 1] - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    light = np.log(at.reshape(-1, 4)[:, :3] / np.maximum(at.reshape(-1, 4)[:, 3:], 1e-3))
+    seen = smoothstep(facing, *_SEEN)
+    both = seen * seen[other]
+    gain = (light[other] - light).clip(-_MAX_GAIN, _MAX_GAIN)
+    # Spread over the face, from the points that the photo shows on both sides to the others.
+    shape = face.canonical_mesh().vertices[:, None] - face.canonical_mesh().vertices[None]
+    far = (shape**2).sum(-1) / (2 * _SPREAD_CM**2)
+    kernel = (np.exp(-far) + 1e-3 * np.exp(-far / 16)) * both[: len(shape)]
+    spread = kernel @ gain[: len(shape)] / np.maximum(kernel.sum(1, keepdims=True), 1e-9)
+    gain = spread + both[: len(shape), None] * (gain[: len(shape)] - spread)
+    field = _scattered(places[: len(shape)], gain, seen[: len(shape)], size, sigma / 2)
+    lit = np.exp(cv2.resize(field, tuple(high - low), interpolation=cv2.INTER_LINEAR))
+    out = picture.copy()
+    out[part] = np.rint((picture[part] * lit).clip(0, 255))
+    return out
+
+
+def _scattered(
+    places: Array, values: NDArray[np.float64], weights: NDArray[np.float64], size: tuple[int, int], sigma: float
+) -> Array:
+    """Values [N, 3] at places [N, 2], spread to a picture [height, width, 3] of this width and height."""
+    total = np.zeros((size[1], size[0], 4), np.float32)
+    x, y = (places[:, i].astype(int).clip(0, size[i] - 1) for i in (0, 1))
+    np.add.at(total, (y, x), np.column_stack([values, np.ones(len(values))]) * weights[:, None])
+    near, wide = (cv2.GaussianBlur(total, (0, 0), s) for s in (sigma, 4 * sigma))
+    total = near + 1e-3 * wide
+    return np.asarray(total[..., :3] / np.maximum(total[..., 3:], 1e-9), np.float32) * np.float32(1)

@@ -1,0 +1,146 @@
+"""mirror.py: the permutation, when the other side is used, how it is lit, and that nothing pops."""
+
+from __future__ import annotations
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import turned
+from mimik.face import landmarks as faces
+from mimik.face.landmarks import Face, Image
+from mimik.rendering.flow import Warper
+from mimik.rendering.head_mesh import head
+from mimik.rendering.mirror import TURNED, matched_light, mirror_points
+from mimik.rendering.painter import Painter
+from shapes import canonical_shape, opened
+
+PX = 256
+
+
+def symmetric_points(yaw: float = 0.0) -> np.ndarray:
+    """[478, 3] of a face without any asymmetry in a picture of PX x PX, turned by yaw degrees."""
+    shape = opened(canonical_shape())
+    order = mirror_points()[: faces.NUM_POINTS]
+    shape = (shape + shape[order] * [-1, 1, 1]) / 2
+    return turned((shape * 6 + [PX / 2, PX / 2, 0]).astype(np.float32), yaw=yaw)
+
+
+def warper_of(points: np.ndarray, *, whole_head: bool = False) -> Warper:
+    return Warper(points, PX, PX, whole_head=whole_head)
+
+
+def test_the_mirror_point_of_a_mirror_point_is_the_point_itself() -> None:
+    order = mirror_points()
+    assert len(order) == faces.NUM_POINTS + len(head().shell)
+    np.testing.assert_array_equal(order[order], np.arange(len(order)))
+    assert order[33] == 263 and order[61] == 291 and order[4] == 4
+
+
+def test_a_still_head_needs_no_second_source() -> None:
+    for yaw in (0, 30, -30):
+        points = symmetric_points(yaw)
+        warper = warper_of(points, whole_head=True)
+        for turn in (0.0, 3.0, TURNED[0] - 0.5):
+            assert warper.flow(turned(points, yaw=turn)).mirror is None
+
+
+def test_a_symmetric_frontal_photo_shows_both_sides_equally_well() -> None:
+    """What its one side hides the other hides, too: no turn finds anything on the other side."""
+    points = symmetric_points()
+    warper = warper_of(points)
+    for turn in (-35, 15, 35):
+        mirror = warper.flow(turned(points, yaw=turn)).mirror
+        assert mirror is None or mirror.weight.max() < 0.05
+
+
+@pytest.mark.parametrize("yaw", [32, -32])
+def test_a_half_profile_turned_back_takes_the_far_cheek_from_the_near_one(yaw: float) -> None:
+    points = symmetric_points(yaw)
+    warper = warper_of(points)
+    target = turned(points, yaw=-yaw)
+    mirror = warper.flow(target).mirror
+    assert mirror is not None
+    # 234 and 454 are the ends of the cheeks: that which the photo hides comes from where the other is.
+    right, left = 234, 454
+    far, near = (right, left) if yaw < 0 else (left, right)
+    for point, other, weight in ((far, near, 0.5), (near, far, 0.0)):
+        inward = (0.8 * warper.crop.to_unit(target)[point] + 0.2 * warper.crop.to_unit(target)[4])[:2] * 128 - 0.5
+        column, row = np.rint(inward).astype(int).tolist()
+        at = row - mirror.rows.start, column - mirror.columns.start
+        inside = 0 <= at[0] < mirror.weight.shape[0] and 0 <= at[1] < mirror.weight.shape[1]
+        found = float(mirror.weight[at]) if inside else 0.0
+        if weight:
+            assert found > weight
+            place = mirror.offset[at] + (np.array([column, row]) + 0.5) / 128
+            expected = (0.8 * warper.source[other] + 0.2 * warper.source[4])[:2]
+            assert np.linalg.norm(place - expected) < 0.035
+        else:
+            assert found < 0.02
+
+
+def test_weights_change_little_from_one_degree_to_the_next() -> None:
+    points = symmetric_points(25)
+    warper = warper_of(points, whole_head=True)
+
+    def whole(turn: float) -> np.ndarray:
+        out = np.zeros((128, 128), np.float32)
+        mirror = warper.flow(turned(points, yaw=turn)).mirror
+        if mirror is not None:
+            out[mirror.rows, mirror.columns] = mirror.weight
+        return out
+
+    weights = [whole(turn) for turn in range(-40, 1)]
+    assert weights[0].max() > 0.9 and weights[-1].max() == 0
+    steps = [np.abs(a - b).mean() for a, b in itertools.pairwise(weights)]
+    assert max(steps) < 0.012  # of the whole square, of which the face fills a sixth
+
+
+def test_the_second_source_changes_only_the_face() -> None:
+    points = symmetric_points(30)
+    warper = warper_of(points)
+    target = turned(points, yaw=-30)
+    mirror = warper.flow(target).mirror
+    assert mirror is not None
+    oval = warper.crop.to_unit(target)[faces.OVAL, :2] * 128
+    ys, xs = np.nonzero(mirror.weight > 0.02)
+    low, high = oval.min(0) - 4, oval.max(0) + 4
+    assert (xs + mirror.columns.start > low[0]).all() and (xs + mirror.columns.start < high[0]).all()
+    assert (ys + mirror.rows.start > low[1]).all() and (ys + mirror.rows.start < high[1]).all()
+    # A picture whose background is red: none of it appears in the face, although the photo does not show the far cheek.
+    picture = np.full((PX, PX, 3), (255, 0, 0), np.uint8)
+    skin = np.zeros((PX, PX), np.uint8)
+    cv2.fillConvexPoly(skin, cv2.convexHull(np.round(points[:468, :2]).astype(np.int32)), 1)
+    picture[skin > 0] = (120, 120, 120)
+    made = Painter(picture, warper).paint(warper.flow(target))
+    middle = 0.5 * (target[454] + target[4])
+    x, y = (int(v) for v in middle[:2])
+    assert np.abs(made[y - 3 : y + 4, x - 3 : x + 4].astype(int) - 120).max() < 12
+
+
+def test_light_of_one_side_is_given_to_the_other() -> None:
+    points = symmetric_points()
+    facing = warper_of(points).facing[: faces.NUM_POINTS]
+    x = np.arange(PX)
+    # The left half of the picture has 0.6 of the right half's light, with a soft edge.
+    light = 0.6 + 0.4 / (1 + np.exp(-(x - PX / 2) / 6))
+    picture = np.rint(180 * np.repeat(np.repeat(light[None, :, None], PX, 0), 3, 2)).astype(np.uint8)
+    lit = matched_light(picture, points, facing)
+    for point, expected in ((50, 180.0), (280, 108.0)):  # cheeks at the picture's left and right
+        px, py = (int(v) for v in points[point, :2])
+        assert abs(float(lit[py, px].mean()) - expected) < 0.08 * expected
+        assert abs(float(picture[py, px].mean()) - (288 - expected)) < 4
+    evenly = np.full((PX, PX, 3), 150, np.uint8)
+    np.testing.assert_allclose(matched_light(evenly, points, facing).astype(int), 150, atol=1)
+
+
+def test_turned_portraits_are_completed_by_every_painter(portrait: Image, portrait_face: Face) -> None:
+    """A plane that is no picture, such as a matte, takes the same two sources."""
+    warper = Warper(portrait_face.points, portrait.shape[1], portrait.shape[0], whole_head=True)
+    painter = Painter(portrait, warper)
+    flow = warper.flow(turned(portrait_face.points, yaw=25))
+    plane = np.full(portrait.shape[:2], 77, np.uint8)
+    np.testing.assert_array_equal(painter.carry(plane, flow), plane)
+    assert painter.paint(flow).shape == portrait.shape
