@@ -34,7 +34,7 @@ from mimik.animation.avatar import Avatar
 from mimik.app import export
 from mimik.app.export import ExportConfig, Graph, Sample, Stage, Subject, calibration_frames, session
 from mimik.config import PRESETS
-from mimik.face.landmarks import openvino
+from mimik.face.openvino_core import openvino
 from mimik.inference.synthesis import TexturePainter
 from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mimik.face import landmarks as face
+from mimik.face import openvino_core
 from mimik.face.landmarks import SKULL, Face, Landmarker, Tracker, fit_similarity
 from mimik.media import mel, video
 from mimik.motion.expression import pose_terms
@@ -165,7 +165,7 @@ def hash_of(name: str) -> str:
 
 def convert_matte(path: Path, out: Path) -> None:
     """The network as OpenVINO's own files, its last layer rebuilt: TFLite has no standard name for it."""
-    openvino = face.openvino()
+    openvino = openvino_core.openvino()
     from openvino import opset13 as op
     from openvino.frontend import FrontEndManager
 
@@ -177,7 +177,7 @@ def convert_matte(path: Path, out: Path) -> None:
 
     def value(number: int) -> np.ndarray:
         constant = openvino.Model([last.input_value(number)], [])
-        return face.inference_core().compile_model(constant, "CPU")([])[0].astype(np.float32)
+        return openvino_core.inference_core().compile_model(constant, "CPU")([])[0].astype(np.float32)
 
     kernel, bias = value(1), value(2)  # [1, 2, 2, 16], [1]
     planes = op.transpose(last.input_value(0), np.array([0, 3, 1, 2]))

@@ -32,7 +32,8 @@ from mimik.app import cli, export
 from mimik.app.export import ExportConfig, Stage, Subject, baked, calibration_frames, multiply_adds, packed, unpacked
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
 from mimik.face.landmark_images import landmark_image, landmark_lines
-from mimik.face.landmarks import Face, Image, Landmarker, openvino
+from mimik.face.landmarks import Face, Image, Landmarker
+from mimik.face.openvino_core import openvino
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.runtime import Network, read_release
 from mimik.media import video

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from mimik.face.landmarks import (
     choose_face,
     fit_similarity,
     head_pose,
-    inference_core,
     skull_motion,
 )
 
@@ -466,13 +464,6 @@ os.kill(os.getpid(), signal.SIGINT)
 def test_a_signal_after_landmarkers_have_gone_is_no_crash() -> None:
     # The signal stacks of OpenVINO's plugins; only processors with AMX have them, elsewhere this cannot fail.
     assert subprocess.run([sys.executable, "-c", INTERRUPTED]).returncode == signal.SIGINT
-
-
-def test_there_is_one_core() -> None:
-    assert inference_core() is inference_core()
-    sources = {path.name: path.read_text(encoding="utf-8") for path in Path(faces.__file__).parents[1].rglob("*.py")}
-    makers = {name: len(re.findall(r"\bCore\(", text)) for name, text in sources.items()}
-    assert {name: count for name, count in makers.items() if count} == {"landmarks.py": 1}
 
 
 def test_a_mirrored_face_is_the_face_of_the_mirrored_picture(landmarker: Landmarker, portrait: np.ndarray):

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 
 from mimik.face import landmarks as face
 from mimik.face.landmarks import LANDMARKER_VIEW_PX, landmarker_view
+from mimik.face.openvino_core import inference_core
 from mimik.networks import landmark_net
 from mimik.networks.landmark_net import LandmarkNet
 
@@ -21,10 +22,10 @@ def net():
 def test_points_are_those_of_openvino(net):
     views = np.random.default_rng(0).uniform(0, 1, (2, LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 3)).astype(np.float32)
     with face.landmarker_bundle() as bundle, tempfile.TemporaryDirectory() as folder:
-        model = face.inference_core().read_model(bundle.extract(landmark_net._NAME, folder))
+        model = inference_core().read_model(bundle.extract(landmark_net._NAME, folder))
         model.reshape(views.shape)
         config = {"INFERENCE_PRECISION_HINT": "f32"}
-        expected = face.inference_core().compile_model(model, "CPU", config)(views)[0].reshape(2, -1, 3)
+        expected = inference_core().compile_model(model, "CPU", config)(views)[0].reshape(2, -1, 3)
     with torch.no_grad():
         found = net(torch.from_numpy(views).permute(0, 3, 1, 2)).numpy()
     assert np.abs(expected).max() > 100

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import struct
-import sys
 import tempfile
-import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.config import NoFaceError
+from mimik.face.openvino_core import compiled_once, inference_core
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -309,55 +309,31 @@ def _anchors() -> Array:
     return np.concatenate(centres).astype(np.float32)
 
 
-def openvino() -> Any:
-    """The package openvino, imported when it is first needed.
-
-    Importing it reports to an analytics service and keeps a client number in the user's home; without the package
-    openvino_telemetry it does neither.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
-
-
-_core_lock = threading.Lock()
-
-
-def inference_core() -> Any:
-    """OpenVINO's Core, one for the life of the process.
-
-    On processors with AMX the CPU plugin of each Core gives the thread a signal stack of its own and puts the one
-    before back when it goes. Two that go in the order in which they came leave a stack that is unmapped, and the next
-    signal, such as that of Ctrl-C, ends the process in a segmentation fault.
-    """
-    with _core_lock:
-        return _only_core()
-
-
-@functools.cache
-def _only_core() -> Any:
-    return openvino().Core()
-
-
 class Landmarker:
     """Faces of single pictures, and of video frames when the previous frame's face is given."""
 
     def __init__(self, num_threads: int = 1) -> None:
-        core = inference_core()
-        config = {
+        options = {
             "INFERENCE_NUM_THREADS": num_threads,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
         }
 
         def load(name: str) -> Any:
-            model = core.read_model(bundle.extract(f"{name}.tflite", folder))  # OpenVINO reads tflite from files only
-            if model.inputs[0].partial_shape.is_dynamic:
-                model.reshape([1, LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 3])
-            return core.compile_model(model, "CPU", config).create_infer_request()
+            content = bundle.read(f"{name}.tflite")
 
-        with landmarker_bundle() as bundle, tempfile.TemporaryDirectory() as folder:
+            def read() -> Any:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder, f"{name}.tflite")  # OpenVINO reads tflite from files only
+                    path.write_bytes(content)
+                    model = inference_core().read_model(path)
+                if model.inputs[0].partial_shape.is_dynamic:
+                    model.reshape([1, LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 3])
+                return model
+
+            return compiled_once(name, content, read, options).create_infer_request()
+
+        with landmarker_bundle() as bundle:
             self._detector = load("face_detector")
             self._mesh = load("face_landmarks_detector")
             self._blendshapes = load("face_blendshapes")

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from mimik.config import BLUR, TRANSPARENT, InputError
-from mimik.face.landmarks import OVAL, Array, Image, inference_core
+from mimik.face.landmarks import OVAL, Array, Image
+from mimik.face.openvino_core import inference_core
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter

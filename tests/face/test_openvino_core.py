@@ -1,0 +1,67 @@
+"""One Core, and networks that are compiled once for all runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mimik
+from mimik.face import openvino_core
+from mimik.face.openvino_core import compiled_once, inference_core, openvino
+
+
+def test_there_is_one_core() -> None:
+    assert inference_core() is inference_core()
+    sources = {path.name: path.read_text(encoding="utf-8") for path in Path(mimik.__file__).parent.rglob("*.py")}
+    makers = {name: len(re.findall(r"\bCore\(", text)) for name, text in sources.items()}
+    assert {name: count for name, count in makers.items() if count} == {"openvino_core.py": 1}
+
+
+def doubling() -> Any:
+    op = openvino().opset13
+    parameter = op.parameter([1, 4], np.float32)
+    return openvino().Model([op.multiply(parameter, op.constant(np.float32(2)))], [parameter], "doubling")
+
+
+def answer(compiled: Any) -> list[float]:
+    return compiled(np.arange(4, dtype=np.float32)[None])[0].ravel().tolist()
+
+
+def test_a_network_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIMIK_DATA", str(tmp_path))
+    reads: list[int] = []
+
+    def read() -> Any:
+        reads.append(1)
+        return doubling()
+
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    for _ in range(2):
+        assert answer(compiled_once("doubling", b"its file", read, options)) == [0, 2, 4, 6]
+    assert len(reads) == 1
+    # Other content, or other options, is another network.
+    compiled_once("doubling", b"another file", read, options)
+    compiled_once("doubling", b"its file", read, options | {"INFERENCE_NUM_THREADS": 1})
+    assert len(reads) == 3 and len(list(tmp_path.glob("compiled/doubling-*.blob"))) == 3
+
+
+def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIMIK_DATA", str(tmp_path))
+    compiled_once("doubling", b"its file", doubling, {})
+    (kept,) = tmp_path.glob("compiled/*.blob")
+    whole = kept.read_bytes()
+    for damaged in (b"", b"no network", whole[: len(whole) // 2]):
+        kept.write_bytes(damaged)
+        assert answer(compiled_once("doubling", b"its file", doubling, {})) == [0, 2, 4, 6]
+        assert len(kept.read_bytes()) == len(whole)
+
+
+def test_nothing_is_kept_where_nothing_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("MIMIK_DATA", str(tmp_path / "file"))
+    assert answer(compiled_once("doubling", b"its file", doubling, {})) == [0, 2, 4, 6]
+    assert openvino_core._kept("doubling", b"its file", {}) is not None
