@@ -125,3 +125,37 @@ def test_calls_from_several_threads_do_not_mix() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_processor_for_which_openvino_lacks_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without AVX there is no instance norm ("bad combination"): other layers compute the same."""
+    made = preset("texture", attention=False)
+    checkpoint.save_release(tmp_path / "model.safetensors", trained(made.networks), made, {"steps": 3})
+    release = read_release(tmp_path / "model.safetensors")
+    network = Network(release.preset.networks, release.tensors, exact=True)
+    psi_hat = network.project(np.ones(N, np.float32))
+    rng = np.random.default_rng(0)
+    shapes = (1, 3, PX, PX), (1, 3, PX, PX), (1, NUM_GEOMETRY, PX // 2, PX // 2)
+    inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    usual = network.generator(psi_hat)(*inputs)
+
+    compiled, built = runtime._Compiled, []
+
+    def refusing(outputs, inputs, *options):  # as OpenVINO does
+        names = {node.get_type_name() for node in runtime.openvino().Model(outputs, inputs, "").get_ops()}
+        built.append(names)
+        if {"MVN", "Interpolate"} & names:
+            raise RuntimeError("Exception from src/inference/src/dev/plugin.cpp:54:\nbad combination\n")
+        return compiled(outputs, inputs, *options)
+
+    monkeypatch.setattr(runtime, "_Compiled", refusing)
+    for ours, theirs in zip(network.generator(psi_hat)(*inputs), usual, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    assert len(built) == 2 and "MVN" in built[0]
+
+    def never(*_):
+        raise RuntimeError("bad combination")
+
+    monkeypatch.setattr(runtime, "_Compiled", never)
+    with pytest.raises(ModelError, match=r"cannot run the model on this processor \(bad combination\); give --model"):
+        network.generator(psi_hat)

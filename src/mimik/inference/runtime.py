@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mimik.config import ModelError, NetworkConfig, Preset, preset_from_json
-from mimik.face.landmarks import inference_core, openvino
+from mimik.face.openvino_core import inference_core, openvino
 from mimik.rendering.flow import NUM_GEOMETRY
 
 Array = NDArray[np.float32]
@@ -92,7 +92,7 @@ class Network:
         """
         self.config = config
         self._precision = "f32" if exact else fast_precision()
-        self._graph = _Graph(tensors)
+        self._tensors, self._graph = tensors, _Graph(tensors)
         self._num_threads = num_threads
 
     def embed(self, x: Array, y: Array) -> Array:
@@ -136,8 +136,25 @@ class Network:
             A function of float32 arrays. Of the paper's form: y [1, 3, H, W] -> [x_hat]. Of the texture form: y, the
             warped photo [1, 3, H, W] and its geometry [1, NUM_GEOMETRY, H / 2, W / 2] -> what Generator.predict
             returns: correction [1, 2, H / 2, W / 2], change [1, 3, 2 H, 2 W], mask [1, 1, H / 2, W / 2].
+
+        Raises:
+            ModelError: if OpenVINO cannot run it on this processor.
         """
-        op, graph, px = _opset(), self._graph, self.config.image_px
+        try:
+            return self._built(psi_hat, _Graph(self._tensors))
+        except RuntimeError:
+            # Without AVX OpenVINO has no kernels for some layers, which other layers can express.
+            try:
+                return self._built(psi_hat, _Graph(self._tensors, is_basic=True))
+            except RuntimeError as error:
+                why = " ".join(str(error).split())[-80:]
+                raise ModelError(
+                    f"OpenVINO cannot run the model on this processor ({why}); give --model geometry, which needs none."
+                ) from error
+
+    def _built(self, psi_hat: Array, graph: _Graph) -> _Compiled:
+        """See generator."""
+        op, px = _opset(), self.config.image_px
         texture = self.config.form == "texture"
         y = op.parameter([1, 3, px, px], np.float32)
         inputs = [y]
@@ -147,7 +164,7 @@ class Network:
             geometry = op.parameter([1, NUM_GEOMETRY, px // 2, px // 2], np.float32)
             inputs += [warped, geometry]
             h = op.concat([op.space_to_depth(op.concat([y, warped], 1), "depth_first", 2), geometry], 1)
-        psi = _Psi(psi_hat)
+        psi = _Psi(psi_hat, graph)
         seen = []
         for number in range(1, graph.count("G.down") + 1):
             h = graph.block(h, f"G.down.{number - 1}", resample="down", first=number == 1, instance=number > 1)
@@ -217,7 +234,8 @@ class _Compiled:
 class _Psi:
     """The biases and scales of the AdaIN layers, consumed in order."""
 
-    def __init__(self, psi_hat: Array) -> None:
+    def __init__(self, psi_hat: Array, graph: _Graph) -> None:
+        self._graph = graph
         self._left = np.asarray(psi_hat, np.float32).reshape(1, -1, 1, 1)
 
     def norm(self, h: Any) -> Any:
@@ -225,17 +243,11 @@ class _Psi:
         bias, scale, self._left = np.split(self._left, [size, 2 * size], axis=1)
         if scale.shape[1] != size:
             raise ModelError("its psi_hat is shorter than its generator needs")
-        return _normed(h, bias, scale)
+        return self._graph.normed(h, bias, scale)
 
     def check(self) -> None:
         if self._left.size:
             raise ModelError("its psi_hat is longer than its generator needs")
-
-
-def _normed(h: Any, bias: Array, scale: Array) -> Any:
-    op = _opset()
-    plain = op.mvn(h, np.array([2, 3]), True, EPS, "inside_sqrt")
-    return op.add(op.multiply(plain, _constant(scale)), _constant(bias))
 
 
 def _spread(kernel: Array) -> Array:
@@ -250,8 +262,39 @@ def _spread(kernel: Array) -> Array:
 class _Graph:
     """Layers of networks/ as OpenVINO operations."""
 
-    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], *, is_basic: bool = False) -> None:
+        """Args: tensors: of a release; is_basic: only of operations that OpenVINO has for a processor without AVX."""
+        self._tensors, self._is_basic = tensors, is_basic
+
+    def normed(self, h: Any, bias: Array, scale: Array) -> Any:
+        """Instance norm with these biases and scales, [1, C, 1, 1]."""
+        op = _opset()
+        if not self._is_basic:
+            plain = op.mvn(h, np.array([2, 3]), True, EPS, "inside_sqrt")
+            return op.add(op.multiply(plain, _constant(scale)), _constant(bias))
+        axes = np.array([2, 3])
+        mean, of_squares = (op.reduce_mean(value, axes, True) for value in (h, op.multiply(h, h)))
+        variance = op.relu(op.subtract(of_squares, op.multiply(mean, mean)))
+        factor = op.multiply(op.power(op.add(variance, _constant(EPS)), _constant(-0.5)), _constant(scale))
+        return op.add(op.multiply(h, factor), op.subtract(_constant(bias), op.multiply(mean, factor)))
+
+    def _doubled(self, h: Any) -> Any:
+        """Each pixel 2x2 times."""
+        op = _opset()
+        if self._is_basic:
+            _, channels, height, width = h.get_output_shape(0)
+            apart = op.reshape(h, np.array([1, channels, height, 1, width, 1]), False)
+            tiled = op.tile(apart, np.array([1, 1, 1, 2, 1, 2]))
+            return op.reshape(tiled, np.array([1, channels, 2 * height, 2 * width]), False)
+        return op.interpolate(
+            h,
+            op.constant(np.array([2, 2], np.float32)),
+            "nearest",
+            "scales",
+            axes=op.constant(np.array([2, 3])),
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
 
     def _get(self, name: str) -> Array:
         try:
@@ -319,23 +362,11 @@ class _Graph:
                 return psi.norm(h)
             if instance:
                 scale, bias = (self._get(f"{name}.norm{number}.{part}") for part in ("weight", "bias"))
-                return _normed(h, bias.reshape(1, -1, 1, 1), scale.reshape(1, -1, 1, 1))
+                return self.normed(h, bias.reshape(1, -1, 1, 1), scale.reshape(1, -1, 1, 1))
             return h
 
         def halved(h: Any) -> Any:
             return op.avg_pool(h, [2, 2], [0, 0], [0, 0], [2, 2], False)
-
-        def doubled(h: Any) -> Any:
-            scales, axes = np.array([2, 2], np.float32), np.array([2, 3])
-            return op.interpolate(
-                h,
-                _opset().constant(scales),
-                "nearest",
-                "scales",
-                axes=_opset().constant(axes),
-                coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            )
 
         skip = halved(h) if resample == "down" else h
         if self.count(f"{name}.skip"):
@@ -343,7 +374,7 @@ class _Graph:
         if not first:
             h = op.relu(normed(h, 1))
         if resample == "up":
-            skip, h = doubled(skip), self.conv_of_doubled(h, f"{name}.conv1")
+            skip, h = self._doubled(skip), self.conv_of_doubled(h, f"{name}.conv1")
         else:
             h = self.conv(h, f"{name}.conv1")
         h = op.relu(normed(h, 2))
