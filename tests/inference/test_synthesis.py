@@ -24,6 +24,7 @@ from mimik.inference.synthesis import (
     photo_windows,
     reduced,
     shaded_only,
+    still_inside,
     to_network_size,
     to_planes,
     window_around,
@@ -343,6 +344,14 @@ def test_inside_a_mouth_the_residual_only_shades() -> None:
     assert shaded[:, 16:48, 8:56].std() < 1.2 / 8
     constant = np.full((3, 64, 64), 0.3, np.float32)
     np.testing.assert_allclose(shaded_only(constant, interior), constant, atol=1e-6)
+
+
+def test_inside_a_mouth_nothing_is_corrected() -> None:
+    interior = np.zeros((64, 64), np.uint8)
+    interior[16:48, 8:56] = 255
+    weight = still_inside(interior, 16)
+    assert (weight[4:12, 2:14] == 0).all()
+    assert weight.sum() == 16 * 16 - 8 * 12
 
 
 def test_shading_is_that_of_training() -> None:

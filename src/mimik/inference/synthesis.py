@@ -279,7 +279,7 @@ class TexturePainter:
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
         residual = shaded_only(residual, inside)
         fade = self._fade * gate
-        offset = correction[0].transpose(1, 2, 0) * fade[..., None]
+        offset = correction[0].transpose(1, 2, 0) * (fade * still_inside(inside, fade.shape[0]))[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
@@ -330,6 +330,11 @@ def shaded_only(residual: Array, interior: Image) -> Array:
     out = residual.copy()
     out[:, rows, columns] = (part + share * (coarse - part)).transpose(2, 0, 1)
     return out
+
+
+def still_inside(interior: Image, cells: int) -> Array:
+    """[cells, cells] what a flow correction is multiplied with: 0 in an open mouth, whose teeth do not bend (D18)."""
+    return 1 - cv2.resize(interior, (cells, cells), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def _fade(px: int) -> Array:

@@ -146,7 +146,7 @@ def apply_correction(image: Tensor, correction: Tensor) -> Tensor:
 
 
 def shade_only(residual: Tensor, interior: Tensor) -> Tensor:
-    """Removes detail finer than SHADE_PX from the residual inside the mouth (D18).
+    """Removes detail finer than SHADE_PX from the residual inside the mouth (D18); no correction moves it either.
 
     The layers behind the lips hold single teeth, which a residual trained on few pixels blurs; it may only change their
     light and color.
@@ -273,6 +273,7 @@ class Generator(SpectralNetwork):
         correction, residual, mask = self.predict(y, psi_hat, F.avg_pool2d(warped, 2), geometry)
         if interior is not None:
             residual = shade_only(residual, interior)
+            correction = correction * (1 - F.avg_pool2d(interior, interior.shape[-1] // correction.shape[-1]))
         corrected = apply_correction(warped, correction)
         synthesised = (corrected + residual).clamp(-1, 1)
         mask = F.interpolate(mask, scale_factor=4, mode="bilinear")
