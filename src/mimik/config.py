@@ -72,6 +72,7 @@ def data_folder() -> Path:
 
 REGIONS = ("pose", "lips", "eyes", "brows", "gaze")
 MODELS = ("texture", "geometry")  # the default first
+DEVICES = ("auto", "cpu", "cuda")  # of networks; auto is a GPU where torch finds one
 MODEL_SUFFIX = ".safetensors"
 AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
@@ -116,6 +117,7 @@ class AnimateConfig:
     model: str | None = (
         None  # one of MODELS, or a file that `mimik train` wrote; None: the person's own, or the default
     )
+    device: str = "auto"  # one of DEVICES: of the generator
     motion: str = "relative"  # one of MOTION_MODES
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0  # multiplies the driver's expression and head motion
@@ -144,6 +146,9 @@ class AnimateConfig:
                 f"--model {self.model}: no such model; give {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
                 "`mimik train` wrote."
             )
+        _choice("--device", self.device, DEVICES)
+        if self.device == "cuda" and self.model == "geometry":
+            raise InputError("--device cuda: --model geometry has no network to run there; leave one of them out.")
         _choice("--motion", self.motion, MOTION_MODES)
         _choice("--frame", self.frame, FRAMES)
         _choice("--drive-by", self.drive_by, DRIVE_BY)

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
 
+from mimik.animation import gpu
 from mimik.animation.edit import Edit, Edited, check_edit, edit_avatar
 from mimik.animation.group import Group, Shared
 from mimik.animation.options import (
@@ -74,7 +75,7 @@ class Avatar:
         self._every = list(images)
         self._image = images[chosen]
         self._person = person
-        self._generators: dict[str, PersonalizedGenerator] = {}
+        self._generators: dict[tuple[str, str], PersonalizedGenerator] = {}
 
     @classmethod
     def from_photos(
@@ -165,27 +166,38 @@ class Avatar:
         """The face in the photo; in the first seconds' calmest frame when the photo is a video."""
         return self._image.face
 
-    def generator(self, model: str) -> PersonalizedGenerator | None:
+    def generator(self, model: str, device: str = "cpu") -> PersonalizedGenerator | None:
         """What a model knows of the person; None for "geometry", which knows nothing.
 
         Args:
             model: as AnimateConfig has it, or the person's own.
+            device: where it runs, one of config.DEVICES.
 
         Raises:
             ModelError: if there is no such model.
+            InputError: if there is no such device.
         """
         if model == "geometry":
             return None
-        if self._person and model == self._person.model:
-            return self._person.generator
-        if model not in self._generators:
-            release = read_release(BUNDLED_MODEL if model == "texture" else Path(model))
-            # One thread: the pipeline's stages keep the cores busy.
-            network = Network(release.preset.networks, release.tensors, num_threads=1)
-            pictures = [image.picture for image in self._every]
-            points = [image.face.points for image in self._every]
-            self._generators[model] = PersonalizedGenerator.of_photos(network, pictures, points)
-        return self._generators[model]
+        device = gpu.resolved(device)
+        person = self._person if self._person and model == self._person.model else None
+        if person and device == "cpu":
+            return person.generator
+        if (model, device) not in self._generators:
+            release = person or read_release(BUNDLED_MODEL if model == "texture" else Path(model))
+            if device == "cpu":
+                # One thread: the pipeline's stages keep the cores busy.
+                network = Network(release.preset.networks, release.tensors, num_threads=1)
+            else:
+                network = gpu.TorchNetwork(release.preset.networks, release.tensors, device)
+            if person:
+                made = PersonalizedGenerator(network, person.psi)
+            else:
+                pictures = [image.picture for image in self._every]
+                points = [image.face.points for image in self._every]
+                made = PersonalizedGenerator.of_photos(network, pictures, points)
+            self._generators[model, device] = made
+        return self._generators[model, device]
 
     @cached_property
     def teeth(self) -> TeethSet | None:
@@ -204,7 +216,7 @@ class Avatar:
             InputError: if the background cannot be used.
         """
         backdrop = read_backdrop(self._image, config.background)
-        generator = self.generator(config.model or self.model)
+        generator = self.generator(config.model or self.model, config.device)
         teeth = named_teeth(config.teeth) if config.teeth else self.teeth
         return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth)
 

@@ -16,6 +16,8 @@ class ViewOptions(TypedDict, total=False):
 
     model: str | None
     """"texture", "geometry", or a .safetensors file; None: the person's own."""
+    device: str
+    """Where the networks run: "auto" (a GPU if torch finds one), "cpu" or "cuda"."""
     size: int | Literal["native"] | None
     """Pixels of the longer side; "native" or None: the photo's own."""
     frame: str

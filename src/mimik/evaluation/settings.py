@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mimik.config import InputError
-
-DEVICES = ("auto", "cpu", "cuda")
+from mimik.config import DEVICES, InputError
 
 
 @dataclass(frozen=True, kw_only=True)

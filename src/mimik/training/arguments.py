@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimik.config import PRESETS, VARIANTS, InputError, Preset, check_number
+from mimik.config import DEVICES, PRESETS, VARIANTS, InputError, Preset, check_number
 
-DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
 

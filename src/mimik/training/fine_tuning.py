@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset, check_number
+from mimik.config import DEVICES, PRESETS, VERSION, InputError, ModelError, Preset, check_number
 from mimik.face.landmarks import Landmarker
 from mimik.files import write_whole
 from mimik.inference.avatar_file import AvatarFile, SourceFile
@@ -28,7 +28,6 @@ from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build
 from mimik.rendering.layers.own_teeth import best_teeth
-from mimik.training.arguments import DEVICES
 from mimik.training.learner import Learner, Recipe
 from mimik.training.photos import MAX_FRAMES, Photo, read_photos
 from mimik.training.probes import Point

@@ -19,6 +19,7 @@ from mimik.app.cli.options import (
     Background,
     Certificate,
     Consent,
+    Device,
     Force,
     Key,
     Label,
@@ -115,6 +116,7 @@ def animate_command(
         typer.Option(metavar="N", parser=whole_number, help="Random seed of the motion that sound and idle generate."),
     ] = 0,
     model: Model = None,
+    device: Device = "auto",
     motion: Motions = "relative",
     regions: Regions = "all",
     strength: Strength = 1.0,
@@ -180,6 +182,7 @@ def animate_command(
     """Animate a photo with a driver: a finished, signed video. Of folders, each with each; rerun to resume."""
     options: dict[str, Any] = {
         "model": model,
+        "device": device,
         "motion": motion,
         "regions": parse_regions(regions),
         "strength": strength,
@@ -322,6 +325,10 @@ def _animate(
     formats.output_kind(out)
     formats.check_file(photo)
     check_driver(driver)
+    if config.device == "cuda":
+        from mimik.animation import gpu
+
+        gpu.resolved(config.device)
     check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
     report = _animate_one(photo, _opened(driver, config), out, config, credentials, force)
     _tell(report)

@@ -90,6 +90,12 @@ Model = Annotated[
         show_default="the avatar's own, or " + MODELS[0],
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Where the networks run: auto (a GPU if torch finds one), cpu or cuda, which needs torch."
+    ),
+]
 Motions = Annotated[
     str,
     typer.Option(

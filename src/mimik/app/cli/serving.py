@@ -14,6 +14,7 @@ from mimik.app.cli.console import app, console, errors, example, guarded
 from mimik.app.cli.options import (
     Certificate,
     Consent,
+    Device,
     Force,
     Key,
     Model,
@@ -83,6 +84,7 @@ def live_command(
         str, typer.Option(metavar="SIZE", help="Of the visible AI label: normal or small. It is always there.")
     ] = "normal",
     model: Model = None,
+    device: Device = "auto",
     motion: Motions = "relative",
     regions: Regions = "all",
     strength: Strength = 1.0,
@@ -118,6 +120,7 @@ def live_command(
 
     config = AnimateConfig(
         model=model,
+        device=device,
         motion=motion,
         regions=parse_regions(regions),
         strength=strength,

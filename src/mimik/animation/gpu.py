@@ -1,0 +1,78 @@
+"""The generator on a GPU, by torch, where there is one; everything else of a frame stays on the processor."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError, ModelError, NetworkConfig
+from mimik.inference.runtime import Array, Network
+
+
+def resolved(device: str) -> str:
+    """ "cpu" or "cuda" for one of config.DEVICES; "auto" is a GPU where torch finds one.
+
+    Raises:
+        InputError: if cuda is asked for and torch is not installed or finds no GPU.
+    """
+    # torch takes seconds to load: "auto" looks for it only where there is a driver.
+    if device == "cpu" or (device == "auto" and not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"))):
+        return "cpu"
+    try:
+        import torch
+    except ModuleNotFoundError:
+        if device == "auto":
+            return "cpu"
+        raise InputError("--device cuda: torch is not installed; pip install 'mimik[train]', or give cpu.") from None
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")
+
+
+class TorchNetwork(Network):
+    """As inference.runtime.Network, but its generators run by torch. E and P, which run once a photo, do not."""
+
+    def __init__(self, config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], device: str) -> None:
+        """Args: config, tensors: as Network takes them; device: of torch."""
+        super().__init__(config, tensors, num_threads=1)
+        self._device = device
+
+    def generator(self, psi_hat: Array) -> Callable[..., list[Array]]:  # type: ignore[override]
+        """See Network.generator."""
+        import torch
+
+        from mimik.networks.generators import build
+
+        network = build(self.config, num_videos=0).G
+        given = {
+            name.removeprefix("G."): torch.from_numpy(np.asarray(value, np.float32))
+            for name, value in self._tensors.items()
+            if name.startswith("G.")
+        }
+        try:
+            network.load_state_dict(given)
+        except RuntimeError as error:
+            raise ModelError(
+                f"the model's generator does not fit its settings ({str(error).splitlines()[-1]})"
+            ) from None
+        network = network.to(self._device).eval()
+        psi = torch.from_numpy(np.asarray(psi_hat, np.float32))[None].to(self._device)
+        if psi.shape[1] != 2 * sum(network.adain_sizes):
+            raise ModelError("its psi_hat does not fit its generator")
+        lock = threading.Lock()  # as in _Compiled: two sliders may ask at once
+
+        def infer(*inputs: Array) -> list[Array]:
+            with lock, torch.inference_mode():
+                y, *rest = (torch.from_numpy(np.ascontiguousarray(value)).to(self._device) for value in inputs)
+                made = network.predict(y, psi, *rest) if self.config.form == "texture" else [network(y, psi).image]
+                return [value.cpu().numpy() for value in made]
+
+        return infer

@@ -1,0 +1,69 @@
+"""Which device is taken, and that torch draws what OpenVINO draws. The GPU itself is never needed here."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mimik.animation import gpu
+from mimik.config import AnimateConfig, InputError
+from mimik.inference.runtime import Network, read_release
+from mimik.inference.synthesis import BUNDLED_MODEL
+
+
+def torch_that(finds: bool) -> SimpleNamespace:
+    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: finds))
+
+
+@pytest.mark.parametrize(
+    ("device", "has_driver", "finds", "expected"),
+    [
+        ("cpu", True, True, "cpu"),
+        ("auto", False, True, "cpu"),  # torch is not even loaded
+        ("auto", True, True, "cuda"),
+        ("auto", True, False, "cpu"),
+        ("cuda", False, True, "cuda"),
+    ],
+)
+def test_which_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_driver: bool, finds: bool, expected: str
+) -> None:
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: name if has_driver else None)
+    monkeypatch.setattr(gpu.Path, "exists", lambda path: False)
+    monkeypatch.setitem(sys.modules, "torch", torch_that(finds))
+    assert gpu.resolved(device) == expected
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_that(False))
+    with pytest.raises(InputError, match="--device cuda: torch finds no GPU; give cpu"):
+        gpu.resolved("cuda")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install 'mimik\[train\]'"):
+        gpu.resolved("cuda")
+
+
+def test_devices_that_are_refused() -> None:
+    with pytest.raises(InputError, match="--device gpu: give one of auto, cpu, cuda"):
+        AnimateConfig(device="gpu")
+    with pytest.raises(InputError, match="--device cuda: --model geometry has no network"):
+        AnimateConfig(device="cuda", model="geometry")
+
+
+def test_torch_draws_what_openvino_draws() -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
+    release = read_release(BUNDLED_MODEL)
+    config = release.preset.networks
+    psi_hat = Network(config, release.tensors, 1).project(np.full(config.embedding_dim, 0.3, np.float32))
+    px, rng = config.image_px, np.random.default_rng(0)
+    shapes = (1, 3, px, px), (1, 3, px, px), (1, 4, px // 2, px // 2)
+    inputs = [rng.uniform(-1, 1, shape).astype(np.float32) for shape in shapes]
+    ours = gpu.TorchNetwork(config, release.tensors, "cpu").generator(psi_hat)(*inputs)
+    theirs = Network(config, release.tensors, 1, exact=True).generator(psi_hat)(*inputs)
+    assert len(ours) == len(theirs) == 3
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.shape == other.shape and other.std() > 1e-4
+        np.testing.assert_allclose(one, other, atol=1e-3)
