@@ -40,6 +40,7 @@ from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
 _TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
 _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
+_PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
 _SLIT = 0.04  # of an eye's width: what the flow leaves between shut lids; the eyelids are drawn over it
@@ -142,6 +143,8 @@ class Warper:
         self.facing = -self._normals[:, 2]
         self._mirror = Mirror(self.source, self.facing, whole_head=whole_head)
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
+        # In a photo that is turned itself nose and far cheek meet at the outline: turned further, it is not held.
+        self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
         self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
         self._border = frame_of(low, high)
         self._fade = fade_of(low, high)
@@ -183,7 +186,7 @@ class Warper:
         )
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
-        behind_head = np.concatenate([hidden[keep], hidden[rim].max(0)])
+        behind_head = np.concatenate([hidden[keep], hidden[rim].max(0), self._loose_sides * hidden[side_points()]])
         slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
 
