@@ -133,10 +133,12 @@ def result(probability: float, *, is_sure: bool = True, unusual: float = 0.5, fo
 
 def test_the_sentence_says_what_the_answer_is_worth() -> None:
     assert result(0.93).sentence.startswith("The face looks animated (93 %)")
-    assert result(0.07).sentence.startswith("The face does not look animated by mimik (93 %); it may be filmed")
+    assert result(0.07, is_sure=False).sentence.startswith(
+        "Cannot tell: 7 % for an animated face; it may be filmed, or"
+    )
     assert result(0.6, is_sure=False).sentence.startswith("Cannot tell: 60 %")
     assert result(0.99, unusual=1.2).sentence.startswith("Cannot tell: this video is unlike")
-    for one in (result(0.93), result(0.07)):
+    for one in (result(0.93), result(0.07, is_sure=False)):
         assert "a guess and no proof" in one.sentence
         assert "AUC 0.95 (0.90 to 0.98; 44 made, 44 real files)" in one.sentence
         assert "does not generalise" in one.sentence and "AUC 0.55" in one.sentence
@@ -159,6 +161,8 @@ def test_a_classifier_is_what_it_was_after_saving(tmp_path: Path) -> None:
     assert judged.is_sure
     assert not one.judge({"a": 0.0, "b": 0.5}, 40).is_sure  # a probability of one half
     assert not one.judge({"a": 4.0, "b": -4.0}, 40).is_sure  # far outside
+    low = one.judge({"a": -2.0, "b": 0.5}, 40)
+    assert low.probability < 0.02 and not low.is_sure  # what is not found is no answer
 
 
 def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
@@ -166,7 +170,7 @@ def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
     for trial in (classifier.known, classifier.foreign):
         assert 0 <= trial.low <= trial.auc <= trial.high <= 1
         assert min(trial.num_real, trial.num_made) > 20
-    assert classifier.known.auc > 0.8
+    assert classifier.known.auc < 0.7  # measured on outputs with layers: the README does not praise it
     assert 0 < classifier.margin < 0.5
 
 

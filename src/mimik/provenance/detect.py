@@ -5,8 +5,8 @@ probability. What they look for: a photo that is warped has no grain of its own 
 with the face, its background stands still, and what was drawn into it is smoother than what was filmed. Compression
 hides much of that, so the weights were fitted on clips that were coded at several qualities (tools/train_detector.py).
 
-It was trained on this project's own outputs. What it is worth on other people, and on what other generators make, was
-measured and is printed with every answer: Result.known and Result.foreign.
+It was trained on this project's own outputs, before eyes and mouth became layers. What it is worth on other people, and
+on what other generators make, was measured and is printed with every answer: Result.known and Result.foreign.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Result:
 
     Attributes:
         probability: 0..1 that the face was animated, if half of all videos were, and by this project's models.
-        is_sure: whether the probability is far enough from one half, and the video like those it was trained on.
+        is_sure: whether the probability is far enough above one half, and the video like those it was trained on. A low
+            one is no answer: most of what mimik makes with its layers of eyes and mouth gets one, too.
         unusual: how far the video lies outside of what it was trained on; above 1 it is far.
         num_frames: that were looked at.
         known: how it does on this project's outputs of other people.
@@ -99,15 +100,10 @@ class Result:
         percent = round(100 * self.probability)
         if self.unusual > 1:
             answer = f"Cannot tell: this video is unlike those that the detector was trained on ({percent} %)"
-        elif not self.is_sure:
-            answer = f"Cannot tell: {percent} % for an animated face"
-        elif self.probability > 0.5:
+        elif self.is_sure:
             answer = f"The face looks animated ({percent} %)"
         else:
-            answer = (
-                f"The face does not look animated by mimik ({100 - percent} %); it may be filmed, or made by another "
-                "program"
-            )
+            answer = f"Cannot tell: {percent} % for an animated face; it may be filmed, or animated by any program"
         if self.foreign.low < 0.6:
             general = "It does not generalise: what other programs make it may miss as if by chance"
         elif self.foreign.auc < self.known.auc - 0.1:
@@ -318,7 +314,7 @@ class Classifier:
         mean, deviation: [N] of each over the clips that it was fitted on.
         weights: [N]; bias.
         limit: mean square of standardised, clipped numbers that hardly a training clip exceeds.
-        margin: how far from one half a probability must be; within it, more than one answer in ten was wrong.
+        margin: how far above one half a probability must be; within it, more than one answer in ten was wrong.
     """
 
     names: tuple[str, ...]
@@ -340,7 +336,7 @@ class Classifier:
         values = self.standardised(numbers)
         probability = 1 / (1 + math.exp(-float(values @ self.weights + self.bias)))
         unusual = float((values**2).mean()) / self.limit
-        is_sure = abs(probability - 0.5) >= self.margin and unusual <= 1
+        is_sure = probability - 0.5 >= self.margin and unusual <= 1
         return Result(probability, is_sure, unusual, num_frames, self.known, self.foreign)
 
     def save(self, path: Path) -> None:
