@@ -46,6 +46,23 @@ def test_the_image_copies_what_the_package_is_built_from() -> None:
     assert {"pyproject.toml", PROJECT["readme"], "src", *PROJECT["license-files"]} == set(copied)
 
 
+def test_make_demo_uses_what_is_installed(tmp_path: Path) -> None:
+    """With a .venv that holds mimik nothing is installed over it; without mimik it is."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    tools, log = tmp_path / ".venv" / "bin", tmp_path / "log"
+    tools.mkdir(parents=True)
+    for name in ("pip", "python", "mimik"):
+        (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >> "{log}"\n')
+        (tools / name).chmod(0o755)
+    subprocess.run(["make", "demo"], cwd=tmp_path, check=True, capture_output=True)
+    assert log.read_text().splitlines() == ["mimik demo -o demo.mp4 --force"]
+    (tools / "mimik").unlink()
+    done = subprocess.run(["make", "demo"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode != 0  # the pip of this test installs nothing
+    assert "python -m pip --disable-pip-version-check install -e ." in log.read_text()
+
+
 def built(what: str, folder: Path) -> Path:
     """The sdist or the wheel, built from a copy of the tree without the network."""
     tree = folder / "tree"

@@ -165,7 +165,13 @@ def test_sound_is_copied(avatar: Avatar, driver_with_sound: Path, tmp_path: Path
     silent = avatar.render(driver_with_sound, tmp_path / "b.mp4", fps=5, audio=False)
     assert not silent.has_audio
     assert not video.probe(tmp_path / "b.mp4").has_audio
-    assert not avatar.render(driver_with_sound, tmp_path / "c.gif", fps=5).has_audio
+    gif = avatar.render(driver_with_sound, tmp_path / "c.gif", fps=5)
+    assert not gif.has_audio
+    assert f"a .gif file has no sound; give an .mp4 or .webm to keep that of {driver_with_sound.name}" in gif.notes
+    frames = avatar.render(driver_with_sound, tmp_path / "frames", fps=5)
+    assert any(note.startswith("a folder of pictures has no sound") for note in frames.notes)
+    assert avatar.render(driver_with_sound, tmp_path / "d.webm", fps=5).has_audio
+    assert video.probe(tmp_path / "d.webm").has_audio
 
 
 @pytest.mark.parametrize("fps", [5, 12.5])

@@ -42,7 +42,7 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="--device cuda: torch finds no GPU; give cpu"):
         gpu.resolved("cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install 'mimik\[train\]'"):
+    with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install '.\[train\]'"):
         gpu.resolved("cuda")
 
 

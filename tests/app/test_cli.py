@@ -798,3 +798,10 @@ def test_a_name_that_the_terminal_cannot_say(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "has letters that this terminal's encoding" in done.stderr and "PYTHONUTF8=1" in done.stderr
     assert "disk" not in done.stderr
+
+
+def test_a_signature_beside_its_file_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "a.webm"
+    done = mimik("animate", PORTRAIT, "smile", "-o", out, "--fps", "1", "--size", "64", "--model", "geometry")
+    assert done.exit_code == 0 and (tmp_path / "a.c2pa").exists()
+    assert "Its signature is beside it, in a.c2pa: keep both together." in " ".join(done.output.split())

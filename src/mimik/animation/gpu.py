@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.config import InputError, ModelError, NetworkConfig
+from mimik.config import InputError, ModelError, NetworkConfig, install_command
 from mimik.inference.runtime import Array, Network
 
 
@@ -29,7 +29,7 @@ def resolved(device: str) -> str:
     except ModuleNotFoundError:
         if device == "auto":
             return "cpu"
-        raise InputError("--device cuda: torch is not installed; pip install 'mimik[train]', or give cpu.") from None
+        raise InputError(f"--device cuda: torch is not installed; {install_command('train')}, or give cpu.") from None
     if torch.cuda.is_available():
         return "cuda"
     if device == "auto":
