@@ -31,8 +31,12 @@ import numpy as np
 import torch
 
 from mimik.animation.avatar import Avatar
-from mimik.app import export
-from mimik.app.export import ExportConfig, Graph, Sample, Stage, Subject, calibration_frames, session
+from mimik.app.export import exporting, settings
+from mimik.app.export.graphs import session
+from mimik.app.export.networks import Sample
+from mimik.app.export.settings import ExportConfig, Graph
+from mimik.app.export.source import ExportSource
+from mimik.app.export.stage import Stage, calibration_frames
 from mimik.config import PRESETS
 from mimik.face.openvino_core import openvino
 from mimik.inference.synthesis import TexturePainter
@@ -47,17 +51,17 @@ _WARM_UP = 3
 _QUALITY_MOTIONS = ("talk", "laugh", "look-around", "surprise")
 
 
-def subjects(names: Sequence[str]) -> dict[str, Subject]:
+def subjects(names: Sequence[str]) -> dict[str, ExportSource]:
     """What is measured."""
     return {name: {"texture": _shipped, "paper": _random}[name]() for name in names}
 
 
-def _shipped() -> Subject:
+def _shipped() -> ExportSource:
     """The model that ships, with the bundled portrait."""
-    return Subject.of("texture", ExportConfig(photo=export.PORTRAIT))
+    return ExportSource.of("texture", ExportConfig(photo=exporting.PORTRAIT))
 
 
-def _random() -> Subject:
+def _random() -> ExportSource:
     """The paper's generator in the paper's size, with random weights."""
     config = PRESETS["paper_v2"].networks
     torch.manual_seed(0)
@@ -67,7 +71,7 @@ def _random() -> Subject:
         if isinstance(module, SelfAttention):
             module.gamma.data.fill_(0.5)  # attention that does something
     psi = torch.randn(1, 2 * sum(generator.adain_sizes)).mul(0.3).add(0.5)
-    return Subject("paper, random", config, generator, None, psi, Avatar.from_photos([export.PORTRAIT]), False)
+    return ExportSource("paper, random", config, generator, None, psi, Avatar.from_photos([exporting.PORTRAIT]), False)
 
 
 def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
@@ -105,7 +109,7 @@ def psnr(found: Any, expected: Any, peak: float) -> float:
     return 10 * float(np.log10(peak**2 / max(error, 1e-12)))
 
 
-def quality(subject: Subject, graphs: Sequence[Graph], count: int) -> dict[str, dict[str, float]]:
+def quality(subject: ExportSource, graphs: Sequence[Graph], count: int) -> dict[str, dict[str, float]]:
     """PSNR against fp32 in dB, mean and least over frames of bundled motions that nothing was calibrated with.
 
     Of texture over the window of finished frames of 512 px; of paper over the network's output.
@@ -191,8 +195,8 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, Sample], repea
             for graph in each:
                 (folder / f"{form}.{graph.precision}.onnx").write_bytes(graph.data)
         if "texture" in graphs:
-            config = ExportConfig(photo=export.PORTRAIT, motions=("talk",))
-            export.export("texture", folder / "person_fp32", config)
+            config = ExportConfig(photo=exporting.PORTRAIT, motions=("talk",))
+            exporting.export("texture", folder / "person_fp32", config)
             for graph in graphs["texture"][1:]:
                 other = shutil.copytree(folder / "person_fp32", folder / f"person_{graph.precision}")
                 (other / graph.file).write_bytes(graph.data)
@@ -216,7 +220,7 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, Sample], repea
                             page.evaluate(call)
                         )
                 page.close()
-                for precision in export.PRECISIONS if "texture" in graphs else ():
+                for precision in settings.PRECISIONS if "texture" in graphs else ():
                     page = browser.new_page(viewport={"width": 700, "height": 900})
                     page.goto(f"{address}/index.html?person=person_{precision}&threads={threads}")
                     page.wait_for_function("parseFloat(document.getElementById('rate').textContent) > 0")
@@ -257,7 +261,7 @@ def main() -> None:
         assert subject.avatar is not None
         stage = Stage(subject.avatar, subject.config, 512)
         samples[form] = calibration_frames(stage, 1)[0]
-        graphs[form] = [graph for p in export.PRECISIONS for graph in export.make_graphs(subject, stage, p)]
+        graphs[form] = [graph for p in settings.PRECISIONS for graph in exporting.make_graphs(subject, stage, p)]
         first = graphs[form][0]
         model = result["models"].setdefault(form, {"precisions": {}, "psnr_against_fp32_db": {}})
         model |= {"multiply_adds": first.multiply_adds, "parameters": first.parameters}

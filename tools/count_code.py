@@ -71,7 +71,7 @@ def settings(tree: ast.Module) -> set[str]:
 def options(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Command and option for every parameter with a default that a command declares in its signature."""
     for node in tree.body:
-        if isinstance(node, Function) and any(".command(" in f"{ast.unparse(one)}(" for one in node.decorator_list):
+        if isinstance(node, Function) and any("command(" in f"{ast.unparse(one)}(" for one in node.decorator_list):
             positional = [*node.args.posonlyargs, *node.args.args]
             optional = positional[len(positional) - len(node.args.defaults) :]
             optional += [

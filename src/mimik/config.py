@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
 import types
 import typing
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 VERSION = "0.2.0"
 
@@ -105,38 +107,257 @@ def check_number(option: str, value: float, low: float, high: float, hint: str) 
         raise InputError(f"{option} {value}: give a number from {low:g} to {high:g} ({hint}).")
 
 
-def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+def _choice(option: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise InputError(f"{option} {value}: give one of {', '.join(choices)}.")
 
 
+@dataclass(frozen=True)
+class Option:
+    """How one setting is given, checked and shown; Annotated adds it to a field of a settings dataclass.
+
+    Attributes:
+        help: for the command line and the page; made of the range and `hint` if empty.
+        metavar: stands for the value in the help; the type if empty.
+        flag: on the command line; made of the field's name if empty.
+        env: an environment variable that gives it, too.
+        range: lowest and highest number.
+        hint: what the number means, in the message about one out of range.
+        choices: names of which the value is one.
+        read, written: text of the command line to value, and the default as text.
+        label, empty: of the control on the page, and what an empty one means.
+    """
+
+    help: str = ""
+    metavar: str | None = None
+    flag: str = ""
+    env: str | None = None
+    range: tuple[float, float] | None = None
+    hint: str = ""
+    choices: Collection[str] = ()
+    read: Callable[[str], Any] | None = None
+    written: Callable[[Any], str] = str
+    label: str = ""
+    empty: str = "automatic"
+
+
+@functools.cache
+def options_of(kind: Any) -> dict[str, Option]:
+    """The options of a settings dataclass by field; fields without one are not there."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        for option in (one for one in typing.get_args(hint) if isinstance(one, Option)):
+            low, high = option.range or (0, 0)
+            found[name] = dataclasses.replace(
+                option,
+                help=option.help or f"From {low:g} to {high:g}; {option.hint}.",
+                flag=option.flag or f"--{name.replace('_', '-')}",
+                label=option.label or name.replace("_", " ").capitalize(),
+            )
+    return found
+
+
+def check_options(settings: Any) -> None:
+    """Raises:
+    InputError: if a setting is none of its choices or out of its range; None is always allowed.
+    """
+    kind: Any = type(settings)
+    for name, option in options_of(kind).items():
+        value = getattr(settings, name)
+        if value is not None and option.choices:
+            _choice(option.flag, value, option.choices)
+        elif value is not None and option.range:
+            check_number(option.flag, value, *option.range, option.hint)
+
+
+def read_size(text: str) -> int | None:
+    """Pixels, or None for `native`. Raises: InputError: on anything else."""
+    try:
+        return None if text == "native" else int(text)
+    except ValueError:
+        raise InputError(
+            f"--size: {text!r} is not an integer; give 'native' or the pixels of the longer side."
+        ) from None
+
+
+_FACE = {"metavar": "N", "range": (1, 99), "hint": "1 is the largest face; `mimik faces PHOTO` shows the numbers"}
+PHOTO_FACE = Option(
+    "Which face, as `mimik faces` numbers them; the widest if left out.",
+    label="Face of the photo",
+    empty="the widest",
+    **_FACE,  # type: ignore[arg-type]
+)
+DEVICE = Option(
+    "Where the networks run: auto (a GPU if torch finds one), cpu or cuda, which needs torch.", "NAME", choices=DEVICES
+)
+SIZE = Option(
+    "Pixels of the longer side, 64 to 4096; native: those of the photo.",
+    "PX",
+    range=(64, 4096),
+    hint="pixels of the longer side, or 'native'",
+    read=read_size,
+    written=lambda px: "native" if px is None else str(px),
+    label="Size",
+    empty="as the photo",
+)
+
+
+def _regions(names: tuple[str, ...]) -> str:
+    return "all" if names == REGIONS else ",".join(names)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnimateConfig:
-    """Settings of one `mimik animate` run; every message names the option that it is about."""
+    """Settings of one `mimik animate` run; None is automatic, or the photo's or the driver's own."""
 
-    model: str | None = (
-        None  # one of MODELS, or a file that `mimik train` wrote; None: the person's own, or the default
-    )
-    device: str = "auto"  # one of DEVICES: of the generator
-    motion: str = "relative"  # one of MOTION_MODES
-    regions: tuple[str, ...] = REGIONS
-    strength: float = 1.0  # multiplies the driver's expression and head motion
-    neutral: float | None = None  # seconds into the driver at which its face is neutral; None: found, region by region
-    smooth: float = 0.5  # 0: the landmarks as measured, 1: calm and a little late
-    size: int | None = None  # pixels of the longer side; None or "native": the photo's own
-    frame: str = "full"  # one of FRAMES
-    face: int | None = None  # 1 is the largest face of the photo; None: the largest
-    driver_face: int | None = None  # the same in the driver
-    fps: float | None = None  # None: the driver's own
-    drive_by: str = "picture"  # one of DRIVE_BY
-    seconds: float | None = None  # of a driver that has no end of its own; None: its usual length
-    seed: int = 0  # of motion that is generated: head, eyes and brows of a voice, and idle life
-    quality: int = 18  # x264 constant rate factor: 0 lossless .. 51 worst
-    audio: bool = True
-    label: bool = False  # burn a small visible "AI" into a corner
-    consent: str | None = None  # what the maker states about the consent of the person shown; goes into the manifest
-    teeth: str | None = None  # one of TEETH; None: those of the person's other photos, or chosen by the light
-    background: str | None = None  # None: the photo's own; TRANSPARENT, BLUR, a colour, or a picture's file
+    drive_by: Annotated[
+        str, Option("What of a video drives: picture or sound.", "WHAT", choices=DRIVE_BY, label="What drives")
+    ] = "picture"
+    seconds: Annotated[
+        float | None,
+        Option(
+            "Length of an idle video, or of a tracker's, in seconds; 10 if left out.",
+            "S",
+            range=(0.1, MAX_SECONDS),
+            hint="the length of the video",
+            label="Length",
+            empty="10",
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Option(
+            "Random seed of the motion that sound and idle generate.",
+            "N",
+            range=(0, 2**32 - 1),
+            hint="equal seeds give equal motion",
+        ),
+    ] = 0
+    model: Annotated[
+        str | None,
+        Option(
+            "Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file that "
+            f"`mimik train` wrote. An avatar brings its own; otherwise {MODELS[0]} if left out.",
+            "NAME",
+            label="Generator",
+        ),
+    ] = None
+    device: Annotated[str, DEVICE] = "auto"
+    motion: Annotated[
+        str,
+        Option(
+            "relative: the driver's change is put on the photo. absolute: the driver's own pose is taken.",
+            "MODE",
+            choices=MOTION_MODES,
+            label="Head pose",
+        ),
+    ] = "relative"
+    regions: Annotated[
+        tuple[str, ...],
+        Option(
+            "What moves: all, or some of pose,lips,eyes,brows,gaze.",
+            "LIST",
+            read=parse_regions,
+            written=_regions,
+            label="What moves",
+        ),
+    ] = REGIONS
+    strength: Annotated[
+        float,
+        Option(
+            "How strongly the driver moves the person, 0 to 3.",
+            "X",
+            range=(0, 3),
+            hint="1 is the driver's own strength",
+        ),
+    ] = 1.0
+    smooth: Annotated[
+        float,
+        Option(
+            "Temporal smoothing, 0 (off) to 1 (smoothest, adds latency).",
+            "X",
+            range=(0, 1),
+            hint="0 is off",
+            label="Smoothing",
+        ),
+    ] = 0.5
+    size: Annotated[int | None, SIZE] = None
+    frame: Annotated[
+        str,
+        Option("full: the whole photo. crop: a square around the head.", "VIEW", choices=FRAMES, label="View"),
+    ] = "full"
+    face: Annotated[int | None, PHOTO_FACE] = None
+    driver_face: Annotated[
+        int | None,
+        Option(
+            "Which face of DRIVER; the widest if left out.",
+            label="Face of the driver",
+            empty="the widest",
+            **_FACE,
+        ),
+    ] = None
+    neutral: Annotated[
+        float | None,
+        Option(
+            "Seconds into a driving video at which its face is neutral; found automatically if left out.",
+            "TIME",
+            range=(0, 86400),
+            hint="seconds from the driver's beginning",
+            label="Neutral face of the driver",
+            empty="found, region by region",
+        ),
+    ] = None
+    fps: Annotated[
+        float | None,
+        Option(
+            "Frames a second, 1 to 120; the driver's own if left out.",
+            "X",
+            range=(1, 120),
+            hint="frames a second; leave it out for the driver's own",
+            label="Frames a second",
+            empty="the driver's own",
+        ),
+    ] = None
+    quality: Annotated[
+        int,
+        Option(
+            "x264's constant rate factor, 0 (best) to 51; 18 looks lossless.",
+            "N",
+            range=(0, 51),
+            hint="smaller is better; 18 looks lossless",
+        ),
+    ] = 18
+    audio: Annotated[bool, Option("Take the driver's sound along.", label="Take the driver's sound along")] = True
+    teeth: Annotated[
+        str | None,
+        Option(
+            f"Teeth where no photo shows the person's: {', '.join(TEETH)}; chosen by the light if left out.",
+            "NAME",
+            choices=TEETH,
+        ),
+    ] = None
+    background: Annotated[
+        str | None,
+        Option(
+            "What is seen behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
+            "color such as white or #00ff00, or a picture; the photo's own if left out.",
+            "WHAT",
+        ),
+    ] = None
+    label: Annotated[
+        bool,
+        Option(
+            'Burn a small visible "AI" into the lower right corner.', label='Burn a small visible "AI" into a corner'
+        ),
+    ] = False
+    consent: Annotated[
+        str | None,
+        Option(
+            "What you state about the consent of the person shown, in the signed manifest for all to read.",
+            "TEXT",
+            label="Consent of the person shown",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.size == "native":
@@ -146,31 +367,11 @@ class AnimateConfig:
                 f"--model {self.model}: no such model; give {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
                 "`mimik train` wrote."
             )
-        _choice("--device", self.device, DEVICES)
-        if self.device == "cuda" and self.model == "geometry":
-            raise InputError("--device cuda: --model geometry has no network to run there; leave one of them out.")
-        _choice("--motion", self.motion, MOTION_MODES)
-        _choice("--frame", self.frame, FRAMES)
-        _choice("--drive-by", self.drive_by, DRIVE_BY)
-        if self.teeth is not None:
-            _choice("--teeth", self.teeth, TEETH)
         if not self.regions or any(name not in REGIONS for name in self.regions):
             raise InputError(f"--regions {self.regions}: give any of {', '.join(REGIONS)}.")
-        check_number("--strength", self.strength, 0.0, 3.0, "1 is the driver's own strength")
-        check_number("--smooth", self.smooth, 0.0, 1.0, "0 is off")
-        if self.neutral is not None:
-            check_number("--neutral", self.neutral, 0.0, 86400.0, "seconds from the driver's beginning")
-        check_number("--quality", self.quality, 0, 51, "smaller is better; 18 looks lossless")
-        if self.size is not None:
-            check_number("--size", self.size, 64, 4096, "pixels of the longer side, or 'native'")
-        if self.fps is not None:
-            check_number("--fps", self.fps, 1, 120, "frames a second; leave it out for the driver's own")
-        if self.seconds is not None:
-            check_number("--seconds", self.seconds, 0.1, MAX_SECONDS, "the length of the video")
-        check_number("--seed", self.seed, 0, 2**32 - 1, "equal seeds give equal motion")
-        for option, value in (("--face", self.face), ("--driver-face", self.driver_face)):
-            if value is not None:
-                check_number(option, value, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")
+        check_options(self)
+        if self.device == "cuda" and self.model == "geometry":
+            raise InputError("--device cuda: --model geometry has no network to run there; leave one of them out.")
         if self.consent is not None and not (
             self.consent.strip() and self.consent.isprintable() and len(self.consent) <= CONSENT_LETTERS
         ):

@@ -1,4 +1,4 @@
-"""export.py: what is given away computes what torch computes, in every program that runs it, and says what it is."""
+"""What is given away computes what torch computes, in every program that runs it, and says what it is."""
 
 from __future__ import annotations
 
@@ -28,13 +28,19 @@ pytest.importorskip("onnxruntime", reason="what exports is not installed: pip in
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
 from mimik.animation.avatar import Avatar
-from mimik.app import cli, export
-from mimik.app.export import ExportConfig, Stage, Subject, baked, calibration_frames, multiply_adds, packed, unpacked
+from mimik.app import cli
+from mimik.app.export import description, exporting, graphs, settings
+from mimik.app.export.graphs import multiply_adds
+from mimik.app.export.motion_data import packed, unpacked
+from mimik.app.export.networks import OUTPUTS, Drawing, baked
+from mimik.app.export.settings import ExportConfig
+from mimik.app.export.source import ExportSource
+from mimik.app.export.stage import Stage, calibration_frames, embedded
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
 from mimik.face.landmark_images import landmark_image, landmark_lines
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.face.openvino_core import openvino
-from mimik.inference.avatar_file import AvatarFile, SourceFile
+from mimik.inference.avatar_file import AvatarFile, SourceFile, read_avatar
 from mimik.inference.runtime import Network, read_release
 from mimik.media import video
 from mimik.motion.bundled import bundled_motions
@@ -150,8 +156,8 @@ def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: b
     psi = torch.randn(1, 2 * sum(nets.G.adain_sizes)).mul(0.3).add(0.5)
     names = ["y", "warped", "geometry"][: 1 if form == "paper" else 3]
     samples = [dict(zip(names, noise(form), strict=True))]
-    module = export._Drawing(baked(nets.G, psi), psi)
-    made = export.make_graph("generator", module, export._OUTPUTS[form], samples, "fp32", about={"notice": "none"})
+    module = Drawing(baked(nets.G, psi), psi)
+    made = graphs.make_graph("generator", module, OUTPUTS[form], samples, "fp32", about={"notice": "none"})
     model = onnx.load_from_string(made.data)
     # Static, without sampling, AdaIN folded: one instance norm for each norm of G, and no psi.
     assert [value.name for value in model.graph.input] == names
@@ -160,7 +166,7 @@ def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: b
     assert norms == len(nets.G.adain_sizes) + 2 * (len(nets.G.down) - 1)
 
     expected = drawn(nets, psi, noise(form))
-    onnxruntime_draws = export.session(made.data, num_threads=1).run(None, samples[0])
+    onnxruntime_draws = graphs.session(made.data, num_threads=1).run(None, samples[0])
     openvino_draws = in_openvino(made.data, samples[0])
     for ours in (onnxruntime_draws, openvino_draws):
         for found, right in zip(ours, expected, strict=True):
@@ -187,13 +193,13 @@ def test_multiply_adds_are_those_that_torch_does(releases: dict[str, Path]) -> N
     for hook in hooks:
         hook.remove()
     names = ["y", "warped", "geometry"]
-    model = export._traced(export._Drawing(nets.G, psi), dict(zip(names, inputs, strict=True)), ("a", "b", "c"))
+    model = graphs._traced(Drawing(nets.G, psi), dict(zip(names, inputs, strict=True)), ("a", "b", "c"))
     assert multiply_adds(model) == counted > 1e6
 
 
 def test_multiply_adds_by_hand() -> None:
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(5 * 8 * 8, 7))
-    model = export._traced(layers, {"x": np.zeros((1, 3, 8, 8), np.float32)}, ("y",))
+    model = graphs._traced(layers, {"x": np.zeros((1, 3, 8, 8), np.float32)}, ("y",))
     assert multiply_adds(model) == 8 * 8 * 5 * (3 * 3 * 3) + 7 * 320
 
 
@@ -205,14 +211,14 @@ def test_the_last_convolutions_are_those_that_make_the_outputs(
     psi = torch.zeros(1, 2 * sum(nets.G.adain_sizes))
     names = ["y", "warped", "geometry"]
     inputs = dict(zip(names, noise(form), strict=False))
-    model = export._traced(export._Drawing(nets.G, psi), inputs, export._OUTPUTS[form])
-    assert [name.split("/")[-2] for name in export.last_convolutions(model)] == last
+    model = graphs._traced(Drawing(nets.G, psi), inputs, OUTPUTS[form])
+    assert [name.split("/")[-2] for name in graphs.last_convolutions(model)] == last
 
 
 def test_a_model_without_a_person_gives_the_embedder_too(
     releases: dict[str, Path], small_portrait: Image, small_face: Face, tmp_path: Path
 ) -> None:
-    made = export.export(str(releases["texture"]), tmp_path / "out", ExportConfig())
+    made = exporting.export(str(releases["texture"]), tmp_path / "out", ExportConfig())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "embedder.onnx",
         "export.json",
@@ -223,15 +229,15 @@ def test_a_model_without_a_person_gives_the_embedder_too(
     release = read_release(releases["texture"])
     network = Network(release.preset.networks, release.tensors, exact=True)
     pictures = [small_portrait, small_portrait[:, ::-1].copy()]
-    read = [export._embedded(release.preset.networks, picture, small_face.points) for picture in pictures]
-    embed = export.session((tmp_path / "out/embedder.onnx").read_bytes())
+    read = [embedded(release.preset.networks, picture, small_face.points) for picture in pictures]
+    embed = graphs.session((tmp_path / "out/embedder.onnx").read_bytes())
     each = [embed.run(None, {"x": x, "y": y})[0][0] for x, y in read]
     e_hat = network.embed(*(np.concatenate(values) for values in zip(*read, strict=True)))
     assert not np.allclose(each[0], each[1], atol=1e-3)
     np.testing.assert_allclose(np.mean(each, axis=0), network.project(e_hat), atol=1e-3)
     # And the generator draws whomever it is given.
     nets = load_release(releases["texture"]).networks
-    draw = export.session((tmp_path / "out/generator.onnx").read_bytes())
+    draw = graphs.session((tmp_path / "out/generator.onnx").read_bytes())
     inputs = noise("texture")
     names = ["y", "warped", "geometry"]
     for psi in each:
@@ -243,13 +249,13 @@ def test_a_model_without_a_person_gives_the_embedder_too(
 def test_a_models_person_is_baked_in(
     releases: dict[str, Path], small_path: Path, small_portrait: Image, small_face: Face, tmp_path: Path
 ) -> None:
-    made = export.export(str(releases["texture"]), tmp_path / "out", ExportConfig(photo=small_path, size=256))
+    made = exporting.export(str(releases["texture"]), tmp_path / "out", ExportConfig(photo=small_path, size=256))
     release = read_release(releases["texture"])
     network = Network(release.preset.networks, release.tensors, exact=True)
-    x, y = export._embedded(release.preset.networks, small_portrait, small_face.points)
+    x, y = embedded(release.preset.networks, small_portrait, small_face.points)
     inputs = noise("texture")
     expected = network.generator(network.project(network.embed(x, y)))(*inputs)
-    ours = export.session(made.graphs[0].data).run(None, dict(zip(("y", "warped", "geometry"), inputs, strict=True)))
+    ours = graphs.session(made.graphs[0].data).run(None, dict(zip(("y", "warped", "geometry"), inputs, strict=True)))
     for found, right in zip(ours, expected, strict=True):
         np.testing.assert_allclose(found, right, atol=1e-3)
 
@@ -258,7 +264,7 @@ def test_an_embedder_that_says_nothing_is_told(releases: dict[str, Path], tmp_pa
     nets = load_release(releases["texture"]).networks
     nets.E.down[-1].conv2.bias.data.fill_(-100)
     save_release(tmp_path / "dead.safetensors", nets, preset("texture"), {})
-    made = export.export(str(tmp_path / "dead.safetensors"), tmp_path / "out", ExportConfig())
+    made = exporting.export(str(tmp_path / "dead.safetensors"), tmp_path / "out", ExportConfig())
     assert "says the same of every picture" in made.notes[0]
 
 
@@ -268,17 +274,19 @@ def test_an_embedder_that_says_nothing_is_told(releases: dict[str, Path], tmp_pa
 def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
     people: dict[str, Path], tmp_path: Path, form: str, precision: str, share: float
 ) -> None:
-    plain = export.export(str(people[form]), tmp_path / "fp32", ExportConfig(size=256)).graphs[0]
-    made = export.export(str(people[form]), tmp_path / "small", ExportConfig(size=256, precision=precision)).graphs[0]
+    plain = exporting.export(str(people[form]), tmp_path / "fp32", ExportConfig(size=256)).graphs[0]
+    made = exporting.export(str(people[form]), tmp_path / "small", ExportConfig(size=256, precision=precision)).graphs[
+        0
+    ]
     weights = {"fp16": (np.float16,), "int8": (np.int8, np.int32)}[precision]
     kept = [onnx.numpy_helper.to_array(one) for one in onnx.load_from_string(made.data).graph.initializer]
     assert sum(a.nbytes for a in kept) < share * 4 * plain.parameters
     assert any(a.dtype in weights and a.size > 100 for a in kept)
     assert made.multiply_adds == plain.multiply_adds
     # Where it is run makes no difference to speak of.
-    subject = Subject.of(str(people[form]), ExportConfig())
+    subject = ExportSource.of(str(people[form]), ExportConfig())
     sample = calibration_frames(Stage(subject.avatar, subject.config, 256), 4)[-1]
-    ours = export.session(made.data).run(None, sample)
+    ours = graphs.session(made.data).run(None, sample)
     others = in_openvino(made.data, sample)
     for found, other, difference in zip(ours, others, made.parity.values(), strict=True):
         assert found.dtype == np.float32
@@ -288,23 +296,23 @@ def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
 def test_what_does_not_compute_the_same_is_not_given_away(
     people: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(export._LIMITS, "fp32", (0.0, 0.0))
+    monkeypatch.setitem(graphs._LIMITS, "fp32", (0.0, 0.0))
     with pytest.raises(ModelError, match=r"--precision fp32: .* is off by .* Nothing is written"):
-        export.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
+        exporting.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_limits_judge_what_is_not_finite() -> None:
     for wrong in (float("nan"), float("inf")):
         with pytest.raises(ModelError, match="mask of the generator is off"):
-            export.check({"mask": export.Difference(wrong, wrong, 1.0, 1.0)}, "int8", "generator")
+            graphs.check({"mask": settings.Difference(wrong, wrong, 1.0, 1.0)}, "int8", "generator")
 
 
 # What goes along.
 
 
 def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], tmp_path: Path) -> None:
-    made = export.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
+    made = exporting.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
     record = json.loads((tmp_path / "out/export.json").read_text())
     assert "synthetic" in record["notice"] and record["digital_source_type"] == SOURCE_TYPE
     assert "consent" in record["notice"] and any("Mark the frame" in step for step in record["host"])
@@ -323,10 +331,10 @@ def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], 
 
 
 def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
-    assert not Subject.of(str(people["texture"]), ExportConfig()).research_only  # of a model of the user's own
-    person = replace(export.read_avatar(people["texture"]), record={"model": {"name": "texture.safetensors"}})
+    assert not ExportSource.of(str(people["texture"]), ExportConfig()).research_only  # of a model of the user's own
+    person = replace(read_avatar(people["texture"]), record={"model": {"name": "texture.safetensors"}})
     people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
-    assert Subject.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
+    assert ExportSource.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
 
 
 def arrays_of(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -352,7 +360,7 @@ def test_a_motion_file_is_what_animate_would_do(people: dict[str, Path], tmp_pat
         **{key: getattr(motion, key)[40:60] for key in ("turn", "shift", "zoom", "offset", "blendshapes", "seen")},
     )
     part.save(tmp_path / "part.motion")
-    export.export(
+    exporting.export(
         str(people["texture"]), tmp_path / "out", ExportConfig(motions=(str(tmp_path / "part.motion"),), size=256)
     )
     found, record = arrays_of(tmp_path / "out", "part")
@@ -381,7 +389,7 @@ def test_a_motion_file_is_what_animate_would_do(people: dict[str, Path], tmp_pat
 
 
 def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Image, portrait_face: Face) -> None:
-    avatar = Avatar.from_photos([export.PORTRAIT])
+    avatar = Avatar.from_photos([exporting.PORTRAIT])
     stage = Stage(avatar, PRESETS["texture"].networks, 512)
     motion = Motion.load(bundled_motions()["laugh"])
     target = eyes_closed(next(stage.targets(motion, [30])), 0.9)
@@ -400,7 +408,7 @@ def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Ima
 
 @pytest.mark.parametrize("style", ["paper", "smooth"])
 def test_the_lines_that_a_host_is_told_are_those_that_are_drawn(small_face: Face, style: str) -> None:
-    told = export._landmarks(replace(preset("paper").networks, landmarks=style))
+    told = description._landmarks(replace(preset("paper").networks, landmarks=style))
     points = small_face.points[told["points"]] / 256 * PX
     image = np.zeros((PX, PX, 3), np.uint8)
     for line in told["lines"]:
@@ -438,12 +446,12 @@ def test_packing_loses_nothing(kind: type) -> None:
         ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar has its person already"),
         ("texture", {"motions": ("talk",)}, "--motion talk: moves a person; give --photo"),
         ("texture", {"motions": ("dance",)}, "driver dance: there is no such file"),
-        ("texture", {"motions": (str(export.PORTRAIT),)}, r"--motion .*: is a photo; give a .motion file"),
+        ("texture", {"motions": (str(exporting.PORTRAIT),)}, r"--motion .*: is a photo; give a .motion file"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        export.export(what, tmp_path / "out", ExportConfig(**options))
+        exporting.export(what, tmp_path / "out", ExportConfig(**options))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -462,20 +470,20 @@ def test_wrong_settings_are_refused(options: dict, message: str) -> None:
 
 
 def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_MAX_FRAMES", 100)
+    monkeypatch.setattr(exporting, "_MAX_FRAMES", 100)
     with pytest.raises(InputError, match="--motion talk: has 118 frames; give one of at most 100"):
-        export.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=export.PORTRAIT))
+        exporting.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=exporting.PORTRAIT))
 
 
 def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> None:
-    person = export.read_avatar(people["paper"])
+    person = read_avatar(people["paper"])
     for wrong, message in (
         (replace(person, psi=person.psi[:-2]), "its psi' does not fit"),
         (replace(person, tensors=dict(list(person.tensors.items())[1:])), "parts do not fit each other"),
     ):
         (tmp_path / "wrong.avatar").write_bytes(wrong.pack())
         with pytest.raises(ModelError, match=message):
-            Subject.of(str(tmp_path / "wrong.avatar"), ExportConfig())
+            ExportSource.of(str(tmp_path / "wrong.avatar"), ExportConfig())
 
 
 def test_folders_of_others_are_left_alone(people: dict[str, Path], tmp_path: Path) -> None:
@@ -484,20 +492,20 @@ def test_folders_of_others_are_left_alone(people: dict[str, Path], tmp_path: Pat
     busy.mkdir()
     (busy / "export.json").write_text("{}")
     (busy / "diary.txt").write_text("x")
-    export.check_folder(out, force=False)
+    exporting.check_folder(out, force=False)
     for path, force, message in (
         (file, True, "is a file"),
         (busy, True, "holds other files"),
         (tmp_path / "none/out", False, "there is no folder"),
     ):
         with pytest.raises(InputError, match=message):
-            export.check_folder(path, force=force)
-    export.export(str(people["paper"]), out, ExportConfig(size=256))
+            exporting.check_folder(path, force=force)
+    exporting.export(str(people["paper"]), out, ExportConfig(size=256))
     with pytest.raises(InputError, match="holds an export; give --force"):
-        export.check_folder(out, force=False)
+        exporting.check_folder(out, force=False)
     with pytest.raises(InputError, match="holds a file of this run"):
-        export.check_folder(out, force=True, inputs=[out / "photo.png"])
-    export.export(str(people["paper"]), out, ExportConfig(size=256, precision="fp16"), force=True)
+        exporting.check_folder(out, force=True, inputs=[out / "photo.png"])
+    exporting.export(str(people["paper"]), out, ExportConfig(size=256, precision="fp16"), force=True)
     assert json.loads((out / "export.json").read_text())["graphs"]["generator"]["precision"] == "fp16"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["busy", "file", "out"]
 
@@ -510,8 +518,8 @@ def test_the_command(people: dict[str, Path], tmp_path: Path, monkeypatch: pytes
     assert "holds the person's photo" in done.stderr
     done = CliRunner().invoke(cli.app, ["export", "photo.jpg", "-o", str(tmp_path / "other")])
     assert done.exit_code == 2 and "is no model" in done.stderr
-    monkeypatch.setitem(sys.modules, "mimik.app.export", None)
-    monkeypatch.delattr("mimik.app.export")
+    monkeypatch.setitem(sys.modules, "mimik.app.export.exporting", None)
+    monkeypatch.delattr("mimik.app.export.exporting")
     done = CliRunner().invoke(cli.app, ["export", "texture", "-o", str(tmp_path / "other")])
     assert done.exit_code == 2 and "pip install '.[export]'" in done.stderr
 
@@ -591,15 +599,15 @@ def test_the_page_shows_what_animate_shows(
     site: Path, tab: tuple[Any, str], people: dict[str, Path], what: str, least: float
 ) -> None:
     page, address = tab
-    photo, size, texture = export.PORTRAIT, 512, what != "paper"
+    photo, size, texture = exporting.PORTRAIT, 512, what != "paper"
     if what == "large":  # of more detail than the network sees
         size, photo = 1200, site / "large.png"
-        larger = cv2.resize(video.read_image(export.PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
+        larger = cv2.resize(video.read_image(exporting.PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
         grain = np.random.default_rng(0).normal(0, 6, (size, size, 1))
         video.write_image(photo, (larger + grain).clip(0, 255).astype(np.uint8))
     config = ExportConfig(photo=photo if texture else None, motions=("talk",), size=size)
     model = "texture" if texture else str(people["paper"])
-    export.export(model, site / what, config)
+    exporting.export(model, site / what, config)
     page.goto(f"{address}?person={what}&paused")
     page.wait_for_function("window.mimik || document.querySelector('#said.error')")
     assert page.inner_text("#said") == ""
@@ -609,7 +617,7 @@ def test_the_page_shows_what_animate_shows(
     portrait, warp = (avatar.source_frame(AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
     motion = Motion.load(bundled_motions()["talk"])
     shown_at = (0, 27, 40, 90)
-    targets = Stage(avatar, Subject.of(model, config).config, size).targets(motion, shown_at)
+    targets = Stage(avatar, ExportSource.of(model, config).config, size).targets(motion, shown_at)
     for index, target in zip(shown_at, targets, strict=True):
         data = page.evaluate(DRAW, ["talk", index])
         shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -214,6 +214,31 @@ def test_frozen_the_person_holds_still(call: Call, driver: Driver):
     assert (after != before).any()
 
 
+def test_a_recording_that_fails_is_told_on_the_page(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError("no space left on the disk")
+
+    monkeypatch.setattr(call, "claim", full)
+    recording = Recording(call, tmp_path / "call.mp4")
+    recording._thread.join()
+    assert list(call.complaints) == ["the recording has ended and is lost: no space left on the disk"]
+    with pytest.raises(OSError, match="no space"):
+        recording.stop()
+
+
+def test_a_virtual_camera_that_fails_is_told_on_the_page(call: Call, monkeypatch: pytest.MonkeyPatch):
+    class Gone(_Device):
+        def send(self, image: np.ndarray) -> None:
+            raise RuntimeError("no such device")
+
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", types.SimpleNamespace(Camera=Gone))
+    camera = VirtualCamera(call)
+    camera._newest.put(frame(0))
+    camera._thread.join()
+    assert list(call.complaints) == ["the virtual camera has ended (no such device); the call goes on."]
+    camera.close()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 @pytest.mark.skipif(synthesis.DEFAULT_MODEL != "texture", reason="the network's weights are not in this checkout")

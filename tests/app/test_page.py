@@ -487,3 +487,14 @@ def test_a_page_that_cannot_connect_on_loopback_asks_for_other_addresses(
     _, _, tab, _ = request.getfixturevalue("opened")
     tab.wait_for_function("document.getElementById('person').videoWidth === 256")
     assert "127.0.0.1" not in udp_addresses()
+
+
+def test_a_camera_whose_frames_cannot_be_used_is_told_on_the_page():
+    class Track:
+        async def recv(self) -> None:
+            raise ValueError("no frame")
+
+    call = types.SimpleNamespace(told=[])
+    call.complain = call.told.append
+    asyncio.run(page._film(Track(), call))
+    assert call.told == ["the camera's frames cannot be used any more (no frame); reload the page."]

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from mimik.config import InputError
-from mimik.data.augmentation import Augmentation, flip_permutation
+from mimik.data.augmentation import Augmentation
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import landmark_image
+from mimik.face.landmarks import mirror_order
 from synthetic_shards import face_points
 
 
 def test_flipping_exchanges_the_sides_of_the_face() -> None:
-    flip = flip_permutation()
+    flip = mirror_order()[0]
     assert sorted(flip.tolist()) == list(range(478))
     assert (flip[flip] == np.arange(478)).all()
     assert flip[faces.RIGHT_EYE_UPPER].tolist() == faces.LEFT_EYE_UPPER

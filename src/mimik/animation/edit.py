@@ -106,19 +106,13 @@ def _angle(number: int) -> Callable[[Face], float]:
 
 @dataclass(frozen=True)
 class _Measure:
-    """One slider's effect, as the landmarker finds it.
+    """One slider's effect, as the landmarker finds it."""
 
-    Attributes:
-        read: of a face.
-        full: what is read at 1 of the slider, or None where the slider's number is added to what the photo shows.
-        tolerance: of what is read.
-        furthest: the largest multiple of the slider that is tried.
-    """
-
-    read: Callable[[Face], float]
+    read: Callable[[Face], float]  # of a face
+    # what is read at 1 of the slider, or None where the slider's number is added to what the photo shows
     full: float | None
-    tolerance: float
-    furthest: float
+    tolerance: float  # of what is read
+    furthest: float  # the largest multiple of the slider that is tried
 
 
 _MEASURES = {
@@ -331,16 +325,11 @@ def _missed(name: str, value: float, before: float, wanted: float, reached: floa
 
 @dataclass(frozen=True)
 class Edited:
-    """A picture that was written.
+    """A picture that was written."""
 
-    Attributes:
-        width, height: pixels.
-        notes: what of the edit the photo did not allow.
-    """
-
-    width: int
-    height: int
-    notes: list[str]
+    width: int  # pixels
+    height: int  # pixels
+    notes: list[str]  # what of the edit the photo did not allow
 
 
 def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
-from mimik.config import check_number
+from mimik.config import Option, check_options, options_of
 
-# Lowest, highest, and what they mean.
-SLIDERS: dict[str, tuple[float, float, str]] = {
-    "smile": (-1, 1, "-1 lets the corners of the mouth hang, 1 is a broad smile"),
-    "mouth": (0, 1, "1 is wide open"),
-    "blink": (-1, 1, "1 shuts the eyes, -1 opens them wide"),
-    "brows": (-1, 1, "1 raises the brows, -1 lowers them"),
-    "gaze_x": (-1, 1, "1 looks to the picture's right, -1 to its left"),
-    "gaze_y": (-1, 1, "1 looks down, -1 up"),
-    "yaw": (-30, 30, "degrees; turns the head to the picture's right"),
-    "pitch": (-20, 20, "degrees; nods down"),
-    "roll": (-30, 30, "degrees; tilts the head clockwise"),
-}
+
+def _slider(low: float, high: float, hint: str) -> Option:
+    return Option(metavar="X", range=(low, high), hint=hint)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What is changed in a photo; zero everywhere leaves it as it is. Every message names the option it is about."""
+    """What is changed in a photo; zero everywhere leaves it as it is."""
 
-    smile: float = 0.0  # -1 (corners down) .. 1
-    mouth: float = 0.0  # 0 .. 1 open
-    blink: float = 0.0  # -1 (wide) .. 1 shut
-    brows: float = 0.0  # -1 (down) .. 1 raised
-    gaze_x: float = 0.0  # -1 .. 1, to the picture's right
-    gaze_y: float = 0.0  # -1 .. 1, down
-    yaw: float = 0.0  # degrees, to the picture's right
-    pitch: float = 0.0  # degrees, down
-    roll: float = 0.0  # degrees, clockwise
+    smile: Annotated[float, _slider(-1, 1, "-1 lets the corners of the mouth hang, 1 is a broad smile")] = 0.0
+    mouth: Annotated[float, _slider(0, 1, "1 is wide open")] = 0.0
+    blink: Annotated[float, _slider(-1, 1, "1 shuts the eyes, -1 opens them wide")] = 0.0
+    brows: Annotated[float, _slider(-1, 1, "1 raises the brows, -1 lowers them")] = 0.0
+    gaze_x: Annotated[float, _slider(-1, 1, "1 looks to the picture's right, -1 to its left")] = 0.0
+    gaze_y: Annotated[float, _slider(-1, 1, "1 looks down, -1 up")] = 0.0
+    yaw: Annotated[float, _slider(-30, 30, "degrees; turns the head to the picture's right")] = 0.0
+    pitch: Annotated[float, _slider(-20, 20, "degrees; nods down")] = 0.0
+    roll: Annotated[float, _slider(-30, 30, "degrees; tilts the head clockwise")] = 0.0
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            low, high, hint = SLIDERS[one.name]
-            check_number(f"--{one.name.replace('_', '-')}", getattr(self, one.name), low, high, hint)
+        check_options(self)
+
+
+SETTINGS = ("model", "size", "frame", "face", "teeth", "label", "consent")  # of AnimateConfig, without a driver
+SLIDERS = {name: option.range for name, option in options_of(Edit).items() if option.range}

@@ -23,8 +23,7 @@ FOREIGN_ORIGIN = 403, "Pages of other servers may not use this one.\n"
 def check_host(host: str, password: str | None) -> None:
     """Refuses to serve others than this computer's user without a password.
 
-    Raises:
-        InputError: if host is no address, or is not loopback and there is no password.
+    Raises InputError if host is no address, or is not loopback and there is no password.
     """
     if not is_loopback(host) and not password:
         raise InputError(

@@ -69,11 +69,7 @@ _HEADERS = {
 
 
 def needed() -> tuple[Any, Any]:
-    """aiohttp.web and aiortc.
-
-    Raises:
-        InputError: if they are not installed.
-    """
+    """aiohttp.web and aiortc. Raises InputError if they are not installed."""
     try:
         import aiortc
         import aiortc.codecs.h264
@@ -156,11 +152,7 @@ class Page:
         return self.address.replace(f":{self.port}/", f":{self.port}/obs")
 
     async def start(self, port: int = PORT) -> None:
-        """Serves; port 0 takes a free one.
-
-        Raises:
-            InputError: if the port is taken.
-        """
+        """Serves; port 0 takes a free one. Raises InputError if the port is taken."""
         web = self._web
 
         @web.middleware
@@ -324,12 +316,16 @@ class Page:
 
 async def _film(track: Any, call: Call) -> None:
     """Camera frames into the call, until the track ends."""
-    while True:
-        try:
+    from aiortc.mediastreams import MediaStreamError
+
+    try:
+        while True:
             frame = await track.recv()
-        except Exception:  # aiortc's MediaStreamError: the track ended
-            return
-        call.offer(partial(video.rgb_of, frame), time.perf_counter())
+            call.offer(partial(video.rgb_of, frame), time.perf_counter())
+    except MediaStreamError:  # the track ended
+        return
+    except Exception as error:  # of a decoder, or of the call: told on the page
+        call.complain(f"the camera's frames cannot be used any more ({error}); reload the page.")
 
 
 async def _listen(track: Any, call: Call) -> None:
@@ -430,6 +426,10 @@ class _Desk:
     def _tell_state(self) -> None:
         call = self._call
         controls = call.controls
+        while call.complaints:
+            self._tell({"error": call.complaints.popleft()})
+        if self._recording is not None and self._recording.error is not None:
+            self._recording = None
         self._tell(
             {
                 "state": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from dataclasses import dataclass
 
@@ -18,44 +17,22 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 
-@functools.cache
-def flip_permutation() -> NDArray[np.intp]:
-    """[478] for every point of a mirrored face the point of the original that is there.
-
-    The canonical mesh is symmetric to the last digit. The rims of the irises run right, up, left, down in the picture
-    for both eyes, so that right and left change places in them.
-    """
-    vertices = faces.canonical_mesh().vertices
-    apart = np.linalg.norm((vertices * [-1, 1, 1])[:, None] - vertices, axis=-1)
-    permutation = np.concatenate([apart.argmin(1), faces.IRISES])
-    for one, other in ((faces.RIGHT_IRIS, faces.LEFT_IRIS), (faces.LEFT_IRIS, faces.RIGHT_IRIS)):
-        centre, right, up, left, down = other
-        permutation[one] = centre, left, up, right, down
-    return permutation
-
-
 @dataclass(frozen=True)
 class Change:
-    """What augmentation does to all frames of one episode.
+    """What augmentation does to all frames of one episode."""
 
-    Attributes:
-        flip: whether left and right change places.
-        affine: [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it.
-        colour: [3, 3] for RGB, grey stays grey.
-        curve: uint8 [256] new value for each old one, after colour.
-    """
-
-    flip: bool
+    flip: bool  # whether left and right change places
+    # [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it
     affine: NDArray[np.float64]
-    colour: NDArray[np.float32]
-    curve: Image
+    colour: NDArray[np.float32]  # [3, 3] for RGB, grey stays grey
+    curve: Image  # uint8 [256] new value for each old one, after colour
 
     def points(self, points: Array, side: int) -> Array:
         """points [N, 478, 3] of frames side px wide -> where they are afterwards."""
         out = points.copy()
         if self.flip:
             out[..., 0] = side - out[..., 0]
-            out = out[:, flip_permutation()]
+            out = out[:, faces.mirror_order()[0]]
         linear = self.affine[:, :2]
         out[..., :2] = out[..., :2] @ linear.T + self.affine[:, 2]
         out[..., 2] *= math.sqrt(abs(np.linalg.det(linear)))
@@ -90,31 +67,19 @@ class Augmentation:
 
     Identity has to be the same in sources and target, so colours and mirror image are. So is the affine: landmarks tell
     the networks how the face moved between two frames, and nothing tells them how the background would have.
-
-    Attributes:
-        strength: multiplies every range below; 0 changes nothing, not even left and right.
-        flip: probability of the mirror image.
-        rotation_deg: largest turn in the picture, either way.
-        scale: largest change of size, as a share.
-        shift: largest shift, as a share of the width, in x and in y.
-        brightness: largest change, as a share of white.
-        contrast, saturation: largest change, as a share.
-        gamma: largest change of the logarithm of gamma.
-        hue_deg: largest turn of the colours.
-        grey: probability of no colours at all, as in old photographs and drawings.
     """
 
-    strength: float = 1.0
-    flip: float = 0.5
-    rotation_deg: float = 8.0
-    scale: float = 0.08
-    shift: float = 0.04
-    brightness: float = 0.08
-    contrast: float = 0.15
-    saturation: float = 0.2
-    gamma: float = 0.15
-    hue_deg: float = 6.0
-    grey: float = 0.1
+    strength: float = 1.0  # multiplies every range below; 0 changes nothing, not even left and right
+    flip: float = 0.5  # probability of the mirror image
+    rotation_deg: float = 8.0  # largest turn in the picture, either way
+    scale: float = 0.08  # largest change of size, as a share
+    shift: float = 0.04  # largest shift, as a share of the width, in x and in y
+    brightness: float = 0.08  # largest change, as a share of white
+    contrast: float = 0.15  # largest change, as a share
+    saturation: float = 0.2  # largest change, as a share
+    gamma: float = 0.15  # largest change of the logarithm of gamma
+    hue_deg: float = 6.0  # largest turn of the colours
+    grey: float = 0.1  # probability of no colours at all, as in old photographs and drawings
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -10,7 +10,9 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from mimik.files import hold
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +27,28 @@ class FileCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
         self._full = False
+        self._used, self._new = 0, limit  # bytes when the folder was last looked through, and wanted since
 
     def find(self, name: str) -> Path | None:
         path = self._folder / name
         return path if path.exists() else None
 
     def has_room(self, size: int) -> bool:
-        """Whether size bytes fit; once something did not, nothing is asked again."""
+        """Whether size bytes fit; once something did not, nothing is asked again.
+
+        The folder is looked through when a 32nd of what was free has been used: for every clip, that took a time
+        quadratic in their number. Other processes may put that much more there in between.
+        """
         if self._full or size > self._limit:
             return False
-        used = 0
-        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    used += entry.stat().st_size
-        self._full = used + size > self._limit
+        self._new += size
+        if self._new > (self._limit - self._used) / 32:
+            self._used, self._new = 0, size
+            with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        self._used += entry.stat().st_size
+        self._full = self._used + self._new > self._limit
         return not self._full
 
     @contextlib.contextmanager
@@ -66,27 +75,19 @@ def memory_folder() -> Path:
     return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
-def _hold(folder: Path) -> int | None:
+def _hold(folder: Path) -> IO[str] | None:
     """Locks a folder for as long as this process lives; None where that is not possible or another process does."""
     try:
-        import fcntl
-
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        return hold(folder / "lock", "a")
     except (ImportError, OSError):
         return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return None
-    return lock
 
 
-def _remove(folder: Path, lock: int | None, owner: int) -> None:
+def _remove(folder: Path, lock: IO[str] | None, owner: int) -> None:
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
-            os.close(lock)
+            lock.close()
 
 
 def temporary_folder(parent: Path, owner: object) -> Path:
@@ -95,7 +96,7 @@ def temporary_folder(parent: Path, owner: object) -> Path:
         lock = _hold(left) if (left / "lock").exists() else None
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
-            os.close(lock)
+            lock.close()
     folder = Path(tempfile.mkdtemp(prefix="mimik-shelf-", dir=parent))
     weakref.finalize(owner, _remove, folder, _hold(folder), os.getpid())
     return folder

@@ -84,19 +84,12 @@ def _in_windows(images: Image, points: Array, windows: Sequence[Crop], px: int) 
 
 @dataclass(frozen=True)
 class EvaluationEpisode:
-    """One clip of the paper's protocol: photos of a person, and frames to make again.
+    """One clip of the paper's protocol: photos of a person, and frames to make again."""
 
-    Attributes:
-        clip: position in the index.
-        info: the clip.
-        sources: numbers of the T frames that are given.
-        holdout: numbers of the frames to make; none is among the sources.
-    """
-
-    clip: int
-    info: ClipInfo
-    sources: tuple[int, ...]
-    holdout: tuple[int, ...]
+    clip: int  # position in the index
+    info: ClipInfo  # the clip
+    sources: tuple[int, ...]  # numbers of the T frames that are given
+    holdout: tuple[int, ...]  # numbers of the frames to make; none is among the sources
 
 
 def evaluation_episodes(

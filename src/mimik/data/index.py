@@ -22,43 +22,25 @@ MEMBERS = ("mp4", "npz", "json")
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
-    """One line of the index: a clip, where its bytes are and where it came from.
+    """One line of the index: a clip, where its bytes are and where it came from."""
 
-    Attributes:
-        key: name of the clip, [a-z0-9_-]+, stable between runs.
-        shard: name of its tar file, in the folder of the index.
-        members: (offset, bytes) of the data inside the tar, for "mp4", "npz" and "json".
-        num_frames, fps: of the clip.
-        size: width and height of its frames in pixels.
-        person: who is seen; clips of one person share the name.
-        source: path of the video, relative to its input folder.
-        source_sha256: of the video's bytes, hexadecimal.
-        licence: of the video, or None.
-        start_s, end_s: place in the video.
-        box: left, top, side of the crop in pixels of the video.
-        face_px: median width of the face in the crop.
-        sharpness: as `mimik prepare` measures it.
-        yaw_range: smallest and largest yaw of the head, in degrees.
-        fingerprint: of what is seen, hexadecimal.
-    """
-
-    key: str
-    shard: str
-    members: Mapping[str, tuple[int, int]]
-    num_frames: int
-    fps: float
-    size: int
-    person: str
-    source: str
-    source_sha256: str
-    licence: str | None
-    start_s: float
-    end_s: float
-    box: tuple[float, float, float]
-    face_px: float
-    sharpness: float
-    yaw_range: tuple[float, float]
-    fingerprint: str
+    key: str  # name of the clip, [a-z0-9_-]+, stable between runs
+    shard: str  # name of its tar file, in the folder of the index
+    members: Mapping[str, tuple[int, int]]  # (offset, bytes) of the data inside the tar, for "mp4", "npz" and "json"
+    num_frames: int  # of the clip
+    fps: float  # of the clip
+    size: int  # width and height of its frames in pixels
+    person: str  # who is seen; clips of one person share the name
+    source: str  # path of the video, relative to its input folder
+    source_sha256: str  # of the video's bytes, hexadecimal
+    licence: str | None  # of the video, or None
+    start_s: float  # place in the video
+    end_s: float  # place in the video
+    box: tuple[float, float, float]  # left, top, side of the crop in pixels of the video
+    face_px: float  # median width of the face in the crop
+    sharpness: float  # as `mimik prepare` measures it
+    yaw_range: tuple[float, float]  # smallest and largest yaw of the head, in degrees
+    fingerprint: str  # of what is seen, hexadecimal
 
     def to_json(self) -> str:
         """The line of the index, without a line end."""
@@ -66,11 +48,7 @@ class ClipInfo:
 
     @classmethod
     def from_json(cls, line: str) -> ClipInfo:
-        """A line of the index, checked field by field.
-
-        Raises:
-            InputError: that names the field.
-        """
+        """A line of the index, checked field by field. Raises InputError, which names the field."""
         try:
             values = json.loads(line)
         except ValueError as error:

@@ -165,11 +165,7 @@ def prepare(
 
 
 def _face_net() -> type[Any]:
-    """FaceNet, which needs torch.
-
-    Raises:
-        InputError: if torch is not installed.
-    """
+    """FaceNet, which needs torch. Raises InputError if torch is not installed."""
     try:
         from mimik.networks.features import FaceNet
     except ImportError as error:

@@ -79,8 +79,7 @@ def _past_the_end(url: str, stop: int | None) -> DamagedClipError:
 def _received(response: Any, length: int | None, file: Any) -> bytes:
     """What a response holds, which goes to the file if there is one.
 
-    Raises:
-        _PassingError: if it is not as long as it should be.
+    Raises _PassingError if it is not as long as it should be.
     """
     if file is None:
         data = response.read()

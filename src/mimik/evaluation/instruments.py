@@ -31,23 +31,16 @@ _BATCH = 8
 
 @dataclass
 class Look:
-    """What is found in some frames of one person.
+    """What is found in some frames of one person."""
 
-    Attributes:
-        images: uint8 RGB [N, H, W, 3].
-        points: [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found.
-        at: numbers of the frames that networks looked at.
-        identity: [len(at), 128] of FaceNet; NaN where no face was found.
-        features: activations of the content network, for each batch of `at`.
-        embeddings: [len(at), C] means of the last of them.
-    """
-
-    images: Image
-    points: Array
+    images: Image  # uint8 RGB [N, H, W, 3]
+    points: Array  # [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found
     blendshapes: Array
-    at: list[int]
-    identity: Array
+    at: list[int]  # numbers of the frames that networks looked at
+    identity: Array  # [len(at), 128] of FaceNet; NaN where no face was found
+    # activations of the content network, for each batch of `at`
     features: list[list[Tensor]] = field(default_factory=list)
+    # [len(at), C] means of the last of them
     embeddings: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
@@ -154,20 +147,13 @@ def _distinct(images: Image) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class Motion:
-    """What a driver does, as it is seen in its frames.
+    """What a driver does, as it is seen in its frames."""
 
-    Attributes:
-        points: [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found.
-        signals: motion_fidelity.signals of the frames.
-        fps: frames a second.
-        volume: of its sound; None where it has none.
-    """
-
-    points: Array
+    points: Array  # [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found
     blendshapes: Array
-    signals: Mapping[str, Float]
-    fps: float
-    volume: dynamics.Volume | None
+    signals: Mapping[str, Float]  # motion_fidelity.signals of the frames
+    fps: float  # frames a second
+    volume: dynamics.Volume | None  # of its sound; None where it has none
 
     def compared(self, points: Array, blendshapes: Array, signals: Mapping[str, Float]) -> dict[str, float]:
         """The metrics of the group "motion" of a result: points, blendshapes and signals of consecutive frames."""
@@ -187,17 +173,11 @@ class Motion:
 
 @dataclass(frozen=True)
 class Goal:
-    """Real frames, looked at once for all models.
+    """Real frames, looked at once for all models."""
 
-    Attributes:
-        look: at the frames.
-        known: [N, 478, 3] landmarks of the clip, which models are given; the masks are made of them.
-        motion: what the face does in them, where they are consecutive; else None.
-    """
-
-    look: Look
-    known: Array
-    motion: Motion | None
+    look: Look  # at the frames
+    known: Array  # [N, 478, 3] landmarks of the clip, which models are given; the masks are made of them
+    motion: Motion | None  # what the face does in them, where they are consecutive; else None
 
     @cached_property
     def masks(self) -> dict[str, list[Any]]:

@@ -203,8 +203,7 @@ class Evaluation:
     def of_lesson(self, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
         """Learns the person in a task's photos with nothing else running here, and measures what there was when.
 
-        Raises:
-            InputError: if the clip is damaged, or the person cannot be learned.
+        Raises InputError if the clip is damaged, or the person cannot be learned.
         """
         store = self.store()
         photos, blendshapes = store.read(task.clip, task.sources), store.tracks(task.clip).blendshapes
@@ -278,11 +277,7 @@ class Evaluation:
     # Cross-identity.
 
     def portrait(self, path: Path) -> tuple[Avatar, Array]:
-        """The person of a portrait, and its embedding [128].
-
-        Raises:
-            InputError: if there is no face in it.
-        """
+        """The person of a portrait, and its embedding [128]. Raises InputError if there is no face in it."""
         avatar = Avatar.from_photos([path], landmarker=self.instruments.landmarker)
         picture = video.read_image(path)
         return avatar, self.instruments.identity(picture[None], avatar.face.points[None])[0]

@@ -445,11 +445,7 @@ class LpipsAlex(nn.Module):
     _LAYERS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))  # number in torchvision's list, stride, padding
 
     def __init__(self, folder: Path) -> None:
-        """Args: folder: with LPIPS_FILES.
-
-        Raises:
-            ModelError: if a file is missing, or another one.
-        """
+        """Args: folder: with LPIPS_FILES. Raises ModelError if a file is missing, or another one."""
         super().__init__()
         weights: dict[str, Tensor] = {}
         for name, digest in LPIPS_FILES.items():

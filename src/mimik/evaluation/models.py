@@ -37,17 +37,11 @@ class Person(Protocol):
 
 
 class Model(Protocol):
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        identity: changes whenever the results may change, such as the SHA-256 of the weights.
-        num_bytes: of its file.
-        num_parameters: that make a frame or prepare a person.
-    """
-
-    identity: str
-    num_bytes: int
-    num_parameters: int
+    identity: str  # changes whenever the results may change, such as the SHA-256 of the weights
+    num_bytes: int  # of its file
+    num_parameters: int  # that make a frame or prepare a person
 
     def prepare(self, photos: Image, points: Array) -> Person:
         """Called from several threads. Args: photos: uint8 RGB [T, H, W, 3]; points: [T, 478, 3]."""
@@ -210,11 +204,7 @@ def label_of(model: str) -> str:
 
 
 def load_model(name: str, device: torch.device) -> Model | None:
-    """What --models names, but for lessons; None for the truth.
-
-    Raises:
-        ModelError: if there is no such model.
-    """
+    """What --models names, but for lessons; None for the truth. Raises ModelError if there is no such model."""
     if name == TRUTH:
         return None
     if name.lower().endswith(AVATAR_SUFFIX):
@@ -243,23 +233,14 @@ def _bundled(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned anew for each clip, from its photos.
+    """What is learned anew for each clip, from its photos."""
 
-    Attributes:
-        arguments: as `mimik learn` would have them.
-        identity: changes with the weights or networks that it starts from.
-    """
-
-    arguments: LearnArguments
-    identity: str
+    arguments: LearnArguments  # as `mimik learn` would have them
+    identity: str  # changes with the weights or networks that it starts from
 
 
 def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
-    """What --models names with learn: or scratch:.
-
-    Raises:
-        ModelError: if there is no such model.
-    """
+    """What --models names with learn: or scratch:. Raises ModelError if there is no such model."""
     kind, _, model = name.partition(":")
     scratch = kind == "scratch"
     if model.lower().endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):

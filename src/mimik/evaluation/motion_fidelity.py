@@ -46,17 +46,11 @@ _FAR = 20.0  # focal length in widths of the picture: nearly no perspective
 
 @dataclass(frozen=True)
 class Signal:
-    """One movement that is read from landmarks.
+    """One movement that is read from landmarks."""
 
-    Attributes:
-        label: for tables.
-        min_std: standard deviation over a clip from which the driver moves it; in eye distances or degrees.
-        min_correlation: the bar.
-    """
-
-    label: str
-    min_std: float
-    min_correlation: float
+    label: str  # for tables
+    min_std: float  # standard deviation over a clip from which the driver moves it; in eye distances or degrees
+    min_correlation: float  # the bar
 
 
 SIGNALS = {
@@ -78,19 +72,16 @@ MIN_AGREEMENT = 0.95  # the bar
 
 @dataclass(frozen=True)
 class Contact:
-    """Two edges that touch or do not.
+    """Two edges that touch or do not."""
 
-    Attributes:
-        signal: the opening.
-        shut, open: at most, at least that of the driver's opening counts as one or the other; frames between are not
-            counted. The result is shut below the middle of both.
-        relative: whether openings are parts of the face's own usual opening (90th percentile), not eye distances.
-    """
-
-    signal: str
+    signal: str  # the opening
+    # at most, at least that of the driver's opening counts as one or the other; frames between are not counted. The
+    # result is shut below the middle of both.
     shut: float
+    # at most, at least that of the driver's opening counts as one or the other; frames between are not counted. The
+    # result is shut below the middle of both.
     open: float
-    relative: bool
+    relative: bool  # whether openings are parts of the face's own usual opening (90th percentile), not eye distances
 
 
 CONTACTS = {"lips": Contact("lips_gap", 0.04, 0.08, False), "lids": Contact("lids_gap", 0.45, 0.75, True)}

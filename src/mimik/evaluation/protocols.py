@@ -22,18 +22,12 @@ from mimik.motion.files import Motion
 
 @dataclass(frozen=True)
 class Task:
-    """One clip under one protocol.
+    """One clip under one protocol."""
 
-    Attributes:
-        protocol: "T = 8" or FIRST.
-        clip: what is measured on.
-        sources, targets: frame numbers; none is in both.
-    """
-
-    protocol: str
-    clip: ClipInfo
-    sources: tuple[int, ...]
-    targets: tuple[int, ...]
+    protocol: str  # "T = 8" or FIRST
+    clip: ClipInfo  # what is measured on
+    sources: tuple[int, ...]  # frame numbers; none is in both
+    targets: tuple[int, ...]  # frame numbers; none is in both
 
     @property
     def in_order(self) -> bool:

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-import torch
+from mimik.config import DEVICE, InputError, Option, check_options
 
-from mimik.config import DEVICES, InputError
+
+def _listed(kind: Callable[[str], Any], wrong: str) -> Callable[[str], tuple[Any, ...]]:
+    """A reader of values with commas between. Args: wrong: the message, with a place for the text."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+        except ValueError:
+            raise InputError(wrong.format(text)) from None
+
+    return read
+
+
+def _written(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Settings of one `mimik evaluate` run; every message names the option that it is about."""
 
-    models: tuple[str, ...] = ("geometry",)
-    shots: tuple[int, ...] = (1, 8, 32)  # T; the paper's
-    holdout: int = 32  # frames of a clip to make; the paper's
-    size: int = 256  # px
-    limit: int | None = None  # clips, evenly spaced in the index; None: all
-    pairs: int | None = None  # of portrait and driver, evenly spaced; None: all
-    seed: int = 0
-    device: str = "auto"  # one of DEVICES: of the feature networks, and of what is learned for each clip
-    learn_seconds: tuple[float, ...] = (0, 10, 30, 60)  # when that is measured; the last ends it
+    models: Annotated[
+        tuple[str, ...],
+        Option(
+            "What is measured: geometry, texture, files of `mimik train` and `mimik learn`; for scale copy (the "
+            "photo) and truth (the real frames). learn:MODEL is fine-tuned to the photos of each clip, scratch:MODEL "
+            "learns them from random weights.",
+            "LIST",
+            read=_listed(str, ""),
+            written=",".join,
+        ),
+    ] = ("geometry", "copy", "truth")
+    shots: Annotated[  # T
+        tuple[int, ...],
+        Option(
+            "How many photos of a person are given.",
+            "LIST",
+            read=_listed(int, "--shots {}: give whole numbers with commas between them, such as 1,8,32."),
+            written=_written,
+        ),
+    ] = (1, 8, 32)  # paper
+    holdout: Annotated[int, Option("Frames of a clip to make from them.", "N")] = 32  # paper
+    size: Annotated[int, Option("Width and height of the frames.", "PX")] = 256
+    limit: Annotated[int | None, Option("Clips, evenly spaced; all if left out.", "N")] = None
+    pairs: Annotated[int | None, Option("Pairs of portrait and driver, evenly spaced; all if left out.", "N")] = None
+    device: Annotated[str, DEVICE] = "auto"
+    seed: Annotated[int, Option("Chooses other frames.", "N")] = 0
+    learn_seconds: Annotated[
+        tuple[float, ...],
+        Option(
+            "When learn:MODEL and scratch:MODEL are measured; the last ends them.",
+            "LIST",
+            read=_listed(float, "--learn-seconds {}: give seconds with commas between, such as 0,30."),
+            written=_written,
+        ),
+    ] = (0, 10, 30, 60)
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) != len(self.models):
@@ -39,7 +81,9 @@ class EvaluateConfig:
         if not times or list(times) != sorted(set(times)) or times[0] < 0 or not 1 <= times[-1] <= 1e5:
             given = ",".join(f"{t:g}" for t in times)
             raise InputError(f"--learn-seconds {given}: give rising seconds, 1 or more at the end, such as 0,10,30,60.")
-        if self.device not in DEVICES:
-            raise InputError(f"--device {self.device}: give one of {', '.join(DEVICES)}.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device cuda: torch finds no CUDA device here; give cpu, or leave it out.")
+        check_options(self)
+        if self.device == "cuda":
+            import torch  # the command line reads this module without it
+
+            if not torch.cuda.is_available():
+                raise InputError("--device cuda: torch finds no CUDA device here; give cpu, or leave it out.")

@@ -56,17 +56,11 @@ def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class Release:
-    """A trained model.
+    """A trained model."""
 
-    Attributes:
-        preset: networks, losses and training settings.
-        record: steps, data and curve of the training, as meta_learning writes them.
-        networks: on the CPU, float32, in evaluation mode; D's W is empty.
-    """
-
-    preset: Preset
-    record: dict[str, Any]
-    networks: Networks
+    preset: Preset  # networks, losses and training settings
+    record: dict[str, Any]  # steps, data and curve of the training, as meta_learning writes them
+    networks: Networks  # on the CPU, float32, in evaluation mode; D's W is empty
 
 
 def release_tensors(networks: Networks) -> dict[str, Tensor]:
@@ -104,11 +98,7 @@ def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, rec
 
 
 def load_release(path: Path) -> Release:
-    """Reads a release.
-
-    Raises:
-        ModelError: if there is none, it is damaged, or it is something else.
-    """
+    """Reads a release. Raises ModelError if there is none, it is damaged, or it is something else."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = file.metadata() or {}
@@ -179,8 +169,7 @@ def write_state(run: Path, state: Mapping[str, Any]) -> None:
 def read_state(run: Path) -> dict[str, Any] | None:
     """The newest undamaged training state of a run; None if there is none yet.
 
-    Raises:
-        InputError: if there are states, all damaged.
+    Raises InputError if there are states, all damaged.
     """
     damaged: list[Path] = []
     for path in (run / STATE_NAME, run / PREVIOUS_NAME):

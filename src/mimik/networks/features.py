@@ -53,8 +53,7 @@ _CHIP_MARGIN = 0.25
 def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
     """Where the chip of a face lies: [2, 3], centres of the chip's pixels -> places in the picture, from its corner.
 
-    Args:
-        points: [478, 2 or 3] of the face, in pixels.
+    Args: points: [478, 2 or 3] of the face, in pixels.
     """
     flat = np.zeros((len(_CHIP_POINTS), 1))
     places = (_CHIP_MARGIN + _CHIP_PLACES) / (1 + 2 * _CHIP_MARGIN) * CHIP_PX
@@ -413,8 +412,7 @@ def _check_hash(path: Path, name: str) -> str:
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
     """Tensors of a file, by their keys; nothing in it is executed.
 
-    Raises:
-        InputError: if it cannot be read, is not what its name says, or is torchvision's.
+    Raises InputError if it cannot be read, is not what its name says, or is torchvision's.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{path}: weights are {', '.join(_SUFFIXES)}; give such a file.")

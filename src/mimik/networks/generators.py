@@ -114,19 +114,13 @@ class Projection(SpectralNetwork):
 
 
 class Synthesis(NamedTuple):
-    """A synthesized frame; the other fields are set by the texture form and None for the paper's.
+    """A synthesized frame; the other fields are set by the texture form and None for the paper's."""
 
-    Attributes:
-        image: [B, 3, H, W] x_hat in [-1, 1]; of the texture form [B, 3, 2 H, 2 W] (D14).
-        synthesised: [B, 3, 2 H, 2 W] RGB, the corrected warp plus the residual.
-        mask: [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * corrected + (1 - m) * synthesised.
-        correction: [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of the corrected warp is the warped
-            photo's at p + correction(p).
-    """
-
-    image: Tensor
-    synthesised: Tensor | None = None
-    mask: Tensor | None = None
+    image: Tensor  # [B, 3, H, W] x_hat in [-1, 1]; of the texture form [B, 3, 2 H, 2 W] (D14)
+    synthesised: Tensor | None = None  # [B, 3, 2 H, 2 W] RGB, the corrected warp plus the residual
+    mask: Tensor | None = None  # [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * corrected + (1 - m) * synthesised
+    # [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of the corrected warp is the warped photo's at p +
+    # correction(p)
     correction: Tensor | None = None
 
 

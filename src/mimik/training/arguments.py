@@ -3,86 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mimik.config import DEVICES, PRESETS, VARIANTS, InputError, Preset, check_number
+from mimik.config import DEVICE, PHOTO_FACE, PRESETS, VARIANTS, InputError, Option, Preset, check_options
 
 PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
+MAX_SHOTS = 300  # frames of a video
 
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
-
-
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
-
-
-_CHOICES: dict[str, Collection[str]] = {
-    "preset": PRESETS,
-    "variant": VARIANTS,
-    "device": DEVICES,
-    "precision": PRECISIONS,
-}
+_SEED = Option("Random seed.", "N", range=(0, 2**31), hint="an integer")
+_PRESETS = ", ".join(PRESETS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainArguments:
     """Settings of one run; `mimik train` and `python -m mimik.training.meta_learning` take the same options."""
 
-    data: str = field(metadata=_help("Shards to train on: the folder that `mimik prepare` wrote, or its URL."))
-    out: Path = field(metadata=_help("Folder of the run; rerun the same command to resume."))
-    preset: str = field(default="texture", metadata=_help("Networks, losses and rates."))
-    val: str | None = field(
-        default=None, metadata=_help("Shards of other people; default: a twentieth of the people in --data.")
-    )
-    steps: int | None = field(default=None, metadata=_help("Total updates of E, P and G."))
-    batch: int | None = field(default=None, metadata=_help("Episodes per step, over all processes."))
-    k: int | None = field(default=None, metadata=_help("Source frames of an episode."))
-    variant: str | None = field(default=None, metadata=_help("ft: with match loss, for fine-tuning; ff: without."))
-    content: str | None = field(
-        default=None, metadata=_help("Networks of the content loss: NAME or NAME=WEIGHT, separated by commas.")
-    )
-    device: str = field(default="auto", metadata=_help("Where to train; auto uses a GPU if available."))
-    precision: str = field(
-        default="auto", metadata=_help("Precision of activations; auto is bf16 on a GPU that supports it.")
-    )
-    workers: int | None = field(default=None, metadata=_help("Loader processes per training process."))
-    cache_mb: int | None = field(
-        default=None, metadata=_help("Memory for decoded clips, MB; default: a quarter of the machine's.")
-    )
-    seed: int = field(default=0, metadata=_help("Random seed."))
-    save_minutes: float = field(default=5.0, metadata=_help("Minutes between saved states."))
-    max_minutes: float | None = field(default=None, metadata=_help("Stop after this time, with a saved state."))
-    val_every: int = field(default=250, metadata=_help("Steps between validations and sample grids."))
-    init: Path | None = field(default=None, metadata=_help("A release of the same networks to start from."))
-    fresh: str | None = field(
-        default=None,
-        metadata=_help("Networks to reinitialize instead of taking from --init: of E, P, G, D, separated by commas."),
-    )
-    fsdp: bool = field(default=False, metadata=_help("Shard the networks among the processes of torchrun (FSDP2)."))
+    data: Annotated[str, Option("Shards to train on: the folder that `mimik prepare` wrote, or its URL.", "SHARDS")]
+    out: Annotated[Path, Option("Folder of the run; rerun the same command to resume.", "RUN", "-o --out")]
+    preset: Annotated[str, Option(f"Networks, losses and rates: {_PRESETS}.", "NAME", choices=PRESETS)] = "texture"
+    val: Annotated[
+        str | None, Option("Shards of other people; a twentieth of the people in --data if left out.", "SHARDS")
+    ] = None
+    steps: Annotated[int | None, Option("Total updates of E, P and G.", "N", range=(1, 1e9), hint="updates")] = None
+    batch: Annotated[
+        int | None, Option("Episodes per step, over all processes.", "N", range=(1, 1e9), hint="episodes")
+    ] = None
+    k: Annotated[int | None, Option("Source frames of an episode.", "N", range=(1, 1e9), hint="frames")] = None
+    variant: Annotated[
+        str | None, Option("ft: with match loss, for fine-tuning; ff: without.", "NAME", choices=VARIANTS)
+    ] = None
+    content: Annotated[
+        str | None, Option("Networks of the content loss: NAME or NAME=WEIGHT, separated by commas.", "LIST")
+    ] = None
+    device: Annotated[str, DEVICE] = "auto"
+    precision: Annotated[
+        str,
+        Option("Of activations: auto (bf16 on a GPU that has it), fp32 or bf16.", "NAME", choices=PRECISIONS),
+    ] = "auto"
+    workers: Annotated[
+        int | None,
+        Option(
+            "Loader processes per training process.",
+            "N",
+            range=(0, 1e9),
+            hint="processes; 0 loads in the training process",
+        ),
+    ] = None
+    cache_mb: Annotated[
+        int | None,
+        Option(
+            "Memory for decoded clips; a quarter of the machine's if left out.",
+            "MB",
+            range=(0, 1e9),
+            hint="megabytes; 0 keeps nothing",
+        ),
+    ] = None
+    seed: Annotated[int, _SEED] = 0
+    save_minutes: Annotated[float, Option("Minutes between saved states.", "M", range=(0, 1e6), hint="minutes")] = 5.0
+    max_minutes: Annotated[
+        float | None, Option("Stop after this long, with a saved state.", "M", range=(0, 1e9), hint="minutes")
+    ] = None
+    val_every: Annotated[
+        int, Option("Steps between validations and sample grids.", "N", range=(1, 1e9), hint="steps")
+    ] = 250
+    init: Annotated[Path | None, Option("A release of the same networks to start from.", "MODEL")] = None
+    fresh: Annotated[
+        str | None,
+        Option("Networks to reinitialize instead of taking from --init: of E, P, G, D, by commas.", "LIST"),
+    ] = None
+    fsdp: Annotated[bool, Option("Divide the networks among the processes of torchrun (FSDP2).")] = False
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in choices:
-                raise InputError(f"--{name} {value}: give one of {', '.join(choices)}.")
-        check_number("--save-minutes", self.save_minutes, 0, 1e6, "minutes")
-        check_number("--seed", self.seed, 0, 2**31, "an integer")
-        check_number("--val-every", self.val_every, 1, 1e9, "steps")
-        for name, low, what in (
-            ("steps", 1, "updates"),
-            ("batch", 1, "episodes"),
-            ("k", 1, "frames"),
-            ("workers", 0, "processes; 0 loads in the training process"),
-            ("cache_mb", 0, "megabytes; 0 keeps nothing"),
-            ("max_minutes", 0, "minutes"),
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                check_number(f"--{name.replace('_', '-')}", value, low, 1e9, what)
+        check_options(self)
         if unknown := [name for name in self.fresh_networks if name not in NETWORKS]:
             raise InputError(
                 f"--fresh {self.fresh}: {unknown[0]!r} is not a network; give any of {', '.join(NETWORKS)}."
@@ -95,11 +92,7 @@ class TrainArguments:
         return tuple(name.strip() for name in self.fresh.split(",")) if self.fresh is not None else ()
 
     def resolved(self) -> Preset:
-        """The preset with the overrides of these arguments.
-
-        Raises:
-            InputError: if --content cannot be parsed.
-        """
+        """The preset with the overrides of these arguments. Raises InputError if --content cannot be parsed."""
         preset = PRESETS[self.preset]
         changes: dict[str, Any] = {"num_steps": self.steps, "batch_size": self.batch, "num_sources": self.k}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -123,3 +116,75 @@ def _parse_content(text: str, known: Mapping[str, float]) -> dict[str, float]:
         if not name or not 0 <= weights[name] < 1e9:
             raise InputError(f"--content {text}: give NAME or NAME=WEIGHT, separated by commas, such as vgg19=0.15.")
     return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnArguments:
+    """Settings of one run of `mimik learn`."""
+
+    model: Annotated[
+        Path | None, Option("What is fine-tuned: a file that `mimik train` wrote; texture if left out.", "MODEL")
+    ] = None
+    from_scratch: Annotated[bool, Option("Start from random networks, to see what the model's knowledge is worth.")] = (
+        False
+    )
+    preset: Annotated[
+        str | None,
+        Option(f"Networks of --from-scratch: {_PRESETS}; the model's if left out.", "NAME", choices=PRESETS),
+    ] = None
+    steps: Annotated[
+        int | None,
+        Option("Steps at most; training stops automatically.", "N", range=(1, 1e6), hint="the limit"),
+    ] = None
+    max_seconds: Annotated[
+        float | None, Option("Seconds of training at most.", "S", range=(1, 1e6), hint="the limit")
+    ] = None
+    face: Annotated[int | None, PHOTO_FACE] = None
+    shots: Annotated[
+        int, Option("Frames that are taken of a video.", "N", range=(1, MAX_SHOTS), hint="frames of a video")
+    ] = 8
+    device: Annotated[str, DEVICE] = "auto"
+    seed: Annotated[int, _SEED] = 0
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.preset is not None and not self.from_scratch:
+            raise InputError("--preset goes with --from-scratch; a model has its own preset.")
+        if self.preset is not None and self.model is not None:
+            raise InputError("--preset and --model exclude each other: a model has its own preset.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceConfig:
+    """How the voice network is trained."""
+
+    channels: int = 160
+    recurrent: int = 128
+    dropout: float = 0.1
+    batch_size: Annotated[int, Option("Pieces of 3 s in a step.", "N", range=(1, 1024), hint="24 is usual")] = 24
+    piece_steps: int = 150  # of 1 / LIPS_HZ
+    warm_up_steps: int = 20  # of a piece, without loss: what was before is not in it
+    num_variants: int = 4  # augmented versions of each clip that are kept
+    refreshed: int = 5  # of them, made anew in every step
+    grid_share: float = 0.2  # of the pieces that come from clips of one speaker's corpus
+    lr: float = 1.2e-3
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    num_steps: Annotated[
+        int,
+        Option(
+            "Training steps; more than there are continue a run.",
+            "N",
+            "--steps",
+            range=(1, 1_000_000),
+            hint="1300 take about half an hour on one core",
+        ),
+    ] = 1300
+    velocity: float = 0.5
+    correlation: float = 0.4
+    touch: float = 0.5
+    absolute: float = 0.05
+    seed: Annotated[int, _SEED] = 0
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimik.config import DEVICES, PRESETS, VERSION, InputError, ModelError, Preset, check_number
+from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset
 from mimik.face.landmarks import Landmarker
 from mimik.files import write_whole
 from mimik.inference.avatar_file import AvatarFile, SourceFile
@@ -28,62 +28,23 @@ from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build
 from mimik.rendering.layers.own_teeth import best_teeth
+from mimik.training.arguments import LearnArguments
 from mimik.training.learner import Learner, Recipe
-from mimik.training.photos import MAX_FRAMES, Photo, read_photos
+from mimik.training.photos import Photo, read_photos
 from mimik.training.probes import Point
 
 Progress = Callable[["Point | None", int, int], None]  # newest point of the curve, steps done, steps at most
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearnArguments:
-    """Settings of one run."""
-
-    model: Path | None = None  # a release; None: the bundled one
-    from_scratch: bool = False
-    preset: str | None = None  # of from_scratch; None: the model's
-    steps: int | None = None  # at most
-    max_seconds: float | None = None
-    face: int | None = None  # 1 is the widest
-    shots: int = 8  # frames that are taken of a video
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise InputError(f"--device {self.device}: give one of {', '.join(DEVICES)}.")
-        if self.preset is not None and not self.from_scratch:
-            raise InputError("--preset goes with --from-scratch; a model has its own preset.")
-        if self.preset is not None and self.preset not in PRESETS:
-            raise InputError(f"--preset {self.preset}: give one of {', '.join(PRESETS)}.")
-        if self.preset is not None and self.model is not None:
-            raise InputError("--preset and --model exclude each other: a model has its own preset.")
-        check_number("--shots", self.shots, 1, MAX_FRAMES, "frames of a video")
-        check_number("--seed", self.seed, 0, 2**31, "an integer")
-        for option, value, high in (("--steps", self.steps, 1e6), ("--max-seconds", self.max_seconds, 1e6)):
-            if value is not None:
-                check_number(option, value, 1, high, "the limit")
-        if self.face is not None:
-            check_number("--face", self.face, 1, 99, "1 is the largest face; `mimik faces PHOTO` shows the numbers")
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a run.
+    """Result of a run."""
 
-    Attributes:
-        person: the best state, which was written.
-        curve: every probe; the first is of the initial model.
-        best: the point that was kept.
-        ended: why training stopped.
-        notes: for the user.
-    """
-
-    person: AvatarFile
-    curve: list[Point]
-    best: Point
-    ended: str
-    notes: list[str]
+    person: AvatarFile  # the best state, which was written
+    curve: list[Point]  # every probe; the first is of the initial model
+    best: Point  # the point that was kept
+    ended: str  # why training stopped
+    notes: list[str]  # for the user
 
 
 def learn(
@@ -211,35 +172,21 @@ def _silent(point: Point | None, step: int, num_steps: int) -> None:
 
 
 class Stage(NamedTuple):
-    """A snapshot of the networks of one person.
+    """A snapshot of the networks of one person."""
 
-    Attributes:
-        steps: updates of G so far.
-        seconds: of training so far.
-        tensors: of the generator, float16, by names such as "G.down.0.conv1.bias".
-        psi: [2 * features of all AdaIN layers] float32, psi'.
-    """
-
-    steps: int
-    seconds: float
-    tensors: dict[str, NDArray[np.float16]]
-    psi: NDArray[np.float32]
+    steps: int  # updates of G so far
+    seconds: float  # of training so far
+    tensors: dict[str, NDArray[np.float16]]  # of the generator, float16, by names such as "G.down.0.conv1.bias"
+    psi: NDArray[np.float32]  # [2 * features of all AdaIN layers] float32, psi'
 
 
 class Course(NamedTuple):
-    """Snapshots of one fine-tuning run.
+    """Snapshots of one fine-tuning run."""
 
-    Attributes:
-        preset: of the networks.
-        stages: at each requested time; after the end, the state that was kept.
-        kept: the state that `learn` would have written.
-        ended: why training stopped.
-    """
-
-    preset: Preset
-    stages: list[Stage]
-    kept: Stage
-    ended: str
+    preset: Preset  # of the networks
+    stages: list[Stage]  # at each requested time; after the end, the state that was kept
+    kept: Stage  # the state that `learn` would have written
+    ended: str  # why training stopped
 
 
 def learn_photos(

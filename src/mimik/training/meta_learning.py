@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from mimik.config import VERSION, InputError, preset_from_json, preset_to_json
+from mimik.config import VERSION, InputError, options_of, preset_from_json, preset_to_json
 from mimik.data.augmentation import Augmentation
 from mimik.data.episodes import Episodes, loader
 from mimik.data.index import ClipInfo, read_index, split_people
@@ -63,20 +63,13 @@ _TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a r
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a run.
+    """Result of a run."""
 
-    Attributes:
-        step, num_steps: done, and requested.
-        signal: the signal that ended the run, or None.
-        release: the model's file.
-        validation: latest metrics on held-out clips.
-    """
-
-    step: int
-    num_steps: int
-    signal: int | None
-    release: Path
-    validation: dict[str, float]
+    step: int  # done, and requested
+    num_steps: int  # done, and requested
+    signal: int | None  # the signal that ended the run, or None
+    release: Path  # the model's file
+    validation: dict[str, float]  # latest metrics on held-out clips
 
 
 def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | None = None) -> Outcome:
@@ -194,8 +187,7 @@ class _Run:
     def _lock_folder(self, wait_s: float = _LOCK_WAIT_S) -> IO[str]:
         """Creates and locks the run folder.
 
-        Args:
-            wait_s: for a lock of another process; under torchrun it may belong to this run and be about to end.
+        Args: wait_s: for a lock of another process; under torchrun it may belong to this run and be about to end.
         """
         out = self.arguments.out
         try:
@@ -330,11 +322,7 @@ class _Run:
         )
 
     def _checked(self, stats: Mapping[str, Tensor], wishes: Mapping[str, float]) -> dict[str, float]:
-        """Means over processes, as numbers; one transfer for all of them.
-
-        Raises:
-            InputError: if one is not finite.
-        """
+        """Means over processes, as numbers; one transfer for all of them. Raises InputError if one is not finite."""
         names = [*stats, *wishes]
         values = torch.stack(
             [
@@ -480,18 +468,19 @@ def main() -> int:
     """`python -m mimik.training.meta_learning`: the options of `mimik train` without typer and rich."""
     parser = argparse.ArgumentParser(prog="python -m mimik.training.meta_learning", description=__doc__.splitlines()[0])
     hints = typing.get_type_hints(TrainArguments)
-    for option in dataclasses.fields(TrainArguments):
-        kind = next(iter(typing.get_args(hints[option.name])), hints[option.name])  # of `int | None`, int
-        if kind is bool:
-            settings: dict[str, Any] = {"action": "store_true"}
-        else:
-            required = option.default is dataclasses.MISSING
-            settings = {"type": kind, "required": required, "default": None if required else option.default}
-        parser.add_argument(f"--{option.name.replace('_', '-')}", help=option.metadata["help"], **settings)
-    options = vars(parser.parse_args())
+    options = options_of(TrainArguments)
+    for field in dataclasses.fields(TrainArguments):
+        kind = next(iter(typing.get_args(hints[field.name])), hints[field.name])  # of `int | None`, int
+        required = field.default is dataclasses.MISSING
+        how = {"type": kind, "required": required, "default": None if required else field.default}
+        option = options[field.name]
+        parser.add_argument(
+            *option.flag.split(), help=option.help, **({"action": "store_true"} if kind is bool else how)
+        )
+    given = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        outcome = train(TrainArguments(**options))
+        outcome = train(TrainArguments(**given))
     except InputError as error:
         log.error("mimik: %s", error)
         return 2

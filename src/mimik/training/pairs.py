@@ -35,19 +35,12 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PreparedPhoto:
-    """A photo prepared as input of the model.
+    """A photo prepared as input of the model."""
 
-    Attributes:
-        picture: downsampled to about the detail of the window.
-        face: in the picture.
-        window: of the picture, the model's input.
-        source: index of its file.
-    """
-
-    picture: Image
-    face: Face
-    window: Crop
-    source: int
+    picture: Image  # downsampled to about the detail of the window
+    face: Face  # in the picture
+    window: Crop  # of the picture, the model's input
+    source: int  # index of its file
 
     @classmethod
     def of(cls, photo: Photo, preset: Preset) -> PreparedPhoto:

@@ -15,25 +15,19 @@ from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import doubt, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
 from mimik.media import video
+from mimik.training.arguments import MAX_SHOTS
 
 _FRAMES_PX = 1280  # longest side of a video's frames
 _FRAMES_PER_S = 5.0  # of a video of unknown length
-MAX_FRAMES = 300
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo of the person.
+    """One photo of the person."""
 
-    Attributes:
-        picture: uint8 RGB [H, W, 3].
-        face: in the picture.
-        source: index of its file.
-    """
-
-    picture: Image
-    face: Face
-    source: int
+    picture: Image  # uint8 RGB [H, W, 3]
+    face: Face  # in the picture
+    source: int  # index of its file
 
 
 def read_photos(
@@ -96,7 +90,7 @@ def _shots_of_video(path: Path, landmarker: Landmarker, number: int | None, shot
     rate = 2 * shots / info.duration_s if info.duration_s else _FRAMES_PER_S
     found: list[tuple[Image, Face]] = []
     with closing(video.read_frames(path, fps=min(rate, info.fps), max_side=_FRAMES_PX)) as frames:
-        for frame in itertools.islice(frames, MAX_FRAMES):
+        for frame in itertools.islice(frames, MAX_SHOTS):
             faces = landmarker.detect(frame, thorough=(number or 1) > 1)
             if len(faces) >= (number or 1):
                 found.append((frame, faces[(number or 1) - 1]))

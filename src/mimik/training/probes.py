@@ -30,22 +30,15 @@ _ONE_PERSON = 0.6  # dlib's threshold: two pictures of one person are usually cl
 
 
 class Point(NamedTuple):
-    """A point of the learning curve.
+    """A point of the learning curve."""
 
-    Attributes:
-        step: updates of G.
-        seconds: since the first.
-        identity: 1 - d / 1.2, 0 at least; d: mean distance of the probes' dlib embeddings from the nearest photo's.
-            Paper's form: the mean of this and of the appearance score (Learner.appearance).
-        motion_fidelity: share of the intended motion in the detected landmarks; mean over probes, 0 at least.
-        score: mean of the two.
-    """
-
-    step: int
-    seconds: float
+    step: int  # updates of G
+    seconds: float  # since the first
+    # 1 - d / 1.2, 0 at least; d: mean distance of the probes' dlib embeddings from the nearest photo's. Paper's form:
+    # the mean of this and of the appearance score (Learner.appearance).
     identity: float
-    motion_fidelity: float
-    score: float
+    motion_fidelity: float  # share of the intended motion in the detected landmarks; mean over probes, 0 at least
+    score: float  # mean of the two
 
 
 class Probes:

@@ -37,18 +37,12 @@ class Synthesizer(nn.Module):
 
 
 class DiscriminatorOutput(NamedTuple):
-    """D's outputs for the update of E, P and G.
+    """D's outputs for the update of E, P and G."""
 
-    Attributes:
-        score: [B] r of the fake frames.
-        fake_acts, real_acts: D's activations for the fake and the real frames.
-        rows: [B, N] W_i of their videos.
-    """
-
-    score: Tensor
-    fake_acts: list[Tensor]
-    real_acts: list[Tensor]
-    rows: Tensor
+    score: Tensor  # [B] r of the fake frames
+    fake_acts: list[Tensor]  # D's activations for the fake and the real frames
+    real_acts: list[Tensor]  # D's activations for the fake and the real frames
+    rows: Tensor  # [B, N] W_i of their videos
 
 
 class DiscriminatorStep(nn.Module):

@@ -26,6 +26,7 @@ from mimik.media import mel
 from mimik.motion.generation.lips import CHANNELS, GAP, LIPS_HZ, NUM_OUTPUTS, TOUCH_GAP, VoiceModel
 from mimik.networks.voice import DILATIONS, VoiceNet
 from mimik.pipeline import Progress, silent
+from mimik.training.arguments import VoiceConfig
 
 log = logging.getLogger(__name__)
 
@@ -36,41 +37,12 @@ WEIGHTS = np.array([_KEY.get(name, 0.3) for name in CHANNELS], np.float32)
 FOLLOWED = tuple(CHANNELS.index(name) for name in ("gap", "jawOpen", "width", "mouthPucker", "mouthFunnel"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class VoiceConfig:
-    """How the voice network is trained."""
-
-    channels: int = 160
-    recurrent: int = 128
-    dropout: float = 0.1
-    batch_size: int = 32
-    piece_steps: int = 150  # of 1 / LIPS_HZ
-    warm_up_steps: int = 20  # of a piece, without loss: what was before is not in it
-    num_variants: int = 4  # augmented versions of each clip that are kept
-    refreshed: int = 5  # of them, made anew in every step
-    grid_share: float = 0.2  # of the pieces that come from clips of one speaker's corpus
-    lr: float = 1.2e-3
-    weight_decay: float = 0.02
-    ema: float = 0.998
-    num_steps: int = 4000
-    velocity: float = 0.5
-    correlation: float = 0.4
-    touch: float = 0.5
-    absolute: float = 0.05
-    seed: int = 0
-
-
 @dataclass(frozen=True)
 class Scale:
-    """Between tracks and the network's numbers.
+    """Between tracks and the network's numbers."""
 
-    Attributes:
-        spread: [C] standard deviation of the training clips about their own means.
-        rise: [C] mean of the tracks above the clip's lips at rest.
-    """
-
-    spread: np.ndarray[Any, np.dtype[np.float32]]
-    rise: np.ndarray[Any, np.dtype[np.float32]]
+    spread: np.ndarray[Any, np.dtype[np.float32]]  # [C] standard deviation of the training clips about their own means
+    rise: np.ndarray[Any, np.dtype[np.float32]]  # [C] mean of the tracks above the clip's lips at rest
 
 
 def rest_of(tracks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -380,8 +352,7 @@ def _touch_thresholds(
 ) -> tuple[float, float]:
     """The logit and the opening from which lips touch: most real closures found for the fewest false ones.
 
-    Args:
-        pieces: clips with the logits [n] and openings [n] of their known steps.
+    Args: pieces: clips with the logits [n] and openings [n] of their known steps.
     """
     best, chosen = -np.inf, (0.0, TOUCH_GAP)
     for logit, gap in itertools.product(np.arange(-1.5, 2.1, 0.25), np.arange(-0.02, 0.085, 0.005)):
@@ -403,8 +374,7 @@ def _touch_thresholds(
 def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[SpeechClip]]:
     """The clips to train on, and those of every eighth speaker, which calibrate the result; at least one of each.
 
-    Raises:
-        InputError: if there is only one speaker.
+    Raises InputError if there is only one speaker.
     """
     people = sorted({clip.person for clip in clips})
     if len(people) < 2:

@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
 from contextlib import ExitStack, closing
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mimik.app.cli.console import app, console, errors, example, guarded
-from mimik.app.cli.options import (
-    Background,
-    Certificate,
-    Consent,
-    Device,
-    Force,
-    Key,
-    Label,
-    Model,
-    Motions,
-    Neutral,
-    PhotoFace,
-    Regions,
-    Size,
-    Smooth,
-    Strength,
-    Teeth,
-    View,
-    decimal_number,
-    parse_size,
-    read_credentials,
-    whole_number,
-    write_json,
-)
+from mimik.app.cli.console import command, errors, note, say, signed
+from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
 from mimik.app.cli.progress import Display, working
-from mimik.config import TRANSPARENT, AnimateConfig, InputError, parse_regions
+from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
 from mimik.media import formats
 from mimik.motion.bundled import IDLE, bundled_motions, check_driver
@@ -52,8 +28,7 @@ if TYPE_CHECKING:
     from mimik.provenance.credentials import Credentials
 
 
-@app.command("animate", epilog=example("mimik animate"))
-@guarded
+@command("animate")
 def animate_command(
     photo: Annotated[
         Path,
@@ -75,55 +50,27 @@ def animate_command(
     *,
     out: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="OUT",
-            help="What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
+        output(
+            "OUT",
+            "What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
             "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO or DRIVER is "
             "one.",
-            show_default=False,
         ),
     ],
     say: Annotated[
         str | None,
         typer.Option(
-            "--say",
-            metavar="TEXT",
-            help="In place of DRIVER: the person says this, by espeak-ng or piper, if installed.",
-            show_default=False,
+            metavar="TEXT", help="In place of DRIVER: the person says this, by espeak-ng or piper, if installed."
         ),
     ] = None,
     voice: Annotated[
         str | None,
         typer.Option(
             metavar="VOICE",
-            help="For --say: a voice of espeak-ng such as en-us or de, or piper's .onnx file.",
-            show_default="en-us",
+            help="For --say: a voice of espeak-ng such as en-us (if left out) or de, or piper's .onnx file.",
         ),
     ] = None,
-    drive_by: Annotated[
-        str, typer.Option(metavar="WHAT", help="What of a video drives: picture or sound.")
-    ] = "picture",
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", parser=decimal_number, help="Length of an idle video, or of a tracker's.", show_default="10"
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", parser=whole_number, help="Random seed of the motion that sound and idle generate."),
-    ] = 0,
-    model: Model = None,
-    device: Device = "auto",
-    motion: Motions = "relative",
-    regions: Regions = "all",
-    strength: Strength = 1.0,
-    smooth: Smooth = 0.5,
-    size: Size = "native",
-    frame: View = "full",
-    face: PhotoFace = None,
+    config: AnimateConfig,
     all_faces: Annotated[
         bool,
         typer.Option("--all-faces", help="Animate every face of PHOTO; --face-driver gives one its own driver."),
@@ -134,95 +81,52 @@ def animate_command(
             "--face-driver",
             metavar="N=DRIVER",
             help="With --all-faces: what drives face N in place of DRIVER; may be given again.",
-            show_default=False,
         ),
     ] = None,
-    driver_face: Annotated[
-        int | None, typer.Option(metavar="N", parser=whole_number, help="Which face of DRIVER; the widest if left out.")
-    ] = None,
-    neutral: Neutral = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", parser=decimal_number, help="Frames a second, 1 to 120; the driver's own if left out."
-        ),
-    ] = None,
-    quality: Annotated[
-        int,
-        typer.Option(
-            metavar="N", parser=whole_number, help="x264's constant rate factor, 0 (best) to 51; 18 looks lossless."
-        ),
-    ] = 18,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Take the driver's sound along.")] = True,
-    teeth: Teeth = None,
-    background: Background = None,
-    label: Label = False,
-    consent: Consent = None,
     force: Force = False,
-    json_report: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write a report of the run here.", show_default=False),
-    ] = None,
-    certificate: Certificate = None,
-    key: Key = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            parser=whole_number,
-            metavar="N",
-            help="Of a folder: processes; one for every two cores if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="Of a folder: over a Ray cluster on this machine.")] = False,
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The same over that cluster.", show_default=False)
-    ] = None,
+    json_report: JsonReport = None,
+    signing: Signing,
+    cluster: Cluster,
 ) -> None:
     """Animate a photo with a driver: a finished, signed video. Of folders, each with each; rerun to resume."""
-    options: dict[str, Any] = {
-        "model": model,
-        "device": device,
-        "motion": motion,
-        "regions": parse_regions(regions),
-        "strength": strength,
-        "smooth": smooth,
-        "size": parse_size(size),
-        "frame": frame,
-        "driver_face": driver_face,
-        "neutral": neutral,
-        "fps": fps,
-        "drive_by": drive_by,
-        "seconds": seconds,
-        "seed": seed,
-        "quality": quality,
-        "audio": audio,
-        "teeth": teeth,
-        "background": background,
-        "label": label,
-        "consent": consent,
-    }
-    config = AnimateConfig(face=face, **options)
     with ExitStack() as stack:
         if say is not None or voice is not None or driver is None:
             driver = _spoken(driver, say, voice, stack)
-        if all_faces or face_drivers:
-            if not all_faces:
-                raise InputError("--face-driver goes with --all-faces; to choose one face give --face N.")
-            drivers = _face_drivers(face_drivers or [])
-            _animate_faces(photo, driver, drivers, out, config, force, json_report, certificate, key)
+        if face_drivers and not all_faces:
+            raise InputError("--face-driver goes with --all-faces; to choose one face give --face N.")
+        if json_report is not None:
+            check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
+        if all_faces:
+            report = _animate_faces(photo, driver, _face_drivers(face_drivers or []), out, config, force, signing)
+            _finish(report, json_report)
             return
-        _animate(
-            photo, driver, out, config, force, json_report, certificate, key, workers=workers, ray=ray_address or ray
-        )
+        credentials = signing.credentials
+        if photo.is_dir() or (driver not in (IDLE, *bundled_motions()) and Path(driver).is_dir()):
+            _animate_all(photo, driver, out, config, signing.files, force, json_report, cluster)
+            return
+        for option, given in options_of(Cluster).items():
+            if getattr(cluster, option):
+                raise InputError(f"{given.flag}: there is one video to make; give a folder of photos or of drivers.")
+        # Whatever can be refused without loading anything is refused first.
+        formats.output_kind(out)
+        formats.check_file(photo)
+        check_driver(driver)
+        if config.device == "cuda":
+            from mimik.animation import gpu
+
+            gpu.resolved(config.device)
+        check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
+        _finish(_animate_one(photo, _opened(driver, config), out, config, credentials, force), json_report)
+
+
+def _finish(report: Report, json_report: Path | None) -> None:
+    _tell(report)
+    if json_report is not None:
+        write_json(json_report, report.to_json())
 
 
 def _face_drivers(given: list[str]) -> dict[int, str]:
-    """N=DRIVER, by face.
-
-    Raises:
-        InputError: if one has another form, or a face is named twice.
-    """
+    """N=DRIVER, by face. Raises InputError if one has another form, or a face is named twice."""
     drivers: dict[int, str] = {}
     for one in given:
         number, equals, driver = one.partition("=")
@@ -235,16 +139,8 @@ def _face_drivers(given: list[str]) -> dict[int, str]:
 
 
 def _animate_faces(
-    photo: Path,
-    driver: str,
-    drivers: dict[int, str],
-    out: Path,
-    config: AnimateConfig,
-    force: bool,
-    json_report: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-) -> None:
+    photo: Path, driver: str, drivers: dict[int, str], out: Path, config: AnimateConfig, force: bool, signing: Signing
+) -> Report:
     """Every face of one photo; drivers: of single ones."""
     if photo.is_dir() or (driver not in bundled_motions() and Path(driver).is_dir()):
         raise InputError("--all-faces goes with one photo and one driver, not with folders.")
@@ -252,25 +148,19 @@ def _animate_faces(
     for one in (driver, *drivers.values()):
         check_driver(one)
     check_output(out, force=force, inputs=[photo])
-    if json_report is not None:
-        check_file("--json", json_report, force=force, others=[photo, out])
-    credentials = read_credentials(certificate, key)
+    credentials = signing.credentials
     from mimik.animation.avatar import render_all_faces
 
     with Display("frames").shown() as bars:
-        report = render_all_faces(
+        return render_all_faces(
             photo, driver, out, drivers=drivers, config=config, force=force, credentials=credentials, progress=bars
         )
-    _tell(report)
-    if json_report is not None:
-        write_json(json_report, report.to_json())
 
 
 def _spoken(driver: str | None, text: str | None, voice: str | None, stack: ExitStack) -> str:
     """The sound file of a text, which is there until the stack ends.
 
-    Raises:
-        InputError: if there is a driver besides, or no text.
+    Raises InputError if there is a driver besides, or no text.
     """
     if text is None:
         if driver is not None:
@@ -283,57 +173,6 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mimik-")))
     with working("speaking"):
         return str(speak(text, folder / "speech.wav", voice=voice))
-
-
-def _animate(
-    photo: Path,
-    driver: str,
-    out: Path,
-    config: AnimateConfig,
-    force: bool,
-    json_report: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-    *,
-    workers: int | None,
-    ray: str | bool,
-) -> None:
-    """One video, or those of folders.
-
-    Args: ray: as _animate_all takes it.
-    """
-    if json_report is not None:
-        check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
-    credentials = read_credentials(certificate, key)
-    if photo.is_dir() or (driver not in (IDLE, *bundled_motions()) and Path(driver).is_dir()):
-        if config.background == TRANSPARENT:
-            raise InputError(
-                "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
-                "one driver."
-            )
-        signer = (certificate, key) if certificate and key else None
-        _animate_all(photo, driver, out, config, signer, force, json_report, workers, ray)
-        return
-    for option, given in (
-        ("--workers", workers is not None),
-        ("--ray", ray is True),
-        ("--ray-address", isinstance(ray, str)),
-    ):
-        if given:
-            raise InputError(f"{option}: there is one video to make; give a folder of photos or of drivers.")
-    # Whatever can be refused without loading anything is refused first.
-    formats.output_kind(out)
-    formats.check_file(photo)
-    check_driver(driver)
-    if config.device == "cuda":
-        from mimik.animation import gpu
-
-        gpu.resolved(config.device)
-    check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
-    report = _animate_one(photo, _opened(driver, config), out, config, credentials, force)
-    _tell(report)
-    if json_report is not None:
-        write_json(json_report, report.to_json())
 
 
 def _opened(driver: str, config: AnimateConfig) -> Driver:
@@ -360,25 +199,19 @@ def _animate_one(
 
 
 def _tell(report: Report) -> None:
-    for note in report.notes:
-        errors.print(f"note: {escape(note)}", soft_wrap=True)
+    note(*report.notes)
     made = f"{report.width}x{report.height}"
     speed = ""
     if formats.output_kind(report.out) != "image":
         sound = ", with sound" if report.has_audio else ""
         made = f"{report.num_frames} frames of {made} at {report.fps:g}/s{sound}"
         speed = f" ({report.frames_per_second:.0f} frames a second)"
-    signed = report.out
-    if formats.output_kind(signed) == "frames":  # each frame is signed by itself; the first one is shown
-        signed = signed % 0 if "%" in Path(signed).name else str(Path(signed, "00000.png"))
-    beside = ""
-    if (sidecar := sidecar_of(Path(report.out))) is not None:
-        beside = f" Its signature is beside it, in {escape(sidecar.name)}: keep both together."
-    console.print(
-        f"{escape(report.out)}: {made}, in {report.seconds:.1f} s{speed}. Signed: mimik verify "
-        f"{escape(shlex.quote(signed))}{beside}",
-        soft_wrap=True,
-    )
+    first = report.out
+    if formats.output_kind(first) == "frames":  # each frame is signed separately; the first one is shown
+        first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))
+    sidecar = sidecar_of(Path(report.out))
+    beside = f" Its signature is beside it, in {sidecar.name}: keep both together." if sidecar is not None else ""
+    say(f"{report.out}: {made}, in {report.seconds:.1f} s{speed}. {signed(first)}{beside}")
 
 
 def _animate_all(
@@ -389,12 +222,16 @@ def _animate_all(
     signer: tuple[Path, Path] | None,
     force: bool,
     json_report: Path | None,
-    workers: int | None,
-    ray: str | bool,
+    cluster: Cluster,
 ) -> None:
     """Every photo of a folder, every driver of one; a bad one is counted and told, and never stops the rest."""
     from mimik.animation import batch
 
+    if config.background == TRANSPARENT:
+        raise InputError(
+            "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
+            "one driver."
+        )
     every = batch.pairs(photo, driver, out)
     by_pair = photo.is_dir() and batch.is_folder_of_drivers(driver)
 
@@ -411,7 +248,7 @@ def _animate_all(
             bar.show(name(pair), len(outcomes), len(every), f"{done} of {total or '?'} frames", name=what)
 
         results = batch.animate_all(
-            every, config, num_workers=workers, ray=ray, signer=signer, force=force, progress=frames
+            every, config, num_workers=cluster.workers, ray=cluster.address, signer=signer, force=force, progress=frames
         )
         stack.enter_context(closing(results))
         for outcome in results:
@@ -434,11 +271,7 @@ def _animate_all(
         errors.print(table)
     if made or num_there:
         before = f", {num_there} by an earlier run" if num_there else ""
-        console.print(
-            f"{escape(str(out))}: {len(made)} of {len(every)} videos made{before}. Signed: mimik verify "
-            f"{escape(shlex.quote(str(out)))}",
-            soft_wrap=True,
-        )
+        say(f"{out}: {len(made)} of {len(every)} videos made{before}. {signed(out)}")
     if json_report is not None:
         left_out = [{"photo": o.pair.photo.name, "driver": o.pair.driver, "reason": o.reason} for o in failures]
         there = [str(o.pair.out) for o in outcomes if o.report is None and o.reason is None]
@@ -448,10 +281,9 @@ def _animate_all(
         raise typer.Exit(1 if made or num_there else 2)
 
 
-@app.command(epilog=example("mimik demo"))
-@guarded
+@command("demo")
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The video to write.")] = Path("demo.mp4"),
+    out: Annotated[Path, output("OUT", "The video to write.")] = Path("demo.mp4"),
     driver: Annotated[str, typer.Option(metavar="DRIVER", help="What she shall do: as for `mimik animate`.")] = "talk",
     force: Force = False,
 ) -> None:
@@ -461,6 +293,5 @@ def demo(
     formats.output_kind(out)
     check_driver(driver)
     check_output(out, force=force, inputs=[portrait])
-    report = _animate_one(portrait, _opened(driver, config), out, config, None, force)
-    _tell(report)
-    console.print(f"Watch it: {escape(str(out.resolve()))}", soft_wrap=True)
+    _tell(_animate_one(portrait, _opened(driver, config), out, config, None, force))
+    say(f"Watch it: {out.resolve()}")

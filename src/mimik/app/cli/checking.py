@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from mimik.app.cli.console import app, console, errors, example, guarded
-from mimik.app.cli.options import extra, parse_names, whole_number
+from mimik.app.cli.console import command, note, say
+from mimik.app.cli.options import extra, output
 from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError
+from mimik.evaluation.settings import EvaluateConfig
 from mimik.media import formats
 
 
-@app.command(epilog=example("mimik verify"))
-@guarded
+@command("verify")
 def verify(
     file: Annotated[
         Path, typer.Argument(metavar="FILE|FOLDER", help="A picture or a video from anywhere, or a folder of them.")
@@ -29,7 +28,6 @@ def verify(
         typer.Option(
             metavar="FILE",
             help="A PEM certificate to trust, such as another computer's; may be given again.",
-            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -50,7 +48,7 @@ def verify(
     if as_json:
         typer.echo(verdict.to_json())
     else:
-        console.print(f"{escape(str(file))}: {escape(verdict.sentence)}", soft_wrap=True)
+        say(f"{file}: {verdict.sentence}")
     raise typer.Exit(verdict.exit_code)
 
 
@@ -78,19 +76,18 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
             records.append({"file": str(path), **verdict.to_dict()})
         counts[status] = counts.get(status, 0) + 1
         if not as_json:
-            console.print(escape(sentence), soft_wrap=True)
+            say(sentence)
     codes = {record["exit_code"] for record in records}
     code = next((one for one in _WORST_FIRST if one in codes), 0)
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "exit_code": code, "counts": counts, "files": records}, indent=2))
     else:
         found = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        console.print(f"{len(records)} files: {escape(found)}.", soft_wrap=True)
+        say(f"{len(records)} files: {found}.")
     raise typer.Exit(code)
 
 
-@app.command("detect", epilog=example("mimik detect"))
-@guarded
+@command("detect")
 def detect_command(
     file: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face, from anywhere.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
@@ -108,103 +105,44 @@ def detect_command(
     if as_json:
         typer.echo(result.to_json())
     else:
-        console.print(f"{escape(str(file))}: {escape(result.sentence)}", soft_wrap=True)
+        say(f"{file}: {result.sentence}")
 
 
-@app.command("evaluate", epilog=example("mimik evaluate"))
-@guarded
+@command("evaluate")
 def evaluate_command(
+    *,
     data: Annotated[
         str,
         typer.Option(
             metavar="DATA",
             help="Clips of people that no model has seen: what `mimik prepare` wrote, or a folder of videos.",
-            show_default=False,
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="REPORT", help="The folder of the report.", show_default=False),
-    ],
-    models: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST",
-            help="What is measured: geometry, texture, files of `mimik train` and `mimik learn`; for scale copy (the "
-            "photo) and truth (the real frames). learn:MODEL is fine-tuned to the photos of each clip, scratch:MODEL "
-            "learns them from random weights.",
-        ),
-    ] = "geometry,copy,truth",
-    shots: Annotated[str, typer.Option(metavar="LIST", help="How many photos of a person are given.")] = "1,8,32",
-    holdout: Annotated[
-        int, typer.Option(parser=whole_number, metavar="N", help="Frames of a clip to make from them.")
-    ] = 32,
-    size: Annotated[int, typer.Option(parser=whole_number, metavar="PX", help="Width and height of the frames.")] = 256,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            parser=whole_number, metavar="N", help="Clips, evenly spaced; all if left out.", show_default=False
-        ),
-    ] = None,
+    out: Annotated[Path, output("REPORT", "The folder of the report.")],
+    config: EvaluateConfig,
     portraits: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Pictures of faces, each driven by each clip: cross-identity.", show_default=False
-        ),
-    ] = None,
-    pairs: Annotated[
-        int | None,
-        typer.Option(
-            parser=whole_number, metavar="N", help="Pairs of those, evenly spaced; all if left out.", show_default=False
-        ),
+        typer.Option(metavar="FOLDER", help="Pictures of faces, each driven by each clip: cross-identity."),
     ] = None,
     lpips: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
             help="With alexnet-owt-7be5be79.pth of PyTorch and alex.pth of the package lpips: for LPIPS.",
-            show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="Of networks: auto, cpu or cuda; auto is cuda if there is one.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(parser=whole_number, help="Chooses other frames.")] = 0,
-    learn_seconds: Annotated[
-        str, typer.Option(metavar="LIST", help="When learn:MODEL and scratch:MODEL are measured; the last ends them.")
-    ] = "0,10,30,60",
 ) -> None:
     """Measure models on clips of unseen people; rerun to resume."""
     with extra("evaluate", "evaluation"):
-        from mimik.evaluation.evaluate import EvaluateConfig, evaluate
+        from mimik.evaluation.evaluate import evaluate
         from mimik.evaluation.report.pages import overview
 
-    try:
-        numbers = tuple(int(name) for name in parse_names(shots))
-    except ValueError:
-        raise InputError(f"--shots {shots}: give whole numbers with commas between them, such as 1,8,32.") from None
-    try:
-        times = tuple(float(name) for name in parse_names(learn_seconds))
-    except ValueError:
-        raise InputError(f"--learn-seconds {learn_seconds}: give seconds with commas between, such as 0,30.") from None
-    config = EvaluateConfig(
-        models=parse_names(models),
-        shots=numbers,
-        holdout=holdout,
-        size=size,
-        limit=limit,
-        pairs=pairs,
-        seed=seed,
-        device=device,
-        learn_seconds=times,
-    )
     with Display("results", "opening").shown() as bar:
 
         def told(what: str, done: int, total: int) -> None:
             bar.show(what, done, total, name="results")
 
         results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=told)
-    console.print(escape(overview(results)), soft_wrap=True)
-    for name, why in results["left_out"].items():
-        errors.print(f"note: {escape(name)} was left out: {escape(why)}", soft_wrap=True)
-    console.print(f"Read it: {escape(str(out / 'report.html'))}", soft_wrap=True)
+    say(overview(results))
+    note(*(f"{name} was left out: {why}" for name, why in results["left_out"].items()))
+    say(f"Read it: {out / 'report.html'}")

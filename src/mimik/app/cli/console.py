@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from mimik import __version__
+from mimik.app.cli.options import expanded
 from mimik.config import InputError
 
 console = Console(highlight=False, emoji=False)
@@ -43,10 +46,6 @@ _EXAMPLES = {
     "mimik motion extract": "mimik motion extract driver.mp4 -o my.motion",
     "mimik motion show": "mimik motion show smile -o smile.png",
 }
-
-
-def example(command: str) -> str:
-    return f"For example: {_EXAMPLES[command]}"
 
 
 class _Commands(TyperGroup):
@@ -86,7 +85,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="One photo of a person in, a talking head out. What leaves this program says that it is synthetic.",
-    epilog=example("mimik"),
+    epilog=f"For example: {_EXAMPLES['mimik']}",
     **_PLAIN,
 )
 motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
@@ -116,6 +115,33 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return run
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function the command `mimik NAME`, with options from the settings dataclasses in its signature."""
+    group, _, own = name.rpartition(" ")
+    example = _EXAMPLES.get(f"mimik {name}")
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        made = guarded(expanded(function))
+        epilog = example and f"For example: {example}"
+        return {"": app, "motion": motion_app, "voice": voice_app}[group].command(own, epilog=epilog)(made)
+
+    return add
+
+
+def say(sentence: str) -> None:
+    """Prints a sentence as it is, whatever a file's name holds."""
+    console.print(escape(sentence), soft_wrap=True)
+
+
+def note(*sentences: str) -> None:
+    for sentence in sentences:
+        errors.print(f"note: {escape(sentence)}", soft_wrap=True)
+
+
+def signed(path: str | Path) -> str:
+    return f"Signed: mimik verify {shlex.quote(str(path))}"
 
 
 def complain(sentence: str) -> None:

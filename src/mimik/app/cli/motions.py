@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from mimik.app.cli.console import console, errors, example, guarded, motion_app
-from mimik.app.cli.options import Force, Neutral, check_picture_file, decimal_number, whole_number
+from mimik.app.cli.console import command, console, note, say
+from mimik.app.cli.options import Force, Some, check_picture_file, output
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
@@ -22,31 +21,19 @@ _STREAM_SUFFIX = ".jsonl"
 _CSV_SUFFIX = ".csv"
 
 
-@motion_app.command("extract", epilog=example("mimik motion extract"))
-@guarded
+@command("motion extract")
 def motion_extract(
     driver: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face.")],
+    *,
     out: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="OUT",
-            help="The .motion file to write; or for other programs a .jsonl file, lines of blendshapes and head pose, "
-            "or a .csv file as Live Link Face records it, for Blender and Unreal.",
-            show_default=False,
+        output(
+            "OUT",
+            "The .motion file to write; or for other programs a .jsonl file, lines of blendshapes and head pose, or a "
+            ".csv file as Live Link Face records it, for Blender and Unreal.",
         ),
     ],
-    face: Annotated[
-        int | None, typer.Option(metavar="N", parser=whole_number, help="Which face; the widest if left out.")
-    ] = None,
-    neutral: Neutral = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", parser=decimal_number, help="Frames a second, 1 to 120; the video's own if left out."
-        ),
-    ] = None,
+    config: Annotated[AnimateConfig, Some("face neutral fps")],
     force: Force = False,
 ) -> None:
     """Write a video's motion as a .motion file: numbers only, a few kilobytes a second.
@@ -58,7 +45,6 @@ def motion_extract(
             f"-o {out}: a motion is written to a file ending in .motion, {_STREAM_SUFFIX} or {_CSV_SUFFIX}."
         )
     check_file("-o", out, force=force, others=[driver])
-    config = AnimateConfig(face=face, neutral=neutral, fps=fps)
     formats.check_file(driver)
     from mimik.motion.drivers.registry import open_driver
     from mimik.motion.drivers.stream_file import stream_lines
@@ -75,21 +61,17 @@ def motion_extract(
         else:
             motion.save(draft)
     rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)
-    console.print(
-        f"{escape(str(out))}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB "
-        f"({rate:.1f} kB a second).",
-        soft_wrap=True,
+    say(
+        f"{out}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB ({rate:.1f} kB a "
+        "second)."
     )
     if opened.sound is not None:
-        errors.print(
-            f"note: {escape(out.name)} holds motion only; the sound stays in {escape(driver.name)}", soft_wrap=True
-        )
+        note(f"{out.name} holds motion only; the sound stays in {driver.name}")
     if motion.reference.note:
-        errors.print(f"note: {escape(motion.reference.note)}", soft_wrap=True)
+        note(motion.reference.note)
 
 
-@motion_app.command("list")
-@guarded
+@command("motion list")
 def motion_list() -> None:
     """The motions that come with the program."""
     from mimik.motion.files import Motion
@@ -101,14 +83,10 @@ def motion_list() -> None:
     console.print(table)
 
 
-@motion_app.command("show", epilog=example("mimik motion show"))
-@guarded
+@command("motion show")
 def motion_show(
     motion: Annotated[str, typer.Argument(metavar="MOTION", help="A .motion file, or the name of a bundled motion.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", metavar="OUT", help="The picture: .png, .jpg or .webp; MOTION.png if left out."),
-    ] = None,
+    out: Annotated[Path | None, output("OUT", "The picture: .png, .jpg or .webp; MOTION.png if left out.")] = None,
     force: Force = False,
 ) -> None:
     """A picture of a motion: the face drawn at even steps, over curves of what it does."""
@@ -130,4 +108,4 @@ def motion_show(
     claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
     with seal(picture, claim, force=force) as draft:
         draft.write_image(motion_sheet(loaded))
-    console.print(f"{escape(str(picture))}: written.", soft_wrap=True)
+    say(f"{picture}: written.")

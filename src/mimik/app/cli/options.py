@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimik.config import MODELS, TEETH, InputError, install_command
+from mimik.config import InputError, Option, install_command, options_of
 from mimik.files import replaced
 from mimik.media.formats import IMAGE_SUFFIXES
 
@@ -36,34 +42,11 @@ def decimal_number(text: str) -> float:
 
 @contextmanager
 def extra(command: str, name: str) -> Iterator[None]:
-    """What is imported in it comes with an extra of the package.
-
-    Raises:
-        InputError: if it is not installed; how to.
-    """
+    """What is imported in it comes with an extra of the package. Raises InputError if it is not installed; how to."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise InputError(f"{command} needs {error.name}, which is not installed: {install_command(name)}.") from None
-
-
-def parse_size(text: str) -> int | None:
-    if text == "native":
-        return None
-    try:
-        return whole_number(text)
-    except typer.BadParameter as error:
-        raise InputError(f"--size: {error.message}; give 'native' or the pixels of the longer side.") from None
-
-
-def read_credentials(certificate: Path | None, key: Path | None) -> Credentials | None:
-    if (certificate is None) != (key is None):
-        raise InputError("--certificate and --key go together: give both, or neither for this computer's own.")
-    if certificate is None or key is None:
-        return None
-    from mimik.provenance.credentials import Credentials
-
-    return Credentials.from_files(certificate, key)
 
 
 def write_json(path: Path, text: str) -> None:
@@ -76,91 +59,136 @@ def check_picture_file(out: Path) -> None:
         raise InputError(f"-o {out}: give a file ending in {', '.join(IMAGE_SUFFIXES)}.")
 
 
-def parse_names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+# Options of commands from the fields of settings dataclasses.
+
+
+class Some:
+    """In the annotation of a settings dataclass: only these of its fields are options of the command."""
+
+    def __init__(self, names: str = "", **defaults: Any) -> None:
+        """Args: names: with spaces between, all if empty; defaults: where a command has its own."""
+        self.names, self.defaults = names.split(), defaults
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with every parameter of a settings dataclass replaced by options for the dataclass' fields."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[Any, dict[str, Option]]] = {}
+    for parameter in signature.parameters.values():
+        about: Any
+        kind: Any
+        kind, *about = typing.get_args(parameter.annotation) or [parameter.annotation]
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        some = next((one for one in about if isinstance(one, Some)), Some())
+        known: Any = options_of(kind)
+        options = {name: known[name] for name in some.names or known}
+        parameters += _parameters(kind, options, some.defaults)
+        groups[parameter.name] = kind, options
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for parameter, (kind, options) in groups.items():
+            values = {name: given.pop(name) for name in options}
+            read = {name: _read(options[name], value) for name, value in values.items() if value is not None}
+            given[parameter] = kind(**read)
+        command(**given)
+
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
+    return run
+
+
+def _read(option: Option, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return option.read(value) if option.read else value
+
+
+def _parameters(kind: Any, options: Mapping[str, Option], defaults: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
+    """One parameter, as Typer reads it, for each field."""
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name, option in options.items():
+        default = defaults.get(name, fields[name].default)
+        plain = next((one for one in typing.get_args(hints[name]) if one is not type(None)), hints[name])
+        flag = f"{option.flag}/--no-{option.flag[2:]}" if plain is bool and default is True else option.flag
+        about: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "envvar": option.env}
+        if option.read:
+            hint: Any = str
+            default = option.written(default)
+        elif typing.get_origin(hints[name]) is tuple:
+            hint, default = types.GenericAlias(list, plain) | None, None
+        else:
+            hint = hints[name]
+            about["parser"] = {int: whole_number, float: decimal_number}.get(plain)
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if default is dataclasses.MISSING else default,
+            annotation=Annotated[hint, typer.Option(*flag.split(), **about)],
+        )
+
+
+def output(metavar: str, text: str) -> Any:
+    """The option -o."""
+    return typer.Option("-o", "--out", metavar=metavar, help=text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signing:
+    """Who signs."""
+
+    certificate: Annotated[
+        Path | None, Option("Sign with this PEM certificate chain, not this computer's own.", "FILE")
+    ] = None
+    key: Annotated[Path | None, Option("Its private key, PEM.", "FILE")] = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("--certificate and --key go together: give both, or neither for this computer's own.")
+
+    @property
+    def files(self) -> tuple[Path, Path] | None:
+        return (self.certificate, self.key) if self.certificate and self.key else None
+
+    @property
+    def credentials(self) -> Credentials | None:
+        if self.files is None:
+            return None
+        from mimik.provenance.credentials import Credentials
+
+        return Credentials.from_files(*self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What many files are mapped over."""
+
+    workers: Annotated[int | None, Option("Processes for folders; by the number of cores if left out.", "N")] = None
+    ray: Annotated[bool, Option("Map folders over a Ray cluster on this machine.")] = False
+    ray_address: Annotated[str | None, Option("The same over that cluster.", "ADDRESS")] = None
+
+    @property
+    def address(self) -> str | bool:
+        """As workers.mapped takes it."""
+        return self.ray_address or self.ray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Where a page is served."""
+
+    host: Annotated[str, Option("Address at which the page is served.", "ADDRESS")] = "127.0.0.1"
+    port: Annotated[int, Option("0 takes any that is free.", "N")] = 8764
+    password: Annotated[
+        str | None,
+        Option("Needed to open the page; required unless served on localhost.", "WORD", env="MIMIK_PASSWORD"),
+    ] = None
+    open_page: Annotated[bool, Option("Open the page in the browser.", flag="--open")] = True
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file "
-        "that `mimik train` wrote. An avatar brings its own.",
-        show_default="the avatar's own, or " + MODELS[0],
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="Where the networks run: auto (a GPU if torch finds one), cpu or cuda, which needs torch."
-    ),
-]
-Motions = Annotated[
-    str,
-    typer.Option(
-        metavar="MODE",
-        help="relative: the driver's change is put on the photo. absolute: the driver's own pose is taken.",
-    ),
-]
-Regions = Annotated[str, typer.Option(metavar="LIST", help="What moves: all, or some of pose,lips,eyes,brows,gaze.")]
-Strength = Annotated[
-    float, typer.Option(metavar="X", parser=decimal_number, help="How strongly the driver moves the person, 0 to 3.")
-]
-Neutral = Annotated[
-    float | None,
-    typer.Option(
-        metavar="TIME",
-        parser=decimal_number,
-        help="Seconds into a driving video at which its face is neutral; found automatically if left out.",
-        show_default=False,
-    ),
-]
-Teeth = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Teeth where no photo shows the person's: {', '.join(TEETH)}; chosen by the light if left out.",
-        show_default=False,
-    ),
-]
-Smooth = Annotated[
-    float,
-    typer.Option(
-        metavar="X", parser=decimal_number, help="Temporal smoothing, 0 (off) to 1 (smoothest, adds latency)."
-    ),
-]
-Size = Annotated[
-    str, typer.Option(metavar="PX", help="Pixels of the longer side, 64 to 4096; native: those of the photo.")
-]
-View = Annotated[str, typer.Option(metavar="VIEW", help="full: the whole photo. crop: a square around the head.")]
-PhotoFace = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        parser=whole_number,
-        help="Which face of PHOTO, as `mimik faces` numbers them; the widest if left out.",
-    ),
-]
-Background = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WHAT",
-        help="What is seen behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
-        "colour such as white or #00ff00, or a picture.",
-        show_default="the photo's own",
-    ),
-]
-Label = Annotated[bool, typer.Option("--label", help='Burn a small visible "AI" into the lower right corner.')]
-Consent = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="What you state about the consent of the person shown, in the signed manifest for all to read.",
-        show_default=False,
-    ),
-]
-Certificate = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Sign with this PEM certificate chain, not this computer's own.")
-]
-Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")]
+JsonReport = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a report of the run here.")]

@@ -9,6 +9,7 @@ sealed as every file is.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import threading
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
-from mimik.app.live.controls import LABEL_SCALE, Controls, Newest
+from mimik.app.live.controls import LABEL_SCALE, LIVE_SIZE, Controls, Newest
 from mimik.app.live.follower import Follower
 from mimik.app.live.idling import IDLE_AFTER_S, Generated, Transitions
 from mimik.app.live.sound import LiveSpeech
@@ -36,29 +37,20 @@ from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker, burn_label
 
-LIVE_SIZE = 512  # pixels of the longer side
 _WAITING_S = 1 / 25  # between frames while nothing drives
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Shown:
-    """A frame of the person, ready to leave.
+    """A frame of the person, ready to leave."""
 
-    Attributes:
-        labelled: uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes.
-        marker: of the call.
-        number: counts from 1.
-        at_s: when its camera frame was taken, or its sound was heard, on the clock of who offered it.
-        face: the camera's face in 0..1 of the camera's frame, [478, 2]; None where it cannot be seen.
-        is_spoken: whether sound drives it.
-    """
-
-    labelled: Image
-    marker: Marker
-    number: int
-    at_s: float
-    face: NDArray[Any] | None
-    is_spoken: bool = False
+    labelled: Image  # uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes
+    marker: Marker  # of the call
+    number: int  # counts from 1
+    at_s: float  # when its camera frame was taken, or its sound was heard, on the clock of who offered it
+    face: NDArray[Any] | None  # the camera's face in 0..1 of the camera's frame, [478, 2]; None where it cannot be seen
+    is_spoken: bool = False  # whether sound drives it
 
     @functools.cached_property
     def image(self) -> Image:
@@ -122,6 +114,7 @@ class Call:
         self._times: deque[float] = deque(maxlen=60)
         self.clock = Clock()
         self.error: BaseException | None = None
+        self.complaints: deque[str] = deque(maxlen=8)  # that its page has not shown yet
         self.reset()
 
     def reset(self) -> None:
@@ -142,14 +135,18 @@ class Call:
     def set(self, **changes: Any) -> None:
         """Changes controls, from the next frame on.
 
-        Raises:
-            InputError: if there is no such control, or it cannot have that value.
+        Raises InputError if there is no such control, or it cannot have that value.
         """
         if unknown := changes.keys() - asdict(self._controls).keys():
             raise InputError(f"{sorted(unknown)[0]}: there is no such control.")
         self._controls = replace(self._controls, **changes)
         if self._controls.driver != "microphone":
             self._hush()
+
+    def complain(self, sentence: str) -> None:
+        """Something besides the call has failed: for its page, and for the log."""
+        log.warning("%s", sentence)
+        self.complaints.append(sentence)
 
     def calibrate(self) -> None:
         """The face in front of the camera is neutral now."""

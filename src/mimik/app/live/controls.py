@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from mimik.config import REGIONS, InputError, check_number
+from mimik.config import REGIONS, InputError, Option, check_number
 
 T = TypeVar("T")
 LABEL_SCALE = {"normal": 1.0, "small": 0.5}
 LABELS = tuple(LABEL_SCALE)
 DRIVERS = "camera", "microphone"
+LIVE_SIZE = 512  # pixels of the longer side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """What can be changed during a call; every message names the control that it is about."""
 
-    mirror: bool = False  # the person moves as in a mirror
+    mirror: Annotated[bool, Option("Move as in a mirror.", flag="--mirror/--no-mirror")] = False
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0
     freeze: bool = False  # the person holds still; the stream goes on
     driver: str = "camera"  # one of DRIVERS
-    label: str = "normal"  # one of LABELS: how large the visible label is; it is always there
+    label: Annotated[str, Option("Of the visible AI label: normal or small. It is always there.", "SIZE")] = "normal"
 
     def __post_init__(self) -> None:
         if any(name not in REGIONS for name in self.regions):

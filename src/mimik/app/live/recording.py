@@ -49,14 +49,14 @@ class Recording:
         self.path = out
         self._call, self._force, self._credentials = call, force, credentials
         self._waiting: queue.Queue[tuple[Image, float] | None] = queue.Queue(int(RECORDING_FPS))
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._keep = True
         self._max_s = max_s
         self.num_frames = 0
         self.num_heard = 0
+        self._forget = call.on_shown(self._hear)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
-        self._forget = call.on_shown(self._hear)
 
     def _hear(self, shown: Shown) -> None:
         try:
@@ -82,8 +82,8 @@ class Recording:
             except queue.Full:
                 continue
         self._thread.join()
-        if self._error is not None and keep:
-            raise self._error
+        if self.error is not None and keep:
+            raise self.error
         return self.path
 
     def _write(self) -> None:
@@ -111,7 +111,10 @@ class Recording:
                     writer.write(held)
                     self.num_frames += 1
         except BaseException as error:  # raised again by stop
-            self._error = error
+            self.error = error
+            if self._keep:
+                self._forget()
+                self._call.complain(f"the recording has ended and is lost: {error}")
 
 
 class _UnwantedError(Exception):
@@ -121,8 +124,7 @@ class _UnwantedError(Exception):
 def check_recording(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     """Refuses, before the call, what cannot be recorded to.
 
-    Raises:
-        InputError: if out is no video's name, or as provenance.check_output does.
+    Raises InputError if out is no video's name, or as provenance.check_output does.
     """
     if out.suffix.lower() not in video.CONTAINERS or "%" in out.name:
         raise InputError(f"--record {out}: give a file ending in {', '.join(video.CONTAINERS)}.")
@@ -133,11 +135,7 @@ class VirtualCamera:
     """What a call shows, as a camera of this computer that other programs can choose."""
 
     def __init__(self, call: Call, fps: float = 30.0) -> None:
-        """Starts at once.
-
-        Raises:
-            InputError: if the package is missing, or this computer has no such device.
-        """
+        """Starts at once. Raises InputError if the package is missing, or this computer has no such device."""
         try:
             import pyvirtualcam
         except ModuleNotFoundError:
@@ -152,14 +150,18 @@ class VirtualCamera:
                 "kernel module v4l2loopback (Linux), or let OBS capture the page that is printed."
             ) from None
         self.device: str = self._camera.device
+        self._call = call
         self._newest: Newest[Image] = Newest()
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
         self._forget = call.on_shown(lambda shown: self._newest.put(shown.image))
 
     def _send(self) -> None:
-        while (image := self._newest.take()) is not None:
-            self._camera.send(image)
+        try:
+            while (image := self._newest.take()) is not None:
+                self._camera.send(image)
+        except Exception as error:  # whatever the device's driver says
+            self._call.complain(f"the virtual camera has ended ({error}); the call goes on.")
 
     def close(self) -> None:
         self._forget()

@@ -3,9 +3,3 @@
 Everything is done by the same functions as on the command line. Each visitor has a folder of their own, which goes with
 them; nothing else of this computer can be read or written. Gradio is imported when the app is made.
 """
-
-from mimik.app.web.parts import needed
-from mimik.app.web.server import HOST, PORT, serve
-from mimik.app.web.sessions import Limits
-
-__all__ = ["HOST", "PORT", "Limits", "needed", "serve"]

@@ -125,19 +125,7 @@ def _who(shared: Shared) -> tuple[Any, ...]:
         height=200,
         visible=False,
     )
-    gallery = gr.Gallery(
-        examples.portraits(),
-        label="Examples",
-        show_label=False,
-        columns=4,
-        height=96,
-        object_fit="cover",
-        allow_preview=False,
-        interactive=False,
-        elem_id="examples",
-        buttons=[],
-    )
-    return who, photo, person_video, avatar, photos, gallery
+    return who, photo, person_video, avatar, photos, shared.gallery(examples.portraits(), "examples", 4, 96)
 
 
 def _how(shared: Shared) -> tuple[Any, ...]:
@@ -146,19 +134,8 @@ def _how(shared: Shared) -> tuple[Any, ...]:
     motion = gr.State(FIRST_MOTION)
     previews = examples.motion_previews()
     names = [name for _, name in previews]
-    motions = gr.Gallery(
-        previews,
-        label="Motions",
-        show_label=False,
-        columns=4,
-        height=340,
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        selected_index=names.index(FIRST_MOTION) if FIRST_MOTION in names else None,
-        elem_id="motions",
-        buttons=[],
-    )
+    first = names.index(FIRST_MOTION) if FIRST_MOTION in names else None
+    motions = shared.gallery(previews, "motions", 4, 340, "contain", selected_index=first)
     driver_video = gr.Video(
         label="Video that drives it", height=330, sources=["upload", "webcam"], elem_id="driver", visible=False
     )
@@ -197,11 +174,10 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
         format = gr.Dropdown(list(FORMATS), value="mp4", label="Format", filterable=False, elem_id="format")
         beside = gr.Checkbox(False, label="Also a side-by-side video as a file", elem_id="beside")
     with gr.Accordion("More settings", open=False, elem_id="more"):
-        for group in controls.GROUPS:
-            names = [one for one in controls.FIELDS if controls.row_of(one).group == group and one not in _IN_FRONT]
-            if names:
-                with gr.Row():
-                    for name in names:
+        for names in controls.GROUPS.values():
+            with gr.Row():
+                for name in names:
+                    if name not in _IN_FRONT:
                         found[name] = controls.control(gr, name)
 
     def shown(choice: str) -> tuple[Any, Any]:

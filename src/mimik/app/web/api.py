@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.web import controls
 from mimik.app.web.jobs import animate, animate_all, faces, report_of, save_edited, spoken, verified
@@ -44,7 +45,7 @@ def build(shared: Shared) -> None:
         ("photo", file, _NEEDED),
         *((name, float, 0.0) for name in SLIDERS),
         ("format", str, "png"),
-        *_settings(controls.EDIT_FIELDS),
+        *_settings(EDIT_SETTINGS),
     ]
     learn = [("photos", list[file], _NEEDED), ("max_seconds", float, LEARN_SECONDS)]  # type: ignore[valid-type]
     add = _Adder(shared)
@@ -175,11 +176,7 @@ class _Call:
         return {"path": str(path), "url": address, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
     def settings(self, names: typing.Iterable[str]) -> dict[str, Any]:
-        """Values of AnimateConfig's fields.
-
-        Raises:
-            InputError: if one is of another type.
-        """
+        """Values of AnimateConfig's fields. Raises InputError if one is of another type."""
         return {name: _typed(name, self.values[name]) for name in names}
 
     def config(self, photo: str | None = None) -> AnimateConfig:
@@ -194,8 +191,7 @@ class _Call:
 def _typed(name: str, value: Any) -> Any:
     """A field's value, as JSON brings it, in the field's type.
 
-    Raises:
-        InputError: if it is of another type, or a model that is no name: no file of this computer is read.
+    Raises InputError if it is of another type, or a model that is no name: no file of this computer is read.
     """
     kind = controls.plain_type(name)
     if value is None and controls.is_optional(name):
@@ -295,7 +291,7 @@ def _edit(call: _Call) -> Any:
     for name, value in values.items():
         if type(value) not in (int, float):
             raise InputError(f"{name} {value!r}: give a number.")
-    settings = call.settings(controls.EDIT_FIELDS)
+    settings = call.settings(EDIT_SETTINGS)
     config = controls.config_of(settings, model=call.shared.model, photo=photo)
     return call.answer(save_edited(call.job.session, photo, Edit(**values), config, format=call.values["format"]))
 

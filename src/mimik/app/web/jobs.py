@@ -59,17 +59,11 @@ def silent(share: float, doing: str) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one photo.
+    """What became of one photo."""
 
-    Attributes:
-        out: the sealed file; of frames, a .zip of sealed files.
-        beside: photo or driver and result in one video, where it was asked for.
-        report: of the run.
-    """
-
-    out: Path
-    beside: Path | None
-    report: Report
+    out: Path  # the sealed file; of frames, a .zip of sealed files
+    beside: Path | None  # photo or driver and result in one video, where it was asked for
+    report: Report  # of the run
 
 
 class Remaining:
@@ -282,17 +276,11 @@ def _of_height(picture: Image, height: int) -> Image:
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of several photos.
+    """What became of several photos."""
 
-    Attributes:
-        made: of those that could be animated, in order.
-        archive: all of it in one .zip; None where nothing was made.
-        left_out: name of a photo, and why.
-    """
-
-    made: list[Made]
-    archive: Path | None
-    left_out: list[tuple[str, str]]
+    made: list[Made]  # of those that could be animated, in order
+    archive: Path | None  # all of it in one .zip; None where nothing was made
+    left_out: list[tuple[str, str]]  # name of a photo, and why
 
 
 def animate_all(
@@ -349,8 +337,7 @@ def _free_name(archive: zipfile.ZipFile, path: Path) -> str:
 def edited(session: Session, photo: str | None, changes: Edit, config: AnimateConfig) -> tuple[Image, Image]:
     """The photo before and after, small and marked, for the eye.
 
-    Raises:
-        InputError: if there is no photo or no face in it.
+    Raises InputError if there is no photo or no face in it.
     """
     photo = given_photo(photo)
     config = replace(config, size=min(config.size or _PREVIEW_PX, _PREVIEW_PX), label=False, consent=None)
@@ -371,8 +358,7 @@ def save_edited(
 ) -> Path:
     """The edited photo at the size that the settings ask for, in a sealed file.
 
-    Raises:
-        InputError: if there is no photo or no face in it.
+    Raises InputError if there is no photo or no face in it.
     """
     photo = given_photo(photo)
     _check_format(format, EDIT_FORMATS)
@@ -385,8 +371,7 @@ def save_edited(
 def verified(file: str | None) -> tuple[str, dict[str, Any]]:
     """What a file says of itself, in plain words, and everything that was found.
 
-    Raises:
-        InputError: if there is no file, or it cannot be read.
+    Raises InputError if there is no file, or it cannot be read.
     """
     if not file:
         raise InputError("There is no file yet: drop a picture or a video.")
@@ -395,11 +380,7 @@ def verified(file: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def faces(photo: str | None) -> list[dict[str, Any]]:
-    """The faces of a photo, as `face` numbers them.
-
-    Raises:
-        InputError: if there is no photo, or no face in it.
-    """
+    """The faces of a photo, as `face` numbers them. Raises InputError if there is no photo, or no face in it."""
     photo = given_photo(photo)
     picture = video.read_image(photo)
     found = find_faces(Landmarker(), picture, thorough=True)

@@ -27,24 +27,15 @@ _SHOWN = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the
 
 @dataclass(frozen=True)
 class Learned:
-    """How far it has come.
+    """How far it has come."""
 
-    Attributes:
-        share: of the work that is done, 0..1.
-        doing: what it is doing, in words; at the end what was gained.
-        curve: points of fine_tuning so far.
-        out: the .avatar file, at the end, if something was gained.
-        before, after: the person with the same expression, by the model as it was and as it was learned.
-        is_over: whether this is the last one.
-    """
-
-    share: float
-    doing: str
-    curve: list[Any] = field(default_factory=list)
-    out: Path | None = None
-    before: Image | None = None
-    after: Image | None = None
-    is_over: bool = False
+    share: float  # of the work that is done, 0..1
+    doing: str  # what it is doing, in words; at the end what was gained
+    curve: list[Any] = field(default_factory=list)  # points of fine_tuning so far
+    out: Path | None = None  # the .avatar file, at the end, if something was gained
+    before: Image | None = None  # the person with the same expression, by the model as it was and as it was learned
+    after: Image | None = None  # the person with the same expression, by the model as it was and as it was learned
+    is_over: bool = False  # whether this is the last one
 
 
 @contextmanager
@@ -175,8 +166,7 @@ def _change(old: float, new: float) -> str:
 def pictures(photos: Sequence[str], avatar: Path, model: Path | None) -> tuple[Image, Image]:
     """The person with a slight smile and the head turned: by the model as it was, and as it was learned.
 
-    Returns:
-        Two marked pictures of the same size, uint8 RGB [H, W, 3].
+    Returns: Two marked pictures of the same size, uint8 RGB [H, W, 3].
     """
     config = AnimateConfig(size=_SHOWN_PX, model=None if model is None else str(model))
     people = Avatar.from_photos(list(photos)), Avatar.load(avatar)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.web import controls, examples, markup
 from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, save_edited, verified
@@ -130,18 +131,7 @@ def build_edit(shared: Shared) -> None:
         with gr.Column():
             with gr.Row():
                 still = shared.picture("edit-photo", 220)
-                gallery = gr.Gallery(
-                    examples.portraits(),
-                    label="Examples",
-                    show_label=False,
-                    columns=2,
-                    height=220,
-                    object_fit="cover",
-                    allow_preview=False,
-                    interactive=False,
-                    elem_id="edit-examples",
-                    buttons=[],
-                )
+                gallery = shared.gallery(examples.portraits(), "edit-examples", 2, 220)
             sliders = _sliders(gr)
         with gr.Column():
             with gr.Tabs():
@@ -161,7 +151,7 @@ def build_edit(shared: Shared) -> None:
                 format = gr.Dropdown(list(EDIT_FORMATS), value="png", label="Format", filterable=False)
             saved = shared.download("Download", "edited-file")
             with gr.Accordion("More settings", open=False):
-                names = controls.EDIT_FIELDS
+                names = EDIT_SETTINGS
                 settings = [controls.control(gr, name, prefix="edit-set") for name in names]
     inputs = [still, *settings, *sliders]
     look = _looker(shared, compare=False)
@@ -187,15 +177,15 @@ def _sliders(gr: Any) -> list[Any]:
     items = list(SLIDERS.items())
     for pair in (items[i : i + 2] for i in range(0, len(items), 2)):
         with gr.Row():
-            for name, (low, high, _) in pair:
+            for name, (low, high) in pair:
                 step = 0.05 if high <= 1 else 1
                 made.append(gr.Slider(low, high, 0, step=step, label=_NAMES[name], elem_id=f"edit-{name}"))
     return made
 
 
 def _values(shared: Shared, values: Sequence[Any], photo: str | None) -> tuple[Edit, Any]:
-    num_settings = len(controls.EDIT_FIELDS)
-    shown = dict(zip(controls.EDIT_FIELDS, values[:num_settings], strict=True))
+    num_settings = len(EDIT_SETTINGS)
+    shown = dict(zip(EDIT_SETTINGS, values[:num_settings], strict=True))
     changes = Edit(**dict(zip(SLIDERS, values[num_settings:], strict=True)))
     return changes, controls.config_of(controls.values_of(shown), model=shared.model, photo=photo)
 

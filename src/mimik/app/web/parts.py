@@ -33,11 +33,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY
 
 
 def needed() -> Any:
-    """gradio, told to ask nobody outside this computer for anything.
-
-    Raises:
-        InputError: if it is not installed.
-    """
+    """gradio, told to ask nobody outside this computer for anything. Raises InputError if it is not installed."""
     for name, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("HF_HUB_OFFLINE", "1"), ("DO_NOT_TRACK", "1")):
         os.environ.setdefault(name, value)
     try:
@@ -63,19 +59,12 @@ def _without_proxies() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every tab is given.
+    """What every tab is given."""
 
-    Attributes:
-        gr: gradio.
-        sessions: the visitors' places.
-        limits: what they may ask for.
-        model: of the server, as AnimateConfig has it.
-    """
-
-    gr: Any
-    sessions: Sessions
-    limits: Limits
-    model: str | None
+    gr: Any  # gradio
+    sessions: Sessions  # the visitors' places
+    limits: Limits  # what they may ask for
+    model: str | None  # of the server, as AnimateConfig has it
 
     def asks(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """gradio hands its request and its events to whoever names their types, which are known in here only."""
@@ -107,11 +96,17 @@ class Shared:
             label=label, type="filepath", image_mode=None, sources=sources, elem_id=name, height=height, **more
         )
 
+    def gallery(self, pictures: Any, name: str, columns: int, height: int, fit: str = "cover", **more: Any) -> Any:
+        """Pictures of which one can be chosen."""
+        about = {"show_label": False, "allow_preview": False, "interactive": False, "buttons": []}
+        return self.gr.Gallery(
+            pictures, label=name, columns=columns, height=height, object_fit=fit, elem_id=name, **about, **more
+        )
+
     def buttons(self, doing: str, name: str) -> tuple[Any, Any, Any, Any]:
         """What starts long work and what stops it.
 
-        Returns:
-            The button, the status under it, where the number of the job is kept, and the Stop button.
+        Returns: The button, the status under it, where the number of the job is kept, and the Stop button.
         """
         with self.gr.Row():
             start = self.gr.Button(doing, variant="primary", elem_id=name, scale=3)

@@ -156,11 +156,7 @@ def _without_addresses(gr: Any) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        InputError: if the port cannot be used.
-    """
+    """A socket that listens. Raises InputError if the port cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mimik.config import check_number
+from mimik.config import Option, check_options
 
 KEPT_S = 3600  # after its last use a place is removed
 LOOK_EVERY_S = 300
@@ -23,13 +23,17 @@ LOOK_EVERY_S = 300
 class Limits:
     """What a visitor may ask for."""
 
-    upload_mb: int = 200
-    seconds: float = 120.0  # of a driving video, and of a video of the person
+    upload_mb: Annotated[
+        int, Option("Size of an upload, at most.", "MB", "--max-mb", range=(1, 4096), hint="megabytes of an upload")
+    ] = 200
+    seconds: Annotated[
+        float,
+        Option("Length of a driving video, at most.", "S", "--max-seconds", range=(1, 3600), hint="of a driving video"),
+    ] = 120.0
     photos: int = 32  # of a person, or of a batch
 
     def __post_init__(self) -> None:
-        check_number("--max-mb", self.upload_mb, 1, 4096, "megabytes of an upload")
-        check_number("--max-seconds", self.seconds, 1, 3600, "of a driving video")
+        check_options(self)
 
 
 class StoppedError(Exception):
@@ -56,11 +60,7 @@ class Job:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While the block runs, the session is in use.
-
-        Raises:
-            StoppedError: if it was stopped while it waited.
-        """
+        """While the block runs, the session is in use. Raises StoppedError if it was stopped while it waited."""
         with self.session.in_use():
             self.check()
             yield
@@ -68,17 +68,11 @@ class Job:
 
 @dataclass
 class Session:
-    """One visitor's place.
+    """One visitor's place."""
 
-    Attributes:
-        folder: for the visitor's files alone.
-        editing: held while `editor` is looked up or made.
-        editor: what answers to the sliders, and what it was made from.
-    """
-
-    folder: Path
-    editing: threading.Lock = field(default_factory=threading.Lock)
-    editor: tuple[Any, Any] | None = None
+    folder: Path  # for the visitor's files alone
+    editing: threading.Lock = field(default_factory=threading.Lock)  # held while `editor` is looked up or made
+    editor: tuple[Any, Any] | None = None  # what answers to the sliders, and what it was made from
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _num_files: int = 0
     _num_jobs: int = 0

@@ -104,8 +104,7 @@ def frontal_frames(folder: Path, entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
     """The middle frame of each clip, of at most 240 evenly chosen ones, with landmarks, key and person.
 
-    Returns:
-        uint8 RGB [H, W, 3].
+    Returns: uint8 RGB [H, W, 3].
     """
     at = np.linspace(0, len(entries) - 1, min(len(entries), _SHEET_CLIPS)).round().astype(int)
     chosen = [entries[i] for i in at]

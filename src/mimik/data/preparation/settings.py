@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from mimik import config as settings
-from mimik.config import InputError
+from mimik.config import InputError, Option, check_number, check_options
 
 PEOPLE = ("folder", "manifest", "cluster", "clip")
 VIDEO_SUFFIXES = (
@@ -20,31 +19,44 @@ VIDEO_SUFFIXES = (
 class PrepareConfig:
     """What decides the content of shards; every message names the option that it is about."""
 
-    size: int = 256  # pixels, width and height of a clip
-    fps: float = 12.5  # at most; a video that has fewer keeps its own. docs/scaling.md tells why not 25
-    min_seconds: float = 1.0  # 12 frames: K = 8 and a target
-    max_seconds: float = 10.0  # longer tracks are cut into pieces
-    min_face_px: int = 48  # median width of the face in the source
-    context: float = 2.0  # side of the crop in heights of the face, from the middle of the forehead to the chin
-    min_sharpness: float = 0.006  # see _sharpness; a clip in bad light measured 0.007, a blurred one 0.003
-    crf: int = 20  # x264's constant rate factor: 40 dB
-    gop: int = 12  # every so many frames one that can be decoded alone
-    shard_mb: int = 64
+    size: Annotated[int, Option("Width and height of a clip.", "PX", range=(64, 512), hint="pixels")] = 256
+    # A video that has fewer keeps its own. docs/scaling.md says why not 25.
+    fps: Annotated[float, Option("Frames a second, at most.", "X", range=(1, 60), hint="frames a second")] = 12.5
+    min_seconds: Annotated[float, Option("Shortest clip.", "S", range=(0.2, 60), hint="shortest clip")] = 1.0  # K = 8
+    max_seconds: Annotated[float, Option("Longest clip; longer tracks are cut.", "S")] = 10.0
+    min_face_px: Annotated[
+        int,
+        Option(
+            "Narrower faces are left out, in pixels of the video.",
+            "PX",
+            range=(24, 2048),
+            hint="width of the face in the source",
+        ),
+    ] = 48
+    context: Annotated[
+        float,
+        Option(
+            "Side of the crop in heights of the face, forehead to chin.",
+            "X",
+            range=(1.4, 4),
+            hint="side of the crop in heights of the face",
+        ),
+    ] = 2.0
+    min_sharpness: Annotated[  # a clip in bad light measured 0.007, a blurred one 0.003
+        float, Option("Blurred faces below this are left out; 0 keeps all.", "X", range=(0, 10), hint="0 keeps all")
+    ] = 0.006
+    crf: Annotated[
+        int,
+        Option("x264's constant rate factor of the clips.", "N", range=(1, 40), hint="smaller is better and larger"),
+    ] = 20  # 40 dB
+    gop: Annotated[int, Option("From key frame to key frame.", "FRAMES", range=(1, 250), hint="frames")] = 12
+    shard_mb: Annotated[int, Option("Size of a shard.", "MB", range=(1, 4096), hint="megabytes")] = 64
 
     def __post_init__(self) -> None:
-        number = settings.check_number
-        number("--size", self.size, 64, 512, "pixels")
+        check_options(self)
         if self.size % 16:
             raise InputError(f"--size {self.size}: give a multiple of 16, such as 128, 256 or 512.")
-        number("--fps", self.fps, 1, 60, "frames a second")
-        number("--min-seconds", self.min_seconds, 0.2, 60, "shortest clip")
-        number("--max-seconds", self.max_seconds, self.min_seconds, 60, "longest clip, not below --min-seconds")
-        number("--min-face-px", self.min_face_px, 24, 2048, "width of the face in the source")
-        number("--context", self.context, 1.4, 4, "side of the crop in heights of the face")
-        number("--min-sharpness", self.min_sharpness, 0, 10, "0 keeps all")
-        number("--crf", self.crf, 1, 40, "smaller is better and larger")
-        number("--gop", self.gop, 1, 250, "frames")
-        number("--shard-mb", self.shard_mb, 1, 4096, "megabytes")
+        check_number("--max-seconds", self.max_seconds, self.min_seconds, 60, "longest clip, not below --min-seconds")
 
 
 class Reason(StrEnum):

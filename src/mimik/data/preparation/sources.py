@@ -22,19 +22,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Source:
-    """One video of the inputs.
+    """One video of the inputs."""
 
-    Attributes:
-        path: of the file.
-        name: relative to its input folder, with slashes; stands in the index and decides the clips' keys.
-        person: who is seen; None: each clip is a person of its own, or clustering will tell.
-        licence: as the manifest states it.
-    """
-
-    path: Path
-    name: str
-    person: str | None = None
-    licence: str | None = None
+    path: Path  # of the file
+    name: str  # relative to its input folder, with slashes; stands in the index and decides the clips' keys
+    person: str | None = None  # who is seen; None: each clip is a person of its own, or clustering will tell
+    licence: str | None = None  # as the manifest states it
 
     @property
     def key(self) -> str:
@@ -110,8 +103,7 @@ def choose_people(
 ) -> tuple[list[Source], str, str]:
     """Sources with their people, how these are known (one of PEOPLE), and a sentence about it.
 
-    Raises:
-        InputError: if people is unknown or does not fit the inputs.
+    Raises InputError if people is unknown or does not fit the inputs.
     """
     if people is not None:
         settings._choice("--people", people, PEOPLE)

@@ -25,34 +25,30 @@ _PAUSE_S = 0.3  # THEval: silences from this length on
 
 @dataclass(frozen=True)
 class SpeechScore:
-    """One clip; nan where the clip has nothing to measure it on.
+    """One clip; nan where the clip has nothing to measure it on."""
 
-    Attributes:
-        jaw, gap, width, rounding: Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and
-            mouthPucker + mouthFunnel with the real tracks.
-        jaw_amplitude, gap_amplitude, width_amplitude, rounding_amplitude: standard deviation over the real one.
-        bilabials: share of the real closures within speech in which the generated lips touch.
-        num_bilabials: of these closures.
-        false_closures: closures a second of the generated lips, in speech, where the real lips are not closed.
-        lip_sync: mean absolute difference of the opening and the loudness, each from 0 to 1, while somebody speaks.
-        pause_gap: median opening of the lips in pauses, over the distance of the eyes.
-        silent_stability: median absolute deviation of that opening.
-    """
-
+    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
+    # real tracks
     jaw: float
+    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
+    # real tracks
     gap: float
+    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
+    # real tracks
     width: float
+    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
+    # real tracks
     rounding: float
-    jaw_amplitude: float
-    gap_amplitude: float
-    width_amplitude: float
-    rounding_amplitude: float
-    bilabials: float
-    num_bilabials: int
-    false_closures: float
-    lip_sync: float
-    pause_gap: float
-    silent_stability: float
+    jaw_amplitude: float  # standard deviation over the real one
+    gap_amplitude: float  # standard deviation over the real one
+    width_amplitude: float  # standard deviation over the real one
+    rounding_amplitude: float  # standard deviation over the real one
+    bilabials: float  # share of the real closures within speech in which the generated lips touch
+    num_bilabials: int  # of these closures
+    false_closures: float  # closures a second of the generated lips, in speech, where the real lips are not closed
+    lip_sync: float  # mean absolute difference of the opening and the loudness, each from 0 to 1, while somebody speaks
+    pause_gap: float  # median opening of the lips in pauses, over the distance of the eyes
+    silent_stability: float  # median absolute deviation of that opening
 
 
 @dataclass(frozen=True)
@@ -146,8 +142,7 @@ def _unit(x: Float) -> Float:
 def lip_dynamics(lips: Float) -> float:
     """THEval: mean over pairs of lip points of the standard deviation over time of their distance.
 
-    Args:
-        lips: [T, N, 2 or 3] in a unit of the face.
+    Args: lips: [T, N, 2 or 3] in a unit of the face.
     """
     first, second = np.triu_indices(lips.shape[1], 1)
     distance = np.linalg.norm(lips[:, first] - lips[:, second], axis=-1)

@@ -1,0 +1,153 @@
+"""What the host of an export has to know, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from mimik.app.export.networks import LICENCE, NOTICE
+from mimik.app.export.settings import EXPORT_FORMAT, OPSET, Graph
+from mimik.app.export.source import ExportSource
+from mimik.app.export.stage import Stage
+from mimik.config import VERSION, NetworkConfig
+from mimik.face.landmark_images import landmark_lines
+from mimik.face.landmarks import NUM_POINTS
+from mimik.inference.synthesis import (
+    REDRAWN,
+    RIM,
+)
+from mimik.provenance.manifests import SOURCE_TYPE
+from mimik.rendering.crop import WINDOW_SCALE
+from mimik.rendering.field import GRID
+from mimik.rendering.flow import NUM_GEOMETRY
+
+_INPUTS = {
+    "y": "landmark image: lines on black (see landmarks), RGB, 0..255 / 127.5 - 1",
+    "warped": "window of the photo, moved by the landmark flow, RGB, 0..255 / 127.5 - 1; half as wide as what is drawn",
+    "geometry": "how it was moved, over the window: x and y of the flow, 1 is a tenth of the window's side; 1 where "
+    "the photo does not show the surface; logarithm, base 4, of photo area for target area, cut to -1..1",
+    "psi_hat": "the person: the embedder's output; of several photos its mean",
+    "x": "window of a photo of the person, RGB, 0..255 / 127.5 - 1",
+}
+_RANGES = {"geometry": None, "psi_hat": None, "correction": [-0.1, 0.1], "change": [-2, 2], "mask": [0, 1]}
+_RESULTS = {
+    "x_hat": "the synthesised window, RGB, -1..1",
+    "correction": "x and y, in sides of the window: pixel p of the moved one is the warped one's at p + correction(p)",
+    "change": "what is added to the moved window: the drawn picture, RGB in units of 127.5",
+    "mask": "how much of the moved photo is kept; the rest is the drawn picture",
+    "psi_hat": "the person, as the generator takes it",
+}
+_HOST = {
+    "paper": [
+        "Find the face's 478 points in the photo, and where they are to go in this frame.",
+        "The window is a square around the photo's face; it does not move. Draw the landmark image of the frame's "
+        "points in it, landmarks.image_px wide.",
+        "Run the generator.",
+        "Lay x_hat over the photo's window; within rim of the window's side from its border fade it out (smoothstep).",
+        "Mark the frame as synthetic.",
+    ],
+    "texture": [
+        "Find the face's 478 points in the photo, and where they are to go in this frame.",
+        "Compute the landmark flow over the crop: for each place of the frame, where in the photo it comes from.",
+        "The window is a square around the frame's face, window.side wide. Draw the landmark image in it; sample the "
+        "photo through the flow in it, frame_px wide, and halve that for the input `warped`; fill in `geometry`.",
+        "Run the generator.",
+        "fade = smoothstep(distance to the window's border / (rim of its side)) * say. correction *= fade; keep = 1 - "
+        "(1 - mask) * fade. Enlarge correction, mask and change linearly.",
+        "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
+        "127.5 times the largest |change| of a cell's pixels and its neighbours', blurred by 1 4 6 4 1 both ways; "
+        "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly.",
+        "For each pixel p of the frame, at the photo's own size: q = p + correction(p); moved = photo at q + flow(q). "
+        "below = what the network saw at q, frame_px wide; drawn = below + 127.5 * change(p), cut to 0..255. The pixel "
+        "is keep * moved + (1 - keep) * (drawn + detail * (moved - below)).",
+        "Mark the frame as synthetic.",
+    ],
+}
+
+
+def _ports(values: Any, words: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": value.name,
+            "type": "float32",
+            "shape": [size.dim_value for size in value.type.tensor_type.shape.dim],
+            "range": _RANGES.get(value.name, [-1, 1]),
+            "what": words[value.name],
+        }
+        for value in values
+    ]
+
+
+def _graph_record(graph: Graph) -> dict[str, Any]:
+    model = onnx.load_from_string(graph.data)
+    return {
+        "file": graph.file,
+        "sha256": hashlib.sha256(graph.data).hexdigest(),
+        "bytes": len(graph.data),
+        "precision": graph.precision,
+        "opset": OPSET,
+        "multiply_adds": graph.multiply_adds,
+        "parameters": graph.parameters,
+        "inputs": _ports(model.graph.input, _INPUTS),
+        "outputs": _ports(model.graph.output, _RESULTS),
+        "parity_with_torch": {name: dataclasses.asdict(found) for name, found in graph.parity.items()},
+    }
+
+
+def _landmarks(config: NetworkConfig) -> dict[str, Any]:
+    lines = landmark_lines(config.landmarks)
+    drawn = sorted({point for index, _, _ in lines for point in index})
+    place = {point: number for number, point in enumerate(drawn)}
+    smooth = config.landmarks == "smooth"
+    return {
+        "style": config.landmarks,
+        "image_px": config.image_px,
+        "line": "1 px wide, anti-aliased" if smooth else "2 px wide, not anti-aliased",
+        "points": drawn,
+        "of": f"the {NUM_POINTS} points of MediaPipe's Face Landmarker",
+        "lines": [
+            {"points": [place[point] for point in index], "colour": list(colour), "closed": closed}
+            for index, colour, closed in lines
+        ],
+    }
+
+
+def describe(subject: ExportSource, graphs: Sequence[Graph], stage: Stage | None, motions: list[Any]) -> dict[str, Any]:
+    config, form = subject.config, subject.config.form
+    record: dict[str, Any] = {
+        "format": EXPORT_FORMAT,
+        "notice": NOTICE,
+        "digital_source_type": SOURCE_TYPE,
+        "program": {"name": "mimik", "version": VERSION},
+        "model": {
+            "name": subject.name,
+            "form": form,
+            "licence": LICENCE[subject.research_only],
+            "card": "MODEL_CARD.md",
+        },
+        "graphs": {graph.name: _graph_record(graph) for graph in graphs},
+        "landmarks": _landmarks(config),
+        "frame_px": config.frame_px,
+        "rim": RIM,
+        "host": _HOST[form],
+    }
+    if form == "texture":
+        record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
+        record["redrawn"] = REDRAWN
+    if stage is not None:
+        crop, window = stage.warper.crop, stage.window_at(stage.face.points)
+        record["person"] = {
+            "photo": "photo.png",
+            "width": stage.picture.shape[1],
+            "height": stage.picture.shape[0],
+            "reduced": "reduced.png",
+            "scale": stage.scale,
+            "crop": dataclasses.asdict(crop),
+            "window": dataclasses.asdict(window),
+        }
+        record["motions"] = motions
+    return record

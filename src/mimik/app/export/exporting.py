@@ -1,0 +1,151 @@
+"""Trained models for other programs: a static ONNX graph, what its host has to do, and motions to begin with.
+
+A graph has fixed shapes, batch 1, float32 at both ends, and none but common operations: convolution, instance norm,
+pooling, resizing, element-wise ones. A person's psi is baked into it, so that AdaIN is an instance norm with constants.
+What the texture form does around its network, warping and blending, is left to the host program: it is a shader's work,
+at the photo's own size. `export.json` says how, and docs/phones.md.
+
+torch is the reference: every graph is compared with it, in onnxruntime, before it is given away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mimik.animation.avatar import Avatar
+from mimik.app.export.description import describe
+from mimik.app.export.graphs import NUM_COMPARED, make_graph
+from mimik.app.export.motion_data import motion_file
+from mimik.app.export.networks import LICENCE, NOTICE, OUTPUTS, Drawing, Embedding, baked
+from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph, Progress
+from mimik.app.export.source import ExportSource
+from mimik.app.export.stage import Stage, calibration_frames, moved_photos
+from mimik.config import InputError
+from mimik.files import replaced_folder
+from mimik.inference.avatar_file import encoded_png
+from mimik.motion.drivers.motion_file import MotionFile
+from mimik.motion.drivers.registry import open_driver
+from mimik.motion.files import Motion
+
+_NUM_CALIBRATED = 32  # frames from which the ranges of 8 bits are taken
+_MAX_FRAMES = 1500  # of a motion: a minute, 25 MB
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+_OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
+
+
+def export(
+    what: str, out: Path, config: ExportConfig, *, force: bool = False, progress: Progress | None = None
+) -> Exported:
+    """Writes a folder with a model's graphs and what their host needs.
+
+    Args:
+        what: "texture", a .safetensors file of `mimik train`, or an .avatar file of `mimik learn`.
+        out: the folder.
+        config: how.
+        force: replace what an earlier export wrote there.
+        progress: is called with a stage, the number of steps done, and of all of them, if that is known.
+
+    Raises:
+        InputError: if anything given cannot be used, or a graph does not compute what torch does; nothing is written.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    check_folder(out, force=force, inputs=[Path(what), *([config.photo] if config.photo else [])])
+    motions = [_motion(name) for name in config.motions]
+    tell("reading the model", 0, None)
+    subject = ExportSource.of(what, config)
+    stage = Stage(subject.avatar or Avatar.from_photos([PORTRAIT]), subject.config, config.size)
+    tell("making the graph", 0, None)
+    graphs = make_graphs(subject, stage, config.precision)
+
+    # A person to begin with.
+    files = {graph.file: graph.data for graph in graphs}
+    records: list[dict[str, Any]] = []
+    if subject.avatar is not None:
+        files |= {
+            "photo.png": encoded_png(stage.picture).tobytes(),
+            "reduced.png": encoded_png(stage.reduced).tobytes(),
+        }
+        for name, motion in motions:
+            data, record = motion_file(stage, motion, partial(tell, f"motion {name}"))
+            files[f"{name}.motion.gz"] = data
+            records.append({"name": name, "file": f"{name}.motion.gz", "bytes": len(data)} | record)
+    record = describe(subject, graphs, stage if subject.avatar else None, records)
+    _write(out, files | {RECORD_NAME: json.dumps(record, indent=1).encode()})
+    notes = []
+    if subject.avatar is not None:
+        notes.append(f"{out} holds the person's photo: it is not for everybody who may have the program")
+    elif graphs[0].parity["psi_hat"].apart == 0:
+        notes.append("the embedder says the same of every picture, so this model draws all people by the same psi_hat")
+    return Exported(out, tuple(graphs), tuple((one["name"], one["bytes"]) for one in records), tuple(notes))
+
+
+def make_graphs(subject: ExportSource, stage: Stage, precision: str) -> list[Graph]:
+    """The generator of a person; of a model that knows none the embedder, and the generator of anybody."""
+    about = {"notice": NOTICE, "licence": LICENCE[subject.research_only], "model": subject.name}
+    outputs = OUTPUTS[subject.config.form]
+    samples = calibration_frames(stage, _NUM_CALIBRATED if precision == "int8" else NUM_COMPARED)
+    plain = Drawing(subject.generator, subject.psi)
+    if subject.psi is not None:
+        fixed = Drawing(baked(subject.generator, subject.psi), subject.psi)
+        return [make_graph("generator", fixed, outputs, samples, precision, about=about, reference=plain)]
+    assert subject.networks is not None
+    embedding, photos = Embedding(subject.networks), moved_photos(stage, 4)
+    # The embedder runs once a photo, and what is summed up needs digits.
+    digits = "fp16" if precision == "int8" else precision
+    embedder = make_graph("embedder", embedding, ("psi_hat",), photos, digits, about=about)
+    with torch.inference_mode():
+        people = [embedding(*map(torch.from_numpy, photo.values())).numpy() for photo in photos]
+    samples = [sample | {"psi_hat": people[number % len(people)]} for number, sample in enumerate(samples)]
+    return [embedder, make_graph("generator", plain, outputs, samples, precision, about=about)]
+
+
+def _motion(given: str) -> tuple[str, Motion]:
+    """A bundled motion or a .motion file, and what its file is called."""
+    driver = open_driver(given)
+    if not isinstance(driver, MotionFile):
+        raise InputError(
+            f"--motion {given}: is a {driver.kind}; give a .motion file: mimik motion extract {given} -o my.motion."
+        )
+    if len(driver.recorded) > _MAX_FRAMES:
+        raise InputError(f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_FRAMES}.")
+    return Path(given).stem, driver.recorded
+
+
+def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before the work, a folder that could not be written after it, or holds what is not an export's.
+
+    Raises InputError, saying why.
+    """
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"-o {out}: there is no folder {out.parent}; make it first, or give another name.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"-o {out}: the folder {out.parent} cannot be written to; give another one.")
+    if not os.path.lexists(out):
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise InputError(f"-o {out}: is a file; give the name of a folder.")
+    names = sorted(path.name for path in out.iterdir())
+    if not names:
+        return
+    if RECORD_NAME not in names or not all(name.endswith(_OWN) for name in names):
+        raise InputError(f"-o {out}: holds other files; give a new folder, or an empty one.")
+    if not force:
+        raise InputError(f"-o {out}: holds an export; give --force to replace it, or another name.")
+    if any(path.resolve().parent == out.resolve() for path in inputs):
+        raise InputError(f"-o {out}: holds a file of this run; give another folder.")
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> None:
+    """All files or none, in place of an older export."""
+    with replaced_folder(out) as new:
+        for name, data in files.items():
+            (new / name).write_bytes(data)

@@ -1,0 +1,227 @@
+"""Networks as ONNX graphs of a precision, each compared with torch before it is written."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import Tensor, nn
+
+from mimik.app.export.networks import NOTICE, Array, Sample, without_spectral_norm
+from mimik.app.export.settings import OPSET, Difference, Graph
+from mimik.config import VERSION, ModelError
+
+# How far a graph may be from torch: at most and in the mean, in spans of the output, its largest minus its smallest
+# value over the frames that are compared. 8 bits are coarse; what they cost a picture is measured in docs/phones.md.
+_LIMITS = {"fp32": (1e-3, 1e-4), "fp16": (0.05, 0.002), "int8": (0.5, 0.05)}
+_LEAST_SPAN = 0.01
+NUM_COMPARED = 8  # frames
+
+
+def _traced(module: nn.Module, inputs: Sample, outputs: Sequence[str]) -> onnx.ModelProto:
+    """An ONNX graph of a module in evaluation mode, float32."""
+    module = without_spectral_norm(module)
+    data: Any = io.BytesIO()
+    logs = logging.getLogger("torch.onnx")
+    level = logs.level
+    logs.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # shapes become constants: that is what a static graph is
+            # The tracer gives the operations of torch's newer exporter in a tenth of its time, without onnxscript.
+            torch.onnx.export(
+                module,
+                tuple(torch.from_numpy(value) for value in inputs.values()),
+                data,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+            )
+    finally:
+        logs.setLevel(level)
+    model = onnx.load_from_string(data.getvalue())
+    onnx.checker.check_model(model)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def multiply_adds(model: onnx.ModelProto) -> int:
+    """Of the convolutions and matrix products of a graph with static shapes, for one call."""
+    graph = model.graph
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output, *graph.value_info)
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            total += int(np.prod(shapes[node.output[0]])) * int(np.prod(shapes[node.input[1]][1:]))
+        elif node.op_type == "MatMul":
+            total += int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][-1]
+        elif node.op_type == "Gemm":
+            total += shapes[node.output[0]][0] * int(np.prod(shapes[node.input[1]]))
+    return total
+
+
+class _Frames:
+    """Frames for onnxruntime's quantiser, one after the other."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = iter(samples)
+
+    def get_next(self) -> Sample | None:
+        return next(self._samples, None)
+
+
+def _quantised(model: onnx.ModelProto, samples: Sequence[Sample]) -> onnx.ModelProto:
+    """8-bit convolutions: weights by channel, activations in the range that the samples show; the rest stays float.
+
+    So do the last convolutions: they cost next to nothing, and 8 bits of a correction are a shake of half a pixel.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder, name)) for name in ("plain.onnx", "ready.onnx", "int8.onnx")]
+        onnx.save(model, paths[0])
+        quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
+        logs = logging.getLogger()
+        level = logs.level
+        logs.setLevel(logging.ERROR)
+        try:
+            quantize_static(
+                paths[1],
+                paths[2],
+                _Frames(samples),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,  # what processors multiply fastest: unsigned by signed
+                weight_type=QuantType.QInt8,
+                reduce_range=True,  # 7 bits: with AVX2 but no VNNI, sums of two products overflow 16 bits
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=last_convolutions(onnx.load(paths[1])),
+            )
+        finally:
+            logs.setLevel(level)
+        return onnx.load(paths[2])
+
+
+def last_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Names of the convolutions from which no other one leads to an output."""
+    maker = {output: node for node in model.graph.node for output in node.output}
+    waiting = [output.name for output in model.graph.output]
+    found = set()
+    while waiting:
+        node = maker.get(waiting.pop())
+        if node is None:
+            continue
+        if node.op_type == "Conv":
+            found.add(node.name)
+        else:
+            waiting += node.input
+    return sorted(found)
+
+
+def session(data: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSession:
+    """A graph in onnxruntime, on the processor; 0 threads lets it choose."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def compare(data: bytes, module: nn.Module, samples: Sequence[Sample]) -> dict[str, Difference]:
+    """What onnxruntime computes against what torch computes.
+
+    Args:
+        data: the ONNX file.
+        module: that it was made of.
+        samples: inputs.
+
+    Returns:
+        By output.
+    """
+    running = session(data)
+    names = [output.name for output in running.get_outputs()]
+    theirs: dict[str, list[Array]] = {name: [] for name in names}
+    ours: dict[str, list[Array]] = {name: [] for name in names}
+    for sample in samples:
+        with torch.inference_mode():
+            result = module(*(torch.from_numpy(value) for value in sample.values()))
+        results = (result,) if isinstance(result, Tensor) else result
+        for name, expected, found in zip(names, results, running.run(None, sample), strict=True):
+            theirs[name].append(expected.numpy())
+            ours[name].append(found)
+    return {name: _difference(np.stack(ours[name]), np.stack(theirs[name])) for name in names}
+
+
+def _difference(found: Array, expected: Array) -> Difference:
+    apart = np.abs(found.astype(np.float64) - expected)
+    varied = float(np.ptp(expected, axis=0).max())
+    return Difference(float(apart.max()), float(apart.mean()), float(np.ptp(expected)), varied)
+
+
+def make_graph(
+    name: str,
+    module: nn.Module,
+    outputs: Sequence[str],
+    samples: Sequence[Sample],
+    precision: str,
+    *,
+    about: Mapping[str, str],
+    reference: nn.Module | None = None,
+) -> Graph:
+    """A network as an ONNX file that was found to compute the same as torch.
+
+    Args:
+        name: of the graph.
+        module: the network, in evaluation mode.
+        outputs: their names.
+        samples: inputs as they come in use: the first few are compared, all of them calibrate 8 bits.
+        precision: one of PRECISIONS.
+        about: goes into the file's metadata.
+        reference: what it is compared with; the module itself if None.
+
+    Raises:
+        ModelError: if it computes something else.
+    """
+    plain = _traced(module, samples[0], outputs)
+    work = multiply_adds(plain)
+    count = sum(int(np.prod(tensor.dims)) for tensor in plain.graph.initializer)
+    model = plain
+    if precision == "fp16":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weights below the smallest half-precision number are said to be cut
+            model = convert_float_to_float16(plain, keep_io_types=True)
+    elif precision == "int8":
+        model = _quantised(plain, samples)
+    onnx.helper.set_model_props(model, dict(about))
+    model.doc_string, model.producer_name, model.producer_version = NOTICE, "mimik", VERSION
+    data = model.SerializeToString()
+    parity = compare(data, reference or module, samples[:NUM_COMPARED])
+    check(parity, precision, name)
+    return Graph(name, data, precision, work, count, parity)
+
+
+def check(parity: Mapping[str, Difference], precision: str, name: str) -> None:
+    """Refuse a graph that does not compute what torch computes. Raises ModelError, naming the output."""
+    largest, mean = _LIMITS[precision]
+    for output, found in parity.items():
+        span = max(found.span, _LEAST_SPAN)
+        if not (found.largest <= largest * span and found.mean <= mean * span):  # not finite is wrong, too
+            hint = "this model cannot be exported" if precision == "fp32" else "give a finer --precision"
+            raise ModelError(
+                f"--precision {precision}: {output} of the {name} is off by {found.largest:.2g} at most and "
+                f"{found.mean:.2g} in the mean, of a span of {found.span:.2g}; allowed are {largest:g} and {mean:g} of "
+                f"the span. Nothing is written; {hint}."
+            )

@@ -1,0 +1,86 @@
+"""What an export is made from: a model, or a person with the model's networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mimik.animation.avatar import Avatar
+from mimik.app.export.networks import Embedding
+from mimik.app.export.settings import ExportConfig
+from mimik.app.export.stage import embedded
+from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, InputError, ModelError, NetworkConfig
+from mimik.inference.avatar_file import read_avatar
+from mimik.inference.synthesis import (
+    BUNDLED_MODEL,
+)
+from mimik.networks.checkpoint import load_release
+from mimik.networks.generators import Generator, Networks
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A model, and perhaps the person whom it draws."""
+
+    name: str  # of the file, or "texture"
+    config: NetworkConfig  # sizes and form
+    generator: Generator  # G in evaluation mode
+    networks: Networks | None  # of a model that knows no person; its E and P are exported too
+    psi: Tensor | None  # [1, 2 * features of all AdaIN layers] of the person
+    avatar: Avatar | None  # the person
+    research_only: bool  # whether the weights are, or come from, those that ship
+
+    @classmethod
+    def of(cls, what: str, config: ExportConfig) -> ExportSource:
+        """Reads a model or a person. Raises InputError if it is neither, or does not go with what else is asked for."""
+        path = Path(what)
+        if path.suffix.lower() == AVATAR_SUFFIX:
+            if config.photo is not None:
+                raise InputError(f"--photo {config.photo}: {path.name} has its person already; leave --photo out.")
+            person = read_avatar(path)
+            networks, origin = person.preset.networks, person.record.get("model")
+            generator = _generator(networks, person.tensors, path)
+            shipped = isinstance(origin, dict) and origin.get("name") == BUNDLED_MODEL.name
+            psi = torch.from_numpy(person.psi)[None]
+            if psi.shape[1] != 2 * sum(generator.adain_sizes):
+                raise ModelError(f"{path}: its psi' does not fit its generator; learn the person again.")
+            return cls(path.name, networks, generator, None, psi, Avatar.load(path), shipped)
+        if what != "texture" and path.suffix.lower() != MODEL_SUFFIX:
+            raise InputError(
+                f"{what}: is no model; give texture, a {MODEL_SUFFIX} file of `mimik train` or an {AVATAR_SUFFIX} file "
+                "of `mimik learn`; a photo goes with --photo."
+            )
+        if config.motions and config.photo is None:
+            raise InputError(f"--motion {config.motions[0]}: moves a person; give --photo, or an {AVATAR_SUFFIX} file.")
+        release = load_release(BUNDLED_MODEL if what == "texture" else path)
+        nets = release.networks
+        known: Tensor | None = None
+        avatar = None
+        if config.photo is not None:
+            avatar = Avatar.from_photos([config.photo], face=config.face)
+            x, y = embedded(release.preset.networks, avatar.picture, avatar.face.points)
+            with torch.inference_mode():
+                known = Embedding(nets)(torch.from_numpy(x), torch.from_numpy(y)).clone()
+        return cls(
+            path.name, release.preset.networks, nets.G, None if avatar else nets, known, avatar, what == "texture"
+        )
+
+
+def _generator(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], path: Path) -> Generator:
+    """G with the weights of a person's file."""
+    low, high = config.generator_channels
+    generator = Generator(
+        config.image_px, form=config.form, min_channels=low, max_channels=high, attention=config.attention
+    )
+    state = {name.removeprefix("G."): torch.from_numpy(value).float() for name, value in tensors.items()}
+    try:
+        generator.load_state_dict(state)
+    except RuntimeError:
+        raise ModelError(f"{path}: its generator's parts do not fit each other; learn the person again.") from None
+    return generator.eval()
