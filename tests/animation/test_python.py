@@ -229,7 +229,7 @@ def test_an_edit_from_an_avatar(avatar: Avatar, small_path: Path, tmp_path: Path
     ):
         with pytest.raises(TypeError, match=message):
             avatar.edit(tmp_path / "c.png", **options)
-    with pytest.raises(InputError, match=r"^yaw=90: give a number from -30 to 30"):
+    with pytest.raises(InputError, match=r"^yaw=90: give a number from -35 to 35"):
         avatar.edit(tmp_path / "c.png", yaw=90)
     with pytest.raises(InputError, match="already exists; give force=True"):
         avatar.edit(tmp_path / "a.png", yaw=9)

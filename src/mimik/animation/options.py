@@ -82,7 +82,7 @@ class Sliders(TypedDict, total=False):
     gaze_y: float
     """-1 to 1, down."""
     yaw: float
-    """-30 to 30 degrees, to the picture's right."""
+    """-35 to 35 degrees, to the picture's right."""
     pitch: float
     """-20 to 20 degrees, down."""
     roll: float

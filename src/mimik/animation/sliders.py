@@ -22,7 +22,7 @@ class Edit:
     brows: Annotated[float, _slider(-1, 1, "1 raises the brows, -1 lowers them")] = 0.0
     gaze_x: Annotated[float, _slider(-1, 1, "1 looks to the picture's right, -1 to its left")] = 0.0
     gaze_y: Annotated[float, _slider(-1, 1, "1 looks down, -1 up")] = 0.0
-    yaw: Annotated[float, _slider(-30, 30, "degrees; turns the head to the picture's right")] = 0.0
+    yaw: Annotated[float, _slider(-35, 35, "degrees; turns the head to the picture's right")] = 0.0
     pitch: Annotated[float, _slider(-20, 20, "degrees; nods down")] = 0.0
     roll: Annotated[float, _slider(-30, 30, "degrees; tilts the head clockwise")] = 0.0
 

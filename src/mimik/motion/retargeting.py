@@ -147,7 +147,8 @@ class Retarget:
 
 
 _MAX_TURN = math.radians(40)
-_MAX_REVEAL = math.radians(30)  # how far a head that is turned away in the photo may be turned back, less its turn
+_MAX_REVEAL = math.radians(30)  # how far a frontal head turns; further away from a turned one, by its own turn
+_BACK = 0.5  # of a turned photo's own turn is added to how far it is turned back, to its other side
 _MAX_SHIFT_CM = 5.0  # the shoulders do not follow
 _MAX_LOG_ZOOM = math.log(1.3)
 _MAX_REVEAL_EXACT = math.radians(48)  # where one picture is made, and looked at
@@ -165,14 +166,14 @@ def _soft_limit(vector: Float, limit: float) -> Float:
 def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Float:
     """The head's turn, limited to what the photo can show.
 
-    A head that the photo shows from one side cannot be turned back to show the other: there are no pixels of it.
+    What the photo hides of a head that is turned is taken from the other side when it is turned back.
     """
     yaw = math.radians(pose.degrees[0])
     turn = _soft_limit(turn, _MAX_TURN + max_reveal - _MAX_REVEAL)
     # A positive rotation about y, which points down, turns the nose to the picture's left: yaw falls.
     towards = turn[1] * math.copysign(1, yaw)
     # Both limits meet at a frontal photo, whose yaw has the sign of noise.
-    limit = max(max_reveal - abs(yaw), math.radians(6)) if towards > 0 else max_reveal + abs(yaw)
+    limit = max_reveal + abs(yaw) * (_BACK if towards > 0 else 1)
     if abs(towards) > 0.6 * limit:
         turn = turn.copy()
         turn[1] = float(_soft_limit(turn[1:2], limit)[0])

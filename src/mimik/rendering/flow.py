@@ -87,6 +87,8 @@ class Flow:
         planes = np.empty((GRID, GRID, NUM_GEOMETRY), np.float32)
         planes[..., :2] = self.offset * np.float32(10 * crop.side / window.side)
         planes[..., 2] = self.unseen
+        if self.mirror is not None:  # what the other side shows is not left to the network
+            planes[self.mirror.rows, self.mirror.columns, 2] *= 1 - self.mirror.weight
         planes[..., 3] = (np.log(np.maximum(self.stretch, 1e-3)) / np.log(4)).clip(-1, 1)
         k = GRID / crop.side
         square = Crop((window.left - crop.left) * k, (window.top - crop.top) * k, window.side * k)
