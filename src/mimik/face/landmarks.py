@@ -98,17 +98,12 @@ ADVISED_FACE_PX = 40  # from this width on a face is found wherever it is in the
 
 @dataclass(frozen=True)
 class Face:
-    """One face in one picture.
+    """One face in one picture."""
 
-    Attributes:
-        points: [478, 3] float32; x and y in pixels of the picture, z on the same scale, smaller is nearer.
-        blendshapes: [52] float32 in 0..1, in the order of BLENDSHAPES.
-        score: confidence, 0..1: presence, and for a face that detect found, also the detector's own score and how well
-            the points fit a head.
-    """
-
-    points: Array
-    blendshapes: Array
+    points: Array  # [478, 3] float32; x and y in pixels of the picture, z on the same scale, smaller is nearer
+    blendshapes: Array  # [52] float32 in 0..1, in the order of BLENDSHAPES
+    # confidence, 0..1: presence, and for a face that detect found, also the detector's own score and how well the
+    # points fit a head
     score: float
 
     @property
@@ -215,15 +210,10 @@ def _protobuf_fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 @dataclass(frozen=True)
 class Mesh:
-    """MediaPipe's canonical face.
+    """MediaPipe's canonical face."""
 
-    Attributes:
-        vertices: [468, 3] centimetres, in the axes of Pose, origin between the ears.
-        triangles: [898, 3] indices; eyes and mouth are covered too.
-    """
-
-    vertices: NDArray[np.float64]
-    triangles: NDArray[np.int32]
+    vertices: NDArray[np.float64]  # [468, 3] centimetres, in the axes of Pose, origin between the ears
+    triangles: NDArray[np.int32]  # [898, 3] indices; eyes and mouth are covered too
 
 
 def landmarker_bundle() -> zipfile.ZipFile:
