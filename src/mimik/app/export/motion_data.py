@@ -68,7 +68,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
         at = window.to_unit(target)[drawn, :2] * px * _POINT_UNITS
         points.append(at.round().clip(-(2**15), 2**15 - 1).astype(np.int16))
         if texture:
-            flow = stage.warper.flow(target)
+            flow = stage.flow(target)
             flows.append((flow.offset * _FLOW_UNITS).round().astype(np.int16).transpose(2, 0, 1))
             maps = flow.maps(crop, window, px // 2) * _GEOMETRY_UNITS
             geometries.append(maps.round().clip(-128, 127).astype(np.int8))

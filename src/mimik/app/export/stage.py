@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,11 +67,15 @@ class Stage:
         """What the network sees of the frame."""
         return clip_window(self.face.points) if self.config.form == "paper" else window_around(target, self.window.side)
 
+    def flow(self, target: NDArray[Any]) -> Flow:
+        """The flow of a frame as a page applies it: the photo as the only source."""
+        return replace(self.warper.flow(target), mirror=None)
+
     def sample(self, target: NDArray[Any]) -> Sample:
         """The generator's inputs for a frame, without psi_hat."""
         if self.config.form == "paper":
             return dict(zip(("y",), self._paper.network_inputs(target), strict=True))
-        _, inputs = self._texture.network_inputs(self.warper.flow(target), target, self.window_at(target))
+        _, inputs = self._texture.network_inputs(self.flow(target), target, self.window_at(target))
         return dict(zip(("y", "warped", "geometry"), inputs, strict=True))
 
     def gate(self, target: NDArray[Any]) -> float:
