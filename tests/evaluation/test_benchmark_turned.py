@@ -38,7 +38,7 @@ def test_a_turn_to_the_right_uncovers_the_persons_right_half(portrait_face: Face
 def test_means_over_clips_and_change_in_percent() -> None:
     def clip(value: float) -> dict:
         row = dict.fromkeys(turned.MEASURES, value)
-        return {"models": {"geometry": {half: row for half in turned.HALVES}}}
+        return {"models": {"geometry": dict.fromkeys(turned.HALVES, row)}}
 
     now, before = (turned.summary({"a": clip(a), "b": clip(b)}) for a, b in ((1.0, 2.0), (2.0, 4.0)))
     assert now["geometry"]["uncovered"]["l1"] == 1.5 and now["geometry"]["clips"] == 2
