@@ -56,8 +56,7 @@ def _sync(path: Path) -> None:
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Puts a file in place in one step: readers see the old or the new one, also after a crash.
 
-    Raises:
-        InputError: if there is no space left, or nothing can be written there; the old file is still there then.
+    Raises InputError if there is no space left, or nothing can be written there; the old file is still there then.
     """
     try:
         with replaced(path, suffix=DRAFT_SUFFIX, durable=True) as draft, draft.open("wb") as file:
@@ -97,8 +96,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 def hold(path: Path, mode: str = "w") -> IO[Any] | None:
     """A file, opened and locked until it is closed or the process ends; None while another process holds it.
 
-    Raises:
-        OSError: if it cannot be opened.
+    Raises OSError if it cannot be opened.
     """
     import fcntl
 

@@ -46,8 +46,7 @@ STYLES = ("paper", "full", "smooth")
 def landmark_lines(style: str) -> list[tuple[list[int], Colour, bool]]:
     """What a landmark image of this style is made of: indices of the 478 points, colour, whether the line is closed.
 
-    Raises:
-        ValueError: if there is no such style.
+    Raises ValueError if there is no such style.
     """
     if style not in STYLES:
         raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")

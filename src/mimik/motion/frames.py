@@ -23,44 +23,28 @@ EYELIDS_TOUCH = 0.085  # the landmarker's opening of shut lids over the usual on
 
 @dataclass(frozen=True)
 class Reference:
-    """A driver's neutral face.
+    """A driver's neutral face."""
 
-    Attributes:
-        shape: [478, 3] centimetres, own frame.
-        rotation: [3, 3] of the head in the neutral frame.
-        blendshapes: [52].
-        lasting: [52] expression that the driver never lets go, by blendshapes; neither shape nor blendshapes have it.
-        eyelids_touch: of right and left eye, the opening that the landmarker gives to shut lids, over that of shape.
-        note: for the user: what was taken as neutral, and what the driver never showed.
-    """
-
-    shape: Float
-    rotation: Float
-    blendshapes: Float
+    shape: Float  # [478, 3] centimetres, own frame
+    rotation: Float  # [3, 3] of the head in the neutral frame
+    blendshapes: Float  # [52]
+    # [52] expression that the driver never lets go, by blendshapes; neither shape nor blendshapes have it
     lasting: Float = field(default_factory=lambda: np.zeros(len(BLENDSHAPES)))
+    # of right and left eye, the opening that the landmarker gives to shut lids, over that of shape
     eyelids_touch: tuple[float, float] = (EYELIDS_TOUCH, EYELIDS_TOUCH)
-    note: str = ""
+    note: str = ""  # for the user: what was taken as neutral, and what the driver never showed
 
 
 @dataclass(frozen=True)
 class MotionFrame:
-    """What a driver's face does at one instant, relative to its neutral.
+    """What a driver's face does at one instant, relative to its neutral."""
 
-    Attributes:
-        turn: [3] rotation vector of the head, radians, axes of the picture.
-        shift: [3] movement of the head, centimetres, axes of the picture.
-        zoom: logarithm of the head's size over its neutral size.
-        offset: [478, 3] movement of the points by expression and gaze, centimetres, own frame.
-        blendshapes: [52].
-        seen: False where the face was lost and the motion frame is made up.
-    """
-
-    turn: Float
-    shift: Float
-    zoom: float
-    offset: Float
-    blendshapes: Float
-    seen: bool = True
+    turn: Float  # [3] rotation vector of the head, radians, axes of the picture
+    shift: Float  # [3] movement of the head, centimetres, axes of the picture
+    zoom: float  # logarithm of the head's size over its neutral size
+    offset: Float  # [478, 3] movement of the points by expression and gaze, centimetres, own frame
+    blendshapes: Float  # [52]
+    seen: bool = True  # False where the face was lost and the motion frame is made up
 
     def scaled(self, k: float) -> MotionFrame:
         """k times as strong; 0 is neutral."""

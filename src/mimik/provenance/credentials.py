@@ -110,8 +110,7 @@ class Credentials:
     def from_files(cls, certificate: Path, key: Path) -> Credentials:
         """The user's own certificate chain and key, both PEM.
 
-        Raises:
-            InputError: as for `Credentials`, naming the files; also if one cannot be read.
+        Raises InputError as for `Credentials`, naming the files; also if one cannot be read.
         """
         try:
             return cls(certificate.read_bytes(), key.read_bytes())

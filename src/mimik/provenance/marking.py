@@ -130,8 +130,7 @@ class MarkedWriter:
     def write(self, frame: Rgb) -> None:
         """Appends one frame, uint8 RGB [height, width, 3], or RGBA where the writer was opened for it.
 
-        Raises:
-            MediaError: if it cannot be written (disk full, no permission).
+        Raises MediaError if it cannot be written (disk full, no permission).
         """
         self._writer.write(self._marker.mark(frame) if self._marker else frame)
 

@@ -70,21 +70,13 @@ class Signer(StrEnum):
 
 @dataclass(frozen=True)
 class Mark:
-    """The watermark as it was read in the frames.
+    """The watermark as it was read in the frames."""
 
-    Attributes:
-        value: all of the payload, 11 hexadecimal digits, as the manifest's soft binding declares it.
-        model: which model made the frames, in words.
-        file_id: 8 hexadecimal digits, the same in all copies of a file.
-        mirrored: whether the frames were mirrored since.
-        false_positive: upper bound of the chance that frames without a mark give such a reading.
-    """
-
-    value: str
-    model: str
-    file_id: str
-    mirrored: bool
-    false_positive: float
+    value: str  # all of the payload, 11 hexadecimal digits, as the manifest's soft binding declares it
+    model: str  # which model made the frames, in words
+    file_id: str  # 8 hexadecimal digits, the same in all copies of a file
+    mirrored: bool  # whether the frames were mirrored since
+    false_positive: float  # upper bound of the chance that frames without a mark give such a reading
 
     @classmethod
     def of(cls, reading: Reading) -> Mark | None:
@@ -404,8 +396,7 @@ def _verifying_context(anchors: Sequence[Path]) -> Any:
 def _roots(pem: bytes) -> bytes:
     """Those of some PEM certificates that may sign others.
 
-    Raises:
-        ValueError: if a certificate cannot be read, or there is none.
+    Raises ValueError if a certificate cannot be read, or there is none.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -483,8 +474,7 @@ def _judge(report: dict[str, Any]) -> Verdict:
 def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Verdict:
     """The verdict on a file that the C2PA library gave up on: look for a manifest store among its bytes.
 
-    Raises:
-        _NoCredentialsError: if there is none.
+    Raises _NoCredentialsError if there is none.
     """
     import c2pa
 

@@ -44,17 +44,13 @@ ASSET = "assets/voice.safetensors"
 
 @dataclass(frozen=True)
 class VoiceModel:
-    """Weights of the voice network and what its numbers mean.
+    """Weights of the voice network and what its numbers mean."""
 
-    Attributes:
-        tensors: by the names of networks.voice.VoiceNet's state, float32; `scale.rise` and `scale.spread` [C] besides:
-            a track above the lips at rest is rise + spread * output. `scale.touch` [2]: a logit above the first, or an
-            opening below the second, is contact.
-        record: settings of the network and of its training, and what was measured.
-    """
-
+    # by the names of networks.voice.VoiceNet's state, float32; `scale.rise` and `scale.spread` [C] besides: a track
+    # above the lips at rest is rise + spread * output. `scale.touch` [2]: a logit above the first, or an opening
+    # below the second, is contact.
     tensors: Mapping[str, Array]
-    record: dict[str, Any]
+    record: dict[str, Any]  # settings of the network and of its training, and what was measured
 
     @property
     def dilations(self) -> tuple[int, ...]:
@@ -154,21 +150,13 @@ class LipPredictor:
 
 @dataclass(frozen=True)
 class Lips:
-    """The mouth over a piece of time, LIPS_HZ.
+    """The mouth over a piece of time, LIPS_HZ."""
 
-    Attributes:
-        tracks: [n, len(CHANNELS)] above the lips at rest, in the units of blendshapes and of GEOMETRY.
-        touch: [n] bool: the lips touch.
-        loudness_db: [n] of the sound at these instants, relative to full scale.
-        ahead_db: [n] the loudest of what is heard already after each of them.
-        level_db: [n] of the speech.
-    """
-
-    tracks: Array
-    touch: NDArray[np.bool_]
-    loudness_db: Array
-    ahead_db: Array
-    level_db: Array
+    tracks: Array  # [n, len(CHANNELS)] above the lips at rest, in the units of blendshapes and of GEOMETRY
+    touch: NDArray[np.bool_]  # [n] bool: the lips touch
+    loudness_db: Array  # [n] of the sound at these instants, relative to full scale
+    ahead_db: Array  # [n] the loudest of what is heard already after each of them
+    level_db: Array  # [n] of the speech
 
 
 class LipStream:

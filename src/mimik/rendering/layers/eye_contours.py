@@ -27,25 +27,16 @@ _STEPS, _FIRST, _LAST = 192, -0.25, 1.25  # of tables over the chart's x
 
 @dataclass(frozen=True)
 class EyeContours:
-    """An eye in the photo or in a frame. Units of the crop's side.
+    """An eye in the photo or in a frame. Units of the crop's side."""
 
-    Attributes:
-        upper, lower: [9, 2] edges of the lids, from the outer corner to the inner one.
-        fold: [7, 2] the skin over the upper lid, about where its crease is.
-        iris: [2] its center; iris_radius: by its rim's points.
-        down: [2] down the eye, as long as the eye of the photo is wide, as the head carries it.
-        weight: 0..1, how much of the eye is drawn: nothing while it is as in the photo.
-        number: 0 the person's right eye, 1 the left.
-    """
-
-    upper: Array
-    lower: Array
-    fold: Array
-    iris: Array
+    upper: Array  # [9, 2] edges of the lids, from the outer corner to the inner one
+    lower: Array  # [9, 2] edges of the lids, from the outer corner to the inner one
+    fold: Array  # [7, 2] the skin over the upper lid, about where its crease is
+    iris: Array  # [2] its center; iris_radius: by its rim's points
     iris_radius: float
-    down: Array
-    weight: float
-    number: int
+    down: Array  # [2] down the eye, as long as the eye of the photo is wide, as the head carries it
+    weight: float  # 0..1, how much of the eye is drawn: nothing while it is as in the photo
+    number: int  # 0 the person's right eye, 1 the left
 
     @property
     def gap(self) -> float:
