@@ -79,6 +79,7 @@ MODEL_SUFFIX = ".safetensors"
 AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
+SCENES = ("auto", "warp")  # a still background behind the head where the photo allows it; the photo in one piece
 DRIVE_BY = ("picture", "sound")  # of a driver that has both
 MAX_SECONDS = 36_000.0  # of a driver without an end
 TEETH = ("ada", "bea", "cleo", "dora", "ella", "fay", "gia", "hana", "ida", "jon", "karl", "leo", "max")  # shipped sets
@@ -286,6 +287,16 @@ class AnimateConfig:
         str,
         Option("full: the whole photo. crop: a square around the head.", "VIEW", choices=FRAMES, label="View"),
     ] = "full"
+    scene: Annotated[
+        str,
+        Option(
+            "auto: the background stands still behind the head, where it can be told from it. warp: near the head it "
+            "moves with it.",
+            "HOW",
+            choices=SCENES,
+            label="Scene",
+        ),
+    ] = "auto"
     face: Annotated[int | None, PHOTO_FACE] = None
     driver_face: Annotated[
         int | None,

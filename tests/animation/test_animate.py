@@ -257,7 +257,7 @@ def by_driver(avatar: Avatar, driver, landmarker: Landmarker) -> dict[str, list[
         patch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
         patch.setattr(avatar_module, "Marker", Plain)
         settings = {
-            "all": (28, {}),
+            "all": (28, {"scene": "warp"}),
             "none": (8, {"strength": 0}),
             "lips": (15, {"regions": ("lips",)}),
             "pose": (15, {"regions": ("pose",)}),

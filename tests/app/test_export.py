@@ -614,7 +614,9 @@ def test_the_page_shows_what_animate_shows(
     assert "synthetic" in page.inner_text("#notice")
 
     avatar = Avatar.from_photos([photo]) if texture else Avatar.load(people["paper"])
-    portrait, warp = (avatar.source_frame(AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
+    portrait, warp = (
+        avatar.source_frame(AnimateConfig(size=size, model=model, scene="warp")) for model in (None, "geometry")
+    )
     motion = Motion.load(bundled_motions()["talk"])
     shown_at = (0, 27, 40, 90)
     targets = Stage(avatar, ExportSource.of(model, config).config, size).targets(motion, shown_at)

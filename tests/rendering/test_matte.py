@@ -13,11 +13,14 @@ from PIL import Image as Pillow
 from mimik.animation.avatar import Avatar
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import OVAL, Face, Image, Landmarker
+from mimik.inference.synthesis import GeometryPainter
 from mimik.media import video
 from mimik.provenance.verifying import Status, verify
 from mimik.provenance.watermark import Detector
 from mimik.rendering import matte
 from mimik.rendering.flow import Warper
+from mimik.rendering.layers.background import LayeredPainter
+from mimik.rendering.layers.canvas import Canvas
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 
@@ -124,11 +127,8 @@ def test_alpha_moves_with_the_photo(small_portrait: Image, small_face: Face, alp
     warper = Warper(small_face.points, 256, 256)
     moved = small_face.points + np.array([6, 0, 0])
 
-    class Copy:
-        def paint(self, flow: object, target: object) -> Image:
-            return small_portrait
-
-    cut = matte.CutOut(Copy(), alpha, warper, None)
+    mover = GeometryPainter(small_portrait, warper, matte=np.rint(alpha * 255).astype(np.uint8))
+    cut = LayeredPainter(mover, alpha, Canvas.of(small_portrait, warper.crop), None)
     still, shifted = (cut.paint(warper.flow(points), points)[..., 3] for points in (small_face.points, moved))
     np.testing.assert_allclose(still, alpha * 255, atol=1)
     rows = np.s_[70:120]  # of the head

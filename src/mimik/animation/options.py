@@ -22,6 +22,8 @@ class ViewOptions(TypedDict, total=False):
     """Pixels of the longer side; "native" or None: the photo's own."""
     frame: str
     """"full" or "crop", a square around the head."""
+    scene: str
+    """"auto": the background stands still where it can be told from the person; "warp": near the head it moves."""
     teeth: str | None
     """One of config.TEETH; None: the person's own, or chosen by the light."""
     label: bool

@@ -50,6 +50,9 @@ class Rendering:
         self.clock = Clock()
         if source.note:
             report.notes.append(source.note)
+        report.scene = "warp" if isinstance(source.scene, str) else "plate"
+        if isinstance(source.scene, str) and config.scene == "auto" and not source.image.is_video:
+            report.notes.append(f"the background near the head moves with it: it {source.scene}")
         self.size = report.width, report.height = source.size
 
     def images(self) -> Generator[Image]:

@@ -19,6 +19,7 @@ class Report:
     width: int = 0
     height: int = 0
     fps: float = 0.0
+    scene: str = ""  # plate: the background stands still behind the head; warp: near the head it moves with it
     num_frames: int = 0
     num_lost: int = 0  # frames of the driver without a face: the person eased to neutral there
     has_audio: bool = False

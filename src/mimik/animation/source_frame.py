@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError
-from mimik.face.landmarks import Face, Image
+from mimik.face.landmarks import Array, Face, Image
 from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.media import video
 from mimik.motion.frames import Reference
@@ -23,6 +23,8 @@ from mimik.pipeline import QUEUE_FRAMES, Clock, prefetch
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, before, take_apart
+from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.teeth import TeethSet
 
 T = TypeVar("T")
@@ -73,16 +75,39 @@ class SourceFrame:
         return self.view.apply(self.image.picture)
 
     @functools.cached_property
+    def scene(self) -> Scene | str:
+        """The photo taken apart into a still background and the person; or why it stays in one piece."""
+        if self.image.is_video:
+            return "belongs to a video"
+        if self._config.scene == "warp":
+            return "was asked to"
+        if self._generator is not None and self._generator.config.form == "paper":
+            return "is a part of what this model paints"
+        return take_apart(self.picture, self.face.points)
+
+    @functools.cached_property
     def _warper(self) -> Warper:
-        return self.warper(self.face)
+        if isinstance(self.scene, str):
+            return self.warper(self.face)
+        return Warper(self.face.points, *self.size, teeth=self._teeth, whole_head=True, free=self.scene.free)
 
     def warper(self, face: Face) -> Warper:
-        """The warper of a picture of the same size, such as a frame of the person's video; face: in it."""
+        """The warper of a frame of the person's video; face: in it."""
         return Warper(face.points, *self.size, teeth=self._teeth)
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:
-        return self.painter(self.picture, self.face, self._warper, is_reused=True)
+        scene = self.scene
+        if isinstance(scene, str):
+            return self.painter(self.picture, self.face, self._warper, is_reused=True)
+        if self._backdrop is not None:
+            return self._before_backdrop(self.picture, scene.alpha, self.face, self._warper, is_reused=True)
+        painter = self._plain_painter(scene.front, self.face, self._warper, is_reused=True, matte=scene.alpha)
+        return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (self.picture, self.face.points))
+
+    @functools.cached_property
+    def _limit(self) -> EdgeLimit | None:
+        return None if isinstance(self.scene, str) else EdgeLimit(self.face.points, self.scene.alpha)
 
     @property
     def background(self) -> str | None:
@@ -97,20 +122,30 @@ class SourceFrame:
         Args: is_reused: whether many frames are painted; see rendering.painter.Painter.
         """
         if self._backdrop is None:
-            return self._plain_painter(picture, face, warper, is_reused)
+            return self._plain_painter(picture, face, warper, is_reused=is_reused)
         alpha = matte.person_matte(picture, face.points)
+        return self._before_backdrop(picture, alpha, face, warper, is_reused=is_reused)
+
+    def _before_backdrop(
+        self, picture: Image, alpha: Array, face: Face, warper: Warper, *, is_reused: bool
+    ) -> PicturePainter:
         behind: Image | None = None
-        if not isinstance(self._backdrop, str):
+        if isinstance(self._backdrop, np.ndarray):
             behind = matte.covering(self._backdrop, *self.size)
         elif self._backdrop == BLUR:
             behind = matte.blurred(picture, alpha)
-        person = self._plain_painter(matte.foreground(picture, alpha), face, warper, is_reused)
-        return matte.CutOut(person, alpha, warper, behind)
+        canvas = Canvas.of(picture, warper.crop)
+        front = before(picture, alpha, canvas, behind)
+        painter = self._plain_painter(front, face, warper, is_reused=is_reused, matte=alpha)
+        return LayeredPainter(painter, alpha, canvas, behind)
 
-    def _plain_painter(self, picture: Image, face: Face, warper: Warper, is_reused: bool) -> PicturePainter:
+    def _plain_painter(
+        self, picture: Image, face: Face, warper: Warper, *, is_reused: bool, matte: Array | None = None
+    ) -> PicturePainter:
+        moved = None if matte is None else np.rint(matte * 255).astype(np.uint8)
         if self._generator is None:
-            return GeometryPainter(picture, warper, is_reused=is_reused)
-        return self._generator.painter(picture, face.points, warper, is_reused=is_reused)
+            return GeometryPainter(picture, warper, is_reused=is_reused, matte=moved)
+        return self._generator.painter(picture, face.points, warper, is_reused=is_reused, matte=moved)
 
     def retarget(
         self,
@@ -132,6 +167,7 @@ class SourceFrame:
             regions=config.regions if regions is None else regions,
             strength=config.strength if strength is None else strength,
             exact=exact,
+            limit=self._limit,
         )
 
     def flow(self, points: NDArray[Any]) -> Flow:

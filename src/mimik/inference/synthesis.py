@@ -27,6 +27,7 @@ from mimik.inference.runtime import Network
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Detail, Flow, Warper
+from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.painter import Painter
 from mimik.rendering.painters import SHADE_PX, PicturePainter
 
@@ -126,12 +127,19 @@ def network_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, f
 class GeometryPainter:
     """Without a network: the warped photo."""
 
-    def __init__(self, picture: Image, warper: Warper, *, is_reused: bool = False) -> None:
+    def __init__(
+        self, picture: Image, warper: Warper, *, is_reused: bool = False, matte: NDArray[np.uint8] | None = None
+    ) -> None:
         """Args: as painter.Painter takes them."""
-        self._painter = Painter(picture, warper, is_reused=is_reused)
+        self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte)
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
         return self._painter.paint(flow)
+
+    @property
+    def moved_matte(self) -> NDArray[np.uint8]:
+        """See PicturePainter."""
+        return self._painter.moved_matte
 
 
 class PersonalizedGenerator:
@@ -147,7 +155,15 @@ class PersonalizedGenerator:
         """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
         return cls(network, network.project(embed_photos(network, pictures, points)))
 
-    def painter(self, picture: Image, points: Array, warper: Warper, *, is_reused: bool = False) -> PicturePainter:
+    def painter(
+        self,
+        picture: Image,
+        points: Array,
+        warper: Warper,
+        *,
+        is_reused: bool = False,
+        matte: NDArray[np.uint8] | None = None,
+    ) -> PicturePainter:
         """For one picture.
 
         Args:
@@ -155,20 +171,27 @@ class PersonalizedGenerator:
             points: [478, 3] of the face in it.
             warper: of picture and points.
             is_reused: whether many frames are painted; see painter.Painter.
+            matte: [H, W] that moves with the picture.
         """
         if self.config.form == "paper":
-            return PaperPainter(picture, points, self.config, self._generator)
-        return TexturePainter(picture, points, warper, self.config, self._generator, is_reused=is_reused)
+            still = None if matte is None else Canvas.of(matte, warper.crop).part(matte)
+            return PaperPainter(picture, points, self.config, self._generator, still)
+        return TexturePainter(picture, points, warper, self.config, self._generator, is_reused=is_reused, matte=matte)
 
 
 class PaperPainter:
     """Synthesizes the whole face, as in the paper, and composites it onto the picture with a soft border."""
 
     def __init__(
-        self, picture: Image, points: Array, config: NetworkConfig, generator: Callable[..., list[Array]]
+        self,
+        picture: Image,
+        points: Array,
+        config: NetworkConfig,
+        generator: Callable[..., list[Array]],
+        matte: NDArray[np.uint8] | None = None,
     ) -> None:
-        """See TexturePainter."""
-        self._picture, self._generator = picture, generator
+        """See TexturePainter; matte: of the part of the picture that a warp would move."""
+        self._picture, self._generator, self._matte = picture, generator, matte
         self._px, self._style = config.image_px, config.landmarks
         self._window = clip_window(points)
         self._keep = 1 - _fade(self._px)
@@ -180,6 +203,12 @@ class PaperPainter:
         image = self._picture.copy()
         _blend(image, refined, self._keep, self._window)
         return image
+
+    @property
+    def moved_matte(self) -> NDArray[np.uint8]:
+        """See PicturePainter; nothing but the face moves."""
+        assert self._matte is not None, "no matte was given"
+        return self._matte
 
     def network_inputs(self, target: NDArray[Any]) -> list[Array]:
         """The network's inputs for a frame: y [1, 3, image_px, image_px]."""
@@ -220,6 +249,7 @@ class TexturePainter:
         generator: Callable[..., list[Array]],
         *,
         is_reused: bool = False,
+        matte: NDArray[np.uint8] | None = None,
     ) -> None:
         """Compiles nothing, so that every frame of a video can be a picture.
 
@@ -230,12 +260,16 @@ class TexturePainter:
             config: of the network, of the texture form.
             generator: Network.generator of the person.
             is_reused: whether many frames are painted; see painter.Painter.
+            matte: [H, W] that moves with the picture.
         """
         self._config, self._points = config, points
-        self._warper, self._painter = warper, Painter(picture, warper, is_reused=is_reused)
+        self._warper, self._painter = warper, Painter(picture, warper, is_reused=is_reused, matte=matte)
         window, self._scale = network_window(points, config)
         self._side = window.side
-        self._small_painter = Painter(reduced(picture, self._scale), warper, self._scale, is_reused=is_reused)
+        small = None if matte is None else reduced(matte, self._scale)
+        self._small_painter = Painter(
+            reduced(picture, self._scale), warper, self._scale, is_reused=is_reused, matte=small
+        )
         self._generator = generator
         self._fade = _fade(config.image_px // 2)
         at = np.arange(config.frame_px, dtype=np.float32)
@@ -262,6 +296,11 @@ class TexturePainter:
         else:
             _blend(image, prediction.refined, prediction.keep, window)
         return image
+
+    @property
+    def moved_matte(self) -> NDArray[np.uint8]:
+        """See PicturePainter."""
+        return self._painter.moved_matte
 
     def predict(self, flow: Flow, target: NDArray[Any], window: Crop, gate: np.float32) -> Prediction:
         """The network's prediction for a frame.

@@ -6,7 +6,7 @@ The expression is scaled to the person's features and put, with the pose, on the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,7 @@ class Retarget:
         regions: Sequence[str] = REGIONS,
         strength: float = 1.0,
         exact: bool = False,
+        limit: Callable[[Float], Float] | None = None,
     ) -> None:
         """Args:
         person: the face in the photo.
@@ -53,11 +54,12 @@ class Retarget:
         regions: what moves.
         strength: multiplies expression and head motion.
         exact: the driver is the person: every movement is taken as it is given, and the head turns further.
+        limit: moves the points [478, 3] of a frame back to where the photo has all that they would show.
         """
         self._pose = head_pose(person.points)
         self._shape = self._pose.invert(person.points)
         self._regions = regions
-        self._exact = exact
+        self._exact, self._limit = exact, limit
         self._strength = strength
         self._absolute = mode == "absolute"
         # Both with lips that touch: openings count from there.
@@ -115,11 +117,12 @@ class Retarget:
         turn = _reachable(turn * self._strength, self._pose, self._max_reveal)
         shift = _soft_limit(motion_frame.shift * self._strength, _MAX_SHIFT_CM)
         zoom = float(_soft_limit(np.array([motion_frame.zoom * self._strength]), _MAX_LOG_ZOOM)[0])
-        return Pose(
+        points = Pose(
             rotation_matrix(turn) @ pose.rotation,
             pose.translation + shift * [1, 1, 0] * pose.scale,
             pose.scale * math.exp(zoom),
         ).apply(shape)
+        return points if self._limit is None else self._limit(points)
 
     def _with_contact(self, shape: Float, motion_frame: MotionFrame) -> Float:
         """The shape [478, 3] with lips and lids as far apart as the driver's, counted from contact."""

@@ -43,6 +43,11 @@ _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidd
 _PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
+_OUTLINE_CM = 3.0  # behind the middle of the face: depth of the head's outline
+_NECK_CM = (
+    3.5,
+    8.5,
+)  # below the middle of the face: down to the first, what is beside the head follows it
 _SLIT = 0.04  # of an eye's width: what the flow leaves between shut lids; the eyelids are drawn over it
 _MOVED = (
     0.004,
@@ -120,7 +125,14 @@ class Warper:
     """
 
     def __init__(
-        self, points: Array, width: int, height: int, teeth: TeethSet | None = None, *, whole_head: bool = False
+        self,
+        points: Array,
+        width: int,
+        height: int,
+        teeth: TeethSet | None = None,
+        *,
+        whole_head: bool = False,
+        free: tuple[bool, bool, bool] = (False, False, False),
     ) -> None:
         """For one photo.
 
@@ -129,6 +141,8 @@ class Warper:
             width, height: of the photo, in pixels.
             teeth: of the person; None: chosen from the shipped sets.
             whole_head: hair and ears that a turn uncovers are mirrored as the face is. For a layer without background.
+            free: whether the head may move at the square's left, upper and right border, and leave the picture there:
+                it is a layer of its own, and the border of the square does not show it. Else the border stands still.
         """
         self.crop = Crop.around(points)
         face_points = self.crop.to_unit(points.astype(np.float64))
@@ -148,8 +162,28 @@ class Warper:
         # In a photo that is turned itself nose and far cheek meet at the outline: turned further, it is not held.
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
         self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
-        self._border = frame_of(low, high)
-        self._fade = fade_of(low, high)
+        # A free side is the square's, wherever the picture ends.
+        low = np.where(free[:2], 0, low)
+        high[0] = 1 if free[2] else high[0]
+        self._border = self._at_depth(frame_of(low, high))
+        self._border_follow = self._freedom(self._border, low, high, free)[:, None]
+        cells = self._at_depth(grid_centres().astype(np.float64))
+        freedom = self._freedom(cells, low, high, free).reshape(GRID, GRID).astype(np.float32)
+        self._fade = 1 - (1 - fade_of(low, high)) * (1 - freedom)
+
+    def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Places [N, 2] of the square, [N, 3] where the outline of the head is."""
+        z = self.jaws.skull.apply(np.array([[0.0, 0.0, _OUTLINE_CM]]))[0, 2]
+        return np.column_stack([places, np.full(len(places), z)])
+
+    def _freedom(
+        self, places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: tuple[bool, bool, bool]
+    ) -> NDArray[np.float64]:
+        """[N] 0..1: how much the nearest border at places [N, 3] moves with the skull."""
+        x, y = places[:, 0], places[:, 1]
+        gaps = np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
+        is_free = np.array([*free, False])[gaps.argmin(1)]
+        return is_free * follows(places, self.jaws.skull)
 
     def flow(self, target: NDArray[Any]) -> Flow:
         """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
@@ -182,9 +216,10 @@ class Warper:
         keep = self._control
         rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
         to_outline = on_outline(goal, motion.rotation @ self.jaws.skull.rotation)
-        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, self._border])
+        border = self._border + (motion.apply(self._border) - self._border) * self._border_follow
+        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, border[:, :2]])
         come_from = np.concatenate(
-            [self.source[keep, :2], self.source[rim, :2].mean(0), self._from_outline, self._border]
+            [self.source[keep, :2], self.source[rim, :2].mean(0), self._from_outline, self._border[:, :2]]
         )
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
@@ -252,6 +287,15 @@ class Warper:
         unseen = np.zeros((GRID, GRID), bool)
         unseen[covered] = found[:, 2] > self._photo_depth[at[:, 1], at[:, 0]] / GRID + DEPTH_GAP
         return Surface(depth, place[..., :2] - grid_centres().reshape(GRID, GRID, 2), covered, unseen, place[..., 3:])
+
+
+def follows(places: NDArray[np.float64], skull: Pose) -> NDArray[np.float64]:
+    """[N] how much of the skull's motion places [N, 3] around a head make: 1 above the jaw, 0 below the chin.
+
+    Args:
+        skull: takes the canonical face to where the places are.
+    """
+    return 1 - ramp(skull.invert(places)[:, 1], *_NECK_CM)
 
 
 def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64], weight: float) -> EyeContours:

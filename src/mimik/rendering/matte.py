@@ -24,14 +24,12 @@ from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image
 from mimik.face.openvino_core import inference_core
 from mimik.rendering.crop import Crop
-from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.painter import Painter
-from mimik.rendering.painters import PicturePainter
 
 _NETWORK_PX = 256
 _HEAD = 2.6  # side of the square around the head that is looked at more closely, of Crop.around's
 _FADE = 0.12  # of that square's side: where the closer look gives way to the look at the whole
 _SURE = 0.4, 0.85  # what the network is sure of by less is background, by more is person
+_PIECE = 0.3  # of the matte: pieces are what is connected by more than that
 _GUIDE_PX = 1024  # the filter's coefficients are found at this size at most; they are applied at the photo's own
 _GUIDE_RADIUS = 1 / 90  # of the longer side
 _GUIDE_EPS = 2e-4  # variance of the photo's colours, 0..1 squared, below which there is no edge to follow
@@ -93,7 +91,18 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     low, high = _SURE
     guided = _guided(picture, ((rough - low) / (high - low)).clip(0, 1).astype(np.float32))
     alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # the filter leaves traces of both sides
-    return np.maximum(alpha, face).astype(np.float32)
+    return _of_one(np.maximum(alpha, face).astype(np.float32), points)
+
+
+def _of_one(alpha: Array, points: NDArray[Any]) -> Array:
+    """The matte without what does not touch the person with this face: other people, a cat, rags of a dark cloud."""
+    pieces = cv2.connectedComponents((alpha > _PIECE).astype(np.uint8), connectivity=4)[1]
+    height, width = alpha.shape
+    x, y = points[OVAL, :2].mean(0).astype(int).clip(0, [width - 1, height - 1])
+    own = (pieces == pieces[y, x]).astype(np.uint8)
+    near = cv2.dilate(own, np.ones((2 * max(2, round(_GUIDE_RADIUS * max(height, width))) + 1,) * 2, np.uint8))
+    others = (pieces > 0) & (own == 0)
+    return np.where(near & ~others, alpha, np.float32(0))
 
 
 def _face(points: NDArray[Any], height: int, width: int) -> Array:
@@ -214,27 +223,3 @@ def covering(picture: Image, width: int, height: int) -> Image:
     scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_CUBIC)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return np.ascontiguousarray(scaled[top : top + height, left : left + width])
-
-
-class CutOut:
-    """A painter whose frames show the person alone, or before another background."""
-
-    def __init__(self, painter: PicturePainter, alpha: Array, warper: Warper, background: Image | None) -> None:
-        """Args:
-        painter: of the picture's foreground.
-        alpha: [H, W] of that picture.
-        warper: of that picture.
-        background: uint8 RGB [H, W, 3]; None: frames have four channels, straight alpha.
-        """
-        self._painter, self._background = painter, background
-        self._alpha = np.rint(alpha * 255).astype(np.uint8)
-        self._mover = Painter(np.repeat(self._alpha[..., None], 3, -1), warper)  # its own colours are not used
-
-    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
-        """uint8 RGB [H, W, 3], or RGBA [H, W, 4], with the face's points at target [478, 3]."""
-        image = self._painter.paint(flow, target)
-        alpha = self._mover.carry(self._alpha, flow)
-        if self._background is None:
-            return np.dstack([image, alpha])
-        weight = alpha.astype(np.float32) / 255
-        return np.asarray(cv2.blendLinear(image, self._background, weight, 1 - weight))

@@ -45,15 +45,25 @@ class Painter:
     Attributes:
         canvas: where flows are applied.
         is_grey: whether the picture is black and white.
+        moved_matte: the canvas' part of the matte, as in the frame that was painted last.
     """
 
-    def __init__(self, picture: Image, warper: Warper, scale: float = 1.0, *, is_reused: bool = False) -> None:
+    def __init__(
+        self,
+        picture: Image,
+        warper: Warper,
+        scale: float = 1.0,
+        *,
+        is_reused: bool = False,
+        matte: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Args:
         picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large.
         warper: of the photo.
         scale: see there.
         is_reused: whether many frames are painted. The photo is then enlarged once and read linearly, a third of the
             time a frame; the frames differ from those of a cubic reading by half a gray level in the mean.
+        matte: [H, W] that moves with the picture.
         """
         self._picture, self._warper, self._is_reused = picture, warper, is_reused
         crop = warper.crop.scaled(scale)
@@ -68,6 +78,8 @@ class Painter:
         self._eyes: list[EyeLayer | None] = [None, None]
         self.is_grey = is_black_and_white(picture, crop, warper.source)
         self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.is_grey)
+        self._matte = matte
+        self.moved_matte = np.empty((0, 0), np.uint8)
 
     def paint(self, flow: Flow) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself."""
@@ -84,6 +96,8 @@ class Painter:
         if not self._is_reused or 4 * part.shape[0] * part.shape[1] * _SHEET**2 > _SHEET_BYTES:
             return None
         four = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)  # linear reading of four channels is by far the fastest
+        if self._matte is not None:
+            four[..., 3] = self._matte[top:bottom, left:right]
         pixels = cv2.resize(four, None, fx=_SHEET, fy=_SHEET, interpolation=cv2.INTER_CUBIC)
         middle = _SHEET // 2  # of the pixels that a pixel becomes
         x, y = (_SHEET * (base - edge) + middle for base, edge in zip(self._base, (left, top), strict=True))
@@ -102,16 +116,22 @@ class Painter:
         """The region of a picture, moved."""
         width, height = self.canvas.size
         sheet = self._sheet if picture is self._picture else None
+        matte = self._matte if picture is self._picture else None
         if sheet is None:
             x, y = self._places(flow, np.zeros(2, int), np.array(self.canvas.size))
+            if matte is not None:
+                self.moved_matte = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
         out = np.empty((height, width, 3), np.uint8)
+        self.moved_matte = np.empty((height if matte is not None else 0, width), np.uint8)
         rows = max(_BAND_PX // max(width, 1), 16)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             x, y = self._places(flow, np.array([0, top]), np.array([width, bottom]), sheet)
             four = cv2.remap(sheet.pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, dst=out[top:bottom])
+            if matte is not None:
+                cv2.extractChannel(four, 3, dst=self.moved_matte[top:bottom])
         return out
 
     def _places(
@@ -165,6 +185,11 @@ class Painter:
         )
         found = cv2.remap(other, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         (left, top), (right, bottom) = low - left_top, high - left_top
+        if self._matte is not None:  # what is behind the person is no other side of it
+            share = cv2.remap(self._matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            weight = cv2.multiply(weight, share, scale=1 / 255, dtype=cv2.CV_32F)
+            moved = self.moved_matte[low[1] : high[1], low[0] : high[0]]
+            np.maximum(moved, (255 * weight).astype(np.uint8), out=moved)
         under = np.ascontiguousarray(part[top:bottom, left:right])
         part[top:bottom, left:right] = cv2.blendLinear(found, under, weight, 1 - weight)
 

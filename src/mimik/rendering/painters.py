@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Image
@@ -17,3 +18,7 @@ class PicturePainter(Protocol):
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
         """The picture, uint8 RGB [H, W, 3], with the face's points at target [478, 3], to which the flow leads."""
+
+    @property
+    def moved_matte(self) -> NDArray[np.uint8]:
+        """The moved part of the picture's matte, as in the frame that was painted last."""

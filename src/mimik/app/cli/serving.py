@@ -59,7 +59,11 @@ def live_command(
     controls: Annotated[Controls, Some("mirror label")],
     config: Annotated[
         AnimateConfig,
-        Some("model device motion regions strength smooth size frame face teeth consent", size=LIVE_SIZE, frame="crop"),
+        Some(
+            "model device motion regions strength smooth size frame scene face teeth consent",
+            size=LIVE_SIZE,
+            frame="crop",
+        ),
     ],
     virtual_camera: Annotated[
         bool, typer.Option("--virtual-camera", help="Be a camera of this computer too, for other programs.")

@@ -40,7 +40,7 @@ class Stage:
 
     def __init__(self, avatar: Avatar, config: NetworkConfig, size: int | None) -> None:
         """Args: avatar: the person; config: of the model; size: pixels of the longer side, None is the photo's own."""
-        portrait = avatar.source_frame(AnimateConfig(model="geometry", size=size))
+        portrait = avatar.source_frame(AnimateConfig(model="geometry", size=size, scene="warp"))
         self.config, self.picture, self.face = config, portrait.picture, portrait.face
         self._portrait = portrait
         points = portrait.face.points

@@ -25,7 +25,7 @@ OPTIONS = options_of(AnimateConfig)
 GROUPS = {
     "Motion": ("strength", "smooth", "regions", "motion"),
     "Driver": ("neutral", "driver_face", "drive_by", "seconds", "seed"),
-    "Picture": ("face", "background", "frame", "size", "teeth"),
+    "Picture": ("face", "background", "frame", "scene", "size", "teeth"),
     "File": ("fps", "quality", "audio", "model", "device"),
     "Provenance": ("label", "consent"),
 }

@@ -1,0 +1,274 @@
+"""What stands behind a person, continued from the photo's own surroundings.
+
+Every pixel of the hole is a copy of another one, from a shift of the photo at which their neighbourhoods agree: shifts
+along rows, columns and diagonals continue straight lines, the peaks of the photo's autocorrelation continue textures
+(after He and Sun 2012, "Statistics of Patch Offsets for Image Completion"). The hole is filled from its edge inwards,
+small at first; the photo's own pixels are then copied, so that the result is as sharp as the photo.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.face.landmarks import Array, Image
+
+_COARSE_PX = 112  # longer side at which shifts are chosen
+_PATCH = 9  # pixels of that size: side of the neighbourhoods that have to agree
+_JOINT = 7  # pixels of that size: side of the squares within which a shift has to suit all pixels
+_WORST = 0.3  # squared difference of colours, from which on it is as bad as any
+_PRIOR = 0.1  # of the squared difference of a copy's colour to that of the smooth filling
+_GOES_ON = 0.6  # of its cost has a shift that goes on where the filling before it ended
+_DEAR = 0.01, 0.3  # a copy counts half against the smooth filling if it is off by this, and this much of the variance
+_SUM = np.ones((1, 3))
+_RING = 3  # pixels of that size that are filled before the next ones are looked at
+_PEAKS = 96  # of the autocorrelation
+_FAR = 2e-4  # cost of a shift's length in widths of the picture, against the squared difference of colours in 0..1
+_MOST_TONE = 8.0  # of 255: by more the tone of a copy is not changed
+_FINE_PX = 336  # longer side at which the shifts are made exact
+
+
+def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | None = None) -> Image:
+    """The picture with its hole filled.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        hole: [H, W].
+        reach: pixels from the hole's edge up to which the filling has detail; further inside it is smooth.
+        plain: [H, W] 0..1, where the filling is smooth because its surroundings are; None: nowhere.
+
+    Returns:
+        uint8 RGB [H, W, 3]; outside the hole the picture itself.
+    """
+    if not hole.any() or hole.mean() > 0.95:
+        return picture.copy()
+    smooth = _smooth_fill(picture, hole)
+    shifts, is_known = _shifts(picture, hole, reach)
+    out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth)
+    out += _tone(out, smooth, is_known > 0, reach)
+    weight = cv2.GaussianBlur(is_known, (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
+    if plain is not None:
+        weight = weight * (1 - plain)
+    out = smooth + weight[..., None] * (out - smooth)
+    return np.where(hole[..., None], np.rint(out.clip(0, 255)).astype(np.uint8), picture)
+
+
+def _smooth_fill(picture: Image, hole: NDArray[np.bool_]) -> Array:
+    """[H, W, 3] the hole without detail (Telea 2004), made at a small size."""
+    colours, small, _ = _reduced(picture, hole, _FINE_PX)
+    filled = cv2.inpaint(np.rint(colours * 255).astype(np.uint8), small.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    soft = cv2.GaussianBlur(filled, (0, 0), 4.0)
+    filled[small] = soft[small]
+    return np.asarray(cv2.resize(filled, hole.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32))
+
+
+def _tone(copy: Array, smooth: Array, where: NDArray[np.bool_], reach: float) -> Array:
+    """What a copy, taken from where it is lighter or darker, needs to have the tone of its new surroundings."""
+    k = min(1.0, _FINE_PX / max(where.shape))
+    size = max(round(where.shape[1] * k), 1), max(round(where.shape[0] * k), 1)
+    weight = cv2.resize(where.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    off = cv2.resize((smooth - copy) * where[..., None], size, interpolation=cv2.INTER_AREA)
+    sigma = max(reach * k / 8, 1.0)
+    total = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
+    tone = cv2.GaussianBlur(off, (0, 0), sigma) / np.maximum(total, 1e-3)
+    tone = cv2.resize(tone, where.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(_MOST_TONE * np.tanh(tone / _MOST_TONE))
+
+
+def _reduced(picture: Image, hole: NDArray[np.bool_], longer: int) -> tuple[Array, NDArray[np.bool_], float]:
+    """Colours in 0..1 and hole at a size of at most `longer` px, and how much smaller that is."""
+    k = min(1.0, longer / max(hole.shape))
+    size = max(round(hole.shape[1] * k), 1), max(round(hole.shape[0] * k), 1)
+    small = cv2.resize(hole.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 0
+    known = (~hole).astype(np.float32)
+    weight = cv2.resize(known, size, interpolation=cv2.INTER_AREA)[..., None]
+    colours = cv2.resize(picture * known[..., None], size, interpolation=cv2.INTER_AREA)
+    return (colours / np.maximum(weight, 1e-3) / 255).astype(np.float32), small, k
+
+
+def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Array, Array]:
+    """[H, W, 2] where each pixel's copy lies, less its own place, in pixels; and [H, W] 0..1 how well it fits."""
+    colours, small, k = _reduced(picture, hole, _COARSE_PX)
+    rough = np.rint(colours.clip(0, 1) * 255).astype(np.uint8)
+    expected = cv2.inpaint(rough, small.astype(np.uint8), 3, cv2.INPAINT_TELEA) / np.float32(255)
+    chosen, filled, fit = _grown(colours, small, _candidates(colours, small), expected, reach * k)
+    fine, fine_hole, _ = _reduced(picture, hole, _FINE_PX)
+    size = fine_hole.shape[1::-1]
+    ratio = np.array(size) / np.array(small.shape[1::-1])
+    chosen = cv2.resize(chosen, size, interpolation=cv2.INTER_NEAREST) * ratio.astype(np.float32)
+    filled = cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    chosen = _exact(fine, fine_hole, np.rint(chosen), filled & fine_hole)
+    scale = np.array(hole.shape[::-1]) / np.array(size)
+    size = hole.shape[1::-1]
+    shifts = np.rint(cv2.resize(chosen, size, interpolation=cv2.INTER_NEAREST) * scale.astype(np.float32))
+    fit = cv2.resize(cv2.GaussianBlur(fit, (0, 0), 1.5), size, interpolation=cv2.INTER_LINEAR)
+    return shifts, fit * ((cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0) & hole)
+
+
+def _candidates(colours: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
+    """[N, 2] shifts in x and y that are tried."""
+    height, width = hole.shape
+    far = max(height, width)
+    near = np.concatenate([np.arange(2, 24), np.arange(24, round(0.8 * far), 3)])
+    zero = np.zeros_like(near)
+    lines = [(near, zero), (-near, zero), (zero, near), (zero, -near)]
+    step = near[::4]
+    lines += [(x * step, y * step) for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+    # The autocorrelation of what varies, without the hole.
+    grey = colours.mean(-1)
+    known = (~hole).astype(np.float32)
+    blurred = cv2.GaussianBlur(grey * known, (0, 0), 4) / np.maximum(cv2.GaussianBlur(known, (0, 0), 4), 1e-3)
+    detail = (grey - blurred) * known
+    shape = 2 * height, 2 * width
+    power, overlap = (np.fft.irfft2(np.abs(np.fft.rfft2(x, shape)) ** 2, shape) for x in (detail, known))
+    score = np.fft.fftshift(power / np.maximum(overlap, 0.05 * known.size)).astype(np.float32)
+    peak = score >= cv2.dilate(score, np.ones((3, 3)))
+    y, x = np.nonzero(peak)
+    order = np.argsort(-score[y, x])[: _PEAKS + 1]
+    lines.append((x[order] - width, y[order] - height))
+    every = np.concatenate([np.stack(line, 1) for line in lines])
+    return np.unique(every[np.abs(every).max(1) >= 2], axis=0)
+
+
+def _shifted(plane: NDArray[Any], dx: int, dy: int) -> NDArray[Any]:
+    """plane at (x + dx, y + dy); 0 outside."""
+    matrix = np.array([[1.0, 0, -dx], [0, 1, -dy]])
+    return cv2.warpAffine(plane, matrix, plane.shape[1::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _grown(
+    colours: Array, hole: NDArray[np.bool_], candidates: NDArray[np.int_], expected: Array, reach: float
+) -> tuple[Array, NDArray[np.bool_], Array]:
+    """Fills the hole from its edge inwards, up to reach pixels.
+
+    Returns:
+        [h, w, 2] float32 the shift of each pixel, 0 where it is known or was not filled; [h, w] whether it was filled;
+        [h, w] 0..1 how well it fits.
+    """
+    image, known = colours.copy(), (~hole).astype(np.float32)
+    price = np.zeros(hole.shape, np.float32)
+    labels, used = np.full(hole.shape, -1, np.int32), set[tuple[int, int]]()
+    pure = cv2.erode(known, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
+    chosen, done = np.zeros((*hole.shape, 2), np.float32), known.copy()
+    sources = [(dx, dy, _shifted(colours, dx, dy), _shifted(pure, dx, dy)) for dx, dy in candidates.tolist()]
+    for _ in range(int(np.ceil(reach / _RING))):
+        ring = (cv2.dilate(done, np.ones((2 * _RING + 1,) * 2)) > 0) & (done == 0)
+        if not ring.any():
+            break
+        x, y, width, height = cv2.boundingRect(ring.astype(np.uint8))
+        low = max(x - _PATCH, 0), max(y - _PATCH, 0)
+        part = np.s_[low[1] : y + height + _PATCH, low[0] : x + width + _PATCH]
+        inside = ring[part]
+        here, weight = image[part], done[part]
+        total = cv2.blur(weight, (_PATCH, _PATCH)) + np.float32(1e-4)
+        is_ring = inside.astype(np.float32)
+        num_ring = cv2.blur(is_ring, (_JOINT, _JOINT)) + np.float32(1e-6)
+        best = np.full(int(inside.sum()), np.inf, np.float32)
+        raw, shift = np.zeros_like(best), np.zeros((len(best), 2), np.float32)
+        mean = cv2.blur(here * weight[..., None], (_PATCH, _PATCH)) / total[..., None]
+        square = cv2.transform(cv2.blur(here * here * weight[..., None], (_PATCH, _PATCH)), _SUM) / total
+        allowed = np.float32(_DEAR[0]) + np.float32(_DEAR[1]) * (square - (mean * mean).sum(-1)).clip(0)[inside]
+        for dx, dy, source, is_pure in sources:
+            valid_of = is_pure[part] > 0
+            valid = valid_of[inside]
+            if not valid.any():
+                continue
+            apart = cv2.subtract(here, source[part])
+            squared = cv2.transform(cv2.multiply(apart, apart), _SUM)
+            cost = cv2.min(cv2.blur(squared * weight, (_PATCH, _PATCH)) / total, _WORST)
+            apart_by = cost[inside]
+            off = cv2.subtract(expected[part], source[part])
+            cost += np.float32(_PRIOR) * cv2.transform(cv2.multiply(off, off), _SUM)
+            if (dx, dy) in used:
+                goes_on = cv2.dilate((labels[part] == dx + 1000 * dy).astype(np.uint8), np.ones((2 * _RING + 1,) * 2))
+                cost[goes_on > 0] *= np.float32(_GOES_ON)
+            cost[inside & ~valid_of] = _WORST
+            cost = (cv2.blur(cost * is_ring, (_JOINT, _JOINT)) / num_ring)[inside]
+            cost += np.float32(_FAR * (dx * dx + dy * dy) ** 0.5 / max(hole.shape))
+            better = valid & (cost < best)
+            best[better] = cost[better]
+            raw[better] = apart_by[better]
+            shift[better] = dx, dy
+        found = np.isfinite(best)
+        rows, columns = (index + start for index, start in zip(np.nonzero(inside), low[::-1], strict=True))
+        rows, columns, shift = rows[found], columns[found], shift[found]
+        if not len(rows):
+            break
+        chosen[rows, columns] = shift
+        labels[rows, columns] = shift[:, 0] + 1000 * shift[:, 1]
+        used |= set(map(tuple, np.unique(shift, axis=0).astype(int).tolist()))
+        image[rows, columns] = colours[rows + shift[:, 1].astype(int), columns + shift[:, 0].astype(int)]
+        done[rows, columns] = 1
+        price[rows, columns] = (raw / allowed)[found]
+    filled = (done > 0) & hole
+    return _agreed(chosen, filled, pure), filled, (1.5 - price).clip(0, 1)
+
+
+def _agreed(chosen: Array, filled: NDArray[np.bool_], pure: Array) -> Array:
+    """The shifts without specks: of each pixel the one that most of its neighbours have, and that it can have."""
+    for _ in range(1):
+        most = np.zeros(filled.shape, np.float32)
+        out = chosen.copy()
+        for dx, dy in np.unique(chosen[filled], axis=0).astype(int).tolist():
+            share = cv2.blur((filled & (chosen == (dx, dy)).all(-1)).astype(np.float32), (_JOINT, _JOINT))
+            better = (share > most) & filled & (_shifted(pure, dx, dy) > 0)
+            most[better] = share[better]
+            out[better] = dx, dy
+        chosen = out
+    return chosen
+
+
+def _exact(colours: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray[np.bool_]) -> Array:
+    """The shifts [h, w, 2], each moved by up to two pixels to where its edge fits what it continues.
+
+    Pixels of one shift move together: the piece that they copy stays whole.
+    """
+    out = chosen.copy()
+    known = ~hole
+    height, width = hole.shape
+    labels = chosen[..., 0] * 10000 + chosen[..., 1]
+    edge = cv2.dilate(hole.astype(np.uint8), np.ones((7, 7))) > 0
+    for label in np.unique(labels[where]):
+        piece = where & (labels == label)
+        # The known pixels beside the piece, and those of its copy.
+        beside = (cv2.dilate(piece.astype(np.uint8), np.ones((7, 7))) > 0) & known & edge
+        rows, columns = np.nonzero(beside)
+        if len(rows) < 4:
+            continue
+        dx, dy = (int(v) for v in chosen[piece][0])
+        best = np.inf
+        for ax in range(-2, 3):
+            for ay in range(-2, 3):
+                y, x = rows + dy + ay, columns + dx + ax
+                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+                if not inside.all():
+                    continue
+                valid = known[y, x]
+                if valid.mean() < 0.7:
+                    continue
+                apart = colours[rows[valid], columns[valid]] - colours[y[valid], x[valid]]
+                cost = float((apart * apart).mean()) * (1 + 0.01 * (abs(ax) + abs(ay)))
+                if cost < best:
+                    best, move = cost, (ax, ay)
+        if np.isfinite(best):
+            out[piece] = dx + move[0], dy + move[1]
+    return out
+
+
+def _copied(picture: Image, shifts: Array, otherwise: Array) -> Array:
+    """[H, W, 3] the pixels at the shifts; where two pieces meet, both, mixed over a few pixels."""
+    height, width = picture.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    step = max(1, round(max(height, width) / _FINE_PX))
+    total = np.zeros(picture.shape, np.float32)
+    weights = np.zeros((height, width, 1), np.float32)
+    for ax, ay in ((0, 0), (-step, 0), (step, 0), (0, -step), (0, step)):
+        near = _shifted(shifts, ax, ay)
+        copy = cv2.remap(picture, x + near[..., 0], y + near[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
+        weight = (near != 0).any(-1, keepdims=True).astype(np.float32)
+        total += copy * weight
+        weights += weight
+    return np.where(weights > 0, total / np.maximum(weights, 1), otherwise)

@@ -1,0 +1,273 @@
+"""The scene behind a moving head: a still background plate, and the head as a layer over it that may leave the picture.
+
+The photo is taken apart once: the matte says how much of a pixel is the person, the plate is the photo with what the
+person hides filled from its surroundings, and the front are the person's own colors, so that front over plate is the
+photo again. Only front and matte move. Where the matte cannot be trusted, the photo stays in one piece.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError
+from mimik.face.landmarks import NUM_POINTS, OVAL, Array, Image, head_pose, skull_motion
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Flow, follows
+from mimik.rendering.inpainting import fill
+from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.matte import foreground, person_matte
+from mimik.rendering.occlusion import ramp
+from mimik.rendering.painters import PicturePainter
+
+_REACH = 0.16  # of the crop's side: as far as a head uncovers what is behind it
+_HOLE = 0.03  # of the matte from which on a pixel is not taken for background
+_RIM = 0.006  # of the crop's side: around the matte, hair that it missed
+_MOVES = 0.0005, 0.004  # of the crop's side: the scene is fully shown if a point of the face moves by the second
+_STRANDS = 0.045  # of the crop's side: around the matte, where strands of hair are looked for
+_AROUND = 0.13  # of the crop's side: half of the side of the square in which the background is looked at
+_PLAIN = 3.0, 6.0  # of 255: detail of a background before which strands are told apart surely, and not at all
+_CONTRAST = 40.0  # of 255: least distance of colors by which strands are told from the background
+_NOISE = 0.08  # share of hair that grain may look like
+_SOLVED = 0.15, 0.4  # of the matte: from the second on the front is solved for, up to the first estimated around
+_MIN_BACKGROUND = 0.03  # of the crop: less background than that is not worth a plate
+_MAX_UNSURE = 0.30  # of the head's area: pixels that are neither person nor background
+_FACE_INSIDE = 0.97  # of the face's outline that has to lie in the picture
+_CUT = 0.5  # of the matte at the picture's edge, from which on the edge cuts the person
+_TOLERANCE = 0.006  # of the crop's side: as far the end of what an edge cuts may be drawn into the picture
+_SAMPLES = 9  # points of a cut edge that are watched
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo taken apart.
+
+    Attributes:
+        alpha: [H, W] in 0..1, how much of each pixel is the person.
+        front: uint8 RGB [H, W, 3], the person's own colors, continued beyond its edge.
+        plate: uint8 RGB [H, W, 3], the photo without the person, near the person's edge.
+        free: whether the head may leave the square of the flow at the left, the top and the right.
+        canvas: the part of the photo that moves.
+    """
+
+    alpha: Array
+    front: Image
+    plate: Image
+    free: tuple[bool, bool, bool]
+    canvas: Canvas
+
+
+def take_apart(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
+    """The scene of a photo, or why there is none: the rest of a sentence that begins with "the background".
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        points: [478, 3] of the face in it.
+        alpha: person_matte of both; None: found here.
+    """
+    height, width = picture.shape[:2]
+    if alpha is None:
+        try:
+            alpha = person_matte(picture, points)
+        except InputError:
+            return "cannot be told from the person"
+    canvas = Canvas.of(picture, Crop.around(points))
+    if reason := _doubt(canvas.part(alpha), canvas, points, width, height):
+        return reason
+    part, a = canvas.part(picture), canvas.part(alpha)
+    side = canvas.crop.side
+    part = np.ascontiguousarray(part)
+    hole, plain, strands = _hole(part, a, side)
+    behind = fill(part, hole, _REACH * side, plain)
+    around = foreground(part, a)
+    a = np.maximum(a, strands * _strands(part, around, behind))
+    alpha = alpha.copy()
+    canvas.part(alpha)[...] = a
+    front, plate = picture.copy(), picture.copy()
+    canvas.part(plate)[...] = behind
+    canvas.part(front)[...] = _front(part, a, behind, around)
+    return Scene(alpha, front, plate, _free(a, canvas, points, width), canvas)
+
+
+def _doubt(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int, height: int) -> str | None:
+    """Why a matte [h, w] over the canvas cannot be trusted."""
+    oval = points[OVAL, :2]
+    inside = ((oval >= 0) & (oval < [width, height])).all(1).mean()
+    if inside < _FACE_INSIDE:
+        return "cannot be told from a face that the picture's edge cuts"
+    if (alpha < 0.05).mean() < _MIN_BACKGROUND:
+        return "is hardly visible around the head"
+    # The head: the face's outline, twice as large.
+    head = np.zeros(alpha.shape, np.uint8)
+    center = oval.mean(0)
+    outline = canvas.place(canvas.crop.to_unit(center + (oval - center) * [1.7, 1.6] - [0, 0.1 * np.ptp(oval[:, 1])]))
+    cv2.fillPoly(head, [np.round(outline).astype(np.int32)], 1)
+    unsure = ((alpha > 0.1) & (alpha < 0.9))[head > 0].mean()
+    if unsure > _MAX_UNSURE:
+        return "has no clear edge against the person"
+    return None
+
+
+def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Array, Array]:
+    """What is not taken for background: the person, and before a plain background strands of hair that it missed.
+
+    Args: part: uint8 RGB [h, w, 3]; alpha: [h, w] of the person; side: of the crop, pixels.
+
+    Returns:
+        [h, w] the hole; [h, w] 0..1 how plain the background nearby is; [h, w] 0..1 where strands are looked for.
+    """
+
+    def wider(mask: NDArray[np.bool_], by: float) -> NDArray[np.bool_]:
+        size = 2 * max(round(by * side), 1) + 1
+        return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))) > 0
+
+    narrow, wide = wider(alpha > _HOLE, _RIM), wider(alpha > _HOLE, _STRANDS)
+    # How much the background beyond the strands varies.
+    known = (~wide).astype(np.float32)
+    size = 2 * max(round(_AROUND * side), 1) + 1
+    total = np.maximum(cv2.blur(known, (size, size)), 1e-3)
+    grey = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    detail = grey - cv2.GaussianBlur(grey, (0, 0), max(_STRANDS * side / 4, 1.0))
+    spread = np.sqrt(cv2.blur(detail * detail * known, (size, size)).clip(0) / total)
+    plain = ((_PLAIN[1] - spread) / (_PLAIN[1] - _PLAIN[0])).clip(0, 1)
+    strands = (wide & (plain > 0.5)).astype(np.float32)
+    return narrow | (strands > 0), plain, cv2.GaussianBlur(strands, (0, 0), max(side / 200, 0.7))
+
+
+def _strands(part: Image, front: Image, plate: Image) -> Array:
+    """[h, w] 0..1 how much of a pixel is hair before a plate that is known: where between both colors it lies."""
+    toward = front.astype(np.float32) - plate
+    off = part.astype(np.float32) - plate
+    length = (toward * toward).sum(-1)
+    share = (off * toward).sum(-1) / np.maximum(length, _CONTRAST**2)
+    return ((share - _NOISE) / (1 - _NOISE)).clip(0, 1)
+
+
+def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:
+    """The colors of the person that give the photo over the plate; around where little of it is seen."""
+    a = alpha[..., None]
+    solved = (part - (1 - a) * plate) / np.maximum(a, _SOLVED[0])
+    share = ((a - _SOLVED[0]) / (_SOLVED[1] - _SOLVED[0])).clip(0, 1)
+    return np.asarray(np.rint((around + share * (solved - around)).clip(0, 255)).astype(np.uint8))
+
+
+def _free(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int) -> tuple[bool, bool, bool]:
+    """Where the head does not go on beyond the square in which it moves: there nothing would tear."""
+    crop, top = canvas.crop, canvas.top
+    chin = round(float(points[OVAL, 1].max()) - top)
+    upper = alpha[: max(chin, 1)]
+    left = crop.left < 0 or float(upper[:, :2].max()) < 0.1
+    right = crop.left + crop.side > width or float(upper[:, -2:].max()) < 0.1
+    return left, crop.top < 0 or float(alpha[:2].max()) < 0.1, right
+
+
+def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None) -> Image:
+    """What a LayeredPainter moves before another background.
+
+    Args: picture: uint8 RGB [H, W, 3]; alpha: of the person in it; canvas: what moves; behind: None is transparent.
+    """
+    front = foreground(picture, alpha)
+    if behind is None:
+        return front
+    out = front.copy()
+    blend(out, behind, np.rint(alpha * 255).astype(np.uint8))
+    canvas.part(out)[...] = canvas.part(front)
+    return out
+
+
+class LayeredPainter:
+    """A painter whose frames show the person alone, or over a background that stands still."""
+
+    def __init__(
+        self,
+        painter: PicturePainter,
+        alpha: Array,
+        canvas: Canvas,
+        behind: Image | None,
+        still: tuple[Image, NDArray[Any]] | None = None,
+    ) -> None:
+        """Args:
+        painter: of the person's own colors, with alpha as its matte; outside of the canvas, which alone moves, of the
+            whole frame.
+        alpha: [H, W] in 0..1, of that picture.
+        canvas: the part of the picture that moves.
+        behind: uint8 RGB [H, W, 3]; None: frames have four channels, straight alpha.
+        still: the photo and the face's points in it, [478, 3]: what is shown where nothing moves.
+        """
+        self._painter, self._canvas, self._behind, self._still = painter, canvas, behind, still
+        self._alpha = np.rint(alpha * 255).astype(np.uint8)
+
+    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
+        """uint8 RGB [H, W, 3], or RGBA [H, W, 4], with the face's points at target [478, 3]."""
+        image = self._painter.paint(flow, target)
+        alpha = self._painter.moved_matte
+        if self._behind is None:
+            moved = self._alpha.copy()
+            self._canvas.part(moved)[...] = alpha
+            return np.dstack([image, moved])
+        part = self._canvas.part(image)
+        blend(part, self._canvas.part(self._behind), alpha)
+        if self._still is not None:
+            photo, points = self._still
+            moved_px = float(np.abs(target[:, :2] - points[:, :2]).max())
+            share = float(ramp(moved_px / self._canvas.crop.side, *_MOVES))
+            if share < 1:
+                part[...] = cv2.addWeighted(part, share, self._canvas.part(photo), 1 - share, 0)
+        return image
+
+    @property
+    def moved_matte(self) -> NDArray[np.uint8]:
+        """See PicturePainter."""
+        return self._painter.moved_matte
+
+
+def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:
+    """Lays what is in front, uint8 RGB [h, w, 3], over what is behind it, in place; alpha: [h, w], 255 is opaque."""
+    np.copyto(front, cv2.copyTo(behind, cv2.compare(alpha, 0, cv2.CMP_EQ), front))
+    rows, columns = np.nonzero(cv2.inRange(alpha, 1, 254))
+    weight = alpha[rows, columns, None].astype(np.uint32)
+    mixed = front[rows, columns] * weight + behind[rows, columns] * (255 - weight)
+    front[rows, columns] = (mixed + 127) // 255
+
+
+class EdgeLimit:
+    """Keeps a head from being moved so that the end of what the picture's edge cuts would be seen.
+
+    Hair that the upper edge cuts does not move down, a shoulder that the lower edge cuts does not rise; the other way
+    both may go. The whole head is moved back by what is too much.
+    """
+
+    def __init__(self, points: NDArray[Any], alpha: Array) -> None:
+        """Args: points: [478, 3] of the face in the photo; alpha: [H, W] of the person there."""
+        width = alpha.shape[1]
+        self._points = np.asarray(points, np.float64)
+        self._tolerance = _TOLERANCE * Crop.around(points).side
+        skull = head_pose(points)
+        self._edges: list[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]] = []
+        lines = ((1, 1, alpha[0], 0), (0, 1, alpha[:, 0], 0), (0, -1, alpha[:, -1], width - 1))
+        for axis, sign, line, at in lines:
+            cut = np.flatnonzero(line > _CUT)
+            if not len(cut):
+                continue
+            chosen = cut[np.linspace(0, len(cut) - 1, _SAMPLES).round().astype(int)].astype(np.float64)
+            places = np.empty((_SAMPLES, 3))
+            places[:, axis], places[:, 1 - axis] = at, chosen
+            places[:, 2] = skull.apply(np.array([[0.0, 0.0, 3.0]]))[0, 2]
+            follow = follows(places, skull)
+            if (follow > 0.05).any():
+                self._edges.append((axis, sign, places, follow))
+
+    def __call__(self, target: NDArray[Any]) -> NDArray[Any]:
+        """The points [478, 3] of a frame, moved back where that is needed."""
+        if not self._edges:
+            return target
+        motion = skull_motion(self._points, target[:NUM_POINTS])
+        back = np.zeros(3)
+        for axis, sign, places, follow in self._edges:
+            moved = sign * (motion.apply(places) - places)[:, axis] * follow
+            back[axis] -= sign * max(float(moved.max()) - self._tolerance, 0.0)
+        return target + back

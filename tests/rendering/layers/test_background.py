@@ -1,0 +1,138 @@
+"""background.py: a drawn person before stripes; compositing against a slow reference; edges of the picture."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mimik.animation.source_frame import SourceFrame
+from mimik.animation.source_image import SourceImage
+from mimik.config import AnimateConfig
+from mimik.face.landmarks import Face, Image
+from mimik.inference.synthesis import GeometryPainter
+from mimik.rendering.crop import Crop
+from mimik.rendering.flow import Warper
+from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, blend, take_apart
+from mimik.rendering.matte import foreground, person_matte
+
+
+@pytest.fixture(scope="module")
+def striped(small_portrait: Image, small_face: Face) -> tuple[Image, np.ndarray]:
+    """The portrait before stripes, and its matte."""
+    alpha = person_matte(small_portrait, small_face.points)
+    x = np.arange(small_portrait.shape[1])
+    stripes = np.where((x // 8 % 2)[None, :, None], [200, 190, 170], [90, 110, 140])
+    stripes = np.broadcast_to(stripes, small_portrait.shape)
+    mixed = alpha[..., None] * foreground(small_portrait, alpha) + (1 - alpha[..., None]) * stripes
+    return np.rint(mixed).astype(np.uint8), alpha
+
+
+@pytest.fixture(scope="module")
+def scene(striped: tuple[Image, np.ndarray], small_face: Face) -> Scene:
+    found = take_apart(striped[0], small_face.points)
+    assert isinstance(found, Scene)
+    return found
+
+
+def _painted(scene: Scene, face: Face, shift: tuple[float, float]) -> Image:
+    height, width = scene.alpha.shape
+    warper = Warper(face.points, width, height, free=scene.free)
+    matte = np.rint(scene.alpha * 255).astype(np.uint8)
+    painter = LayeredPainter(GeometryPainter(scene.front, warper, matte=matte), scene.alpha, scene.canvas, scene.plate)
+    target = face.points + np.array([*shift, 0])
+    return painter.paint(warper.flow(target), target)
+
+
+def test_blend_is_what_floats_give() -> None:
+    random = np.random.default_rng(1)
+    front, behind = (random.integers(0, 256, (40, 50, 3)).astype(np.uint8) for _ in range(2))
+    alpha = random.choice([0, 255, *range(256)], (40, 50)).astype(np.uint8)
+    a = alpha[..., None] / 255
+    expected = a * front + (1 - a) * behind
+    blend(front, behind, alpha)
+    assert np.abs(front - expected).max() <= 0.5 + 1e-9
+
+
+def test_front_over_plate_is_the_photo(scene: Scene, striped: tuple[Image, np.ndarray]) -> None:
+    out = scene.front.copy()
+    blend(out, scene.plate, np.rint(scene.alpha * 255).astype(np.uint8))
+    seen = scene.alpha > 0.4
+    off = np.abs(out.astype(int) - striped[0])[seen]
+    assert np.percentile(off, 99) <= 2 and off.mean() < 0.2  # colors that would lie outside of 0..255 miss a little
+
+
+def test_the_background_stands_still_bit_for_bit(
+    scene: Scene, striped: tuple[Image, np.ndarray], small_face: Face
+) -> None:
+    side = Crop.around(small_face.points).side
+    frame = _painted(scene, small_face, (0.05 * side, 0.02 * side))
+    reach = round(0.1 * side)
+    near = np.zeros(scene.alpha.shape, bool)
+    for dy in range(-reach, reach + 1, 4):
+        for dx in range(-reach, reach + 1, 4):
+            near |= np.roll(scene.alpha > 0.004, (dy, dx), (0, 1))
+    assert (~near).mean() > 0.05
+    np.testing.assert_array_equal(frame[~near], striped[0][~near])
+    # The photo in one piece moves there.
+    height, width = scene.alpha.shape
+    warper = Warper(small_face.points, width, height)
+    target = small_face.points + np.array([0.05 * side, 0.02 * side, 0])
+    assert (GeometryPainter(striped[0], warper).paint(warper.flow(target), target)[~near] != striped[0][~near]).any()
+
+
+def test_stripes_that_a_head_uncovers_are_stripes(scene: Scene, small_face: Face) -> None:
+    """Columns of the plate stay columns: pale and dark, as beside the head."""
+    part = scene.canvas.part(scene.plate).astype(float)
+    top = int(small_face.points[:, 1].min()) - scene.canvas.top
+    assert part[: max(top, 8)].std(1).mean() > 30
+
+
+def test_a_head_that_leaves_the_picture_is_not_squeezed(scene: Scene, small_face: Face) -> None:
+    """Hair moved up by a fifth of the face is the photo's hair, moved, up to the picture's edge."""
+    y = int(small_face.points[10, 1])  # the highest point of the face
+    shift = -(y - 4)
+    frame = _painted(scene, small_face, (0, shift))
+    x = int(small_face.points[10, 0])
+    moved = scene.front[-shift + 2 : y + 6, x - 6 : x + 7].astype(float)
+    found = frame[2 : y + 6 + shift, x - 6 : x + 7].astype(float)
+    assert np.abs(moved - found).mean() < 6
+    assert found.var(0).mean() > 0.5 * moved.var(0).mean()  # a smear has no variance along its columns
+
+
+def test_edges_limit_what_they_cut(small_face: Face) -> None:
+    side = Crop.around(small_face.points).side
+    height = width = round(float(small_face.points[:, :2].max()) + 0.4 * side)
+    alpha = np.zeros((height, width), np.float32)
+    x = int(small_face.points[:, 0].mean())
+    alpha[:, x - 20 : x + 20] = 1  # cut above and below, not at the sides
+    limit = EdgeLimit(small_face.points, alpha)
+    points = small_face.points.astype(np.float64)
+    for shift, expected in (((0, 30), (0, 0.006 * side)), ((0, -30), (0, -30)), ((25, 0), (25, 0))):
+        moved = limit(points + np.array([*shift, 0]))
+        np.testing.assert_allclose((moved - points).mean(0)[:2], expected, atol=0.01)
+    free = EdgeLimit(small_face.points, np.zeros_like(alpha))
+    lower = points + np.array([0, 30, 0])
+    np.testing.assert_array_equal(free(lower), lower)
+
+
+def test_no_plate_where_the_matte_is_not_to_be_trusted(small_portrait: Image, small_face: Face) -> None:
+    shape = small_portrait.shape[:2]
+    every = take_apart(small_portrait, small_face.points, np.ones(shape, np.float32))
+    assert every == "is hardly visible around the head"
+    unsure = np.full(shape, 0.5, np.float32)
+    unsure[:, :3] = 0
+    assert take_apart(small_portrait, small_face.points, np.where(np.arange(shape[1]) < 20, 0, unsure)) == (
+        "has no clear edge against the person"
+    )
+    cut = small_face.points - [np.median(small_face.points[:, 0]), 0, 0]
+    assert "edge cuts" in str(take_apart(small_portrait, cut, unsure))
+    noise = np.random.default_rng(0).integers(0, 256, small_portrait.shape).astype(np.uint8)
+    assert take_apart(noise, small_face.points) == "cannot be told from the person"
+
+
+def test_the_option_chooses(small_portrait: Image, small_face: Face, small_path: object) -> None:
+    image = SourceImage(small_path, small_portrait, small_face)  # type: ignore[arg-type]
+    auto = SourceFrame(image, AnimateConfig(), None)
+    assert isinstance(auto.scene, Scene)
+    assert SourceFrame(image, AnimateConfig(scene="warp"), None).scene == "was asked to"
+    assert SourceFrame(replace(image, is_video=True), AnimateConfig(), None).scene == "belongs to a video"
