@@ -86,6 +86,9 @@ class Mirror:
         self._better = smoothstep((facing[other].clip(0) + _OBLIQUE) / (facing.clip(0) + _OBLIQUE), *_BETTER)
         last = face.NUM_POINTS + (len(face.OVAL) if whole_head else 0)
         self._better[last:] = 0
+        follow = head().follow
+        neck = (1 - follow) / max(float((1 - follow)[: len(face.OVAL)].max()), 1e-9)
+        self._better[face.NUM_POINTS : last] *= 1 - neck[: last - face.NUM_POINTS]  # collars are not mirrored
         self._lost = 1 - smoothstep(facing, *_HIDDEN)
 
     def weights(self, facing: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
