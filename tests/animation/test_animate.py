@@ -280,7 +280,8 @@ def test_self_reenactment_is_better_than_the_photo(by_driver, driver, small_port
     copied = np.array([l1(small_portrait, b, small_face) for b in driver.frames])
     assert ours[4:17].mean() < 0.65 * copied[4:17].mean()
     assert ours[5:10].mean() < 0.5 * copied[5:10].mean()  # the turn
-    assert ours[12:17].mean() < 0.95 * copied[12:17].mean()  # the open mouth: a small part of the face
+    # The open mouth: a small part of the face, given more jaw and less gap than the points say (retargeting._ARRIVES).
+    assert ours[12:17].mean() < copied[12:17].mean()
     assert ours[[0, 1, 26, 27]].max() < 3.0  # stands still where the driver does, but for the noise of the landmarks
 
 

@@ -22,6 +22,7 @@ from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.cli import app
+from mimik.app.live import call as call_module
 from mimik.app.live.call import Call, Shown
 from mimik.app.live.controls import Controls, Newest
 from mimik.app.live.follower import Follower
@@ -318,6 +319,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
     """While one is painted, another is made ready, and what is filmed meanwhile replaces what waits."""
     painting, paint = threading.Event(), threading.Event()
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(call_module, "IDLE_AFTER_S", 1e9)  # painting takes its time here
     call = Call(call.avatar, CONFIG)
     monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: (painting.set(), paint.wait(), self.picture)[2])
     with call:
@@ -359,11 +361,20 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
 # Recordings.
 
 
+def first_frame(call: Call) -> None:
+    """Waits for the first frame of a call, which takes longer than those that follow."""
+    shown = threading.Event()
+    call.on_shown(lambda _: shown.set())
+    call.offer(frame(0), time.perf_counter())
+    assert shown.wait(20)
+
+
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: self.picture)
     out = tmp_path / "call.mp4"
     with call:
+        first_frame(call)
         recording = Recording(call, out)
         start = time.perf_counter()
         while time.perf_counter() - start < 1.0:
@@ -391,6 +402,7 @@ def test_a_recording_that_is_thrown_away_leaves_nothing(call: Call, tmp_path: Pa
 def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: self.picture)
     with call:
+        first_frame(call)
         recording = Recording(call, tmp_path / "call.mp4", max_s=0.3)
         for _ in range(10):
             call.offer(frame(0), time.perf_counter())

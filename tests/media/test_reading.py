@@ -87,7 +87,7 @@ def test_timestamps_that_jump(tmp_path, caplog):
             self.pts = pts
 
     def starts(pts):
-        return [round(s, 3) for s, _, _ in reading._timed_frames([Frame(p) for p in pts], 0.04, Path("a"))]
+        return [round(s, 3) for s, _, _ in reading._timed_frames([Frame(p) for p in pts], 0.04, Path("a"), None)]
 
     assert starts([50, 54, 58]) == [0, 0.04, 0.08]
     assert starts([None, None, None]) == [0, 0.04, 0.08]

@@ -166,7 +166,7 @@ def test_seeds_move_the_head_and_not_the_lips(landmarker: Landmarker) -> None:
 def test_only_unusual_smoothing_smooths(landmarker: Landmarker) -> None:
     raw, usual, calm = (offsets(SPEECH, landmarker, smooth=s)[:, 14, 1] for s in (0.0, 0.5, 1.0))
     np.testing.assert_array_equal(raw, usual)
-    assert np.abs(np.diff(calm)).mean() < 0.8 * np.abs(np.diff(raw)).mean()
+    assert np.abs(np.diff(calm)).mean() < 0.85 * np.abs(np.diff(raw)).mean()
 
 
 # Idle.
