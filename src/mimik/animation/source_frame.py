@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError
-from mimik.face.landmarks import Array, Face, Image
+from mimik.face.landmarks import Array, Face, Image, head_pose
 from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.media import video
 from mimik.motion.frames import Reference
@@ -29,6 +29,7 @@ from mimik.rendering.layers.teeth import TeethSet
 
 T = TypeVar("T")
 MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
+_MOSTLY_FRONTAL = 25.0  # degrees of yaw
 _CROP_SHOWN = 0.8  # of the flow's square is shown by --frame crop: the still rim outside it is dull
 
 
@@ -89,7 +90,9 @@ class SourceFrame:
     def _warper(self) -> Warper:
         if isinstance(self.scene, str):
             return self.warper(self.face)
-        return Warper(self.face.points, *self.size, teeth=self._teeth, whole_head=True, free=self.scene.free)
+        # The far hair and ear of a half-profile are mostly background, and so would be their mirror image.
+        whole_head = abs(head_pose(self.face.points).degrees[0]) < _MOSTLY_FRONTAL
+        return Warper(self.face.points, *self.size, teeth=self._teeth, whole_head=whole_head, free=self.scene.free)
 
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""
@@ -104,6 +107,10 @@ class SourceFrame:
             return self._before_backdrop(self.picture, scene.alpha, self.face, self._warper, is_reused=True)
         painter = self._plain_painter(scene.front, self.face, self._warper, is_reused=True, matte=scene.alpha)
         return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (self.picture, self.face.points))
+
+    def prepare(self) -> None:
+        """Makes what every frame needs, so that the first one is not late."""
+        _ = self._warper, self._painter
 
     @functools.cached_property
     def _limit(self) -> EdgeLimit | None:

@@ -318,6 +318,7 @@ class Call:
 
     def _run(self) -> None:
         try:
+            self.portrait.prepare()
             with (
                 closing(prefetch(self._newest(), 1)) as followed,
                 closing(self._shown(followed, 1)) as every,
