@@ -334,7 +334,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
             call.offer(frame(0), float(number))
             time.sleep(0.1)
         paint.set()
-        for _ in range(200):
+        for _ in range(1000):
             if len(shown) == 3:
                 break
             time.sleep(0.02)
@@ -521,7 +521,7 @@ def test_a_virtual_camera_gets_marked_frames(call: Call, monkeypatch: pytest.Mon
         shown: list[Shown] = []
         call.on_shown(shown.append)
         call.offer(frame(0), 0.0)
-        for _ in range(100):
+        for _ in range(1000):
             if _Device.opened[-1].sent:
                 break
             time.sleep(0.02)
