@@ -65,7 +65,15 @@ class LipRims:
         k = min(1.0, _INPAINT_PX / part.shape[1])
         small = cv2.resize(part, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
         missing = (cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
-        filled = cv2.inpaint(small, missing, max(1.5 * px_per_mm * k, 2.0), cv2.INPAINT_TELEA)
+        # Each lip from its own skin, down or up to the middle between both, where they meet.
+        middle = (self._canvas.place(opening.upper) + self._canvas.place(opening.lower)) / 2 - low
+        order = np.argsort(middle[:, 0])
+        meet = np.interp((np.arange(small.shape[1]) + 0.5) / k - 0.5, middle[order, 0], middle[order, 1]) * k
+        is_lower = (np.arange(small.shape[0])[:, None] > meet[None]).astype(np.uint8)
+        reach = max(1.5 * px_per_mm * k, 2.0)
+        from_upper = cv2.inpaint(small, missing | is_lower, reach, cv2.INPAINT_TELEA)
+        from_lower = cv2.inpaint(small, missing | (1 - is_lower), reach, cv2.INPAINT_TELEA)
+        filled = np.where(is_lower[..., None] > 0, from_lower, from_upper)
         filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
         # Smoother than the lips, so that the edge of what is missing is not seen in them.
         sigma = max(_FEATHER_MM * px_per_mm, 0.6)
