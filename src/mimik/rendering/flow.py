@@ -43,6 +43,7 @@ _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidd
 _PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
+_OUTLINE_SLACK = 60.0  # times the ridge: a smile's cheek may bulge over the outline, and does not fold against it
 _OUTLINE_CM = 3.0  # behind the middle of the face: depth of the head's outline
 _NECK_CM = (
     3.5,
@@ -223,6 +224,8 @@ class Warper:
         )
         parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
+        sides = slice(len(keep) + rim.shape[1], len(to) - len(border))
+        slack[sides] *= _OUTLINE_SLACK
         behind_head = np.concatenate([hidden[keep], hidden[rim].max(0), self._loose_sides * hidden[side_points()]])
         slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
