@@ -274,14 +274,25 @@ def l1(a: Image, b: Image, face: Face) -> float:
     return float(np.abs(a[area].astype(int) - b[area]).mean())
 
 
-def test_self_reenactment_is_better_than_the_photo(by_driver, driver, small_portrait: Image, small_face: Face) -> None:
+def gap(landmarker: Landmarker, image: Image) -> float:
+    """Between the inner lips, as found in an image, pixels."""
+    points = landmarker.detect(image)[0].points
+    return float(np.linalg.norm((points[13] - points[14])[:2]))
+
+
+def test_self_reenactment_is_better_than_the_photo(
+    by_driver, driver, small_portrait: Image, small_face: Face, landmarker: Landmarker
+) -> None:
     assert len(by_driver["all"]) == len(driver.frames)
     ours = np.array([l1(a, b, small_face) for a, b in zip(by_driver["all"], driver.frames, strict=True)])
     copied = np.array([l1(small_portrait, b, small_face) for b in driver.frames])
     assert ours[4:17].mean() < 0.65 * copied[4:17].mean()
     assert ours[5:10].mean() < 0.5 * copied[5:10].mean()  # the turn
-    # The open mouth: a small part of the face, given more jaw and less gap than the points say (retargeting._ARRIVES).
-    assert ours[12:17].mean() < copied[12:17].mean()
+    # The mouth opens as far. Pixels do not tell: it is given more jaw and less gap than points say (_ARRIVES).
+    opened, theirs, rest = (
+        gap(landmarker, image) for image in (by_driver["all"][14], driver.frames[14], small_portrait)
+    )
+    assert 0.7 < (opened - rest) / (theirs - rest) < 1.3
     # Stands still where the driver does, but for the noise of the landmarks and the gap of a smile's lips.
     assert ours[[0, 1, 26, 27]].max() < 3.3
 
@@ -339,7 +350,7 @@ def test_a_driver_without_a_face(avatar: Avatar, tmp_path: Path) -> None:
     before = threading.active_count()
     with pytest.raises(NoFaceError, match=r"driver blank\.mp4: no face was found"):
         avatar.render(clip, tmp_path / "out.mp4")
-    with pytest.raises(NoFaceError, match="no face number 2 was found"):
+    with pytest.raises(NoFaceError, match="shows fewer faces; give a smaller number"):
         avatar.render(clip, tmp_path / "out.mp4", driver_face=2)
     assert left_behind(tmp_path) == ["blank.mp4"]
     assert threading.active_count() == before

@@ -287,7 +287,7 @@ def test_unreadable_certificate_is_refused(refuse, shelf: Path):
 
 def test_the_second_face_of_a_driver_that_has_one(refuse, shelf: Path):
     message = refuse("animate", shelf / "person.png", shelf / "driver.mp4", "-o", "out.mp4", "--driver-face", 2)
-    assert "driver driver.mp4: no face number 2" in message
+    assert "--driver-face 2: driver driver.mp4 shows fewer faces" in message
 
 
 @pytest.mark.parametrize(

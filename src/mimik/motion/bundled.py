@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import resources
 from pathlib import Path
 
@@ -20,9 +21,11 @@ def bundled_motions() -> dict[str, Path]:
 def no_such_driver(source: str) -> InputError:
     """What to say of a driver that is neither a file nor a name."""
     names = [*bundled_motions(), IDLE]
+    close = difflib.get_close_matches(source, names, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
     return InputError(
-        f"driver {source}: there is no such file; give a video, a photo, a recording of speech, a .jsonl file, a "
-        "tracker's address such as livelink://0.0.0.0, a .motion file or one of the bundled motions: "
+        f"driver {source}: there is no such file{meant}; give a video, a photo, a recording of speech, a .jsonl file, "
+        "a tracker's address such as livelink://0.0.0.0, a .motion file or one of the bundled motions: "
         f"{', '.join(names)}."
     )
 

@@ -242,9 +242,11 @@ def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
         try:
             # What matches its manifest is as it was marked, from its first frame on.
             mark = Mark.of(read_mark(path, max_windows=1 if is_mimik else _MAX_WINDOWS, own_size=is_mimik))
-        except MediaError:
+        except MediaError as error:
             if unreadable is not None:
                 raise MediaError(str(unreadable)) from unreadable
+            if verdict.status is Status.NOTHING:  # nothing is found in what cannot be read
+                raise error
     status = verdict.status
     is_alone = status is Status.NOTHING or (status is Status.OTHER and GENERATOR not in verdict.earlier)
     return replace(verdict, status=Status.STRIPPED if mark and is_alone else status, mark=mark)

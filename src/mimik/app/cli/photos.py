@@ -75,7 +75,7 @@ def faces_command(
         yaw, pitch, roll = head_pose(face.points).degrees
         turned = f"{abs(yaw):.0f}° {'right' if yaw > 0 else 'left'}, {abs(pitch):.0f}° {'down' if pitch > 0 else 'up'}"
         row = [str(number), *(f"{v:.0f}" for v in (left, top, right - left, bottom - top))]
-        table.add_row(*row, f"{turned}, tilted {roll:.0f}°", f"{100 * face.score:.0f} %")
+        table.add_row(*row, f"{turned}, tilted {roll:z.0f}°", f"{100 * face.score:.0f} %")
     console.print(table)
     doubts = (doubt(face, f"{photo.name}, number {number},") for number, face in enumerate(found, start=1))
     note(*(one for one in doubts if one))

@@ -49,10 +49,14 @@ class Filmed(Driver):
             )
         except NoFaceError as error:
             tracked.close()
-            number = f" number {settings.face}" if settings.face else ""
+            if settings.face is not None and settings.face > 1:
+                raise NoFaceError(
+                    f"--driver-face {settings.face}: driver {self.name} shows fewer faces; give a smaller number, or "
+                    "leave --driver-face out for the largest face."
+                ) from error
             raise NoFaceError(
-                f"driver {self.name}: no face{number} was found in any of its frames; give a video in which one face "
-                "is seen from the front or half side most of the time."
+                f"driver {self.name}: no face was found in any of its frames; give a video in which one face is seen "
+                "from the front or half side most of the time."
             ) from error
         except BaseException:
             tracked.close()
