@@ -38,6 +38,10 @@ class Crop:
         origin = np.array([self.left, self.top, 0.0])[: points.shape[-1]]
         return (points - origin) / self.side
 
+    def from_unit(self, points: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of to_unit."""
+        return points * self.side + np.array([self.left, self.top, 0.0])[: points.shape[-1]]
+
     def scaled(self, scale: float) -> Crop:
         """The same square of a picture that is scale times as large."""
         return Crop(self.left * scale, self.top * scale, self.side * scale)

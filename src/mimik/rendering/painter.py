@@ -204,9 +204,8 @@ class Painter:
         return self._for_other_side(self._mouth.rims.continued)
 
     def _for_other_side(self, picture: Image) -> Image:
-        crop, warper = self.canvas.crop, self._warper
-        points = warper.source[:NUM_POINTS] * crop.side + [crop.left, crop.top, 0]
-        return matched_light(picture, points, warper.facing[:NUM_POINTS])
+        points = self.canvas.crop.from_unit(self._warper.source[:NUM_POINTS])
+        return matched_light(picture, points, self._warper.facing[:NUM_POINTS])
 
     def complete(self, image: Image, flow: Flow) -> None:
         """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""

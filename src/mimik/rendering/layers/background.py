@@ -19,7 +19,7 @@ from mimik.face.landmarks import NUM_POINTS, OVAL, Array, Image, head_pose, skul
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, follows
 from mimik.rendering.inpainting import fill
-from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.matte import foreground, person_matte
 from mimik.rendering.occlusion import ramp
 from mimik.rendering.painters import PicturePainter
@@ -120,12 +120,8 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
     Returns:
         [h, w] the hole; [h, w] 0..1 how plain the background nearby is; [h, w] 0..1 where strands are looked for.
     """
-
-    def wider(mask: NDArray[np.bool_], by: float) -> NDArray[np.bool_]:
-        size = 2 * max(round(by * side), 1) + 1
-        return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))) > 0
-
-    narrow, wide = wider(alpha > _HOLE, _RIM), wider(alpha > _HOLE, _STRANDS)
+    person = (alpha > _HOLE).astype(np.uint8)
+    narrow, wide = (grown(person, by * side) > 0 for by in (_RIM, _STRANDS))
     # How much the background beyond the strands varies.
     known = (~wide).astype(np.float32)
     size = 2 * max(round(_AROUND * side), 1) + 1
@@ -151,7 +147,7 @@ def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:
     """The colors of the person that give the photo over the plate; around where little of it is seen."""
     a = alpha[..., None]
     solved = (part - (1 - a) * plate) / np.maximum(a, _SOLVED[0])
-    share = ((a - _SOLVED[0]) / (_SOLVED[1] - _SOLVED[0])).clip(0, 1)
+    share = ramp(a, *_SOLVED)
     return np.asarray(np.rint((around + share * (solved - around)).clip(0, 255)).astype(np.uint8))
 
 

@@ -58,3 +58,9 @@ def soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) ->
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     return (cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255)[..., None]
+
+
+def grown(mask: NDArray[np.uint8], by_px: float) -> NDArray[np.uint8]:
+    """A mask, uint8 [H, W], wider by this many pixels on all sides, one at least."""
+    side = 2 * max(round(by_px), 1) + 1
+    return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.uint8)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Image
-from mimik.rendering.layers.canvas import LUMA, Canvas
+from mimik.rendering.layers.canvas import LUMA, Canvas, grown
 from mimik.rendering.layers.opening import Jaws
 
 _RIM_MM = 0.9  # this much of a lip's rim is replaced in any case: it is blurred with what is next to it
@@ -53,7 +53,7 @@ class LipRims:
     def continued(self) -> Image:
         """The photo with the lips continued over what is between them, uint8 RGB [H, W, 3]."""
         opening = self._jaws.in_photo()
-        px_per_mm = opening.skull.scale * self._canvas.crop.side * self._jaws.anatomy.mm
+        px_per_mm = self._jaws.px_per_mm(opening, self._canvas.crop.side)
         out = self._picture.copy()
         outer = self._canvas.place(self._jaws.points[_OUTER, :2])
         low, high = self._canvas.around(outer, 2 * px_per_mm)
@@ -78,33 +78,35 @@ class LipRims:
         # Smoother than the lips, so that the edge of what is missing is not seen in them.
         sigma = max(_FEATHER_MM * px_per_mm, 0.6)
         filled = cv2.GaussianBlur(filled, (0, 0), sigma)
-        weight = cv2.GaussianBlur(_grown(mask, sigma).astype(np.float32), (0, 0), 0.5 * sigma)[..., None]
+        weight = cv2.GaussianBlur(grown(mask, sigma).astype(np.float32), (0, 0), 0.5 * sigma)[..., None]
         part[...] = np.round(part + weight * (filled - part)).clip(0, 255).astype(np.uint8)
         return out
 
-    def draw_seam(self, part: Image, outline: NDArray[Any], px_per_mm: float) -> float:
+    def parted(self, gap_mm: float, px_per_mm: float) -> float:
+        """0..1; how much of what is inside is drawn: nothing between lips that touch; px_per_mm: of the frame."""
+        return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
+
+    def draw_seam(self, part: Image, outline: NDArray[Any], px_per_mm: float, gap_mm: float) -> None:
         """Darkens the line between lips that touch, which the photo does not show.
 
         Args:
             part: uint8 RGB [H, W, 3], drawn into.
             outline: [20, 2] of the opening in its pixels: the upper lip's line, then the lower lip's, backwards.
             px_per_mm: its resolution.
-
-        Returns:
-            0..1; how much of what is inside is to be drawn: nothing between lips that touch.
+            gap_mm: how far the lips are apart where they are widest open.
         """
-        upper, lower = outline[:11], np.concatenate([outline[:1], outline[:10:-1], outline[10:11]])
-        gap = float(np.linalg.norm(lower - upper, axis=1).max()) / px_per_mm
         width = max(_SEAM_WIDTH_MM * px_per_mm, 1.0)
         # A line is a pixel wide at least, and fainter instead of finer.
-        strength = self._jaws.shows * (1 - smoothstep(gap, *_SEAM_MM)) * _SEAM_DARK * _SEAM_WIDTH_MM * px_per_mm / width
-        if strength > 0:
-            line = np.zeros(part.shape[:2], np.uint8)
-            middle = [np.round((upper + lower) * 8).astype(np.int32)]
-            cv2.polylines(line, middle, False, 255, max(round(width), 1), cv2.LINE_AA, shift=4)
-            shade = cv2.GaussianBlur(line, (0, 0), max(0.5 * width, 0.5)).astype(np.float32)[..., None] / 255
-            part[...] = np.round(part * (1 - strength * shade)).astype(np.uint8)
-        return float(1 - self._jaws.shows * (1 - smoothstep(gap, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
+        faint = _SEAM_WIDTH_MM * px_per_mm / width
+        strength = self._jaws.shows * (1 - smoothstep(gap_mm, *_SEAM_MM)) * _SEAM_DARK * faint
+        if strength <= 0:
+            return
+        line = np.zeros(part.shape[:2], np.uint8)
+        upper, lower = outline[:11], np.concatenate([outline[:1], outline[:10:-1], outline[10:11]])
+        middle = [np.round((upper + lower) * 8).astype(np.int32)]
+        cv2.polylines(line, middle, False, 255, max(round(width), 1), cv2.LINE_AA, shift=4)
+        shade = cv2.GaussianBlur(line, (0, 0), max(0.5 * width, 0.5)).astype(np.float32)[..., None] / 255
+        part[...] = np.round(part * (1 - strength * shade)).astype(np.uint8)
 
 
 def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: float) -> NDArray[np.uint8]:
@@ -119,9 +121,9 @@ def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: fl
         uint8 [H, W], 0 or 1.
     """
     inside, lips = (_filled(line, part.shape[:2]) for line in (inner, outer))
-    core = _grown(inside, _RIM_MM * px_per_mm)
-    near = _grown(inside, _SCRAPS_MM * px_per_mm) & lips
-    ring = lips & (1 - _grown(inside, 1.5 * px_per_mm))
+    core = grown(inside, _RIM_MM * px_per_mm)
+    near = grown(inside, _SCRAPS_MM * px_per_mm) & lips
+    ring = lips & (1 - grown(inside, 1.5 * px_per_mm))
     colors = part.astype(np.float32)
     light = colors @ LUMA
     features = np.stack([light, *((colors[..., c] - light) for c in (0, 2))], -1)
@@ -139,11 +141,6 @@ def _filled(outline: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     mask = np.zeros(shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, shift=4)
     return mask
-
-
-def _grown(mask: NDArray[np.uint8], by_px: float) -> NDArray[np.uint8]:
-    side = 2 * max(round(by_px), 1) + 1
-    return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.uint8)
 
 
 _OUTER = [*face.LIPS_OUTER_UPPER, *face.LIPS_OUTER_LOWER[-2:0:-1]]

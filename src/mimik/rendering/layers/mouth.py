@@ -87,14 +87,13 @@ class MouthLayer:
     def reach(self, opening: Opening) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
         """Left and top, right and bottom of what an opening changes, in pixels of the canvas' part."""
         outline = self._canvas.place(np.concatenate([opening.upper, opening.lower]))
-        px_per_mm = opening.skull.scale * self._canvas.crop.side * self._jaws.anatomy.mm
+        px_per_mm = self._jaws.px_per_mm(opening, self._canvas.crop.side)
         return self._canvas.around(outline, self.rims.margin_mm * px_per_mm + 2)
 
     @cached_property
     def palette(self) -> Palette:
         """What the photo's tones, sharpness and grain are."""
-        points = self._jaws.points * self._canvas.crop.side + [self._canvas.crop.left, self._canvas.crop.top, 0]
-        return Palette.of(self._picture, points, self._is_grey)
+        return Palette.of(self._picture, self._canvas.crop.from_unit(self._jaws.points), self._is_grey)
 
     @cached_property
     def _textures(self) -> tuple[Texture, Texture]:
@@ -173,7 +172,7 @@ class MouthLayer:
         upper, lower = (canvas.place(line) for line in (opening.upper, opening.lower))
         outline = np.concatenate([upper, lower[-2:0:-1]]).astype(np.float64)
         skull, side = opening.skull, canvas.crop.side
-        px_per_mm = skull.scale * side * self._jaws.anatomy.mm
+        px_per_mm = self._jaws.px_per_mm(opening, side)
         low, high = canvas.around(outline, 3 * max(_SOFT_MM * px_per_mm, 0.6))
         shift = np.array([canvas.crop.left - canvas.left, canvas.crop.top - canvas.top]) - 0.5 - low
         pose = Pose(skull.rotation, skull.translation * side + np.array([*shift, 0.0]), skull.scale * side)
@@ -211,7 +210,9 @@ class MouthLayer:
             own = self._rigid(patch)
             color = own + opening.changed * (color - own)
         part = region[patch.low[1] : patch.high[1], patch.low[0] : patch.high[0]]
-        parted = opening.parted * self.rims.draw_seam(part, patch.outline, patch.px_per_mm)
+        gap_mm = _gap(patch.outline) / patch.px_per_mm
+        self.rims.draw_seam(part, patch.outline, patch.px_per_mm, gap_mm)
+        parted = opening.parted * self.rims.parted(gap_mm, patch.px_per_mm)
         part[...] = np.round(part + alpha * parted * (color - part)).clip(0, 255).astype(np.uint8)
 
     def _inside(self, patch: _Patch, drop_mm: float) -> Array:
@@ -296,6 +297,11 @@ class _OwnTeeth:
         opacity = weight + (1 - weight) * moved[..., 3:]
         color = weight * self.picture[..., :3] + (1 - weight) * moved[..., 3:] * moved[..., :3]
         return np.concatenate([color / np.maximum(opacity, 1e-3), opacity], -1), top
+
+
+def _gap(outline: NDArray[Any]) -> float:
+    """The widest gap of an opening, outline [20, 2]: the upper lip's line, then the lower lip's, backwards."""
+    return float(np.linalg.norm(outline[:10:-1] - outline[1:10], axis=1).max())
 
 
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:

@@ -82,6 +82,10 @@ class Jaws:
         upper, lower = (goal[line, :2].astype(np.float32) for line in (face.LIPS_INNER_UPPER, face.LIPS_INNER_LOWER))
         return Opening(upper, lower, pose, self.anatomy.jaw_drop(goal, pose), parted, changed)
 
+    def px_per_mm(self, opening: Opening, side: float) -> float:
+        """Pixels that a millimetre of the incisors has; side: of the crop, in pixels."""
+        return opening.skull.scale * side * self.anatomy.mm
+
     def in_photo(self) -> Opening:
         """The opening of the photo itself."""
         upper, lower = (

@@ -82,7 +82,7 @@ def is_black_and_white(picture: Image, crop: Crop, source: NDArray[np.float64]) 
         crop: in its pixels.
         source: [478+, 3] the face's points in the crop, 0..1.
     """
-    at = (source[: face.NUM_POINTS, :2] * crop.side + [crop.left, crop.top]).astype(int)
+    at = crop.from_unit(source[: face.NUM_POINTS, :2]).astype(int)
     at = at.clip(0, np.array(picture.shape[1::-1]) - 1)
     return bool(np.percentile(np.ptp(picture[at[:, 1], at[:, 0]].astype(int), axis=1), 95) <= _MAX_CHROMA)
 
