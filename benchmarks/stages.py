@@ -36,8 +36,10 @@ PARTS = {
     "  network's inputs": [("mimik.inference.synthesis", "TexturePainter", "network_inputs")],
     "  network": [("mimik.inference.runtime", "_Compiled", "__call__")],
     "  corrected flow": [("mimik.inference.synthesis", "", "corrected")],
-    "  warps": [("mimik.rendering.painter", "Painter", "carry")],
-    "  mouth and eyes": [("mimik.rendering.painter", "Painter", "complete")],
+    "  warps": [("mimik.rendering.painter", "Painter", name) for name in ("carry", "_carry")],
+    "  mouth and eyes": [
+        ("mimik.rendering.painter", "Painter", name) for name in ("overlays", "complete", "_complete")
+    ],
     "  blend": [("mimik.inference.synthesis", "", "_blend_under_detail"), ("mimik.inference.synthesis", "", "_blend")],
     "  watermark": [
         ("mimik.provenance.marking", "Marker", "mark"),

@@ -27,9 +27,9 @@ from mimik.inference.runtime import Network
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Detail, Flow, Warper
-from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.painter import Painter
-from mimik.rendering.painters import SHADE_PX, PicturePainter
+from mimik.rendering.painters import SHADE_PX, PicturePainter, Prepared
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
@@ -37,6 +37,7 @@ _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median 
 RIM = 0.06  # of the window's side: the prediction fades to zero within this distance of the border
 REDRAWN = 20.0, 48.0  # gray levels of the residual: up to the first all fine detail is kept, from the second on none
 _STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
+_STILL_PX = 0.02  # of a correction: less does not move an overlay
 _GATE = 0.002, 0.01  # of the window's side: largest displacement of a point where the gate is still 0, and is 1
 
 
@@ -124,7 +125,7 @@ def network_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, f
     return window, min(1.0, clip_px / window.side)
 
 
-class GeometryPainter:
+class GeometryPainter(PicturePainter):
     """Without a network: the warped photo."""
 
     def __init__(
@@ -133,8 +134,11 @@ class GeometryPainter:
         """Args: as painter.Painter takes them."""
         self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte)
 
-    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
-        return self._painter.paint(flow)
+    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
+        return Prepared(flow, target, self._painter.overlays(flow))
+
+    def finish(self, prepared: Prepared) -> Image:
+        return self._painter.paint(prepared.flow, prepared.overlays)
 
     @property
     def moved_matte(self) -> NDArray[np.uint8]:
@@ -179,7 +183,7 @@ class PersonalizedGenerator:
         return TexturePainter(picture, points, warper, self.config, self._generator, is_reused=is_reused, matte=matte)
 
 
-class PaperPainter:
+class PaperPainter(PicturePainter):
     """Synthesizes the whole face, as in the paper, and composites it onto the picture with a soft border."""
 
     def __init__(
@@ -196,12 +200,15 @@ class PaperPainter:
         self._window = clip_window(points)
         self._keep = 1 - _fade(self._px)
 
-    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
-        """The picture with the face at target; the flow is not used."""
+    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
+        """The window; the flow is not used."""
         (x_hat,) = self._generator(*self.network_inputs(target))
         refined = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
+        return Prepared(flow, target, prediction=refined)
+
+    def finish(self, prepared: Prepared) -> Image:
         image = self._picture.copy()
-        _blend(image, refined, self._keep, self._window)
+        _blend(image, prepared.prediction, self._keep, self._window)
         return image
 
     @property
@@ -237,7 +244,7 @@ class Prediction(NamedTuple):
     interior: Image
 
 
-class TexturePainter:
+class TexturePainter(PicturePainter):
     """Applies flows to one picture as painter.Painter does, with the network's prediction."""
 
     def __init__(
@@ -275,22 +282,24 @@ class TexturePainter:
         at = np.arange(config.frame_px, dtype=np.float32)
         self._places = np.stack(np.meshgrid(at, at), -1)
 
-    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
-        """The picture with the face at target.
-
-        Args:
-            flow: to the target.
-            target: [478, 3] the face's points in the new frame, in pixels of the picture.
-
-        Returns:
-            uint8 RGB [H, W, 3].
-        """
+    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
+        """What the network makes of the frame, and the layers, which are drawn once: what it is shown of them, too."""
+        overlays = self._painter.overlays(flow)
         gate = self.gate(target)
         if not gate:
-            return self._painter.paint(flow)
+            return Prepared(flow, target, overlays)
         window = window_around(target, self._side)
-        prediction = self.predict(flow, target, window, gate)
-        image = self._painter.paint(corrected(flow, prediction.correction, self._warper.crop, window))
+        prediction = self.predict(flow, target, window, gate, overlays)
+        moved = (followed(overlay, prediction.correction, self._painter.canvas, window) for overlay in overlays)
+        flow = corrected(flow, prediction.correction, self._warper.crop, window)
+        return Prepared(flow, target, tuple(moved), prediction)
+
+    def finish(self, prepared: Prepared) -> Image:
+        image = self._painter.paint(prepared.flow, prepared.overlays)
+        prediction = prepared.prediction
+        if prediction is None:
+            return image
+        window = window_around(prepared.target, self._side)
         if self._scale < 1:
             _blend_under_detail(image, prediction, window)
         else:
@@ -302,16 +311,24 @@ class TexturePainter:
         """See PicturePainter."""
         return self._painter.moved_matte
 
-    def predict(self, flow: Flow, target: NDArray[Any], window: Crop, gate: np.float32) -> Prediction:
+    def predict(
+        self,
+        flow: Flow,
+        target: NDArray[Any],
+        window: Crop,
+        gate: np.float32,
+        overlays: Sequence[Overlay] | None = None,
+    ) -> Prediction:
         """The network's prediction for a frame.
 
         Args:
             flow, target: as paint takes them.
             window: of the frame, the network's input.
             gate: 0..1, weight of the prediction.
+            overlays: of the flow over the picture; None: drawn here.
         """
         frame_px = self._config.frame_px
-        seen, inputs = self.network_inputs(flow, target, window)
+        seen, inputs = self.network_inputs(flow, target, window, overlays)
         correction, (residual,), mask = self._generator(*inputs)
         if self._painter.is_grey:
             residual = np.broadcast_to(residual.mean(0), residual.shape)
@@ -324,15 +341,21 @@ class TexturePainter:
         refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
         return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * fade, residual, inside)
 
-    def network_inputs(self, flow: Flow, target: NDArray[Any], window: Crop) -> tuple[Image, list[Array]]:
-        """The network's inputs for a frame.
+    def network_inputs(
+        self, flow: Flow, target: NDArray[Any], window: Crop, overlays: Sequence[Overlay] | None = None
+    ) -> tuple[Image, list[Array]]:
+        """The network's inputs for a frame. Arguments as predict takes them.
 
         Returns:
             The window of the warped photo, uint8 RGB [frame_px, frame_px, 3]; and the arguments of the function that
             Network.generator returns.
         """
         px = self._config.image_px
-        seen = window.scaled(self._scale).cut(self._small_painter.paint(flow), self._config.frame_px)
+        if overlays is None:
+            overlays = self._painter.overlays(flow)
+        canvas, small = self._painter.canvas, self._small_painter.canvas
+        smaller = [overlay.reduced(self._scale, canvas, small) for overlay in overlays]
+        seen = self._small_painter.window(flow, smaller, window.scaled(self._scale), self._config.frame_px)
         y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
         read = to_network_size(seen[None], self._config)
         geometry = flow.maps(self._warper.crop, window, px // 2)[None]
@@ -384,7 +407,7 @@ def _fade(px: int) -> Array:
 
 
 def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
-    """The flow of a frame whose pixel p is the uncorrected frame's at p + correction(p).
+    """The flow of a frame whose pixel p is the uncorrected frame's at p + correction(p), but for its eyes.
 
     Args:
         flow: over crop.
@@ -411,8 +434,8 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
         at += moved_by * np.float32(GRID * fine)
         return cv2.remap(offset, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + moved_by
 
-    def followed(line: Array) -> Array:
-        """Points [N, 2] of layers over the photo, moved with the pixels below them."""
+    def with_pixels(line: Array) -> Array:
+        """Points [N, 2] of the lips, moved with the pixels below them."""
         at = ((line - [left, top]) / k * correction.shape[0] - 0.5).astype(np.float32)
         moved_by = cv2.remap(correction, at[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]
         return line - moved_by * np.float32(k)
@@ -426,22 +449,42 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     )
     mouth = flow.mouth
     if mouth is not None:
-        mouth = replace(mouth, upper=followed(mouth.upper), lower=followed(mouth.lower))
-    eyes = tuple(
-        replace(
-            eye,
-            upper=followed(eye.upper),
-            lower=followed(eye.lower),
-            fold=followed(eye.fold),
-            iris=followed(eye.iris[None])[0],
-        )
-        for eye in flow.eyes
-    )
+        mouth = replace(mouth, upper=with_pixels(mouth.upper), lower=with_pixels(mouth.lower))
     offset = shifted(flow.offset, everything, everything, 1)
     mirror = flow.mirror
     if mirror is not None:
         mirror = replace(mirror, offset=shifted(mirror.offset, mirror.rows, mirror.columns, 1))
-    return replace(flow, offset=offset, details=details, mouth=mouth, eyes=eyes, mirror=mirror)
+    return replace(flow, offset=offset, details=details, mouth=mouth, mirror=mirror)
+
+
+def followed(overlay: Overlay, correction: Array, canvas: Canvas, window: Crop) -> Overlay:
+    """An overlay of a frame, where the corrected frame has it: moved with the pixels below it.
+
+    Args:
+        overlay: over the canvas.
+        correction: [n, n, 2] over window, in its sides, 0 at its border.
+        canvas, window: in the same pixels.
+    """
+    n = correction.shape[0]
+    k = n / window.side
+
+    def sampled(low: NDArray[np.int_], high: NDArray[np.int_]) -> Array:
+        """The correction at the canvas' pixels from low to high, in pixels."""
+        x, y = (low + [canvas.left - window.left, canvas.top - window.top] + 0.5) * k - 0.5
+        size = int(high[0] - low[0]), int(high[1] - low[1])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(correction, np.array([[k, 0, x], [0, k, y]]), size, flags=flags) * np.float32(window.side)
+
+    most = float(np.abs(sampled(overlay.low, overlay.high)).max(initial=0))
+    if most < _STILL_PX:
+        return overlay
+    reach = int(np.ceil(most)) + 1
+    low, high = (overlay.low - reach).clip(0), np.minimum(overlay.high + reach, canvas.size)
+    places = sampled(low, high)
+    places[..., 0] += np.arange(low[0] - overlay.low[0], high[0] - overlay.low[0], dtype=np.float32)
+    places[..., 1] += np.arange(low[1] - overlay.low[1], high[1] - overlay.low[1], dtype=np.float32)[:, None]
+    moved = cv2.remap(overlay.pixels, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+    return Overlay(low, moved)
 
 
 def _blend(image: Image, refined: Image, keep: Array, window: Crop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import NUM_POINTS, Array, Image
+from mimik.rendering.crop import Crop
 from mimik.rendering.field import FINE, GRID
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.mouth import MouthLayer
 from mimik.rendering.layers.opening import Opening
@@ -81,11 +83,30 @@ class Painter:
         self._matte = matte
         self.moved_matte = np.empty((0, 0), np.uint8)
 
-    def paint(self, flow: Flow) -> Image:
-        """The picture moved by the flow; outside the crop it is the picture itself."""
+    def paint(self, flow: Flow, overlays: Sequence[Overlay] | None = None) -> Image:
+        """The picture moved by the flow; outside the crop it is the picture itself.
+
+        Args: overlays: that are laid over it; None: those of the flow.
+        """
         out = self.carry(self._picture, flow)
-        self.complete(out, flow)
+        self.complete(out, flow, overlays)
         return out
+
+    def window(self, flow: Flow, overlays: Sequence[Overlay], square: Crop, px: int) -> Image:
+        """A square of what paint gives, px wide; nothing else is painted."""
+        height, width = self._picture.shape[:2]
+        low = np.floor([square.left, square.top]).astype(int) - 1
+        high = np.ceil([square.left + square.side, square.top + square.side]).astype(int) + 1
+        low, high = low.clip(0, [width - 1, height - 1]), high.clip(1, [width, height])
+        out = self._picture[low[1] : high[1], low[0] : high[0]].copy()
+        corner = np.array([self.canvas.left, self.canvas.top])
+        first, last = (low - corner).clip(0, self.canvas.size), (high - corner).clip(0, self.canvas.size)
+        if (last > first).all():
+            (left, top), (right, bottom) = first + corner - low, last + corner - low
+            region = out[top:bottom, left:right]
+            self._carry(region, self._picture, flow, first)
+            self._complete(region, flow, overlays, first)
+        return Crop(square.left - low[0], square.top - low[1], square.side).cut(out, px)
 
     @cached_property
     def _sheet(self) -> _Sheet | None:
@@ -106,33 +127,33 @@ class Painter:
     def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
         """The picture, or another plane of it, [H, W], moved by the flow; nothing is drawn into it."""
         out = plane.copy()
-        region = self.canvas.part(out)
-        region[...] = self._moved(plane, flow)
-        if flow.mirror is not None:
-            self._add_other_side(region, np.zeros(2, int), self._lit if plane is self._picture else plane, flow.mirror)
+        self._carry(self.canvas.part(out), plane, flow, np.zeros(2, int))
         return out
 
-    def _moved(self, picture: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
-        """The region of a picture, moved."""
-        width, height = self.canvas.size
-        sheet = self._sheet if picture is self._picture else None
-        matte = self._matte if picture is self._picture else None
-        if sheet is None:
-            x, y = self._places(flow, np.zeros(2, int), np.array(self.canvas.size))
-            if matte is not None:
-                self.moved_matte = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            return np.asarray(cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
-        out = np.empty((height, width, 3), np.uint8)
-        self.moved_matte = np.empty((height if matte is not None else 0, width), np.uint8)
-        rows = max(_BAND_PX // max(width, 1), 16)
+    def _carry(self, part: NDArray[np.uint8], plane: NDArray[np.uint8], flow: Flow, left_top: NDArray[np.int_]) -> None:
+        """Writes a plane of the picture, moved by the flow, into the part of the region that begins at left_top."""
+        sheet = self._sheet if plane is self._picture else None
+        matte = self._matte if plane is self._picture else None
+        height, width = part.shape[:2]
+        right = left_top[0] + width
+        if matte is not None:
+            self.moved_matte = np.empty((height, width), np.uint8)
+        rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            x, y = self._places(flow, np.array([0, top]), np.array([width, bottom]), sheet)
+            band = slice(top, min(top + rows, height))
+            x, y = self._places(flow, left_top + [0, top], np.array([right, left_top[1] + band.stop]), sheet)
+            if sheet is None:
+                part[band] = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                if matte is not None:
+                    cv2.remap(matte, x, y, cv2.INTER_LINEAR, dst=self.moved_matte, borderMode=cv2.BORDER_REPLICATE)
+                continue
             four = cv2.remap(sheet.pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, dst=out[top:bottom])
+            cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, dst=part[band])
             if matte is not None:
-                cv2.extractChannel(four, 3, dst=self.moved_matte[top:bottom])
-        return out
+                cv2.extractChannel(four, 3, dst=self.moved_matte[band])
+        if flow.mirror is not None:
+            other = self._lit if plane is self._picture else plane
+            self._add_other_side(part, left_top, other, flow.mirror, self.moved_matte if matte is not None else None)
 
     def _places(
         self, flow: Flow, left_top: NDArray[np.int_], right_bottom: NDArray[np.int_], sheet: _Sheet | None = None
@@ -168,9 +189,17 @@ class Painter:
         return [edge.astype(int).clip(0, self.canvas.size) for edge in (low, high)]
 
     def _add_other_side(
-        self, part: NDArray[np.uint8], left_top: NDArray[np.int_], other: NDArray[np.uint8], mirror: MirrorFlow
+        self,
+        part: NDArray[np.uint8],
+        left_top: NDArray[np.int_],
+        other: NDArray[np.uint8],
+        mirror: MirrorFlow,
+        moved_matte: NDArray[np.uint8] | None,
     ) -> None:
-        """Blends the other side of the face into a warped part of the region that begins at left_top; in place."""
+        """Blends the other side of the face into a warped part of the region that begins at left_top; in place.
+
+        Args: moved_matte: of the part, to which that of the other side is added.
+        """
         start = np.array([mirror.columns.start, mirror.rows.start])
         low, high = (
             edge.clip(left_top, left_top + part.shape[1::-1])
@@ -188,8 +217,9 @@ class Painter:
         if self._matte is not None:  # what is behind the person is no other side of it
             share = cv2.remap(self._matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             weight = cv2.multiply(weight, share, scale=1 / 255, dtype=cv2.CV_32F)
-            moved = self.moved_matte[low[1] : high[1], low[0] : high[0]]
-            np.maximum(moved, (255 * weight).astype(np.uint8), out=moved)
+            if moved_matte is not None:
+                moved = moved_matte[top:bottom, left:right]
+                np.maximum(moved, (255 * weight).astype(np.uint8), out=moved)
         under = np.ascontiguousarray(part[top:bottom, left:right])
         part[top:bottom, left:right] = cv2.blendLinear(found, under, weight, 1 - weight)
 
@@ -207,27 +237,35 @@ class Painter:
         points = self.canvas.crop.from_unit(self._warper.source[:NUM_POINTS])
         return matched_light(picture, points, self._warper.facing[:NUM_POINTS])
 
-    def complete(self, image: Image, flow: Flow) -> None:
-        """Paints what the photo has no pixels of, the inside of a mouth and shut lids, over an image of its size."""
-        region = self.canvas.part(image)
-        if flow.mouth is not None:
-            if self._mouth.rims.are_needed:
-                self._close_lips(region, flow, flow.mouth)
-            self._mouth.draw(region, flow.mouth)
-        for eye in flow.eyes:
-            if eye.weight > 0:
-                self._eye(eye.number).draw(region, self.canvas, eye)
+    def overlays(self, flow: Flow) -> tuple[Overlay, ...]:
+        """What the photo has no pixels of, the inside of a mouth and shut lids, back to front."""
+        drawn = [] if flow.mouth is None else [self._mouth.overlay(flow.mouth)]
+        drawn += [self._eye(eye.number).overlay(self.canvas, eye) for eye in flow.eyes if eye.weight > 0]
+        return tuple(overlay for overlay in drawn if overlay is not None)
 
-    def _close_lips(self, region: Image, flow: Flow, opening: Opening) -> None:
+    def complete(self, image: Image, flow: Flow, overlays: Sequence[Overlay] | None = None) -> None:
+        """Closes lips and lays the overlays over an image of the photo's size, in place; None: those of the flow."""
+        overlays = self.overlays(flow) if overlays is None else overlays
+        self._complete(self.canvas.part(image), flow, overlays, np.zeros(2, int))
+
+    def _complete(self, part: Image, flow: Flow, overlays: Sequence[Overlay], left_top: NDArray[np.int_]) -> None:
+        """The same for a part of the region that begins at left_top."""
+        if flow.mouth is not None and self._mouth.rims.are_needed:
+            self._close_lips(part, flow, flow.mouth, left_top)
+        for overlay in overlays:
+            overlay.lay(part, left_top)
+
+    def _close_lips(self, region: Image, flow: Flow, opening: Opening, left_top: NDArray[np.int_]) -> None:
         """Warps the mouth from the photo with continued lips, as far as it is not as open as the photo's."""
-        low, high = self._mouth.reach(opening)
+        low, high = (edge.clip(left_top, left_top + region.shape[1::-1]) for edge in self._mouth.reach(opening))
         if (high <= low).any():
             return
         x, y = self._places(flow, low, high)
         lips = cv2.remap(self._mouth.rims.continued, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if flow.mirror is not None:
-            self._add_other_side(lips, low, self._lit_lips, flow.mirror)
-        part = region[low[1] : high[1], low[0] : high[0]]
+            self._add_other_side(lips, low, self._lit_lips, flow.mirror, None)
+        (left, top), (right, bottom) = low - left_top, high - left_top
+        part = region[top:bottom, left:right]
         cv2.addWeighted(lips, opening.changed, part, 1 - opening.changed, 0, dst=part)
 
     def _eye(self, number: int) -> EyeLayer:

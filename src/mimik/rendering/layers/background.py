@@ -22,7 +22,7 @@ from mimik.rendering.inpainting import fill
 from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.matte import foreground, person_matte
 from mimik.rendering.occlusion import ramp
-from mimik.rendering.painters import PicturePainter
+from mimik.rendering.painters import PicturePainter, Prepared
 
 _REACH = 0.16  # of the crop's side: as far as a head uncovers what is behind it
 _HOLE = 0.03  # of the matte from which on a pixel is not taken for background
@@ -175,7 +175,7 @@ def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None) -
     return out
 
 
-class LayeredPainter:
+class LayeredPainter(PicturePainter):
     """A painter whose frames show the person alone, or over a background that stands still."""
 
     def __init__(
@@ -197,9 +197,12 @@ class LayeredPainter:
         self._painter, self._canvas, self._behind, self._still = painter, canvas, behind, still
         self._alpha = np.rint(alpha * 255).astype(np.uint8)
 
-    def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
-        """uint8 RGB [H, W, 3], or RGBA [H, W, 4], with the face's points at target [478, 3]."""
-        image = self._painter.paint(flow, target)
+    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
+        return self._painter.prepare(flow, target)
+
+    def finish(self, prepared: Prepared) -> Image:
+        """uint8 RGB [H, W, 3], or RGBA [H, W, 4]."""
+        image = self._painter.finish(prepared)
         alpha = self._painter.moved_matte
         if self._behind is None:
             moved = self._alpha.copy()
@@ -209,7 +212,7 @@ class LayeredPainter:
         blend(part, self._canvas.part(self._behind), alpha)
         if self._still is not None:
             photo, points = self._still
-            moved_px = float(np.abs(target[:, :2] - points[:, :2]).max())
+            moved_px = float(np.abs(prepared.target[:, :2] - points[:, :2]).max())
             share = float(ramp(moved_px / self._canvas.crop.side, *_MOVES))
             if share < 1:
                 part[...] = cv2.addWeighted(part, share, self._canvas.part(photo), 1 - share, 0)

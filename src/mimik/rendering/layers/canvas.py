@@ -53,6 +53,61 @@ class Canvas:
         return low, np.minimum(np.ceil(points.max(0) + margin).astype(int) + 1, self.size)
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """What a layer lays over a part of a frame.
+
+    Attributes:
+        low: left and top, in pixels of the canvas' part, inside of which it lies.
+        pixels: uint8 RGBA [h, w, 4], multiplied with their alpha.
+    """
+
+    low: NDArray[np.int_]
+    pixels: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, low: NDArray[np.int_], color: Array, share: Array) -> Overlay:
+        """Args: low: see there; color: float32 [h, w, 3], 0..255; share: [h, w] 0..1, how far it covers the frame."""
+        color = np.minimum(color, np.float32(255)) * share[..., None]
+        return cls(low, cv2.convertScaleAbs(np.dstack([np.maximum(color, 0), share * np.float32(255)])))
+
+    @property
+    def high(self) -> NDArray[np.int_]:
+        """Right and bottom."""
+        return self.low + self.pixels.shape[1::-1]
+
+    def lay(self, region: NDArray[np.uint8], left_top: NDArray[np.int_]) -> None:
+        """Lays it over a piece of the canvas' part of a frame, uint8 RGB, that begins at left_top; in place."""
+        low, high = (edge.clip(left_top, left_top + region.shape[1::-1]) for edge in (self.low, self.high))
+        if (high <= low).any():
+            return
+        (left, top), (right, bottom) = low - self.low, high - self.low
+        pixels = np.ascontiguousarray(self.pixels[top:bottom, left:right])
+        (left, top), (right, bottom) = low - left_top, high - left_top
+        part = region[top:bottom, left:right]
+        through = cv2.bitwise_not(cv2.extractChannel(pixels, 3))
+        kept = cv2.multiply(part, cv2.merge([through] * 3), scale=1 / 255)
+        part[...] = cv2.add(kept, cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB))
+
+    def reduced(self, scale: float, canvas: Canvas, smaller: Canvas) -> Overlay:
+        """The same over a smaller picture.
+
+        Args: scale: <= 1, of the smaller picture; canvas, smaller: of the picture and of the smaller one.
+        """
+        if scale >= 1:
+            return self
+        corner = np.array([canvas.left, canvas.top]) + 0.5
+        first = np.array([smaller.left, smaller.top]) + 0.5
+        low = np.floor((self.low + corner) * scale - first).astype(int).clip(0, smaller.size)
+        high = (np.ceil((self.high + corner) * scale - first).astype(int) + 1).clip(low, smaller.size)
+        soft = cv2.GaussianBlur(self.pixels, (0, 0), 0.4 / scale, borderType=cv2.BORDER_CONSTANT)
+        x, y = (self.low + corner) * scale - first - low
+        size = int(high[0] - low[0]), int(high[1] - low[1])
+        if not all(size):
+            return Overlay(low, np.empty((size[1], size[0], 4), np.uint8))
+        return Overlay(low, cv2.warpAffine(soft, np.array([[scale, 0, x], [0, scale, y]]), size))
+
+
 def soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) -> Array:
     """[H, W, 1] 1 inside the outline, 0 outside, blurred."""
     mask = np.zeros(shape, np.uint8)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array, Image
-from mimik.rendering.layers.canvas import LUMA, Canvas
+from mimik.rendering.layers.canvas import LUMA, Canvas, Overlay
 from mimik.rendering.layers.eye_contours import (
     EyeContours,
     EyeFrame,
@@ -212,33 +212,25 @@ class EyeLayer:
         grain = self._grain_at(x, y) * (ball.sclera @ LUMA / self._grain_light)[..., None]
         ball.sclera[...] = ball.sclera + ((1 - ball.sclera_known)[..., None] * grain).astype(np.float32)
 
-    def draw(self, region: Image, canvas: Canvas, target: EyeContours) -> None:
-        """Draws the eye over a frame.
+    def overlay(self, canvas: Canvas, target: EyeContours) -> Overlay | None:
+        """The eye over a frame; None where nothing is drawn.
 
-        Args:
-            region: the canvas' part of the frame; written to.
-            canvas: of the picture.
-            target: contours in the frame.
+        Args: canvas: of the picture; target: contours in the frame.
         """
         weight = target.weight * self._known if self.usable else 0.0
         if weight <= 0:
-            return
+            return None
         place = canvas.place
         frame = eye_frame(target, place)
         if abs(np.linalg.det(frame.matrix)) < 0.15 * self._width**2:
-            return  # the head is turned so far that the eye is seen from the side
+            return None  # the head is turned so far that the eye is seen from the side
         outline = place(np.concatenate([target.upper, target.lower, target.fold]).astype(np.float64))
         low, high = canvas.around(outline, 0.2 * self._width)
         if ((high - low) < 2).any():
-            return
+            return None
         x, y = frame.grid(low, high)
         image, cover = self._compose(frame, target, place, x, y)
-        part = region[low[1] : high[1], low[0] : high[0]]
-        share = (cover * np.float32(weight))[..., None]
-        image -= part
-        image *= share
-        image += part
-        part[...] = np.rint(image).clip(0, 255)
+        return Overlay.of(low, image, cover * np.float32(weight))
 
     def _compose(self, frame: EyeFrame, target: EyeContours, place: Any, x: Array, y: Array) -> tuple[Array, Array]:
         """The eye at places x, y of the target's chart, [H, W, 3], and how far it covers the picture, [H, W]."""

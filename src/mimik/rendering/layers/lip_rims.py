@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
-from mimik.face.landmarks import Image
+from mimik.face.landmarks import Array, Image
 from mimik.rendering.layers.canvas import LUMA, Canvas, grown
 from mimik.rendering.layers.opening import Jaws
 
@@ -86,27 +86,29 @@ class LipRims:
         """0..1; how much of what is inside is drawn: nothing between lips that touch; px_per_mm: of the frame."""
         return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
 
-    def draw_seam(self, part: Image, outline: NDArray[Any], px_per_mm: float, gap_mm: float) -> None:
-        """Darkens the line between lips that touch, which the photo does not show.
+    def seam(self, shape: tuple[int, int], outline: NDArray[Any], px_per_mm: float, gap_mm: float) -> Array | None:
+        """By how much the line between lips that touch, which the photo does not show, is darker; None: there is none.
 
         Args:
-            part: uint8 RGB [H, W, 3], drawn into.
+            shape: height and width of the result.
             outline: [20, 2] of the opening in its pixels: the upper lip's line, then the lower lip's, backwards.
             px_per_mm: its resolution.
             gap_mm: how far the lips are apart where they are widest open.
+
+        Returns:
+            [H, W] 0..1, the share of the light that is lost.
         """
         width = max(_SEAM_WIDTH_MM * px_per_mm, 1.0)
         # A line is a pixel wide at least, and fainter instead of finer.
         faint = _SEAM_WIDTH_MM * px_per_mm / width
         strength = self._jaws.shows * (1 - smoothstep(gap_mm, *_SEAM_MM)) * _SEAM_DARK * faint
         if strength <= 0:
-            return
-        line = np.zeros(part.shape[:2], np.uint8)
+            return None
+        line = np.zeros(shape, np.uint8)
         upper, lower = outline[:11], np.concatenate([outline[:1], outline[:10:-1], outline[10:11]])
         middle = [np.round((upper + lower) * 8).astype(np.int32)]
         cv2.polylines(line, middle, False, 255, max(round(width), 1), cv2.LINE_AA, shift=4)
-        shade = cv2.GaussianBlur(line, (0, 0), max(0.5 * width, 0.5)).astype(np.float32)[..., None] / 255
-        part[...] = np.round(part * (1 - strength * shade)).astype(np.uint8)
+        return cv2.GaussianBlur(line, (0, 0), max(0.5 * width, 0.5)).astype(np.float32) * np.float32(strength / 255)
 
 
 def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: float) -> NDArray[np.uint8]:

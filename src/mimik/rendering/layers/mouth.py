@@ -19,7 +19,7 @@ from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array, Image, Pose
 from mimik.rendering.layers import teeth
 from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
-from mimik.rendering.layers.canvas import LUMA, Canvas, soft_polygon
+from mimik.rendering.layers.canvas import LUMA, Canvas, Overlay, soft_polygon
 from mimik.rendering.layers.lip_rims import LipRims
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.palette import Palette
@@ -199,21 +199,23 @@ class MouthLayer:
         small = mask[pad : pad + size[1], pad : pad + size[0]].astype(np.float32) * np.float32(_LIGHT / 255)
         return np.asarray(cv2.resize(small.clip(0, 1), (width, height), interpolation=cv2.INTER_LINEAR))
 
-    def draw(self, region: Image, opening: Opening) -> None:
-        """Draws the inside of a mouth into the canvas' part of a frame, uint8 RGB."""
+    def overlay(self, opening: Opening) -> Overlay | None:
+        """The inside of a mouth and the line between lips that touch, over a frame; None where nothing is drawn."""
         patch = self._patch(opening)
         if min(patch.shape) < 2:
-            return
+            return None
         alpha = soft_polygon(patch.outline, patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
         color = self._inside(patch, opening.drop_mm)
         if opening.changed < 1:
             own = self._rigid(patch)
             color = own + opening.changed * (color - own)
-        part = region[patch.low[1] : patch.high[1], patch.low[0] : patch.high[0]]
         gap_mm = _gap(patch.outline) / patch.px_per_mm
-        self.rims.draw_seam(part, patch.outline, patch.px_per_mm, gap_mm)
-        parted = opening.parted * self.rims.parted(gap_mm, patch.px_per_mm)
-        part[...] = np.round(part + alpha * parted * (color - part)).clip(0, 255).astype(np.uint8)
+        share = alpha[..., 0] * np.float32(opening.parted * self.rims.parted(gap_mm, patch.px_per_mm))
+        seam = self.rims.seam(patch.shape, patch.outline, patch.px_per_mm, gap_mm)
+        if seam is None:
+            return Overlay.of(patch.low, color, share)
+        both = share + (1 - share) * seam  # the seam is black, and below
+        return Overlay.of(patch.low, color * (share / np.maximum(both, 1e-6))[..., None], both)
 
     def _inside(self, patch: _Patch, drop_mm: float) -> Array:
         """float32 [H, W, 3] the layers, back to front."""
