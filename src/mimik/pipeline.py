@@ -17,7 +17,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
 
 QUEUE_FRAMES = 8  # that may wait between two stages
-_NUM_STAGES = 4  # that take long: tracking, flow, painting, encoding
+_NUM_STAGES = 5  # that take long: tracking, flow, layers and network, painting, encoding
 
 
 def silent(stage: str, done: int, total: int | None) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from conftest import Driver, write_clip
+from conftest import Driver, turned, write_clip
 from mimik.animation import avatar as avatar_module
-from mimik.animation import render, source_frame
+from mimik.animation import render
 from mimik.animation.avatar import Avatar
+from mimik.animation.source_frame import SourceFrame
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.extraction import stream_motion
+from mimik.pipeline import Clock
 from mimik.provenance import marking, watermark
 from mimik.provenance.marking import Marker
 from mimik.provenance.verifying import Status, verify
@@ -540,24 +543,41 @@ def test_a_model_that_is_none(avatar: Avatar, tmp_path: Path) -> None:
 # What goes wrong.
 
 
-def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, monkeypatch) -> None:
-    class Failing(source_frame.GeometryPainter):
-        num_painted = 0
+@pytest.mark.parametrize("stage", ["flow", "prepared", "finish"])
+def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, monkeypatch, stage: str) -> None:
+    """Whatever stage it is in, each of which has a thread, it ends the run with its own message."""
+    works = getattr(SourceFrame, stage)
+    made = []
 
-        def paint(self, flow, target):
-            Failing.num_painted += 1
-            if Failing.num_painted == 4:
-                raise RuntimeError("out of paint")
-            return super().paint(flow, target)
+    def fail(self, *arguments):
+        made.append(arguments)
+        if len(made) == 4:
+            raise RuntimeError("out of paint")
+        return works(self, *arguments)
 
-    monkeypatch.setattr(source_frame, "GeometryPainter", Failing)
+    monkeypatch.setattr(SourceFrame, stage, fail)
     before = threading.active_count()
     for name in ("a.mp4", "b.gif", "frames"):
-        Failing.num_painted = 0
+        made.clear()
         with pytest.raises(RuntimeError, match="out of paint"):
             avatar.render("smile", tmp_path / name, fps=2, model="geometry")
     assert left_behind(tmp_path) == []
     assert threading.active_count() == before
+
+
+def test_stages_in_threads_give_the_frames_of_one_thread(avatar: Avatar) -> None:
+    """To the bit and in order, the very same points drawn once, and the photo where there is no face."""
+    source = avatar.source_frame(AnimateConfig(model=DEFAULT_MODEL, size=128))
+    points = source.face.points
+    turns = [turned(points, yaw, 0.3 * yaw, 0) for yaw in np.linspace(-12, 12, 5)]
+    moves = [*turns, turns[-1], None, turns[0]]
+    with closing(source.images(((i, p) for i, p in enumerate(moves)), Clock(), ahead=2)) as images:
+        found = list(images)
+    assert [i for i, _ in found] == list(range(len(moves)))
+    assert found[5][1] is found[4][1]
+    for (_, image), p in zip(found, moves, strict=True):
+        expected = source.picture if p is None else source.paint(source.flow(p), p)
+        np.testing.assert_array_equal(image, expected)
 
 
 def test_an_interrupt_leaves_nothing(avatar: Avatar, driver, tmp_path: Path) -> None:

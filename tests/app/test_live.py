@@ -300,7 +300,7 @@ def test_newest_keeps_one_and_counts_the_rest():
 @pytest.mark.usefixtures("seen")
 def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeypatch: pytest.MonkeyPatch):
     """Drawing takes five times as long as there is between camera frames: the delay must not grow."""
-    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: (time.sleep(0.05), self.picture)[1])
+    monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: (time.sleep(0.05), self.picture)[1])
     late: list[tuple[float, float]] = []
     with call:
         first_frame(call)
@@ -324,7 +324,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
     painting, paint = threading.Event(), threading.Event()
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     call = Call(call.avatar, CONFIG)
-    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: (painting.set(), paint.wait(), self.picture)[2])
+    monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: (painting.set(), paint.wait(), self.picture)[2])
     with call:
         shown: list[float] = []
         call.on_shown(lambda one: shown.append(one.at_s))
@@ -343,7 +343,9 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
 
 
 @pytest.mark.usefixtures("seen")
-@pytest.mark.parametrize("where, what", [(Tracker, "track"), (SourceFrame, "flow"), (SourceFrame, "paint")])
+@pytest.mark.parametrize(
+    "where, what", [(Tracker, "track"), (SourceFrame, "flow"), (SourceFrame, "prepared"), (SourceFrame, "finish")]
+)
 def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyPatch, where: type, what: str):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("broken")
@@ -374,7 +376,7 @@ def first_frame(call: Call) -> None:
 
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: self.picture)
+    monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: self.picture)
     out = tmp_path / "call.mp4"
     with call:
         first_frame(call)
@@ -403,7 +405,7 @@ def test_a_recording_that_is_thrown_away_leaves_nothing(call: Call, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(SourceFrame, "paint", lambda self, *_: self.picture)
+    monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: self.picture)
     with call:
         first_frame(call)
         recording = Recording(call, tmp_path / "call.mp4", max_s=0.3)

@@ -1,4 +1,4 @@
-"""The streaming pipeline: decoding, tracking, synthesis and encoding at the same time, each in a thread.
+"""The streaming pipeline: decoding, tracking, flow, network, painting and encoding at the same time, in a thread each.
 
 Short queues stand between the stages: the numerical work is done outside the interpreter's lock, and memory does not
 grow with the length of the driver.

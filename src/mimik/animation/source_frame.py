@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError
 from mimik.face.landmarks import Array, Face, Image, head_pose
-from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator, PicturePainter
+from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.frames import Reference
 from mimik.motion.retargeting import Retarget
@@ -26,6 +26,7 @@ from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, before, take_apart
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.teeth import TeethSet
+from mimik.rendering.painters import PicturePainter, Prepared
 
 T = TypeVar("T")
 MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
@@ -183,29 +184,52 @@ class SourceFrame:
 
     def paint(self, flow: Flow, points: NDArray[Any]) -> Image:
         """The frame with the face at points, uint8 RGB [H, W, 3]."""
-        return self._painter.paint(flow, points)
+        return self.finish(self.prepared(flow, points))
+
+    def prepared(self, flow: Flow, points: NDArray[Any]) -> Prepared:
+        """The first step of painting a frame: layers and network."""
+        return self._painter.prepare(flow, points)
+
+    def finish(self, prepared: Prepared) -> Image:
+        """The second step: the picture itself."""
+        return self._painter.finish(prepared)
 
     def images(
         self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
     ) -> Generator[tuple[T, Image]]:
-        """The frames of a stream: the flows are made in a thread of their own, and painted where they are asked for.
+        """The frames of a stream: flow, layers with the network, and compositing at the same time, each in a thread.
 
         Args:
             moves: anything, which comes back with its frame, and the face's points [478, 3] there; None is the photo.
                 The very same array twice is drawn once.
-            clock: for the stages "flow" and "paint".
-            ahead: at most this many flows wait or are being made.
+            clock: for the stages "flow", "predict" and "paint"; the last one runs where the frames are asked for.
+            ahead: at most this many frames wait or are being made in each of the stages before.
         """
         image, painted = self.picture, None
-        with closing(prefetch(self._flows(moves, clock), ahead)) as flows:
+        flows = prefetch(self._flows(moves, clock), ahead)
+        with closing(prefetch(self._prepared(flows, clock), ahead)) as every:
+            for what, prepared in every:
+                if prepared is None:
+                    image = self.picture
+                elif prepared is not painted:
+                    with clock("paint"):
+                        image = self.finish(prepared)
+                painted = prepared
+                yield what, image
+
+    def _prepared(
+        self, flows: Generator[tuple[T, Flow | None, NDArray[Any] | None]], clock: Clock
+    ) -> Generator[tuple[T, Prepared | None]]:
+        prepared = last = None
+        with closing(flows):
             for what, flow, points in flows:
                 if flow is None or points is None:
-                    image = self.picture
-                elif flow is not painted:
-                    with clock("paint"):
-                        image = self.paint(flow, points)
-                painted = flow
-                yield what, image
+                    prepared = None
+                elif flow is not last:
+                    with clock("predict"):
+                        prepared = self.prepared(flow, points)
+                last = flow
+                yield what, prepared
 
     def _flows(
         self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock

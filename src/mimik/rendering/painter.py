@@ -95,9 +95,8 @@ class Painter:
     def window(self, flow: Flow, overlays: Sequence[Overlay], square: Crop, px: int) -> Image:
         """A square of what paint gives, px wide; nothing else is painted."""
         height, width = self._picture.shape[:2]
-        low = np.floor([square.left, square.top]).astype(int) - 1
-        high = np.ceil([square.left + square.side, square.top + square.side]).astype(int) + 1
-        low, high = low.clip(0, [width - 1, height - 1]), high.clip(1, [width, height])
+        low = (np.floor([square.left, square.top]).astype(int) - 1).clip(0, np.array([width, height]) - 1)
+        high = (np.ceil([square.left + square.side, square.top + square.side]).astype(int) + 1).clip(1, [width, height])
         out = self._picture[low[1] : high[1], low[0] : high[0]].copy()
         corner = np.array([self.canvas.left, self.canvas.top])
         first, last = (low - corner).clip(0, self.canvas.size), (high - corner).clip(0, self.canvas.size)
@@ -141,7 +140,7 @@ class Painter:
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         for top in range(0, height, rows):
             band = slice(top, min(top + rows, height))
-            x, y = self._places(flow, left_top + [0, top], np.array([right, left_top[1] + band.stop]), sheet)
+            x, y = self._places(flow, left_top + np.array([0, top]), np.array([right, left_top[1] + band.stop]), sheet)
             if sheet is None:
                 part[band] = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 if matte is not None:

@@ -66,7 +66,7 @@ class Overlay:
     pixels: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, low: NDArray[np.int_], color: Array, share: Array) -> Overlay:
+    def of(cls, low: NDArray[np.int_], color: NDArray[Any], share: NDArray[Any]) -> Overlay:
         """Args: low: see there; color: float32 [h, w, 3], 0..255; share: [h, w] 0..1, how far it covers the frame."""
         color = np.minimum(color, np.float32(255)) * share[..., None]
         return cls(low, cv2.convertScaleAbs(np.dstack([np.maximum(color, 0), share * np.float32(255)])))
