@@ -354,7 +354,7 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
     num_threads = threading.active_count()
     with call:
         call.offer(frame(0), 0.0)
-        for number in range(1, 200):
+        for number in range(1, 2000):
             if call.error:
                 break
             call.offer(frame(0), number / FPS)  # does not wait for anybody
