@@ -37,13 +37,14 @@ from mimik.media.formats import (
     keeps_alpha,
     output_kind,
 )
+from mimik.media.palette import palette_of
 from mimik.media.pictures import MAX_SIDE_PX, check_size, save_image
 from mimik.media.sound import AccompanyingSound, open_sound
 
 logger = logging.getLogger(__name__)
 
 _GIF_PALETTE_BYTES = 64 << 20  # frames held at the start to choose the palette from: at most this much ...
-_GIF_PALETTE_FRAMES = 24  # ... and at most so many
+_GIF_PALETTE_FRAMES = 100  # ... and at most so many: a mouth that opens later has colours, too
 
 
 def open_writer(
@@ -377,7 +378,7 @@ class WebmWriter(_SoundingWriter):
 
 
 class GifWriter(_StreamWriter):
-    """Animated GIF that repeats for ever: one palette of 256 colours, from the first frames, and ordered dithering.
+    """Animated GIF that repeats for ever: one palette of 256 colours, from its beginning, and ordered dithering.
 
     GIF counts in hundredths of a second and players slow down below two of them: more than 50 frames a second are
     thinned out.
@@ -407,33 +408,20 @@ class GifWriter(_StreamWriter):
 
     def _choose_palette(self) -> None:
         held, self._held = self._held or [], None
-        palette_graph, source, sink = self._graph("palettegen", "reserve_transparent=0:stats_mode=full")
-        palette_graph.configure()
-        for index, frame in enumerate(held):
-            source.push(self._picture(frame, index))
-        source.push(None)
-        palette = sink.pull()
-        self._dither, self._source, self._sink = self._graph("paletteuse", "dither=bayer:bayer_scale=3")
-        palette_size = {"width": palette.width, "height": palette.height}
-        chosen = self._dither.add_buffer(**palette_size, format="bgra", time_base=Fraction(1, 100))
-        chosen.link_to(self._paletteuse, 0, 1)
-        self._dither.configure()
-        palette.pts = 0
-        chosen.push(palette)
-        chosen.push(None)
+        self._graph = av.filter.Graph()
+        at = {"format": "bgra", "time_base": Fraction(1, 100)}
+        self._source = self._graph.add_buffer(width=self.width, height=self.height, **at)
+        colours = self._graph.add_buffer(width=16, height=16, **at)
+        dither = self._graph.add("paletteuse", "dither=bayer:bayer_scale=4")
+        self._sink = self._graph.add("buffersink")
+        self._source.link_to(dither)
+        colours.link_to(dither, 0, 1)
+        dither.link_to(self._sink)
+        self._graph.configure()
+        colours.push(self._picture(palette_of(held).reshape(16, 16, 3), 0))
+        colours.push(None)
         for index, frame in enumerate(held):
             self._encode(frame, index)
-
-    def _graph(self, name: str, options: str) -> tuple[Any, Any, Any]:
-        """(graph, source, sink) around one filter; its second input is left open."""
-        graph = av.filter.Graph()
-        source = graph.add_buffer(width=self.width, height=self.height, format="bgra", time_base=Fraction(1, 100))
-        node = graph.add(name, options)
-        sink = graph.add("buffersink")
-        source.link_to(node)
-        node.link_to(sink)
-        self._paletteuse = node
-        return graph, source, sink
 
     def _picture(self, frame: Rgb, pts: int) -> Any:
         picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGRA), "bgra")
