@@ -217,12 +217,12 @@ class AnimateConfig:
     seconds: Annotated[
         float | None,
         Option(
-            "Length of an idle video, or of a tracker's, in seconds; 10 if left out.",
+            "Length of the result, in seconds: the driver's first, at most; of idle and trackers 10 if left out.",
             "S",
             range=(0.1, MAX_SECONDS),
-            hint="the length of the video",
-            label="Length",
-            empty="10",
+            hint="the length of the result",
+            label="Length, seconds",
+            empty="all of the driver",
         ),
     ] = None
     seed: Annotated[

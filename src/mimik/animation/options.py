@@ -50,7 +50,7 @@ class FrameOptions(ViewOptions, total=False):
     drive_by: str
     """"picture" or "sound" of a video."""
     seconds: float | None
-    """Length of a driver without an end, such as "idle"."""
+    """Length: the first seconds of the driver; None: all of it, 10 of "idle"."""
     seed: int
     """Of motion that sound and "idle" generate."""
     background: str | None

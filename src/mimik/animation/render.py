@@ -21,6 +21,7 @@ from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.video import jump_note
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.retargeting import Retarget
+from mimik.motion.smoothing import begun_at_rest
 from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
 from mimik.provenance.marking import MarkedWriter
 
@@ -58,7 +59,10 @@ class Rendering:
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
         with self._motion(self._config.smooth) as motion, pipeline_threads():
-            yield from self._of_photo(motion.neutral, motion.frames)
+            frames = motion.frames
+            if self._config.motion == "relative":
+                frames = begun_at_rest(frames, self._driver.fps)
+            yield from self._of_photo(motion.neutral, frames)
             self._report.notes += motion.notes
 
     def write(self, writer: MarkedWriter) -> None:

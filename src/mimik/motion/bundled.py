@@ -24,10 +24,53 @@ def no_such_driver(source: str) -> InputError:
     close = difflib.get_close_matches(source, names, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return InputError(
-        f"driver {source}: there is no such file{meant}; give a video, a photo, a recording of speech, a .jsonl file, "
-        "a tracker's address such as livelink://0.0.0.0, a .motion file or one of the bundled motions: "
+        f"driver {source}: there is no such file{meant}; give a video, a photo, a recording of speech, a .jsonl or "
+        ".csv file, a tracker's address such as livelink://0.0.0.0, a .motion file or one of the bundled motions: "
         f"{', '.join(names)}."
     )
+
+
+_OTHER_FILES = {  # by their suffixes, what to do with files that look like drivers and are none
+    ".avatar": "is a learned person; give it as PHOTO, before the driver",
+    ".safetensors": "is a model; give it with --model",
+    ".onnx": "is a network; a piper voice is given with --voice, beside --say TEXT",
+    ".bvh": "is a skeleton's motion; record the face as .csv (Live Link Face) or .jsonl",
+    ".fbx": "is a scene; record the face as .csv (Live Link Face) or .jsonl",
+    ".json": "is no driver; numbers are given as lines of .jsonl, or as .csv of Live Link Face",
+    ".pdf": "is a document; to have a text spoken give --say TEXT",
+    ".docx": "is a document; to have a text spoken give --say TEXT",
+    ".zip": "is an archive; unpack it, and give a file of it",
+}
+_TEXTS = ("", ".txt", ".text", ".md", ".rst", ".log", ".srt", ".vtt", ".html")  # if they hold one
+
+
+def check_readable(source: str) -> None:
+    """Refuses a file that is no kind of driver, with what to do with it instead.
+
+    Raises:
+        InputError: if its suffix says so, or it is a text.
+    """
+    path = Path(source)
+    advice = _OTHER_FILES.get(path.suffix.lower())
+    if advice is None and path.suffix.lower() in _TEXTS and _is_text(path):
+        advice = f'is a text; to have it spoken give --say TEXT, such as --say "$(cat {path.name})"'
+    if advice:
+        raise InputError(f"driver {source}: {advice}.")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            begin = file.read(1024)
+    except OSError:
+        return False
+    try:
+        text = begin.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(begin) - 4:  # else a letter is cut in two
+            return False
+        text = begin[: error.start].decode("utf-8")
+    return bool(text.strip()) and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def check_driver(source: str) -> None:

@@ -61,13 +61,20 @@ def stream_motion(
     return reference, smoothed(raw, fps, smooth)
 
 
+def check_within(neutral_s: float, num_frames: int | None, fps: float) -> None:
+    """Raises:
+    InputError: if the neutral face is named at a time after the driver's end, where that is known.
+    """
+    if num_frames is not None and neutral_s >= num_frames / fps:
+        raise InputError(
+            f"--neutral {neutral_s:g}: the driver lasts {num_frames / fps:.1f} s; give a time within it, in seconds."
+        )
+
+
 def _named(held: Sequence[Face | None], fps: float, time_s: float) -> Reference:
     """The neutral face at a time that the user names."""
+    check_within(time_s, len(held), fps)  # the file may have said that it is longer
     near = sorted(range(len(held)), key=lambda number: abs(number / fps - time_s))
-    if time_s > len(held) / fps:
-        raise InputError(
-            f"--neutral {time_s:g}: the driver lasts {len(held) / fps:.1f} s; give a time within it, in seconds."
-        )
     chosen = [i for i in near if abs(i / fps - time_s) <= max(_NAMED_S, 0.5 / fps) + 1e-9]
     faces = [face for face in (held[i] for i in chosen) if face is not None]
     if not faces:

@@ -48,6 +48,34 @@ def test_a_driver_that_is_not_there() -> None:
         open_driver("grin")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes.txt", "Hello, gr\u00fc\u00dfe.", "is a text; to have it spoken give --say TEXT"),
+        ("README", "Hello.", "is a text; to have it spoken"),
+        ("anna.avatar", "", "is a learned person; give it as PHOTO"),
+        ("model.safetensors", "", "is a model; give it with --model"),
+        ("shapes.json", "{}", "is no driver; numbers are given as lines of .jsonl"),
+        ("clips.csv", "clip,person\n1,2\n", r"line 1 has no columns Timecode and JawOpen; a \.csv file that drives"),
+    ],
+)
+def test_a_file_that_is_no_driver(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        open_driver(tmp_path / name)
+
+
+def test_a_neutral_face_after_the_end_is_refused_at_once(driver, small_path: Path) -> None:
+    opened = open_driver(driver.path)
+    opened.check_options(neutral_s=1.0)
+    with pytest.raises(InputError, match=r"--neutral 1.2: the driver lasts 1.1 s; give a time within it"):
+        opened.check_options(neutral_s=1.2)
+    begin = open_driver(driver.path, seconds=0.4)
+    begin.check_options(neutral_s=1.0)  # the neutral face may lie after what is taken
+    with pytest.raises(InputError, match=r"--seconds 2: person.png is a photo and has no length"):
+        open_driver(small_path, seconds=2.0)
+
+
 def test_the_motion_of_a_video(driver, tmp_path: Path) -> None:
     stages = []
     motion = extract_motion(open_driver(driver.path), progress=lambda *args: stages.append(args))

@@ -181,11 +181,20 @@ def test_idle_lasts_as_long_as_it_is_asked_to(landmarker: Landmarker) -> None:
         assert len(list(motion.frames)) == driver.num_frames == 15
 
 
-def test_other_drivers_have_a_length_of_their_own() -> None:
-    with pytest.raises(InputError, match=r"--seconds 3: .* is a voice and has a length of its own; leave --seconds"):
-        open_driver(SPEECH, seconds=3.0)
-    with pytest.raises(InputError, match="is a motion and has a length of its own"):
-        open_driver("smile", seconds=3.0)
+@pytest.mark.parametrize("source", [SPEECH, "smile"])
+def test_of_other_drivers_the_beginning_is_taken(source: str, landmarker: Landmarker) -> None:
+    whole, begin = open_driver(source), open_driver(source, seconds=0.4)
+    assert (begin.name, begin.path, begin.sound, begin.kind) == (whole.name, whole.path, whole.sound, whole.kind)
+    assert begin.num_frames == 10 and begin.fps == whole.fps
+    settings = DriverSettings(landmarker=landmarker)
+    with whole.motion(settings) as all_of_it, begin.motion(settings) as motion:
+        frames = list(motion.frames)
+        for ours, theirs in zip(frames, all_of_it.frames, strict=False):
+            np.testing.assert_array_equal(ours.offset, theirs.offset)
+    assert len(frames) == 10
+    assert open_driver(source, seconds=1000.0).num_frames == whole.num_frames
+    with pytest.raises(InputError, match=r"--neutral 1: .* has no frames to choose from"):
+        begin.check_options(neutral_s=1.0)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 from mimik.config import OptionError
 from mimik.face.landmarks import Landmarker
+from mimik.motion.extraction import check_within
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, silent
 
@@ -123,14 +125,16 @@ class Driver(ABC):
         """
 
     def check_options(self, *, neutral_s: float | None = None, face: int | None = None, seed: int = 0) -> None:
-        """Refuses options that have no effect on this driver.
+        """Refuses options that have no effect on this driver, and a neutral face after its end.
 
         Args: as DriverSettings has them.
 
         Raises:
-            OptionError: naming the option.
+            InputError: naming the option.
         """
         given = None
+        if neutral_s is not None and self.has_frames:
+            check_within(neutral_s, self.num_frames, self.fps)
         if neutral_s is not None and not self.has_frames:
             given = f"--neutral {neutral_s:g}", "has no frames to choose from; give a video", "--neutral"
         elif face is not None and not self.shows_faces:
@@ -141,16 +145,18 @@ class Driver(ABC):
             option, why, name = given
             raise OptionError(f"{option}: {self.name} is a {self.kind} and {why} as driver, or leave {name} out.")
 
-    def lasting(self, seconds: float) -> Self:
-        """The same driver with another length; for one that has no end of its own.
+    def lasting(self, seconds: float) -> Driver:
+        """The same driver with another length: its first seconds, where it has an end of its own.
 
         Raises:
-            InputError: if it has one.
+            OptionError: if it is a single expression.
         """
-        raise OptionError(
-            f"--seconds {seconds:g}: {self.name} is a {self.kind} and has a length of its own; leave --seconds out, or "
-            "give idle as the driver."
-        )
+        if self.is_still:
+            raise OptionError(
+                f"--seconds {seconds:g}: {self.name} is a {self.kind} and has no length; leave --seconds out, or give "
+                "a video."
+            )
+        return Beginning(self, seconds)
 
     @abstractmethod
     def motion(self, settings: DriverSettings) -> DrivingMotion:
@@ -159,3 +165,31 @@ class Driver(ABC):
         Raises:
             InputError: if there is no motion in it, such as a video without a face.
         """
+
+
+class Beginning(Driver):
+    """The first seconds of a driver; the neutral face is looked for as in the whole of it."""
+
+    def __init__(self, driver: Driver, seconds: float) -> None:
+        """Args: driver: opened; seconds: of it, at most."""
+        num_frames = max(1, round(seconds * driver.fps))
+        if driver.num_frames is not None:
+            num_frames = min(num_frames, driver.num_frames)
+        super().__init__(driver.name, driver.path, driver.fps, num_frames, sound=driver.sound)
+        for flag in ("kind", "has_frames", "is_still", "shows_faces", "is_generated"):
+            setattr(self, flag, getattr(driver, flag))
+        self._driver = driver
+
+    @classmethod
+    def open(cls, source: str, fps: float | None = None) -> Self:
+        raise NotImplementedError("the beginning of a driver is open")
+
+    def check_options(self, *, neutral_s: float | None = None, face: int | None = None, seed: int = 0) -> None:
+        self._driver.check_options(neutral_s=neutral_s, face=face, seed=seed)
+
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        def told(stage: str, done: int, total: int | None) -> None:
+            settings.progress(stage, min(done, self.num_frames or done), self.num_frames)
+
+        begun = self._driver.motion(replace(settings, progress=told))
+        return DrivingMotion(begun.neutral, itertools.islice(begun.frames, self.num_frames), begun.close, begun.notes)

@@ -12,7 +12,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from mimik.config import InputError, OptionError
-from mimik.motion.bundled import no_such_driver
+from mimik.motion.bundled import check_readable, no_such_driver
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.idle import Idle
 from mimik.motion.drivers.motion_file import MotionFile
@@ -57,7 +57,7 @@ def open_driver(
             [N, H, W, 3] or an iterable of pictures, which need fps. An open driver is given back, with its own rate.
         fps: motion frames a second; None is the driver's own rate.
         by: one of config.DRIVE_BY: what of a video drives, what it shows or what is heard.
-        seconds: length of a driver that has no end of its own; None is its usual one.
+        seconds: length of a driver that has no end of its own, of others the beginning that is taken; None is all.
 
     Raises:
         InputError: if it is none of these, or cannot be used.
@@ -89,6 +89,8 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
 
 
 def _open(source: str, fps: float | None) -> Driver:
+    if source not in names():
+        check_readable(source)
     for kind in KINDS:
         if kind.takes(source):
             return kind.open(source, fps)

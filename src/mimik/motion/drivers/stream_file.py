@@ -1,8 +1,8 @@
-"""A .jsonl file, lines of blendshapes and head pose, as a driver."""
+"""A .jsonl file of blendshapes and head poses, or a .csv file of Live Link Face, as a driver."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ from mimik.motion.drivers.stream import (
     rest_reference,
     sample_of,
 )
+from mimik.motion.drivers.trackers.live_link import CSV_SUFFIX, csv_samples
 from mimik.motion.expression import Float
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame
@@ -39,13 +40,17 @@ class StreamFile(Driver):
     """A stream that was recorded or computed; docs/stream.md has the format."""
 
     kind = "stream"
-    suffixes = (STREAM_SUFFIX,)
+    suffixes = (STREAM_SUFFIX,)  # a folder may hold a table of something else
 
     def __init__(self, path: Path, stream: Stream, fps: float | None = None) -> None:
         """Args: path: the file; stream: its content; fps: None is its own rate."""
         rate = fps or stream.fps
         super().__init__(path.name, path, rate, stream.num_frames(rate))
         self._stream = stream
+
+    @classmethod
+    def takes(cls, source: str) -> bool:
+        return super().takes(source) or (Path(source).suffix.lower() == CSV_SUFFIX and Path(source).is_file())
 
     @classmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
@@ -106,42 +111,38 @@ class Stream:
 
     @classmethod
     def load(cls, path: Path) -> Stream:
-        """Reads a .jsonl file.
+        """Reads a .jsonl or .csv file.
 
         Raises:
             InputError: if a line of it cannot be used; the sentence names the line.
         """
-        rest = Rest()
+        is_csv = path.suffix.lower() == CSV_SUFFIX
         times: list[float] = []
         rows: list[Float] = []
         seen: list[bool] = []
-
-        def wrong(number: int, why: object) -> InputError:
-            return InputError(
-                f"{path}, line {number} {why}; a driver's lines look like "
-                '{"time": 0.04, "blendshapes": {"jawOpen": 0.3}, "head": {"yaw": 5}}.'
-            )
-
         try:
             with path.open("rb") as file:
-                for number, line in enumerate(_lines(file), start=1):
-                    if not line.strip():
-                        continue
+                for number, sample in csv_samples(_text(file)) if is_csv else _samples(_lines(file)):
                     if len(times) == _MAX_LINES:
                         raise InputError(f"{path} has more than {_MAX_LINES} lines; cut it into several files.")
-                    try:
-                        sample = rest(parse(line))
-                    except ValueError as error:
-                        raise wrong(number, error) from None
                     if times and sample.time_s <= times[-1]:
-                        raise wrong(number, f"has time {sample.time_s:g}, which is not after that of the line before")
+                        raise ValueError(
+                            number, f"has time {sample.time_s:g}, which is not after that of the line before"
+                        )
                     times.append(sample.time_s)
                     rows.append(np.concatenate([sample.blendshapes, sample.head]))
                     seen.append(sample.seen)
+        except InputError:
+            raise
+        except ValueError as error:
+            number, why = error.args
+            raise InputError(f"{path}, line {number} {why}; {_CSV_LIKE if is_csv else _LIKE}.") from None
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}); give another file.") from None
         if not times:
-            raise InputError(f"{path} has no lines; give a file that `mimik motion extract VIDEO -o X.jsonl` wrote.")
+            raise InputError(
+                f"{path} has no lines; give a file that `mimik motion extract VIDEO -o X{path.suffix.lower()}` wrote."
+            )
         if not any(seen):
             raise InputError(f"{path}: none of its {len(seen)} lines has blendshapes or a head; give one that has.")
         if len(times) > 1 and (apart_s := float(np.median(np.diff(times)))) > _MAX_APART_S:
@@ -156,10 +157,35 @@ class Stream:
         return cls(path.name, np.array(times) - times[0], table[:, :split], table[:, split:], np.array(seen))
 
 
+_LIKE = 'a driver\'s lines look like {"time": 0.04, "blendshapes": {"jawOpen": 0.3}, "head": {"yaw": 5}}'
+_CSV_LIKE = "a .csv file that drives is one that Live Link Face records, or `mimik motion extract` writes"
+
+
 def _lines(file: Any) -> Iterator[bytes]:
     """Lines of a binary file; of one that is too long, only as much as shows that it is."""
     while line := file.readline(MAX_LINE_BYTES + 2):
         yield line
+
+
+def _text(file: Any) -> Iterator[str]:
+    """Lines of a .csv file. Raises ValueError with the number of a line that is too long, or no text."""
+    for number, line in enumerate(_lines(file), start=1):
+        if len(line) > MAX_LINE_BYTES or b"\0" in line:
+            raise ValueError(number, "is no line of a table")
+        yield line.decode("utf-8-sig", "replace")
+
+
+def _samples(lines: Iterable[bytes]) -> Iterator[tuple[int, Sample]]:
+    """The samples of a .jsonl file, with the numbers of their lines. Raises ValueError with a number, and why."""
+    rest = Rest()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            sample = rest(parse(line))
+        except ValueError as error:
+            raise ValueError(number, error) from None
+        yield number, sample
 
 
 def stream_lines(motion: Motion) -> Iterator[str]:

@@ -20,10 +20,11 @@ from mimik.motion.bundled import check_driver
 from mimik.motion.drivers.driver import DriverSettings
 from mimik.motion.drivers.registry import file_of, open_driver
 from mimik.motion.drivers.stream import _rotation
+from mimik.motion.drivers.stream_file import Stream, stream_lines
 from mimik.motion.drivers.trackers import driver as tracker_driver
 from mimik.motion.drivers.trackers.address import Address, is_tracker, parse_tracker
 from mimik.motion.drivers.trackers.ifacialmocap import START, IFacialMocap
-from mimik.motion.drivers.trackers.live_link import NAMES, LiveLink, csv_lines
+from mimik.motion.drivers.trackers.live_link import NAMES, LiveLink, csv_lines, csv_samples
 from mimik.motion.drivers.trackers.openseeface import FACE_BYTES, OpenSeeFace
 from mimik.motion.drivers.trackers.vmc import Vmc, messages
 from mimik.motion.drivers.udp import Mailbox, Receiver
@@ -268,6 +269,67 @@ def test_a_silent_tracker_is_told(monkeypatch: pytest.MonkeyPatch, landmarker: L
 
 
 # Recordings for Blender and Unreal.
+
+
+def recording(*rows: tuple[str, float | None]) -> list[str]:
+    """Lines of a recording: timecode and JawOpen, None where the app has lost the face."""
+    lines = ["Timecode,BlendShapeCount,JawOpen,HeadYaw,HeadPitch,HeadRoll\n"]
+    return lines + [f"{at},0,,,,\n" if jaw is None else f"{at},61,{jaw},0.1,-0.2,0.3\n" for at, jaw in rows]
+
+
+def test_a_recording_of_live_link_face_drives(tmp_path: Path) -> None:
+    motion = Motion.load(bundled_motions()["nod"])
+    (tmp_path / "nod.csv").write_text("".join(csv_lines(motion)))
+    (tmp_path / "nod.jsonl").write_text("".join(stream_lines(motion)))
+    table, lines = (Stream.load(tmp_path / f"nod.{kind}") for kind in ("csv", "jsonl"))
+    np.testing.assert_allclose(table.time_s, lines.time_s, atol=1e-3)
+    np.testing.assert_allclose(table.blendshapes, lines.blendshapes.clip(0, 1), atol=1e-4)
+    np.testing.assert_allclose(table.head[:, :3], lines.head[:, :3], atol=1e-3)
+    opened = open_driver(tmp_path / "nod.csv")
+    assert (opened.kind, opened.fps, opened.num_frames) == ("stream", pytest.approx(motion.fps), len(motion))
+
+
+def test_timecodes_of_a_recording() -> None:
+    """60 frames a second with two lost near the seconds' ends, over midnight; the face is away in one line."""
+    rows = [(f"23:59:59:{i:02}.{i:03}", 0.5) for i in range(58)] + [("00:00:00:00.000", None), ("00:00:00:00.000", 1.0)]
+    samples = list(csv_samples(recording(*rows)))
+    assert len(samples) == 59 and samples[0][0] == 2  # what has the time of the line before is left out
+    times = np.array([sample.time_s for _, sample in samples])
+    assert times[1] - times[0] == pytest.approx(1.001 / 60) and times[-1] - times[0] == pytest.approx(1.0)
+    assert [sample.seen for _, sample in samples] == [True] * 58 + [False]
+    first = samples[0][1]
+    assert first.blendshapes[BLENDSHAPES.index("jawOpen")] == 0.5
+    np.testing.assert_allclose(first.head[:3], np.degrees([0.1, -0.2, -0.3]))
+    # Less than a second says nothing of the rate; 10 a second, all there, do.
+    assert [s.time_s for _, s in csv_samples(recording(("01:00:00:03", 0), ("01:00:00:06", 0)))] == [3600.1, 3600.2]
+    tens = [(f"00:00:{i // 10:02}:{i % 10:02}", 0.0) for i in range(25)]
+    assert [s.time_s for _, s in csv_samples(recording(*tens))] == pytest.approx([i / 10 for i in range(25)])
+
+
+def test_the_head_of_the_apps_recording_counts_from_its_first_pose() -> None:
+    """The app writes angles of the eyes, and counts those of the head from the camera; `csv_lines` does neither."""
+    titles = "Timecode,JawOpen,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw\n"
+    rows = ["00:00:00:00,0.4,0.0,0.3,0.0,{}\n", "00:00:00:01,0.4,0.0,0.5,0.0,{}\n"]
+    app, own = ([s for _, s in csv_samples([titles, *(row.format(eye) for row in rows)])] for eye in (0.1, 0))
+    assert [s.head[1] for s in app] == pytest.approx([0.0, math.degrees(0.2)], abs=1e-6)
+    assert [s.head[1] for s in own] == pytest.approx([math.degrees(0.3), math.degrees(0.5)])
+    assert app[0].blendshapes[BLENDSHAPES.index("jawOpen")] == 0.4  # the face is not counted anew
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (recording(("soon", 0.0)), "line 2 has no timecode such as 00:00:01:12.000"),
+        ([*recording(), "00:00:00:01,61,wide,0,0,0\n"], "line 2 has a value that is not a number"),
+        (recording(("00:00:02:00", 0.0), ("00:00:01:00", 0.0)), "line 3 has time 1, which is not after"),
+        (recording(), "has no lines; give a file that `mimik motion extract VIDEO -o X.csv` wrote"),
+        (["a" * 70_000], "line 1 is no line of a table"),
+    ],
+)
+def test_a_recording_that_cannot_be_used(tmp_path: Path, lines: list[str], said: str) -> None:
+    (tmp_path / "a.csv").write_text("".join(lines))
+    with pytest.raises(InputError, match=said):
+        Stream.load(tmp_path / "a.csv")
 
 
 def test_a_motion_as_a_recording_of_live_link_face(tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ ARKit: yaw to the picture's right, pitch down, roll counter-clockwise.
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from mimik.face.landmarks import BLENDSHAPES
-from mimik.motion.drivers.stream import Sample, sample_of
+from mimik.motion.drivers.stream import Rest, Sample, sample_of
 from mimik.motion.files import Motion
 
 # fmt: off
@@ -95,6 +98,92 @@ def sample_from(time_s: float, values: np.ndarray) -> Sample:
     yaw, pitch, roll = np.degrees(values[len(NAMES) : len(NAMES) + 3])
     head = np.array([np.clip(yaw, -90, 90), np.clip(pitch, -90, 90), np.clip(-roll, -180, 180), 0, 0, 0])
     return Sample(time_s, blendshapes, head)
+
+
+_TIMECODE = re.compile(r"\s*(\d{1,2})[:;.](\d\d)[:;.](\d\d)[:;.](\d{1,3}(?:\.\d+)?)\s*")
+_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120)  # frames a second of timecodes
+_UNKNOWN_RATE = 30  # of a recording of less than a second
+_DAY_S = 86_400.0
+
+
+def csv_samples(lines: Iterable[str]) -> Iterator[tuple[int, Sample]]:
+    """The samples of a recording of Live Link Face, with the numbers of their lines.
+
+    A timecode counts frames within a second, and does not say how many a second has: the largest of them does. What
+    has the time of the line before is left out. The app counts the head's pose from its camera: that of the first face
+    is taken for rest, as in a live call. `csv_lines` counts it from rest, and leaves the eyes' angles at 0.
+
+    Args:
+        lines: of the file, the first with the columns' names.
+
+    Raises:
+        ValueError: with the number of a line, and what is wrong with it.
+    """
+    rows = (line.rstrip("\r\n").split(",") for line in lines)
+    titles = [title.strip().lower() for title in next(rows, [])]
+    wanted = [name.lower() for name in (*NAMES, *_ANGLES)]
+    places = [titles.index(name) if name in titles else -1 for name in wanted]
+    if "timecode" not in titles or wanted[NAMES.index("jawOpen")] not in titles:
+        raise ValueError(1, "has no columns Timecode and JawOpen")
+    read: list[tuple[int, float, float, list[str]]] = []  # line, whole seconds, frames after them, values
+    for number, row in enumerate(rows, start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        time = _TIMECODE.fullmatch(row[titles.index("timecode")]) if len(row) > titles.index("timecode") else None
+        if time is None:
+            raise ValueError(number, "has no timecode such as 00:00:01:12.000")
+        hours, minutes, seconds = (int(time[i]) for i in (1, 2, 3))
+        read.append((number, 3600.0 * hours + 60 * minutes + seconds, float(time[4]), row))
+    eyes = slice(len(NAMES) + 3, None)
+    counts_from_camera = any(_is_nonzero(_cells(row, places)[eyes]) for *_, row in read)
+    rest = Rest()
+    rate = _rate([(seconds, frames) for _, seconds, frames, _ in read])
+    last_s, days = -math.inf, 0
+    for number, whole_s, frames, row in read:
+        time_s = whole_s + frames / rate + days * _DAY_S
+        if time_s < last_s - _DAY_S / 2:  # past midnight
+            days += 1
+            time_s += _DAY_S
+        if time_s == last_s:
+            continue
+        last_s = time_s
+        cells = _cells(row, places)
+        if not any(cells):  # the app has lost the face
+            yield number, Sample(time_s, np.zeros(len(BLENDSHAPES)), np.zeros(6), seen=False)
+            continue
+        try:
+            sample = sample_from(time_s, np.array([float(cell or 0) for cell in cells]))
+        except ValueError:
+            raise ValueError(number, "has a value that is not a number") from None
+        if counts_from_camera:
+            rest(replace(sample, blendshapes=np.zeros_like(sample.blendshapes), is_rest=True))
+            counts_from_camera = False
+        yield number, rest(sample)
+
+
+def _cells(row: list[str], places: list[int]) -> list[str]:
+    return [row[place].strip() if 0 <= place < len(row) else "" for place in places]
+
+
+def _is_nonzero(cells: list[str]) -> bool:
+    try:
+        return any(float(cell or 0) for cell in cells)
+    except ValueError:
+        return False  # told where the line is read
+
+
+def _rate(times: list[tuple[float, float]]) -> int:
+    """Frames a second of timecodes.
+
+    Args: times: whole seconds, and frames after them.
+    """
+    most = math.floor(max((frames for _, frames in times), default=0.0)) + 1
+    if len({seconds for seconds, _ in times}) < 2:
+        return next((rate for rate in _RATES if rate >= max(most, _UNKNOWN_RATE)), most)
+    ends = [int(a[1]) for a, b in itertools.pairwise(times) if b[0] > a[0]]
+    if ends.count(most - 1) > len(ends) / 2:  # most seconds are whole
+        return most
+    return next((rate for rate in _RATES if rate >= most), most)
 
 
 def csv_lines(motion: Motion) -> Iterator[str]:
