@@ -273,6 +273,7 @@ def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
     aiortc = pytest.importorskip("aiortc", reason="the extra `live` is not installed")
     aiohttp = pytest.importorskip("aiohttp", reason="the extra `live` is not installed")
     from mimik.app import page
+    from mimik.app.live import connections
 
     said = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
     call = Call(avatar, CONFIG)
@@ -295,7 +296,7 @@ def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
     async def run() -> np.ndarray:
         served = page.Page(call)
         await served.start(0)
-        page._BOUND_TO.set("127.0.0.1")
+        connections._BOUND_TO.set("127.0.0.1")
         peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         tracks: dict = {}
         peer.on("track", lambda track: tracks.__setitem__(track.kind, track))

@@ -33,6 +33,7 @@ pytest.importorskip("aiortc", reason="the extra `live` is not installed")
 from aiohttp import ClientSession
 
 from mimik.app import page
+from mimik.app.live import connections
 from mimik.app.page import Page
 
 
@@ -95,7 +96,7 @@ def test_a_recording_is_for_who_made_it(call: Call, tmp_path: Path):
     served = Page(call)
     secret = tmp_path / "call.mp4"
     secret.write_bytes(b"a call")
-    served._recordings["call.mp4"] = "somebody else", secret
+    served.connections._recordings["call.mp4"] = "somebody else", secret
     _, answer = asked(served, ("GET", "/?key=KEY", {}), ("GET", "/recordings/call.mp4", {}))
     assert answer[0] == 404 and "a call" not in answer[1]
 
@@ -147,7 +148,7 @@ def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body:
     served = Page(call)
     _, answer = asked(served, ("GET", "/?key=KEY", {}), ("POST", "/offer", body))
     assert answer[0] == 400 and "offer" in answer[1]
-    assert served._camera is None and not served._connections
+    assert served.connections._camera is None and not served.connections._connections
 
 
 # Connections.
@@ -173,7 +174,7 @@ def connected(served: Page, *, beyond_loopback: bool) -> tuple[list[str], set[st
 
     async def run() -> tuple[list[str], set[str]]:
         await served.start(0)
-        page._BOUND_TO.set("127.0.0.1")  # the browser's part
+        connections._BOUND_TO.set("127.0.0.1")  # the browser's part
         peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         try:
             tracks: asyncio.Queue = asyncio.Queue()
@@ -188,7 +189,7 @@ def connected(served: Page, *, beyond_loopback: bool) -> tuple[list[str], set[st
                 answer = await response.json()
             await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
             frame = await asyncio.wait_for((await tracks.get()).recv(), 20)
-            assert (frame.width, frame.height) == served._call.size
+            assert (frame.width, frame.height) == served.connections._call.size
             candidates = [line.split()[4] for line in answer["sdp"].splitlines() if line.startswith("a=candidate")]
             return candidates, udp_addresses()
         finally:
@@ -233,20 +234,20 @@ class Unread:
 
 def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
     served = Page(call)
-    desk = page._Desk(served, "", types.SimpleNamespace(sending_ms=0.0))
+    desk = connections._Desk(served.connections, "", types.SimpleNamespace(sending_ms=0.0))
     desk._channel = channel = Unread()
     for number in range(5000):
         desk._tell({"shown": number, "face": [500] * 100})
-    assert 0 < channel.bufferedAmount <= page._MAX_UNREAD + 1000
+    assert 0 < channel.bufferedAmount <= connections._MAX_UNREAD + 1000
     channel.sent.clear()  # it reads again
     desk._tell({"shown": 1})
     assert channel.sent
 
 
 def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(page, "_MAX_PAGES", 1)
+    monkeypatch.setattr(connections, "_MAX_PAGES", 1)
     served = Page(call)
-    served._connections = {object()}  # type: ignore[assignment]
+    served.connections._connections = {object()}  # type: ignore[assignment]
 
     async def run() -> tuple[int, dict]:
         await served.start(0)
@@ -256,7 +257,7 @@ def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: p
             session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
         ):
             found = response.status, await response.json()
-        served._connections = set()
+        served.connections._connections = set()
         await served.close()
         return found
 
@@ -457,15 +458,15 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
         bare.wait_for_timeout(100)
     assert len(landmarker.detect(picture(bare))) == 1
     assert foreign == []
-    folder = Path(served._folder.name)
+    folder = Path(served.connections._folder.name)
     assert folder.exists()
     bare.close()
     tab.goto("about:blank")
     for _ in range(450):  # the camera is free again when the page is gone
-        if served._camera is None:
+        if served.connections._camera is None:
             break
         time.sleep(0.1)
-    assert served._camera is None
+    assert served.connections._camera is None
 
 
 @pytest.mark.slow
@@ -496,5 +497,5 @@ def test_a_camera_whose_frames_cannot_be_used_is_told_on_the_page():
 
     call = types.SimpleNamespace(told=[])
     call.complain = call.told.append
-    asyncio.run(page._film(Track(), call))
+    asyncio.run(connections._film(Track(), call))
     assert call.told == ["the camera's frames cannot be used any more (no frame); reload the page."]

@@ -533,6 +533,51 @@ def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch
             assert subprocess.run(command, input=b"x" * size, capture_output=True, timeout=60).stdout == code
 
 
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_call_in_a_tab(
+    tmp_path: Path, small_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Callable[..., Any]
+):
+    """The page of `mimik live` in a frame: with the password, a key of its own, and no other site around it."""
+    pytest.importorskip("aiortc", reason="the extra `live` is not installed")
+    right = "Basic bWltaWs6cHc="
+    devices = "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"
+    with app_at(tmp_path / "app", monkeypatch, password="pw") as address:
+        assert ask(address, "GET", "/call/guessed/", Authorization=right)[0] == 404
+        assert ask(address, "POST", "/call/guessed/offer", {"sdp": ""}, Authorization=right)[0] == 404
+        assert ask(address, "POST", "/call/guessed/offer", "x" * 200_000, Authorization=right)[0] == 413
+        tab = browser(
+            *devices,
+            viewport={"width": 1366, "height": 900},
+            permissions=["camera", "microphone"],
+            http_credentials={"username": "mimik", "password": "pw"},
+        ).new_page()
+        tab.goto(address)
+        tab.get_by_role("tab", name="Call").click()
+        tab.click("#call-start")
+        wait_for(tab, "#call-said", "There is no photo yet")
+        tab.set_input_files("#call-photo input[type=file]", str(small_path))
+        tab.wait_for_selector("#call-photo img")
+        tab.click("#call-start")
+        key = tab.wait_for_selector(".m-call").get_attribute("src")
+        call = tab.frame_locator(".m-call")
+        person = call.locator("#person")
+        for _ in range(240):
+            if person.evaluate("video => video.videoWidth"):
+                break
+            tab.wait_for_timeout(250)
+        assert person.evaluate("video => video.videoWidth") == 512
+        lowest = "e => Math.max(...[...e.querySelectorAll('*')].map(one => one.getBoundingClientRect().bottom))"
+        assert call.locator("#controls").evaluate(lowest) <= call.locator("body").evaluate("() => innerHeight")
+        assert tab.locator(".m-call").bounding_box()["y"] + tab.locator(".m-call").bounding_box()["height"] <= 900
+        assert ask(address, "GET", f"/{key}")[0] == 401
+        assert ask(address, "GET", f"/{key}", Authorization=right)[0] == 200
+        tab.screenshot(path=tmp_path / "call.png")  # to look at
+        tab.click("#call-end")
+        tab.wait_for_selector(".m-call", state="detached")
+        assert ask(address, "GET", f"/{key}", Authorization=right)[0] == 404
+
+
 FILE = {"meta": {"_type": "gradio.FileData"}}
 ENDPOINTS = ("animate", "animate_all", "learn", "edit", "verify", "faces", "motions", "stop")
 

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 from mimik.config import InputError
 
 LOOPBACK = "127.0.0.1"
+CONTENT_POLICY = (  # of a call's pages
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; frame-ancestors 'none'"
+)
 UNKNOWN_HOST = 421, "This address is not served here.\n"  # status and text
 FOREIGN_ORIGIN = 403, "Pages of other servers may not use this one.\n"
 

@@ -107,9 +107,10 @@ class Recording:
                     held = image
                 if not self._keep:
                     raise _UnwantedError
-                if held is not None:
-                    writer.write(held)
-                    self.num_frames += 1
+                if held is None:
+                    raise InputError("no new picture was shown while it ran; record for longer.")
+                writer.write(held)
+                self.num_frames += 1
         except BaseException as error:  # raised again by stop
             self.error = error
             if self._keep:

@@ -147,9 +147,9 @@ def _how(shared: Shared) -> tuple[Any, ...]:
         voice = gr.Textbox(
             label="Voice", info="Of espeak-ng, such as de or en-gb.", placeholder="en-us", max_lines=1, elem_id="voice"
         )
-    types = ["image", ".motion", ".jsonl"]
+    types = ["image", ".motion", ".jsonl", ".csv"]
     driver_file = gr.File(
-        label="A photo, a .motion file, or a .jsonl file of blendshapes",
+        label="A photo, a .motion file, or blendshapes: .jsonl, or .csv of Live Link Face",
         file_types=types,
         elem_id="driver-file",
         height=160,

@@ -36,6 +36,8 @@ _CHOICES: dict[str, Mapping[str, Any]] = {
     "model": {name: name for name in MODELS},
 }
 _OBVIOUS = ("regions", "teeth", "background", "audio", "label")  # from the control itself
+# Where the page offers less than the command line.
+_INFO = {"model": "texture draws with the network; geometry only warps the photo, and is faster."}
 
 
 def choices_of(name: str) -> Mapping[str, Any] | None:
@@ -58,7 +60,7 @@ def plain_type(name: str) -> Any:
 def control(gr: Any, name: str, *, prefix: str = "set") -> Any:
     """The gradio component of a field; its value is the field's default."""
     option, kind, default, choices = OPTIONS[name], plain_type(name), DEFAULTS[name], choices_of(name)
-    info = None if name in _OBVIOUS else plain(option.help)
+    info = None if name in _OBVIOUS else _INFO.get(name) or plain(option.help)
     about: dict[str, Any] = {"label": option.label, "info": info, "elem_id": f"{prefix}-{name}"}
     if choices is not None:
         labels = list(choices)

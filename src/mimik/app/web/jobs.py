@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mimik.animation.avatar import Avatar
-from mimik.animation.edit import Editor
+from mimik.animation.edit import Editor, check_changes
 from mimik.animation.report import Report
 from mimik.animation.sliders import Edit
 from mimik.app.web.sessions import Job, Limits, Session, StoppedError
@@ -187,7 +187,7 @@ def _keeps_alpha(format: str) -> bool:
 
 
 def _is_video(path: str) -> bool:
-    own = (AVATAR_SUFFIX, ".motion", ".jsonl", *SOUND_SUFFIXES)
+    own = (AVATAR_SUFFIX, ".motion", ".jsonl", ".csv", *SOUND_SUFFIXES)
     return Path(path).is_file() and Path(path).suffix.lower() not in own and video.kind(path) == "video"
 
 
@@ -362,6 +362,7 @@ def save_edited(
     """
     photo = given_photo(photo)
     _check_format(format, EDIT_FORMATS)
+    check_changes(changes)
     with session.in_use():
         out = session.new(f"{Path(photo).stem}_edited{EDIT_FORMATS[format]}")
         Editor(Avatar.from_photos([photo], face=config.face), config).write_sealed(out, changes)

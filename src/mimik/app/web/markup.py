@@ -26,11 +26,14 @@ CSS = """
 .m-compare::after {content: ""; position: absolute; top: 0; bottom: 0; left: var(--at, 50%); width: 2px;
   background: #fff; box-shadow: 0 0 3px #000}
 .m-slide {width: 100%; margin-top: 8px; accent-color: var(--primary-500)}
+.m-call {width: 100%; height: max(600px, calc(100vh - 190px)); border: 1px solid var(--border-color-primary);
+  border-radius: 6px; background: var(--background-fill-primary)}
 #motions .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important; gap: 6px}
-#examples .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important; gap: 6px}
+#examples .grid-container, #call-examples .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important;
+  gap: 6px}
 #edit-examples .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important; gap: 6px}
-#motions .grid-wrap, #examples .grid-wrap, #edit-examples .grid-wrap {padding: 6px}
-#examples .caption-label {display: none}
+#motions .grid-wrap, #examples .grid-wrap, #edit-examples .grid-wrap, #call-examples .grid-wrap {padding: 6px}
+#examples .caption-label, #call-examples .caption-label {display: none}
 #motions .caption-label {right: 0; left: 0; text-align: center; max-width: none; opacity: .9; font-size: 11px;
   padding: 1px 2px}
 #who label, #how label {padding: 4px 8px}
@@ -85,6 +88,17 @@ def _shown(path: str | Path, is_video: bool, classes: str = "") -> str:
 def side_by_side(left: str | Path, left_is_video: bool, right: str | Path, right_is_video: bool) -> str:
     """Driver or photo beside the result."""
     return f'<div class="m-both">{_shown(left, left_is_video)}{_shown(right, right_is_video)}</div>'
+
+
+def call(key: str) -> str:
+    """The page of a call in a frame, and the address of its picture alone."""
+    address = f"call/{quote(key)}/"
+    return (
+        f'<iframe class="m-call" src="{address}" allow="camera; microphone; autoplay" title="The call"></iframe>'
+        f'<div class="m-line"><span>For OBS: a browser source with <a href="{address}obs" target="_blank" '
+        'rel="noopener">the picture alone</a> (copy its address).</span>'
+        f'<a href="{address}" target="_blank" rel="noopener">The call in a window of its own</a></div>'
+    )
 
 
 def before_after(before: str | Path, before_is_video: bool, after: str | Path, after_is_video: bool) -> str:

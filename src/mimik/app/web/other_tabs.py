@@ -1,18 +1,23 @@
-"""The tabs Person, Edit and Verify."""
+"""The tabs Call, Person, Edit and Verify."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mimik.animation.avatar import Avatar
 from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
+from mimik.app.live.controls import LIVE_SIZE
 from mimik.app.web import controls, examples, markup
-from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, save_edited, verified
+from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, given_photo, save_edited, verified
 from mimik.app.web.learning import Learned, learning
 from mimik.app.web.parts import PRIVATE, QUICK, WORK, Shared, message_of
-from mimik.config import MODEL_SUFFIX
+from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, InputError, install_command
 
 _NAMES = {
     "smile": "Smile",
@@ -26,6 +31,76 @@ _NAMES = {
     "roll": "Tilt, degrees",
 }
 LEARN_SECONDS = 60.0
+
+
+# Call.
+
+_CALLS = (
+    "Your camera or your voice drives the person here, in the page; another address has the picture alone, for OBS and "
+    "through it for any call program. Camera, sound and picture stay on this computer. Every frame carries a small AI "
+    "label and the invisible mark."
+)
+
+
+def build_call(shared: Shared) -> None:
+    """A photo in, and the page of `mimik live` in a frame."""
+    gr = shared.gr
+    if find_spec("aiortc") is None:
+        gr.HTML(markup.note(f"Calls need aiortc, which is not installed: {install_command('live')}.", "plain"))
+        return
+    with gr.Row():
+        with gr.Column(min_width=230, scale=1):
+            still = shared.picture("call-photo", 190)
+            gallery = shared.gallery(examples.portraits(), "call-examples", 4, 76)
+            avatar = gr.File(
+                label="Or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="call-avatar", height=120
+            )
+            model = controls.control(gr, "model", prefix="call-set")
+            with gr.Row():
+                start = gr.Button("Call", variant="primary", elem_id="call-start", scale=2, min_width=100)
+                end = gr.Button("End", elem_id="call-end", scale=1, min_width=60)
+            status = gr.HTML(elem_id="call-said")
+        with gr.Column(min_width=600, scale=4):
+            frame = gr.HTML(markup.note(_CALLS, "plain"), elem_id="call-frame")
+
+    @shared.asks
+    def on_start(request: Any, photo: str | None, person: str | None, chosen: str) -> tuple[str, str]:
+        try:
+            return "", markup.call(_begin(shared, request, photo, person, controls.value_of("model", chosen)))
+        except Exception as error:  # said on the page
+            return message_of(error), markup.note(_CALLS, "plain")
+
+    @shared.asks
+    def on_end(request: Any) -> tuple[str, str]:
+        shared.calls.end(str(request.session_hash))
+        return "", markup.note(_CALLS, "plain")
+
+    @shared.asks
+    def example(event: Any) -> tuple[str, None]:
+        return examples.portraits()[event.index][0], None
+
+    gallery.select(example, None, [still, avatar], queue=False, **PRIVATE)
+    waiting = start.click(lambda: markup.waiting("Reading the photo"), None, status, queue=False, **PRIVATE)
+    waiting.then(on_start, [still, avatar, model], [status, frame], **WORK, **PRIVATE)
+    end.click(on_end, None, [status, frame], queue=False, **PRIVATE)
+    for one in (still, avatar):
+        one.change(lambda: "", None, status, queue=False, **PRIVATE)
+
+
+def _begin(shared: Shared, request: Any, photo: str | None, person: str | None, model: str | None) -> str:
+    """Starts the call of a visitor; gives its key. Raises InputError if it cannot be."""
+    if photo and person:
+        raise InputError("There are a photo and a learned person: remove one of them.")
+    given = Path(given_photo(photo or person))
+    session = shared.session(request)
+    with ExitStack() as kept:
+        kept.enter_context(session.in_use())
+        own = session.new(given.name)  # it stays as long as the call
+        shutil.copyfile(given, own)
+        values = {"model": model, "size": LIVE_SIZE, "frame": "crop"}
+        config = controls.config_of(values, model=shared.model, photo=str(own))
+        avatar = Avatar.from_photos([own])
+        return shared.calls.begin(str(request.session_hash), avatar, config, kept.pop_all())
 
 
 # Person.
@@ -207,6 +282,8 @@ def _looker(shared: Shared, *, compare: bool) -> Any:
 def _saver(shared: Shared) -> Any:
     @shared.asks
     def on_save(request: Any, format: str, photo: str, *values: Any) -> tuple[Any, str]:
+        if not any(values[len(EDIT_SETTINGS) :]) and photo:
+            return shared.offered(None), markup.note("Nothing is changed yet: move a slider first.", "bad")
         try:
             out = save_edited(shared.session(request), photo, *_values(shared, values, photo), format=format)
         except Exception as error:  # said on the page

@@ -1,9 +1,10 @@
-"""The app's page, a gradio.Blocks: four tabs, and the endpoints of the HTTP interface."""
+"""The app's page, a gradio.Blocks: five tabs, and the endpoints of the HTTP interface."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from mimik.app.live.hosting import Calls
 from mimik.app.web import animate_tab, api, markup, other_tabs
 from mimik.app.web.parts import Shared, needed
 from mimik.app.web.sessions import KEPT_S, LOOK_EVERY_S, Limits, Sessions
@@ -11,16 +12,17 @@ from mimik.app.web.sessions import KEPT_S, LOOK_EVERY_S, Limits, Sessions
 _WAITING = 16  # in the queue; more are asked to come back
 
 
-def build(sessions: Sessions, *, limits: Limits, model: str | None = None) -> Any:
+def build(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None = None) -> Any:
     """The app's page.
 
     Args:
         sessions: the visitors' places.
+        calls: the live calls.
         limits: what they may ask for.
         model: as AnimateConfig has it.
     """
     gr = needed()
-    shared = Shared(gr, sessions, limits, model)
+    shared = Shared(gr, sessions, calls, limits, model)
     with gr.Blocks(title="mimik", analytics_enabled=False, delete_cache=(LOOK_EVERY_S, KEPT_S)) as app:
         api.build(shared)  # first, so that the endpoints have their names
         gr.Markdown(
@@ -30,6 +32,8 @@ def build(sessions: Sessions, *, limits: Limits, model: str | None = None) -> An
         )
         with gr.Tab("Animate"):
             animate_tab.build(shared)
+        with gr.Tab("Call"):
+            other_tabs.build_call(shared)
         with gr.Tab("Person"):
             other_tabs.build_person(shared)
         with gr.Tab("Edit"):
@@ -39,6 +43,7 @@ def build(sessions: Sessions, *, limits: Limits, model: str | None = None) -> An
 
         @shared.asks
         def leave(request: Any) -> None:
+            calls.end(str(request.session_hash))
             sessions.leave(request.session_hash)
 
         app.unload(leave)

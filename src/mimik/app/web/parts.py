@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mimik.app.live.hosting import Calls
 from mimik.app.web import markup
 from mimik.app.web.controls import plain
 from mimik.app.web.jobs import Remaining, Tell
@@ -63,6 +64,7 @@ class Shared:
 
     gr: Any  # gradio
     sessions: Sessions  # the visitors' places
+    calls: Calls  # the live calls
     limits: Limits  # what they may ask for
     model: str | None  # of the server, as AnimateConfig has it
 

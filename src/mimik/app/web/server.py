@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-from mimik.app.guard import LOOPBACK, check_host, has_password, refused
+from mimik.app.guard import CONTENT_POLICY, LOOPBACK, check_host, has_password, refused
+from mimik.app.live.hosting import Calls
 from mimik.app.web import examples
 from mimik.app.web.page import build, looks
 from mimik.app.web.parts import needed
@@ -23,8 +25,14 @@ _CLOSED_WITHIN_S = 2  # pages that are open hold connections
 _HEADERS = (  # as `mimik live` sends them; gradio's page has scripts inside
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
 )
+_ALONE = (b"x-frame-options", b"DENY")
+_CALL = "/call/"  # of calls, which the page shows in a frame
+_CALL_HEADERS = (
+    (b"content-security-policy", CONTENT_POLICY.replace("'none'", "'self'").encode()),
+    (b"cache-control", b"no-store"),
+)
+_MAX_OFFER = 1 << 17  # bytes
 
 Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -51,9 +59,10 @@ def guarded(app: App, *, host: str, password: str | None) -> App:
             no = 401, "A password is needed.\n"
             ask = [(b"www-authenticate", b'Basic realm="mimik web", charset="UTF-8"')]
         if no is None:
-            await app(scope, receive, _with_headers(send))
+            more = _CALL_HEADERS if scope.get("path", "").startswith(_CALL) else (_ALONE,)
+            await app(scope, receive, _with_headers(send, more))
         elif scope["type"] == "http":
-            start = [(b"content-type", b"text/plain; charset=utf-8"), *ask, *_HEADERS]
+            start = [(b"content-type", b"text/plain; charset=utf-8"), *ask, *_HEADERS, _ALONE]
             await send({"type": "http.response.start", "status": no[0], "headers": start})
             await send({"type": "http.response.body", "body": no[1].encode()})
         else:
@@ -62,13 +71,49 @@ def guarded(app: App, *, host: str, password: str | None) -> App:
     return answer
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, more: Sequence[tuple[bytes, bytes]]) -> Send:
     async def sent(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message = message | {"headers": [*message.get("headers", ()), *_HEADERS]}
+            message = message | {"headers": [*message.get("headers", ()), *_HEADERS, *more]}
         await send(message)
 
     return sent
+
+
+def _serve_calls(app: Any, calls: Calls) -> None:
+    """Adds what the pages of calls ask for; a call's address is a secret of its visitor."""
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+
+    async def page(request: Request) -> Response:
+        found = calls.file(request.path_params["key"], request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("This call has ended; start it again.\n", status_code=404)
+        return Response(found[0], media_type=found[1])
+
+    async def recording(request: Request) -> Response:
+        path = calls.recording(request.path_params["key"], request.path_params["name"])
+        if path is None:
+            return PlainTextResponse("There is no such recording of yours.\n", status_code=404)
+        return FileResponse(path, filename=path.name)
+
+    async def offer(request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _MAX_OFFER:
+                return JSONResponse({"error": "This is no offer of a connection."}, status_code=413)
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            asked = None
+        remote = request.client.host if request.client else LOOPBACK
+        status, answer = await calls.offer(request.path_params["key"], asked, remote)
+        return JSONResponse(answer, status_code=status)
+
+    app.add_route(_CALL + "{key}/recordings/{name}", recording, methods=["GET"])
+    app.add_route(_CALL + "{key}/offer", offer, methods=["POST"])
+    app.add_route(_CALL + "{key}/{name:path}", page, methods=["GET"])
 
 
 def serve(
@@ -97,7 +142,11 @@ def serve(
     check_host(host, password)
     AnimateConfig(model=model)
     limits = limits or Limits()
-    with closing(_bound(host, port)) as listening, closing(Sessions()) as sessions:
+    with (
+        closing(_bound(host, port)) as listening,
+        closing(Sessions()) as sessions,
+        closing(Calls(host)) as calls,
+    ):
         gr = needed()
         import fastapi
         import uvicorn
@@ -105,12 +154,14 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(sessions.cache)
         gr.set_static_paths(examples.folders())
         _without_addresses(gr)
-        blocks = build(sessions, limits=limits, model=model)
+        blocks = build(sessions, calls, limits=limits, model=model)
         # Else gradio does not check that a file which a visitor names was uploaded.
         blocks.has_launched = True
         # Not Blocks.launch: that asks its own address by HTTP, through whatever proxy the environment names.
+        app = fastapi.FastAPI(openapi_url=None)
+        _serve_calls(app, calls)
         app = gr.mount_gradio_app(
-            fastapi.FastAPI(openapi_url=None),
+            app,
             blocks,
             path="/",
             server_name=host,
@@ -141,6 +192,7 @@ def serve(
             (stop or threading.Event()).wait()
         finally:
             sessions.stop_all()
+            calls.close()  # while the loop of its connections runs
             server.should_exit = True
             thread.join(_STARTED_WITHIN_S)
             blocks.close(verbose=False)

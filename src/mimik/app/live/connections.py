@@ -1,0 +1,364 @@
+"""The connections of a call: the camera and the microphone of a page come in and the person goes out by WebRTC.
+
+Whatever serves the page hands on what it posts: an offer of a connection. aiortc is imported when a page is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimik.app.guard import LOOPBACK, is_loopback
+from mimik.app.live.call import Call, Shown
+from mimik.app.live.recording import Recording
+from mimik.app.live.sound import samples_of, to_live
+from mimik.app.live.viewer import Viewer, in_loop
+from mimik.config import InputError, install_command
+from mimik.face.landmark_images import LANDMARK_LINES
+from mimik.media import video
+from mimik.provenance.credentials import Credentials
+
+log = logging.getLogger(__name__)
+
+_FILES = {  # of a call's pages: paths, files of assets/live, and their types
+    "": ("live.html", "text/html"),
+    "obs": ("obs.html", "text/html"),
+    "live.js": ("live.js", "text/javascript"),
+    "live.css": ("live.css", "text/css"),
+}
+_BITRATE = 3_000_000  # bits a second to start with; a page on the same machine can have more than a video call
+_MAX_BITRATE = 6_000_000
+# Browsers hide their addresses behind names that only multicast DNS knows, which waits for seconds where there is none.
+# Where the request came from is as good: the browser's own checks tell the rest.
+_HIDDEN_ADDRESS = re.compile(r"(a=candidate:(?:\S+ ){4})\S+\.local")
+# The address that a connection's sockets are bound to; None: all of this computer's but loopback.
+_BOUND_TO: ContextVar[str | None] = ContextVar("_BOUND_TO", default=None)
+_MAX_PAGES = 24  # that see one call at a time
+_MAX_UNREAD = 1 << 16  # bytes that wait for a page which does not read; what comes then is left out
+_MAX_MESSAGE = 4096  # bytes of a control's message
+_MAX_RECORDING_S = 600.0
+
+
+def page_file(name: str) -> tuple[str, str] | None:
+    """Text and type of a file of a call's pages, by its path below the address of the call; None if there is none."""
+    if name == "lines.json":
+        # Which points are joined, and by which colour; `points` is the order in which a message has them.
+        parts = [
+            {"points": list(points), "colour": list(colour), "closed": closed} for points, colour, closed in _LINES
+        ]
+        return json.dumps({"points": _POINTS, "lines": parts}), "application/json"
+    if name not in _FILES:
+        return None
+    file, media_type = _FILES[name]
+    return resources.files("mimik").joinpath(f"assets/live/{file}").read_text(encoding="utf-8"), media_type
+
+
+def aiortc_needed() -> Any:
+    """aiortc, as calls need it. Raises InputError if it is not installed."""
+    try:
+        import aiortc
+        import aiortc.codecs.h264
+        import aiortc.codecs.vpx
+        import aiortc.rtcrtpreceiver
+        from aioice import ice
+    except ModuleNotFoundError as error:
+        raise InputError(f"live needs {error.name}, which is not installed: {install_command('live')}.") from None
+    for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # there is no other way to say it
+        codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
+    if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # nor this
+        aiortc.rtcrtpreceiver.JitterBuffer = _without_waiting(aiortc.rtcrtpreceiver.JitterBuffer)
+    if not isinstance(ice.get_host_addresses, partial):  # nor this
+        ice.get_host_addresses = partial(_host_addresses, ice.get_host_addresses)
+    return aiortc
+
+
+_AT_ONCE = "AtOnce"
+
+
+def _without_waiting(buffer: Any) -> Any:
+    """aiortc's buffer of sound without its 80 ms: what is delayed by the network is silence, and nothing is late."""
+
+    def start(self: Any, capacity: int, prefetch: int = 0, is_video: bool = False) -> None:
+        buffer.__init__(self, capacity, 0, is_video)
+
+    return type(_AT_ONCE, (buffer,), {"__init__": start})
+
+
+def _host_addresses(found: Callable[[bool, bool], list[str]], use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    """What aioice binds sockets to; of itself, found, it leaves loopback out."""
+    address = _BOUND_TO.get()
+    return found(use_ipv4, use_ipv6) if address is None else [address]
+
+
+class Connections:
+    """Those of one call; all but the constructor runs in one asyncio loop."""
+
+    def __init__(self, call: Call, *, host: str, again: str, credentials: Credentials | None = None) -> None:
+        """Args:
+        call: that runs.
+        host: the address that its page is served on.
+        again: what a user does when the call has broken off.
+        credentials: who signs recordings; this computer's own when None.
+
+        Raises:
+            InputError: if a package is missing.
+        """
+        self._aiortc = aiortc_needed()
+        self._call, self._host, self._credentials, self._again = call, host, credentials, again
+        self._camera: Any = None  # the connection that brings it
+        self._filmed = ""  # whose it is
+        self._connections: set[Any] = set()
+        self._recordings: dict[str, tuple[str, Path]] = {}  # file name: who recorded it, where it is
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._folder = tempfile.TemporaryDirectory(prefix="mimik-live-")
+
+    @property
+    def num_pages(self) -> int:
+        """That see the call now."""
+        return len(self._connections)
+
+    async def close(self) -> None:
+        """Ends all of them and removes what was recorded for download."""
+        for connection in list(self._connections):
+            await connection.close()
+        for task in list(self._tasks):
+            task.cancel()
+        self._folder.cleanup()
+
+    def recording(self, name: str, visitor: str | None) -> Path | None:
+        """The file of a recording, for who made it; None for others."""
+        who, path = self._recordings.get(name, ("", Path()))
+        return path if who and who == visitor and path.is_file() else None
+
+    async def offer(self, asked: Any, *, remote: str, visitor: str) -> tuple[int, dict[str, str]]:
+        """A page wants to be connected.
+
+        Args:
+            asked: what it posted, from JSON: sdp, role (camera or viewer), beyond_loopback.
+            remote: the address that it came from.
+            visitor: which browser this is; its page, loaded anew, may have the camera again.
+
+        Returns:
+            An HTTP status, and the answer for JSON: a session description, or an error in a sentence.
+        """
+        aiortc = self._aiortc
+        try:
+            sdp = _HIDDEN_ADDRESS.sub(rf"\g<1>{remote}", str(asked["sdp"]))
+            offer = aiortc.RTCSessionDescription(sdp=sdp, type="offer")
+            brings_camera = asked["role"] == "camera"
+            # Firefox connects to no loopback address; the page asks for others when it could not connect.
+            stays = is_loopback(self._host) and not asked.get("beyond_loopback", False)
+        except (ValueError, KeyError, TypeError):
+            return 400, {"error": "This is no offer of a connection."}
+        if len(self._connections) >= _MAX_PAGES:
+            sentence = f"{_MAX_PAGES} pages see this call already; close one first."
+            return 503, {"error": sentence}
+        if brings_camera and self._camera is not None and visitor == self._filmed:
+            await self._camera.close()  # the same browser again: its page was loaded anew
+            self._camera = None
+        if brings_camera and self._camera is not None:
+            sentence = "Another page has the camera of this call; close it first."
+            return 409, {"error": sentence}
+        _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # of this request's task alone
+        # No server outside is asked for addresses.
+        connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        self._connections.add(connection)
+        if brings_camera:
+            self._camera, self._filmed = connection, visitor
+            self._call.reset()
+        viewer = Viewer(self._call, aiortc)
+        desk = _Desk(self, visitor, viewer)
+
+        @connection.on("track")
+        def film(track: Any) -> None:
+            if brings_camera:
+                take = _film if track.kind == "video" else _listen
+                self._keep(asyncio.ensure_future(take(track, self._call)))
+
+        @connection.on("datachannel")
+        def listen(channel: Any) -> None:
+            if brings_camera:
+                desk.attend(channel)
+
+        @connection.on("connectionstatechange")
+        async def ended() -> None:
+            if connection.connectionState in ("failed", "closed", "disconnected"):
+                viewer.close()
+                await desk.close()
+                self._connections.discard(connection)
+                if self._camera is connection:
+                    self._camera = None
+                await connection.close()
+
+        try:
+            await connection.setRemoteDescription(offer)
+            connection.addTrack(viewer.track)
+            if "\nm=audio" in sdp:
+                connection.addTrack(viewer.sound)
+            await connection.setLocalDescription(await connection.createAnswer())
+        except Exception as error:  # whatever aiortc says of a description that it cannot use
+            log.info("an offer was refused: %s", error)
+            viewer.close()
+            await connection.close()
+            self._connections.discard(connection)
+            if self._camera is connection:
+                self._camera = None
+            return 400, {"error": "This browser's offer of a connection cannot be used."}
+        answer = connection.localDescription
+        return 200, {"sdp": answer.sdp, "type": answer.type}
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _film(track: Any, call: Call) -> None:
+    """Camera frames into the call, until the track ends."""
+    from aiortc.mediastreams import MediaStreamError
+
+    try:
+        while True:
+            frame = await track.recv()
+            call.offer(partial(video.rgb_of, frame), time.perf_counter())
+    except MediaStreamError:  # the track ended
+        return
+    except Exception as error:  # of a decoder, or of the call: told on the page
+        call.complain(f"the camera's frames cannot be used any more ({error}); reload the page.")
+
+
+async def _listen(track: Any, call: Call) -> None:
+    """The microphone's sound into the call, until the track ends."""
+    resampler = to_live()
+    while True:
+        try:
+            frame = await track.recv()
+        except Exception:  # aiortc's MediaStreamError: the track ended
+            return
+        call.hear(samples_of(resampler, frame))
+
+
+class _Desk:
+    """The controls of the page that has the camera, over its data channel."""
+
+    def __init__(self, page: Connections, visitor: str, viewer: Viewer) -> None:
+        self._page, self._visitor, self._viewer = page, visitor, viewer
+        self._call = page._call
+        self._channel: Any = None
+        self._recording: Recording | None = None
+        self._forget: Callable[[], None] = lambda: None
+        self._told_s = 0.0
+
+    def attend(self, channel: Any) -> None:
+        self._channel = channel
+        self._forget = self._call.on_shown(in_loop(asyncio.get_running_loop(), self._tell_face))
+
+        @channel.on("message")
+        def hear(message: Any) -> None:
+            try:
+                self._hear(message)
+            except InputError as error:
+                self._tell({"error": str(error)})
+
+        self._tell_state()
+
+    def _hear(self, message: Any) -> None:
+        try:
+            if len(message) > _MAX_MESSAGE:
+                raise ValueError
+            asked = json.loads(message)
+            what, value = next(iter(asked.items()))
+        except (ValueError, AttributeError, StopIteration):
+            raise InputError("this message of the page is not understood.") from None
+        if what == "set" and isinstance(value, dict):
+            if isinstance(value.get("regions"), list):
+                value["regions"] = tuple(map(str, value["regions"]))
+            self._call.set(**{str(name): one for name, one in value.items()})
+        elif what == "calibrate":
+            self._call.calibrate()
+        elif what == "record" and value is True and self._recording is None:
+            name = f"mimik-{secrets.token_hex(4)}.mp4"
+            out = Path(self._page._folder.name, name)
+            self._recording = Recording(self._call, out, credentials=self._page._credentials, max_s=_MAX_RECORDING_S)
+        elif what == "record" and value is False:
+            self._page._keep(asyncio.ensure_future(self._stop_recording(keep=True)))
+        else:
+            raise InputError("this message of the page is not understood.")
+        self._tell_state()
+
+    async def _stop_recording(self, *, keep: bool) -> None:
+        recording, self._recording = self._recording, None
+        if recording is None:
+            return
+        try:
+            path = await asyncio.to_thread(recording.stop, keep=keep)
+        except InputError as error:
+            self._tell({"error": str(error)})
+            return
+        if keep:
+            self._page._recordings[path.name] = self._visitor, path
+            self._tell({"recorded": f"recordings/{path.name}", "frames": recording.num_frames})
+        self._tell_state()
+
+    async def close(self) -> None:
+        self._forget()
+        self._channel = None
+        await self._stop_recording(keep=False)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        channel = self._channel
+        if channel is not None and channel.readyState == "open" and channel.bufferedAmount < _MAX_UNREAD:
+            channel.send(json.dumps(message, separators=(",", ":")))
+
+    def _tell_face(self, shown: Shown) -> None:
+        now = time.perf_counter()
+        server_ms = 1000 * (now - shown.at_s) + self._viewer.sending_ms
+        message: dict[str, Any] = {"shown": shown.number, "ms": round(server_ms, 1)}
+        if shown.number % 2 == 0:  # fifteen times a second are enough for the lines over one's own picture
+            points = None if shown.face is None else np.round(shown.face[_POINTS] * 1000).astype(int).ravel().tolist()
+            message["face"] = points
+        self._tell(message)
+        if now - self._told_s > 0.5:
+            self._told_s = now
+            self._tell_state()
+
+    def _tell_state(self) -> None:
+        call = self._call
+        controls = call.controls
+        while call.complaints:
+            self._tell({"error": call.complaints.popleft()})
+        if self._recording is not None and self._recording.error is not None:
+            self._recording = None
+        self._tell(
+            {
+                "state": {
+                    "mirror": controls.mirror,
+                    "regions": list(controls.regions),
+                    "strength": controls.strength,
+                    "freeze": controls.freeze,
+                    "driver": controls.driver,
+                    "label": controls.label,
+                    "calibrating": call.is_calibrating,
+                    "recording": self._recording is not None,
+                    "fps": round(call.frames_per_second, 1),
+                    "broken": None if call.error is None else f"the call has broken off; {self._page._again}",
+                }
+            }
+        )
+
+
+# Points of the landmark lines, once each, and the lines as places among them.
+_POINTS = sorted({int(i) for index, _, _ in LANDMARK_LINES for i in index})
+_LINES = [([_POINTS.index(int(i)) for i in index], colour, closed) for index, colour, closed in LANDMARK_LINES]

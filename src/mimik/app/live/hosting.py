@@ -1,0 +1,131 @@
+"""Calls inside a server that does other things, too: each has an address that cannot be guessed, for its pages."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mimik.animation.avatar import Avatar
+from mimik.app.live.call import Call
+from mimik.app.live.connections import Connections, page_file
+from mimik.config import AnimateConfig, InputError
+
+UNSEEN_S = 120.0  # a call that no page sees for so long has ended; a user may take some of it to allow the camera
+_LOOK_EVERY_S = 2.0
+_CLOSED_WITHIN_S = 10.0
+_ENDED = {"error": "This call has ended; start it again."}
+
+
+@dataclass
+class _Hosted:
+    """A call that runs."""
+
+    visitor: str
+    call: Call
+    connections: Connections
+    kept: ExitStack  # left when the call ends
+    loop: asyncio.AbstractEventLoop | None = None  # of its connections
+    seen_s: float = field(default_factory=time.monotonic)
+
+
+class Calls:
+    """The calls of one server, at most one at a time: it needs all cores. Threads may share it."""
+
+    def __init__(self, host: str) -> None:
+        """Args: host: the address that is served."""
+        self._host = host
+        self._hosted: dict[str, _Hosted] = {}  # by key
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def begin(self, visitor: str, avatar: Avatar, config: AnimateConfig, kept: ExitStack) -> str:
+        """Starts a call; an earlier one of the same visitor ends.
+
+        Args:
+            visitor: who asks.
+            avatar: the person.
+            config: as Call takes it.
+            kept: left when the call has ended, or did not start.
+
+        Returns:
+            The key: whoever has it sees and steers the call.
+
+        Raises:
+            InputError: if another visitor's call runs, or the settings are not for a call.
+        """
+        with kept:
+            self.end(visitor)
+            with self._lock:
+                if self._hosted:
+                    raise InputError("another call runs on this computer: it has to end before yours can start.")
+                call = Call(avatar, config)
+                connections = Connections(call, host=self._host, again="start it again.")
+                key = secrets.token_urlsafe(24)
+                call.__enter__()
+                self._hosted[key] = _Hosted(visitor, call, connections, kept.pop_all())
+            return key
+
+    def end(self, visitor: str) -> None:
+        """Ends a visitor's call, if there is one."""
+        for key, hosted in list(self._hosted.items()):
+            if hosted.visitor == visitor:
+                self._end(key)
+
+    def close(self) -> None:
+        """Ends all."""
+        self._closed.set()
+        for key in list(self._hosted):
+            self._end(key)
+
+    def is_running(self, key: str) -> bool:
+        return key in self._hosted
+
+    def file(self, key: str, name: str) -> tuple[str, str] | None:
+        """Text and type of a file of a call's pages; None if there is no such call or file."""
+        hosted = self._hosted.get(key)
+        if hosted is None:
+            return None
+        hosted.seen_s = time.monotonic()
+        return page_file(name)
+
+    def recording(self, key: str, name: str) -> Any:
+        """The path of a recording; None if there is none."""
+        hosted = self._hosted.get(key)
+        return hosted.connections.recording(name, key) if hosted else None
+
+    async def offer(self, key: str, asked: Any, remote: str) -> tuple[int, dict[str, str]]:
+        """As Connections.offer."""
+        hosted = self._hosted.get(key)
+        if hosted is None:
+            return 404, _ENDED
+        hosted.loop, hosted.seen_s = asyncio.get_running_loop(), time.monotonic()
+        return await hosted.connections.offer(asked, remote=remote, visitor=key)
+
+    def _end(self, key: str) -> None:
+        with self._lock:
+            hosted = self._hosted.pop(key, None)
+        if hosted is None:
+            return
+        with hosted.kept, suppress(TimeoutError, RuntimeError):  # a loop that has ended holds no connection
+            if hosted.loop is not None:
+                closing = hosted.connections.close()
+                try:
+                    asyncio.run_coroutine_threadsafe(closing, hosted.loop).result(_CLOSED_WITHIN_S)
+                except RuntimeError:
+                    closing.close()
+        hosted.call.__exit__(None, None, None)
+
+    def _look(self) -> None:
+        """Ends what nobody sees any more: a page that was closed says nothing."""
+        while not self._closed.wait(_LOOK_EVERY_S):
+            for key, hosted in list(self._hosted.items()):
+                if hosted.connections.num_pages:
+                    hosted.seen_s = time.monotonic()
+                elif time.monotonic() - hosted.seen_s > UNSEEN_S or hosted.call.error is not None:
+                    self._end(key)

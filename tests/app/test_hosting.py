@@ -1,0 +1,71 @@
+"""hosting.py: a call inside another server; who gets it, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from mimik.animation.avatar import Avatar
+from mimik.app.live import hosting
+from mimik.app.live.hosting import Calls
+from mimik.config import AnimateConfig, InputError
+from mimik.face.landmarks import Landmarker
+
+pytest.importorskip("aiortc", reason="the extra `live` is not installed")
+
+CONFIG = AnimateConfig(model="geometry", size=64, frame="crop", scene="warp")
+
+
+@pytest.fixture(scope="module")
+def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
+    return Avatar.from_photos([small_path], landmarker=landmarker)
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    one = Calls("127.0.0.1")
+    yield one
+    one.close()
+
+
+def begun(calls: Calls, visitor: str, avatar: Avatar, ended: list[str]) -> str:
+    kept = ExitStack()
+    kept.callback(ended.append, visitor)
+    return calls.begin(visitor, avatar, CONFIG, kept)
+
+
+def test_one_visitor_has_the_call_until_it_ends(calls: Calls, avatar: Avatar) -> None:
+    ended: list[str] = []
+    key = begun(calls, "a", avatar, ended)
+    page = calls.file(key, "")
+    assert page is not None and "Look neutral" in page[0] and page[1] == "text/html"
+    assert calls.file(key, "lines.json") is not None and calls.file(key, "../page.py") is None
+    assert calls.file("guessed", "") is None and calls.recording("guessed", "a.mp4") is None
+    with pytest.raises(InputError, match="another call runs on this computer"):
+        begun(calls, "b", avatar, ended)
+    assert ended == ["b"] and calls.is_running(key)
+    calls.end("b")  # which has none
+    again = begun(calls, "a", avatar, ended)  # in place of the first one
+    assert ended == ["b", "a"] and again != key and calls.file(key, "") is None
+    calls.end("a")
+    assert ended == ["b", "a", "a"] and not calls.is_running(again)
+    assert asyncio.run(calls.offer(again, {}, "127.0.0.1"))[0] == 404
+    third = begun(calls, "b", avatar, ended)
+    assert asyncio.run(calls.offer(third, {"no": "offer"}, "127.0.0.1"))[0] == 400
+
+
+def test_a_call_that_no_page_sees_ends(calls: Calls, avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosting, "UNSEEN_S", 0.0)
+    ended: list[str] = []
+    key = begun(calls, "a", avatar, ended)
+    end_s = time.monotonic() + 30
+    while calls.is_running(key) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not calls.is_running(key)
+    calls.close()
+    assert ended == ["a"]
