@@ -29,6 +29,7 @@ from mimik.face import landmarks
 from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
+from mimik.motion import motion_sheet
 from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.files import Motion
@@ -258,7 +259,12 @@ def test_a_video_that_was_cut_off_works_or_is_refused(shelf: Path, here: Path):
         (["--quality", "-1"], ["--quality -1", "from 0 to 51"]),
         (["--quality", "52"], ["--quality 52", "from 0 to 51"]),
         (["--quality", "18.5"], ["'--quality': '18.5' is not an integer"]),
-        (["--background", "beech.png"], ["--background beech.png", "a colour such as white"]),
+        (
+            ["--background", "beech.png"],
+            ["--background beech.png: there is no such file", "the path of a picture, a color such as white"],
+        ),
+        (["--background", "blau"], ["--background blau: is not a color"]),
+        (["--background", "."], ["--background .: is a folder"]),
         (["--background", "none"], ["-o out.mp4: cannot be transparent", "give a .webm or .mov"]),
         (["--consent", " "], ["--consent with 1 letters", "one line of 1 to 500"]),
         (["--consent", "two\nlines"], ["--consent with 9 letters", "one line"]),
@@ -283,6 +289,46 @@ def test_unreadable_certificate_is_refused(refuse, shelf: Path):
     pem = shelf / "junk.pem"
     message = refuse("animate", shelf / "person.png", "smile", "-o", "out.mp4", "--certificate", pem, "--key", pem)
     assert f"--certificate {pem}" in message and "PEM" in message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["animate", "{shelf}/person.png", "smile", "-o", "out.mp4"],
+        ["animate", "{shelf}/person.png", "{shelf}/driver.mp4", "-o", "out.mp4", "--all-faces"],
+        ["animate", "{shelf}/photos", "smile", "-o", "out"],
+        ["edit", "{shelf}/person.png", "--smile", "0.5", "-o", "out.png"],
+        ["faces", "{shelf}/person.png", "-o", "out.png"],
+        ["motion", "show", "smile", "-o", "out.png"],
+        ["demo", "-o", "out.mp4"],
+        ["web", "--no-open"],
+    ],
+    ids=lambda command: " ".join(command[:2])[:14],
+)
+def test_a_data_folder_that_cannot_be_written_is_told_before_the_work(
+    refuse, shelf: Path, here: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    (shelf / "photos").mkdir(exist_ok=True)
+    (shelf / "photos/person.png").write_bytes((shelf / "person.png").read_bytes())
+    monkeypatch.setenv("MIMIK_DATA", str(shelf / "person.png" / "data"))
+
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError("the work has begun")
+
+    for where, name in (
+        (avatar_module.Avatar, "from_photos"),
+        (landmarks, "Landmarker"),
+        (motion_sheet, "motion_sheet"),
+    ):
+        monkeypatch.setattr(where, name, worked)
+    monkeypatch.setattr(avatar_module, "_everyone", worked)
+    message = refuse(*(one.format(shelf=shelf) for one in command))
+    assert "the signing key cannot be written there (Not a directory); set MIMIK_DATA to a folder" in message
+
+
+def test_an_edit_without_a_change_is_refused(refuse, shelf: Path):
+    message = refuse("edit", shelf / "person.png", "-o", "out.png", "--size", 64)
+    assert "no change was asked for: give at least one of --smile, --mouth" in message
 
 
 def test_the_second_face_of_a_driver_that_has_one(refuse, shelf: Path):
@@ -471,9 +517,20 @@ def test_verify_of_a_folder(made: Path, here: Path):
     (here / "inbox/.hidden.png").write_text("neither")
     result = mimik("verify", "inbox")
     assert result.exit_code == 5  # counts more than 3
+    assert result.stdout.count("proves nothing") == 1 and "1 file: nothing found (wall.png)" in result.stdout
     assert result.stdout.splitlines()[-1] == (
         "3 files: 1 made by mimik; 1 made by mimik, stripped of its manifest; 1 nothing found."
     )
+    for number in range(12):
+        video.write_image(here / f"inbox/wall{number:02}.png", np.full((64, 64, 3), 90, np.uint8))
+    text = mimik("verify", "inbox").stdout
+    assert (
+        "13 files: nothing found (wall.png, wall00.png, wall01.png, wall02.png, wall03.png, wall04.png, .. and 7 "
+        in text
+    )
+    assert text.count("proves nothing") == 1 and len(text.splitlines()) == 7
+    for number in range(12):
+        (here / f"inbox/wall{number:02}.png").unlink()
     (here / "inbox/text.jpg").write_text("no picture")
     result = mimik("verify", "inbox", "--json")
     report = json.loads(result.stdout)

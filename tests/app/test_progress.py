@@ -85,6 +85,16 @@ def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytes
     assert "2 of 8 videos, 1 clip kept, 0.5 a second" in out.getvalue()
 
 
+def test_the_time_left_counts_the_video_that_is_being_made(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5 videos an earlier run made 2; the third takes 20 s and is half done after 10."""
+    out = console(monkeypatch, False)
+    display = Display("videos")
+    display.show("c.mp4", 2, 5, "frame 0 of 100", name="videos", free=2)
+    clock.now += 10
+    display.show("c.mp4", 2, 5, "frame 50 of 100", name="videos", part=0.5, free=2)
+    assert out.getvalue() == "c.mp4: 2 of 5 videos, 50 %, frame 50 of 100, 20 s each, 0:50 left\n"
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_pipeline_has_one_counter_and_not_two_in_turns(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, terminal: bool

@@ -359,6 +359,7 @@ class Avatar:
         _check_file_options(out, kind, config)
         if kind == "image" and not opened.is_still:
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
+        credentials = credentials or Credentials.local()  # whether it can be signed shows before the work
         report = Report(str(out), self._named_photo, opened.name, config.model or self.model, fps=opened.fps)
         if self._image.note:
             report.notes.append(self._image.note)

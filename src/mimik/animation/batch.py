@@ -27,6 +27,7 @@ from mimik.motion.drivers import registry
 from mimik.pipeline import Progress
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.outputs import check_output
+from mimik.rendering.matte import check_backdrop
 
 log = logging.getLogger(__name__)
 
@@ -231,6 +232,9 @@ def animate_all(
         num_workers = 0 if num_workers == 1 else num_workers
     out = every[0].out.parent
     # What all have in common is checked before a folder is made.
+    check_backdrop(config.background)
+    if signer is None and not ray:
+        Credentials.local()
     if len({pair.driver for pair in every}) == 1:
         opened_driver(every[0].driver, config)
     if len({pair.photo for pair in every}) == 1:

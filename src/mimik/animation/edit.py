@@ -332,6 +332,17 @@ class Edited:
     notes: list[str]  # what of the edit the photo did not allow
 
 
+def check_changes(edit: Edit) -> None:
+    """Raises:
+    InputError: if nothing is to be changed: the file would be a copy.
+    """
+    if edit == Edit():
+        names = [f"--{name.replace('_', '-')}" for name in asdict(edit)]
+        raise InputError(
+            f"no change was asked for: give at least one of {', '.join(names)}, such as --smile 0.6 for half a smile."
+        )
+
+
 def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     """Refuses, before the work, a file that an edited picture could not be written to.
 
@@ -364,6 +375,8 @@ def edit_avatar(
     """
     path = Path(out)
     check_edit(path, force=force, inputs=[avatar.photo] if avatar.photo else [])
+    check_changes(edit)
+    credentials = credentials or Credentials.local()
     editor = Editor(avatar, config)
     editor.write_sealed(path, edit, force=force, credentials=credentials)
     return Edited(*editor.size, editor.notes(edit))

@@ -145,6 +145,7 @@ def prepare(
     if num_workers is not None and num_workers < 0:
         raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
     cores = num_workers if num_workers is not None else os.cpu_count() or 1
+    credentials = credentials or Credentials.local()  # whether it can sign shows before the videos are read
     output = ShardFolder(out, {"version": VERSION, "people": people, **asdict(config)}, config.shard_mb * 1_000_000)
     try:
         with closing(_Run(output, config, people)) as run:

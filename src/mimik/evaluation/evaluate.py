@@ -29,6 +29,7 @@ from mimik.evaluation.records import write_text
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
 from mimik.evaluation.settings import EvaluateConfig
+from mimik.provenance.credentials import Credentials
 
 _MARK = "evaluation.json"
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
@@ -78,6 +79,7 @@ def evaluate(
     photos = _photos(portraits) if portraits is not None else []
     start = time.perf_counter()
     _check_report_folder(out)
+    Credentials.local()  # whether pictures can be signed shows before the work
     perceptual = metrics.LpipsAlex(lpips) if lpips is not None else None
     shards = _shards(data, out, config, progress)
     index = spaced(read_index(shards), config.limit)

@@ -174,6 +174,29 @@ def foreground(picture: Image, alpha: Array) -> Image:
     return np.rint(front).astype(np.uint8)
 
 
+def check_backdrop(wanted: str | None) -> None:
+    """Refuses, before any work, what backdrop would refuse without looking into a file.
+
+    Raises:
+        InputError: if it is neither a file nor another background; None is the photo's own.
+    """
+    if wanted is None or wanted in (TRANSPARENT, BLUR) or Path(wanted).is_file():
+        return
+    try:
+        ImageColor.getrgb(wanted)
+    except ValueError:
+        path = Path(wanted)
+        why = "is a folder" if path.is_dir() else "there is no such file" if _is_path(path) else "is not a color"
+        raise InputError(
+            f"--background {wanted}: {why}; give the path of a picture, a color such as white or #00ff00, none, or "
+            "blur."
+        ) from None
+
+
+def _is_path(given: Path) -> bool:
+    return bool(given.suffix) or len(given.parts) > 1
+
+
 def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
     """What --background asks for.
 
@@ -189,15 +212,11 @@ def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
     """
     if wanted in (TRANSPARENT, BLUR):
         return wanted
+    check_backdrop(wanted)
     try:
         colour = ImageColor.getrgb(wanted)
     except ValueError:
-        path = Path(wanted)
-        if not path.exists():
-            raise InputError(
-                f"--background {wanted}: give none, blur, a colour such as white or #00ff00, or a picture's file."
-            ) from None
-        return read(path)
+        return read(Path(wanted))
     return np.array(colour[:3], np.uint8)[None, None]
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimik.app.cli.console import command, errors, note, say, signed
-from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
+from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, local_credentials, output, write_json
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
@@ -41,9 +41,9 @@ def animate_command(
         typer.Argument(
             metavar="DRIVER",
             help="What the person shall do: a video, a recording of speech (.wav, .mp3, .m4a, .flac, .ogg), a photo, a "
-            ".motion file, a .jsonl file of blendshapes and head poses, the name of a bundled motion, see `mimik "
-            "motion list`, idle, a folder of such files, or a face tracker: livelink://HOST, ifacialmocap://HOST, "
-            "vmc://HOST or openseeface://HOST.",
+            ".motion file, a .jsonl file of blendshapes and head poses, a .csv file of Live Link Face, the name of a "
+            "bundled motion, see `mimik motion list`, idle, a folder of such files, or a face tracker: "
+            "livelink://HOST, ifacialmocap://HOST, vmc://HOST or openseeface://HOST.",
             show_default=False,
         ),
     ] = None,
@@ -100,7 +100,6 @@ def animate_command(
             report = _animate_faces(photo, driver, _face_drivers(face_drivers or []), out, config, force, signing)
             _finish(report, json_report)
             return
-        credentials = signing.credentials
         if photo.is_dir() or (driver not in (IDLE, *bundled_motions()) and Path(driver).is_dir()):
             _animate_all(photo, driver, out, config, signing.files, force, json_report, cluster)
             return
@@ -116,7 +115,8 @@ def animate_command(
 
             gpu.resolved(config.device)
         check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
-        _finish(_animate_one(photo, _opened(driver, config), out, config, credentials, force), json_report)
+        opened = _opened(driver, config)
+        _finish(_animate_one(photo, opened, out, config, signing.credentials, force), json_report)
 
 
 def _finish(report: Report, json_report: Path | None) -> None:
@@ -148,8 +148,9 @@ def _animate_faces(
     for one in (driver, *drivers.values()):
         check_driver(one)
     check_output(out, force=force, inputs=[photo])
-    credentials = signing.credentials
     from mimik.animation.avatar import render_all_faces
+
+    credentials = signing.credentials
 
     with Display("frames").shown() as bars:
         return render_all_faces(
@@ -177,7 +178,9 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
 
 def _opened(driver: str, config: AnimateConfig) -> Driver:
     from mimik.animation.avatar import opened_driver
+    from mimik.rendering.matte import check_backdrop
 
+    check_backdrop(config.background)
     with working(f"opening {driver}"):
         return opened_driver(driver, config)
 
@@ -187,7 +190,7 @@ def _animate_one(
     driver: Driver,
     out: Path,
     config: AnimateConfig,
-    credentials: Credentials | None,
+    credentials: Credentials,
     force: bool,
 ) -> Report:
     from mimik.animation.avatar import Avatar
@@ -244,8 +247,12 @@ def _animate_all(
     with ExitStack() as stack:
         bar = stack.enter_context(Display(what, "opening").shown())
 
+        def tell(pair: batch.Pair, state: str = "", part: float = 0.0) -> None:
+            there = sum(one.report is None and one.reason is None for one in outcomes)
+            bar.show(name(pair), len(outcomes), len(every), state, name=what, part=min(part, 1.0), free=there)
+
         def frames(pair: batch.Pair, done: int, total: int | None) -> None:
-            bar.show(name(pair), len(outcomes), len(every), f"{done} of {total or '?'} frames", name=what)
+            tell(pair, f"frame {done} of {total or '?'}", done / total if total else 0.0)
 
         results = batch.animate_all(
             every, config, num_workers=cluster.workers, ray=cluster.address, signer=signer, force=force, progress=frames
@@ -260,7 +267,7 @@ def _animate_all(
             if outcome.reason is not None:
                 said = "left out"
             errors.print(escape(f"{len(outcomes)}/{len(every)} {name(outcome.pair)}: {said}"), soft_wrap=True)
-            bar.show(name(outcome.pair), len(outcomes), len(every), name=what)
+            tell(outcome.pair)
     made = [outcome.report for outcome in outcomes if outcome.report is not None]
     failures = [outcome for outcome in outcomes if outcome.reason is not None]
     num_there = len(outcomes) - len(made) - len(failures)
@@ -293,5 +300,5 @@ def demo(
     formats.output_kind(out)
     check_driver(driver)
     check_output(out, force=force, inputs=[portrait])
-    _tell(_animate_one(portrait, _opened(driver, config), out, config, None, force))
+    _tell(_animate_one(portrait, _opened(driver, config), out, config, local_credentials(), force))
     say(f"Watch it: {out.resolve()}")

@@ -63,28 +63,42 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
     if not paths:
         raise InputError(f"{folder}: holds no pictures and no videos; give a folder that does, or a file.")
     records: list[dict[str, Any]] = []
-    counts: dict[str, int] = {}
-    for path in paths:
-        try:
-            with working(f"reading {path.name}"):
+    found: dict[str, list[tuple[Path, str]]] = {}  # by status: files, and the sentence about each
+    with Display("files").shown() as bar:
+        for done, path in enumerate(paths):
+            bar.show(path.name, done, len(paths), name="files")
+            try:
                 verdict = verifying.verify(path, anchors=anchors)
-        except MediaError as error:
-            status, sentence, code = "cannot be read", str(error), 2
-            records.append({"file": str(path), "status": status, "exit_code": code, "sentence": sentence})
-        else:
-            status, sentence, code = str(verdict.status), f"{path}: {verdict.sentence}", verdict.exit_code
-            records.append({"file": str(path), **verdict.to_dict()})
-        counts[status] = counts.get(status, 0) + 1
-        if not as_json:
-            say(sentence)
+            except MediaError as error:
+                status, sentence = "cannot be read", str(error)
+                records.append({"file": str(path), "status": status, "exit_code": 2, "sentence": sentence})
+            else:
+                status, sentence = str(verdict.status), verdict.sentence
+                records.append({"file": str(path), **verdict.to_dict()})
+            found.setdefault(status, []).append((path.relative_to(folder), sentence))
+    counts = {status: len(files) for status, files in found.items()}
     codes = {record["exit_code"] for record in records}
     code = next((one for one in _WORST_FIRST if one in codes), 0)
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "exit_code": code, "counts": counts, "files": records}, indent=2))
     else:
-        found = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        say(f"{len(records)} files: {found}.")
+        for status, files in sorted(found.items(), key=lambda item: len(item[1])):
+            _tell_alike(status, files)
+        said = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        say(f"{len(records)} files: {said}.")
     raise typer.Exit(code)
+
+
+_NAMED = 8  # files of one verdict whose names are printed; --json has all
+
+
+def _tell_alike(status: str, files: Sequence[tuple[Path, str]]) -> None:
+    """What holds for files of one verdict is said once: their names, and the sentence about the first."""
+    names = [str(path) for path, _ in files]
+    if len(names) > _NAMED:
+        names = [*names[: _NAMED - 2], f".. and {len(names) - _NAMED + 2} more"]
+    what = f"{len(files)} {'file' if len(files) == 1 else 'files'}: {status}"
+    say(f"{what} ({', '.join(names)})\n  {'' if len(files) == 1 else f'{files[0][0]}: '}{files[0][1]}")
 
 
 @command("detect")

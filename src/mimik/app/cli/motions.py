@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from mimik.app.cli.console import command, console, note, say
-from mimik.app.cli.options import Force, Some, check_picture_file, output
+from mimik.app.cli.options import Force, Some, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
@@ -98,6 +98,7 @@ def motion_show(
     picture = out or Path(f"{path.stem}.png")  # the name inside a stranger's file is no place to write to
     check_picture_file(picture)
     check_output(picture, force=force, inputs=[path])
+    credentials = local_credentials()
     from mimik.motion.files import Motion
     from mimik.motion.motion_sheet import motion_sheet
     from mimik.provenance.manifests import Claim, Ingredient
@@ -106,6 +107,6 @@ def motion_show(
     loaded = Motion.load(path)
     name = f"bundled {motion}" if motion in bundled_motions() else path.name
     claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
-    with seal(picture, claim, force=force) as draft:
+    with seal(picture, claim, credentials=credentials, force=force) as draft:
         draft.write_image(motion_sheet(loaded))
     say(f"{picture}: written.")

@@ -155,12 +155,20 @@ class Signing:
         return (self.certificate, self.key) if self.certificate and self.key else None
 
     @property
-    def credentials(self) -> Credentials | None:
+    def credentials(self) -> Credentials:
+        """Read, or made where this computer has none yet: whether that is possible shows before the work."""
         if self.files is None:
-            return None
+            return local_credentials()
         from mimik.provenance.credentials import Credentials
 
         return Credentials.from_files(*self.files)
+
+
+def local_credentials() -> Credentials:
+    """This computer's own. Raises InputError if they cannot be kept."""
+    from mimik.provenance.credentials import Credentials
+
+    return Credentials.local()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mimik.animation.sliders import SETTINGS, Edit
 from mimik.app.cli.console import command, console, note, say, signed
-from mimik.app.cli.options import Force, Signing, Some, check_picture_file, extra, output
+from mimik.app.cli.options import Force, Signing, Some, check_picture_file, extra, local_credentials, output
 from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig
 from mimik.config import AnimateConfig
@@ -32,10 +32,13 @@ def edit_command(
     signing: Signing,
 ) -> None:
     """Change a photo's expression, gaze and pose by numbers: a signed picture."""
-    credentials = signing.credentials
     formats.check_file(photo)
-    check_output(out, force=force, inputs=[photo])
     from mimik.animation.avatar import edit_photo
+    from mimik.animation.edit import check_changes, check_edit
+
+    check_edit(out, force=force, inputs=[photo])
+    check_changes(changes)
+    credentials = signing.credentials
 
     with working(f"editing {photo.name}"):
         made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
@@ -52,10 +55,12 @@ def faces_command(
     force: Force = False,
 ) -> None:
     """Which faces a picture shows, numbered for --face."""
+    formats.check_file(photo)
+    credentials = None
     if out is not None:
         check_picture_file(out)
         check_output(out, force=force, inputs=[photo])
-    formats.check_file(photo)
+        credentials = local_credentials()
     from mimik.face.landmark_images import annotate
     from mimik.face.landmarks import Landmarker, choose_face, head_pose
     from mimik.face.orientation import doubt, find_faces
@@ -81,7 +86,7 @@ def faces_command(
     note(*(one for one in doubts if one))
     if out is not None:
         claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))
-        with seal(out, claim, force=force) as draft:
+        with seal(out, claim, credentials=credentials, force=force) as draft:
             draft.write_image(annotate(picture, found))
         say(f"{out}: written.")
 

@@ -59,33 +59,45 @@ class Display:
         if stage == "animate" and done == total and errors.is_terminal:
             self.show("signing", 0, None, name=_RUN)
 
-    def show(self, what: str, done: int, total: int | None, state: str = "", *, name: str | None = None) -> None:
+    def show(
+        self,
+        what: str,
+        done: int,
+        total: int | None,
+        state: str = "",
+        *,
+        name: str | None = None,
+        part: float = 0.0,
+        free: int = 0,
+    ) -> None:
         """Args:
         what: is being done, for people or a stage of a pipeline.
         done, total: of it; total is None where it is not known.
         state: more to say, such as what was found so far.
         name: of the bar, where `what` changes from call to call.
+        part: of the one that is being done, 0..1.
+        free: how many of those that are done took no time: an earlier run had made them.
         """
         counted = what if name in (None, _RUN) else name or ""  # each stage has a rate of its own
         name, what = name or what, _STAGES.get(what, what)
-        begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done))
+        begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done - free))
         elapsed_s = time.monotonic() - begun_s
-        rate = (done - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
-        percent = f"{100 * done / total:.0f} %" if total else ""
+        rate = (done + part - free - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
+        percent = f"{100 * (done + part) / total:.0f} %" if total else ""
         said = [f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}" if done else "", state]
-        said.append(f"{rate:.2g} a second" if 0 < rate < 10 else f"{rate:.0f} a second" if rate else "")
-        if total and rate:
-            minutes, seconds = divmod(round((total - done) / rate), 60)
+        said.append(_speed(rate))
+        if total and rate > 0:
+            minutes, seconds = divmod(round((total - done - part) / rate), 60)
             said.append(f"{minutes}:{seconds:02} left")
         if errors.is_terminal:
-            self._draw(name, what, done, total, percent, ", ".join(part for part in said if part))
+            self._draw(name, what, done + part, total, percent, ", ".join(part for part in said if part))
         elif self._lines and (time.monotonic() - self._said_s > _LINE_EVERY_S or not (done or total)):
             self._said_s = time.monotonic()
             said[1:1] = [percent]
             text = ", ".join(part for part in said if part)
             errors.print(escape(f"{what}: {text}" if text else what), soft_wrap=True)
 
-    def _draw(self, name: str, what: str, done: int, total: int | None, percent: str, state: str) -> None:
+    def _draw(self, name: str, what: str, done: float, total: int | None, percent: str, state: str) -> None:
         if name not in self._tasks:
             if name != self._opening and self._opening in self._tasks:
                 self._bars.update(self._tasks[self._opening], visible=False)
@@ -104,6 +116,15 @@ class Display:
             elif self._first:
                 stack.enter_context(working(self._first))
             yield self
+
+
+def _speed(rate: float) -> str:
+    """Args: rate: a second."""
+    if rate <= 0:
+        return ""
+    if rate < 0.5:
+        return f"{1 / rate:.0f} s each"
+    return f"{rate:.2g} a second" if rate < 10 else f"{rate:.0f} a second"
 
 
 @contextmanager

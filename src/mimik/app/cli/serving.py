@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from mimik.app.cli.console import command, note, say, signed
-from mimik.app.cli.options import Force, Serving, Signing, Some, whole_number
+from mimik.app.cli.options import Force, Serving, Signing, Some, local_credentials, whole_number
 from mimik.app.cli.progress import Display, working
 from mimik.app.live.controls import LIVE_SIZE, Controls
 from mimik.app.web.sessions import Limits
@@ -233,6 +233,7 @@ def web_command(
         if serving.open_page:
             webbrowser.open_new_tab(address)
 
+    local_credentials()
     with working("starting the app"):
         needed()
     try:
