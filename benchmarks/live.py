@@ -1,11 +1,13 @@
 """How many frames a second a call shows, and how late: the pipeline of `mimik live`, fed at a camera's rate.
 
-    python benchmarks/live.py [--camera VIDEO] [--photo PHOTO] [--model NAME] [--size 512] [--seconds 20] [-o OUT.json]
+    python benchmarks/live.py [--camera VIDEO | --audio SPEECH] [--photo PHOTO] [--model NAME] [--size 512]
+                              [--seconds 20] [-o OUT.json]
 
 A camera of 640x480 at 30 frames a second is played from memory; what it shows is the video, or the bundled portrait
 animated by the bundled talk. Late is from the moment at which a camera frame is handed over to the moment at which the
 labelled and marked frame of the person is ready: the browser's part, and the camera's own, come on top. The first three
-seconds are not counted. Prints a table, and the same as JSON with -o.
+seconds are not counted. With --audio a sound file is heard in blocks of 20 ms instead, as a microphone gives them; late
+is from the instant of the sound to the frame that shows it. Prints a table, and the same as JSON with -o.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ import numpy as np
 
 from mimik import Avatar
 from mimik.app.live.call import Call, Shown
+from mimik.app.live.sound import file_blocks
+from mimik.app.live.talker import Talker
 from mimik.config import AnimateConfig
 from mimik.media import video
 
@@ -61,20 +65,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photo", type=Path, default=PORTRAIT)
     parser.add_argument("--camera", type=Path)
+    parser.add_argument("--audio", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
-    frames = camera_frames(arguments.camera)
+    frames = [] if arguments.audio else camera_frames(arguments.camera)
     frames += frames[::-1]  # no jump where it begins again
     config = AnimateConfig(model=arguments.model, size=arguments.size, frame="crop")
-    call = Call(Avatar.from_photos([arguments.photo]), config)
+    avatar = Avatar.from_photos([arguments.photo])
+    call = Talker(avatar, file_blocks(arguments.audio), config) if arguments.audio else Call(avatar, config)
     heard: list[tuple[float, float]] = []
 
     def hear(shown: Shown) -> None:
         now = time.perf_counter()
-        heard.append((now, now - shown.at_s))
+        if shown.is_spoken or not arguments.audio:
+            heard.append((now, now - shown.at_s))
 
     with call:
         call.on_shown(hear)
@@ -85,7 +92,8 @@ def main() -> None:
             time.sleep(max(0.0, due - time.perf_counter()))
             if used_s is None and due - start >= WARM_UP_S:
                 used_s = processor_s()
-            call.offer(frames[number % len(frames)], time.perf_counter())
+            if frames:
+                call.offer(frames[number % len(frames)], time.perf_counter())
         used_s = processor_s() - (used_s or 0.0)
     if call.error:
         raise call.error
@@ -112,7 +120,7 @@ def main() -> None:
         print(f"| {stage:22} | {ms:10.2f} |")
     print(f"| {'processor time, all':22} | {result['processor_ms_per_frame']:10.2f} |")
     print(
-        f"{fps:.1f} frames a second of a camera's {CAMERA_FPS:.0f}; {middle:.0f} ms late (quartiles {low:.0f} to "
+        f"{fps:.1f} frames a second; {middle:.0f} ms late (quartiles {low:.0f} to "
         f"{high:.0f}, 95 % below {result['latency_ms']['p95']:.0f})"
     )
     if arguments.out:

@@ -3,6 +3,11 @@
     mimik voice tracks CLIPS_OF_OTHER_PEOPLE -o dev
     python benchmarks/voice.py dev --fit TRAINING_TRACKS [--voice run/voice.safetensors] [-o results.json]
 
+    python benchmarks/voice.py --articulation [--voice run/voice.safetensors]
+
+The second command says sentences by espeak-ng, which gives the instant of every phoneme, and prints what the mouth does
+at each kind of them.
+
 Rules need pocketsphinx (pip install pocketsphinx); without it their column is left out. Everything is measured at 25
 frames a second, on what the driver would give: pauses, contact and all.
 """
@@ -10,6 +15,7 @@ frames a second, on what the driver would give: pauses, contact and all.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from pathlib import Path
@@ -17,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mimik.data.articulation import Espeak
 from mimik.data.speech import SpeechClip, load_clips
 from mimik.evaluation.speech.measures import MouthTrack, SpeechScore, medians, score
 from mimik.media import mel
@@ -121,14 +128,68 @@ class Rules:
         return MouthTrack.of(jaw, gap, width, rounding, gap < 0.03)
 
 
+SAID = (  # none of them is in data.articulation.SENTENCES
+    ("en-us+f2", "Bob and Mary bake apple pie."),
+    ("en-us", "Maybe Pam put both of my brown bags above the map."),
+    ("en+m3", "Very few of the five fish have survived a fall of fifty feet."),
+    ("en-us+f2", "You two should move to a new room soon, would you?"),
+    ("en-us", "Please see these green leaves near the sea."),
+    ("en+m3", "The old boat goes slowly home in the cold."),
+)
+KINDS = {
+    "p b m": "p b m",
+    "f v": "f v",
+    "u o w": "u: w U O: oU o",
+    "i e": "i: i I E",
+    "a": "a a# A: aI aU",
+    "s z": "s z",
+}
+
+
+def articulation(model: VoiceModel) -> dict[str, dict[str, float]]:
+    """By kind of phoneme: how many, the share in which the lips touch, means of opening, width and rounding."""
+    espeak, neutral, fps = Espeak(), closed_reference(), 50
+    rows: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
+    for voice, text in SAID:
+        sound, phonemes = espeak.say(text, voice)
+        quiet = np.zeros(round(0.3 * mel.RATE_HZ), np.float32)
+        sound = np.concatenate([quiet, sound, quiet])
+        motion = SpeechMotion(fps, start_db=mel.speech_level(mel.log_mel(sound)[1]), model=model)
+        frames = [*motion.push(sound), *motion.finish()]
+        shapes = np.array([frame.blendshapes - neutral.blendshapes for frame in frames])[:, MOUTH]
+        moved = [neutral.shape + frame.offset for frame in frames]
+        gap = np.array([lip_openings(shape)[4] for shape in moved]) - lip_openings(neutral.shape)[4]
+        width = np.array([mouth_width(shape) for shape in moved]) - mouth_width(neutral.shape)
+        rounding = shapes[:, ROUNDING].sum(1)
+        for (start, name), (end, _) in itertools.pairwise(phonemes):
+            first, last = (round((seconds + 0.3) * fps) for seconds in (start, end))
+            part = slice(max(0, first - 1), last + 2)  # within a frame
+            for kind, names in KINDS.items():
+                if name in names.split():
+                    shut = float(gap[part].min() < 1e-6)
+                    rows[kind].append((shut, gap[part].mean(), width[part].mean(), rounding[part].mean()))
+    measures = ("shut", "opening", "width", "rounding")
+    return {
+        kind: {"count": len(each)} | dict(zip(measures, np.mean(each, axis=0).tolist(), strict=True))
+        for kind, each in rows.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tracks", type=Path)
-    parser.add_argument("--fit", type=Path, required=True, help="tracks of other people, for the loudness")
+    parser.add_argument("tracks", type=Path, nargs="?")
+    parser.add_argument("--fit", type=Path, help="tracks of other people, for the loudness")
+    parser.add_argument("--articulation", action="store_true", help="sentences of espeak-ng instead of tracks")
     parser.add_argument("--voice", type=Path, help="the network; the bundled one if left out")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     model = VoiceModel.load(arguments.voice) if arguments.voice else bundled_voice()
+    if arguments.articulation:
+        for kind, row in articulation(model).items():
+            print(f"{kind:8}", *(f"{name} {value:.3f}" for name, value in row.items()))
+        return
+    if arguments.tracks is None or arguments.fit is None:
+        parser.error("give TRACKS and --fit TRACKS, or --articulation")
     clips, by_loudness = load_clips(arguments.tracks), Loudness(load_clips(arguments.fit))
     try:
         by_rules: Rules | None = Rules()

@@ -277,15 +277,24 @@ def piece_of(
         sound: in place of the clip's, `speed` times as fast.
         start_offset_db: error of the level that is taken at the start.
     """
-    samples = clip.sound if sound is None else sound
+    values = features_of(clip.sound if sound is None else sound, start_offset_db)
+    tracks, known = clip.at(instants(len(values) // 2) * speed)
+    touch = (tracks[:, GAP] < TOUCH_GAP).astype(np.float32)
+    return Piece(values, tracks, touch, known)
+
+
+def features_of(samples: Array, start_offset_db: float = 0.0) -> Array:
+    """[2 T, NUM_BANDS] of a whole recording, with as much silence after it as the outputs of its end wait for."""
     ahead = np.zeros(round(-FIRST_S * mel.RATE_HZ) + mel.WINDOW, np.float32)
     bands, loudness = mel.log_mel(np.concatenate([samples, ahead]))
     level = mel.Level(mel.speech_level(loudness[:800]) + start_offset_db)(loudness)
-    values = mel.features(bands, level)
-    steps = len(values) // 2
-    tracks, known = clip.at((FIRST_S + np.arange(steps) / LIPS_HZ) * speed)
-    touch = (tracks[:, GAP] < TOUCH_GAP).astype(np.float32)
-    return Piece(values[: 2 * steps], tracks, touch, known)
+    return mel.features(bands, level)[: 2 * (len(level) // 2)]
+
+
+def instants(steps: int) -> NDArray[np.float64]:
+    """[steps] seconds that a recording's outputs are of."""
+    out: NDArray[np.float64] = FIRST_S + np.arange(steps) / LIPS_HZ
+    return out
 
 
 def augmented(clip: SpeechClip, rng: Rng, others: Array) -> Piece:
@@ -294,21 +303,24 @@ def augmented(clip: SpeechClip, rng: Rng, others: Array) -> Piece:
     sound = resampled(clip.sound, speed) if speed != 1.0 else clip.sound
     if rng.random() < 0.9:
         sound = disturbed(sound, rng, others)
-    piece = piece_of(clip, sound=sound, speed=speed, start_offset_db=float(rng.normal(0, 3)))
-    return Piece(_warped(piece.features, rng), piece.tracks, piece.touch, piece.known)
+    return piece_of(clip, sound=sound, speed=speed, start_offset_db=float(rng.normal(0, 3)))
 
 
-def _warped(values: Array, rng: Rng) -> Array:
-    """Features of a longer or shorter vocal tract, with bands and moments missing."""
+_NUM_MASKS = 2  # of bands and of moments, in a piece
+_MASK = 9, 14  # fewer bands, fewer frames
+
+
+def warped(values: Array, rng: Rng) -> Array:
+    """Features [2 T, NUM_BANDS] of a longer or shorter vocal tract, with bands and moments missing (SpecAugment)."""
     bands = np.arange(mel.NUM_BANDS)
-    where = (bands * rng.uniform(0.9, 1.1) + rng.uniform(-1.5, 1.5)).clip(0, mel.NUM_BANDS - 1.001)
+    where = (bands * rng.uniform(0.88, 1.12) + rng.uniform(-1.5, 1.5)).clip(0, mel.NUM_BANDS - 1.001)
     low = where.astype(int)
     share = (where - low).astype(np.float32)
-    out = values[:, low] * (1 - share) + values[:, low + 1] * share
-    if rng.random() < 0.5:
-        start, width = rng.integers(0, mel.NUM_BANDS - 8), rng.integers(2, 9)
+    out: Array = values[:, low] * (1 - share) + values[:, low + 1] * share
+    out += np.float32(rng.normal(0, 0.1))
+    for _ in range(_NUM_MASKS):
+        start, width = rng.integers(0, mel.NUM_BANDS - _MASK[0]), rng.integers(0, _MASK[0])
         out[:, start : start + width] = out.mean()
-    if rng.random() < 0.3:
-        start, width = rng.integers(0, max(1, len(out) - 12)), rng.integers(2, 9)
+        start, width = rng.integers(0, max(1, len(out) - _MASK[1])), rng.integers(0, _MASK[1])
         out[start : start + width] = out.mean(0)
     return out

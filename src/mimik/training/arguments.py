@@ -158,17 +158,32 @@ class LearnArguments:
 class VoiceConfig:
     """How the voice network is trained."""
 
-    channels: int = 160
-    recurrent: int = 128
-    dropout: float = 0.1
-    batch_size: Annotated[int, Option("Pieces of 3 s in a step.", "N", range=(1, 1024), hint="24 is usual")] = 24
+    channels: int = 96
+    recurrent: int = 96
+    members: Annotated[
+        int, Option("Networks that are trained and averaged.", "N", range=(1, 8), hint="3 of the usual size fit")
+    ] = 3
+    dropout: float = 0.15
+    batch_size: Annotated[int, Option("Pieces of 3 s in a step.", "N", range=(1, 1024), hint="16 is usual")] = 16
+    spoken: Annotated[
+        int,
+        Option(
+            "Pairs of sentences by espeak-ng that teach contact and rounding; 0: none.",
+            "N",
+            range=(0, 100_000),
+            hint="200 are usual",
+        ),
+    ] = 200
+    spoken_batch: int = 4  # pieces of them in a step, besides batch_size
+    spoken_weight: float = 0.3
+    align_at: tuple[int, ...] = (300, 600)  # steps at which sound and picture of the clips are aligned
     piece_steps: int = 150  # of 1 / LIPS_HZ
     warm_up_steps: int = 20  # of a piece, without loss: what was before is not in it
     num_variants: int = 4  # augmented versions of each clip that are kept
-    refreshed: int = 5  # of them, made anew in every step
+    refreshed: int = 1  # of them, made anew in every step
     grid_share: float = 0.2  # of the pieces that come from clips of one speaker's corpus
-    lr: float = 1.2e-3
-    weight_decay: float = 0.02
+    lr: float = 1.5e-3
+    weight_decay: float = 0.05
     ema: float = 0.998
     num_steps: Annotated[
         int,
@@ -177,9 +192,9 @@ class VoiceConfig:
             "N",
             "--steps",
             range=(1, 1_000_000),
-            hint="1300 take about half an hour on one core",
+            hint="1000 take about seven minutes a network on one core",
         ),
-    ] = 1300
+    ] = 1000
     velocity: float = 0.5
     correlation: float = 0.4
     touch: float = 0.5

@@ -1,36 +1,59 @@
 """Training of the voice network: sound of talking people to their lips.
 
-One process, one device. The run folder holds the state, from which the same command resumes, and stats.jsonl.
+One process, one device. Several networks, which differ in their seeds, are averaged. The run folder holds the state of
+each, from which the same command resumes, and stats.jsonl.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mimik.config import InputError
-from mimik.data.speech import Piece, SpeechClip, augmented, load_clips, piece_of
+from mimik.data.articulation import TAUGHT, Utterance, utterances
+from mimik.data.speech import (
+    Piece,
+    SpeechClip,
+    augmented,
+    disturbed,
+    features_of,
+    instants,
+    load_clips,
+    piece_of,
+    warped,
+)
 from mimik.media import mel
-from mimik.motion.generation.lips import CHANNELS, GAP, LIPS_HZ, NUM_OUTPUTS, TOUCH_GAP, VoiceModel
+from mimik.motion.generation.lips import (
+    CHANNELS,
+    GAP,
+    JAW,
+    LABIODENTAL,
+    LIPS_HZ,
+    NUM_OUTPUTS,
+    TOUCH,
+    TOUCH_GAP,
+    VoiceModel,
+)
 from mimik.networks.voice import DILATIONS, VoiceNet
 from mimik.pipeline import Progress, silent
 from mimik.training.arguments import VoiceConfig
 
 log = logging.getLogger(__name__)
 
-_KEY = {"gap": 3.0, "jawOpen": 2.0, "width": 2.0, "mouthPucker": 1.5, "mouthFunnel": 1.5, "mouthClose": 1.0}
+_KEY = {"gap": 3.0, "jawOpen": 2.0, "width": 2.0, "mouthPucker": 2.0, "mouthFunnel": 2.0, "mouthClose": 1.0}
 _KEY |= {"mouthRollLower": 0.7, "mouthRollUpper": 0.7, "mouthLowerDownLeft": 0.7, "mouthLowerDownRight": 0.7}
 _KEY |= {"mouthUpperUpLeft": 0.7, "mouthUpperUpRight": 0.7, "mouthPressLeft": 0.5, "mouthPressRight": 0.5}
 WEIGHTS = np.array([_KEY.get(name, 0.3) for name in CHANNELS], np.float32)
@@ -43,6 +66,7 @@ class Scale:
 
     spread: np.ndarray[Any, np.dtype[np.float32]]  # [C] standard deviation of the training clips about their own means
     rise: np.ndarray[Any, np.dtype[np.float32]]  # [C] mean of the tracks above the clip's lips at rest
+    usual: np.ndarray[Any, np.dtype[np.float32]]  # [C] median over the clips of their standard deviation
 
 
 def rest_of(tracks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -55,7 +79,8 @@ def scale_of(clips: Sequence[SpeechClip]) -> Scale:
     seen = [clip.tracks[clip.seen] for clip in clips]
     spread = np.sqrt(np.mean([x.var(0) for x in seen], axis=0)) + 0.01
     rise = np.mean([x.mean(0) - rest_of(x) for x in seen], axis=0)
-    return Scale(spread.astype(np.float32), rise.astype(np.float32))
+    usual = np.median([x.std(0) for x in seen], axis=0)
+    return Scale(spread.astype(np.float32), rise.astype(np.float32), usual.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -87,6 +112,17 @@ class Pool:
                 self._chance[group] = (share if (~group).any() else 1.0) * length[group] / length[group].sum()
         self._others = np.concatenate([clip.sound for clip in clips if clip.person not in one_speaker][:60])
         self._variants: dict[int, list[Piece]] = {}
+        self._lags = [0] * len(clips)  # steps by which each clip's picture is late
+        self._spoken = self._said(utterances(config.spoken, self._rng)) if config.spoken else []
+
+    def _said(self, each: Sequence[Utterance]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+        """Features [2 T, bands] and mouths [T, len(Mouth)] of synthetic speech, half of it through rooms and noise."""
+        out = []
+        for one in each:
+            sound = one.sound if self._rng.random() < 0.3 else disturbed(one.sound, self._rng, self._others)
+            values = features_of(sound, float(self._rng.normal(0, 3)))
+            out.append((values.astype(np.float16), one.at(instants(len(values) // 2))))
+        return [(values, mouths) for values, mouths in out if len(mouths) > self._config.piece_steps]
 
     @property
     def scale(self) -> Scale:
@@ -102,6 +138,31 @@ class Pool:
             have.append(augmented(self._clips[index], self._rng, self._others))
         return have[self._rng.integers(len(have))]
 
+    def align(self, lags: Sequence[int]) -> None:
+        """Takes the tracks that belong to the sound: lags in steps, 0 for clips of one speaker's corpus."""
+        self._lags = list(lags)
+
+    @property
+    def lags(self) -> list[int]:
+        return self._lags
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether there is synthetic speech."""
+        return bool(self._spoken)
+
+    def spoken_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of synthetic speech: features [S, 2T, bands], mouths [S, T, len(Mouth)], known [S, T]."""
+        steps, values, mouths = self._config.piece_steps, [], []
+        for index in self._rng.integers(0, len(self._spoken), self._config.spoken_batch):
+            sound, mouth = self._spoken[index]
+            start = int(self._rng.integers(0, len(mouth) - steps + 1))
+            values.append(warped(sound[2 * start : 2 * (start + steps)].astype(np.float32), self._rng))
+            mouths.append(mouth[start : start + steps])
+        known = torch.ones(len(values), steps)
+        known[:, : self._config.warm_up_steps] = 0
+        return torch.from_numpy(np.stack(values)), torch.from_numpy(np.stack(mouths)), known
+
     def refresh(self) -> None:
         for index in self._rng.choice(len(self._clips), self._config.refreshed, p=self._chance):
             have = self._variants.setdefault(int(index), [])
@@ -115,9 +176,10 @@ class Pool:
         for index in self._rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
             piece, target = self._piece(int(index)), self._targets[index]
             start = int(self._rng.integers(0, max(1, len(piece.known) - steps + 1)))
-            part = slice(start, start + steps)
-            y, touch, known = piece.tracks[part], piece.touch[part], piece.known[part].copy()
-            values = piece.features[2 * start : 2 * (start + steps)]
+            there = np.arange(start, min(start + steps, len(piece.known))) + self._lags[index]
+            part = there.clip(0, len(piece.known) - 1)
+            y, touch, known = piece.tracks[part], piece.touch[part], piece.known[part] & (part == there)
+            values = warped(piece.features[2 * start : 2 * (start + steps)], self._rng)
             if start:
                 known[: self._config.warm_up_steps] = False
             about = (y - target.mean) / (self._scale.spread * target.liveliness)
@@ -148,7 +210,7 @@ def voice_loss(
     weight = torch.from_numpy(WEIGHTS / WEIGHTS.sum())
     mask = known[..., None]
     count = mask.sum(1, keepdim=True).clamp(min=1)
-    lips = out[..., :-1]
+    lips = out[..., : len(CHANNELS)]
 
     def centred(x: Tensor) -> Tensor:
         return (x - (x * mask).sum(1, keepdim=True) / count) * mask
@@ -164,13 +226,37 @@ def voice_loss(
     r = covariance / torch.sqrt((variance_p + 0.02) * (variance_y + 0.02))
     valid = (known.sum(1) > 30).float()[:, None]
     correlation = ((1 - r) * weight * valid).sum() / valid.sum().clamp(min=1)
-    shut = functional.binary_cross_entropy_with_logits(out[..., -1], touch, reduction="none")
+    shut = functional.binary_cross_entropy_with_logits(out[..., TOUCH], touch, reduction="none")
     shut = (shut * known).sum() / frames
     absolute = (functional.smooth_l1_loss(lips, above, reduction="none") * mask * weight).sum() / frames
     terms = {"position": position, "velocity": velocity, "correlation": correlation, "touch": shut}
     total = position + config.velocity * velocity + config.correlation * correlation
     total = total + config.touch * shut + config.absolute * absolute
     return total, {name: float(term.detach()) for name, term in (*terms.items(), ("absolute", absolute))}
+
+
+def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig) -> Tensor:
+    """Of synthetic speech: the known channels about the piece's mean, their correlation, contact, labiodentals.
+
+    Args:
+        out: [S, T, NUM_OUTPUTS].
+        mouths: [S, T, len(Mouth)].
+        known: [S, T].
+    """
+    mask = known[..., None]
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+
+    def centred(x: Tensor) -> Tensor:
+        return (x - (x * mask).sum(1, keepdim=True) / count) * mask
+
+    p, y = centred(out[..., list(TAUGHT)]), centred(mouths[..., : len(TAUGHT)])
+    position = functional.smooth_l1_loss(p, y, beta=0.5, reduction="sum") / (mask.sum() * len(TAUGHT))
+    size = torch.sqrt(((p * p).sum(1) + 0.02 * count[:, 0]) * ((y * y).sum(1) + 0.02 * count[:, 0]))
+    correlation = 1 - ((p * y).sum(1) / size).mean()
+    logits, classes = out[..., [TOUCH, LABIODENTAL]], mouths[..., len(TAUGHT) :].clamp(0, 1)
+    entropy = functional.binary_cross_entropy_with_logits(logits, classes, reduction="none")
+    shut, labiodental = (entropy * mask).sum((0, 1)) / mask.sum()
+    return position + config.correlation * correlation + config.touch * (shut + labiodental)
 
 
 # Measuring.
@@ -182,7 +268,7 @@ def runs(mask: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def outputs(net: VoiceNet, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32]]:
+def outputs(net: nn.Module, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32]]:
     """[T, NUM_OUTPUTS] of a whole clip."""
     with torch.no_grad():
         result: np.ndarray[Any, np.dtype[np.float32]] = net(torch.from_numpy(piece.features)[None])[0].numpy()
@@ -194,7 +280,22 @@ def _correlation(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
 
 
-def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
+_MOST_LAG = 16  # steps
+_LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # correlation at the best lag, and how much better it is: else 0 is taken
+
+
+def lag_of(out: np.ndarray[Any, Any], piece: Piece) -> int:
+    """Steps by which a clip's picture is later than its sound, as outputs [T, NUM_OUTPUTS] for the sound show it."""
+    known, fits = np.flatnonzero(piece.known), []
+    for lag in range(-_MOST_LAG, _MOST_LAG + 1):
+        at = known[(known - lag >= 0) & (known - lag < len(out))]
+        fits.append(np.mean([_correlation(out[at - lag, c], piece.tracks[at, c]) for c in (GAP, JAW)]))
+    best = int(np.argmax(fits))
+    is_clear = fits[best] > _LEAST_FIT and fits[best] - fits[_MOST_LAG] > _LEAST_GAIN
+    return best - _MOST_LAG if is_clear else 0
+
+
+def measure(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
     """Medians over the clips of the correlation with the real tracks; F1 of "the lips touch" over all frames."""
     rows, hits, said, real = [], 0.0, 0.0, 0.0
     if not clips:
@@ -205,7 +306,7 @@ def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
         out, known = outputs(net, piece)[piece.known], piece.known
         y = piece.tracks[known]
         rows.append([_correlation(out[:, c], y[:, c]) for c in FOLLOWED])
-        touch, predicted = piece.touch[known] > 0, out[:, -1] > -0.5
+        touch, predicted = piece.touch[known] > 0, out[:, TOUCH] > -0.5
         hits, said, real = hits + (touch & predicted).sum(), said + predicted.sum(), real + touch.sum()
     names = [CHANNELS[c] for c in FOLLOWED]
     result = {name: float(v) for name, v in zip(names, np.median(rows, axis=0), strict=True)}
@@ -216,7 +317,7 @@ def measure(net: VoiceNet, clips: Sequence[SpeechClip]) -> dict[str, float]:
 
 STATE = "voice_state.pt"
 STATS = "stats.jsonl"
-_AVERAGED_FROM = 0.2  # share of the steps from which the saved weights are averaged
+_AVERAGED_FROM = 0.5  # share of the steps from which the saved weights are averaged
 
 
 def _averaged(mean: dict[str, Tensor], count: int, new: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -231,6 +332,7 @@ def train(
     *,
     one_speaker: set[str],
     watched: dict[str, Sequence[SpeechClip]],
+    stats: Path | None = None,
     save_every: int = 200,
     progress: Progress = silent,
 ) -> None:
@@ -241,15 +343,13 @@ def train(
         run: the folder.
         one_speaker: persons whose clips together are config.grid_share of the pieces.
         watched: sets of clips that are measured at every save.
+        stats: the file for the measures; None is in the folder.
         progress: called with the steps done and of all.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     pool = Pool(clips, one_speaker, config)
-    net = VoiceNet(
-        mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=config.dropout
-    )
-    ema = VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=0.0)
+    net, ema = _network(config, config.dropout), _network(config)
     ema.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
     step = num_averaged = 0
@@ -264,18 +364,26 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
         average, num_averaged = state.get("average", {}), state.get("num_averaged", 0)
+        pool.align(state.get("lags") or pool.lags)
         torch.manual_seed(config.seed + step)
         pool.rng.bit_generator.state = np.random.default_rng(config.seed + step).bit_generator.state
     began, first = time.time(), step
     sums: dict[str, float] = {}
     while step < config.num_steps:
         net.train()
-        rate = config.lr * min(1, (step + 1) / 200) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.num_steps)))
+        rate = config.lr * min(1, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / config.num_steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         pool.refresh()
         values, about, above, touch, known = pool.batch()
-        loss, terms = voice_loss(net(values), about, above, touch, known, config)
+        if pool.has_speech:
+            spoken, mouths, heard = pool.spoken_batch()
+            both = net(torch.cat([values, spoken]))
+            loss, terms = voice_loss(both[: len(values)], about, above, touch, known, config)
+            synthetic = spoken_loss(both[len(values) :], mouths, heard, config)
+            loss, terms = loss + config.spoken_weight * synthetic, terms | {"spoken": float(synthetic.detach())}
+        else:
+            loss, terms = voice_loss(net(values), about, above, touch, known, config)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -286,6 +394,9 @@ def train(
         with torch.no_grad():
             for slow, fast in zip(ema.parameters(), net.parameters(), strict=True):
                 slow.lerp_(fast, 1 - keep)
+        if step in config.align_at:
+            ema.eval()
+            pool.align([0 if c.person in one_speaker else lag_of(outputs(ema, p), p) for c, p in _whole(clips)])
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value
         if step % save_every == 0 or step == config.num_steps:
@@ -293,7 +404,7 @@ def train(
             line |= {name: round(value / save_every, 4) for name, value in sums.items()}
             line |= {name: measure(ema, group) for name, group in watched.items()}
             sums = {}
-            with (run / STATS).open("a") as file:
+            with (stats or run / STATS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
             if step >= _AVERAGED_FROM * config.num_steps:
                 average = _averaged(average, num_averaged, {k: v.clone() for k, v in ema.state_dict().items()})
@@ -306,6 +417,7 @@ def train(
                     "average": average,
                     "num_averaged": num_averaged,
                     "optimizer": optimizer.state_dict(),
+                    "lags": pool.lags,
                     "step": step,
                     "config": asdict(config),
                 },
@@ -321,25 +433,28 @@ _FALSE_COST = 0.45  # share of the real closures that one false closure a second
 _MAX_GAIN = 4.0
 
 
-def calibrated(net: VoiceNet, scale: Scale, clips: Sequence[SpeechClip]) -> dict[str, np.ndarray[Any, Any]]:
+def calibrated(net: nn.Module, scale: Scale, clips: Sequence[SpeechClip]) -> dict[str, np.ndarray[Any, Any]]:
     """`scale.*` of lips.VoiceModel: what gives the tracks their real amplitude and rest, on clips held out.
 
-    A regression is less lively than what it learned from. Each track is multiplied with the median over the clips of
-    real over predicted standard deviation, about its mean.
+    A regression is less lively than what it learned from. Each track is multiplied with the standard deviation that the
+    training clips usually have, over that of the predictions; both are medians over clips.
     """
     net.eval()
-    rows, rises, pieces = [], [], []
+    spreads, means, pieces = [], [], []
     for clip in clips:
         piece = piece_of(clip)
-        out, y = outputs(net, piece)[piece.known], piece.tracks[piece.known]
-        lips = out[:, :-1] * scale.spread
-        rows.append((y.std(0) + 1e-4) / (lips.std(0) + 1e-4))
-        rises.append((y.mean(0) - rest_of(y), lips.mean(0)))
+        out = outputs(net, piece)[piece.known]
+        lips = out[:, : len(CHANNELS)] * scale.spread
+        spreads.append(lips.std(0))
+        means.append(lips.mean(0))
         pieces.append((piece, out))
-    gain = np.median(rows, axis=0).clip(0.5, _MAX_GAIN)
-    real, predicted = (np.mean(column, axis=0) for column in zip(*rises, strict=True))
-    spread, rise = scale.spread * gain, real - gain * predicted
-    said = [(piece, out[:, -1], rise[GAP] + spread[GAP] * out[:, GAP]) for piece, out in pieces]
+    gain = ((scale.usual + 1e-4) / (np.median(spreads, axis=0) + 1e-4)).clip(0.5, _MAX_GAIN)
+    spread, rise = scale.spread * gain, scale.rise - gain * np.mean(means, axis=0)
+    said = []
+    for piece, out in pieces:
+        barred = out[:, LABIODENTAL] > 0  # where lips do not touch
+        logit, gap = np.where(barred, -np.inf, out[:, TOUCH]), rise[GAP] + spread[GAP] * out[:, GAP]
+        said.append((piece, logit, np.where(barred, np.inf, gap)))
     return {
         "scale.spread": spread.astype(np.float32),
         "scale.rise": rise.astype(np.float32),
@@ -385,22 +500,52 @@ def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[Speech
     return [c for c in clips if c.person not in held], [c for c in clips if c.person in held]
 
 
-def released(run: Path, clips: Sequence[SpeechClip], scale: Scale, record: dict[str, Any]) -> VoiceModel:
-    """The mean of a run's saved networks as the file that `mimik animate` takes.
+class _Mean(nn.Module):
+    """The mean of what several networks give."""
+
+    def __init__(self, members: Sequence[VoiceNet]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.stack([member(features) for member in self.members]).mean(0)
+
+
+def _network(config: VoiceConfig, dropout: float = 0.0) -> VoiceNet:
+    return VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=dropout)
+
+
+def _whole(clips: Sequence[SpeechClip]) -> Iterator[tuple[SpeechClip, Piece]]:
+    return ((clip, piece_of(clip)) for clip in clips)
+
+
+def released(runs: Sequence[Path], clips: Sequence[SpeechClip], scale: Scale, record: dict[str, Any]) -> VoiceModel:
+    """The networks of several runs as the file that `mimik animate` takes, each the mean of its saved states.
 
     Args:
+        runs: folders of networks of one size.
         clips: that calibrate it, of people who were not trained on.
         scale: of the training clips.
         record: of the training, for the file.
     """
-    state = torch.load(run / STATE, weights_only=True)
-    config = VoiceConfig(**state["config"])
-    net = VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=0.0)
-    net.load_state_dict(state.get("average") or state["ema"])
-    tensors = {name: value.numpy() for name, value in net.state_dict().items()}
+    members: list[VoiceNet] = []
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    for index, run in enumerate(runs):
+        state = torch.load(run / STATE, weights_only=True)
+        config = VoiceConfig(**state["config"])
+        net = _network(config)
+        net.load_state_dict(state.get("average") or state["ema"])
+        members.append(net)
+        tensors |= {f"{index}.{name}": value.numpy() for name, value in net.state_dict().items()}
     network = {"channels": config.channels, "recurrent": config.recurrent, "dilations": list(DILATIONS)}
+    network["members"] = len(runs)
     full = {"network": network, "training": asdict(config), "step": state["step"]} | record
-    return VoiceModel(tensors | calibrated(net, scale, clips), full)
+    return VoiceModel(tensors | calibrated(_Mean(members), scale, clips), full)
+
+
+def _part(progress: Progress, index: int, count: int, stage: str, done: int, total: int) -> None:
+    """Tells progress of one of several runs, each as long, as progress of them all."""
+    progress(stage, index * total + done, count * total)
 
 
 def train_voice(
@@ -423,14 +568,17 @@ def train_voice(
     """
     training, calibrating = held_out(load_clips(clips))
     alone = load_clips(one_speaker) if one_speaker else []
-    train(
-        training + alone,
-        run,
-        config,
-        one_speaker={c.person for c in alone},
-        watched={"held_out": calibrating},
-        progress=progress,
-    )
+    runs = [run / f"member{index}" for index in range(config.members)]
+    for index, folder in enumerate(runs):
+        train(
+            training + alone,
+            folder,
+            replace(config, seed=config.seed + index),
+            one_speaker={c.person for c in alone},
+            watched={"held_out": calibrating},
+            stats=run / STATS,
+            progress=functools.partial(_part, progress, index, len(runs)),
+        )
     data = {
         "clips": len(training),
         "speakers": len({c.person for c in training}),
@@ -441,6 +589,6 @@ def train_voice(
     measured = json.loads((run / STATS).read_text().splitlines()[-1])
     path = run / "voice.safetensors"
     draft = run / ".voice.part"
-    released(run, calibrating, scale_of(training), {"data": data, "measured": measured}).save(draft)
+    released(runs, calibrating, scale_of(training), {"data": data, "measured": measured}).save(draft)
     draft.replace(path)
     return path

@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 _BILABIAL_S = 0.3  # lips that touch for longer are a pause, not a sound
 _TOLERANCE_S = 0.04  # between the real closure and the generated one
 _SPEECH_S = 0.25  # a closure with speech on both sides, as near as that
+_MOST_SHIFT_S = 0.2
 _PAUSE_S = 0.3  # THEval: silences from this length on
 
 
@@ -30,14 +31,8 @@ class SpeechScore:
     # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
     # real tracks
     jaw: float
-    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
-    # real tracks
     gap: float
-    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
-    # real tracks
     width: float
-    # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
-    # real tracks
     rounding: float
     jaw_amplitude: float  # standard deviation over the real one
     gap_amplitude: float  # standard deviation over the real one
@@ -49,6 +44,8 @@ class SpeechScore:
     lip_sync: float  # mean absolute difference of the opening and the loudness, each from 0 to 1, while somebody speaks
     pause_gap: float  # median opening of the lips in pauses, over the distance of the eyes
     silent_stability: float  # median absolute deviation of that opening
+    late_s: float  # seconds by which the generated lips come later than the real ones, where jaw and opening fit best
+    jaw_in_step: float  # correlation of jawOpen, moved by that: a video may be out of step with its sound
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,21 @@ def score(
         lip_sync=sync,
         pause_gap=float(np.median(pause)),
         silent_stability=float(np.median(np.abs(pause - np.median(pause)))),
+        **_in_step(real, made, seen, fps),
     )
+
+
+def _in_step(real: MouthTrack, made: MouthTrack, seen: Bools, fps: float) -> dict[str, float]:
+    best, found = -np.inf, {"late_s": float("nan"), "jaw_in_step": float("nan")}
+    most = round(_MOST_SHIFT_S * fps)
+    for shift in range(-most, most + 1):
+        at = np.flatnonzero(seen)
+        at = at[(at + shift >= 0) & (at + shift < len(made.jaw))]
+        jaw = correlation(real.jaw[at], made.jaw[at + shift])
+        fit = jaw + correlation(real.gap[at], made.gap[at + shift])
+        if fit > best:
+            best, found = fit, {"late_s": shift / fps, "jaw_in_step": jaw}
+    return found
 
 
 def _unit(x: Float) -> Float:

@@ -1,7 +1,8 @@
 """From sound to lips: the voice network without torch, piece by piece.
 
 The network takes log-mel frames and gives, 50 times a second, the mouth's blendshapes, the lips' opening, the mouth's
-width, and whether the lips touch. It is causal: its output for an instant needs LOOKAHEAD_S of sound after it.
+width, whether the lips touch, and whether the lower one meets the teeth. It is causal: its output for an instant needs
+LOOKAHEAD_S of sound after it.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ LOOKAHEAD_S = (mel.HOP * (STACK - 1) + mel.WINDOW) / mel.RATE_HZ - FIRST_S  # of
 MOUTH = tuple(index for index, name in enumerate(BLENDSHAPES) if name.startswith(("jaw", "mouth")))
 GEOMETRY = ("gap", "width")  # inner lips' opening and mouth's width, over the distance of the eyes
 CHANNELS = (*(BLENDSHAPES[index] for index in MOUTH), *GEOMETRY)
-NUM_OUTPUTS = len(CHANNELS) + 1  # the last is the logit of "the lips touch"
+TOUCH, LABIODENTAL = len(CHANNELS), len(CHANNELS) + 1  # logits: the lips touch; f or v, lower lip at upper teeth
+NUM_OUTPUTS = len(CHANNELS) + 2
 GAP, WIDTH = (CHANNELS.index(name) for name in GEOMETRY)
 JAW = CHANNELS.index("jawOpen")
 TOUCH_GAP = 0.015  # of the distance of the eyes: what the landmarker finds between lips that touch is less
+
+LABIODENTAL_FROM = 0.5  # probability
 
 FORMAT = "mimik voice 1"
 ASSET = "assets/voice.safetensors"
@@ -46,11 +50,21 @@ ASSET = "assets/voice.safetensors"
 class VoiceModel:
     """Weights of the voice network and what its numbers mean."""
 
-    # by the names of networks.voice.VoiceNet's state, float32; `scale.rise` and `scale.spread` [C] besides: a track
-    # above the lips at rest is rise + spread * output. `scale.touch` [2]: a logit above the first, or an opening
-    # below the second, is contact.
+    # by the names of networks.voice.VoiceNet's state, float32, after the number of the member where there are several:
+    # "2.stem.bias"; what they give is averaged. `scale.rise` and `scale.spread` [C] besides: a track above the lips at
+    # rest is rise + spread * output. `scale.touch` [2]: a logit above the first, or an opening below the second, is
+    # contact. A network without the logit of labiodentals gives none.
     tensors: Mapping[str, Array]
     record: dict[str, Any]  # settings of the network and of its training, and what was measured
+
+    @property
+    def members(self) -> list[dict[str, Array]]:
+        """The tensors of each network."""
+        count = self.record["network"].get("members")
+        if count is None:
+            return [dict(self.tensors)]
+        names = [(name.partition("."), value) for name, value in self.tensors.items()]
+        return [{rest: value for (head, _, rest), value in names if head == str(k)} for k in range(count)]
 
     @property
     def dilations(self) -> tuple[int, ...]:
@@ -87,6 +101,9 @@ def bundled_voice() -> VoiceModel:
         return VoiceModel.load(path)
 
 
+_NEVER = np.float32(30.0)
+
+
 def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:
     centred = x - x.mean(1, keepdims=True)
     scale: Array = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + np.float32(1e-5))
@@ -100,15 +117,26 @@ def _sigmoid(x: Array) -> Array:
 
 
 class LipPredictor:
-    """The network's state for one stream: what it needs of the past, and nothing that grows."""
+    """The mean of a model's networks, for one stream."""
 
     def __init__(self, model: VoiceModel) -> None:
-        w = model.tensors
+        self._members = [_Member(tensors, model.dilations) for tensors in model.members]
+
+    def __call__(self, features: Array) -> Array:
+        """[n, NUM_OUTPUTS] for the next [2 n, NUM_BANDS] features."""
+        out: Array = np.mean([member(features) for member in self._members], axis=0)
+        return out
+
+
+class _Member:
+    """A network's state for one stream: what it needs of the past, and nothing that grows."""
+
+    def __init__(self, w: Mapping[str, Array], dilations: tuple[int, ...]) -> None:
         self._w = w
         self._channels = len(w["stem.bias"])
         self._hidden: Array = np.zeros(w["gru.weight_hh_l0"].shape[1], np.float32)
         self._blocks = []
-        for index, dilation in enumerate(model.dilations):
+        for index, dilation in enumerate(dilations):
             taps = [np.ascontiguousarray(w[f"blocks.{index}.conv.weight"][:, :, k].T) for k in range(3)]
             past = np.zeros((2 * dilation, self._channels), np.float32)
             self._blocks.append((dilation, taps, past))
@@ -130,6 +158,8 @@ class LipPredictor:
         h = _layer_norm(h, w["norm.weight"], w["norm.bias"])
         r = self._recur(h @ w["gru.weight_ih_l0"].T + w["gru.bias_ih_l0"])
         out: Array = np.concatenate([h, r], 1) @ w["head.weight"].T + w["head.bias"]
+        if out.shape[1] < NUM_OUTPUTS:  # no labiodentals
+            out = np.pad(out, ((0, 0), (0, NUM_OUTPUTS - out.shape[1])), constant_values=-_NEVER)
         return out
 
     def _recur(self, inputs: Array) -> Array:
@@ -154,6 +184,7 @@ class Lips:
 
     tracks: Array  # [n, len(CHANNELS)] above the lips at rest, in the units of blendshapes and of GEOMETRY
     touch: NDArray[np.bool_]  # [n] bool: the lips touch
+    labiodental: Array  # [n] 0..1: the lower lip is at the upper teeth, and does not touch the upper lip
     loudness_db: Array  # [n] of the sound at these instants, relative to full scale
     ahead_db: Array  # [n] the loudest of what is heard already after each of them
     level_db: Array  # [n] of the speech
@@ -180,7 +211,7 @@ class LipStream:
         if not steps:
             self._rest = have
             empty = np.zeros(0, np.float32)
-            return Lips(np.zeros((0, len(CHANNELS)), np.float32), np.zeros(0, bool), empty, empty, empty)
+            return Lips(np.zeros((0, len(CHANNELS)), np.float32), np.zeros(0, bool), empty, empty, empty, empty)
         frames = steps * STACK
         bands, loudness = mel.log_mel(have[: (frames - 1) * mel.HOP + mel.WINDOW])
         self._rest = have[frames * mel.HOP :]
@@ -189,9 +220,11 @@ class LipStream:
         waiting = np.concatenate([self._waiting, np.stack([loudness, level], 1)])
         now, self._waiting = waiting[:frames:STACK], waiting[frames:]
         ahead = np.lib.stride_tricks.sliding_window_view(waiting[:, 0], len(self._waiting) + 1)[:frames:STACK].max(1)
-        tracks = self._rise + self._spread * out[:, :-1]
-        touch = (out[:, -1] > self._touch_logit) | (tracks[:, GAP] < self._touch_gap)
-        return Lips(tracks, touch, now[:, 0], ahead, now[:, 1])
+        tracks = self._rise + self._spread * out[:, :TOUCH]
+        labiodental = _sigmoid(out[:, LABIODENTAL])
+        touch = (out[:, TOUCH] > self._touch_logit) | (tracks[:, GAP] < self._touch_gap)
+        touch &= labiodental < LABIODENTAL_FROM  # the lower lip at the upper teeth is not a closure
+        return Lips(tracks, touch, labiodental, now[:, 0], ahead, now[:, 1])
 
     def finish(self) -> Lips:
         """The rest, with silence after it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import BLENDSHAPES, LIPS
 from mimik.media import mel
 from mimik.motion.contact import closed_mouth, eye_distance, lip_openings, with_lip_openings
@@ -40,6 +41,11 @@ _PAUSE_S = 0.16  # without speech: the lips begin to close
 _CLOSE_TAU_S, _OPEN_TAU_S = 0.06, 0.03
 _SHUT_BELOW = 0.12  # share of the lips' movement that is left when they meet in a pause
 _ACTIVE_HOLD_S = 0.35
+
+_LABIODENTAL = 0.3, 0.7  # probability of f or v: from where, and from where on wholly
+# The mouth of f and v: the lower lip rolled in and up, the upper one raised off the teeth.
+_AT_TEETH = {"mouthRollLower": 0.4, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "jawOpen": 0.03}
+_TEETH_GAP = 0.04  # opening, over the distance of the eyes: a slit that shows the upper teeth
 
 _LEAST_OUTLINE = 0.02  # opening, over the distance of the eyes, whose outline is worth keeping
 _NARROWEST = 0.6  # of the width at rest
@@ -92,12 +98,14 @@ class _Instant:
     Attributes:
         tracks: [len(CHANNELS)] above rest.
         touch: the lips touch.
+        labiodental: 0..1, how far the lower lip is at the upper teeth.
         speaking: for head and eyes.
         silent_s: since there was speech.
     """
 
     tracks: Array
     touch: bool
+    labiodental: float
     speaking: Speaking
     silent_s: float
 
@@ -176,11 +184,12 @@ class SpeechMotion:
                 self._append(self._lips.push(np.zeros(mel.RATE_HZ // 10, np.float32)))
 
     def _append(self, lips: Lips) -> None:
-        columns = (lips.tracks, lips.touch, lips.loudness_db, lips.ahead_db, lips.level_db)
-        for tracks, touch, loudness, ahead, level in zip(*columns, strict=True):
+        columns = (lips.tracks, lips.touch, lips.labiodental, lips.loudness_db, lips.ahead_db, lips.level_db)
+        for tracks, touch, labiodental, loudness, ahead, level in zip(*columns, strict=True):
             weight, speaking = self._pauses(float(loudness), float(ahead), float(level))
             shut = bool(touch) or weight < _SHUT_BELOW
-            self._steps.append(_Instant(tracks * weight, shut, speaking, self._pauses.silent_s))
+            at_teeth = float(smoothstep(labiodental, *_LABIODENTAL)) * (0.0 if shut else 1.0)
+            self._steps.append(_Instant(tracks * weight, shut, at_teeth, speaking, self._pauses.silent_s))
 
     def _ready(self, limit: int | None = None) -> list[MotionFrame]:
         out = []
@@ -199,7 +208,8 @@ class SpeechMotion:
             tracks = a.tracks * (1 - share) + b.tracks * share
             pause = any(step.speaking.pause_began for step in near[: half + 1])
             self._talking += self._toward(b.silent_s)
-            out.append(self._frame(tracks, touch, replace(b.speaking, pause_began=pause)))
+            at_teeth = max(step.labiodental for step in near)
+            out.append(self._frame(tracks, touch, at_teeth, replace(b.speaking, pause_began=pause)))
             self._number += 1
             for _ in range(max(0, before - half - 1)):
                 self._steps.popleft()
@@ -211,7 +221,7 @@ class SpeechMotion:
         goal = float(silent_s < _IDLE_AFTER_S)
         return (1 - math.exp(-1 / (self._fps * _IDLE_TAU_S))) * (goal - self._talking)
 
-    def _frame(self, tracks: Array, touch: bool, speaking: Speaking) -> MotionFrame:
+    def _frame(self, tracks: Array, touch: bool, at_teeth: float, speaking: Speaking) -> MotionFrame:
         dt = 1 / self._fps
         pose = self._head.step(dt, speaking.emphasis_db, pause_began=speaking.pause_began)
         talking = self._talking
@@ -219,7 +229,13 @@ class SpeechMotion:
         turned = np.degrees(np.array([-pose[1], pose[0]]))
         shapes = self._eyes.step(dt, speaking, turned)
         shapes[list(MOUTH)] = tracks[: len(MOUTH)]
-        return with_pose(mouth_frame(shapes, 0.0 if touch else float(tracks[GAP]), float(tracks[WIDTH])), pose)
+        gap = 0.0 if touch else float(tracks[GAP])
+        if not touch and at_teeth > 0:
+            for name, value in _AT_TEETH.items():
+                index = BLENDSHAPES.index(name)
+                shapes[index] += at_teeth * (value - shapes[index])
+            gap += at_teeth * (_TEETH_GAP - gap)
+        return with_pose(mouth_frame(shapes, gap, float(tracks[WIDTH])), pose)
 
 
 def mouth_frame(shapes: Float, gap: float, width: float | None) -> MotionFrame:

@@ -1,0 +1,244 @@
+"""Speech of espeak-ng with the instants of its phonemes, and the mouth that belongs to them.
+
+Faces on film show few bilabials and rounded vowels per speaker, and are often out of step with their sound. Synthetic
+speech has every phoneme at a known instant; what the lips do at it is in phonetics' tables. The voice network learns
+both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.config import InputError
+from mimik.media import mel
+from mimik.motion.generation.lips import CHANNELS
+
+Array = NDArray[np.float32]
+
+# Tracks of a Mouth. What the jaw does is the speaker's habit: real faces alone teach it.
+TAUGHT = tuple(CHANNELS.index(name) for name in ("width", "mouthPucker", "mouthFunnel"))
+_HZ = 200.0  # of the tracks
+
+
+class Mouth(NamedTuple):
+    """The mouth of a phoneme: tracks in standard deviations about the mean of speech, and its class."""
+
+    width: float
+    pucker: float
+    funnel: float
+    is_shut: float = 0.0
+    is_labiodental: float = 0.0
+
+
+_A = Mouth(0.1, -0.3, -0.1)
+_OPEN_O = Mouth(-0.7, 0.5, 0.9)
+_U = Mouth(-1.3, 1.5, 1.2)
+_E = Mouth(0.6, -0.5, -0.2)
+_I = Mouth(0.9, -0.7, -0.4)
+_SCHWA = Mouth(-0.2, -0.1, 0.0)
+_REST = Mouth(0.0, 0.0, -0.2)
+_OF = {  # espeak-ng's names of the phonemes of its English voices
+    "a a# aa A: A@ 0# V": _A,
+    "0 O O2 O: o@ O@ 02": _OPEN_O,
+    "E e e@": _E,
+    "@ @2 @L @5 I2 3 a2 i@3": _SCHWA,
+    "3:": Mouth(-0.3, 0.3, 0.4),
+    "i: i I i@ i2 I# j": _I,
+    "u: u U U@ w o": _U,
+    "p b m": Mouth(0.0, 0.0, -0.3, is_shut=1.0),
+    "f v": Mouth(0.3, -0.2, -0.3, is_labiodental=1.0),
+    "t d n l t2 n- t# ;": Mouth(0.3, -0.2, 0.0),
+    "s z": Mouth(0.5, -0.2, 0.0),
+    "S Z tS dZ": Mouth(-0.5, 0.7, 0.9),
+    "T D": Mouth(0.2, -0.2, 0.0),
+    "k g N h x ?": Mouth(0.2, -0.2, 0.0),
+    "r r- r/": Mouth(-0.4, 0.5, 0.4),
+    "_: _ _!": _REST,
+}
+MOUTHS = {name: mouth for names, mouth in _OF.items() for name in names.split()}
+_GLIDES = {"aI": "a I", "aU": "a U", "oU": "o U", "OI": "O I", "eI": "E I", "aI@": "a I", "aU@": "a U", "aI3": "a I"}
+_VOICES = ("en-us", "en", "en-gb-x-rp")
+_VARIANTS = ("", *(f"+m{k}" for k in range(1, 9)), *(f"+f{k}" for k in range(1, 6)), "+klatt", "+klatt2", "+klatt3")
+_VARIANTS += ("+Alicia", "+Andrea", "+Andy", "+Annie", "+Denis", "+Gene", "+Lee", "+Marco", "+Michael", "+adam")
+_VARIANTS += ("+anika", "+benjamin", "+david", "+ed", "+iven", "+linda", "+max", "+paul", "+quincy", "+steph", "+zac")
+# Harvard sentences (IEEE 1969), and some that are full of bilabials, labiodentals and rounded vowels.
+SENTENCES = (
+    "The birch canoe slid on the smooth planks.",
+    "Glue the sheet to the dark blue background.",
+    "It is easy to tell the depth of a well.",
+    "These days a chicken leg is a rare dish.",
+    "Rice is often served in round bowls.",
+    "The juice of lemons makes fine punch.",
+    "The box was thrown beside the parked truck.",
+    "Four hours of steady work faced us.",
+    "A large size in stockings is hard to sell.",
+    "The boy was there when the sun rose.",
+    "A rod is used to catch pink salmon.",
+    "The source of the huge river is the clear spring.",
+    "Kick the ball straight and follow through.",
+    "Help the woman get back to her feet.",
+    "A pot of tea helps to pass the evening.",
+    "Smoky fires lack flame and heat.",
+    "The soft cushion broke the man's fall.",
+    "The salt breeze came across from the sea.",
+    "The girl at the booth sold fifty bonds.",
+    "The small pup gnawed a hole in the sock.",
+    "Who would have thought you knew that old song?",
+    "We moved to a new room on the second floor.",
+    "Mama, papa, bobby and pam bump my bumper.",
+    "Do you know why few people choose to go?",
+    "Fifty-five fine vans have left the valley for ever.",
+    "My mother bought a pair of purple boots.",
+    "I feel that this view of the future is far too vague.",
+    "Oh no, so many open windows!",
+    "You should put two good books over there.",
+    "What a wonderful world of water we would have.",
+    "She sees these cheap seats by the sea.",
+    "He is keen to eat meat and peas each week.",
+    "Are cars far apart in the park after dark?",
+    "Father asked what was wrong with the watch.",
+    "Please be patient, people; it may be possible.",
+    "Five six seven eight nine ten eleven twelve.",
+    "Zero one two three four five.",
+    "Thank you very much for the food and the flowers.",
+    "I am not sure whether they both breathe with their mouths.",
+    "Yes, I think that is exactly what happened yesterday.",
+    "Well, you know, I was just going to say something about it.",
+    "If it rains tomorrow we will not go to the beach.",
+    "Let us talk about the problems that we have to solve.",
+    "My name is Philip and I live above a coffee shop.",
+    "How do you do? Who are you? Where do you go?",
+    "The wolf used to howl at the moon.",
+    "Move the spoon to the bowl of soup, would you?",
+    "Violet often leaves the oven half full.",
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A text as sound, and the mouth that says it."""
+
+    sound: Array  # [N] float32 at mel.RATE_HZ
+    mouths: Array  # [T, len(Mouth)] tracks, and how far the lips are shut and labiodental, 0..1; _HZ
+
+    def at(self, times_s: NDArray[Any]) -> Array:
+        """[N, len(Mouth)] at instants, interpolated linearly; the ends go on."""
+        known = np.arange(len(self.mouths)) / _HZ
+        return np.stack([np.interp(times_s, known, column) for column in self.mouths.T], 1).astype(np.float32)
+
+
+# espeak-ng's speak_lib.h: options of espeak_Initialize, of espeak_Synth, kinds of events, parameters.
+_RETRIEVAL, _PHONEME_EVENTS, _DO_NOT_EXIT = 2, 1 << 0, 1 << 15
+_UTF8, _CHARACTERS = 1, 1
+_END_OF_EVENTS, _PHONEME = 0, 7
+_SPEED, _PITCH, _PITCH_RANGE = 1, 3, 4
+
+
+class _Identity(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("type", "identifier", "text_position", "length", "audio_ms", "sample")),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Identity),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class Espeak:
+    """espeak-ng's library. One at a time in a process."""
+
+    def __init__(self) -> None:
+        """Raises InputError if it is not installed."""
+        name = ctypes.util.find_library("espeak-ng")
+        if name is None:
+            raise InputError(
+                "the library of espeak-ng is not installed; install it (apt install espeak-ng, brew install "
+                "espeak-ng), or train without it: --spoken 0."
+            )
+        self._library = ctypes.CDLL(name)
+        self._rate = self._library.espeak_Initialize(_RETRIEVAL, 0, None, _PHONEME_EVENTS | _DO_NOT_EXIT)
+        self._sound: list[NDArray[np.int16]] = []
+        self._phonemes: list[tuple[float, str]] = []
+        self._callback = _Callback(self._take)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _take(self, samples: Any, count: int, events: Any) -> int:
+        if samples and count > 0:
+            self._sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        index = 0
+        while (event := events[index]).type != _END_OF_EVENTS:
+            if event.type == _PHONEME:
+                self._phonemes.append((event.audio_ms / 1000, event.id.string.decode("utf-8", "ignore")))
+            index += 1
+        return 0
+
+    def say(
+        self, text: str, voice: str = "en-us", *, words_a_minute: int = 165, pitch: int = 50, pitch_range: int = 50
+    ) -> tuple[Array, list[tuple[float, str]]]:
+        """The sound [N] at mel.RATE_HZ, and (seconds, name) where each phoneme begins."""
+        self._sound.clear()
+        self._phonemes.clear()
+        if self._library.espeak_SetVoiceByName(voice.encode()):
+            raise InputError(f"espeak-ng has no voice {voice}; `espeak-ng --voices` lists them.")
+        for parameter, value in ((_SPEED, words_a_minute), (_PITCH, pitch), (_PITCH_RANGE, pitch_range)):
+            self._library.espeak_SetParameter(parameter, value, 0)
+        data = text.encode() + b"\0"
+        self._library.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, _CHARACTERS, 0, _UTF8, None, None)
+        self._library.espeak_Synchronize()
+        sound = np.concatenate([np.zeros(0, np.int16), *self._sound]).astype(np.float32) / 32768
+        where = np.arange(0, len(sound) - 1, self._rate / mel.RATE_HZ)
+        return np.interp(where, np.arange(len(sound)), sound).astype(np.float32), list(self._phonemes)
+
+
+def _smoothed(values: Array, length_s: float) -> Array:
+    """[T] weighted by a Hann window of a length."""
+    window = np.hanning(2 * round(length_s * _HZ / 2) + 1)[1:-1]
+    half = len(window) // 2
+    out: Array = np.convolve(np.pad(values, half, mode="edge"), window / window.sum(), "valid").astype(np.float32)
+    return out
+
+
+def mouths_of(phonemes: list[tuple[float, str]], duration_s: float) -> Array:
+    """[T, len(Mouth)] the mouth over time, at _HZ: phonemes run into each other, rounding farthest, contact least.
+
+    Args:
+        phonemes: (seconds, name) where each begins.
+        duration_s: of the whole.
+    """
+    rows = np.tile(np.array(_REST, np.float32), (round(duration_s * _HZ) + 1, 1))
+    ends = [start for start, _ in phonemes[1:]] + [duration_s]
+    for (start, name), end in zip(phonemes, ends, strict=True):
+        parts = _GLIDES.get(name, name).split()
+        for index, part in enumerate(parts):
+            first, last = (round((start + (end - start) * k / len(parts)) * _HZ) for k in (index, index + 1))
+            rows[first:last] = MOUTHS.get(part) or MOUTHS.get(part.rstrip(":")) or _SCHWA
+    out = rows.copy()
+    for column, length_s in enumerate((0.13, 0.27, 0.27, 0.04, 0.04)):
+        out[:, column] = _smoothed(rows[:, column], length_s)
+    return out
+
+
+def utterances(count: int, rng: np.random.Generator) -> list[Utterance]:
+    """Pairs of SENTENCES, said by many of espeak-ng's voices.
+
+    Raises InputError if espeak-ng is not installed.
+    """
+    espeak, out = Espeak(), []
+    for index in range(count):
+        text = f"{SENTENCES[index % len(SENTENCES)]} {SENTENCES[rng.integers(len(SENTENCES))]}"
+        voice = _VOICES[index % len(_VOICES)] + _VARIANTS[rng.integers(len(_VARIANTS))]
+        speed, pitch, pitch_range = (int(rng.integers(*limits)) for limits in ((130, 215), (25, 75), (30, 80)))
+        sound, phonemes = espeak.say(text, voice, words_a_minute=speed, pitch=pitch, pitch_range=pitch_range)
+        out.append(Utterance(sound, mouths_of(phonemes, len(sound) / mel.RATE_HZ)))
+    return out
