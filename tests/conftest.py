@@ -28,6 +28,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from mimik.animation import avatar as avatar_module
+from mimik.animation import source_frame
 from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
@@ -37,6 +38,7 @@ from mimik.motion.expression import expression_basis
 from mimik.motion.extraction import stream_motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
 from mimik.rendering.flow import Warper
+from mimik.rendering.layers.background import Scene, take_apart
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
 
@@ -57,6 +59,25 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def one_thread() -> Iterator[None]:
     """As the pipeline does: on shared cores the linear solver's threads mostly wait for each other."""
     with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def taken_apart_once() -> Iterator[None]:
+    """A photo is taken apart for the first of the tests that animate it: that costs more than the rest of most."""
+    known: dict[tuple[Any, ...], Scene | str] = {}
+
+    def once(picture: Image, points: np.ndarray) -> Scene | str:
+        key = picture.shape, picture.tobytes(), points.tobytes()
+        if key not in known:
+            scene = known[key] = take_apart(picture, points)
+            for array in vars(scene).values() if isinstance(scene, Scene) else ():
+                if isinstance(array, np.ndarray):
+                    array.setflags(write=False)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_frame, "take_apart", once)
         yield
 
 
