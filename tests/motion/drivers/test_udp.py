@@ -78,7 +78,7 @@ def test_the_newest_of_what_was_sent_is_received() -> None:
             for number in range(5):
                 sender.sendto(line(number / 30, number).encode(), (host, port))
             sender.sendto(b"\xff\xfe", (host, port))
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 30
         sample = None
         while time.monotonic() < deadline and (sample is None or sample.head[0] != 4):
             sample = receiver.receive(0.1) or sample

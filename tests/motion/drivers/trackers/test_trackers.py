@@ -265,7 +265,7 @@ def test_a_silent_tracker_is_told(monkeypatch: pytest.MonkeyPatch, landmarker: L
     begun_s = time.monotonic()
     with pytest.raises(InputError, match=r"udp://127\.0\.0\.1:\d+: no face came within 0 s; start the tracker"):
         open_driver("vmc://127.0.0.1:0").motion(DriverSettings(landmarker=landmarker))
-    assert time.monotonic() - begun_s < 5
+    assert time.monotonic() - begun_s < 30  # the usual wait is 60 s
 
 
 # Recordings for Blender and Unreal.
