@@ -157,8 +157,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[...
 class Store:
     """moto's S3, with the shards in the bucket `shelf`, which one pair of keys may read."""
 
-    def __init__(self, shards: Path, use: Callable[..., None]) -> None:
-        import boto3
+    def __init__(self) -> None:
         from moto.server import ThreadedMotoServer
 
         self.make = ThreadedMotoServer
@@ -166,6 +165,10 @@ class Store:
         self.server.start()
         self.port = self.server.get_host_and_port()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    def fill(self, shards: Path, use: Callable[..., None]) -> None:
+        import boto3
+
         use(self.endpoint)
         self.ask("reset")
         client = boto3.Session().client("s3")
@@ -192,14 +195,21 @@ class Store:
         self.server.start()
 
 
-@pytest.fixture
-def store(shards: Path, s3: Callable[..., None]) -> Iterator[Store]:
+@pytest.fixture(scope="module")
+def moto() -> Iterator[Store]:
+    pytest.importorskip("boto3", reason="the extra `s3` is not installed")
     pytest.importorskip("moto.server", reason="moto's server is not installed")
-    running = Store(shards, s3)
+    running = Store()
     yield running
-    running.ask("reset-auth", "inf")
-    running.ask("reset")
     running.server.stop()
+
+
+@pytest.fixture
+def store(moto: Store, shards: Path, s3: Callable[..., None]) -> Iterator[Store]:
+    moto.fill(shards, s3)
+    yield moto
+    moto.ask("reset-auth", "inf")
+    moto.ask("reset")
 
 
 def test_shards_are_read_from_s3(store: Store, index: list[ClipInfo]) -> None:

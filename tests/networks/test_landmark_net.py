@@ -32,14 +32,14 @@ def test_points_are_those_of_openvino(net):
     assert np.abs(found - expected).max() < 1e-3
 
 
-def test_it_finds_what_the_landmarker_finds(net, portrait, portrait_face):
+def test_it_finds_what_the_landmarker_finds(net, landmarker, portrait, portrait_face):
     image = torch.from_numpy(portrait.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     view = torch.from_numpy(landmarker_view(portrait_face.points))[None].float()
     with torch.no_grad():
         found = net.find(image, view)[0, :, :2].numpy()
     matrix = view[0].numpy()
     placed = (found - 0.5) @ matrix[:, :2].T + matrix[:, 2]
-    followed = face.Landmarker().follow(portrait, portrait_face)
+    followed = landmarker.follow(portrait, portrait_face)
     assert np.abs(placed - followed.points[:, :2]).max() < 0.001 * portrait_face.width_px
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, head_pose
@@ -12,11 +13,12 @@ from mimik.rendering.layers.arch import Anatomy, upper_wall
 from mimik.rendering.layers.own_teeth import best_teeth, teeth_of
 
 
-def painted(picture: Image, face: Face) -> tuple[Image, teeth.TeethSet]:
-    """The picture, four times as large, with the teeth of a shipped set in a mouth that is wide open; the set."""
+@pytest.fixture(scope="module")
+def painted(portrait: Image, portrait_face: Face) -> tuple[Image, teeth.TeethSet]:
+    """The portrait, four times as large, with the teeth of a shipped set in a mouth that is wide open; the set."""
     chosen = teeth.shipped()[0]
-    points = face.points * 4
-    image = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    points = portrait_face.points * 4
+    image = cv2.resize(portrait, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     wall = upper_wall(Anatomy.of(points), head_pose(points))
     height, width = image.shape[:2]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
@@ -29,9 +31,15 @@ def painted(picture: Image, face: Face) -> tuple[Image, teeth.TeethSet]:
     return np.where((inside * (facing > 0))[..., None] > 0, mouth, image).clip(0, 255).astype(np.uint8), chosen
 
 
-def test_teeth_are_found_where_they_were_painted(portrait: Image, portrait_face: Face) -> None:
-    image, chosen = painted(portrait, portrait_face)
-    found = teeth_of(image, portrait_face.points * 4, "own")
+@pytest.fixture(scope="module")
+def found(painted: tuple[Image, teeth.TeethSet], portrait_face: Face) -> teeth.TeethSet | None:
+    return teeth_of(painted[0], portrait_face.points * 4, "own")
+
+
+def test_teeth_are_found_where_they_were_painted(
+    painted: tuple[Image, teeth.TeethSet], found: teeth.TeethSet | None
+) -> None:
+    chosen = painted[1]
     assert found is not None
     front = slice(len(chosen.bounds) // 2 - 2, len(chosen.bounds) // 2 + 3)
     np.testing.assert_allclose(found.bounds[front], chosen.bounds[front], atol=0.8)
@@ -48,11 +56,11 @@ def test_a_closed_or_tiny_mouth_gives_no_teeth(portrait: Image, portrait_face: F
     assert best_teeth([(portrait, points)]) is None
 
 
-def test_the_photo_that_shows_most_is_taken(portrait: Image, portrait_face: Face) -> None:
-    image, _ = painted(portrait, portrait_face)
+def test_the_photo_that_shows_most_is_taken(
+    portrait: Image, portrait_face: Face, painted: tuple[Image, teeth.TeethSet], found: teeth.TeethSet | None
+) -> None:
     shut = portrait_face.points.copy()
     shut[faces.LIPS_INNER_LOWER] = shut[faces.LIPS_INNER_UPPER]
-    best = best_teeth([(portrait, shut), (image, portrait_face.points * 4)])
-    alone = teeth_of(image, portrait_face.points * 4, "own")
-    assert best is not None and alone is not None
-    np.testing.assert_array_equal(best.tones, alone.tones)
+    best = best_teeth([(portrait, shut), (painted[0], portrait_face.points * 4)])
+    assert best is not None and found is not None
+    np.testing.assert_array_equal(best.tones, found.tones)
