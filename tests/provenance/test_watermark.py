@@ -149,6 +149,27 @@ def test_threads_may_share_an_embedder(portrait: Image) -> None:
         assert all((one == expected).all() for one in pool.map(embedder.embed, [portrait] * 8))
 
 
+def luma_of(frame: Image) -> np.ndarray:
+    """BT.709, limited range, as files have it; not rounded."""
+    return 16 + (frame @ np.array([0.2126, 0.7152, 0.0722])) * 219 / 255
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (513, 385)])
+def test_the_marked_luma_plane_is_that_of_marked_colors(portrait: Image, height: int, width: int) -> None:
+    grey = cv2.cvtColor(cv2.resize(portrait, (width, height)), cv2.COLOR_RGB2GRAY)
+    frame = cv2.cvtColor(grey // 2 + 64, cv2.COLOR_GRAY2RGB)  # nothing is clipped, and luma is what embed looks at
+    embedder = Embedder(height, width, PAYLOAD)
+    even = slice(0, height // 2 * 2), slice(0, width // 2 * 2)
+    padded = np.full((height, width + 7), 77, np.uint8)  # rows of a coded frame are longer than the picture
+    plane = padded[even]
+    plane[...] = np.rint(luma_of(frame)[even])
+    embedder.embed_luma(plane)
+    off = plane - luma_of(embedder.embed(frame))[even]
+    assert np.abs(off).mean() < 0.5 and np.percentile(np.abs(off), 99.5) < 2  # rounding, twice
+    assert (padded[:, width:] == 77).all()
+    assert np.abs(plane - np.rint(luma_of(frame)[even])).mean() > 0.5  # and there is a mark
+
+
 # Reading.
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mimik.config import MODEL_SUFFIX
 from mimik.media import video
@@ -65,11 +67,22 @@ class Marker:
             if self.has_label:
                 alpha = np.maximum(alpha, _label_cover(*alpha.shape))
             return np.dstack([self.mark(np.ascontiguousarray(frame[..., :3])), alpha])
+        return self._embedder_of(frame).embed(self.labelled(frame))
+
+    def labelled(self, frame: Rgb) -> Rgb:
+        """The frame, with the visible label where it is asked for."""
+        return burn_label(frame) if self.has_label else frame
+
+    def luma_marker(self, frame: Rgb) -> Callable[[NDArray[np.uint8]], None]:
+        """What marks the luma plane of this frame once it is encoded; see video.Writer.write."""
+        return self._embedder_of(frame).embed_luma
+
+    def _embedder_of(self, frame: Rgb) -> Embedder:
         height, width = frame.shape[:2]
         embedder = self._embedder
         if embedder is None or (embedder.height, embedder.width) != (height, width):
             self._embedder = embedder = Embedder(height, width, self.payload)
-        return embedder.embed(burn_label(frame) if self.has_label else frame)
+        return embedder
 
 
 def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
@@ -132,7 +145,12 @@ class MarkedWriter:
 
         Raises MediaError if it cannot be written (disk full, no permission).
         """
-        self._writer.write(self._marker.mark(frame) if self._marker else frame)
+        if self._marker is None:
+            self._writer.write(frame)
+        elif self._writer.has_luma:
+            self._writer.write(self._marker.labelled(frame), self._marker.luma_marker(frame))
+        else:
+            self._writer.write(self._marker.mark(frame))
 
     def __enter__(self) -> Self:
         self._writer.__enter__()

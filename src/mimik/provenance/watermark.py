@@ -42,7 +42,7 @@ import hashlib
 import math
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,6 +64,8 @@ _WORD_BITS = _PAYLOAD_BITS + _CRC_BITS
 _GENERATORS = (0o557, 0o663, 0o711)
 _MEMORY = 8  # bits of the encoder's state
 _CODE_BITS = _WORD_BITS * len(_GENERATORS)
+
+_LIMITED = 219 / 255  # levels of luma in a video file a level of brightness
 
 _BLOCK = 15  # cells; _BLOCK**2 - _CODE_BITS of them are known to the reader
 _PERIOD = 8 * _BLOCK  # cells until the pattern repeats itself
@@ -272,22 +274,45 @@ class Embedder:
         """
         if frame.shape != (self.height, self.width, 3):
             raise ValueError(f"frame of shape {frame.shape}: this embedder marks {self.width} x {self.height} RGB")
-        strength = cv2.resize(self._strength(frame), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
         marked = np.empty_like(frame)
-        for top in range(0, self.height, self._BAND):
-            rows = slice(top, top + self._BAND)
-            change = cv2.multiply(strength[rows], self._pattern[rows])
-            # What lightens and what darkens apart: sums of bytes take half the time of wider ones, and are the same.
-            lighter, darker = (cv2.convertScaleAbs(limit(change, 0.0)) for limit in (cv2.max, cv2.min))
+        for rows, lighter, darker in self._changes(self._reduced(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)), 1.0):
             lighter, darker = (cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB) for plane in (lighter, darker))
             cv2.subtract(cv2.add(frame[rows], lighter), darker, dst=marked[rows])
         return marked
 
-    def _strength(self, frame: Rgb) -> Floats:
-        """Levels of mark over a reduced frame."""
+    def embed_luma(self, luma: NDArray[np.uint8]) -> None:
+        """Marks a frame whose planes are encoded, as embed marks its colors, for less; in place.
+
+        Args: luma: uint8 [H, W], 16 is black and 235 white; a last column or row that codecs leave out may lack.
+        """
+        height, width = luma.shape
+        assert 0 <= self.height - height <= 1 and 0 <= self.width - width <= 1, luma.shape
+        small = (self._reduced(luma) - np.float32(16)) * np.float32(1 / _LIMITED)
+        for rows, lighter, darker in self._changes(small, _LIMITED):
+            part = luma[rows]
+            if not len(part):
+                break
+            part[...] = cv2.subtract(cv2.add(part, lighter[: len(part), :width]), darker[: len(part), :width])
+
+    def _reduced(self, luma: NDArray[np.uint8]) -> Floats:
         size = max(1, self.width // self._ACTIVITY_STEP), max(1, self.height // self._ACTIVITY_STEP)
-        luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        return cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+    def _changes(self, small: Floats, k: float) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Bands of rows, and by how many levels they become lighter and darker, [rows, W].
+
+        Args: small: luma of a reduced frame, 0..255; k: levels of the plane a level.
+        """
+        strength = cv2.resize(self._strength(small), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        for top in range(0, self.height, self._BAND):
+            rows = slice(top, top + self._BAND)
+            change = cv2.multiply(strength[rows], self._pattern[rows], scale=k)
+            # What lightens and what darkens apart: sums of bytes take half the time of wider ones, and are the same.
+            lighter, darker = (cv2.convertScaleAbs(limit(change, 0.0)) for limit in (cv2.max, cv2.min))
+            yield rows, lighter, darker
+
+    def _strength(self, small: Floats) -> Floats:
+        """Levels of mark over a reduced frame's luma."""
         activity = cv2.blur(cv2.absdiff(small, cv2.blur(small, (3, 3))), (3, 3))
         # The least around: beside an edge a surface is as flat as elsewhere, and nothing there hides a mark.
         activity = cv2.erode(activity, np.ones((3, 3)))
