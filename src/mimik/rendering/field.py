@@ -37,9 +37,13 @@ def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDAr
         slack: [N] > 0; how freely each value may be missed: a point with much of it does not count.
     """
     n = len(target)
-    x, y = target[:, 0], target[:, 1]
+    distance = np.zeros((n, n))
+    for at in target.T:
+        apart = np.subtract.outer(at, at)
+        apart *= apart
+        distance += apart
     lhs = np.ones((n + 1, n + 1))
-    lhs[:n, :n] = np.sqrt((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
+    lhs[:n, :n] = cv2.sqrt(distance, dst=distance)
     lhs[range(n), range(n)] -= slack
     lhs[n, n] = 0
     return np.linalg.solve(lhs, np.concatenate([offset, np.zeros((1, 2))]))
@@ -90,8 +94,8 @@ def smooth_field(
     ends = np.cumsum([c.shape[0] * c.shape[1] for c in cells])[:-1]
     fine: list[Array] = [values.reshape(c.shape) for values, c in zip(np.split(exact, ends), cells, strict=True)]
     for part, values in zip(parts, fine, strict=True):
-        rows, columns = values.shape[0] // FINE, values.shape[1] // FINE
-        field[part] = values.reshape(rows, FINE, columns, FINE, 2).mean((1, 3))
+        size = values.shape[1] // FINE, values.shape[0] // FINE
+        field[part] = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
     return field, fine
 
 

@@ -39,6 +39,7 @@ _MAX_UNSURE = 0.30  # of the head's area: pixels that are neither person nor bac
 _FACE_INSIDE = 0.97  # of the face's outline that has to lie in the picture
 _CUT = 0.5  # of the matte at the picture's edge, from which on the edge cuts the person
 _TOLERANCE = 0.006  # of the crop's side: as far the end of what an edge cuts may be drawn into the picture
+_BAND = 64  # rows that are blended at a time, so that they stay in the processor's cache
 _SAMPLES = 9  # points of a cut edge that are watched
 
 
@@ -226,11 +227,11 @@ class LayeredPainter(PicturePainter):
 
 def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:
     """Lays what is in front, uint8 RGB [h, w, 3], over what is behind it, in place; alpha: [h, w], 255 is opaque."""
-    np.copyto(front, cv2.copyTo(behind, cv2.compare(alpha, 0, cv2.CMP_EQ), front))
-    rows, columns = np.nonzero(cv2.inRange(alpha, 1, 254))
-    weight = alpha[rows, columns, None].astype(np.uint32)
-    mixed = front[rows, columns] * weight + behind[rows, columns] * (255 - weight)
-    front[rows, columns] = (mixed + 127) // 255
+    for top in range(0, len(front), _BAND):
+        rows = slice(top, top + _BAND)
+        share = np.multiply(alpha[rows], np.float32(1 / 255), dtype=np.float32)
+        under = np.ascontiguousarray(behind[rows])
+        front[rows] = cv2.blendLinear(np.ascontiguousarray(front[rows]), under, share, 1 - share)
 
 
 class EdgeLimit:
