@@ -22,7 +22,7 @@ from PIL import ImageColor
 
 from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image
-from mimik.face.openvino_core import inference_core
+from mimik.face.openvino_core import compiled_once, inference_core
 from mimik.rendering.crop import Crop
 
 _NETWORK_PX = 256
@@ -44,9 +44,11 @@ def _network() -> Any:
         resources.files("mimik").joinpath("assets/selfie_segmentation.zip").open("rb") as stream,
         zipfile.ZipFile(stream) as file,
     ):
-        model = inference_core().read_model(file.read("model.xml"), file.read("model.bin"))
+        layers, weights = file.read("model.xml"), file.read("model.bin")
     config = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return inference_core().compile_model(model, "CPU", config)
+    return compiled_once(
+        "selfie_segmentation", layers + weights, lambda: inference_core().read_model(layers, weights), config
+    )
 
 
 def _ask(picture: Image) -> Array:
