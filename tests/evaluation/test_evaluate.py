@@ -150,7 +150,7 @@ def test_the_real_frames_are_perfect(report: tuple[Path, dict[str, Any]]) -> Non
 def test_a_still_photo_does_not_move(report: tuple[Path, dict[str, Any]]) -> None:
     copy = means(report[1], FIRST, "copy")
     assert (copy["acceleration_error"], copy["jitter_ratio"]) == pytest.approx((1, 0), abs=0.1)
-    assert copy["yaw_correlation"] == pytest.approx(0, abs=0.3)
+    # The correlation of a track that stands still is that of its noise: the amplitude is what tells.
     assert copy["yaw_amplitude"] == pytest.approx(0, abs=0.1)
     assert copy["head_motion_score"] == pytest.approx(0, abs=0.1)
     copy = means(report[1], "T = 1", "copy")
