@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -28,8 +29,15 @@ def symmetric_points(yaw: float = 0.0) -> np.ndarray:
     return turned((shape * 6 + [PX / 2, PX / 2, 0]).astype(np.float32), yaw=yaw)
 
 
+def person(points: np.ndarray) -> np.ndarray:
+    """[PX, PX] the matte of a bald head: the face's hull."""
+    matte = np.zeros((PX, PX), np.float32)
+    cv2.fillConvexPoly(matte, cv2.convexHull(np.round(points[:, :2]).astype(np.int32)), 1)
+    return matte
+
+
 def warper_of(points: np.ndarray, *, whole_head: bool = False) -> Warper:
-    return Warper(points, PX, PX, whole_head=whole_head)
+    return Warper(points, PX, PX, matte=person(points) if whole_head else None)
 
 
 def test_the_mirror_point_of_a_mirror_point_is_the_point_itself() -> None:
@@ -89,7 +97,7 @@ def test_weights_change_little_from_one_degree_to_the_next() -> None:
         out = np.zeros((128, 128), np.float32)
         mirror = warper.flow(turned(points, yaw=turn)).mirror
         if mirror is not None:
-            out[mirror.rows, mirror.columns] = mirror.weight
+            out[mirror.rows, mirror.columns] = mirror.weight * mirror.opacity
         return out
 
     weights = [whole(turn) for turn in range(-40, 1)]
@@ -120,6 +128,44 @@ def test_the_second_source_changes_only_the_face() -> None:
     assert np.abs(made[y - 3 : y + 4, x - 3 : x + 4].astype(int) - 120).max() < 12
 
 
+def test_hair_that_the_photo_shows_keeps_its_outline_and_other_hair_is_mirrored() -> None:
+    points = symmetric_points(25)
+    target = turned(points, yaw=-25)
+    wide = cv2.dilate(person(points), np.ones((61, 61), np.uint8))
+    for matte, own in ((person(points), 0.0), (wide, 1.0)):
+        mirror = Warper(points, PX, PX, matte=matte).flow(target).mirror
+        assert mirror is not None
+        assert float(mirror.own[mirror.weight > 0.5].max()) == pytest.approx(own, abs=0.02)
+    alone = warper_of(points).flow(target).mirror
+    whole = warper_of(points, whole_head=True).flow(target).mirror
+    assert alone is not None and whole is not None
+    assert (whole.weight * whole.opacity).sum() > 1.3 * (alone.weight * alone.opacity).sum()
+
+
+def test_the_second_source_lies_over_the_person() -> None:
+    """Porter and Duff's over, by hand: a = w b + (1 - w) a', c = (w b c_b + (1 - w) a' c_a) / a."""
+    points = symmetric_points(25)
+    warper = warper_of(points, whole_head=True)
+    flow = warper.flow(turned(points, yaw=-25))
+    assert flow.mirror is not None
+    shape = flow.mirror.weight.shape
+    matte = np.full((PX, PX), 204, np.uint8)
+    picture = np.full((PX, PX, 3), 100, np.uint8)
+    for weight, opacity, keeps in ((0.5, 1.0, 0.0), (1.0, 0.5, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 1.0)):
+        planes = (np.full(shape, value, np.float32) for value in (weight, opacity, keeps))
+        mirror = replace(flow.mirror, **dict(zip(("weight", "opacity", "own"), planes, strict=True)))
+        painter = Painter(picture, warper, matte=matte)
+        painter.paint(replace(flow, mirror=mirror))
+        row = (mirror.rows.start + mirror.rows.stop) * PX // 256
+        column = (mirror.columns.start + mirror.columns.stop) * PX // 256
+        at = warper.crop.from_unit(np.array([column, row]) / PX).astype(int) - [
+            painter.canvas.left,
+            painter.canvas.top,
+        ]
+        b = 204 * (keeps + (1 - keeps) * opacity)
+        assert abs(int(painter.moved_matte[at[1], at[0]]) - (weight * b + (1 - weight) * 204)) <= 1
+
+
 def test_light_of_one_side_is_given_to_the_other() -> None:
     points = symmetric_points()
     facing = warper_of(points).facing[: faces.NUM_POINTS]
@@ -138,7 +184,8 @@ def test_light_of_one_side_is_given_to_the_other() -> None:
 
 def test_turned_portraits_are_completed_by_every_painter(portrait: Image, portrait_face: Face) -> None:
     """A plane that is no picture, such as a matte, takes the same two sources."""
-    warper = Warper(portrait_face.points, portrait.shape[1], portrait.shape[0], whole_head=True)
+    matte = np.ones(portrait.shape[:2], np.float32)
+    warper = Warper(portrait_face.points, portrait.shape[1], portrait.shape[0], matte=matte)
     painter = Painter(portrait, warper)
     flow = warper.flow(turned(portrait_face.points, yaw=25))
     plane = np.full(portrait.shape[:2], 77, np.uint8)

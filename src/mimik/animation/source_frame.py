@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError
-from mimik.face.landmarks import Array, Face, Image, head_pose
+from mimik.face.landmarks import Array, Face, Image
 from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.frames import Reference
@@ -30,7 +30,6 @@ from mimik.rendering.painters import PicturePainter, Prepared
 
 T = TypeVar("T")
 MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
-_MOSTLY_FRONTAL = 25.0  # degrees of yaw
 _CROP_SHOWN = 0.8  # of the flow's square is shown by --frame crop: the still rim outside it is dull
 
 
@@ -91,9 +90,8 @@ class SourceFrame:
     def _warper(self) -> Warper:
         if isinstance(self.scene, str):
             return self.warper(self.face)
-        # The far hair and ear of a half-profile are mostly background, and so would be their mirror image.
-        whole_head = abs(head_pose(self.face.points).degrees[0]) < _MOSTLY_FRONTAL
-        return Warper(self.face.points, *self.size, teeth=self._teeth, whole_head=whole_head, free=self.scene.free)
+        scene = self.scene
+        return Warper(self.face.points, *self.size, teeth=self._teeth, matte=scene.alpha, free=scene.free)
 
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""

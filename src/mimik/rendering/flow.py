@@ -40,6 +40,8 @@ from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
 _TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
 _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
+_EARS_CM = -4.0, 8.0  # above the middle of the face: where hair is beside it
+_SHOWN = 0.45, 0.75  # of the usual width of hair beside the face: a strip narrower than the first is not stretched
 _PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
@@ -132,7 +134,7 @@ class Warper:
         height: int,
         teeth: TeethSet | None = None,
         *,
-        whole_head: bool = False,
+        matte: Array | None = None,
         free: tuple[bool, bool, bool] = (False, False, False),
     ) -> None:
         """For one photo.
@@ -141,7 +143,8 @@ class Warper:
             points: [478, 3] of the face in the photo.
             width, height: of the photo, in pixels.
             teeth: of the person; None: chosen from the shipped sets.
-            whole_head: hair and ears that a turn uncovers are mirrored as the face is. For a layer without background.
+            matte: [height, width] 0..1 of the person, of a layer without background: hair and ears that a turn
+                uncovers, and that the photo does not show, are then mirrored as the face is.
             free: whether the head may move at the square's left, upper and right border, and leave the picture there:
                 it is a layer of its own, and the border of the square does not show it. Else the border stands still.
         """
@@ -155,10 +158,11 @@ class Warper:
         self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
         front = mesh.triangles[across(self.source, mesh.triangles)[:, 2] < 0]
         self._photo_depth, _ = rasterise(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
+        self._picture = self.crop.to_unit(np.array([[0.0, 0.0], [width, height]]))
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
         self.facing = -self._normals[:, 2]
-        self._mirror = Mirror(self.source, self.facing, whole_head=whole_head)
+        self._mirror = Mirror(self.source, self.facing, None if matte is None else self._shown(matte))
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
         # In a photo that is turned itself nose and far cheek meet at the outline: turned further, it is not held.
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
@@ -171,6 +175,31 @@ class Warper:
         cells = self._at_depth(grid_centres().astype(np.float64))
         freedom = self._freedom(cells, low, high, free).reshape(GRID, GRID).astype(np.float32)
         self._fade = 1 - (1 - fade_of(low, high)) * (1 - freedom)
+
+    def _shown(self, matte: Array) -> NDArray[np.float64]:
+        """[S] 0..1 how much the photo shows of the hair of the side that each point of the shell is on.
+
+        Counted is the person beside the face's outline, as far out as hair is wide there; matte: [height, width].
+        """
+        hair = self.crop.cut(matte, GRID)
+        face_points = self.source[: face.NUM_POINTS, :2]
+        mask = np.zeros((GRID, GRID), np.uint8)
+        cv2.fillConvexPoly(mask, cv2.convexHull((face_points * GRID).astype(np.int32)), 1)
+        n = len(face.OVAL)
+        ring, middle = self.source[face.NUM_POINTS : face.NUM_POINTS + n, :2], face_points.mean(0)
+        away = ring - middle
+        away /= np.linalg.norm(away, axis=1, keepdims=True)
+        steps = np.arange(0.0, 1.0, 0.5 / GRID)
+        x, y = ((middle + away[:, None] * steps[:, None]) * GRID).astype(int).clip(0, GRID - 1).transpose(2, 0, 1)
+        usual = np.linalg.norm(head().shell[:n, :2] - face.canonical_mesh().vertices[face.OVAL, :2], axis=1)
+        outline = mask[y, x].sum(1) * steps[1]
+        beside = (steps >= outline[:, None]) & (steps < (outline + usual * self.jaws.skull.scale)[:, None])
+        across_face, up = head().shell[:, 0], -head().shell[:, 1]
+        out = np.zeros(len(across_face))
+        for side in (across_face < 0, across_face > 0):
+            at_ears = side[:n] & (up[:n] < _EARS_CM[1]) & (up[:n] > _EARS_CM[0])
+            out[side] = (hair[y, x] * beside)[at_ears].sum() / max(int(beside[at_ears].sum()), 1)
+        return np.asarray(smoothstep(out, *_SHOWN))
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Places [N, 2] of the square, [N, 3] where the outline of the head is."""
@@ -202,8 +231,8 @@ class Warper:
         turned = float(ramp(degrees, *_TURNED))
         layers: list[Surface] = []
         if turned > 0:
-            weights = self._mirror.weights(-self._normals @ motion.rotation[2], degrees)
-            attributes = np.column_stack([self.source, self._mirror.source[:, :2], weights])
+            other_side = self._mirror.attributes(-self._normals @ motion.rotation[2], degrees)
+            attributes = np.column_stack([self.source, other_side])
             front = self._front(motion)
             num_face = np.searchsorted(front, head().num_face)
             layers = [
@@ -235,7 +264,7 @@ class Warper:
         mirror = None
         if layers:
             irises = goal[face.IRISES, :2], self._mirror.source[face.IRISES, :2]
-            mirror = mirror_flow(*self._mirror.joined(*layers), self._fade, *irises)
+            mirror = mirror_flow(*self._mirror.joined(*layers), self._fade, *irises, self._picture)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
                 offset = believe_mesh(smooth, *joined(*layers), turned * near)

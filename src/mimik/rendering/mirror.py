@@ -23,17 +23,27 @@ from mimik.rendering.field import GRID, grid_centres
 from mimik.rendering.head_mesh import head
 from mimik.rendering.occlusion import Surface
 
-TURNED = 6.0, 14.0  # degrees: from the first on the second source is used, from the second fully
-_STRETCH = 1.3, 2.0  # how much longer than in the photo a piece of skin becomes: none, all of it from the other side
+TURNED = 3.0, 9.0  # degrees: from the first on the second source is used, from the second fully
+_STRETCH = 1.2, 1.6  # how much longer than in the photo a piece of skin becomes: none, all of it from the other side
 _BETTER = 1.15, 1.6  # how much longer the other side's is in the photo: none, all
 _OBLIQUE = 0.06  # cosine added to all of them: skin at the outline is not compared by nothing
 _HIDDEN = -0.05, 0.12  # cosine: what the photo shows less squarely than the second, hidden from the first on, is needed
 _NOTHING = 0.004  # share below which a point is not drawn
 _CONTINUED = 2.0  # cells: as far places and shares are continued beyond the mesh, and
 _OUTLINE = 0.1, 0.45  # share of the mesh around a cell: outside the first there is no second source
+_SEAM = 0.1, 0.45  # shares that are blended: where two pictures of one thing do not meet, a wide blend shows it twice
+_INSIDE = 0.0, 0.02  # of the square's side, from the picture's edge: how surely a place is in the picture
+_NECK = 0.5  # share of the neck in what a point follows, from which on it is not mirrored
+_COLLAR = 3.0  # 1 ends the second source midway between jaw and neck, more nearer to the jaw
+_HEAD_Y = -3.0  # of the head's middle on the canonical face, cm
+_BESIDE = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
+_HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
+_OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
+_HAIR_ENDS = 0.45, 0.85  # of the way from the hair's outer ring back to its inner one
 _SMOOTH = 0.7  # cells: what the places are smoothed with
 _IRIS = 1.3  # of its radius: as far an iris is moved as a whole
 _LIGHT_BLUR = 1 / 8  # of the face's width
+_SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
 _LIGHT_PX = 96  # width of the face in the picture in which light is compared
 _MAX_GAIN = np.log(2.5)
 _SEEN = 0.05, 0.4  # cosine: of skin seen less squarely than the first the light is not known
@@ -48,12 +58,16 @@ class MirrorFlow:
         rows, columns: of the grid.
         offset: [h, w, 2] float32, place in the photo on the other side of the face minus target place, as Flow.offset.
         weight: [h, w] float32, 0..1, share of the second source.
+        opacity: [h, w] float32, 0..1, of the second source where it is opaque in the photo: beyond the hair it ends.
+        own: [h, w] float32, 0..1: where it is 1 the outline stays that of the photo's own hair.
     """
 
     rows: slice
     columns: slice
     offset: Array
     weight: Array
+    opacity: Array
+    own: Array
 
 
 @functools.cache
@@ -71,37 +85,54 @@ class Mirror:
         source: [V, 3] where the mirror points lie in the photo, units of the crop's side.
     """
 
-    def __init__(self, source: NDArray[np.float64], facing: NDArray[np.float64], *, whole_head: bool = False) -> None:
+    def __init__(
+        self, source: NDArray[np.float64], facing: NDArray[np.float64], shown: NDArray[np.float64] | None = None
+    ) -> None:
         """For one photo.
 
         Args:
             source: [V, 3] the head's points in the photo, units of the crop's side.
             facing: [V] cosine of the angle at which the photo shows each.
-            whole_head: hair and ears are mirrored, too; the picture has to be a person without background.
+            shown: [S] of hair and neck, 0..1: how much the photo shows of each; the rest is mirrored. The picture has
+                then to be a person without background. None: the face alone is mirrored.
         """
-        self._whole_head = whole_head
+        self._whole_head = shown is not None
         other = mirror_points()
         self.source = source[other]
         self._facing = facing
         self._better = smoothstep((facing[other].clip(0) + _OBLIQUE) / (facing.clip(0) + _OBLIQUE), *_BETTER)
-        last = face.NUM_POINTS + (len(face.OVAL) if whole_head else 0)
-        self._better[last:] = 0
-        follow = head().follow
-        neck = (1 - follow) / max(float((1 - follow)[: len(face.OVAL)].max()), 1e-9)
-        self._better[face.NUM_POINTS : last] *= 1 - neck[: last - face.NUM_POINTS]  # collars are not mirrored
         self._lost = 1 - smoothstep(facing, *_HIDDEN)
+        follow = head().follow
+        n = len(face.OVAL)
+        neck = np.minimum((1 - follow) / max(float((1 - follow)[:n].max()), 1e-9), 1)
+        # Collars are not mirrored, nor the top of the head, whose outline is the photo's own; and around the hair that
+        # is, the photo's own goes on, or there is nothing.
+        self._x, y, _ = head().shell.T
+        beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_BESIDE)
+        self._shell = np.zeros(len(follow)) if shown is None else (1 - _COLLAR * smoothstep(neck, 0, _NECK)) * beside
+        self._opacity, self._own = np.ones(len(source)), np.zeros(len(source))
+        self._opacity[face.NUM_POINTS + n :] = 0
+        if shown is not None:
+            self._shell[n:] *= 1 - shown[n:]
+            self._own[face.NUM_POINTS :] = shown
 
-    def weights(self, facing: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-        """[V] 0..1: share of the second source in each point.
+    def attributes(self, facing: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+        """[V, 5] of each point: where it comes from; share of the second source, its opacity, share of the own outline.
 
         Args:
             facing: [V] cosine of the angle at which the frame shows each.
             degrees: by how much the head has turned.
         """
         stretch = (facing.clip(0) + _OBLIQUE) / (self._facing.clip(0) + _OBLIQUE)
-        return np.asarray(
-            smoothstep(degrees, *TURNED) * self._better * np.maximum(smoothstep(stretch, *_STRETCH), self._lost)
-        )
+        share = smoothstep(degrees, *TURNED) * self._better
+        weights = share * np.maximum(smoothstep(stretch, *_STRETCH), self._lost)
+        # The hair of a side comes from where its cheek comes from, all around, so that its outline is of one piece; a
+        # little later, so that its outline moves outwards from the cheek's.
+        hair = (share * np.maximum(smoothstep(stretch, *_HAIR_STRETCH), self._lost))[face.OVAL]
+        for side in (self._x < 0, self._x > 0):
+            weights[face.NUM_POINTS :][side] = hair[side[: len(face.OVAL)]].max()
+        weights[face.NUM_POINTS :] *= self._shell
+        return np.column_stack([self.source[:, :2], weights, self._opacity, self._own])
 
     def joined(self, front: Surface, back: Surface) -> tuple[Array, NDArray[np.bool_]]:
         """What is rasterized of the face, and with the whole head of hair and neck behind it; and where it is."""
@@ -112,17 +143,23 @@ class Mirror:
 
 
 def mirror_flow(
-    attribute: Array, covered: NDArray[np.bool_], fade: Array, irises: NDArray[Any], come_from: NDArray[Any]
+    attribute: Array,
+    covered: NDArray[np.bool_],
+    fade: Array,
+    irises: NDArray[Any],
+    come_from: NDArray[Any],
+    picture: NDArray[Any],
 ) -> MirrorFlow | None:
     """The second source of a frame; None where it is not needed.
 
     Args:
-        attribute: [GRID, GRID, 3] rasterized place on the other side and weight.
+        attribute: [GRID, GRID, 5] rasterized Mirror.attributes.
         covered: [GRID, GRID] where there are any.
         fade: [GRID, GRID] 1 inside, 0 at the border of the picture.
         irises: [10, 2] points of the irises in the frame: the mesh has openings there, and the gaze of the other side
             would be mirrored.
         come_from: [10, 2] their mirror points in the photo.
+        picture: [2, 2] left and top, right and bottom of the photo: beyond it there is no other side.
     """
     known = covered.astype(np.float32)
     weight = attribute[..., 2]
@@ -132,15 +169,19 @@ def mirror_flow(
     part = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
     known, weight = known[part], weight[part]
     offset = attribute[..., :2][part] - grid_centres().reshape(GRID, GRID, 2)[part]
-    # Both are continued over openings of the mesh and a little beyond its outline, which is a staircase.
+    # All are continued over openings of the mesh and a little beyond its outline, which is a staircase.
     near = cv2.GaussianBlur(known, (0, 0), _CONTINUED)
-    blurred = cv2.GaussianBlur(np.dstack([offset, weight]) * known[..., None], (0, 0), _CONTINUED)
-    around = blurred / np.maximum(near, 1e-3)[..., None]
-    offset = cv2.GaussianBlur(np.where(known[..., None] > 0, offset, around[..., :2]), (0, 0), _SMOOTH)
+    values = np.dstack([offset, attribute[..., 2:][part]])
+    around = cv2.GaussianBlur(values * known[..., None], (0, 0), _CONTINUED) / np.maximum(near, 1e-3)[..., None]
+    values = cv2.GaussianBlur(np.where(known[..., None] > 0, values, around), (0, 0), _SMOOTH)
+    offset, (weight, opacity, own) = np.ascontiguousarray(values[..., :2]), cv2.split(values[..., 2:])
     for iris in (slice(0, 5), slice(5, 10)):
         _place_iris(offset, part, irises[iris], come_from[iris])
-    weight = around[..., 2] * smoothstep(near, *_OUTLINE) * fade[part]
-    return MirrorFlow(*part, offset, np.asarray(weight, np.float32))
+    place = offset + grid_centres().reshape(GRID, GRID, 2)[part]
+    inside = smoothstep(np.minimum(place - picture[0], picture[1] - place).min(-1), *_INSIDE)
+    weight = smoothstep(weight * smoothstep(near, *_OUTLINE) * fade[part] * inside, *_SEAM)
+    opacity, own = smoothstep(opacity, *_HAIR_ENDS), smoothstep(own, *_OWN_BEGINS)
+    return MirrorFlow(*part, offset, *(np.asarray(plane, np.float32) for plane in (weight, opacity, own)))
 
 
 def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], come_from: NDArray[Any]) -> None:
@@ -192,6 +233,10 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     seen = smoothstep(facing, *_SEEN)
     both = seen * seen[other]
     gain = (light[other] - light).clip(-_MAX_GAIN, _MAX_GAIN)
+    edge = _SKIN_ENDS * width * k
+    skin = cv2.GaussianBlur(
+        cv2.dilate(skin, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)
+    )
     # Spread over the face, from the points that the photo shows on both sides to the others.
     shape = face.canonical_mesh().vertices[:, None] - face.canonical_mesh().vertices[None]
     far = (shape**2).sum(-1) / (2 * _SPREAD_CM**2)
@@ -199,7 +244,7 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     spread = kernel @ gain[: len(shape)] / np.maximum(kernel.sum(1, keepdims=True), 1e-9)
     gain = spread + both[: len(shape), None] * (gain[: len(shape)] - spread)
     field = _scattered(places[: len(shape)], gain, seen[: len(shape)], size, sigma / 2)
-    lit = np.exp(cv2.resize(field, tuple(high - low), interpolation=cv2.INTER_LINEAR))
+    lit = np.exp(cv2.resize(field * skin[..., None], tuple(high - low), interpolation=cv2.INTER_LINEAR))
     out = picture.copy()
     out[part] = np.rint((picture[part] * lit).clip(0, 255))
     return out

@@ -206,19 +206,21 @@ class Painter:
         )
         if (high <= low).any():
             return
-        x, y, weight = self._sample(np.dstack([mirror.offset, mirror.weight]), start, 1, low, high - low)
+        planes = np.dstack([mirror.offset, mirror.weight, mirror.opacity, mirror.own])
+        x, y, weight, opacity, keeps = self._sample(planes, start, 1, low, high - low)
         x, y = (
             plane * np.float32(self.canvas.crop.side) + base
             for plane, base in ((x, self._base[0][:, low[0] : high[0]]), (y, self._base[1][low[1] : high[1]]))
         )
         found = cv2.remap(other, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         (left, top), (right, bottom) = low - left_top, high - left_top
-        if self._matte is not None:  # what is behind the person is no other side of it
+        if self._matte is not None:
             share = cv2.remap(self._matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            weight = cv2.multiply(weight, share, scale=1 / 255, dtype=cv2.CV_32F)
-            if moved_matte is not None:
-                moved = moved_matte[top:bottom, left:right]
-                np.maximum(moved, (255 * weight).astype(np.uint8), out=moved)
+            moved = np.full_like(share, 255) if moved_matte is None else moved_matte[top:bottom, left:right]
+            added = weight * (share * opacity + keeps * (moved - share * opacity))
+            total = moved * (1 - weight) + added
+            moved[...] = np.rint(total)
+            weight = added / np.maximum(total, 1e-3)
         under = np.ascontiguousarray(part[top:bottom, left:right])
         part[top:bottom, left:right] = cv2.blendLinear(found, under, weight, 1 - weight)
 
