@@ -332,7 +332,7 @@ class AnimateConfig:
     quality: Annotated[
         int,
         Option(
-            "x264's constant rate factor, 0 (best) to 51; 18 looks lossless.",
+            "Constant rate factor of x264, 0 (best) to 51; 18 looks lossless.",
             "N",
             range=(0, 51),
             hint="smaller is better; 18 looks lossless",

@@ -382,6 +382,25 @@ def test_all_controls_are_in_sight(browser: Callable[..., Any], size: tuple[int,
     assert 300 < lowest <= size[1] and wide <= size[0]
 
 
+@pytest.mark.browser
+def test_a_camera_that_stops_is_told(browser: Callable[..., Any]):
+    """The page without a server: its camera ends, as one that is unplugged."""
+    context = browser(
+        "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", permissions=["camera", "microphone"]
+    )
+    tab = context.new_page()
+    tab.goto(Path(str(resources.files("mimik").joinpath("assets/live/live.html"))).as_uri())
+    tab.wait_for_function("camera !== null && by('start').hidden")
+    after = "() => [by('said').textContent, by('start').hidden]"
+    event = "camera.getVideoTracks()[0].dispatchEvent(new Event('{}'))"
+    tab.evaluate("say('')")
+    muted = tab.evaluate(f"(() => {{ {event.format('mute')}; return ({after})(); }})()")
+    ended = tab.evaluate(f"(() => {{ {event.format('ended')}; return ({after})(); }})()")
+    context.close()
+    assert muted == ["The camera sends no picture, and the portrait waits.", True]
+    assert ended[0].startswith("The camera has stopped, and the portrait waits; press Start") and not ended[1]
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmarker: Landmarker):

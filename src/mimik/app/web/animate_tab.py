@@ -149,7 +149,7 @@ def _how(shared: Shared) -> tuple[Any, ...]:
         )
     types = ["image", ".motion", ".jsonl", ".csv"]
     driver_file = gr.File(
-        label="A photo, a .motion file, or blendshapes: .jsonl, or .csv of Live Link Face",
+        label="A photo, .motion, .jsonl or .csv",
         file_types=types,
         elem_id="driver-file",
         height=160,

@@ -37,7 +37,11 @@ _CHOICES: dict[str, Mapping[str, Any]] = {
 }
 _OBVIOUS = ("regions", "teeth", "background", "audio", "label")  # from the control itself
 # Where the page offers less than the command line.
-_INFO = {"model": "texture draws with the network; geometry only warps the photo, and is faster."}
+_INFO = {
+    "model": "texture draws with the network; geometry only warps the photo, and is faster.",
+    "face": "1 is the widest; the widest if left out.",
+    "driver_face": "1 is the widest; the widest if left out.",
+}
 
 
 def choices_of(name: str) -> Mapping[str, Any] | None:

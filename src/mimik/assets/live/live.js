@@ -225,12 +225,26 @@ async function openCamera() {
   }
   by("own").srcObject = camera;
   by("start").hidden = true;
+  watchCamera(camera.getVideoTracks()[0]);
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
   const used = camera.getVideoTracks()[0].getSettings().deviceId;
   by("camera").replaceChildren(
     ...cameras.map((one, n) => new Option(one.label || `Camera ${n + 1}`, one.deviceId, false, one.deviceId === used)),
   );
   await bring("video", camera.getVideoTracks()[0]);
+}
+
+// A camera that is unplugged, taken by another program, or asleep with the computer.
+function watchCamera(track) {
+  const isUsed = () => camera && camera.getVideoTracks()[0] === track;
+  track.onended = () => {
+    if (!isUsed()) return;
+    by("start").hidden = false;
+    draw(null);
+    say("The camera has stopped, and the portrait waits; press Start the camera when it is there again.", true);
+  };
+  track.onmute = () => isUsed() && say("The camera sends no picture, and the portrait waits.", true);
+  track.onunmute = () => isUsed() && say("Connected.");
 }
 
 async function openMicrophone() {
