@@ -25,6 +25,7 @@ from mimik import __version__
 from mimik.animation import avatar as avatar_module
 from mimik.animation import render
 from mimik.app.cli import app, progress
+from mimik.config import InputError
 from mimik.face import landmarks
 from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
@@ -179,7 +180,7 @@ def refuse(shelf: Path, here: Path) -> Callable[..., str]:
         ("text.jpg", ["text.jpg", "no format that can be read", "give a JPEG, PNG or WebP"]),
         ("empty.png", ["empty.png is empty (0 bytes)"]),
         ("huge.png", ["huge.png has more than 100 megapixels", "give a smaller picture"]),
-        ("sound.m4a", ["sound.m4a has sound but no picture"]),
+        ("sound.m4a", ["sound.m4a: is a recording of sound, and a person is wanted first"]),
         ("wall.mp4", ["no face found in the first seconds of wall.mp4"]),
         ("nobody.png", ["nobody.png does not exist"]),
         ("no_photos", ["no_photos has no photos in it", ".jpg"]),
@@ -324,6 +325,25 @@ def test_a_data_folder_that_cannot_be_written_is_told_before_the_work(
     monkeypatch.setattr(avatar_module, "_everyone", worked)
     message = refuse(*(one.format(shelf=shelf) for one in command))
     assert "the signing key cannot be written there (Not a directory); set MIMIK_DATA to a folder" in message
+
+
+@pytest.mark.parametrize(
+    ("photo", "said"),
+    [
+        ("smile", "smile: is the name of a driver, and a person is wanted first; give a photo"),
+        ("{shelf}/moves.motion", "is a file of motion, and a person"),
+        ("{shelf}/sound.m4a", "is a recording of sound, and a person"),
+        ("{shelf}/notes.txt", "is a text, and a person"),
+    ],
+)
+@pytest.mark.parametrize("command", [["animate", None, "smile", "-o", "out.mp4"], ["faces", None], ["live", None]])
+def test_a_driver_in_place_of_the_person(refuse, shelf: Path, command: list[str | None], photo: str, said: str):
+    (shelf / "notes.txt").write_text("Say this.")
+    (shelf / "moves.motion").write_bytes(bundled_motions()["smile"].read_bytes())
+    given = photo.format(shelf=shelf)
+    assert said in refuse(*(one or given for one in command))
+    with pytest.raises(InputError, match="a person is wanted first"):
+        avatar_module.Avatar.from_photos(given)
 
 
 def test_an_edit_without_a_change_is_refused(refuse, shelf: Path):

@@ -19,6 +19,7 @@ from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
 from mimik.inference.avatar_file import calmest
 from mimik.media import video
 from mimik.media.pictures import in_memory
+from mimik.motion.bundled import check_person
 from mimik.provenance.manifests import Ingredient
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.layers.teeth import TeethSet
@@ -63,10 +64,14 @@ def as_list(photos: PhotoLike | Sequence[PhotoLike]) -> list[Path | Image]:
     """One photo or several, as files and pictures uint8 RGB [H, W, 3].
 
     Raises:
-        InputError: if something is neither a path nor a picture.
+        InputError: if something is neither a path nor a picture, or shows nobody.
     """
     several = photos if isinstance(photos, list | tuple) else [photos]
-    return [Path(one) if isinstance(one, str | PathLike) else in_memory(one) for one in several]
+    every = [Path(one) if isinstance(one, str | PathLike) else in_memory(one) for one in several]
+    for one in every:
+        if isinstance(one, Path):
+            check_person(one)
+    return every
 
 
 def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | None) -> SourceImage:

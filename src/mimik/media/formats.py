@@ -17,6 +17,7 @@ OUTPUTS = (
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
 )
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac")
 FRAMES_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
 _PICTURE_OR_VIDEO = "picture or video file"
 

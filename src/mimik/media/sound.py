@@ -39,7 +39,6 @@ _OPUS_PREROLL_S = 0.08  # RFC 7845, Sec. 4.6: what a decoder needs to converge
 _UNKNOWN_PACKET_S = Fraction(1, 10)  # longer than the sound packets of any codec that is copied
 
 
-SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac")
 _SOUNDS = "a WAV, MP3, M4A, FLAC or OGG file, or a video with sound"
 _PROBE_RATE = 16_000
 

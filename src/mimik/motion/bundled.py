@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from mimik.config import InputError
+from mimik.media.formats import SOUND_SUFFIXES
 from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
 
 IDLE = "idle"
@@ -42,6 +43,27 @@ _OTHER_FILES = {  # by their suffixes, what to do with files that look like driv
     ".zip": "is an archive; unpack it, and give a file of it",
 }
 _TEXTS = ("", ".txt", ".text", ".md", ".rst", ".log", ".srt", ".vtt", ".html")  # if they hold one
+
+
+def check_person(photo: Path) -> None:
+    """Refuses a driver where a person is wanted: the two are easily given in the wrong order.
+
+    Raises:
+        InputError: saying which comes first.
+    """
+    suffix, what = photo.suffix.lower(), ""
+    if not photo.exists() and str(photo) in (IDLE, *bundled_motions()):
+        what = "is the name of a driver"
+    elif suffix in (".motion", ".jsonl", ".csv"):
+        what = "is a file of motion"
+    elif suffix in SOUND_SUFFIXES:
+        what = "is a recording of sound"
+    elif photo.is_file() and suffix in _TEXTS and _is_text(photo):
+        what = "is a text"
+    if what:
+        raise InputError(
+            f"{photo}: {what}, and a person is wanted first; give a photo, a video of the person or an .avatar file."
+        )
 
 
 def check_readable(source: str) -> None:

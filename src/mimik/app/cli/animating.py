@@ -19,7 +19,7 @@ from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
 from mimik.media import formats
-from mimik.motion.bundled import IDLE, bundled_motions, check_driver
+from mimik.motion.bundled import IDLE, bundled_motions, check_driver, check_person
 from mimik.provenance.outputs import check_output, sidecar_of
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def animate_command(
                 raise InputError(f"{given.flag}: there is one video to make; give a folder of photos or of drivers.")
         # Whatever can be refused without loading anything is refused first.
         formats.output_kind(out)
+        check_person(photo)
         formats.check_file(photo)
         check_driver(driver)
         if config.device == "cuda":
@@ -144,6 +145,7 @@ def _animate_faces(
     """Every face of one photo; drivers: of single ones."""
     if photo.is_dir() or (driver not in bundled_motions() and Path(driver).is_dir()):
         raise InputError("--all-faces goes with one photo and one driver, not with folders.")
+    check_person(photo)
     formats.check_file(photo)
     for one in (driver, *drivers.values()):
         check_driver(one)

@@ -16,6 +16,7 @@ from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig
 from mimik.config import AnimateConfig
 from mimik.media import formats
+from mimik.motion.bundled import check_person
 from mimik.provenance.outputs import check_output
 
 
@@ -32,6 +33,7 @@ def edit_command(
     signing: Signing,
 ) -> None:
     """Change a photo's expression, gaze and pose by numbers: a signed picture."""
+    check_person(photo)
     formats.check_file(photo)
     from mimik.animation.avatar import edit_photo
     from mimik.animation.edit import check_changes, check_edit
@@ -55,6 +57,7 @@ def faces_command(
     force: Force = False,
 ) -> None:
     """Which faces a picture shows, numbered for --face."""
+    check_person(photo)
     formats.check_file(photo)
     credentials = None
     if out is not None:

@@ -18,6 +18,7 @@ from mimik.app.live.controls import LIVE_SIZE, Controls
 from mimik.app.web.sessions import Limits
 from mimik.config import AnimateConfig, InputError
 from mimik.media import formats
+from mimik.motion.bundled import check_person
 
 if TYPE_CHECKING:
     from mimik.motion.drivers.udp import Receiver
@@ -86,6 +87,7 @@ def live_command(
             f"--record {record}: calls are recorded without sound; `mimik animate PHOTO SPEECH -o OUT.mp4` writes a "
             "video that speaks."
         )
+    check_person(photo)
     formats.check_file(photo)
     if camera is not None:
         formats.check_file(camera)

@@ -25,7 +25,7 @@ from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError
 from mimik.face.landmarks import Image, Landmarker, choose_face, head_pose
 from mimik.face.orientation import find_faces
 from mimik.media import video
-from mimik.media.sound import SOUND_SUFFIXES
+from mimik.media.formats import SOUND_SUFFIXES
 from mimik.media.speaking import speak
 from mimik.motion.drivers import registry
 from mimik.motion.drivers.driver import Driver

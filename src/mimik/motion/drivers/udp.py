@@ -39,7 +39,7 @@ def parse_address(text: str) -> tuple[str, int]:
     except ValueError:
         parts, host, port = urlsplit(""), "", None
     if not host or port is None or parts.scheme != "udp" or parts.path.strip("/") or parts.query or parts.username:
-        raise InputError(f"--stream {text}: give udp://127.0.0.1:PORT, such as udp://127.0.0.1:11111.")
+        raise InputError(f"--stream {text}: give udp://127.0.0.1:PORT, or a tracker such as livelink://0.0.0.0.")
     if host == "localhost":
         host = "127.0.0.1"
     try:

@@ -15,7 +15,8 @@ import numpy as np
 from mimik.config import MediaError
 from mimik.media import mel
 from mimik.media.containers import audio_stream, open_container
-from mimik.media.sound import SOUND_SUFFIXES, Samples, probe_sound, read_sound
+from mimik.media.formats import SOUND_SUFFIXES
+from mimik.media.sound import Samples, probe_sound, read_sound
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.speech import SpeechMotion, closed_reference
