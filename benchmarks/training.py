@@ -11,7 +11,6 @@ weights where the real ones are missing: they take the same time.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -21,17 +20,15 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
-import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,7 +38,6 @@ from mimik.data.episodes import Episodes
 from mimik.data.index import read_index
 from mimik.data.store import ClipStore
 from mimik.networks import features, losses
-from mimik.networks.spectral_norm import EPS, SpectralNetwork, SpectralNorm, _divided
 from mimik.training import trainer as trainer_module
 from mimik.training.distributed import World
 from mimik.training.step import DiscriminatorInputs, weighted_content_loss
@@ -170,8 +166,7 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
 
     def spectral() -> None:
         for part in (nets.E, nets.P, nets.G, nets.D):
-            found = [layer.parametrizations.weight for layer in part.modules() if is_parametrized(layer, "weight")]
-            out = _divided([one[0] for one in found], [one.original for one in found])
+            out = [layer.weight for layer in part.modules() if is_parametrized(layer, "weight")]
             torch.autograd.backward(out, [one.detach() for one in out])
 
     clock("E, forward and backward", embed)
@@ -184,63 +179,6 @@ def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> No
     clock("whole step", lambda: trainer.train_step(loaded[0]))
     clock("of which spectral norm of E, P, G and D, once", spectral)
     clock("of which moving and scaling the batch", lambda: trainer.on_device(loaded[0]))
-
-
-@contextlib.contextmanager
-def torchs_own() -> Iterator[None]:
-    """Spectral norm by torch's formulas, layer by layer: what networks.SpectralNorm is compared with."""
-
-    def forward(self: SpectralNorm, weight: Tensor) -> Tensor:
-        matrix, u, v = weight.flatten(1), self.get_buffer("_u"), self.get_buffer("_v")
-        if self.training:
-            with torch.no_grad():
-                F.normalize(torch.mv(matrix, v), dim=0, eps=EPS, out=u)
-                F.normalize(torch.mv(matrix.H, u), dim=0, eps=EPS, out=v)
-        u, v = u.clone(), v.clone()
-        return weight / torch.vdot(u, torch.mv(matrix, v))
-
-    ours = SpectralNorm.forward, SpectralNetwork.__call__
-    SpectralNorm.forward, SpectralNetwork.__call__ = forward, torch.nn.Module.__call__
-    try:
-        yield
-    finally:
-        SpectralNorm.forward, SpectralNetwork.__call__ = ours
-
-
-class Operations(TorchDispatchMode):
-    """Counts what is computed; views are not."""
-
-    VIEWS = "view detach t expand permute alias slice unsqueeze select transpose split as_strided _unsafe_view squeeze "
-    VIEWS += "empty _reshape_alias unbind split_with_sizes"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = function.overloadpacket.__name__
-        if name not in self.VIEWS.split():
-            self.count += len(args[0]) if name == "_foreach_div" else 1  # one for each, as their divisors differ
-        return function(*args, **(kwargs or {}))
-
-
-def compared(trainers: Sequence[Trainer], batch: dict[str, Tensor], clock: Clock) -> list[dict[str, Any]]:
-    """Two trainers of the same weights, taking turns; the first by torch's formulas."""
-    ways = (torchs_own, contextlib.nullcontext)
-    rows: list[dict[str, Any]] = [{"loss": [], "ms": []} for _ in ways]
-    for repeat in range(clock.repeats + 1):
-        for trainer, way, row in zip(trainers, ways, rows, strict=True):
-            with way(), Operations() if repeat == 0 else contextlib.nullcontext() as counter:
-                told: dict[str, Tensor] = {}
-                ms = clock.run(lambda t=trainer, told=told: told.update(t.train_step(batch)))
-            row["loss"].append(round(told["loss"].item(), 6))
-            if counter is None:
-                row["ms"].append(ms)
-            else:
-                row["operations"] = counter.count
-    for row in rows:
-        row["ms"] = statistics.median(row["ms"])
-    return rows
 
 
 def main() -> None:
@@ -275,27 +213,18 @@ def main() -> None:
     clock("loading, one process, clips decoded before", load)
     torch.manual_seed(0)
     trainer = Trainer(preset, clips, World(0, 1, device), precision=arguments.precision)
-    trainers = [trainer]
-    torch.manual_seed(0)
-    trainers.insert(0, Trainer(preset, clips, World(0, 1, device), precision=arguments.precision))
-    for one in trainers:
-        one.step = 10**6  # D takes part
-    before, after = compared(trainers, loaded[0], clock)
+    trainer.step = 10**6  # D takes part
     parts(trainer, loaded, clock)
     print(f"\n{arguments.preset}, {arguments.batch} episodes, K = {k}, {arguments.precision}, {device}\n")
     print("| part | ms | IQR | GMAC | GMAC/s |\n| --- | --- | --- | --- | --- |")
     for name, row in clock.rows.items():
         print(f"| {name} | {row['ms']:.1f} | {row['iqr_ms']:.1f} | {row['gmac']:.1f} | {row['gmac_per_s']:.0f} |")
-    print("\n| spectral norm | operations of a step | ms | loss of the first steps |\n| --- | --- | --- | --- |")
-    for name, row in (("torch's own", before), ("networks.SpectralNorm", after)):
-        print(f"| {name} | {row['operations']} | {row['ms']:.1f} | {', '.join(f'{v:.5g}' for v in row['loss'][:4])} |")
     if arguments.out:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
         result = {
             "arguments": {key: str(value) for key, value in vars(arguments).items() if key not in ("data", "out")},
             "rows": clock.rows,
-            "spectral_norm": {"torch": before, "networks": after},
             "commit": commit,
             "device": name,
             "cores": os.cpu_count(),

@@ -19,8 +19,8 @@ from mimik.inference.runtime import EPS as RUNTIME_EPS
 from mimik.inference.runtime import RELEASE_FORMAT, Network, read_release
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks import checkpoint
+from mimik.networks.blocks import EPS
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
-from mimik.networks.spectral_norm import EPS
 
 PX, N = 32, 12
 

@@ -13,10 +13,9 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
 
 from mimik.config import PRESETS
-from mimik.networks.blocks import AdaIN, ResidualBlock, SelfAttention
+from mimik.networks.blocks import EPS, AdaIN, ResidualBlock, SelfAttention, spectral_linear
 from mimik.networks.generators import (
     Discriminator,
     Embedder,
@@ -27,7 +26,6 @@ from mimik.networks.generators import (
     count_parameters,
     view_frames,
 )
-from mimik.networks.spectral_norm import EPS, SpectralNorm, spectral_linear
 from mimik.rendering.flow import NUM_GEOMETRY
 
 PX, DIM, VIDEOS = 32, 24, 5
@@ -615,41 +613,6 @@ def test_every_preset_builds_networks_that_fit_each_other(name: str) -> None:
 def test_the_presets_of_the_paper_have_its_sizes() -> None:
     sizes = {key: count_parameters(net) / 1e6 for key, net in build(PRESETS["authors_code"].networks, 0)}
     assert sizes == pytest.approx({"E": 14.83, "P": 6.70, "G": 31.21, "D": 19.55}, abs=0.006)
-
-
-# Spectral norm, against torch's own.
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("shape", [(5, 3, 3, 3), (4, 6, 1, 1), (7, 2, 3, 3)])
-def test_spectral_norm_is_that_of_torch(shape: tuple[int, ...], layout: torch.memory_format) -> None:
-    def conv() -> nn.Conv2d:
-        torch.manual_seed(3)
-        return nn.Conv2d(shape[1], shape[0], shape[2], bias=False)
-
-    ours, theirs = conv(), torch.nn.utils.parametrizations.spectral_norm(conv(), eps=EPS)
-    torch.manual_seed(3)
-    nn.Conv2d(shape[1], shape[0], shape[2], bias=False)
-    register_parametrization(ours, "weight", SpectralNorm(ours.weight))
-    nn.Module.to(ours, memory_format=layout)  # type: ignore[call-overload]
-    adams = [torch.optim.SGD(one.parameters(), 0.1) for one in (ours, theirs)]
-    for step in range(6):
-        training = step < 4
-        goal = torch.randn(shape, generator=torch.Generator().manual_seed(step))
-        for one, adam in zip((ours, theirs), adams, strict=True):
-            one.train(training)
-            adam.zero_grad()
-            # Twice in one graph, as in D's loss on two batches: the second use must not spoil the first one's gradient.
-            ((one.weight - goal).square().sum() + (one.weight * goal).sum()).backward()
-        torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
-        gradients = [one.parametrizations.weight.original.grad for one in (ours, theirs)]
-        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
-        for adam in adams:
-            adam.step()
-    states = ours.state_dict(), theirs.state_dict()
-    assert list(states[0]) == list(states[1])
-    for name, value in states[0].items():
-        torch.testing.assert_close(value, states[1][name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_spectral_norm_is_exact_under_autocast() -> None:

@@ -1,4 +1,4 @@
-"""Blocks of E, G and D: BigGAN's residual block, AdaIN and self-attention."""
+"""Blocks of E, G and D: layers with spectral norm, BigGAN's residual block, AdaIN and self-attention."""
 
 from __future__ import annotations
 
@@ -8,10 +8,33 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import register_parametrization
 
-from mimik.networks.spectral_norm import EPS, spectral_conv
-
+EPS = 1e-4  # of spectral and instance norm; authors' code
 SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
+
+
+class SpectralNorm(_SpectralNorm):
+    """torch's own, as float32 under autocast too: in bf16 sigma would have three digits."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return super().forward(weight)
+
+
+def spectral_conv(num_in: int, num_out: int, kernel_px: int, *, bias: bool = True) -> nn.Module:
+    """Zero-padded convolution with spectral norm."""
+    conv = nn.Conv2d(num_in, num_out, kernel_px, padding=kernel_px // 2, bias=bias)
+    register_parametrization(conv, "weight", SpectralNorm(conv.weight, eps=EPS))
+    return conv
+
+
+def spectral_linear(num_in: int, num_out: int) -> nn.Linear:
+    """Linear layer with spectral norm."""
+    linear = nn.Linear(num_in, num_out)
+    register_parametrization(linear, "weight", SpectralNorm(linear.weight, eps=EPS))
+    return linear
 
 
 class AdaIN(nn.Module):

@@ -25,8 +25,9 @@ from mimik.networks.blocks import (
     check_image_px,
     down_blocks,
     num_down_blocks,
+    spectral_conv,
+    spectral_linear,
 )
-from mimik.networks.spectral_norm import SpectralNetwork, spectral_conv, spectral_linear
 from mimik.rendering.flow import NUM_GEOMETRY
 from mimik.rendering.painters import SHADE_PX
 
@@ -39,7 +40,7 @@ _ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
 _ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
 
 
-class Embedder(SpectralNetwork):
+class Embedder(nn.Module):
     """E: embedding of the person in a frame, independent of pose and expression."""
 
     def __init__(
@@ -91,7 +92,7 @@ class Embedder(SpectralNetwork):
         return h.relu().sum((2, 3))  # -> [B, N]
 
 
-class Projection(SpectralNetwork):
+class Projection(nn.Module):
     """P: maps e_hat to psi_hat, the biases and scales of G's AdaIN layers.
 
     psi_hat holds, for one layer after the other, the biases and then the scales. In the paper P is a matrix; here, as
@@ -173,7 +174,7 @@ def view_frames(images: Tensor, view: Tensor) -> Tensor:
     return torch.where(whole, F.avg_pool2d(images, 2), part)
 
 
-class Generator(SpectralNetwork):
+class Generator(nn.Module):
     """G: synthesizes the person of psi_hat with the pose and expression of a landmark image.
 
     psi_hat is an argument: P e_hat in meta-learning, the parameter psi' initialized with it in fine-tuning, and a
@@ -310,7 +311,7 @@ class Generator(SpectralNetwork):
         return self.last_norm(h, *psi[-2:]).relu()
 
 
-class Discriminator(SpectralNetwork):
+class Discriminator(nn.Module):
     """D: projection discriminator of real and fake frames, given landmarks and video; V is all but the last line.
 
     r = V(x, y)^T (W_i + w0) + b. W holds one vector for each training video, as rows where the paper has columns, and

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mimik.networks.blocks import AdaIN
+from mimik.arrays import Array
+from mimik.networks.blocks import EPS, AdaIN
 from mimik.networks.generators import Generator, Networks
-from mimik.networks.spectral_norm import EPS
 from mimik.provenance.manifests import SOURCE_TYPE
 
-Array = NDArray[np.float32]
 Sample = dict[str, Array]  # a graph's inputs by name
 
 NOTICE = (
