@@ -4,9 +4,11 @@
     python tools/make_assets.py motion VIDEO START_S END_S NAME -o src/mimik/assets/motions
     python tools/make_assets.py head TRACKS... -o src/mimik/assets/head_motion.npz
     python tools/make_assets.py matte selfie_segmentation.tflite -o src/mimik/assets/selfie_segmentation.zip
+    python tools/make_assets.py mesh src/mimik/assets/face_landmarker.task -o src/mimik/assets/canonical_face.npz
 
-The last brings MediaPipe's network, which the wheel of mediapipe 0.10.21 holds, into a form that OpenVINO reads. Of
-videos only landmarks, blendshapes and poses are kept; no pixel of a video reaches the output.
+`matte` brings MediaPipe's network, which the wheel of mediapipe 0.10.21 holds, into a form that OpenVINO reads. `mesh`
+takes MediaPipe's canonical face out of the landmarker's file. Of videos only landmarks, blendshapes and poses are kept;
+no pixel of a video reaches the output.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -190,6 +193,41 @@ def convert_matte(path: Path, out: Path) -> None:
             file.write(f"{folder}/{name}", name)
 
 
+def protobuf_fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(field number, value) of one protobuf message; nested messages and fixed32 come as bytes."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0:
+            yield key >> 3, varint()
+        else:
+            size = 4 if key & 7 == 5 else varint()
+            yield key >> 3, data[at : at + size]
+            at += size
+
+
+def convert_mesh(bundle: Path, out: Path) -> None:
+    """Vertices [468, 3] in the axes of face.Pose, and triangles [898, 3] of the canonical face."""
+    with zipfile.ZipFile(bundle) as file:
+        metadata = file.read("geometry_pipeline_metadata_landmarks.binarypb")
+    mesh = [field for number, value in protobuf_fields(metadata) if number == 1 for field in protobuf_fields(value)]
+    numbers = np.frombuffer(b"".join(value for field, value in mesh if field == 3), "<f4").reshape(-1, 5)
+    triangles = np.array([value for field, value in mesh if field == 4], np.int32).reshape(-1, 3)
+    np.savez_compressed(out, vertices=numbers[:, :3] * np.float32([1, -1, -1]), triangles=triangles)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -208,6 +246,9 @@ def main() -> None:
     matte = commands.add_parser("matte")
     matte.add_argument("tflite", type=Path)
     matte.add_argument("-o", dest="out", type=Path, required=True)
+    mesh = commands.add_parser("mesh")
+    mesh.add_argument("bundle", type=Path)
+    mesh.add_argument("-o", dest="out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "basis":
         fit_basis(arguments.videos, arguments.out)
@@ -215,6 +256,8 @@ def main() -> None:
         collect_heads(arguments.tracks, arguments.out)
     elif arguments.command == "matte":
         convert_matte(arguments.tflite, arguments.out)
+    elif arguments.command == "mesh":
+        convert_mesh(arguments.bundle, arguments.out)
     else:
         cut_motion(arguments.video, arguments.start_s, arguments.end_s, arguments.name, arguments.out)
 

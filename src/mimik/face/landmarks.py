@@ -9,10 +9,9 @@ tests/test_face.py holds the points that the mediapipe package itself finds.
 from __future__ import annotations
 
 import functools
-import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -22,11 +21,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array, Image
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 NUM_POINTS = 478
 NUM_MESH_POINTS = 468  # without the two irises
@@ -183,31 +180,6 @@ def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Pose:
     return Pose(rotation, mean_t - scale * rotation @ mean_s, scale)
 
 
-def _protobuf_fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, value) of one protobuf message; nested messages and fixed32 come as bytes."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    while at < len(data):
-        key = varint()
-        if key & 7 == 0:
-            yield key >> 3, varint()
-        else:
-            size = 4 if key & 7 == 5 else varint()
-            yield key >> 3, data[at : at + size]
-            at += size
-
-
 @dataclass(frozen=True)
 class Mesh:
     """MediaPipe's canonical face."""
@@ -223,20 +195,9 @@ def landmarker_bundle() -> zipfile.ZipFile:
 
 @functools.cache
 def canonical_mesh() -> Mesh:
-    """The canonical face that comes inside the landmarker's file."""
-    with landmarker_bundle() as bundle:
-        metadata = bundle.read("geometry_pipeline_metadata_landmarks.binarypb")
-    vertices: list[float] = []
-    indices: list[int] = []
-    for number, value in _protobuf_fields(metadata):
-        if number == 1:
-            for field, item in _protobuf_fields(value):
-                if field == 3:
-                    vertices.append(struct.unpack("<f", item)[0])
-                elif field == 4:
-                    indices.append(item)
-    xyz = np.array(vertices).reshape(NUM_MESH_POINTS, 5)[:, :3] * [1.0, -1.0, -1.0]
-    return Mesh(xyz, np.array(indices, np.int32).reshape(-1, 3))
+    """The canonical face of the landmarker's file; tools/make_assets.py brought it into the form of NumPy."""
+    with resources.files("mimik").joinpath("assets/canonical_face.npz").open("rb") as file, np.load(file) as data:
+        return Mesh(data["vertices"].astype(np.float64), data["triangles"])
 
 
 def head_pose(points: NDArray[Any]) -> Pose:
