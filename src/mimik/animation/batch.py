@@ -67,11 +67,6 @@ class _Job(NamedTuple):
     force: bool
 
 
-def is_folder_of_drivers(driver: str) -> bool:
-    """Whether a driver is a folder, and no bundled motion of the same name."""
-    return driver not in registry.names() and Path(driver).is_dir()
-
-
 def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
     """Each photo with each driver, in the order of their names.
 
@@ -83,7 +78,7 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
     Raises:
         InputError: if a folder holds nothing that can be used, or out is no folder for the videos.
     """
-    many_photos, many_drivers = photo.is_dir(), is_folder_of_drivers(driver)
+    many_photos, many_drivers = photo.is_dir(), registry.is_folder_of_drivers(driver)
     photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
     drivers = [str(path) for path in _files(Path(driver), registry.suffixes())] if many_drivers else [driver]
     if not photos:

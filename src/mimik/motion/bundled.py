@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
 from mimik.config import InputError
 from mimik.media.formats import SOUND_SUFFIXES
-from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
 
 IDLE = "idle"
 
@@ -17,18 +15,6 @@ def bundled_motions() -> dict[str, Path]:
     """Names of the motions that come with the program, and their files."""
     folder = Path(str(resources.files("mimik").joinpath("assets/motions")))
     return {path.stem: path for path in sorted(folder.glob("*.motion"))}
-
-
-def no_such_driver(source: str) -> InputError:
-    """What to say of a driver that is neither a file nor a name."""
-    names = [*bundled_motions(), IDLE]
-    close = difflib.get_close_matches(source, names, n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
-    return InputError(
-        f"driver {source}: there is no such file{meant}; give a video, a photo, a recording of speech, a .jsonl or "
-        ".csv file, a tracker's address such as livelink://0.0.0.0, a .motion file or one of the bundled motions: "
-        f"{', '.join(names)}."
-    )
 
 
 _OTHER_FILES = {  # by their suffixes, what to do with files that look like drivers and are none
@@ -93,15 +79,3 @@ def _is_text(path: Path) -> bool:
             return False
         text = begin[: error.start].decode("utf-8")
     return bool(text.strip()) and all(letter.isprintable() or letter.isspace() for letter in text)
-
-
-def check_driver(source: str) -> None:
-    """Refuses, before anything is loaded, a driver that is neither a file or folder nor a name.
-
-    Raises:
-        InputError: saying what can be given.
-    """
-    if is_tracker(source):
-        parse_tracker(source)
-    elif source not in (IDLE, *bundled_motions()) and not Path(source).exists():
-        raise no_such_driver(source)

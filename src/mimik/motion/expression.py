@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Float
 from mimik.face.landmarks import Pose
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

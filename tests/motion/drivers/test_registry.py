@@ -18,7 +18,7 @@ from mimik.motion.drivers import driver as driver_module
 from mimik.motion.drivers import registry
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
-from mimik.motion.drivers.registry import file_of, names, open_driver, suffixes
+from mimik.motion.drivers.registry import check_driver, file_of, names, open_driver, suffixes
 from mimik.motion.drivers.stream import rest_reference
 from mimik.motion.drivers.video import extract_motion
 from mimik.motion.files import Motion
@@ -144,6 +144,8 @@ def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: p
         """A driver without a file."""
 
         kind = "nothing"
+        accepted = "nothing at all"
+        has_file = False
 
         @classmethod
         def names(cls) -> dict[str, Path | None]:
@@ -159,12 +161,15 @@ def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: p
     monkeypatch.setattr(registry, "KINDS", (*registry.KINDS, Nothing))
     opened = open_driver("nothing")
     assert (opened.kind, opened.path, opened.num_frames) == ("nothing", None, 3)
-    assert file_of("nothing") is None
-    with pytest.raises(
-        InputError,
-        match=r"give a video, a photo, .* a \.jsonl file, a tracker's address .* a \.motion file or one of",
-    ):
-        open_driver("something")
+    assert file_of("nothing") is None and "nothing" in names()
+    check_driver("nothing")
+    for refused in (open_driver, check_driver):
+        with pytest.raises(
+            InputError,
+            match=r"\(did you mean nothing\?\); give nothing at all, a video, a photo, a recording of speech, "
+            r"a tracker's address .*, a \.jsonl or \.csv file, a \.motion file or one of .*idle, nothing\.",
+        ):
+            refused("nothin")
 
 
 def test_options_without_effect_are_refused(driver, small_path: Path) -> None:

@@ -15,6 +15,9 @@ from mimik.motion.extraction import check_within
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, silent
 
+USUAL_FPS = 25.0  # of a driver without a rate of its own, where none is asked for
+USUAL_S = 10.0  # length of a driver without an end of its own, where none is asked for
+
 
 @dataclass(frozen=True, kw_only=True)
 class DriverSettings:
@@ -77,6 +80,8 @@ class Driver(ABC):
 
     Attributes:
         kind: what this is, in a word, for messages.
+        accepted: what is given to open one, for the message that lists the kinds; "" for one that has only names.
+        has_file: whether what is opened is a file, or the name of one.
         suffixes: of the files that a folder of drivers is searched for, in lower case.
         has_frames: whether the user may name the frame that shows the neutral face.
         is_still: whether it is a single expression, so that the result may be a picture.
@@ -90,6 +95,8 @@ class Driver(ABC):
     """
 
     kind: ClassVar[str]
+    accepted: ClassVar[str] = ""
+    has_file: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
     has_frames: ClassVar[bool] = False
     is_still: ClassVar[bool] = False

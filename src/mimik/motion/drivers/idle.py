@@ -7,32 +7,30 @@ from pathlib import Path
 from typing import Self
 
 from mimik.motion.bundled import IDLE
-from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.driver import USUAL_FPS, USUAL_S, Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
 from mimik.motion.generation.speech import closed_reference
 from mimik.motion.smoothing import smoothed
 
-_FPS = 25.0  # where no other rate is asked for
-_SECONDS = 10.0  # the same of the length
-
 
 class Idle(Driver):
     """Someone who waits. It has no file, and no end but the one that is asked for."""
 
-    kind = "idle"
+    kind = IDLE
+    has_file = False
     is_generated = True
 
     def __init__(self, fps: float, seconds: float) -> None:
-        super().__init__(IDLE, None, fps, max(1, round(seconds * fps)))
+        super().__init__(self.kind, None, fps, max(1, round(seconds * fps)))
 
     @classmethod
     def names(cls) -> Mapping[str, Path | None]:
-        return {IDLE: None}
+        return {cls.kind: None}
 
     @classmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
-        return cls(fps or _FPS, _SECONDS)
+        return cls(fps or USUAL_FPS, USUAL_S)
 
     def lasting(self, seconds: float) -> Self:
         return type(self)(self.fps, seconds)

@@ -12,11 +12,10 @@ from mimik.face.landmarks import Image, choose_face
 from mimik.face.orientation import doubt, find_faces, upright
 from mimik.media import video
 from mimik.media.pictures import in_memory
-from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.driver import USUAL_FPS, Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.neutral import motion_of_photo
 
-_FPS = 25.0  # where no other rate is asked for
 _PHASES_S = 0.8, 1.4, 0.8  # to the photo's expression, hold, and back
 
 
@@ -24,6 +23,7 @@ class Photo(Driver):
     """One expression; a picture can be made of it, or a short video."""
 
     kind = "photo"
+    accepted = "a photo"
     is_still = True
     shows_faces = True
 
@@ -39,7 +39,7 @@ class Photo(Driver):
 
     @classmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
-        return cls(Path(source).name, Path(source), fps or _FPS)
+        return cls(Path(source).name, Path(source), fps or USUAL_FPS)
 
     @classmethod
     def of(cls, picture: Any, fps: float | None) -> Self:
@@ -48,7 +48,7 @@ class Photo(Driver):
         Raises:
             InputError: if it is none.
         """
-        return cls("picture in memory", None, fps or _FPS, in_memory(picture))
+        return cls("picture in memory", None, fps or USUAL_FPS, in_memory(picture))
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         picture = self._picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -12,14 +13,13 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from mimik.config import InputError, OptionError
-from mimik.motion.bundled import check_readable, no_such_driver
+from mimik.motion.bundled import check_readable
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.idle import Idle
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.photo import Photo
 from mimik.motion.drivers.pictures import Frames
 from mimik.motion.drivers.stream_file import StreamFile
-from mimik.motion.drivers.trackers.address import is_tracker
 from mimik.motion.drivers.trackers.driver import TrackerDriver
 from mimik.motion.drivers.video import Video
 from mimik.motion.drivers.voice import Voice
@@ -39,7 +39,40 @@ def names() -> Mapping[str, Path | None]:
 
 def file_of(source: str) -> Path | None:
     """The file behind a source, which may not exist; None for a driver without one."""
-    return None if is_tracker(source) else names().get(source, Path(source))
+    return None if _without_file(source) else names().get(source, Path(source))
+
+
+def _without_file(source: str) -> type[Driver] | None:
+    """The kind that takes a source which is neither a file nor the name of one."""
+    return next((kind for kind in KINDS if not kind.has_file and kind.takes(source)), None)
+
+
+def check_driver(source: str) -> None:
+    """Refuses, before anything is loaded, a driver that is neither a file or folder nor a name.
+
+    Raises:
+        InputError: saying what can be given.
+    """
+    if kind := _without_file(source):
+        kind.open(source)
+    elif source not in names() and not Path(source).exists():
+        raise _no_such_driver(source)
+
+
+def _no_such_driver(source: str) -> InputError:
+    """What to say of a driver that is neither a file nor a name."""
+    close = difflib.get_close_matches(source, names(), n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    accepted = ", ".join(kind.accepted for kind in reversed(KINDS) if kind.accepted)
+    return InputError(
+        f"driver {source}: there is no such file{meant}; give {accepted} or one of the bundled motions: "
+        f"{', '.join(names())}."
+    )
+
+
+def is_folder_of_drivers(source: str) -> bool:
+    """Whether it is a folder, and no bundled motion of the same name."""
+    return source not in names() and Path(source).is_dir()
 
 
 def suffixes() -> tuple[str, ...]:
@@ -94,4 +127,4 @@ def _open(source: str, fps: float | None) -> Driver:
     for kind in KINDS:
         if kind.takes(source):
             return kind.open(source, fps)
-    raise no_such_driver(source)
+    raise _no_such_driver(source)

@@ -17,12 +17,11 @@ from mimik.media import mel
 from mimik.media.containers import audio_stream, open_container
 from mimik.media.formats import SOUND_SUFFIXES
 from mimik.media.sound import Samples, probe_sound, read_sound
-from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.driver import USUAL_FPS, Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
-from mimik.motion.generation.speech import SpeechMotion, closed_reference
+from mimik.motion.generation.speech import SILENT_DB, SpeechMotion, closed_reference
 from mimik.motion.smoothing import smoothed
 
-_FPS = 25.0  # where no other rate is asked for
 _LEVEL_S = 8.0  # at the beginning, from which the level of the speech is taken
 
 
@@ -30,6 +29,7 @@ class Voice(Driver):
     """Sound, of a file of its own or of a video; what the video shows has no part in it."""
 
     kind = "voice"
+    accepted = "a recording of speech"
     is_generated = True
     suffixes = SOUND_SUFFIXES
     path: Path
@@ -43,7 +43,7 @@ class Voice(Driver):
     def open(cls, source: str, fps: float | None = None) -> Self:
         path = Path(source)
         info = probe_sound(path)
-        rate = fps or _FPS
+        rate = fps or USUAL_FPS
         num_frames = None if info.duration_s is None else max(1, math.ceil(info.duration_s * rate - 1e-6))
         return cls(path.name, path, rate, num_frames, sound=path)
 
@@ -64,11 +64,10 @@ class Voice(Driver):
             loudest = max(loudest, float(_loudness([piece]).max(initial=-80.0)))
             yield from speech.push(piece)
         yield from speech.finish()
-        if loudest < _SILENT_DB:
+        if loudest < SILENT_DB:
             notes.append(f"{self.name} is silent: nothing is said in it")
 
 
-_SILENT_DB = -58.0  # relative to full scale
 _PIECE_S = 0.5  # that is read at a time
 _EITHER = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".3gp", ".ts", ".avi", ".asf")  # with a picture or without
 

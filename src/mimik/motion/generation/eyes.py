@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimik.arrays import smoothstep
+from mimik.arrays import Rng, smoothstep
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
-
-Rng = np.random.Generator
 
 # Seconds between blinks: medians and spread of a log-normal. About 24 a minute in conversation and 15 at rest
 # (Bentivoglio et al. 1997: 26 and 17).

@@ -13,10 +13,8 @@ from importlib import resources
 
 import numpy as np
 
-from mimik.arrays import smoothstep
+from mimik.arrays import Rng, smoothstep
 from mimik.motion.expression import Float
-
-Rng = np.random.Generator
 
 LIBRARY_HZ = 25
 POSE = 7  # numbers: turn [3] in radians, shift [3] in cm, zoom

@@ -6,14 +6,13 @@ import math
 
 import numpy as np
 
+from mimik.arrays import Rng
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.eyes import Eyes, Speaking
 from mimik.motion.generation.head import RestingHead
 from mimik.motion.generation.speech import mouth_frame, with_pose
-
-Rng = np.random.Generator
 
 _MOUTH_EVERY_S = 6.0  # median between two small movements of the mouth
 _MOUTH_SPREAD = 0.6

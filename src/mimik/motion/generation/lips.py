@@ -20,11 +20,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.config import ModelError
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.media import mel
-
-Array = NDArray[np.float32]
 
 LIPS_HZ = 50
 STACK = 2  # frames of mel that make one of the network's

@@ -35,7 +35,7 @@ from mimik.motion.generation.lips import (
 
 _ACTIVE_DB = -30.0  # above the level of the speech, and ...
 _ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... above what is always there: sound that counts as speech
-_SILENT_DB = -58.0  # relative to full scale: never speech
+SILENT_DB = -58.0  # relative to full scale: never speech
 _FLOOR_RISE_DB = 0.04  # of what is always there, in a step of the lips: 2 dB/s
 _PAUSE_S = 0.16  # without speech: the lips begin to close
 _CLOSE_TAU_S, _OPEN_TAU_S = 0.06, 0.03
@@ -131,7 +131,7 @@ class _Pauses:
         self._floor_db = min(floor, level_db - 12.0)
 
         def is_speech(db: float) -> bool:
-            least = max(_SILENT_DB, level_db + _ACTIVE_DB, floor + _ACTIVE_ABOVE_FLOOR_DB)
+            least = max(SILENT_DB, level_db + _ACTIVE_DB, floor + _ACTIVE_ABOVE_FLOOR_DB)
             return db > least
 
         was_silent = self.silent_s

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from mimik.config import InputError, check_number
-from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
+from mimik.motion.drivers.driver import USUAL_S, Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.stream import rest_reference
 from mimik.motion.drivers.stream_file import Stream
 from mimik.motion.drivers.trackers.address import Address, is_tracker, parse_tracker
@@ -18,7 +18,6 @@ from mimik.motion.smoothing import smoothed
 from mimik.pipeline import Progress
 
 _FPS = 30.0  # where no other rate is asked for
-_SECONDS = 10.0  # the same of the length
 _WAIT_S = 60.0  # for the first packet
 _TICK_S = 0.1  # between two looks at the clock
 
@@ -27,6 +26,8 @@ class TrackerDriver(Driver):
     """A face tracker of the network; it has no end but the one that is asked for, and begins with its first packet."""
 
     kind = "tracker"
+    accepted = "a tracker's address such as livelink://0.0.0.0"
+    has_file = False
 
     def __init__(self, address: Address, fps: float, seconds: float) -> None:
         """Args: address: where it sends to; fps, seconds: of the recording."""
@@ -41,7 +42,7 @@ class TrackerDriver(Driver):
     def open(cls, source: str, fps: float | None = None) -> Self:
         if fps is not None:
             check_number("--fps", fps, 1, 120, "frames a second")
-        return cls(parse_tracker(source), fps or _FPS, _SECONDS)
+        return cls(parse_tracker(source), fps or _FPS, USUAL_S)
 
     def lasting(self, seconds: float) -> Self:
         return type(self)(self._address, self.fps, seconds)
