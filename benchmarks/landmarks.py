@@ -40,11 +40,11 @@ from mimik.config import VERSION, InputError
 from mimik.data.index import ClipInfo, read_index
 from mimik.data.store import ClipStore
 from mimik.evaluation import metrics
-from mimik.evaluation.detectors import BOX_MOVED, Finder, Points, dlib_finder, face_boxes, predictor_file
+from mimik.evaluation.detectors import BOX_MOVED, Finder, dlib_finder, face_boxes, predictor_file
 from mimik.evaluation.instruments import Instruments
 from mimik.evaluation.models import Model, label_of, load_model
 from mimik.evaluation.records import MEASURED_BY, Records, code_digest, digest_of, processor
-from mimik.face.landmarks import POINTS_68, Image
+from mimik.face.landmarks import POINTS_68, Array, Image
 
 REGIONS = {
     "jaw": slice(0, 17),
@@ -58,7 +58,7 @@ MIN_STD = 0.01  # of the eyes' distance: an opening that moves less says nothing
 FLOOR = "real, box moved"
 
 
-def distances(real: Points, result: Points, eyes: NDArray[Any]) -> NDArray[np.float64]:
+def distances(real: Array, result: Array, eyes: NDArray[Any]) -> NDArray[np.float64]:
     """[68] mean over frames of each point's distance, in percent; NaN where no frame has both.
 
     Args:
@@ -70,7 +70,7 @@ def distances(real: Points, result: Points, eyes: NDArray[Any]) -> NDArray[np.fl
     return known.mean(0) if len(known) else np.full(apart.shape[1], np.nan)
 
 
-def slopes(real: Points, result: Points, eyes: NDArray[Any]) -> dict[str, float]:
+def slopes(real: Array, result: Array, eyes: NDArray[Any]) -> dict[str, float]:
     """How much of the real opening's changes the result makes; NaN where it does not move. Args: see distances()."""
     found = {}
     for name, (upper, lower) in OPENINGS.items():
@@ -104,7 +104,7 @@ class Witnesses:
         self._real = self._found(frames.images)
         self._eyes = metrics.eye_distance(frames.points)
 
-    def _found(self, images: Image) -> dict[str, Points]:
+    def _found(self, images: Image) -> dict[str, Array]:
         own, _ = self._own.find(images, in_order=True)
         return {"dlib": self._find(images, self.boxes), "mediapipe": own[:, POINTS_68, :2]}
 
@@ -129,7 +129,7 @@ class Witnesses:
         apart = np.mean([one["apart"] for one in told], 0).tolist()
         return {"dlib": {"apart": apart} | {name: float(np.mean([one[name] for one in told])) for name in OPENINGS}}
 
-    def _told(self, detector: str, found: Points) -> dict[str, Any]:
+    def _told(self, detector: str, found: Array) -> dict[str, Any]:
         pair = self._real[detector], found
         return {"apart": distances(*pair, self._eyes).tolist(), **slopes(*pair, self._eyes)}
 

@@ -20,7 +20,7 @@ from mimik.networks.generators import Networks
 _SETTLE = 30  # power iterations, after which spectral norm's vectors are the averaged weights'
 
 
-def average(releases: list[checkpoint.Release], names: list[str]) -> Networks:
+def average(releases: list[checkpoint.TrainedModel], names: list[str]) -> Networks:
     """The first model's networks, those of these names with the mean of all models' weights.
 
     Raises:

@@ -1,10 +1,16 @@
-"""What numbers of all kinds need."""
+"""Names for kinds of arrays, and what numbers of all kinds need."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Float = NDArray[np.float64]
+Image = NDArray[np.uint8]  # RGB [H, W, 3], 0..255
+Rng = np.random.Generator
 
 
 def smoothstep(x: Any, low: Any = 0.0, high: Any = 1.0) -> Any:

@@ -10,8 +10,9 @@ import pytest
 
 from mimik.animation import gpu
 from mimik.config import AnimateConfig, InputError
-from mimik.inference.runtime import Network, read_release
+from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL
+from mimik.networks.release import read_release
 
 
 def torch_that(finds: bool) -> SimpleNamespace:

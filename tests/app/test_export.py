@@ -41,12 +41,13 @@ from mimik.face.landmark_images import landmark_image, landmark_lines
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.face.openvino_core import openvino
 from mimik.inference.avatar_file import AvatarFile, SourceFile, read_avatar
-from mimik.inference.runtime import Network, read_release
+from mimik.inference.runtime import Network
 from mimik.media import video
 from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.networks.release import read_release
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.painter import Painter
 

@@ -15,12 +15,11 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 
 from mimik.config import PRESETS, ModelError, NetworkConfig, Preset
 from mimik.inference import runtime
-from mimik.inference.runtime import EPS as RUNTIME_EPS
-from mimik.inference.runtime import RELEASE_FORMAT, Network, read_release
+from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks import checkpoint
-from mimik.networks.blocks import EPS
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.networks.release import read_release
 
 PX, N = 32, 12
 
@@ -75,10 +74,6 @@ def test_openvino_computes_what_torch_computes(tmp_path: Path, form: str, attent
     fast = Network(release.preset.networks, release.tensors).generator(psi_hat[0].numpy())
     for ours, theirs in zip(fast(*(value.numpy() for value in inputs)), expected, strict=True):
         assert np.abs(ours - theirs.numpy()).mean() < 0.15 * theirs.numpy().std()
-
-
-def test_constants_are_the_networks() -> None:
-    assert (RUNTIME_EPS, RELEASE_FORMAT) == (EPS, checkpoint.RELEASE_FORMAT)
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:

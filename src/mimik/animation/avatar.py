@@ -29,11 +29,12 @@ from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, 
 from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
 from mimik.face.orientation import DOUBTFUL, find_faces, quarter_turns
 from mimik.inference.avatar_file import AvatarFile, calmest, read_avatar
-from mimik.inference.runtime import Network, read_release
+from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.registry import DriverLike, open_driver
+from mimik.networks.release import read_release
 from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient

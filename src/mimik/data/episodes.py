@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mimik.arrays import Array, Image
 from mimik.config import InputError
 from mimik.data.augmentation import Augmentation, Change
 from mimik.data.index import ClipInfo
@@ -33,8 +34,6 @@ from mimik.rendering.painter import Painter
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 TARGETS = ("uniform", "far")
 _DAMAGED_IN_A_ROW = 16  # more than these at random in a corpus that is otherwise sound: there is something else wrong

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array, Rng
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Landmarker, Tracker, head_pose
 from mimik.media import mel
@@ -26,10 +27,8 @@ from mimik.motion.frames import rotation_vector
 from mimik.motion.generation.lips import FIRST_S, GAP, LIPS_HZ, MOUTH, TOUCH_GAP
 from mimik.pipeline import Progress
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
-Rng = np.random.Generator
 
 _EYES = [33, 133], [362, 263]
 _MIN_S = 1.5  # shorter clips are left out
@@ -113,7 +112,7 @@ def _loaded(path: Path) -> SpeechClip | None:
     try:
         return load_clip(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        logger.warning("%s is left out (%s)", path, error)
+        log.warning("%s is left out (%s)", path, error)
         return None
 
 

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array, Image
 from mimik.config import InputError
 from mimik.data.cache import FileCache, memory_folder, temporary_folder
 from mimik.data.index import ClipInfo, folder_of
@@ -31,8 +32,6 @@ from mimik.face import landmarks as faces
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 _TAR_HEADER = 512  # bytes before a member's data
 _SPOOL_MB = 8192  # of whole shards, kept when a server cannot send parts of them

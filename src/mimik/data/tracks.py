@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.config import InputError
 from mimik.face import landmarks as faces
-
-Array = NDArray[np.float32]
 
 _PACK_VERSION = 1
 _STEPS_PER_PX = 16  # fixed point: an error of at most 1/32 px

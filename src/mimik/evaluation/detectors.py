@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.config import InputError, install_command
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, POINTS_68, Face, Image, Landmarker, Tracker
 
-Points = NDArray[np.float32]
-Finder = Callable[[Sequence[Image], Points], Points]  # frames, boxes [N, 4] -> [N, 68, 2]
+Finder = Callable[[Sequence[Image], Array], Array]  # frames, boxes [N, 4] -> [N, 68, 2]
 
 INSTALL_DLIB = f"`{install_command('landmarks68')}` brings it (for research only: it was trained on iBUG 300-W)"
 _PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
@@ -51,7 +51,7 @@ def dlib_finder(path: Path, *, average: bool = True) -> Finder:
 
     predict = dlib.shape_predictor(str(path))
 
-    def find(images: Sequence[Image], boxes: Points) -> Points:
+    def find(images: Sequence[Image], boxes: Array) -> Array:
         found = np.full((len(boxes), 68, 2), np.nan, np.float32)
         for number, (image, box) in enumerate(zip(images, boxes, strict=True)):
             if np.isfinite(box).all():
@@ -70,7 +70,7 @@ def _around(box: NDArray[np.floating]) -> list[list[int]]:
     return [one.tolist() for one in np.round(box + np.tile(moves, 2)).astype(int)]
 
 
-def face_boxes(points: NDArray[np.floating]) -> Points:
+def face_boxes(points: NDArray[np.floating]) -> Array:
     """[N, 4] left, top, right and bottom of dlib's boxes around landmarks [N, 478, 3]; NaN where the landmarks are."""
     shown = points[:, POINTS_68, :2]
     side = BOX_SIDE * np.sqrt(np.ptp(shown, axis=1).prod(1))
@@ -83,9 +83,9 @@ def face_boxes(points: NDArray[np.floating]) -> Points:
 class Found:
     """What was found in consecutive frames; NaN where there is no face."""
 
-    points: Points  # [N, 68, 2] pixels: the independent detector's, or the program's own at the nearest places
-    mesh: Points  # [N, 478, 3] of the program's landmarker
-    blendshapes: Points  # [N, 52] of the same
+    points: Array  # [N, 68, 2] pixels: the independent detector's, or the program's own at the nearest places
+    mesh: Array  # [N, 478, 3] of the program's landmarker
+    blendshapes: Array  # [N, 52] of the same
     size: tuple[int, int]  # width and height of the frames
 
     def own(self) -> Found:
@@ -134,7 +134,7 @@ class Detector:
             finder = None
         return cls(finder, landmarker)
 
-    def complete(self, images: Sequence[Image], mesh: Points, blendshapes: Points) -> Found:
+    def complete(self, images: Sequence[Image], mesh: Array, blendshapes: Array) -> Found:
         """The same as find() where the program's own landmarks are known. Args: see Found."""
         points = mesh[:, POINTS_68, :2] if self._finder is None else self._finder(images, face_boxes(mesh))
         return Found(points, mesh, blendshapes, (images[0].shape[1], images[0].shape[0]))

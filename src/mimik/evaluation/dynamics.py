@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Float
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import head_pose
 from mimik.media.sound import probe_sound, read_sound
-
-Float = NDArray[np.float64]
 
 _LEFT_CENTER, _RIGHT_CENTER = (362, 263), (33, 133)  # corners of each eye
 _UPPER_LIP, _LOWER_LIP = 13, 14  # inner, middle

@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from mimik.arrays import Array, Float
 from mimik.data.episodes import to_model_range
 from mimik.evaluation import dynamics, metrics, motion_fidelity
 from mimik.evaluation.detectors import Detector
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Image, Landmarker, Tracker
 from mimik.networks.features import FaceNet, content_network, face_chip
 from mimik.networks.losses import content_loss
-
-Array = NDArray[np.float32]
-Float = NDArray[np.float64]
 
 NUM_NETWORK_FRAMES = 16  # of a clip in order, evenly spaced: what CSIM and feature distances are measured on
 _BATCH = 8

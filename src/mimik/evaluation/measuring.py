@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
+from mimik.arrays import Array
 from mimik.config import InputError, Preset
 from mimik.data.index import ClipInfo
 from mimik.data.remote import DamagedClipError
@@ -51,8 +51,6 @@ from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 from mimik.training import fine_tuning
 from mimik.training.fine_tuning import Photo, Stage
-
-Array = NDArray[np.float32]
 
 
 class Evaluation:

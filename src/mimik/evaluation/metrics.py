@@ -20,12 +20,11 @@ import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mimik.arrays import Float
 from mimik.config import ModelError
 from mimik.evaluation.motion_fidelity import CONTACTS, SIGNALS
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
-
-Float = NDArray[np.float64]
 
 _PEAK_DB = 100.0  # what equal pictures get; one pixel that differs by one at 256 px gives 101 dB
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004

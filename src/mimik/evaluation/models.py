@@ -14,18 +14,16 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from mimik.arrays import Array, Float
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError, preset_to_json
 from mimik.face.landmarks import Image, head_pose
 from mimik.inference.avatar_file import read_avatar
-from mimik.inference.runtime import Network, read_release
+from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
+from mimik.networks.release import read_release
 from mimik.rendering.flow import Flow, Warper
 from mimik.training.fine_tuning import LearnArguments
-
-Array = NDArray[np.float32]
-Float = NDArray[np.float64]
 
 
 class Person(Protocol):

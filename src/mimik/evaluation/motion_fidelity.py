@@ -24,12 +24,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Float
 from mimik.config import InputError
 from mimik.evaluation.detectors import INSTALL_DLIB, Detector, Found
 from mimik.face.landmarks import POINTS_68, canonical_mesh
 from mimik.media import video
-
-Float = NDArray[np.float64]
 
 # Places in the 68 points.
 _EYE_CORNERS = [36, 39, 42, 45]

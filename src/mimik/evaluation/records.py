@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.files import replaced
-
-Array = NDArray[np.float32]
 
 _RECIPE = 1  # of the protocols below; raised when they change, so that older records are not used
 MEASURED_BY = ("face", "motion", "rendering", "networks", "inference", "data", "animation", "evaluation")

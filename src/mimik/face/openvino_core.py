@@ -14,7 +14,7 @@ from typing import Any
 from mimik.config import InputError, data_folder
 from mimik.files import write_whole
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def openvino() -> Any:
@@ -63,7 +63,7 @@ def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: d
         try:
             return core.import_model(kept.read_bytes(), "CPU", options)
         except (RuntimeError, OSError, ValueError):
-            logger.debug("%s is of no use and is made again", kept, exc_info=True)
+            log.debug("%s is of no use and is made again", kept, exc_info=True)
     compiled = core.compile_model(read(), "CPU", options)
     if kept is not None:
         try:
@@ -71,7 +71,7 @@ def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: d
             data = compiled.export_model()
             write_whole(kept, data if isinstance(data, bytes) else data.getvalue())
         except (RuntimeError, OSError, InputError):
-            logger.debug("%s could not be kept", kept, exc_info=True)
+            log.debug("%s could not be kept", kept, exc_info=True)
     return compiled
 
 

@@ -27,6 +27,7 @@ from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator, clip_window
 from mimik.motion.neutral import find_neutral
+from mimik.networks.release import read_tensors
 from mimik.rendering.layers.teeth import TeethSet
 
 AVATAR_FORMAT = "mimik avatar 1"
@@ -145,20 +146,12 @@ def read_avatar(path: Path) -> AvatarFile:
         ModelError: if there is none, it is damaged, or it is something else.
     """
     try:
-        return _parsed(*_opened(path))
+        return _parsed(*read_tensors(path, AVATAR_FORMAT))
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, cv2.error, RecursionError) as error:
         why = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelError(f"{path}: is damaged or not an avatar ({why}); run `mimik learn` again.") from None
-
-
-def _opened(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    with safetensors.safe_open(path, "np") as file:
-        about = file.metadata() or {}
-        if about.get("format") != AVATAR_FORMAT:
-            raise ModelError(f"its format is {about.get('format')!r}, not {AVATAR_FORMAT!r}")
-        return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
 
 
 def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFile:

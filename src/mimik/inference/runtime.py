@@ -7,69 +7,21 @@ spectral norm. psi_hat is folded into G: AdaIN becomes an instance norm with con
 from __future__ import annotations
 
 import functools
-import json
 import platform
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from mimik.config import ModelError, NetworkConfig, Preset, preset_from_json
+from mimik.arrays import Array
+from mimik.config import ModelError, NetworkConfig
 from mimik.face.openvino_core import inference_core, openvino
+from mimik.networks.release import ATTENTION_DOWN, ATTENTION_UP, EPS, MAX_CORRECTION
 from mimik.rendering.flow import NUM_GEOMETRY
 
-Array = NDArray[np.float32]
-
-RELEASE_FORMAT = "mimik release 1"
-EPS = 1e-4  # of instance norm; networks.EPS
 _DEVIATIONS = 8.0  # of a normed channel, above which 8-bit values are clipped: of 8x8 pixels none has more
-_MAX_CORRECTION = 0.1  # networks._MAX_CORRECTION
-_ATTENTION_DOWN, _ATTENTION_UP = 3, 2  # networks'
-
-
-@dataclass(frozen=True)
-class Release:
-    """A trained model as stored in its file.
-
-    Attributes:
-        preset: networks, losses and training settings.
-        record: of the training.
-        tensors: float16 by names such as "G.down.0.conv1.bias".
-    """
-
-    preset: Preset
-    record: dict[str, Any]
-    tensors: Mapping[str, NDArray[Any]]
-
-    @property
-    def num_parameters(self) -> int:
-        """Of E, P and G, without the vectors of spectral norm."""
-        return sum(v.size for k, v in self.tensors.items() if not k.startswith("D.") and not k.endswith(("._u", "._v")))
-
-
-def read_release(path: Path) -> Release:
-    """Reads a file that `mimik train` wrote.
-
-    Raises:
-        ModelError: if there is none, it is damaged, or it is something else.
-    """
-    try:
-        with safe_open(path, "np") as file:
-            about = file.metadata() or {}
-            if about.get("format") != RELEASE_FORMAT:
-                raise ModelError(f"its format is {about.get('format')!r}, not {RELEASE_FORMAT!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        return Release(preset_from_json(about["preset"]), json.loads(about["record"]), tensors)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        why = str(error).rstrip(".")
-        raise ModelError(f"{path}: is damaged or not a model of this program ({why}); fetch it again.") from None
 
 
 class Network:
@@ -124,7 +76,7 @@ class Network:
         h = seen
         for number in range(1, graph.count("E.down") + 1):
             h = graph.block(h, f"E.down.{number - 1}", resample="down", first=number == 1)
-            if number == _ATTENTION_DOWN:
+            if number == ATTENTION_DOWN:
                 h = graph.attention(h, "E.attention")
         out = op.reduce_sum(op.relu(h), [2, 3])
         # float32: it runs once per photo, and the sum needs the precision.
@@ -172,7 +124,7 @@ class Network:
         seen = []
         for number in range(1, graph.count("G.down") + 1):
             h = graph.block(h, f"G.down.{number - 1}", resample="down", first=number == 1, instance=number > 1)
-            if number == _ATTENTION_DOWN:
+            if number == ATTENTION_DOWN:
                 h = graph.attention(h, "G.attention_down")
             seen.append(h)
         for number in range(graph.count("G.middle")):
@@ -181,7 +133,7 @@ class Network:
             if texture:
                 h = op.add(h, graph.conv(seen[-number], f"G.across.{number - 1}"))
             h = graph.block(h, f"G.up.{number - 1}", resample="up", psi=psi)
-            if number == _ATTENTION_UP:
+            if number == ATTENTION_UP:
                 h = graph.attention(h, "G.attention_up")
         h, top = psi.norm(h)
         h = op.relu(h)
@@ -189,7 +141,7 @@ class Network:
         if not texture:
             return _Compiled([op.tanh(graph.conv(h, "G.to_image"))], inputs, self._num_threads, self._precision)
         flow = graph.conv(h, "G.to_flow")
-        correction = op.multiply(op.tanh(_channels(flow, 0, 2)), _constant(_MAX_CORRECTION))
+        correction = op.multiply(op.tanh(_channels(flow, 0, 2)), _constant(MAX_CORRECTION))
         fine = op.relu(op.depth_to_space(graph.conv(h, "G.to_fine", top), "depth_first", 2))
         change = op.depth_to_space(graph.conv(fine, "G.to_picture"), "depth_first", 2)
         change = op.multiply(op.tanh(op.multiply(change, _constant(0.5))), _constant(2.0))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mimik.config import MediaError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Rgb = NDArray[np.uint8]  # [H, W, 3], 0..255
 MIN_FPS, MAX_FPS = 1.0, 240.0

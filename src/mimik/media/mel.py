@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from mimik.arrays import Array
 
 RATE_HZ = 16_000  # of the sound, mono
 HOP = 160  # samples: 100 frames a second

@@ -29,7 +29,7 @@ from mimik.media.containers import (
 )
 from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_file
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Kind = Literal["image", "video"]
 MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
@@ -223,7 +223,7 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
                 assert converted is not None
                 return converted
         except (ImageCms.PyCMSError, *PICTURE_ERRORS) as error:
-            logger.warning("unusable colour profile left out (%s)", reason_of(error))
+            log.warning("unusable colour profile left out (%s)", reason_of(error))
     return image.convert("RGB")
 
 

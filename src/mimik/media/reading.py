@@ -34,7 +34,7 @@ from mimik.media.containers import (
 from mimik.media.formats import StrPath
 from mimik.media.pictures import PICTURE_ERRORS, Turn, check_megapixels, identify, on_white, open_picture, to_rgb
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _RESAMPLE_TOLERANCE_S = 0.005  # timestamps are rounded (1 ms in WebM), phones' clocks jitter; a quarter frame at most
@@ -225,7 +225,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except (FFmpegError, OSError) as error:
-            logger.warning("%s: reading ends early (%s)", path, reason_of(error))
+            log.warning("%s: reading ends early (%s)", path, reason_of(error))
             packet = None
         try:
             frames = stream.codec_context.decode(packet)
@@ -239,7 +239,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
         if packet is None or (packet.size == 0 and packet.dts is None):
             break
     if num_faults:
-        logger.warning("%s: %d damaged packets skipped", path, num_faults)
+        log.warning("%s: %d damaged packets skipped", path, num_faults)
 
 
 def first_frame(container: Any, stream: Any, path: Path) -> Any:
@@ -280,7 +280,7 @@ def _timed_frames(
             origin_s = stamp_s
         start_s = stamp_s - origin_s
         if start_s - last_s > MAX_GAP_S or start_s - last_s < -1.0:
-            logger.warning("%s: timestamps jump from %.2f s to %.2f s; the gap is closed", path, last_s, start_s)
+            log.warning("%s: timestamps jump from %.2f s to %.2f s; the gap is closed", path, last_s, start_s)
             origin_s = stamp_s - (last_s + nominal_s)
             start_s = last_s + nominal_s
         if start_s <= last_s:
@@ -292,7 +292,7 @@ def _timed_frames(
         yield start_s, min(duration_s, _MAX_LAST_FRAME_S), frame
     read_s = last_s + nominal_s
     if told_s is not None and 0 < read_s < _WHOLE * told_s and told_s - read_s > _CUT_S:
-        logger.warning(
+        log.warning(
             "%s is cut off or damaged: only %.0f %% of it could be read, %.1f of %.1f seconds",
             *(path.name, 100 * read_s / told_s, read_s, told_s),
         )
@@ -372,7 +372,7 @@ def _animation_frames(path: Path) -> Iterator[tuple[float, float, Rgb]]:
                     raise _no_frame(path) from error
                 if isinstance(error, EOFError):  # the regular end
                     break
-                logger.warning("%s: reading ends early at frame %d (%s)", path, index, reason_of(error))
+                log.warning("%s: reading ends early at frame %d (%s)", path, index, reason_of(error))
                 break
             milliseconds = float(image.info.get("duration") or 0)
             duration_s = milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do

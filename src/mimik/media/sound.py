@@ -23,7 +23,7 @@ from mimik.media.containers import audio_stream, open_container, reason_of, vide
 from mimik.media.formats import StrPath, check_file
 from mimik.media.reading import MAX_GAP_S, first_frame
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
@@ -139,7 +139,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
                     continue
                 gap_s = laid.gap_s(time_s - closed_s)
                 if gap_s > MAX_GAP_S:
-                    logger.warning("%s: %.0f s of its sound are missing; the gap is closed", path, gap_s)
+                    log.warning("%s: %.0f s of its sound are missing; the gap is closed", path, gap_s)
                     closed_s += Fraction(gap_s)
                 laid.lay(frame, time_s - closed_s)
             num_samples += len(laid)
@@ -148,7 +148,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
         num_samples += len(laid)
         yield laid.take(len(laid)).mean(0)
     if num_faults:
-        logger.warning("%s: %d damaged packets of its sound skipped", path, num_faults)
+        log.warning("%s: %d damaged packets of its sound skipped", path, num_faults)
     if not num_samples:
         raise _no_samples(path, None)
 
@@ -341,7 +341,7 @@ def open_sound(path: Path, container_name: str) -> AccompanyingSound | None:
                 return CopiedSound(path, container, stream)
             return TranscodedSound(path, container, stream, container_name)
     except (FFmpegError, ValueError, OSError) as error:
-        logger.warning("%s: the sound cannot be read and is left out (%s)", path, reason_of(error))
+        log.warning("%s: the sound cannot be read and is left out (%s)", path, reason_of(error))
     container.close()
     return None
 

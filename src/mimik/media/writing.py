@@ -43,7 +43,7 @@ from mimik.media.palette import palette_of
 from mimik.media.pictures import MAX_SIDE_PX, check_size, save_image
 from mimik.media.sound import AccompanyingSound, open_sound
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Mark = Callable[[NDArray[np.uint8]], None]
 
@@ -88,7 +88,7 @@ def open_writer(
     if suffix == ".webm" and what == "video":
         return WebmWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
     if audio_from is not None:
-        logger.info("%s cannot hold sound; that of %s is left out", path, audio_from)
+        log.info("%s cannot hold sound; that of %s is left out", path, audio_from)
     if what == "frames":
         return FramesWriter(path, width, height, fps, alpha=alpha)
     if suffix == ".gif":
@@ -257,7 +257,7 @@ class _SoundingWriter(_StreamWriter):
 
     def _drop_sound(self, error: BaseException) -> None:
         assert self._sound is not None
-        logger.warning("%s: the sound is broken and left out from here on (%s)", self._sound.path, reason_of(error))
+        log.warning("%s: the sound is broken and left out from here on (%s)", self._sound.path, reason_of(error))
         self._sound.close()
         self._sound = None
 

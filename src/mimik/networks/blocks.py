@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import register_parametrization
 
-EPS = 1e-4  # of spectral and instance norm; authors' code
+from mimik.networks.release import EPS
+
 SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
 
 

@@ -1,7 +1,6 @@
 """Trained networks in files: releases, for distribution, and training states, for resuming.
 
-A release is a safetensors file: E, P, G and D in float16, their preset, and a record of their training. A training
-state is everything that the next step depends on. Both replace an older file atomically.
+A training state is everything that the next step depends on. Both replace an older file atomically.
 """
 
 from __future__ import annotations
@@ -19,18 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from mimik.config import InputError, ModelError, NetworkConfig, Preset, preset_from_json, preset_to_json
+from mimik.config import InputError, ModelError, NetworkConfig, Preset, preset_to_json
 from mimik.files import DRAFT_SUFFIX, write_whole
 from mimik.networks.generators import Networks, build
+from mimik.networks.release import RELEASE_FORMAT, read_release, reading
 
 log = logging.getLogger(__name__)
 
-RELEASE_FORMAT = "mimik release 1"
 STATE_NAME = "state.pt"
 PREVIOUS_NAME = "state.previous.pt"
 
@@ -55,8 +53,8 @@ def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
 
 
 @dataclass(frozen=True)
-class Release:
-    """A trained model."""
+class TrainedModel:
+    """A release, its networks built."""
 
     preset: Preset  # networks, losses and training settings
     record: dict[str, Any]  # steps, data and curve of the training, as meta_learning writes them
@@ -97,25 +95,12 @@ def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, rec
     write_whole(path, safetensors.torch.save(half, metadata=about))
 
 
-def load_release(path: Path) -> Release:
+def load_release(path: Path) -> TrainedModel:
     """Reads a release. Raises ModelError if there is none, it is damaged, or it is something else."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            if about.get("format") != RELEASE_FORMAT:
-                raise ModelError(f"its format is {about.get('format')!r}, not {RELEASE_FORMAT!r}")
-            unknown = sorted(about.keys() ^ {"format", "preset", "record"})
-            if unknown:
-                raise ModelError(f"its header is not understood at {unknown[0]!r}")
-            preset = preset_from_json(about["preset"])
-            record = json.loads(about["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        return Release(preset, record, _filled(preset.networks, tensors))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        why = str(error).rstrip(".")
-        raise ModelError(f"{path}: is damaged or not a model of this program ({why}); fetch it again.") from None
+    release = read_release(path)
+    with reading(path):
+        tensors = {name: torch.from_numpy(value) for name, value in release.tensors.items()}
+        return TrainedModel(release.preset, release.record, _filled(release.preset.networks, tensors))
 
 
 def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:

@@ -28,16 +28,14 @@ from mimik.networks.blocks import (
     spectral_conv,
     spectral_linear,
 )
+from mimik.networks.release import ATTENTION_DOWN, ATTENTION_UP, MAX_CORRECTION
 from mimik.rendering.flow import NUM_GEOMETRY
 from mimik.rendering.painters import SHADE_PX
 
 W_RANGE = 0.1  # W starts uniform in -0.1 .. 0.1; authors' code
 NUM_GENERATOR_BLOCKS = 4  # of G down, the same between, the same up: 256 -> 16 -> 256; authors' code
 _TEXTURE_BLOCKS = 3  # of the texture form down, and up: 128 px, taken as 64 px of 2x2, to 8 px
-_MAX_CORRECTION = 0.1  # of the frame's side: largest flow correction of the texture form
 _FINE_CHANNELS = 16  # of the texture form at image_px, before the residual at twice that size
-_ATTENTION_DOWN = 3  # self-attention follows this down block, 32 px of 256 ..
-_ATTENTION_UP = 2  # .. and this up block of G, 64 px of 256; paper, Sec. 4, and D1 for other sizes
 
 
 class Embedder(nn.Module):
@@ -68,7 +66,7 @@ class Embedder(nn.Module):
         widths = block_widths(num_down_blocks(image_px), min_channels, max_channels)
         widths[-1] = embedding_dim
         self.down = down_blocks(6, widths)
-        self.attention = attention_or_identity(widths[_ATTENTION_DOWN - 1], attention)
+        self.attention = attention_or_identity(widths[ATTENTION_DOWN - 1], attention)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Embeddings of single frames; their mean over K, `E(x, y).mean(1)`, is e_hat.
@@ -87,7 +85,7 @@ class Embedder(nn.Module):
         h = torch.cat([y, x], dim=1)  # -> [B, 6, 256, 256]
         for number, block in enumerate(self.down, start=1):
             h = block(h)  # -> [B, 64, 128, 128] .. [B, N, 4, 4]
-            if number == _ATTENTION_DOWN:
+            if number == ATTENTION_DOWN:
                 h = self.attention(h)
         return h.relu().sum((2, 3))  # -> [B, N]
 
@@ -218,13 +216,13 @@ class Generator(nn.Module):
         texture = form == "texture"
         widths = block_widths(_TEXTURE_BLOCKS if texture else NUM_GENERATOR_BLOCKS, min_channels, max_channels)
         self.down = down_blocks(4 * 6 + NUM_GEOMETRY if texture else 3, widths, norm="instance")
-        self.attention_down = attention_or_identity(widths[_ATTENTION_DOWN - 1], attention)
+        self.attention_down = attention_or_identity(widths[ATTENTION_DOWN - 1], attention)
 
         middle = [(widths[-1], widths[-1])] * NUM_GENERATOR_BLOCKS
         self.middle = nn.ModuleList(ResidualBlock(*pair, norm="adain") for pair in middle)
         up = list(zip([widths[-1], *widths[:0:-1]], widths[::-1], strict=True))
         self.up = nn.ModuleList(ResidualBlock(*pair, norm="adain", resample="up") for pair in up)
-        self.attention_up = attention_or_identity(up[_ATTENTION_UP - 1][1], attention)
+        self.attention_up = attention_or_identity(up[ATTENTION_UP - 1][1], attention)
 
         self.last_norm = AdaIN()
         self.adain_sizes = (*(size for pair in (*middle, *up) for size in pair), widths[0])
@@ -288,7 +286,7 @@ class Generator(nn.Module):
         flow = self.to_flow(h)
         fine = F.pixel_shuffle(self.to_fine(h), 2).relu()  # -> [B, 16, H, W]
         residual = F.pixel_shuffle(self.to_picture(fine), 2)  # -> [B, 3, 2 H, 2 W]
-        return _MAX_CORRECTION * flow[:, :2].tanh(), 2 * (residual / 2).tanh(), flow[:, 2:].sigmoid()
+        return MAX_CORRECTION * flow[:, :2].tanh(), 2 * (residual / 2).tanh(), flow[:, 2:].sigmoid()
 
     def _features(self, h: Tensor, psi_hat: Tensor) -> Tensor:
         """Input of the last convolution: [B, C, H, W] -> [B, widths[0], H, W]."""
@@ -296,7 +294,7 @@ class Generator(nn.Module):
         seen = []
         for number, block in enumerate(self.down, start=1):
             h = block(h)  # [B, 3, 256, 256] -> [B, 64, 128, 128] .. [B, 512, 16, 16]
-            if number == _ATTENTION_DOWN:
+            if number == ATTENTION_DOWN:
                 h = self.attention_down(h)
             seen.append(h)
         for number, block in enumerate(self.middle):
@@ -306,7 +304,7 @@ class Generator(nn.Module):
             if self.form == "texture":
                 h = h + self.across[number - 1](seen[-number])
             h = block(h, psi[4 * number - 4 : 4 * number])  # -> [B, 512, 32, 32] .. [B, 64, 256, 256]
-            if number == _ATTENTION_UP:
+            if number == ATTENTION_UP:
                 h = self.attention_up(h)
         return self.last_norm(h, *psi[-2:]).relu()
 
@@ -344,7 +342,7 @@ class Discriminator(nn.Module):
         check_image_px(image_px)
         widths = block_widths(num_down_blocks(image_px), min_channels, max_channels)
         self.down = down_blocks(6, widths)
-        self.attention = attention_or_identity(widths[_ATTENTION_DOWN - 1], attention)
+        self.attention = attention_or_identity(widths[ATTENTION_DOWN - 1], attention)
         self.residual = ResidualBlock(widths[-1], embedding_dim)
         self.linear = spectral_linear(embedding_dim, 1)  # w0 and b
         for layer in self.modules():
@@ -390,7 +388,7 @@ class Discriminator(nn.Module):
         for number, block in enumerate(self.down, start=1):
             h = block(h)  # -> [B, 64, 128, 128] .. [B, 512, 4, 4]
             acts.append(h)
-            if number == _ATTENTION_DOWN:
+            if number == ATTENTION_DOWN:
                 h = self.attention(h)
         h = self.residual(h)  # -> [B, N, 4, 4]
         acts.append(h)

@@ -25,11 +25,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Image, Landmarker, Tracker
 from mimik.media import video
-
-Floats = NDArray[np.float32]
 
 FPS = 12.5  # frames a second that are looked at
 NUM_FRAMES = 40  # at most
@@ -202,13 +201,13 @@ def _similarity(source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float6
     return np.concatenate([turn, (target.mean(0) - turn @ source.mean(0))[:, None]], axis=1)
 
 
-def _crop(luma: NDArray[np.uint8], place: NDArray[np.float64]) -> Floats:
+def _crop(luma: NDArray[np.uint8], place: NDArray[np.float64]) -> Array:
     method = cv2.INTER_AREA if math.hypot(place[0, 0], place[1, 0]) < 0.7 else cv2.INTER_LINEAR
     crop = cv2.warpAffine(luma, place, (_SIDE, _SIDE), flags=method, borderMode=cv2.BORDER_REFLECT_101)
     return crop.astype(np.float32)
 
 
-def _part(crops: Floats, box: tuple[int, int, int, int]) -> Floats:
+def _part(crops: Array, box: tuple[int, int, int, int]) -> Array:
     top, bottom, left, right = box
     return crops[..., top:bottom, left:right]
 
@@ -217,12 +216,12 @@ def _log(value: Any) -> float:
     return math.log(float(value) + 1e-3)
 
 
-def _detail(crops: Floats) -> Floats:
+def _detail(crops: Array) -> Array:
     """What a blur takes away from each."""
     return np.stack([crop - cv2.GaussianBlur(crop, (0, 0), 1.2) for crop in crops])
 
 
-def _spectrum(aligned: Floats) -> dict[str, float]:
+def _spectrum(aligned: Array) -> dict[str, float]:
     """Power of the face by frequency, and how it changes from frame to frame."""
     face = aligned[:, 32:128, 32:128]
     window = np.hanning(96)[:, None] * np.hanning(96)[None]
@@ -240,7 +239,7 @@ def _spectrum(aligned: Floats) -> dict[str, float]:
     return found
 
 
-def _sharpness(aligned: Floats, steady: Floats) -> dict[str, float]:
+def _sharpness(aligned: Array, steady: Array) -> dict[str, float]:
     """Detail of the parts against the cheeks', and how it changes."""
     fine, around = _detail(aligned), _detail(steady)
     levels = {name: np.log((_part(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _PARTS.items()}
@@ -255,7 +254,7 @@ def _sharpness(aligned: Floats, steady: Floats) -> dict[str, float]:
     return found
 
 
-def _grain(aligned: Floats, steady: Floats) -> dict[str, float]:
+def _grain(aligned: Array, steady: Array) -> dict[str, float]:
     """How much changes from frame to frame: around the face where it stands, in the face where it goes."""
     found = {}
     for kind, crops, parts in (("still", steady, _AROUND), ("moved", aligned, _PARTS)):
@@ -272,7 +271,7 @@ def _grain(aligned: Floats, steady: Floats) -> dict[str, float]:
     return found
 
 
-def _texture(aligned: Floats) -> dict[str, float]:
+def _texture(aligned: Array) -> dict[str, float]:
     """How well detail keeps its form: correlation of the parts between frames 1, 4 and 12 apart."""
     fine = _detail(aligned)
     found = {}

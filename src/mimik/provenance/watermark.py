@@ -50,8 +50,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]  # [H, W, 3], 0..255
-Floats = NDArray[np.float32]
+from mimik.arrays import Array, Image
 
 PUBLIC_KEY = b"mimik watermark 1"
 FORMAT_VERSION = 1
@@ -165,7 +164,7 @@ def _crc(value: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _trellis() -> tuple[NDArray[np.int64], Floats]:
+def _trellis() -> tuple[NDArray[np.int64], Array]:
     """Of each state the two before it, [S, 2], and what the encoder sends on the way, [S, 2, 3] of +1 for 0, -1 for 1.
 
     A state holds the last bits, the newest highest.
@@ -177,7 +176,7 @@ def _trellis() -> tuple[NDArray[np.int64], Floats]:
     return before, np.array(sent, np.float32)
 
 
-def _viterbi(soft: Floats) -> list[int]:
+def _viterbi(soft: Array) -> list[int]:
     """The likeliest bits. The first of three rounds finds the state in which the circle begins, the last lets paths
     join before the second is read."""
     before, sent = _trellis()
@@ -211,7 +210,7 @@ class _Layout:
     """
 
     role: NDArray[np.int64]
-    chip: Floats
+    chip: Array
     known: tuple[NDArray[np.complex64], NDArray[np.complex64]]
 
 
@@ -230,7 +229,7 @@ def _layout(key: bytes) -> _Layout:
     return _Layout(role, chip, (known, mirrored))
 
 
-def _cells(payload: Payload, key: bytes) -> Floats:
+def _cells(payload: Payload, key: bytes) -> Array:
     """[_PERIOD, _PERIOD] of +1 and -1."""
     layout = _layout(key)
     known = np.ones(_BLOCK**2 - _CODE_BITS)
@@ -266,7 +265,7 @@ class Embedder:
         pattern -= cv2.GaussianBlur(pattern, (0, 0), pitch)
         self._pattern = pattern / np.sqrt(np.mean(pattern**2))
 
-    def embed(self, frame: Rgb) -> Rgb:
+    def embed(self, frame: Image) -> Image:
         """A marked copy of uint8 RGB [H, W, 3].
 
         Raises:
@@ -294,11 +293,11 @@ class Embedder:
                 break
             part[...] = cv2.subtract(cv2.add(part, lighter[: len(part), :width]), darker[: len(part), :width])
 
-    def _reduced(self, luma: NDArray[np.uint8]) -> Floats:
+    def _reduced(self, luma: NDArray[np.uint8]) -> Array:
         size = max(1, self.width // self._ACTIVITY_STEP), max(1, self.height // self._ACTIVITY_STEP)
         return cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
-    def _changes(self, small: Floats, k: float) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.uint8]]]:
+    def _changes(self, small: Array, k: float) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.uint8]]]:
         """Bands of rows, and by how many levels they become lighter and darker, [rows, W].
 
         Args: small: luma of a reduced frame, 0..255; k: levels of the plane a level.
@@ -311,7 +310,7 @@ class Embedder:
             lighter, darker = (cv2.convertScaleAbs(limit(change, 0.0)) for limit in (cv2.max, cv2.min))
             yield rows, lighter, darker
 
-    def _strength(self, small: Floats) -> Floats:
+    def _strength(self, small: Array) -> Array:
         """Levels of mark over a reduced frame's luma."""
         activity = cv2.blur(cv2.absdiff(small, cv2.blur(small, (3, 3))), (3, 3))
         # The least around: beside an edge a surface is as flat as elsewhere, and nothing there hides a mark.
@@ -331,7 +330,7 @@ class Detector:
     def __init__(self, key: bytes = PUBLIC_KEY) -> None:
         self._layout = _layout(key)
 
-    def read(self, frames: Iterable[Rgb], *, own_size: bool = False) -> Reading:
+    def read(self, frames: Iterable[Image], *, own_size: bool = False) -> Reading:
         """What the frames say, taken together.
 
         Args:
@@ -363,7 +362,7 @@ class Detector:
                 return found
         return Reading(None, places[0].score if places else 0.0)
 
-    def _look(self, luma: Floats, place: _Place, num_trials: int, factor: int) -> Reading | None:
+    def _look(self, luma: Array, place: _Place, num_trials: int, factor: int) -> Reading | None:
         """The reading at a place, or next to it: pitch and sampling are made exact, and what was tried is decoded."""
         side = min(luma.shape)
         tried = [place]
@@ -380,7 +379,7 @@ class Detector:
                 return Reading(payload, place.score, chance, factor * place.pitch, place.mirrored)
         return None
 
-    def _best_place(self, luma: Floats, pitch: float, shift: tuple[float, float] = (0.5, 0.5)) -> _Place:
+    def _best_place(self, luma: Array, pitch: float, shift: tuple[float, float] = (0.5, 0.5)) -> _Place:
         found = _matched(luma, pitch, shift)
         places = []
         for mirrored, known in enumerate(self._layout.known):
@@ -400,7 +399,7 @@ class Detector:
                 places.append(_Place(chance, -float(scores.flat[peak]), pitch, shift, top, left, bool(mirrored)))
         return min(places)
 
-    def _soft_bits(self, luma: Floats, place: _Place) -> NDArray[np.float64]:
+    def _soft_bits(self, luma: Array, place: _Place) -> NDArray[np.float64]:
         """[_CODE_BITS] the evidence for each bit of the codeword."""
         grid = np.fft.irfft2(_matched(luma, place.pitch, place.shift), s=(_GRID, _GRID))
         grid = np.roll(grid, (-place.top, -place.left), (0, 1))
@@ -436,7 +435,7 @@ class _Place:
         return -self.negative_score
 
 
-def _mean_luma(frames: Iterable[Rgb]) -> Floats:
+def _mean_luma(frames: Iterable[Image]) -> Array:
     """[H, W] of the first _MAX_FRAMES frames."""
     total, num_frames = None, 0
     for frame in frames:
@@ -463,7 +462,7 @@ def _pitches(height: int, width: int) -> list[float]:
     return sorted(pitches, key=lambda pitch: abs(math.log(pitch / own)))
 
 
-def _matched(luma: Floats, pitch: float, shift: tuple[float, float]) -> NDArray[np.complex64]:
+def _matched(luma: Array, pitch: float, shift: tuple[float, float]) -> NDArray[np.complex64]:
     """Transform of the frame, two samples a cell, folded to one period, with all frequencies of a cell alike."""
     height, width = luma.shape
     size = max(1, round(2 * width / pitch)), max(1, round(2 * height / pitch))
@@ -477,7 +476,7 @@ def _matched(luma: Floats, pitch: float, shift: tuple[float, float]) -> NDArray[
     padding = rows * _GRID - small.shape[0], columns * _GRID - small.shape[1]
     folded = np.pad(small, ((0, padding[0]), (0, padding[1]))).reshape(rows, _GRID, columns, _GRID).sum((0, 2))
     spectrum = np.fft.rfft2(folded)
-    power: Floats = cv2.blur(np.square(np.abs(spectrum)).astype(np.float32), (9, 9))
+    power: Array = cv2.blur(np.square(np.abs(spectrum)).astype(np.float32), (9, 9))
     whitening = np.float32(1) / np.sqrt(power + np.float32(1e-6 * power.mean() + 1e-12))
     return (spectrum * whitening * _cell_response(shift)).astype(np.complex64, copy=False)
 

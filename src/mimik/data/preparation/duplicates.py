@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.face.landmarks import BLENDSHAPES, Image
-
-Array = NDArray[np.float32]
 
 _SIGNALS = [BLENDSHAPES.index(name) for name in ("jawOpen", "eyeBlinkLeft", "mouthSmileLeft", "browInnerUp")]
 _SIGNAL_TIMES = 16

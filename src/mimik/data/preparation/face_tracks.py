@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.data.preparation.settings import PrepareConfig, Reason, Rejection
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
-
-Array = NDArray[np.float32]
 
 _SEARCH_S = 0.4  # between looks for new faces
 _SEARCH_FACE_PX = 40  # width of the smallest wanted face in the picture that is searched; Landmarker.detect finds it

@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.face.landmarks import Image
-
-Array = NDArray[np.float32]
 
 _LOOKAHEAD = 3  # frames after a suspected cut that must not look like the one before it: a flash lasts no longer
 _LOOKBACK = 8

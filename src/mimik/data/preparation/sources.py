@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik import config as settings
+from mimik.arrays import Array
 from mimik.config import InputError
 from mimik.data.preparation.settings import PEOPLE, VIDEO_SUFFIXES
 from mimik.face.landmarks import Image
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

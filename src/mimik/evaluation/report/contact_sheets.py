@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Image
-
-Array = NDArray[np.float32]
 
 CELL_PX, _LABEL_PX = 192, 22
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from mimik.arrays import Float
 from mimik.config import VERSION
 from mimik.evaluation import metrics
 from mimik.evaluation.detectors import detector_name
@@ -23,8 +23,6 @@ from mimik.evaluation.metrics import METRICS
 from mimik.evaluation.models import TRUTH, Known
 from mimik.evaluation.protocols import CROSS, FIRST
 from mimik.evaluation.records import number_or_none, processor, unpack
-
-Float = NDArray[np.float64]
 
 FRECHET = "frechet_lite0"
 

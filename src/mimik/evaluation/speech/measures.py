@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Float
 from mimik.motion.generation.lips import TOUCH_GAP
 
-Float = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _BILABIAL_S = 0.3  # lips that touch for longer are a pause, not a sound
