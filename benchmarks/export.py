@@ -33,7 +33,7 @@ import torch
 from mimik.animation.avatar import Avatar
 from mimik.app.export import exporting, settings
 from mimik.app.export.graphs import session
-from mimik.app.export.networks import Sample
+from mimik.app.export.networks import GraphInputs
 from mimik.app.export.settings import ExportConfig, Graph
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames
@@ -86,7 +86,7 @@ def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
     return {"median": round(statistics.median(taken), 2), "least": round(min(taken), 2)}
 
 
-def speed(graph: Graph, sample: Sample, repeats: int) -> dict[str, dict[str, float]]:
+def speed(graph: Graph, sample: GraphInputs, repeats: int) -> dict[str, dict[str, float]]:
     """Milliseconds a frame by runtime and number of threads."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, Sample], repeats: int) -> dict[str, Any]:
+def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, GraphInputs], repeats: int) -> dict[str, Any]:
     """Milliseconds a frame of each graph in WebAssembly, and frames a second of the whole page for texture."""
     from playwright.sync_api import sync_playwright
 
@@ -256,7 +256,7 @@ def main() -> None:
     result["load"].append(round(os.getloadavg()[0], 1))
     where = arguments.where.split(",")
     graphs: dict[str, list[Graph]] = {}
-    samples: dict[str, Sample] = {}
+    samples: dict[str, GraphInputs] = {}
     for form, subject in subjects(arguments.models.split(",")).items():
         assert subject.avatar is not None
         stage = Stage(subject.avatar, subject.config, 512)

@@ -35,7 +35,7 @@ import numpy as np
 from mimik import Avatar
 from mimik.config import AnimateConfig
 from mimik.media import video
-from mimik.provenance.watermark import Detector, Embedder, Payload
+from mimik.provenance.watermark import Payload, WatermarkDetector, WatermarkEmbedder
 
 ASSETS = Path(str(resources.files("mimik").joinpath("assets")))
 ROOT = Path(__file__).parents[1]
@@ -169,7 +169,7 @@ def measure(job: tuple[Path, str, int]) -> dict[str, Any]:
     frames = make(portrait, motion, side)
     payload = Payload(secrets.randbelow(256), secrets.randbits(32))
     height, width = frames[0].shape[:2]
-    embedder = Embedder(height, width, payload)
+    embedder = WatermarkEmbedder(height, width, payload)
     marked = [embedder.embed(frame) for frame in frames]
     errors = [np.mean((a.astype(np.float32) - b) ** 2) for a, b in zip(frames, marked, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +182,7 @@ def measure(job: tuple[Path, str, int]) -> dict[str, Any]:
     row["psnr_db"] = round(10 * float(np.log10(255**2 / max(errors))), 2)
     row["attacks"] = {}
     for name, attack in ATTACKS.items():
-        reading = Detector().read(attack(written))
+        reading = WatermarkDetector().read(attack(written))
         wrong = reading.payload is not None and reading.payload != payload
         row["attacks"][name] = {
             "read": reading.payload == payload,
@@ -198,7 +198,7 @@ def measure_unmarked(path: Path) -> dict[str, Any]:
     info = video.probe(path)
     fps = min(info.fps, CORPUS_FRAMES / max(info.duration_s or 10.0, 1.0))
     with closing(video.read_frames(path, fps=max(fps, 1.0))) as frames:
-        reading = Detector().read(itertools.islice(frames, CORPUS_FRAMES))
+        reading = WatermarkDetector().read(itertools.islice(frames, CORPUS_FRAMES))
     return {"file": f"{path.parent.name}/{path.name}", "read": reading.payload is not None, "score": reading.score}
 
 
@@ -207,7 +207,7 @@ def embedding_ms(side: int = 512, repeats: int = 300) -> dict[str, float]:
     cv2.setNumThreads(1)
     frame = cv2.resize(video.read_image(next((ASSETS / "portraits").glob("*.png"))), (side, side))
     start = time.thread_time()
-    embedder = Embedder(side, side, Payload(0, 0))
+    embedder = WatermarkEmbedder(side, side, Payload(0, 0))
     first = time.thread_time() - start
     times = []
     for _ in range(repeats):

@@ -13,6 +13,12 @@ Image = NDArray[np.uint8]  # RGB [H, W, 3], 0..255
 Rng = np.random.Generator
 
 
+def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(first, behind the last) of every run of True in [N]."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
 def smoothstep(x: Any, low: Any = 0.0, high: Any = 1.0) -> Any:
     """0 up to low, 1 from high on, 3 t^2 - 2 t^3 between; of a number a number, of an array an array of its type."""
     t = np.clip((x - low) / (high - low), 0, 1)

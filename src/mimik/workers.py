@@ -25,8 +25,8 @@ import cv2
 
 from mimik.config import InputError, install_command
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 Beat = Callable[[], None]  # says that the work goes on
 
 _CHECK_S = 0.5
@@ -112,13 +112,13 @@ class _Worker:
 
 
 def pool_results(
-    work: Callable[[Task, Beat], Result],
-    tasks: Sequence[Task],
+    work: Callable[[_Task, Beat], _Result],
+    tasks: Sequence[_Task],
     num_workers: int,
     *,
     stall_s: float,
     warm_up: Callable[[], object] | None = None,
-) -> Generator[Result | Lost]:
+) -> Generator[_Result | Lost]:
     """The result of each task, in order, from processes of this machine.
 
     Args:
@@ -136,7 +136,7 @@ def pool_results(
             yield work(task, no_beat)
         return
     window = 4 * num_workers + 8  # results that wait for an earlier one
-    finished: dict[int, Result | Lost] = {}
+    finished: dict[int, _Result | Lost] = {}
     begun = 0
     workers = [_Worker(work, warm_up) for _ in range(min(num_workers, len(tasks)))]
     try:
@@ -189,14 +189,14 @@ def pool_results(
 
 
 def ray_results(
-    work: Callable[[Task, Beat], Result],
-    tasks: Sequence[Task],
+    work: Callable[[_Task, Beat], _Result],
+    tasks: Sequence[_Task],
     *,
     address: str | None,
     num_workers: int | None,
     timeout_s: float,
     cores: int = 1,
-) -> Generator[Result | Lost]:
+) -> Generator[_Result | Lost]:
     """The same over a Ray cluster, whose machines must see the files of a task under the same paths.
 
     Args:
@@ -222,7 +222,7 @@ def ray_results(
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"--ray {address}: the cluster cannot be reached ({error}); see `ray status`.") from error
 
-    def remote_work(task: Task) -> Result:
+    def remote_work(task: _Task) -> _Result:
         cv2.setNumThreads(1)
         return work(task, no_beat)
 

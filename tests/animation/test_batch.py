@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Driver
 from mimik.animation import batch
-from mimik.animation.batch import RECORD_NAME, Pair, animate_all, pairs
+from mimik.animation.batch import ANIMATED_NAME, Pair, animate_all, pairs
 from mimik.config import AnimateConfig, InputError
 from mimik.motion.drivers import registry
 from mimik.provenance.verifying import verify
@@ -63,12 +63,12 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_share_a_folder(small_path: Path, tmp_path: Path) -> None:
     folder = touch(tmp_path / "out", "other.mp4")
-    with (folder / RECORD_NAME).open("a") as file:
+    with (folder / ANIMATED_NAME).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another run is writing there"):
             list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL))
-    (folder / RECORD_NAME).write_text("[]\n")
-    with pytest.raises(InputError, match=f"{RECORD_NAME} is damaged; remove it"):
+    (folder / ANIMATED_NAME).write_text("[]\n")
+    with pytest.raises(InputError, match=f"{ANIMATED_NAME} is damaged; remove it"):
         list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL))
     with pytest.raises(InputError, match="--workers -1"):
         list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL, num_workers=-1))
@@ -99,11 +99,11 @@ def test_over_ray(small_path: Path, driver: Driver, tmp_path: Path) -> None:
     assert [outcome.reason for outcome in outcomes] == [None] * 3
     assert all(outcome.report is not None and outcome.report.num_frames > 3 for outcome in outcomes)
     assert [verify(pair.out).exit_code for pair in every] == [0] * 3
-    assert len((out / RECORD_NAME).read_text().splitlines()) == 3
+    assert len((out / ANIMATED_NAME).read_text().splitlines()) == 3
     # A line that was cut off is that of a video that is made again.
-    lines = (out / RECORD_NAME).read_text().splitlines(keepends=True)
-    (out / RECORD_NAME).write_text("".join(lines[:2]) + lines[2][:40])
+    lines = (out / ANIMATED_NAME).read_text().splitlines(keepends=True)
+    (out / ANIMATED_NAME).write_text("".join(lines[:2]) + lines[2][:40])
     every[2].out.unlink()
     again = list(animate_all(every, SMALL, num_workers=0))
     assert [outcome.report is not None for outcome in again] == [False, False, True]
-    assert json.loads((out / RECORD_NAME).read_text().splitlines()[-1])["out"] == "2.mp4"
+    assert json.loads((out / ANIMATED_NAME).read_text().splitlines()[-1])["out"] == "2.mp4"

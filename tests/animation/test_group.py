@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mimik.animation import avatar as avatar_module
 from mimik.animation import group as group_module
 from mimik.animation.avatar import Avatar, render_all_faces
-from mimik.animation.group import Shared, joined, shares
+from mimik.animation.group import SharedDriver, joined, shares
 from mimik.app.cli import app
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image, Landmarker
@@ -55,7 +55,7 @@ def test_pictures_are_joined_by_their_shares() -> None:
 
 
 def test_a_shared_driver_is_read_once(landmarker: Landmarker) -> None:
-    shared, settings = Shared(open_driver("smile", 5.0), 2), DriverSettings(landmarker=landmarker)
+    shared, settings = SharedDriver(open_driver("smile", 5.0), 2), DriverSettings(landmarker=landmarker)
     alone = [frame.offset for frame in open_driver("smile", 5.0).motion(settings).frames]
     one = shared.motion(settings).frames
     first = [next(one).offset for _ in range(3)]

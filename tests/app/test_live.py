@@ -34,7 +34,7 @@ from mimik.inference import synthesis
 from mimik.media import video
 from mimik.provenance.marking import burn_label
 from mimik.provenance.verifying import verify
-from mimik.provenance.watermark import Detector
+from mimik.provenance.watermark import WatermarkDetector
 
 CONFIG = AnimateConfig(model="geometry", smooth=0.0)
 FPS = 25.0
@@ -202,7 +202,7 @@ def test_what_is_shown_is_labelled_and_marked(avatar: Avatar, portrait_path: Pat
     shown = every(call, filmed())
     changed = [int((one.labelled != call.portrait.picture).any(-1).sum()) for one in shown]
     assert 200 < changed[1] < 0.5 * changed[0]
-    reading = Detector().read([one.image for one in shown])
+    reading = WatermarkDetector().read([one.image for one in shown])
     assert reading.payload == call._marker.payload
     with pytest.raises(InputError, match="a live call is always labelled"):
         call.set(label="none")

@@ -22,7 +22,7 @@ from mimik.app.cli import app
 from mimik.app.live.call import Call, Shown
 from mimik.app.live.controls import Controls
 from mimik.app.live.idling import Transitions
-from mimik.app.live.sound import RATE_HZ, Feeder, LiveSpeech, file_blocks, pipe_blocks
+from mimik.app.live.sound import CALL_RATE_HZ, Feeder, LiveSpeech, file_blocks, pipe_blocks
 from mimik.app.live.talker import Talker
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker, Tracker
@@ -33,7 +33,7 @@ from mimik.motion.generation.speech import closed_reference
 
 CONFIG = AnimateConfig(model="geometry", smooth=0.0, size=128)
 SPEECH = Path(__file__).parents[1] / "fixtures" / "espeak_speech.ogg"
-BLOCK = RATE_HZ // 50
+BLOCK = CALL_RATE_HZ // 50
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def heard_by(speech: LiveSpeech, samples: np.ndarray) -> list[tuple[float, float
     now = 0.0
     speech._offer = lambda frame, at_s: out.append((now, at_s, frame))
     for start in range(0, len(samples), BLOCK):
-        now = (start + BLOCK) / RATE_HZ
+        now = (start + BLOCK) / CALL_RATE_HZ
         speech._hear(samples[start : start + BLOCK])
     return out
 
@@ -63,18 +63,18 @@ def heard_by(speech: LiveSpeech, samples: np.ndarray) -> list[tuple[float, float
 
 
 def test_a_frame_is_there_a_sixth_of_a_second_after_its_sound() -> None:
-    samples = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
+    samples = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     made = heard_by(LiveSpeech(lambda *_: None), samples)
     late = np.array([now - at_s for now, at_s, _ in made])
     np.testing.assert_allclose([at_s for _, at_s, _ in made], np.arange(len(made)) / 25)
     assert late.max() <= 0.165
-    assert len(made) / 25 > len(samples) / RATE_HZ - 0.25
+    assert len(made) / 25 > len(samples) / CALL_RATE_HZ - 0.25
 
 
 def test_lips_are_shut_in_silence_and_open_with_the_sound() -> None:
-    speech = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
+    speech = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     begin = int(np.flatnonzero(np.abs(speech) > 0.02)[0])
-    quiet = np.zeros(RATE_HZ, np.float32)
+    quiet = np.zeros(CALL_RATE_HZ, np.float32)
     made = heard_by(LiveSpeech(lambda *_: None), np.concatenate([quiet, speech[begin:], quiet]))
     at_s, gap = np.array([a for _, a, _ in made]), np.array([opening(f) for _, _, f in made])
     assert gap[at_s < 0.85].max() < 0.01
@@ -83,7 +83,7 @@ def test_lips_are_shut_in_silence_and_open_with_the_sound() -> None:
 
 def test_the_stream_keeps_to_the_clock() -> None:
     speech = LiveSpeech(lambda *_: None)
-    speech._start_s, speech._num_samples = 100.0, RATE_HZ  # a second has been heard
+    speech._start_s, speech._num_samples = 100.0, CALL_RATE_HZ  # a second has been heard
     block = np.ones(BLOCK, np.float32)
 
     in_time = speech._in_time(block, 101.03)
@@ -91,13 +91,15 @@ def test_the_stream_keeps_to_the_clock() -> None:
     nothing = speech._in_time(block[:0], 101.05)
     assert len(nothing) == 0
     after_a_gap = speech._in_time(block, 101.32)
-    assert len(after_a_gap) == round(0.32 * RATE_HZ) and not after_a_gap[:-BLOCK].any() and after_a_gap[-BLOCK:].all()
+    assert (
+        len(after_a_gap) == round(0.32 * CALL_RATE_HZ) and not after_a_gap[:-BLOCK].any() and after_a_gap[-BLOCK:].all()
+    )
     in_silence = speech._in_time(block[:0], 101.2)
-    assert len(in_silence) == round(0.2 * RATE_HZ) and not in_silence.any()
-    too_fast = speech._in_time(np.ones(RATE_HZ // 2, np.float32), 101.0)
+    assert len(in_silence) == round(0.2 * CALL_RATE_HZ) and not in_silence.any()
+    too_fast = speech._in_time(np.ones(CALL_RATE_HZ // 2, np.float32), 101.0)
     assert len(too_fast) == 0
     speech._in_time(block, 105.0)  # the computer slept
-    assert speech._start_s == pytest.approx(105.0 - 1 - BLOCK / RATE_HZ)
+    assert speech._start_s == pytest.approx(105.0 - 1 - BLOCK / CALL_RATE_HZ)
 
 
 def test_what_breaks_is_told_to_the_call(avatar: Avatar) -> None:
@@ -122,13 +124,13 @@ def test_a_pipe_is_read_whatever_its_pieces(size: int) -> None:
         def read1(self, most: int | None = -1) -> bytes:
             return self.read(min(size, most or size))
 
-    got = np.concatenate(list(pipe_blocks(Pipe(values.tobytes()), RATE_HZ)))
+    got = np.concatenate(list(pipe_blocks(Pipe(values.tobytes()), CALL_RATE_HZ)))
     np.testing.assert_allclose(got, values / 32768, atol=1e-6)
 
 
 def test_a_pipe_of_another_rate_lasts_as_long() -> None:
     got = np.concatenate(list(pipe_blocks(io.BytesIO(np.zeros(16_000, "<i2").tobytes()), 16_000)))
-    assert len(got) == pytest.approx(RATE_HZ, abs=RATE_HZ * 0.005)
+    assert len(got) == pytest.approx(CALL_RATE_HZ, abs=CALL_RATE_HZ * 0.005)
 
 
 def test_blocks_are_given_at_the_speed_of_hearing() -> None:
@@ -200,11 +202,11 @@ def test_a_camera_does_not_disturb_a_voice(avatar: Avatar) -> None:
 
 
 def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
-    whole = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
+    whole = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     begin = int(np.flatnonzero(np.abs(whole) > 0.02)[0])
-    path, whole = tmp_path / "speech.wav", whole[begin : begin + RATE_HZ]
+    path, whole = tmp_path / "speech.wav", whole[begin : begin + CALL_RATE_HZ]
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.setparams((1, 2, CALL_RATE_HZ, 0, "NONE", ""))
         file.writeframes((whole * 32767).astype("<i2").tobytes())
     shown: list[Shown] = []
     heard: list[np.ndarray] = []
@@ -241,7 +243,7 @@ def test_what_cannot_be_spoken_is_told(small_path: Path, options: list[str], mes
 
 
 def test_a_sound_that_goes_on_does_not_hold_up_the_end() -> None:
-    feeder = Feeder(lambda block: None, iter([np.zeros(RATE_HZ * 60, np.float32)]))
+    feeder = Feeder(lambda block: None, iter([np.zeros(CALL_RATE_HZ * 60, np.float32)]))
     feeder.start()
     feeder.close()
     feeder._thread.join(30)
@@ -256,15 +258,15 @@ def test_sound_is_sent_as_late_as_the_picture() -> None:
 
     delayed = DelayedSound()
     delayed.delay_s = 0.3
-    ramp = np.arange(2 * RATE_HZ, dtype=np.float32)
+    ramp = np.arange(2 * CALL_RATE_HZ, dtype=np.float32)
     out = []
     for k in range(100):
         now = 10 + (k + 1) * 0.02
         delayed.put(ramp[k * BLOCK : (k + 1) * BLOCK], 10 + k * 0.02)
         out.append(delayed.take(now))
-    sent = np.concatenate(out)  # sample n is sent at 10.02 + n / RATE_HZ
+    sent = np.concatenate(out)  # sample n is sent at 10.02 + n / CALL_RATE_HZ
     began = int(np.flatnonzero(sent)[0]) - 1
-    assert began / RATE_HZ + 0.02 == pytest.approx(0.3, abs=0.06)
+    assert began / CALL_RATE_HZ + 0.02 == pytest.approx(0.3, abs=0.06)
     np.testing.assert_array_equal(sent[began:], ramp[: len(sent) - began])
     for _ in range(100):
         delayed.saw(0.5)
@@ -281,7 +283,7 @@ def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
     from mimik.app import page
     from mimik.app.live import connections
 
-    said = np.concatenate(list(read_sound(SPEECH, rate=RATE_HZ)))
+    said = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     call = Call(avatar, CONFIG)
     sent_at: list[float] = []
 
@@ -296,7 +298,7 @@ def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
             await asyncio.sleep(max(0.0, sent_at[0] + k * 0.02 - time.perf_counter()))
             values = (said.take(range(k * BLOCK, (k + 1) * BLOCK), mode="wrap") * 32767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(values[None], format="s16", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, k * BLOCK, Fraction(1, RATE_HZ)
+            frame.sample_rate, frame.pts, frame.time_base = CALL_RATE_HZ, k * BLOCK, Fraction(1, CALL_RATE_HZ)
             return frame
 
     async def run() -> np.ndarray:

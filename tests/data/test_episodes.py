@@ -21,7 +21,6 @@ from mimik.data.episodes import (
     Episodes,
     EpisodeSampler,
     evaluation_episodes,
-    load_evaluation,
     loader,
     to_model_range,
     view_of,
@@ -215,13 +214,6 @@ def test_the_papers_protocol(shards: Path, index: list[ClipInfo]) -> None:
         assert len(many.holdout) == 32
         assert set(many.holdout).isdisjoint(many.sources)
     assert [e.sources for e in evaluation_episodes(index[4:], 8)] == [eight[1].sources]
-    tensors = load_evaluation(ClipStore(shards), eight[0], as_uint8=True)
-    assert {name: tuple(t.shape[:1]) for name, t in tensors.items()} == {
-        **dict.fromkeys(("x", "y", "points"), (32,)),
-        **dict.fromkeys(("x_s", "y_s", "points_s"), (8,)),
-    }
-    assert seen(tensors["x"].numpy()) == list(eight[0].holdout)
-    assert seen(tensors["x_s"].numpy()) == list(eight[0].sources)
     with pytest.raises(InputError, match="64 frames, but the longest of 5 clips has 45"):
         evaluation_episodes(index, 32)
     with pytest.raises(InputError, match="1 or more"):

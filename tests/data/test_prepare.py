@@ -34,7 +34,7 @@ from mimik.data.preparation.overview import PrepareReport
 from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shard_folder import ShardFolder
 from mimik.data.preparation.sources import read_manifest
-from mimik.data.prepare import Task, prepare
+from mimik.data.prepare import VideoTask, prepare
 from mimik.data.tracks import unpack_tracks
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
@@ -541,7 +541,7 @@ def test_a_machine_of_the_cluster_that_dies_costs_nothing(
     places = tmp_path / "places"
     places.mkdir()
 
-    def work(task: Task, beat: Callable[[], None]) -> VideoResult:
+    def work(task: VideoTask, beat: Callable[[], None]) -> VideoResult:
         node = ray.get_runtime_context().get_node_id()
         (places / f"{task.path.stem}_{node}").touch()
         # The third of the doomed machine is still at work when it dies.

@@ -26,7 +26,7 @@ from mimik.config import InputError
 from mimik.data.index import read_index
 from mimik.data.tracks import pack_tracks
 from mimik.evaluation import evaluate, models
-from mimik.evaluation.instruments import Instruments, Look
+from mimik.evaluation.instruments import Instruments, Observation
 from mimik.evaluation.metrics import METRICS
 from mimik.evaluation.models import TRUTH
 from mimik.evaluation.protocols import CROSS, FIRST
@@ -317,7 +317,7 @@ def test_the_same_command_goes_on(
     looked: list[int] = []
     look = Instruments.look
 
-    def counted(self: Instruments, images: Any, at: list[int], **options: Any) -> Look:
+    def counted(self: Instruments, images: Any, at: list[int], **options: Any) -> Observation:
         looked.append(len(images))
         return look(self, images, at, **options)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mimik.evaluation.speech.measures import MouthTrack, bilabials, lip_dynamics, medians, runs, score, silences
+from mimik.arrays import runs
+from mimik.evaluation.speech.measures import MouthTrack, bilabials, lip_dynamics, medians, score, silences
 
 FPS = 25
 

@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from mimik.media import video
 from mimik.provenance import watermark
-from mimik.provenance.watermark import MAX_FALSE_POSITIVE, Detector, Embedder, Payload, Reading, decode, encode
+from mimik.provenance.watermark import (
+    MAX_FALSE_POSITIVE,
+    Payload,
+    Reading,
+    WatermarkDetector,
+    WatermarkEmbedder,
+    decode,
+    encode,
+)
 
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 PAYLOAD = Payload(model=2, file_id=0xDEADBEEF)
@@ -35,7 +43,7 @@ def resized(picture: Image, height: int, width: int) -> Image:
 
 
 def mark(frame: Image, payload: Payload = PAYLOAD, **options: bytes) -> Image:
-    return Embedder(*frame.shape[:2], payload, **options).embed(frame)
+    return WatermarkEmbedder(*frame.shape[:2], payload, **options).embed(frame)
 
 
 def psnr(a: Image, b: Image) -> float:
@@ -139,11 +147,11 @@ def test_flat_and_dark_parts_are_changed_least() -> None:
 
 def test_a_frame_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="marks 64 x 32 RGB"):
-        Embedder(32, 64, PAYLOAD).embed(np.zeros((64, 32, 3), np.uint8))
+        WatermarkEmbedder(32, 64, PAYLOAD).embed(np.zeros((64, 32, 3), np.uint8))
 
 
 def test_threads_may_share_an_embedder(portrait: Image) -> None:
-    embedder = Embedder(512, 512, PAYLOAD)
+    embedder = WatermarkEmbedder(512, 512, PAYLOAD)
     expected = embedder.embed(portrait)
     with ThreadPoolExecutor(4) as pool:
         assert all((one == expected).all() for one in pool.map(embedder.embed, [portrait] * 8))
@@ -158,7 +166,7 @@ def luma_of(frame: Image) -> np.ndarray:
 def test_the_marked_luma_plane_is_that_of_marked_colors(portrait: Image, height: int, width: int) -> None:
     grey = cv2.cvtColor(cv2.resize(portrait, (width, height)), cv2.COLOR_RGB2GRAY)
     frame = cv2.cvtColor(grey // 2 + 64, cv2.COLOR_GRAY2RGB)  # nothing is clipped, and luma is what embed looks at
-    embedder = Embedder(height, width, PAYLOAD)
+    embedder = WatermarkEmbedder(height, width, PAYLOAD)
     even = slice(0, height // 2 * 2), slice(0, width // 2 * 2)
     padded = np.full((height, width + 7), 77, np.uint8)  # rows of a coded frame are longer than the picture
     plane = padded[even]
@@ -181,7 +189,7 @@ def assert_read(reading: Reading, payload: Payload = PAYLOAD) -> None:
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (384, 300), (512, 910), (1080, 1080), (1700, 1620)])
 def test_one_frame_is_enough(portrait: Image, height: int, width: int) -> None:
     payload = Payload(height % 256, height * width)
-    assert_read(Detector().read([mark(resized(portrait, height, width), payload)]), payload)
+    assert_read(WatermarkDetector().read([mark(resized(portrait, height, width), payload)]), payload)
 
 
 def moving(portrait: Image, num_frames: int = 8) -> Iterator[Image]:
@@ -194,7 +202,7 @@ def moving(portrait: Image, num_frames: int = 8) -> Iterator[Image]:
 
 @pytest.fixture(scope="module")
 def clip(portrait: Image) -> list[Image]:
-    embedder = Embedder(512, 512, PAYLOAD)
+    embedder = WatermarkEmbedder(512, 512, PAYLOAD)
     return [embedder.embed(frame) for frame in moving(portrait)]
 
 
@@ -221,34 +229,34 @@ def coded(frames: list[Image], folder: Path, crf: int) -> list[Image]:
 def test_it_is_read_back_from_a_changed_file(
     clip: list[Image], tmp_path: Path, crf: int, change: Callable[[Image], Image]
 ) -> None:
-    reading = Detector().read(coded([change(frame) for frame in clip], tmp_path, crf))
+    reading = WatermarkDetector().read(coded([change(frame) for frame in clip], tmp_path, crf))
     assert_read(reading)
 
 
 def test_a_reading_says_what_happened_to_the_frames(clip: list[Image]) -> None:
     own = watermark.pitch_of(512, 512)
-    plain = Detector().read(clip[:1])
+    plain = WatermarkDetector().read(clip[:1])
     assert (plain.pitch, plain.mirrored) == (pytest.approx(own, rel=0.01), False)
-    changed = Detector().read([cv2.resize(clip[0][:, ::-1], (700, 700))])
+    changed = WatermarkDetector().read([cv2.resize(clip[0][:, ::-1], (700, 700))])
     assert (changed.pitch, changed.mirrored) == (pytest.approx(own * 700 / 512, rel=0.01), True)
 
 
 def test_a_screenshot_with_a_page_around_it_is_read(clip: list[Image]) -> None:
     page = np.full((640, 900, 3), 245, np.uint8)
     page[101:613, 57:569] = clip[3]
-    assert_read(Detector().read([page]))
+    assert_read(WatermarkDetector().read([page]))
 
 
 def test_only_the_key_it_was_written_with_reads_it(portrait: Image) -> None:
     frame = mark(resized(portrait, 192, 192), key=b"mine")
-    assert_read(Detector(b"mine").read([frame]))
-    assert Detector().read([frame]).payload is None
+    assert_read(WatermarkDetector(b"mine").read([frame]))
+    assert WatermarkDetector().read([frame]).payload is None
 
 
 @pytest.mark.parametrize(("height", "width"), [(144, 160), (16, 16), (300, 40)])
 def test_nothing_is_read_from_frames_without_a_mark(portrait: Image, height: int, width: int) -> None:
     for frame in (resized(portrait, height, width), np.zeros((height, width, 3), np.uint8)):
-        reading = Detector().read([frame])
+        reading = WatermarkDetector().read([frame])
         assert (reading.payload, reading.false_positive, reading.pitch) == (None, 1.0, None)
         assert reading.score < 7
 
@@ -280,28 +288,30 @@ def test_the_normal_tail_is_that_of_the_tables() -> None:
 
 def test_in_its_own_size_only_that_is_tried(portrait: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = mark(resized(portrait, 256, 256))
-    assert_read(Detector().read([frame], own_size=True))
+    assert_read(WatermarkDetector().read([frame], own_size=True))
     tried = []
-    place = Detector._best_place
+    place = WatermarkDetector._best_place
     monkeypatch.setattr(
-        Detector, "_best_place", lambda self, luma, pitch, *rest: tried.append(pitch) or place(self, luma, pitch, *rest)
+        WatermarkDetector,
+        "_best_place",
+        lambda self, luma, pitch, *rest: tried.append(pitch) or place(self, luma, pitch, *rest),
     )
-    assert Detector().read([resized(frame, 200, 200)], own_size=True).payload is None
+    assert WatermarkDetector().read([resized(frame, 200, 200)], own_size=True).payload is None
     assert tried[0] == watermark.pitch_of(200, 200)
     assert len(tried) < 15  # that one, and what it is made exact with
 
 
 def test_only_the_first_frames_are_read() -> None:
     frames = iter([np.zeros((32, 32, 3), np.uint8)] * 100)
-    Detector().read(frames)
+    WatermarkDetector().read(frames)
     assert len(list(itertools.islice(frames, 100))) == 36
 
 
 def test_frames_that_cannot_be_read_together_are_refused() -> None:
     with pytest.raises(ValueError, match="no frame was given"):
-        Detector().read([])
+        WatermarkDetector().read([])
     with pytest.raises(ValueError, match="frames of one size"):
-        Detector().read([np.zeros((32, 32, 3), np.uint8), np.zeros((32, 34, 3), np.uint8)])
+        WatermarkDetector().read([np.zeros((32, 32, 3), np.uint8), np.zeros((32, 34, 3), np.uint8)])
 
 
 @pytest.mark.slow
@@ -311,4 +321,4 @@ def test_nothing_is_read_from_real_videos() -> None:
         pytest.skip("the corpus of talking faces is not here")
     for path in sorted(corpus.glob("*.mp4")):
         with_frames = itertools.islice(video.read_frames(path, fps=5), 24)
-        assert Detector().read(with_frames).payload is None, path
+        assert WatermarkDetector().read(with_frames).payload is None, path

@@ -16,7 +16,7 @@ from mimik.face.landmarks import OVAL, Face, Image, Landmarker
 from mimik.inference.synthesis import GeometryPainter
 from mimik.media import video
 from mimik.provenance.verifying import Status, verify
-from mimik.provenance.watermark import Detector
+from mimik.provenance.watermark import WatermarkDetector
 from mimik.rendering import matte
 from mimik.rendering.flow import Warper
 from mimik.rendering.layers.background import LayeredPainter
@@ -161,7 +161,7 @@ def test_frames_without_a_background(avatar: Avatar, alpha: np.ndarray) -> None:
     assert corner.max() == 0
     # What is left of the mark is read wherever the person is pasted.
     for colour in (255, 0):
-        assert Detector().read(list(flat(frames, colour))).payload is not None
+        assert WatermarkDetector().read(list(flat(frames, colour))).payload is not None
 
 
 @pytest.mark.usefixtures("found")

@@ -12,7 +12,7 @@ from typing import Unpack
 
 from mimik.animation import gpu
 from mimik.animation.edit import Edit, Edited, check_edit, edit_avatar
-from mimik.animation.group import Group, Shared
+from mimik.animation.group import Group, SharedDriver
 from mimik.animation.options import (
     EditOptions,
     FrameOptions,
@@ -522,7 +522,7 @@ def render_all_faces(
         if unknown := sorted(opened.keys() - people.keys()):
             there = ", ".join(map(str, people))
             raise InputError(f"--face-driver {unknown[0]}=...: there is no such face; give one of {there}.")
-        shared = Shared(opened_driver(driver, chosen), len(people.keys() - opened.keys()))
+        shared = SharedDriver(opened_driver(driver, chosen), len(people.keys() - opened.keys()))
         for number, one in opened.items():
             if one.fps != shared.fps:
                 raise InputError(

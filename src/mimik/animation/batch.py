@@ -31,7 +31,7 @@ from mimik.rendering.matte import check_backdrop
 
 log = logging.getLogger(__name__)
 
-RECORD_NAME = "animated.jsonl"
+ANIMATED_NAME = "animated.jsonl"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 CORES_PER_VIDEO = 2  # that the threads of one video keep busy
 _STALL_S = 600.0  # without a frame: longer than any model needs to be compiled, or any file to be signed
@@ -164,7 +164,7 @@ def _attempt(job: _Job, progress: Progress) -> Report | str:
 @contextmanager
 def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
     """The record of a folder, to append to, and what stands in it: what each file was made from. One run at a time."""
-    path = folder / RECORD_NAME
+    path = folder / ANIMATED_NAME
     held = hold(path, "a+")
     if held is None:
         raise InputError(f"-o {folder}: another run is writing there; wait for it, or give another one.")
@@ -262,7 +262,7 @@ def animate_all(
                     yield outcome
     finally:
         if is_new and not num_good:
-            (out / RECORD_NAME).unlink(missing_ok=True)
+            (out / ANIMATED_NAME).unlink(missing_ok=True)
             if not any(out.iterdir()):  # else somebody else has put a file there
                 out.rmdir()
 

@@ -15,6 +15,7 @@ from mimik.animation.source_frame import SourceFrame
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Image, Landmarker, canonical_mesh, mirror_order
+from mimik.motion.drivers.stream import UPPER_LID_SHARE
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
 from mimik.motion.regions import region_weights
@@ -33,7 +34,6 @@ _SHAPES: dict[str, tuple[dict[str, float], str]] = {
 }
 _GAZE_CM = np.array([0.45, 0.3])  # how far an iris moves; an eye is 3 cm wide
 _LID_FOLLOWS = 0.55  # of the iris' way up or down
-_UPPER_LID = 0.85  # of a closing eye's way is the upper lid's
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
 
@@ -71,8 +71,8 @@ def motion_frame_of(edit: Edit | Mapping[str, float], shape: Float) -> MotionFra
         offset[lower, 1:2] += 0.3 * _LID_FOLLOWS * gaze[1] * arch
         opening = (shape[lower] + offset[lower]) - (shape[upper] + offset[upper])
         closed = blink if blink > 0 else blink * _WIDE
-        offset[upper] += _UPPER_LID * closed * opening
-        offset[lower] -= (1 - _UPPER_LID) * closed * opening
+        offset[upper] += UPPER_LID_SHARE * closed * opening
+        offset[lower] -= (1 - UPPER_LID_SHARE) * closed * opening
 
     # x to the right, y down, z away: a positive turn about x lifts the chin, about y takes the nose to the left.
     turn = np.eye(3)

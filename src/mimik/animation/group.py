@@ -23,7 +23,7 @@ from mimik.pipeline import Progress
 _STEEPNESS = 12.0  # of the seam between two faces: it is about a sixth of a face wide
 
 
-class Shared(Driver):
+class SharedDriver(Driver):
     """A driver of several faces, which is read once: each call of motion gives a copy, from the first frame on."""
 
     def __init__(self, driver: Driver, num_faces: int) -> None:
@@ -37,7 +37,7 @@ class Shared(Driver):
         self._num_begun = 0
 
     @classmethod
-    def open(cls, source: str, fps: float | None = None) -> Shared:
+    def open(cls, source: str, fps: float | None = None) -> SharedDriver:
         raise NotImplementedError("what is shared is open")
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
@@ -75,7 +75,7 @@ class Group(Rendering):
         progress: Progress,
     ) -> None:
         """Args:
-        parts: a source frame for each face, all of the same size, and what drives it, Shared where it drives several.
+        parts: a source frame for each face, all of the same size, and what drives it: of several a SharedDriver.
         config, report, landmarker, progress: as Rendering takes them.
         """
         longest = max((driver for _, driver in parts), key=lambda driver: driver.num_frames or 0)

@@ -7,9 +7,9 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -81,6 +81,42 @@ def _in_windows(images: Image, points: Array, windows: Sequence[Crop], px: int) 
     return cut, placed.astype(np.float32)
 
 
+class Batch(TypedDict, total=False):
+    """Episodes as the loader gives them and as training takes them.
+
+    Images are float32 in [-1, 1], or uint8; masks float32 in 0..1, or uint8. Frames of the texture form, x, regions,
+    warped, interior and where, are [.., 2 H, 2 W] for y of [.., H, W]. Fine-tuning has no sources and no numbers.
+    """
+
+    x: Tensor  # [B, 3, H, W] target frame
+    y: Tensor  # [B, 3, H, W] its landmark image
+    x_s: Tensor  # [B, K, 3, H, W] source frames
+    y_s: Tensor  # [B, K, 3, H, W] their landmark images
+    points: Tensor  # [B, 478, 3] float32 landmarks in pixels of y
+    points_s: Tensor  # [B, K, 478, 3] the same of the sources
+    regions: Tensor  # [B, 1, H, W] mask of the target's eyes and mouth
+    chip: Tensor  # [B, 2, 3] float32 where in x the identity network looks (features.chip_transform)
+    face: Tensor  # [B, 2, 3] float32 where in x the landmarker looks (face.landmarker_view)
+    clip: Tensor  # [B] position in the index, the column of W
+    person: Tensor  # [B] number of the name among the sorted ones
+    key: list[str]  # of the clips
+    frame: Tensor  # [B] number of the target in its clip
+    frames_s: Tensor  # [B, K] numbers of the sources
+    episode: Tensor  # [B] number
+    skipped: Tensor  # [B] damaged clips that were passed over for it
+    # Of the texture form.
+    warped: Tensor  # [B, 3, 2 H, 2 W] the first source frame, warped to the target
+    interior: Tensor  # [B, 1, 2 H, 2 W] mask of the target's open mouth
+    geometry: Tensor  # [B, NUM_GEOMETRY, H / 2, W / 2] float32, how it was warped (flow.Flow.maps)
+    view: Tensor  # [B, 2] int64, what D and the content networks see (generators.view_frames): all, or a part
+    where: Tensor  # [B, 1, 2 H, 2 W] of fine-tuning: mask of what the loss counts
+
+
+def each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """A batch of tensors, each changed."""
+    return cast(Batch, {name: change(cast(Tensor, value)) for name, value in batch.items()})
+
+
 @dataclass(frozen=True)
 class EvaluationEpisode:
     """One clip of the paper's protocol: photos of a person, and frames to make again."""
@@ -129,21 +165,6 @@ def evaluation_episodes(
     return episodes
 
 
-def load_evaluation(
-    store: ClipStore, episode: EvaluationEpisode, *, style: str = "full", as_uint8: bool = False
-) -> dict[str, Tensor]:
-    """The frames of an evaluation episode.
-
-    Returns:
-        x, y [N, 3, H, W] and points [N, 478, 3] of the hold-out frames; x_s, y_s [T, 3, H, W] and points_s [T, 478, 3]
-        of the sources; ranges as Episodes gives them.
-    """
-    frames = store.read(episode.info, [*episode.holdout, *episode.sources])
-    x, y, points = _with_landmarks(frames, style, as_uint8)
-    n = len(episode.holdout)
-    return {"x": x[:n], "y": y[:n], "points": points[:n], "x_s": x[n:], "y_s": y[n:], "points_s": points[n:]}
-
-
 def random_stream(*words: int) -> np.random.Generator:
     """Random numbers that depend on the words alone."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
@@ -153,7 +174,7 @@ def random_stream(*words: int) -> np.random.Generator:
 _ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW, _VIEW = range(6)
 
 
-class Episodes(Dataset[dict[str, Any]]):
+class Episodes(Dataset[Batch]):
     """Episodes of meta-learning: K source frames and a target frame of one clip, all different; docs/paper.md, 1.
 
     Episode n is a function of n, the seed and the index: no worker, rank or earlier episode matters. Episodes
@@ -258,23 +279,8 @@ class Episodes(Dataset[dict[str, Any]]):
             self._known_order = known
         return known[1]
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        """Episode number, without end.
-
-        Returns:
-            x, y: [3, H, W] target frame and its landmark image; float32 in [-1, 1], or uint8.
-            x_s, y_s: [K, 3, H, W] the source frames and theirs.
-            points, points_s: [478, 3] and [K, 478, 3] float32 landmarks in pixels of y.
-            regions: uint8 [1, H, W], 255 where the target's eyes and mouth are.
-            chip: float32 [2, 3] where in x the identity network looks (features.chip_transform).
-            face: float32 [2, 3] where in x the landmarker looks (face.landmarker_view).
-            With window_px, x and regions are [.., 2 H, 2 W], and there are: warped, the first source frame warped to
-            the target, as x; interior, uint8 [1, 2 H, 2 W], 255 inside the target's open mouth; geometry, float32
-            [NUM_GEOMETRY, H / 2, W / 2], how it was warped (flow.Flow.maps); view, int64 [2], what D and the content
-            networks see (generators.view_frames): all, or as often a part, most often mouth or eyes.
-            clip: position in the index, the column of W. person: number of the name among the sorted ones.
-            key: of the clip. frame, frames_s: numbers of the target and the [K] source frames in it.
-            episode: number. skipped: how many damaged clips were passed over for it.
+    def __getitem__(self, number: int) -> Batch:
+        """Episode number, without end: a Batch of one, without its first axis.
 
         Raises:
             InputError: if the clip cannot be read.
@@ -304,7 +310,7 @@ class Episodes(Dataset[dict[str, Any]]):
         x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
         placed = points[0] * np.float32(scale)
         regions = feature_mask(placed, target_image.shape[2], target_image.shape[1])
-        return {
+        item = {
             "x": _planes(target_image, self.as_uint8)[0],
             "y": y[0],
             "x_s": x[1:],
@@ -323,6 +329,7 @@ class Episodes(Dataset[dict[str, Any]]):
             "episode": number,
             "skipped": attempt,
         }
+        return cast(Batch, item)
 
     def _warped(self, images: Image, points: Array, number: int) -> tuple[Image, Image, Array, dict[str, Tensor]]:
         """The target at twice window_px; frames and points in windows, target first; what is given of the warp."""
@@ -447,7 +454,7 @@ def loader(
     world_size: int | None = None,
     prefetch: int = 4,
     pin_memory: bool | None = None,
-) -> DataLoader[dict[str, Any]]:
+) -> DataLoader[Batch]:
     """Batches of episodes, made by workers ahead of time; without end unless num_episodes is given.
 
     After a batch, the state to resume from is start_episode + world_size * batch_size * (batches that each rank did).

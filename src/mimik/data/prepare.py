@@ -42,7 +42,7 @@ from mimik.provenance.sealing import seal
 log = logging.getLogger(__name__)
 
 
-class Task(NamedTuple):
+class VideoTask(NamedTuple):
     """What a worker is asked for; spool is a file for the clips, so that they need not fit into memory."""
 
     path: Path
@@ -50,14 +50,14 @@ class Task(NamedTuple):
     spool: Path | None
 
 
-def _work(task: Task, beat: workers.Beat) -> VideoResult:
+def _work(task: VideoTask, beat: workers.Beat) -> VideoResult:
     if task.spool is None:
         return prepare_video(task.path, task.config, beat=beat)
     with task.spool.open("wb") as file:
         return prepare_video(task.path, task.config, on_clip=lambda clip: pickle.dump(clip, file), beat=beat)
 
 
-def _clips(result: VideoResult, task: Task) -> Iterator[Clip]:
+def _clips(result: VideoResult, task: VideoTask) -> Iterator[Clip]:
     """The clips of a finished task; the spool, which this program alone wrote, is gone afterwards."""
     yield from result.clips
     if task.spool is not None and task.spool.exists():
@@ -68,7 +68,7 @@ def _clips(result: VideoResult, task: Task) -> Iterator[Clip]:
 
 
 def _results(
-    tasks: Sequence[Task], cores: int, ray: str | bool, stall_s: float
+    tasks: Sequence[VideoTask], cores: int, ray: str | bool, stall_s: float
 ) -> Generator[VideoResult | workers.Lost]:
     """The result of each task, in order."""
     if not ray:
@@ -77,7 +77,7 @@ def _results(
     return workers.ray_results(_work, tasks, address=address, num_workers=cores, timeout_s=48 * stall_s)
 
 
-def _of_lost(lost: workers.Lost, task: Task) -> VideoResult:
+def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
     """What stands for a video whose worker was lost."""
     if task.spool is not None:
         task.spool.unlink(missing_ok=True)  # what it holds may be cut off
@@ -209,7 +209,7 @@ class _Run:
         num_before, footage_s = len(sources) - len(todo), 0.0
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self._output.folder) as folder:
             spools = [None if ray or cores == 0 else Path(folder, f"{i}.clips") for i in range(len(todo))]
-            tasks = [Task(s.path, self._config, spool) for s, spool in zip(todo, spools, strict=True)]
+            tasks = [VideoTask(s.path, self._config, spool) for s, spool in zip(todo, spools, strict=True)]
             with closing(_results(tasks, cores, ray, stall_s)) as results:
                 for number, (source, task, result) in enumerate(zip(todo, tasks, results, strict=True), start=1):
                     if isinstance(result, workers.Lost):
@@ -236,7 +236,7 @@ class _Run:
                 "old ones stay. Prepare them into a new folder to replace them."
             )
 
-    def _add(self, source: Source, task: Task, result: VideoResult) -> None:
+    def _add(self, source: Source, task: VideoTask, result: VideoResult) -> None:
         origin = {"source": source.name, "source_sha256": result.sha256}
         num_kept = 0
         rejections = list(result.rejections)

@@ -27,7 +27,7 @@ _BATCH = 8
 
 
 @dataclass
-class Look:
+class Observation:
     """What is found in some frames of one person."""
 
     images: Image  # uint8 RGB [N, H, W, 3]
@@ -109,7 +109,7 @@ class Instruments(threading.local):
         return out
 
     @torch.inference_mode()
-    def look(self, images: Image, at: list[int], *, in_order: bool) -> Look:
+    def look(self, images: Image, at: list[int], *, in_order: bool) -> Observation:
         """Everything that is measured of frames alone; see find."""
         points, blendshapes = self.find(images, in_order=in_order)
         shown, places = images[at], points[at]
@@ -118,7 +118,7 @@ class Instruments(threading.local):
             identity = self.identity(shown, places)
         else:
             identity = self.identity(shown[first], places[first])[which]
-        look = Look(images, points, blendshapes, at, identity)
+        look = Observation(images, points, blendshapes, at, identity)
         for batch in torch.from_numpy(shown[first]).split(_BATCH):
             look.features.append(self.content(self.planes(batch.numpy())))
         if len(first) < len(shown):
@@ -143,7 +143,7 @@ def _distinct(images: Image) -> tuple[list[int], list[int]]:
 
 
 @dataclass(frozen=True)
-class Motion:
+class DriverMotion:
     """What a driver does, as it is seen in its frames."""
 
     points: Array  # [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found
@@ -172,9 +172,9 @@ class Motion:
 class Goal:
     """Real frames, looked at once for all models."""
 
-    look: Look  # at the frames
+    look: Observation  # at the frames
     known: Array  # [N, 478, 3] landmarks of the clip, which models are given; the masks are made of them
-    motion: Motion | None  # what the face does in them, where they are consecutive; else None
+    motion: DriverMotion | None  # what the face does in them, where they are consecutive; else None
 
     @cached_property
     def masks(self) -> dict[str, list[Any]]:
@@ -188,7 +188,7 @@ class Goal:
 
 
 @torch.inference_mode()
-def compare(instruments: Instruments, goal: Goal, result: Look) -> tuple[dict[str, float], list[float]]:
+def compare(instruments: Instruments, goal: Goal, result: Observation) -> tuple[dict[str, float], list[float]]:
     """All metrics of a result, and the L1 of each of its frames."""
     real = goal.look
     l1 = metrics.l1(real.images, result.images)

@@ -26,7 +26,7 @@ from mimik.data.store import ClipStore
 from mimik.data.tracks import Tracks
 from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
-from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, Goal, Instruments, Motion, compare, mean_known
+from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, compare, mean_known
 from mimik.evaluation.jobs import Count, all_done, once
 from mimik.evaluation.models import FLOWS, TRUTH, WarpedPerson, is_lesson, label_of, load_lesson, load_model
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
@@ -50,7 +50,7 @@ from mimik.media import video
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 from mimik.training import fine_tuning
-from mimik.training.fine_tuning import Photo, Stage
+from mimik.training.fine_tuning import Photo, Snapshot
 
 
 class Evaluation:
@@ -66,7 +66,7 @@ class Evaluation:
     ) -> None:
         """Args: videos: the folder from which the shards were made, for the clips' sound, which is not in them."""
         self.shards, self.config, self.out, self._videos = shards, config, out, videos
-        self._motions: dict[str, Motion] = {}
+        self._motions: dict[str, DriverMotion] = {}
         chosen = config.device
         if chosen == "auto":
             chosen = "cuda" if torch.cuda.is_available() else "cpu"
@@ -141,16 +141,16 @@ class Evaluation:
             motion = self._motion(task.clip, look.images, look.points, look.blendshapes, task.targets[0])
         return Goal(look, frames.points, motion)
 
-    def _motion(self, clip: ClipInfo, images: Image, points: Array, blendshapes: Array, first: int) -> Motion:
+    def _motion(self, clip: ClipInfo, images: Image, points: Array, blendshapes: Array, first: int) -> DriverMotion:
         """What a driver does from a frame of a clip on."""
         volume = None
         if self._videos is not None:
             start_s = clip.start_s + first / clip.fps
             volume = dynamics.Volume.of_file(self._videos / clip.source, len(images), clip.fps, start_s)
         signals = self.instruments.signals(images, points, blendshapes)
-        return Motion(points, blendshapes, signals, clip.fps, volume)
+        return DriverMotion(points, blendshapes, signals, clip.fps, volume)
 
-    def _driver(self, clip: ClipInfo, tracks: Tracks) -> Motion:
+    def _driver(self, clip: ClipInfo, tracks: Tracks) -> DriverMotion:
         """What a whole clip does; the frames are looked at once for all portraits."""
         if clip.key not in self._motions:
             frames = self.store().read(clip, range(clip.num_frames))
@@ -249,7 +249,7 @@ class Evaluation:
             raise InputError(next(iter(failed.values())))
         return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])
 
-    def _made_by(self, preset: Preset, stage: Stage, photos: Image, points: Array, goal: Goal) -> Image:
+    def _made_by(self, preset: Preset, stage: Snapshot, photos: Image, points: Array, goal: Goal) -> Image:
         """The frames of a person as far as it was learned."""
         generator = PersonalizedGenerator(Network(preset.networks, stage.tensors, num_threads=1), stage.psi)
         person = WarpedPerson(photos, points, generator)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mimik.arrays import Float
 from mimik.config import ModelError
-from mimik.evaluation.motion_fidelity import CONTACTS, SIGNALS
+from mimik.evaluation.motion_fidelity import CONTACTS, EYE_PARTS, OPEN_EYE, SIGNALS
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
 
@@ -30,13 +30,8 @@ _PEAK_DB = 100.0  # what equal pictures get; one pixel that differs by one at 25
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004
 _EYE_CORNERS = 33, 263  # the outer ones
 _REGION_MARGIN = 0.12  # of the eyes' distance, around lips and lids
-_OPEN_EYE = 0.12  # of an eye's width between its lids: below, its iris cannot be seen
 _MIN_STD = {"blendshape": 0.02, "pose": 1.0}  # of the driver; what moves less says nothing about following it
 _MOVING = np.arange(1, len(BLENDSHAPES))  # without _neutral
-_EYES = (
-    ((33, 133), faces.RIGHT_EYE_UPPER[4], faces.RIGHT_EYE_LOWER[4], faces.RIGHT_IRIS[0]),
-    ((362, 263), faces.LEFT_EYE_UPPER[4], faces.LEFT_EYE_LOWER[4], faces.LEFT_IRIS[0]),
-)
 
 
 @dataclass(frozen=True)
@@ -287,7 +282,7 @@ def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
         from the middle, in widths of the eye. [N, 2] distance of the lids, in widths of the eye.
     """
     places, openings = [], []
-    for (start, end), upper, lower, iris in _EYES:
+    for (start, end), upper, lower, iris in EYE_PARTS:
         axis = points[:, end] - points[:, start]
         width = np.linalg.norm(axis, axis=-1)[:, None]
         along = axis[:, :2] / np.linalg.norm(axis[:, :2], axis=-1)[:, None]
@@ -305,7 +300,7 @@ def gaze_error_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
     """
     goal, opening = gaze(points)
     apart = np.linalg.norm(gaze(found)[0] - goal, axis=-1)  # [N, 2]
-    return 100 * _nan_mean(np.where(opening >= _OPEN_EYE, apart, np.nan), axis=1)
+    return 100 * _nan_mean(np.where(opening >= OPEN_EYE, apart, np.nan), axis=1)
 
 
 def correlation(driver: NDArray[Any], result: NDArray[Any], min_std: float) -> float:

@@ -30,6 +30,9 @@ from mimik.evaluation.detectors import INSTALL_DLIB, Detector, Found
 from mimik.face.landmarks import POINTS_68, canonical_mesh
 from mimik.media import video
 
+# Of MediaPipe's points: corners, middle of the lids, iris.
+EYE_PARTS = (((33, 133), 159, 145, 468), ((362, 263), 386, 374, 473))
+OPEN_EYE = 0.12  # of an eye's width between its lids: below, its iris cannot be seen
 # Places in the 68 points.
 _EYE_CORNERS = [36, 39, 42, 45]
 _RIGID = [*range(27, 36), *_EYE_CORNERS]  # nose and the corners of the eyes
@@ -185,17 +188,13 @@ def shape_signals(face: NDArray[Any]) -> dict[str, Float]:
     }
 
 
-_EYES = (((33, 133), 159, 145, 468), ((362, 263), 386, 374, 473))  # corners, middle of the lids, iris
-_OPEN_EYE = 0.12  # of an eye's width between its lids: below, its iris cannot be seen
-
-
 def _gaze(mesh: NDArray[Any]) -> Float:
     """[N, 2] where the irises stand between the eyes' corners, sideways and up and down, in widths of an eye.
 
     Mean of both eyes; of MediaPipe's points [N, 478, 3], as no other detector here finds irises.
     """
     places = []
-    for (start, end), upper, lower, iris in _EYES:
+    for (start, end), upper, lower, iris in EYE_PARTS:
         axis = mesh[:, end, :2] - mesh[:, start, :2]
         width = np.linalg.norm(mesh[:, end] - mesh[:, start], axis=-1)
         along = axis / np.linalg.norm(axis, axis=-1)[:, None]
@@ -203,7 +202,7 @@ def _gaze(mesh: NDArray[Any]) -> Float:
         away = (mesh[:, iris] - (mesh[:, start] + mesh[:, end]) / 2)[:, :2]
         place = np.stack([(away * along).sum(-1), (away * across).sum(-1)], -1) / width[:, None]
         opening = np.linalg.norm((mesh[:, upper] - mesh[:, lower])[:, :2], axis=-1) / width
-        places.append(np.where(opening[:, None] >= _OPEN_EYE, place, np.nan))
+        places.append(np.where(opening[:, None] >= OPEN_EYE, place, np.nan))
     return np.asarray(np.mean(places, 0))
 
 

@@ -12,7 +12,7 @@ from mimik.motion.neutral import find_neutral, named_neutral, usual_place
 from mimik.motion.smoothing import smoothed
 
 _NAMED_S = 0.1  # around the time that the user names, over which the neutral face is averaged
-LOOKAHEAD_S = 8.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
+NEUTRAL_LOOKAHEAD_S = 8.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
 
 
 def stream_motion(
@@ -20,7 +20,7 @@ def stream_motion(
     fps: float,
     *,
     smooth: float = 0.5,
-    lookahead_s: float = LOOKAHEAD_S,
+    lookahead_s: float = NEUTRAL_LOOKAHEAD_S,
     neutral_s: float | None = None,
 ) -> tuple[Reference, Iterator[MotionFrame]]:
     """The neutral face of a driver and its motion frames, one a frame, relative to it.

@@ -18,7 +18,7 @@ from mimik.config import InputError, data_folder
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-from mimik.provenance.formats import plain_text, reason_of
+from mimik.provenance.formats import one_line, plain_text
 from mimik.provenance.manifests import Claim, Ingredient, sign_stream
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Credentials:
             sign_stream(io.BytesIO(_PIXEL), io.BytesIO(), "image/png", trial, trial.title, self._signer())
         except InputError as error:
             raise InputError(
-                f"the certificate of {self.subject} cannot sign ({reason_of(error.__cause__)}); give an end-entity "
+                f"the certificate of {self.subject} cannot sign ({one_line(error.__cause__)}); give an end-entity "
                 "certificate whose extended key usage is e-mail protection, document signing or C2PA claim signing."
             ) from error
 
@@ -162,7 +162,7 @@ class Credentials:
         try:
             return c2pa.Signer.from_info(c2pa.C2paSignerInfo(self._algorithm, self._certificate, self._key, None))
         except c2pa.C2paError as error:
-            raise InputError(f"the certificate of {self.subject} cannot sign ({reason_of(error)}).") from error
+            raise InputError(f"the certificate of {self.subject} cannot sign ({one_line(error)}).") from error
 
 
 def signer_folders(data: Path) -> list[Path]:

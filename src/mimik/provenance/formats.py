@@ -46,7 +46,7 @@ def hexadecimal(payload: Payload) -> str:
     return f"{payload.to_int():011x}"
 
 
-def reason_of(error: object) -> str:
+def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 

@@ -11,16 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimik.config import CONSENT_LETTERS, VERSION, InputError, MediaError
-
-if TYPE_CHECKING:
-    pass
-
 from mimik.provenance.formats import (
     BINDING_LABEL,
     CONSENT_LABEL,
@@ -31,7 +27,7 @@ from mimik.provenance.formats import (
     WATERMARK,
     c2pa_context,
     hexadecimal,
-    reason_of,
+    one_line,
 )
 from mimik.provenance.marking import Marker
 
@@ -246,6 +242,4 @@ def sign_stream(
         signed: bytes = builder.sign(signer, media_type, source, copy)
         return signed
     except c2pa.C2paError as error:
-        raise MediaError(
-            f"{title}: cannot be signed as {media_type} ({reason_of(error)}); is the disk full?"
-        ) from error
+        raise MediaError(f"{title}: cannot be signed as {media_type} ({one_line(error)}); is the disk full?") from error

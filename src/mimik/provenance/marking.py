@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -16,11 +16,7 @@ from numpy.typing import NDArray
 from mimik.config import MODEL_SUFFIX
 from mimik.media import video
 from mimik.media.video import Rgb
-from mimik.provenance.watermark import Embedder, Payload
-
-if TYPE_CHECKING:
-    pass
-
+from mimik.provenance.watermark import Payload, WatermarkEmbedder
 
 # What the watermark can say about the model; the numbers are in files that are out, so they stay as they are.
 MODEL_NUMBERS = {
@@ -55,7 +51,7 @@ class Marker:
         """Args: model: as a Claim has it; label: whether the visible label is burnt in as well."""
         self.payload = Payload(model_number(model), secrets.randbits(32))
         self.has_label = label
-        self._embedder: Embedder | None = None
+        self._embedder: WatermarkEmbedder | None = None
 
     def mark(self, frame: Rgb) -> Rgb:
         """A marked copy of uint8 RGB [H, W, 3]; about 2 ms at 512 x 512.
@@ -77,11 +73,11 @@ class Marker:
         """What marks the luma plane of this frame once it is encoded; see video.Writer.write."""
         return self._embedder_of(frame).embed_luma
 
-    def _embedder_of(self, frame: Rgb) -> Embedder:
+    def _embedder_of(self, frame: Rgb) -> WatermarkEmbedder:
         height, width = frame.shape[:2]
         embedder = self._embedder
         if embedder is None or (embedder.height, embedder.width) != (height, width):
-            self._embedder = embedder = Embedder(height, width, self.payload)
+            self._embedder = embedder = WatermarkEmbedder(height, width, self.payload)
         return embedder
 
 

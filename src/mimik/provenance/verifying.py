@@ -14,15 +14,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mimik.config import CONSENT_LETTERS, InputError, MediaError, data_folder
 from mimik.media import video
-from mimik.provenance.watermark import Detector, Reading
-
-if TYPE_CHECKING:
-    pass
-
 from mimik.provenance.credentials import LOCAL_NAME, signer_folders
 from mimik.provenance.formats import (
     BESIDE,
@@ -37,11 +32,12 @@ from mimik.provenance.formats import (
     WATERMARK,
     c2pa_context,
     hexadecimal,
+    one_line,
     plain_text,
-    reason_of,
 )
 from mimik.provenance.manifests import NO_MODEL, Ingredient, source_record
 from mimik.provenance.marking import MODEL_NUMBERS
+from mimik.provenance.watermark import Reading, WatermarkDetector
 
 log = logging.getLogger(__name__)
 
@@ -279,12 +275,12 @@ def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = F
     Args:
         path: the file.
         max_windows: after so many pieces of 10 seconds the rest is left unread; a piece is enough for a mark.
-        own_size: whether it is known to be neither scaled nor cropped; see Detector.read.
+        own_size: whether it is known to be neither scaled nor cropped; see WatermarkDetector.read.
 
     Raises:
         MediaError: if it is no picture and no video that can be read.
     """
-    detector = Detector()
+    detector = WatermarkDetector()
     if video.kind(path) == "image":
         return detector.read([video.read_image(path)], own_size=own_size)
     best = None
@@ -331,7 +327,7 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
                 return Verdict(Status.NOTHING)
             except c2pa.C2paError as error:
                 if str(error).startswith("Remote"):
-                    return Verdict(Status.NOTHING, codes=(reason_of(error),))
+                    return Verdict(Status.NOTHING, codes=(one_line(error),))
                 if isinstance(error, c2pa.C2paError.NotSupported):
                     raise _NoCredentialsError(
                         f"{path}: not a file that can be checked; give a picture or a video."
@@ -364,7 +360,7 @@ def _verify_beside(file: Any, media_type: str | None, manifest: bytes, context: 
         with c2pa.Reader(media_type or "application/octet-stream", file, manifest, context=context) as reader:
             return _judge(json.loads(reader.json()))
     except c2pa.C2paError as error:
-        return Verdict(Status.ALTERED, codes=(reason_of(error),))
+        return Verdict(Status.ALTERED, codes=(one_line(error),))
 
 
 def _verifying_context(anchors: Sequence[Path]) -> Any:
@@ -484,13 +480,13 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
         mark = content.find(STORE_MARK)
         if mark < 0:
             raise _NoCredentialsError(
-                f"{path}: is damaged or not what its name says ({reason_of(error)}); give a file that plays."
+                f"{path}: is damaged or not what its name says ({one_line(error)}); give a file that plays."
             ) from error
         # The superbox is a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes stands before the
         # mark.
         start = max(mark - 12, 0)
         store = content[start : start + int.from_bytes(content[start : start + 4], "big")]
-    codes = (reason_of(error),)
+    codes = (one_line(error),)
     verdict = Verdict(Status.ALTERED)
     with suppress(c2pa.C2paError), c2pa.Reader("application/c2pa", io.BytesIO(store), context=context) as reader:
         verdict = _judge(json.loads(reader.json()))

@@ -241,7 +241,7 @@ def pitch_of(height: int, width: int) -> float:
     return 2.4 * math.sqrt(max(1.0, min(height, width) / 256))
 
 
-class Embedder:
+class WatermarkEmbedder:
     """Marks the frames of one file. Holds no state between frames: threads may share it."""
 
     _MAX_RMS = 2.5  # levels over a frame, so that PSNR, with rounding, stays above 40.1 dB
@@ -324,7 +324,7 @@ class Embedder:
 # Reading.
 
 
-class Detector:
+class WatermarkDetector:
     """Reads the mark of one key. Holds no state between files: threads may share it."""
 
     def __init__(self, key: bytes = PUBLIC_KEY) -> None:

@@ -37,7 +37,7 @@ Progress = Callable[["Point | None", int, int], None]  # newest point of the cur
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LearnOutcome:
     """Result of a run."""
 
     person: AvatarFile  # the best state, which was written
@@ -54,7 +54,7 @@ def learn(
     *,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
-) -> Outcome:
+) -> LearnOutcome:
     """Fine-tunes to the person in some photos and writes the avatar.
 
     Args:
@@ -94,7 +94,7 @@ def learn(
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
     person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources), teeth)
     write_whole(out, person.pack())
-    return Outcome(person, curve, best.point, ended, notes)
+    return LearnOutcome(person, curve, best.point, ended, notes)
 
 
 def _how(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tuple[Recipe, str]:
@@ -171,7 +171,7 @@ def _silent(point: Point | None, step: int, num_steps: int) -> None:
 # Snapshots during training, which `mimik evaluate` measures.
 
 
-class Stage(NamedTuple):
+class Snapshot(NamedTuple):
     """A snapshot of the networks of one person."""
 
     steps: int  # updates of G so far
@@ -184,8 +184,8 @@ class Course(NamedTuple):
     """Snapshots of one fine-tuning run."""
 
     preset: Preset  # of the networks
-    stages: list[Stage]  # at each requested time; after the end, the state that was kept
-    kept: Stage  # the state that `learn` would have written
+    stages: list[Snapshot]  # at each requested time; after the end, the state that was kept
+    kept: Snapshot  # the state that `learn` would have written
     ended: str  # why training stopped
 
 
@@ -211,7 +211,7 @@ def learn_photos(
     preset, networks, _ = _start(arguments)
     recipe, device = _how(arguments, preset, recipe)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
-    stages: list[Stage] = []
+    stages: list[Snapshot] = []
     began = time.monotonic()
 
     def snapshot(point: Point | None, step: int, num_steps: int) -> None:
@@ -229,8 +229,8 @@ def learn_photos(
     return Course(preset, stages, kept, ended)
 
 
-def _stage(state: Mapping[str, NDArray[Any]], steps: int, seconds: float) -> Stage:
+def _stage(state: Mapping[str, NDArray[Any]], steps: int, seconds: float) -> Snapshot:
     tensors = {name: value.astype(np.float16) for name, value in state.items() if name != "psi"}
     if not all(np.isfinite(value).all() for value in tensors.values()):
         raise InputError("the weights exceed float16; give other photos, or less time.")
-    return Stage(steps, round(seconds, 3), tensors, np.asarray(state["psi"][0], np.float32))
+    return Snapshot(steps, round(seconds, 3), tensors, np.asarray(state["psi"][0], np.float32))

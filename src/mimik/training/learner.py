@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mimik.config import Preset
+from mimik.data.episodes import Batch, each_tensor
 from mimik.inference.avatar_file import calmest
 from mimik.inference.synthesis import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
 from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis
-from mimik.training.pairs import Batch, Pairs, PreparedPhoto, image_planes
+from mimik.training.pairs import Pairs, PreparedPhoto, image_planes
 from mimik.training.photos import Photo
 from mimik.training.probes import Probes
 from mimik.training.step import DiscriminatorInputs, DiscriminatorOutput, DiscriminatorStep, generator_terms
@@ -67,7 +68,7 @@ class FineTunedGenerator(nn.Module):
         super().__init__()
         self.G, self.psi = generator, nn.Parameter(psi.detach().clone())
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Synthesis:
+    def forward(self, batch: Batch) -> Synthesis:
         return self.G(batch["y"], self.psi, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
 
 
@@ -150,7 +151,7 @@ class Learner:
         self.step = 0
 
     def _moved(self, batch: Batch) -> Batch:
-        return {name: value.to(self.device) for name, value in batch.items()}
+        return each_tensor(batch, lambda value: value.to(self.device))
 
     @functools.cached_property
     def probes(self) -> Probes:
@@ -181,7 +182,7 @@ class Learner:
     def _drift(self, batch: Batch, before: Synthesis) -> Tensor:
         """Weighted L1 between G's output and its initial output on motion frames without a photo."""
         at = torch.from_numpy(self._rng.choice(_KEPT, min(self.recipe.batch_size, _KEPT), replace=False))
-        now, weights = self.generator({name: value[at] for name, value in batch.items()}), self.preset.losses
+        now, weights = self.generator(each_tensor(batch, lambda value: value[at])), self.preset.losses
         drawn = weights.synthesised * (now.synthesised - before.synthesised[at]).abs().mean()  # type: ignore[index]
         return weights.pixel * (now.image - before.image[at]).abs().mean() + drawn
 

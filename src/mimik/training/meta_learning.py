@@ -33,7 +33,7 @@ from torch.utils.data import default_collate
 
 from mimik.config import VERSION, InputError, options_of, preset_from_json, preset_to_json
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import Episodes, loader
+from mimik.data.episodes import Batch, Episodes, each_tensor, loader
 from mimik.data.index import ClipInfo, read_index, split_people
 from mimik.data.store import ClipStore
 from mimik.files import DRAFT_SUFFIX, hold, write_whole
@@ -62,7 +62,7 @@ _TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a r
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainOutcome:
     """Result of a run."""
 
     step: int  # done, and requested
@@ -72,7 +72,7 @@ class Outcome:
     validation: dict[str, float]  # latest metrics on held-out clips
 
 
-def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | None = None) -> Outcome:
+def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | None = None) -> TrainOutcome:
     """Trains, or resumes, until the number of steps or the time limit is reached, or a signal arrives.
 
     Args:
@@ -256,7 +256,7 @@ class _Run:
             window_px=networks.image_px if texture else None,
         )
 
-    def _batches(self) -> Iterator[dict[str, Any]]:
+    def _batches(self) -> Iterator[Batch]:
         """The batches of this process, from the first unfinished episode."""
         workers = self.arguments.workers
         if workers is None:
@@ -275,7 +275,7 @@ class _Run:
 
     # The loop.
 
-    def go(self, signals: StopSignals, progress: Callable[[int, int], None]) -> Outcome:
+    def go(self, signals: StopSignals, progress: Callable[[int, int], None]) -> TrainOutcome:
         """Step after step, until the end or a reason to stop."""
         trainer, arguments = self.trainer, self.arguments
         meter, saved = Meter(), time.monotonic()
@@ -313,7 +313,7 @@ class _Run:
             self._tell(meter)
         if self.saved_step != trainer.step:
             self._save()
-        return Outcome(
+        return TrainOutcome(
             trainer.step,
             self.num_steps,
             signals.received,
@@ -350,8 +350,7 @@ class _Run:
         """Validates on the held-out clips; every process computes the same."""
         values = self.trainer.validate(self.validation)
         self.curve.append({"step": self.trainer.step, "seconds": round(self.seconds, 1), **values})
-        batch = {n: v[:_SHOWN] for n, v in self.validation[0].items() if isinstance(v, Tensor)}
-        batch = self.trainer.on_device(batch)
+        batch = each_tensor(self.trainer.on_device(self.validation[0]), lambda value: value[:_SHOWN])
         out = self.trainer.synthesize(batch)
         if self.diary is not None:
             self.diary.numbers(self.trainer.step, values, "val_")

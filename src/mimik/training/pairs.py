@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mimik.config import NetworkConfig, Preset
-from mimik.data.episodes import to_model_range, view_of
+from mimik.data.episodes import Batch, to_model_range, view_of
 from mimik.face.interior import mouth_interior
 from mimik.face.landmark_images import feature_mask, landmark_image
 from mimik.face.landmarks import OVAL, Array, Face, Image
@@ -29,8 +29,6 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
 from mimik.training.photos import Photo
-
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,10 @@ def generator_inputs(shot: PreparedPhoto, goals: Sequence[NDArray[Any]], config:
             interior.append(_interior(window.to_unit(goal), config.frame_px))
         placed.append((window.to_unit(goal) * px).astype(np.float32))
         y.append(landmark_image(placed[-1], px, px, style=config.landmarks))
-    more = {}
+    batch: Batch = {"y": image_planes(y)}
     if warped:
-        more = {"warped": image_planes(warped), "geometry": torch.stack(geometry), "interior": torch.stack(interior)}
-    return {"y": image_planes(y), **more}, np.stack(placed) * np.float32(config.frame_px / px)
+        batch |= {"warped": image_planes(warped), "geometry": torch.stack(geometry), "interior": torch.stack(interior)}
+    return batch, np.stack(placed) * np.float32(config.frame_px / px)
 
 
 class Pairs:
@@ -185,10 +183,14 @@ class Pairs:
         """x, y, regions; texture form: warped, geometry, interior, view, and the loss mask where [B, 1, 2 H, 2 W]."""
         some = [self._warped[i] for i in numbers] if self._warped else []
         at = torch.tensor([one.target for one in some]) if some else torch.from_numpy(numbers)
-        batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
-        for name in ("warped", "geometry", "interior", "where") if some else ():
-            batch[name] = torch.stack([getattr(one, name) for one in some])
+        batch: Batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
         if some:
+            batch |= {
+                "warped": torch.stack([one.warped for one in some]),
+                "geometry": torch.stack([one.geometry for one in some]),
+                "interior": torch.stack([one.interior for one in some]),
+                "where": torch.stack([one.where for one in some]),
+            }
             views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
             batch["view"] = torch.from_numpy(np.stack(views))
         return batch

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from numpy.typing import NDArray
-from torch import Tensor
 
+from mimik.data.episodes import Batch
 from mimik.files import write_whole
 from mimik.networks.generators import Synthesis
 
@@ -28,7 +28,7 @@ STATS_NAME = "stats.jsonl"
 _SHOWN_PX = 128  # at least, so that its caption fits
 
 
-def sample_grid(batch: Mapping[str, Tensor], out: Synthesis, caption: str) -> NDArray[np.uint8]:
+def sample_grid(batch: Batch, out: Synthesis, caption: str) -> NDArray[np.uint8]:
     """Photo, landmarks, [warped photo,] result, [mask,] ground truth, a row per item: BGR [H, W, 3] with a caption."""
     columns = [batch["x_s"][:, 0], batch["y"], batch.get("warped"), out.image, out.mask, batch["x"]]
     if out.mask is not None:

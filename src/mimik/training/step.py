@@ -12,13 +12,12 @@ import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from torch import Tensor, nn
 
 from mimik.config import LossWeights, Preset
+from mimik.data.episodes import Batch
 from mimik.face import landmarks as face
 from mimik.networks import losses
 from mimik.networks.features import ContentNetwork, FaceNet, chips
 from mimik.networks.generators import Discriminator, Embedder, Generator, Projection, Synthesis, view_frames
 from mimik.networks.landmark_net import LandmarkNet
-
-Batch = Mapping[str, Tensor]
 
 
 class Synthesizer(nn.Module):
@@ -165,8 +164,7 @@ def generator_terms(
         discriminator_step: D, whose parameters must not require gradients.
         content: frozen networks of L_CNT by name.
         preset: weights, and the variant: ff has no match term.
-        batch: x, y [B, 3, H, W]; regions [B, 1, H, W] in 0..1; clip [B]. In the texture form x and regions are
-            [.., 2 H, 2 W], with view [B, 2].
+        batch: on the device; images in [-1, 1], masks in 0..1.
         e: [B, K, N] embeddings of the sources.
         out: G's output.
         adversarial: whether D is used; without it there is no L_ADV and no L_MCH, whose target is W.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,13 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mimik.config import Preset
-from mimik.data.episodes import to_model_range
+from mimik.data.episodes import Batch, to_model_range
 from mimik.networks import checkpoint, losses
 from mimik.networks.features import FaceNet, content_network
 from mimik.networks.generators import Networks, Synthesis, build
 from mimik.networks.landmark_net import LandmarkNet
 from mimik.training.distributed import World, divided_like, whole_on_cpu
 from mimik.training.step import (
-    Batch,
     DiscriminatorInputs,
     DiscriminatorStep,
     Ema,
@@ -47,7 +46,7 @@ class Trainer:
         precision: str = "fp32",
         init: Networks | None = None,
         fresh: Collection[str] = (),
-        people: Sequence[Mapping[str, Any]] = (),
+        people: Sequence[Batch] = (),
         fsdp: bool = False,
     ) -> None:
         """Builds the networks, identical in all processes with the same torch seed.
@@ -114,7 +113,7 @@ class Trainer:
         self.step = 0
 
     @torch.no_grad()
-    def _keep_mean(self, init: Networks, people: Sequence[Mapping[str, Any]]) -> None:
+    def _keep_mean(self, init: Networks, people: Sequence[Batch]) -> None:
         """Shifts P's bias so that the mean of psi_hat over people stays that of init.
 
         With another mean G would have to adapt first, and the embedding would collapse meanwhile.
@@ -132,12 +131,13 @@ class Trainer:
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def on_device(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def on_device(self, batch: Batch) -> Batch:
         """The tensors of a loader's batch that a step uses: images in [-1, 1], masks in 0..1."""
+        given = cast(dict[str, Tensor], batch)
         move = {
-            name: batch[name].to(self.world.device, non_blocking=True)
+            name: given[name].to(self.world.device, non_blocking=True)
             for name in (*_IMAGES, "geometry", *_MASKS, "view", "chip", "face", "clip")
-            if name in batch
+            if name in given
         }
         for name in _IMAGES:
             if name in move:
@@ -145,9 +145,9 @@ class Trainer:
         for name in _MASKS:
             if name in move:
                 move[name] = move[name].float() / 255
-        return move
+        return cast(Batch, move)
 
-    def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of E, P and G and, from adversarial_from on, num_discriminator_updates of D.
 
         D's updates reuse the frames: x_hat is G's output before its own update. Each costs a pass of D only, where new
@@ -213,7 +213,7 @@ class Trainer:
             return self.ema.average(batch)[1]
 
     @torch.no_grad()
-    def validate(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def validate(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Content loss, mean L1 in [-1, 1] and, if trained, landmark distance of the averages.
 
         L1 and landmarks also of the uncorrected warped photo, if there is one. "content_stranger" is the content loss

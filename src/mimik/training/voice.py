@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimik.arrays import runs
 from mimik.config import InputError
 from mimik.data.articulation import TAUGHT, Utterance, utterances
 from mimik.data.speech import (
@@ -260,12 +261,6 @@ def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig)
 
 
 # Measuring.
-
-
-def runs(mask: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
-    """(first, behind the last) of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def outputs(net: nn.Module, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -19,7 +19,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
-from mimik.app.export.networks import NOTICE, Array, Sample, without_spectral_norm
+from mimik.app.export.networks import NOTICE, Array, GraphInputs, without_spectral_norm
 from mimik.app.export.settings import OPSET, Difference, Graph
 from mimik.config import VERSION, ModelError
 
@@ -30,7 +30,7 @@ _LEAST_SPAN = 0.01
 NUM_COMPARED = 8  # frames
 
 
-def _traced(module: nn.Module, inputs: Sample, outputs: Sequence[str]) -> onnx.ModelProto:
+def _traced(module: nn.Module, inputs: GraphInputs, outputs: Sequence[str]) -> onnx.ModelProto:
     """An ONNX graph of a module in evaluation mode, float32."""
     module = without_spectral_norm(module)
     data: Any = io.BytesIO()
@@ -79,14 +79,14 @@ def multiply_adds(model: onnx.ModelProto) -> int:
 class _Frames:
     """Frames for onnxruntime's quantiser, one after the other."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[GraphInputs]) -> None:
         self._samples = iter(samples)
 
-    def get_next(self) -> Sample | None:
+    def get_next(self) -> GraphInputs | None:
         return next(self._samples, None)
 
 
-def _quantised(model: onnx.ModelProto, samples: Sequence[Sample]) -> onnx.ModelProto:
+def _quantised(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.ModelProto:
     """8-bit convolutions: weights by channel, activations in the range that the samples show; the rest stays float.
 
     So do the last convolutions: they cost next to nothing, and 8 bits of a correction are a shake of half a pixel.
@@ -140,7 +140,7 @@ def session(data: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSessio
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def compare(data: bytes, module: nn.Module, samples: Sequence[Sample]) -> dict[str, Difference]:
+def compare(data: bytes, module: nn.Module, samples: Sequence[GraphInputs]) -> dict[str, Difference]:
     """What onnxruntime computes against what torch computes.
 
     Args:
@@ -175,7 +175,7 @@ def make_graph(
     name: str,
     module: nn.Module,
     outputs: Sequence[str],
-    samples: Sequence[Sample],
+    samples: Sequence[GraphInputs],
     precision: str,
     *,
     about: Mapping[str, str],

@@ -13,7 +13,7 @@ from mimik.networks.blocks import EPS, AdaIN
 from mimik.networks.generators import Generator, Networks
 from mimik.provenance.manifests import SOURCE_TYPE
 
-Sample = dict[str, Array]  # a graph's inputs by name
+GraphInputs = dict[str, Array]  # a graph's inputs by name
 
 NOTICE = (
     "What this model draws is synthetic: the person shown was not filmed doing this. Whoever shows, stores or sends "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
-from mimik.app.export.networks import Array, Sample
+from mimik.app.export.networks import Array, GraphInputs
 from mimik.config import AnimateConfig, NetworkConfig
 from mimik.face.landmarks import Image
 from mimik.inference.synthesis import (
@@ -71,7 +71,7 @@ class Stage:
         """The flow of a frame as a page applies it: the photo as the only source."""
         return replace(self.warper.flow(target), mirror=None)
 
-    def sample(self, target: NDArray[Any]) -> Sample:
+    def sample(self, target: NDArray[Any]) -> GraphInputs:
         """The generator's inputs for a frame, without psi_hat."""
         if self.config.form == "paper":
             return dict(zip(("y",), self._paper.network_inputs(target), strict=True))
@@ -115,7 +115,7 @@ def embedded(config: NetworkConfig, picture: Image, points: NDArray[Any]) -> tup
     return to_planes(to_network_size(x, config)), to_planes(y)
 
 
-def calibration_frames(stage: Stage, count: int) -> list[Sample]:
+def calibration_frames(stage: Stage, count: int) -> list[GraphInputs]:
     """The generator's inputs for frames of the bundled motions, evenly spaced; those of one motion are not together."""
     each = -(-count // len(_CALIBRATION))
     by_motion = []
@@ -126,7 +126,7 @@ def calibration_frames(stage: Stage, count: int) -> list[Sample]:
     return [sample for group in zip(*by_motion, strict=True) for sample in group][:count]
 
 
-def moved_photos(stage: Stage, count: int) -> list[Sample]:
+def moved_photos(stage: Stage, count: int) -> list[GraphInputs]:
     """The embedder's inputs for pictures of the person with several expressions."""
     motion = Motion.load(bundled_motions()[_CALIBRATION[0]])
     painter = Painter(stage.picture, stage.warper)

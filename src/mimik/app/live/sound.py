@@ -24,7 +24,7 @@ from mimik.media.sound import Samples, probe_sound, read_sound
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.speech import SpeechMotion
 
-RATE_HZ = 48_000  # of the sound as it comes in and goes out, mono
+CALL_RATE_HZ = 48_000  # of the sound as it comes in and goes out, mono
 _FPS = 25.0
 _BLOCK_S = 0.02  # of a file or a pipe
 _STARVED_S = 0.1  # nothing has come for so long: silence takes its place
@@ -53,7 +53,7 @@ class LiveSpeech:
         self.error: BaseException | None = None
 
     def put(self, samples: Samples) -> None:
-        """[N] float32 more, mono at RATE_HZ, just heard; returns at once."""
+        """[N] float32 more, mono at CALL_RATE_HZ, just heard; returns at once."""
         with self._changed:
             self._waiting.append(samples)
             self._changed.notify()
@@ -93,24 +93,24 @@ class LiveSpeech:
 
     def _in_time(self, block: Samples, now_s: float) -> Samples:
         """The block with silence before it, or without its beginning, so that it ends about now."""
-        late = round((now_s - self._start_s) * RATE_HZ) - self._num_samples - len(block)
-        if late > _AT_ONCE_S * RATE_HZ:
-            self._start_s += late / RATE_HZ
+        late = round((now_s - self._start_s) * CALL_RATE_HZ) - self._num_samples - len(block)
+        if late > _AT_ONCE_S * CALL_RATE_HZ:
+            self._start_s += late / CALL_RATE_HZ
             return block
-        if late > _STARVED_S * RATE_HZ:
+        if late > _STARVED_S * CALL_RATE_HZ:
             return np.concatenate([np.zeros(late, np.float32), block])
-        if late < -_AHEAD_S * RATE_HZ:
+        if late < -_AHEAD_S * CALL_RATE_HZ:
             return block[min(len(block), -late) :]
         return block
 
     def _hear(self, block: Samples) -> None:
         if not len(block):
             return
-        at_s = self._start_s + self._num_samples / RATE_HZ
+        at_s = self._start_s + self._num_samples / CALL_RATE_HZ
         self._num_samples += len(block)
         for hear in list(self._hearing):
             hear(block, at_s)
-        for part in self._down.resample(audio_frame(block, RATE_HZ)):
+        for part in self._down.resample(audio_frame(block, CALL_RATE_HZ)):
             for motion_frame in self._speech.push(part.to_ndarray()[0]):
                 self._offer(motion_frame, self._start_s + self._num_frames / _FPS)
                 self._num_frames += 1
@@ -124,7 +124,7 @@ def audio_frame(samples: Samples, rate: int) -> Any:
 
 
 def samples_of(resampler: Any, frame: Any) -> Samples:
-    """[N] float32 of a frame of PyAV, by a resampler to mono "flt" at RATE_HZ."""
+    """[N] float32 of a frame of PyAV, by a resampler to mono "flt" at CALL_RATE_HZ."""
     frame.pts = None
     parts = [part.to_ndarray()[0] for part in resampler.resample(frame)]
     return np.concatenate([np.zeros(0, np.float32), *parts])
@@ -132,7 +132,7 @@ def samples_of(resampler: Any, frame: Any) -> Samples:
 
 def to_live() -> Any:
     """A resampler of PyAV, from whatever its first frame is to what LiveSpeech takes."""
-    return av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+    return av.AudioResampler(format="flt", layout="mono", rate=CALL_RATE_HZ)
 
 
 # Where the sound comes from, besides a page.
@@ -149,8 +149,8 @@ def file_blocks(path: Path) -> Generator[Samples]:
 
 
 def _file_blocks(path: Path) -> Generator[Samples]:
-    size = round(_BLOCK_S * RATE_HZ)
-    with closing(read_sound(path, rate=RATE_HZ, block_s=1.0)) as parts:
+    size = round(_BLOCK_S * CALL_RATE_HZ)
+    with closing(read_sound(path, rate=CALL_RATE_HZ, block_s=1.0)) as parts:
         for part in parts:
             yield from (part[at : at + size] for at in range(0, len(part), size))
 
@@ -196,7 +196,7 @@ class Feeder:
             for block in self._blocks:
                 due_s = max(due_s, time.perf_counter() - _STARVED_S / 2)
                 self._hear(block)
-                due_s += len(block) / RATE_HZ
+                due_s += len(block) / CALL_RATE_HZ
                 if self._ended.wait(max(0.0, due_s - time.perf_counter())):
                     return
         except InputError as error:

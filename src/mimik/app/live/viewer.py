@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from mimik.app.live.call import Call, Shown
-from mimik.app.live.sound import RATE_HZ
+from mimik.app.live.sound import CALL_RATE_HZ
 from mimik.media import video
 from mimik.media.sound import Samples
 
@@ -24,7 +24,7 @@ _DELAY_S = 0.25  # of the sound before the picture's delay is known
 _FOLLOW = 0.1  # share of a new picture's delay in the estimate
 _OUT_OF_SYNC_S = 0.06  # more is put right at once: a gap or a jump in the sound is heard
 _MOST_DELAY_S = 2.0
-_PACKET = RATE_HZ // 50
+_PACKET = CALL_RATE_HZ // 50
 
 
 class DelayedSound:
@@ -36,15 +36,15 @@ class DelayedSound:
         self._begin_s = 0.0  # when the first of them was heard
 
     def put(self, samples: Samples, at_s: float) -> None:
-        """[N] more at RATE_HZ, heard from at_s on."""
-        gap = round((at_s - self._begin_s) * RATE_HZ) - len(self._waiting)
-        if not len(self._waiting) or abs(gap) > _MOST_DELAY_S * RATE_HZ:
+        """[N] more at CALL_RATE_HZ, heard from at_s on."""
+        gap = round((at_s - self._begin_s) * CALL_RATE_HZ) - len(self._waiting)
+        if not len(self._waiting) or abs(gap) > _MOST_DELAY_S * CALL_RATE_HZ:
             self._waiting, self._begin_s = samples[:0], at_s
-        elif gap > _OUT_OF_SYNC_S * RATE_HZ:
+        elif gap > _OUT_OF_SYNC_S * CALL_RATE_HZ:
             self._waiting = np.concatenate([self._waiting, np.zeros(gap, np.float32)])
         waiting = np.concatenate([self._waiting, samples])
-        self._waiting = waiting[-round(_MOST_DELAY_S * RATE_HZ) :]
-        self._begin_s += (len(waiting) - len(self._waiting)) / RATE_HZ
+        self._waiting = waiting[-round(_MOST_DELAY_S * CALL_RATE_HZ) :]
+        self._begin_s += (len(waiting) - len(self._waiting)) / CALL_RATE_HZ
 
     def saw(self, delay_s: float) -> None:
         """A picture left so long after its sound had been heard."""
@@ -54,12 +54,12 @@ class DelayedSound:
         """[_PACKET] samples to be sent now."""
         early_s = self._begin_s + self.delay_s - now_s
         if len(self._waiting) and early_s < -_OUT_OF_SYNC_S:
-            skipped = min(round(-early_s * RATE_HZ), len(self._waiting))
-            self._waiting, self._begin_s = self._waiting[skipped:], self._begin_s + skipped / RATE_HZ
+            skipped = min(round(-early_s * CALL_RATE_HZ), len(self._waiting))
+            self._waiting, self._begin_s = self._waiting[skipped:], self._begin_s + skipped / CALL_RATE_HZ
         if early_s > _OUT_OF_SYNC_S or len(self._waiting) < _PACKET:
             return np.zeros(_PACKET, np.float32)
         out, self._waiting = self._waiting[:_PACKET], self._waiting[_PACKET:]
-        self._begin_s += _PACKET / RATE_HZ
+        self._begin_s += _PACKET / CALL_RATE_HZ
         return out
 
 
@@ -108,14 +108,18 @@ class Viewer:
                 now = time.perf_counter()
                 if self._start is None:
                     self._start = now
-                late_s = now - self._start - self._sent / RATE_HZ
+                late_s = now - self._start - self._sent / CALL_RATE_HZ
                 if late_s > _OUT_OF_SYNC_S:  # a busy computer: what was not sent in time is left out
-                    self._sent += round(late_s * RATE_HZ)
-                due_s = self._start + self._sent / RATE_HZ
+                    self._sent += round(late_s * CALL_RATE_HZ)
+                due_s = self._start + self._sent / CALL_RATE_HZ
                 await asyncio.sleep(max(0.0, due_s - now))
                 values = (viewer.delayed.take(due_s).clip(-1, 1) * 32767).astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(values[None], format="s16", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, self._sent, fractions.Fraction(1, RATE_HZ)
+                frame.sample_rate, frame.pts, frame.time_base = (
+                    CALL_RATE_HZ,
+                    self._sent,
+                    fractions.Fraction(1, CALL_RATE_HZ),
+                )
                 self._sent += _PACKET
                 return frame
 

@@ -123,7 +123,7 @@ def _so_far(curve: Sequence[Any]) -> str:
 
 
 def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None) -> Learned:
-    """Args: outcome: a fine_tuning.Outcome."""
+    """Args: outcome: a fine_tuning.LearnOutcome."""
     said, has_gained = gained(outcome)
     if not has_gained:
         out.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None
 def gained(outcome: Any) -> tuple[str, bool]:
     """What was gained, in words, and whether anything was.
 
-    Args: outcome: a fine_tuning.Outcome.
+    Args: outcome: a fine_tuning.LearnOutcome.
     """
     first, best = outcome.curve[0], outcome.best
     ended = f"It ended because {outcome.ended}."

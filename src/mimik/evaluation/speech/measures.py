@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import Float
+from mimik.arrays import Float, runs
 from mimik.motion.generation.lips import TOUCH_GAP
 
 Bools = NDArray[np.bool_]
@@ -63,12 +63,6 @@ class MouthTrack:
         shut = np.asarray(gap) < TOUCH_GAP if touch is None else np.asarray(touch)
         jaw, gap, width, rounding = (np.asarray(x, np.float64) for x in (jaw, gap, width, rounding))
         return cls(jaw, gap, width, rounding, shut)
-
-
-def runs(mask: Bools) -> list[tuple[int, int]]:
-    """(first, behind the last) of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def correlation(a: Float, b: Float) -> float:

@@ -19,7 +19,7 @@ from mimik.motion.neutral import motion_of_photo
 _PHASES_S = 0.8, 1.4, 0.8  # to the photo's expression, hold, and back
 
 
-class Photo(Driver):
+class PhotoDriver(Driver):
     """One expression; a picture can be made of it, or a short video."""
 
     kind = "photo"

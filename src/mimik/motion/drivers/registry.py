@@ -17,7 +17,7 @@ from mimik.motion.bundled import check_readable
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.idle import Idle
 from mimik.motion.drivers.motion_file import MotionFile
-from mimik.motion.drivers.photo import Photo
+from mimik.motion.drivers.photo import PhotoDriver
 from mimik.motion.drivers.pictures import Frames
 from mimik.motion.drivers.stream_file import StreamFile
 from mimik.motion.drivers.trackers.driver import TrackerDriver
@@ -29,7 +29,7 @@ from mimik.motion.files import Motion
 DriverLike = str | PathLike[str] | Driver | Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArray[Any]]
 
 # The first that takes a source opens it: names and suffixes before those that look into the file.
-KINDS: tuple[type[Driver], ...] = (MotionFile, StreamFile, Idle, TrackerDriver, Voice, Photo, Video)
+KINDS: tuple[type[Driver], ...] = (MotionFile, StreamFile, Idle, TrackerDriver, Voice, PhotoDriver, Video)
 
 
 def names() -> Mapping[str, Path | None]:
@@ -112,7 +112,7 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
     if isinstance(source, Motion):
         return MotionFile.of(source, fps)
     if isinstance(source, PIL.Image.Image) or (isinstance(source, np.ndarray) and source.ndim < 4):
-        return Photo.of(source, fps)
+        return PhotoDriver.of(source, fps)
     if not isinstance(source, Iterable):
         raise InputError(
             f"a {type(source).__name__} is not a driver; give a path, a bundled motion's name, a Motion, a picture, or "

@@ -31,10 +31,11 @@ HOLD_S = 0.5  # a sender that says nothing for longer has lost the face: the per
 
 _HEAD = {"yaw": 90.0, "pitch": 90.0, "roll": 180.0, "x": 100.0, "y": 100.0, "z": 50.0}  # and the largest of each
 _UNHEARD = ("_neutral", "tongueOut")  # of MediaPipe and of ARKit; nothing of them can be drawn
+BLENDSHAPE_INDEX = {name.lower(): number for number, name in enumerate(BLENDSHAPES)}
 _NAMES = {name.lower(): name for name in (*BLENDSHAPES, *_UNHEARD)}
 _CAMERA_CM = 60.0  # how far from the camera a head is taken to be: what z does to its size
 _LIDS_MEET = 0.4, 0.7  # blinks at which they are helped to, and at which they do: the landmarker's reach 0.6 to 0.8
-_UPPER_LID = 0.85  # of a closing eye's way is the upper lid's
+UPPER_LID_SHARE = 0.85  # of a closing eye's way is the upper lid's
 MAX_LINE_BYTES = 1 << 16  # of one line, and of a datagram
 _DECIMALS = 4
 
@@ -178,8 +179,8 @@ def _with_shut_eyes(offset: Float, blendshapes: Float) -> Float:
         ("eyeBlinkLeft", LEFT_EYE_UPPER, LEFT_EYE_LOWER),
     ):
         way = smoothstep(blendshapes[BLENDSHAPES.index(name)], *_LIDS_MEET) * (shape[lower] - shape[upper])
-        out[upper] += _UPPER_LID * way
-        out[lower] -= (1 - _UPPER_LID) * way
+        out[upper] += UPPER_LID_SHARE * way
+        out[lower] -= (1 - UPPER_LID_SHARE) * way
     return out
 
 

@@ -12,10 +12,9 @@ import math
 import numpy as np
 
 from mimik.face.landmarks import BLENDSHAPES
-from mimik.motion.drivers.stream import Sample
+from mimik.motion.drivers.stream import BLENDSHAPE_INDEX, Sample
 
 START = b"iFacialMocap_sahuasouryya9218sauhuiayeta91555dy3719"  # sent to the phone, it begins to send
-_INDEX = {name.lower(): number for number, name in enumerate(BLENDSHAPES)}
 
 
 class IFacialMocap:
@@ -37,7 +36,7 @@ class IFacialMocap:
                 head = self._head(field.partition("#")[2])
                 continue
             name, _, value = field.replace("&", "-", 1).partition("-")
-            index = _INDEX.get(name.replace("_L", "Left").replace("_R", "Right").lower())
+            index = BLENDSHAPE_INDEX.get(name.replace("_L", "Left").replace("_R", "Right").lower())
             if index is not None:
                 blendshapes[index] = np.clip(self._number(value) / 100, -1, 1)
                 num_known += 1

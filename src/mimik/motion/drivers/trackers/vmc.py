@@ -13,9 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mimik.face.landmarks import BLENDSHAPES
-from mimik.motion.drivers.stream import Sample, head_angles
+from mimik.motion.drivers.stream import BLENDSHAPE_INDEX, Sample, head_angles
 
-_INDEX = {name.lower(): number for number, name in enumerate(BLENDSHAPES)}
 _BOTH = ("Left", "Right")
 
 
@@ -75,7 +74,7 @@ class Vmc:
     def _sample(self, arrived_s: float) -> Sample:
         blendshapes = np.zeros(len(BLENDSHAPES))
         for name, value in self._values.items():
-            own = _INDEX.get(name)
+            own = BLENDSHAPE_INDEX.get(name)
             if own is not None:
                 blendshapes[own] += value
             for other, amount in _PRESETS.get(name, {}).items() if own is None else ():
