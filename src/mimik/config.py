@@ -57,8 +57,7 @@ def install_command(extra: str) -> str:
 def data_folder() -> Path:
     """Where this user's keys and weights are kept: $MIMIK_DATA, or the system's place for them.
 
-    Raises:
-        InputError: if no place is known.
+    Raises InputError if no place is known.
     """
     if given := os.environ.get("MIMIK_DATA"):
         return Path(given)
@@ -90,8 +89,7 @@ CONSENT_LETTERS = 500  # of a statement, at most
 def parse_regions(text: str) -> tuple[str, ...]:
     """`all`, or names of REGIONS with commas between them, in the order of REGIONS.
 
-    Raises:
-        InputError: on an unknown or empty list.
+    Raises InputError on an unknown or empty list.
     """
     if text.strip() == "all":
         return REGIONS
@@ -564,8 +562,7 @@ def preset_to_json(preset: Preset) -> str:
 def preset_from_json(text: str) -> Preset:
     """A preset, checked field by field. A field that has a default may be missing: older files do not know it.
 
-    Raises:
-        ModelError: on JSON of another kind, an unknown field, a missing one, or a value of another type.
+    Raises ModelError on JSON of another kind, an unknown field, a missing one, or a value of another type.
     """
     try:
         return _from_plain(Preset, json.loads(text), "preset")

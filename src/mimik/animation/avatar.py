@@ -422,11 +422,7 @@ class Avatar:
 
 
 def _check_file_options(out: Path, kind: str, config: AnimateConfig) -> None:
-    """Refuses what a file of this kind cannot have.
-
-    Raises:
-        InputError: naming the option.
-    """
+    """Refuses what a file of this kind cannot have. Raises InputError, naming the option."""
     if config.background == TRANSPARENT and not video.keeps_alpha(out):
         raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
     if kind == "image":
@@ -442,8 +438,7 @@ def _check_file_options(out: Path, kind: str, config: AnimateConfig) -> None:
 def opened_driver(driver: DriverLike, config: AnimateConfig) -> Driver:
     """The driver as the settings want it: what of it drives, how long, from which neutral.
 
-    Raises:
-        InputError: if it cannot be used.
+    Raises InputError if it cannot be used.
     """
     opened = open_driver(driver, config.fps, by=config.drive_by, seconds=config.seconds)
     opened.check_options(neutral_s=config.neutral, face=config.driver_face, seed=config.seed)

@@ -133,11 +133,7 @@ def _read_avatar(photo: Path, face: int | None, version: tuple[int, int] | None)
 
 
 def _make(job: _Job, progress: Progress) -> Report:
-    """Makes one video.
-
-    Raises:
-        InputError: if it cannot be made.
-    """
+    """Makes one video. Raises InputError if it cannot be made."""
     pair, config = job.pair, job.config
     driver = opened_driver(pair.driver, config)
     check_output(pair.out, force=job.force, inputs=[pair.photo, *([driver.path] if driver.path else [])])

@@ -346,8 +346,7 @@ def check_changes(edit: Edit) -> None:
 def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     """Refuses, before the work, a file that an edited picture could not be written to.
 
-    Raises:
-        InputError: saying why.
+    Raises InputError, saying why.
     """
     if out.suffix.lower() not in PICTURES or "%" in out.name:
         raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")

@@ -18,8 +18,7 @@ from mimik.inference.runtime import Array, Network
 def resolved(device: str) -> str:
     """ "cpu" or "cuda" for one of config.DEVICES; "auto" is a GPU where torch finds one.
 
-    Raises:
-        InputError: if cuda is asked for and torch is not installed or finds no GPU.
+    Raises InputError if cuda is asked for and torch is not installed or finds no GPU.
     """
     # torch takes seconds to load: "auto" looks for it only where there is a driver.
     if device == "cpu" or (device == "auto" and not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"))):

@@ -247,8 +247,7 @@ class SourceFrame:
 def read_backdrop(image: SourceImage, background: str | None) -> Image | str | None:
     """What a person is laid over; see matte.backdrop. None is the photo's own background.
 
-    Raises:
-        InputError: if the background cannot be used, or not with this image.
+    Raises InputError if the background cannot be used, or not with this image.
     """
     if background is None:
         return None

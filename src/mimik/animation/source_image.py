@@ -63,8 +63,7 @@ class SourceImage:
 def as_list(photos: PhotoLike | Sequence[PhotoLike]) -> list[Path | Image]:
     """One photo or several, as files and pictures uint8 RGB [H, W, 3].
 
-    Raises:
-        InputError: if something is neither a path nor a picture, or shows nobody.
+    Raises InputError if something is neither a path nor a picture, or shows nobody.
     """
     several = photos if isinstance(photos, list | tuple) else [photos]
     every = [Path(one) if isinstance(one, str | PathLike) else in_memory(one) for one in several]

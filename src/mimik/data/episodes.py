@@ -282,8 +282,7 @@ class Episodes(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Episode number, without end: a Batch of one, without its first axis.
 
-        Raises:
-            InputError: if the clip cannot be read.
+        Raises InputError if the clip cannot be read.
         """
         for attempt in range(_DAMAGED_IN_A_ROW):
             try:

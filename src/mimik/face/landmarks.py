@@ -159,11 +159,7 @@ def mirror_order() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def mirrored(face: Face, width: int) -> Face:
-    """The same face in the picture flipped from left to right.
-
-    Args:
-        width: of the picture, in pixels.
-    """
+    """The same face in the picture flipped from left to right. Args: width: of the picture, in pixels."""
     points, shapes = mirror_order()
     turned = face.points[points] * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32)
     return Face(turned, face.blendshapes[shapes], face.score)
@@ -242,8 +238,7 @@ class _Roi:
 def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
     """What the mesh network is shown of a face: [2, 3], centres of the view's pixels -> places in the picture.
 
-    Args:
-        points: [478, 2 or 3] of the face, in pixels.
+    Args: points: [478, 2 or 3] of the face, in pixels.
     """
     matrix = _Roi.of_points(points).matrix()
     matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5]

@@ -97,11 +97,7 @@ class AvatarFile:
 
     @functools.cached_property
     def generator(self) -> PersonalizedGenerator:
-        """The generator of the person.
-
-        Raises:
-            ModelError: if the generator's parts do not fit each other.
-        """
+        """The generator of the person. Raises ModelError if the generator's parts do not fit each other."""
         try:
             # One thread: the pipeline's stages keep the cores busy.
             return PersonalizedGenerator(Network(self.preset.networks, self.tensors, num_threads=1), self.psi)
@@ -142,8 +138,7 @@ def calmest(found: Sequence[Face]) -> int:
 def read_avatar(path: Path) -> AvatarFile:
     """Reads a file that `mimik learn` wrote.
 
-    Raises:
-        ModelError: if there is none, it is damaged, or it is something else.
+    Raises ModelError if there is none, it is damaged, or it is something else.
     """
     try:
         return _parsed(*read_tensors(path, AVATAR_FORMAT))

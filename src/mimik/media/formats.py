@@ -11,7 +11,7 @@ from mimik.config import MediaError
 
 StrPath = str | os.PathLike[str]
 OutputKind = Literal["image", "video", "frames"]
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # H.264, and ProRes in .mov
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # with sound
 OUTPUTS = (
     ".mp4, .m4v, .mov, .mkv, .webm, .gif or .webp for a video, .png or .jpg for a picture, "
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
@@ -64,7 +64,7 @@ def output_kind(path: StrPath) -> OutputKind:
         )
     if path.is_dir() or (not suffix and not path.exists()):
         return "frames"
-    if suffix in (*CONTAINERS, ".webm", ".gif", ".webp"):
+    if suffix in (*CONTAINERS, ".gif", ".webp"):
         return "video"
     if suffix in IMAGE_SUFFIXES:
         return "image"
@@ -80,4 +80,4 @@ def keeps_alpha(path: StrPath) -> bool:
 
 def holds_sound(path: StrPath) -> bool:
     """Whether what is written to this path has room for sound: .mp4, .m4v, .mov, .mkv and .webm."""
-    return Path(path).suffix.lower() in (*CONTAINERS, ".webm")
+    return Path(path).suffix.lower() in CONTAINERS

@@ -61,8 +61,7 @@ class VideoInfo:
 def probe(path: StrPath) -> VideoInfo:
     """What a video holds; decodes one frame, so that a file without any is known before work starts.
 
-    Raises:
-        MediaError: if it is no video, has sound only, or no frame can be decoded.
+    Raises MediaError if it is no video, has sound only, or no frame can be decoded.
     """
     path = Path(path)
     found = identify(path)

@@ -56,8 +56,7 @@ class SoundInfo:
 def probe_sound(path: StrPath) -> SoundInfo:
     """What a file's sound holds; decodes its beginning, so that a file without any is known before work starts.
 
-    Raises:
-        MediaError: if the file has no sound, or none that can be decoded.
+    Raises MediaError if the file has no sound, or none that can be decoded.
     """
     path = Path(path)
     with closing(_samples_of(path, _PROBE_RATE)) as blocks:
@@ -177,11 +176,7 @@ class _Axis:
         return float(time_s) - (self.num_taken + len(self)) / self._rate
 
     def lay(self, frame: Any, time_s: Fraction) -> None:
-        """Lays a frame of PyAV at a time.
-
-        Raises:
-            ValueError: if it comes more than MAX_GAP_S after the end.
-        """
+        """Lays a frame of PyAV at a time. Raises ValueError if it comes more than MAX_GAP_S after the end."""
         start = round(time_s * self._rate)
         frame.pts = None
         chunk = self._resampled(frame)

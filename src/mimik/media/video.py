@@ -7,6 +7,7 @@ a MediaError with one sentence for the user.
 
 from __future__ import annotations
 
+# ruff: noqa: F401  names for other folders
 from mimik.media.clips import encode_clip, read_clip
 from mimik.media.containers import MAX_FPS, MIN_FPS, Rgb
 from mimik.media.formats import (
@@ -22,32 +23,3 @@ from mimik.media.formats import (
 from mimik.media.pictures import MAX_MEGAPIXELS, Kind, kind, read_image, write_image
 from mimik.media.reading import VideoInfo, probe, read_frames, rgb_of
 from mimik.media.writing import VideoWriter, Writer, frame_of, open_writer
-
-__all__ = [
-    "CONTAINERS",
-    "IMAGE_SUFFIXES",
-    "MAX_FPS",
-    "MAX_MEGAPIXELS",
-    "MIN_FPS",
-    "OUTPUTS",
-    "Kind",
-    "OutputKind",
-    "Rgb",
-    "StrPath",
-    "VideoInfo",
-    "VideoWriter",
-    "Writer",
-    "encode_clip",
-    "frame_of",
-    "holds_sound",
-    "keeps_alpha",
-    "kind",
-    "open_writer",
-    "output_kind",
-    "probe",
-    "read_clip",
-    "read_frames",
-    "read_image",
-    "rgb_of",
-    "write_image",
-]

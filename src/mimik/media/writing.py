@@ -41,7 +41,7 @@ from mimik.media.formats import (
 )
 from mimik.media.palette import palette_of
 from mimik.media.pictures import MAX_SIDE_PX, check_size, save_image
-from mimik.media.sound import AccompanyingSound, open_sound
+from mimik.media.sound import open_sound
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,6 @@ def open_writer(
     assert not alpha or keeps_alpha(path), path
     if what == "video" and suffix in CONTAINERS:
         return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
-    if suffix == ".webm" and what == "video":
-        return WebmWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
     if audio_from is not None:
         log.info("%s cannot hold sound; that of %s is left out", path, audio_from)
     if what == "frames":
@@ -198,12 +196,96 @@ class _StreamWriter(Writer):
             self._container.close()
 
 
-class _SoundingWriter(_StreamWriter):
-    """A stream of pictures in planes, with the sound of another file beside it."""
+class VideoWriter(_StreamWriter):
+    """A video with the sound of another file: H.264 in .mp4, .m4v, .mov and .mkv, VP9 in .webm; .mov keeps alpha as
+    ProRes 4444, .webm as browsers and OBS show it.
 
-    _sound: AccompanyingSound | None
-    _reformatter: VideoReformatter
-    _format: str
+    4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
+    range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
+
+    Sound: packets of `audio_from` are copied unchanged where the container can hold them, else they are transcoded to
+    AAC, in .webm to Opus. Time 0 is the first frame of the video in `audio_from` (see read_frames), or its start if it
+    has none; the sound ends with the video. Broken sound is left out with a warning in the log.
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        width: int,
+        height: int,
+        fps: float,
+        *,
+        quality: int = 18,
+        audio_from: StrPath | None = None,
+        preset: str | None = None,
+        gop: int | None = None,
+        num_threads: int | None = None,
+        alpha: bool = False,
+    ) -> None:
+        """The sizes, fps, quality, audio_from and alpha are those of open_writer.
+
+        Args:
+            preset: x264's trade of time for size; None: superfast, and of large frames a little faster.
+            gop: every so many frames one that can be decoded alone; None: x264 chooses.
+            num_threads: of the encoder, whose output depends on it; None: x264 chooses.
+        """
+        super().__init__(path, width, height, fps, alpha=alpha)
+        container_name = CONTAINERS.get(self.path.suffix.lower())
+        if container_name is None:
+            raise MediaError(f"{self.path} cannot be written as a video; give {', '.join(CONTAINERS)}.")
+        assert 0 <= quality <= 51, f"quality {quality}"
+        if audio_from is not None:
+            check_file(Path(audio_from))
+        self._codec, self._format = "libx264", "yuv420p"
+        self._options = {"crf": str(max(1, quality)), "preset": preset or "superfast", "profile": "high"}
+        if preset is None and width * height > _LARGE_PX:
+            self._options["x264-params"] = _LESS_SEARCH
+        if container_name == "webm":
+            self._codec, self._format = "libvpx-vp9", "yuva420p" if alpha else "yuv420p"
+            # Its scale ends at 63. Frames from the future would need an alpha of their own, which has no place.
+            self._options = {"crf": str(round(quality * 63 / 51)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
+            self._options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
+        elif alpha:
+            self._codec, self._format = "prores_ks", "yuva444p10le"
+            self._options = {"profile": "4444", "vendor": "apl0"}
+        if gop is not None:
+            self._options |= {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
+        self._num_threads = num_threads
+        self._reformatter = VideoReformatter()
+        self._sound = open_sound(Path(audio_from), container_name) if audio_from is not None else None
+        try:
+            self._open(container_name)
+        except (FFmpegError, OSError, ValueError) as error:
+            if self._sound is None or getattr(error, "errno", None) in DISK_ERRNOS:
+                raise unwritable(self.path, error) from error
+            # The header may have been refused because of the sound.
+            self._drop_sound(error)
+            try:
+                self._open(container_name)
+            except (FFmpegError, OSError, ValueError) as second:
+                raise unwritable(self.path, second) from second
+
+    def _open(self, container_name: str) -> None:
+        flags = {"movflags": "+faststart"} if container_name in ("mp4", "mov") else {}
+        self._container = av.open(f"file:{self.path.absolute()}", "w", format=container_name, container_options=flags)
+        try:
+            stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
+            stream.width, stream.height = self.width // 2 * 2, self.height // 2 * 2
+            stream.pix_fmt = self._format
+            if self._num_threads is not None:
+                stream.codec_context.thread_count = self._num_threads
+            stream.codec_context.time_base = 1 / self._rate
+            stream.colorspace = stream.color_primaries = stream.color_trc = 1  # BT.709 in each of the three lists
+            stream.color_range = ColorRange.MPEG
+            if container_name == "webm" and self.num_channels == 4:
+                stream.metadata["alpha_mode"] = "1"
+            self._stream = stream
+            if self._sound is not None:
+                self._sound.add_to(self._container)
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError):
+            self._release()
+            raise
 
     @property
     def has_luma(self) -> bool:  # type: ignore[override]  # a constant elsewhere
@@ -214,16 +296,19 @@ class _SoundingWriter(_StreamWriter):
 
     def _append_marked(self, frame: Rgb, mark: Mark | None) -> None:
         even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
-        picture = _coded(self._reformatter, even, self._format)
+        picture = self._reformatter.reformat(
+            av.VideoFrame.from_numpy_buffer(even, "rgba" if self.num_channels == 4 else "rgb24"),
+            format=self._format,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR,
+        )
+        picture.color_primaries = picture.color_trc = 1
         if mark is not None:
             plane = picture.planes[0]
             rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
             mark(rows[: self._stream.height, : self._stream.width])
-        picture.pts = self.num_frames
-        picture.time_base = 1 / self._rate
-        self._mux(picture)
-
-    def _mux(self, picture: Any) -> None:
+        picture.pts, picture.time_base = self.num_frames, 1 / self._rate
         self._container.mux(self._stream.encode(picture))
         self._mux_sound(Fraction(self.num_frames + 1) / self._rate)
 
@@ -265,141 +350,6 @@ class _SoundingWriter(_StreamWriter):
         super()._release()
         if self._sound is not None:
             self._sound.close()
-
-
-class VideoWriter(_SoundingWriter):
-    """H.264 in .mp4, .m4v, .mov or .mkv, or ProRes 4444 with alpha in .mov, with the sound of another file.
-
-    4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
-    range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
-
-    Sound: packets of `audio_from` are copied unchanged where the container can hold them, else they are transcoded to
-    AAC. Time 0 is the first frame of the video in `audio_from` (see read_frames), or its start if it has none; the
-    sound ends with the video. Broken sound is left out with a warning in the log.
-    """
-
-    def __init__(
-        self,
-        path: StrPath,
-        width: int,
-        height: int,
-        fps: float,
-        *,
-        quality: int = 18,
-        audio_from: StrPath | None = None,
-        preset: str | None = None,
-        gop: int | None = None,
-        num_threads: int | None = None,
-        alpha: bool = False,
-    ) -> None:
-        """The sizes, fps, quality, audio_from and alpha are those of open_writer.
-
-        Args:
-            preset: x264's trade of time for size; None: superfast, and of large frames a little faster.
-            gop: every so many frames one that can be decoded alone; None: x264 chooses.
-            num_threads: of the encoder, whose output depends on it; None: x264 chooses.
-        """
-        super().__init__(path, width, height, fps, alpha=alpha)
-        container_name = CONTAINERS.get(self.path.suffix.lower())
-        if container_name is None:
-            raise MediaError(f"{self.path} cannot be written as H.264; give {', '.join(CONTAINERS)}.")
-        assert 0 <= quality <= 51, f"quality {quality}"
-        if audio_from is not None:
-            check_file(Path(audio_from))
-        self._codec, self._format = ("prores_ks", "yuva444p10le") if alpha else ("libx264", "yuv420p")
-        self._options = {"crf": str(max(1, quality)), "preset": preset or "superfast", "profile": "high"}
-        if preset is None and width * height > _LARGE_PX:
-            self._options["x264-params"] = _LESS_SEARCH
-        if alpha:
-            self._options = {"profile": "4444", "vendor": "apl0"}
-        if gop is not None:
-            self._options |= {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
-        self._num_threads = num_threads
-        self._reformatter = VideoReformatter()
-        self._sound = open_sound(Path(audio_from), container_name) if audio_from is not None else None
-        try:
-            self._open(container_name)
-        except (FFmpegError, OSError, ValueError) as error:
-            if self._sound is None or getattr(error, "errno", None) in DISK_ERRNOS:
-                raise unwritable(self.path, error) from error
-            # The header may have been refused because of the sound.
-            self._drop_sound(error)
-            try:
-                self._open(container_name)
-            except (FFmpegError, OSError, ValueError) as second:
-                raise unwritable(self.path, second) from second
-
-    def _open(self, container_name: str) -> None:
-        options = {} if container_name == "matroska" else {"movflags": "+faststart"}
-        self._container = av.open(f"file:{self.path.absolute()}", "w", format=container_name, container_options=options)
-        try:
-            stream = self._container.add_stream(self._codec, rate=self._rate, options=self._options)
-            stream.width, stream.height = self.width // 2 * 2, self.height // 2 * 2
-            stream.pix_fmt = self._format
-            if self._num_threads is not None:
-                stream.codec_context.thread_count = self._num_threads
-            stream.codec_context.time_base = 1 / self._rate
-            stream.colorspace = stream.color_primaries = stream.color_trc = 1  # BT.709 in each of the three lists
-            stream.color_range = ColorRange.MPEG
-            self._stream = stream
-            if self._sound is not None:
-                self._sound.add_to(self._container)
-            self._container.start_encoding()
-        except (FFmpegError, OSError, ValueError):
-            self._release()
-            raise
-
-
-def _coded(reformatter: VideoReformatter, frame: Rgb, pixel_format: str) -> Any:
-    """A frame of PyAV in BT.709, limited range, for uint8 RGB or RGBA [H, W, C]."""
-    picture = reformatter.reformat(
-        av.VideoFrame.from_numpy_buffer(frame, "rgba" if frame.shape[2] == 4 else "rgb24"),
-        format=pixel_format,
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-        interpolation=Interpolation.BILINEAR,
-    )
-    picture.color_primaries = picture.color_trc = 1
-    return picture
-
-
-class WebmWriter(_SoundingWriter):
-    """VP9 in .webm, with the sound of another file as Opus; with alpha browsers and OBS show it transparent."""
-
-    def __init__(
-        self,
-        path: StrPath,
-        width: int,
-        height: int,
-        fps: float,
-        *,
-        quality: int = 18,
-        audio_from: StrPath | None = None,
-        alpha: bool = False,
-    ) -> None:
-        super().__init__(path, width, height, fps, alpha=alpha)
-        assert 0 <= quality <= 51, f"quality {quality}"
-        # Its scale ends at 63. Frames from the future would need an alpha of their own, for which there is no place.
-        options = {"crf": str(round(quality * 63 / 51)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
-        options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
-        self._format = "yuva420p" if alpha else "yuv420p"
-        self._reformatter = VideoReformatter()
-        self._sound = open_sound(Path(audio_from), "webm") if audio_from is not None else None
-        try:
-            self._container = av.open(f"file:{self.path.absolute()}", "w", format="webm")
-            self._stream = self._container.add_stream("libvpx-vp9", rate=self._rate, options=options)
-            self._stream.width, self._stream.height = width // 2 * 2, height // 2 * 2
-            self._stream.pix_fmt = self._format
-            self._stream.codec_context.time_base = 1 / self._rate
-            self._stream.colorspace = self._stream.color_primaries = self._stream.color_trc = 1  # BT.709
-            self._stream.color_range = ColorRange.MPEG
-            if alpha:
-                self._stream.metadata["alpha_mode"] = "1"
-            if self._sound is not None:
-                self._sound.add_to(self._container)
-            self._container.start_encoding()
-        except (FFmpegError, OSError, ValueError) as error:
-            raise unwritable(self.path, error) from error
 
 
 class GifWriter(_StreamWriter):

@@ -139,11 +139,7 @@ class Motion:
 
     @classmethod
     def load(cls, path: Path) -> Motion:
-        """Reads a .motion file.
-
-        Raises:
-            InputError: if it is not one, is damaged, or comes from a newer version.
-        """
+        """Reads a .motion file. Raises InputError if it is not one, is damaged, or comes from a newer version."""
         try:
             with zipfile.ZipFile(path) as file:
                 header = json.loads(_read_member(file, "header.json"))

@@ -388,8 +388,7 @@ def bootstrapped(
 ) -> Trial:
     """AUC with its 95 % interval: people are drawn with replacement, with all their clips.
 
-    Args:
-        real, made: (person, score) of each clip.
+    Args: real, made: (person, score) of each clip.
     """
     rng = np.random.default_rng(seed)
     real_of, made_of = _by_person(real), _by_person(made)

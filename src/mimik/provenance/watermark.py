@@ -149,8 +149,7 @@ def encode(payload: Payload) -> NDArray[np.int64]:
 def decode(soft: NDArray[np.floating]) -> Payload | None:
     """The payload that fits best, or None where its CRC does not match.
 
-    Args:
-        soft: [_CODE_BITS] positive where a bit of the codeword is likely 0, negative where it is likely 1; any scale.
+    Args: soft: [_CODE_BITS] positive where a bit of the codeword is likely 0, negative where it is likely 1; any scale.
     """
     word = 0
     for bit in _viterbi(np.asarray(soft, np.float32).reshape(_WORD_BITS, len(_GENERATORS))):
@@ -266,11 +265,7 @@ class WatermarkEmbedder:
         self._pattern = pattern / np.sqrt(np.mean(pattern**2))
 
     def embed(self, frame: Image) -> Image:
-        """A marked copy of uint8 RGB [H, W, 3].
-
-        Raises:
-            ValueError: if the frame is of another size.
-        """
+        """A marked copy of uint8 RGB [H, W, 3]. Raises ValueError if the frame is of another size."""
         if frame.shape != (self.height, self.width, 3):
             raise ValueError(f"frame of shape {frame.shape}: this embedder marks {self.width} x {self.height} RGB")
         marked = np.empty_like(frame)

@@ -141,8 +141,7 @@ def to_live() -> Any:
 def file_blocks(path: Path) -> Generator[Samples]:
     """A sound file, or a video's sound, in blocks of _BLOCK_S.
 
-    Raises:
-        MediaError: if it has none; at once, not with the first block.
+    Raises MediaError if it has none; at once, not with the first block.
     """
     probe_sound(path)
     return _file_blocks(path)

@@ -23,8 +23,7 @@ PIPE = "-"
 def open_sound(audio: str, rate: int | None) -> Iterator[Samples]:
     """What --audio and --audio-rate name, in blocks as Feeder takes them.
 
-    Raises:
-        InputError: if there is no sound in it, or the rate cannot be.
+    Raises InputError if there is no sound in it, or the rate cannot be.
     """
     if audio != PIPE:
         if rate is not None:

@@ -169,8 +169,7 @@ class Driver(ABC):
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         """Begins the motion, from its first frame; may be called again.
 
-        Raises:
-            InputError: if there is no motion in it, such as a video without a face.
+        Raises InputError if there is no motion in it, such as a video without a face.
         """
 
 

@@ -43,11 +43,7 @@ class PhotoDriver(Driver):
 
     @classmethod
     def of(cls, picture: Any, fps: float | None) -> Self:
-        """A picture in memory: a Pillow image, or uint8 RGB [H, W, 3].
-
-        Raises:
-            InputError: if it is none.
-        """
+        """A picture in memory: a Pillow image, or uint8 RGB [H, W, 3]. Raises InputError if it is none."""
         return cls("picture in memory", None, fps or USUAL_FPS, in_memory(picture))
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:

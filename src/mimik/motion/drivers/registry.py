@@ -50,8 +50,7 @@ def _without_file(source: str) -> type[Driver] | None:
 def check_driver(source: str) -> None:
     """Refuses, before anything is loaded, a driver that is neither a file or folder nor a name.
 
-    Raises:
-        InputError: saying what can be given.
+    Raises InputError, saying what can be given.
     """
     if kind := _without_file(source):
         kind.open(source)

@@ -30,8 +30,7 @@ log = logging.getLogger(__name__)
 def parse_address(text: str) -> tuple[str, int]:
     """Host and port of udp://127.0.0.1:PORT.
 
-    Raises:
-        InputError: if it is something else, or no address of this computer's own loopback.
+    Raises InputError if it is something else, or no address of this computer's own loopback.
     """
     try:
         parts = urlsplit(text)
@@ -85,8 +84,7 @@ class Mailbox:
     def put(self, packet: bytes) -> Sample | None:
         """Takes in a datagram of one or several lines.
 
-        Returns:
-            The newest sample, counted from rest; None if nothing in it is new.
+        Returns: The newest sample, counted from rest; None if nothing in it is new.
         """
         fresh: Sample | None = None
         for part in packet.splitlines() if self._reader is None else [packet]:
@@ -151,8 +149,7 @@ class Receiver:
     def of_tracker(cls, address: Address) -> Self:
         """What listens to a tracker; a phone that waits for it is asked to send.
 
-        Raises:
-            InputError: if somebody else listens there.
+        Raises InputError if somebody else listens there.
         """
         receiver = cls(address.host, address.port, READERS[address.protocol]())
         if address.phone is not None:

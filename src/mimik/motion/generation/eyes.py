@@ -178,8 +178,7 @@ class Eyes:
     def step(self, dt: float, speaking: Speaking, head_degrees: Float) -> Float:
         """[52] blendshapes above rest, those of the mouth 0.
 
-        Args:
-            head_degrees: [2] the head's turn to the picture's right and down, from where it usually is.
+        Args: head_degrees: [2] the head's turn to the picture's right and down, from where it usually is.
         """
         gaze, shifted = self._gaze.step(dt)
         looked = (gaze - _COUNTER_ROTATION * head_degrees) / FULL_GAZE_DEGREES

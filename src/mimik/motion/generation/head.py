@@ -127,11 +127,7 @@ class TalkingHead:
         self._previous, self._current = self._current, self._library.pose[self._at] + self._rest
 
     def step(self, dt: float, loudness_db: float, *, pause_began: bool = False) -> Float:
-        """[POSE] dt seconds later.
-
-        Args:
-            loudness_db: of the sound, above the level of the speech.
-        """
+        """[POSE] dt seconds later. Args: loudness_db: of the sound, above the level of the speech."""
         self._clock += dt * LIBRARY_HZ
         while self._clock >= 1:
             self._clock -= 1

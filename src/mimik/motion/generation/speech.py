@@ -241,8 +241,7 @@ class SpeechMotion:
 def mouth_frame(shapes: Float, gap: float, width: float | None) -> MotionFrame:
     """The motion frame of blendshapes [52] above rest, with lips so far apart and a mouth so much wider than at rest.
 
-    Args:
-        gap, width: over the distance of the eyes; width None is what the blendshapes give.
+    Args: gap, width: over the distance of the eyes; width None is what the blendshapes give.
     """
     neutral = closed_reference().shape
     frame = motion_frame_of(Sample(0.0, shapes, np.zeros(6)))

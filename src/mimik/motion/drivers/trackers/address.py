@@ -37,8 +37,7 @@ def is_tracker(source: str) -> bool:
 def parse_tracker(text: str) -> Address:
     """The address in `PROTOCOL://HOST:PORT`; without a port the protocol's own, without a host this computer alone.
 
-    Raises:
-        InputError: if it has another form.
+    Raises InputError if it has another form.
     """
     wrong = InputError(
         f"{text}: give one of {', '.join(f'{name}://0.0.0.0:{port}' for name, port in PORTS.items())}; 127.0.0.1 in "

@@ -48,11 +48,7 @@ class TrackerDriver(Driver):
         return type(self)(self._address, self.fps, seconds)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        """Records first: what is made of it may take longer than it lasts.
-
-        Raises:
-            InputError: if nothing is sent.
-        """
+        """Records first: what is made of it may take longer than it lasts. Raises InputError if nothing is sent."""
         receiver = Receiver.of_tracker(self._address)
         try:
             stream = self._recorded(receiver, settings.progress)

@@ -23,8 +23,7 @@ class IFacialMocap:
     def __call__(self, packet: bytes, arrived_s: float) -> Sample:
         """A packet as a sample; it has no time of its own, so that of its arrival is taken.
 
-        Raises:
-            ValueError: saying what is wrong with it.
+        Raises ValueError, saying what is wrong with it.
         """
         try:
             fields = packet.decode("utf-8").strip().split("|")

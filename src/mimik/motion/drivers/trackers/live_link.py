@@ -53,8 +53,7 @@ class LiveLink:
     def __call__(self, packet: bytes, arrived_s: float) -> Sample:
         """A packet as a sample; one without values says that no face is seen.
 
-        Raises:
-            ValueError: saying what is wrong with it.
+        Raises ValueError, saying what is wrong with it.
         """
         if len(packet) < 9 or packet[0] != _VERSION:
             raise ValueError("is not a packet of Live Link Face")
@@ -83,11 +82,7 @@ class LiveLink:
 
 
 def sample_from(time_s: float, values: np.ndarray) -> Sample:
-    """The sample of 61 values in the order of the packets.
-
-    Raises:
-        ValueError: if one is not a number.
-    """
+    """The sample of 61 values in the order of the packets. Raises ValueError if one is not a number."""
     if not np.isfinite(values).all():
         raise ValueError("has a value that is not a number")
     blendshapes = np.zeros(len(BLENDSHAPES))

@@ -31,11 +31,7 @@ class OpenSeeFace:
     """Reads packets of OpenSeeFace; the first face of each counts."""
 
     def __call__(self, packet: bytes, arrived_s: float) -> Sample:
-        """A packet as a sample.
-
-        Raises:
-            ValueError: saying what is wrong with it.
-        """
+        """A packet as a sample. Raises ValueError, saying what is wrong with it."""
         if not packet or len(packet) % FACE_BYTES:
             raise ValueError("is not a packet of OpenSeeFace")
         time_s, _, _, _, right_open, left_open, fitted = struct.unpack_from("<diffffB", packet, 0)

@@ -52,11 +52,7 @@ class Vmc:
         self._time_s: float | None = None
 
     def __call__(self, packet: bytes, arrived_s: float) -> Sample | None:
-        """A packet as a sample; None if it ends no frame.
-
-        Raises:
-            ValueError: saying what is wrong with it.
-        """
+        """A packet as a sample; None if it ends no frame. Raises ValueError, saying what is wrong with it."""
         ends = False
         for address, values in messages(packet):
             if address == "/VMC/Ext/Blend/Val" and len(values) >= 2:
@@ -114,11 +110,7 @@ _MAX_DEPTH = 4
 
 
 def messages(packet: bytes, depth: int = 0) -> Iterator[tuple[str, list[str | int | float]]]:
-    """(address, values) of every OSC message in a packet, those of bundles too.
-
-    Raises:
-        ValueError: if it is not OSC.
-    """
+    """(address, values) of every OSC message in a packet, those of bundles too. Raises ValueError if it is not OSC."""
     if packet.startswith(_BUNDLE):
         if depth == _MAX_DEPTH:
             raise ValueError("has too many bundles in one another")
