@@ -102,7 +102,7 @@ class Witnesses:
         self.images, self.points = frames.images, frames.points
         self.boxes = face_boxes(frames.points)
         self._real = self._found(frames.images)
-        self._eyes = metrics.eye_distance(frames.points)
+        self._eyes = metrics.outer_eye_distance(frames.points)
 
     def _found(self, images: Image) -> dict[str, Array]:
         own, _ = self._own.find(images, in_order=True)

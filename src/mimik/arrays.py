@@ -19,7 +19,12 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
+def ramp(x: Any, low: Any, high: Any) -> Any:
+    """0 up to low, 1 from high on, linear between; low may lie above high."""
+    return np.clip((x - low) / (high - low), 0, 1)
+
+
 def smoothstep(x: Any, low: Any = 0.0, high: Any = 1.0) -> Any:
     """0 up to low, 1 from high on, 3 t^2 - 2 t^3 between; of a number a number, of an array an array of its type."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t = ramp(x, low, high)
     return t * t * (3 - 2 * t)

@@ -165,7 +165,7 @@ def test_jitter_of_known_motions(small_face: Face) -> None:
     assert metrics.jitter(driver, np.stack([driver[0]] * len(driver))) == (1, 0)
     twice = driver[0] + 2 * (driver - driver[0])
     _, ratio = metrics.jitter(driver, twice)
-    size = metrics.eye_distance(driver), metrics.eye_distance(twice)
+    size = metrics.outer_eye_distance(driver), metrics.outer_eye_distance(twice)
     assert ratio == pytest.approx(2 * np.median(size[0]) / np.median(size[1]), rel=1e-6)
     steady = driver[0] + np.arange(len(driver))[:, None, None] * np.array([2.0, 1, 0])  # even speed is no acceleration
     assert metrics.jitter(driver, steady)[1] == pytest.approx(0, abs=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mimik.arrays import runs
-from mimik.evaluation.speech.measures import MouthTrack, bilabials, lip_dynamics, medians, score, silences
+from mimik.evaluation.speech.measures import MouthTrack, bilabials, lip_variation, medians, score, silences
 
 FPS = 25
 
@@ -80,7 +80,7 @@ def test_lips_that_follow_the_loudness_are_in_sync() -> None:
 def test_lip_dynamics_by_hand() -> None:
     lips = np.zeros((4, 3, 2))
     lips[:, 1, 1] = [0, 1, 0, 1]  # moves against the others: two of three pairs have a deviation of 0.5
-    assert lip_dynamics(lips) == pytest.approx(1 / 3)
+    assert lip_variation(lips) == pytest.approx(1 / 3)
 
 
 def test_closures_are_counted_over_all_clips() -> None:

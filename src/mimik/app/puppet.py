@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.call import Call
-from mimik.app.live.controls import Controls
+from mimik.app.live.controls import MAX_GAP_S, Controls
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
 from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored, motion_frame_of, rest_reference
@@ -24,7 +24,6 @@ from mimik.provenance.manifests import Claim, Ingredient
 
 _TICK_S = 1 / 25  # between frames while a sender is silent
 _RELAXED_S = HOLD_S + 0.6  # after this much silence the person is at rest, and waits
-_MAX_GAP_S = 0.25  # between two samples; a longer one is treated as this
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class _Strings:
                 rest_reference(), regions=controls.regions, strength=controls.strength
             )
         sample, before = heard.sample, self._sample
-        dt = float(np.clip(at_s - self._at_s, 1e-3, _MAX_GAP_S)) if self._at_s else _TICK_S
-        if before is not None and 0 < sample.time_s - before.time_s < _MAX_GAP_S:
+        dt = float(np.clip(at_s - self._at_s, 1e-3, MAX_GAP_S)) if self._at_s else _TICK_S
+        if before is not None and 0 < sample.time_s - before.time_s < MAX_GAP_S:
             dt = sample.time_s - before.time_s  # senders send more evenly than what they send arrives
         self._sample, self._at_s = sample, at_s
         is_lost = not sample.seen or at_s - heard.at_s > HOLD_S

@@ -86,7 +86,7 @@ def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PrepareProgress:
     """Where a run stands; videos that an earlier run finished are in done, not in the rate."""
 
     done: int  # videos
@@ -114,7 +114,7 @@ def prepare(
     stall_s: float = 300.0,
     embed: Embed | None = None,
     credentials: Credentials | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[PrepareProgress], None] | None = None,
 ) -> PrepareReport:
     """Videos -> a folder of shards; continues what is there.
 
@@ -196,7 +196,7 @@ class _Run:
         cores: int,
         ray: str | bool,
         stall_s: float,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[PrepareProgress], None] | None,
     ) -> int:
         """Works on the sources that are not done; their number."""
         start = time.perf_counter()
@@ -219,7 +219,9 @@ class _Run:
                     if progress is not None:
                         elapsed_s = time.perf_counter() - start
                         kept, rejected = self._num_kept, self._num_rejected
-                        progress(Progress(num_before + number, len(sources), kept, rejected, footage_s, elapsed_s))
+                        progress(
+                            PrepareProgress(num_before + number, len(sources), kept, rejected, footage_s, elapsed_s)
+                        )
         self._output.finish()
         return len(todo)
 

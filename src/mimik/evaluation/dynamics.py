@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Float
 from mimik.config import InputError
+from mimik.evaluation.speech.measures import lip_variation
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import head_pose
 from mimik.media.sound import probe_sound, read_sound
@@ -60,8 +61,7 @@ def lip_dynamics(points: NDArray[Any]) -> float:
     if len(some) < 2:
         return math.nan
     lips = some[:, faces.LIPS] / _eyes(some)[2][:, None, None]
-    first, second = np.triu_indices(len(faces.LIPS), 1)
-    return float(np.linalg.norm(lips[:, first] - lips[:, second], axis=-1).std(0).mean())
+    return lip_variation(lips)
 
 
 def head_motion(points: NDArray[Any]) -> float:

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
+from mimik.animation.batch import PHOTO_SUFFIXES
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, MODELS, VERSION, InputError
 from mimik.data import prepare
 from mimik.data.index import INDEX_NAME, read_index
 from mimik.evaluation import metrics
-from mimik.evaluation.jobs import Count, Progress, all_done, speed
+from mimik.evaluation.jobs import Count, all_done, speed
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.models import TRUTH, is_lesson, label_of, load_lesson, load_model
 from mimik.evaluation.protocols import spaced, tasks
@@ -29,10 +30,10 @@ from mimik.evaluation.records import write_text
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
 from mimik.evaluation.settings import EvaluateConfig
+from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
 
 _MARK = "evaluation.json"
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 
 
 def evaluate(
@@ -42,7 +43,7 @@ def evaluate(
     *,
     portraits: Path | None = None,
     lpips: Path | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measures models and writes the report; goes on where the same command was stopped.
 
@@ -169,7 +170,7 @@ def _shards(data: str | Path, out: Path, config: EvaluateConfig, progress: Progr
 def _photos(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"--portraits {folder}: is no folder; give one with pictures of faces.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PHOTO_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
-        raise InputError(f"--portraits {folder}: has no pictures in it; give one with {', '.join(_PHOTO_SUFFIXES)}.")
+        raise InputError(f"--portraits {folder}: has no pictures in it; give one with {', '.join(PHOTO_SUFFIXES)}.")
     return found

@@ -17,8 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from mimik.config import AVATAR_SUFFIX, InputError
-
-Progress = Callable[[str, int, int], None]  # what, done, total
+from mimik.pipeline import Progress
 
 
 def speed(out: Path, model: str, asked: str) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def region_mask(points: NDArray[Any], index: Sequence[Sequence[int]], side: tupl
     """
     mask = np.zeros(side, np.uint8)
     angles = np.arange(16) * (math.pi / 8)
-    circle = margin * eye_distance(points) * np.stack([np.cos(angles), np.sin(angles)], 1)
+    circle = margin * outer_eye_distance(points) * np.stack([np.cos(angles), np.sin(angles)], 1)
     for group in index:
         outline = (points[list(group), None, :2] + circle - 0.5).reshape(-1, 2)
         hull = cv2.convexHull(np.round(outline).astype(np.int32))
@@ -258,7 +258,7 @@ def face_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
 # Landmarks.
 
 
-def eye_distance(points: NDArray[Any]) -> Any:
+def outer_eye_distance(points: NDArray[Any]) -> Any:
     """[...] distance in space between the outer corners of the eyes of points [..., 478, 3], in their unit."""
     return np.linalg.norm(points[..., _EYE_CORNERS[0], :] - points[..., _EYE_CORNERS[1], :], axis=-1)
 
@@ -271,7 +271,7 @@ def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
         found: [N, 478, 3] found in the result.
     """
     apart = np.linalg.norm((points - found)[:, faces.POINTS_68, :2], axis=-1).mean(-1)
-    return 100 * apart / eye_distance(points)
+    return 100 * apart / outer_eye_distance(points)
 
 
 def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
@@ -352,7 +352,7 @@ def accelerations(points: NDArray[Any]) -> Float:
         [N - 2, 68, 2]; NaN where one of three frames has no face.
     """
     seen = np.isfinite(points).all((1, 2))
-    scale = np.median(eye_distance(points[seen])) if seen.any() else math.nan
+    scale = np.median(outer_eye_distance(points[seen])) if seen.any() else math.nan
     return np.diff(points[:, faces.POINTS_68, :2].astype(np.float64), n=2, axis=0) / scale
 
 

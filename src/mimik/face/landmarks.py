@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import Array, Image
+from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
 
@@ -373,7 +373,7 @@ def _fit(points: NDArray[Any]) -> float:
     """How well points [478, 3] fit the canonical head, 0..1."""
     residual = (head_pose(points).invert(points[SKULL]) - canonical_mesh().vertices[SKULL]) ** 2
     off_cm = float(np.sqrt(residual.sum(1).mean()))
-    return float(np.clip((_MISFITS_CM - off_cm) / (_MISFITS_CM - _FITS_CM), 0, 1))
+    return float(ramp(off_cm, _MISFITS_CM, _FITS_CM))
 
 
 _MIN_TILE_PX = 320  # the smallest tile: a 40 px face is 16 px wide in the detector's view of it

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import smoothstep
+from mimik.arrays import ramp, smoothstep
 from mimik.config import NetworkConfig
 from mimik.face.interior import mouth_interior
 from mimik.face.landmark_images import landmark_image
@@ -363,9 +363,8 @@ class TexturePainter(PicturePainter):
 
     def gate(self, target: NDArray[Any]) -> np.float32:
         """0..1: weight of the prediction; 0 where no point moves, because the photo itself is then the ground truth."""
-        low, high = _GATE
         distance = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
-        return np.float32(((distance - low) / (high - low)).clip(0, 1))
+        return np.float32(ramp(distance, *_GATE))
 
 
 def shaded_only(residual: Array, interior: Image) -> Array:

@@ -12,7 +12,7 @@ from mimik.config import MediaError
 StrPath = str | os.PathLike[str]
 OutputKind = Literal["image", "video", "frames"]
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # with sound
-OUTPUTS = (
+OUTPUT_FORMATS = (
     ".mp4, .m4v, .mov, .mkv, .webm, .gif or .webp for a video, .png or .jpg for a picture, "
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
 )
@@ -22,7 +22,7 @@ FRAMES_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
 _PICTURE_OR_VIDEO = "picture or video file"
 
 
-def check_file(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
+def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
     """Refuses what cannot be opened at all.
 
     Args: path: given by the user; what: is wanted, for the sentence.
@@ -68,7 +68,7 @@ def output_kind(path: StrPath) -> OutputKind:
         return "video"
     if suffix in IMAGE_SUFFIXES:
         return "image"
-    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUTS}.")
+    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUT_FORMATS}.")
 
 
 def keeps_alpha(path: StrPath) -> bool:

@@ -27,7 +27,7 @@ from mimik.media.containers import (
     unwritable,
     video_stream,
 )
-from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_file
+from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_input
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def kind(path: StrPath) -> Kind:
 
 
 def identify(path: Path) -> Literal["still", "animation", "container"]:
-    check_file(path)
+    check_input(path)
     try:
         with open_picture(path) as image:
             return "animation" if _is_animated(image) else "still"
@@ -97,7 +97,7 @@ def read_image(path: StrPath) -> Rgb:
         decoded).
     """
     path = Path(path)
-    check_file(path)
+    check_input(path)
     try:
         with open_picture(path) as image, warnings.catch_warnings(action="ignore"):
             check_megapixels(path, image.width, image.height)

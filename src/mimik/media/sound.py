@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mimik.config import MediaError
 from mimik.media.containers import audio_stream, open_container, reason_of, video_stream
-from mimik.media.formats import StrPath, check_file
+from mimik.media.formats import StrPath, check_input
 from mimik.media.reading import MAX_GAP_S, first_frame
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def read_sound(path: StrPath, *, rate: int = 16_000, block_s: float = 1.0) -> Ge
 
 def _samples_of(path: Path, rate: int) -> Generator[Samples]:
     """The sound of a file in one channel on the axis of its pictures, [N] at a time; at least one sample."""
-    check_file(path, "sound or video file")
+    check_input(path, "sound or video file")
     num_faults = num_samples = 0
     with closing(open_container(path, _SOUNDS)) as container:
         stream = audio_stream(container)

@@ -13,7 +13,7 @@ from mimik.media.containers import MAX_FPS, MIN_FPS, Rgb
 from mimik.media.formats import (
     CONTAINERS,
     IMAGE_SUFFIXES,
-    OUTPUTS,
+    OUTPUT_FORMATS,
     OutputKind,
     StrPath,
     holds_sound,
@@ -22,4 +22,4 @@ from mimik.media.formats import (
 )
 from mimik.media.pictures import MAX_MEGAPIXELS, Kind, kind, read_image, write_image
 from mimik.media.reading import VideoInfo, probe, read_frames, rgb_of
-from mimik.media.writing import VideoWriter, Writer, frame_of, open_writer
+from mimik.media.writing import VideoWriter, Writer, open_writer, picture_frame

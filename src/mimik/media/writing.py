@@ -33,9 +33,9 @@ from mimik.media.formats import (
     CONTAINERS,
     FRAMES_PATTERN,
     IMAGE_SUFFIXES,
-    OUTPUTS,
+    OUTPUT_FORMATS,
     StrPath,
-    check_file,
+    check_input,
     keeps_alpha,
     output_kind,
 )
@@ -81,7 +81,7 @@ def open_writer(
     what = output_kind(path)
     suffix = path.suffix.lower()
     if what == "image":
-        raise MediaError(f"{path} holds one picture; for a video give {OUTPUTS}.")
+        raise MediaError(f"{path} holds one picture; for a video give {OUTPUT_FORMATS}.")
     assert not alpha or keeps_alpha(path), path
     if what == "video" and suffix in CONTAINERS:
         return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
@@ -235,7 +235,7 @@ class VideoWriter(_StreamWriter):
             raise MediaError(f"{self.path} cannot be written as a video; give {', '.join(CONTAINERS)}.")
         assert 0 <= quality <= 51, f"quality {quality}"
         if audio_from is not None:
-            check_file(Path(audio_from))
+            check_input(Path(audio_from))
         self._codec, self._format = "libx264", "yuv420p"
         self._options = {"crf": str(max(1, quality)), "preset": preset or "superfast", "profile": "high"}
         if preset is None and width * height > _LARGE_PX:
@@ -477,6 +477,6 @@ class FramesWriter(Writer):
         """Nothing stays open."""
 
 
-def frame_of(rgb: Rgb) -> Any:
+def picture_frame(rgb: Rgb) -> Any:
     """uint8 RGB [H, W, 3] as a frame of PyAV, for streams that are not files; without a time."""
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")

@@ -1,15 +1,13 @@
-"""The one door through which pictures leave, `seal`, and the reader of what it wrote, `verify`.
+"""`seal`: the only way in which pictures are written, each marked and signed.
 
-`seal` gives a Draft to write to. What a model made gets an invisible watermark in every frame on its way into the file,
-and a visible label if asked for. Then the file is signed with a C2PA manifest (Content Credentials,
-https://spec.c2pa.org, claim version 2) that says that it is synthetic, which program and model made it, from which
-files, and what the watermark says; and it is put in place in one step; a file that has no room
-for a manifest gets it beside it. Everything works offline: no timestamp
-authority, no remote manifest, no revocation query. Frames that go to a screen or a network and not into a file get the
-same marks from a Marker.
+`seal` gives a Draft to write to. What a model made gets an invisible watermark in every frame, and a visible label if
+asked for. Then the file is signed with a C2PA manifest (Content Credentials, https://spec.c2pa.org, claim version 2)
+that says that it is synthetic, which program and model made it, from which files, and what the watermark says; and it
+is put in place in one step. Everything works offline. Frames that go to a screen or a network get the same marks from a
+Marker.
 
-What a signature is worth here: with the certificate that the program makes for itself it proves that the file is
-unchanged since it was signed. It does not prove who signed: anybody can make a certificate that says "mimik".
+With the certificate that the program makes for itself a signature proves that the file is unchanged since it was
+signed. It does not prove who signed: anybody can make a certificate that says "mimik".
 
 c2pa and cryptography are imported where they are used: together they take 0.1 to 0.2 s, which `mimik --help` need not
 wait for.

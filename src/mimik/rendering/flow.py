@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import smoothstep
+from mimik.arrays import ramp, smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
@@ -35,7 +35,7 @@ from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.mirror import Mirror, MirrorFlow, mirror_flow
-from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion, ramp
+from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
 _TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import ramp
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, canonical_mesh
 
@@ -56,7 +57,7 @@ def head() -> Head:
     oval = mesh.vertices[face.OVAL]
     centre = np.array([0.0, -3.0])
     angle = np.arctan2(oval[:, 0], -(oval[:, 1] - centre[1]))  # 0 is up
-    below = np.clip((oval[:, 1] - 3.5) / 5.0, 0, 1)  # 1 at the chin: there the shell is the neck
+    below = ramp(oval[:, 1], 3.5, 8.5)  # 1 at the chin: there the shell is the neck
     rings, follows = [], []
     for width, height, neck_width, neck_y, neck_follow in ((9.0, 11.0, 5.5, 11.5, 0.6), (12.0, 14.0, 8.0, 15.0, 0.1)):
         hair = np.stack([width * np.sin(angle), centre[1] - height * np.cos(angle), np.full(len(oval), 3.0)], 1)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageColor
 
+from mimik.arrays import ramp
 from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image
 from mimik.face.openvino_core import compiled_once, inference_core
@@ -91,7 +92,7 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
             "--background out."
         )
     low, high = _SURE
-    guided = _guided(picture, ((rough - low) / (high - low)).clip(0, 1).astype(np.float32))
+    guided = _guided(picture, ramp(rough, low, high).astype(np.float32))
     alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # the filter leaves traces of both sides
     return _of_one(np.maximum(alpha, face).astype(np.float32), points)
 

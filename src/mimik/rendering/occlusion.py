@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import smoothstep
+from mimik.arrays import ramp, smoothstep
 from mimik.face.landmarks import Array
 from mimik.rendering.field import GRID
 
@@ -26,11 +25,6 @@ class Surface:
     covered: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
     mirror: Array
-
-
-def ramp(x: Any, low: float, high: float) -> Any:
-    """0 up to low, 1 from high on, linear between."""
-    return np.clip((x - low) / (high - low), 0, 1)
 
 
 def near_occlusion(depth: Array, cells: NDArray[np.int_], hidden: NDArray[np.float64]) -> Array:
@@ -87,6 +81,6 @@ def believe_mesh(smooth: Array, mesh: Array, known: Array, where: Array) -> Arra
     """
     apart = np.linalg.norm(mesh - smooth, axis=-1).astype(np.float32) * known
     apart = cv2.GaussianBlur(apart, (0, 0), 1.5)
-    trust = ((apart - _MESH_TRUST_LOW) / (_MESH_TRUST_HIGH - _MESH_TRUST_LOW)).clip(0, 1) * where * known
+    trust = ramp(apart, _MESH_TRUST_LOW, _MESH_TRUST_HIGH) * where * known
     trust = cv2.GaussianBlur(trust, (0, 0), 1.5)[..., None]
     return trust * mesh + (1 - trust) * smooth

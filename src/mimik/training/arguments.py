@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from mimik.config import DEVICE, PHOTO_FACE, PRESETS, VARIANTS, InputError, Option, Preset, check_options
 
-PRECISIONS = ("auto", "fp32", "bf16")
+TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
 MAX_SHOTS = 300  # frames of a video
 
@@ -43,7 +43,7 @@ class TrainArguments:
     device: Annotated[str, DEVICE] = "auto"
     precision: Annotated[
         str,
-        Option("Of activations: auto (bf16 on a GPU that has it), fp32 or bf16.", "NAME", choices=PRECISIONS),
+        Option("Of activations: auto (bf16 on a GPU that has it), fp32 or bf16.", "NAME", choices=TRAIN_PRECISIONS),
     ] = "auto"
     workers: Annotated[
         int | None,

@@ -33,7 +33,7 @@ from mimik.training.learner import Learner, Recipe
 from mimik.training.photos import Photo, read_photos
 from mimik.training.probes import Point
 
-Progress = Callable[["Point | None", int, int], None]  # newest point of the curve, steps done, steps at most
+CurveProgress = Callable[["Point | None", int, int], None]  # newest point of the curve, steps done, steps at most
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def learn(
     arguments: LearnArguments,
     *,
     recipe: Recipe | None = None,
-    progress: Progress | None = None,
+    progress: CurveProgress | None = None,
 ) -> LearnOutcome:
     """Fine-tunes to the person in some photos and writes the avatar.
 
@@ -129,7 +129,7 @@ class _Best(NamedTuple):
     state: dict[str, NDArray[Any]]
 
 
-def _run(learner: Learner, max_seconds: float | None, progress: Progress) -> tuple[list[Point], _Best, str]:
+def _run(learner: Learner, max_seconds: float | None, progress: CurveProgress) -> tuple[list[Point], _Best, str]:
     """Trains until a stopping criterion holds."""
     recipe, began = learner.recipe, time.monotonic()
 
@@ -195,7 +195,7 @@ def learn_photos(
     at_seconds: Sequence[float],
     *,
     recipe: Recipe | None = None,
-    progress: Progress | None = None,
+    progress: CurveProgress | None = None,
 ) -> Course:
     """Fine-tunes as `learn` does, from photos in memory, and returns snapshots at some times; writes nothing.
 

@@ -111,7 +111,7 @@ def animate_command(
         # Whatever can be refused without loading anything is refused first.
         formats.output_kind(out)
         check_person(photo)
-        formats.check_file(photo)
+        formats.check_input(photo)
         registry.check_driver(driver)
         if config.device == "cuda":
             from mimik.animation import gpu
@@ -150,7 +150,7 @@ def _animate_faces(
     if photo.is_dir() or registry.is_folder_of_drivers(driver):
         raise InputError("--all-faces goes with one photo and one driver, not with folders.")
     check_person(photo)
-    formats.check_file(photo)
+    formats.check_input(photo)
     for one in (driver, *drivers.values()):
         registry.check_driver(one)
     check_output(out, force=force, inputs=[photo])

@@ -40,7 +40,7 @@ def verify(
     if file.is_dir():
         _verify_folder(file, as_json, anchor or [])
         return
-    formats.check_file(file)
+    formats.check_input(file)
     from mimik.provenance import verifying
 
     with working(f"reading {file.name}"):
@@ -110,7 +110,7 @@ def detect_command(
 
     Exit code 0 whatever the guess, 2 where the video cannot be read or shows no face.
     """
-    formats.check_file(file)
+    formats.check_input(file)
     from mimik.face.landmarks import Landmarker
     from mimik.provenance import detect
 

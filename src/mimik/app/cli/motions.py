@@ -45,7 +45,7 @@ def motion_extract(
             f"-o {out}: a motion is written to a file ending in .motion, {_STREAM_SUFFIX} or {_CSV_SUFFIX}."
         )
     check_file("-o", out, force=force, others=[driver])
-    formats.check_file(driver)
+    formats.check_input(driver)
     from mimik.motion.drivers.registry import open_driver
     from mimik.motion.drivers.stream_file import stream_lines
     from mimik.motion.drivers.trackers.live_link import csv_lines

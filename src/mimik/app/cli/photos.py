@@ -34,7 +34,7 @@ def edit_command(
 ) -> None:
     """Change a photo's expression, gaze and pose by numbers: a signed picture."""
     check_person(photo)
-    formats.check_file(photo)
+    formats.check_input(photo)
     from mimik.animation.avatar import edit_photo
     from mimik.animation.edit import check_changes, check_edit
 
@@ -58,7 +58,7 @@ def faces_command(
 ) -> None:
     """Which faces a picture shows, numbered for --face."""
     check_person(photo)
-    formats.check_file(photo)
+    formats.check_input(photo)
     credentials = None
     if out is not None:
         check_picture_file(out)

@@ -88,9 +88,9 @@ def live_command(
             "video that speaks."
         )
     check_person(photo)
-    formats.check_file(photo)
+    formats.check_input(photo)
     if camera is not None:
-        formats.check_file(camera)
+        formats.check_input(camera)
     from mimik.app.live import recording
     from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
     from mimik.motion.drivers.udp import Receiver, parse_address

@@ -47,7 +47,7 @@ def prepare_command(
         check_file("--json", json_report, force=force, others=[])
     with Display("videos").shown() as bar:
 
-        def told(state: prepare.Progress) -> None:
+        def told(state: prepare.PrepareProgress) -> None:
             found = f"{state.kept} clips kept, {state.rejected} tracks left out, {state.rate:.1f} s of video a second"
             bar.show("preparing", state.done, state.total, found)
 

@@ -25,7 +25,7 @@ from mimik.app.export.description import describe
 from mimik.app.export.graphs import NUM_COMPARED, make_graph
 from mimik.app.export.motion_data import motion_file
 from mimik.app.export.networks import LICENCE, NOTICE, OUTPUTS, Drawing, Embedding, baked
-from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph, Progress
+from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, moved_photos
 from mimik.config import InputError
@@ -34,6 +34,7 @@ from mimik.inference.avatar_file import encoded_png
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.files import Motion
+from mimik.pipeline import Progress
 
 _NUM_CALIBRATED = 32  # frames from which the ranges of 8 bits are taken
 _MAX_FRAMES = 1500  # of a motion: a minute, 25 MB

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from mimik.config import PHOTO_FACE, SIZE, InputError, Option, check_options
 
-Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
 EXPORT_FORMAT = "mimik export 1"
 PRECISIONS = ("fp32", "fp16", "int8")
 RECORD_NAME = "export.json"

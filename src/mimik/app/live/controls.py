@@ -11,6 +11,7 @@ from mimik.config import REGIONS, InputError, Option, check_number
 T = TypeVar("T")
 LABEL_SCALE = {"normal": 1.0, "small": 0.5}
 LABELS = tuple(LABEL_SCALE)
+MAX_GAP_S = 0.25  # between two frames or samples; a longer one is treated as this
 DRIVERS = "camera", "microphone"
 LIVE_SIZE = 512  # pixels of the longer side
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
-from mimik.app.live.controls import Controls
+from mimik.app.live.controls import MAX_GAP_S, Controls
 from mimik.arrays import smoothstep
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
 from mimik.motion.frames import Reference, split
@@ -21,7 +21,6 @@ from mimik.motion.smoothing import Steady
 _AUTO_S = 1.5  # after this much of seeing a face its neutral is known well enough to replace the first guess
 _PRESSED_S = 0.8  # "look neutral, press here": this much is looked at
 _TURN_OVER_S = 0.4  # from one neutral face to the next, so that the person does not jump
-_MAX_GAP_S = 0.25  # a camera that stalls longer is treated as if it had not
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Follower:
             Where the person's points go, [478, 3] pixels of the portrait, None before the first face was seen; and the
             camera's face, not mirrored, None where it cannot be seen.
         """
-        dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, _MAX_GAP_S))
+        dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, MAX_GAP_S))
         self._last_s = at_s
         self._width = image.shape[1]
         found = self._tracker.track(image)

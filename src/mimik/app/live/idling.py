@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
-from mimik.app.live.controls import Controls
+from mimik.app.live.controls import MAX_GAP_S, Controls
 from mimik.arrays import smoothstep
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
@@ -16,7 +16,6 @@ from mimik.motion.generation.speech import closed_reference
 
 IDLE_AFTER_S = 1.0  # without a face
 _EASE_S = 0.6  # from one driver to the next
-_MAX_GAP_S = 0.25  # between two frames; a longer one is treated as this
 
 Points = NDArray[Any]
 
@@ -55,7 +54,7 @@ class Transitions:
 
     def dt(self, at_s: float) -> float:
         """Seconds since the last frame that was shown."""
-        return 1 / 25 if self._at_s is None else float(np.clip(at_s - self._at_s, 1e-3, _MAX_GAP_S))
+        return 1 / 25 if self._at_s is None else float(np.clip(at_s - self._at_s, 1e-3, MAX_GAP_S))
 
     def __call__(self, by: str, points: Points | None, at_s: float) -> Points | None:
         """What to show; None is the photo as it is.

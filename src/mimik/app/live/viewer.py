@@ -88,7 +88,7 @@ class Viewer:
                 now = time.perf_counter()
                 if self._returned is not None:
                     viewer.sending_ms = 1000 * (now - self._returned)
-                frame = video.frame_of(await viewer.next_image())
+                frame = video.picture_frame(await viewer.next_image())
                 # Times of sending: those of the camera would let the browser wait for what was dropped.
                 pts = max(int((time.perf_counter() - self._start) * _CLOCK_HZ), self._last_pts + 1)
                 self._last_pts = pts

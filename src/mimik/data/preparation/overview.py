@@ -76,7 +76,7 @@ _SHEET_CLIPS, _SHEET_COLUMNS, _SHEET_PX, _SHEET_TEXT_PX = 240, 15, 128, 30
 _FRONTAL_FRAMES = 3
 
 
-def read_clip(folder: Path, entry: Mapping[str, Any], wanted: Callable[[Any], Sequence[int]]) -> tuple[Any, ...]:
+def _frames_of(folder: Path, entry: Mapping[str, Any], wanted: Callable[[Any], Sequence[int]]) -> tuple[Any, ...]:
     """Some frames of a clip and their points; wanted chooses their numbers, in order, from the clip's tracks."""
     with (folder / entry["shard"]).open("rb") as file:
 
@@ -98,7 +98,7 @@ def frontal_frames(folder: Path, entry: Mapping[str, Any]) -> tuple[Any, ...]:
         away = np.abs(tracks.pose[:, :2]).sum(1)
         return sorted(np.argsort(away, kind="stable")[:_FRONTAL_FRAMES].tolist())
 
-    return read_clip(folder, entry, wanted)
+    return _frames_of(folder, entry, wanted)
 
 
 def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
@@ -113,7 +113,7 @@ def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
     height = _SHEET_PX + _SHEET_TEXT_PX
     sheet = np.full((max(rows * height, 64), max(columns * _SHEET_PX, 64), 3), 24, np.uint8)
     for i, entry in enumerate(chosen):
-        (frame,), (points,) = read_clip(folder, entry, lambda tracks: [len(tracks.points) // 2])
+        (frame,), (points,) = _frames_of(folder, entry, lambda tracks: [len(tracks.points) // 2])
         lines = landmark_image(points, entry["size"], entry["size"])
         drawn = np.where(lines.any(2, keepdims=True), frame // 2 + lines // 2, frame)
         drawn = cv2.resize(drawn, (_SHEET_PX, _SHEET_PX), interpolation=cv2.INTER_AREA)

@@ -20,7 +20,7 @@ def _cell(image: Image) -> Image:
     return np.asarray(cv2.resize(image, (CELL_PX, CELL_PX), interpolation=interpolation), np.uint8)
 
 
-def contact_sheet(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[Image]]]) -> Image:
+def comparison_sheet(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[Image]]]) -> Image:
     """Rows of pictures under titles, each row with a line about it."""
     width = len(titles) * CELL_PX
     parts = [_text_line(width, [(i * CELL_PX, title) for i, title in enumerate(titles)])]

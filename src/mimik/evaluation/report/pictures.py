@@ -9,7 +9,7 @@ import numpy as np
 
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.protocols import CROSS, FIRST, Task, middle_target, spaced
-from mimik.evaluation.report.contact_sheets import CELL_PX, contact_sheet
+from mimik.evaluation.report.contact_sheets import CELL_PX, comparison_sheet
 from mimik.face.landmarks import Image
 from mimik.media import video
 
@@ -43,7 +43,7 @@ def draw_pictures(
         for task in spaced(list(first.values()), 6):
             cells = run.row(task, middle_target(task)) + [learned(task.clip.key, model, 0) for model in run.lessons]
             rows.append((f"{task.clip.key}  {task.protocol}", cells))
-        run.draw(run.out / "pictures/grid.png", contact_sheet([*titles, *run.lessons], rows), named)
+        run.draw(run.out / "pictures/grid.png", comparison_sheet([*titles, *run.lessons], rows), named)
         yield "pictures/grid.png", f"Clips evenly chosen, T = {shots}, the middle one of the hold-out frames."
     for model in run.lessons:
         mine = sorted((r for (_, m), r in kept.items() if m == model), key=lambda r: r["metrics"]["lite0_distance"])
@@ -54,7 +54,7 @@ def draw_pictures(
                 rows.append((_case(record), [*cells, learned(record["clip"], model, 1)]))
             name = f"pictures/{kind}-{model.replace(':', '-')}.png"
             if rows:
-                run.draw(run.out / name, contact_sheet([*titles, model], rows), named)
+                run.draw(run.out / name, comparison_sheet([*titles, model], rows), named)
                 yield (
                     name,
                     f"{model}: the {kind} clips by feature distance, T = {shots}; each clip's worst frame by L1.",
@@ -70,7 +70,7 @@ def draw_pictures(
             for record in some:
                 rows.append((_case(record), run.row(in_order[record["clip"]], int(np.argmax(record["l1"])))))
             name = f"pictures/{kind}-{model}.png"
-            run.draw(run.out / name, contact_sheet(titles, rows), named)
+            run.draw(run.out / name, comparison_sheet(titles, rows), named)
             yield (
                 name,
                 f"{model}: the {kind} clips by feature distance, first frame as photo; each clip's worst frame by L1.",

@@ -34,7 +34,7 @@ def _protocols(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*shots, *(name for name in (FIRST, CROSS) if name in names)]
 
 
-def values_of(records: Sequence[Mapping[str, Any]], metric: str) -> Float:
+def metric_values(records: Sequence[Mapping[str, Any]], metric: str) -> Float:
     """[N] of the records; NaN where there is no value."""
     found = [record["metrics"].get(metric) for record in records]
     return np.array([math.nan if value is None else value for value in found], np.float64)
@@ -53,7 +53,7 @@ def summary(
         of = {model: [r for r in final if r["protocol"] == protocol and r["model"] == model] for model in run.labels}
         of = {model: some for model, some in of.items() if some}
         names = [name for name in METRICS if any(name in r["metrics"] for some in of.values() for r in some)]
-        table = {model: {name: _statistics(values_of(some, name)) for name in names} for model, some in of.items()}
+        table = {model: {name: _statistics(metric_values(some, name)) for name in names} for model, some in of.items()}
         ranked = [model for model in of if model != TRUTH]
         better = {
             f"{a} over {b}": {name: number_or_none(_share(METRICS[name], of[a], of[b])) for name in names}
@@ -105,7 +105,7 @@ def _share(metric: metrics.Metric, a: Sequence[Mapping[str, Any]], b: Sequence[M
     theirs = {(r["clip"], r["person"]): r for r in b}
     both = [(r, theirs[r["clip"], r["person"]]) for r in a if (r["clip"], r["person"]) in theirs]
     ours, others = ([pair[i] for pair in both] for i in (0, 1))
-    return metrics.share_better(metric, values_of(ours, metric.name), values_of(others, metric.name))
+    return metrics.share_better(metric, metric_values(ours, metric.name), metric_values(others, metric.name))
 
 
 def _same_clips(labels: Sequence[str], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _same_clips(labels: Sequence[str], records: Sequence[Mapping[str, Any]]) -> 
     means: dict[str, Any] = {}
     for model, protocol in sorted(by, key=lambda key: (labels.index(key[0]), int(key[1].removeprefix("T = ")))):
         some = [by[model, protocol][clip] for clip in clips]
-        own = {name: number_or_none(mean_known(values_of(some, name))) for name in CURVES}
+        own = {name: number_or_none(mean_known(metric_values(some, name))) for name in CURVES}
         means.setdefault(model, {})[protocol] = own
     return {"clips": len(clips), "models": means}
 
@@ -143,7 +143,7 @@ def _learning(run: Evaluation, records: Sequence[Mapping[str, Any]]) -> dict[str
                     "clips": len(some),
                     "steps": number_or_none(float(np.mean([r["steps"] for r in some]))),
                     "learned_s": number_or_none(float(np.mean([r["learned_s"] for r in some]))),
-                    "metrics": {name: _statistics(values_of(some, name)) for name in CURVES},
+                    "metrics": {name: _statistics(metric_values(some, name)) for name in CURVES},
                 }
             )
         found.setdefault(protocol, {})[model] = rows

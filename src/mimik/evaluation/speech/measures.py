@@ -65,7 +65,7 @@ class MouthTrack:
         return cls(jaw, gap, width, rounding, shut)
 
 
-def correlation(a: Float, b: Float) -> float:
+def pearson(a: Float, b: Float) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 and a.std() > 1e-9 and b.std() > 1e-9 else float("nan")
 
 
@@ -99,7 +99,7 @@ def score(
     follows = {}
     for name in ("jaw", "gap", "width", "rounding"):
         a, b = getattr(real, name)[seen], getattr(made, name)[seen]
-        follows[name] = correlation(a, b)
+        follows[name] = pearson(a, b)
         follows[f"{name}_amplitude"] = float(b.std() / a.std()) if a.std() > 1e-6 else float("nan")
     slack = max(1, round(_TOLERANCE_S * fps))
     events = bilabials(real.touch & seen, speech, fps)
@@ -144,7 +144,7 @@ def _unit(x: Float) -> Float:
     return (x - low) / max(high - low, 1e-9)
 
 
-def lip_dynamics(lips: Float) -> float:
+def lip_variation(lips: Float) -> float:
     """THEval: mean over pairs of lip points of the standard deviation over time of their distance.
 
     Args: lips: [T, N, 2 or 3] in a unit of the face.

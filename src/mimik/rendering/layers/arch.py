@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import ramp
 from mimik.face.landmarks import Array, Pose, head_pose
 
 IPD_MM = 62.0  # adults' mean distance between the pupils; all sizes here are relative to it (Dodgson 2004: 63)
@@ -64,7 +65,7 @@ class Anatomy:
         gap = max(float(lower[1] - upper[1]) / mm, 0.0)
         length = float(upper[1] - nose[1]) / mm
         # The lip of a closed mouth rests; that of an open one may be lifted by a smile.
-        parted = float(np.clip((gap - 2) / 4, 0, 1))
+        parted = float(ramp(gap, 2, 6))
         lifted = parted * _LIFT * max(_LIP_LENGTH_MM - length, 0.0)
         meet = upper if parted > 0 else (upper + lower) / 2
         edge = np.array([(nose[0] + upper[0]) / 2, meet[1], (upper[2] + lower[2]) / 2])
@@ -187,5 +188,5 @@ def _wall(anatomy: Anatomy, pose: Pose, turn: NDArray[np.float64], edge: NDArray
     while high < _COLUMNS - 1 and ahead[high + 1]:
         high += 1
     some = slice(low, max(high, low + 1) + 1)
-    facing = ((turned - _MIN_TURN) / (1 - _MIN_TURN)).clip(0, 1)
+    facing = ramp(turned, _MIN_TURN, 1)
     return Wall(across, along, q[some], u[some], (flat @ along)[some], (length * nearer)[some], facing[some])

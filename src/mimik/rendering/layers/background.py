@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import ramp
 from mimik.config import InputError
 from mimik.face.landmarks import NUM_POINTS, OVAL, Array, Image, head_pose, skull_motion
 from mimik.rendering.crop import Crop
@@ -21,7 +22,6 @@ from mimik.rendering.flow import Flow, follows
 from mimik.rendering.inpainting import fill
 from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.matte import foreground, person_matte
-from mimik.rendering.occlusion import ramp
 from mimik.rendering.painters import PicturePainter, Prepared
 
 _REACH = 0.16  # of the crop's side: as far as a head uncovers what is behind it
@@ -130,7 +130,7 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
     grey = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = grey - cv2.GaussianBlur(grey, (0, 0), max(_STRANDS * side / 4, 1.0))
     spread = np.sqrt(cv2.blur(detail * detail * known, (size, size)).clip(0) / total)
-    plain = ((_PLAIN[1] - spread) / (_PLAIN[1] - _PLAIN[0])).clip(0, 1)
+    plain = ramp(spread, _PLAIN[1], _PLAIN[0])
     strands = (wide & (plain > 0.5)).astype(np.float32)
     return narrow | (strands > 0), plain, cv2.GaussianBlur(strands, (0, 0), max(side / 200, 0.7))
 
@@ -141,7 +141,7 @@ def _strands(part: Image, front: Image, plate: Image) -> Array:
     off = part.astype(np.float32) - plate
     length = (toward * toward).sum(-1)
     share = (off * toward).sum(-1) / np.maximum(length, _CONTRAST**2)
-    return ((share - _NOISE) / (1 - _NOISE)).clip(0, 1)
+    return ramp(share, _NOISE, 1)
 
 
 def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:

@@ -43,6 +43,7 @@ _COUNT = len(NAMES) + len(_ANGLES)
 _VERSION = 6
 _MAX_NAME = 512  # bytes
 # The columns of the app's own recordings, which have the sides of jaw and mouth the other way round.
+CSV_SUFFIX = ".csv"
 _TURNED = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
 _COLUMNS = [_TURNED.get(name, name) for name in NAMES]
 
