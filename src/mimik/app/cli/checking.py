@@ -153,7 +153,7 @@ def evaluate_command(
 
     with Display("results", "opening").shown() as bar:
 
-        def told(what: str, done: int, total: int) -> None:
+        def told(what: str, done: int, total: int | None) -> None:
             bar.show(what, done, total, name="results")
 
         results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=told)
