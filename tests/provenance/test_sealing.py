@@ -367,7 +367,7 @@ def test_a_marker_follows_the_size_of_a_stream() -> None:
     for height, width in ((SIDE, SIDE), (SIDE, 260), (SIDE, SIDE)):
         frame = scene(0, height, width)
         before = frame.copy()
-        reading = watermark.Detector().read([marker.mark(frame)])
+        reading = watermark.WatermarkDetector().read([marker.mark(frame)])
         assert reading.payload == marker.payload
         assert (frame == before).all()
 

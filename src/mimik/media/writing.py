@@ -296,7 +296,7 @@ class VideoWriter(_StreamWriter):
 
     def _append_marked(self, frame: Rgb, mark: Mark | None) -> None:
         even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
-        picture = self._reformatter.reformat(
+        picture: Any = self._reformatter.reformat(
             av.VideoFrame.from_numpy_buffer(even, "rgba" if self.num_channels == 4 else "rgb24"),
             format=self._format,
             dst_colorspace=Colorspace.ITU709,

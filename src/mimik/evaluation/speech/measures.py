@@ -132,8 +132,8 @@ def _in_step(real: MouthTrack, made: MouthTrack, seen: Bools, fps: float) -> dic
     for shift in range(-most, most + 1):
         at = np.flatnonzero(seen)
         at = at[(at + shift >= 0) & (at + shift < len(made.jaw))]
-        jaw = correlation(real.jaw[at], made.jaw[at + shift])
-        fit = jaw + correlation(real.gap[at], made.gap[at + shift])
+        jaw = pearson(real.jaw[at], made.jaw[at + shift])
+        fit = jaw + pearson(real.gap[at], made.gap[at + shift])
         if fit > best:
             best, found = fit, {"late_s": shift / fps, "jaw_in_step": jaw}
     return found
