@@ -84,8 +84,8 @@ def test_the_lag_of_a_sound_that_is_moved(tmp_path: Path) -> None:
 def test_sound_and_lips_are_in_time(suffix: str, avatar: Avatar, landmarker: Landmarker, tmp_path: Path) -> None:
     path = write(tmp_path / f"speech{suffix}", two_vowels())
     out = tmp_path / "out.mp4"
-    fps = 25 if suffix == ".wav" else 5
-    report = avatar.render(str(path), str(out), size=192, model="geometry", frame="crop", fps=fps)
+    size, fps = (192, 25) if suffix == ".wav" else (64, 1)
+    report = avatar.render(str(path), str(out), size=size, model="geometry", frame="crop", fps=fps)
     assert report.has_audio and abs(lag_ms(envelope(path), envelope(out))) <= 40
     if suffix != ".wav":  # the lips are the same for every kind of file
         return

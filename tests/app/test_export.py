@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from conftest import eyes_closed, lively
 
@@ -151,7 +152,7 @@ def in_openvino(data: bytes, sample: dict[str, np.ndarray]) -> list[np.ndarray]:
 # What is computed.
 
 
-@pytest.mark.parametrize(("form", "attention"), [("paper", True), ("paper", False), ("texture", False)])
+@pytest.mark.parametrize(("form", "attention"), [("paper", True), ("texture", False)])
 def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: bool) -> None:
     nets = networks(preset(form, attention))
     psi = torch.randn(1, 2 * sum(nets.G.adain_sizes)).mul(0.3).add(0.5)
@@ -179,8 +180,17 @@ def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: b
         np.testing.assert_array_equal(found, right)
 
 
+@functools.cache
+def traced(path: Path) -> tuple[Networks, Any]:
+    """The networks of a model, and the graph of its generator."""
+    nets = load_release(path).networks
+    inputs = dict(zip(["y", "warped", "geometry"], noise(nets.config.form), strict=False))
+    drawing = Drawing(nets.G, torch.zeros(1, 2 * sum(nets.G.adain_sizes)))
+    return nets, graphs._traced(drawing, inputs, OUTPUTS[nets.config.form])
+
+
 def test_multiply_adds_are_those_that_torch_does(releases: dict[str, Path]) -> None:
-    nets = load_release(releases["texture"]).networks
+    nets, model = traced(releases["texture"])
     counted = 0
 
     def count(layer: Any, inputs: Any, output: Any) -> None:
@@ -193,8 +203,6 @@ def test_multiply_adds_are_those_that_torch_does(releases: dict[str, Path]) -> N
     drawn(nets, psi, inputs)
     for hook in hooks:
         hook.remove()
-    names = ["y", "warped", "geometry"]
-    model = graphs._traced(Drawing(nets.G, psi), dict(zip(names, inputs, strict=True)), ("a", "b", "c"))
     assert multiply_adds(model) == counted > 1e6
 
 
@@ -208,11 +216,7 @@ def test_multiply_adds_by_hand() -> None:
 def test_the_last_convolutions_are_those_that_make_the_outputs(
     releases: dict[str, Path], form: str, last: list[str]
 ) -> None:
-    nets = load_release(releases[form]).networks
-    psi = torch.zeros(1, 2 * sum(nets.G.adain_sizes))
-    names = ["y", "warped", "geometry"]
-    inputs = dict(zip(names, noise(form), strict=False))
-    model = graphs._traced(Drawing(nets.G, psi), inputs, OUTPUTS[form])
+    _, model = traced(releases[form])
     assert [name.split("/")[-2] for name in graphs.last_convolutions(model)] == last
 
 
@@ -261,7 +265,15 @@ def test_a_models_person_is_baked_in(
         np.testing.assert_allclose(found, right, atol=1e-3)
 
 
-def test_an_embedder_that_says_nothing_is_told(releases: dict[str, Path], tmp_path: Path) -> None:
+def test_an_embedder_that_says_nothing_is_told(
+    releases: dict[str, Path], exported: tuple[Path, settings.Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = exporting.make_graph
+    monkeypatch.setattr(  # the generator is one that was made before
+        exporting,
+        "make_graph",
+        lambda name, *a, **k: make(name, *a, **k) if name == "embedder" else exported[1].graphs[0],
+    )
     nets = load_release(releases["texture"]).networks
     nets.E.down[-1].conv2.bias.data.fill_(-100)
     save_release(tmp_path / "dead.safetensors", nets, preset("texture"), {})
@@ -312,14 +324,32 @@ def test_the_limits_judge_what_is_not_finite() -> None:
 # What goes along.
 
 
-def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], tmp_path: Path) -> None:
-    made = exporting.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
-    record = json.loads((tmp_path / "out/export.json").read_text())
+@pytest.fixture(scope="module")
+def exported(
+    people: dict[str, Path], landmarker: Landmarker, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, settings.Exported]:
+    """A person with 20 frames of a laugh, as a folder."""
+    folder = tmp_path_factory.mktemp("exported")
+    motion = Motion.load(bundled_motions()["laugh"])
+    part = replace(
+        motion,
+        **{key: getattr(motion, key)[40:60] for key in ("turn", "shift", "zoom", "offset", "blendshapes", "seen")},
+    )
+    part.save(folder / "part.motion")
+    config = ExportConfig(motions=(str(folder / "part.motion"),), size=256)
+    return folder / "out", exporting.export(str(people["texture"]), folder / "out", config)
+
+
+def test_the_record_says_what_it_is_and_fits_the_graph(
+    people: dict[str, Path], exported: tuple[Path, settings.Exported]
+) -> None:
+    out, made = exported
+    record = json.loads((out / "export.json").read_text())
     assert "synthetic" in record["notice"] and record["digital_source_type"] == SOURCE_TYPE
     assert "consent" in record["notice"] and any("Mark the frame" in step for step in record["host"])
     assert record["model"]["form"] == "texture" and "licence" in record["model"]
     about = record["graphs"]["generator"]
-    data = (tmp_path / "out" / about["file"]).read_bytes()
+    data = (out / about["file"]).read_bytes()
     assert len(data) == about["bytes"] and data == made.graphs[0].data
     model = onnx.load_from_string(data)
     assert model.doc_string == record["notice"]
@@ -327,8 +357,8 @@ def test_the_record_says_what_it_is_and_fits_the_graph(people: dict[str, Path], 
     for ports, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
         shapes = {v.name: [size.dim_value for size in v.type.tensor_type.shape.dim] for v in values}
         assert {one["name"]: one["shape"] for one in about[ports]} == shapes
-    assert str(tmp_path) not in json.dumps(record)
-    np.testing.assert_array_equal(video.read_image(tmp_path / "out/photo.png"), Avatar.load(people["texture"]).picture)
+    assert str(out.parent) not in json.dumps(record)
+    np.testing.assert_array_equal(video.read_image(out / "photo.png"), Avatar.load(people["texture"]).picture)
 
 
 def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
@@ -354,20 +384,14 @@ def arrays_of(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str,
     return found, record
 
 
-def test_a_motion_file_is_what_animate_would_do(people: dict[str, Path], tmp_path: Path) -> None:
-    motion = Motion.load(bundled_motions()["laugh"])
-    part = replace(
-        motion,
-        **{key: getattr(motion, key)[40:60] for key in ("turn", "shift", "zoom", "offset", "blendshapes", "seen")},
-    )
-    part.save(tmp_path / "part.motion")
-    exporting.export(
-        str(people["texture"]), tmp_path / "out", ExportConfig(motions=(str(tmp_path / "part.motion"),), size=256)
-    )
-    found, record = arrays_of(tmp_path / "out", "part")
+def test_a_motion_file_is_what_animate_would_do(
+    people: dict[str, Path], exported: tuple[Path, settings.Exported]
+) -> None:
+    out, _ = exported
+    found, record = arrays_of(out, "part")
     avatar = Avatar.load(people["texture"])
     stage = Stage(avatar, preset("texture").networks, 256)
-    targets = list(stage.targets(Motion.load(tmp_path / "part.motion")))
+    targets = list(stage.targets(Motion.load(out.parent / "part.motion")))
     assert len(found["windows"]) == len(targets) == 20
     assert len({record["person"]["window"]["side"], stage.window.side}) == 1
     at = 0
@@ -487,7 +511,16 @@ def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> No
             ExportSource.of(str(tmp_path / "wrong.avatar"), ExportConfig())
 
 
-def test_folders_of_others_are_left_alone(people: dict[str, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def by_command(people: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """What `mimik export` makes of a person, and says."""
+    out = tmp_path_factory.mktemp("command") / "phone"
+    return out, CliRunner().invoke(cli.app, ["export", str(people["paper"]), "-o", str(out), "--size", "256"])
+
+
+def test_folders_of_others_are_left_alone(
+    people: dict[str, Path], by_command: tuple[Path, Result], tmp_path: Path
+) -> None:
     out, file, busy = tmp_path / "out", tmp_path / "file", tmp_path / "busy"
     file.write_text("x")
     busy.mkdir()
@@ -501,7 +534,7 @@ def test_folders_of_others_are_left_alone(people: dict[str, Path], tmp_path: Pat
     ):
         with pytest.raises(InputError, match=message):
             exporting.check_folder(path, force=force)
-    exporting.export(str(people["paper"]), out, ExportConfig(size=256))
+    shutil.copytree(by_command[0], out)
     with pytest.raises(InputError, match="holds an export; give --force"):
         exporting.check_folder(out, force=False)
     with pytest.raises(InputError, match="holds a file of this run"):
@@ -511,9 +544,8 @@ def test_folders_of_others_are_left_alone(people: dict[str, Path], tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["busy", "file", "out"]
 
 
-def test_the_command(people: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "phone"
-    done = CliRunner().invoke(cli.app, ["export", str(people["paper"]), "-o", str(out), "--size", "256"])
+def test_the_command(by_command: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, done = by_command
     assert done.exit_code == 0, done.output
     assert "x_hat" in done.stdout and "in the mean" in done.stdout and "synthetic" in done.stdout
     assert "holds the person's photo" in done.stderr

@@ -324,6 +324,7 @@ def test_the_photo_answers_to_the_sliders(session: Session, small_path: Path):
     assert "made by mimik" in sentence and details["exit_code"] == 0
 
 
+@pytest.mark.slow  # test_runtime asks one graph from several threads, without a person
 def test_two_sliders_at_once_give_two_right_pictures(session: Session, small_path: Path):
     """By the default network: its buffers were overwritten by a second thread."""
     config, wanted = AnimateConfig(size=256), {}

@@ -247,8 +247,7 @@ def test_self_attention_starts_as_identity_and_equals_its_formula() -> None:
 # Shapes and meaning.
 
 
-@pytest.mark.parametrize("px", [32, 64, 128, 256])
-@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize(("px", "attention"), [(32, True), (64, False), (128, True), (256, False)])
 def test_any_size_gives_the_right_shapes(px: int, attention: bool) -> None:
     width = {"min_channels": 2, "max_channels": 16}
     net, dis = Generator(px, attention=attention, **width), Discriminator(3, px, embedding_dim=5, **width)
