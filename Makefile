@@ -35,6 +35,9 @@ demo: | $(VENV)/bin/pip
 	@test -x $(BIN)/mimik || $(MAKE) --no-print-directory $(VENV)/.installed
 	@$(BIN)/mimik demo -o demo.mp4 --force
 
+# Compiled modules are kept, whatever the environment says: the suites start many processes.
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(DEV)
 	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 

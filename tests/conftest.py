@@ -25,6 +25,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 from mimik.animation import avatar as avatar_module
@@ -41,6 +42,10 @@ from mimik.rendering.flow import Warper
 from mimik.rendering.layers.background import Scene, take_apart
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
+
+# A property that takes long on a busy machine is as true as elsewhere.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, not scaled
 DRIVER_FPS = 25.0
