@@ -170,6 +170,28 @@ def test_many_frames_are_read_from_an_enlarged_sheet(portrait: Image, portrait_f
     np.testing.assert_array_equal(often.paint(warper.flow(points)), portrait)
 
 
+@pytest.mark.parametrize("yaw", [3, 20])
+def test_what_the_matte_does_not_cover_is_not_moved_and_the_rest_is_as_ever(
+    portrait: Image, portrait_face: Face, monkeypatch: pytest.MonkeyPatch, yaw: float
+) -> None:
+    points = portrait_face.points
+    warper = Warper(points, 512, 512)
+    matte = np.zeros((512, 512), np.uint8)
+    cv2.ellipse(matte, points[4, :2].astype(int).tolist(), (70, 90), 0, 0, 360, 255, -1, cv2.LINE_AA)
+    flow = warper.flow(turned(points, yaw=yaw))
+    some = Painter(portrait, warper, is_reused=True, matte=matte)
+    moved = some.carry(portrait, flow)
+    every = Painter(portrait, warper, is_reused=True, matte=matte)
+    monkeypatch.setattr(every, "_covered", lambda flow: None)
+    expected = every.carry(portrait, flow)
+    assert np.abs(some.moved_matte.astype(int) - every.moved_matte).max() <= 1
+    shown = some.canvas.part(np.zeros((512, 512), bool))
+    shown[every.moved_matte > 0] = True
+    part, whole = some.canvas.part(moved), some.canvas.part(expected)
+    assert np.abs(part[shown].astype(int) - whole[shown]).max() <= 1
+    assert shown.any() and (part != whole).any(-1).mean() > 0.02  # and something was left out
+
+
 def test_a_sheet_is_made_for_many_frames_only_and_not_beyond_its_size(
     portrait: Image, portrait_face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mimik.face.landmarks import NUM_POINTS, Array, Image
 from mimik.rendering.crop import Crop
-from mimik.rendering.field import FINE, GRID
+from mimik.rendering.field import FINE, GRID, grid_centres
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.layers.eyes import EyeLayer
@@ -26,6 +26,8 @@ _SHEET = 3  # times as large as the photo is the sheet that many frames are read
 _SHEET_BYTES = 96 << 20  # at most
 _MARGIN = 8  # pixels of the photo around the canvas that the sheet holds
 _BAND_PX = 1 << 18  # whose places are computed at a time
+_BAND_ROWS = 128  # at most, of a band where only a part of each is covered
+_AROUND = 2.5  # cells around a matte where it is still looked for
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Painter:
         scale: see there.
         is_reused: whether many frames are painted. The photo is then enlarged once and read linearly, a third of the
             time a frame; the frames differ from those of a cubic reading by half a gray level in the mean.
-        matte: [H, W] that moves with the picture.
+        matte: [H, W] that moves with the picture; where it is 0, paint need not move a picture that is reused.
         """
         self._picture, self._warper, self._is_reused = picture, warper, is_reused
         crop = warper.crop.scaled(scale)
@@ -103,7 +105,7 @@ class Painter:
         if (last > first).all():
             (left, top), (right, bottom) = first + corner - low, last + corner - low
             region = out[top:bottom, left:right]
-            self._carry(region, self._picture, flow, first)
+            self._carry(region, self._picture, flow, first, covers=False)
             self._complete(region, flow, overlays, first)
         return Crop(square.left - low[0], square.top - low[1], square.side).cut(out, px)
 
@@ -129,30 +131,85 @@ class Painter:
         self._carry(self.canvas.part(out), plane, flow, np.zeros(2, int))
         return out
 
-    def _carry(self, part: NDArray[np.uint8], plane: NDArray[np.uint8], flow: Flow, left_top: NDArray[np.int_]) -> None:
-        """Writes a plane of the picture, moved by the flow, into the part of the region that begins at left_top."""
+    def _carry(
+        self,
+        part: NDArray[np.uint8],
+        plane: NDArray[np.uint8],
+        flow: Flow,
+        left_top: NDArray[np.int_],
+        *,
+        covers: bool = True,
+    ) -> None:
+        """Writes a plane of the picture, moved by the flow, into the part of the region that begins at left_top.
+
+        Args: covers: what the moved matte does not cover may be left as it is, since it is not shown.
+        """
         sheet = self._sheet if plane is self._picture else None
         matte = self._matte if plane is self._picture else None
         height, width = part.shape[:2]
-        right = left_top[0] + width
         if matte is not None:
-            self.moved_matte = np.empty((height, width), np.uint8)
+            self.moved_matte = np.zeros((height, width), np.uint8)
+        covered = self._covered(flow) if covers and matte is not None and self._is_reused else None
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
+        if covered is not None:
+            rows = min(rows, _BAND_ROWS)
         for top in range(0, height, rows):
-            band = slice(top, min(top + rows, height))
-            x, y = self._places(flow, left_top + np.array([0, top]), np.array([right, left_top[1] + band.stop]), sheet)
+            bottom = min(top + rows, height)
+            left, right = self._columns(covered, left_top, np.array([width, top, bottom]))
+            if left >= right:
+                continue
+            band = slice(top, bottom), slice(left, right)
+            x, y = self._places(flow, left_top + np.array([left, top]), left_top + np.array([right, bottom]), sheet)
             if sheet is None:
                 part[band] = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 if matte is not None:
-                    cv2.remap(matte, x, y, cv2.INTER_LINEAR, dst=self.moved_matte, borderMode=cv2.BORDER_REPLICATE)
+                    self.moved_matte[band] = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
                 continue
             four = cv2.remap(sheet.pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, dst=part[band])
+            part[band] = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
             if matte is not None:
-                cv2.extractChannel(four, 3, dst=self.moved_matte[band])
+                self.moved_matte[band] = cv2.extractChannel(four, 3)
         if flow.mirror is not None:
             other = self._lit if plane is self._picture else plane
             self._add_other_side(part, left_top, other, flow.mirror, self.moved_matte if matte is not None else None)
+
+    @cached_property
+    def _cover(self) -> NDArray[np.uint8]:
+        """[GRID, GRID] more than 0 where the matte is, and a little around."""
+        assert self._matte is not None
+        side = 2 * int(np.ceil(_AROUND / self._cells_per_px)) + 1
+        return self.canvas.crop.cut(cv2.dilate(self._matte, np.ones((side, side), np.uint8)), GRID)
+
+    def _covered(self, flow: Flow) -> NDArray[np.bool_]:
+        """[GRID, GRID] where a frame may show what the matte covers; elsewhere it need not be warped."""
+        places = grid_centres().reshape(GRID, GRID, 2) * np.float32(GRID) - np.float32(0.5)
+        places = places + flow.offset * np.float32(GRID)
+        cover = cv2.remap(self._cover, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        covered = cv2.dilate(cover, np.ones((3, 3), np.uint8)) > 0
+        if flow.mirror is not None:
+            covered[flow.mirror.rows, flow.mirror.columns] = True
+        return covered
+
+    def _columns(
+        self, covered: NDArray[np.bool_] | None, left_top: NDArray[np.int_], band: NDArray[np.int_]
+    ) -> tuple[int, int]:
+        """First and last + 1 column of a band, of this width, from a row up to another of a part, that is covered."""
+        width, top, bottom = (int(n) for n in band)
+        if covered is None:
+            return 0, width
+        k = self._cells_per_px
+        origin = left_top + np.array([self.canvas.left, self.canvas.top])
+        origin = origin - np.array([self.canvas.crop.left, self.canvas.crop.top])
+        first, last = int((origin[1] + top) * k) - 1, int((origin[1] + bottom) * k) + 2
+        columns = np.flatnonzero(covered[max(first, 0) : last].any(0))
+        if not len(columns):
+            return 0, 0
+        left, right = (columns[0] - 0.5) / k - origin[0], (columns[-1] + 1.5) / k - origin[0]
+        if columns[0] == 0:
+            left = 0
+        if columns[-1] == GRID - 1:
+            right = width
+        return max(int(left), 0), min(int(np.ceil(right)), width)
 
     def _places(
         self, flow: Flow, left_top: NDArray[np.int_], right_bottom: NDArray[np.int_], sheet: _Sheet | None = None

@@ -229,9 +229,15 @@ def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:
     """Lays what is in front, uint8 RGB [h, w, 3], over what is behind it, in place; alpha: [h, w], 255 is opaque."""
     for top in range(0, len(front), _BAND):
         rows = slice(top, top + _BAND)
-        share = np.multiply(alpha[rows], np.float32(1 / 255), dtype=np.float32)
-        under = np.ascontiguousarray(behind[rows])
-        front[rows] = cv2.blendLinear(np.ascontiguousarray(front[rows]), under, share, 1 - share)
+        columns = np.flatnonzero(alpha[rows].any(0))
+        left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 0)
+        front[rows, :left], front[rows, right:] = behind[rows, :left], behind[rows, right:]
+        if left == right:
+            continue
+        part = rows, slice(left, right)
+        share = np.multiply(alpha[part], np.float32(1 / 255), dtype=np.float32)
+        over, under = np.ascontiguousarray(front[part]), np.ascontiguousarray(behind[part])
+        front[part] = cv2.blendLinear(over, under, share, 1 - share)
 
 
 class EdgeLimit:
