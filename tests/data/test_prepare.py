@@ -35,6 +35,7 @@ from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejecti
 from mimik.data.preparation.shard_folder import ShardFolder
 from mimik.data.preparation.sources import read_manifest
 from mimik.data.prepare import VideoTask, prepare
+from mimik.data.store import ClipStore
 from mimik.data.tracks import unpack_tracks
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
@@ -196,6 +197,27 @@ def test_landmarks_lie_on_the_face_in_the_crop(shards: tuple[Path, PrepareReport
         assert 0.3 < entry.face_px / 128 < 0.6
         assert entry.yaw_range[0] <= tracks.pose[:, 0].mean() <= entry.yaw_range[1]
     assert max(errors) < 0.02, errors
+
+
+def test_a_picture_is_a_clip_of_one_frame_or_has_a_reason(small_portrait: Image, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    video.write_image(pictures / "face.png", small_portrait)
+    video.write_image(pictures / "mist.jpg", cv2.GaussianBlur(small_portrait, (0, 0), 4))
+    video.write_image(pictures / "nobody.png", texture(7, (256, 256)))
+    (pictures / "text.webp").write_text("this is no picture")
+    out = tmp_path / "out"
+    report = prepare([pictures], out, CONFIG, people="clip", num_workers=0)
+    (entry,) = read_index(out)
+    assert (entry.source, entry.num_frames, entry.size) == ("face.png", 1, 128)
+    found = {record["source"]: record["reason"] for record in lines(out / "rejected.jsonl")}
+    assert found == {"mist.jpg": "blurred", "nobody.png": "no-face", "text.webp": "unreadable-video"}
+    assert (report.num_stills, report.footage_hours, report.kept_hours) == (1, 0, 0)
+    assert "1 are stills" in report.table()
+    left, top, side = map(int, entry.box)
+    frames = ClipStore(out).read(entry, [0])
+    assert np.abs(frames.images[0].astype(int) - cut(small_portrait, (left, top, side), 128)).mean() < 4
+    assert ((frames.points[0, :, :2] > 0) & (frames.points[0, :, :2] < 128)).all()
 
 
 def test_a_second_run_does_nothing(shards: tuple[Path, PrepareReport], folder: Path) -> None:

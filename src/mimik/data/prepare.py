@@ -1,4 +1,4 @@
-"""Talking videos -> shards: what meta-learning reads.
+"""Talking videos and pictures of faces -> shards: what meta-learning reads.
 
     videos ──► shots ──► tracks of faces ──► pieces ──► judged ──► cropped, encoded ──► tar shards + index
                └──────── first reading ─────────────────────────┘ └ second reading ┘   └── one writer ──┘
@@ -9,6 +9,8 @@ each is cut from, the second follows it, some seconds behind, and cuts. So memor
 Videos are spread over worker processes, or over a Ray cluster; results come back in the order of the inputs, and one
 process writes. Everything that it has written up to some video is committed in one step, by replacing state.json: a run
 that is killed continues behind its last commit and ends with the very bytes of a run that was not.
+
+A picture is a video of one frame.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ from mimik.config import VERSION, InputError, install_command
 from mimik.data.preparation.clips import prepare_video, process_landmarker
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
-from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
+from mimik.data.preparation.settings import VIDEO_SUFFIXES, Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shard_folder import UNKNOWN_PERSON, ShardFolder, read_records, write_synced
 from mimik.data.preparation.sources import Embed, Source, choose_people, cluster_people, find_sources
+from mimik.media.video import IMAGE_SUFFIXES
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim
 from mimik.provenance.sealing import seal
@@ -116,10 +119,10 @@ def prepare(
     credentials: Credentials | None = None,
     progress: Callable[[PrepareProgress], None] | None = None,
 ) -> PrepareReport:
-    """Videos -> a folder of shards; continues what is there.
+    """Videos and pictures -> a folder of shards; continues what is there.
 
     Args:
-        inputs: video files and folders of them.
+        inputs: videos, pictures, and folders of them.
         out: the folder; made if it does not exist.
         config: what decides the content; must be that of the shards that are there.
         people: one of PEOPLE; None chooses: manifest if there is one, folders, clustering where torch is installed.
@@ -138,7 +141,9 @@ def prepare(
     """
     config = config or PrepareConfig()
     start = time.perf_counter()
-    sources, people, said = choose_people(find_sources(inputs, skip=out), people, manifest)
+    sources, people, said = choose_people(
+        find_sources(inputs, skip=out, suffixes=(*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)), people, manifest
+    )
     log.info("%s", said)
     if people == "cluster" and embed is None:
         _face_net()  # before the videos are read
@@ -297,12 +302,13 @@ class _Run:
             num_videos=len(done),
             num_new=num_new,
             num_clips=len(entries),
+            num_stills=sum(entry["num_frames"] == 1 for entry in entries),
             num_frames=sum(entry["num_frames"] for entry in entries),
             num_people=len({entry["person"] for entry in entries}),
             num_shards=len(shards),
             num_bytes=sum((folder / shard).stat().st_size for shard in shards),
             footage_hours=round(sum(record["footage_s"] for record in done) / 3600, 4),
-            kept_hours=round(sum(entry["num_frames"] / entry["fps"] for entry in entries) / 3600, 4),
+            kept_hours=round(sum(n / entry["fps"] for entry in entries if (n := entry["num_frames"]) > 1) / 3600, 4),
             reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
             people=self._people,
             worker_seconds=round(sum(record["seconds"] for record in done), 2),

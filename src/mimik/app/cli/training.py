@@ -22,7 +22,9 @@ from mimik.training.arguments import LearnArguments, TrainArguments
 
 @command("prepare")
 def prepare_command(
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="Videos of talking people, or folders.")],
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEOS...", help="Videos of talking people, photos of faces, or folders.")
+    ],
     *,
     out: Annotated[Path, output("SHARDS", "The folder.")],
     config: PrepareConfig,
@@ -39,7 +41,7 @@ def prepare_command(
     json_report: JsonReport = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the report.")] = False,
 ) -> None:
-    """Turn talking videos into the shards that training reads; rerun to resume."""
+    """Turn talking videos and photos into the shards that training reads; rerun to resume."""
     with extra("prepare", "train"):
         from mimik.data import prepare
 

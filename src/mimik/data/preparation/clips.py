@@ -80,13 +80,14 @@ def pack_clip(piece: Piece, config: PrepareConfig, fps: float) -> Clip:
 class SecondReading:
     """Reads the same video again, behind the first reading, and cuts the accepted pieces."""
 
-    def __init__(self, frames: Generator[Image], config: PrepareConfig, info: video.VideoInfo) -> None:
-        self._frames, self._config, self._info = frames, config, info
+    def __init__(self, frames: Generator[Image], config: PrepareConfig, size: tuple[int, int], fps: float) -> None:
+        """Args: size: width and height of the frames; fps: of the video."""
+        self._frames, self._config, self._size, self._fps = frames, config, size, fps
         self._index = 0
         self._waiting: list[Piece] = []
 
     def accept(self, piece: Piece) -> None:
-        _place(piece, self._config, self._info.width, self._info.height)
+        _place(piece, self._config, *self._size)
         self._waiting.append(piece)
 
     def advance(self, until: int) -> Iterator[Clip]:
@@ -101,7 +102,7 @@ class SecondReading:
                     piece.crops.append(cut(frame, piece.box, self._config.size))
                 if len(piece.crops) == len(piece.samples):
                     self._waiting.remove(piece)
-                    yield pack_clip(piece, self._config, self._info.fps)
+                    yield pack_clip(piece, self._config, self._fps)
             self._index += 1
 
 
@@ -118,10 +119,10 @@ def prepare_video(
     on_clip: Callable[[Clip], None] | None = None,
     beat: workers.Beat = workers.no_beat,
 ) -> VideoResult:
-    """All that is to be kept of one video.
+    """All that is to be kept of one video or picture; a picture is a clip of one frame.
 
     Args:
-        path: the video.
+        path: the video or picture.
         config: settings; the same ones give the same bytes.
         on_clip: takes each clip as soon as it is made; without it the result holds them all in memory.
         beat: called for every frame, so that somebody can see that the work goes on.
@@ -133,18 +134,23 @@ def prepare_video(
     clips: list[Clip] = []
     rejections: list[Rejection] = []
     sha256 = None
-    num_frames, fps = 0, 1.0
+    num_frames, fps, is_picture = 0, 1.0, False
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        info = video.probe(path)
-        fps = info.fps
+        is_picture = video.kind(path) == "image"
+        if is_picture:
+            picture = video.read_image(path)
+            height, width = picture.shape[:2]
+            fps = 1 / config.min_seconds  # as if it was shown for that long
+            readings = [(frame for frame in (picture,)) for _ in range(2)]
+        else:
+            info = video.probe(path)
+            width, height, fps = info.width, info.height, info.fps
+            readings = [video.read_frames(path, num_threads=1) for _ in range(2)]
         first = FirstReading(config, process_landmarker(), fps)
-        with (
-            closing(video.read_frames(path, num_threads=1)) as frames,
-            closing(video.read_frames(path, num_threads=1)) as again,
-        ):
-            second = SecondReading(again, config, info)
+        with closing(readings[0]) as frames, closing(readings[1]) as again:
+            second = SecondReading(again, config, (width, height), fps)
 
             def settle(pieces: Iterable[Piece], until: int) -> None:
                 for piece in pieces:
@@ -164,7 +170,8 @@ def prepare_video(
                 beat()
             settle(first.close(), num_frames)
         if not first.found_any:
-            rejections.append(Rejection(Reason.NO_FACE, f"no face in {num_frames} frames"))
+            where = "the picture" if is_picture else f"{num_frames} frames"
+            rejections.append(Rejection(Reason.NO_FACE, f"no face in {where}"))
     except MediaError as error:
         rejections.append(Rejection(Reason.UNREADABLE, str(error).replace(str(path), path.name)))
     except OSError as error:
@@ -173,4 +180,5 @@ def prepare_video(
         log.warning("%s: %s", path, error, exc_info=True)
         rejections.append(Rejection(Reason.ERROR, f"{type(error).__name__}: {error}"))
     seconds = time.process_time() - start
-    return VideoResult(tuple(clips), tuple(rejections), sha256, round(num_frames / fps, 3), round(seconds, 3))
+    footage_s = 0.0 if is_picture else round(num_frames / fps, 3)
+    return VideoResult(tuple(clips), tuple(rejections), sha256, footage_s, round(seconds, 3))

@@ -269,6 +269,8 @@ def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejecti
     sharpness = float(np.median(piece.sharpness))
     if sharpness < config.min_sharpness:
         return reject(Reason.BLURRED, f"sharpness {sharpness:.4f}")
+    if len(piece.samples) == 1:  # of a picture nobody expects motion
+        return None
     shape, pixels = _stillness(piece, width)
     if shape < _STILL_SHAPE and pixels < _STILL_PIXELS:
         return reject(Reason.STILL, f"points move by {100 * shape:.2f} % of the face, pixels by {pixels:.1f}")

@@ -29,6 +29,7 @@ class PrepareReport:
     num_videos: int = 0  # in the folder, of this run and earlier ones
     num_new: int = 0  # by this run
     num_clips: int = 0
+    num_stills: int = 0  # of them, of one frame
     num_frames: int = 0
     num_people: int = 0
     num_shards: int = 0
@@ -59,11 +60,16 @@ class PrepareReport:
         }
         return json.dumps({**asdict(self), **rates}, indent=2)
 
+    def kept(self) -> str:
+        """How much was kept, in words."""
+        stills = f"; {self.num_stills} are stills" if self.num_stills else ""
+        return f"{self.num_clips} ({self.kept_hours:.2f} h, {self.num_frames} frames{stills})"
+
     def table(self) -> str:
         """What was kept, and what was not for which reason, as lines of text."""
         rows: list[tuple[str, str]] = [
-            ("videos", f"{self.num_videos} ({self.footage_hours:.2f} h)"),
-            ("clips kept", f"{self.num_clips} ({self.kept_hours:.2f} h, {self.num_frames} frames)"),
+            ("videos, pictures", f"{self.num_videos} ({self.footage_hours:.2f} h)"),
+            ("clips kept", self.kept()),
             ("people", str(self.num_people)),
             ("shards", f"{self.num_shards} ({self.num_bytes / 1e6:.1f} MB)"),
             *((reason, str(count)) for reason, count in self.reasons.items()),
@@ -145,8 +151,8 @@ and the shard of each source.
 
 | what | how much |
 |---|---|
-| videos read | {report.num_videos} ({report.footage_hours:.2f} h) |
-| clips kept | {report.num_clips} ({report.kept_hours:.2f} h, {report.num_frames} frames) |
+| videos and pictures read | {report.num_videos} ({report.footage_hours:.2f} h) |
+| clips kept | {report.kept()} |
 | people | {report.num_people}, told by {known} |
 | shards | {report.num_shards} ({report.num_bytes / 1e6:.1f} MB) |
 
@@ -167,7 +173,7 @@ Tracks and videos by reason; `rejected.jsonl` lists each.
 ## How it was made
 Shots are split at cuts; every face is tracked in each; a track is cut into pieces, each cropped with one fixed box
 around its whole motion, and resampled. Landmarks (478 points), 52 blendshapes and head pose were measured in the source
-at its own resolution. The same videos, settings and versions give the same bytes.
+at its own resolution. A picture is a clip of one frame. The same videos, settings and versions give the same bytes.
 
 | setting | value |
 |---|---|

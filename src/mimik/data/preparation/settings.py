@@ -67,12 +67,12 @@ class Reason(StrEnum):
     TOO_SHORT = "too-short"
     BLURRED = "blurred"
     OVERLAPPING = "overlapping-faces"
-    STILL = "still-image"
+    STILL = "still-image"  # of a video
     TURNED_AWAY = "face-turned-away"
     OUT_OF_FRAME = "out-of-frame"
     MOVES = "moves-too-much"
     DUPLICATE = "duplicate"
-    UNREADABLE = "unreadable-video"
+    UNREADABLE = "unreadable-video"  # or picture
     WORKER_DIED = "worker-died"
     TIMED_OUT = "timed-out"
     ERROR = "unexpected-error"
@@ -99,7 +99,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of one video; clips is empty where they were handed to on_clip."""
+    """What became of one video or picture; clips is empty where they were handed to on_clip."""
 
     clips: tuple[Clip, ...]
     rejections: tuple[Rejection, ...]

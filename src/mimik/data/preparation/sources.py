@@ -21,7 +21,7 @@ from mimik.face.landmarks import Image
 
 @dataclass(frozen=True)
 class Source:
-    """One video of the inputs."""
+    """One video or picture of the inputs."""
 
     path: Path  # of the file
     name: str  # relative to its input folder, with slashes; stands in the index and decides the clips' keys
@@ -34,12 +34,15 @@ class Source:
         return hashlib.sha1(self.name.encode(), usedforsecurity=False).hexdigest()[:10]
 
 
-def find_sources(inputs: Sequence[Path], *, skip: Path | None = None) -> list[Source]:
+def find_sources(
+    inputs: Sequence[Path], *, skip: Path | None = None, suffixes: Sequence[str] = VIDEO_SUFFIXES
+) -> list[Source]:
     """The videos among the inputs, in a stable order: folders recursively, by suffix; files whatever they are called.
 
     Args:
         inputs: files and folders.
         skip: a folder that is not searched, such as the output.
+        suffixes: of the files in folders.
 
     Raises:
         InputError: if an input is missing, there is no video, or two would have the same name in the index.
@@ -54,7 +57,7 @@ def find_sources(inputs: Sequence[Path], *, skip: Path | None = None) -> list[So
             paths = sorted(
                 path
                 for path in given.rglob("*")
-                if path.suffix.lower() in VIDEO_SUFFIXES
+                if path.suffix.lower() in suffixes
                 and not any(part.startswith(".") for part in path.relative_to(given).parts)
                 and not (skip is not None and path.resolve().is_relative_to(skip.resolve()))
                 and path.is_file()
@@ -70,9 +73,7 @@ def find_sources(inputs: Sequence[Path], *, skip: Path | None = None) -> list[So
                 )
             found.setdefault(name, Source(path, name))
     if not found:
-        raise InputError(
-            f"no video in {', '.join(map(str, inputs))}; give files ending in {', '.join(VIDEO_SUFFIXES)}."
-        )
+        raise InputError(f"no video in {', '.join(map(str, inputs))}; give files ending in {', '.join(suffixes)}.")
     return list(found.values())
 
 
