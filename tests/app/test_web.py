@@ -393,13 +393,15 @@ def test_what_was_gained_is_said_and_a_file_is_offered_only_then(tmp_path: Path,
     first, later = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.375), fine_tuning.Point(40, 9.0, 0.75, 0.25, 0.5)
     picture = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(learning, "pictures", lambda *_: (picture, picture))
-    for best, message, is_offered in (
-        (first, "Nothing was gained: after 40 steps", False),
-        (later, "Gained in 40 steps: likeness 0.50 → 0.75, motion fidelity 0.25 → 0.25", True),
+    for best, others, message, is_offered in (
+        (first, 0, "Nothing was gained: after 40 steps", False),
+        (first, 7, "8 photos share the face.", True),
+        (later, 0, "Gained in 40 steps: likeness 0.50 → 0.75, motion fidelity 0.25 → 0.25", True),
     ):
         out = tmp_path / "person.avatar"
         out.write_bytes(b"learned")
         outcome = types.SimpleNamespace(curve=[first, later], best=best, ended="the time was over")
+        outcome.person = types.SimpleNamespace(others=(None,) * others)
         last = learning._finished(outcome, ["a.jpg"], out, None)
         assert message in last.doing and "It ended because the time was over." in last.doing
         assert (last.out is not None) == (last.before is not None) == out.exists() == is_offered

@@ -64,6 +64,21 @@ def test_the_teeth_that_other_photos_show_stay_with_the_person(person: AvatarFil
         np.testing.assert_array_equal(getattr(read, field.name), getattr(teeth, field.name))
 
 
+def test_further_photos_stay_with_the_person(person: AvatarFile, tmp_path: Path) -> None:
+    path = tmp_path / "several.avatar"
+    others = (
+        (person.picture[20:], replace(person.face, blendshapes=person.face.blendshapes / 2)),
+        (person.picture, person.face),
+    )
+    path.write_bytes(replace(person, others=others).pack())
+    read = read_avatar(path).others
+    assert len(read) == 2
+    for (picture, face), (expected, given) in zip(read, others, strict=True):
+        np.testing.assert_array_equal(picture, expected)
+        np.testing.assert_array_equal(face.points, given.points)
+        np.testing.assert_array_equal(face.blendshapes, given.blendshapes)
+
+
 def test_the_preview_shows_the_face(person: AvatarFile, path: Path) -> None:
     with safe_open(path, "np") as file:
         preview = cv2.imdecode(file.get_tensor("preview.png"), cv2.IMREAD_COLOR_RGB)

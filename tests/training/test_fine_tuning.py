@@ -231,6 +231,37 @@ def test_nothing_is_learned_where_the_target_does_not_count(releases: dict[str, 
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_of_several_photos_every_fourth_is_not_trained_on(
+    releases: dict[str, Path], photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "_POOL", 30)
+    made = learner(releases, "texture", [photo] * 4)
+    assert {one.target for one in made.pairs._warped} == {0, 2, 3} and len(made.pairs._warped) == 6
+    held = made.pairs.left_out()
+    assert held is not None
+    torch.testing.assert_close(held["x"], made.pairs.batch(np.array([0]))["x"])  # all photos are the same here
+    assert made.left_out() == pytest.approx(1)
+    with torch.no_grad():
+        made.average.G.to_picture.bias += 0.5
+    assert made.left_out() > 1.01
+    before = weights(made.discriminator_step)
+    assert "d_loss" not in made.train_step() and not moved(before, made.discriminator_step)
+    assert learner(releases, "texture", [photo] * 2).left_out() is None
+    assert learner(releases, "paper", [photo] * 4).left_out() is None
+
+
+def test_sharing_a_face_averages_what_photos_do_not_have_in_common(releases: dict[str, Path], photo: Photo) -> None:
+    rng = np.random.default_rng(0)
+    noisy = [
+        dataclasses.replace(
+            photo, picture=(photo.picture * 0.5 + 64 + rng.normal(0, 9, photo.picture.shape)).round().astype(np.uint8)
+        )
+        for _ in range(4)
+    ]
+    # From one photo, errors are those of two noises; from three, of one and a third.
+    assert learner(releases, "texture", noisy).pairs.sharing_gain() == pytest.approx(1 - (4 / 3 / 2) ** 0.5, abs=0.03)
+
+
 def test_every_pair_comes_once_in_a_round(releases: dict[str, Path], photo: Photo) -> None:
     pairs = learner(releases, "texture", [photo]).pairs
     seen: list[Tensor] = []
@@ -297,6 +328,9 @@ class Scripted:
 
     def probe(self) -> tuple[float, float]:
         return self.found[min(-(-self.step // self.recipe.probe_every), len(self.found) - 1)]
+
+    def left_out(self) -> float | None:
+        return None
 
     def state(self) -> dict[str, Any]:
         return {"at": self.step}

@@ -126,11 +126,9 @@ class Avatar:
             ModelError: if there is none, it is damaged, or it is something else.
         """
         person = read_avatar(Path(path))
-        return cls(
-            landmarker or Landmarker(),
-            [SourceImage(Path(path), person.picture, person.face, teeth=person.teeth)],
-            person=person,
-        )
+        photo = SourceImage(Path(path), person.picture, person.face, teeth=person.teeth)
+        others = [SourceImage(Path(path), picture, face) for picture, face in person.others]
+        return cls(landmarker or Landmarker(), [photo, *others], person=person)
 
     @property
     def landmarker(self) -> Landmarker:
@@ -219,7 +217,8 @@ class Avatar:
         backdrop = read_backdrop(self._image, config.background)
         generator = self.generator(config.model or self.model, config.device)
         teeth = named_teeth(config.teeth) if config.teeth else self.teeth
-        return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth)
+        others = self._every[1:] if self._person else ()  # `mimik learn` has checked that they help
+        return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth, others=others)
 
     def ingredients(self) -> tuple[Ingredient, ...]:
         """What shows the person: the photo; or the avatar, and the files from which it was learned."""

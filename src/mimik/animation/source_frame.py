@@ -27,6 +27,7 @@ from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, 
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import PicturePainter, Prepared
+from mimik.rendering.several import SharedPainter
 
 T = TypeVar("T")
 MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
@@ -45,6 +46,7 @@ class SourceFrame:
         *,
         limit_side: bool = False,
         teeth: TeethSet | None = None,
+        others: Sequence[SourceImage] = (),
     ) -> None:
         """Args:
         image: of the person.
@@ -53,7 +55,9 @@ class SourceFrame:
         backdrop: what the person is laid over, as read_backdrop gives it.
         limit_side: for a video: even sides, no more pixels than players can show.
         teeth: of the person, where the image shows none; None: chosen from the shipped sets.
+        others: further photos of the person, which share the face of each frame; see rendering.several.
         """
+        self._given_others = others
         self._config, self._generator, self._backdrop, self._teeth = config, generator, backdrop, teeth
         height, width = image.picture.shape[:2]
         self.image = image
@@ -99,6 +103,13 @@ class SourceFrame:
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:
+        if not self._given_others:
+            return self._first_painter
+        faces = [self.image.face, *(other.face for other in self._given_others)]
+        return SharedPainter(self._first_painter, self._others, [face.points for face in faces])
+
+    @functools.cached_property
+    def _first_painter(self) -> PicturePainter:
         scene = self.scene
         if isinstance(scene, str):
             return self.painter(self.picture, self.face, self._warper, is_reused=True)
@@ -106,6 +117,24 @@ class SourceFrame:
             return self._before_backdrop(self.picture, scene.alpha, self.face, self._warper, is_reused=True)
         painter = self._plain_painter(scene.front, self.face, self._warper, is_reused=True, matte=scene.alpha)
         return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (self.picture, self.face.points))
+
+    @functools.cached_property
+    def _others(self) -> list[tuple[Warper, PicturePainter]]:
+        """What draws the person from each of the further photos, its face where the chosen photo's is."""
+        found = []
+        own = head_pose(self.face.points)
+        for other in self._given_others:
+            pose = head_pose(other.face.points)
+            k = own.scale / pose.scale
+            shift = own.translation - k * pose.translation
+            soft = other.picture if k >= 1 else cv2.GaussianBlur(other.picture, (0, 0), 0.4 / k)
+            matrix = np.array([[k, 0, shift[0] + 0.5 * k - 0.5], [0, k, shift[1] + 0.5 * k - 0.5]])
+            picture = cv2.warpAffine(soft, matrix, self.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            points = other.face.points * np.float32(k) + np.array([*shift[:2], 0], np.float32)
+            face = replace(other.face, points=points)
+            warper = self.warper(face)
+            found.append((warper, self._plain_painter(picture, face, warper, is_reused=True)))
+        return found
 
     def prepare(self) -> None:
         """Makes what every frame needs, so that the first one is not late."""

@@ -19,7 +19,7 @@ import torch
 
 from mimik.animation.avatar import Avatar
 from mimik.arrays import Array
-from mimik.config import InputError, Preset
+from mimik.config import InputError
 from mimik.data.index import ClipInfo
 from mimik.data.remote import DamagedClipError
 from mimik.data.store import ClipStore
@@ -50,7 +50,7 @@ from mimik.media import video
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal
 from mimik.training import fine_tuning
-from mimik.training.fine_tuning import Photo, Snapshot
+from mimik.training.fine_tuning import Course, Photo, Snapshot
 
 
 class Evaluation:
@@ -227,7 +227,7 @@ class Evaluation:
 
         def measured(numbers: list[int]) -> list[dict[str, Any]]:
             stage = stages[numbers[0]]
-            images = self._made_by(course.preset, stage, photos.images, photos.points, goal)
+            images = self._made_by(course, stage, photos.images, photos.points, goal)
             record = self._record(task, model, goal, images)
             record |= {"steps": stage.steps, "learned_s": stage.seconds}
             found = []
@@ -249,10 +249,10 @@ class Evaluation:
             raise InputError(next(iter(failed.values())))
         return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])
 
-    def _made_by(self, preset: Preset, stage: Snapshot, photos: Image, points: Array, goal: Goal) -> Image:
+    def _made_by(self, course: Course, stage: Snapshot, photos: Image, points: Array, goal: Goal) -> Image:
         """The frames of a person as far as it was learned."""
-        generator = PersonalizedGenerator(Network(preset.networks, stage.tensors, num_threads=1), stage.psi)
-        person = WarpedPerson(photos, points, generator)
+        generator = PersonalizedGenerator(Network(course.preset.networks, stage.tensors, num_threads=1), stage.psi)
+        person = WarpedPerson(photos, points, generator, is_shared=course.gain is not None and course.gain > 0)
         return np.stack([person.frame(p) for p in goal.known])
 
     def timed(self, task: Task, name: str) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import torch
 
 from mimik.arrays import Array, Float
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError, preset_to_json
-from mimik.face.landmarks import Image, head_pose
+from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.networks.release import read_release
 from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.several import distances, head_shape, share_face, shares
 from mimik.training.fine_tuning import LearnArguments
 
 
@@ -102,21 +103,14 @@ class Known:
 class _Copied:
     def __init__(self, photos: Image, points: Array) -> None:
         self.photos = photos
-        self._turned = np.stack([_turned(p) for p in points])
+        self._shapes = np.stack([head_shape(p) for p in points])
 
     def nearest(self, points: Array) -> int:
-        """Which photo is nearest in pose and expression: in centimetres, place and size of the head taken out."""
-        apart = np.linalg.norm(self._turned - _turned(points), axis=-1).mean(1)
-        return int(apart.argmin())
+        """Which photo is nearest in pose and expression."""
+        return int(distances(self._shapes, points).argmin())
 
     def frame(self, points: Array) -> Image:
         return self.photos[self.nearest(points)].copy()
-
-
-def _turned(points: Array) -> Float:
-    """[478, 3] centimetres: a face with its pose and expression, without its place and size."""
-    pose = head_pose(points)
-    return (points - pose.translation) / pose.scale
 
 
 class _Flows(threading.local):
@@ -154,9 +148,19 @@ FLOWS = _Flows()
 
 
 class WarpedPerson(_Copied):
-    def __init__(self, photos: Image, points: Array, generator: PersonalizedGenerator | None = None) -> None:
+    """The photo nearest to a frame, warped.
+
+    Args:
+        photos, points: as Model.prepare takes them.
+        generator: corrects the warp.
+        is_shared: whether further photos share the face, as in an avatar that keeps them.
+    """
+
+    def __init__(
+        self, photos: Image, points: Array, generator: PersonalizedGenerator | None = None, *, is_shared: bool = False
+    ) -> None:
         super().__init__(photos, points)
-        self._points, self._generator = points, generator
+        self._points, self._generator, self._is_shared = points, generator, is_shared
         self._painters: dict[int, tuple[Warper, PicturePainter]] = {}
         self._painter(0)
 
@@ -175,7 +179,14 @@ class WarpedPerson(_Copied):
         return self._painters[number]
 
     def frame(self, points: Array) -> Image:
-        number = self.nearest(points)
+        apart = distances(self._shapes, points)
+        if not self._is_shared:
+            return self._warped(int(apart.argmin()), points)
+        weights = shares(apart)
+        some = np.argsort(-weights)[: np.count_nonzero(weights)]
+        return share_face([self._warped(number, points) for number in some], weights[some], points)
+
+    def _warped(self, number: int, points: Array) -> Image:
         warper, painter = self._painter(number)
         return painter.paint(self._shared().flow(number, warper, points), points)
 

@@ -1,7 +1,8 @@
 """The file that `mimik learn` writes: PERSON.avatar.
 
 It holds the fine-tuned generator, the person's AdaIN weights, the photo that is animated and its landmarks, names and
-hashes of all photos, a preview, and the record of the training. Reading it does not need torch.
+hashes of all photos, the faces of further photos if they help, a preview, and the record of the training. Reading it
+does not need torch.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _PICTURES = ("photo.png", "preview.png")
 _PSI = "psi"
 _TEETH = {"teeth.tones": np.uint8, "teeth.bounds": np.float32, "teeth.edges": np.float32, "teeth.skin": np.float32}
 _TEETH_NAME = "own"
+_OTHERS = re.compile(r"other\.\d+\.(png|points|blendshapes)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class AvatarFile:
         face: in the picture.
         sources: all files that it was trained on.
         teeth: that the photo which shows most of them has; None if none shows them well.
+        others: further photos, cut to the face, which share the face of each frame.
     """
 
     preset: Preset
@@ -89,6 +92,7 @@ class AvatarFile:
     face: Face
     sources: tuple[SourceFile, ...]
     teeth: TeethSet | None = None
+    others: tuple[tuple[Image, Face], ...] = ()
 
     @property
     def model(self) -> str:
@@ -119,6 +123,10 @@ class AvatarFile:
         if self.teeth is not None:
             for name, kind in _TEETH.items():
                 tensors[name] = np.ascontiguousarray(getattr(self.teeth, name.removeprefix("teeth.")), kind)
+        for number, (picture, face) in enumerate(self.others):
+            tensors[f"other.{number}.png"] = encoded_png(picture)
+            tensors[f"other.{number}.points"] = np.ascontiguousarray(face.points, np.float32)
+            tensors[f"other.{number}.blendshapes"] = np.ascontiguousarray(face.blendshapes, np.float32)
         about = {
             "format": AVATAR_FORMAT,
             "preset": preset_to_json(self.preset),
@@ -156,33 +164,45 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFi
         raise ModelError("its content does not match its hash")
     generator = {name: value for name, value in tensors.items() if name.startswith("G.")}
     has_teeth = not _TEETH.keys().isdisjoint(tensors)  # files of 0.1 have none
-    if unknown := sorted(tensors.keys() ^ {*generator, *_FACE, *_PICTURES, _PSI, *(_TEETH if has_teeth else ())}):
+    count = sum(_OTHERS.fullmatch(name) is not None for name in tensors) // 3
+    others = {f"other.{n}.{part}" for n in range(count) for part in ("png", "points", "blendshapes")}
+    known = {*generator, *_FACE, *_PICTURES, _PSI, *others, *(_TEETH if has_teeth else ())}
+    if unknown := sorted(tensors.keys() ^ known):
         raise ModelError(f"{unknown[0]} is missing or unexpected")
     for name, value in tensors.items():
-        kind = np.uint8 if name in _PICTURES else np.float16 if name in generator else _TEETH.get(name, np.float32)
-        if value.dtype != kind or value.shape != _FACE.get(name, value.shape):
+        is_picture = name.endswith(".png")
+        kind = np.uint8 if is_picture else np.float16 if name in generator else _TEETH.get(name, np.float32)
+        shape = _FACE.get(re.sub(r"^other\.\d+", "photo", name), value.shape)
+        if value.dtype != kind or value.shape != shape:
             raise ModelError(f"{name} is {value.dtype} {list(value.shape)}")
         if not np.isfinite(value).all():
             raise ModelError(f"{name} has values that are not finite")
-    psi, points = tensors[_PSI], tensors["photo.points"]
-    if psi.ndim != 1 or np.ptp(points[:, :2], axis=0).min() < 1:
+    psi = tensors[_PSI]
+    if psi.ndim != 1:
         raise ModelError("its face or psi' is invalid")
     record = json.loads(about["record"])
     if not isinstance(record, dict):
         raise ModelError("its record is not a JSON object")
-    picture = cv2.imdecode(tensors["photo.png"], cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise ModelError("its photo cannot be decoded")
+    photo, *more = (_photo(tensors, f"other.{n}" if n >= 0 else "photo", about) for n in range(-1, count))
     return AvatarFile(
         preset_from_json(about["preset"]),
         record,
         generator,
         psi,
-        picture,
-        Face(points, tensors["photo.blendshapes"], float(about["score"])),
+        *photo,
         tuple(SourceFile(**source) for source in json.loads(about["sources"])),
         _teeth(tensors) if has_teeth else None,
+        tuple(more),
     )
+
+
+def _photo(tensors: Mapping[str, NDArray[Any]], name: str, about: Mapping[str, str]) -> tuple[Image, Face]:
+    picture, points = cv2.imdecode(tensors[f"{name}.png"], cv2.IMREAD_COLOR_RGB), tensors[f"{name}.points"]
+    if picture is None:
+        raise ModelError(f"its {name} cannot be decoded")
+    if np.ptp(points[:, :2], axis=0).min() < 1:
+        raise ModelError("its face or psi' is invalid")
+    return picture, Face(points, tensors[f"{name}.blendshapes"], float(about["score"]))
 
 
 def _teeth(tensors: Mapping[str, NDArray[Any]]) -> TeethSet:

@@ -24,7 +24,13 @@ from mimik.networks.generators import Discriminator, Generator, Networks, Synthe
 from mimik.training.pairs import Pairs, PreparedPhoto, image_planes
 from mimik.training.photos import Photo
 from mimik.training.probes import Probes
-from mimik.training.step import DiscriminatorInputs, DiscriminatorOutput, DiscriminatorStep, generator_terms
+from mimik.training.step import (
+    DiscriminatorInputs,
+    DiscriminatorOutput,
+    DiscriminatorStep,
+    generator_terms,
+    weighted_content_loss,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ _TEXTURE_RATE = 0.4  # times the rate of training: at 1 the held-out loss rose s
 _TEXTURE_BATCH = 4  # half a second per step on two cores
 
 
+_NO_ERROR = 1e-8  # added to errors that are compared by their ratio
 _KEPT = 16  # motion frames on which G is held to its initial output, if there is one photo
 
 
@@ -148,6 +155,8 @@ class Learner:
                 batch = self._moved(self.pairs.elsewhere(_KEPT))
                 self._kept = batch, self.average(batch)
         self._rng = np.random.default_rng(seed)
+        self._left_out = self.pairs.left_out()
+        self._first_errors = self._errors()
         self.step = 0
 
     def _moved(self, batch: Batch) -> Batch:
@@ -159,25 +168,36 @@ class Learner:
         return Probes(self._shots[self.chosen], x, points, self.preset)
 
     def train_step(self) -> dict[str, Tensor]:
-        """One update of G and psi', and one of D and w'; returns the loss terms."""
+        """One update of G and psi', and one of D and w'; returns the loss terms.
+
+        Where left-out photos tell what helps, G is trained without D: their errors are what counts.
+        """
         batch = self._moved(next(self._batches))
         self.discriminator_step.requires_grad_(False)
         out = self.generator(batch)
         if "where" in batch:
             batch["x"] = batch["where"] * batch["x"] + (1 - batch["where"]) * out.image.detach()
         terms = generator_terms(
-            self.discriminator_step, self.content, self.preset, batch, out.image.new_zeros(0), out, adversarial=True
+            self.discriminator_step,
+            self.content,
+            self.preset,
+            batch,
+            out.image.new_zeros(0),
+            out,
+            adversarial=self._left_out is None,
         )
         if self._kept is not None:
             terms["kept"] = self._drift(*self._kept)
         self._update(torch.stack(list(terms.values())).sum(), self._generator_adam, self.generator)
-        self.discriminator_step.requires_grad_(True)
-        real, fake = self.discriminator_step(*DiscriminatorInputs.of(batch, out.image.detach()), batch["clip"]).chunk(2)
-        d_loss = losses.discriminator_loss(real, fake)
-        self._update(d_loss, self._discriminator_adam, self.discriminator_step)
+        if self._left_out is None:
+            self.discriminator_step.requires_grad_(True)
+            inputs = DiscriminatorInputs.of(batch, out.image.detach())
+            real, fake = self.discriminator_step(*inputs, batch["clip"]).chunk(2)
+            terms["d_loss"] = losses.discriminator_loss(real, fake)
+            self._update(terms["d_loss"], self._discriminator_adam, self.discriminator_step)
         self.step += 1
         self._update_average()
-        return {name: value.detach() for name, value in {**terms, "d_loss": d_loss}.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
     def _drift(self, batch: Batch, before: Synthesis) -> Tensor:
         """Weighted L1 between G's output and its initial output on motion frames without a photo."""
@@ -207,6 +227,25 @@ class Learner:
         if self.preset.networks.form == "paper":
             identity = (identity + self.appearance()) / 2
         return identity, motion_fidelity
+
+    def _errors(self) -> Tensor:
+        """[2] on the photos that are not trained on: L1 at eyes and mouth, and content loss; ones if there are none."""
+        if self._left_out is None:
+            return torch.ones(2)
+        with torch.no_grad():
+            batch = self._moved(self._left_out)
+            x, x_hat = batch["x"], self.average(batch).image
+            l1 = ((x_hat - x).abs() * batch["regions"] * batch["where"]).mean()
+            return torch.stack([l1, weighted_content_loss(self.content, self.preset.losses, x, x_hat)]).cpu()
+
+    def left_out(self) -> float | None:
+        """The error on photos that are not trained on, over that of the initial networks; None without such photos.
+
+        The larger of two ratios, L1 at eyes and mouth, and content loss: below 1 only if both improve.
+        """
+        if self._left_out is None:
+            return None
+        return float(((self._errors() + _NO_ERROR) / (self._first_errors + _NO_ERROR)).max())
 
     @torch.no_grad()
     def appearance(self) -> float:

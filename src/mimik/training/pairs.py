@@ -28,6 +28,7 @@ from mimik.motion.retargeting import Retarget
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
+from mimik.rendering.several import distances, head_shape, share_face, shares
 from mimik.training.photos import Photo
 
 
@@ -54,6 +55,12 @@ class PreparedPhoto:
 def image_planes(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Tensor:
     """uint8 [H, W, 3] each -> [N, 3, H, W] in [-1, 1]."""
     return to_model_range(torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).contiguous())
+
+
+def to_frames(planes: Tensor) -> Image:
+    """[N, 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3]."""
+    levels = ((planes.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _interior(unit: NDArray[Any], px: int) -> Tensor:
@@ -103,12 +110,17 @@ class Pairs:
     face counts. After a round trip only eyes and mouth count: the rest is more accurate than after a single warp, and G
     would unlearn its corrections. On motion frames without a photo G is held to its initial output
     (docs/fine-tuning.md has the trials).
+
+    With MIN_SEVERAL photos or more, every fourth is left out of the texture form's training.
     """
 
     def __init__(
         self, shots: Sequence[PreparedPhoto], windows: tuple[Image, Image, Array], preset: Preset, seed: int
     ) -> None:
         """Args: shots: T photos; windows: of the same, from synthesis.photo_windows."""
+        # Every fourth photo of the texture form is never trained on: it tells what helps other frames.
+        may_leave_out = preset.networks.form == "texture" and len(shots) >= MIN_SEVERAL
+        self._left_out = set(range(1, len(shots), 4)) if may_leave_out else set()
         self._shots, self._config = shots, preset.networks
         self._rng = np.random.default_rng(seed)
         frame_px = self._config.frame_px
@@ -124,27 +136,45 @@ class Pairs:
                 self._warped = self._pool()
 
     def _pool(self) -> list[_Warped]:
-        count, px = len(self._shots), self._config.image_px
-        both = [(a, b) for a in range(count) for b in range(count) if a != b] or [(0, 0)] * _POOL
-        pool = []
-        for number in self._rng.permutation(len(both))[:_POOL]:
-            given, target = both[number]
-            shot = self._shots[given]
-            picture, warper, window = shot.picture, shot.warper(), shot.window
-            if given == target:
-                picture, warper = self._warped_away(shot)
-                where = self._regions[target]
-            elif shot.source == self._shots[target].source:
-                where = torch.ones_like(self._regions[target])
-            else:
-                where = self._faces[target]
-            goal = self._unit[target] * window.side + [window.left, window.top, 0]
-            flow = warper.flow(goal)
-            warped = window.cut(Painter(picture, warper).paint(flow), self._config.frame_px)
-            geometry = flow.maps(warper.crop, window, px // 2)
-            interior = _interior(self._unit[target], self._config.frame_px)
-            pool.append(_Warped(target, image_planes([warped])[0], torch.from_numpy(geometry), interior, where))
-        return pool
+        count = len(self._shots)
+        some = [number for number in range(count) if number not in self._left_out]
+        both = [(a, b) for a in some for b in some if a != b] or [(0, 0)] * _POOL
+        return [self._pair(*both[number]) for number in self._rng.permutation(len(both))[:_POOL]]
+
+    def _pair(self, given: int, target: int) -> _Warped:
+        """A photo warped to the landmarks of another, or there and back."""
+        shot = self._shots[given]
+        picture, warper, window = shot.picture, shot.warper(), shot.window
+        if given == target:
+            picture, warper = self._warped_away(shot)
+            where = self._regions[target]
+        elif shot.source == self._shots[target].source:
+            where = torch.ones_like(self._regions[target])
+        else:
+            where = self._faces[target]
+        flow = warper.flow(self._unit[target] * window.side + [window.left, window.top, 0])
+        warped = window.cut(Painter(picture, warper).paint(flow), self._config.frame_px)
+        geometry = torch.from_numpy(flow.maps(warper.crop, window, self._config.image_px // 2))
+        interior = _interior(self._unit[target], self._config.frame_px)
+        return _Warped(target, image_planes([warped])[0], geometry, interior, where)
+
+    def left_out(self) -> Batch | None:
+        """As batch gives it, without a view: each photo that is not trained on, from the nearest that is.
+
+        None with fewer than MIN_SEVERAL photos, and for the paper's form.
+        """
+        if not self._left_out:
+            return None
+        pairs = []
+        for target in sorted(self._left_out):
+            apart = distances(self._shapes, self._shots[target].face.points)
+            apart[list(self._left_out)] = np.inf
+            pairs.append(self._pair(int(apart.argmin()), target))
+        return self._of(pairs)
+
+    @functools.cached_property
+    def _shapes(self) -> NDArray[np.float64]:
+        return np.stack([head_shape(shot.face.points) for shot in self._shots])
 
     def _random_target(self, shot: PreparedPhoto) -> NDArray[Any]:
         """Points of the face at a random motion frame: of some candidates the most expressive or most turned one."""
@@ -167,6 +197,25 @@ class Pairs:
         with threadpool_limits(limits=1, user_api="blas"):
             return generator_inputs(shot, [self._random_target(shot) for _ in range(count)], self._config)[0]
 
+    def sharing_gain(self) -> float:
+        """By which part the error at eyes and mouth falls if the nearest photos share the face; see rendering.several.
+
+        Some of the photos are made from the others: once from the nearest, once shared.
+        """
+        px, shapes = self._config.frame_px, self._shapes
+        errors = np.zeros(2)
+        for left_out in np.linspace(0, len(shapes) - 1, min(len(shapes), _NUM_LEFT_OUT)).round().astype(int):
+            apart = distances(shapes, self._shots[left_out].face.points)
+            apart[left_out] = np.inf
+            weights = shares(apart)
+            some = np.argsort(-weights)[: np.count_nonzero(weights)]
+            warped = [to_frames(self._pair(int(number), int(left_out)).warped[None])[0] for number in some]
+            shared = share_face([warped[0].copy(), *warped[1:]], weights[some], self._unit[left_out] * px)
+            made = image_planes([warped[0], shared])
+            wrong = (made - self._x[left_out]).abs() * self._regions[left_out]
+            errors += wrong.mean((1, 2, 3)).numpy()
+        return float(1 - errors[1] / max(errors[0], 1e-9))
+
     def faces(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Up to count photos, their landmark images, and soft masks [T, 1, H, W] of the faces."""
         return self._x[:count], self._y[:count], self._faces[:count]
@@ -181,18 +230,25 @@ class Pairs:
 
     def batch(self, numbers: NDArray[Any]) -> Batch:
         """x, y, regions; texture form: warped, geometry, interior, view, and the loss mask where [B, 1, 2 H, 2 W]."""
-        some = [self._warped[i] for i in numbers] if self._warped else []
-        at = torch.tensor([one.target for one in some]) if some else torch.from_numpy(numbers)
-        batch: Batch = {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
-        if some:
-            batch |= {
-                "warped": torch.stack([one.warped for one in some]),
-                "geometry": torch.stack([one.geometry for one in some]),
-                "interior": torch.stack([one.interior for one in some]),
-                "where": torch.stack([one.where for one in some]),
-            }
-            views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
-            batch["view"] = torch.from_numpy(np.stack(views))
+        if not self._warped:
+            return self._targets(torch.from_numpy(numbers))
+        some = [self._warped[i] for i in numbers]
+        views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
+        batch = self._of(some)
+        batch["view"] = torch.from_numpy(np.stack(views))
+        return batch
+
+    def _targets(self, at: Tensor) -> Batch:
+        return {"x": self._x[at], "y": self._y[at], "regions": self._regions[at], "clip": torch.zeros_like(at)}
+
+    def _of(self, some: Sequence[_Warped]) -> Batch:
+        batch = self._targets(torch.tensor([one.target for one in some]))
+        batch |= {
+            "warped": torch.stack([one.warped for one in some]),
+            "geometry": torch.stack([one.geometry for one in some]),
+            "interior": torch.stack([one.interior for one in some]),
+            "where": torch.stack([one.where for one in some]),
+        }
         return batch
 
 
@@ -207,6 +263,8 @@ class _Warped(NamedTuple):
 
 
 _POOL = 32  # warped photos at most
+MIN_SEVERAL = 3  # photos: with fewer, none can be left out to see what helps
+_NUM_LEFT_OUT = 4  # photos that are made from the others, at most
 _NUM_CANDIDATES = 4  # most frames of a motion hardly move the face
 _PARTS = ("offset", "turn")  # of a motion frame
 

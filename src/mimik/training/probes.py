@@ -14,7 +14,7 @@ from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
 from mimik.motion.retargeting import Retarget
 from mimik.networks.features import FaceNet
-from mimik.training.pairs import PreparedPhoto, generator_inputs
+from mimik.training.pairs import PreparedPhoto, generator_inputs, to_frames
 
 # The frame of a bundled motion with the strongest expression or the largest turn of the head.
 _PROBES = (
@@ -38,7 +38,8 @@ class Point(NamedTuple):
     # the mean of this and of the appearance score (Learner.appearance).
     identity: float
     motion_fidelity: float  # share of the intended motion in the detected landmarks; mean over probes, 0 at least
-    score: float  # mean of the two
+    score: float  # mean of the two; with left-out photos 2 - left_out
+    left_out: float | None = None  # error on photos that are not trained on, over the initial one; Learner.left_out
 
 
 class Probes:
@@ -62,7 +63,7 @@ class Probes:
 
     def scores(self, x_hat: Tensor) -> tuple[float, float]:
         """Identity and motion fidelity of G's output for the batch, [N, 3, H, W]; see Point."""
-        images = ((x_hat.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = to_frames(x_hat)
         fidelities, detected = [], []
         for image, goal, (_, part) in zip(images, self._goals, _PROBES, strict=True):
             face = self._landmarker.follow(image, Face(goal, np.zeros(0, np.float32), 1.0))

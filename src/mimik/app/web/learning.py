@@ -139,7 +139,8 @@ def gained(outcome: Any) -> tuple[str, bool]:
     """
     first, best = outcome.curve[0], outcome.best
     ended = f"It ended because {outcome.ended}."
-    if best.step == first.step:
+    others = outcome.person.others
+    if best.step == first.step and not others:
         return (
             f"Nothing was gained: after {outcome.curve[-1].step} steps no state was better than the model as it is. "
             f"{ended} There is no file to keep: animate the photo itself, or try again with other photos.",
@@ -152,9 +153,10 @@ def gained(outcome: Any) -> tuple[str, bool]:
             ("motion fidelity", first.motion_fidelity, best.motion_fidelity),
         )
     )
+    shared = f"{1 + len(others)} photos share the face. " if others else ""
     return (
-        f"Gained in {best.step} steps: {changes} (1 is best). {ended} Keep the file: the Animate tab takes it as a "
-        "learned person.",
+        f"{shared}Gained in {best.step} steps: {changes} (1 is best). {ended} Keep the file: the Animate tab takes it "
+        "as a learned person.",
         True,
     )
 
