@@ -27,9 +27,11 @@ from mimik.data.episodes import (
 )
 from mimik.data.index import ClipInfo
 from mimik.data.store import ClipFrames, ClipStore
+from mimik.data.tracks import Tracks
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import feature_mask, landmark_image
-from mimik.face.landmarks import Face
+from mimik.face.landmarks import Face, Image
+from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.flow import NUM_GEOMETRY, Warper
 from mimik.rendering.painter import Painter
 from synthetic_shards import LENGTHS, PEOPLE, SIDE, face_points, seen
@@ -154,6 +156,50 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
     assert 80 < whole.sum() < 120 and views[~whole].min() >= 0 and views[~whole].max() <= 64
     floats = Episodes(store, [clip], num_sources=2, window_px=64)[0]
     assert floats["warped"].dtype == torch.float32 and floats["warped"].min() >= -1
+
+
+class Stills(ClipStore):
+    """One picture under several names, whose face does something else in each."""
+
+    def __init__(self, picture: Image, driver_faces: list[Face]) -> None:
+        self.size, self.picture, self.driver_faces = None, picture, driver_faces
+
+    def read(self, clip: ClipInfo, numbers: Any) -> ClipFrames:
+        shown = self.tracks(clip).points
+        return ClipFrames(np.stack([self.picture] * len(numbers)), np.concatenate([shown] * len(numbers)))
+
+    def tracks(self, clip: ClipInfo) -> Tracks:
+        found = self.driver_faces[int(clip.key)]
+        return Tracks(found.points[None], found.blendshapes[None], np.zeros((1, 3), np.float32))
+
+
+def test_a_still_is_the_target_of_its_own_warp_and_back(
+    small_portrait: Image, small_face: Face, driver_faces: list[Face], index: list[ClipInfo]
+) -> None:
+    opens = int(np.argmax([found.blendshapes[faces.BLENDSHAPES.index("jawOpen")] for found in driver_faces]))
+    side = min(small_portrait.shape[:2])
+    store = Stills(np.ascontiguousarray(small_portrait[:side, :side]), [small_face, driver_faces[opens]])
+    still, other = (dataclasses.replace(index[0], key=key, num_frames=1, size=side) for key in "01")
+
+    def damage(item: dict[str, Any]) -> float:
+        return float((item["x"].float() - item["warped"].float()).abs()[:, item["regions"][0] > 0].mean())
+
+    same = Episodes(store, [still], num_sources=2, as_uint8=True, window_px=64)
+    assert len(same) == 1 and same.choose(5) == (0, 0, [0, 0])
+    item = same[0]
+    window = Crop.around(small_face.points, WINDOW_SCALE)
+    assert (item["x"].permute(1, 2, 0).numpy() == window.cut(store.picture, 128)).all()  # the target is the still
+    assert damage(item) < 3  # its own expression: only resampling
+    both = Episodes(store, [still, other], num_sources=2, as_uint8=True, window_px=64)
+    items = [both[n] for n in range(12)]
+    of_still = [one for one in items if one["key"] == "0"]
+    assert max(map(damage, of_still)) > 2 * damage(item)  # the mouth was opened and shut
+    moved = max(of_still, key=damage)
+    assert (moved["points_s"][0] - moved["points"]).abs().max() > 1
+    assert torch.equal(moved["x"], item["x"])
+    assert torch.equal(both[moved["episode"]]["warped"], moved["warped"])
+    with pytest.raises(InputError, match="has 1 frames"):  # the paper's form takes nothing from one frame
+        Episodes(store, [still], num_sources=2)
 
 
 @pytest.mark.parametrize(

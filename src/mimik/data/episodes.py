@@ -27,6 +27,8 @@ from mimik.data.store import ClipFrames, ClipStore
 from mimik.face import landmarks as faces
 from mimik.face.interior import mouth_interior
 from mimik.face.landmark_images import STYLES, feature_mask, landmark_image
+from mimik.motion.neutral import motion_of_photo
+from mimik.motion.retargeting import Retarget
 from mimik.networks.features import chip_transform
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.flow import Warper
@@ -171,7 +173,7 @@ def random_stream(*words: int) -> np.random.Generator:
 
 
 # What a random number is for; every use has its own stream, so that one more use changes no other.
-_ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW, _VIEW = range(6)
+_ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW, _VIEW, _MOTION = range(7)
 
 
 class Episodes(Dataset[Batch]):
@@ -212,7 +214,8 @@ class Episodes(Dataset[Batch]):
             skip_damaged: take another clip instead of a damaged one, and count it in "skipped".
             window_px: what the texture form is trained on: frames are cut to a window around the face, and the first
                 source frame is warped to the target. The networks look at windows this many pixels wide; the target and
-                the warped frame are cut twice as large (D14).
+                the warped frame are cut twice as large (D14). A still is the target of its own warp to another pose and
+                expression and back.
 
         Raises:
             InputError: if no clip has num_sources + 1 frames, or an option is not understood.
@@ -226,7 +229,7 @@ class Episodes(Dataset[Batch]):
         self.num_sources, self.style, self.target, self.augment = num_sources, style, target, augment
         self.seed, self.as_uint8, self.skip_damaged = seed, as_uint8, skip_damaged
         self.window_px = window_px
-        self._usable = np.flatnonzero([clip.num_frames > num_sources for clip in self.index])
+        self._usable = np.flatnonzero([clip.num_frames > num_sources or self._is_still(clip) for clip in self.index])
         if not len(self._usable):
             longest = max(self.index, key=lambda clip: clip.num_frames, default=None)
             has = f"clip {longest.key}, the longest, has {longest.num_frames} frames" if longest else "there is no clip"
@@ -238,6 +241,10 @@ class Episodes(Dataset[Batch]):
         if self.num_left_out:
             log.info("%d of %d clips have fewer than %d frames", self.num_left_out, len(self.index), num_sources + 1)
         self._people = {name: i for i, name in enumerate(sorted({clip.person for clip in self.index}))}
+
+    def _is_still(self, clip: ClipInfo) -> bool:
+        """Whether source frames are made of a clip's only frame: a picture is its own target, after a warp and back."""
+        return self.window_px is not None and clip.num_frames == 1
 
     @property
     def num_left_out(self) -> int:
@@ -259,6 +266,8 @@ class Episodes(Dataset[Batch]):
             place = int(random_stream(self.seed, _REPLACE, number, attempt).integers(len(self)))
         position = int(self._order(epoch)[place])
         clip = self.index[position]
+        if self._is_still(clip):
+            return position, 0, [0] * self.num_sources
         rng = random_stream(self.seed, _FRAMES, number, attempt)
         if self.target == "uniform":
             target, *sources = rng.choice(clip.num_frames, self.num_sources + 1, replace=False).tolist()
@@ -297,6 +306,8 @@ class Episodes(Dataset[Batch]):
         else:
             raise InputError(f"{_DAMAGED_IN_A_ROW} damaged clips in a row in {self.store.root}: prepare it again.")
         images, points = frames.images, frames.points
+        if self._is_still(clip):
+            images[1:], points[1:] = self._moved_still(clip, images[0], points[0], number)
         if self.augment is not None:
             side = images.shape[1]
             change = self.augment.draw(random_stream(self.seed, _AUGMENT, number), side)
@@ -329,6 +340,21 @@ class Episodes(Dataset[Batch]):
             "skipped": attempt,
         }
         return cast(Batch, item)
+
+    def _moved_still(self, clip: ClipInfo, image: Image, points: Array, number: int) -> tuple[Image, Array]:
+        """A still with pose and expression of a frame of the corpus, made by a warp with layers, and its points.
+
+        What the warp loses there and back, mouth and eyes above all, is what the networks learn to put right.
+        """
+        rng = random_stream(self.seed, _MOTION, number)
+        other = self.index[int(rng.integers(len(self.index)))]
+        tracks, frame = self.store.tracks(other), int(rng.integers(other.num_frames))
+        driver = faces.Face(tracks.points[frame], tracks.blendshapes[frame], 1.0)
+        reference, motion_frame = motion_of_photo(driver)
+        person = faces.Face(points, self.store.tracks(clip).blendshapes[0], 1.0)
+        goal = Retarget(person, reference, mode="absolute")(motion_frame).astype(np.float32)
+        warper = Warper(points, image.shape[1], image.shape[0])
+        return Painter(image, warper).paint(warper.flow(goal)), goal
 
     def _warped(self, images: Image, points: Array, number: int) -> tuple[Image, Image, Array, dict[str, Tensor]]:
         """The target at twice window_px; frames and points in windows, target first; what is given of the warp."""
