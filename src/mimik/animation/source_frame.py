@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError
-from mimik.face.landmarks import Array, Face, Image
+from mimik.face.landmarks import Array, Face, Image, head_pose
 from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.frames import Reference

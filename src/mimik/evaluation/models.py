@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mimik.arrays import Array, Float
+from mimik.arrays import Array
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError, preset_to_json
 from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import read_avatar

@@ -21,6 +21,8 @@ from mimik.rendering.painters import PicturePainter, Prepared
 _NUM = 3  # photos that share a frame, at most
 _RIM = 0.08  # of the face's height: as far inside its outline the averaged face ends, fading
 _NEAREST_CM = 1e-3
+_DETAIL = 0.5  # of the first image's detail that stays: the mean alone is softer than a photo
+_FINE = 0.01  # of the face's height: finer than this is detail
 
 
 def head_shape(points: NDArray[Any]) -> NDArray[np.float64]:
@@ -52,7 +54,7 @@ def shares(apart: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def share_face(images: Sequence[Image], weights: Sequence[float] | NDArray[np.float64], points: NDArray[Any]) -> Image:
-    """The first image, whose face is the weighted mean of all of them.
+    """The first image, whose face is the weighted mean of all of them, with half of the first's fine detail.
 
     Args:
         images: uint8 RGB [H, W, 3] each, a frame made from each of some photos.
@@ -63,7 +65,7 @@ def share_face(images: Sequence[Image], weights: Sequence[float] | NDArray[np.fl
         The first image, changed in place.
     """
     first, oval = images[0], points[OVAL, :2]
-    rim = _RIM * float(np.ptp(oval[:, 1]))
+    height = max(float(np.ptp(oval[:, 1])), 1.0)
     low = np.floor(oval.min(0)).astype(int).clip(0, None)
     high = np.ceil(oval.max(0)).astype(int).clip(None, first.shape[1::-1])
     if (high - low < 2).any():
@@ -72,9 +74,11 @@ def share_face(images: Sequence[Image], weights: Sequence[float] | NDArray[np.fl
     mask = np.zeros((high - low)[::-1], np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.round(oval - low - 0.5).astype(np.int32)), 1)
     depth = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
-    mask = np.minimum(depth[1:-1, 1:-1] / np.float32(max(rim, 1)), 1)
+    mask = np.minimum(depth[1:-1, 1:-1] / np.float32(max(_RIM * height, 1)), 1)
     mean = sum(np.float32(weight) * image[part] for weight, image in zip(weights, images, strict=True))
-    first[part] = np.rint(first[part] + mask[..., None] * (mean - first[part]))
+    change = np.asarray(mean - first[part], np.float32)
+    change -= np.float32(_DETAIL) * (change - cv2.GaussianBlur(change, (0, 0), max(_FINE * height, 0.5)))
+    first[part] = np.rint(first[part] + mask[..., None] * change).clip(0, 255)
     return first
 
 
