@@ -51,13 +51,20 @@ def test_a_network_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIMIK_DATA", str(tmp_path))
-    compiled_once("doubling", b"its file", doubling, {})
+    reads: list[int] = []
+
+    def read() -> Any:
+        reads.append(1)
+        return doubling()
+
+    compiled_once("doubling", b"its file", read, {})
     (kept,) = tmp_path.glob("compiled/*.blob")
     whole = kept.read_bytes()
-    for damaged in (b"", b"no network", whole[: len(whole) // 2]):
+    for number, damaged in enumerate((b"", b"no network", whole[: len(whole) // 2]), start=2):
         kept.write_bytes(damaged)
-        assert answer(compiled_once("doubling", b"its file", doubling, {})) == [0, 2, 4, 6]
-        assert len(kept.read_bytes()) == len(whole)
+        for _ in range(2):  # made again, then kept again; the same network is not always stored in as many bytes
+            assert answer(compiled_once("doubling", b"its file", read, {})) == [0, 2, 4, 6]
+            assert len(reads) == number
 
 
 def test_nothing_is_kept_where_nothing_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
