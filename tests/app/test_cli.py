@@ -542,7 +542,7 @@ def test_verify_of_a_folder(made: Path, here: Path):
         "3 files: 1 made by mimik; 1 made by mimik, stripped of its manifest; 1 nothing found."
     )
     for number in range(12):
-        video.write_image(here / f"inbox/wall{number:02}.png", np.full((64, 64, 3), 90, np.uint8))
+        video.write_image(here / f"inbox/wall{number:02}.png", np.full((16, 16, 3), 90, np.uint8))
     text = mimik("verify", "inbox").stdout
     assert (
         "13 files: nothing found (wall.png, wall00.png, wall01.png, wall02.png, wall03.png, wall04.png, .. and 7 "

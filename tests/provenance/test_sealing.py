@@ -965,6 +965,8 @@ ALLOWED = {
     ("files.py", "save"): "a motion template: plain numbers, no picture",
     ("registry.py", "open_driver"): "opens a driver, and writes nothing",
     ("registry.py", "_open"): "opens a driver, and writes nothing",
+    ("registry.py", "check_driver"): "opens a driver, and writes nothing",
+    ("other_tabs.py", "_begin"): "a copy of the photo or person that was given, while its call lasts",
     ("voice.py", "train"): "losses of a training run: text",
     ("voice.py", "train_voice"): "what a training run measured: text",
     ("speech.py", "track_folder"): "tracks: numbers",
