@@ -20,12 +20,14 @@ import itertools
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mimik.animation import render, source_frame
 from mimik.animation.avatar import Avatar
@@ -39,6 +41,37 @@ from mimik.provenance.marking import Marker
 ROOT = Path(__file__).parents[1]
 MADE_FRAMES = detect.NUM_FRAMES
 MADE_FPS = detect.FPS
+
+
+def auc(real: Sequence[float] | NDArray[Any], made: Sequence[float] | NDArray[Any]) -> float:
+    """How often a made clip has a higher score than a real one; ties count half."""
+    higher = np.subtract.outer(np.asarray(made, float), np.asarray(real, float))
+    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
+
+
+def bootstrapped(
+    real: Sequence[tuple[str, float]], made: Sequence[tuple[str, float]], *, rounds: int = 2000, seed: int = 0
+) -> detect.Trial:
+    """AUC with its 95 % interval: people are drawn with replacement, with all their clips.
+
+    Args: real, made: (person, score) of each clip.
+    """
+    rng = np.random.default_rng(seed)
+    real_of, made_of = _by_person(real), _by_person(made)
+    values = []
+    for _ in range(rounds):
+        a, b = (np.concatenate([of[name] for name in rng.choice(sorted(of), len(of))]) for of in (real_of, made_of))
+        values.append(auc(a, b))
+    low, high = np.quantile(values, [0.025, 0.975])
+    score = auc([one for _, one in real], [one for _, one in made])
+    return detect.Trial(score, float(low), float(high), len(real), len(made))
+
+
+def _by_person(scores: Sequence[tuple[str, float]]) -> dict[str, NDArray[np.float64]]:
+    found: dict[str, list[float]] = {}
+    for name, score in scores:
+        found.setdefault(name, []).append(score)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def people(corpus: Path) -> dict[str, str]:
@@ -248,25 +281,23 @@ def fit(corpus: Path, cache: Path, limit: int | None) -> None:
     report: dict[str, Any] = {
         "penalty": penalty,
         "log_loss_out_of_fold": losses,
-        "auc_out_of_fold": detect.auc(scores[y == 0], scores[y == 1]),
+        "auc_out_of_fold": auc(scores[y == 0], scores[y == 1]),
         "margin": margin,
         "num_train_clips": {kind: sum(one["kind"] == kind for one in train) for kind in ("real", "made")},
         "models": sorted({one["model"] for one in train if one["kind"] == "made"}),
         "trials": {},
     }
-    known = detect.bootstrapped(
-        real, scored(made) + scored(made, is_marked=True)
-    )  # with mark as they leave, and without
-    report["trials"]["dev, with the watermark"] = vars(detect.bootstrapped(real, scored(made, is_marked=True)))
+    known = bootstrapped(real, scored(made) + scored(made, is_marked=True))  # with mark as they leave, and without
+    report["trials"]["dev, with the watermark"] = vars(bootstrapped(real, scored(made, is_marked=True)))
     for model in sorted({one["model"] for one in made}):
-        trial = detect.bootstrapped(real, scored([one for one in made if one["model"] == model]))
+        trial = bootstrapped(real, scored([one for one in made if one["model"] == model]))
         report["trials"][f"dev, {model}, without the watermark"] = vars(trial)
     strangers = scored([one for one in records if one["split"] == "foreign"])
-    foreign = detect.bootstrapped(real, strangers)
+    foreign = bootstrapped(real, strangers)
     report["trials"] |= {"dev, all models": vars(known), "foreign": vars(foreign)}
     for name in sorted({person for person, _ in strangers}):
         scores_of = [score for person, score in strangers if person == name]
-        alone = detect.auc([score for _, score in real], scores_of)
+        alone = auc([score for _, score in real], scores_of)
         report["trials"][f"foreign, {name}"] = {"auc": round(alone, 3), "num_made": len(scores_of)}
     final = dataclasses.replace(final, known=known, foreign=foreign)
     for name, chosen in (("dev real", real), ("foreign", strangers)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,17 @@ import cv2
 import numpy as np
 import pytest
 
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+
+from train_detector import auc, bootstrapped
+
 from conftest import write_clip
 from mimik.animation.avatar import Avatar
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Landmarker
 from mimik.media import video
 from mimik.provenance import detect
-from mimik.provenance.detect import Classifier, Result, Trial, auc, bootstrapped, measure
+from mimik.provenance.detect import Classifier, Result, Trial, measure
 
 
 @pytest.fixture(scope="module")

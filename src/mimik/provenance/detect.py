@@ -372,37 +372,3 @@ class Classifier:
 @lru_cache(maxsize=1)
 def _classifier() -> Classifier:
     return Classifier.load(Path(str(resources.files("mimik").joinpath("assets/detector.npz"))))
-
-
-# How well it does.
-
-
-def auc(real: Sequence[float] | NDArray[Any], made: Sequence[float] | NDArray[Any]) -> float:
-    """How often a made clip has a higher score than a real one; ties count half."""
-    higher = np.subtract.outer(np.asarray(made, float), np.asarray(real, float))
-    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
-
-
-def bootstrapped(
-    real: Sequence[tuple[str, float]], made: Sequence[tuple[str, float]], *, rounds: int = 2000, seed: int = 0
-) -> Trial:
-    """AUC with its 95 % interval: people are drawn with replacement, with all their clips.
-
-    Args: real, made: (person, score) of each clip.
-    """
-    rng = np.random.default_rng(seed)
-    real_of, made_of = _by_person(real), _by_person(made)
-    values = []
-    for _ in range(rounds):
-        a, b = (np.concatenate([of[name] for name in rng.choice(sorted(of), len(of))]) for of in (real_of, made_of))
-        values.append(auc(a, b))
-    low, high = np.quantile(values, [0.025, 0.975])
-    score = auc([one for _, one in real], [one for _, one in made])
-    return Trial(score, float(low), float(high), len(real), len(made))
-
-
-def _by_person(scores: Sequence[tuple[str, float]]) -> dict[str, NDArray[np.float64]]:
-    found: dict[str, list[float]] = {}
-    for name, score in scores:
-        found.setdefault(name, []).append(score)
-    return {name: np.array(values) for name, values in found.items()}
