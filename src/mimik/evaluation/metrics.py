@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mimik.arrays import Float
 from mimik.config import ModelError
-from mimik.evaluation.motion_fidelity import CONTACTS, EYE_PARTS, OPEN_EYE, SIGNALS
+from mimik.evaluation.motion_fidelity import CONTACTS, OPEN_EYE, SIGNALS, gaze
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
 
@@ -272,25 +272,6 @@ def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
     """
     apart = np.linalg.norm((points - found)[:, faces.POINTS_68, :2], axis=-1).mean(-1)
     return 100 * apart / outer_eye_distance(points)
-
-
-def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
-    """Where the irises stand, and how open the eyes are.
-
-    Returns:
-        [N, 2, 2] of the right and the left eye: the iris's centre along the line between the corners and across it,
-        from the middle, in widths of the eye. [N, 2] distance of the lids, in widths of the eye.
-    """
-    places, openings = [], []
-    for (start, end), upper, lower, iris in EYE_PARTS:
-        axis = points[:, end] - points[:, start]
-        width = np.linalg.norm(axis, axis=-1)[:, None]
-        along = axis[:, :2] / np.linalg.norm(axis[:, :2], axis=-1)[:, None]
-        across = np.stack([-along[:, 1], along[:, 0]], -1)
-        from_middle = (points[:, iris] - (points[:, start] + points[:, end]) / 2)[:, :2]
-        places.append(np.stack([(from_middle * along).sum(-1), (from_middle * across).sum(-1)], -1) / width)
-        openings.append(np.linalg.norm((points[:, upper] - points[:, lower])[:, :2], axis=-1) / width[:, 0])
-    return np.stack(places, 1), np.stack(openings, 1)
 
 
 def gaze_error_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:

@@ -188,22 +188,29 @@ def shape_signals(face: NDArray[Any]) -> dict[str, Float]:
     }
 
 
-def _gaze(mesh: NDArray[Any]) -> Float:
-    """[N, 2] where the irises stand between the eyes' corners, sideways and up and down, in widths of an eye.
+def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
+    """Where the irises stand, and how open the eyes are.
 
-    Mean of both eyes; of MediaPipe's points [N, 478, 3], as no other detector here finds irises.
+    Returns:
+        [N, 2, 2] of the right and the left eye: the iris's centre along the line between the corners and across it,
+        from the middle, in widths of the eye. [N, 2] distance of the lids, in widths of the eye.
     """
-    places = []
+    places, openings = [], []
     for (start, end), upper, lower, iris in EYE_PARTS:
-        axis = mesh[:, end, :2] - mesh[:, start, :2]
-        width = np.linalg.norm(mesh[:, end] - mesh[:, start], axis=-1)
-        along = axis / np.linalg.norm(axis, axis=-1)[:, None]
+        axis = points[:, end] - points[:, start]
+        width = np.linalg.norm(axis, axis=-1)[:, None]
+        along = axis[:, :2] / np.linalg.norm(axis[:, :2], axis=-1)[:, None]
         across = np.stack([-along[:, 1], along[:, 0]], -1)
-        away = (mesh[:, iris] - (mesh[:, start] + mesh[:, end]) / 2)[:, :2]
-        place = np.stack([(away * along).sum(-1), (away * across).sum(-1)], -1) / width[:, None]
-        opening = np.linalg.norm((mesh[:, upper] - mesh[:, lower])[:, :2], axis=-1) / width
-        places.append(np.where(opening[:, None] >= OPEN_EYE, place, np.nan))
-    return np.asarray(np.mean(places, 0))
+        from_middle = (points[:, iris] - (points[:, start] + points[:, end]) / 2)[:, :2]
+        places.append(np.stack([(from_middle * along).sum(-1), (from_middle * across).sum(-1)], -1) / width)
+        openings.append(np.linalg.norm((points[:, upper] - points[:, lower])[:, :2], axis=-1) / width[:, 0])
+    return np.stack(places, 1), np.stack(openings, 1)
+
+
+def _gaze(mesh: NDArray[Any]) -> Float:
+    """[N, 2] the mean of both eyes' gaze; of MediaPipe's points [N, 478, 3], as no other detector here finds irises."""
+    places, openings = gaze(mesh)
+    return np.asarray(np.where(openings[..., None] >= OPEN_EYE, places, np.nan).mean(1))
 
 
 # Comparing.

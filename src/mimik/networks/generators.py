@@ -200,13 +200,9 @@ class Generator(nn.Module):
         """Builds 4 blocks down, 4 between, 4 up, at every image_px (D9); 3, 4, 3 for the texture form.
 
         Args:
-            image_px: side of the frames; a power of two.
-            form: "paper" or "texture".
-            min_channels, max_channels: after the first block and at most; 64 and 512 in the paper.
+            form: "paper" or "texture"; ValueError on another one.
             attention: whether there is self-attention at image_px / 8 on the way down, image_px / 4 on the way up (D1).
-
-        Raises:
-            ValueError: on another image_px or form.
+            image_px, min_channels, max_channels: as Embedder takes them.
         """
         super().__init__()
         check_image_px(image_px)
@@ -328,15 +324,7 @@ class Discriminator(nn.Module):
     ) -> None:
         """Builds the down blocks from image_px to 4 px (D9), and one residual block at 4 px.
 
-        Args:
-            num_videos: rows of W.
-            image_px: side of the frames; a power of two.
-            min_channels, max_channels: after the first block and at most; 64 and 512 in the paper.
-            embedding_dim: N, the same as E's.
-            attention: whether there is self-attention at image_px / 8 (D1).
-
-        Raises:
-            ValueError: on another image_px.
+        Args: num_videos: rows of W; the others as Embedder takes them, with the same embedding_dim.
         """
         super().__init__()
         check_image_px(image_px)
