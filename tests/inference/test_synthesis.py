@@ -10,7 +10,7 @@ import pytest
 
 from conftest import turned
 from mimik.config import PRESETS
-from mimik.face.interior import mouth_interior
+from mimik.face.landmark_images import mouth_interior
 from mimik.face.landmarks import Array, Face, Image
 from mimik.inference.synthesis import (
     PaperPainter,

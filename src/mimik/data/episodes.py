@@ -25,8 +25,7 @@ from mimik.data.index import ClipInfo
 from mimik.data.remote import DamagedClipError
 from mimik.data.store import ClipFrames, ClipStore
 from mimik.face import landmarks as faces
-from mimik.face.interior import mouth_interior
-from mimik.face.landmark_images import STYLES, feature_mask, landmark_image
+from mimik.face.landmark_images import STYLES, feature_mask, landmark_image, mouth_interior
 from mimik.motion.neutral import motion_of_photo
 from mimik.motion.retargeting import Retarget
 from mimik.networks.features import chip_transform

@@ -1,4 +1,4 @@
-"""Pictures of landmarks: the landmark image y, and pictures for people."""
+"""Pictures of landmarks: the landmark image y, masks of eyes and mouth, and pictures for people."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def landmark_lines(style: str) -> list[tuple[list[int], Colour, bool]]:
 
 
 _SHIFT = 4  # binary digits behind the point of a coordinate
+_SOFT_EDGE = 0.03  # standard deviation of mouth_interior's edge, in distances of the eyes' outer corners
 
 
 def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str = "full") -> Image:
@@ -105,6 +106,28 @@ def feature_mask(points: NDArray[Any], width: int, height: int) -> Image:
         cv2.fillConvexPoly(mask, hull, 255)
         cv2.polylines(mask, [hull], True, 255, thickness=margin)
     return mask
+
+
+def mouth_interior(points: NDArray[Any], width: int, height: int) -> Image:
+    """A soft mask of what lies between the inner lips.
+
+    Args:
+        points: [478, 2 or 3] in pixels of the image.
+        width, height: of the image, in pixels.
+
+    Returns:
+        uint8 [height, width]; 255 inside, 0 outside and where the lips touch or have crossed.
+    """
+    mask = np.zeros((height, width), np.uint8)
+    upper, lower = points[faces.LIPS_INNER_UPPER, :2], points[faces.LIPS_INNER_LOWER, :2]
+    down = points[faces.CHIN, :2] - points[10, :2]
+    opening = np.maximum((lower - upper) @ (down / max(float(np.linalg.norm(down)), 1e-6)), 0)
+    if opening.max() < 1:
+        return mask
+    outline = np.concatenate([upper, lower[-2:0:-1]])
+    cv2.fillPoly(mask, [np.round((outline - 0.5) * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, shift=_SHIFT)
+    eyes = float(np.linalg.norm(points[faces.RIGHT_EYE_UPPER[0], :2] - points[faces.LEFT_EYE_UPPER[0], :2]))
+    return cv2.GaussianBlur(mask, (0, 0), max(_SOFT_EDGE * eyes, 0.5))
 
 
 def annotate(picture: Image, found: Sequence[Face]) -> Image:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import ramp, smoothstep
 from mimik.config import NetworkConfig
-from mimik.face.interior import mouth_interior
-from mimik.face.landmark_images import landmark_image
+from mimik.face.landmark_images import landmark_image, mouth_interior
 from mimik.face.landmarks import Array, Image
 from mimik.inference.runtime import Network
 from mimik.rendering.crop import WINDOW_SCALE, Crop

@@ -146,7 +146,7 @@ def shade_only(residual: Tensor, interior: Tensor) -> Tensor:
 
     Args:
         residual: [B, 3, 2 H, 2 W].
-        interior: [B, 1, 2 H, 2 W] 0..1, 1 inside the mouth (face.interior).
+        interior: [B, 1, 2 H, 2 W] 0..1, 1 inside the mouth (landmark_images.mouth_interior).
     """
     coarse = F.interpolate(F.avg_pool2d(residual, SHADE_PX), scale_factor=SHADE_PX, mode="bilinear")
     return residual + interior * (coarse - residual)

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from mimik.config import NetworkConfig, Preset
 from mimik.data.episodes import Batch, to_model_range, view_of
-from mimik.face.interior import mouth_interior
-from mimik.face.landmark_images import feature_mask, landmark_image
+from mimik.face.landmark_images import feature_mask, landmark_image, mouth_interior
 from mimik.face.landmarks import OVAL, Array, Face, Image
 from mimik.inference.synthesis import network_window, reduced, window_around
 from mimik.motion.bundled import bundled_motions

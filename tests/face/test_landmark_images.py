@@ -1,11 +1,11 @@
-"""The mask of an open mouth."""
+"""Landmark images: the mask of an open mouth."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mimik.face import landmarks as faces
-from mimik.face.interior import mouth_interior
+from mimik.face.landmark_images import mouth_interior
 
 
 def mouth(gap: float) -> np.ndarray:
