@@ -12,7 +12,7 @@ from conftest import Driver
 from mimik.animation import batch
 from mimik.animation.batch import ANIMATED_NAME, Pair, animate_all, pairs
 from mimik.config import AnimateConfig, InputError
-from mimik.motion.drivers import registry
+from mimik.motion.bundled import is_folder_of_drivers
 from mimik.provenance.verifying import verify
 
 SMALL = AnimateConfig(size=64, fps=4.0, model="geometry")
@@ -44,7 +44,7 @@ def test_a_bundled_motion_is_no_folder(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     touch(tmp_path / "smile")
     touch(tmp_path / "videos")
-    assert not registry.is_folder_of_drivers("smile") and registry.is_folder_of_drivers("videos")
+    assert not is_folder_of_drivers("smile") and is_folder_of_drivers("videos")
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:

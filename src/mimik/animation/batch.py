@@ -23,6 +23,7 @@ from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.files import hold
+from mimik.motion.bundled import is_folder_of_drivers
 from mimik.motion.drivers import registry
 from mimik.pipeline import Progress
 from mimik.provenance.credentials import Credentials
@@ -78,7 +79,7 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
     Raises:
         InputError: if a folder holds nothing that can be used, or out is no folder for the videos.
     """
-    many_photos, many_drivers = photo.is_dir(), registry.is_folder_of_drivers(driver)
+    many_photos, many_drivers = photo.is_dir(), is_folder_of_drivers(driver)
     photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
     drivers = [str(path) for path in _files(Path(driver), registry.suffixes())] if many_drivers else [driver]
     if not photos:

@@ -1,12 +1,16 @@
-"""Drivers by their names alone: the motions that come with the program, and idle life."""
+"""The kinds of drivers, and what is known of them by names alone; it loads nothing that computes."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from mimik.config import InputError
 from mimik.media.formats import SOUND_SUFFIXES
+from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
 
 IDLE = "idle"
 
@@ -15,6 +19,65 @@ def bundled_motions() -> dict[str, Path]:
     """Names of the motions that come with the program, and their files."""
     folder = Path(str(resources.files("mimik").joinpath("assets/motions")))
     return {path.stem: path for path in sorted(folder.glob("*.motion"))}
+
+
+class Kind(NamedTuple):
+    """A kind of driver, as it is known before its code is loaded."""
+
+    place: str  # of its class, a driver.Driver
+    accepted: str = ""  # what is given to open one, for the message that lists the kinds; "": names alone
+    names: Callable[[], Iterable[str]] = tuple  # that are given in place of a file
+    is_address: Callable[[str], bool] = lambda source: False  # whether it has no file; InputError if it is malformed
+
+
+_DRIVERS = "mimik.motion.drivers"
+# The first that takes a source opens it: names and suffixes before those that look into the file.
+KINDS = (
+    Kind(f"{_DRIVERS}.motion_file.MotionFile", "a .motion file", bundled_motions),
+    Kind(f"{_DRIVERS}.stream_file.StreamFile", "a .jsonl or .csv file"),
+    Kind(f"{_DRIVERS}.idle.Idle", names=lambda: (IDLE,), is_address=lambda source: source == IDLE),
+    Kind(
+        f"{_DRIVERS}.trackers.driver.TrackerDriver",
+        "a tracker's address such as livelink://0.0.0.0",
+        is_address=lambda source: is_tracker(source) and bool(parse_tracker(source)),
+    ),
+    Kind(f"{_DRIVERS}.voice.Voice", "a recording of speech"),
+    Kind(f"{_DRIVERS}.photo.PhotoDriver", "a photo"),
+    Kind(f"{_DRIVERS}.video.Video", "a video"),
+)
+
+
+def driver_names() -> list[str]:
+    """Words that are drivers without being files."""
+    return [name for kind in KINDS for name in kind.names()]
+
+
+def is_folder_of_drivers(source: str) -> bool:
+    """Whether it is a folder, and no bundled motion of the same name."""
+    return source not in driver_names() and Path(source).is_dir()
+
+
+def has_no_file(source: str) -> bool:
+    """Whether a driver is neither a file nor the name of one. Raises InputError for an address that is malformed."""
+    return any(kind.is_address(source) for kind in KINDS)
+
+
+def check_driver(source: str) -> None:
+    """Refuses a driver that is neither a file or folder nor a name. Raises InputError, saying what can be given."""
+    if not has_no_file(source) and source not in driver_names() and not Path(source).exists():
+        raise no_such_driver(source)
+
+
+def no_such_driver(source: str) -> InputError:
+    """What to say of a driver that is neither a file nor a name."""
+    names = driver_names()
+    close = difflib.get_close_matches(source, names, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    accepted = ", ".join(kind.accepted for kind in reversed(KINDS) if kind.accepted)
+    return InputError(
+        f"driver {source}: there is no such file{meant}; give {accepted} or one of the bundled motions: "
+        f"{', '.join(names)}."
+    )
 
 
 _OTHER_FILES = {  # by their suffixes, what to do with files that look like drivers and are none
@@ -38,7 +101,7 @@ def check_person(photo: Path) -> None:
         InputError: saying which comes first.
     """
     suffix, what = photo.suffix.lower(), ""
-    if not photo.exists() and str(photo) in (IDLE, *bundled_motions()):
+    if not photo.exists() and str(photo) in driver_names():
         what = "is the name of a driver"
     elif suffix in (".motion", ".jsonl", ".csv"):
         what = "is a file of motion"

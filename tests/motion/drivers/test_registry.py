@@ -13,12 +13,12 @@ import pytest
 from conftest import write_clip
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import NUM_POINTS, Landmarker
+from mimik.motion import bundled
 from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import driver as driver_module
-from mimik.motion.drivers import registry
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
-from mimik.motion.drivers.registry import check_driver, file_of, names, open_driver, suffixes
+from mimik.motion.drivers.registry import file_of, names, open_driver, suffixes
 from mimik.motion.drivers.stream import rest_reference
 from mimik.motion.drivers.video import extract_motion
 from mimik.motion.files import Motion
@@ -139,37 +139,43 @@ def test_names_and_files_of_sources() -> None:
     assert {".mp4", ".motion", ".jsonl"} <= set(suffixes())
 
 
-def test_a_new_kind_is_a_class_and_a_line(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Nothing(driver_module.Driver):
-        """A driver without a file."""
+class Nothing(driver_module.Driver):
+    """A driver without a file."""
 
-        kind = "nothing"
-        accepted = "nothing at all"
-        has_file = False
+    kind = "nothing"
 
-        @classmethod
-        def names(cls) -> dict[str, Path | None]:
-            return {"nothing": None}
+    @classmethod
+    def names(cls) -> dict[str, Path | None]:
+        return {"nothing": None}
 
-        @classmethod
-        def open(cls, source: str, fps: float | None = None) -> Nothing:
-            return cls(source, None, fps or 25.0, 3)
+    @classmethod
+    def open(cls, source: str, fps: float | None = None) -> Nothing:
+        return cls(source, None, fps or 25.0, 3)
 
-        def motion(self, settings: DriverSettings) -> DrivingMotion:
-            return DrivingMotion(rest_reference(), iter([still()] * 3))
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        return DrivingMotion(rest_reference(), iter([still()] * 3))
 
-    monkeypatch.setattr(registry, "KINDS", (*registry.KINDS, Nothing))
+
+def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = bundled.Kind(
+        f"{__name__}.Nothing", "nothing at all", lambda: ("nothing",), lambda source: source == "nothing"
+    )
+    monkeypatch.setattr(bundled, "KINDS", (*bundled.KINDS, line))
     opened = open_driver("nothing")
     assert (opened.kind, opened.path, opened.num_frames) == ("nothing", None, 3)
     assert file_of("nothing") is None and "nothing" in names()
-    check_driver("nothing")
-    for refused in (open_driver, check_driver):
+    bundled.check_driver("nothing")
+    for refused in (open_driver, bundled.check_driver):
         with pytest.raises(
             InputError,
             match=r"\(did you mean nothing\?\); give nothing at all, a video, a photo, a recording of speech, "
             r"a tracker's address .*, a \.jsonl or \.csv file, a \.motion file or one of .*idle, nothing\.",
         ):
             refused("nothin")
+
+
+def test_the_names_before_loading_are_those_of_the_classes() -> None:
+    assert list(names()) == bundled.driver_names()
 
 
 def test_options_without_effect_are_refused(driver, small_path: Path) -> None:

@@ -19,7 +19,7 @@ from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
 from mimik.media import formats
-from mimik.motion.bundled import check_person
+from mimik.motion.bundled import check_driver, check_person, is_folder_of_drivers
 from mimik.provenance.outputs import check_output, sidecar_of
 
 if TYPE_CHECKING:
@@ -89,8 +89,6 @@ def animate_command(
     cluster: Cluster,
 ) -> None:
     """Animate a photo with a driver: a finished, signed video. Of folders, each with each; rerun to resume."""
-    from mimik.motion.drivers import registry
-
     with ExitStack() as stack:
         if say is not None or voice is not None or driver is None:
             driver = _spoken(driver, say, voice, stack)
@@ -102,7 +100,7 @@ def animate_command(
             report = _animate_faces(photo, driver, _face_drivers(face_drivers or []), out, config, force, signing)
             _finish(report, json_report)
             return
-        if photo.is_dir() or registry.is_folder_of_drivers(driver):
+        if photo.is_dir() or is_folder_of_drivers(driver):
             _animate_all(photo, driver, out, config, signing.files, force, json_report, cluster)
             return
         for option, given in options_of(Cluster).items():
@@ -112,7 +110,7 @@ def animate_command(
         formats.output_kind(out)
         check_person(photo)
         formats.check_input(photo)
-        registry.check_driver(driver)
+        check_driver(driver)
         if config.device == "cuda":
             from mimik.animation import gpu
 
@@ -145,14 +143,12 @@ def _animate_faces(
     photo: Path, driver: str, drivers: dict[int, str], out: Path, config: AnimateConfig, force: bool, signing: Signing
 ) -> Report:
     """Every face of one photo; drivers: of single ones."""
-    from mimik.motion.drivers import registry
-
-    if photo.is_dir() or registry.is_folder_of_drivers(driver):
+    if photo.is_dir() or is_folder_of_drivers(driver):
         raise InputError("--all-faces goes with one photo and one driver, not with folders.")
     check_person(photo)
     formats.check_input(photo)
     for one in (driver, *drivers.values()):
-        registry.check_driver(one)
+        check_driver(one)
     check_output(out, force=force, inputs=[photo])
     from mimik.animation.avatar import render_all_faces
 
@@ -235,7 +231,6 @@ def _animate_all(
 ) -> None:
     """Every photo of a folder, every driver of one; a bad one is counted and told, and never stops the rest."""
     from mimik.animation import batch
-    from mimik.motion.drivers import registry
 
     if config.background == TRANSPARENT:
         raise InputError(
@@ -243,7 +238,7 @@ def _animate_all(
             "one driver."
         )
     every = batch.pairs(photo, driver, out)
-    by_pair = photo.is_dir() and registry.is_folder_of_drivers(driver)
+    by_pair = photo.is_dir() and is_folder_of_drivers(driver)
 
     def name(pair: batch.Pair) -> str:
         names = [pair.photo.name, Path(pair.driver).name]
@@ -302,12 +297,10 @@ def demo(
     force: Force = False,
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
-    from mimik.motion.drivers import registry
-
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
     config = AnimateConfig()
     formats.output_kind(out)
-    registry.check_driver(driver)
+    check_driver(driver)
     check_output(out, force=force, inputs=[portrait])
     _tell(_animate_one(portrait, _opened(driver, config), out, config, local_credentials(), force))
     say(f"Watch it: {out.resolve()}")

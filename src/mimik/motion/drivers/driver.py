@@ -80,8 +80,6 @@ class Driver(ABC):
 
     Attributes:
         kind: what this is, in a word, for messages.
-        accepted: what is given to open one, for the message that lists the kinds; "" for one that has only names.
-        has_file: whether what is opened is a file, or the name of one.
         suffixes: of the files that a folder of drivers is searched for, in lower case.
         has_frames: whether the user may name the frame that shows the neutral face.
         is_still: whether it is a single expression, so that the result may be a picture.
@@ -95,8 +93,6 @@ class Driver(ABC):
     """
 
     kind: ClassVar[str]
-    accepted: ClassVar[str] = ""
-    has_file: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
     has_frames: ClassVar[bool] = False
     is_still: ClassVar[bool] = False

@@ -18,7 +18,6 @@ class Idle(Driver):
     """Someone who waits. It has no file, and no end but the one that is asked for."""
 
     kind = IDLE
-    has_file = False
     is_generated = True
 
     def __init__(self, fps: float, seconds: float) -> None:

@@ -16,7 +16,6 @@ class MotionFile(Driver):
     """Numbers that `mimik motion extract` wrote; `recorded` holds all of them."""
 
     kind = "motion"
-    accepted = "a .motion file"
     suffixes = (".motion",)
 
     def __init__(self, name: str, path: Path | None, recorded: Motion, fps: float | None = None) -> None:

@@ -23,7 +23,6 @@ class PhotoDriver(Driver):
     """One expression; a picture can be made of it, or a short video."""
 
     kind = "photo"
-    accepted = "a photo"
     is_still = True
     shows_faces = True
 

@@ -1,9 +1,9 @@
-"""The kinds of drivers, and how one is opened: the only place that lists them."""
+"""How a driver of any kind is opened; bundled.KINDS lists them."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,70 +13,38 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from mimik.config import InputError, OptionError
-from mimik.motion.bundled import check_readable
+from mimik.motion import bundled
 from mimik.motion.drivers.driver import Driver
-from mimik.motion.drivers.idle import Idle
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.photo import PhotoDriver
 from mimik.motion.drivers.pictures import Frames
-from mimik.motion.drivers.stream_file import StreamFile
-from mimik.motion.drivers.trackers.driver import TrackerDriver
-from mimik.motion.drivers.video import Video
 from mimik.motion.drivers.voice import Voice
 from mimik.motion.files import Motion
 
 # A file, a name, or what is in memory: a motion, a picture, or frames that come with a rate.
 DriverLike = str | PathLike[str] | Driver | Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArray[Any]]
 
-# The first that takes a source opens it: names and suffixes before those that look into the file.
-KINDS: tuple[type[Driver], ...] = (MotionFile, StreamFile, Idle, TrackerDriver, Voice, PhotoDriver, Video)
+
+def _kinds() -> Iterator[type[Driver]]:
+    """The classes of bundled.KINDS, in their order."""
+    for kind in bundled.KINDS:
+        module, _, name = kind.place.rpartition(".")
+        yield getattr(importlib.import_module(module), name)
 
 
 def names() -> Mapping[str, Path | None]:
     """Words that are drivers without being files, and the file behind each, if any."""
-    return {name: path for kind in KINDS for name, path in kind.names().items()}
+    return {name: path for kind in _kinds() for name, path in kind.names().items()}
 
 
 def file_of(source: str) -> Path | None:
     """The file behind a source, which may not exist; None for a driver without one."""
-    return None if _without_file(source) else names().get(source, Path(source))
-
-
-def _without_file(source: str) -> type[Driver] | None:
-    """The kind that takes a source which is neither a file nor the name of one."""
-    return next((kind for kind in KINDS if not kind.has_file and kind.takes(source)), None)
-
-
-def check_driver(source: str) -> None:
-    """Refuses, before anything is loaded, a driver that is neither a file or folder nor a name.
-
-    Raises InputError, saying what can be given.
-    """
-    if kind := _without_file(source):
-        kind.open(source)
-    elif source not in names() and not Path(source).exists():
-        raise _no_such_driver(source)
-
-
-def _no_such_driver(source: str) -> InputError:
-    """What to say of a driver that is neither a file nor a name."""
-    close = difflib.get_close_matches(source, names(), n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
-    accepted = ", ".join(kind.accepted for kind in reversed(KINDS) if kind.accepted)
-    return InputError(
-        f"driver {source}: there is no such file{meant}; give {accepted} or one of the bundled motions: "
-        f"{', '.join(names())}."
-    )
-
-
-def is_folder_of_drivers(source: str) -> bool:
-    """Whether it is a folder, and no bundled motion of the same name."""
-    return source not in names() and Path(source).is_dir()
+    return None if bundled.has_no_file(source) else names().get(source, Path(source))
 
 
 def suffixes() -> tuple[str, ...]:
     """Of the files that a folder of drivers is searched for."""
-    return tuple(suffix for kind in KINDS for suffix in kind.suffixes)
+    return tuple(suffix for kind in _kinds() for suffix in kind.suffixes)
 
 
 def open_driver(
@@ -122,8 +90,8 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
 
 def _open(source: str, fps: float | None) -> Driver:
     if source not in names():
-        check_readable(source)
-    for kind in KINDS:
+        bundled.check_readable(source)
+    for kind in _kinds():
         if kind.takes(source):
             return kind.open(source, fps)
-    raise _no_such_driver(source)
+    raise bundled.no_such_driver(source)

@@ -40,7 +40,6 @@ class StreamFile(Driver):
     """A stream that was recorded or computed; docs/stream.md has the format."""
 
     kind = "stream"
-    accepted = "a .jsonl or .csv file"
     suffixes = (STREAM_SUFFIX,)  # a folder may hold a table of something else
 
     def __init__(self, path: Path, stream: Stream, fps: float | None = None) -> None:

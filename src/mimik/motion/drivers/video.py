@@ -69,7 +69,6 @@ class Video(Filmed):
     """A video file of any format that can be read; its sound goes along."""
 
     kind = "video"
-    accepted = "a video"
     suffixes = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
     path: Path
 

@@ -29,7 +29,6 @@ class Voice(Driver):
     """Sound, of a file of its own or of a video; what the video shows has no part in it."""
 
     kind = "voice"
-    accepted = "a recording of speech"
     is_generated = True
     suffixes = SOUND_SUFFIXES
     path: Path

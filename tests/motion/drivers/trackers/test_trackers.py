@@ -16,8 +16,9 @@ import pytest
 
 from mimik.config import InputError
 from mimik.face.landmarks import BLENDSHAPES, POINTS_68, Landmarker, canonical_mesh
+from mimik.motion.bundled import check_driver
 from mimik.motion.drivers.driver import DriverSettings
-from mimik.motion.drivers.registry import check_driver, file_of, open_driver
+from mimik.motion.drivers.registry import file_of, open_driver
 from mimik.motion.drivers.stream import _rotation
 from mimik.motion.drivers.stream_file import Stream, stream_lines
 from mimik.motion.drivers.trackers import driver as tracker_driver

@@ -26,8 +26,6 @@ class TrackerDriver(Driver):
     """A face tracker of the network; it has no end but the one that is asked for, and begins with its first packet."""
 
     kind = "tracker"
-    accepted = "a tracker's address such as livelink://0.0.0.0"
-    has_file = False
 
     def __init__(self, address: Address, fps: float, seconds: float) -> None:
         """Args: address: where it sends to; fps, seconds: of the recording."""
