@@ -44,6 +44,7 @@ PARTS = {
     "  watermark": [
         ("mimik.provenance.marking", "Marker", "mark"),
         ("mimik.provenance.watermark", "Embedder", "embed"),
+        ("mimik.provenance.watermark", "Embedder", "embed_luma"),
     ],
 }
 
