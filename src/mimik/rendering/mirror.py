@@ -25,7 +25,7 @@ from mimik.rendering.occlusion import Surface
 
 TURNED = 3.0, 9.0  # degrees: from the first on the second source is used, from the second fully
 _STRETCH = 1.2, 1.6  # how much longer than in the photo a piece of skin becomes: none, all of it from the other side
-_BETTER = 1.15, 1.6  # how much longer the other side's is in the photo: none, all
+_BETTER = 1.2, 1.7  # how much longer the other side's is in the photo: none, all
 _OBLIQUE = 0.06  # cosine added to all of them: skin at the outline is not compared by nothing
 _HIDDEN = -0.05, 0.12  # cosine: what the photo shows less squarely than the second, hidden from the first on, is needed
 _NOTHING = 0.004  # share below which a point is not drawn
@@ -37,6 +37,7 @@ _NECK = 0.5  # share of the neck in what a point follows, from which on it is no
 _COLLAR = 3.0  # 1 ends the second source midway between jaw and neck, more nearer to the jaw
 _HEAD_Y = -3.0  # of the head's middle on the canonical face, cm
 _BESIDE = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
+_UNCOVERED = 0.0, 0.2  # cosine: a cheek that the frame shows less squarely has not been turned to the viewer
 _HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
 _OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
 _HAIR_ENDS = 0.45, 0.85  # of the way from the hair's outer ring back to its inner one
@@ -128,7 +129,8 @@ class Mirror:
         weights = share * np.maximum(smoothstep(stretch, *_STRETCH), self._lost)
         # The hair of a side comes from where its cheek comes from, all around, so that its outline is of one piece; a
         # little later, so that its outline moves outwards from the cheek's.
-        hair = (share * np.maximum(smoothstep(stretch, *_HAIR_STRETCH), self._lost))[face.OVAL]
+        hair = share * np.maximum(smoothstep(stretch, *_HAIR_STRETCH), self._lost) * smoothstep(facing, *_UNCOVERED)
+        hair = hair[face.OVAL]
         for side in (self._x < 0, self._x > 0):
             weights[face.NUM_POINTS :][side] = hair[side[: len(face.OVAL)]].max()
         weights[face.NUM_POINTS :] *= self._shell
