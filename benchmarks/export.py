@@ -51,7 +51,7 @@ _WARM_UP = 3
 _QUALITY_MOTIONS = ("talk", "laugh", "look-around", "surprise")
 
 
-def subjects(names: Sequence[str]) -> dict[str, ExportSource]:
+def sources(names: Sequence[str]) -> dict[str, ExportSource]:
     """What is measured."""
     return {name: {"texture": _shipped, "paper": _random}[name]() for name in names}
 
@@ -109,13 +109,13 @@ def psnr(found: Any, expected: Any, peak: float) -> float:
     return 10 * float(np.log10(peak**2 / max(error, 1e-12)))
 
 
-def quality(subject: ExportSource, graphs: Sequence[Graph], count: int) -> dict[str, dict[str, float]]:
+def quality(source: ExportSource, graphs: Sequence[Graph], count: int) -> dict[str, dict[str, float]]:
     """PSNR against fp32 in dB, mean and least over frames of bundled motions that nothing was calibrated with.
 
     Of texture over the window of finished frames of 512 px; of paper over the network's output.
     """
-    assert subject.avatar is not None
-    stage = Stage(subject.avatar, subject.config, 512)
+    assert source.avatar is not None
+    stage = Stage(source.avatar, source.config, 512)
     running = {graph.precision: session(graph.data) for graph in graphs}
     scores: dict[str, list[float]] = {name: [] for name in running}
     for motion_name in _QUALITY_MOTIONS:
@@ -125,16 +125,16 @@ def quality(subject: ExportSource, graphs: Sequence[Graph], count: int) -> dict[
         for target in stage.targets(motion, at):
             pictures = {}
             for name, graph in running.items():
-                if subject.config.form == "paper":
+                if source.config.form == "paper":
                     pictures[name] = graph.run(None, stage.sample(target))[0]
                     continue
 
                 def draw(*inputs: Any, graph: Any = graph) -> list[Any]:
                     return graph.run(None, dict(zip(("y", "warped", "geometry"), inputs, strict=True)))
 
-                painter = TexturePainter(stage.picture, stage.face.points, stage.warper, subject.config, draw)
+                painter = TexturePainter(stage.picture, stage.face.points, stage.warper, source.config, draw)
                 pictures[name] = stage.window_at(target).cut(painter.paint(stage.warper.flow(target), target), 256)
-            peak = 2.0 if subject.config.form == "paper" else 255.0
+            peak = 2.0 if source.config.form == "paper" else 255.0
             for name, picture in pictures.items():
                 scores[name].append(psnr(picture, pictures["fp32"], peak))
     return {
@@ -189,8 +189,8 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, GraphInputs], 
         folder = Path(name)
         (folder / "node_modules").symlink_to(EXAMPLE / "node_modules")
         (folder / "measure.html").write_text(PAGE)
-        for file in ("index.html", "player.js"):
-            shutil.copy(EXAMPLE / file, folder)
+        for file in (EXAMPLE / "index.html", *EXAMPLE.glob("*.js")):
+            shutil.copy(file, folder)
         for form, each in graphs.items():
             for graph in each:
                 (folder / f"{form}.{graph.precision}.onnx").write_bytes(graph.data)
@@ -257,11 +257,11 @@ def main() -> None:
     where = arguments.where.split(",")
     graphs: dict[str, list[Graph]] = {}
     samples: dict[str, GraphInputs] = {}
-    for form, subject in subjects(arguments.models.split(",")).items():
-        assert subject.avatar is not None
-        stage = Stage(subject.avatar, subject.config, 512)
+    for form, source in sources(arguments.models.split(",")).items():
+        assert source.avatar is not None
+        stage = Stage(source.avatar, source.config, 512)
         samples[form] = calibration_frames(stage, 1)[0]
-        graphs[form] = [graph for p in settings.PRECISIONS for graph in exporting.make_graphs(subject, stage, p)]
+        graphs[form] = [graph for p in settings.PRECISIONS for graph in exporting.make_graphs(source, stage, p)]
         first = graphs[form][0]
         model = result["models"].setdefault(form, {"precisions": {}, "psnr_against_fp32_db": {}})
         model |= {"multiply_adds": first.multiply_adds, "parameters": first.parameters}
@@ -272,7 +272,7 @@ def main() -> None:
                 repeats = arguments.repeats if form == "texture" else max(3, arguments.repeats // 4)
                 row["ms"] |= speed(graph, samples[form], repeats)
         if "native" in where:
-            model["psnr_against_fp32_db"] = quality(subject, graphs[form], arguments.frames)
+            model["psnr_against_fp32_db"] = quality(source, graphs[form], arguments.frames)
     if "browser" in where:
         result["browser"] |= in_browser(graphs, samples, arguments.repeats)
         for form in graphs:

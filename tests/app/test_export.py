@@ -30,7 +30,7 @@ from mimik.animation import avatar as avatar_module
 from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.app import cli
-from mimik.app.export import description, exporting, graphs, settings
+from mimik.app.export import description, exporting, graphs, motion_data, settings
 from mimik.app.export.graphs import multiply_adds
 from mimik.app.export.motion_data import packed, unpacked
 from mimik.app.export.networks import OUTPUTS, Drawing, baked
@@ -38,7 +38,7 @@ from mimik.app.export.settings import ExportConfig
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, embedded
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
-from mimik.face.landmark_images import landmark_image, landmark_lines
+from mimik.face.landmark_images import landmark_image, landmark_lines, mouth_interior
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.face.openvino_core import openvino
 from mimik.inference.avatar_file import AvatarFile, SourceFile, read_avatar
@@ -50,6 +50,8 @@ from mimik.networks.checkpoint import load_release, release_tensors, save_releas
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 from mimik.networks.release import read_release
 from mimik.provenance.manifests import SOURCE_TYPE
+from mimik.rendering.flow import Warper
+from mimik.rendering.mirror import MirrorFlow
 from mimik.rendering.painter import Painter
 
 PX = 64
@@ -297,8 +299,8 @@ def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
     assert any(a.dtype in weights and a.size > 100 for a in kept)
     assert made.multiply_adds == plain.multiply_adds
     # Where it is run makes no difference to speak of.
-    subject = ExportSource.of(str(people[form]), ExportConfig())
-    sample = calibration_frames(Stage(subject.avatar, subject.config, 256), 4)[-1]
+    made_from = ExportSource.of(str(people[form]), ExportConfig())
+    sample = calibration_frames(Stage(made_from.avatar, made_from.config, 256), 4)[-1]
     ours = graphs.session(made.data).run(None, sample)
     others = in_openvino(made.data, sample)
     for found, other, difference in zip(ours, others, made.parity.values(), strict=True):
@@ -347,7 +349,7 @@ def test_the_record_says_what_it_is_and_fits_the_graph(
     record = json.loads((out / "export.json").read_text())
     assert "synthetic" in record["notice"] and record["digital_source_type"] == SOURCE_TYPE
     assert "consent" in record["notice"] and any("Mark the frame" in step for step in record["host"])
-    assert record["model"]["form"] == "texture" and "licence" in record["model"]
+    assert record["model"]["form"] == "texture" and record["model"]["license"]
     about = record["graphs"]["generator"]
     data = (out / about["file"]).read_bytes()
     assert len(data) == about["bytes"] and data == made.graphs[0].data
@@ -368,20 +370,33 @@ def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Pat
     assert ExportSource.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
 
 
-def arrays_of(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A motion file, read as export.json says."""
+def arrays_of(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A motion file, read as export.json says: arrays, and lists of parts."""
     record = json.loads((folder / "export.json").read_text())
     about = next(one for one in record["motions"] if one["name"] == name)
     body = gzip.decompress((folder / about["file"]).read_bytes())
-    found = {}
+    found: dict[str, Any] = {}
     for one in about["arrays"]:
-        kind, count = np.dtype(one["type"]), int(np.prod(one["shape"]))
-        data = body[one["offset"] : one["offset"] + kind.itemsize * count]
+        kind, data = np.dtype(one["type"]), body[one["offset"] :]
         if one["coding"] == "plain":
-            found[one["name"]] = np.frombuffer(data, kind).reshape(one["shape"]) * one["unit"]
+            count = int(np.prod(one["shape"]))
+            found[one["name"]] = np.frombuffer(data, kind, count).reshape(one["shape"]) * one["unit"]
+        elif one["coding"] == "differences":
+            found[one["name"]] = unpacked(data, [tuple(one["shape"])], kind)[0] * one["unit"]
         else:
-            found[one["name"]] = unpacked(data, tuple(one["shape"]), kind.itemsize == 2) * one["unit"]
+            boxes = found[one["boxes"]].astype(int)
+            shapes = [(one["planes"], one["fine"] * height, one["fine"] * width) for _, _, width, height in boxes]
+            found[one["name"]] = [part * one["unit"] for part in unpacked(data, shapes, kind)]
+            assert len(boxes) == one["per_frame"] * about["num_frames"]
     return found, record
+
+
+def laid_out(boxes: np.ndarray, parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Parts of planes in a picture of this shape."""
+    out = np.zeros(shape, np.uint8)
+    for (left, top, width, height), part in zip(boxes.astype(int), parts, strict=True):
+        out[top : top + height, left : left + width] = part.transpose(1, 2, 0)
+    return out
 
 
 def test_a_motion_file_is_what_animate_would_do(
@@ -394,41 +409,66 @@ def test_a_motion_file_is_what_animate_would_do(
     targets = list(stage.targets(Motion.load(out.parent / "part.motion")))
     assert len(found["windows"]) == len(targets) == 20
     assert len({record["person"]["window"]["side"], stage.window.side}) == 1
-    at = 0
+    # The background stands still, as by default in animate.
+    animated = avatar.source_frame(AnimateConfig(size=256, model="geometry"))
+    assert stage.scene is not None and record["person"]["plate"] == "plate.png"
     for i, target in enumerate(targets):
-        flow, window = stage.warper.flow(target), stage.window_at(target)
-        np.testing.assert_allclose(found["windows"][i], [window.left, window.top, stage.gate(target)], rtol=1e-6)
+        flow, window = animated.flow(target), stage.window_at(target)
+        row = [window.left, window.top, stage.gate(target), stage.shown(target)]
+        np.testing.assert_allclose(found["windows"][i], row, rtol=1e-6)
         points = window.to_unit(target)[record["landmarks"]["points"], :2] * PX
         np.testing.assert_allclose(found["points"][i], points, atol=1 / 31)
         np.testing.assert_allclose(found["flow"][i], flow.offset.transpose(2, 0, 1), atol=1 / 16000)
         maps = flow.maps(stage.warper.crop, window, PX // 2)
         np.testing.assert_allclose(found["geometry"][i], maps.clip(-2, 127 / 64), atol=1 / 127)
-        left, top, width, height = found["boxes"][i].astype(int)
-        patch = np.zeros((2 * PX, 2 * PX, 4), np.uint8)
-        patch[top : top + height, left : left + width] = found["patches"][at : at + 4 * width * height].reshape(
-            height, width, 4
-        )
-        at += 4 * width * height
-        np.testing.assert_array_equal(patch, stage.painted(flow, window))
-    assert at == len(found["patches"]) > 0
+        for detail, box, values in zip(
+            flow.details, found["details_boxes"][3 * i :], found["details"][3 * i :], strict=False
+        ):
+            left, top = detail.columns.start, detail.rows.start
+            assert box.tolist() == [left, top, detail.columns.stop - left, detail.rows.stop - top]
+            np.testing.assert_allclose(values, detail.offset.transpose(2, 0, 1), atol=1 / 16000)
+        interior = mouth_interior(window.to_unit(target) * 2 * PX, 2 * PX, 2 * PX)[..., None]
+        laid = laid_out(found["interior_boxes"][i : i + 1], found["interior"][i : i + 1], interior.shape)
+        np.testing.assert_array_equal(laid, interior)
+        for name, expected in (("layers", stage.layers(flow)), ("seen_layers", stage.layers_in(window, flow))):
+            both = slice(2 * i, 2 * i + 2)
+            np.testing.assert_array_equal(
+                laid_out(found[f"{name}_boxes"][both], found[name][both], expected.shape), expected
+            )
+    assert any(part.size for part in found["layers"])
 
 
-def test_what_is_painted_over_the_photo_is_what_the_painter_paints(portrait: Image, portrait_face: Face) -> None:
+def test_a_second_source_is_kept_with_its_place_and_weight(small_face: Face) -> None:
+    rng = np.random.default_rng(4)
+    offset = rng.uniform(-0.4, 0.4, (4, 6, 2)).astype(np.float32)
+    weight, opacity, own = rng.uniform(0, 1, (3, 4, 6)).astype(np.float32)
+    flow = Warper(small_face.points, 256, 256).flow(small_face.points)
+    assert flow.mirror is None and motion_data._mirror(flow, has_matte=True)[0] == (0, 0, 0, 0)
+    turned = replace(flow, mirror=MirrorFlow(slice(10, 14), slice(20, 26), offset, weight, opacity, own))
+    box, planes = motion_data._mirror(turned, has_matte=True)
+    assert box == (20, 10, 6, 4)
+    expected = np.stack([offset[..., 0], offset[..., 1], weight, opacity, own])
+    np.testing.assert_allclose(planes / 8192, expected, atol=1 / 16000)
+    # Of a photo in one piece everything is opaque.
+    assert (motion_data._mirror(turned, has_matte=False)[1][3] == 8192).all()
+
+
+def test_layers_are_what_the_painter_draws() -> None:
     avatar = Avatar.from_photos([exporting.PORTRAIT])
     stage = Stage(avatar, PRESETS["texture"].networks, 512)
     motion = Motion.load(bundled_motions()["laugh"])
     target = eyes_closed(next(stage.targets(motion, [30])), 0.9)
-    flow, window = stage.warper.flow(target), stage.window_at(target)
+    flow = stage.warper.flow(target)
     assert flow.mouth is not None and [eye.weight for eye in flow.eyes] == [1, 1]
-    painter = Painter(stage.reduced, stage.warper, stage.scale)
-    seen, bare = (
-        window.scaled(stage.scale).cut(painter.paint(one), 256).astype(float)
-        for one in (flow, replace(flow, mouth=None, eyes=()))
-    )
-    over = stage.painted(flow, window).astype(float)
+    painter = Painter(stage.moving, stage.warper)
+    drawn, bare = (painter.paint(one).astype(float) for one in (flow, replace(flow, mouth=None, eyes=())))
+    over = stage.layers(flow).astype(float)
     laid = bare * (1 - over[..., 3:] / 255) + over[..., :3]
-    assert np.abs(seen - bare).max() > 30
-    assert np.abs(seen - laid).max() < 5
+    assert np.abs(drawn - bare).max() > 30
+    assert np.abs(drawn - laid).max() < 4
+    # In the file they are kept apart: eyes, mouth.
+    (eyes, _), (mouth, _) = motion_data._rows(stage.layers(flow))
+    assert eyes[1] + eyes[3] <= mouth[1]
 
 
 @pytest.mark.parametrize("style", ["paper", "smooth"])
@@ -440,22 +480,26 @@ def test_the_lines_that_a_host_is_told_are_those_that_are_drawn(small_face: Face
         chosen = points[line["points"], :2]
         if style == "smooth":
             at = np.round((chosen - 0.5) * 16).astype(np.int32)
-            cv2.polylines(image, [at], line["closed"], line["colour"], 1, cv2.LINE_AA, shift=4)
+            cv2.polylines(image, [at], line["closed"], line["color"], 1, cv2.LINE_AA, shift=4)
         else:
             at = np.floor(chosen).astype(np.int32)
-            cv2.polylines(image, [at], line["closed"], line["colour"], 2, cv2.LINE_8)
+            cv2.polylines(image, [at], line["closed"], line["color"], 2, cv2.LINE_8)
     np.testing.assert_array_equal(image, landmark_image(small_face.points / 256 * PX, PX, PX, style=style))
     assert len(told["lines"]) == len(landmark_lines(style))
 
 
-@pytest.mark.parametrize("kind", [np.int8, np.int16])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16])
 def test_packing_loses_nothing(kind: type) -> None:
     limits = np.iinfo(kind)
-    values = np.random.default_rng(2).integers(limits.min, limits.max, (3, 2, 5, 7), endpoint=True).astype(kind)
-    values[0] = limits.min
-    values[1, 0, ::2] = limits.max
-    np.testing.assert_array_equal(unpacked(packed(values), values.shape, kind is np.int16), values)
-    assert len(packed(values)) == values.nbytes
+    rng = np.random.default_rng(2)
+    shapes = [(3, 2, 5, 7), (2, 0, 0), (1, 4, 3)]
+    parts = [rng.integers(limits.min, limits.max, shape, endpoint=True).astype(kind) for shape in shapes]
+    parts[0][0] = limits.min
+    parts[0][1, 0, ::2] = limits.max
+    data = packed(parts)
+    for found, part in zip(unpacked(data, shapes, np.dtype(kind)), parts, strict=True):
+        np.testing.assert_array_equal(found, part)
+    assert len(data) == sum(part.nbytes for part in parts)
 
 
 # What is refused.
@@ -641,23 +685,25 @@ def test_the_page_shows_what_animate_shows(
     config = ExportConfig(photo=photo if texture else None, motions=("talk",), size=size)
     model = "texture" if texture else str(people["paper"])
     exporting.export(model, site / what, config)
-    page.goto(f"{address}?person={what}&paused")
-    page.wait_for_function("window.mimik || document.querySelector('#said.error')")
-    assert page.inner_text("#said") == ""
-    assert "synthetic" in page.inner_text("#notice")
+    shown_at = (0, 27, 40, 90)
+    pages = {}
+    for drawing in ("webgl", "canvas"):
+        page.goto(f"{address}?person={what}&paused&drawing={drawing}")
+        page.wait_for_function("window.mimik || document.querySelector('#said.error')")
+        assert page.inner_text("#said") == ""
+        assert "synthetic" in page.inner_text("#notice")
+        data = [page.evaluate(DRAW, ["talk", index]) for index in shown_at]
+        pages[drawing] = [
+            cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), cv2.IMREAD_COLOR_RGB) for one in data
+        ]
+    assert min(psnr(a, b) for a, b in zip(*pages.values(), strict=True)) > 45
 
     avatar = Avatar.from_photos([photo]) if texture else Avatar.load(people["paper"])
-    portrait, warp = (
-        avatar.source_frame(AnimateConfig(size=size, model=model, scene="warp")) for model in (None, "geometry")
-    )
+    portrait, warp = (avatar.source_frame(AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
     motion = Motion.load(bundled_motions()["talk"])
-    shown_at = (0, 27, 40, 90)
     targets = Stage(avatar, ExportSource.of(model, config).config, size).targets(motion, shown_at)
-    for index, target in zip(shown_at, targets, strict=True):
-        data = page.evaluate(DRAW, ["talk", index])
-        shown = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)
-        flow = portrait.flow(target)
-        expected, plain = (one.paint(flow, target) for one in (portrait, warp))
+    for shown, index, target in zip(pages["webgl"], shown_at, targets, strict=True):
+        expected, plain = (one.paint(one.flow(target), target) for one in (portrait, warp))
         corner = slice(-size // 8, None), slice(-size // 6, None)
         assert psnr(shown[corner], expected[corner]) < 30, "the label"
         for picture in (shown, plain):
@@ -665,7 +711,7 @@ def test_the_page_shows_what_animate_shows(
         assert psnr(shown, expected) > least
         assert index == 0 or psnr(shown, expected) > psnr(plain, expected) + 3
         if what == "large" and index == 40:
-            # Skin keeps the photo's grain; inside eyes and mouth the page has the layers at the network's resolution.
+            # Skin keeps the photo's grain.
             x, y = target[205, :2].astype(int)
             cheek = slice(y - 40, y + 40), slice(x - 40, x + 40)
             assert 0.9 < grain_of(shown[cheek]) / grain_of(expected[cheek]) < 1.1
@@ -680,7 +726,7 @@ def test_the_page_shows_what_animate_shows(
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_page_says_what_is_missing(tab: tuple[Any, str]) -> None:
+def test_the_page_says_what_is_missing(site: Path, tab: tuple[Any, str]) -> None:
     page, address = tab
     page.goto(f"{address}?person=nobody")
     page.wait_for_selector("#said.error")
@@ -688,3 +734,8 @@ def test_the_page_says_what_is_missing(tab: tuple[Any, str]) -> None:
     answer = page.request.get(f"{address}..%2fpackage.json")
     assert answer.status in (200, 404)
     assert page.request.get(f"{address}..%2f..%2fetc/passwd").status == 404
+    (site / "old").mkdir(exist_ok=True)
+    (site / "old/export.json").write_text(json.dumps({"format": "mimik export 1"}))
+    page.goto(f"{address}?person=old")
+    page.wait_for_selector("#said.error")
+    assert "mimik export 1" in page.inner_text("#said") and "export it again" in page.inner_text("#said")

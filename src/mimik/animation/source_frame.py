@@ -97,6 +97,11 @@ class SourceFrame:
         scene = self.scene
         return Warper(self.face.points, *self.size, teeth=self._teeth, matte=scene.alpha, free=scene.free)
 
+    @property
+    def photo_warper(self) -> Warper:
+        """The warper of the photo."""
+        return self._warper
+
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""
         return Warper(face.points, *self.size, teeth=self._teeth)

@@ -9,21 +9,20 @@ from typing import Any
 
 import onnx
 
-from mimik.app.export.networks import LICENCE, NOTICE
+from mimik.app.export.networks import LICENSE, NOTICE
+from mimik.app.export.person import person_record
 from mimik.app.export.settings import EXPORT_FORMAT, OPSET, Graph
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage
 from mimik.config import VERSION, NetworkConfig
 from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS
-from mimik.inference.synthesis import (
-    REDRAWN,
-    RIM,
-)
+from mimik.inference.synthesis import REDRAWN, RIM
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import NUM_GEOMETRY
+from mimik.rendering.painters import SHADE_PX
 
 _INPUTS = {
     "y": "landmark image: lines on black (see landmarks), RGB, 0..255 / 127.5 - 1",
@@ -33,11 +32,11 @@ _INPUTS = {
     "psi_hat": "the person: the embedder's output; of several photos its mean",
     "x": "window of a photo of the person, RGB, 0..255 / 127.5 - 1",
 }
-_RANGES = {"geometry": None, "psi_hat": None, "correction": [-0.1, 0.1], "change": [-2, 2], "mask": [0, 1]}
+_RANGES = {"geometry": None, "psi_hat": None, "correction": [-0.1, 0.1], "residual": [-2, 2], "mask": [0, 1]}
 _RESULTS = {
     "x_hat": "the synthesised window, RGB, -1..1",
     "correction": "x and y, in sides of the window: pixel p of the moved one is the warped one's at p + correction(p)",
-    "change": "what is added to the moved window: the drawn picture, RGB in units of 127.5",
+    "residual": "what is added to the moved window: the drawn picture, RGB in units of 127.5",
     "mask": "how much of the moved photo is kept; the rest is the drawn picture",
     "psi_hat": "the person, as the generator takes it",
 }
@@ -52,18 +51,30 @@ _HOST = {
     ],
     "texture": [
         "Find the face's 478 points in the photo, and where they are to go in this frame.",
-        "Compute the landmark flow over the crop: for each place of the frame, where in the photo it comes from.",
-        "The window is a square around the frame's face, window.side wide. Draw the landmark image in it; sample the "
-        "photo through the flow in it, frame_px wide, and halve that for the input `warped`; fill in `geometry`.",
-        "Run the generator.",
-        "fade = smoothstep(distance to the window's border / (rim of its side)) * say. correction *= fade; keep = 1 - "
-        "(1 - mask) * fade. Enlarge correction, mask and change linearly.",
+        "Compute the landmark flow over the crop: for each place of a frame, where in the photo it comes from. Inside "
+        "the boxes of details, between the centers of their outer cells, the finer flow replaces it. Inside those of "
+        "mirror there is a second source: `lit` at the place that mirror's x and y lead to.",
+        "What moves is `moving`, whose alpha is the person's share of a pixel; it moves with it. The second source "
+        "adds `added` = weight * (s + own * (alpha - s)), where s = opacity * moving's alpha at its place; alpha then "
+        "is alpha * (1 - weight) + added, and added of it is the second source. Over it lie layers: a pixel is what it "
+        "was times 1 - A, plus their color.",
+        "The window is a square around the frame's face, window.side wide. Draw the landmark image in it; sample "
+        "`reduced` through the flow in it, frame_px wide, with its layers, seen_layers, and without regard to alpha; "
+        "halve that for the input `warped`; fill in `geometry`.",
+        "Run the generator. If person.grey, a residual is the mean of its three channels.",
+        "Inside the mouth, by the soft mask interior, 0..1, the residual loses detail finer than shade_px: it is the "
+        "mean of each square of that many pixels, enlarged linearly. The correction is 0 there: it is multiplied with "
+        "1 - interior's mean over each of its cells.",
+        "fade = smoothstep(distance to the window's border / (rim of its side)) * gate. correction *= fade; keep = 1 - "
+        "(1 - mask) * fade. Enlarge correction, mask and residual linearly.",
         "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
-        "127.5 times the largest |change| of a cell's pixels and its neighbours', blurred by 1 4 6 4 1 both ways; "
-        "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly.",
-        "For each pixel p of the frame, at the photo's own size: q = p + correction(p); moved = photo at q + flow(q). "
-        "below = what the network saw at q, frame_px wide; drawn = below + 127.5 * change(p), cut to 0..255. The pixel "
-        "is keep * moved + (1 - keep) * (drawn + detail * (moved - below)).",
+        "127.5 times the largest |residual| of a cell's pixels and its neighbors', blurred by 1 4 6 4 1 both ways; "
+        "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly, and at least interior.",
+        "For each pixel p of the frame, at the photo's own size: q = p + correction(p); moved = what moves at q + "
+        "flow(q), with the layers at q. below = what the network saw at q, frame_px wide; drawn = below + 127.5 * "
+        "residual(p), cut to 0..255. The person is keep * moved + (1 - keep) * (drawn + detail * (moved - below)).",
+        "The pixel is alpha * person + (1 - alpha) * plate, and that times `shown`, plus the photo times 1 - shown: "
+        "where nothing moves the frame is the photo.",
         "Mark the frame as synthetic.",
     ],
 }
@@ -110,23 +121,23 @@ def _landmarks(config: NetworkConfig) -> dict[str, Any]:
         "points": drawn,
         "of": f"the {NUM_POINTS} points of MediaPipe's Face Landmarker",
         "lines": [
-            {"points": [place[point] for point in index], "colour": list(colour), "closed": closed}
-            for index, colour, closed in lines
+            {"points": [place[point] for point in index], "color": list(color), "closed": closed}
+            for index, color, closed in lines
         ],
     }
 
 
-def describe(subject: ExportSource, graphs: Sequence[Graph], stage: Stage | None, motions: list[Any]) -> dict[str, Any]:
-    config, form = subject.config, subject.config.form
+def describe(source: ExportSource, graphs: Sequence[Graph], stage: Stage | None, motions: list[Any]) -> dict[str, Any]:
+    config, form = source.config, source.config.form
     record: dict[str, Any] = {
         "format": EXPORT_FORMAT,
         "notice": NOTICE,
         "digital_source_type": SOURCE_TYPE,
         "program": {"name": "mimik", "version": VERSION},
         "model": {
-            "name": subject.name,
+            "name": source.name,
             "form": form,
-            "licence": LICENCE[subject.research_only],
+            "license": LICENSE[source.research_only],
             "card": "MODEL_CARD.md",
         },
         "graphs": {graph.name: _graph_record(graph) for graph in graphs},
@@ -137,17 +148,8 @@ def describe(subject: ExportSource, graphs: Sequence[Graph], stage: Stage | None
     }
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
-        record["redrawn"] = REDRAWN
+        record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX}
     if stage is not None:
-        crop, window = stage.warper.crop, stage.window_at(stage.face.points)
-        record["person"] = {
-            "photo": "photo.png",
-            "width": stage.picture.shape[1],
-            "height": stage.picture.shape[0],
-            "reduced": "reduced.png",
-            "scale": stage.scale,
-            "crop": dataclasses.asdict(crop),
-            "window": dataclasses.asdict(window),
-        }
+        record["person"] = person_record(stage)
         record["motions"] = motions
     return record

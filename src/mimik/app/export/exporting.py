@@ -24,13 +24,13 @@ from mimik.animation.avatar import Avatar
 from mimik.app.export.description import describe
 from mimik.app.export.graphs import NUM_COMPARED, make_graph
 from mimik.app.export.motion_data import motion_file
-from mimik.app.export.networks import LICENCE, NOTICE, OUTPUTS, Drawing, Embedding, baked
+from mimik.app.export.networks import LICENSE, NOTICE, OUTPUTS, Drawing, Embedding, baked
+from mimik.app.export.person import person_files
 from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, moved_photos
 from mimik.config import InputError
 from mimik.files import replaced_folder
-from mimik.inference.avatar_file import encoded_png
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.files import Motion
@@ -61,44 +61,41 @@ def export(
     check_folder(out, force=force, inputs=[Path(what), *([config.photo] if config.photo else [])])
     motions = [_motion(name) for name in config.motions]
     tell("reading the model", 0, None)
-    subject = ExportSource.of(what, config)
-    stage = Stage(subject.avatar or Avatar.from_photos([PORTRAIT]), subject.config, config.size)
+    source = ExportSource.of(what, config)
+    stage = Stage(source.avatar or Avatar.from_photos([PORTRAIT]), source.config, config.size)
     tell("making the graph", 0, None)
-    graphs = make_graphs(subject, stage, config.precision)
+    graphs = make_graphs(source, stage, config.precision)
 
     # A person to begin with.
     files = {graph.file: graph.data for graph in graphs}
     records: list[dict[str, Any]] = []
-    if subject.avatar is not None:
-        files |= {
-            "photo.png": encoded_png(stage.picture).tobytes(),
-            "reduced.png": encoded_png(stage.reduced).tobytes(),
-        }
+    if source.avatar is not None:
+        files |= person_files(stage)
         for name, motion in motions:
             data, record = motion_file(stage, motion, partial(tell, f"motion {name}"))
             files[f"{name}.motion.gz"] = data
             records.append({"name": name, "file": f"{name}.motion.gz", "bytes": len(data)} | record)
-    record = describe(subject, graphs, stage if subject.avatar else None, records)
+    record = describe(source, graphs, stage if source.avatar else None, records)
     _write(out, files | {RECORD_NAME: json.dumps(record, indent=1).encode()})
     notes = []
-    if subject.avatar is not None:
+    if source.avatar is not None:
         notes.append(f"{out} holds the person's photo: it is not for everybody who may have the program")
     elif graphs[0].parity["psi_hat"].apart == 0:
         notes.append("the embedder says the same of every picture, so this model draws all people by the same psi_hat")
     return Exported(out, tuple(graphs), tuple((one["name"], one["bytes"]) for one in records), tuple(notes))
 
 
-def make_graphs(subject: ExportSource, stage: Stage, precision: str) -> list[Graph]:
+def make_graphs(source: ExportSource, stage: Stage, precision: str) -> list[Graph]:
     """The generator of a person; of a model that knows none the embedder, and the generator of anybody."""
-    about = {"notice": NOTICE, "licence": LICENCE[subject.research_only], "model": subject.name}
-    outputs = OUTPUTS[subject.config.form]
+    about = {"notice": NOTICE, "license": LICENSE[source.research_only], "model": source.name}
+    outputs = OUTPUTS[source.config.form]
     samples = calibration_frames(stage, _NUM_CALIBRATED if precision == "int8" else NUM_COMPARED)
-    plain = Drawing(subject.generator, subject.psi)
-    if subject.psi is not None:
-        fixed = Drawing(baked(subject.generator, subject.psi), subject.psi)
+    plain = Drawing(source.generator, source.psi)
+    if source.psi is not None:
+        fixed = Drawing(baked(source.generator, source.psi), source.psi)
         return [make_graph("generator", fixed, outputs, samples, precision, about=about, reference=plain)]
-    assert subject.networks is not None
-    embedding, photos = Embedding(subject.networks), moved_photos(stage, 4)
+    assert source.networks is not None
+    embedding, photos = Embedding(source.networks), moved_photos(stage, 4)
     # The embedder runs once a photo, and what is summed up needs digits.
     digits = "fp16" if precision == "int8" else precision
     embedder = make_graph("embedder", embedding, ("psi_hat",), photos, digits, about=about)

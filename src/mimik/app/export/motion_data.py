@@ -3,48 +3,116 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimik.app.export.stage import Stage
-from mimik.face.landmark_images import landmark_lines
+from mimik.face.landmark_images import landmark_lines, mouth_interior
 from mimik.motion.files import Motion
+from mimik.rendering.flow import Flow
+from mimik.rendering.head_mesh import DETAILED
 
 _FLOW_UNITS = 8192  # a motion file's flow counts in this part of the crop's side: 0.03 px of 256
 _GEOMETRY_UNITS = 64
 _POINT_UNITS = 16  # of a landmark image's pixel
+_APART_PX = 8  # empty rows between two layers from which on they are kept apart
+_NUM_LAYERS = 2  # rectangles of layers a frame, at most: eyes and mouth
+
+Box = tuple[int, int, int, int]  # left, top, width, height
+_EMPTY: Box = (0, 0, 0, 0)
 
 
-def packed(values: NDArray[Any]) -> bytes:
+def packed(parts: Sequence[NDArray[Any]]) -> bytes:
     """Integers as bytes that gzip makes small: differences to what is left and above, small ones first.
 
     Args:
-        values: int8 or int16 [.., H, W].
+        parts: int8, uint8 or int16, all of one type, [.., H, W] each.
 
     Returns:
         Zigzag-coded differences, modulo the type's range; of int16 all low bytes, then all high ones.
     """
-    wide = values.dtype.itemsize == 2
-    bits, modulus = (16, 1 << 16) if wide else (8, 1 << 8)
-    steps = values.astype(np.int64)
-    for axis in (-1, -2):
-        steps = np.diff(steps, axis=axis, prepend=0)
-    steps = (steps + modulus // 2) % modulus - modulus // 2
-    zigzag = (steps << 1 ^ steps >> (bits - 1)) % modulus
+    kind = parts[0].dtype
+    bits, modulus = 8 * kind.itemsize, 1 << 8 * kind.itemsize
+    coded = []
+    for part in parts:
+        steps = part.astype(np.int64)
+        for axis in (-1, -2):
+            steps = np.diff(steps, axis=axis, prepend=0)
+        steps = (steps + modulus // 2) % modulus - modulus // 2
+        coded.append(((steps << 1 ^ steps >> (bits - 1)) % modulus).astype(np.uint16).ravel())
+    zigzag = np.concatenate(coded)
     low = (zigzag & 255).astype(np.uint8).tobytes()
-    return low + (zigzag >> 8).astype(np.uint8).tobytes() if wide else low
+    return low + (zigzag >> 8).astype(np.uint8).tobytes() if kind.itemsize == 2 else low
 
 
-def unpacked(data: bytes, shape: tuple[int, ...], wide: bool) -> NDArray[Any]:
-    """What packed packed; the page's player.js does the same."""
-    count = int(np.prod(shape))
+def unpacked(data: bytes, shapes: Sequence[tuple[int, ...]], kind: np.dtype[Any]) -> list[NDArray[Any]]:
+    """What packed packed; the page does the same, part by part."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     planes = np.frombuffer(data, np.uint8).astype(np.int64)
-    zigzag = planes[:count] + (planes[count:] << 8 if wide else 0)
-    steps = (zigzag >> 1 ^ -(zigzag & 1)).reshape(shape)
-    return steps.cumsum(-2).cumsum(-1).astype(np.int16 if wide else np.int8)
+    count = int(ends[-1])
+    zigzag = planes[:count] + (planes[count : 2 * count] << 8 if kind.itemsize == 2 else 0)
+    steps = zigzag >> 1 ^ -(zigzag & 1)
+    parts = np.split(steps, ends[:-1])
+    return [part.reshape(shape).cumsum(-2).cumsum(-1).astype(kind) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Parts of frames that are not empty.
+
+    Attributes:
+        name: of the array.
+        unit: of its numbers.
+        per_frame: parts a frame.
+        fine: numbers along a side of what the boxes count in.
+        boxes: of all parts, frame by frame.
+        parts: [planes, fine * height, fine * width] each.
+    """
+
+    name: str
+    unit: float
+    per_frame: int
+    fine: int
+    boxes: list[Box]
+    parts: list[NDArray[Any]]
+
+    def add(self, found: Sequence[tuple[Box, NDArray[Any]]]) -> None:
+        """One frame's parts, at most per_frame."""
+        planes = self.parts[0].shape[0] if self.parts else found[0][1].shape[0]
+        kind = self.parts[0].dtype if self.parts else found[0][1].dtype
+        empty = (_EMPTY, np.zeros((planes, 0, 0), kind))
+        for box, part in (*found, *[empty] * (self.per_frame - len(found))):
+            self.boxes.append(box)
+            self.parts.append(part)
+
+
+class _Body:
+    """The bytes of a motion file, and what export.json says of them."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.arrays: list[dict[str, Any]] = []
+
+    def add(self, name: str, values: NDArray[Any], unit: float, *, differences: bool = False) -> None:
+        coding = "differences" if differences else "plain"
+        about = {"name": name, "type": values.dtype.name, "shape": list(values.shape), "coding": coding, "unit": unit}
+        self._append(about, packed([values]) if differences else values.tobytes())
+
+    def add_cut(self, cut: _Cut) -> None:
+        """The boxes as an array of their own, and the parts one after the other."""
+        self.add(f"{cut.name}_boxes", np.array(cut.boxes, "<i2"), 1.0)
+        first = cut.parts[0]
+        about = {"name": cut.name, "type": first.dtype.name, "planes": first.shape[0], "coding": "parts"}
+        about |= {"unit": cut.unit, "per_frame": cut.per_frame, "fine": cut.fine, "boxes": f"{cut.name}_boxes"}
+        self._append(about, packed(cut.parts))
+
+    def _append(self, about: dict[str, Any], data: bytes) -> None:
+        self.arrays.append(about | {"offset": len(self.data)})
+        self.data += data + bytes(-len(data) % 4)  # numbers of four bytes begin at a multiple of four
 
 
 def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], None]) -> tuple[bytes, dict[str, Any]]:
@@ -59,49 +127,97 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
         The file, gzip; and what export.json says of it.
     """
     texture = stage.config.form == "texture"
-    px, crop = stage.config.image_px, stage.warper.crop
+    px = stage.config.image_px
     drawn = sorted({point for index, _, _ in landmark_lines(stage.config.landmarks) for point in index})
-    windows, points, flows, geometries, boxes, patches = [], [], [], [], [], []
+    windows, points, flows, geometries = [], [], [], []
+    cuts = [
+        _Cut("details", 1 / _FLOW_UNITS, len(DETAILED), 3, [], []),
+        _Cut("mirror", 1 / _FLOW_UNITS, 1, 1, [], []),
+        _Cut("interior", 1.0, 1, 1, [], []),
+        _Cut("layers", 1.0, _NUM_LAYERS, 1, [], []),
+        _Cut("seen_layers", 1.0, _NUM_LAYERS, 1, [], []),
+    ]
     for done, target in enumerate(stage.targets(motion), start=1):
         window = stage.window_at(target)
-        windows.append((window.left, window.top, stage.gate(target)))
+        windows.append((window.left, window.top, stage.gate(target), stage.shown(target)))
         at = window.to_unit(target)[drawn, :2] * px * _POINT_UNITS
         points.append(at.round().clip(-(2**15), 2**15 - 1).astype(np.int16))
         if texture:
-            flow = stage.flow(target)
-            flows.append((flow.offset * _FLOW_UNITS).round().astype(np.int16).transpose(2, 0, 1))
-            maps = flow.maps(crop, window, px // 2) * _GEOMETRY_UNITS
+            flow = stage.warper.flow(target)
+            flows.append(_in_units(flow.offset))
+            maps = flow.maps(stage.warper.crop, window, px // 2) * _GEOMETRY_UNITS
             geometries.append(maps.round().clip(-128, 127).astype(np.int8))
-            box, patch = _trimmed(stage.painted(flow, window))
-            boxes.append(box)
-            patches.append(patch.tobytes())
+            frame_px = stage.config.frame_px
+            interior = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
+            found: tuple[list[tuple[Box, NDArray[Any]]], ...] = (
+                _details(flow),
+                [_mirror(flow, has_matte=stage.matte is not None)],
+                [_trimmed(interior[None])],
+                _rows(stage.layers(flow)),
+                _rows(stage.layers_in(window, flow)),
+            )
+            for cut, parts in zip(cuts, found, strict=True):
+                cut.add(parts)
         progress(done, len(motion))
-    parts = [
-        ("windows", np.array(windows, "<f4"), "plain", 1.0),
-        ("points", np.array(points, "<i2"), "plain", 1 / _POINT_UNITS),
-    ]
+    body = _Body()
+    body.add("windows", np.array(windows, "<f4"), 1.0)
+    body.add("points", np.array(points, "<i2"), 1 / _POINT_UNITS)
     if texture:
-        parts += [
-            ("flow", np.stack(flows), "differences", 1 / _FLOW_UNITS),
-            ("geometry", np.stack(geometries), "differences", 1 / _GEOMETRY_UNITS),
-            ("boxes", np.array(boxes, "<i2"), "plain", 1.0),
-            ("patches", np.frombuffer(b"".join(patches), np.uint8), "plain", 1.0),
-        ]
-    body = b""
-    arrays = []
-    for name, array, coding, unit in parts:
-        about = {"name": name, "type": array.dtype.name, "shape": list(array.shape), "coding": coding, "unit": unit}
-        arrays.append(about | {"offset": len(body)})
-        data = array.tobytes() if coding == "plain" else packed(array)
-        body += data + bytes(-len(data) % 4)  # numbers of four bytes begin at a multiple of four
-    record = {"fps": motion.fps, "num_frames": len(motion), "arrays": arrays}
-    return gzip.compress(body, 6, mtime=0), record
+        body.add("flow", np.stack(flows), 1 / _FLOW_UNITS, differences=True)
+        body.add("geometry", np.stack(geometries), 1 / _GEOMETRY_UNITS, differences=True)
+        for cut in cuts:
+            body.add_cut(cut)
+    record = {"fps": motion.fps, "num_frames": len(motion), "arrays": body.arrays}
+    return gzip.compress(bytes(body.data), 6, mtime=0), record
 
 
-def _trimmed(patch: NDArray[np.uint8]) -> tuple[tuple[int, int, int, int], NDArray[np.uint8]]:
-    """Left, top, width, height of what is not empty, and that."""
-    rows, columns = (np.flatnonzero(patch.any((axis, 2))) for axis in (1, 0))
+def _in_units(field: NDArray[Any]) -> NDArray[np.int16]:
+    """[h, w, planes] -> [planes, h, w] in units of a file's flow."""
+    return (field * _FLOW_UNITS).round().clip(-(2**15), 2**15 - 1).astype(np.int16).transpose(2, 0, 1)
+
+
+def _details(flow: Flow) -> list[tuple[Box, NDArray[Any]]]:
+    """The finer parts of a flow: boxes in cells of its grid."""
+    found = []
+    for part in flow.details:
+        (top, bottom), (left, right) = ((edge.start, edge.stop) for edge in (part.rows, part.columns))
+        found.append(((left, top, right - left, bottom - top), _in_units(part.offset)))
+    return found
+
+
+def _mirror(flow: Flow, *, has_matte: bool) -> tuple[Box, NDArray[np.int16]]:
+    """The second source of a flow: x, y, weight, opacity and own over a box in cells of its grid.
+
+    Without a matte everything is opaque.
+    """
+    mirror = flow.mirror
+    if mirror is None:
+        return _EMPTY, np.zeros((5, 0, 0), np.int16)
+    rows, columns = mirror.rows, mirror.columns
+    box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    opacity = mirror.opacity if has_matte else np.ones_like(mirror.weight)
+    return box, _in_units(np.dstack([mirror.offset, mirror.weight, opacity, mirror.own]))
+
+
+def _rows(layers: NDArray[np.uint8]) -> list[tuple[Box, NDArray[Any]]]:
+    """Layers, RGBA [H, W, 4], in up to two boxes, the one over the other: where rows between them are empty."""
+    planes = layers.transpose(2, 0, 1)
+    rows = np.flatnonzero(layers.any((1, 2)))
     if not len(rows):
-        return (0, 0, 0, 0), patch[:0, :0]
+        return [_trimmed(planes)]
+    gaps = np.diff(rows)
+    widest = int(gaps.argmax()) if len(gaps) else 0
+    if not len(gaps) or gaps[widest] < _APART_PX:
+        return [_trimmed(planes)]
+    middle = int(rows[widest]) + 1
+    (left, top, width, height), lower = _trimmed(planes[:, middle:])
+    return [_trimmed(planes[:, :middle]), ((left, top + middle, width, height), lower)]
+
+
+def _trimmed(planes: NDArray[np.uint8]) -> tuple[Box, NDArray[np.uint8]]:
+    """The box of what is not empty in planes [N, H, W], and that."""
+    rows, columns = (np.flatnonzero(planes.any((0, axis))) for axis in (2, 1))
+    if not len(rows):
+        return _EMPTY, planes[:, :0, :0]
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return (left, top, right - left, bottom - top), np.ascontiguousarray(patch[top:bottom, left:right])
+    return (left, top, right - left, bottom - top), np.ascontiguousarray(planes[:, top:bottom, left:right])

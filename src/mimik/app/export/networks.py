@@ -21,13 +21,13 @@ NOTICE = (
     "manifest or IPTC metadata of a file. The graph cannot do that by itself; the program that runs it must. Do not "
     "animate a living person without their consent."
 )
-LICENCE = {
+LICENSE = {
     True: "The weights were trained on video clips published for research, most without a stated licence: for research "
     "only. MODEL_CARD.md of mimik has the data, the evaluation and what it does badly.",
     False: "The weights are those of whoever trained them; what may be done with them depends on the data.",
 }
 
-OUTPUTS = {"paper": ("x_hat",), "texture": ("correction", "change", "mask")}
+OUTPUTS = {"paper": ("x_hat",), "texture": ("correction", "residual", "mask")}
 
 
 class _FixedNorm(nn.InstanceNorm2d):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from mimik.config import PHOTO_FACE, SIZE, InputError, Option, check_options
 
-EXPORT_FORMAT = "mimik export 1"
+EXPORT_FORMAT = "mimik export 2"
 PRECISIONS = ("fp32", "fp16", "int8")
 RECORD_NAME = "export.json"
 OPSET = 17

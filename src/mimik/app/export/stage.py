@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mimik.animation.avatar import Avatar
 from mimik.app.export.networks import Array, GraphInputs
 from mimik.config import AnimateConfig, NetworkConfig
-from mimik.face.landmarks import Image
+from mimik.face.landmarks import NUM_POINTS, Image
 from mimik.inference.synthesis import (
     PaperPainter,
     TexturePainter,
@@ -28,28 +28,71 @@ from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
 from mimik.motion.smoothing import smoothed
 from mimik.rendering.crop import Crop
-from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.flow import Flow
+from mimik.rendering.layers.background import Scene, shown
+from mimik.rendering.layers.canvas import Overlay
+from mimik.rendering.mirror import matched_light
 from mimik.rendering.painter import Painter
 
 _CALIBRATION = ("talk", "laugh", "look-around", "surprise")  # bundled motions
-_SHADES = 225, 255  # grey levels that are lighter than lids can be painted
 
 
 class Stage:
-    """One picture of a person as a model sees it, under a motion."""
+    """One picture of a person as a model sees it, under a motion.
+
+    Attributes:
+        picture: the photo, uint8 RGB [H, W, 3].
+        scene: the photo taken apart; None: it moves in one piece.
+        moving: what moves, uint8 RGB [H, W, 3]: the person's own colors, or the photo.
+        matte: uint8 [H, W] of the person; None without a scene.
+        warper: of the photo.
+        reduced: of what moves, the picture that the network's window is sampled from, scale times as large.
+        window: of the photo.
+    """
 
     def __init__(self, avatar: Avatar, config: NetworkConfig, size: int | None) -> None:
         """Args: avatar: the person; config: of the model; size: pixels of the longer side, None is the photo's own."""
-        portrait = avatar.source_frame(AnimateConfig(model="geometry", size=size, scene="warp"))
+        scene = "warp" if config.form == "paper" else "auto"  # the paper's form moves nothing but the face
+        portrait = avatar.source_frame(AnimateConfig(model="geometry", size=size, scene=scene))
         self.config, self.picture, self.face = config, portrait.picture, portrait.face
         self._portrait = portrait
+        self.scene: Scene | None = None if isinstance(portrait.scene, str) else portrait.scene
+        self.moving, self.matte = self.picture, None
+        if self.scene is not None:
+            self.moving, self.matte = self.scene.front, np.rint(self.scene.alpha * 255).astype(np.uint8)
         points = portrait.face.points
-        self.warper = Warper(points, *portrait.size)
+        self.warper = portrait.photo_warper
         self._paper = PaperPainter(self.picture, points, config, _never)
-        self._texture = TexturePainter(self.picture, points, self.warper, config, _never)
+        self._texture = TexturePainter(self.moving, points, self.warper, config, _never)
         self.window, self.scale = network_window(points, config)
-        self.reduced = reduced(self.picture, self.scale)
-        self._paints = Painter(self.reduced, self.warper, self.scale)
+        self.reduced = reduced(self.moving, self.scale)
+        self._paints = Painter(self.moving, self.warper)
+        self._paints_reduced = Painter(self.reduced, self.warper, self.scale)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the photo is black and white."""
+        return self._paints.is_grey
+
+    @functools.cached_property
+    def lit(self) -> Image:
+        """What moves, lit so that its face can stand for its other side, uint8 RGB [H, W, 3]."""
+        points = self.warper.crop.from_unit(self.warper.source[:NUM_POINTS])
+        return matched_light(self.moving, points, self.warper.facing[:NUM_POINTS])
+
+    @property
+    def reduced_lit(self) -> Image:
+        """That, scale times as large."""
+        return reduced(self.lit, self.scale)
+
+    @property
+    def reduced_matte(self) -> NDArray[np.uint8] | None:
+        """The matte, scale times as large."""
+        return None if self.matte is None else reduced(self.matte, self.scale)
+
+    def shown(self, target: NDArray[Any]) -> float:
+        """0..1: how much of a frame is the scene; the rest is the photo."""
+        return 1.0 if self.scene is None else shown(target, self.face.points, self.warper.crop)
 
     def targets(self, motion: Motion, at: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
         """Where the face's points go, [478, 3] for each frame, as `mimik animate` would have it.
@@ -67,42 +110,42 @@ class Stage:
         """What the network sees of the frame."""
         return clip_window(self.face.points) if self.config.form == "paper" else window_around(target, self.window.side)
 
-    def flow(self, target: NDArray[Any]) -> Flow:
-        """The flow of a frame as a page applies it: the photo as the only source."""
-        return replace(self.warper.flow(target), mirror=None)
-
     def sample(self, target: NDArray[Any]) -> GraphInputs:
         """The generator's inputs for a frame, without psi_hat."""
         if self.config.form == "paper":
             return dict(zip(("y",), self._paper.network_inputs(target), strict=True))
-        _, inputs = self._texture.network_inputs(self.flow(target), target, self.window_at(target))
+        _, inputs = self._texture.network_inputs(self.warper.flow(target), target, self.window_at(target))
         return dict(zip(("y", "warped", "geometry"), inputs, strict=True))
 
     def gate(self, target: NDArray[Any]) -> float:
-        """0..1: how much the network's answer counts."""
+        """0..1: weight of the network's prediction."""
         return 1.0 if self.config.form == "paper" else float(self._texture.gate(target))
 
-    def painted(self, flow: Flow, window: Crop) -> NDArray[np.uint8]:
-        """What is painted over the warped photo, as the network sees it: RGBA.
+    def layers(self, flow: Flow) -> NDArray[np.uint8]:
+        """What is drawn over the warped photo: inside of the mouth, eyes, lips that come together.
 
-        A pixel is what it was times 1 - A, and the colour is added to that. A is told by two shades of what is below.
+        A pixel is what it was times 1 - A, and the color is added to that.
 
         Returns:
-            [frame_px, frame_px, 4].
+            RGBA, [H, W, 4].
         """
+        return _over_anything(self._paints, self.moving, flow, self._paints.overlays(flow))
 
-        def seen(image: Image, painting: Flow | None) -> NDArray[np.float32]:
-            if painting is not None:
-                self._paints.complete(image, painting)
-            return window.scaled(self.scale).cut(image, self.config.frame_px).astype(np.float32)
+    def layers_in(self, window: Crop, flow: Flow) -> NDArray[np.uint8]:
+        """The same as the network sees it, [frame_px, frame_px, 4]."""
+        canvas, smaller = self._paints.canvas, self._paints_reduced.canvas
+        overlays = [overlay.reduced(self.scale, canvas, smaller) for overlay in self._paints.overlays(flow)]
+        painted = _over_anything(self._paints_reduced, self.reduced, flow, overlays)
+        return window.scaled(self.scale).cut(painted, self.config.frame_px)
 
-        low, high = (seen(np.full_like(self.reduced, shade), flow) for shade in _SHADES)
-        opaque = 1 - ((high - low).mean(-1, keepdims=True) / (_SHADES[1] - _SHADES[0])).clip(0, 1)
-        bare = self._paints.carry(self.reduced, flow)
-        before, after = seen(bare, None), seen(bare.copy(), flow)
-        alpha = (255 * opaque).round()
-        colours = (after - before * (1 - alpha / 255)).round().clip(0, 255)
-        return np.concatenate([colours, alpha], -1).astype(np.uint8)
+
+def _over_anything(painter: Painter, picture: Image, flow: Flow, overlays: Sequence[Overlay]) -> NDArray[np.uint8]:
+    """RGBA [H, W, 4] of what a painter draws over any picture of this size: its layers are linear in what is below."""
+    over_black, over_white = np.zeros_like(picture), np.full_like(picture, 255)
+    for image in (over_black, over_white):
+        painter.complete(image, flow, overlays)
+    through = over_white.astype(np.int16) - over_black
+    return np.dstack([over_black, (255 - through.mean(-1)).round().clip(0, 255).astype(np.uint8)])
 
 
 def _never(*_inputs: Array) -> list[Array]:

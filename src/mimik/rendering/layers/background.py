@@ -213,8 +213,7 @@ class LayeredPainter(PicturePainter):
         blend(part, self._canvas.part(self._behind), alpha)
         if self._still is not None:
             photo, points = self._still
-            moved_px = float(np.abs(prepared.target[:, :2] - points[:, :2]).max())
-            share = float(ramp(moved_px / self._canvas.crop.side, *_MOVES))
+            share = shown(prepared.target, points, self._canvas.crop)
             if share < 1:
                 part[...] = cv2.addWeighted(part, share, self._canvas.part(photo), 1 - share, 0)
         return image
@@ -223,6 +222,11 @@ class LayeredPainter(PicturePainter):
     def moved_matte(self) -> NDArray[np.uint8]:
         """See PicturePainter."""
         return self._painter.moved_matte
+
+
+def shown(target: NDArray[Any], points: NDArray[Any], crop: Crop) -> float:
+    """0..1: how much of a frame is the scene, the rest is the photo; target, points: [478, 3] of frame and photo."""
+    return float(ramp(float(np.abs(target[:, :2] - points[:, :2]).max()) / crop.side, *_MOVES))
 
 
 def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:

@@ -1,0 +1,148 @@
+"""Frames a second of pages that play an exported person, and the processor time of a frame, side by side in one run.
+
+    python benchmarks/page.py NAME=FOLDER[?QUERY] .. [--seconds 10] [--rounds 2] [-o RESULT.json]
+
+A FOLDER holds a copy of examples/browser after `npm ci`, with an export in `person`: of this commit or of another one.
+QUERY is the page's: threads=1&drawing=webgl. The pages play in turn in a headless Chromium whose WebGL is computed by
+the processor (SwiftShader). Processor time is that of Chromium's processes, from /proc: on a busy machine frames a
+second mean little, and ratios of processor time still hold. Needs Linux, and the extra `browser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import json
+import os
+import shutil
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+_ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+_COUNT = """() => {
+  const player = mimik.player, name = player.show ? "show" : "draw", draws = player[name].bind(player);
+  window.shown = 0;
+  player[name] = (...given) => { window.shown++; return draws(...given); };
+}"""
+_KINDS = ("renderer", "gpu-process")
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """A folder, with the headers that let WebAssembly use several threads."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def processor_time() -> dict[str, float]:
+    """Seconds of the processes below this one, by kind of Chromium's processes."""
+    below: dict[int, list[tuple[int, float]]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:  # it has ended
+            continue
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        below.setdefault(int(fields[1]), []).append((int(path.parent.name), seconds))
+    found: dict[str, float] = {}
+    waiting = [os.getpid()]
+    while waiting:
+        for process, seconds in below.get(waiting.pop(), []):
+            waiting.append(process)
+            try:
+                command = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            kind = next((kind for kind in _KINDS if f"--type={kind}" in command), "others")
+            found[kind] = found.get(kind, 0.0) + seconds
+    return found
+
+
+def measure(browser: Browser, address: str, seconds: float) -> dict[str, float]:
+    """Frames a second and milliseconds of processor time a frame of a page that plays."""
+    page = browser.new_page(viewport={"width": 700, "height": 900})
+    page.set_default_timeout(120_000)
+    page.goto(address)
+    page.wait_for_function("parseFloat(document.getElementById('rate').textContent) > 0")
+    page.evaluate(_COUNT)
+    page.wait_for_function("window.shown > 12")  # compiled by then
+    before, start, shown = processor_time(), time.monotonic(), page.evaluate("window.shown")
+    page.wait_for_timeout(1000 * seconds)
+    after, wall, frames = processor_time(), time.monotonic() - start, page.evaluate("window.shown") - shown
+    page.close()
+    spent = {kind: 1000 * (after.get(kind, 0) - before.get(kind, 0)) / frames for kind in (*_KINDS, "others")}
+    return {"frames_per_second": frames / wall, "frames": frames, "processor_ms": sum(spent.values())} | {
+        f"{kind}_ms": value for kind, value in spent.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="+", metavar="NAME=FOLDER[?QUERY]")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("-o", dest="out", type=Path)
+    arguments = parser.parse_args()
+    chromium = next(path for path in map(shutil.which, ("chromium", "chromium-browser")) if path)
+    rows: dict[str, list[dict[str, float]]] = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=_ARGUMENTS)
+        version = browser.version
+        for _ in range(arguments.rounds):
+            for given in arguments.pages:
+                name, where = given.split("=", 1)
+                folder, _, query = where.partition("?")
+                handler = functools.partial(_Handler, directory=folder)
+                server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+                found = measure(browser, f"http://127.0.0.1:{server.server_port}/?{query}", arguments.seconds)
+                rows.setdefault(name, []).append({key: round(value, 1) for key, value in found.items()})
+                server.shutdown()
+        browser.close()
+    result = {
+        "what": "pages that play an exported person: frames a second, and ms of processor time a frame",
+        "machine": machine(),
+        "load": [round(value, 1) for value in os.getloadavg()],
+        "browser": f"Chromium {version}, headless, WebGL by SwiftShader on the processor",
+        "pages": {given.split("=", 1)[0]: given.partition("?")[2] for given in arguments.pages},
+        "rounds": rows,
+    }
+    print(table(rows))
+    print(json.dumps(result, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    """Medians of the rounds, in Markdown."""
+    keys = ["frames_per_second", "processor_ms", "renderer_ms", "gpu-process_ms"]
+    lines = ["| page | " + " | ".join(keys) + " |", "|" + " --- |" * (len(keys) + 1)]
+    for name, found in rows.items():
+        numbers = " | ".join(f"{statistics.median(row[key] for row in found):.1f}" for key in keys)
+        lines.append(f"| {name} | {numbers} |")
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its flags, and cores that this process may use."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    known = {
+        key: next((line.split(": ", 1)[1] for line in lines if line.startswith(key)), "")
+        for key in ("model name", "flags")
+    }
+    return {"processor": known["model name"], "flags": known["flags"], "cores": len(os.sched_getaffinity(0))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+// The network's window of a frame: what is seen in it, and what becomes of the prediction. Steps 2, 4, 6, 7 and 8 of
+// export.json's "host". Pixels are counted from their corners: the first one's center is at 0.5.
+
+/** The warped photo in the network's window. */
+export class WindowView {
+  /**
+   * @param {object} record export.json
+   * @param {{reduced: ImageData, lit: ImageData, matte: ImageData | null}} pictures of the person, person.scale as large
+   */
+  constructor(record, pictures) {
+    Object.assign(this, { record, ...pictures });
+    const px = record.frame_px;
+    this.x = new Float32Array(px * px); // where each pixel comes from, in sides of the crop
+    this.y = new Float32Array(px * px);
+    this.other = [0, 1, 2, 3, 4].map(() => new Float32Array(px * px)); // the same of the second source, its weight, opacity and own
+    this.pixels = new Uint8ClampedArray(4 * px * px);
+  }
+
+  /** RGBA of a frame's window, frame_px wide, with its layers; valid until the next call. */
+  draw(motion, index, [left, top, side]) {
+    const { record, pixels, x, y } = this;
+    const { person, frame_px: px, grid } = record;
+    const { crop } = person;
+    // Cell coordinates of the flow's grid at the first pixel, and per pixel.
+    const step = (side / px / crop.side) * grid;
+    const first = [left, top].map((edge, axis) => ((edge - [crop.left, crop.top][axis]) / crop.side) * grid + step / 2);
+    const whole = { left: 0, top: 0, right: px, bottom: px };
+    const fill = (out, part, plane, cells, at) => enlarge(out, px, part, plane, cells * step, first.map((u, axis) => cells * (u - at[axis]) - 0.5), this.area);
+    const [flow] = motion.parts("flow", index);
+    this.area = whole;
+    [x, y].forEach((out, plane) => fill(out, flow, plane, 1, [0, 0]));
+    const { fine } = motion.arrays.details;
+    for (const part of motion.parts("details", index)) {
+      this.area = within(part.box, first, step, px);
+      [x, y].forEach((out, plane) => fill(out, part, plane, fine, part.box));
+    }
+    this.#sample(person, [left, top], side / px);
+    const [mirror] = motion.parts("mirror", index);
+    if (mirror.values.length) {
+      this.area = within(mirror.box, first, step, px);
+      this.other.forEach((out, plane) => fill(out, mirror, plane, 1, mirror.box));
+      this.#addOther(person, [left, top], side / px);
+    }
+    for (const layer of motion.parts("seen_layers", index)) over(pixels, px, layer);
+    return pixels;
+  }
+
+  #sample({ crop, scale, reduced_part: part }, [left, top], step) {
+    const { record, x, y, pixels, reduced } = this;
+    const px = record.frame_px;
+    for (let row = 0, i = 0; row < px; row++) {
+      const py = top + (row + 0.5) * step;
+      for (let column = 0; column < px; column++, i++) {
+        const sx = (left + (column + 0.5) * step + x[i] * crop.side) * scale - part.left - 0.5;
+        const sy = (py + y[i] * crop.side) * scale - part.top - 0.5;
+        bilinear(reduced, sx, sy, pixels, 4 * i);
+      }
+    }
+  }
+
+  #addOther({ crop, scale, reduced_part: part }, [left, top], step) {
+    const { record, pixels, lit, matte, area } = this;
+    const [x, y, weight, opacity, own] = this.other;
+    const found = new Float32Array(4);
+    const alphaAt = (sx, sy) => {
+      if (!matte) return 1;
+      bilinear(matte, sx, sy, found, 0);
+      return found[0] / 255;
+    };
+    for (let row = area.top; row < area.bottom; row++) {
+      for (let column = area.left; column < area.right; column++) {
+        const i = row * record.frame_px + column;
+        if (weight[i] <= 0) continue;
+        const place = (dx, dy) => [
+          (left + (column + 0.5) * step + dx * crop.side) * scale - part.left - 0.5,
+          (top + (row + 0.5) * step + dy * crop.side) * scale - part.top - 0.5,
+        ];
+        const alpha = alphaAt(...place(this.x[i], this.y[i]));
+        const other = place(x[i], y[i]);
+        const source = opacity[i] * alphaAt(...other);
+        const added = weight[i] * (source + own[i] * (alpha - source));
+        const share = added / Math.max(alpha * (1 - weight[i]) + added, 1e-3);
+        bilinear(lit, ...other, found, 0);
+        for (let c = 0; c < 3; c++) pixels[4 * i + c] += share * (found[c] - pixels[4 * i + c]);
+      }
+    }
+  }
+}
+
+/** Pixels whose centers lie between the centers of a box's outer cells. */
+function within([left, top, width, height], first, step, px) {
+  const low = (edge, axis) => Math.min(px, Math.max(0, Math.ceil((edge + 0.5 - first[axis]) / step)));
+  const high = (edge, axis) => Math.min(px, Math.max(0, Math.floor((edge - 0.5 - first[axis]) / step) + 1));
+  if (!width) return { left: 0, top: 0, right: 0, bottom: 0 };
+  return { left: low(left, 0), top: low(top, 1), right: high(left + width, 0), bottom: high(top + height, 1) };
+}
+
+/** A plane of cells, linearly interpolated at an area's pixels: pixel i is at from + i * step cells. */
+function enlarge(out, px, { values, width, height, unit }, plane, step, from, area) {
+  const base = plane * width * height;
+  const clamp = (v, last) => Math.min(last, Math.max(0, v));
+  for (let row = area.top; row < area.bottom; row++) {
+    const v = clamp(from[1] + row * step, height - 1);
+    const v0 = Math.min(Math.floor(v), Math.max(height - 2, 0));
+    const upper = base + v0 * width;
+    const lower = height > 1 ? upper + width : upper;
+    const fv = v - v0;
+    for (let column = area.left, u = from[0] + area.left * step; column < area.right; column++, u += step) {
+      const at = u < 0 ? 0 : u > width - 1 ? width - 1 : u;
+      const u0 = at | 0;
+      const u1 = u0 < width - 1 ? u0 + 1 : u0;
+      const fu = at - u0;
+      const above = values[upper + u0] + fu * (values[upper + u1] - values[upper + u0]);
+      const below = values[lower + u0] + fu * (values[lower + u1] - values[lower + u0]);
+      out[row * px + column] = unit * (above + fv * (below - above));
+    }
+  }
+}
+
+/** RGB of a picture, linearly interpolated; its border is continued. */
+function bilinear({ data, width, height }, x, y, out, at) {
+  x = x < 0 ? 0 : x > width - 1 ? width - 1 : x;
+  y = y < 0 ? 0 : y > height - 1 ? height - 1 : y;
+  const x0 = x | 0, y0 = y | 0, fx = x - x0, fy = y - y0;
+  const right = x0 < width - 1 ? 4 : 0, down = y0 < height - 1 ? 4 * width : 0;
+  const i = 4 * (y0 * width + x0);
+  const a = (1 - fx) * (1 - fy), b = fx * (1 - fy), c = (1 - fx) * fy, d = fx * fy;
+  out[at] = a * data[i] + b * data[i + right] + c * data[i + down] + d * data[i + down + right];
+  out[at + 1] = a * data[i + 1] + b * data[i + right + 1] + c * data[i + down + 1] + d * data[i + down + right + 1];
+  out[at + 2] = a * data[i + 2] + b * data[i + right + 2] + c * data[i + down + 2] + d * data[i + down + right + 2];
+}
+
+/** Lays a layer over pixels: what they were times 1 - A, plus its color. */
+function over(pixels, px, { box: [left, top, width, height], values }) {
+  const size = width * height;
+  for (let row = 0, i = 0; row < height; row++) {
+    for (let column = 0, at = 4 * ((top + row) * px + left); column < width; column++, at += 4, i++) {
+      const through = 1 - values[3 * size + i] / 255;
+      for (let c = 0; c < 3; c++) pixels[at + c] = pixels[at + c] * through + values[c * size + i];
+    }
+  }
+}
+
+/** RGBA of a layer, pixel by pixel. */
+export function interleaved({ values, width, height }) {
+  const size = width * height;
+  const out = new Uint8Array(4 * size);
+  for (let c = 0; c < 4; c++) for (let i = 0; i < size; i++) out[4 * i + c] = values[c * size + i];
+  return out;
+}
+
+/** The network's input `warped`: RGBA pixels, halved, as planes in -1..1. */
+export function halved(pixels, px) {
+  const half = px / 2;
+  const out = new Float32Array(3 * half * half);
+  for (let c = 0, i = 0; c < 3; c++) {
+    for (let y = 0; y < half; y++) {
+      for (let x = 0; x < half; x++, i++) {
+        const at = 4 * (2 * y * px + 2 * x) + c;
+        const sum = pixels[at] + pixels[at + 4] + pixels[at + 4 * px] + pixels[at + 4 * px + 4];
+        out[i] = Math.round(sum / 4) / 127.5 - 1;
+      }
+    }
+  }
+  return out;
+}
+
+/**
+ * What is drawn of a prediction of the texture form.
+ * @param {object} record export.json
+ * @param {object} results of the network: correction, mask, residual
+ * @param {object} interior part of the mouth's mask
+ * @param {number} gate
+ * @returns {{answer: Float32Array, residual: Float32Array}} answer: [cells, cells, 4]: correction x and y, in sides of
+ *   the window; how much of the photo is kept; how much of its detail stays over the residual. residual: [frame_px,
+ *   frame_px, 4] RGB and the mouth's mask, 0..1.
+ */
+export function prediction(record, { correction, mask, residual: given }, interior, gate) {
+  const px = record.frame_px;
+  const size = px * px;
+  const residual = new Float32Array(4 * size);
+  residual.set(given);
+  if (record.person.grey) toGrey(residual, size);
+  fillMask(residual.subarray(3 * size), px, interior);
+  shadeOnly(residual, px, interior.box, record.shade_px);
+  const cells = Math.sqrt(mask.length);
+  const still = means(residual.subarray(3 * size), px, px / cells);
+  const isFiner = record.person.scale < 1; // the photo has detail that the network does not see
+  const detail = isFiner ? detailKept(residual, px, cells, record.redrawn) : null;
+  const border = fade(cells, record.rim);
+  const answer = new Float32Array(4 * cells * cells);
+  for (let i = 0; i < cells * cells; i++) {
+    const weight = border[i] * gate;
+    const moves = weight * (1 - still[i]);
+    answer[4 * i] = correction[i] * moves;
+    answer[4 * i + 1] = correction[cells * cells + i] * moves;
+    answer[4 * i + 2] = 1 - (1 - mask[i]) * weight;
+    answer[4 * i + 3] = detail ? detail[i] : 0;
+  }
+  return { answer, residual: pixelwise(residual, size) };
+}
+
+/** The same of the paper's form: the synthesized window, faded out at its border. */
+export function synthesized(record, { x_hat: image }) {
+  const px = record.frame_px;
+  const residual = new Float32Array(4 * px * px);
+  residual.set(image);
+  const answer = new Float32Array(4 * px * px);
+  const border = fade(px, record.rim);
+  for (let i = 0; i < px * px; i++) answer[4 * i + 2] = 1 - border[i];
+  return { answer, residual: pixelwise(residual, px * px) };
+}
+
+/** Four planes, pixel by pixel. */
+function pixelwise(planes, size) {
+  const out = new Float32Array(4 * size);
+  for (let i = 0, at = 0; i < size; i++) {
+    out[at++] = planes[i];
+    out[at++] = planes[size + i];
+    out[at++] = planes[2 * size + i];
+    out[at++] = planes[3 * size + i];
+  }
+  return out;
+}
+
+function toGrey(residual, size) {
+  for (let i = 0; i < size; i++) {
+    residual.fill((residual[i] + residual[size + i] + residual[2 * size + i]) / 3, i, i + 1);
+    residual[size + i] = residual[2 * size + i] = residual[i];
+  }
+}
+
+function fillMask(plane, px, { box: [left, top, width, height], values }) {
+  for (let row = 0, i = 0; row < height; row++) {
+    for (let column = 0; column < width; column++, i++) plane[(top + row) * px + left + column] = values[i] / 255;
+  }
+}
+
+/** Takes detail finer than k pixels out of the residual inside the mouth, whose mask is its fourth plane. */
+function shadeOnly(residual, px, [left, top, width, height], k) {
+  if (!width) return;
+  const size = px * px, cells = px / k;
+  // Whole squares, and one more around them.
+  const low = [left, top].map((edge) => Math.max(Math.floor(edge / k) - 1, 0));
+  const high = [left + width, top + height].map((edge) => Math.min(Math.ceil(edge / k) + 1, cells));
+  const wide = high[0] - low[0], tall = high[1] - low[1];
+  for (let c = 0; c < 3; c++) {
+    const plane = residual.subarray(c * size, (c + 1) * size);
+    const coarse = new Float32Array(wide * tall);
+    for (let row = 0; row < tall * k; row++) {
+      for (let column = 0; column < wide * k; column++) {
+        coarse[Math.floor(row / k) * wide + Math.floor(column / k)] += plane[(low[1] * k + row) * px + low[0] * k + column] / (k * k);
+      }
+    }
+    const area = { left, top, right: left + width, bottom: top + height };
+    const from = low.map((edge) => 0.5 / k - edge - 0.5);
+    const smooth = new Float32Array(size);
+    enlarge(smooth, px, { values: coarse, width: wide, height: tall, unit: 1 }, 0, 1 / k, from, area);
+    for (let row = top; row < top + height; row++) {
+      for (let i = row * px + left; i < row * px + left + width; i++) plane[i] += residual[3 * size + i] * (smooth[i] - plane[i]);
+    }
+  }
+}
+
+/** Means of squares of k pixels. */
+function means(plane, px, k) {
+  const cells = px / k;
+  const out = new Float32Array(cells * cells);
+  for (let y = 0, i = 0; y < px; y++) {
+    for (let x = 0; x < px; x++, i++) if (plane[i]) out[Math.floor(y / k) * cells + Math.floor(x / k)] += plane[i] / (k * k);
+  }
+  return out;
+}
+
+/** How much of the photo's fine detail stays where the network changes it: little where it changes much close by. */
+function detailKept(residual, px, cells, [low, high]) {
+  const k = px / cells;
+  let most = new Float32Array(cells * cells); // of each cell
+  for (let c = 0, i = 0; c < 3; c++) {
+    for (let y = 0; y < px; y++) {
+      const row = Math.floor(y / k) * cells;
+      for (let x = 0; x < px; x++, i++) {
+        const cell = row + Math.floor(x / k), value = Math.abs(residual[i]);
+        if (value > most[cell]) most[cell] = value;
+      }
+    }
+  }
+  for (const vertical of [false, true]) most = filtered(most, cells, vertical, 1, (a, b, c) => Math.max(a, b, c));
+  for (const vertical of [false, true]) most = filtered(most, cells, vertical, 2, (a, b, c, d, e) => (a + e + 4 * (b + d) + 6 * c) / 16);
+  return most.map((value) => {
+    const t = Math.min(1, Math.max(0, (127.5 * value - low) / (high - low)));
+    return 1 - t * t * (3 - 2 * t);
+  });
+}
+
+/** Each cell from those up to `reach` beside it, or above and below; the border is continued. */
+function filtered(from, cells, vertical, reach, sum) {
+  const out = new Float32Array(from.length);
+  const near = new Array(2 * reach + 1);
+  for (let y = 0, i = 0; y < cells; y++) {
+    for (let x = 0; x < cells; x++, i++) {
+      for (let by = -reach; by <= reach; by++) {
+        const at = Math.min(cells - 1, Math.max(0, (vertical ? y : x) + by));
+        near[by + reach] = from[vertical ? at * cells + x : y * cells + at];
+      }
+      out[i] = sum(...near);
+    }
+  }
+  return out;
+}
+
+const fades = new Map();
+
+/** 1 inside, smoothly to zero at the window's border: cells * cells numbers. */
+function fade(cells, rim) {
+  if (!fades.has(cells)) {
+    fades.set(cells, Float32Array.from({ length: cells * cells }, (_, i) => {
+      const [x, y] = [((i % cells) + 0.5) / cells, (Math.floor(i / cells) + 0.5) / cells];
+      const t = Math.min(1, Math.min(x, 1 - x, y, 1 - y) / rim);
+      return t * t * (3 - 2 * t);
+    }));
+  }
+  return fades.get(cells);
+}

@@ -1,0 +1,150 @@
+// Computes frames beside the page: what the network is given, the network, by onnxruntime-web, and what is drawn of it.
+
+import { landmarkImage } from "./landmarks.js";
+import { Motion } from "./motion.js";
+import { WindowView, halved, interleaved, prediction, synthesized } from "./window.js";
+
+const NUM_TIMED = 4; // runs of each provider, of which the faster one is kept
+
+let state = null; // { folder, record, ort, session, provider, view, motions }
+
+const COMMANDS = {
+  async open({ folder, record, runtime, threads, provider }) {
+    const graph = record.graphs.generator;
+    const address = `${folder}${graph.file}`;
+    const [started, view] = await Promise.all([start(graph, address, runtime, threads, provider), viewOf(folder, record)]);
+    state = { folder, record, view, motions: new Map(), ...started };
+    return { provider: state.provider };
+  },
+
+  async motion({ name }) {
+    if (!state.motions.has(name)) {
+      const about = state.record.motions.find((one) => one.name === name);
+      const response = await fetch(state.folder + about.file);
+      const stream = response.body.pipeThrough(new DecompressionStream("gzip"));
+      state.motions.set(name, new Motion(about, await new Response(stream).arrayBuffer()));
+    }
+    return {};
+  },
+
+  async frame({ name, index }) {
+    const motion = state.motions.get(name);
+    const { record, ort, session, view } = state;
+    const [left, top, gate, shown] = motion.row("windows", index);
+    const window = [left, top, record.person.window.side];
+    const px = record.landmarks.image_px;
+    const y = landmarkImage(record.landmarks, motion.row("points", index), motion.arrays.points.unit);
+    const feeds = { y: new ort.Tensor("float32", y, [1, 3, px, px]) };
+    const frame = { window, shown };
+    if (view) {
+      const seen = view.draw(motion, index, window);
+      feeds.warped = new ort.Tensor("float32", halved(seen, record.frame_px), [1, 3, px, px]);
+      const [{ values, planes, height, width, unit }] = motion.parts("geometry", index);
+      feeds.geometry = new ort.Tensor("float32", Float32Array.from(values, (v) => v * unit), [1, planes, height, width]);
+      Object.assign(frame, { seen: new Uint8Array(seen), ...warp(motion, index) });
+    }
+    const start = performance.now();
+    const results = await session.run(feeds);
+    frame.networkMs = performance.now() - start;
+    const data = Object.fromEntries(Object.entries(results).map(([key, tensor]) => [key, tensor.data]));
+    Object.assign(frame, view ? prediction(record, data, motion.parts("interior", index)[0], gate) : synthesized(record, data));
+    for (const tensor of [...Object.values(feeds), ...Object.values(results)]) tensor.dispose();
+    return frame;
+  },
+};
+
+/** What the page applies to the photo: the flow and its details, [x, y] each; the second source; layers. */
+function warp(motion, index) {
+  const field = (part, channels) => {
+    const size = part.width * part.height;
+    const values = new Float32Array(channels * size);
+    for (let c = 0; c < part.planes; c++) for (let i = 0; i < size; i++) values[channels * i + c] = part.unit * part.values[c * size + i];
+    return { box: Array.from(part.box ?? [0, 0, part.width, part.height]), width: part.width, height: part.height, values };
+  };
+  const layer = (part) => ({ box: Array.from(part.box), width: part.width, height: part.height, values: interleaved(part) });
+  return {
+    flows: [...motion.parts("flow", index), ...motion.parts("details", index)].map((part) => field(part, 2)),
+    mirror: besides(motion.parts("mirror", index)[0]),
+    layers: motion.parts("layers", index).map(layer),
+  };
+}
+
+/** The second source: [x, y, weight, opacity], and beside that [own, 0, 0, 0], in one field twice as wide. */
+function besides({ values, width, height, box, unit }) {
+  const out = new Float32Array(8 * width * height);
+  for (let c = 0, i = 0; c < 5; c++) {
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) out[4 * (y * 2 * width + (c < 4 ? x : width + x)) + (c % 4)] = unit * values[i];
+    }
+  }
+  return { box: Array.from(box), width: 2 * width, height, values: out };
+}
+
+/** The network, by WebGPU where it is there and faster, else by WebAssembly. */
+async function start(graph, address, runtime, threads, wanted) {
+  const adapter = wanted === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
+  const isReal = adapter && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+  const wasm = await session("ort.wasm.bundle.min.mjs", "wasm", address, runtime, threads);
+  if (!(wanted === "webgpu" ? adapter : isReal)) return wasm;
+  try {
+    const gpu = await session("ort.webgpu.bundle.min.mjs", "webgpu", address, runtime, threads);
+    const [a, b] = [await timed(wasm, graph), await timed(gpu, graph)];
+    return wanted === "webgpu" || b < a ? gpu : wasm;
+  } catch (error) {
+    if (wanted === "webgpu") throw error;
+    return wasm;
+  }
+}
+
+async function session(file, provider, address, runtime, threads) {
+  const ort = await import(`${runtime}${file}`);
+  ort.env.wasm.wasmPaths = runtime;
+  ort.env.wasm.numThreads = threads;
+  const options = { executionProviders: [provider], graphOptimizationLevel: "all" };
+  return { ort, provider, session: await ort.InferenceSession.create(address, options) };
+}
+
+/** Milliseconds of the fastest of a few runs. */
+async function timed({ ort, session }, graph) {
+  let least = Infinity;
+  for (let i = 0; i < NUM_TIMED; i++) {
+    const feeds = {};
+    for (const { name, shape } of graph.inputs) feeds[name] = new ort.Tensor("float32", new Float32Array(shape.reduce((a, b) => a * b)), shape);
+    const start = performance.now();
+    const results = await session.run(feeds);
+    for (const tensor of Object.values(results)) await tensor.getData();
+    least = Math.min(least, performance.now() - start);
+  }
+  return least;
+}
+
+async function viewOf(folder, record) {
+  const { person } = record;
+  if (!person.reduced) return null;
+  const names = [person.reduced, person.reduced_lit, person.reduced_matte];
+  const [reduced, lit, matte] = await Promise.all(names.map((name) => name && pixels(folder + name)));
+  return new WindowView(record, { reduced, lit, matte });
+}
+
+/** The values that stand in a PNG file without transparency. */
+async function pixels(address) {
+  const blob = await (await fetch(address)).blob();
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+}
+
+self.onmessage = async ({ data: { id, command, ...given } }) => {
+  try {
+    const result = await COMMANDS[command](given);
+    const buffers = [];
+    for (const value of Object.values(result)) for (const one of [value].flat()) {
+      const buffer = (one?.values ?? one)?.buffer;
+      if (buffer instanceof ArrayBuffer) buffers.push(buffer);
+    }
+    self.postMessage({ id, result }, [...new Set(buffers)]);
+  } catch (error) {
+    self.postMessage({ id, error: `${error.message ?? error}` });
+  }
+};
