@@ -258,8 +258,13 @@ def test_sharing_a_face_averages_what_photos_do_not_have_in_common(releases: dic
         )
         for _ in range(4)
     ]
-    # From one photo, errors are those of two noises; from three, of one and a third.
-    assert learner(releases, "texture", noisy).pairs.sharing_gain() == pytest.approx(1 - (4 / 3 / 2) ** 0.5, abs=0.03)
+    made = learner(releases, "texture", noisy).pairs
+    assert made.lit_alike(2) == [0, 1, 3]
+    # From one photo, errors are those of two noises; from three, of one and a third, and of half of one as detail.
+    most, least = 1 - (4 / 3 / 2) ** 0.5, 1 - ((1 + 1 / 3 + (1 - 1 / 3) / 4) / 2) ** 0.5
+    assert least - 0.02 < made.sharing_gain(2, [0, 1, 3]) < most
+    dark = dataclasses.replace(photo, picture=noisy[0].picture - np.uint8(20))
+    assert learner(releases, "texture", [*noisy[:3], dark]).pairs.lit_alike(0) == [1, 2]
 
 
 def test_every_pair_comes_once_in_a_round(releases: dict[str, Path], photo: Photo) -> None:

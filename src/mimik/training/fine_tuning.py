@@ -75,8 +75,7 @@ def learn(
     recipe, device = _how(arguments, preset, recipe)
     photos, sources, notes = read_photos(paths, Landmarker(), face=arguments.face, shots=arguments.shots)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
-    gain = _sharing_gain(learner)
-    others = _spread(learner) if gain and gain > 0 else []
+    others, gain = _sharing(learner)
     if preset.networks.form == "texture" and len(photos) > 1:
         notes.append(_said_of_others(gain, len(others)))
     curve, best, ended = _run(learner, arguments.max_seconds, progress or _silent)
@@ -109,26 +108,30 @@ def learn(
     return LearnOutcome(person, curve, best.point, ended, notes)
 
 
-def _sharing_gain(learner: Learner) -> float | None:
-    """Pairs.sharing_gain; None where it does not apply: with too few photos, or the paper's form."""
+def _sharing(learner: Learner) -> tuple[list[int], float | None]:
+    """Numbers of the photos that share the face with the chosen one, none if it does not help; and Pairs.sharing_gain.
+
+    The gain is None where it does not apply: with too few photos in the same light, or the paper's form.
+    """
     if learner.preset.networks.form == "paper" or len(learner.photos) < MIN_SEVERAL:
-        return None
-    return learner.pairs.sharing_gain()
-
-
-def _spread(learner: Learner) -> list[int]:
-    """Numbers of further photos to keep, at most _MAX_OTHERS: each the farthest from those before it."""
-    shapes = np.stack([head_shape(photo.face.points) for photo in learner.photos])
-    chosen, apart = [learner.chosen], distances(shapes, learner.photos[learner.chosen].face.points)
-    while len(chosen) < min(len(shapes), 1 + _MAX_OTHERS):
-        chosen.append(int(apart.argmax()))
-        apart = np.minimum(apart, distances(shapes, learner.photos[chosen[-1]].face.points))
-    return chosen[1:]
+        return [], None
+    alike = learner.pairs.lit_alike(learner.chosen)
+    if len(alike) + 1 < MIN_SEVERAL:
+        return [], None
+    # At most _MAX_OTHERS: each the farthest from those before it.
+    shapes = np.stack([head_shape(learner.photos[number].face.points) for number in alike])
+    apart = distances(shapes, learner.photos[learner.chosen].face.points)
+    others: list[int] = []
+    while len(others) < min(len(alike), _MAX_OTHERS):
+        others.append(alike[int(apart.argmax())])
+        apart = np.minimum(apart, distances(shapes, learner.photos[others[-1]].face.points))
+    gain = learner.pairs.sharing_gain(learner.chosen, others)
+    return (others if gain > 0 else []), gain
 
 
 def _said_of_others(gain: float | None, count: int) -> str:
     if gain is None:
-        return f"one photo is animated: give {MIN_SEVERAL} or more to let several share the face"
+        return f"one photo is animated: give {MIN_SEVERAL} or more in the same light to let several share the face"
     if not count:
         return "one photo is animated: sharing the face among several did not improve left-out photos"
     return f"{1 + count} photos share the face: on left-out photos, errors at eyes and mouth fall by {100 * gain:.0f} %"
@@ -263,7 +266,7 @@ def learn_photos(
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
     stages: list[Snapshot] = []
     began = time.monotonic()
-    gain = _sharing_gain(learner)
+    _, gain = _sharing(learner)
 
     def snapshot(point: Point | None, step: int, num_steps: int) -> None:
         seconds = time.monotonic() - began

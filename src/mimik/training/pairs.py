@@ -196,22 +196,35 @@ class Pairs:
         with threadpool_limits(limits=1, user_api="blas"):
             return generator_inputs(shot, [self._random_target(shot) for _ in range(count)], self._config)[0]
 
-    def sharing_gain(self) -> float:
+    def lit_alike(self, chosen: int) -> list[int]:
+        """Numbers of the photos, without the chosen one, whose light on the face is the chosen photo's.
+
+        Each is warped to the chosen one. Colors are compared after blurring, so that expressions count little.
+        """
+        px, mask = self._config.frame_px, self._faces[chosen, 0].numpy()[..., None]
+        found = []
+        for number in range(len(self._shots)):
+            if number != chosen:
+                planes = torch.stack([self._pair(number, chosen).warped, self._x[chosen]])
+                pair = [cv2.GaussianBlur(one * mask, (0, 0), _LIGHT_BLUR * px) for one in to_frames(planes)]
+                if np.abs(pair[0].astype(np.float32) - pair[1]).sum() < _SAME_LIGHT * 3 * mask.sum():
+                    found.append(number)
+        return found
+
+    def sharing_gain(self, chosen: int, others: Sequence[int]) -> float:
         """By which part the error at eyes and mouth falls if the nearest photos share the face; see rendering.several.
 
-        Some of the photos are made from the others: once from the nearest, once shared.
+        Some of the others are made without themselves: once from the chosen photo alone, once shared.
         """
-        px, shapes = self._config.frame_px, self._shapes
-        errors = np.zeros(2)
-        for left_out in np.linspace(0, len(shapes) - 1, min(len(shapes), _NUM_LEFT_OUT)).round().astype(int):
-            apart = distances(shapes, self._shots[left_out].face.points)
-            apart[left_out] = np.inf
-            weights = shares(apart)
-            some = np.argsort(-weights)[: np.count_nonzero(weights)]
-            warped = [to_frames(self._pair(int(number), int(left_out)).warped[None])[0] for number in some]
+        px, errors = self._config.frame_px, np.zeros(2)
+        for at in np.linspace(0, len(others) - 1, min(len(others), _NUM_LEFT_OUT)).round().astype(int):
+            left_out = others[at]
+            given = [chosen, *(number for number in others if number != left_out)]
+            weights = shares(distances(self._shapes[given], self._shots[left_out].face.points))
+            some = [0, *(1 + np.flatnonzero(weights[1:])).tolist()]
+            warped = [to_frames(self._pair(given[n], left_out).warped[None])[0] for n in some]
             shared = share_face([warped[0].copy(), *warped[1:]], weights[some], self._unit[left_out] * px)
-            made = image_planes([warped[0], shared])
-            wrong = (made - self._x[left_out]).abs() * self._regions[left_out]
+            wrong = (image_planes([warped[0], shared]) - self._x[left_out]).abs() * self._regions[left_out]
             errors += wrong.mean((1, 2, 3)).numpy()
         return float(1 - errors[1] / max(errors[0], 1e-9))
 
@@ -263,6 +276,8 @@ class _Warped(NamedTuple):
 
 _POOL = 32  # warped photos at most
 MIN_SEVERAL = 3  # photos: with fewer, none can be left out to see what helps
+_SAME_LIGHT = 8.0  # gray levels between two faces, blurred, in the mean
+_LIGHT_BLUR = 0.06  # of the frame's width, a tenth of a face
 _NUM_LEFT_OUT = 4  # photos that are made from the others, at most
 _NUM_CANDIDATES = 4  # most frames of a motion hardly move the face
 _PARTS = ("offset", "turn")  # of a motion frame
