@@ -1,5 +1,5 @@
 // Draws frames without a graphics processor: what compositor.js does, pixel by pixel, on a 2D canvas. Where a browser has
-// no WebGL, or computes it on the processor, this takes a fraction of the time.
+// no WebGL there is no other way; where WebGL is computed on the processor, this takes half of its processor time.
 
 import { labelBox, drawLabel } from "./label.js";
 

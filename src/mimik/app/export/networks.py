@@ -22,7 +22,7 @@ NOTICE = (
     "animate a living person without their consent."
 )
 LICENSE = {
-    True: "The weights were trained on video clips published for research, most without a stated licence: for research "
+    True: "The weights were trained on video clips published for research, most without a stated license: for research "
     "only. MODEL_CARD.md of mimik has the data, the evaluation and what it does badly.",
     False: "The weights are those of whoever trained them; what may be done with them depends on the data.",
 }
