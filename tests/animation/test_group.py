@@ -68,6 +68,7 @@ def test_a_shared_driver_is_read_once(landmarker: Landmarker) -> None:
         np.testing.assert_array_equal(a, c)
 
 
+@pytest.mark.slow
 def test_each_face_moves_as_it_does_alone(pair: Path, tmp_path: Path, landmarker: Landmarker) -> None:
     report = render_all_faces(pair, "smile", tmp_path / "both", fps=1)
     frames = [video.read_image(path) for path in sorted((tmp_path / "both").iterdir())]

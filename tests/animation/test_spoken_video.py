@@ -80,7 +80,7 @@ def test_the_lag_of_a_sound_that_is_moved(tmp_path: Path) -> None:
     assert lag_ms(*(envelope(write(tmp_path / f"{i}.wav", x)) for i, x in enumerate((samples, late)))) == 70
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".m4a", ".ogg"])
+@pytest.mark.parametrize("suffix", [pytest.param(".wav", marks=pytest.mark.slow), ".mp3", ".m4a", ".ogg"])
 def test_sound_and_lips_are_in_time(suffix: str, avatar: Avatar, landmarker: Landmarker, tmp_path: Path) -> None:
     path = write(tmp_path / f"speech{suffix}", two_vowels())
     out = tmp_path / "out.mp4"

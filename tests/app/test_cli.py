@@ -805,6 +805,7 @@ def test_installed_program(shelf: Path, here: Path):
     assert done.stderr == "mimik: nobody.png does not exist; check the path.\n" and not done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(here: Path):
     process = started(["motion", "list"])
     assert process.stdout is not None

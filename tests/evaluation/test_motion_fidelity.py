@@ -192,6 +192,7 @@ def test_numbers_for_json() -> None:
     assert fidelity.rounded({"a": [0.123456, math.nan], "b": (1, "x")}) == {"a": [0.1235, None], "b": [1, "x"]}
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_driver_against_itself(
     driver: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

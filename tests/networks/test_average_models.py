@@ -40,6 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, tor
     return {path: dict(load_release(path).networks) for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("E", "P", "G"), ("G",)])
 def test_average(
     models: dict[Path, dict[str, torch.nn.Module]],

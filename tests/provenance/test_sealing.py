@@ -879,6 +879,7 @@ def _local_certificate(folder: str) -> bytes:
     return Credentials.local(Path(folder))._certificate
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_share_one_chain(data: Path) -> None:
     (data / "signer-0001").mkdir(parents=True)
     (data / "signer-0001" / "key.pem").write_text("damaged: all of them want to replace it")
