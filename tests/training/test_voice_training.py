@@ -109,6 +109,15 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
     train_voice(tracks, tmp_path / "run", replace(TINY, num_steps=6))
     lines = [json.loads(line) for line in (tmp_path / "run" / voice.STATS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 4, 6, 6]  # of two networks
+    more = VoiceModel.load(train_voice(tracks, tmp_path / "more", replace(TINY, channels=10), init=path))
+    assert more.record["network"]["channels"] == 8 and len(more.members) == 2  # the file's
+    solved = VoiceModel.load(train_voice(tracks, tmp_path / "solved", replace(TINY, num_steps=0), init=path))
+    before = VoiceModel.load(path)
+    np.testing.assert_array_equal(solved.members[0]["stem.bias"], before.members[0]["stem.bias"])
+    np.testing.assert_array_equal(solved.tensors["scale.touch"], before.tensors["scale.touch"])  # contact stays
+    assert np.abs(solved.members[0]["head.weight"] - before.members[0]["head.weight"])[0].max() > 0
+    with pytest.raises(InputError, match="--steps 0: there is nothing to start from; give --init FILE"):
+        train_voice(tracks, tmp_path / "none", replace(TINY, num_steps=0))
     with pytest.raises(InputError, match=r"holds a run with .*channels.*; give another folder"):
         train_voice(tracks, tmp_path / "run", replace(TINY, channels=10))
 
@@ -126,9 +135,19 @@ def test_what_is_released_is_the_mean_of_what_was_saved(tmp_path: Path, monkeypa
     config = replace(TINY, num_steps=6)
     voice.train(clips, tmp_path, config, one_speaker=set(), watched={}, save_every=2)
     assert len(saved) == 3  # after 2, 4 and 6 steps
-    model = voice.released([tmp_path], clips, scale_of(clips), {})
+    model = voice.released([voice.averaged(tmp_path)], config, clips, scale_of(clips), {})
     mean = sum(state["head.weight"] for state in saved[1:]) / 2  # of the second half
     np.testing.assert_allclose(model.tensors["0.head.weight"], mean.numpy(), atol=1e-6)
+
+
+def test_outputs_that_the_weights_lack_begin_at_nothing() -> None:
+    net = voice.VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=8, recurrent=4)
+    older = {name: value.numpy() for name, value in net.state_dict().items()}
+    older["head.weight"], older["head.bias"] = older["head.weight"][:-1] + 1, older["head.bias"][:-1]
+    started = voice._started(net.state_dict(), older)
+    net.load_state_dict(started)
+    np.testing.assert_array_equal(started["head.weight"][:-1].numpy(), older["head.weight"])
+    assert not started["head.weight"][-1].any() and started["head.bias"][-1] == 0
 
 
 def test_a_folder_without_clips(tmp_path: Path) -> None:

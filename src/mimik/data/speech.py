@@ -24,7 +24,7 @@ from mimik.media import mel
 from mimik.media.reading import probe, read_frames
 from mimik.media.sound import read_sound
 from mimik.motion.frames import rotation_vector
-from mimik.motion.generation.lips import FIRST_S, GAP, LIPS_HZ, MOUTH, TOUCH_GAP
+from mimik.motion.generation.lips import FIRST_S, GAP, JAW, LIPS_HZ, MOUTH, TOUCH_GAP
 from mimik.pipeline import Progress
 
 log = logging.getLogger(__name__)
@@ -323,3 +323,63 @@ def warped(values: Array, rng: Rng) -> Array:
         start, width = rng.integers(0, max(1, len(out) - _MASK[1])), rng.integers(0, _MASK[1])
         out[start : start + width] = out.mean(0)
     return out
+
+
+# What clips have in common.
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Between tracks and the network's numbers."""
+
+    spread: Array  # [C] standard deviation of the training clips about their own means
+    rise: Array  # [C] mean of the tracks above the clip's lips at rest
+    usual: Array  # [C] median over the clips of their standard deviation
+
+
+def rest_of(tracks: Array) -> Array:
+    """[C] the mouth at rest: the median over the twentieth of the frames in which the lips are closest."""
+    order = np.argsort(tracks[:, GAP], kind="stable")
+    return np.median(tracks[order[: max(3, len(order) // 20)]], axis=0).astype(np.float32)
+
+
+def scale_of(clips: Sequence[SpeechClip]) -> Scale:
+    seen = [clip.tracks[clip.seen] for clip in clips]
+    spread = np.sqrt(np.mean([x.var(0) for x in seen], axis=0)) + 0.01
+    rise = np.mean([x.mean(0) - rest_of(x) for x in seen], axis=0)
+    usual = np.median([x.std(0) for x in seen], axis=0)
+    return Scale(spread.astype(np.float32), rise.astype(np.float32), usual.astype(np.float32))
+
+
+def correlation_of(a: Array, b: Array) -> float:
+    """Pearson's; 0 where one of them does not move."""
+    return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
+
+
+_MOST_LAG = 16  # steps
+_LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # correlation at the best lag, and how much better it is: else 0 is taken
+
+
+def lag_of(out: Array, piece: Piece) -> int:
+    """Steps by which a clip's picture is later than its sound, as outputs [T, NUM_OUTPUTS] for the sound show it."""
+    known, fits = np.flatnonzero(piece.known), []
+    for lag in range(-_MOST_LAG, _MOST_LAG + 1):
+        at = known[(known - lag >= 0) & (known - lag < len(out))]
+        fits.append(np.mean([correlation_of(out[at - lag, c], piece.tracks[at, c]) for c in (GAP, JAW)]))
+    best = int(np.argmax(fits))
+    is_clear = fits[best] > _LEAST_FIT and fits[best] - fits[_MOST_LAG] > _LEAST_GAIN
+    return best - _MOST_LAG if is_clear else 0
+
+
+def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[SpeechClip]]:
+    """The clips to train on, and those of every eighth speaker, which calibrate the result; at least one of each.
+
+    Raises InputError if there is only one speaker.
+    """
+    people = sorted({clip.person for clip in clips})
+    if len(people) < 2:
+        raise InputError(
+            f"the clips are of {len(people)} speaker; give clips of several people, or `mimik voice tracks --manifest`."
+        )
+    held = set(people[3::8] or people[-1:])
+    return [c for c in clips if c.person not in held], [c for c in clips if c.person in held]

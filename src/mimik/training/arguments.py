@@ -175,7 +175,7 @@ class VoiceConfig:
         ),
     ] = 200
     spoken_batch: int = 4  # pieces of them in a step, besides batch_size
-    spoken_weight: float = 0.3
+    spoken_weight: float = 0.5
     align_at: tuple[int, ...] = (300, 600)  # steps at which sound and picture of the clips are aligned
     piece_steps: int = 150  # of 1 / LIPS_HZ
     warm_up_steps: int = 20  # of a piece, without loss: what was before is not in it
@@ -188,10 +188,10 @@ class VoiceConfig:
     num_steps: Annotated[
         int,
         Option(
-            "Training steps; more than there are continue a run.",
+            "Training steps; more than there are continue a run; 0 with --init: the output layer alone.",
             "N",
             "--steps",
-            range=(1, 1_000_000),
+            range=(0, 1_000_000),
             hint="1000 take about seven minutes a network on one core",
         ),
     ] = 1000

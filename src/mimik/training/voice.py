@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,26 @@ from mimik.config import InputError
 from mimik.data.articulation import TAUGHT, Utterance, utterances
 from mimik.data.speech import (
     Piece,
+    Scale,
     SpeechClip,
     augmented,
+    correlation_of,
     disturbed,
     features_of,
+    held_out,
     instants,
+    lag_of,
     load_clips,
     piece_of,
+    rest_of,
+    scale_of,
     warped,
 )
+from mimik.data.voice_heads import refitted, with_contact_of
 from mimik.media import mel
 from mimik.motion.generation.lips import (
     CHANNELS,
     GAP,
-    JAW,
     LABIODENTAL,
     LIPS_HZ,
     NUM_OUTPUTS,
@@ -59,29 +65,6 @@ _KEY |= {"mouthRollLower": 0.7, "mouthRollUpper": 0.7, "mouthLowerDownLeft": 0.7
 _KEY |= {"mouthUpperUpLeft": 0.7, "mouthUpperUpRight": 0.7, "mouthPressLeft": 0.5, "mouthPressRight": 0.5}
 WEIGHTS = np.array([_KEY.get(name, 0.3) for name in CHANNELS], np.float32)
 FOLLOWED = tuple(CHANNELS.index(name) for name in ("gap", "jawOpen", "width", "mouthPucker", "mouthFunnel"))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Between tracks and the network's numbers."""
-
-    spread: np.ndarray[Any, np.dtype[np.float32]]  # [C] standard deviation of the training clips about their own means
-    rise: np.ndarray[Any, np.dtype[np.float32]]  # [C] mean of the tracks above the clip's lips at rest
-    usual: np.ndarray[Any, np.dtype[np.float32]]  # [C] median over the clips of their standard deviation
-
-
-def rest_of(tracks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """[C] the mouth at rest: the median over the twentieth of the frames in which the lips are closest."""
-    order = np.argsort(tracks[:, GAP], kind="stable")
-    return np.median(tracks[order[: max(3, len(order) // 20)]], axis=0).astype(np.float32)
-
-
-def scale_of(clips: Sequence[SpeechClip]) -> Scale:
-    seen = [clip.tracks[clip.seen] for clip in clips]
-    spread = np.sqrt(np.mean([x.var(0) for x in seen], axis=0)) + 0.01
-    rise = np.mean([x.mean(0) - rest_of(x) for x in seen], axis=0)
-    usual = np.median([x.std(0) for x in seen], axis=0)
-    return Scale(spread.astype(np.float32), rise.astype(np.float32), usual.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -270,26 +253,6 @@ def outputs(net: nn.Module, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32
     return result
 
 
-def _correlation(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    """Pearson's; 0 where one of them does not move."""
-    return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
-
-
-_MOST_LAG = 16  # steps
-_LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # correlation at the best lag, and how much better it is: else 0 is taken
-
-
-def lag_of(out: np.ndarray[Any, Any], piece: Piece) -> int:
-    """Steps by which a clip's picture is later than its sound, as outputs [T, NUM_OUTPUTS] for the sound show it."""
-    known, fits = np.flatnonzero(piece.known), []
-    for lag in range(-_MOST_LAG, _MOST_LAG + 1):
-        at = known[(known - lag >= 0) & (known - lag < len(out))]
-        fits.append(np.mean([_correlation(out[at - lag, c], piece.tracks[at, c]) for c in (GAP, JAW)]))
-    best = int(np.argmax(fits))
-    is_clear = fits[best] > _LEAST_FIT and fits[best] - fits[_MOST_LAG] > _LEAST_GAIN
-    return best - _MOST_LAG if is_clear else 0
-
-
 def measure(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
     """Medians over the clips of the correlation with the real tracks; F1 of "the lips touch" over all frames."""
     rows, hits, said, real = [], 0.0, 0.0, 0.0
@@ -300,7 +263,7 @@ def measure(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
         piece = piece_of(clip)
         out, known = outputs(net, piece)[piece.known], piece.known
         y = piece.tracks[known]
-        rows.append([_correlation(out[:, c], y[:, c]) for c in FOLLOWED])
+        rows.append([correlation_of(out[:, c], y[:, c]) for c in FOLLOWED])
         touch, predicted = piece.touch[known] > 0, out[:, TOUCH] > -0.5
         hits, said, real = hits + (touch & predicted).sum(), said + predicted.sum(), real + touch.sum()
     names = [CHANNELS[c] for c in FOLLOWED]
@@ -310,8 +273,20 @@ def measure(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
 
 # The loop.
 
+
+def _started(fresh: dict[str, Tensor], init: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Tensor]:
+    """The weights to start from; outputs that they lack begin at 0."""
+    out = {}
+    for name, value in fresh.items():
+        known = torch.from_numpy(init[name].copy())
+        missing = torch.zeros(len(value) - len(known), *known.shape[1:])
+        out[name] = torch.cat([known, missing]) if len(missing) else known
+    return out
+
+
 STATE = "voice_state.pt"
 STATS = "stats.jsonl"
+_INIT_LR = 6e-4  # where weights are given
 _AVERAGED_FROM = 0.5  # share of the steps from which the saved weights are averaged
 
 
@@ -328,6 +303,7 @@ def train(
     one_speaker: set[str],
     watched: dict[str, Sequence[SpeechClip]],
     stats: Path | None = None,
+    init: Mapping[str, np.ndarray[Any, Any]] | None = None,
     save_every: int = 200,
     progress: Progress = silent,
 ) -> None:
@@ -339,12 +315,15 @@ def train(
         one_speaker: persons whose clips together are config.grid_share of the pieces.
         watched: sets of clips that are measured at every save.
         stats: the file for the measures; None is in the folder.
+        init: weights to start from, as VoiceModel.members has them.
         progress: called with the steps done and of all.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     pool = Pool(clips, one_speaker, config)
     net, ema = _network(config, config.dropout), _network(config)
+    if init is not None:
+        net.load_state_dict(_started(net.state_dict(), init))
     ema.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
     step = num_averaged = 0
@@ -391,7 +370,7 @@ def train(
                 slow.lerp_(fast, 1 - keep)
         if step in config.align_at:
             ema.eval()
-            pool.align([0 if c.person in one_speaker else lag_of(outputs(ema, p), p) for c, p in _whole(clips)])
+            pool.align([0 if clip.person in one_speaker else _lag(ema, clip) for clip in clips])
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value
         if step % save_every == 0 or step == config.num_steps:
@@ -481,20 +460,6 @@ def _touch_thresholds(
     return chosen
 
 
-def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[SpeechClip]]:
-    """The clips to train on, and those of every eighth speaker, which calibrate the result; at least one of each.
-
-    Raises InputError if there is only one speaker.
-    """
-    people = sorted({clip.person for clip in clips})
-    if len(people) < 2:
-        raise InputError(
-            f"the clips are of {len(people)} speaker; give clips of several people, or `mimik voice tracks --manifest`."
-        )
-    held = set(people[3::8] or people[-1:])
-    return [c for c in clips if c.person not in held], [c for c in clips if c.person in held]
-
-
 class _Mean(nn.Module):
     """The mean of what several networks give."""
 
@@ -510,32 +475,43 @@ def _network(config: VoiceConfig, dropout: float = 0.0) -> VoiceNet:
     return VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=dropout)
 
 
-def _whole(clips: Sequence[SpeechClip]) -> Iterator[tuple[SpeechClip, Piece]]:
-    return ((clip, piece_of(clip)) for clip in clips)
+def _lag(net: nn.Module, clip: SpeechClip) -> int:
+    piece = piece_of(clip)
+    return lag_of(outputs(net, piece), piece)
 
 
-def released(runs: Sequence[Path], clips: Sequence[SpeechClip], scale: Scale, record: dict[str, Any]) -> VoiceModel:
-    """The networks of several runs as the file that `mimik animate` takes, each the mean of its saved states.
+def averaged(run: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The mean of a run's saved states, by the names of VoiceNet's state."""
+    state = torch.load(run / STATE, weights_only=True)
+    return {name: value.numpy() for name, value in (state.get("average") or state["ema"]).items()}
+
+
+def released(
+    members: Sequence[Mapping[str, np.ndarray[Any, Any]]],
+    config: VoiceConfig,
+    clips: Sequence[SpeechClip],
+    scale: Scale,
+    record: dict[str, Any],
+) -> VoiceModel:
+    """Networks as the file that `mimik animate` takes.
 
     Args:
-        runs: folders of networks of one size.
+        members: weights of each.
+        config: of their training.
         clips: that calibrate it, of people who were not trained on.
         scale: of the training clips.
         record: of the training, for the file.
     """
-    members: list[VoiceNet] = []
+    nets: list[VoiceNet] = []
     tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for index, run in enumerate(runs):
-        state = torch.load(run / STATE, weights_only=True)
-        config = VoiceConfig(**state["config"])
-        net = _network(config)
-        net.load_state_dict(state.get("average") or state["ema"])
-        members.append(net)
-        tensors |= {f"{index}.{name}": value.numpy() for name, value in net.state_dict().items()}
+    for index, weights in enumerate(members):
+        nets.append(_network(config))
+        nets[-1].load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        tensors |= {f"{index}.{name}": value for name, value in weights.items()}
     network = {"channels": config.channels, "recurrent": config.recurrent, "dilations": list(DILATIONS)}
-    network["members"] = len(runs)
-    full = {"network": network, "training": asdict(config), "step": state["step"]} | record
-    return VoiceModel(tensors | calibrated(_Mean(members), scale, clips), full)
+    network["members"] = len(members)
+    full = {"network": network, "training": asdict(config), "step": config.num_steps} | record
+    return VoiceModel(tensors | calibrated(_Mean(nets), scale, clips), full)
 
 
 def _part(progress: Progress, index: int, count: int, stage: str, done: int, total: int) -> None:
@@ -544,7 +520,13 @@ def _part(progress: Progress, index: int, count: int, stage: str, done: int, tot
 
 
 def train_voice(
-    clips: Path, run: Path, config: VoiceConfig, *, one_speaker: Path | None = None, progress: Progress = silent
+    clips: Path,
+    run: Path,
+    config: VoiceConfig,
+    *,
+    one_speaker: Path | None = None,
+    init: Path | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Trains on a folder of clips and writes the network that results; resumes if interrupted.
 
@@ -553,6 +535,7 @@ def train_voice(
         run: the run's folder.
         config: how.
         one_speaker: a folder of many clips of one person, which make config.grid_share of the pieces.
+        init: a file of a voice network to start from, whose sizes are taken.
         progress: called with the steps done and of all.
 
     Returns:
@@ -561,10 +544,19 @@ def train_voice(
     Raises:
         InputError: if there are no clips, or the run's folder holds a run of other sizes.
     """
+    start: Sequence[Mapping[str, np.ndarray[Any, Any]]] = [{}] * config.members
+    if init is not None:
+        model = VoiceModel.load(init)
+        start = model.members
+        sizes = {name: model.record["network"][name] for name in ("channels", "recurrent")}
+        config = replace(config, **sizes, members=len(start), lr=_INIT_LR, align_at=(1,))
+    elif not config.num_steps:
+        raise InputError("--steps 0: there is nothing to start from; give --init FILE, or steps.")
     training, calibrating = held_out(load_clips(clips))
     alone = load_clips(one_speaker) if one_speaker else []
     runs = [run / f"member{index}" for index in range(config.members)]
-    for index, folder in enumerate(runs):
+    run.mkdir(parents=True, exist_ok=True)
+    for index, folder in enumerate(runs if config.num_steps else []):
         train(
             training + alone,
             folder,
@@ -572,6 +564,8 @@ def train_voice(
             one_speaker={c.person for c in alone},
             watched={"held_out": calibrating},
             stats=run / STATS,
+            init=start[index] or None,
+            save_every=200 if init is None else 50,
             progress=functools.partial(_part, progress, index, len(runs)),
         )
     data = {
@@ -581,9 +575,20 @@ def train_voice(
         "one_speaker_clips": len(alone),
         "calibration_clips": len(calibrating),
     }
-    measured = json.loads((run / STATS).read_text().splitlines()[-1])
+    record: dict[str, Any] = {"data": data}
+    if config.num_steps:
+        record["measured"] = json.loads((run / STATS).read_text().splitlines()[-1])
+    if init is not None:
+        record["init"] = {name: model.record.get(name) for name in ("training", "step", "data")}
+    scale = scale_of(training)
+    said = utterances(config.spoken, np.random.default_rng(config.seed)) if config.spoken else []
+    members = [averaged(folder) for folder in runs] if config.num_steps else start
+    members = [refitted(one, DILATIONS, training, scale, alone=alone, spoken=said) for one in members]
     path = run / "voice.safetensors"
     draft = run / ".voice.part"
-    released(runs, calibrating, scale_of(training), {"data": data, "measured": measured}).save(draft)
+    made = released(members, config, calibrating, scale, record)
+    if init is not None and not config.num_steps:
+        made = with_contact_of(made, model)
+    made.save(draft)
     draft.replace(path)
     return path

@@ -49,6 +49,10 @@ def voice_train(
         Path | None,
         typer.Option(metavar="TRACKS", help="A folder with many clips of one person: a fifth of what is shown."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A voice network to start from, whose sizes are taken."),
+    ] = None,
     config: VoiceConfig,
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
@@ -59,5 +63,5 @@ def voice_train(
 
     torch.set_num_threads(max(1, os.cpu_count() or 1))
     with Display("steps", "training", lines=False).shown() as bar, log_shown():
-        path = train_voice(tracks, out, config, one_speaker=one_speaker, progress=bar)
+        path = train_voice(tracks, out, config, one_speaker=one_speaker, init=init, progress=bar)
     say(f"{path}: the voice network after {config.num_steps} steps; measures: {out / 'stats.jsonl'}.")

@@ -61,7 +61,7 @@ class VoiceModel:
         """The tensors of each network."""
         count = self.record["network"].get("members")
         if count is None:
-            return [dict(self.tensors)]
+            return [{name: value for name, value in self.tensors.items() if not name.startswith("scale.")}]
         names = [(name.partition("."), value) for name, value in self.tensors.items()]
         return [{rest: value for (head, _, rest), value in names if head == str(k)} for k in range(count)]
 
@@ -119,7 +119,7 @@ class LipPredictor:
     """The mean of a model's networks, for one stream."""
 
     def __init__(self, model: VoiceModel) -> None:
-        self._members = [_Member(tensors, model.dilations) for tensors in model.members]
+        self._members = [Member(tensors, model.dilations) for tensors in model.members]
 
     def __call__(self, features: Array) -> Array:
         """[n, NUM_OUTPUTS] for the next [2 n, NUM_BANDS] features."""
@@ -127,7 +127,7 @@ class LipPredictor:
         return out
 
 
-class _Member:
+class Member:
     """A network's state for one stream: what it needs of the past, and nothing that grows."""
 
     def __init__(self, w: Mapping[str, Array], dilations: tuple[int, ...]) -> None:
@@ -142,6 +142,13 @@ class _Member:
 
     def __call__(self, features: Array) -> Array:
         """[n, NUM_OUTPUTS] for the next [2 n, NUM_BANDS] features."""
+        out: Array = self.hidden(features) @ self._w["head.weight"].T + self._w["head.bias"]
+        if out.shape[1] < NUM_OUTPUTS:  # no labiodentals
+            out = np.pad(out, ((0, 0), (0, NUM_OUTPUTS - out.shape[1])), constant_values=-_NEVER)
+        return out
+
+    def hidden(self, features: Array) -> Array:
+        """[n, H] what the output layer takes, for the next [2 n, NUM_BANDS] features."""
         w = self._w
         rows: Any = features.reshape(len(features) // STACK, -1)
         h: Any = (rows @ w["stem.weight"].T + w["stem.bias"]).clip(0)
@@ -156,9 +163,7 @@ class _Member:
             past[:] = x[len(x) - len(past) :]
         h = _layer_norm(h, w["norm.weight"], w["norm.bias"])
         r = self._recur(h @ w["gru.weight_ih_l0"].T + w["gru.bias_ih_l0"])
-        out: Array = np.concatenate([h, r], 1) @ w["head.weight"].T + w["head.bias"]
-        if out.shape[1] < NUM_OUTPUTS:  # no labiodentals
-            out = np.pad(out, ((0, 0), (0, NUM_OUTPUTS - out.shape[1])), constant_values=-_NEVER)
+        out: Array = np.concatenate([h, r], 1)
         return out
 
     def _recur(self, inputs: Array) -> Array:

@@ -1,0 +1,106 @@
+"""The output layer of a voice network in closed form: on clips in step with their sound, and on synthetic speech.
+
+The layers before it stay, and so do opening and contact of the lips. It is cheap, has no learning rate, and stays near
+the weights it starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimik.data.articulation import TAUGHT, Utterance
+from mimik.data.speech import Array, Scale, SpeechClip, features_of, instants, lag_of, piece_of
+from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, NUM_OUTPUTS, Member, VoiceModel
+
+# Chosen on 16 clips of held-out training speakers, by correlation.
+_PULL = 3000.0  # of a track's weights to where they start, in frames
+_SPOKEN = 0.3  # weight of a frame of synthetic speech
+_ALONE, _ALONE_WEIGHT = 50, 0.35  # clips of one speaker's corpus that are taken, and a frame's weight
+
+
+def refitted(
+    weights: Mapping[str, NDArray[Any]],
+    dilations: tuple[int, ...],
+    clips: Sequence[SpeechClip],
+    scale: Scale,
+    *,
+    alone: Sequence[SpeechClip] = (),
+    spoken: Sequence[Utterance] = (),
+) -> dict[str, NDArray[Any]]:
+    """The weights of a network, as VoiceModel.members has them, with another output layer.
+
+    Args:
+        weights: of the network.
+        dilations: of its convolutions.
+        clips: of many people.
+        scale: of these clips.
+        alone: of one person.
+        spoken: synthetic speech.
+    """
+    start = np.zeros((NUM_OUTPUTS, weights["head.weight"].shape[1] + 1))
+    start[: len(weights["head.bias"])] = np.c_[weights["head.weight"], weights["head.bias"]]
+    out = start.copy()
+    real = list(_real(weights, dilations, clips, scale, start, 1.0))
+    real += _real(weights, dilations, alone[:: max(1, len(alone) // _ALONE)], scale, start, _ALONE_WEIGHT)
+    said = []
+    for one in spoken:
+        hidden = _hidden(weights, dilations, features_of(one.sound))
+        said.append((hidden, one.at(instants(len(hidden)))))
+    # Tracks about the clip's mean: ridge regression of what the first weights leave.
+    square, product = _PULL * np.eye(start.shape[1]), np.zeros((len(CHANNELS), start.shape[1]))
+    for hidden, about, weight in real:
+        centered = hidden - hidden.mean(0)
+        square += weight * centered.T @ centered
+        product += weight * (about - centered @ start[: len(CHANNELS)].T).T @ centered
+    out[: len(CHANNELS)] += np.linalg.solve(square, product.T).T
+    for hidden, mouths in said:
+        centered, about = hidden - hidden.mean(0), mouths[:, : len(TAUGHT)] - mouths[:, : len(TAUGHT)].mean(0)
+        square += _SPOKEN * centered.T @ centered
+        product[list(TAUGHT)] += _SPOKEN * (about - centered @ start[list(TAUGHT)].T).T @ centered
+    if said:
+        out[list(TAUGHT)] = start[list(TAUGHT)] + np.linalg.solve(square, product[list(TAUGHT)].T).T
+    out[GAP] = start[GAP]
+    if len(weights["head.bias"]) < NUM_OUTPUTS:
+        out[LABIODENTAL, -1] = -30.0  # never
+    head = {"head.weight": out[:, :-1].astype(np.float32), "head.bias": out[:, -1].astype(np.float32)}
+    return {**weights, **head}
+
+
+def _hidden(weights: Mapping[str, NDArray[Any]], dilations: tuple[int, ...], features: Array) -> Array:
+    """[T, H + 1] what the output layer takes, and 1."""
+    hidden = Member(weights, dilations).hidden(features)
+    return np.concatenate([hidden, np.ones((len(hidden), 1), np.float32)], 1)
+
+
+def _real(
+    weights: Mapping[str, NDArray[Any]],
+    dilations: tuple[int, ...],
+    clips: Sequence[SpeechClip],
+    scale: Scale,
+    start: NDArray[Any],
+    weight: float,
+) -> Iterator[tuple[Array, Array, float]]:
+    """Of each clip, in step with its sound: hidden [T, H + 1], tracks about their mean [T, C], weight."""
+    for clip in clips:
+        piece = piece_of(clip)
+        hidden = _hidden(weights, dilations, piece.features)
+        lag = lag_of(hidden @ start.T.astype(np.float32), piece) if weight == 1.0 else 0
+        place = np.arange(len(hidden)) + lag
+        inside = place.clip(0, len(hidden) - 1)
+        known = piece.known[inside] & (inside == place)
+        y = piece.tracks[inside][known]
+        if len(y):
+            spread = scale.spread * np.sqrt((y.var(0) + 0.3 * scale.spread**2) / (1.3 * scale.spread**2))
+            yield hidden[known], (y - y.mean(0)) / spread, weight
+
+
+def with_contact_of(made: VoiceModel, known: VoiceModel) -> VoiceModel:
+    """The model with the opening's scale, and the thresholds of contact, of another one."""
+    tensors = {name: value.copy() for name, value in made.tensors.items()}
+    for name in ("scale.rise", "scale.spread"):
+        tensors[name][GAP] = known.tensors[name][GAP]
+    return VoiceModel(tensors | {"scale.touch": known.tensors["scale.touch"]}, made.record)
