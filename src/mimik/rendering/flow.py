@@ -34,12 +34,13 @@ from mimik.rendering.head_mesh import (
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
-from mimik.rendering.mirror import Mirror, MirrorFlow, mirror_flow
+from mimik.rendering.mirror import Mirror, MirrorFlow, mirror_flow, mirror_points
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
 _TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
 _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
+_CUT = 0.1, 0.5  # of the points of a side's hair that lie beyond the picture
 _EARS_CM = -4.0, 8.0  # above the middle of the face: where hair is beside it
 _SHOWN = 0.45, 0.75  # of the usual width of hair beside the face: a strip narrower than the first is not stretched
 _PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
@@ -199,6 +200,10 @@ class Warper:
         for side in (across_face < 0, across_face > 0):
             at_ears = side[:n] & (up[:n] < _EARS_CM[1]) & (up[:n] > _EARS_CM[0])
             out[side] = (hair[y, x] * beside)[at_ears].sum() / max(int(beside[at_ears].sum()), 1)
+            # Hair of the other side that the picture's edge cuts has no outline to lend.
+            other = self.source[mirror_points()[face.NUM_POINTS :][:n][at_ears], :2]
+            cut = 1 - ((other > self._picture[0]) & (other < self._picture[1])).all(1).mean()
+            out[side] = max(out[side].max(), float(smoothstep(cut, *_CUT)))
         return np.asarray(smoothstep(out, *_SHOWN))
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
