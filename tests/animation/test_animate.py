@@ -133,7 +133,7 @@ def test_frames_are_what_render_encodes(avatar: Avatar, tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", [False, True])
 def test_frames_in_memory_and_in_files_carry_the_mark(avatar: Avatar, tmp_path: Path, label: bool) -> None:
     frames = list(avatar.frames("smile", fps=2, label=label))
-    reading = watermark.Detector().read(frames)
+    reading = watermark.WatermarkDetector().read(frames)
     assert reading.payload is not None and reading.payload.model == Marker("geometry").payload.model
     avatar.render("smile", tmp_path / "a.mp4", fps=2, label=label, consent="It is me.")
     verdict = verify(tmp_path / "a.mp4")
