@@ -124,6 +124,7 @@ def test_readme_shows_commands():
 
 
 @pytest.mark.parametrize("line", shown_commands())
+@pytest.mark.slow
 def test_shown_command_runs(place: Path, line: str):
     arguments = shlex.split(line, comments=True)[1:]
     result = CliRunner().invoke(app, arguments, prog_name="mimik")
@@ -133,6 +134,7 @@ def test_shown_command_runs(place: Path, line: str):
         assert list(out.iterdir()) if out.is_dir() else out.stat().st_size
 
 
+@pytest.mark.slow
 def test_shown_python_runs(place: Path):
     for block in blocks("python"):
         exec(compile(block.replace("size=512", "size=128"), "README.md", "exec"), {})

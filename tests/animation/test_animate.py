@@ -158,6 +158,7 @@ def test_frames_may_be_left_unfinished(avatar: Avatar, driver) -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_sound_is_copied(avatar: Avatar, driver_with_sound: Path, tmp_path: Path) -> None:
     with_sound = avatar.render(driver_with_sound, tmp_path / "a.mp4", fps=6)
     assert with_sound.has_audio
@@ -229,6 +230,7 @@ def test_the_crop_is_a_square_with_the_face_in_the_middle(
 
 
 @pytest.mark.usefixtures("same_number")
+@pytest.mark.slow
 def test_a_photo_drives_a_video_and_a_still(avatar: Avatar, portrait_path: Path, tmp_path: Path) -> None:
     report = avatar.render(portrait_path, tmp_path / "a.mp4", fps=5)
     assert report.num_frames == 15
@@ -388,6 +390,7 @@ def test_a_person_from_nothing(tmp_path: Path, landmarker: Landmarker) -> None:
 
 
 @pytest.mark.usefixtures("unmarked")
+@pytest.mark.slow
 def test_two_faces_are_told_of(small_portrait: Image, landmarker: Landmarker, tmp_path: Path) -> None:
     photo = tmp_path / "two.png"
     small = cv2.resize(small_portrait, (200, 200), interpolation=cv2.INTER_AREA)
@@ -418,6 +421,7 @@ def test_the_photo_may_be_a_video(moving: Avatar, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unmarked")
+@pytest.mark.slow
 def test_a_video_keeps_its_own_motion_outside_of_the_regions(moving: Avatar, driver) -> None:
     """Lips that are told to rest, on the driver's own turning head."""
     frames = list(itertools.islice(moving.frames("smile", fps=25, regions=("lips",), strength=0), 15))

@@ -82,6 +82,7 @@ def test_each_face_moves_as_it_does_alone(pair: Path, tmp_path: Path, landmarker
             assert np.abs(frame[part].astype(int) - alone[part]).mean() < 3  # the watermark, and no more
 
 
+@pytest.mark.slow
 def test_faces_may_have_drivers_of_their_own(pair: Path, small_path: Path, tmp_path: Path) -> None:
     before = video.read_image(pair).astype(int)
     done = CliRunner().invoke(

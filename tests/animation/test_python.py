@@ -104,6 +104,7 @@ def test_a_motion_in_memory_drives_as_its_file_does(avatar: Avatar, tmp_path: Pa
     assert verify(tmp_path / "a.mp4").status is Status.MIMIK
 
 
+@pytest.mark.slow
 def test_frames_in_memory_drive_as_their_video_does(avatar: Avatar, driver) -> None:
     pictures = list(video.read_frames(driver.path))[:5]
     rate = video.probe(driver.path).fps
@@ -121,6 +122,7 @@ def test_frames_in_memory_drive_as_their_video_does(avatar: Avatar, driver) -> N
     assert len(motion) == 5 and motion.fps == rate
 
 
+@pytest.mark.slow
 def test_a_picture_in_memory_drives_as_its_file_does(avatar: Avatar, portrait_path: Path, portrait: Image) -> None:
     expected = frames_of(avatar, portrait_path, fps=2)
     for picture in (portrait, Pillow.fromarray(portrait)):

@@ -527,6 +527,7 @@ def test_verify_finds_nothing_in_a_strangers_file(here: Path):
     assert "proves nothing" in result.stdout
 
 
+@pytest.mark.slow
 def test_verify_of_a_folder(made: Path, here: Path):
     (here / "inbox/older").mkdir(parents=True)
     (here / "inbox/out.mp4").write_bytes(made.read_bytes())

@@ -108,6 +108,7 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
     assert receiver.mailbox.num_wrong == 0
 
 
+@pytest.mark.slow
 def test_the_command_line_serves_the_picture(
     small_path: Path, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,6 +312,7 @@ def test_every_motion_has_a_moving_picture_and_every_portrait_is_named():
 # Edit and verify.
 
 
+@pytest.mark.slow
 def test_the_photo_answers_to_the_sliders(session: Session, small_path: Path):
     before, plain = jobs.edited(session, str(small_path), Edit(), PLAIN)
     _, smiling = jobs.edited(session, str(small_path), Edit(smile=0.8), PLAIN)

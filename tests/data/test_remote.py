@@ -212,6 +212,7 @@ def store(moto: Store, shards: Path, s3: Callable[..., None]) -> Iterator[Store]
     moto.ask("reset")
 
 
+@pytest.mark.slow
 def test_shards_are_read_from_s3(store: Store, index: list[ClipInfo]) -> None:
     store.ask("reset-auth", "0")
     root = "s3://shelf/faces"
@@ -222,6 +223,7 @@ def test_shards_are_read_from_s3(store: Store, index: list[ClipInfo]) -> None:
     assert seen(again.read(index[0], [3]).images) == [3]
 
 
+@pytest.mark.slow
 def test_what_s3_does_not_give_is_told(
     store: Store, s3: Callable[..., None], index: list[ClipInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +254,7 @@ def test_what_s3_does_not_give_is_told(
         read_index("s3://shelf/faces")
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_is_waited_for(store: Store, index: list[ClipInfo]) -> None:
     clips = ClipStore("s3://shelf/faces", retries=2, backoff_s=0.01)
     assert seen(clips.read(index[0], [3]).images) == [3]

@@ -487,6 +487,7 @@ def test_a_mark_of_another_file_is_told(work: Path) -> None:
     assert "cannot be read" in replace(verdict, mark=None).sentence
 
 
+@pytest.mark.slow
 def test_a_video_is_read_beyond_its_first_seconds(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first frames were not made by mimik."""
     monkeypatch.setattr(verifying, "_WINDOW_FRAMES", 4)
