@@ -117,7 +117,7 @@ def measure(path: Path, motions: list[str], landmarker: Landmarker) -> dict[str,
                 flow = source.flow(target)
                 frames[scene] = source.paint(flow, target)
                 spent[scene] += time.process_time() - start
-                mover = Painter(picture, source._warper)
+                mover = Painter(picture, source.photo_warper)
                 covers.append(mover.carry(mask, flow))
             cover = np.maximum(*covers)
             for scene, frame in frames.items():

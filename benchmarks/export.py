@@ -12,8 +12,6 @@ the least of the repeats, and those and the medians as JSON with -o, which adds 
 from __future__ import annotations
 
 import argparse
-import functools
-import http.server
 import importlib.metadata
 import json
 import os
@@ -21,7 +19,6 @@ import platform
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from browser_pages import SOFTWARE_WEBGL, served
 from mimik.animation.avatar import Avatar
 from mimik.app.export import exporting, settings
 from mimik.app.export.graphs import session
@@ -40,8 +38,8 @@ from mimik.app.export.stage import Stage, calibration_frames
 from mimik.config import PRESETS
 from mimik.face.openvino_core import openvino
 from mimik.inference.synthesis import TexturePainter
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.networks.blocks import SelfAttention
 from mimik.networks.generators import Generator
 
@@ -166,24 +164,11 @@ window.measure = async (file, shapes, repeats, warm_up) => {
 </script>"""
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    """A folder, with the headers that let WebAssembly use several threads."""
-
-    def end_headers(self) -> None:
-        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        super().end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, GraphInputs], repeats: int) -> dict[str, Any]:
     """Milliseconds a frame of each graph in WebAssembly, and frames a second of the whole page for texture."""
     from playwright.sync_api import sync_playwright
 
     chromium = next(path for path in map(shutil.which, ("chromium", "chromium-browser")) if path)
-    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -200,11 +185,8 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, GraphInputs], 
             for graph in graphs["texture"][1:]:
                 other = shutil.copytree(folder / "person_fp32", folder / f"person_{graph.precision}")
                 (other / graph.file).write_bytes(graph.data)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=name))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=arguments)
+        with served(folder) as address, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=[*SOFTWARE_WEBGL])
             found["browser"] = f"Chromium {browser.version}, headless, WebGL by SwiftShader on the processor"
             for threads in sorted(set(THREADS)):
                 page = browser.new_page()
@@ -229,7 +211,6 @@ def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, GraphInputs], 
                     found.setdefault("page", {}).setdefault(precision, {})[f"{threads} threads"] = said
                     page.close()
             browser.close()
-        server.shutdown()
     return found
 
 

@@ -11,38 +11,24 @@ second mean little, and ratios of processor time still hold. Needs Linux, and th
 from __future__ import annotations
 
 import argparse
-import functools
-import http.server
 import json
 import os
 import shutil
 import statistics
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-_ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+from browser_pages import SOFTWARE_WEBGL, served
+
 _COUNT = """() => {
   const player = mimik.player, name = player.show ? "show" : "draw", draws = player[name].bind(player);
   window.shown = 0;
   player[name] = (...given) => { window.shown++; return draws(...given); };
 }"""
 _KINDS = ("renderer", "gpu-process")
-
-
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    """A folder, with the headers that let WebAssembly use several threads."""
-
-    def end_headers(self) -> None:
-        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        super().end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 def processor_time() -> dict[str, float]:
@@ -97,18 +83,15 @@ def main() -> None:
     chromium = next(path for path in map(shutil.which, ("chromium", "chromium-browser")) if path)
     rows: dict[str, list[dict[str, float]]] = {}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=[*SOFTWARE_WEBGL])
         version = browser.version
         for _ in range(arguments.rounds):
             for given in arguments.pages:
                 name, where = given.split("=", 1)
                 folder, _, query = where.partition("?")
-                handler = functools.partial(_Handler, directory=folder)
-                server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-                threading.Thread(target=server.serve_forever, daemon=True).start()
-                found = measure(browser, f"http://127.0.0.1:{server.server_port}/?{query}", arguments.seconds)
+                with served(Path(folder)) as address:
+                    found = measure(browser, f"{address}/?{query}", arguments.seconds)
                 rows.setdefault(name, []).append({key: round(value, 1) for key, value in found.items()})
-                server.shutdown()
         browser.close()
     result = {
         "what": "pages that play an exported person: frames a second, and ms of processor time a frame",
