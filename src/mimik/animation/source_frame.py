@@ -57,7 +57,7 @@ class SourceFrame:
         teeth: of the person, where the image shows none; None: chosen from the shipped sets.
         others: further photos of the person, which share the face of each frame; see rendering.several.
         """
-        self._given_others = others
+        self._other_images = others
         self._config, self._generator, self._backdrop, self._teeth = config, generator, backdrop, teeth
         height, width = image.picture.shape[:2]
         self.image = image
@@ -91,16 +91,12 @@ class SourceFrame:
         return take_apart(self.picture, self.face.points)
 
     @functools.cached_property
-    def _warper(self) -> Warper:
+    def photo_warper(self) -> Warper:
+        """The warper of the photo."""
         if isinstance(self.scene, str):
             return self.warper(self.face)
         scene = self.scene
         return Warper(self.face.points, *self.size, teeth=self._teeth, matte=scene.alpha, free=scene.free)
-
-    @property
-    def photo_warper(self) -> Warper:
-        """The warper of the photo."""
-        return self._warper
 
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""
@@ -108,19 +104,19 @@ class SourceFrame:
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:
-        if not self._given_others:
+        if not self._other_images:
             return self._first_painter
-        faces = [self.image.face, *(other.face for other in self._given_others)]
+        faces = [self.image.face, *(other.face for other in self._other_images)]
         return SharedPainter(self._first_painter, self._others, [face.points for face in faces])
 
     @functools.cached_property
     def _first_painter(self) -> PicturePainter:
         scene = self.scene
         if isinstance(scene, str):
-            return self.painter(self.picture, self.face, self._warper, is_reused=True)
+            return self.painter(self.picture, self.face, self.photo_warper, is_reused=True)
         if self._backdrop is not None:
-            return self._before_backdrop(self.picture, scene.alpha, self.face, self._warper, is_reused=True)
-        painter = self._plain_painter(scene.front, self.face, self._warper, is_reused=True, matte=scene.alpha)
+            return self._before_backdrop(self.picture, scene.alpha, self.face, self.photo_warper, is_reused=True)
+        painter = self._plain_painter(scene.front, self.face, self.photo_warper, is_reused=True, matte=scene.alpha)
         return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (self.picture, self.face.points))
 
     @functools.cached_property
@@ -128,7 +124,7 @@ class SourceFrame:
         """What draws the person from each of the further photos, its face where the chosen photo's is."""
         found = []
         own = head_pose(self.face.points)
-        for other in self._given_others:
+        for other in self._other_images:
             pose = head_pose(other.face.points)
             k = own.scale / pose.scale
             shift = own.translation - k * pose.translation
@@ -143,7 +139,7 @@ class SourceFrame:
 
     def prepare(self) -> None:
         """Makes what every frame needs, so that the first one is not late."""
-        _ = self._warper, self._painter
+        _ = self.photo_warper, self._painter
 
     @functools.cached_property
     def _limit(self) -> EdgeLimit | None:
@@ -212,7 +208,7 @@ class SourceFrame:
 
     def flow(self, points: NDArray[Any]) -> Flow:
         """The flow to points [478, 3] of the shown picture."""
-        return self._warper.flow(points)
+        return self.photo_warper.flow(points)
 
     def paint(self, flow: Flow, points: NDArray[Any]) -> Image:
         """The frame with the face at points, uint8 RGB [H, W, 3]."""

@@ -34,15 +34,12 @@ from mimik.rendering.head_mesh import (
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
-from mimik.rendering.mirror import Mirror, MirrorFlow, mirror_flow, mirror_points
+from mimik.rendering.mirror import Mirror, MirrorFlow, hair_shown, mirror_flow
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
 _TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
 _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
-_CUT = 0.1, 0.5  # of the points of a side's hair that lie beyond the picture
-_EARS_CM = -4.0, 8.0  # above the middle of the face: where hair is beside it
-_SHOWN = 0.45, 0.75  # of the usual width of hair beside the face: a strip narrower than the first is not stretched
 _PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
 _FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
@@ -163,7 +160,12 @@ class Warper:
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
         self.facing = -self._normals[:, 2]
-        self._mirror = Mirror(self.source, self.facing, None if matte is None else self._shown(matte))
+        shown = (
+            None
+            if matte is None
+            else hair_shown(self.source, self.jaws.skull, self.crop.cut(matte, GRID), self._picture)
+        )
+        self._mirror = Mirror(self.source, self.facing, shown)
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
         # In a photo that is turned itself nose and far cheek meet at the outline: turned further, it is not held.
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
@@ -176,35 +178,6 @@ class Warper:
         cells = self._at_depth(grid_centres().astype(np.float64))
         freedom = self._freedom(cells, low, high, free).reshape(GRID, GRID).astype(np.float32)
         self._fade = 1 - (1 - fade_of(low, high)) * (1 - freedom)
-
-    def _shown(self, matte: Array) -> NDArray[np.float64]:
-        """[S] 0..1 how much the photo shows of the hair of the side that each point of the shell is on.
-
-        Counted is the person beside the face's outline, as far out as hair is wide there; matte: [height, width].
-        """
-        hair = self.crop.cut(matte, GRID)
-        face_points = self.source[: face.NUM_POINTS, :2]
-        mask = np.zeros((GRID, GRID), np.uint8)
-        cv2.fillConvexPoly(mask, cv2.convexHull((face_points * GRID).astype(np.int32)), 1)
-        n = len(face.OVAL)
-        ring, middle = self.source[face.NUM_POINTS : face.NUM_POINTS + n, :2], face_points.mean(0)
-        away = ring - middle
-        away /= np.linalg.norm(away, axis=1, keepdims=True)
-        steps = np.arange(0.0, 1.0, 0.5 / GRID)
-        x, y = ((middle + away[:, None] * steps[:, None]) * GRID).astype(int).clip(0, GRID - 1).transpose(2, 0, 1)
-        usual = np.linalg.norm(head().shell[:n, :2] - face.canonical_mesh().vertices[face.OVAL, :2], axis=1)
-        outline = mask[y, x].sum(1) * steps[1]
-        beside = (steps >= outline[:, None]) & (steps < (outline + usual * self.jaws.skull.scale)[:, None])
-        across_face, up = head().shell[:, 0], -head().shell[:, 1]
-        out = np.zeros(len(across_face))
-        for side in (across_face < 0, across_face > 0):
-            at_ears = side[:n] & (up[:n] < _EARS_CM[1]) & (up[:n] > _EARS_CM[0])
-            out[side] = (hair[y, x] * beside)[at_ears].sum() / max(int(beside[at_ears].sum()), 1)
-            # Hair of the other side that the picture's edge cuts has no outline to lend.
-            other = self.source[mirror_points()[face.NUM_POINTS :][:n][at_ears], :2]
-            cut = 1 - ((other > self._picture[0]) & (other < self._picture[1])).all(1).mean()
-            out[side] = max(out[side].max(), float(smoothstep(cut, *_CUT)))
-        return np.asarray(smoothstep(out, *_SHOWN))
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Places [N, 2] of the square, [N, 3] where the outline of the head is."""

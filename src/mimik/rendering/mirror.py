@@ -33,8 +33,11 @@ _CONTINUED = 2.0  # cells: as far places and shares are continued beyond the mes
 _OUTLINE = 0.1, 0.45  # share of the mesh around a cell: outside the first there is no second source
 _SEAM = 0.1, 0.45  # shares that are blended: where two pictures of one thing do not meet, a wide blend shows it twice
 _INSIDE = 0.0, 0.02  # of the square's side, from the picture's edge: how surely a place is in the picture
+_EARS_CM = -4.0, 8.0  # above the middle of the face: where hair is beside it
+_SHOWN = 0.45, 0.75  # of the usual width of hair beside the face: a strip narrower than the first is not stretched
+_CUT = 0.1, 0.5  # of the points of a side's hair: if so many lie beyond the picture, its outline is unknown
 _NECK = 0.5  # share of the neck in what a point follows, from which on it is not mirrored
-_COLLAR = 3.0  # 1 ends the second source midway between jaw and neck, more nearer to the jaw
+_COLLAR = 3.0  # how far below the jaw the second source ends: midway to the neck at 1, nearer to the jaw above
 _HEAD_Y = -3.0  # of the head's middle on the canonical face, cm
 _BESIDE = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
 _UNCOVERED = 0.0, 0.2  # cosine: a cheek that the frame shows less squarely has not been turned to the viewer
@@ -106,8 +109,8 @@ class Mirror:
         follow = head().follow
         n = len(face.OVAL)
         neck = np.minimum((1 - follow) / max(float((1 - follow)[:n].max()), 1e-9), 1)
-        # Collars are not mirrored, nor the top of the head, whose outline is the photo's own; and around the hair that
-        # is, the photo's own goes on, or there is nothing.
+        # Neither collars nor the crown are mirrored. Outside the mirrored hair the photo's own hair goes on where the
+        # photo shows it; elsewhere there is nothing.
         self._x, y, _ = head().shell.T
         beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_BESIDE)
         self._shell = np.zeros(len(follow)) if shown is None else (1 - _COLLAR * smoothstep(neck, 0, _NECK)) * beside
@@ -142,6 +145,44 @@ class Mirror:
         if not self._whole_head:
             return front.mirror, front.covered & is_face
         return np.where(is_face[..., None], front.mirror, back.mirror), front.covered | back.covered
+
+
+def hair_shown(
+    source: NDArray[np.float64], skull: face.Pose, matte: Array, picture: NDArray[Any]
+) -> NDArray[np.float64]:
+    """How much a photo shows of the hair of either side, [S] of the shell's points 0..1; the same for all of a side.
+
+    Counted is the person beside the face's outline, as far out as hair is wide there.
+
+    Args:
+        source: [V, 3] the head's points in the photo, units of the crop's side.
+        skull: takes the canonical face there.
+        matte: [GRID, GRID] 0..1 of the person, over the crop.
+        picture: [2, 2] left and top, right and bottom of the photo.
+    """
+    face_points = source[: face.NUM_POINTS, :2]
+    mask = np.zeros((GRID, GRID), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull((face_points * GRID).astype(np.int32)), 1)
+    n = len(face.OVAL)
+    ring, middle = source[face.NUM_POINTS : face.NUM_POINTS + n, :2], face_points.mean(0)
+    away = ring - middle
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    steps = np.arange(0.0, 1.0, 0.5 / GRID)
+    x, y = ((middle + away[:, None] * steps[:, None]) * GRID).astype(int).clip(0, GRID - 1).transpose(2, 0, 1)
+    shell = head().shell
+    usual = np.linalg.norm(shell[:n, :2] - face.canonical_mesh().vertices[face.OVAL, :2], axis=1)
+    outline = mask[y, x].sum(1) * steps[1]
+    beside = (steps >= outline[:, None]) & (steps < (outline + usual * skull.scale)[:, None])
+    at_ears = (-shell[:n, 1] > _EARS_CM[0]) & (-shell[:n, 1] < _EARS_CM[1])
+    out = np.zeros(len(shell))
+    for side in (shell[:, 0] < 0, shell[:, 0] > 0):
+        some = side[:n] & at_ears
+        shown = (matte[y, x] * beside)[some].sum() / max(int(beside[some].sum()), 1)
+        # Hair of the other side that the picture's edge cuts has no outline to lend.
+        other = source[mirror_points()[face.NUM_POINTS :][:n][some], :2]
+        cut = 1 - ((other > picture[0]) & (other < picture[1])).all(1).mean()
+        out[side] = max(shown, smoothstep(cut, *_CUT))
+    return np.asarray(smoothstep(out, *_SHOWN))
 
 
 def mirror_flow(

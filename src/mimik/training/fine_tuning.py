@@ -27,6 +27,7 @@ from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.synthesis import BUNDLED_MODEL, window_around
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build
+from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.several import distances, head_shape
 from mimik.training.arguments import LearnArguments
@@ -139,11 +140,9 @@ def _said_of_others(gain: float | None, count: int) -> str:
 
 def _cut(photo: Photo) -> tuple[Image, Face]:
     """The part of a photo around its face."""
-    window = window_around(photo.face.points)
-    low = np.floor([window.left, window.top]).astype(int).clip(0, None)
-    high = np.ceil([window.left + window.side, window.top + window.side]).astype(int)
-    picture = np.ascontiguousarray(photo.picture[low[1] : high[1], low[0] : high[0]])
-    points = photo.face.points - np.array([*low, 0], np.float32)
+    canvas = Canvas.of(photo.picture, window_around(photo.face.points))
+    picture = np.ascontiguousarray(canvas.part(photo.picture))
+    points = photo.face.points - np.array([canvas.left, canvas.top, 0], np.float32)
     return picture, dataclasses.replace(photo.face, points=points)
 
 
