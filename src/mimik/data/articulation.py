@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.config import InputError
 from mimik.media import mel
 from mimik.motion.generation.lips import CHANNELS
-
-Array = NDArray[np.float32]
 
 # Tracks of a Mouth. What the jaw does is the speaker's habit: real faces alone teach it.
 TAUGHT = tuple(CHANNELS.index(name) for name in ("width", "mouthPucker", "mouthFunnel"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.data.articulation import TAUGHT, Utterance
 from mimik.data.speech import Array, Scale, SpeechClip, features_of, instants, lag_of, piece_of
-from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, NUM_OUTPUTS, Member, VoiceModel
+from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, NEVER, NUM_OUTPUTS, Member, VoiceModel
 
 # Chosen on 16 clips of held-out training speakers, by correlation.
 _PULL = 3000.0  # of a track's weights to where they start, in frames
@@ -65,7 +65,7 @@ def refitted(
         out[list(TAUGHT)] = start[list(TAUGHT)] + np.linalg.solve(square, product[list(TAUGHT)].T).T
     out[GAP] = start[GAP]
     if len(weights["head.bias"]) < NUM_OUTPUTS:
-        out[LABIODENTAL, -1] = -30.0  # never
+        out[LABIODENTAL, -1] = NEVER
     head = {"head.weight": out[:, :-1].astype(np.float32), "head.bias": out[:, -1].astype(np.float32)}
     return {**weights, **head}
 

@@ -1,4 +1,4 @@
-"""The 256 colours of an animated GIF: few pixels have the colours of lips and irises, and all of them are looked at."""
+"""The 256 colors of an animated GIF: few pixels have the colors of lips and irises, and all of them are looked at."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array
 from mimik.media.containers import Rgb
 
-_BITS = 5  # of each channel, in which colours are counted
-# Of a colour's number of pixels. By their number alone (1) a wall takes the palette and lips lose their pink; the root
+_BITS = 5  # of each channel, in which colors are counted
+# Of a color's number of pixels. By their number alone (1) a wall takes the palette and lips lose their pink; the root
 # leaves them 1.7 instead of 4.3 of difference (CIE76, seen from afar, a portrait at 256 px; ffmpeg's palettegen 5.9).
 _POWER = 0.5
 _ROUNDS = 12  # of k-means
 
-Floats = NDArray[np.float32]
-
 
 def palette_of(frames: Iterable[Rgb], size: int = 256) -> NDArray[np.uint8]:
-    """Colours that stand for those of some frames.
+    """Colors that stand for those of some frames.
 
-    Weighted k-means in CIELAB over the colours that occur, counted with 5 bits a channel.
+    Weighted k-means in CIELAB over the colors that occur, counted with 5 bits a channel.
 
     Args:
         frames: uint8 RGB [H, W, 3], at least one.
         size: of the palette.
 
     Returns:
-        [size, 3] uint8 RGB; fewer colours than size are repeated.
+        [size, 3] uint8 RGB; fewer colors than size are repeated.
     """
     num, total = np.zeros(1 << 3 * _BITS), np.zeros((1 << 3 * _BITS, 3))
     for frame in frames:
@@ -40,23 +39,23 @@ def palette_of(frames: Iterable[Rgb], size: int = 256) -> NDArray[np.uint8]:
             total[:, channel] += np.bincount(cell, pixels[:, channel], len(num))
     there = np.flatnonzero(num)
     weight = num[there] ** _POWER
-    colours = _convert(total[there] / num[there, None] / 255, cv2.COLOR_RGB2LAB)
+    colors = _convert(total[there] / num[there, None] / 255, cv2.COLOR_RGB2LAB)
 
-    # The heaviest colour first, then always the one that is missed most.
-    centres = colours[[int(weight.argmax())]]
-    missed = np.square(colours - centres[0]).sum(1)
-    for _ in range(min(size, len(colours)) - 1):
-        centres = np.vstack([centres, colours[int((missed * weight).argmax())]])
-        missed = np.minimum(missed, np.square(colours - centres[-1]).sum(1))
+    # The heaviest color first, then always the one that is missed most.
+    centers = colors[[int(weight.argmax())]]
+    missed = np.square(colors - centers[0]).sum(1)
+    for _ in range(min(size, len(colors)) - 1):
+        centers = np.vstack([centers, colors[int((missed * weight).argmax())]])
+        missed = np.minimum(missed, np.square(colors - centers[-1]).sum(1))
     for _ in range(_ROUNDS):
-        distance = np.square(centres).sum(1) - 2 * colours @ centres.T  # and a constant for each colour
+        distance = np.square(centers).sum(1) - 2 * colors @ centers.T  # and a constant for each color
         nearest = distance.argmin(1)
-        sums = np.stack([np.bincount(nearest, weight * colours[:, i], len(centres)) for i in range(3)], 1)
-        share = np.bincount(nearest, weight, len(centres))
-        centres = np.where(share[:, None] > 0, sums / np.maximum(share, 1e-9)[:, None], centres).astype(np.float32)
-    rgb = np.rint(_convert(centres, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8)
+        sums = np.stack([np.bincount(nearest, weight * colors[:, i], len(centers)) for i in range(3)], 1)
+        share = np.bincount(nearest, weight, len(centers))
+        centers = np.where(share[:, None] > 0, sums / np.maximum(share, 1e-9)[:, None], centers).astype(np.float32)
+    rgb = np.rint(_convert(centers, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8)
     return np.resize(rgb, (size, 3))
 
 
-def _convert(colours: NDArray[np.floating], code: int) -> Floats:
-    return np.asarray(cv2.cvtColor(colours[None].astype(np.float32), code)[0], np.float32)
+def _convert(colors: NDArray[np.floating], code: int) -> Array:
+    return np.asarray(cv2.cvtColor(colors[None].astype(np.float32), code)[0], np.float32)

@@ -50,7 +50,7 @@ Mark = Callable[[NDArray[np.uint8]], None]
 # At 2048x2048 px 59 instead of 84 ms of processor time a frame, and files that are 15 % larger for the same quality.
 _LARGE_PX, _LESS_SEARCH = 1920 * 1080, "analyse=none:subme=0"
 _GIF_PALETTE_BYTES = 64 << 20  # frames held at the start to choose the palette from: at most this much ...
-_GIF_PALETTE_FRAMES = 100  # ... and at most so many: a mouth that opens later has colours, too
+_GIF_PALETTE_FRAMES = 100  # ... and at most so many: a mouth that opens later has colors, too
 
 
 def open_writer(
@@ -200,7 +200,7 @@ class VideoWriter(_StreamWriter):
     """A video with the sound of another file: H.264 in .mp4, .m4v, .mov and .mkv, VP9 in .webm; .mov keeps alpha as
     ProRes 4444, .webm as browsers and OBS show it.
 
-    4:2:0 colour needs even sizes: an odd width or height loses its last column or row. Colours are BT.709, limited
+    4:2:0 color needs even sizes: an odd width or height loses its last column or row. Colors are BT.709, limited
     range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
 
     Sound: packets of `audio_from` are copied unchanged where the container can hold them, else they are transcoded to
@@ -353,7 +353,7 @@ class VideoWriter(_StreamWriter):
 
 
 class GifWriter(_StreamWriter):
-    """Animated GIF that repeats for ever: one palette of 256 colours, from its beginning, and ordered dithering.
+    """Animated GIF that repeats for ever: one palette of 256 colors, from its beginning, and ordered dithering.
 
     GIF counts in hundredths of a second and players slow down below two of them: more than 50 frames a second are
     thinned out.
@@ -386,15 +386,15 @@ class GifWriter(_StreamWriter):
         self._graph = av.filter.Graph()
         at = {"format": "bgra", "time_base": Fraction(1, 100)}
         self._source = self._graph.add_buffer(width=self.width, height=self.height, **at)
-        colours = self._graph.add_buffer(width=16, height=16, **at)
+        colors = self._graph.add_buffer(width=16, height=16, **at)
         dither = self._graph.add("paletteuse", "dither=bayer:bayer_scale=4")
         self._sink = self._graph.add("buffersink")
         self._source.link_to(dither)
-        colours.link_to(dither, 0, 1)
+        colors.link_to(dither, 0, 1)
         dither.link_to(self._sink)
         self._graph.configure()
-        colours.push(self._picture(palette_of(held).reshape(16, 16, 3), 0))
-        colours.push(None)
+        colors.push(self._picture(palette_of(held).reshape(16, 16, 3), 0))
+        colors.push(None)
         for index, frame in enumerate(held):
             self._encode(frame, index)
 

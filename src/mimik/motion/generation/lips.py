@@ -40,6 +40,7 @@ JAW = CHANNELS.index("jawOpen")
 TOUCH_GAP = 0.015  # of the distance of the eyes: what the landmarker finds between lips that touch is less
 
 LABIODENTAL_FROM = 0.5  # probability
+NEVER = -30.0  # logit of a network that knows no labiodentals
 
 FORMAT = "mimik voice 1"
 ASSET = "assets/voice.safetensors"
@@ -100,9 +101,6 @@ def bundled_voice() -> VoiceModel:
         return VoiceModel.load(path)
 
 
-_NEVER = np.float32(30.0)
-
-
 def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:
     centred = x - x.mean(1, keepdims=True)
     scale: Array = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + np.float32(1e-5))
@@ -144,7 +142,7 @@ class Member:
         """[n, NUM_OUTPUTS] for the next [2 n, NUM_BANDS] features."""
         out: Array = self.hidden(features) @ self._w["head.weight"].T + self._w["head.bias"]
         if out.shape[1] < NUM_OUTPUTS:  # no labiodentals
-            out = np.pad(out, ((0, 0), (0, NUM_OUTPUTS - out.shape[1])), constant_values=-_NEVER)
+            out = np.pad(out, ((0, 0), (0, NUM_OUTPUTS - out.shape[1])), constant_values=NEVER)
         return out
 
     def hidden(self, features: Array) -> Array:
