@@ -24,10 +24,10 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.media.sound import read_sound
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import motion_file
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")  # tests of animate and cli draw with the default model
 

@@ -19,9 +19,9 @@ from mimik.config import AnimateConfig
 from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.smoothing import smoothed
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.sealing import seal

@@ -12,7 +12,7 @@ from conftest import Driver
 from mimik.animation import batch
 from mimik.animation.batch import ANIMATED_NAME, Pair, animate_all, pairs
 from mimik.config import AnimateConfig, InputError
-from mimik.motion.bundled import is_folder_of_drivers
+from mimik.motion.kinds import is_folder_of_drivers
 from mimik.provenance.verifying import verify
 
 SMALL = AnimateConfig(size=64, fps=4.0, model="geometry")

@@ -31,9 +31,9 @@ from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion import motion_sheet
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.provenance.verifying import verify
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")

@@ -44,8 +44,8 @@ from mimik.face.openvino_core import openvino
 from mimik.inference.avatar_file import AvatarFile, SourceFile, read_avatar
 from mimik.inference.runtime import Network
 from mimik.media import video
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build
 from mimik.networks.release import read_release

@@ -15,12 +15,12 @@ import pytest
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.contact import (
     eyelid_openings,
     lip_openings,
 )
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.retargeting import Retarget
 from shapes import FPS
 

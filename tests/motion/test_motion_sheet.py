@@ -11,8 +11,8 @@ import pytest
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import LANDMARK_LINES, annotate, feature_mask, landmark_image
 from mimik.face.landmarks import Face, Image
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.motion_sheet import motion_sheet
 
 # docs/paper.md, section 2: points of the 68, colour, closed.

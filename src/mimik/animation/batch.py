@@ -23,8 +23,8 @@ from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
 from mimik.files import hold
-from mimik.motion.bundled import is_folder_of_drivers
 from mimik.motion.drivers import registry
+from mimik.motion.kinds import is_folder_of_drivers
 from mimik.pipeline import Progress
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.outputs import check_output

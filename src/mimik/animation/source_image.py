@@ -19,7 +19,7 @@ from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
 from mimik.inference.avatar_file import calmest
 from mimik.media import video
 from mimik.media.pictures import in_memory
-from mimik.motion.bundled import check_person
+from mimik.motion.kinds import check_person
 from mimik.provenance.manifests import Ingredient
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.layers.teeth import TeethSet

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.expression import Float
 from mimik.motion.frames import EYELIDS_TOUCH, MotionFrame, Reference
+from mimik.motion.kinds import bundled_motions
 
 
 @dataclass(frozen=True)

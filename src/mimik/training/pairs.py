@@ -20,9 +20,9 @@ from mimik.data.episodes import Batch, to_model_range, view_of
 from mimik.face.landmark_images import feature_mask, landmark_image, mouth_interior
 from mimik.face.landmarks import OVAL, Array, Face, Image
 from mimik.inference.synthesis import network_window, reduced, window_around
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.retargeting import Retarget
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper

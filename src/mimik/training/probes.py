@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mimik.config import Preset
 from mimik.face.landmarks import BROWS, EYES, IRISES, LIPS, POINTS_68, Array, Face, Image, Landmarker, head_pose
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.retargeting import Retarget
 from mimik.networks.features import FaceNet
 from mimik.training.pairs import PreparedPhoto, generator_inputs, to_frames

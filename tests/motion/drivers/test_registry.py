@@ -13,8 +13,7 @@ import pytest
 from conftest import write_clip
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import NUM_POINTS, Landmarker
-from mimik.motion import bundled
-from mimik.motion.bundled import bundled_motions
+from mimik.motion import kinds
 from mimik.motion.drivers import driver as driver_module
 from mimik.motion.drivers import video as video_driver
 from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
@@ -23,6 +22,7 @@ from mimik.motion.drivers.stream import rest_reference
 from mimik.motion.drivers.video import extract_motion
 from mimik.motion.files import Motion
 from mimik.motion.frames import still
+from mimik.motion.kinds import bundled_motions
 
 
 @pytest.fixture(autouse=True)
@@ -157,15 +157,15 @@ class Nothing(driver_module.Driver):
 
 
 def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = bundled.Kind(
+    line = kinds.Kind(
         f"{__name__}.Nothing", "nothing at all", lambda: ("nothing",), lambda source: source == "nothing"
     )
-    monkeypatch.setattr(bundled, "KINDS", (*bundled.KINDS, line))
+    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, line))
     opened = open_driver("nothing")
     assert (opened.kind, opened.path, opened.num_frames) == ("nothing", None, 3)
     assert file_of("nothing") is None and "nothing" in names()
-    bundled.check_driver("nothing")
-    for refused in (open_driver, bundled.check_driver):
+    kinds.check_driver("nothing")
+    for refused in (open_driver, kinds.check_driver):
         with pytest.raises(
             InputError,
             match=r"\(did you mean nothing\?\); give nothing at all, a video, a photo, a recording of speech, "
@@ -175,7 +175,7 @@ def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_names_before_loading_are_those_of_the_classes() -> None:
-    assert list(names()) == bundled.driver_names()
+    assert list(names()) == kinds.driver_names()
 
 
 def test_options_without_effect_are_refused(driver, small_path: Path) -> None:

@@ -19,7 +19,7 @@ from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
 from mimik.media import formats
-from mimik.motion.bundled import check_driver, check_person, is_folder_of_drivers
+from mimik.motion.kinds import check_driver, check_person, is_folder_of_drivers
 from mimik.provenance.outputs import check_output, sidecar_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
 from mimik.media import formats
-from mimik.motion.bundled import bundled_motions
+from mimik.motion.kinds import bundled_motions
 from mimik.provenance.outputs import check_output
 
 _STREAM_SUFFIX = ".jsonl"

@@ -16,7 +16,7 @@ from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig
 from mimik.config import AnimateConfig
 from mimik.media import formats
-from mimik.motion.bundled import check_person
+from mimik.motion.kinds import check_person
 from mimik.provenance.outputs import check_output
 
 

@@ -18,7 +18,7 @@ from mimik.app.live.controls import LIVE_SIZE, Controls
 from mimik.app.web.sessions import Limits
 from mimik.config import AnimateConfig, InputError
 from mimik.media import formats
-from mimik.motion.bundled import check_person
+from mimik.motion.kinds import check_person
 
 if TYPE_CHECKING:
     from mimik.motion.drivers.udp import Receiver

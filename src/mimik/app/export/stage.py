@@ -24,8 +24,8 @@ from mimik.inference.synthesis import (
     to_planes,
     window_around,
 )
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.smoothing import smoothed
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow

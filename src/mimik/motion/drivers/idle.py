@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from mimik.motion.bundled import IDLE
 from mimik.motion.drivers.driver import USUAL_FPS, USUAL_S, Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
 from mimik.motion.generation.speech import closed_reference
+from mimik.motion.kinds import IDLE
 from mimik.motion.smoothing import smoothed
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from mimik.motion.bundled import bundled_motions
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
 from mimik.motion.smoothing import smoothed
 
 

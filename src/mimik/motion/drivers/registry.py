@@ -1,4 +1,4 @@
-"""How a driver of any kind is opened; bundled.KINDS lists them."""
+"""How a driver of any kind is opened; kinds.KINDS lists them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from mimik.config import InputError, OptionError
-from mimik.motion import bundled
+from mimik.motion import kinds
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.photo import PhotoDriver
@@ -26,8 +26,8 @@ DriverLike = str | PathLike[str] | Driver | Motion | PIL.Image.Image | NDArray[A
 
 
 def _kinds() -> Iterator[type[Driver]]:
-    """The classes of bundled.KINDS, in their order."""
-    for kind in bundled.KINDS:
+    """The classes of kinds.KINDS, in their order."""
+    for kind in kinds.KINDS:
         module, _, name = kind.place.rpartition(".")
         yield getattr(importlib.import_module(module), name)
 
@@ -39,7 +39,7 @@ def names() -> Mapping[str, Path | None]:
 
 def file_of(source: str) -> Path | None:
     """The file behind a source, which may not exist; None for a driver without one."""
-    return None if bundled.has_no_file(source) else names().get(source, Path(source))
+    return None if kinds.has_no_file(source) else names().get(source, Path(source))
 
 
 def suffixes() -> tuple[str, ...]:
@@ -90,8 +90,8 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
 
 def _open(source: str, fps: float | None) -> Driver:
     if source not in names():
-        bundled.check_readable(source)
+        kinds.check_readable(source)
     for kind in _kinds():
         if kind.takes(source):
             return kind.open(source, fps)
-    raise bundled.no_such_driver(source)
+    raise kinds.no_such_driver(source)

@@ -16,7 +16,6 @@ import pytest
 
 from mimik.config import InputError
 from mimik.face.landmarks import BLENDSHAPES, POINTS_68, Landmarker, canonical_mesh
-from mimik.motion.bundled import check_driver
 from mimik.motion.drivers.driver import DriverSettings
 from mimik.motion.drivers.registry import file_of, open_driver
 from mimik.motion.drivers.stream import _rotation
@@ -29,6 +28,7 @@ from mimik.motion.drivers.trackers.openseeface import FACE_BYTES, OpenSeeFace
 from mimik.motion.drivers.trackers.vmc import Vmc, messages
 from mimik.motion.drivers.udp import Mailbox, Receiver
 from mimik.motion.files import Motion, bundled_motions
+from mimik.motion.kinds import check_driver
 
 # The example of https://www.ifacialmocap.com/for-developer/, shortened.
 IFACIALMOCAP = (
