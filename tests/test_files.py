@@ -110,4 +110,7 @@ def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=rf"--json .*{words}"):
             check_file("--json", path, force=force, others=others)
+    if Path("/proc/self").exists():  # where nobody may make a file, and access rights do not say so to root
+        with pytest.raises(InputError, match="--json /proc/a: the folder /proc cannot be written to"):
+            check_file("--json", Path("/proc/a"), force=False)
     check_file("--json", there, force=True, others=[tmp_path / "other"])

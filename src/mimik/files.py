@@ -109,6 +109,15 @@ def hold(path: Path, mode: str = "w") -> IO[Any] | None:
     return file
 
 
+def can_write_in(folder: Path) -> bool:
+    """Whether a file can be made in a folder, by making one: access rights say nothing of /proc, or of root."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] = ()) -> None:
     """Refuses, before the work, what could not be written after it: a report, numbers, text.
 
@@ -130,5 +139,5 @@ def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] =
         raise InputError(f"{option} {path}: is another file of this run; give a name of its own.")
     if os.path.lexists(path) and not force:
         raise InputError(f"{option} {path}: already exists; give --force to replace it, or another name.")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not can_write_in(folder):
         raise InputError(f"{option} {path}: the folder {path.parent} cannot be written to; give another one.")

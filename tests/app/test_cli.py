@@ -386,6 +386,36 @@ def test_output_in_a_folder_that_cannot_be_written_to(refuse, shelf: Path, here:
     assert "locked cannot be written to" in message
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["animate", "{person}", "smile", "-o", "/proc/x.mp4"], "-o /proc/x.mp4: the folder /proc cannot be"),
+        (["animate", "{person}", "smile", "-o", "/proc/frames"], "-o /proc/frames: the folder /proc cannot be"),
+        (["animate", "{shelf}", "smile", "-o", "/proc/all/these"], "-o /proc/all/these: /proc cannot be written to"),
+        (["edit", "{person}", "--smile", "1", "-o", "/proc/x.png"], "-o /proc/x.png: the folder /proc cannot be"),
+        (["faces", "{person}", "-o", "/proc/x.png"], "-o /proc/x.png: the folder /proc cannot be"),
+        (["motion", "extract", "{shelf}/driver.mp4", "-o", "/proc/x.motion"], "-o /proc/x.motion: the folder /proc"),
+        (["export", "texture", "-o", "/proc/phone"], "-o /proc/phone: the folder /proc cannot be written to"),
+        (["export", "none.avatar", "-o", "phone"], "none.avatar: there is no such file"),
+        (["live", "{person}", "--model", "none.safetensors"], "none.safetensors: there is no such file"),
+        (["web", "--model", "none.safetensors"], "none.safetensors: there is no such file"),
+        (["edit", "{person}", "--smile", "1", "-o", "x.png", "--model", "{junk}"], "damaged or not a model"),
+        (["animate", "{person}", "smile", "-o", "x.mp4", "--model", "{junk}"], "damaged or not a model"),
+        (["animate", "{person}", "smile", "-o", "x.mp4", "--background", "none"], "x.mp4: cannot be transparent"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_told_before_a_network_is_loaded(
+    refuse, shelf: Path, here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+):
+    """Also what access rights do not tell: root may write to /proc, and cannot."""
+    monkeypatch.setattr("openvino.Core.compile_model", None)
+    (here / "junk.safetensors").write_bytes(b"no model")
+    places = {"shelf": shelf, "person": shelf / "person.png", "junk": here / "junk.safetensors"}
+    assert words in refuse(*(argument.format(**places) for argument in arguments))
+
+
 @pytest.mark.parametrize("option", [[], ["--force"]])
 @pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize("which", ["photo", "driver"])

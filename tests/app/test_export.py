@@ -31,10 +31,11 @@ from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.app import cli
 from mimik.app.export import description, exporting, graphs, motion_data, settings
+from mimik.app.export.exporting import PORTRAIT
 from mimik.app.export.graphs import multiply_adds
 from mimik.app.export.motion_data import packed, unpacked
 from mimik.app.export.networks import OUTPUTS, Drawing, baked
-from mimik.app.export.settings import ExportConfig
+from mimik.app.export.settings import ExportConfig, check_folder
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, embedded
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
@@ -454,7 +455,7 @@ def test_a_second_source_is_kept_with_its_place_and_weight(small_face: Face) -> 
 
 
 def test_layers_are_what_the_painter_draws() -> None:
-    avatar = Avatar.from_photos([exporting.PORTRAIT])
+    avatar = Avatar.from_photos([PORTRAIT])
     stage = Stage(avatar, PRESETS["texture"].networks, 512)
     motion = Motion.load(bundled_motions()["laugh"])
     target = eyes_closed(next(stage.targets(motion, [30])), 0.9)
@@ -515,7 +516,11 @@ def test_packing_loses_nothing(kind: type) -> None:
         ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar has its person already"),
         ("texture", {"motions": ("talk",)}, "--motion talk: moves a person; give --photo"),
         ("texture", {"motions": ("dance",)}, "driver dance: there is no such file"),
-        ("texture", {"motions": (str(exporting.PORTRAIT),)}, r"--motion .*: is a photo; give a .motion file"),
+        (
+            "texture",
+            {"motions": (str(PORTRAIT),), "photo": PORTRAIT},
+            r"--motion .*: is a photo; give a .motion file",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: str, tmp_path: Path) -> None:
@@ -541,7 +546,7 @@ def test_wrong_settings_are_refused(options: dict, message: str) -> None:
 def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "_MAX_FRAMES", 100)
     with pytest.raises(InputError, match="--motion talk: has 118 frames; give one of at most 100"):
-        exporting.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=exporting.PORTRAIT))
+        exporting.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=PORTRAIT))
 
 
 def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> None:
@@ -570,19 +575,19 @@ def test_folders_of_others_are_left_alone(
     busy.mkdir()
     (busy / "export.json").write_text("{}")
     (busy / "diary.txt").write_text("x")
-    exporting.check_folder(out, force=False)
+    check_folder(out, force=False)
     for path, force, message in (
         (file, True, "is a file"),
         (busy, True, "holds other files"),
         (tmp_path / "none/out", False, "there is no folder"),
     ):
         with pytest.raises(InputError, match=message):
-            exporting.check_folder(path, force=force)
+            check_folder(path, force=force)
     shutil.copytree(by_command[0], out)
     with pytest.raises(InputError, match="holds an export; give --force"):
-        exporting.check_folder(out, force=False)
+        check_folder(out, force=False)
     with pytest.raises(InputError, match="holds a file of this run"):
-        exporting.check_folder(out, force=True, inputs=[out / "photo.png"])
+        check_folder(out, force=True, inputs=[out / "photo.png"])
     exporting.export(str(people["paper"]), out, ExportConfig(size=256, precision="fp16"), force=True)
     assert json.loads((out / "export.json").read_text())["graphs"]["generator"]["precision"] == "fp16"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["busy", "file", "out"]
@@ -676,10 +681,10 @@ def test_the_page_shows_what_animate_shows(
     site: Path, tab: tuple[Any, str], people: dict[str, Path], what: str, least: float
 ) -> None:
     page, address = tab
-    photo, size, texture = exporting.PORTRAIT, 512, what != "paper"
+    photo, size, texture = PORTRAIT, 512, what != "paper"
     if what == "large":  # of more detail than the network sees
         size, photo = 1200, site / "large.png"
-        larger = cv2.resize(video.read_image(exporting.PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
+        larger = cv2.resize(video.read_image(PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
         grain = np.random.default_rng(0).normal(0, 6, (size, size, 1))
         video.write_image(photo, (larger + grain).clip(0, 255).astype(np.uint8))
     config = ExportConfig(photo=photo if texture else None, motions=("talk",), size=size)

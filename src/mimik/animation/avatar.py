@@ -17,6 +17,7 @@ from mimik.animation.options import (
     EditOptions,
     FrameOptions,
     RenderOptions,
+    check_file_options,
     check_names,
     python_words,
     settings,
@@ -44,10 +45,6 @@ from mimik.provenance.sealing import seal
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.layers.teeth import named as named_teeth
-
-_TRANSPARENT_OUTPUTS = (
-    "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
-)
 
 
 class Avatar:
@@ -356,7 +353,7 @@ class Avatar:
         behind = Path(config.background) if config.background and Path(config.background).is_file() else None
         inputs = [file for file in (self.photo, opened.path, behind, *(one.path for _, one in others)) if file]
         check_output(out, force=force, inputs=inputs)
-        _check_file_options(out, kind, config)
+        check_file_options(out, config)
         if kind == "image" and not opened.is_still:
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
         credentials = credentials or Credentials.local()  # whether it can be signed shows before the work
@@ -418,20 +415,6 @@ class Avatar:
                 about.append(Ingredient.from_file("background", behind))
         model = Path(config.model or self.model).name
         return Claim(title, model, tuple(about), how, consent=config.consent, label=config.label)
-
-
-def _check_file_options(out: Path, kind: str, config: AnimateConfig) -> None:
-    """Refuses what a file of this kind cannot have. Raises InputError, naming the option."""
-    if config.background == TRANSPARENT and not video.keeps_alpha(out):
-        raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
-    if kind == "image":
-        for option, given in (("--fps", config.fps), ("--smooth", config.smooth != AnimateConfig.smooth)):
-            if given:
-                raise OptionError(f"{option}: {out.name} is one picture; leave {option} out, or give an .mp4.")
-    if config.quality != AnimateConfig.quality and (kind != "video" or out.suffix.lower() == ".gif"):
-        raise OptionError(
-            f"--quality {config.quality}: is that of a video; {out.name} has none, so leave --quality out."
-        )
 
 
 def opened_driver(driver: DriverLike, config: AnimateConfig) -> Driver:

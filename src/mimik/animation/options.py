@@ -6,9 +6,11 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from mimik.config import AnimateConfig, InputError
+from mimik.config import MODELS, TRANSPARENT, AnimateConfig, InputError, OptionError
+from mimik.media import formats
 
 
 class ViewOptions(TypedDict, total=False):
@@ -166,3 +168,34 @@ def in_python_words(message: str) -> str:
         return f"{found[2].replace('-', '_')}={'True' if found[2] in _FLAGS else ''}"
 
     return _OPTION.sub(other, _OPTION_AND_VALUE.sub(first, message))
+
+
+# Known without loading anything.
+
+
+_TRANSPARENT_OUTPUTS = (
+    "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
+)
+
+
+def check_model(model: str | None) -> None:
+    """Raises ModelError if a model is a file that is not there, or that `mimik train` did not write."""
+    if model is not None and model not in MODELS:
+        from mimik.networks.release import check_release
+
+        check_release(Path(model))
+
+
+def check_file_options(out: Path, config: AnimateConfig) -> None:
+    """Refuses what a file of this kind cannot have. Raises InputError, naming the option."""
+    kind = formats.output_kind(out)
+    if config.background == TRANSPARENT and not formats.keeps_alpha(out):
+        raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")
+    if kind == "image":
+        for option, given in (("--fps", config.fps), ("--smooth", config.smooth != AnimateConfig.smooth)):
+            if given:
+                raise OptionError(f"{option}: {out.name} is one picture; leave {option} out, or give an .mp4.")
+    if config.quality != AnimateConfig.quality and (kind != "video" or out.suffix.lower() == ".gif"):
+        raise OptionError(
+            f"--quality {config.quality}: is that of a video; {out.name} has none, so leave --quality out."
+        )

@@ -38,12 +38,25 @@ class Release:
         return sum(v.size for k, v in self.tensors.items() if not k.startswith("D.") and not k.endswith(("._u", "._v")))
 
 
+def check_release(path: Path) -> None:
+    """Refuses, by its header alone, a file that `mimik train` did not write.
+
+    Raises ModelError as read_release does.
+    """
+    with reading(path), safe_open(path, "np") as file:
+        _check_format(file.metadata() or {}, RELEASE_FORMAT)
+
+
+def _check_format(about: Mapping[str, str], file_format: str) -> None:
+    if about.get("format") != file_format:
+        raise ModelError(f"its format is {about.get('format')!r}, not {file_format!r}")
+
+
 def read_tensors(path: Path, file_format: str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """Header and tensors of a safetensors file. Raises ModelError if the header names another format."""
     with safe_open(path, "np") as file:
         about = file.metadata() or {}
-        if about.get("format") != file_format:
-            raise ModelError(f"its format is {about.get('format')!r}, not {file_format!r}")
+        _check_format(about, file_format)
         return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mimik.config import InputError
+from mimik.files import can_write_in
 from mimik.provenance.formats import BESIDE, FORMATS, SIDECAR_SUFFIX, STILLS
 
 _PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")
@@ -51,7 +52,7 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     if not folder.is_dir():
         what = "is not a folder" if os.path.lexists(folder) else "does not exist"
         raise InputError(f"-o {out}: the folder {folder} {what}; make it first, or give another -o.")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not can_write_in(folder):
         raise InputError(f"-o {out}: the folder {folder} cannot be written to; give another -o.")
 
     if pattern is not None:

@@ -14,7 +14,7 @@ from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import doubt, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
-from mimik.media import video
+from mimik.media import formats, video
 from mimik.training.arguments import MAX_SHOTS
 
 _FRAMES_PX = 1280  # longest side of a video's frames
@@ -47,12 +47,13 @@ def read_photos(
     Raises:
         InputError: if a file cannot be read or shows no face; in a folder it is skipped, with a note.
     """
+    if not paths:
+        raise InputError("no photo was given; give at least one photo of the person.")
     photos: list[Photo] = []
     sources: list[SourceFile] = []
     notes: list[str] = []
     for path in paths:
-        files = sorted(f for f in path.iterdir() if f.is_file() and f.name[0] != ".") if path.is_dir() else [path]
-        for file in files:
+        for file in files_in(path):
             try:
                 found = _faces_in(file, landmarker, face, shots, notes)
             except InputError as error:
@@ -64,9 +65,21 @@ def read_photos(
             sources.append(SourceFile.of(file))
         if path.is_dir() and not photos:
             raise InputError(f"{path}: none of its pictures shows a face; give photos of one person.")
-    if not photos:
-        raise InputError("no photo was given; give at least one photo of the person.")
     return photos, sources, notes
+
+
+def files_in(path: Path) -> list[Path]:
+    """A file itself, or the files of a folder, but for hidden ones.
+
+    Raises InputError if there is none.
+    """
+    if not path.is_dir():
+        formats.check_input(path)
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
+    if not files:
+        raise InputError(f"{path}: is an empty folder; give photos of one person, or a folder that holds them.")
+    return files
 
 
 def _faces_in(

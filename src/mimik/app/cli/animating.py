@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mimik.animation.options import check_file_options, check_model
 from mimik.app.cli.console import command, errors, note, say, signed
 from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, local_credentials, output, write_json
 from mimik.app.cli.progress import Display, working
@@ -116,6 +117,8 @@ def animate_command(
 
             gpu.resolved(config.device)
         check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
+        check_file_options(out, config)
+        check_model(config.model)
         opened = _opened(driver, config)
         _finish(_animate_one(photo, opened, out, config, signing.credentials, force), json_report)
 
@@ -150,6 +153,8 @@ def _animate_faces(
     for one in (driver, *drivers.values()):
         check_driver(one)
     check_output(out, force=force, inputs=[photo])
+    check_file_options(out, config)
+    check_model(config.model)
     from mimik.animation.avatar import render_all_faces
 
     credentials = signing.credentials
@@ -237,6 +242,7 @@ def _animate_all(
             "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
             "one driver."
         )
+    check_model(config.model)
     every = batch.pairs(photo, driver, out)
     by_pair = photo.is_dir() and is_folder_of_drivers(driver)
 

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from mimik.animation.options import check_model
 from mimik.animation.sliders import SETTINGS, Edit
 from mimik.app.cli.console import command, console, note, say, signed
 from mimik.app.cli.options import Force, Signing, Some, check_picture_file, extra, local_credentials, output
 from mimik.app.cli.progress import Display, working
-from mimik.app.export.settings import RECORD_NAME, ExportConfig
+from mimik.app.export.settings import RECORD_NAME, ExportConfig, check_export
 from mimik.config import AnimateConfig
 from mimik.media import formats
 from mimik.motion.kinds import check_person
@@ -40,6 +41,7 @@ def edit_command(
 
     check_edit(out, force=force, inputs=[photo])
     check_changes(changes)
+    check_model(config.model)
     credentials = signing.credentials
 
     with working(f"editing {photo.name}"):
@@ -109,6 +111,7 @@ def export_command(
     force: Force = False,
 ) -> None:
     """Write a model or a person as a static ONNX graph for phones, games and browsers, with what its host has to do."""
+    check_export(what, out, config, force=force)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
     with extra("export", "export"):
         from mimik.app.export import exporting

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from mimik.animation.options import check_model
 from mimik.app.cli.console import command, note, say, signed
 from mimik.app.cli.options import Force, Serving, Signing, Some, local_credentials, whole_number
 from mimik.app.cli.progress import Display, working
@@ -91,6 +92,7 @@ def live_command(
     formats.check_input(photo)
     if camera is not None:
         formats.check_input(camera)
+    check_model(config.model)
     from mimik.app.live import recording
     from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
     from mimik.motion.drivers.udp import Receiver, parse_address
@@ -235,6 +237,7 @@ def web_command(
         if serving.open_page:
             webbrowser.open_new_tab(address)
 
+    check_model(config.model)
     local_credentials()
     with working("starting the app"):
         needed()

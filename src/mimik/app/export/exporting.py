@@ -11,8 +11,7 @@ torch is the reference: every graph is compared with it, in onnxruntime, before 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -26,7 +25,7 @@ from mimik.app.export.graphs import NUM_COMPARED, make_graph
 from mimik.app.export.motion_data import motion_file
 from mimik.app.export.networks import LICENSE, NOTICE, OUTPUTS, Drawing, Embedding, baked
 from mimik.app.export.person import person_files
-from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph
+from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph, check_export
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, moved_photos
 from mimik.config import InputError
@@ -39,7 +38,6 @@ from mimik.pipeline import Progress
 _NUM_CALIBRATED = 32  # frames from which the ranges of 8 bits are taken
 _MAX_FRAMES = 1500  # of a motion: a minute, 25 MB
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-_OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
 
 
 def export(
@@ -58,7 +56,7 @@ def export(
         InputError: if anything given cannot be used, or a graph does not compute what torch does; nothing is written.
     """
     tell = progress or (lambda stage, done, total: None)
-    check_folder(out, force=force, inputs=[Path(what), *([config.photo] if config.photo else [])])
+    check_export(what, out, config, force=force)
     motions = [_motion(name) for name in config.motions]
     tell("reading the model", 0, None)
     source = ExportSource.of(what, config)
@@ -115,31 +113,6 @@ def _motion(given: str) -> tuple[str, Motion]:
     if len(driver.recorded) > _MAX_FRAMES:
         raise InputError(f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_FRAMES}.")
     return Path(given).stem, driver.recorded
-
-
-def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse, before the work, a folder that could not be written after it, or holds what is not an export's.
-
-    Raises InputError, saying why.
-    """
-    parent = out.absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"-o {out}: there is no folder {out.parent}; make it first, or give another name.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"-o {out}: the folder {out.parent} cannot be written to; give another one.")
-    if not os.path.lexists(out):
-        return
-    if out.is_symlink() or not out.is_dir():
-        raise InputError(f"-o {out}: is a file; give the name of a folder.")
-    names = sorted(path.name for path in out.iterdir())
-    if not names:
-        return
-    if RECORD_NAME not in names or not all(name.endswith(_OWN) for name in names):
-        raise InputError(f"-o {out}: holds other files; give a new folder, or an empty one.")
-    if not force:
-        raise InputError(f"-o {out}: holds an export; give --force to replace it, or another name.")
-    if any(path.resolve().parent == out.resolve() for path in inputs):
-        raise InputError(f"-o {out}: holds a file of this run; give another folder.")
 
 
 def _write(out: Path, files: Mapping[str, bytes]) -> None:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from mimik.config import PHOTO_FACE, SIZE, InputError, Option, check_options
+from mimik.config import (
+    AVATAR_SUFFIX,
+    MODEL_SUFFIX,
+    PHOTO_FACE,
+    SIZE,
+    InputError,
+    ModelError,
+    Option,
+    check_options,
+)
+from mimik.files import can_write_in
+from mimik.media import formats
+from mimik.motion.kinds import check_driver
 
 EXPORT_FORMAT = "mimik export 2"
 PRECISIONS = ("fp32", "fp16", "int8")
 RECORD_NAME = "export.json"
 OPSET = 17
+_OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,60 @@ class ExportConfig:
         check_options(self)
         if self.face is not None and self.photo is None:
             raise InputError(f"--face {self.face}: goes with --photo; leave it out, or give a photo.")
+
+
+def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> None:
+    """Refuses, before anything is loaded, what cannot be exported. As exporting.export takes them.
+
+    Raises InputError, saying why.
+    """
+    path = Path(what)
+    is_avatar = path.suffix.lower() == AVATAR_SUFFIX
+    if not is_avatar and what != "texture" and path.suffix.lower() != MODEL_SUFFIX:
+        raise InputError(
+            f"{what}: is no model; give texture, a {MODEL_SUFFIX} file of `mimik train` or an {AVATAR_SUFFIX} file "
+            "of `mimik learn`; a photo goes with --photo."
+        )
+    if is_avatar and config.photo is not None:
+        raise InputError(f"--photo {config.photo}: {path.name} has its person already; leave --photo out.")
+    if is_avatar and not path.is_file():
+        raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.")
+    if not is_avatar and what != "texture":
+        from mimik.networks.release import check_release
+
+        check_release(path)
+    if config.photo is not None:
+        formats.check_input(config.photo)
+    for motion in config.motions:
+        check_driver(motion)
+    if config.motions and not is_avatar and config.photo is None:
+        raise InputError(f"--motion {config.motions[0]}: moves a person; give --photo, or an {AVATAR_SUFFIX} file.")
+    check_folder(out, force=force, inputs=[path, *([config.photo] if config.photo else [])])
+
+
+def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before the work, a folder that could not be written after it, or holds what is not an export's.
+
+    Raises InputError, saying why.
+    """
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"-o {out}: there is no folder {out.parent}; make it first, or give another name.")
+    if not can_write_in(parent):
+        raise InputError(f"-o {out}: the folder {out.parent} cannot be written to; give another one.")
+    if not os.path.lexists(out):
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise InputError(f"-o {out}: is a file; give the name of a folder.")
+    names = sorted(path.name for path in out.iterdir())
+    if not names:
+        return
+    if RECORD_NAME not in names or not all(name.endswith(_OWN) for name in names):
+        raise InputError(f"-o {out}: holds other files; give a new folder, or an empty one.")
+    if not force:
+        raise InputError(f"-o {out}: holds an export; give --force to replace it, or another name.")
+    if any(path.resolve().parent == out.resolve() for path in inputs):
+        raise InputError(f"-o {out}: holds a file of this run; give another folder.")
 
 
 @dataclass(frozen=True)

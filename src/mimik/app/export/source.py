@@ -15,7 +15,7 @@ from mimik.animation.avatar import Avatar
 from mimik.app.export.networks import Embedding
 from mimik.app.export.settings import ExportConfig
 from mimik.app.export.stage import embedded
-from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, InputError, ModelError, NetworkConfig
+from mimik.config import AVATAR_SUFFIX, ModelError, NetworkConfig
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.synthesis import (
     BUNDLED_MODEL,
@@ -38,11 +38,9 @@ class ExportSource:
 
     @classmethod
     def of(cls, what: str, config: ExportConfig) -> ExportSource:
-        """Reads a model or a person. Raises InputError if it is neither, or does not go with what else is asked for."""
+        """Reads a model or a person that settings.check_export has let pass. Raises InputError if it is damaged."""
         path = Path(what)
         if path.suffix.lower() == AVATAR_SUFFIX:
-            if config.photo is not None:
-                raise InputError(f"--photo {config.photo}: {path.name} has its person already; leave --photo out.")
             person = read_avatar(path)
             networks, origin = person.preset.networks, person.record.get("model")
             generator = _generator(networks, person.tensors, path)
@@ -51,13 +49,6 @@ class ExportSource:
             if psi.shape[1] != 2 * sum(generator.adain_sizes):
                 raise ModelError(f"{path}: its psi' does not fit its generator; learn the person again.")
             return cls(path.name, networks, generator, None, psi, Avatar.load(path), shipped)
-        if what != "texture" and path.suffix.lower() != MODEL_SUFFIX:
-            raise InputError(
-                f"{what}: is no model; give texture, a {MODEL_SUFFIX} file of `mimik train` or an {AVATAR_SUFFIX} file "
-                "of `mimik learn`; a photo goes with --photo."
-            )
-        if config.motions and config.photo is None:
-            raise InputError(f"--motion {config.motions[0]}: moves a person; give --photo, or an {AVATAR_SUFFIX} file.")
         release = load_release(BUNDLED_MODEL if what == "texture" else path)
         nets = release.networks
         known: Tensor | None = None
