@@ -208,3 +208,13 @@ def test_bad_input_is_told_and_writes_nothing(
     assert message in result.stderr
     assert (tmp_path / "there.png").read_bytes() == b"mine"
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_step_is_told_before_it_is_begun(small_path: Path, tmp_path: Path):
+    told: list[tuple[str, int, int | None]] = []
+    avatar_module.edit_photo(small_path, tmp_path / "a.png", smile=0.5, size=64, progress=lambda *how: told.append(how))
+    assert [(done, total) for _, done, total in told] == [
+        (number, edit.EDIT_STEPS) for number in range(edit.EDIT_STEPS)
+    ]
+    assert told[0][0] == "reading the photo" and told[-1][0] == "marking and signing"

@@ -501,7 +501,7 @@ def made(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert f"{out}: {NUM_FRAMES} frames of 256x256 at 25/s" in result.stdout
     assert f"mimik verify {out}" in result.stdout
     # The driver is too short to show calm lips that touch.
-    assert [line for line in result.stderr.splitlines() if not line.startswith("note: neutral face")] == []
+    assert [line for line in result.stderr.splitlines() if not line.startswith("note: the driver's ")] == []
     return out
 
 
@@ -513,7 +513,7 @@ def test_report_tells_what_the_file_holds(made: Path):
     assert report["has_audio"] is info.has_audio is False
     assert report["out"] == str(made) and report["driver"] == "driver.mp4" and report["model"] == DEFAULT_MODEL
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 0 and report["num_lost"] == 0
-    assert all(note.startswith("neutral face") for note in report["notes"])
+    assert all(note.startswith("the driver's ") for note in report["notes"])
 
 
 def test_nothing_else_is_left_behind(made: Path):

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mimik.app.cli import progress
 from mimik.app.cli.progress import Display, working
+from mimik.pipeline import RunProgress
 
 
 class Clock:
@@ -124,3 +125,39 @@ def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -
     with working("reading b.jpg"):
         pass
     assert out.getvalue() == "reading a.jpg\n"
+
+
+def test_percent_and_time_left_are_those_of_the_whole_run(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 frames are read at 20 a second, then 80 are animated at 5 a second and signed at 20 a second.
+
+    A frame that is read or signed costs a quarter of one that is animated, so the run is 20 + 80 + 20 units: at 5 a
+    second, 24 s.
+    """
+    out = console(monkeypatch, False)
+    display = Display("frames")
+    display("sign", 0, 80)
+    display("animate", 0, 80)
+    for number in range(1, 81):
+        clock.now += 0.05
+        display("track", number, 80)
+    for number in range(1, 81):
+        clock.now += 0.2
+        display("track", 80, 80)  # read ahead: not told
+        display("animate", number, 80)
+    for number in range(1, 81):
+        clock.now += 0.05
+        display("sign", number, 80)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "reading the driver: 41 of 80 frames, 9 %, 20 a second, 0:22 left"
+    assert lines[1] == "animating: 16 of 80 frames, 30 %, 5 a second, 0:17 left"
+    shares = [int(line.split(", ")[1].removesuffix(" %")) for line in lines]
+    assert shares == sorted(shares) and len(shares) == len(set(shares)) == 5
+    assert [line.split(":")[0] for line in lines][-1] == "signing"
+
+
+def test_several_drivers_read_at_once_do_not_count_back(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunProgress()
+    told = [run("track", done, 10) for done in (1, 5, 3, 6)]
+    assert told == [(0.25, 2.5), (1.25, 2.5), (1.25, 2.5), (1.5, 2.5)]
+    assert run("animate", 0, 20) is None and run("animate", 4, 20) == (5.5, 22.5)
+    assert run("track", 7, 10) is None, "frames are made: reading ahead of them is not told"

@@ -369,8 +369,9 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
     fine_tuning = pytest.importorskip("mimik.training.fine_tuning", reason="torch is not installed")
     point = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.5)
 
-    def learn(paths, out, arguments, *, progress):
+    def learn(paths, out, arguments, *, progress, preparing):
         assert out.suffix == AVATAR_SUFFIX and arguments.max_seconds == 9
+        preparing("reading the photos", 0, 1)
         for step in range(10_000):
             progress(point._replace(step=step // 2), step, 10_000)
         raise AssertionError("nobody stopped it")
@@ -386,7 +387,7 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
             assert one.out is None and [p.step for p in one.curve] == sorted({p.step for p in one.curve})
             if one.curve:
                 job.session.stop()
-    assert said[0].startswith("Finding the face in the photo") and "likeness 0.50, motion fidelity 0.25" in said[1]
+    assert said[0].startswith("Finding the face in the photo") and "likeness 0.50, motion fidelity 0.25" in said[-1]
 
 
 def test_what_was_gained_is_said_and_a_file_is_offered_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

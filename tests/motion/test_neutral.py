@@ -96,7 +96,7 @@ def test_lips_that_never_touch_are_brought_together_and_the_note_says_so() -> No
     driver = talking_faces(0.8)
     reference = find_neutral(driver, [i / 25 for i in range(len(driver))])
     assert lip_openings(reference.shape).max() < 0.01
-    assert "no frame of the driver's beginning shows calm lips that touch" in reference.note
+    assert "the driver's beginning never shows calm lips that touch" in reference.note
     assert "brows at 1.0 s" in reference.note
 
 
@@ -126,7 +126,7 @@ def test_a_named_frame_is_the_neutral_face(small_face: Face) -> None:
     reference, _ = stream_motion(driver, 25.0, neutral_s=0.4)
     shape = opened(canonical_shape())
     assert np.abs(reference.shape[faces.BROWS, 1] - shape[faces.BROWS, 1] + 0.8).max() < 0.05  # raised, as asked for
-    assert reference.note == "neutral face: the driver's at 0.4 s"
+    assert reference.note == "the driver's neutral face, from which motion is measured: at 0.4 s"
     late, _ = stream_motion(driver, 25.0, lookahead_s=0.5, neutral_s=1.8)
     np.testing.assert_allclose(late.shape[faces.BROWS, 1], shape[faces.BROWS, 1], atol=0.05)
     with pytest.raises(InputError, match=r"--neutral 9: the driver lasts 2\.0 s; give a time within it"):

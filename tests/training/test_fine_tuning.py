@@ -6,8 +6,10 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -23,6 +25,7 @@ from torch import Tensor
 from conftest import Driver, turned
 from mimik.animation.avatar import Avatar
 from mimik.app import cli
+from mimik.app.cli.training import _what_was_learned
 from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, NoFaceError, Preset, TrainConfig
 from mimik.face.landmarks import POINTS_68, Face, Image, Landmarker
 from mimik.inference.avatar_file import read_avatar
@@ -37,7 +40,7 @@ from mimik.training import fine_tuning, pairs, probes
 from mimik.training import learner as learner_module
 from mimik.training.fine_tuning import LearnArguments, learn
 from mimik.training.learner import Learner, Recipe
-from mimik.training.photos import Photo, read_photos
+from mimik.training.photos import Deadline, Photo, files_in, read_photos
 from mimik.training.probes import Point
 
 PX = 64
@@ -342,9 +345,16 @@ class Scripted:
 
 
 def run(learner: Scripted, max_seconds: float | None = None) -> tuple[list[Point], Any, str]:
-    told: list[int] = []
-    curve, best, ended = fine_tuning._run(learner, max_seconds, lambda point, step, of: told.append(step))  # type: ignore[arg-type]
-    assert told == list(range(1, len(told) + 1))
+    told: list[tuple[int, int]] = []
+    curve, best, ended = fine_tuning._run(
+        learner,
+        Deadline.after(max_seconds, time.monotonic()),
+        lambda point, step, ends: told.append((step, ends)),
+    )  # type: ignore[arg-type]
+    assert [step for step, _ in told] == list(range(1, len(told) + 1))
+    assert all(step <= ends <= learner.recipe.num_steps for step, ends in told)
+    if "finite" not in ended:
+        assert told[-1][0] == told[-1][1], "where it ends is known at the end"
     return curve, best, ended
 
 
@@ -443,12 +453,48 @@ def test_photos_folders_and_videos_are_read(
     assert yaw[1] > 2  # the frames are spread over the video, so they differ
 
 
+def test_an_empty_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
+    (tmp_path / ".hidden.png").write_text("x")
+    with pytest.raises(InputError, match="is an empty folder; give photos of one person"):
+        files_in(tmp_path)
+    with pytest.raises(InputError, match=r"none\.png does not exist"):
+        files_in(tmp_path / "none.png")
+
+
+def test_no_more_photos_are_read_when_time_is_over(small_path: Path, landmarker: Landmarker) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    photos, _, notes = read_photos(
+        [small_path] * 3, landmarker, deadline=Deadline(0.0), progress=lambda *how: told.append(how)
+    )
+    assert len(photos) == 1 and "the time was over after 1 of 3 files" in notes[0]
+    assert told == [("reading the photos", 0, 3), ("reading the photos", 1, 3)]
+
+
+def test_time_that_is_over_ends_the_preparation(
+    releases: dict[str, Path], small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "_POOL", 8)
+    told: list[tuple[str, int, int | None]] = []
+    arguments = LearnArguments(model=releases["texture"], max_seconds=1)
+    outcome = learn(
+        [small_path],
+        tmp_path / "a.avatar",
+        arguments,
+        began_s=time.monotonic() - 10,
+        preparing=lambda *how: told.append(how),
+    )
+    warps = [done for what, done, _ in told if what == "warping the photos"]
+    assert warps == list(range(pairs._SMALLEST_POOL + 1)), "of 8, only those that a batch needs"
+    assert outcome.curve[-1].step == 1 and outcome.ended == "the time limit was reached"
+    assert any("the time was over before training" in note for note in outcome.notes)
+
+
 def test_a_photo_without_a_face_is_named(tmp_path: Path, landmarker: Landmarker) -> None:
     for name, side in (("black.png", 64), ("tiny.png", 5)):
         cv2.imwrite(str(tmp_path / name), np.zeros((side, side, 3), np.uint8))
         with pytest.raises(NoFaceError, match=f"no face found in {name}"):
             read_photos([tmp_path / name], landmarker)
-    with pytest.raises(InputError, match="none of its pictures shows a face"):
+    with pytest.raises(InputError, match="none of its files shows a face"):
         read_photos([tmp_path], landmarker)
 
 
@@ -656,3 +702,17 @@ def test_a_full_disk_leaves_nothing(
     with pytest.raises(InputError, match="no space left"):
         learn([small_path], tmp_path / "p.avatar", LearnArguments(model=releases["paper"], steps=1))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "num_photos", "num_others", "said"),
+    [
+        (30, 1, 0, "learned from 1 photo in 30 steps"),
+        (10, 4, 3, "learned from 4 photos in 10 steps"),
+        (0, 8, 7, "in which 8 photos share the face; training added nothing to it"),
+        (0, 4, 0, "in which nothing was learned from 4 photos: it moves as `mimik animate` of the photo alone does"),
+    ],
+)
+def test_what_was_learned_is_said_as_it_is(step: int, num_photos: int, num_others: int, said: str) -> None:
+    person = SimpleNamespace(record={"photos": num_photos}, others=(None,) * num_others)
+    assert _what_was_learned(SimpleNamespace(best=SimpleNamespace(step=step), person=person)) == said

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from mimik.animation import gpu
-from mimik.animation.edit import Edit, Edited, check_edit, edit_avatar
+from mimik.animation.edit import EDIT_STEPS, Edit, Edited, check_edit, edit_avatar
 from mimik.animation.group import Group, SharedDriver
 from mimik.animation.options import (
     EditOptions,
@@ -272,6 +272,7 @@ class Avatar:
         config: AnimateConfig | None = None,
         force: bool = False,
         credentials: Credentials | None = None,
+        progress: Progress = silent,
         **options: Unpack[EditOptions],
     ) -> Edited:
         """Changes the photo's expression, gaze and pose by numbers, and writes a sealed picture.
@@ -284,6 +285,7 @@ class Avatar:
             config: model, view and size, in place of the other options.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
+            progress: called with a step, its number and that of all, before it is begun.
             options: the sliders of Edit; model, view and size.
 
         Returns:
@@ -302,7 +304,7 @@ class Avatar:
                 raise TypeError(f"edit() got an Edit and {min(changes)!r}; give one of them")
             chosen = settings("edit", EditOptions, others, config)
             made = edit or Edit(**changes)  # type: ignore[arg-type]  # the check above knows the names
-            return edit_avatar(self, out, made, chosen, force=force, credentials=credentials)
+            return edit_avatar(self, out, made, chosen, force=force, credentials=credentials, progress=progress)
 
     def render(
         self,
@@ -370,6 +372,8 @@ class Avatar:
             rendering = Rendering(source, opened, config, report, self._landmarker, progress or silent)
         claim = self._claim(out.name, [opened, *(one for _, one in others)], behind, source, config)
         signing = partial(progress, "sign") if progress and kind == "frames" else None
+        if signing:
+            signing(0, opened.num_frames)
         sound = opened.sound if config.audio else None
         with seal(out, claim, credentials=credentials, force=force, progress=signing) as draft:
             if kind == "image":
@@ -436,6 +440,7 @@ def edit_photo(
     config: AnimateConfig | None = None,
     force: bool = False,
     credentials: Credentials | None = None,
+    progress: Progress = silent,
     **options: Unpack[EditOptions],
 ) -> Edited:
     """Edits a photo and writes a sealed picture: Avatar.from_photos and Avatar.edit in one step.
@@ -443,7 +448,7 @@ def edit_photo(
     Args:
         photo: a picture, a video of the person, or an .avatar file.
         face: which face, 1 is the widest; that of config if None.
-        out, edit, config, force, credentials, options: as Avatar.edit takes them.
+        out, edit, config, force, credentials, progress, options: as Avatar.edit takes them.
 
     Raises:
         TypeError: on an unknown option.
@@ -452,9 +457,10 @@ def edit_photo(
     with python_words(config):
         check_names("edit", EditOptions.__annotations__, options)
         check_edit(Path(out), force=force, inputs=[one for one in as_list(photo) if isinstance(one, Path)])
+        progress("reading the photo", 0, EDIT_STEPS)
         chosen = config.face if config and face is None else face
         avatar = Avatar.from_photos(photo, face=chosen)
-    return avatar.edit(out, edit, config=config, force=force, credentials=credentials, **options)
+    return avatar.edit(out, edit, config=config, force=force, credentials=credentials, progress=progress, **options)
 
 
 def render_all_faces(

@@ -19,11 +19,13 @@ from mimik.motion.drivers.stream import UPPER_LID_SHARE
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
 from mimik.motion.regions import region_weights
+from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.outputs import check_output
 from mimik.provenance.sealing import seal
 
+EDIT_STEPS = 5  # that take about as long: reading, separating, trying, drawing, signing
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 # Blendshapes at 1 of the slider, and the region that may move: what the basis says of other regions is chance.
@@ -274,7 +276,13 @@ class Editor:
         return self._portrait.paint(self._portrait.flow(points), points)
 
     def write_sealed(
-        self, out: Path, edit: Edit, *, force: bool = False, credentials: Credentials | None = None
+        self,
+        out: Path,
+        edit: Edit,
+        *,
+        force: bool = False,
+        credentials: Credentials | None = None,
+        progress: Progress = silent,
     ) -> None:
         """Writes an edited photo, sealed.
 
@@ -283,6 +291,7 @@ class Editor:
             edit: the changes.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
+            progress: called with a step, its number and that of all, before it is begun.
 
         Raises:
             InputError: if it cannot be written; nothing is left then.
@@ -297,8 +306,13 @@ class Editor:
             label=self._config.label,
             consent=self._config.consent,
         )
+        progress("trying the changes", 2, EDIT_STEPS)
+        self._amounts(edit)
+        progress("drawing", 3, EDIT_STEPS)
         with seal(out, claim, credentials=credentials, force=force) as draft:
-            draft.write_image(self(edit))
+            image = self(edit)
+            progress("marking and signing", 4, EDIT_STEPS)
+            draft.write_image(image)
 
 
 def _wanted(name: str, value: float, before: float) -> float:
@@ -361,12 +375,13 @@ def edit_avatar(
     *,
     force: bool = False,
     credentials: Credentials | None = None,
+    progress: Progress = silent,
 ) -> Edited:
     """Edits a person's photo and writes a sealed picture.
 
     Args:
         avatar: the person.
-        out, edit, force, credentials: as Editor.write_sealed takes them.
+        out, edit, force, credentials, progress: as Editor.write_sealed takes them.
         config: model, view and size.
 
     Raises:
@@ -376,6 +391,7 @@ def edit_avatar(
     check_edit(path, force=force, inputs=[avatar.photo] if avatar.photo else [])
     check_changes(edit)
     credentials = credentials or Credentials.local()
+    progress("preparing layers", 1, EDIT_STEPS)
     editor = Editor(avatar, config)
-    editor.write_sealed(path, edit, force=force, credentials=credentials)
+    editor.write_sealed(path, edit, force=force, credentials=credentials, progress=progress)
     return Edited(*editor.size, editor.notes(edit))

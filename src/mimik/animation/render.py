@@ -67,6 +67,7 @@ class Rendering:
 
     def write(self, writer: MarkedWriter) -> None:
         """All frames, encoded while the next ones are made."""
+        self._progress("animate", 0, self._driver.num_frames)
         with closing(prefetch(self.images())) as images:
             for done, image in enumerate(images, start=1):
                 with self.clock("encode"):

@@ -39,7 +39,7 @@ def stream_motion(
         NoFaceError: if there is no face in the whole stream.
         InputError: if there is none at neutral_s.
     """
-    wanted_s = lookahead_s if neutral_s is None else max(lookahead_s, neutral_s + _NAMED_S)
+    wanted_s = held_s(neutral_s, lookahead_s)
     source = iter(driver)
     held: list[Face | None] = []
     seen: list[Face] = []
@@ -59,6 +59,11 @@ def stream_motion(
     origin = usual_place(seen, reference)
     raw = (None if f is None else split(f, reference, origin) for f in itertools.chain(held, source))
     return reference, smoothed(raw, fps, smooth)
+
+
+def held_s(neutral_s: float | None, lookahead_s: float = NEUTRAL_LOOKAHEAD_S) -> float:
+    """Seconds of a driver that are read before its first motion frame; as stream_motion takes them."""
+    return lookahead_s if neutral_s is None else max(lookahead_s, neutral_s + _NAMED_S)
 
 
 def check_within(neutral_s: float, num_frames: int | None, fps: float) -> None:

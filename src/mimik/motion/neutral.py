@@ -117,7 +117,10 @@ def named_neutral(driver: Sequence[Face], time_s: float) -> Reference:
     own = np.mean([pose.invert(_onto(f.points, driver[0].points)) for f in driver], axis=0)
     values = np.asarray(np.mean([f.blendshapes for f in driver], axis=0), np.float64)
     return Reference(
-        closed_mouth(own, values), pose.rotation, values, note=f"neutral face: the driver's at {time_s:g} s"
+        closed_mouth(own, values),
+        pose.rotation,
+        values,
+        note=f"the driver's neutral face, from which motion is measured: at {time_s:g} s",
     )
 
 
@@ -183,13 +186,17 @@ _SHOWN = {"lips": "calm lips that touch", "brows": "calm brows", "eyes": "open e
 
 
 def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
-    """What the user is told of the neutral face."""
-    times = [f"{name} at {time:.1f} s" for name, time in taken.items() if time is not None and name not in never]
-    said = [f"neutral face: {', '.join(times)}"] if times else []
+    """What the user is told of the neutral face: where it was found, or what of it was not."""
+    times = {name: time for name, time in taken.items() if time is not None and name not in never}
+    said = []
     if never:
-        what = " and ".join(_SHOWN[name] for name in never)
+        what = " or ".join(_SHOWN[name] for name in never)
+        said.append(f"the driver's beginning never shows {what}, so those of a usual face stand for its neutral face")
+    if times:
+        found = ", ".join(f"{name} at {time:.1f} s" for name, time in times.items())
         said.append(
-            f"no frame of the driver's beginning shows {what}; a usual face's are taken, --neutral TIME names a frame"
+            f"the driver's neutral face, from which motion is measured: {found}; if the result looks tense or "
+            "open-mouthed, name a calmer moment with --neutral SECONDS"
         )
     return "; ".join(said)
 
@@ -206,7 +213,7 @@ def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
     return Pose(reference.rotation, translation, float(np.median([p.scale for p in poses])))
 
 
-_OF_PHOTO = "neutral face: a usual face's, by the blendshapes of the one picture"
+_OF_PHOTO = "one picture does not tell how the driver looks at rest; a usual face stands for that"
 
 
 def motion_of_photo(driver: Face) -> tuple[Reference, MotionFrame]:

@@ -137,7 +137,8 @@ class LearnArguments:
         Option("Steps at most; training stops automatically.", "N", range=(1, 1e6), hint="the limit"),
     ] = None
     max_seconds: Annotated[
-        float | None, Option("Seconds of training at most.", "S", range=(1, 1e6), hint="the limit")
+        float | None,
+        Option("Seconds at most, from the start; the running step is finished.", "S", range=(1, 1e6), hint="the limit"),
     ] = None
     face: Annotated[int | None, PHOTO_FACE] = None
     shots: Annotated[

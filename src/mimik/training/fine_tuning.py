@@ -10,6 +10,7 @@ are synthesized and scored by identity and motion fidelity. The best state is ke
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,18 +28,20 @@ from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.synthesis import BUNDLED_MODEL, window_around
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build
+from mimik.pipeline import Progress, silent
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.several import distances, head_shape
 from mimik.training.arguments import LearnArguments
 from mimik.training.learner import Learner, Recipe
 from mimik.training.pairs import MIN_SEVERAL
-from mimik.training.photos import Photo, read_photos
+from mimik.training.photos import Deadline, Photo, read_photos
 from mimik.training.probes import Point
 
 _MAX_OTHERS = 7  # further photos that an avatar keeps, cut to the face
 
-CurveProgress = Callable[["Point | None", int, int], None]  # newest point of the curve, steps done, steps at most
+# Newest point of the curve, steps done, and the step at which it ends unless it improves until then.
+CurveProgress = Callable[[Point, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def learn(
     *,
     recipe: Recipe | None = None,
     progress: CurveProgress | None = None,
+    preparing: Progress = silent,
+    began_s: float | None = None,
 ) -> LearnOutcome:
     """Fine-tunes to the person in some photos and writes the avatar.
 
@@ -67,21 +72,37 @@ def learn(
         out: the .avatar file; an older one is replaced.
         arguments: the settings.
         recipe: rates and limits; None: those of docs/fine-tuning.md.
-        progress: is called after every step with the newest point, the steps done and the steps at most.
+        progress: is called after every step, as CurveProgress says.
+        preparing: is called before, with what is being done, how much of it, and of all.
+        began_s: when the time of arguments.max_seconds began, by time.monotonic; now if left out.
 
     Raises:
         InputError: if something given cannot be used, or the file cannot be written; nothing is written then.
     """
+    deadline = Deadline.after(arguments.max_seconds, time.monotonic() if began_s is None else began_s)
     preset, networks, origin = _start(arguments)
     recipe, device = _how(arguments, preset, recipe)
-    photos, sources, notes = read_photos(paths, Landmarker(), face=arguments.face, shots=arguments.shots)
-    learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
-    others, gain = _sharing(learner)
-    if preset.networks.form == "texture" and len(photos) > 1:
-        notes.append(_said_of_others(gain, len(others)))
-    curve, best, ended = _run(learner, arguments.max_seconds, progress or _silent)
-    if not best.point.step:
-        notes.append("training kept nothing: no state was better than the model as it is")
+    photos, sources, notes = read_photos(
+        paths,
+        Landmarker(),
+        face=arguments.face,
+        shots=arguments.shots,
+        deadline=deadline,
+        progress=preparing,
+    )
+    learner = Learner(preset, networks, photos, recipe, device, arguments.seed, deadline, preparing)
+    others: list[int] = []
+    gain = None
+    if deadline.is_over:
+        notes.append("--max-seconds: the time was over before training; give more of it, or fewer photos")
+    else:
+        if len(photos) > 1:
+            preparing("comparing photos", 0, None)
+        others, gain = _sharing(learner)
+        if preset.networks.form == "texture" and len(photos) > 1:
+            notes.append(_said_of_others(gain, len(others)))
+    preparing("first score", 0, None)
+    curve, best, ended = _run(learner, deadline, progress or _silent)
     record = {
         "version": VERSION,
         "model": origin,
@@ -178,7 +199,7 @@ class _Best(NamedTuple):
     state: dict[str, NDArray[Any]]
 
 
-def _run(learner: Learner, max_seconds: float | None, progress: CurveProgress) -> tuple[list[Point], _Best, str]:
+def _run(learner: Learner, deadline: Deadline, progress: CurveProgress) -> tuple[list[Point], _Best, str]:
     """Trains until a stopping criterion holds."""
     recipe, began = learner.recipe, time.monotonic()
 
@@ -196,7 +217,7 @@ def _run(learner: Learner, max_seconds: float | None, progress: CurveProgress) -
         terms = learner.train_step()
         if not all(value.isfinite() for value in terms.values()):
             return curve, best, "a loss was not finite"
-        late = max_seconds is not None and time.monotonic() - began > max_seconds
+        late = deadline.is_over
         last = learner.step == recipe.num_steps
         if late or last or learner.step % recipe.probe_every == 0:
             curve.append(probed())
@@ -204,18 +225,20 @@ def _run(learner: Learner, max_seconds: float | None, progress: CurveProgress) -
                 best = _Best(curve[-1], learner.state())
             if curve[-1].score >= risen.score + recipe.min_gain:
                 risen = curve[-1]
-        progress(curve[-1], learner.step, recipe.num_steps)
+        # While no probe shows a face, there is nothing to lose.
+        waits_until = max(risen.step + recipe.patience * recipe.probe_every, recipe.min_steps)
+        ends = min(waits_until, recipe.num_steps) if best.point.score else recipe.num_steps
+        steps_left = max(0.0, deadline.left_s) * learner.step / (time.monotonic() - began)
+        progress(curve[-1], learner.step, max(learner.step, math.ceil(min(ends, learner.step + steps_left))))
         if late:
             return curve, best, "the time limit was reached"
         if last:
             return curve, best, "the number of steps was reached"
-        # While no probe shows a face, there is nothing to lose.
-        waited = learner.step - risen.step >= recipe.patience * recipe.probe_every
-        if best.point.score and waited and learner.step >= recipe.min_steps:
+        if best.point.score and learner.step >= waits_until:
             return curve, best, "the score no longer improved"
 
 
-def _silent(point: Point | None, step: int, num_steps: int) -> None:
+def _silent(point: Point, step: int, num_steps: int) -> None:
     pass
 
 
@@ -267,7 +290,7 @@ def learn_photos(
     began = time.monotonic()
     _, gain = _sharing(learner)
 
-    def snapshot(point: Point | None, step: int, num_steps: int) -> None:
+    def snapshot(point: Point, step: int, num_steps: int) -> None:
         seconds = time.monotonic() - began
         while len(stages) < len(at_seconds) and seconds >= at_seconds[len(stages)]:
             stages.append(_stage(learner.state(), step, seconds))
@@ -276,7 +299,7 @@ def learn_photos(
 
     if at_seconds[0] == 0:
         stages.append(_stage(learner.state(), 0, 0.0))
-    curve, best, ended = _run(learner, at_seconds[-1], snapshot)
+    curve, best, ended = _run(learner, Deadline.after(at_seconds[-1], began), snapshot)
     kept = _stage(best.state, best.point.step, curve[-1].seconds)
     stages += [kept] * (len(at_seconds) - len(stages))
     return Course(preset, stages, kept, ended, gain)

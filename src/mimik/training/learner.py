@@ -21,8 +21,9 @@ from mimik.inference.synthesis import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
 from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis
+from mimik.pipeline import Progress, silent
 from mimik.training.pairs import Pairs, PreparedPhoto, image_planes
-from mimik.training.photos import Photo
+from mimik.training.photos import Deadline, Photo
 from mimik.training.probes import Probes
 from mimik.training.step import (
     DiscriminatorInputs,
@@ -102,7 +103,15 @@ class Learner:
     """One person's networks, their optimizers, and the training step."""
 
     def __init__(
-        self, preset: Preset, networks: Networks, photos: Sequence[Photo], recipe: Recipe, device: str, seed: int
+        self,
+        preset: Preset,
+        networks: Networks,
+        photos: Sequence[Photo],
+        recipe: Recipe,
+        device: str,
+        seed: int,
+        deadline: Deadline = Deadline(),  # noqa: B008  frozen
+        progress: Progress = silent,
     ) -> None:
         """Takes the networks over.
 
@@ -113,6 +122,8 @@ class Learner:
             recipe: the hyperparameters.
             device: "cpu" or "cuda".
             seed: of the random warps.
+            deadline: after it no further photo is warped for training.
+            progress: called with what is being done, how much of it, and of all.
 
         Raises:
             InputError: if the weights of a content network are missing.
@@ -128,7 +139,8 @@ class Learner:
         self._windows = x, y, _ = photo_windows(
             preset.networks, [photo.picture for photo in photos], [photo.face.points for photo in photos]
         )
-        self.pairs = Pairs(self._shots, self._windows, preset, seed)
+        self.pairs = Pairs(self._shots, self._windows, preset, seed, deadline, progress)
+        progress("loading networks", 0, None)
         for _, net in networks:
             net.to(self.device)
         with torch.no_grad():

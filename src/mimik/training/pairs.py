@@ -24,11 +24,12 @@ from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.kinds import bundled_motions
 from mimik.motion.retargeting import Retarget
+from mimik.pipeline import Progress, silent
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
 from mimik.rendering.several import distances, head_shape, share_face, shares
-from mimik.training.photos import Photo
+from mimik.training.photos import Deadline, Photo
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,22 @@ class Pairs:
     """
 
     def __init__(
-        self, shots: Sequence[PreparedPhoto], windows: tuple[Image, Image, Array], preset: Preset, seed: int
+        self,
+        shots: Sequence[PreparedPhoto],
+        windows: tuple[Image, Image, Array],
+        preset: Preset,
+        seed: int,
+        deadline: Deadline = Deadline(),  # noqa: B008  frozen
+        progress: Progress = silent,
     ) -> None:
-        """Args: shots: T photos; windows: of the same, from synthesis.photo_windows."""
+        """Args:
+        shots: T photos.
+        windows: of the same, from synthesis.photo_windows.
+        preset: of the networks.
+        seed: of pairs and random motion frames.
+        deadline: after it no further pair is made.
+        progress: called with what is being done, the pairs made and of all.
+        """
         # Every fourth photo of the texture form is never trained on: it tells what helps other frames.
         may_leave_out = preset.networks.form == "texture" and len(shots) >= MIN_SEVERAL
         self._left_out = set(range(1, len(shots), 4)) if may_leave_out else set()
@@ -132,13 +146,20 @@ class Pairs:
         self._warped: list[_Warped] = []
         if self._config.form == "texture":
             with threadpool_limits(limits=1, user_api="blas"):  # the small solver is slower with threads
-                self._warped = self._pool()
+                self._warped = self._pool(deadline, progress)
 
-    def _pool(self) -> list[_Warped]:
+    def _pool(self, deadline: Deadline, progress: Progress) -> list[_Warped]:
         count = len(self._shots)
         some = [number for number in range(count) if number not in self._left_out]
         both = [(a, b) for a in some for b in some if a != b] or [(0, 0)] * _POOL
-        return [self._pair(*both[number]) for number in self._rng.permutation(len(both))[:_POOL]]
+        order = self._rng.permutation(len(both))[:_POOL]
+        warped: list[_Warped] = []
+        for number in order:
+            progress("warping the photos", len(warped), len(order))
+            if len(warped) >= _SMALLEST_POOL and deadline.is_over:
+                break
+            warped.append(self._pair(*both[number]))
+        return warped
 
     def _pair(self, given: int, target: int) -> _Warped:
         """A photo warped to the landmarks of another, or there and back."""
@@ -275,6 +296,7 @@ class _Warped(NamedTuple):
 
 
 _POOL = 32  # warped photos at most
+_SMALLEST_POOL = 4  # of them where time is over: a batch
 MIN_SEVERAL = 3  # photos: with fewer, none can be left out to see what helps
 _SAME_LIGHT = 8.0  # gray levels between two faces, blurred, in the mean
 _LIGHT_BLUR = 0.06  # of the frame's width, a tenth of a face

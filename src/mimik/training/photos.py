@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,10 +17,31 @@ from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import doubt, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
 from mimik.media import formats, video
+from mimik.pipeline import Progress, silent
 from mimik.training.arguments import MAX_SHOTS
 
 _FRAMES_PX = 1280  # longest side of a video's frames
 _FRAMES_PER_S = 5.0  # of a video of unknown length
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a run has to end."""
+
+    at_s: float = math.inf  # by time.monotonic
+
+    @classmethod
+    def after(cls, seconds: float | None, began_s: float) -> Deadline:
+        """Args: seconds: that a run may take, None without limit; began_s: by time.monotonic."""
+        return cls() if seconds is None else cls(began_s + seconds)
+
+    @property
+    def left_s(self) -> float:
+        return self.at_s - time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        return self.left_s <= 0
 
 
 @dataclass(frozen=True)
@@ -31,7 +54,13 @@ class Photo:
 
 
 def read_photos(
-    paths: Sequence[Path], landmarker: Landmarker, *, face: int | None = None, shots: int = 8
+    paths: Sequence[Path],
+    landmarker: Landmarker,
+    *,
+    face: int | None = None,
+    shots: int = 8,
+    deadline: Deadline = Deadline(),
+    progress: Progress = silent,
 ) -> tuple[list[Photo], list[SourceFile], list[str]]:
     """Photos of a person, with their faces.
 
@@ -40,6 +69,8 @@ def read_photos(
         landmarker: finds the faces.
         face: which face, 1 is the widest; None is the widest.
         shots: frames of each video, evenly spaced.
+        deadline: after it no further file is read, with a note.
+        progress: called with what is being done, the files read and of all.
 
     Returns:
         The photos, the files, and notes for the user.
@@ -52,19 +83,23 @@ def read_photos(
     photos: list[Photo] = []
     sources: list[SourceFile] = []
     notes: list[str] = []
-    for path in paths:
-        for file in files_in(path):
-            try:
-                found = _faces_in(file, landmarker, face, shots, notes)
-            except InputError as error:
-                if not path.is_dir():
-                    raise
-                notes.append(f"skipped: {error}")
-                continue
-            photos += [Photo(picture, one, len(sources)) for picture, one in found]
-            sources.append(SourceFile.of(file))
-        if path.is_dir() and not photos:
-            raise InputError(f"{path}: none of its pictures shows a face; give photos of one person.")
+    every = [(path, file) for path in paths for file in files_in(path)]
+    for number, (path, file) in enumerate(every):
+        progress("reading the photos", number, len(every))
+        if photos and deadline.is_over:
+            notes.append(f"--max-seconds: the time was over after {number} of {len(every)} files; no more were read")
+            break
+        try:
+            found = _faces_in(file, landmarker, face, shots, notes)
+        except InputError as error:
+            if not path.is_dir():
+                raise
+            notes.append(f"skipped: {error}")
+            continue
+        photos += [Photo(picture, one, len(sources)) for picture, one in found]
+        sources.append(SourceFile.of(file))
+    if not photos:
+        raise InputError(f"{paths[0]}: none of its files shows a face; give photos of one person.")
     return photos, sources, notes
 
 

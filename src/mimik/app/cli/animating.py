@@ -211,17 +211,16 @@ def _animate_one(
 def _tell(report: Report) -> None:
     note(*report.notes)
     made = f"{report.width}x{report.height}"
-    speed = ""
     if formats.output_kind(report.out) != "image":
         sound = ", with sound" if report.has_audio else ""
-        made = f"{report.num_frames} frames of {made} at {report.fps:g}/s{sound}"
-        speed = f" ({report.frames_per_second:.0f} frames a second)"
+        frames = "1 frame" if report.num_frames == 1 else f"{report.num_frames} frames"
+        made = f"{frames} of {made} at {report.fps:g}/s{sound}"
     first = report.out
     if formats.output_kind(first) == "frames":  # each frame is signed separately; the first one is shown
         first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))
     sidecar = sidecar_of(Path(report.out))
     beside = f" Its signature is beside it, in {sidecar.name}: keep both together." if sidecar is not None else ""
-    say(f"{report.out}: {made}, in {report.seconds:.1f} s{speed}. {signed(first)}{beside}")
+    say(f"{report.out}: {made}, in {report.seconds:.1f} s. {signed(first)}{beside}")
 
 
 def _animate_all(

@@ -44,8 +44,12 @@ def edit_command(
     check_model(config.model)
     credentials = signing.credentials
 
-    with working(f"editing {photo.name}"):
-        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials)
+    with Display("steps", f"editing {photo.name}").shown() as bar:
+
+        def told(step: str, done: int, total: int | None) -> None:
+            bar.show(step, done, total, name="edit")
+
+        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials, progress=told)
     note(*made.notes)
     say(f"{out}: {made.width}x{made.height}. {signed(out)}")
 

@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from mimik.app.cli.console import errors
+from mimik.pipeline import RunProgress
 
 _STAGES = {"track": "reading the driver", "animate": "animating", "sign": "signing"}
 _FIRST_LINE_S = 2.0  # nobody waits longer than this without a word
 _LINE_EVERY_S = 5.0
-_RUN = "run"  # the one bar of a pipeline, whose stages overlap
+ONE_BAR = "run"  # of a run whose stages follow each other, or overlap
 _RATE_AFTER_S = 0.5  # of a stage: before, its rate is chance
 
 
@@ -45,19 +46,28 @@ class Display:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._begun: dict[str, tuple[float, int]] = {}  # when, and at how much: a run may go on where it was stopped
+        self._begun: dict[str, tuple[float, float]] = {}  # when, and at how much: a run may go on where it was stopped
+        self._run = RunProgress()
         self._said_s = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """As pipelines call it. Args: stage: what is being done; done, total: of it; total is None where unknown.
+        """As pipelines call it: one bar for all stages, weighed by what they cost, from 0 to 100 %.
 
-        Reading the driver goes on while frames are made: from the first frame on only those are counted.
+        A stage that is announced by 0 of total counts from then on. Reading the driver goes on while frames are made:
+        from the first frame on only those are told.
+
+        Args:
+            stage: what is being done; done, total: of it; total is None where it is not known.
         """
-        if stage == "track" and "animate" in self._begun:
+        if stage not in _STAGES:
+            self.show(stage, done, total)
             return
-        self.show(stage, done, total, name=_RUN if stage in _STAGES else None)
-        if stage == "animate" and done == total and errors.is_terminal:
-            self.show("signing", 0, None, name=_RUN)
+        work = self._run(stage, done, total)
+        if work is None:
+            return
+        self._tell(stage, _STAGES[stage], (done, total), work, "", name=ONE_BAR, paced=ONE_BAR)
+        if stage == "animate" and done == total and errors.is_terminal and "sign" not in self._run:
+            self.show("signing", 0, None, name=ONE_BAR)
 
     def show(
         self,
@@ -69,35 +79,69 @@ class Display:
         name: str | None = None,
         part: float = 0.0,
         free: int = 0,
+        unit: str | None = None,
     ) -> None:
         """Args:
-        what: is being done, for people or a stage of a pipeline.
+        what: is being done, for people.
         done, total: of it; total is None where it is not known.
         state: more to say, such as what was found so far.
         name: of the bar, where `what` changes from call to call.
         part: of the one that is being done, 0..1.
         free: how many of those that are done took no time: an earlier run had made them.
+        unit: what is counted, where it is not the display's.
         """
-        counted = what if name in (None, _RUN) else name or ""  # each stage has a rate of its own
-        name, what = name or what, _STAGES.get(what, what)
-        begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done - free))
-        elapsed_s = time.monotonic() - begun_s
-        rate = (done + part - free - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
-        percent = f"{100 * (done + part) / total:.0f} %" if total else ""
-        said = [f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}" if done else "", state]
-        said.append(_speed(rate))
-        if total and rate > 0:
-            minutes, seconds = divmod(round((total - done - part) / rate), 60)
+        counted = what if name in (None, ONE_BAR) else name or ""  # each stage has a rate of its own
+        work = done + part, total
+        self._tell(counted, what, work, work, state, name=name or what, free=free, unit=unit)
+
+    def _tell(
+        self,
+        counted: str,
+        what: str,
+        counts: tuple[float, int | None],
+        work: tuple[float, float | None],
+        state: str,
+        *,
+        name: str,
+        paced: str | None = None,
+        free: int = 0,
+        unit: str | None = None,
+    ) -> None:
+        """Args:
+        counted: whose rate is told.
+        what: is being done, for people.
+        counts: done, and of all, in units.
+        work: done, and of all, of which percent and the time left are told.
+        state, free, unit: as show takes them.
+        name: of the bar.
+        paced: what the time left is counted by, where it is not `counted`.
+        """
+        (done, total), (worked, of_all), unit = counts, work, unit or self._unit
+        rate, pace = self._rate(counted, done - free), self._rate(paced or counted, worked - free)
+        percent = f"{min(100 if worked >= of_all else 99, round(100 * worked / of_all))} %" if of_all else ""
+        said = [
+            f"{int(done)} of {total} {unit}" if total else f"{int(done)} {unit}" if done else "",
+            state,
+            _speed(rate),
+        ]
+        if of_all and pace > 0:
+            minutes, seconds = divmod(round(max(0.0, of_all - worked) / pace), 60)
             said.append(f"{minutes}:{seconds:02} left")
         if errors.is_terminal:
-            self._draw(name, what, done + part, total, percent, ", ".join(part for part in said if part))
+            self._draw(name, what, worked, of_all, percent, ", ".join(part for part in said if part))
         elif self._lines and (time.monotonic() - self._said_s > _LINE_EVERY_S or not (done or total)):
             self._said_s = time.monotonic()
             said[1:1] = [percent]
             text = ", ".join(part for part in said if part)
             errors.print(escape(f"{what}: {text}" if text else what), soft_wrap=True)
 
-    def _draw(self, name: str, what: str, done: float, total: int | None, percent: str, state: str) -> None:
+    def _rate(self, counted: str, done: float) -> float:
+        """Of what is counted, a second; 0 before it is known."""
+        begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done))
+        elapsed_s = time.monotonic() - begun_s
+        return (done - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
+
+    def _draw(self, name: str, what: str, done: float, total: float | None, percent: str, state: str) -> None:
         if name not in self._tasks:
             if name != self._opening and self._opening in self._tasks:
                 self._bars.update(self._tasks[self._opening], visible=False)

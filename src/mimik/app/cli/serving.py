@@ -149,7 +149,7 @@ def _film(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, 
     sound = ", with sound" if made.has_audio else ""
     say(
         f"{made.out}: {made.num_frames} frames of {made.width}x{made.height} at {made.fps:g}/s{sound}, in "
-        f"{made.seconds:.1f} s ({made.num_frames / made.seconds:.0f} frames a second). {signed(made.out)}"
+        f"{made.seconds:.1f} s. {signed(made.out)}"
     )
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from mimik.animation.options import check_model
 from mimik.app.cli.console import command, complain, console, note, say
 from mimik.app.cli.options import Cluster, Force, JsonReport, extra, output, write_json
-from mimik.app.cli.progress import Display, log_shown
+from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError
 from mimik.data.preparation.settings import PrepareConfig
 from mimik.files import check_file
@@ -105,32 +107,46 @@ def learn_command(
     force: Force = False,
 ) -> None:
     """Learn one person from a few photos, in about a minute; `mimik animate` takes the file as PHOTO."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
-    with extra("learn", "train"):
-        from mimik.training import fine_tuning
-
+    began_s = time.monotonic()
     if out.suffix.lower() != AVATAR_SUFFIX:
         raise InputError(f"-o {out}: a person is written to a file ending in {AVATAR_SUFFIX}.")
     check_file("-o", out, force=force, others=photos)
     if curve is not None:
         check_file("--curve", curve, force=force, others=[*photos, out])
-    with Display("steps", "looking at the photos").shown() as bar:
+    check_model(str(arguments.model) if arguments.model else None)
+    from mimik.training.photos import files_in
 
-        def told(point: Any, step: int, num_steps: int) -> None:
-            found = f"at most; identity {point.identity:.3f}, motion fidelity {point.motion_fidelity:.3f}"
-            bar.show("learning", step, num_steps, found)
+    for photo in photos:
+        files_in(photo)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
+    with Display("steps", "loading").shown() as bar:
+        with extra("learn", "train"):
+            from mimik.training import fine_tuning
 
-        outcome = fine_tuning.learn(photos, out, arguments, progress=told)
+        def preparing(what: str, done: int, total: int | None) -> None:
+            bar.show(what, done, total, name=ONE_BAR, unit="warps" if what.startswith("warping") else "photos")
+
+        def told(point: Any, step: int, ends: int) -> None:
+            bar.show("learning", step, ends, f"score {point.score:.3f}", name=ONE_BAR)
+
+        outcome = fine_tuning.learn(photos, out, arguments, progress=told, preparing=preparing, began_s=began_s)
     note(*outcome.notes)
     console.print(_curve_table(outcome))
-    record = outcome.person.record
-    count = f"{record['photos']} photo{'s' * (record['photos'] > 1)}"
-    say(
-        f"{out}: {out.stat().st_size / 1e6:.1f} MB, learned from {count}; it ended because {outcome.ended}. It holds "
-        f"the person's photo. Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4"
-    )
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}; it ended because {outcome.ended}.")
+    say(f"It holds the person's photo. Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
     if curve is not None:
-        write_json(curve, json.dumps(record, indent=2))
+        write_json(curve, json.dumps(outcome.person.record, indent=2))
+
+
+def _what_was_learned(outcome: Any) -> str:
+    """Args: outcome: a fine_tuning.LearnOutcome."""
+    num_photos, num_shared = outcome.person.record["photos"], 1 + len(outcome.person.others)
+    photos = "1 photo" if num_photos == 1 else f"{num_photos} photos"
+    if outcome.best.step:
+        return f"learned from {photos} in {outcome.best.step} steps"
+    if num_shared > 1:
+        return f"in which {num_shared} photos share the face; training added nothing to it"
+    return f"in which nothing was learned from {photos}: it moves as `mimik animate` of the photo alone does"
 
 
 def _curve_table(outcome: Any) -> Table:
@@ -139,7 +155,7 @@ def _curve_table(outcome: Any) -> Table:
     scores = [point.score for point in outcome.curve]
     low, span = min(scores), max(max(scores) - min(scores), 1e-6)
     for point in outcome.curve:
-        bar = "█" * round(20 * (point.score - low) / span) + (" kept" if point == outcome.best else "")
+        bar = "█" * round(12 * (point.score - low) / span) + (" kept" if point == outcome.best else "")
         numbers = (f"{value:.3f}" for value in (point.identity, point.motion_fidelity, point.score))
         table.add_row(str(point.step), f"{point.seconds:.0f}", *numbers, bar.strip())
     return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,23 +61,30 @@ def learning(
     told: queue.Queue[tuple[str, Any]] = queue.Queue()
     has_left = threading.Event()
 
-    def step(point: Any, done: int, num_steps: int) -> None:
+    def stopped() -> None:
         job.check()
         if has_left.is_set():
             raise StoppedError
-        told.put(("point", (point, done, num_steps)))
+
+    def preparing(what: str, done: int, total: int | None) -> None:
+        stopped()
+        told.put(("preparing", (what, done, total)))
+
+    def step(point: Any, done: int, ends: int) -> None:
+        stopped()
+        told.put(("point", (point, done, ends)))
 
     def work() -> None:
         try:
             with job.running():
-                told.put(("done", fine_tuning.learn(paths, out, arguments, progress=step)))
+                told.put(("done", fine_tuning.learn(paths, out, arguments, progress=step, preparing=preparing)))
         except BaseException as error:  # raised again for the visitor
             told.put(("error", error))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        yield _news(job, told, photos, out, max_seconds, model)
+        yield _news(job, told, photos, out, model)
     finally:
         has_left.set()
         thread.join()
@@ -89,24 +95,28 @@ def _news(
     told: queue.Queue[tuple[str, Any]],
     photos: Sequence[str],
     out: Path,
-    max_seconds: float,
     model: Path | None,
 ) -> Iterator[Learned]:
     curve: list[Any] = []
     yield Learned(0.0, f"Finding the face in {_count(photos)} and preparing the networks")
-    began: float | None = None
+    share = 0.0
     while True:
         what, value = told.get()
         if what == "error":
             raise value
+        if what == "preparing":
+            doing, done, total = value
+            if told.empty():
+                how_far = f", {done} of {total}" if total else ""
+                yield Learned(0.0, f"{doing[:1].upper()}{doing[1:]}{how_far}")
+            continue
         if what == "point":
-            point, done, num_steps = value
-            began = time.monotonic() if began is None else began
+            point, done, ends = value
             if not curve or point.step != curve[-1].step:
                 curve.append(point)
             if told.empty():
-                share = max(done / max(num_steps, 1), (time.monotonic() - began) / max_seconds)
-                yield Learned(min(share, 0.99), f"Learning, step {done}: {_so_far(curve)}", curve)
+                share = max(share, min(done / max(ends, 1), 0.99))  # it ends later if it improves
+                yield Learned(share, f"Learning, step {done}: {_so_far(curve)}", curve)
             continue
         job.check()
         yield Learned(0.99, "Making the pictures before and after", value.curve)

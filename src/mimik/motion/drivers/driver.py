@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -190,8 +190,5 @@ class Beginning(Driver):
         self._driver.check_options(neutral_s=neutral_s, face=face, seed=seed)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        def told(stage: str, done: int, total: int | None) -> None:
-            settings.progress(stage, min(done, self.num_frames or done), self.num_frames)
-
-        begun = self._driver.motion(replace(settings, progress=told))
+        begun = self._driver.motion(settings)
         return DrivingMotion(begun.neutral, itertools.islice(begun.frames, self.num_frames), begun.close, begun.notes)

@@ -16,7 +16,7 @@ from mimik.face.landmarks import Face, Image, Landmarker, Tracker
 from mimik.face.orientation import find_faces, quarter_turns
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.extraction import stream_motion
+from mimik.motion.extraction import held_s, stream_motion
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame
 from mimik.pipeline import Clock, Progress, prefetch, silent
@@ -42,7 +42,12 @@ class Filmed(Driver):
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         tracker = Tracker(settings.landmarker, settings.face)
-        tracked = prefetch(self.faces(tracker, settings.clock, settings.progress), size=64)
+        first = math.ceil(held_s(settings.neutral_s) * self.fps)  # frames that are read before the first one is made
+
+        def told(stage: str, done: int, total: int | None) -> None:
+            settings.progress(stage, done, first if total is None else min(first, total))
+
+        tracked = prefetch(self.faces(tracker, settings.clock, told), size=64)
         try:
             reference, motion_frames = stream_motion(
                 tracked, self.fps, smooth=settings.smooth, neutral_s=settings.neutral_s
