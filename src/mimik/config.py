@@ -96,8 +96,9 @@ def parse_regions(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in REGIONS]
     if unknown or not names:
-        given = f"{text!r} names {unknown[0]!r}" if unknown else f"{text!r} names nothing"
-        raise InputError(f"--regions {given}; give 'all' or any of {', '.join(REGIONS)}, separated by commas.")
+        what = f"there is no region {unknown[0]!r}" if unknown else "no region is named"
+        accepted = f"give all, or any of {', '.join(REGIONS)}, separated by commas"
+        raise InputError(f"--regions {text.strip() or repr(text)}: {what}; {accepted}.")
     return tuple(name for name in REGIONS if name in names)
 
 

@@ -455,6 +455,29 @@ def test_the_default_port_is_not_that_of_the_browser_example():
     assert port and len({int(port[1]), server.PORT, page.PORT}) == 3
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "nothing drives the photo; give one of driver (an uploaded file), say (a text) and driver_name."),
+        ({"driver": "a.mp4", "say": "Hello."}, "driver and say exclude each other"),
+        ({"say": "Hello.", "driver_name": "talk"}, "say and driver_name exclude each other"),
+        ({"driver_name": "dance"}, "driver_name dance: give one of"),
+        ({"driver_name": "smile"}, None),
+        ({"driver": "a.mp4"}, None),
+    ],
+)
+def test_a_program_names_one_driver(values: dict[str, str], said: str | None):
+    """None is not a wish for the first motion: the caller would get a talking person, and no word of it."""
+    api = pytest.importorskip("mimik.app.web.api")
+    every = dict.fromkeys(("driver", "say", "driver_name", "voice")) | values
+    call = types.SimpleNamespace(values=every, file=every.get)
+    if said is None:
+        assert api._driver(call) == next(iter(values.values()))
+    else:
+        with pytest.raises(InputError, match=re.escape(said)):
+            api._driver(call)
+
+
 # The app, served.
 
 
@@ -520,8 +543,12 @@ def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch
                 assert "is not an uploaded file" in answer or "not uploaded by a user" in answer
         assert list((tmp_path / "app").rglob("passwd")) == []
         assert "are not fetched" in called(address, "verify", file=FILE | {"path": "http://127.0.0.1:9/a.jpg"})
-        assert "give a color" in called(address, "animate_all", photos=[], background=str(small_path))
-        assert "give one of texture, geometry" in called(address, "animate_all", photos=[], model="/x.safetensors")
+        assert "give a color" in called(
+            address, "animate_all", photos=[], driver_name="talk", background=str(small_path)
+        )
+        model = {"driver_name": "talk", "model": "/x.safetensors"}
+        assert "give one of texture, geometry" in called(address, "animate_all", photos=[], **model)
+        assert "nothing drives the photo; give one of driver" in called(address, "animate_all", photos=[])
         assert ask(address, "POST", "/gradio_api/run/animate", {"data": []})[0] == 404  # would pass the queue by
         names = json.loads(ask(address, "GET", "/gradio_api/info")[1])["named_endpoints"]
         assert set(names) == {f"/{one}" for one in ENDPOINTS}

@@ -58,10 +58,10 @@ def test_files_that_are_neither(tmp_path):
         tmp_path / "no.mp4": "does not exist",
         tmp_path / "empty.mp4": "is empty (0 bytes)",
         tmp_path / "notes.txt": "no format that can be read",
-        tmp_path / "notes.mp4": "no format that can be read",
+        tmp_path / "notes.mp4": "holds a text, whatever its name says",
         tmp_path / "noise.jpg": "no format that can be read",
         tmp_path / "list.m3u8": "no format that can be read",
-        tmp_path / "list.mp4": "no format that can be read",
+        tmp_path / "list.mp4": "holds a text, whatever its name says",
         tmp_path / "photo.heic": "convert it to JPEG or PNG",
     }
     for path, words in cases.items():

@@ -18,6 +18,7 @@ OUTPUT_FORMATS = (
 )
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac")
+_NOT_TEXTS = (*IMAGE_SUFFIXES, *CONTAINERS, *SOUND_SUFFIXES, ".gif", ".avi", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 FRAMES_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
 _PICTURE_OR_VIDEO = "picture or video file"
 
@@ -36,13 +37,31 @@ def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
             raise MediaError(f"{path} is not an ordinary file; give a {what} on disk.")
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty (0 bytes); copy or download it again.")
-        with path.open("rb"):
-            pass
+        if is_text(path, strict=True) and path.suffix.lower() in _NOT_TEXTS:
+            raise MediaError(f"{path} holds a text, whatever its name says; give one {what}.")
     except (OSError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
         reason = getattr(error, "strerror", None) or error
         raise MediaError(f"{path} cannot be opened ({reason}); check its path and permissions.") from error
+
+
+def is_text(path: Path, *, strict: bool = False) -> bool:
+    """Whether a file begins with letters that people read; strict: raise OSError if it cannot be opened, too."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(1024)
+    except OSError:
+        if strict:
+            raise
+        return False
+    try:
+        text = begin.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(begin) - 4:  # else a letter is cut in two
+            return False
+        text = begin[: error.start].decode("utf-8")
+    return bool(text.strip()) and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def output_kind(path: StrPath) -> OutputKind:

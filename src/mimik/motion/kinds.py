@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mimik.config import InputError
-from mimik.media.formats import SOUND_SUFFIXES
+from mimik.media.formats import SOUND_SUFFIXES, is_text
 from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
 
 IDLE = "idle"
@@ -107,7 +107,7 @@ def check_person(photo: Path) -> None:
         what = "is a file of motion"
     elif suffix in SOUND_SUFFIXES:
         what = "is a recording of sound"
-    elif photo.is_file() and suffix in _TEXTS and _is_text(photo):
+    elif photo.is_file() and suffix in _TEXTS and is_text(photo):
         what = "is a text"
     if what:
         raise InputError(
@@ -123,22 +123,7 @@ def check_readable(source: str) -> None:
     """
     path = Path(source)
     advice = _OTHER_FILES.get(path.suffix.lower())
-    if advice is None and path.suffix.lower() in _TEXTS and _is_text(path):
+    if advice is None and path.suffix.lower() in _TEXTS and is_text(path):
         advice = f'is a text; to have it spoken give --say TEXT, such as --say "$(cat {path.name})"'
     if advice:
         raise InputError(f"driver {source}: {advice}.")
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            begin = file.read(1024)
-    except OSError:
-        return False
-    try:
-        text = begin.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(begin) - 4:  # else a letter is cut in two
-            return False
-        text = begin[: error.start].decode("utf-8")
-    return bool(text.strip()) and all(letter.isprintable() or letter.isspace() for letter in text)

@@ -480,7 +480,7 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
         mark = content.find(STORE_MARK)
         if mark < 0:
             raise _NoCredentialsError(
-                f"{path}: is damaged or not what its name says ({one_line(error)}); give a file that plays."
+                f"{path}: is damaged or not what its name says; give a file that plays."
             ) from error
         # The superbox is a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes stands before the
         # mark.

@@ -139,7 +139,7 @@ def test_the_sound_of_something_else(tmp_path: Path, small_path: Path, driver) -
     nothing = tmp_path / "nothing.wav"
     nothing.write_bytes(b"")
     no_samples = write_wav(tmp_path / "header.wav", np.zeros(0))
-    for path, said in ((text, r"words\.wav is damaged or"), (nothing, "empty"), (no_samples, "without a sample")):
+    for path, said in ((text, r"words\.wav holds a text"), (nothing, "empty"), (no_samples, "without a sample")):
         with pytest.raises(MediaError, match=said):
             open_driver(path)
     for source, said in (

@@ -33,7 +33,7 @@ def build(shared: Shared) -> None:
     file, maybe_file = _file_type(shared.gr), _file_type(shared.gr) | None
     run = [
         ("driver", maybe_file, None),
-        ("driver_name", str, "talk"),
+        ("driver_name", str | None, None),
         ("say", str | None, None),
         ("voice", str | None, None),
         ("format", str, "mp4"),
@@ -211,11 +211,16 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _driver(call: _Call) -> str:
-    """The file, or else what a text sounds like, or else the bundled motion."""
+    """The file, what a text sounds like, or the bundled motion: one of them.
+
+    Raises InputError if none is given, or more than one.
+    """
     name, text, voice = (call.values[one] for one in ("driver_name", "say", "voice"))
     driver = call.file("driver")
-    if driver and text is not None:
-        raise InputError("say: there is a driver already; give one of them.")
+    given = [what for what, one in (("driver", driver), ("say", text), ("driver_name", name)) if one is not None]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} exclude each other" if given else "nothing drives the photo"
+        raise InputError(f"{found}; give one of driver (an uploaded file), say (a text) and driver_name.")
     if driver:
         return driver
     if text is not None:
@@ -231,8 +236,9 @@ def _driver(call: _Call) -> str:
 def _animate(call: _Call) -> Any:
     """Animates a photo, a video of a person, or an .avatar file.
 
-    The driver is an uploaded file, a text to say, or the bundled motion of driver_name. Gives the sealed file, the
-    side-by-side video if it was asked for, and a report. The other parameters are those of `mimik animate`.
+    One of driver (an uploaded file), say (a text) and driver_name (a bundled motion, or idle) is needed. Gives the
+    sealed file, the side-by-side video if it was asked for, and a report. The other parameters are those of
+    `mimik animate`.
     """
     photo = call.file("photo")
     made = animate(
@@ -249,7 +255,7 @@ def _animate(call: _Call) -> Any:
 
 
 def _animate_all(call: _Call) -> Any:
-    """Animates several photos with the same driver.
+    """Animates several photos with the same driver, given as for animate.
 
     Gives a .zip of all sealed files, the reports, and a list of the photos that were left out, with the reasons.
     """
