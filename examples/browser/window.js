@@ -187,7 +187,7 @@ export function prediction(record, { correction, mask, residual: given }, interi
   const still = means(residual.subarray(3 * size), px, px / cells);
   const isFiner = record.person.scale < 1; // the photo has detail that the network does not see
   const detail = isFiner ? detailKept(residual, px, cells, record.redrawn) : null;
-  const border = fade(cells, record.rim);
+  const border = fade(cells, record.rim, record.shoulders);
   const answer = new Float32Array(4 * cells * cells);
   for (let i = 0; i < cells * cells; i++) {
     const weight = border[i] * gate;
@@ -287,10 +287,7 @@ function detailKept(residual, px, cells, [low, high]) {
   }
   for (const vertical of [false, true]) most = filtered(most, cells, vertical, 1, (a, b, c) => Math.max(a, b, c));
   for (const vertical of [false, true]) most = filtered(most, cells, vertical, 2, (a, b, c, d, e) => (a + e + 4 * (b + d) + 6 * c) / 16);
-  return most.map((value) => {
-    const t = Math.min(1, Math.max(0, (127.5 * value - low) / (high - low)));
-    return 1 - t * t * (3 - 2 * t);
-  });
+  return most.map((value) => 1 - smoothstep(127.5 * value, low, high));
 }
 
 /** Each cell from those up to `reach` beside it, or above and below; the border is continued. */
@@ -309,15 +306,27 @@ function filtered(from, cells, vertical, reach, sum) {
   return out;
 }
 
+/** 0 up to low, smoothly to 1 at high. */
+function smoothstep(value, low, high) {
+  const t = Math.min(1, Math.max(0, (value - low) / (high - low)));
+  return t * t * (3 - 2 * t);
+}
+
 const fades = new Map();
 
-/** 1 inside, smoothly to zero at the window's border: cells * cells numbers. */
-function fade(cells, rim) {
+/**
+ * 1 inside, smoothly to zero at the window's border and, where `shoulders` of export.json is given, over the shoulders:
+ * cells * cells numbers.
+ */
+function fade(cells, rim, shoulders) {
   if (!fades.has(cells)) {
     fades.set(cells, Float32Array.from({ length: cells * cells }, (_, i) => {
       const [x, y] = [((i % cells) + 0.5) / cells, (Math.floor(i / cells) + 0.5) / cells];
-      const t = Math.min(1, Math.min(x, 1 - x, y, 1 - y) / rim);
-      return t * t * (3 - 2 * t);
+      const inside = smoothstep(Math.min(x, 1 - x, y, 1 - y), 0, rim);
+      if (!shoulders) return inside;
+      const { top, x: across, y: down, begins } = shoulders;
+      const outwards = smoothstep(Math.hypot((x - 0.5) / across, Math.max(y - top, 0) / down), begins, 1);
+      return inside * (1 - smoothstep(y, top - rim, top + rim) * outwards);
     }));
   }
   return fades.get(cells);

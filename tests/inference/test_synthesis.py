@@ -16,6 +16,7 @@ from mimik.inference.synthesis import (
     PaperPainter,
     Prediction,
     TexturePainter,
+    _above_shoulders,
     _blend,
     _blend_under_detail,
     clip_window,
@@ -79,7 +80,7 @@ def test_a_network_that_changes_nothing_leaves_the_geometry(portrait, portrait_f
 
 
 def test_a_correction_moves_the_warped_photo(portrait, portrait_face, warper, flow, target) -> None:
-    """Pixel p is the plain frame's at p + correction: inside the window, away from its rim."""
+    """Pixel p is the plain frame's at p + correction: inside the window, away from its rim, above the shoulders."""
     window = window_around(target, window_around(portrait_face.points).side)
     shift = 6 / window.side, -4 / window.side
     made = painted(portrait, portrait_face, warper, flow, target, correction=shift)
@@ -87,7 +88,7 @@ def test_a_correction_moves_the_warped_photo(portrait, portrait_face, warper, fl
     y, x = np.indices((512, 512), np.float32)
     expected = cv2.remap(plain, x + 6, y - 4, cv2.INTER_LINEAR)
     low = np.ceil([window.left + 0.15 * window.side, window.top + 0.15 * window.side]).astype(int).clip(0)
-    high = np.floor([window.left + 0.85 * window.side, window.top + 0.85 * window.side]).astype(int)
+    high = np.floor([window.left + 0.85 * window.side, window.top + 0.55 * window.side]).astype(int)
     inside = slice(low[1], high[1]), slice(low[0], high[0])
     apart = np.abs(made[inside].astype(int) - expected[inside])
     assert apart.mean() < 2.0 < np.abs(made[inside].astype(int) - plain[inside]).mean()
@@ -117,6 +118,18 @@ def test_what_is_drawn_lies_where_the_mask_does_not_keep(portrait, portrait_face
     column = max(int(window.left) + 1, 1)
     if column < 500:
         assert (step - plain_step)[:, column - 1 : column + 1].max() < 20
+
+
+@pytest.mark.parametrize(
+    ("across", "down", "weight"),
+    # By hand: at the chin r = (0.8 - 0.62) / 0.38 < 0.55; halfway from 0.55 to 1 smoothstep is 1/2, at r > 1 it is 1.
+    [(0.5, 0.8, 1.0), (0.5, 0.62 + 0.775 * 0.38, 0.5), (0.5 + 0.775 * 0.5 * 0.8, 0.62 + 0.775 * 0.38 * 0.6, 0.5)]
+    + [(0.92, 0.85, 0.0), (0.08, 0.85, 0.0), (0.9, 0.5, 1.0)],
+)
+def test_shoulders_and_clothes_are_left_to_the_warp(across: float, down: float, weight: float) -> None:
+    px = 200
+    plane = _above_shoulders(px)
+    assert plane[int(down * px), int(across * px)] == pytest.approx(weight, abs=0.03)
 
 
 def test_what_is_drawn_into_a_black_and_white_photo_is_grey(portrait, portrait_face, warper, flow, target) -> None:

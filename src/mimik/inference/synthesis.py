@@ -35,6 +35,9 @@ DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 RIM = 0.06  # of the window's side: the prediction fades to zero within this distance of the border
 REDRAWN = 20.0, 48.0  # gray levels of the residual: up to the first all fine detail is kept, from the second on none
+# Of the window's side: below `top` the texture form's prediction also fades out towards an ellipse about (0.5, top)
+# with these radii, from this much of the way to it on: shoulders and clothes stay where the photo has them.
+SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
 _STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
 _STILL_PX = 0.02  # of a correction: less does not move an overlay
 _GATE = 0.002, 0.01  # of the window's side: largest displacement of a point where the gate is still 0, and is 1
@@ -277,7 +280,7 @@ class TexturePainter(PicturePainter):
             reduced(picture, self._scale), warper, self._scale, is_reused=is_reused, matte=small
         )
         self._generator = generator
-        self._fade = _fade(config.image_px // 2)
+        self._fade = _fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
         at = np.arange(config.frame_px, dtype=np.float32)
         self._places = np.stack(np.meshgrid(at, at), -1)
 
@@ -402,6 +405,15 @@ def _fade(px: int) -> Array:
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
     return smoothstep(np.minimum(from_border[:, None], from_border), 0, RIM)
+
+
+def _above_shoulders(px: int) -> Array:
+    """[px, px] 1 over the head, fading smoothly to 0 over the shoulders: see SHOULDERS."""
+    at = (np.arange(px, dtype=np.float32) + 0.5) / px
+    top, begins = SHOULDERS["top"], SHOULDERS["begins"]
+    down = np.maximum(at - top, 0)[:, None] / SHOULDERS["y"]
+    outwards = smoothstep(np.hypot((at - 0.5) / SHOULDERS["x"], down), begins, 1)
+    return np.asarray(1 - smoothstep(at, top - RIM, top + RIM)[:, None] * outwards, np.float32)
 
 
 def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
