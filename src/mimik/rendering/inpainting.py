@@ -22,7 +22,7 @@ _JOINT = 7  # pixels of that size: side of the squares within which a shift has 
 _WORST = 0.3  # squared difference of colours, from which on it is as bad as any
 _PRIOR = 0.1  # of the squared difference of a copy's colour to that of the smooth filling
 _GOES_ON = 0.6  # of its cost has a shift that goes on where the filling before it ended
-_DEAR = 0.01, 0.3  # a copy counts half against the smooth filling if it is off by this, and this much of the variance
+_DEAR = 0.01, 1.0  # a copy counts half against the smooth filling if it is off by this, and this share of the variance
 _SUM = np.ones((1, 3))
 _RING = 3  # pixels of that size that are filled before the next ones are looked at
 _PEAKS = 96  # of the autocorrelation
@@ -49,7 +49,8 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     shifts, is_known = _shifts(picture, hole, reach)
     out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth)
     out += _tone(out, smooth, is_known > 0, reach)
-    weight = cv2.GaussianBlur(is_known, (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
+    # Beside the picture itself the copies are whole: faded there, they would leave a rim without detail.
+    weight = cv2.GaussianBlur(np.where(hole, is_known, np.float32(1)), (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
     if plain is not None:
         weight = weight * (1 - plain)
     out = smooth + weight[..., None] * (out - smooth)
