@@ -68,7 +68,8 @@ _HOST = {
         "fade = smoothstep(distance to the window's border / (rim of its side)) * gate, times 1 - smoothstep(v from "
         "shoulders.top - rim to shoulders.top + rim) * smoothstep(r from shoulders.begins to 1), where u and v are "
         "0..1 across and down the window, and r is the length of (u - 0.5) / shoulders.x and max(v - shoulders.top, "
-        "0) / shoulders.y. correction *= fade; keep = 1 - (1 - mask) * fade. Enlarge correction, mask and residual linearly.",
+        "0) / shoulders.y. correction *= fade; keep = 1 - (1 - mask) * fade. Enlarge correction, mask and residual "
+        "linearly.",
         "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
         "127.5 times the largest |residual| of a cell's pixels and its neighbors', blurred by 1 4 6 4 1 both ways; "
         "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly, and at least interior.",
