@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 from mimik.animation import avatar as avatar_module
 from mimik.animation import edit, render
 from mimik.animation.avatar import Avatar
-from mimik.animation.edit import Editor
+from mimik.animation.edit import Editor, motion_frame_of
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.cli import app
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import BLENDSHAPES, Face, Landmarker, head_pose
+from mimik.face.landmarks import BLENDSHAPES, Face, Landmarker, canonical_mesh, head_pose
 from mimik.media import video
+from mimik.motion.contact import lip_openings, with_lip_openings
 from mimik.provenance.verifying import verify
 
 MOVES = {
@@ -67,6 +68,17 @@ def test_a_mouth_opens_and_smiles(editor: Editor, small_face: Face):
     corners = [61, 291]
     assert (smiling[corners, 1] < before[corners, 1]).all() and (sad[corners, 1] > before[corners, 1]).all()
     assert np.ptp(smiling[corners, 0]) > np.ptp(before[corners, 0])
+
+
+def test_lips_that_touch_smile_closed():
+    shape = canonical_mesh().vertices
+    shape = np.concatenate([shape, np.zeros((len(faces.IRISES), 3))])
+    shut = with_lip_openings(shape, np.zeros(9))
+    for base, parts in ((shut, False), (with_lip_openings(shape, np.full(9, 0.1)), True)):
+        frame = motion_frame_of(Edit(smile=1), base)
+        widened = np.abs(lip_openings(base + frame.offset) - lip_openings(base)).max()
+        assert widened > 0.02 if parts else widened < 1e-6
+        assert (frame.offset[[61, 291], 1] < -0.2).all()  # the corners rise, in centimeters
 
 
 def test_eyes_shut_and_widen(editor: Editor):

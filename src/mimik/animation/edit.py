@@ -15,6 +15,7 @@ from mimik.animation.source_frame import SourceFrame
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Image, Landmarker, canonical_mesh, mirror_order
+from mimik.motion.contact import LIPS_TOUCH, lip_openings, with_lip_openings
 from mimik.motion.drivers.stream import UPPER_LID_SHARE
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
@@ -58,7 +59,11 @@ def motion_frame_of(edit: Edit | Mapping[str, float], shape: Float) -> MotionFra
         if amount < 0:
             # Corners that hang do not come together, and brows have less way down than up.
             movement = movement * ([0.0, 0.6, 0.0] if name == "smile" else 0.6)
-        offset += amount * scale * movement * weights[region][:, None]
+        change = amount * scale * movement * weights[region][:, None]
+        if name == "smile" and lip_openings(shape).max() <= LIPS_TOUCH:
+            # The basis learned smiles that show teeth. Lips that touch smile closed; --mouth opens them.
+            change = with_lip_openings(shape + change, lip_openings(shape)) - shape
+        offset += change
 
     # Gaze: the irises, and the lids with them when it rises or falls.
     eye_cm = np.mean([np.linalg.norm(shape[a] - shape[b]) for a, b in ((33, 133), (362, 263))])
