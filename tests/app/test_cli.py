@@ -466,6 +466,11 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
         (["live", "{shelf}/person.png", "--port", "-1"], ["--port -1: give a number from 0 to 65535"]),
         (["animate", "{shelf}/text.jpg", "smile", "-o", "a.mp4"], ["text.jpg holds a text, whatever its name says"]),
         (["animate", "{shelf}/person.png", "{shelf}/text.jpg", "-o", "a.mp4"], ["text.jpg holds a text, whatever"]),
+        (["animate", "{shelf}/person.png", "smile", "-o", "-"], ["'-o' / '--out': the name - stands for a pipe"]),
+        (["animate", "{shelf}/person.png", "", "-o", "a.mp4"], ["the driver's name is empty"]),
+        (["animate", "{shelf}/person.png", "smile", "-o", ""], ["'-o' / '--out': the name is empty"]),
+        (["animate", "https://example.org/a.jpg", "smile", "-o", "a.mp4"], ["a.jpg is an address on the web"]),
+        (["animate", "{shelf}/person.png", "http://x.org/a.mp4", "-o", "a.mp4"], ["is an address on the web"]),
         (["demo", "--driver", "dance"], ["driver dance", "smile"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -473,6 +478,11 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
 def test_command_line_refused(refuse, shelf: Path, arguments: list[str], words: list[str]):
     message = refuse(*(argument.format(shelf=shelf) for argument in arguments))
     assert all(word in message for word in words), message
+
+
+def test_a_file_whose_name_looks_like_an_option(refuse, here: Path):
+    (here / "-a.png").write_bytes(b"x")
+    assert "-a.png: looks like an option; give the file as ./-a.png" in refuse("faces", "-a.png")
 
 
 def test_the_demo_does_not_replace_a_file_unasked(refuse, here: Path):

@@ -51,9 +51,9 @@ def open_container(path: Path, readable: str = _READABLE) -> Any:
     try:
         return av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
-        raise MediaError(
-            f"{path} is damaged or in no format that can be read ({reason_of(error)}); give {readable}."
-        ) from error
+        why = reason_of(error)
+        said = "" if why.startswith("Invalid ") else f" ({why})"  # which says nothing more
+        raise MediaError(f"{path} is damaged or in no format that can be read{said}; give {readable}.") from error
 
 
 def video_stream(container: Any, path: Path) -> Any:

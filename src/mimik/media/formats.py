@@ -28,6 +28,8 @@ def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
 
     Args: path: given by the user; what: is wanted, for the sentence.
     """
+    if str(path).startswith(("http:/", "https:/")):
+        raise MediaError(f"{path.name} is an address on the web; download the {what} first, and give its path.")
     try:
         if path.is_dir():
             raise MediaError(f"{path} is a folder; give one {what}.")

@@ -238,7 +238,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
         if packet is None or (packet.size == 0 and packet.dts is None):
             break
     if num_faults:
-        log.warning("%s: %d damaged packets skipped", path, num_faults)
+        log.warning("%s: %d damaged %s skipped", path, num_faults, "packet" if num_faults == 1 else "packets")
 
 
 def first_frame(container: Any, stream: Any, path: Path) -> Any:

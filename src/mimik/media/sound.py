@@ -147,7 +147,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
         num_samples += len(laid)
         yield laid.take(len(laid)).mean(0)
     if num_faults:
-        log.warning("%s: %d damaged packets of its sound skipped", path, num_faults)
+        log.warning("%s: damaged parts of its sound are skipped (%d)", path, num_faults)
     if not num_samples:
         raise _no_samples(path, None)
 

@@ -54,7 +54,7 @@ def driver_names() -> list[str]:
 
 def is_folder_of_drivers(source: str) -> bool:
     """Whether it is a folder, and no bundled motion of the same name."""
-    return source not in driver_names() and Path(source).is_dir()
+    return bool(source) and source not in driver_names() and Path(source).is_dir()
 
 
 def has_no_file(source: str) -> bool:
@@ -64,12 +64,16 @@ def has_no_file(source: str) -> bool:
 
 def check_driver(source: str) -> None:
     """Refuses a driver that is neither a file or folder nor a name. Raises InputError, saying what can be given."""
-    if not has_no_file(source) and source not in driver_names() and not Path(source).exists():
+    if not has_no_file(source) and source not in driver_names() and not (source and Path(source).exists()):
         raise no_such_driver(source)
 
 
 def no_such_driver(source: str) -> InputError:
     """What to say of a driver that is neither a file nor a name."""
+    if not source:
+        return InputError("the driver's name is empty; give a file, or the name of a bundled motion.")
+    if source.startswith(("http:/", "https:/")):
+        return InputError(f"driver {source}: is an address on the web; download the file first, and give its path.")
     names = driver_names()
     close = difflib.get_close_matches(source, names, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""

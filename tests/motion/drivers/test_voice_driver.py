@@ -144,7 +144,7 @@ def test_the_sound_of_something_else(tmp_path: Path, small_path: Path, driver) -
             open_driver(path)
     for source, said in (
         (driver.path, "has no sound"),
-        (small_path, "no format that can be read .*; give a WAV"),
+        (small_path, "no format that can be read; give a WAV"),
         (tmp_path / "x.wav", "not exist"),
     ):
         with pytest.raises(MediaError, match=said):

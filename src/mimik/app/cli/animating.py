@@ -34,7 +34,8 @@ def animate_command(
     photo: Annotated[
         Path,
         typer.Argument(
-            metavar="PHOTO", help="A photo of the person, a video of it, an .avatar file, or a folder of photos."
+            metavar="PHOTO",
+            help="A photo of the person, a video of it, an .avatar file, or a folder of photos.",
         ),
     ],
     driver: Annotated[
@@ -220,7 +221,7 @@ def _tell(report: Report) -> None:
         first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))
     sidecar = sidecar_of(Path(report.out))
     beside = f" Its signature is beside it, in {sidecar.name}: keep both together." if sidecar is not None else ""
-    say(f"{report.out}: {made}, in {report.seconds:.1f} s. {signed(first)}{beside}")
+    say(f"{report.out}: {made}, in {report.seconds:.1f} s.{beside} {signed(first)}")
 
 
 def _animate_all(

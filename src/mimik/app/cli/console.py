@@ -67,12 +67,21 @@ class _Commands(TyperGroup):
                 sys.exit(2)
             command = error.ctx.command_path if error.ctx else "mimik"
             what = error.format_message().rstrip(".").replace(". Did you mean ", ", did you mean ")
+            if (dashed := _file_like_an_option(options.get("args") or (args and args[0]))) is not None:
+                complain(f"{dashed}: looks like an option; give the file as ./{dashed}.")
+                sys.exit(2)
             hint = f"write for example: {_EXAMPLES[command]}" if command in _EXAMPLES else "look at its options"
             complain(f"{what[:1].lower()}{what[1:]}; {hint} (all options: {command} --help).".replace("?;", "?"))
             sys.exit(2)
         except typer.Abort:
             sys.exit(130)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _file_like_an_option(args: Any) -> str | None:
+    """The first argument that begins as an option does and is the name of a file."""
+    given = args or sys.argv[1:]
+    return next((one for one in given if one[:1] == "-" and len(one) > 1 and Path(one).exists()), None)
 
 
 _PLAIN: dict[str, Any] = {

@@ -132,9 +132,17 @@ def _parameters(kind: Any, options: Mapping[str, Option], defaults: Mapping[str,
         )
 
 
+def named_file(text: str) -> Path:
+    """A path that the user names; nothing is written to a pipe or read from one, and no name is no folder."""
+    if text in ("", "-"):
+        what = "is empty" if not text else "- stands for a pipe"
+        raise typer.BadParameter(f"the name {what}; give the name of a file or folder")
+    return Path(text)
+
+
 def output(metavar: str, text: str) -> Any:
     """The option -o."""
-    return typer.Option("-o", "--out", metavar=metavar, help=text)
+    return typer.Option("-o", "--out", parser=named_file, metavar=metavar, help=text)
 
 
 @dataclass(frozen=True, kw_only=True)

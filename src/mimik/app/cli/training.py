@@ -132,8 +132,9 @@ def learn_command(
         outcome = fine_tuning.learn(photos, out, arguments, progress=told, preparing=preparing, began_s=began_s)
     note(*outcome.notes)
     console.print(_curve_table(outcome))
-    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}; it ended because {outcome.ended}.")
-    say(f"It holds the person's photo. Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")
+    say(f"Training ended because {outcome.ended}. The file holds the person's photo.")
+    say(f"Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
     if curve is not None:
         write_json(curve, json.dumps(outcome.person.record, indent=2))
 
