@@ -1,4 +1,4 @@
-"""Faces made by hand, in centimetres of their own frame: what the tests of motion/ are checked against."""
+"""Faces made by hand, in centimeters of their own frame: what the tests of motion/ are checked against."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ angles = st.floats(-1.7, 1.7)
 
 
 def canonical_shape() -> np.ndarray:
-    """[478, 3] the canonical face, lips touching, with irises in the middle of its eyes, centimetres."""
+    """[478, 3] the canonical face, lips touching, with irises in the middle of its eyes, centimeters."""
     mesh = canonical_mesh().vertices
     irises = []
     for a, b in ((33, 133), (362, 263)):

@@ -20,7 +20,7 @@ PEOPLE = ("ada", "ada", "bob", "cleo", "dora")
 
 
 def level(number: int) -> int:
-    """Grey of frame number: the picture says which one it is."""
+    """Gray of frame number: the picture says which one it is."""
     return 20 + 5 * number
 
 

@@ -186,7 +186,7 @@ def measure_all(corpus: Path, cache: Path, limit: int | None) -> list[dict[str, 
 
 
 def logistic(x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    """Weights and bias that minimise the weighted log loss plus penalty / 2 times their square, by Newton's method."""
+    """Weights and bias that minimize the weighted log loss plus penalty / 2 times their square, by Newton's method."""
     x1 = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     ridge = np.full(x1.shape[1], penalty)
     ridge[-1] = 1e-9
@@ -269,7 +269,7 @@ def fit(corpus: Path, cache: Path, limit: int | None) -> None:
 
     def scored(chosen: list[dict[str, Any]], is_marked: bool = False) -> list[tuple[str, float]]:
         return [
-            (one["person"], float(final.standardised(numbers) @ final.weights + final.bias))
+            (one["person"], float(final.standardized(numbers) @ final.weights + final.bias))
             for one in chosen
             for numbers, version in zip(one["numbers"], VERSIONS[one["split"]], strict=False)
             if version[1] == is_marked

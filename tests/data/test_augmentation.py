@@ -47,15 +47,15 @@ OFF: dict[str, float] = dict.fromkeys(
 
 
 @pytest.mark.parametrize("style", ["paper", "full"])
-def test_colours_stay_at_the_persons_own_sides(style: str) -> None:
+def test_colors_stay_at_the_persons_own_sides(style: str) -> None:
     points = face_points(1, 128)
     change = Augmentation(flip=1, **OFF).draw(np.random.default_rng(0), 128)
     flipped = landmark_image(change.points(points, 128)[0], 128, 128, style=style)
-    for colour, left_of_picture in (((255, 0, 0), True), ((0, 255, 0), False)):
-        x = np.flatnonzero((flipped == colour).all(-1).any(0))
+    for color, left_of_picture in (((255, 0, 0), True), ((0, 255, 0), False)):
+        x = np.flatnonzero((flipped == color).all(-1).any(0))
         assert len(x)
         assert (x.mean() < 64) == left_of_picture
-    # It is the mirror image in which the colours of the sides are exchanged, but for a pixel of rounding.
+    # It is the mirror image in which the colors of the sides are exchanged, but for a pixel of rounding.
     mirrored = landmark_image(points[0], 128, 128, style=style)[:, ::-1]
     for before, after in (((255, 0, 0), (0, 255, 0)), ((255, 0, 255), (0, 255, 255)), ((255, 255, 0),) * 2):
         for one, other, image in ((before, after, flipped), (after, before, flipped)):
@@ -70,23 +70,23 @@ def test_points_go_where_their_pixels_go(seed: int) -> None:
     for image, (x, y) in zip(images, at, strict=True):
         image[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3] = 255
     points = np.repeat(np.append(at, np.ones((3, 1)), 1)[:, None], 478, 1).astype(np.float32)
-    colours = dict.fromkeys(("brightness", "contrast", "saturation", "gamma", "hue_deg"), 0.0)
-    change = Augmentation(strength=1.5, **colours).draw(np.random.default_rng(seed), side)
+    colors = dict.fromkeys(("brightness", "contrast", "saturation", "gamma", "hue_deg"), 0.0)
+    change = Augmentation(strength=1.5, **colors).draw(np.random.default_rng(seed), side)
     moved, images = change.points(points, side), change.images(images)
     for image, (x, y) in zip(images, moved[:, 0, :2], strict=True):
         weight = image[..., 0].astype(float)
         rows, columns = np.indices(weight.shape) + 0.5  # points count from the corner of the first pixel
-        centre = (weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
-        np.testing.assert_allclose((x, y), centre, atol=0.1)
+        center = (weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
+        np.testing.assert_allclose((x, y), center, atol=0.1)
     across = np.linalg.norm(moved[0, 0, :2] - moved[1, 0, :2]) / np.linalg.norm(at[0] - at[1])
     np.testing.assert_allclose(moved[..., 2], across, rtol=1e-4)
 
 
-def test_colour_leaves_grey_grey_and_is_one_for_all_frames() -> None:
+def test_color_leaves_gray_gray_and_is_one_for_all_frames() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     images[:, :8] = images[:, :8, :, :1]
-    colour = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0)
-    change = colour.draw(np.random.default_rng(1), 16)
+    color = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0)
+    change = color.draw(np.random.default_rng(1), 16)
     out = change.images(images)
     assert np.ptp(out[:, :8].astype(int), axis=-1).max() <= 2
     assert np.abs(out.astype(int) - images).mean() > 2
@@ -101,11 +101,11 @@ def test_strength_zero_changes_nothing() -> None:
         np.testing.assert_array_equal(change.points(face_points(2), 16), face_points(2))
 
 
-def test_some_episodes_have_no_colours() -> None:
+def test_some_episodes_have_no_colors() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
     changes = [Augmentation(hue_deg=0).draw(np.random.default_rng(seed), 8) for seed in range(300)]
-    grey = [change for change in changes if np.ptp(change.images(picture), axis=-1).max() <= 1]
-    assert 15 <= len(grey) <= 50  # a tenth
+    gray = [change for change in changes if np.ptp(change.images(picture), axis=-1).max() <= 1]
+    assert 15 <= len(gray) <= 50  # a tenth
 
 
 @pytest.mark.parametrize(("values", "message"), [({"flip": 2}, "flip 2"), ({"hue_deg": -1}, "hue_deg -1")])

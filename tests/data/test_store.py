@@ -43,19 +43,19 @@ def test_every_frame_alone_is_the_right_one(shards: Path, index: list[ClipInfo])
     assert [seen(store.read(index[4], [n]).images)[0] for n in range(45)] == list(range(45))
 
 
-def test_colours_are_not_swapped_and_not_shifted(tmp_path: Path) -> None:
-    colour = (200, 60, 30)
+def test_colors_are_not_swapped_and_not_shifted(tmp_path: Path) -> None:
+    color = (200, 60, 30)
     path = tmp_path / "red.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
         stream.width = stream.height = SIDE
-        picture = np.full((SIDE, SIDE, 3), colour, np.uint8)
+        picture = np.full((SIDE, SIDE, 3), color, np.uint8)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     (line,) = write_shards(tmp_path, (1,))
     clip = ClipInfo.from_json(json.dumps(line))
     image = ClipStore(tmp_path)._decode(clip, path.read_bytes(), None)[0]
-    assert np.abs(image.mean((0, 1)) - colour).max() < 4
+    assert np.abs(image.mean((0, 1)) - color).max() < 4
 
 
 def test_cached_clips_are_read_once_by_all_and_never_beyond_the_bound(

@@ -50,7 +50,7 @@ def test_edges_by_hand() -> None:
     ramp = np.repeat(np.arange(0, 60, 3, dtype=np.uint8)[None, :, None], 20, 0).repeat(3, 2)
     mask = np.zeros((20, 20), bool)
     mask[5:15, 5:15] = True
-    assert layers.edge_energy(ramp, mask) == pytest.approx(9)  # 3 grey levels a pixel
+    assert layers.edge_energy(ramp, mask) == pytest.approx(9)  # 3 gray levels a pixel
     assert layers.edge_energy(np.full_like(ramp, 7), mask) == 0
 
 

@@ -338,20 +338,20 @@ def test_a_new_model_or_number_is_measured_alone(
 ) -> None:
     made = []
 
-    class Grey(models.Copy):
-        identity = "grey"
+    class Gray(models.Copy):
+        identity = "gray"
 
         def prepare(self, photos: Any, points: Any) -> models.Person:
             made.append(len(photos))
             return super().prepare(np.full_like(photos, 128), points)
 
-    monkeypatch.setitem(models.MODELS_TO_MEASURE, "grey", lambda device: Grey())
-    config = EvaluateConfig(models=("copy", "grey"), shots=(1,), holdout=9, size=128)
+    monkeypatch.setitem(models.MODELS_TO_MEASURE, "gray", lambda device: Gray())
+    config = EvaluateConfig(models=("copy", "gray"), shots=(1,), holdout=9, size=128)
     results = evaluate.evaluate(shards, report[0], config)
-    grey = means(results, FIRST, "grey")
-    assert grey["lost_percent"] == 100
-    assert math.isnan(grey["akd68_percent"])
-    assert results["protocols"][FIRST]["better"]["copy over grey"]["csim_dlib"] == 1  # no value is worse than any
+    gray = means(results, FIRST, "gray")
+    assert gray["lost_percent"] == 100
+    assert math.isnan(gray["akd68_percent"])
+    assert results["protocols"][FIRST]["better"]["copy over gray"]["csim_dlib"] == 1  # no value is worse than any
     assert set(results["protocols"]) == {"T = 1", FIRST}
     assert set(made) == {1}
 

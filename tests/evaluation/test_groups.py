@@ -28,7 +28,7 @@ from mimik.face.landmarks import Face
         ((30, 10, 20), -45),
         ((60, 0, 10 * math.sqrt(3)), 30),
         ((70, 0, 0), 90),  # where dividing by b* fails
-        ((70, 0, -20), 135),  # bluer than grey: lighter still, not -45
+        ((70, 0, -20), 135),  # bluer than gray: lighter still, not -45
     ],
 )
 def test_ita_by_hand(lab: tuple[float, float, float], angle: float) -> None:
@@ -40,7 +40,7 @@ def test_classes_begin_above_their_limits() -> None:
     assert {angle: groups.class_of(angle) for angle in named} == named
 
 
-def test_skin_of_a_known_colour(portrait_face: Face) -> None:
+def test_skin_of_a_known_color(portrait_face: Face) -> None:
     # sRGB 200, 150, 120 under D65 has Y = 0.3545 and Z / Zn = 0.2076, so L* = 116 Y^(1/3) - 16 = 66.10 and
     # b* = 200 (Y^(1/3) - (Z / Zn)^(1/3)) = 23.13.
     points = portrait_face.points
@@ -48,7 +48,7 @@ def test_skin_of_a_known_colour(portrait_face: Face) -> None:
     image[:] = 200, 150, 120
     found = groups.skin_ita(image, points)
     assert set(found) == {*groups.SKIN, "all"}
-    # OpenCV looks the colour up in a table of 33 steps a side.
+    # OpenCV looks the color up in a table of 33 steps a side.
     assert list(found.values()) == pytest.approx([math.degrees(math.atan(16.10 / 23.13))] * 4, abs=0.5)
 
 

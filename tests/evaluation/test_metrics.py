@@ -88,9 +88,9 @@ def test_l1_of_a_region_sees_that_region_only(small_face: Face, small_portrait: 
 
 def test_sharpness_is_the_variance_of_the_laplacian(small_face: Face, small_portrait: Image) -> None:
     mask = metrics.face_mask(small_face.points, small_portrait.shape[:2])
-    grey = cv2.cvtColor(small_portrait, cv2.COLOR_RGB2GRAY).astype(int)
-    padded = np.pad(grey, 1, mode="reflect")
-    slow = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * grey
+    gray = cv2.cvtColor(small_portrait, cv2.COLOR_RGB2GRAY).astype(int)
+    padded = np.pad(gray, 1, mode="reflect")
+    slow = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * gray
     sharp, blurred = metrics.sharpness(
         np.stack([small_portrait, cv2.GaussianBlur(small_portrait, (0, 0), 1.5)]), [mask, mask]
     )

@@ -281,18 +281,18 @@ def test_a_tilted_head(landmarker: Landmarker, portrait: Image, portrait_face: F
     assert tilt == pytest.approx(20, abs=2)
 
 
-def test_a_grey_picture(landmarker: Landmarker, portrait: Image, portrait_face: Face) -> None:
-    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    found = landmarker.detect(grey)
+def test_a_gray_picture(landmarker: Landmarker, portrait: Image, portrait_face: Face) -> None:
+    gray = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    found = landmarker.detect(gray)
     assert len(found) == 1
     assert distance_px(found[0].points, portrait_face.points) < 0.02 * portrait_face.width_px
 
 
-@pytest.mark.parametrize("name", ["noise", "grey", "black", "tiny", "narrow", "gradient"])
+@pytest.mark.parametrize("name", ["noise", "gray", "black", "tiny", "narrow", "gradient"])
 def test_no_face_where_there_is_none(landmarker: Landmarker, name: str) -> None:
     picture = {
         "noise": np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8),
-        "grey": np.full((480, 640, 3), 128, np.uint8),
+        "gray": np.full((480, 640, 3), 128, np.uint8),
         "black": np.zeros((480, 640, 3), np.uint8),
         "tiny": np.full((1, 1, 3), 90, np.uint8),
         "narrow": np.full((3, 700, 3), 90, np.uint8),

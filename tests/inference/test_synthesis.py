@@ -138,7 +138,7 @@ def test_shoulders_and_clothes_are_left_to_the_warp(across: float, down: float, 
     assert plane[int(down * px), int(across * px)] == pytest.approx(weight, abs=0.03)
 
 
-def test_what_is_drawn_into_a_black_and_white_photo_is_grey(portrait, portrait_face, warper, flow, target) -> None:
+def test_what_is_drawn_into_a_black_and_white_photo_is_gray(portrait, portrait_face, warper, flow, target) -> None:
     def generator(*inputs: Array) -> list[Array]:
         move, change, mask = answering(mask=0)(*inputs)
         return [move, change + np.array([-0.3, -0.1, 0.1], np.float32)[:, None, None], mask]
@@ -146,10 +146,10 @@ def test_what_is_drawn_into_a_black_and_white_photo_is_grey(portrait, portrait_f
     def made(picture: Image) -> Image:
         return TexturePainter(picture, portrait_face.points, warper, CONFIG, generator).paint(flow, target).astype(int)
 
-    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    gray = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     x, y = target[4, :2].astype(int)
-    assert np.ptp(made(grey), axis=2).max() <= 1
-    assert made(grey)[y, x, 0] - Painter(grey, warper).paint(flow)[y, x, 0] == pytest.approx(-12.75, abs=4)  # the mean
+    assert np.ptp(made(gray), axis=2).max() <= 1
+    assert made(gray)[y, x, 0] - Painter(gray, warper).paint(flow)[y, x, 0] == pytest.approx(-12.75, abs=4)  # the mean
     assert made(portrait)[y, x, 0] - Painter(portrait, warper).paint(flow)[y, x, 0] == pytest.approx(-38.25, abs=4)
 
 
@@ -198,8 +198,8 @@ def test_a_small_change_is_added_to_a_large_photo(large: Large) -> None:
     """Its grain stays: under the drawing alone it is lost."""
 
     def grain(image: Image) -> float:
-        grey = image[large.cheek].mean(-1, dtype=np.float32)
-        return float((grey - cv2.GaussianBlur(grey, (0, 0), 2)).std())
+        gray = image[large.cheek].mean(-1, dtype=np.float32)
+        return float((gray - cv2.GaussianBlur(gray, (0, 0), 2)).std())
 
     made = large.painted(12)
     np.testing.assert_allclose(made[large.cheek], large.plain[large.cheek].astype(int) + 12, atol=1)
@@ -238,7 +238,7 @@ def test_detail_over_a_drawing_is_what_the_formula_says(corner: tuple[float, flo
     """Against the same in plain floating point, each picture enlarged by itself."""
     random = np.random.default_rng(1)
     keep = cv2.GaussianBlur(random.random((16, 16)).astype(np.float32), (0, 0), 1)
-    change = np.broadcast_to(np.linspace(0, 0.5, 64, dtype=np.float32), (3, 64, 64))  # to 64 grey levels on the right
+    change = np.broadcast_to(np.linspace(0, 0.5, 64, dtype=np.float32), (3, 64, 64))  # to 64 gray levels on the right
     moved, drawn = (cv2.resize(random.integers(0, 256, (8, 8, 3), np.uint8), (64, 64)) for _ in range(2))
     image = random.integers(0, 256, (190, 260, 3), np.uint8)
     made, window = image.copy(), Crop(*corner, 140.5)

@@ -57,7 +57,7 @@ def make_video(
     aspect=None,
     format=None,
 ) -> Path:
-    """Frames at presentation times pts (units of time_base; None: a constant rate), tagged with a colour matrix."""
+    """Frames at presentation times pts (units of time_base; None: a constant rate), tagged with a color matrix."""
     frames = list(frames)
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", format=format) as container:

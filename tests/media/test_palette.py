@@ -1,4 +1,4 @@
-"""palette.py: the colours that few pixels have are kept."""
+"""palette.py: the colors that few pixels have are kept."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.asarray(rgb, np.float32).reshape(1, -1, 3) / 255, cv2.COLOR_RGB2LAB)[0]
 
 
-def missed(colour: tuple[int, int, int], palette: np.ndarray) -> float:
-    """How far the nearest colour of the palette is, in CIE76."""
-    return float(np.linalg.norm(lab(palette) - lab(np.array(colour)), axis=1).min())
+def missed(color: tuple[int, int, int], palette: np.ndarray) -> float:
+    """How far the nearest color of the palette is, in CIE76."""
+    return float(np.linalg.norm(lab(palette) - lab(np.array(color)), axis=1).min())
 
 
-def test_few_colours_are_kept_as_they_are() -> None:
+def test_few_colors_are_kept_as_they_are() -> None:
     frame = np.zeros((8, 8, 3), np.uint8)
     frame[:4], frame[4:, :2] = (200, 100, 50), (10, 220, 30)
     palette = palette_of([frame])
     assert palette.shape == (256, 3) and palette.dtype == np.uint8
-    assert max(missed(colour, palette) for colour in ((0, 0, 0), (200, 100, 50), (10, 220, 30))) < 0.5
+    assert max(missed(color, palette) for color in ((0, 0, 0), (200, 100, 50), (10, 220, 30))) < 0.5
     assert len(np.unique(palette, axis=0)) == 3
 
 
-def test_lips_keep_their_pink_before_a_wall_of_many_colours() -> None:
-    """Half a percent of the pixels is pink; the rest is brown and grey in all shades."""
+def test_lips_keep_their_pink_before_a_wall_of_many_colors() -> None:
+    """Half a percent of the pixels is pink; the rest is brown and gray in all shades."""
     rng = np.random.default_rng(0)
     wall = rng.normal((150, 110, 80), (25, 22, 20), (200, 200, 3)) + rng.normal(0, 25, (200, 200, 1))
     frame = wall.clip(0, 255).astype(np.uint8)

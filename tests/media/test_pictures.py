@@ -113,15 +113,15 @@ def test_exif_orientation(tmp_path, orientation, name):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGBA", "CMYK", "YCbCr", "LAB"])
 def test_pillow_modes(tmp_path, mode):
-    grey = np.where(np.arange(64) < 32, 0, 255).astype(np.uint8)[None].repeat(48, 0)
+    gray = np.where(np.arange(64) < 32, 0, 255).astype(np.uint8)[None].repeat(48, 0)
     if mode == "LAB":
         lab = np.zeros((48, 64, 3), np.uint8)
-        lab[..., 0] = grey
+        lab[..., 0] = gray
         image = Image.fromarray(lab, "LAB")
     elif mode == "PA":
-        image = Image.fromarray(grey).convert("P").convert("PA")
+        image = Image.fromarray(gray).convert("P").convert("PA")
     else:
-        image = Image.fromarray(grey).convert("RGB").convert(mode)
+        image = Image.fromarray(gray).convert("RGB").convert(mode)
     if mode in ("PA", "YCbCr"):  # no file keeps PA; Pillow 12.3 does not read the YCbCr that it writes
         rgb = pictures.to_rgb(image)
     else:
@@ -129,14 +129,14 @@ def test_pillow_modes(tmp_path, mode):
         image.save(path)
         rgb = video.read_image(path)
     assert rgb.shape == (48, 64, 3)
-    assert np.abs(rgb.astype(int) - grey[..., None]).max() <= 2
+    assert np.abs(rgb.astype(int) - gray[..., None]).max() <= 2
 
 
 def test_sixteen_bits_and_floats_are_scaled_not_clipped(tmp_path):
     ramp = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(48, 0)
     want = np.rint(ramp / 257)[..., None]
-    Image.fromarray(ramp).save(tmp_path / "grey.png")
-    Image.fromarray(ramp).save(tmp_path / "grey.tiff")
+    Image.fromarray(ramp).save(tmp_path / "gray.png")
+    Image.fromarray(ramp).save(tmp_path / "gray.tiff")
     Image.fromarray(ramp.astype(">u2")).save(tmp_path / "big_endian.tiff")
     Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "int32.tiff")
     Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
@@ -170,11 +170,11 @@ def test_transparency_is_laid_on_white(tmp_path):
     assert video.read_image(tmp_path / "p.png")[0, 0].tolist() == [255, 255, 255]
 
 
-def test_cmyk_jpeg_and_colour_profiles(tmp_path):
+def test_cmyk_jpeg_and_color_profiles(tmp_path):
     Image.fromarray(flat((0, 160, 240))).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
     assert np.abs(video.read_image(tmp_path / "cmyk.jpg").astype(int) - (0, 160, 240)).max() <= 3
 
-    # A profile in which the stored numbers mean other colours: linear light. 188 in sRGB is half the light, 128 stored.
+    # A profile in which the stored numbers mean other colors: linear light. 188 in sRGB is half the light, 128 stored.
     linear = linear_srgb_profile()
     Image.fromarray(flat((128, 128, 128))).save(tmp_path / "linear.png", icc_profile=linear)
     assert np.abs(video.read_image(tmp_path / "linear.png").astype(int) - 188).max() <= 2

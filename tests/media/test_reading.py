@@ -136,14 +136,14 @@ def test_square_pixels_and_max_side(tmp_path):
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p"])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", [1, 5, 9])
-def test_colour_matrices_and_ranges(tmp_path, pix_fmt, full_range, matrix):
+def test_color_matrices_and_ranges(tmp_path, pix_fmt, full_range, matrix):
     for name, color in {"red": RED, "skin": SKIN}.items():
         pix = "yuvj" + pix_fmt[3:] if full_range else pix_fmt
         clip = make_video(tmp_path / f"{name}.mp4", [flat(color)], matrix=matrix, full_range=full_range, pix_fmt=pix)
         assert np.abs(first(clip).astype(int) - color).max() <= 3
 
 
-def test_untagged_colours(tmp_path):
+def test_untagged_colors(tmp_path):
     """As players do: BT.601 for small pictures."""
     clip = make_video(tmp_path / "a.mp4", [flat(RED)], matrix=2)
     assert np.abs(first(clip).astype(int) - RED).max() <= 3
@@ -164,14 +164,14 @@ def test_ten_bits_and_alpha(tmp_path):
 
 @pytest.mark.slow
 def test_hdr_becomes_sdr(tmp_path):
-    """PQ code 0.5 is 92 nits (SMPTE ST 2084); on a screen whose white is 203 nits that is brighter than middle grey."""
+    """PQ code 0.5 is 92 nits (SMPTE ST 2084); on a screen whose white is 203 nits that is brighter than middle gray."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25, options={"level": "3"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
         stream.colorspace, stream.color_primaries, stream.color_trc, stream.color_range = 9, 9, 16, 1
-        grey = av.VideoFrame.from_ndarray(flat((128,) * 3), "rgb24")
-        frame = grey.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
+        gray = av.VideoFrame.from_ndarray(flat((128,) * 3), "rgb24")
+        frame = gray.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
         frame.color_primaries, frame.color_trc = 9, 16
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -36,7 +36,7 @@ def test_what_can_be_transparent(path, keeps):
     assert video.keeps_alpha(path) == keeps
 
 
-def test_webm_is_vp9_with_the_colours_that_were_given(tmp_path):
+def test_webm_is_vp9_with_the_colors_that_were_given(tmp_path):
     with video.open_writer(tmp_path / "a.webm", 65, 48, 12.5) as writer:
         for _ in range(5):
             writer.write(np.full((48, 65, 3), SKIN, np.uint8))
@@ -65,7 +65,7 @@ def test_alpha_is_kept(tmp_path, name):
         assert np.abs(got[..., :3].astype(int) - SKIN).max() <= 4
     else:
         got = np.array(Image.open(tmp_path / (name % 0)).convert("RGBA"))
-        np.testing.assert_array_equal(got, frame)  # the colours of what is transparent, too
+        np.testing.assert_array_equal(got, frame)  # the colors of what is transparent, too
 
 
 def test_outputs_that_are_refused(tmp_path):
@@ -98,7 +98,7 @@ def test_written_frames_come_back(tmp_path, name, fps):
 
 
 @pytest.mark.parametrize("color", [RED, GREEN, BLUE, SKIN, (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)])
-def test_colours_survive_h264(tmp_path, color):
+def test_colors_survive_h264(tmp_path, color):
     path = write_all(tmp_path / "a.mp4", [flat(color)] * 3, quality=10)
     assert np.abs(first(path).astype(int) - color).max() <= 3
     with av.open(str(path)) as container:
@@ -110,7 +110,7 @@ def test_colours_survive_h264(tmp_path, color):
         assert abs(frame.to_ndarray()[:48].mean() - luma) <= 1.5
 
 
-def test_gif_colours_of_a_face(tmp_path):
+def test_gif_colors_of_a_face(tmp_path):
     ramp = (np.linspace(0.4, 1.0, 64)[None, :, None] * SKIN).astype(np.uint8).repeat(48, 0)
     got = first(write_all(tmp_path / "a.gif", [ramp] * 3))
     assert (

@@ -159,15 +159,15 @@ def test_the_module_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None
 def reference_block(block: ResidualBlock, h: Tensor, psi: list[Tensor]) -> Tensor:
     """The block in the paper's order: the skip path convolves before it is averaged, after it is enlarged."""
 
-    def normalised(x: Tensor, number: int) -> Tensor:
+    def normalized(x: Tensor, number: int) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)
-        centred = (x - mean) / (x.var((2, 3), correction=0, keepdim=True) + EPS).sqrt()
+        centered = (x - mean) / (x.var((2, 3), correction=0, keepdim=True) + EPS).sqrt()
         layer = getattr(block, f"norm{number}")
         if isinstance(layer, AdaIN):
             bias, scale = psi[2 * number - 2 : 2 * number]
-            return centred * scale[:, :, None, None] + bias[:, :, None, None]
+            return centered * scale[:, :, None, None] + bias[:, :, None, None]
         if isinstance(layer, nn.InstanceNorm2d):
-            return centred * layer.weight[:, None, None] + layer.bias[:, None, None]
+            return centered * layer.weight[:, None, None] + layer.bias[:, None, None]
         return x
 
     def enlarged(x: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ def reference_block(block: ResidualBlock, h: Tensor, psi: list[Tensor]) -> Tenso
         return out.unflatten(2, x.shape[2:])
 
     skip = h if isinstance(block.skip, nn.Identity) else averaged(convolved(enlarged(h), block.skip))
-    main = h if block.first else normalised(h, 1).relu()
-    main = normalised(convolved(enlarged(main), block.conv1), 2).relu()
+    main = h if block.first else normalized(h, 1).relu()
+    main = normalized(convolved(enlarged(main), block.conv1), 2).relu()
     return skip + averaged(convolved(main, block.conv2))
 
 

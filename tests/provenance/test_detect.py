@@ -146,9 +146,9 @@ def test_the_sentence_says_what_the_answer_is_worth() -> None:
     for one in (result(0.93), result(0.07, is_sure=False)):
         assert "a guess and no proof" in one.sentence
         assert "AUC 0.95 (0.90 to 0.98; 44 made, 44 real files)" in one.sentence
-        assert "does not generalise" in one.sentence and "AUC 0.55" in one.sentence
+        assert "does not generalize" in one.sentence and "AUC 0.55" in one.sentence
     better = result(0.9, foreign=Trial(0.8, 0.7, 0.88, 44, 100)).sentence
-    assert "does not generalise" not in better and "much weaker" in better
+    assert "does not generalize" not in better and "much weaker" in better
     data = json.loads(result(0.93).to_json())
     assert data["probability"] == 0.93 and data["foreign"]["auc"] == 0.55
 

@@ -387,7 +387,7 @@ def test_the_label_is_small_legible_and_in_its_corner() -> None:
     assert burn_label(np.zeros((16, 16, 3), np.uint8)).max() > 0
 
 
-def test_a_labelled_file_shows_it_and_says_so(work: Path) -> None:
+def test_a_labeled_file_shows_it_and_says_so(work: Path) -> None:
     out = marked(work / "a.png", replace(claim(), label=True))
     with Image.open(out) as image:
         corner = np.asarray(image)[-24:, -30:].astype(int)
@@ -982,7 +982,7 @@ ALLOWED = {
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
     ("exporting.py", "_write"): "an exported model: graphs, numbers, and the photo that was given",
     ("person.py", "_png"): "the parts of the photo that was given, into memory, for an export",
-    ("graphs.py", "_quantised"): "graphs between two steps of quantisation, gone at once",
+    ("graphs.py", "_quantized"): "graphs between two steps of quantization, gone at once",
     ("landmarks.py", "__init__"): "a network of the bundle, for OpenVINO to read; gone at once",
     ("detect.py", "save"): "the detector's weights",
     ("features.py", "download_weights"): "weights of a frozen network, from their author",

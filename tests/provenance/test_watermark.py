@@ -139,10 +139,10 @@ def test_the_mark_is_weak_and_leaves_the_input_alone(portrait: Image, height: in
 
 
 def test_flat_and_dark_parts_are_changed_least() -> None:
-    grey = np.full((512, 512, 3), 128, np.uint8)
-    assert np.abs(mark(grey).astype(int) - grey).max() <= 3
-    assert psnr(grey, mark(grey)) > 48
-    assert psnr(grey * 0, mark(grey * 0)) > 52
+    gray = np.full((512, 512, 3), 128, np.uint8)
+    assert np.abs(mark(gray).astype(int) - gray).max() <= 3
+    assert psnr(gray, mark(gray)) > 48
+    assert psnr(gray * 0, mark(gray * 0)) > 52
 
 
 def test_a_frame_of_another_size_is_refused() -> None:
@@ -164,8 +164,8 @@ def luma_of(frame: Image) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (513, 385)])
 def test_the_marked_luma_plane_is_that_of_marked_colors(portrait: Image, height: int, width: int) -> None:
-    grey = cv2.cvtColor(cv2.resize(portrait, (width, height)), cv2.COLOR_RGB2GRAY)
-    frame = cv2.cvtColor(grey // 2 + 64, cv2.COLOR_GRAY2RGB)  # nothing is clipped, and luma is what embed looks at
+    gray = cv2.cvtColor(cv2.resize(portrait, (width, height)), cv2.COLOR_RGB2GRAY)
+    frame = cv2.cvtColor(gray // 2 + 64, cv2.COLOR_GRAY2RGB)  # nothing is clipped, and luma is what embed looks at
     embedder = WatermarkEmbedder(height, width, PAYLOAD)
     even = slice(0, height // 2 * 2), slice(0, width // 2 * 2)
     padded = np.full((height, width + 7), 77, np.uint8)  # rows of a coded frame are longer than the picture

@@ -370,7 +370,7 @@ def test_looks_are_the_share_of_the_face_that_is_drawn(releases: dict[str, Path]
     x, _, where = made.pairs.faces(8)
     inside = where[0, 0] > 0.99
     mean = (x[0] * where[0]).sum((1, 2)) / where[0].sum()
-    for share in (0.0, 0.25, 1.0):  # what is drawn lies between the mean colour and the photo
+    for share in (0.0, 0.25, 1.0):  # what is drawn lies between the mean color and the photo
         drawn = mean[:, None, None] + share * (x - mean[:, None, None])
         drawn[..., ~inside & (where[0, 0] == 0)] = -1.0  # nobody looks there
         made.average.forward = lambda batch, drawn=drawn: Synthesis(drawn.expand(len(batch["y"]), -1, -1, -1))  # type: ignore[method-assign]

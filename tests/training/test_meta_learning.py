@@ -224,9 +224,9 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     trainer = trainer_of(dataclasses.replace(TEXTURE, train=dataclasses.replace(TEXTURE.train, num_sources=2)))
     batch = trainer.on_device(batch_of(TEXTURE))
     trainer.networks.D.requires_grad_(False)
-    image, synthesised = torch.rand(2, 2, 3, 2 * PX, 2 * PX).mul(2).sub(1).requires_grad_().unbind(0)
+    image, synthesized = torch.rand(2, 2, 3, 2 * PX, 2 * PX).mul(2).sub(1).requires_grad_().unbind(0)
     mask, correction = torch.rand(2, 1, 2 * PX, 2 * PX), torch.full((2, 2, PX // 2, PX // 2), 0.25)
-    out = Synthesis(image, synthesised, mask, correction)
+    out = Synthesis(image, synthesized, mask, correction)
     e = torch.rand(2, 2, 6)
 
     def terms(preset: Preset, adversarial: bool = True) -> dict[str, Tensor]:
@@ -236,7 +236,7 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     x, regions, w = batch["x"], batch["regions"], TEXTURE.losses
     seen = terms(TEXTURE)
     torch.testing.assert_close(seen["pixel"], w.pixel * losses.pixel_loss(image, x, regions))
-    torch.testing.assert_close(seen["synthesised"], w.synthesised * losses.pixel_loss(synthesised, x, regions))
+    torch.testing.assert_close(seen["synthesised"], w.synthesised * losses.pixel_loss(synthesized, x, regions))
     torch.testing.assert_close(seen["drawn"], w.drawn * (1 - mask).mean())
     assert seen["correction"].item() == pytest.approx(w.correction * (0.25 * PX) ** 2)
     goal = trainer.networks.D.W.weight[batch["clip"]]

@@ -22,8 +22,8 @@ class Change:
     flip: bool  # whether left and right change places
     # [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it
     affine: NDArray[np.float64]
-    colour: NDArray[np.float32]  # [3, 3] for RGB, grey stays grey
-    curve: Image  # uint8 [256] new value for each old one, after colour
+    color: NDArray[np.float32]  # [3, 3] for RGB, gray stays gray
+    curve: Image  # uint8 [256] new value for each old one, after color
 
     def points(self, points: Array, side: int) -> Array:
         """points [N, 478, 3] of frames side px wide -> where they are afterwards."""
@@ -46,14 +46,14 @@ class Change:
         if np.array_equal(whole[:, :2], [[-1, 0], [0, 1]]) and np.array_equal(whole[:, 2], [width, 0]):
             out = np.ascontiguousarray(images[:, :, ::-1])
         elif not np.array_equal(whole, np.eye(2, 3)):
-            whole[:, 2] += whole[:, :2] @ [0.5, 0.5] - 0.5  # cv2 counts from the centre of the first pixel
+            whole[:, 2] += whole[:, :2] @ [0.5, 0.5] - 0.5  # cv2 counts from the center of the first pixel
             out = np.empty_like(images)
             for image, into in zip(images, out, strict=True):
                 # Mirrored at the border: black corners would be something that no real crop has.
                 cv2.warpAffine(image, whole, (width, height), dst=into, borderMode=cv2.BORDER_REFLECT_101)
         rows = out.reshape(num_frames * height, width, 3)
-        if not np.array_equal(self.colour, np.eye(3)):
-            rows = cv2.transform(rows, self.colour)
+        if not np.array_equal(self.color, np.eye(3)):
+            rows = cv2.transform(rows, self.color)
         if not np.array_equal(self.curve, np.arange(256)):
             rows = cv2.LUT(rows, self.curve)
         return rows.reshape(num_frames, height, width, 3)
@@ -63,7 +63,7 @@ class Change:
 class Augmentation:
     """How far frames may be changed; one draw for all frames of an episode.
 
-    Identity has to be the same in sources and target, so colours and mirror image are. So is the affine: landmarks tell
+    Identity has to be the same in sources and target, so colors and mirror image are. So is the affine: landmarks tell
     the networks how the face moved between two frames, and nothing tells them how the background would have.
     """
 
@@ -76,15 +76,15 @@ class Augmentation:
     contrast: float = 0.15  # largest change, as a share
     saturation: float = 0.2  # largest change, as a share
     gamma: float = 0.15  # largest change of the logarithm of gamma
-    hue_deg: float = 6.0  # largest turn of the colours
-    grey: float = 0.1  # probability of no colours at all, as in old photographs and drawings
+    hue_deg: float = 6.0  # largest turn of the colors
+    gray: float = 0.1  # probability of no colors at all, as in old photographs and drawings
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not math.isfinite(value) or value < 0:
                 raise InputError(f"augmentation {field.name} {value}: give 0 or more.")
-        for name in ("flip", "grey"):
+        for name in ("flip", "gray"):
             if getattr(self, name) > 1:
                 raise InputError(f"augmentation {name} {getattr(self, name)}: give a probability from 0 to 1.")
         if self.strength * max(self.scale, self.contrast, self.saturation) >= 1:
@@ -93,7 +93,7 @@ class Augmentation:
     def draw(self, rng: np.random.Generator, side: int) -> Change:
         """One change for frames side px wide and high."""
         flip = bool(rng.random() < self.flip) and self.strength > 0
-        turn, size, right, down, light, contrast, colourful, gamma, hue = self.strength * rng.uniform(-1, 1, 9)
+        turn, size, right, down, light, contrast, colorful, gamma, hue = self.strength * rng.uniform(-1, 1, 9)
 
         # Turned and scaled about the middle, then shifted.
         angle, scale = math.radians(turn * self.rotation_deg), 1 + size * self.scale
@@ -102,9 +102,9 @@ class Augmentation:
         middle = np.full(2, side / 2)
         offset = middle - linear @ middle + side * self.shift * np.array([right, down])
 
-        # Saturation about grey, then a turn about the grey axis.
-        grey = rng.random() < self.grey and self.strength > 0
-        vivid = 0.0 if grey else 1 + colourful * self.saturation
+        # Saturation about gray, then a turn about the gray axis.
+        gray = rng.random() < self.gray and self.strength > 0
+        vivid = 0.0 if gray else 1 + colorful * self.saturation
         saturate = vivid * np.eye(3) + (1 - vivid) * np.array([0.299, 0.587, 0.114])
         angle = math.radians(hue * self.hue_deg)
         c, s = math.cos(angle), math.sin(angle) / math.sqrt(3)

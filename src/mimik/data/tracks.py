@@ -37,11 +37,11 @@ class Tracks:
 
 @dataclass(frozen=True)
 class _Wave:
-    """Points that are packed at once, none a neighbour of another, and their neighbours that were packed before."""
+    """Points that are packed at once, none a neighbor of another, and their neighbors that were packed before."""
 
     points: list[int]
-    known: list[int]  # all neighbours of the first point, then of the second, ..
-    starts: list[int]  # where each point's neighbours start
+    known: list[int]  # all neighbors of the first point, then of the second, ..
+    starts: list[int]  # where each point's neighbors start
     counts: NDArray[np.int32]  # [P, 1] how many they are
 
 
@@ -91,16 +91,16 @@ def _wrap16(x: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _predicted(step: NDArray[np.int32], wave: _Wave) -> NDArray[np.int32]:
-    """[P, ..] rounded mean step of each point's known neighbours; in integers: every machine gets the same."""
+    """[P, ..] rounded mean step of each point's known neighbors; in integers: every machine gets the same."""
     return (np.add.reduceat(step[wave.known], wave.starts) + wave.counts // 2) // wave.counts
 
 
 def _encode_points(points: NDArray[Any]) -> bytes:
     """points [T, 478, 3] px -> bytes; lossless but for the rounding to 1/16 px.
 
-    A point's step from the frame before is predicted as the mean step of its neighbours in the mesh; what is left is
+    A point's step from the frame before is predicted as the mean step of its neighbors in the mesh; what is left is
     written as zigzag numbers, all low bytes, then all high bytes, and compressed. Real tracks at 256 px: 550 bytes a
-    frame; steps alone 913, steps less those of one neighbour 627 (with zlib -9 instead: 703).
+    frame; steps alone 913, steps less those of one neighbor 627 (with zlib -9 instead: 703).
     """
     level = np.round(points * _STEPS_PER_PX).astype(np.int32).transpose(1, 0, 2)  # [478, T, 3]
     step = level.copy()

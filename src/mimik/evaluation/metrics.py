@@ -129,7 +129,7 @@ METRICS = {
             "sharpness_ratio",
             "sharpness, result over real",
             "one",
-            "variance of the Laplacian of grey inside the face, result over real frame; mean of frames",
+            "variance of the Laplacian of gray inside the face, result over real frame; mean of frames",
         ),
     )
 }
@@ -242,7 +242,7 @@ def masked_l1(x: Image, x_hat: Image, masks: Sequence[Any]) -> Float:
 
 
 def sharpness(images: Image, masks: Sequence[Any]) -> Float:
-    """[N] variance of the Laplacian of grey inside each mask."""
+    """[N] variance of the Laplacian of gray inside each mask."""
     values = []
     for image, mask in zip(images, masks, strict=True):
         edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F)
@@ -397,8 +397,8 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
         raise ValueError(f"features {list(a.shape)} and {list(b.shape)}: give [N, C] and [M, C] of two rows or more.")
 
     def root(x: NDArray[Any]) -> Float:
-        centred = (x - x.mean(0)) / math.sqrt(len(x) - 1)
-        return np.asarray(np.linalg.qr(centred, "r") if len(x) > x.shape[1] else centred)  # [C or N, C]
+        centered = (x - x.mean(0)) / math.sqrt(len(x) - 1)
+        return np.asarray(np.linalg.qr(centered, "r") if len(x) > x.shape[1] else centered)  # [C or N, C]
 
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     root_a, root_b = root(a), root(b)

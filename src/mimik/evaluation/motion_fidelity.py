@@ -192,7 +192,7 @@ def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
     """Where the irises stand, and how open the eyes are.
 
     Returns:
-        [N, 2, 2] of the right and the left eye: the iris's centre along the line between the corners and across it,
+        [N, 2, 2] of the right and the left eye: the iris's center along the line between the corners and across it,
         from the middle, in widths of the eye. [N, 2] distance of the lids, in widths of the eye.
     """
     places, openings = [], []

@@ -14,7 +14,7 @@ from mimik.face.landmarks import Face, Image
 
 Colour = tuple[int, int, int]
 
-# The paper's style: the authors' rasteriser draws these parts of the 68 points in these colours (docs/paper.md, 2).
+# The paper's style: the authors' rasteriser draws these parts of the 68 points in these colors (docs/paper.md, 2).
 _PAPER: tuple[tuple[Sequence[int], Colour, bool], ...] = (
     (range(17), (255, 255, 255), False),  # jaw
     (range(17, 22), (255, 0, 0), False),  # the person's right brow
@@ -44,15 +44,15 @@ STYLES = ("paper", "full", "smooth")
 
 
 def landmark_lines(style: str) -> list[tuple[list[int], Colour, bool]]:
-    """What a landmark image of this style is made of: indices of the 478 points, colour, whether the line is closed.
+    """What a landmark image of this style is made of: indices of the 478 points, color, whether the line is closed.
 
     Raises ValueError if there is no such style.
     """
     if style not in STYLES:
         raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")
     if style == "paper":
-        return [([faces.POINTS_68[i] for i in index], colour, closed) for index, colour, closed in _PAPER]
-    return [(list(index), colour, closed) for index, colour, closed in LANDMARK_LINES]
+        return [([faces.POINTS_68[i] for i in index], color, closed) for index, color, closed in _PAPER]
+    return [(list(index), color, closed) for index, color, closed in LANDMARK_LINES]
 
 
 _SHIFT = 4  # binary digits behind the point of a coordinate
@@ -74,13 +74,13 @@ def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str 
         uint8 RGB [height, width, 3].
     """
     image = np.zeros((height, width, 3), np.uint8)
-    for index, colour, closed in landmark_lines(style):
+    for index, color, closed in landmark_lines(style):
         if style == "smooth":
             line = np.round((points[index, :2] - 0.5) * 2**_SHIFT).astype(np.int32)
-            cv2.polylines(image, [line], closed, colour, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT)
+            cv2.polylines(image, [line], closed, color, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT)
             continue
         line = np.floor(points[index, :2]).astype(np.int32)  # the pixel that the point lies in
-        cv2.polylines(image, [line], closed, colour, thickness=2, lineType=cv2.LINE_8)
+        cv2.polylines(image, [line], closed, color, thickness=2, lineType=cv2.LINE_8)
     return image
 
 
@@ -135,20 +135,18 @@ def annotate(picture: Image, found: Sequence[Face]) -> Image:
     out = picture.copy()
     for number, face in enumerate(found, start=1):
         thickness = max(1, round(face.width_px / 120))
-        for index, colour, closed in LANDMARK_LINES:
+        for index, color, closed in LANDMARK_LINES:
             line = np.round(face.points[list(index), :2] * 16).astype(np.int32)
-            cv2.polylines(out, [line], closed, colour, thickness, cv2.LINE_AA, shift=4)
+            cv2.polylines(out, [line], closed, color, thickness, cv2.LINE_AA, shift=4)
         left, top, _, _ = face.box
         size = max(0.5, face.width_px / 130)
         write_label(out, str(number), (left, max(top - 6, 22 * size)), size)
     return out
 
 
-def write_label(
-    image: Image, text: str, at: tuple[float, float], size: float, colour: Colour = (255, 255, 255)
-) -> None:
+def write_label(image: Image, text: str, at: tuple[float, float], size: float, color: Colour = (255, 255, 255)) -> None:
     """Text with a dark rim, written into the image; at: its lower left corner, size: 1 is about 22 px high."""
     place = round(at[0]), round(at[1])
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(image, text, place, font, size, (0, 0, 0), max(3, round(size * 5)), cv2.LINE_AA)
-    cv2.putText(image, text, place, font, size, colour, max(1, round(size * 1.6)), cv2.LINE_AA)
+    cv2.putText(image, text, place, font, size, color, max(1, round(size * 1.6)), cv2.LINE_AA)

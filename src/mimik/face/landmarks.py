@@ -41,7 +41,7 @@ LEFT_EYE_UPPER = [263, 466, 388, 387, 386, 385, 384, 398, 362]
 LEFT_EYE_LOWER = [263, 249, 390, 373, 374, 380, 381, 382, 362]
 RIGHT_BROW = [70, 63, 105, 66, 107, 55, 65, 52, 53, 46]
 LEFT_BROW = [300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
-RIGHT_IRIS = [468, 469, 470, 471, 472]  # centre, then the rim
+RIGHT_IRIS = [468, 469, 470, 471, 472]  # center, then the rim
 LEFT_IRIS = [473, 474, 475, 476, 477]
 NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 48, 278, 64, 294, 129, 358, 45, 275]
 LIPS = sorted({*LIPS_OUTER_UPPER, *LIPS_OUTER_LOWER, *LIPS_INNER_UPPER, *LIPS_INNER_LOWER})
@@ -150,7 +150,7 @@ def mirror_order() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """[478] and [52]: which point and which blendshape takes the place of each when a face is seen in a mirror."""
     vertices = canonical_mesh().vertices
     distance = np.linalg.norm(vertices[:, None] - vertices[None] * [-1.0, 1.0, 1.0], axis=-1)
-    # Centre, then the rim's points at one side, above, at the other side, below.
+    # Center, then the rim's points at one side, above, at the other side, below.
     right, left = np.array(RIGHT_IRIS), np.array(LEFT_IRIS)
     swapped = [0, 3, 2, 1, 4]
     points = np.concatenate([distance.argmin(1), left[swapped], right[swapped]])
@@ -180,7 +180,7 @@ def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Pose:
 class Mesh:
     """MediaPipe's canonical face."""
 
-    vertices: NDArray[np.float64]  # [468, 3] centimetres, in the axes of Pose, origin between the ears
+    vertices: NDArray[np.float64]  # [468, 3] centimeters, in the axes of Pose, origin between the ears
     triangles: NDArray[np.int32]  # [898, 3] indices; eyes and mouth are covered too
 
 
@@ -197,7 +197,7 @@ def canonical_mesh() -> Mesh:
 
 
 def head_pose(points: NDArray[Any]) -> Pose:
-    """Pose of the canonical face that fits points [478, 3] best; scale is pixels per centimetre of that face."""
+    """Pose of the canonical face that fits points [478, 3] best; scale is pixels per centimeter of that face."""
     return fit_similarity(canonical_mesh().vertices[SKULL], points[SKULL])
 
 
@@ -208,7 +208,7 @@ def skull_motion(source: NDArray[Any], target: NDArray[Any]) -> Pose:
 
 @dataclass(frozen=True)
 class _Roi:
-    """A rotated square in the picture: centre, side in pixels, rotation in radians."""
+    """A rotated square in the picture: center, side in pixels, rotation in radians."""
 
     x: float
     y: float
@@ -228,7 +228,7 @@ class _Roi:
         return cls.around(xy.min(0), xy.max(0), xy[33], xy[263])
 
     def matrix(self) -> NDArray[np.float64]:
-        """[2, 3]: pixel centres of the 256 px view -> pixel coordinates of the picture."""
+        """[2, 3]: pixel centers of the 256 px view -> pixel coordinates of the picture."""
         k = self.side / LANDMARKER_VIEW_PX
         c, s = k * np.cos(self.angle), k * np.sin(self.angle)
         half = LANDMARKER_VIEW_PX / 2
@@ -236,7 +236,7 @@ class _Roi:
 
 
 def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
-    """What the mesh network is shown of a face: [2, 3], centres of the view's pixels -> places in the picture.
+    """What the mesh network is shown of a face: [2, 3], centers of the view's pixels -> places in the picture.
 
     Args: points: [478, 2 or 3] of the face, in pixels.
     """
@@ -246,13 +246,13 @@ def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _anchors() -> Array:
-    """[896, 2] centres of BlazeFace's short-range anchors, 0..1."""
-    centres = []
+    """[896, 2] centers of BlazeFace's short-range anchors, 0..1."""
+    centers = []
     for cells, per_cell in ((16, 2), (8, 6)):
         grid = (np.arange(cells) + 0.5) / cells
         y, x = np.meshgrid(grid, grid, indexing="ij")
-        centres.append(np.repeat(np.stack([x.ravel(), y.ravel()], 1), per_cell, axis=0))
-    return np.concatenate(centres).astype(np.float32)
+        centers.append(np.repeat(np.stack([x.ravel(), y.ravel()], 1), per_cell, axis=0))
+    return np.concatenate(centers).astype(np.float32)
 
 
 class Landmarker:
@@ -326,10 +326,10 @@ class Landmarker:
         if roi.side < 4:
             return None
         matrix = roi.matrix()
-        at_pixel_centre = matrix.copy()  # cv2 counts from the centre of the first pixel, the points from its corner
-        at_pixel_centre[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+        at_pixel_center = matrix.copy()  # cv2 counts from the center of the first pixel, the points from its corner
+        at_pixel_center[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
         interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
-        view = _warp(image, at_pixel_centre, interpolation)
+        view = _warp(image, at_pixel_center, interpolation)
         self._mesh.infer({0: view[None].astype(np.float32) / 255})
         score = float(_sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0])))
         if score < _MIN_PRESENCE:
@@ -355,9 +355,9 @@ class Landmarker:
         scores = _sigmoid(self._detector.get_tensor("classificators").data.reshape(-1))
         keep = np.flatnonzero(scores >= _MIN_DETECTION)
         raw = self._detector.get_tensor("regressors").data.reshape(-1, 8, 2)[keep] / _DETECTOR_PX
-        centre = self._anchors[keep]
+        center = self._anchors[keep]
         corner = np.array([left, top]) / _DETECTOR_PX
-        position = (raw[:, [0, 2, 3]] + centre[:, None] - corner) * side  # box centre, right eye, left eye
+        position = (raw[:, [0, 2, 3]] + center[:, None] - corner) * side  # box center, right eye, left eye
         size = raw[:, 1] * side
         rois = []
         for i in _suppress(position[:, 0], size, scores[keep]):
@@ -428,9 +428,9 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
 
 
-def _suppress(centre: NDArray[Any], size: NDArray[Any], scores: NDArray[Any]) -> list[int]:
+def _suppress(center: NDArray[Any], size: NDArray[Any], scores: NDArray[Any]) -> list[int]:
     """Non-maximum suppression at an overlap of 0.3: indices of the boxes that stay."""
-    low, high = centre - size / 2, centre + size / 2
+    low, high = center - size / 2, center + size / 2
     stay: list[int] = []
     for i in np.argsort(-scores):
         for j in stay:
@@ -443,7 +443,7 @@ def _suppress(centre: NDArray[Any], size: NDArray[Any], scores: NDArray[Any]) ->
 
 
 def _contains(face: Face, roi: _Roi) -> bool:
-    """Whether roi looks at this face again: its centre is in the face, its size is like the face's."""
+    """Whether roi looks at this face again: its center is in the face, its size is like the face's."""
     left, top, right, bottom = face.box
     return left < roi.x < right and top < roi.y < bottom and roi.side < 4 * (right - left)
 

@@ -86,7 +86,7 @@ def identify(path: Path) -> Literal["still", "animation", "container"]:
 def read_image(path: StrPath) -> Rgb:
     """One picture, upright, in sRGB; of an animation the first.
 
-    The EXIF orientation is applied, embedded colour profiles are converted to sRGB, transparency is laid on white,
+    The EXIF orientation is applied, embedded color profiles are converted to sRGB, transparency is laid on white,
     16-bit and float pictures are scaled to 0..255.
 
     Returns:
@@ -153,8 +153,8 @@ def _is_animated(image: Image.Image) -> bool:
 def to_rgb(image: Image.Image) -> Rgb:
     """A loaded Pillow image of any mode as uint8 RGB [H, W, 3] in sRGB, on white."""
     if image.mode == "F" or image.mode.startswith("I"):
-        grey = _to_8_bit(np.asarray(image))
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+        gray = _to_8_bit(np.asarray(image))
+        return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
 
     alpha = None
     if image.has_transparency_data:
@@ -171,7 +171,7 @@ def in_memory(picture: Any) -> Rgb:
     """A picture that is in memory already, as uint8 RGB [H, W, 3], upright, on white.
 
     Args:
-        picture: a Pillow image, or an array uint8 [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] grey.
+        picture: a Pillow image, or an array uint8 [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] gray.
 
     Raises:
         MediaError: if it is neither.
@@ -194,13 +194,13 @@ def in_memory(picture: Any) -> Rgb:
     return np.ascontiguousarray(picture)
 
 
-def _to_8_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:
+def _to_8_bit(gray: NDArray[Any]) -> NDArray[np.uint8]:
     """[H, W] integers of 16 or 32 bits, or floats, as uint8; white follows from the type, else from the data."""
-    if grey.dtype == np.uint16:
-        return np.rint(grey / np.float32(257)).astype(np.uint8)
-    values = np.nan_to_num(grey.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if gray.dtype == np.uint16:
+        return np.rint(gray / np.float32(257)).astype(np.uint8)
+    values = np.nan_to_num(gray.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     peak = float(values.max())
-    whites = (1.0, 255.0, 65535.0) if grey.dtype.kind == "f" else (255.0, 65535.0)
+    whites = (1.0, 255.0, 65535.0) if gray.dtype.kind == "f" else (255.0, 65535.0)
     white = next((white for white in whites if peak <= white), peak)
     return np.rint(np.clip(values / white, 0.0, 1.0) * 255).astype(np.uint8)
 
@@ -223,7 +223,7 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
                 assert converted is not None
                 return converted
         except (ImageCms.PyCMSError, *PICTURE_ERRORS) as error:
-            log.warning("unusable colour profile left out (%s)", reason_of(error))
+            log.warning("unusable color profile left out (%s)", reason_of(error))
     return image.convert("RGB")
 
 

@@ -328,7 +328,7 @@ def _mark_repeats(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
 
 
 class _ToRgb:
-    """Decoded frames of any pixel format, size and colour space as upright uint8 RGB of one size."""
+    """Decoded frames of any pixel format, size and color space as upright uint8 RGB of one size."""
 
     def __init__(self, first: Any, size: tuple[int, int]) -> None:
         self.width, self.height = size

@@ -51,7 +51,7 @@ _CHIP_MARGIN = 0.25
 
 
 def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
-    """Where the chip of a face lies: [2, 3], centres of the chip's pixels -> places in the picture, from its corner.
+    """Where the chip of a face lies: [2, 3], centers of the chip's pixels -> places in the picture, from its corner.
 
     Args: points: [478, 2 or 3] of the face, in pixels.
     """
@@ -80,7 +80,7 @@ def sampled(images: Tensor, transforms: Tensor, px: int, padding: str) -> Tensor
 
     Args:
         images: [B, C, H, W].
-        transforms: [B, 2, 3], centres of the view's pixels -> places in the picture, from its corner.
+        transforms: [B, 2, 3], centers of the view's pixels -> places in the picture, from its corner.
         px: side of the view.
         padding: of F.grid_sample, beyond the picture.
 

@@ -117,7 +117,7 @@ class Synthesis(NamedTuple):
 
     image: Tensor  # [B, 3, H, W] x_hat in [-1, 1]; of the texture form [B, 3, 2 H, 2 W] (D14)
     synthesised: Tensor | None = None  # [B, 3, 2 H, 2 W] RGB, the corrected warp plus the residual
-    mask: Tensor | None = None  # [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * corrected + (1 - m) * synthesised
+    mask: Tensor | None = None  # [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * corrected + (1 - m) * synthesized
     # [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of the corrected warp is the warped photo's at p +
     # correction(p)
     correction: Tensor | None = None
@@ -264,9 +264,9 @@ class Generator(nn.Module):
             residual = shade_only(residual, interior)
             correction = correction * (1 - F.avg_pool2d(interior, interior.shape[-1] // correction.shape[-1]))
         corrected = apply_correction(warped, correction)
-        synthesised = (corrected + residual).clamp(-1, 1)
+        synthesized = (corrected + residual).clamp(-1, 1)
         mask = F.interpolate(mask, scale_factor=4, mode="bilinear")
-        return Synthesis(mask * corrected + (1 - mask) * synthesised, synthesised, mask, correction)
+        return Synthesis(mask * corrected + (1 - mask) * synthesized, synthesized, mask, correction)
 
     def predict(self, y: Tensor, psi_hat: Tensor, warped: Tensor, geometry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The prediction of the texture form, without applying it, and thus without grid_sample.

@@ -1,4 +1,4 @@
-"""The landmarker's mesh network in torch, with gradients: where it finds the points of a synthesised face.
+"""The landmarker's mesh network in torch, with gradients: where it finds the points of a synthesized face.
 
 Google's MediaPipe face mesh, as OpenVINO reads the file that face.Landmarker runs too. face does not use this: OpenVINO
 is several times as fast, but gives no gradients.

@@ -126,7 +126,7 @@ class Credentials:
 
         They stand in the newest of the folders `signer-0001`, `signer-0002`, ...: `certificate.pem`, which may be
         given to others (`verify(anchors=...)`), and `key.pem`, which must not. When they are expired or damaged the
-        next folder is made and the old one stays, so that files signed earlier are still recognised. A folder appears
+        next folder is made and the old one stays, so that files signed earlier are still recognized. A folder appears
         whole or not at all, under a name that only one process can win, so processes that start together end up with
         the same credentials.
 

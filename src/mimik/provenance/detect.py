@@ -104,7 +104,7 @@ class Result:
         else:
             answer = f"Cannot tell: {percent} % for an animated face; it may be filmed, or animated by any program"
         if self.foreign.low < 0.6:
-            general = "It does not generalise: what other programs make it may miss as if by chance"
+            general = "It does not generalize: what other programs make it may miss as if by chance"
         elif self.foreign.auc < self.known.auc - 0.1:
             general = "On what other programs make it is much weaker"
         else:
@@ -306,13 +306,13 @@ def _movement(points: NDArray[np.float64], places: NDArray[np.float64]) -> dict[
 
 @dataclass(frozen=True)
 class Classifier:
-    """Logistic regression on standardised numbers.
+    """Logistic regression on standardized numbers.
 
     Attributes:
         names: [N] of the numbers.
         mean, deviation: [N] of each over the clips that it was fitted on.
         weights: [N]; bias.
-        limit: mean square of standardised, clipped numbers that hardly a training clip exceeds.
+        limit: mean square of standardized, clipped numbers that hardly a training clip exceeds.
         margin: how far above one half a probability must be; within it, more than one answer in ten was wrong.
     """
 
@@ -326,13 +326,13 @@ class Classifier:
     known: Trial
     foreign: Trial
 
-    def standardised(self, numbers: dict[str, float]) -> NDArray[np.float64]:
+    def standardized(self, numbers: dict[str, float]) -> NDArray[np.float64]:
         values = np.array([numbers[name] for name in self.names])
         return np.clip((values - self.mean) / self.deviation, -4, 4)
 
     def judge(self, numbers: dict[str, float], num_frames: int) -> Result:
         """The answer for what `measure` gave."""
-        values = self.standardised(numbers)
+        values = self.standardized(numbers)
         probability = 1 / (1 + math.exp(-float(values @ self.weights + self.bias)))
         unusual = float((values**2).mean()) / self.limit
         is_sure = probability - 0.5 >= self.margin and unusual <= 1

@@ -56,7 +56,7 @@ class Marker:
     def mark(self, frame: Rgb) -> Rgb:
         """A marked copy of uint8 RGB [H, W, 3]; about 2 ms at 512 x 512.
 
-        Of RGBA [H, W, 4] the colours are marked, and the alpha is kept but under the label, which is always seen.
+        Of RGBA [H, W, 4] the colors are marked, and the alpha is kept but under the label, which is always seen.
         """
         if frame.shape[2] == 4:
             alpha = frame[..., 3]
@@ -85,15 +85,15 @@ def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
     """A copy of uint8 RGB [H, W, 3] with a small "AI" in its lower right corner; scale: of its size, 1 is 8 % of it."""
     labelled = frame.copy()
     side = min(frame.shape[:2])
-    colour, alpha = _label(max(16, round(side * 0.08 * scale)))
+    color, alpha = _label(max(16, round(side * 0.08 * scale)))
     height, width = alpha.shape[:2]
     margin = round(side * 0.03)
     if height + margin > frame.shape[0] or width + margin > frame.shape[1]:
         margin = 0
     bottom, right = frame.shape[0] - margin, frame.shape[1] - margin
     corner = labelled[max(0, bottom - height) : bottom, max(0, right - width) : right]
-    colour, alpha = colour[: corner.shape[0], : corner.shape[1]], alpha[: corner.shape[0], : corner.shape[1]]
-    corner[:] = np.rint(corner + (colour - corner) * alpha)
+    color, alpha = color[: corner.shape[0], : corner.shape[1]], alpha[: corner.shape[0], : corner.shape[1]]
+    corner[:] = np.rint(corner + (color - corner) * alpha)
     return labelled
 
 
@@ -106,7 +106,7 @@ def _label_cover(height: int, width: int) -> Any:
 
 @lru_cache(maxsize=8)
 def _label(height: int) -> tuple[Any, Any]:
-    """White letters on a dark plate with round corners: colour [h, w, 3] in 0..255 and opacity [h, w, 1] in 0..1."""
+    """White letters on a dark plate with round corners: color [h, w, 3] in 0..255 and opacity [h, w, 1] in 0..1."""
     fine = 8  # drawn so much larger, then reduced
     h, w = 100 * fine, 150 * fine
     plate, letters = np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)

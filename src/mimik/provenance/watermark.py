@@ -258,7 +258,7 @@ class WatermarkEmbedder:
         border = 2
         repeats = [math.ceil((math.ceil(side / pitch) + 2 * border) / _PERIOD) for side in (height, width)]
         cells = np.roll(np.tile(_cells(payload, key), repeats), border, (0, 1))
-        shift = pitch / 2 - 0.5 - border * pitch  # of the first cell's centre
+        shift = pitch / 2 - 0.5 - border * pitch  # of the first cell's center
         place = np.array([[pitch, 0, shift], [0, pitch, shift]])
         pattern = cv2.warpAffine(cells, place, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         pattern -= cv2.GaussianBlur(pattern, (0, 0), pitch)

@@ -21,7 +21,7 @@ from mimik.networks.landmark_net import LandmarkNet
 
 
 class Synthesizer(nn.Module):
-    """E, P and G as one: the sources' embeddings and the synthesised target."""
+    """E, P and G as one: the sources' embeddings and the synthesized target."""
 
     def __init__(self, embedder: Embedder, projection: Projection, generator: Generator) -> None:
         super().__init__()

@@ -196,11 +196,11 @@ def voice_loss(
     count = mask.sum(1, keepdim=True).clamp(min=1)
     lips = out[..., : len(CHANNELS)]
 
-    def centred(x: Tensor) -> Tensor:
+    def centered(x: Tensor) -> Tensor:
         return (x - (x * mask).sum(1, keepdim=True) / count) * mask
 
     # Near the clip's mean, not exactly about it: the piece's own mean counts a little.
-    p, y = centred(lips), centred(about)
+    p, y = centered(lips), centered(about)
     frames = known.sum().clamp(min=1)
     position = (functional.smooth_l1_loss(p, y, beta=0.5, reduction="none") * weight).sum() / frames
     both = mask[:, 1:] * mask[:, :-1]
@@ -230,10 +230,10 @@ def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig)
     mask = known[..., None]
     count = mask.sum(1, keepdim=True).clamp(min=1)
 
-    def centred(x: Tensor) -> Tensor:
+    def centered(x: Tensor) -> Tensor:
         return (x - (x * mask).sum(1, keepdim=True) / count) * mask
 
-    p, y = centred(out[..., list(TAUGHT)]), centred(mouths[..., : len(TAUGHT)])
+    p, y = centered(out[..., list(TAUGHT)]), centered(mouths[..., : len(TAUGHT)])
     position = functional.smooth_l1_loss(p, y, beta=0.5, reduction="sum") / (mask.sum() * len(TAUGHT))
     size = torch.sqrt(((p * p).sum(1) + 0.02 * count[:, 0]) * ((y * y).sum(1) + 0.02 * count[:, 0]))
     correlation = 1 - ((p * y).sum(1) / size).mean()

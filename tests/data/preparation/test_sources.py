@@ -55,9 +55,9 @@ def test_without_folders_people_are_clustered_where_torch_is(monkeypatch: pytest
 
 def test_people_are_clustered_by_nearness() -> None:
     rng = np.random.default_rng(0)
-    centres = rng.normal(0, 1, (30, 128))
+    centers = rng.normal(0, 1, (30, 128))
     who = rng.integers(0, 30, 1500)  # more than one block
-    points = (centres[who] + rng.normal(0, 0.02, (1500, 128))).astype(np.float32)
+    points = (centers[who] + rng.normal(0, 0.02, (1500, 128))).astype(np.float32)
     labels = np.array(cluster_people(points))
     assert len(set(labels)) == 30 == len(set(zip(labels.tolist(), who.tolist(), strict=True)))
     assert labels[0] == 0 and [int(v) for v in dict.fromkeys(labels.tolist())] == list(range(30))

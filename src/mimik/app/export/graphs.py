@@ -86,7 +86,7 @@ class _Frames:
         return next(self._samples, None)
 
 
-def _quantised(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.ModelProto:
+def _quantized(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.ModelProto:
     """8-bit convolutions: weights by channel, activations in the range that the samples show; the rest stays float.
 
     So do the last convolutions: they cost next to nothing, and 8 bits of a correction are a shake of half a pixel.
@@ -204,7 +204,7 @@ def make_graph(
             warnings.simplefilter("ignore")  # weights below the smallest half-precision number are said to be cut
             model = convert_float_to_float16(plain, keep_io_types=True)
     elif precision == "int8":
-        model = _quantised(plain, samples)
+        model = _quantized(plain, samples)
     onnx.helper.set_model_props(model, dict(about))
     model.doc_string, model.producer_name, model.producer_version = NOTICE, "mimik", VERSION
     data = model.SerializeToString()

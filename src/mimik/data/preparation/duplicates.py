@@ -31,8 +31,8 @@ def fingerprint(crops: Sequence[Image], blendshapes: Array, pose: Array) -> str:
     """
     at = np.linspace(0, len(crops) - 1, _SIGNAL_TIMES).round().astype(int)
     thumbs = [cv2.resize(crops[i], (17, 8), interpolation=cv2.INTER_AREA) for i in at[::2]]
-    grey = np.mean(thumbs, axis=(0, 3))
-    bits = np.packbits(grey[:, 1:] > grey[:, :-1])
+    gray = np.mean(thumbs, axis=(0, 3))
+    bits = np.packbits(gray[:, 1:] > gray[:, :-1])
     signals = np.concatenate([pose[at] * 2, blendshapes[at][:, _SIGNALS] * 100], axis=1)
     return bits.tobytes().hex() + np.clip(signals.round(), -127, 127).astype(np.int8).tobytes().hex()
 

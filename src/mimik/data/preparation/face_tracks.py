@@ -81,22 +81,22 @@ class Piece:
 
 
 def _face_look(frame: Image, face: Face) -> Image:
-    """The face's box, grey, [128, 128]."""
+    """The face's box, gray, [128, 128]."""
     left, top, right, bottom = (round(v) for v in face.box)
     part = frame[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
     if 0 in part.shape:
         return np.zeros((_FACE_LOOK_PX, _FACE_LOOK_PX), np.uint8)
     shrinks = part.shape[0] > _FACE_LOOK_PX
-    grey = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)
     return cv2.resize(
-        grey, (_FACE_LOOK_PX, _FACE_LOOK_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        gray, (_FACE_LOOK_PX, _FACE_LOOK_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
 
 
 def _sharpness(look: Image) -> float:
-    """Energy of the Laplacian of a face at 128 px over that of the grey values: independent of light and contrast."""
+    """Energy of the Laplacian of a face at 128 px over that of the gray values: independent of light and contrast."""
     laplacian = cv2.Laplacian(look, cv2.CV_32F)
-    return float(laplacian.var() / (look.astype(np.float32).var() + 25))  # 5 grey values of noise are no contrast
+    return float(laplacian.var() / (look.astype(np.float32).var() + 25))  # 5 gray values of noise are no contrast
 
 
 class FaceTrack:
@@ -239,7 +239,7 @@ def _crowds(other: Face, face: Face, context: float) -> bool:
     return lies_over or stands_in
 
 
-_STILL_SHAPE, _STILL_PIXELS = 0.0025, 2.5  # a photo: points in face widths, grey values; both below
+_STILL_SHAPE, _STILL_PIXELS = 0.0025, 2.5  # a photo: points in face widths, gray values; both below
 _MAX_YAW = 60.0  # degrees; beyond it the landmarker invents the far half
 _MAX_CROWDED, _MAX_OUTSIDE = 0.1, 0.25  # of the frames
 
@@ -278,7 +278,7 @@ def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejecti
 
 
 def _stillness(piece: Piece, width: float) -> tuple[float, float]:
-    """How much a face moves in itself: its points, in face widths, and its pixels, in grey values.
+    """How much a face moves in itself: its points, in face widths, and its pixels, in gray values.
 
     Shift, zoom and roll are taken out: a photo that the camera pans over is still.
     """

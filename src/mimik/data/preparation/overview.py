@@ -146,7 +146,7 @@ def dataset_card(report: PrepareReport, entries: Sequence[Mapping[str, Any]], co
     return f"""# Talking faces, prepared by mimik {VERSION}
 
 **These are faces of people, and so are the landmarks: biometric data.** Many laws ask for a reason or for consent to
-keep them. Do not use them to recognise anybody; delete a clip when its person asks for it: `index.jsonl` tells the key
+keep them. Do not use them to recognize anybody; delete a clip when its person asks for it: `index.jsonl` tells the key
 and the shard of each source.
 
 | what | how much |

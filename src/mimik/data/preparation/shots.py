@@ -14,14 +14,14 @@ from mimik.face.landmarks import Image
 
 _LOOKAHEAD = 3  # frames after a suspected cut that must not look like the one before it: a flash lasts no longer
 _LOOKBACK = 8
-_MIN_CUT, _CUT_RATIO = 0.22, 3.0  # of difference; how far it stands out from its neighbours, which motion does not
+_MIN_CUT, _CUT_RATIO = 0.22, 3.0  # of difference; how far it stands out from its neighbors, which motion does not
 
 
 class Look(NamedTuple):
     """What a frame looks like from afar: [1024] luma of mean 0 and length 1 or, if flat, 0; [48] histogram of sum 1."""
 
     luma: Array
-    colours: Array
+    colors: Array
 
 
 def look_at(frame: Image) -> Look:
@@ -37,12 +37,12 @@ def look_at(frame: Image) -> Look:
 def difference(a: Look, b: Look) -> float:
     """0 equal .. about 1 nothing in common.
 
-    Half from the arrangement of light, half from the colours, which count only as far as the arrangement has changed: a
-    fade or a lamp changes colours alone.
+    Half from the arrangement of light, half from the colors, which count only as far as the arrangement has changed: a
+    fade or a lamp changes colors alone.
     """
     arrangement = float(((a.luma - b.luma) ** 2).sum()) / 2
-    colours = float(np.abs(a.colours - b.colours).sum()) / 2
-    return (arrangement + min(arrangement, colours)) / 2
+    colors = float(np.abs(a.colors - b.colors).sum()) / 2
+    return (arrangement + min(arrangement, colors)) / 2
 
 
 def split_shots(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:

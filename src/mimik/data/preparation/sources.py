@@ -158,7 +158,7 @@ def cluster_people(embeddings: Array, threshold: float = 0.45) -> list[int]:
     num = len(embeddings)
     x = np.asarray(embeddings, np.float32)
     square = (x * x).sum(1)
-    neighbours: list[NDArray[np.int64]] = []
+    neighbors: list[NDArray[np.int64]] = []
     weights: list[Array] = []
     for begin in range(0, num, 1024):
         block = x[begin : begin + 1024]
@@ -166,15 +166,15 @@ def cluster_people(embeddings: Array, threshold: float = 0.45) -> list[int]:
         for i, row in enumerate(distance, start=begin):
             near = np.flatnonzero(row < threshold)
             near = near[near != i]
-            neighbours.append(near)
+            neighbors.append(near)
             weights.append(1 - row[near] / threshold)
     labels = np.arange(num)
     for _ in range(50):
         changed = False
         for i in range(num):
-            if not len(neighbours[i]):
+            if not len(neighbors[i]):
                 continue
-            found, where = np.unique(labels[neighbours[i]], return_inverse=True)
+            found, where = np.unique(labels[neighbors[i]], return_inverse=True)
             best = found[np.argmax(np.bincount(where, weights[i]))]
             changed = changed or best != labels[i]
             labels[i] = best
