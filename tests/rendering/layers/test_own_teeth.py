@@ -64,3 +64,13 @@ def test_the_photo_that_shows_most_is_taken(
     best = best_teeth([(portrait, shut), (painted[0], portrait_face.points * 4)])
     assert best is not None and found is not None
     np.testing.assert_array_equal(best.tones, found.tones)
+
+
+@pytest.mark.parametrize(("sigma", "sigma_y"), [(3.0, None), (12.0, None), (48.0, None), (50.0, 80.0)])
+def test_a_wide_blur_is_that_of_the_gaussian(sigma: float, sigma_y: float | None) -> None:
+    plane = cv2.GaussianBlur(np.random.default_rng(1).random((310, 720, 3), dtype=np.float32), (0, 0), 3)
+    plane[100:200, 200:500] += 1
+    expected = cv2.GaussianBlur(plane, (0, 0), sigma, sigmaY=sigma_y or sigma)
+    found = teeth.widely_blurred(plane, sigma, sigma_y)
+    assert found.shape == plane.shape
+    assert np.abs(found - expected).mean() < 0.005 and np.abs(found - expected).max() < 0.05  # of a step of 1

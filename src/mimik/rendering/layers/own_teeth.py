@@ -24,6 +24,7 @@ from mimik.rendering.layers.teeth import (
     default_bounds,
     rectify,
     spread,
+    widely_blurred,
 )
 
 _CHEEKS = [50, 205, 280, 425, 187, 411]
@@ -60,7 +61,7 @@ def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
     core *= (rows < edges[number][None] - 0.35) & (rows > low - 9)
     # Light: what changes slowly along the arch is the portrait's, not the teeth's.
     wide = spread(shown, core)
-    slow = cv2.GaussianBlur(wide, (0, 0), 5 * _FINE, sigmaY=0.1 + 8 * _FINE)
+    slow = widely_blurred(wide, 5 * _FINE, 8 * _FINE)
     mean = (shown * core[..., None]).sum((0, 1)) / core.sum()
     light = (slow @ LUMA) / max(float(mean @ LUMA), 1.0)
     tones = _cleaned(wide / light[..., None] / mean) * ENAMEL

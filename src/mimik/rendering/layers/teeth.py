@@ -180,13 +180,33 @@ def spread(values: Array, weight: Array) -> Array:
     have = weight.copy()
     sigma = 1.5
     while (have < 0.99).any() and sigma < 2 * max(values.shape):
-        wide = cv2.GaussianBlur(known, (0, 0), sigma)
-        near = cv2.GaussianBlur(total, (0, 0), sigma) / np.maximum(wide, 1e-6)[..., None]
+        wide = widely_blurred(known, sigma)
+        near = widely_blurred(total, sigma) / np.maximum(wide, 1e-6)[..., None]
         share = (1 - have) * (wide * 8).clip(0, 1)
         out += share[..., None] * near
         have += share
         sigma *= 2
     return np.asarray(out / np.maximum(have, 1e-6)[..., None], np.float32)
+
+
+def widely_blurred(plane: Array, sigma: float, sigma_y: float | None = None) -> Array:
+    """A plane [H, W] or [H, W, C], blurred at a smaller size: a Gaussian of many pixels costs as many.
+
+    Args:
+        plane: float32.
+        sigma, sigma_y: standard deviations across and down, pixels; None: as across.
+    """
+    sigma_y = sigma if sigma_y is None else sigma_y
+    height, width = plane.shape[:2]
+    # Cells of a quarter of the deviation, whose own averaging is taken off the variance.
+    cells = [max(1, min(int(s / 4), n // 8)) for s, n in ((sigma, width), (sigma_y, height))]
+    size = [-(-n // k) for n, k in zip((width, height), cells, strict=True)]
+    padding = 0, size[1] * cells[1] - height, 0, size[0] * cells[0] - width
+    whole = cv2.copyMakeBorder(plane, *padding, cv2.BORDER_REFLECT_101)
+    small = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
+    across, down = (np.sqrt(s * s - (k * k - 1) / 4) / k for s, k in zip((sigma, sigma_y), cells, strict=True))
+    small = cv2.GaussianBlur(small, (0, 0), across, sigmaY=down)
+    return np.asarray(cv2.resize(small, whole.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:height, :width])
 
 
 def upper_texture(teeth: TeethSet, px_per_mm: float) -> Texture:
