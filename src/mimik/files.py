@@ -118,6 +118,19 @@ def can_write_in(folder: Path) -> bool:
         return False
 
 
+def check_folder(option: str, folder: Path) -> None:
+    """Refuses, before the work, a folder that cannot be made, or in which no file can be made.
+
+    Args: option: that names it, for the sentence; folder: with all that is missing above it.
+
+    Raises:
+        InputError: saying where.
+    """
+    first_there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    if not can_write_in(first_there):
+        raise InputError(f"{option} {folder}: {first_there} cannot be written to; give another folder.")
+
+
 def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] = ()) -> None:
     """Refuses, before the work, what could not be written after it: a report, numbers, text.
 

@@ -643,6 +643,16 @@ def test_whatever_ends_the_block_nothing_is_left(work: Path) -> None:
     assert list(work.iterdir()) == []
 
 
+def test_a_full_disk_is_told_of_the_file_that_was_wanted(work: Path) -> None:
+    out = work / "out.png"
+    with (
+        pytest.raises(MediaError, match=f"^{out} cannot be written \\(No space left on device\\)$"),
+        seal(out, Claim(out.name, "none", ())) as draft,
+    ):
+        raise MediaError(f"{draft.path} cannot be written (No space left on device)")
+    assert list(work.iterdir()) == []
+
+
 def test_the_draft_lies_hidden_beside_the_output_and_looks_like_it(work: Path) -> None:
     with seal(work / "a.mp4", claim()) as draft:
         assert draft.path.name == "a.mp4"

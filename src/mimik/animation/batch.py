@@ -22,7 +22,7 @@ from mimik.animation.avatar import Avatar, opened_driver
 from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
-from mimik.files import can_write_in, hold
+from mimik.files import check_folder, hold
 from mimik.motion.drivers import registry
 from mimik.motion.kinds import is_folder_of_drivers
 from mimik.pipeline import Progress
@@ -92,9 +92,7 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
             raise InputError(f"-o {out}: {folder} is a folder of {what}; give a folder for the videos too.")
         if out.exists() and not out.is_dir():
             raise InputError(f"-o {out}: is a file; give a folder for the videos.")
-        first_there = next(path for path in (out, *out.absolute().parents) if path.is_dir())
-        if not can_write_in(first_there):
-            raise InputError(f"-o {out}: {first_there} cannot be written to; give another folder for the videos.")
+        check_folder("-o", out)
         if out.resolve() == folder.resolve():
             raise InputError(f"-o {out}: is the folder of the {what}; give another one for the videos.")
     of_photo = dict(zip(photos, _names(photos), strict=True))

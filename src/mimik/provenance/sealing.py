@@ -116,6 +116,9 @@ def seal(
             for path in target.parent.iterdir():
                 if accepted.fullmatch(path.name) and path.name not in names:
                     path.unlink()
+    except MediaError as error:
+        # A full disk is told of the file that is wanted, not of the hidden one that becomes it.
+        raise type(error)(re.sub(re.escape(workplace) + r"/\w+", str(target.parent), str(error))) from error
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from mimik.app.cli.options import extra, output
 from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError
 from mimik.evaluation.settings import EvaluateConfig
+from mimik.files import check_folder
 from mimik.media import formats
 
 
@@ -147,6 +148,7 @@ def evaluate_command(
     ] = None,
 ) -> None:
     """Measure models on clips of unseen people; rerun to resume."""
+    check_folder("-o", out)
     with extra("evaluate", "evaluation"):
         from mimik.evaluation.evaluate import evaluate
         from mimik.evaluation.report.pages import overview

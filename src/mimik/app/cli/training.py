@@ -18,7 +18,7 @@ from mimik.app.cli.options import Cluster, Force, JsonReport, extra, output, wri
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError
 from mimik.data.preparation.settings import PrepareConfig
-from mimik.files import check_file
+from mimik.files import check_file, check_folder
 from mimik.training.arguments import LearnArguments, TrainArguments
 
 
@@ -49,6 +49,7 @@ def prepare_command(
 
     if json_report is not None:
         check_file("--json", json_report, force=force, others=[])
+    check_folder("-o", out)
     with Display("videos").shown() as bar:
 
         def told(state: prepare.PrepareProgress) -> None:
@@ -68,7 +69,10 @@ def prepare_command(
     note(*report.notes)
     say(report.table())
     say(f"{report.videos_per_core_hour:.0f} videos an hour and core." if report.num_new else "Nothing was new.")
-    say(f"Look at them: {out / 'contact_sheet.jpg'}")
+    if report.num_clips:
+        say(f"Look at them: {out / 'contact_sheet.jpg'}")
+    else:
+        note("nothing was kept; give other videos, or allow more: mimik prepare --help")
     if json_report is not None:
         write_json(json_report, report.to_json())
 
@@ -79,6 +83,7 @@ def train_command(*, arguments: TrainArguments) -> None:
     # A thread that waits for another is not to keep the core from the processes that load: on two busy cores a step of
     # `debug` took 0.8 s with this and 5 s without. OpenMP reads it when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    check_folder("--out", arguments.out)
     with extra("train", "train"):
         from mimik.training import meta_learning
 
