@@ -1008,7 +1008,7 @@ ALLOWED = {
     ("shard_folder.py", "_reopen"): "names of shards",
     ("shard_folder.py", "_close_shard"): "names of shards",
     ("remote.py", "_received"): "a shard from a server, kept while it is used",
-    ("store.py", "_in_memory"): "a clip of a shard, for OpenCV to read; gone at once",
+    ("store.py", "_file_in_memory"): "a clip of a shard, for OpenCV to read; gone at once",
     ("tracks.py", "pack_tracks"): "landmarks, into memory",
     ("motion_fidelity.py", "main"): "a report: text",
     ("reporting.py", "numbers"): "losses of a training run: text",

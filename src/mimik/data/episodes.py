@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mimik.arrays import Array, Image
 from mimik.config import InputError
-from mimik.data.augmentation import Augmentation, Change
+from mimik.data.augmentation import Augmentation
 from mimik.data.index import ClipInfo
 from mimik.data.remote import DamagedClipError
-from mimik.data.store import ClipFrames, ClipStore
+from mimik.data.store import ClipStore
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import STYLES, feature_mask, landmark_image, mouth_interior
 from mimik.motion.neutral import motion_of_photo
@@ -56,17 +56,6 @@ def _planes(images: Image, as_uint8: bool) -> Tensor:
         cv2.split(image, list(into))
     tensor = torch.from_numpy(planes)
     return tensor if as_uint8 else to_model_range(tensor)
-
-
-def _with_landmarks(
-    frames: ClipFrames, style: str, as_uint8: bool, change: Change | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x [N, 3, H, W], y [N, 3, H, W] and points [N, 478, 3] of frames."""
-    images, points = frames.images, frames.points
-    if change is not None:
-        side = images.shape[1]
-        images, points = change.images(images), change.points(points, side)
-    return _drawn(images, points, style, as_uint8)
 
 
 def _drawn(images: Image, points: Array, style: str, as_uint8: bool) -> tuple[Tensor, Tensor, Tensor]:

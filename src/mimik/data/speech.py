@@ -258,7 +258,7 @@ def disturbed(samples: Array, rng: Rng, others: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SpeechPiece:
     """What the network takes and what it is to give; T steps of LIPS_HZ."""
 
     features: Array  # [2 T, NUM_BANDS]
@@ -269,7 +269,7 @@ class Piece:
 
 def piece_of(
     clip: SpeechClip, *, sound: Array | None = None, speed: float = 1.0, start_offset_db: float = 0.0
-) -> Piece:
+) -> SpeechPiece:
     """The whole clip as one piece.
 
     Args:
@@ -279,7 +279,7 @@ def piece_of(
     values = features_of(clip.sound if sound is None else sound, start_offset_db)
     tracks, known = clip.at(instants(len(values) // 2) * speed)
     touch = (tracks[:, GAP] < TOUCH_GAP).astype(np.float32)
-    return Piece(values, tracks, touch, known)
+    return SpeechPiece(values, tracks, touch, known)
 
 
 def features_of(samples: Array, start_offset_db: float = 0.0) -> Array:
@@ -296,7 +296,7 @@ def instants(steps: int) -> NDArray[np.float64]:
     return out
 
 
-def augmented(clip: SpeechClip, rng: Rng, others: Array) -> Piece:
+def augmented(clip: SpeechClip, rng: Rng, others: Array) -> SpeechPiece:
     """The clip as another voice, room, microphone, level and speed would have given it."""
     speed = float(rng.uniform(0.84, 1.2)) if rng.random() < 0.8 else 1.0
     sound = resampled(clip.sound, speed) if speed != 1.0 else clip.sound
@@ -360,7 +360,7 @@ _MOST_LAG = 16  # steps
 _LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # correlation at the best lag, and how much better it is: else 0 is taken
 
 
-def lag_of(out: Array, piece: Piece) -> int:
+def lag_of(out: Array, piece: SpeechPiece) -> int:
     """Steps by which a clip's picture is later than its sound, as outputs [T, NUM_OUTPUTS] for the sound show it."""
     known, fits = np.flatnonzero(piece.known), []
     for lag in range(-_MOST_LAG, _MOST_LAG + 1):

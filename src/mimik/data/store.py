@@ -236,7 +236,7 @@ class ClipStore:
         side = self._side(clip)
         order = np.arange(clip.num_frames) if wanted is None else np.unique(wanted)
         out = np.empty((len(order), side, side, 3), np.uint8)
-        with _in_memory(mp4) as path:
+        with _file_in_memory(mp4) as path:
             # One thread: the workers are the parallelism, and more would make the first frame wait.
             video = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
             try:
@@ -270,7 +270,7 @@ def _read_array(file: Any, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
 
 
 @contextlib.contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
+def _file_in_memory(data: bytes) -> Iterator[str]:
     """A path under which opencv can open data.
 
     On Linux a file without a name: it needs no room in /dev/shm, which is small in containers, and is never left over.

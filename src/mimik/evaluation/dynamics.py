@@ -28,7 +28,7 @@ from mimik.face.landmarks import head_pose
 from mimik.media.sound import probe_sound, read_sound
 
 _LEFT_CENTER, _RIGHT_CENTER = (362, 263), (33, 133)  # corners of each eye
-_UPPER_LIP, _LOWER_LIP = 13, 14  # inner, middle
+_INNER_UPPER_LIP, _INNER_LOWER_LIP = 13, 14  # the middle
 _RIGHT_BROW, _LEFT_BROW = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)  # upper edges
 _LOUD_PERCENTILE = 95
 _SILENT = 0.1  # of the loud level: -20 dB
@@ -94,7 +94,7 @@ def brow_dynamics(points: NDArray[Any]) -> float:
 def mouth_opening(points: NDArray[Any]) -> Float:
     """[N] distance of the inner lips' middles over that of the eyes; NaN where there is no face."""
     points = np.asarray(points, np.float64)
-    gap = np.linalg.norm(points[:, _UPPER_LIP] - points[:, _LOWER_LIP], axis=-1)
+    gap = np.linalg.norm(points[:, _INNER_UPPER_LIP] - points[:, _INNER_LOWER_LIP], axis=-1)
     return np.asarray(gap / _eyes(points)[2])
 
 

@@ -188,7 +188,7 @@ class Goal:
 
 
 @torch.inference_mode()
-def compare(instruments: Instruments, goal: Goal, result: Observation) -> tuple[dict[str, float], list[float]]:
+def against_goal(instruments: Instruments, goal: Goal, result: Observation) -> tuple[dict[str, float], list[float]]:
     """All metrics of a result, and the L1 of each of its frames."""
     real = goal.look
     l1 = metrics.l1(real.images, result.images)

@@ -26,7 +26,7 @@ from mimik.data.store import ClipStore
 from mimik.data.tracks import Tracks
 from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
-from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, compare, mean_known
+from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, against_goal, mean_known
 from mimik.evaluation.jobs import Count, all_done, once
 from mimik.evaluation.models import FLOWS, TRUTH, WarpedPerson, is_lesson, label_of, load_lesson, load_model
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
@@ -163,7 +163,7 @@ class Evaluation:
     def _record(self, task: Task, model: str, goal: Goal, images: Image) -> dict[str, Any]:
         """What is measured of a model's frames."""
         look = self.instruments.look(images, goal.look.at, in_order=task.in_order)
-        values, l1 = compare(self.instruments, goal, look)
+        values, l1 = against_goal(self.instruments, goal, look)
         record = {
             "protocol": task.protocol,
             "clip": task.clip.key,

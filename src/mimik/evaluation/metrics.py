@@ -28,7 +28,7 @@ from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
 
 _PEAK_DB = 100.0  # what equal pictures get; one pixel that differs by one at 256 px gives 101 dB
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004
-_EYE_CORNERS = 33, 263  # the outer ones
+_OUTER_EYE_CORNERS = 33, 263
 _REGION_MARGIN = 0.12  # of the eyes' distance, around lips and lids
 _MIN_STD = {"blendshape": 0.02, "pose": 1.0}  # of the driver; what moves less says nothing about following it
 _MOVING = np.arange(1, len(BLENDSHAPES))  # without _neutral
@@ -260,7 +260,7 @@ def face_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
 
 def outer_eye_distance(points: NDArray[Any]) -> Any:
     """[...] distance in space between the outer corners of the eyes of points [..., 478, 3], in their unit."""
-    return np.linalg.norm(points[..., _EYE_CORNERS[0], :] - points[..., _EYE_CORNERS[1], :], axis=-1)
+    return np.linalg.norm(points[..., _OUTER_EYE_CORNERS[0], :] - points[..., _OUTER_EYE_CORNERS[1], :], axis=-1)
 
 
 def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:

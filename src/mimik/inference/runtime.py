@@ -28,12 +28,7 @@ class Network:
     """E, P and G of one model."""
 
     def __init__(
-        self,
-        config: NetworkConfig,
-        tensors: Mapping[str, NDArray[Any]],
-        num_threads: int = 0,
-        *,
-        exact: bool = False,
+        self, config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], num_threads: int = 0, *, exact: bool = False
     ) -> None:
         """Compiles nothing yet.
 

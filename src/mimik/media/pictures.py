@@ -19,14 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mimik.config import MediaError
-from mimik.media.containers import (
-    Rgb,
-    open_container,
-    reason_of,
-    refuse_heif,
-    unwritable,
-    video_stream,
-)
+from mimik.media.containers import Rgb, open_container, reason_of, refuse_heif, unwritable, video_stream
 from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_input
 
 log = logging.getLogger(__name__)

@@ -20,15 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from mimik.config import MediaError
-from mimik.media.containers import (
-    DISK_ERRNOS,
-    MAX_FPS,
-    MIN_FPS,
-    Rgb,
-    exact_rate,
-    reason_of,
-    unwritable,
-)
+from mimik.media.containers import DISK_ERRNOS, MAX_FPS, MIN_FPS, Rgb, exact_rate, reason_of, unwritable
 from mimik.media.formats import (
     CONTAINERS,
     FRAMES_PATTERN,

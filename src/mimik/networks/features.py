@@ -323,11 +323,7 @@ def content_network(name: str, weights: Path | None = None) -> ContentNetwork:
     if name == "efficientnet_lite0":
         # The picture is (p - 127) / 128 with p = 127.5 x + 127.5.
         return ContentNetwork(
-            name,
-            _lite0_stages(tensors, path),
-            scale=127.5 / 128,
-            shift=(0.5 / 128,) * 3,
-            layer_weights=_LITE0_WEIGHTS,
+            name, _lite0_stages(tensors, path), scale=127.5 / 128, shift=(0.5 / 128,) * 3, layer_weights=_LITE0_WEIGHTS
         )
     return ContentNetwork(
         name,

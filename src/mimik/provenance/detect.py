@@ -38,7 +38,7 @@ _SIDE = 160  # pixels of the crops in which everything is measured
 _ANCHORS = (33, 263, 61, 291)
 _PLACES = np.array([[52, 66], [108, 66], [62, 112], [98, 112]], np.float64)
 # Parts of the aligned crop: top, bottom, left, right.
-_PARTS = {
+_FACE_PARTS = {
     "forehead": (32, 52, 56, 104),
     "cheeks": (86, 106, 34, 54),
     "mouth": (98, 128, 56, 104),
@@ -184,9 +184,9 @@ def measure(frames: Sequence[Image], points: Sequence[NDArray[Any]]) -> dict[str
     steady = np.stack([_crop(luma, still) for luma in lumas])
     numbers: dict[str, float] = {}
     numbers |= _spectrum(aligned)
-    numbers |= _sharpness(aligned, steady)
-    numbers |= _grain(aligned, steady)
-    numbers |= _texture(aligned)
+    numbers |= _sharpness_of_parts(aligned, steady)
+    numbers |= _grain_change(aligned, steady)
+    numbers |= _texture_kept(aligned)
     numbers |= _movement(np.stack(points), np.array(places))
     return {name: float(np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)) for name, value in numbers.items()}
 
@@ -207,7 +207,7 @@ def _crop(luma: NDArray[np.uint8], place: NDArray[np.float64]) -> Array:
     return crop.astype(np.float32)
 
 
-def _part(crops: Array, box: tuple[int, int, int, int]) -> Array:
+def _cropped(crops: Array, box: tuple[int, int, int, int]) -> Array:
     top, bottom, left, right = box
     return crops[..., top:bottom, left:right]
 
@@ -239,44 +239,44 @@ def _spectrum(aligned: Array) -> dict[str, float]:
     return found
 
 
-def _sharpness(aligned: Array, steady: Array) -> dict[str, float]:
+def _sharpness_of_parts(aligned: Array, steady: Array) -> dict[str, float]:
     """Detail of the parts against the cheeks', and how it changes."""
     fine, around = _detail(aligned), _detail(steady)
-    levels = {name: np.log((_part(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _PARTS.items()}
-    levels |= {name: np.log((_part(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _AROUND.items()}
+    levels = {name: np.log((_cropped(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _FACE_PARTS.items()}
+    levels |= {name: np.log((_cropped(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _AROUND.items()}
     found = {"sharpness cheeks": levels["cheeks"].mean()}
     found |= {f"sharpness {name}": (one - levels["cheeks"]).mean() for name, one in levels.items() if name != "cheeks"}
     found |= {f"sharpness change {name}": _log(one.std()) for name, one in levels.items()}
     for name in ("cheeks", "mouth"):
-        values = _part(fine, _PARTS[name])
+        values = _cropped(fine, _FACE_PARTS[name])
         spread = float(values.std()) + 1e-3
         found[f"peaks {name}"] = math.log(float(((values / spread) ** 4).mean()) + 1)
     return found
 
 
-def _grain(aligned: Array, steady: Array) -> dict[str, float]:
+def _grain_change(aligned: Array, steady: Array) -> dict[str, float]:
     """How much changes from frame to frame: around the face where it stands, in the face where it goes."""
     found = {}
-    for kind, crops, parts in (("still", steady, _AROUND), ("moved", aligned, _PARTS)):
+    for kind, crops, parts in (("still", steady, _AROUND), ("moved", aligned, _FACE_PARTS)):
         change = np.diff(crops, axis=0)
         fine = np.diff(_detail(crops), axis=0)
         for name, box in parts.items():
-            here = np.abs(_part(change, box))
+            here = np.abs(_cropped(change, box))
             found[f"{kind} change {name}"] = _log(here.mean())
             found[f"{kind} same {name}"] = float((here < 1).mean())
-            found[f"{kind} fine {name}"] = _log(np.abs(_part(fine, box)).mean())
+            found[f"{kind} fine {name}"] = _log(np.abs(_cropped(fine, box)).mean())
     # Is there less grain around the face than in it?
     found["grain ratio"] = found["still fine left"] + found["still fine right"] - 2 * found["moved fine cheeks"]
     found["body ratio"] = found["still change body"] - found["moved change cheeks"]
     return found
 
 
-def _texture(aligned: Array) -> dict[str, float]:
+def _texture_kept(aligned: Array) -> dict[str, float]:
     """How well detail keeps its form: correlation of the parts between frames 1, 4 and 12 apart."""
     fine = _detail(aligned)
     found = {}
-    for name, box in _PARTS.items():
-        part = _part(fine, box).reshape(len(fine), -1)
+    for name, box in _FACE_PARTS.items():
+        part = _cropped(fine, box).reshape(len(fine), -1)
         part = part - part.mean(1, keepdims=True)
         part /= np.linalg.norm(part, axis=1, keepdims=True) + 1e-6
         for lag in (1, 4, 12):

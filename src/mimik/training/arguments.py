@@ -42,8 +42,7 @@ class TrainArguments:
     ] = None
     device: Annotated[str, DEVICE] = "auto"
     precision: Annotated[
-        str,
-        Option("Of activations: auto (bf16 on a GPU that has it), fp32 or bf16.", "NAME", choices=TRAIN_PRECISIONS),
+        str, Option("Of activations: auto (bf16 on a GPU that has it), fp32 or bf16.", "NAME", choices=TRAIN_PRECISIONS)
     ] = "auto"
     workers: Annotated[
         int | None,
@@ -73,8 +72,7 @@ class TrainArguments:
     ] = 250
     init: Annotated[Path | None, Option("A release of the same networks to start from.", "MODEL")] = None
     fresh: Annotated[
-        str | None,
-        Option("Networks to reinitialize instead of taking from --init: of E, P, G, D, by commas.", "LIST"),
+        str | None, Option("Networks to reinitialize instead of taking from --init: of E, P, G, D, by commas.", "LIST")
     ] = None
     fsdp: Annotated[bool, Option("Divide the networks among the processes of torchrun (FSDP2).")] = False
 
@@ -129,12 +127,10 @@ class LearnArguments:
         False
     )
     preset: Annotated[
-        str | None,
-        Option(f"Networks of --from-scratch: {_PRESETS}; the model's if left out.", "NAME", choices=PRESETS),
+        str | None, Option(f"Networks of --from-scratch: {_PRESETS}; the model's if left out.", "NAME", choices=PRESETS)
     ] = None
     steps: Annotated[
-        int | None,
-        Option("Steps at most; training stops automatically.", "N", range=(1, 1e6), hint="the limit"),
+        int | None, Option("Steps at most; training stops automatically.", "N", range=(1, 1e6), hint="the limit")
     ] = None
     max_seconds: Annotated[
         float | None,

@@ -83,12 +83,7 @@ def learn(
     preset, networks, origin = _start(arguments)
     recipe, device = _how(arguments, preset, recipe)
     photos, sources, notes = read_photos(
-        paths,
-        Landmarker(),
-        face=arguments.face,
-        shots=arguments.shots,
-        deadline=deadline,
-        progress=preparing,
+        paths, Landmarker(), face=arguments.face, shots=arguments.shots, deadline=deadline, progress=preparing
     )
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed, deadline, preparing)
     others: list[int] = []

@@ -26,9 +26,9 @@ from mimik.arrays import runs
 from mimik.config import InputError
 from mimik.data.articulation import TAUGHT, Utterance, utterances
 from mimik.data.speech import (
-    Piece,
     Scale,
     SpeechClip,
+    SpeechPiece,
     augmented,
     correlation_of,
     disturbed,
@@ -44,16 +44,7 @@ from mimik.data.speech import (
 )
 from mimik.data.voice_heads import refitted, with_contact_of
 from mimik.media import mel
-from mimik.motion.generation.lips import (
-    CHANNELS,
-    GAP,
-    LABIODENTAL,
-    LIPS_HZ,
-    NUM_OUTPUTS,
-    TOUCH,
-    TOUCH_GAP,
-    VoiceModel,
-)
+from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, LIPS_HZ, NUM_OUTPUTS, TOUCH, TOUCH_GAP, VoiceModel
 from mimik.networks.voice import DILATIONS, VoiceNet
 from mimik.pipeline import Progress, silent
 from mimik.training.arguments import VoiceConfig
@@ -95,7 +86,7 @@ class Pool:
             if group.any():
                 self._chance[group] = (share if (~group).any() else 1.0) * length[group] / length[group].sum()
         self._others = np.concatenate([clip.sound for clip in clips if clip.person not in one_speaker][:60])
-        self._variants: dict[int, list[Piece]] = {}
+        self._variants: dict[int, list[SpeechPiece]] = {}
         self._lags = [0] * len(clips)  # steps by which each clip's picture is late
         self._spoken = self._said(utterances(config.spoken, self._rng)) if config.spoken else []
 
@@ -116,7 +107,7 @@ class Pool:
     def rng(self) -> np.random.Generator:
         return self._rng
 
-    def _piece(self, index: int) -> Piece:
+    def _piece(self, index: int) -> SpeechPiece:
         have = self._variants.setdefault(index, [])
         if len(have) < 1:
             have.append(augmented(self._clips[index], self._rng, self._others))
@@ -246,14 +237,14 @@ def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig)
 # Measuring.
 
 
-def outputs(net: nn.Module, piece: Piece) -> np.ndarray[Any, np.dtype[np.float32]]:
+def outputs(net: nn.Module, piece: SpeechPiece) -> np.ndarray[Any, np.dtype[np.float32]]:
     """[T, NUM_OUTPUTS] of a whole clip."""
     with torch.no_grad():
         result: np.ndarray[Any, np.dtype[np.float32]] = net(torch.from_numpy(piece.features)[None])[0].numpy()
     return result
 
 
-def measure(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
+def measured(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
     """Medians over the clips of the correlation with the real tracks; F1 of "the lips touch" over all frames."""
     rows, hits, said, real = [], 0.0, 0.0, 0.0
     if not clips:
@@ -376,7 +367,7 @@ def train(
         if step % save_every == 0 or step == config.num_steps:
             line: dict[str, Any] = {"step": step, "seconds": round(time.time() - began)}
             line |= {name: round(value / save_every, 4) for name, value in sums.items()}
-            line |= {name: measure(ema, group) for name, group in watched.items()}
+            line |= {name: measured(ema, group) for name, group in watched.items()}
             sums = {}
             with (stats or run / STATS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -437,7 +428,7 @@ def calibrated(net: nn.Module, scale: Scale, clips: Sequence[SpeechClip]) -> dic
 
 
 def _touch_thresholds(
-    pieces: Sequence[tuple[Piece, np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+    pieces: Sequence[tuple[SpeechPiece, np.ndarray[Any, Any], np.ndarray[Any, Any]]],
 ) -> tuple[float, float]:
     """The logit and the opening from which lips touch: most real closures found for the fewest false ones.
 

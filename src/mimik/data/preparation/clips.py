@@ -26,7 +26,7 @@ from mimik.media import video
 log = logging.getLogger(__name__)
 
 
-def _place(piece: Piece, config: PrepareConfig, width: int, height: int) -> None:
+def _fix_box(piece: Piece, config: PrepareConfig, width: int, height: int) -> None:
     """Fixes the box of a piece in frames of this size.
 
     It is `context` heights of the face wide, or as wide as the face's wandering takes, around the middle of that. Where
@@ -87,7 +87,7 @@ class SecondReading:
         self._waiting: list[Piece] = []
 
     def accept(self, piece: Piece) -> None:
-        _place(piece, self._config, *self._size)
+        _fix_box(piece, self._config, *self._size)
         self._waiting.append(piece)
 
     def advance(self, until: int) -> Iterator[Clip]:

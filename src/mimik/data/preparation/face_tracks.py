@@ -64,7 +64,7 @@ class Piece:
             if len(self.samples) % look_every == 0:
                 look = _face_look(frame, face)
                 self.looks.append(cv2.resize(look, (32, 32), interpolation=cv2.INTER_AREA))
-                self.sharpness.append(_sharpness(look))
+                self.sharpness.append(_face_sharpness(look))
             self.samples.append(index)
             self.points.append(face.points)
             self.blendshapes.append(face.blendshapes)
@@ -93,7 +93,7 @@ def _face_look(frame: Image, face: Face) -> Image:
     )
 
 
-def _sharpness(look: Image) -> float:
+def _face_sharpness(look: Image) -> float:
     """Energy of the Laplacian of a face at 128 px over that of the gray values: independent of light and contrast."""
     laplacian = cv2.Laplacian(look, cv2.CV_32F)
     return float(laplacian.var() / (look.astype(np.float32).var() + 25))  # 5 gray values of noise are no contrast

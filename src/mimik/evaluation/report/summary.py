@@ -41,10 +41,7 @@ def metric_values(records: Sequence[Mapping[str, Any]], metric: str) -> Float:
 
 
 def summary(
-    run: Evaluation,
-    records: Sequence[Mapping[str, Any]],
-    speeds: Mapping[str, Any],
-    left_out: Mapping[str, str],
+    run: Evaluation, records: Sequence[Mapping[str, Any]], speeds: Mapping[str, Any], left_out: Mapping[str, str]
 ) -> dict[str, Any]:
     """What results.json holds."""
     protocols: dict[str, Any] = {}
@@ -73,11 +70,7 @@ def summary(
             }
     models = {name: model for name, model in run.models.items() if model is not None}
     own = {
-        name: {
-            "megabytes": round(models[name].num_bytes / 1e6, 2),
-            "parameters": models[name].num_parameters,
-            **one,
-        }
+        name: {"megabytes": round(models[name].num_bytes / 1e6, 2), "parameters": models[name].num_parameters, **one}
         for name, one in speeds.items()
     }
     return {
