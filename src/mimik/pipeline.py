@@ -14,6 +14,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
 
 QUEUE_FRAMES = 8  # that may wait between two stages
+NUM_AT_ONCE = max(2, min(os.cpu_count() or 1, 4))  # frames that are made at the same time: beyond, Python is the limit
 _NUM_STAGES = 5  # that take long: tracking, flow, layers and network, painting, encoding
 
 
@@ -61,6 +62,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -68,7 +70,9 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            busy = time.perf_counter() - start
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + busy
 
     def ms_per_frame(self, num_frames: int) -> dict[str, float]:
         """Of each stage, rounded."""

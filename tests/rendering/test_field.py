@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimik.rendering.field import GRID, area_ratio
+from mimik.rendering.field import FINE, GRID, area_ratio, centres_along, smooth_field
 
 
 def test_area_ratio_of_flows_made_by_hand() -> None:
@@ -15,3 +15,19 @@ def test_area_ratio_of_flows_made_by_hand() -> None:
     np.testing.assert_allclose(area_ratio(np.stack([x, y], -1))[inner], 4, atol=1e-3)
     np.testing.assert_allclose(area_ratio(np.zeros((GRID, GRID, 2), np.float32)), 1)
     np.testing.assert_allclose(area_ratio(np.stack([-2 * x, 0 * y], -1))[inner], -1, atol=1e-3)  # mirrored
+
+
+def test_the_smooth_field_is_the_interpolant_summed_in_float64() -> None:
+    rng = np.random.default_rng(0)
+    to, offset, slack = rng.random((60, 2)), 0.05 * rng.standard_normal((60, 2)), np.full(60, 1e-4)
+    part = slice(30, 41), slice(50, 67)
+    field, (fine,) = smooth_field(to, offset, slack, [part])
+    # Weights w and a constant c, of sum(w) = 0 and sum_j w_j |x_i - x_j| - slack_i w_i + c = offset_i.
+    apart = np.linalg.norm(to[:, None] - to, axis=-1)
+    matrix = np.block([[apart - np.diag(slack), np.ones((60, 1))], [np.ones((1, 60)), np.zeros((1, 1))]])
+    w = np.linalg.solve(matrix, np.concatenate([offset, np.zeros((1, 2))]))
+    at = centres_along(GRID * FINE).astype(np.float64)
+    places = np.stack(np.meshgrid(at[50 * FINE : 67 * FINE], at[30 * FINE : 41 * FINE]), -1)
+    expected = np.linalg.norm(places[:, :, None] - to, axis=-1) @ w[:-1] + w[-1]
+    np.testing.assert_allclose(fine, expected, atol=2e-6 * np.abs(w).max())
+    np.testing.assert_allclose(field[part], expected.reshape(11, FINE, 17, FINE, 2).mean((1, 3)), atol=1e-4)

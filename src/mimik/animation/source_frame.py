@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.frames import Reference
 from mimik.motion.retargeting import Retarget
-from mimik.pipeline import QUEUE_FRAMES, Clock, prefetch
+from mimik.pipeline import NUM_AT_ONCE, QUEUE_FRAMES, Clock, prefetch
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
@@ -225,53 +226,40 @@ class SourceFrame:
     def images(
         self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
     ) -> Generator[tuple[T, Image]]:
-        """The frames of a stream: flow, layers with the network, and compositing at the same time, each in a thread.
+        """The frames of a stream, in its order; several are made at the same time, each in a thread.
 
         Args:
             moves: anything, which comes back with its frame, and the face's points [478, 3] there; None is the photo.
                 The very same array twice is drawn once.
-            clock: for the stages "flow", "predict" and "paint"; the last one runs where the frames are asked for.
-            ahead: at most this many frames wait or are being made in each of the stages before.
+            clock: for the stages "flow", "predict" and "paint".
+            ahead: at most this many frames wait or are being made, beside the one that is asked for.
         """
-        image, painted = self.picture, None
-        flows = prefetch(self._flows(moves, clock), ahead)
-        with closing(prefetch(self._prepared(flows, clock), ahead)) as every:
-            for what, prepared in every:
-                if prepared is None:
-                    image = self.picture
-                elif prepared is not painted:
-                    with clock("paint"):
-                        image = self.finish(prepared)
-                painted = prepared
-                yield what, image
 
-    def _prepared(
-        self, flows: Generator[tuple[T, Flow | None, NDArray[Any] | None]], clock: Clock
-    ) -> Generator[tuple[T, Prepared | None]]:
-        prepared = last = None
-        with closing(flows):
-            for what, flow, points in flows:
-                if flow is None or points is None:
-                    prepared = None
-                elif flow is not last:
-                    with clock("predict"):
-                        prepared = self.prepared(flow, points)
-                last = flow
-                yield what, prepared
+        def frame(points: NDArray[Any]) -> Image:
+            with clock("flow"):
+                flow = self.flow(points)
+            with clock("predict"):
+                prepared = self.prepared(flow, points)
+            with clock("paint"):
+                return self.finish(prepared)
 
-    def _flows(
-        self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock
-    ) -> Generator[tuple[T, Flow | None, NDArray[Any] | None]]:
-        flow = held = None
-        with closing(moves):
-            for what, points in moves:
-                if points is None:
-                    flow = None
-                elif points is not held:
-                    with clock("flow"):
-                        flow = self.flow(points)
-                held = points
-                yield what, flow, points
+        def begun(pool: ThreadPoolExecutor) -> Generator[tuple[T, Future[Image] | None]]:
+            making: Future[Image] | None = None
+            held = None
+            with closing(moves):
+                for what, points in moves:
+                    if points is not held:
+                        making = None if points is None else pool.submit(frame, points)
+                    held = points
+                    yield what, making
+
+        with ThreadPoolExecutor(min(NUM_AT_ONCE, ahead + 1)) as pool:
+            try:
+                with closing(prefetch(begun(pool), ahead)) as every:
+                    for what, making in every:
+                        yield what, self.picture if making is None else making.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def read_backdrop(image: SourceImage, background: str | None) -> Image | str | None:

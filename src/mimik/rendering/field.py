@@ -15,16 +15,21 @@ from mimik.face.landmarks import Array
 GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
 _COARSE = 48  # cells of the grid on which the smooth field is computed where nothing changes quickly
 FINE = 3  # as many cells a cell around eyes and mouth
-_EVALUATED = 128  # places at a time: their distances stay in the processor's cache
+_EVALUATED = 192  # places at a time: their distances stay in the processor's cache
 _RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
 _MIN_AREA_RATIO = 0.02
 RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
 
 
+def centres_along(cells: int) -> Array:
+    """[cells] centres of cells along a side, 0..1."""
+    return (np.arange(cells, dtype=np.float32) + np.float32(0.5)) / np.float32(cells)
+
+
 @functools.cache
 def grid_centres(cells: int = GRID) -> Array:
     """[cells * cells, 2] centres of the cells, 0..1."""
-    g = (np.arange(cells, dtype=np.float32) + 0.5) / cells
+    g = centres_along(cells)
     return np.stack(np.meshgrid(g, g), -1).reshape(-1, 2).astype(np.float32)
 
 
@@ -49,22 +54,23 @@ def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDAr
     return np.linalg.solve(lhs, np.concatenate([offset, np.zeros((1, 2))]))
 
 
-def _evaluate(at: Array, target: NDArray[np.float64], coefficients: NDArray[np.float64]) -> Array:
-    """The interpolant at places [M, 2] -> [M, 2]."""
-    # About the middle of the crop: squared distances, as differences of squares, are the exacter the smaller they are.
-    centre, w = (target - 0.5).astype(np.float32), coefficients.astype(np.float32)
-    at = at - np.float32(0.5)
-    left = np.column_stack([at, np.ones(len(at), np.float32), (at * at).sum(1)])
-    right = np.stack([-2 * centre[:, 0], -2 * centre[:, 1], (centre * centre).sum(1), np.ones(len(centre), np.float32)])
-    out = np.empty((len(at), 2), np.float32)
-    distances = np.empty((_EVALUATED, len(centre)), np.float32)
-    for start in range(0, len(at), _EVALUATED):
-        rows = out[start : start + _EVALUATED]
-        distance = distances[: len(rows)]
-        np.matmul(left[start : start + _EVALUATED], right, out=distance)
-        np.abs(distance, out=distance)  # rounding may leave a negative zero distance
+def _evaluate(
+    x: NDArray[Any], y: NDArray[Any], target: NDArray[np.float64], coefficients: NDArray[np.float64]
+) -> Array:
+    """The interpolant where columns at x [W] and rows at y [H] cross -> [H, W, 2]."""
+    # Squared distances are sums of one part for each column and one for each row.
+    across, down = ((at[:, None] - centre) ** 2 for at, centre in zip((x, y), target.T, strict=True))
+    across, down = across.astype(np.float32), down.astype(np.float32)[:, None]
+    w = coefficients.astype(np.float32)
+    out = np.empty((len(y), len(x), 2), np.float32)
+    num_rows = max(_EVALUATED // len(x), 1)
+    distances = np.empty((num_rows, len(x), len(target)), np.float32)
+    for start in range(0, len(y), num_rows):
+        rows = out[start : start + num_rows]
+        np.add(across, down[start : start + num_rows], out=distances[: len(rows)])
+        distance = distances[: len(rows)].reshape(-1, len(target))
         cv2.sqrt(distance, dst=distance)
-        np.matmul(distance, w[:-1], out=rows)
+        np.matmul(distance, w[:-1], out=rows.reshape(-1, 2))
     out += w[-1]
     return out
 
@@ -86,13 +92,10 @@ def smooth_field(
         [GRID, GRID, 2], computed on a grid of _COARSE cells; and for each part [rows * FINE, columns * FINE, 2].
     """
     coefficients = _solve(to, offset, slack)
-    coarse = _evaluate(grid_centres(_COARSE), to, coefficients).reshape(_COARSE, _COARSE, 2)
+    coarse = _evaluate(centres_along(_COARSE), centres_along(_COARSE), to, coefficients)
     field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
-    places = grid_centres(GRID * FINE).reshape(GRID * FINE, GRID * FINE, 2)
-    cells = [places[_finely(part)] for part in parts]
-    exact = _evaluate(np.concatenate([c.reshape(-1, 2) for c in cells]), to, coefficients)
-    ends = np.cumsum([c.shape[0] * c.shape[1] for c in cells])[:-1]
-    fine: list[Array] = [values.reshape(c.shape) for values, c in zip(np.split(exact, ends), cells, strict=True)]
+    places = centres_along(GRID * FINE)
+    fine = [_evaluate(places[columns], places[rows], to, coefficients) for rows, columns in map(_finely, parts)]
     for part, values in zip(parts, fine, strict=True):
         size = values.shape[1] // FINE, values.shape[0] // FINE
         field[part] = cv2.resize(values, size, interpolation=cv2.INTER_AREA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,7 +50,6 @@ class Painter:
     Attributes:
         canvas: where flows are applied.
         is_grey: whether the picture is black and white.
-        moved_matte: the canvas' part of the matte, as in the frame that was painted last.
     """
 
     def __init__(
@@ -83,7 +83,12 @@ class Painter:
         self.is_grey = is_black_and_white(picture, crop, warper.source)
         self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.is_grey)
         self._matte = matte
-        self.moved_matte = np.empty((0, 0), np.uint8)
+        self._painted = threading.local()  # frames are painted in several threads
+
+    @property
+    def moved_matte(self) -> NDArray[np.uint8]:
+        """The canvas' part of the matte, as in the frame that this thread painted last."""
+        return self._painted.matte
 
     def paint(self, flow: Flow, overlays: Sequence[Overlay] | None = None) -> Image:
         """The picture moved by the flow; outside the crop it is the picture itself.
@@ -148,7 +153,7 @@ class Painter:
         matte = self._matte if plane is self._picture else None
         height, width = part.shape[:2]
         if matte is not None:
-            self.moved_matte = np.zeros((height, width), np.uint8)
+            self._painted.matte = np.zeros((height, width), np.uint8)
         covered = self._covered(flow) if covers and matte is not None and self._is_reused else None
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         if covered is not None:

@@ -34,7 +34,7 @@ class Prepared:
 
 
 class PicturePainter(Protocol):
-    """Makes new frames of one picture, in two steps. Two threads may take a step each, with different frames."""
+    """Makes new frames of one picture, in two steps. Several threads may do so, each with frames of its own."""
 
     @abstractmethod
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
@@ -51,4 +51,4 @@ class PicturePainter(Protocol):
     @property
     @abstractmethod
     def moved_matte(self) -> NDArray[np.uint8]:
-        """The moved part of the picture's matte, as in the frame that was finished last."""
+        """The moved part of the picture's matte, as in the frame that this thread finished last."""
