@@ -286,6 +286,18 @@ def _averaged(mean: dict[str, Tensor], count: int, new: dict[str, Tensor]) -> di
     return {name: mean[name] + (value - mean[name]) / (count + 1) if count else value for name, value in new.items()}
 
 
+def _loss_of_batch(net: nn.Module, pool: Pool, config: VoiceConfig) -> tuple[Tensor, dict[str, float]]:
+    """The loss of the next batch, with synthetic speech where the pool has some, and its terms."""
+    values, about, above, touch, known = pool.batch()
+    if not pool.has_speech:
+        return voice_loss(net(values), about, above, touch, known, config)
+    spoken, mouths, heard = pool.spoken_batch()
+    both = net(torch.cat([values, spoken]))
+    loss, terms = voice_loss(both[: len(values)], about, above, touch, known, config)
+    synthetic = spoken_loss(both[len(values) :], mouths, heard, config)
+    return loss + config.spoken_weight * synthetic, terms | {"spoken": float(synthetic.detach())}
+
+
 def train(
     clips: Sequence[SpeechClip],
     run: Path,
@@ -340,15 +352,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         pool.refresh()
-        values, about, above, touch, known = pool.batch()
-        if pool.has_speech:
-            spoken, mouths, heard = pool.spoken_batch()
-            both = net(torch.cat([values, spoken]))
-            loss, terms = voice_loss(both[: len(values)], about, above, touch, known, config)
-            synthetic = spoken_loss(both[len(values) :], mouths, heard, config)
-            loss, terms = loss + config.spoken_weight * synthetic, terms | {"spoken": float(synthetic.detach())}
-        else:
-            loss, terms = voice_loss(net(values), about, above, touch, known, config)
+        loss, terms = _loss_of_batch(net, pool, config)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
