@@ -211,12 +211,12 @@ class AnimateConfig:
     """Settings of one `mimik animate` run; None is automatic, or the photo's or the driver's own."""
 
     drive_by: Annotated[
-        str, Option("What of a video drives: picture or sound.", "WHAT", choices=DRIVE_BY, label="What drives")
+        str, Option("Which part of a video drives: picture or sound.", "WHAT", choices=DRIVE_BY, label="What drives")
     ] = "picture"
     seconds: Annotated[
         float | None,
         Option(
-            "Length of the result, in seconds: the driver's first, at most; of idle and trackers 10 if left out.",
+            "Seconds of the driver to use, from its start; for idle and trackers 10 if left out.",
             "S",
             range=(0.1, MAX_SECONDS),
             hint="the length of the result",
@@ -246,7 +246,7 @@ class AnimateConfig:
     motion: Annotated[
         str,
         Option(
-            "relative: the driver's change is put on the photo. absolute: the driver's own pose is taken.",
+            "relative: the driver's changes are applied to the photo. absolute: the driver's own pose is used.",
             "MODE",
             choices=MOTION_MODES,
             label="Head pose",
@@ -337,7 +337,7 @@ class AnimateConfig:
             hint="smaller is better; 18 looks lossless",
         ),
     ] = 18
-    audio: Annotated[bool, Option("Take the driver's sound along.", label="Take the driver's sound along")] = True
+    audio: Annotated[bool, Option("Keep the driver's sound.", label="Take the driver's sound along")] = True
     teeth: Annotated[
         str | None,
         Option(
@@ -349,7 +349,7 @@ class AnimateConfig:
     background: Annotated[
         str | None,
         Option(
-            "What is seen behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
+            "What to show behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
             "color such as white or #00ff00, or a picture; the photo's own if left out.",
             "WHAT",
         ),

@@ -65,7 +65,7 @@ class RenderOptions(FrameOptions, total=False):
     quality: int
     """x264's constant rate factor, 0 (best) to 51."""
     audio: bool
-    """Take the driver's sound along."""
+    """Keep the driver's sound."""
     consent: str | None
     """What you state about the consent of the person shown; goes into the manifest."""
 

@@ -16,7 +16,7 @@ def _slider(low: float, high: float, hint: str) -> Option:
 class Edit:
     """What is changed in a photo; zero everywhere leaves it as it is."""
 
-    smile: Annotated[float, _slider(-1, 1, "-1 lets the corners of the mouth hang, 1 is a broad smile")] = 0.0
+    smile: Annotated[float, _slider(-1, 1, "-1 turns the corners of the mouth down, 1 is a broad smile")] = 0.0
     mouth: Annotated[float, _slider(0, 1, "1 is wide open")] = 0.0
     blink: Annotated[float, _slider(-1, 1, "1 shuts the eyes, -1 opens them wide")] = 0.0
     brows: Annotated[float, _slider(-1, 1, "1 raises the brows, -1 lowers them")] = 0.0

@@ -138,7 +138,7 @@ class LearnArguments:
     ] = None
     face: Annotated[int | None, PHOTO_FACE] = None
     shots: Annotated[
-        int, Option("Frames that are taken of a video.", "N", range=(1, MAX_SHOTS), hint="frames of a video")
+        int, Option("Frames to take from each video.", "N", range=(1, MAX_SHOTS), hint="frames of a video")
     ] = 8
     device: Annotated[str, DEVICE] = "auto"
     seed: Annotated[int, _SEED] = 0

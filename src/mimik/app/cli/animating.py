@@ -42,7 +42,7 @@ def animate_command(
         str | None,
         typer.Argument(
             metavar="DRIVER",
-            help="What the person shall do: a video, a recording of speech (.wav, .mp3, .m4a, .flac, .ogg), a photo, a "
+            help="What drives the person: a video, a recording of speech (.wav, .mp3, .m4a, .flac, .ogg), a photo, a "
             ".motion file, a .jsonl file of blendshapes and head poses, a .csv file of Live Link Face, the name of a "
             "bundled motion, see `mimik motion list`, idle, a folder of such files, or a face tracker: "
             "livelink://HOST, ifacialmocap://HOST, vmc://HOST or openseeface://HOST.",
@@ -61,15 +61,13 @@ def animate_command(
     ],
     say: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT", help="In place of DRIVER: the person says this, by espeak-ng or piper, if installed."
-        ),
+        typer.Option(metavar="TEXT", help="Instead of DRIVER: a text for the person to say; needs espeak-ng or piper."),
     ] = None,
     voice: Annotated[
         str | None,
         typer.Option(
             metavar="VOICE",
-            help="For --say: a voice of espeak-ng such as en-us (if left out) or de, or piper's .onnx file.",
+            help="Voice of --say: espeak-ng's en-us (if left out), de or another, or piper's .onnx file.",
         ),
     ] = None,
     config: AnimateConfig,
@@ -90,7 +88,7 @@ def animate_command(
     signing: Signing,
     cluster: Cluster,
 ) -> None:
-    """Animate a photo with a driver: a finished, signed video. Of folders, each with each; rerun to resume."""
+    """Animate a photo with a driver and write a signed video; every photo and driver of folders. Rerun to resume."""
     with ExitStack() as stack:
         if say is not None or voice is not None or driver is None:
             driver = _spoken(driver, say, voice, stack)
@@ -299,7 +297,7 @@ def _animate_all(
 @command("demo")
 def demo(
     out: Annotated[Path, output("OUT", "The video to write.")] = Path("demo.mp4"),
-    driver: Annotated[str, typer.Option(metavar="DRIVER", help="What she shall do: as for `mimik animate`.")] = "talk",
+    driver: Annotated[str, typer.Option(metavar="DRIVER", help="What drives her, as in `mimik animate`.")] = "talk",
     force: Force = False,
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""

@@ -93,7 +93,7 @@ app = typer.Typer(
     cls=_Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="One photo of a person in, a talking head out. What leaves this program says that it is synthetic.",
+    help="One photo of a person in, a talking head out. Every file it writes says that it is synthetic.",
     epilog=f"For example: {_EXAMPLES['mimik']}",
     **_PLAIN,
 )

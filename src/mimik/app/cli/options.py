@@ -152,7 +152,7 @@ class Signing:
     certificate: Annotated[
         Path | None, Option("Sign with this PEM certificate chain, not this computer's own.", "FILE")
     ] = None
-    key: Annotated[Path | None, Option("Its private key, PEM.", "FILE")] = None
+    key: Annotated[Path | None, Option("The certificate's private key, PEM.", "FILE")] = None
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -185,7 +185,7 @@ class Cluster:
 
     workers: Annotated[int | None, Option("Processes for folders; by the number of cores if left out.", "N")] = None
     ray: Annotated[bool, Option("Map folders over a Ray cluster on this machine.")] = False
-    ray_address: Annotated[str | None, Option("The same over that cluster.", "ADDRESS")] = None
+    ray_address: Annotated[str | None, Option("Map folders over the Ray cluster at this address.", "ADDRESS")] = None
 
     @property
     def address(self) -> str | bool:
@@ -198,7 +198,9 @@ class Serving:
     """Where a page is served."""
 
     host: Annotated[str, Option("Address at which the page is served.", "ADDRESS")] = "127.0.0.1"
-    port: Annotated[int, Option("0 takes any that is free.", "N", range=(0, 65535), hint="0: any that is free")] = 8764
+    port: Annotated[
+        int, Option("Port of the page; 0 takes any that is free.", "N", range=(0, 65535), hint="0: any that is free")
+    ] = 8764
     password: Annotated[
         str | None,
         Option("Needed to open the page; required unless served on localhost.", "WORD", env="MIMIK_PASSWORD"),

@@ -33,7 +33,7 @@ def edit_command(
     force: Force = False,
     signing: Signing,
 ) -> None:
-    """Change a photo's expression, gaze and pose by numbers: a signed picture."""
+    """Change a photo's expression, gaze and pose by numbers and write a signed picture."""
     check_person(photo)
     formats.check_input(photo)
     from mimik.animation.avatar import edit_photo
@@ -62,7 +62,7 @@ def faces_command(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Which faces a picture shows, numbered for --face."""
+    """List the faces in a picture, numbered for --face."""
     check_person(photo)
     formats.check_input(photo)
     credentials = None
@@ -114,7 +114,7 @@ def export_command(
     config: ExportConfig,
     force: Force = False,
 ) -> None:
-    """Write a model or a person as a static ONNX graph for phones, games and browsers, with what its host has to do."""
+    """Write a model or a person as a static ONNX graph for phones, games and browsers, with a guide for its host."""
     check_export(what, out, config, force=force)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
     with extra("export", "export"):

@@ -34,7 +34,7 @@ def live_command(
     *,
     camera: Annotated[
         Path | None,
-        typer.Option(metavar="VIDEO", help="Take this video for the camera and write --record, without a page."),
+        typer.Option(metavar="VIDEO", help="Use this video instead of a camera and write --record, without a page."),
     ] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Record what is shown: a .mp4, .m4v or .mov file.")
@@ -43,7 +43,7 @@ def live_command(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Take no camera but what another program sends: lines of blendshapes and head poses to "
+            help="Instead of a camera, use what another program sends: lines of blendshapes and head poses to "
             "udp://127.0.0.1:PORT, or a face tracker: livelink://HOST, ifacialmocap://HOST, vmc://HOST or "
             "openseeface://HOST, where HOST 0.0.0.0 listens to the network.",
         ),
@@ -52,11 +52,11 @@ def live_command(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Take no camera but speak this sound file, or with - the 16-bit mono PCM that a program pipes in.",
+            help="Instead of a camera, speak this sound file, or with - the 16-bit mono PCM that a program pipes in.",
         ),
     ] = None,
     audio_rate: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="HZ", help="Of --audio -; 16000 if not given.")
+        int | None, typer.Option(parser=whole_number, metavar="HZ", help="Sample rate of --audio -; 16000 if left out.")
     ] = None,
     controls: Annotated[Controls, Some("mirror label")],
     config: Annotated[
@@ -68,7 +68,7 @@ def live_command(
         ),
     ],
     virtual_camera: Annotated[
-        bool, typer.Option("--virtual-camera", help="Be a camera of this computer too, for other programs.")
+        bool, typer.Option("--virtual-camera", help="Also act as a camera of this computer, for other programs.")
     ] = False,
     serving: Serving,
     force: Force = False,

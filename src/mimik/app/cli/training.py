@@ -28,14 +28,14 @@ def prepare_command(
         list[Path], typer.Argument(metavar="VIDEOS...", help="Videos of talking people, photos of faces, or folders.")
     ],
     *,
-    out: Annotated[Path, output("SHARDS", "The folder.")],
+    out: Annotated[Path, output("SHARDS", "Folder for the shards.")],
     config: PrepareConfig,
     people: Annotated[
         str | None,
         typer.Option(
             metavar="HOW",
-            help="Who is who: folder (the first folder is the person), manifest, cluster (by face) or clip (each its "
-            "own); chosen by what there is if left out.",
+            help="How to tell people apart: folder (the first folder is the person), manifest, cluster (by face) or "
+            "clip (each its own); chosen by what there is if left out.",
         ),
     ] = None,
     manifest: Annotated[Path | None, typer.Option(metavar="CSV", help="Columns clip or path, person, licence.")] = None,

@@ -25,7 +25,9 @@ class Controls:
     strength: float = 1.0
     freeze: bool = False  # the person holds still; the stream goes on
     driver: str = "camera"  # one of DRIVERS
-    label: Annotated[str, Option("Of the visible AI label: normal or small. It is always there.", "SIZE")] = "normal"
+    label: Annotated[str, Option("Size of the visible AI label, which is always there: normal or small.", "SIZE")] = (
+        "normal"
+    )
 
     def __post_init__(self) -> None:
         if any(name not in REGIONS for name in self.regions):

@@ -24,11 +24,11 @@ class Limits:
     """What a visitor may ask for."""
 
     upload_mb: Annotated[
-        int, Option("Size of an upload, at most.", "MB", "--max-mb", range=(1, 4096), hint="megabytes of an upload")
+        int, Option("Largest upload, in megabytes.", "MB", "--max-mb", range=(1, 4096), hint="megabytes of an upload")
     ] = 200
     seconds: Annotated[
         float,
-        Option("Length of a driving video, at most.", "S", "--max-seconds", range=(1, 3600), hint="of a driving video"),
+        Option("Longest driving video, in seconds.", "S", "--max-seconds", range=(1, 3600), hint="of a driving video"),
     ] = 120.0
     photos: int = 32  # of a person, or of a batch
 
