@@ -33,6 +33,7 @@ from mimik.app import page
 from mimik.app.live.call import Call, Shown, _Followed
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
+from mimik.motion.frames import MotionFrame
 
 NUM_BITS = 7
 NUM_FRAMES = 1 << NUM_BITS  # four seconds: longer than any answer takes
@@ -96,16 +97,19 @@ def number_of(image: Image) -> int:
 
 
 class NumberedCall(Call):
-    """Draws the number of each camera frame into what comes of it."""
+    """Draws the number of each camera frame into what comes of it; while the person idles there is none."""
 
-    def _follow(self, image: Image, at_s: float) -> _Followed:
-        self.numbers[at_s] = number_of(image)
-        return super()._follow(image, at_s)
+    numbers: dict[float, int] = {}  # noqa: RUF012  one call is made
+
+    def _follow(self, what: Image | MotionFrame | None, at_s: float) -> _Followed:
+        if isinstance(what, np.ndarray):
+            self.numbers[at_s] = number_of(what)
+        return super()._follow(what, at_s)
 
     def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
-        self.numbers: dict[float, int] = {}
         for shown in super()._shown(followed, ahead):
-            shown.labelled = stamped(shown.labelled, self.numbers.pop(shown.at_s))
+            number = self.numbers.pop(shown.at_s, None)
+            shown.labelled = shown.labelled if number is None else stamped(shown.labelled, number)
             yield shown
 
 
