@@ -1,7 +1,13 @@
 """inpainting.py: known patterns behind a hole."""
 
-import numpy as np
+from typing import Any
 
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mimik.rendering import inpainting
 from mimik.rendering.inpainting import fill
 
 
@@ -57,3 +63,109 @@ def test_a_window_frame_stays_straight() -> None:
     rows = np.flatnonzero(hole[:, 100])[:12]
     assert np.abs(filled[rows, 98:102].astype(int) - [60, 50, 40]).max() <= 34
     assert np.abs(filled[rows][:, [90, 110]].astype(int) - [180, 200, 220]).max() <= 24
+
+
+def _slowly_grown(
+    colours: NDArray[Any], hole: NDArray[Any], candidates: NDArray[Any], expected: NDArray[Any], reach: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The reference of _grown: every candidate over the whole picture, one after the other."""
+    image, known = colours.copy(), (~hole).astype(np.float32)
+    price = np.zeros(hole.shape, np.float32)
+    labels, used = np.full(hole.shape, -1, np.int32), set[tuple[int, int]]()
+    pure = cv2.erode(known, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
+    chosen, done = np.zeros((*hole.shape, 2), np.float32), known.copy()
+    sources = [
+        (dx, dy, inpainting._shifted(colours, dx, dy), inpainting._shifted(pure, dx, dy))
+        for dx, dy in candidates.tolist()
+    ]
+    for _ in range(int(np.ceil(reach / inpainting._RING))):
+        ring = (cv2.dilate(done, np.ones((2 * inpainting._RING + 1,) * 2)) > 0) & (done == 0)
+        if not ring.any():
+            break
+        x, y, width, height = cv2.boundingRect(ring.astype(np.uint8))
+        low = max(x - inpainting._PATCH, 0), max(y - inpainting._PATCH, 0)
+        part = np.s_[low[1] : y + height + inpainting._PATCH, low[0] : x + width + inpainting._PATCH]
+        inside = ring[part]
+        here, weight = image[part], done[part]
+        total = cv2.blur(weight, (inpainting._PATCH, inpainting._PATCH)) + np.float32(1e-4)
+        is_ring = inside.astype(np.float32)
+        num_ring = cv2.blur(is_ring, (inpainting._JOINT, inpainting._JOINT)) + np.float32(1e-6)
+        best = np.full(int(inside.sum()), np.inf, np.float32)
+        raw, shift = np.zeros_like(best), np.zeros((len(best), 2), np.float32)
+        mean = cv2.blur(here * weight[..., None], (inpainting._PATCH, inpainting._PATCH)) / total[..., None]
+        square = (
+            cv2.transform(
+                cv2.blur(here * here * weight[..., None], (inpainting._PATCH, inpainting._PATCH)), inpainting._SUM
+            )
+            / total
+        )
+        allowed = (
+            np.float32(inpainting._DEAR[0])
+            + np.float32(inpainting._DEAR[1]) * (square - (mean * mean).sum(-1)).clip(0)[inside]
+        )
+        for dx, dy, source, is_pure in sources:
+            valid_of = is_pure[part] > 0
+            valid = valid_of[inside]
+            if not valid.any():
+                continue
+            apart = cv2.subtract(here, source[part])
+            squared = cv2.transform(cv2.multiply(apart, apart), inpainting._SUM)
+            cost = cv2.min(
+                cv2.blur(squared * weight, (inpainting._PATCH, inpainting._PATCH)) / total, inpainting._WORST
+            )
+            apart_by = cost[inside]
+            off = cv2.subtract(expected[part], source[part])
+            cost += np.float32(inpainting._PRIOR) * cv2.transform(cv2.multiply(off, off), inpainting._SUM)
+            if (dx, dy) in used:
+                goes_on = cv2.dilate(
+                    (labels[part] == dx + 1000 * dy).astype(np.uint8), np.ones((2 * inpainting._RING + 1,) * 2)
+                )
+                cost[goes_on > 0] *= np.float32(inpainting._GOES_ON)
+            cost[inside & ~valid_of] = inpainting._WORST
+            cost = (cv2.blur(cost * is_ring, (inpainting._JOINT, inpainting._JOINT)) / num_ring)[inside]
+            cost += np.float32(inpainting._FAR * (dx * dx + dy * dy) ** 0.5 / max(hole.shape))
+            better = valid & (cost < best)
+            best[better] = cost[better]
+            raw[better] = apart_by[better]
+            shift[better] = dx, dy
+        found = np.isfinite(best)
+        rows, columns = (index + start for index, start in zip(np.nonzero(inside), low[::-1], strict=True))
+        rows, columns, shift = rows[found], columns[found], shift[found]
+        if not len(rows):
+            break
+        chosen[rows, columns] = shift
+        labels[rows, columns] = shift[:, 0] + 1000 * shift[:, 1]
+        used |= set(map(tuple, np.unique(shift, axis=0).astype(int).tolist()))
+        image[rows, columns] = colours[rows + shift[:, 1].astype(int), columns + shift[:, 0].astype(int)]
+        done[rows, columns] = 1
+        price[rows, columns] = (raw / allowed)[found]
+    filled = (done > 0) & hole
+    labels = np.where(filled, (chosen[..., None, :] == candidates).all(-1).argmax(-1), -1)
+    agreed = candidates[inpainting._agreed(candidates, labels, pure)] * filled[..., None]
+    return agreed.astype(np.float32), filled, (1.5 - price).clip(0, 1)
+
+
+def test_filling_at_once_is_filling_candidate_by_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where patterns leave no doubt and where noise does, at the picture's edge and in its middle."""
+    noise = np.random.default_rng(3).integers(0, 256, (60, 56, 3)).astype(np.uint8)
+    noise = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    pictures = [_bricks(60, 56), np.where(np.arange(56)[:, None] < 28, _bricks(60, 56), noise)]
+    for picture in pictures:
+        hole = _hole(*picture.shape[:2])
+        hole[-12:, 20:30] = True
+        at_once = fill(picture, hole, 8)
+        with monkeypatch.context() as patched:
+            patched.setattr(inpainting, "_grown", _slowly_grown)
+            np.testing.assert_array_equal(at_once, fill(picture, hole, 8))
+
+
+def test_shifts_are_moved_to_where_the_edge_fits() -> None:
+    """A wrong shift by up to two pixels of a pattern that repeats, and another that nothing is better than."""
+    tile = np.random.default_rng(1).random((16, 16, 3)).astype(np.float32)
+    colours = np.tile(tile, (5, 6, 1))
+    hole = np.zeros(colours.shape[:2], bool)
+    hole[30:50, 30:44] = True
+    for move in ((2, -1), (-2, 2), (0, 0)):
+        chosen = np.zeros((*hole.shape, 2), np.float32)
+        chosen[hole] = np.add((32, 0), move)
+        np.testing.assert_array_equal(inpainting._exact(colours, hole, chosen, hole)[hole], np.full((280, 2), (32, 0)))

@@ -8,6 +8,7 @@ small at first; the photo's own pixels are then copied, so that the result is as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ _GOES_ON = 0.6  # of its cost has a shift that goes on where the filling before 
 _DEAR = 0.01, 1.0  # a copy counts half against the smooth filling if it is off by this, and this share of the variance
 _SUM = np.ones((1, 3))
 _RING = 3  # pixels of that size that are filled before the next ones are looked at
+_AROUND_RING = np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)
 _PEAKS = 96  # of the autocorrelation
 _FAR = 2e-4  # cost of a shift's length in widths of the picture, against the squared difference of colours in 0..1
 _MOST_TONE = 8.0  # of 255: by more the tone of a copy is not changed
@@ -151,75 +153,111 @@ def _grown(
     """
     image, known = colours.copy(), (~hole).astype(np.float32)
     price = np.zeros(hole.shape, np.float32)
-    labels, used = np.full(hole.shape, -1, np.int32), set[tuple[int, int]]()
+    labels, used = np.full(hole.shape, -1, np.int16), np.zeros(len(candidates), bool)
     pure = cv2.erode(known, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
-    chosen, done = np.zeros((*hole.shape, 2), np.float32), known.copy()
-    sources = [(dx, dy, _shifted(colours, dx, dy), _shifted(pure, dx, dy)) for dx, dy in candidates.tolist()]
+    done = known.copy()
+    # Around the picture nothing: a copy from there is black, and not allowed.
+    pad = int(np.abs(candidates).max())
+    wide, is_pure = (cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_CONSTANT) for plane in (colours, pure))
+    is_pure = is_pure > 0
+    apart = np.empty((len(candidates), *hole.shape), np.float32)  # of filled pixels and their copies; else 0
+    height, width = hole.shape
+    for plane, (x, y) in zip(apart, (candidates + pad).tolist(), strict=True):
+        np.multiply(_squared(cv2.subtract(colours, wide[y : y + height, x : x + width])), known, out=plane)
+    length = (_FAR * np.sqrt((candidates**2).sum(1)) / max(hole.shape)).astype(np.float32)[:, None]
     for _ in range(int(np.ceil(reach / _RING))):
-        ring = (cv2.dilate(done, np.ones((2 * _RING + 1,) * 2)) > 0) & (done == 0)
+        ring = (cv2.dilate(done, _AROUND_RING) > 0) & (done == 0)
         if not ring.any():
             break
         x, y, width, height = cv2.boundingRect(ring.astype(np.uint8))
-        low = max(x - _PATCH, 0), max(y - _PATCH, 0)
-        part = np.s_[low[1] : y + height + _PATCH, low[0] : x + width + _PATCH]
-        inside = ring[part]
+        part = np.s_[max(y - _PATCH, 0) : y + height + _PATCH, max(x - _PATCH, 0) : x + width + _PATCH]
+        rows, columns = np.nonzero(ring)
         here, weight = image[part], done[part]
         total = cv2.blur(weight, (_PATCH, _PATCH)) + np.float32(1e-4)
-        is_ring = inside.astype(np.float32)
-        num_ring = cv2.blur(is_ring, (_JOINT, _JOINT)) + np.float32(1e-6)
-        best = np.full(int(inside.sum()), np.inf, np.float32)
-        raw, shift = np.zeros_like(best), np.zeros((len(best), 2), np.float32)
         mean = cv2.blur(here * weight[..., None], (_PATCH, _PATCH)) / total[..., None]
         square = cv2.transform(cv2.blur(here * here * weight[..., None], (_PATCH, _PATCH)), _SUM) / total
-        allowed = np.float32(_DEAR[0]) + np.float32(_DEAR[1]) * (square - (mean * mean).sum(-1)).clip(0)[inside]
-        for dx, dy, source, is_pure in sources:
-            valid_of = is_pure[part] > 0
-            valid = valid_of[inside]
-            if not valid.any():
-                continue
-            apart = cv2.subtract(here, source[part])
-            squared = cv2.transform(cv2.multiply(apart, apart), _SUM)
-            cost = cv2.min(cv2.blur(squared * weight, (_PATCH, _PATCH)) / total, _WORST)
-            apart_by = cost[inside]
-            off = cv2.subtract(expected[part], source[part])
-            cost += np.float32(_PRIOR) * cv2.transform(cv2.multiply(off, off), _SUM)
-            if (dx, dy) in used:
-                goes_on = cv2.dilate((labels[part] == dx + 1000 * dy).astype(np.uint8), np.ones((2 * _RING + 1,) * 2))
-                cost[goes_on > 0] *= np.float32(_GOES_ON)
-            cost[inside & ~valid_of] = _WORST
-            cost = (cv2.blur(cost * is_ring, (_JOINT, _JOINT)) / num_ring)[inside]
-            cost += np.float32(_FAR * (dx * dx + dy * dy) ** 0.5 / max(hole.shape))
-            better = valid & (cost < best)
-            best[better] = cost[better]
-            raw[better] = apart_by[better]
-            shift[better] = dx, dy
-        found = np.isfinite(best)
-        rows, columns = (index + start for index, start in zip(np.nonzero(inside), low[::-1], strict=True))
-        rows, columns, shift = rows[found], columns[found], shift[found]
-        if not len(rows):
+        variance = (square - (mean * mean).sum(-1)).clip(0)[ring[part]]
+
+        # Of each candidate [N] at each place of the ring [n].
+        at = _places(rows, columns, candidates, pad, wide.shape[1])
+        valid = is_pure.ravel().take(at)
+        tried = np.flatnonzero(valid.any(1))
+        if not len(tried):
             break
-        chosen[rows, columns] = shift
-        labels[rows, columns] = shift[:, 0] + 1000 * shift[:, 1]
-        used |= set(map(tuple, np.unique(shift, axis=0).astype(int).tolist()))
-        image[rows, columns] = colours[rows + shift[:, 1].astype(int), columns + shift[:, 0].astype(int)]
+        at, valid = at[tried], valid[tried]
+        sources = wide.reshape(-1, 3).take(at, axis=0)
+        raw = np.minimum(_blurred([apart[one][part] for one in tried], ring[part]) / total[ring[part]], _WORST)
+        cost = raw + np.float32(_PRIOR) * _squared(expected[rows, columns] - sources)
+        for number in np.flatnonzero(used[tried]):
+            is_same = (labels[part] == tried[number]).astype(np.uint8)
+            cost[number, cv2.dilate(is_same, _AROUND_RING)[ring[part]] > 0] *= np.float32(_GOES_ON)
+        cost[~valid] = _WORST
+        cost = _spread_over(cost, ring[part]) + length[tried]
+        cost[~valid] = np.inf
+        best = cost.argmin(0)
+        found = np.flatnonzero(valid.any(0))
+        allowed = np.float32(_DEAR[0]) + np.float32(_DEAR[1]) * variance[found]
+        rows, columns, best = rows[found], columns[found], best[found]
+        price[rows, columns] = raw[best, found] / allowed
+        image[rows, columns] = sources[best, found]
+        best = tried[best]
+        labels[rows, columns] = best
+        used[best] = True
         done[rows, columns] = 1
-        price[rows, columns] = (raw / allowed)[found]
-    filled = (done > 0) & hole
-    return _agreed(chosen, filled, pure), filled, (1.5 - price).clip(0, 1)
+        # Copies of what is filled: the next ring's neighborhoods.
+        sources = wide.reshape(-1, 3).take(_places(rows, columns, candidates, pad, wide.shape[1]), axis=0)
+        at = rows * hole.shape[1] + columns
+        for plane, values in zip(apart, _squared(image[rows, columns] - sources), strict=True):
+            plane.ravel()[at] = values
+    filled = labels >= 0
+    chosen = np.where(filled[..., None], candidates[_agreed(candidates, labels, pure)], 0).astype(np.float32)
+    return chosen, filled, (1.5 - price).clip(0, 1)
 
 
-def _agreed(chosen: Array, filled: NDArray[np.bool_], pure: Array) -> Array:
-    """The shifts without specks: of each pixel the one that most of its neighbours have, and that it can have."""
-    for _ in range(1):
-        most = np.zeros(filled.shape, np.float32)
-        out = chosen.copy()
-        for dx, dy in np.unique(chosen[filled], axis=0).astype(int).tolist():
-            share = cv2.blur((filled & (chosen == (dx, dy)).all(-1)).astype(np.float32), (_JOINT, _JOINT))
-            better = (share > most) & filled & (_shifted(pure, dx, dy) > 0)
-            most[better] = share[better]
-            out[better] = dx, dy
-        chosen = out
-    return chosen
+def _places(
+    rows: NDArray[np.intp], columns: NDArray[np.intp], shifts: NDArray[np.int_], pad: int, width: int
+) -> NDArray[Any]:
+    """[N, n] numbers of the pixels at N shifts from n places, in a picture that is padded to this width."""
+    return np.asarray((rows + pad) * width + columns + pad + (shifts @ np.array([1, width]))[:, None])
+
+
+def _squared(off: Array) -> Array:
+    """[.., 3] -> [..] the sum of the squares."""
+    return np.asarray(cv2.transform((off * off).reshape(-1, 1, 3), _SUM).reshape(off.shape[:-1]))
+
+
+def _blurred(planes: Sequence[Array], where: NDArray[np.bool_]) -> Array:
+    """Means over squares of _PATCH pixels, of planes [h, w] each, at n places [h, w] -> [N, n]."""
+    at = np.flatnonzero(where)
+    return np.stack([cv2.blur(plane, (_PATCH, _PATCH)).ravel().take(at) for plane in planes])
+
+
+def _spread_over(costs: Array, ring: NDArray[np.bool_]) -> Array:
+    """Each cost [N, n] at the n places of a ring [h, w], as the mean over those within a square of _JOINT pixels."""
+    at, plane = np.flatnonzero(ring), np.zeros(ring.shape, np.float32)
+    total = cv2.blur(ring.astype(np.float32), (_JOINT, _JOINT)).ravel()[at] + np.float32(1e-6)
+    out = np.empty_like(costs)
+    for cost, mean in zip(costs, out, strict=True):
+        plane.ravel()[at] = cost
+        cv2.blur(plane, (_JOINT, _JOINT)).ravel().take(at, out=mean)
+    return out / total
+
+
+def _agreed(candidates: NDArray[np.int_], labels: NDArray[Any], pure: Array) -> NDArray[Any]:
+    """The labels without specks: of each pixel the one that most of its neighbours have, and that it can have.
+
+    Args:
+        candidates: [N, 2] shifts.
+        labels: [h, w] numbers of candidates; -1: not filled.
+        pure: [h, w] above 0 where may be copied from.
+    """
+    most, out = np.zeros(labels.shape, np.float32), labels.copy()
+    for number in np.unique(labels[labels >= 0]):
+        share = cv2.blur((labels == number).astype(np.float32), (_JOINT, _JOINT))
+        better = (share > most) & (labels >= 0) & (_shifted(pure, *candidates[number].tolist()) > 0)
+        most[better] = share[better]
+        out[better] = number
+    return out
 
 
 def _exact(colours: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray[np.bool_]) -> Array:
@@ -231,31 +269,27 @@ def _exact(colours: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArra
     known = ~hole
     height, width = hole.shape
     labels = chosen[..., 0] * 10000 + chosen[..., 1]
-    edge = cv2.dilate(hole.astype(np.uint8), np.ones((7, 7))) > 0
+    edge = known & (cv2.dilate(hole.astype(np.uint8), np.ones((7, 7))) > 0)
+    steps = np.arange(-2, 3)
+    moves = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
     for label in np.unique(labels[where]):
         piece = where & (labels == label)
         # The known pixels beside the piece, and those of its copy.
-        beside = (cv2.dilate(piece.astype(np.uint8), np.ones((7, 7))) > 0) & known & edge
+        beside = (cv2.dilate(piece.astype(np.uint8), np.ones((7, 7))) > 0) & edge
         rows, columns = np.nonzero(beside)
         if len(rows) < 4:
             continue
-        dx, dy = (int(v) for v in chosen[piece][0])
-        best = np.inf
-        for ax in range(-2, 3):
-            for ay in range(-2, 3):
-                y, x = rows + dy + ay, columns + dx + ax
-                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-                if not inside.all():
-                    continue
-                valid = known[y, x]
-                if valid.mean() < 0.7:
-                    continue
-                apart = colours[rows[valid], columns[valid]] - colours[y[valid], x[valid]]
-                cost = float((apart * apart).mean()) * (1 + 0.01 * (abs(ax) + abs(ay)))
-                if cost < best:
-                    best, move = cost, (ax, ay)
-        if np.isfinite(best):
-            out[piece] = dx + move[0], dy + move[1]
+        shift = chosen[piece][0].astype(int)
+        by = shift + moves
+        low, high = by + np.array([columns.min(), rows.min()]), by + np.array([columns.max(), rows.max()])
+        by = by[((low >= 0) & (high < [width, height])).all(1)]
+        y, x = rows + by[:, 1:], columns + by[:, :1]  # [M, n]
+        valid = known[y, x]
+        apart = _squared(colours[rows, columns] - colours[y, x]) * valid
+        cost = apart.sum(1) / np.maximum(valid.sum(1), 1) * (1 + 0.01 * np.abs(by - shift).sum(1))
+        cost[valid.mean(1) < 0.7] = np.inf
+        if np.isfinite(cost).any():
+            out[piece] = by[cost.argmin()]
     return out
 
 
