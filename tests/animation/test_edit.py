@@ -143,6 +143,23 @@ def test_what_a_photo_does_not_allow_is_told(editor: Editor, monkeypatch: pytest
     assert editor.notes(Edit(blink=1)) == editor.notes(Edit()) == []
 
 
+def test_what_a_photo_shows_already_is_hardly_drawn():
+    assert edit._room("smile", 1.0, 0.0) == 1
+    assert edit._room("smile", 1.0, 0.4) == pytest.approx(0.5)  # of 0.8
+    assert edit._room("smile", 1.0, 0.96) == edit._LEAST_ROOM
+    assert edit._room("gaze_x", -1.0, 0.7) == 1  # to the other side
+    assert edit._room("yaw", 20.0, 25.0) == 1  # degrees are added
+
+
+def test_lids_follow_a_falling_gaze_and_stay_open(small_face: Face):
+    shape = head_pose(small_face.points).invert(small_face.points)
+    amounts = dict.fromkeys(SLIDERS, 0.0) | {"gaze_y": 10.0}
+    for upper, lower in ((159, 145), (386, 374)):
+        moved = shape + edit.motion_frame_of(amounts, shape).offset
+        before, after = ((one[lower, 1] - one[upper, 1]) for one in (shape, moved))
+        assert 0.4 * before < after < 0.7 * before
+
+
 def test_both_sides_of_a_face_do_the_same(landmarker: Landmarker):
     """Of a face that is its own mirror image, the edited one is too."""
     order, _ = faces.mirror_order()

@@ -36,7 +36,9 @@ _SHAPES: dict[str, tuple[dict[str, float], str]] = {
     "brows": ({"browInnerUp": 0.7, "browOuterUp": 0.9}, "brows"),
 }
 _GAZE_CM = np.array([0.45, 0.3])  # how far an iris moves; an eye is 3 cm wide
-_LID_FOLLOWS = 0.55  # of the iris' way up or down
+_LID_FOLLOWS = 0.8  # of the iris' way up or down
+_LID_LOWERS = 0.45  # of an eye's opening is taken by a gaze that falls: the eye stays open
+_LOWER_LID_FOLLOWS = 0.3  # of the upper lid's way
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
 
@@ -74,8 +76,11 @@ def motion_frame_of(edit: Edit | Mapping[str, float], shape: Float) -> MotionFra
         (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
     ):
         arch = np.sin(np.linspace(0, np.pi, len(upper)))[:, None]
-        offset[upper, 1:2] += _LID_FOLLOWS * gaze[1] * arch
-        offset[lower, 1:2] += 0.3 * _LID_FOLLOWS * gaze[1] * arch
+        middle = len(upper) // 2
+        most = _LID_LOWERS * float(shape[lower[middle], 1] - shape[upper[middle], 1]) / (1 - _LOWER_LID_FOLLOWS)
+        way = min(_LID_FOLLOWS * gaze[1], max(most, 0.0))
+        offset[upper, 1:2] += way * arch
+        offset[lower, 1:2] += _LOWER_LID_FOLLOWS * way * arch
         opening = (shape[lower] + offset[lower]) - (shape[upper] + offset[upper])
         closed = blink if blink > 0 else blink * _WIDE
         offset[upper] += UPPER_LID_SHARE * closed * opening
@@ -124,7 +129,7 @@ class _Measure:
 
 _MEASURES = {
     "smile": _Measure(lambda f: _blendshapes(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
-    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.8, 0.06, 2.0),
+    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.72, 0.06, 1.8),
     "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.1),
     "gaze_x": _Measure(
         lambda f: (
@@ -139,14 +144,15 @@ _MEASURES = {
             _blendshapes(f, "eyeLookDownLeft", "eyeLookDownRight") - _blendshapes(f, "eyeLookUpLeft", "eyeLookUpRight")
         ),
         0.7,
-        0.08,
-        2.2,
+        0.05,
+        2.4,
     ),
     "yaw": _Measure(_angle(0), None, 1.5, 1.7),
     "pitch": _Measure(_angle(1), None, 1.5, 1.9),
     "roll": _Measure(_angle(2), None, 1.5, 1.3),
 }
 _OPEN_LOOP = ("smile", "brows")  # below 0 they have no blendshape that says how far they are
+_LEAST_ROOM = 0.25  # of a slider is drawn where the photo shows all of it already
 _MAX_TRIALS = 5
 _TRIAL_PX = 320  # of the head's square in which an edit is tried
 _TOLD_DEGREES = 3.0  # an angle that is missed by more is told
@@ -237,7 +243,9 @@ class Editor:
         last: dict[str, tuple[float, float]] = {}  # amounts and what came of them, before the last step
         held: set[str] = set()
         for name, value in asked.items():
-            amounts[name] = value * min(1.0, _MEASURES[name].furthest)
+            amounts[name] = value * min(_room(name, value, before[name]), _MEASURES[name].furthest)
+            if abs(wanted[name] - before[name]) < _MEASURES[name].tolerance:
+                held.add(name)  # the photo shows it already
         for _ in range(_MAX_TRIALS):
             face = self._trial(amounts)
             if face is None:
@@ -318,6 +326,14 @@ class Editor:
             image = self(edit)
             progress("marking and signing", 4, EDIT_STEPS)
             draft.write_image(image)
+
+
+def _room(name: str, value: float, before: float) -> float:
+    """0..1; how strongly a slider is drawn at first: a broad smile made as much broader again is a grimace."""
+    full = _MEASURES[name].full
+    if full is None:
+        return 1.0
+    return float(np.clip(1 - before * np.sign(value) / full, _LEAST_ROOM, 1))
 
 
 def _wanted(name: str, value: float, before: float) -> float:
