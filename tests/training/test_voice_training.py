@@ -14,8 +14,20 @@ torch = pytest.importorskip("torch")
 from mimik.config import InputError
 from mimik.data.articulation import TAUGHT, Mouth, Utterance, mouths_of
 from mimik.data.speech import SpeechClip, piece_of
+from mimik.data.voice_heads import with_real_jaw
 from mimik.media import mel
-from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, NUM_OUTPUTS, TOUCH, LipStream, VoiceModel
+from mimik.motion.generation.lips import (
+    CHANNELS,
+    GAP,
+    JAW,
+    LABIODENTAL,
+    NUM_OUTPUTS,
+    TOUCH,
+    LipPredictor,
+    LipStream,
+    VoiceModel,
+    bundled_voice,
+)
 from mimik.training import voice
 from mimik.training.voice import Pool, VoiceConfig, held_out, rest_of, scale_of, train_voice, voice_loss
 
@@ -177,6 +189,21 @@ def test_calibration_gives_the_amplitude_that_is_real() -> None:
         result = voice.calibrated(half, scale, clips)
     np.testing.assert_allclose(result["scale.spread"] * 0.5 / scale.spread, 1, rtol=0.05)  # interpolation is flatter
     assert result["scale.rise"][GAP] == pytest.approx(-rest_of(clips[0].tracks)[GAP], abs=0.01)
+
+
+def test_the_jaw_moves_as_much_as_the_speakers_and_nothing_else_changes() -> None:
+    model, one = bundled_voice(), clip("a")
+    made = with_real_jaw(model, [one])
+    piece = piece_of(one)
+    out = LipPredictor(model)(piece.features)[piece.known, JAW]
+    before, after = (m.tensors["scale.rise"][JAW] + m.tensors["scale.spread"][JAW] * out for m in (model, made))
+    assert after.std() == pytest.approx(piece.tracks[piece.known, JAW].std(), rel=1e-3)
+    assert after.mean() == pytest.approx(before.mean(), abs=1e-4)
+    for name, value in model.tensors.items():
+        same = np.ones(len(value), bool)
+        if name in ("scale.spread", "scale.rise"):
+            same[JAW] = False
+        assert np.array_equal(made.tensors[name][same], value[same])
 
 
 def test_a_picture_that_is_late_is_found_and_the_batch_takes_it() -> None:

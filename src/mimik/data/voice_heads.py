@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from mimik.data.articulation import TAUGHT, Utterance
 from mimik.data.speech import Array, Scale, SpeechClip, features_of, instants, lag_of, piece_of
-from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, NEVER, NUM_OUTPUTS, Member, VoiceModel
+from mimik.motion.generation.lips import (
+    CHANNELS,
+    GAP,
+    JAW,
+    LABIODENTAL,
+    NEVER,
+    NUM_OUTPUTS,
+    LipPredictor,
+    Member,
+    VoiceModel,
+)
 
 # Chosen on 16 clips of held-out training speakers, by correlation.
 _PULL = 3000.0  # of a track's weights to where they start, in frames
@@ -104,3 +114,25 @@ def with_contact_of(made: VoiceModel, known: VoiceModel) -> VoiceModel:
     for name in ("scale.rise", "scale.spread"):
         tensors[name][GAP] = known.tensors[name][GAP]
     return VoiceModel(tensors | {"scale.touch": known.tensors["scale.touch"]}, made.record)
+
+
+_LEAST_STD = 1e-3  # of jawOpen: less is a jaw that does not move
+
+
+def with_real_jaw(model: VoiceModel, clips: Sequence[SpeechClip]) -> VoiceModel:
+    """The model whose jaw moves as much as that of each clip's speaker, in the median over the clips; its mean stays.
+
+    Args: clips: of people who were not trained on.
+    """
+    ratios, means = [], []
+    for clip in clips:
+        piece = piece_of(clip)
+        out = LipPredictor(model)(piece.features)[piece.known, JAW]
+        real = float(piece.tracks[piece.known, JAW].std())
+        ratios.append(real / max(float(model.tensors["scale.spread"][JAW] * out.std()), _LEAST_STD))
+        means.append(float(out.mean()))
+    tensors = {name: value.copy() for name, value in model.tensors.items()}
+    was, gain = float(tensors["scale.spread"][JAW]), float(np.median(ratios))
+    tensors["scale.spread"][JAW] = was * gain
+    tensors["scale.rise"][JAW] += (was - tensors["scale.spread"][JAW]) * float(np.mean(means))
+    return VoiceModel(tensors, model.record | {"jaw_gain": round(gain, 4)})

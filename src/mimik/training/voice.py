@@ -42,7 +42,7 @@ from mimik.data.speech import (
     scale_of,
     warped,
 )
-from mimik.data.voice_heads import refitted, with_contact_of
+from mimik.data.voice_heads import refitted, with_contact_of, with_real_jaw
 from mimik.media import mel
 from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, LIPS_HZ, NUM_OUTPUTS, TOUCH, TOUCH_GAP, VoiceModel
 from mimik.networks.voice import DILATIONS, VoiceNet
@@ -581,7 +581,7 @@ def train_voice(
     members = [refitted(one, DILATIONS, training, scale, alone=alone, spoken=said) for one in members]
     path = run / "voice.safetensors"
     draft = run / ".voice.part"
-    made = released(members, config, calibrating, scale, record)
+    made = with_real_jaw(released(members, config, calibrating, scale, record), calibrating)
     if init is not None and not config.num_steps:
         made = with_contact_of(made, model)
     made.save(draft)
