@@ -147,6 +147,23 @@ def test_lids_close_without_a_jump(drawn: tuple) -> None:
     assert np.abs(frames[-1] - frames[0]).mean() > 10
 
 
+def test_a_lid_that_rises_under_its_crease_has_no_edge(drawn: tuple) -> None:
+    """Skin that darkens evenly upwards does so over a lid that has risen, too."""
+    picture, points, warper = drawn
+    rows, columns = around_an_eye(points, margin=0.6)
+    ramp = np.linspace(40, 230, rows.stop - rows.start)[:, None, None]
+    shaded = picture.copy()
+    shaded[rows, columns] = ramp
+    raised = points.copy()
+    upper, _ = LIDS_OF_EYES[0]
+    width = np.linalg.norm(points[upper[0], :2] - points[upper[-1], :2])
+    raised[upper[1:-1], 1] -= 0.05 * width
+    painted = Painter(shaded, warper).paint(warper.flow(raised)).astype(int)
+    x, edge = (int(v) for v in raised[upper[len(upper) // 2], :2])
+    above = painted[edge - int(0.3 * width) : edge - 3, x, 1]
+    assert np.abs(np.diff(above)).max() <= 4
+
+
 def test_at_rest_the_eyes_are_the_photos(drawn: tuple) -> None:
     picture, points, warper = drawn
     flow = warper.flow(points)

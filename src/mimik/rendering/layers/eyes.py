@@ -267,9 +267,9 @@ class EyeLayer:
 
         # Skin: the strip of lashes and what lies over the crease as they are, between them stretched.
         over_crease = over - crease
-        between = np.where(
-            made > 0, np.maximum(own_crease + over_crease * np.float32(0.5), strip), over_crease + own_crease
-        )
+        # Drawn between both, so that neither where the strip ends nor where a lid begins to unfold there is an edge.
+        between = strip + (over - strip) * (own_crease - strip) / (crease - strip)
+        between += made * (np.maximum(own_crease + over_crease * np.float32(0.5), strip) - between)
         height = np.where(over < strip, over, np.where(over_crease < 0, between, over_crease + own_crease))
         own_y = np.where(over > under, own_top - height.clip(0), own_bottom + under.clip(0))
         skin = self._sample(self._photo, px, own_y, cv2.INTER_CUBIC)
