@@ -169,3 +169,13 @@ def test_shifts_are_moved_to_where_the_edge_fits() -> None:
         chosen = np.zeros((*hole.shape, 2), np.float32)
         chosen[hole] = np.add((32, 0), move)
         np.testing.assert_array_equal(inpainting._exact(colours, hole, chosen, hole)[hole], np.full((280, 2), (32, 0)))
+
+
+def test_a_copy_from_beyond_the_picture_stays_where_it_is() -> None:
+    """Pixels beside a piece may have no place in the picture that is copied, whichever way the piece is moved."""
+    colors = np.random.default_rng(0).random((48, 48, 3), dtype=np.float32)
+    hole = np.zeros((48, 48), bool)
+    hole[20:28, 2:10] = True
+    chosen = np.zeros((48, 48, 2), np.float32)
+    chosen[hole] = (-9, 0)
+    np.testing.assert_array_equal(inpainting._exact(colors, hole, chosen, hole), chosen)

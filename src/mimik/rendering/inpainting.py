@@ -283,6 +283,8 @@ def _exact(colours: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArra
         by = shift + moves
         low, high = by + np.array([columns.min(), rows.min()]), by + np.array([columns.max(), rows.max()])
         by = by[((low >= 0) & (high < [width, height])).all(1)]
+        if not len(by):  # the copy lies partly beyond the picture, however it is moved
+            continue
         y, x = rows + by[:, 1:], columns + by[:, :1]  # [M, n]
         valid = known[y, x]
         apart = _squared(colours[rows, columns] - colours[y, x]) * valid
