@@ -24,6 +24,7 @@ def silent(stage: str, done: int, total: int | None) -> None:
 
 # What one frame costs in each stage: at 512 px on two cores, elsewhere in about the same proportions.
 STAGE_COSTS = {"track": 0.25, "animate": 1.0, "sign": 0.25}
+STAGE_WORDS = {"track": "reading the driver", "animate": "animating", "sign": "signing"}  # for people
 
 
 class RunProgress:

@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from mimik.app.cli.console import errors
-from mimik.pipeline import RunProgress
+from mimik.pipeline import STAGE_WORDS, RunProgress
 
-_STAGES = {"track": "reading the driver", "animate": "animating", "sign": "signing"}
 _FIRST_LINE_S = 2.0  # nobody waits longer than this without a word
 _LINE_EVERY_S = 5.0
 ONE_BAR = "run"  # of a run whose stages follow each other, or overlap
@@ -59,13 +58,13 @@ class Display:
         Args:
             stage: what is being done; done, total: of it; total is None where it is not known.
         """
-        if stage not in _STAGES:
+        if stage not in STAGE_WORDS:
             self.show(stage, done, total)
             return
         work = self._run(stage, done, total)
         if work is None:
             return
-        self._tell(stage, _STAGES[stage], (done, total), work, "", name=ONE_BAR, paced=ONE_BAR)
+        self._tell(stage, STAGE_WORDS[stage], (done, total), work, "", name=ONE_BAR, paced=ONE_BAR)
         if stage == "animate" and done == total and errors.is_terminal and "sign" not in self._run:
             self.show("signing", 0, None, name=ONE_BAR)
 

@@ -29,7 +29,7 @@ from mimik.media.formats import SOUND_SUFFIXES
 from mimik.media.speaking import speak
 from mimik.motion.drivers import registry
 from mimik.motion.drivers.driver import Driver
-from mimik.pipeline import RunProgress
+from mimik.pipeline import STAGE_WORDS, RunProgress
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
@@ -50,7 +50,6 @@ FORMATS = {  # what the page calls them: the suffix, "" for a folder of frames
     "jpg": ".jpg",
 }
 _STILLS = ("png", "jpg")
-_STAGES = {"track": "Reading the driver", "animate": "Animating", "sign": "Signing"}
 EDIT_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
 Tell = Callable[[float, str], None]  # how much is done, 0..1, and what is being done
 
@@ -143,7 +142,7 @@ def animate(
         job.check()
         work = run(stage, done, total)
         if work is not None and work[1]:
-            tell(share * work[0] / work[1], f"{_STAGES[stage]}, frame {done} of {total}")
+            tell(share * work[0] / work[1], f"{STAGE_WORDS[stage].capitalize()}, frame {done} of {total}")
 
     with job.running():
         out = job.session.new(f"{Path(photo).stem}{FORMATS[format]}")
