@@ -328,7 +328,8 @@ class Avatar:
             config: settings, in place of options.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
-            progress: called with a stage, the number of frames done and of all frames, if that is known.
+            progress: called with a stage, the number of frames done and of all frames, if that is known; a stage
+                that comes later may be announced by 0 frames.
             options: how the driver moves the person, and what the file has.
 
         Raises:
