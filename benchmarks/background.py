@@ -62,8 +62,8 @@ def corners(picture: Image, matte: NDArray[np.float32], crop: Crop) -> NDArray[n
     high = np.maximum([crop.left + crop.side, crop.top + crop.side], 0).astype(int)
     mask[low[1] : high[1], low[0] : high[0]] = 255
     mask[cv2.dilate((matte > 0.02).astype(np.uint8), np.ones((margin, margin))) > 0] = 0
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    found = cv2.goodFeaturesToTrack(grey, 300, 0.02, 5, mask=mask)
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    found = cv2.goodFeaturesToTrack(gray, 300, 0.02, 5, mask=mask)
     return np.zeros((0, 1, 2), np.float32) if found is None else found
 
 

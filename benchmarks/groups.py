@@ -7,7 +7,7 @@ it by one person on the clip's first frame (groups.csv): nothing says who somebo
 
 Skin: the individual typology angle, ITA = atan2(L* - 50, b*) in degrees, of cheeks and forehead, in CIELAB of sRGB
 under D65, median over pixels, then over frames (Chardon et al. 1991, and their limits 55, 41, 28, 10, -30). It was made
-for skin under a lamp that is known. In a video the light, the camera and who graded the colours have a share in it, so
+for skin under a lamp that is known. In a video the light, the camera and who graded the colors have a share in it, so
 how far apart a clip's frames and the two cheeks lie stands beside it. Groups: above and below 28 degrees, and thirds.
 
 The gain is how much better the second model is than the first in a clip, in the metric's own unit; positive is better.
@@ -61,7 +61,7 @@ Float = NDArray[np.float64]
 
 
 def ita(lab: NDArray[Any]) -> Any:
-    """[...] individual typology angle in degrees of CIELAB colours [..., 3]."""
+    """[...] individual typology angle in degrees of CIELAB colors [..., 3]."""
     return np.degrees(np.arctan2(lab[..., 0] - 50, lab[..., 2]))
 
 
@@ -71,7 +71,7 @@ def class_of(angle: float) -> str:
 
 
 def skin_ita(image: Image, points: NDArray[Any]) -> dict[str, float]:
-    """ITA of the median colour of each patch of skin, and of all of them; NaN for one that is not in the picture.
+    """ITA of the median color of each patch of skin, and of all of them; NaN for one that is not in the picture.
 
     Args:
         image: uint8 RGB [H, W, 3].

@@ -109,7 +109,7 @@ class NumberedCall(Call):
     def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
         for shown in super()._shown(followed, ahead):
             number = self.numbers.pop(shown.at_s, None)
-            shown.labelled = shown.labelled if number is None else stamped(shown.labelled, number)
+            shown.labeled = shown.labeled if number is None else stamped(shown.labeled, number)
             yield shown
 
 

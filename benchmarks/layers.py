@@ -6,7 +6,7 @@ In the clips of the development set, (a) frames with an open mouth (gap of the i
 eyes' centers more than 0.12) are painted from a frame of the same clip whose lips are closed, and (b) frames with shut
 eyes from one whose eyes are open, along the real frame's landmarks, at the clip's own resolution, by the `Portrait`
 that makes all videos. Measured inside the real frame's inner lips: L1 (0..255) and edge energy (mean square of the
-gradient of grey), result over real; at the eyes: L1 in the hulls of the lids and a margin. Means over a clip's frames,
+gradient of gray), result over real; at the eyes: L1 in the hulls of the lids and a margin. Means over a clip's frames,
 then over clips. `copy` is the photo as it is. The chosen frames and their landmarks are kept in --cache. Prints tables,
 writes the same as JSON.
 """
@@ -154,9 +154,9 @@ def lips_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
 
 
 def edge_energy(image: Image, mask: Any) -> float:
-    """Mean square of the gradient of grey (Sobel over 8, grey levels a pixel) inside a mask."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
-    across, down = (cv2.Sobel(grey, cv2.CV_64F, x, 1 - x) / 8 for x in (1, 0))
+    """Mean square of the gradient of gray (Sobel over 8, gray levels a pixel) inside a mask."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    across, down = (cv2.Sobel(gray, cv2.CV_64F, x, 1 - x) / 8 for x in (1, 0))
     return float((across**2 + down**2)[mask].mean())
 
 

@@ -5,7 +5,7 @@
 
 A camera of 640x480 at 30 frames a second is played from memory; what it shows is the video, or the bundled portrait
 animated by the bundled talk. Late is from the moment at which a camera frame is handed over to the moment at which the
-labelled and marked frame of the person is ready: the browser's part, and the camera's own, come on top. The first three
+labeled and marked frame of the person is ready: the browser's part, and the camera's own, come on top. The first three
 seconds are not counted. With --audio a sound file is heard in blocks of 20 ms instead, as a microphone gives them; late
 is from the instant of the sound to the frame that shows it. Prints a table, and the same as JSON with -o.
 """

@@ -80,7 +80,7 @@ def episodes_of(preset: Preset, data: str) -> Episodes:
 
 
 class Clock:
-    """Times functions, with the device synchronised."""
+    """Times functions, with the device synchronized."""
 
     def __init__(self, device: torch.device, repeats: int) -> None:
         self.device, self.repeats = device, repeats

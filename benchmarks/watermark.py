@@ -94,7 +94,7 @@ def jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
 
 
 def screenshot(frames: Frames) -> Frames:
-    """Two neighbouring frames of a player that shows them at 125 %."""
+    """Two neighboring frames of a player that shows them at 125 %."""
     middle = len(frames) // 2
     return [jpeg(frame, 90) for frame in scaled(frames[middle : middle + 2], 1.25)]
 

@@ -43,4 +43,4 @@ def test_unknown_model_is_a_model_error():
 
 def test_unknown_keys_are_errors():
     with pytest.raises(TypeError):
-        AnimateConfig(colour="red")
+        AnimateConfig(color="red")

@@ -180,7 +180,7 @@ export function prediction(record, { correction, mask, residual: given }, interi
   const size = px * px;
   const residual = new Float32Array(4 * size);
   residual.set(given);
-  if (record.person.grey) toGrey(residual, size);
+  if (record.person.grey) toGray(residual, size);
   fillMask(residual.subarray(3 * size), px, interior);
   shadeOnly(residual, px, interior.box, record.shade_px);
   const cells = Math.sqrt(mask.length);
@@ -223,7 +223,7 @@ function pixelwise(planes, size) {
   return out;
 }
 
-function toGrey(residual, size) {
+function toGray(residual, size) {
   for (let i = 0; i < size; i++) {
     residual.fill((residual[i] + residual[size + i] + residual[2 * size + i]) / 3, i, i + 1);
     residual[size + i] = residual[2 * size + i] = residual[i];

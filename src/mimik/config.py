@@ -434,7 +434,7 @@ class LossWeights:
     identity: float = 0.0  # how far apart the identity network sees x and x_hat; the paper has VGGFace in L_CNT (D16)
     landmarks: float = 0.0  # how far apart the landmarker finds the points of x and x_hat; not in the paper (D17)
     pixel: float = 0.0  # L1 of x_hat itself, features of eyes and mouth counted more; not in the paper
-    synthesised: float = 0.0  # of the same L1 for what `texture` draws, before it is blended
+    synthesized: float = 0.0  # of the same L1 for what `texture` draws, before it is blended
     drawn: float = 0.0  # mean of 1 - m of `texture`: what is drawn loses the photo's detail
     correction: float = 0.0  # mean square of `texture`'s correction of the flow, in pixels
 
@@ -532,7 +532,7 @@ PRESETS: dict[str, Preset] = {
             feature_matching=10.0,
             match=0.01,  # ten times as much pulled all of E's numbers to 0
             pixel=5.0,
-            synthesised=2.5,
+            synthesized=2.5,
             drawn=0.1,
             correction=0.01,
         ),
@@ -577,6 +577,8 @@ def _from_plain(kind: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         fields = {field.name: field for field in dataclasses.fields(kind)}
         hints = typing.get_type_hints(kind)
+        # Files of 0.1 and 0.2 spell it with an s.
+        value = {"synthesized" if key == "synthesised" else key: item for key, item in value.items()}
         if unknown := sorted(value.keys() - fields.keys()):
             raise ValueError(f"{name} has an unknown field {unknown[0]!r}")
         known = {key: _from_plain(hints[key], item, f"{name}.{key}") for key, item in value.items()}

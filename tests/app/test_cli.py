@@ -93,9 +93,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     person = cv2.resize(video.read_image(PORTRAIT), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     video.write_image(folder / "person.png", person)
     write_video(folder / "driver.mp4", [np.roll(person, (i, i // 2), (0, 1)) for i in range(NUM_FRAMES)])
-    grey = np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8)
-    video.write_image(folder / "wall.png", grey)
-    write_video(folder / "wall.mp4", [grey] * NUM_FRAMES)
+    gray = np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8)
+    video.write_image(folder / "wall.png", gray)
+    write_video(folder / "wall.mp4", [gray] * NUM_FRAMES)
     far = np.full((480, 640, 3), 128, np.uint8)
     far[200:290, 250:340] = cv2.resize(person, (90, 90), interpolation=cv2.INTER_AREA)
     video.write_image(folder / "far.png", far)
@@ -276,7 +276,7 @@ def test_a_video_that_was_cut_off_works_or_is_refused(shelf: Path, here: Path):
         (["--json", "out.mp4"], ["--json out.mp4: is another file of this run"]),
         (["--json", "."], ["--json .: is a folder"]),
         (["--json", "there.json"], ["--json there.json: already exists", "--force"]),
-        (["--colour"], ["no such option: --colour", "mimik animate --help"]),
+        (["--color"], ["no such option: --color", "mimik animate --help"]),
     ],
     ids=lambda value: "=".join(value)[:30] if value and value[0].startswith("--") else "",
 )

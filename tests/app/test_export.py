@@ -666,9 +666,9 @@ DRAW = """async ([name, index]) => {
 
 
 def grain_of(part: Image) -> float:
-    """Standard deviation of what is finer than 2 px in a part of a picture, in grey levels."""
-    grey = part.mean(-1, dtype=np.float32)
-    return float((grey - cv2.GaussianBlur(grey, (0, 0), 2)).std())
+    """Standard deviation of what is finer than 2 px in a part of a picture, in gray levels."""
+    gray = part.mean(-1, dtype=np.float32)
+    return float((gray - cv2.GaussianBlur(gray, (0, 0), 2)).std())
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -187,10 +187,10 @@ def test_regions_and_strength_hold_from_the_next_frame_on(call: Call, driver: Dr
 def test_before_a_face_is_seen_the_photo_is_shown(call: Call):
     (shown,) = every(call, [np.full((120, 160, 3), 90, np.uint8)])
     assert shown.face is None and shown.number == 1
-    assert (shown.labelled[: SIDE_PX // 2] == call.portrait.picture[: SIDE_PX // 2]).all()
+    assert (shown.labeled[: SIDE_PX // 2] == call.portrait.picture[: SIDE_PX // 2]).all()
 
 
-def test_what_is_shown_is_labelled_and_marked(avatar: Avatar, portrait_path: Path, landmarker: Landmarker):
+def test_what_is_shown_is_labeled_and_marked(avatar: Avatar, portrait_path: Path, landmarker: Landmarker):
     """A small label is smaller, and none is not to be had."""
     call = Call(Avatar.from_photos([portrait_path], landmarker=landmarker), CONFIG)
 
@@ -200,11 +200,11 @@ def test_what_is_shown_is_labelled_and_marked(avatar: Avatar, portrait_path: Pat
             yield np.full((48, 64, 3), 90, np.uint8)
 
     shown = every(call, filmed())
-    changed = [int((one.labelled != call.portrait.picture).any(-1).sum()) for one in shown]
+    changed = [int((one.labeled != call.portrait.picture).any(-1).sum()) for one in shown]
     assert 200 < changed[1] < 0.5 * changed[0]
     reading = WatermarkDetector().read([one.image for one in shown])
     assert reading.payload == call._marker.payload
-    with pytest.raises(InputError, match="a live call is always labelled"):
+    with pytest.raises(InputError, match="a live call is always labeled"):
         call.set(label="none")
 
 
@@ -219,7 +219,7 @@ def test_frozen_the_person_holds_still(call: Call, driver: Driver):
         call.set(freeze=False)
         yield frame(most)
 
-    *_, before, frozen, still, after = (one.labelled for one in every(call, filmed()))
+    *_, before, frozen, still, after = (one.labeled for one in every(call, filmed()))
     assert (frozen == before).all() and (still == before).all()
     assert (after != before).any()
 
@@ -268,7 +268,7 @@ def test_stages_in_threads_draw_what_one_after_the_other_draws(avatar: Avatar, d
         made = way(Call(avatar, config), [frame(n) for n in numbers])
         assert [one.number for one in made] == list(range(1, len(numbers) + 1))
         for one, image in zip(made, expected, strict=True):
-            np.testing.assert_array_equal(one.labelled, image)
+            np.testing.assert_array_equal(one.labeled, image)
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, dr
         (["--camera", "{photo}", "--record", "out.mp4"], "is a picture; give a video"),
         (["--camera", "{wall}", "--record", "out.mp4"], "no face was found in any of its 4 frames"),
         (["--camera", "{driver}", "--record", "out.gif"], "give a file ending in .mp4"),
-        (["--camera", "{driver}", "--record", "out.mp4", "--label", "none"], "a live call is always labelled"),
+        (["--camera", "{driver}", "--record", "out.mp4", "--label", "none"], "a live call is always labeled"),
         (["--camera", "{driver}", "--record", "out.mp4", "--virtual-camera"], "--virtual-camera goes with your own"),
         (["--camera", "{driver}", "--record", "out.mp4", "--strength", "9"], "--strength 9.0"),
     ],

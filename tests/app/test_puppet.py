@@ -88,7 +88,7 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
         recording = Recording(call, out)
 
         def hear(shown: object) -> None:
-            seen.append(shown.labelled)  # type: ignore[attr-defined]
+            seen.append(shown.labeled)  # type: ignore[attr-defined]
             if len(seen) == 4:
                 moved.set()
 

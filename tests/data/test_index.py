@@ -26,7 +26,7 @@ def test_index_gives_every_field(shards: Path, index: list[ClipInfo]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "red"}, "line 2: unknown field 'colour'"),
+        ({"color": "red"}, "line 2: unknown field 'color'"),
         ({"person": None}, "'person' is 'None', not a name"),
         ({"num_frames": 0}, "'num_frames' is '0'"),
         ({"num_frames": True}, "'num_frames' is 'True'"),

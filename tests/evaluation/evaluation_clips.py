@@ -38,6 +38,6 @@ SIZES = {"embedder_channels": (4, 8), "generator_channels": (4, 8), "discriminat
 
 TINY = Preset(
     networks=NetworkConfig(form="texture", image_px=64, embedding_dim=6, attention=False, landmarks="smooth", **SIZES),
-    losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesised=2.0, drawn=0.25),
+    losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesized=2.0, drawn=0.25),
     train=TrainConfig(),
 )

@@ -193,7 +193,7 @@ def test_blendshapes_are_those_of_mediapipe(portrait_face: Face) -> None:
 
 
 def test_pose_is_near_that_of_mediapipe(portrait_face: Face) -> None:
-    # Theirs has y up and z towards the viewer.
+    # Theirs has y up and z toward the viewer.
     flip = np.diag([1.0, -1.0, -1.0])
     theirs = Pose(flip @ np.load(MEDIAPIPE)["matrix"][:3, :3] @ flip, np.zeros(3), 1.0).degrees
     yaw, pitch, roll = np.subtract(head_pose(portrait_face.points).degrees, theirs)

@@ -28,7 +28,7 @@ def corners(width: int = 64, height: int = 48) -> np.ndarray:
     return rgb
 
 
-def grey_of(index: int) -> int:
+def gray_of(index: int) -> int:
     return 20 + 12 * index
 
 
@@ -105,7 +105,7 @@ def make_clip(
         picture.codec_context.time_base = Fraction(1, 1000)
         sound = container.add_stream(codec, rate=rate, layout="mono")
         for index in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(flat(grey_of(index % 15)), "rgb24")
+            frame = av.VideoFrame.from_ndarray(flat(gray_of(index % 15)), "rgb24")
             frame.pts, frame.time_base = round((video_start_s + index / fps) * 1000), Fraction(1, 1000)
             container.mux(picture.encode(frame))
         container.mux(picture.encode(None))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import BLUE, RED, SKIN, corners, first, flat, grey_of, indices, make_video, refused
+from media_files import BLUE, RED, SKIN, corners, first, flat, gray_of, indices, make_video, refused
 from PIL import Image
 
 from mimik.media import containers, reading, video
@@ -50,7 +50,7 @@ def test_a_constant_rate_stays_as_it_is(fps, count, jitter_s):
 
 def test_variable_frame_rate(tmp_path):
     pts = [0, 40, 80, 280, 300, 320, 500, 540]  # ms
-    clip = make_video(tmp_path / "a.mp4", [flat(grey_of(i)) for i in range(8)], pts=pts)
+    clip = make_video(tmp_path / "a.mp4", [flat(gray_of(i)) for i in range(8)], pts=pts)
     got = indices(video.read_frames(clip, fps=25))
     assert got == [0, 1, 2, 2, 2, 2, 2, 3, 5, 5, 5, 5, 5, 6, 7]
     assert indices(video.read_frames(clip, fps=10))[:6] == [0, 2, 2, 4, 5, 6]
@@ -62,7 +62,7 @@ def test_variable_frame_rate(tmp_path):
 def test_frames_count_from_the_first(tmp_path, name, start_ms):
     pts = [start_ms + 40 * i for i in range(12)]
     rate = {"pts": pts} if name != "a.avi" else {}
-    clip = make_video(tmp_path / name, [flat(grey_of(i)) for i in range(12)], **rate)
+    clip = make_video(tmp_path / name, [flat(gray_of(i)) for i in range(12)], **rate)
     info = video.probe(clip)
     assert (info.width, info.height, info.rotation, info.has_audio) == (64, 48, 0, False)
     assert info.fps == pytest.approx(25, abs=0.1)
@@ -101,7 +101,7 @@ def test_timestamps_that_jump(tmp_path, caplog):
 def test_a_rate_that_the_container_does_not_know(tmp_path):
     """Browsers record WebM with 1000 frames a second in the header."""
     clip = make_video(
-        tmp_path / "a.mkv", [flat(grey_of(i)) for i in range(12)], pts=[33 * i for i in range(12)], rate=1000
+        tmp_path / "a.mkv", [flat(gray_of(i)) for i in range(12)], pts=[33 * i for i in range(12)], rate=1000
     )
     assert video.probe(clip).fps == pytest.approx(1000 / 33, rel=0.01)
     assert indices(video.read_frames(clip)) == list(range(12))
@@ -191,7 +191,7 @@ def test_resolution_that_changes(tmp_path):
 
 def test_damage_in_the_middle_is_skipped(tmp_path, caplog):
     rng = np.random.default_rng(0)
-    noisy = [np.clip(flat(grey_of(i)) + rng.integers(-6, 7, (48, 64, 3)), 0, 255).astype(np.uint8) for i in range(12)]
+    noisy = [np.clip(flat(gray_of(i)) + rng.integers(-6, 7, (48, 64, 3)), 0, 255).astype(np.uint8) for i in range(12)]
     options = {"crf": "10", "g": "1", "preset": "ultrafast"}
     clip = make_video(tmp_path / "a.mkv", noisy, pts=[40 * i for i in range(12)], codec="libx264", options=options)
     data = bytearray(clip.read_bytes())
@@ -255,7 +255,7 @@ def test_a_closed_generator_closes_the_file(tmp_path):
 
 
 def test_animations_keep_their_timing(tmp_path):
-    pictures = [Image.fromarray(flat(grey_of(i))) for i in range(4)]
+    pictures = [Image.fromarray(flat(gray_of(i))) for i in range(4)]
     for name in ("a.gif", "a.webp", "a.png"):
         options = {"lossless": True} if name == "a.webp" else {}
         pictures[0].save(
@@ -270,7 +270,7 @@ def test_animations_keep_their_timing(tmp_path):
 
 def test_of_a_file_that_is_cut_off_it_is_said_how_much_was_read(tmp_path, caplog):
     options = {"crf": "4", "preset": "ultrafast", "g": "1"}
-    frames = [flat((grey_of(i % 18),) * 3) for i in range(100)]
+    frames = [flat((gray_of(i % 18),) * 3) for i in range(100)]
     whole = make_video(tmp_path / "a.mkv", frames, options=options)
     assert len(list(video.read_frames(whole))) == 100 and not caplog.records
     cut = tmp_path / "cut.mkv"

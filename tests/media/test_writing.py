@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_files import BLUE, GREEN, RED, SKIN, corners, first, flat, grey_of, index_of, indices, refused, write_all
+from media_files import BLUE, GREEN, RED, SKIN, corners, first, flat, gray_of, index_of, indices, refused, write_all
 from PIL import Image
 
 from mimik.media import video
@@ -85,12 +85,12 @@ def test_outputs_that_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.m4v", "a.gif", "a.webp", "frames", "f/%03d.webp"])
 @pytest.mark.parametrize("fps", [25, 30000 / 1001])
 def test_written_frames_come_back(tmp_path, name, fps):
-    path = write_all(tmp_path / name, [flat(grey_of(i)) for i in range(15)], fps)
+    path = write_all(tmp_path / name, [flat(gray_of(i)) for i in range(15)], fps)
     if name in ("frames", "f/%03d.webp"):
         files = sorted((path if name == "frames" else path.parent).iterdir())
         assert files[0].name == ("00000.png" if name == "frames" else "000.webp")
         assert [index_of(video.read_image(file)) for file in files] == list(range(15))
-        assert video.read_image(files[3])[0, 0].tolist() == [grey_of(3)] * 3
+        assert video.read_image(files[3])[0, 0].tolist() == [gray_of(3)] * 3
         return
     info = video.probe(path)
     assert info.fps == pytest.approx(fps, rel=0.01) and abs(info.duration_s - 15 / fps) < 0.011
@@ -120,13 +120,13 @@ def test_gif_colors_of_a_face(tmp_path):
 
 
 def test_gif_thins_out_what_it_cannot_time(tmp_path):
-    path = write_all(tmp_path / "a.gif", [flat(grey_of(i % 15)) for i in range(30)], fps=100)
+    path = write_all(tmp_path / "a.gif", [flat(gray_of(i % 15)) for i in range(30)], fps=100)
     info = video.probe(path)
     assert info.num_frames == 15 and info.duration_s == pytest.approx(0.3, abs=0.02)
 
 
 def test_gif_longer_than_the_palette_sample(tmp_path):
-    path = write_all(tmp_path / "a.gif", [flat(grey_of(i % 3)) for i in range(130)])
+    path = write_all(tmp_path / "a.gif", [flat(gray_of(i % 3)) for i in range(130)])
     assert indices(video.read_frames(path)) == [i % 3 for i in range(130)]
 
 

@@ -1,4 +1,4 @@
-"""landmark_images.py and motion_sheet.py: the paper's colours and parts, and pictures for people."""
+"""landmark_images.py and motion_sheet.py: the paper's colors and parts, and pictures for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 from mimik.motion.motion_sheet import motion_sheet
 
-# docs/paper.md, section 2: points of the 68, colour, closed.
+# docs/paper.md, section 2: points of the 68, color, closed.
 PAPER = [
     (range(17), (255, 255, 255), False),
     (range(17, 22), (255, 0, 0), False),
@@ -35,27 +35,27 @@ def points(portrait_face: Face) -> np.ndarray:
     return (portrait_face.points[:, :2] - low) * (320 / portrait_face.width_px) + [80, 60]
 
 
-def colours(image: Image) -> set[tuple[int, ...]]:
+def colors(image: Image) -> set[tuple[int, ...]]:
     return {tuple(c) for c in image[image.any(-1)].tolist()} | {(0, 0, 0)}
 
 
-def test_paper_style_draws_each_part_in_its_colour(points: np.ndarray) -> None:
+def test_paper_style_draws_each_part_in_its_color(points: np.ndarray) -> None:
     image = landmark_image(points, 480, 640, style="paper")
     assert image.shape == (640, 480, 3)
     assert image.dtype == np.uint8
     at68 = points[faces.POINTS_68]
-    for index, colour, closed in PAPER:
+    for index, color, closed in PAPER:
         line = [*index, index[0]] if closed else list(index)
         for a, b in itertools.pairwise(line):
             x, y = np.round((np.round(at68[a]) + np.round(at68[b])) / 2).astype(int)
             near = image[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).tolist()
-            assert list(colour) in near, (a, b)
+            assert list(color) in near, (a, b)
 
 
 def test_only_the_palette_appears(points: np.ndarray) -> None:
-    # Without anti-aliasing there are no colours in between.
-    assert colours(landmark_image(points, 480, 640, style="paper")) == {(0, 0, 0), *(c for _, c, _ in PAPER)}
-    assert colours(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in LANDMARK_LINES)}
+    # Without anti-aliasing there are no colors in between.
+    assert colors(landmark_image(points, 480, 640, style="paper")) == {(0, 0, 0), *(c for _, c, _ in PAPER)}
+    assert colors(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in LANDMARK_LINES)}
 
 
 def test_paper_style_leaves_inner_lips_and_irises_out(points: np.ndarray) -> None:
@@ -84,8 +84,8 @@ def test_lines_are_two_pixels_thick() -> None:
 def test_full_style_draws_the_gaze(points: np.ndarray) -> None:
     right, left = (255, 128, 255), (128, 255, 255)
 
-    def middle(image: Image, colour: tuple[int, ...]) -> np.ndarray:
-        y, x = np.nonzero((image == colour).all(-1))
+    def middle(image: Image, color: tuple[int, ...]) -> np.ndarray:
+        y, x = np.nonzero((image == color).all(-1))
         return np.array([x.mean(), y.mean()])
 
     before = landmark_image(points, 480, 640)
@@ -158,7 +158,7 @@ def test_a_motion_sheet_of_fewer_frames_than_columns() -> None:
 
 
 def test_smooth_style_moves_by_fractions_of_a_pixel(points: np.ndarray) -> None:
-    """The grey levels' centre of gravity follows the points; without anti-aliasing it stands still and jumps."""
+    """The gray levels' center of gravity follows the points; without anti-aliasing it stands still and jumps."""
     still = landmark_image(points, 480, 640, style="smooth").astype(float)
     moved = landmark_image(points + np.array([0.25, 0]), 480, 640, style="smooth").astype(float)
     x = np.arange(480)

@@ -147,10 +147,10 @@ def _preset(about: dict[str, str], **networks: Any) -> None:
     [
         (lambda t, a: a.pop("format"), "format is None"),
         (lambda t, a: a.update(format="mimik release 9"), "'mimik release 9'"),
-        (lambda t, a: a.update(colour="red"), "'colour'"),
+        (lambda t, a: a.update(color="red"), "'color'"),
         (lambda t, a: a.pop("record"), "'record'"),
         (lambda t, a: a.update(preset="{"), "settings are not understood"),
-        (lambda t, a: _preset(a, colour="red"), "unknown field 'colour'"),
+        (lambda t, a: _preset(a, color="red"), "unknown field 'color'"),
         (lambda t, a: _preset(a, image_px=48), "power of two"),
         (lambda t, a: _preset(a, image_px=64), "its settings say"),
         (lambda t, a: _preset(a, embedding_dim=10**9), "have 1000000000 channels"),

@@ -353,7 +353,7 @@ def test_one_psi_hat_serves_a_batch() -> None:
 # Spectral norm.
 
 
-def normalised_layers(net: nn.Module) -> dict[str, nn.Module]:
+def normalized_layers(net: nn.Module) -> dict[str, nn.Module]:
     return {name: m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
 
 
@@ -383,12 +383,12 @@ def episode(video: tuple[int, ...] = (0, 1, 1)) -> tuple[Tensor, Tensor, Tensor]
 def test_every_weight_has_a_largest_singular_value_of_one() -> None:
     nets = everything()
     with torch.no_grad():
-        for layer in normalised_layers(nets).values():
+        for layer in normalized_layers(nets).values():
             layer.parametrizations.weight.original.mul_(3)  # training would move it
         for _ in range(15):
             step_through(nets, *episode())
     nets.eval()
-    layers = normalised_layers(nets)
+    layers = normalized_layers(nets)
     assert len(layers) == sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in nets.modules()) > 60
     assert {name: v for name, m in layers.items() if abs((v := largest_singular_value(m)) - 1) > 0.05} == {}
 
@@ -429,7 +429,7 @@ def test_moving_average_keeps_the_spectral_norm() -> None:
         for kept, fresh in zip(average.module.buffers(), enc.buffers(), strict=True):
             kept.copy_(fresh)
     average.eval()
-    values = [largest_singular_value(layer) for layer in normalised_layers(average.module).values()]
+    values = [largest_singular_value(layer) for layer in normalized_layers(average.module).values()]
     assert max(abs(value - 1) for value in values) < 0.1
 
 
@@ -553,8 +553,8 @@ def test_texture_blends_what_it_moves_and_what_it_draws() -> None:
     moved = apply_correction(warped, correction)
     assert 0 < correction.abs().max() <= 0.1 and 0 < mask.min() < mask.max() < 1
     mask = torch.nn.functional.interpolate(mask, (128, 128), mode="bilinear")
-    torch.testing.assert_close(out.synthesised, (moved + change).clamp(-1, 1), atol=2e-4, rtol=0)
-    torch.testing.assert_close(out.image, mask * moved + (1 - mask) * out.synthesised, atol=2e-4, rtol=0)
+    torch.testing.assert_close(out.synthesized, (moved + change).clamp(-1, 1), atol=2e-4, rtol=0)
+    torch.testing.assert_close(out.image, mask * moved + (1 - mask) * out.synthesized, atol=2e-4, rtol=0)
     assert out.image.abs().max() <= 1
 
 

@@ -55,7 +55,7 @@ def test_discriminator_loss(real: list[float], fake: list[float], expected: floa
     assert discriminator_loss(torch.tensor(real), torch.tensor(fake)).item() == expected
 
 
-def test_discriminator_loss_raises_real_scores_and_lowers_synthesised_ones_inside_the_margin() -> None:
+def test_discriminator_loss_raises_real_scores_and_lowers_synthesized_ones_inside_the_margin() -> None:
     real = torch.tensor([0.0, 3.0], requires_grad=True)
     fake = torch.tensor([0.0, -3.0], requires_grad=True)
     discriminator_loss(real, fake).backward()
@@ -73,7 +73,7 @@ def test_feature_matching_loss() -> None:
     assert feature_matching_loss(fake, fake).item() == 0.0
 
 
-def test_feature_matching_loss_moves_the_synthesised_frame_only() -> None:
+def test_feature_matching_loss_moves_the_synthesized_frame_only() -> None:
     fake, real = layers(requires_grad=True)
     feature_matching_loss(fake, real).backward()
     assert fake[0].grad.flatten().tolist() == [1 / 8, -1 / 8, 0.0, 0.0]  # sign / (4 numbers * 2 layers)
@@ -132,7 +132,7 @@ def test_content_loss() -> None:
     assert content_loss(x, x, [1.0, 1.0]).item() == 0.0
 
 
-def test_content_loss_moves_the_synthesised_frame_only() -> None:
+def test_content_loss_moves_the_synthesized_frame_only() -> None:
     x, x_hat = layers(requires_grad=True)
     content_loss(x, x_hat, [1.0, 0.0]).backward()
     assert x_hat[0].grad.flatten().tolist() == [-0.25, 0.25, 0.0, 0.0]

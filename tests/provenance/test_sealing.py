@@ -207,7 +207,7 @@ def signed_by_another(
 )
 def test_every_format_is_signed_without_a_complaint_and_still_plays(work: Path, data: Path, name: str) -> None:
     out = sealed(work / name)
-    # C2PA's own judgement: nothing but the unknown signer, and not even that when its root is trusted.
+    # C2PA's own judgment: nothing but the unknown signer, and not even that when its root is trusted.
     assert [one["code"] for one in manifest_of(out)["validation_status"]] == ["signingCredential.untrusted"]
     roots = _roots((data / "signer-0001" / "certificate.pem").read_bytes()).decode()
     assert manifest_of(out, trust_anchors=roots)["validation_state"] == "Trusted"
@@ -375,12 +375,12 @@ def test_a_marker_follows_the_size_of_a_stream() -> None:
 def test_the_label_is_small_legible_and_in_its_corner() -> None:
     for shade in (0, 255):
         frame = np.full((400, 600, 3), shade, np.uint8)
-        labelled = burn_label(frame)
-        changed = np.argwhere((labelled != frame).any(-1))
+        labeled = burn_label(frame)
+        changed = np.argwhere((labeled != frame).any(-1))
         top, left = changed.min(0)
         bottom, right = changed.max(0)
         assert top > 350 and left > 530 and bottom < 395 and right < 595
-        plate = labelled[360:384, 545:585].astype(int)
+        plate = labeled[360:384, 545:585].astype(int)
         assert plate.max() > 240  # white letters ..
         assert np.median(plate) < 110  # .. on a dark plate
         assert (frame == shade).all()
@@ -917,7 +917,7 @@ def test_a_data_folder_that_cannot_be_written_says_what_to_do(work: Path) -> Non
 )
 def test_own_certificates_sign(work: Path, tmp_path: Path, make: Callable[[], Any]) -> None:
     authority = Authority()
-    files = authority.write(tmp_path, make(), usage="1.3.6.1.4.1.62558.2.1")  # that of C2PA's own programme
+    files = authority.write(tmp_path, make(), usage="1.3.6.1.4.1.62558.2.1")  # that of C2PA's own program
     out = sealed(work / "a.png", credentials=Credentials.from_files(*files))
     (tmp_path / "root.pem").write_bytes(pem(authority.root))
     verdict = verify(out, anchors=[tmp_path / "root.pem"])

@@ -35,8 +35,8 @@ def test_a_cut_shows_the_square_where_its_unit_coordinates_say(portrait_face: Fa
     picture = coordinates(256, 256).astype(np.float32)
     crop = Crop(40.0, 60.0, 128.0)
     cut = crop.cut(picture, 64)
-    u, v = 10, 20  # of the cut: its centre lies at (u + 0.5) / 64 of the side
-    x, y = 40 + (u + 0.5) * 2 - 0.5, 60 + (v + 0.5) * 2 - 0.5  # numbers of the pixel, from the centre of the first
+    u, v = 10, 20  # of the cut: its center lies at (u + 0.5) / 64 of the side
+    x, y = 40 + (u + 0.5) * 2 - 0.5, 60 + (v + 0.5) * 2 - 0.5  # numbers of the pixel, from the center of the first
     np.testing.assert_allclose(cut[v, u, :2], [x, y], atol=0.6)  # coordinates() rounds; cv2 to 1/32 px
     np.testing.assert_array_equal(Crop(0, 0, 256).cut(picture, 256), picture)
 

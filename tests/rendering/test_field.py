@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimik.rendering.field import FINE, GRID, area_ratio, centres_along, smooth_field
+from mimik.rendering.field import FINE, GRID, area_ratio, centers_along, smooth_field
 
 
 def test_area_ratio_of_flows_made_by_hand() -> None:
@@ -26,7 +26,7 @@ def test_the_smooth_field_is_the_interpolant_summed_in_float64() -> None:
     apart = np.linalg.norm(to[:, None] - to, axis=-1)
     matrix = np.block([[apart - np.diag(slack), np.ones((60, 1))], [np.ones((1, 60)), np.zeros((1, 1))]])
     w = np.linalg.solve(matrix, np.concatenate([offset, np.zeros((1, 2))]))
-    at = centres_along(GRID * FINE).astype(np.float64)
+    at = centers_along(GRID * FINE).astype(np.float64)
     places = np.stack(np.meshgrid(at[50 * FINE : 67 * FINE], at[30 * FINE : 41 * FINE]), -1)
     expected = np.linalg.norm(places[:, :, None] - to, axis=-1) @ w[:-1] + w[-1]
     np.testing.assert_allclose(fine, expected, atol=2e-6 * np.abs(w).max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mimik.rendering.head_mesh import rasterise
+from mimik.rendering.head_mesh import rasterize
 
 
 def slow_raster(points: np.ndarray, attribute: np.ndarray, triangles: np.ndarray, grid: int) -> tuple:
@@ -34,12 +34,12 @@ def slow_raster(points: np.ndarray, attribute: np.ndarray, triangles: np.ndarray
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rasterise_is_the_slow_loop(seed: int) -> None:
+def test_rasterize_is_the_slow_loop(seed: int) -> None:
     rng, grid = np.random.default_rng(seed), 14
     points = np.concatenate([rng.uniform(-4, grid + 4, (14, 2)), rng.uniform(0, 5, (14, 1))], 1)
     attribute = rng.normal(size=(14, 2))
     triangles = np.array([rng.choice(14, 3, replace=False) for _ in range(9)], np.int32)
-    depth, out = rasterise(points, attribute, triangles, grid)
+    depth, out = rasterize(points, attribute, triangles, grid)
     expected_depth, expected, doubtful = slow_raster(points, attribute, triangles, grid)
     sure = ~doubtful
     assert sure.mean() > 0.9
@@ -51,20 +51,20 @@ def test_rasterise_is_the_slow_loop(seed: int) -> None:
     assert not out[~np.isfinite(depth)].any()
 
 
-def test_rasterise_keeps_the_nearer_of_two_in_any_order() -> None:
+def test_rasterize_keeps_the_nearer_of_two_in_any_order() -> None:
     # Two triangles over the whole grid, at depths 1 and 2.
     points = np.array([[-20, -20, z] for z in (1, 2)] + [[60, -20, z] for z in (1, 2)] + [[-20, 60, z] for z in (1, 2)])
     near, far = [0, 2, 4], [1, 3, 5]
     attribute = points[:, 2:].astype(float)
     for order in ([near, far], [far, near]):
-        depth, out = rasterise(points, attribute, np.array(order, np.int32), 8)
+        depth, out = rasterize(points, attribute, np.array(order, np.int32), 8)
         np.testing.assert_allclose(depth, 1, atol=1e-5)
         np.testing.assert_allclose(out[..., 0], 1, atol=1e-5)
 
 
-def test_rasterise_of_nothing() -> None:
+def test_rasterize_of_nothing() -> None:
     points = np.array([[0, 0, 0], [1, 1, 0], [2, 2, 0], [90, 90, 0], [91, 90, 0], [90, 91, 0]], float)
     for triangles in (np.zeros((0, 3), np.int32), np.array([[0, 1, 2], [3, 4, 5]], np.int32)):
-        depth, out = rasterise(points, np.ones((6, 1)), triangles, 8)
+        depth, out = rasterize(points, np.ones((6, 1)), triangles, 8)
         assert np.isinf(depth).all()
         assert not out.any()

@@ -66,16 +66,16 @@ def test_a_window_frame_stays_straight() -> None:
 
 
 def _slowly_grown(
-    colours: NDArray[Any], hole: NDArray[Any], candidates: NDArray[Any], expected: NDArray[Any], reach: float
+    colors: NDArray[Any], hole: NDArray[Any], candidates: NDArray[Any], expected: NDArray[Any], reach: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """The reference of _grown: every candidate over the whole picture, one after the other."""
-    image, known = colours.copy(), (~hole).astype(np.float32)
+    image, known = colors.copy(), (~hole).astype(np.float32)
     price = np.zeros(hole.shape, np.float32)
     labels, used = np.full(hole.shape, -1, np.int32), set[tuple[int, int]]()
     pure = cv2.erode(known, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
     chosen, done = np.zeros((*hole.shape, 2), np.float32), known.copy()
     sources = [
-        (dx, dy, inpainting._shifted(colours, dx, dy), inpainting._shifted(pure, dx, dy))
+        (dx, dy, inpainting._shifted(colors, dx, dy), inpainting._shifted(pure, dx, dy))
         for dx, dy in candidates.tolist()
     ]
     for _ in range(int(np.ceil(reach / inpainting._RING))):
@@ -136,7 +136,7 @@ def _slowly_grown(
         chosen[rows, columns] = shift
         labels[rows, columns] = shift[:, 0] + 1000 * shift[:, 1]
         used |= set(map(tuple, np.unique(shift, axis=0).astype(int).tolist()))
-        image[rows, columns] = colours[rows + shift[:, 1].astype(int), columns + shift[:, 0].astype(int)]
+        image[rows, columns] = colors[rows + shift[:, 1].astype(int), columns + shift[:, 0].astype(int)]
         done[rows, columns] = 1
         price[rows, columns] = (raw / allowed)[found]
     filled = (done > 0) & hole
@@ -162,13 +162,13 @@ def test_filling_at_once_is_filling_candidate_by_candidate(monkeypatch: pytest.M
 def test_shifts_are_moved_to_where_the_edge_fits() -> None:
     """A wrong shift by up to two pixels of a pattern that repeats, and another that nothing is better than."""
     tile = np.random.default_rng(1).random((16, 16, 3)).astype(np.float32)
-    colours = np.tile(tile, (5, 6, 1))
-    hole = np.zeros(colours.shape[:2], bool)
+    colors = np.tile(tile, (5, 6, 1))
+    hole = np.zeros(colors.shape[:2], bool)
     hole[30:50, 30:44] = True
     for move in ((2, -1), (-2, 2), (0, 0)):
         chosen = np.zeros((*hole.shape, 2), np.float32)
         chosen[hole] = np.add((32, 0), move)
-        np.testing.assert_array_equal(inpainting._exact(colours, hole, chosen, hole)[hole], np.full((280, 2), (32, 0)))
+        np.testing.assert_array_equal(inpainting._exact(colors, hole, chosen, hole)[hole], np.full((280, 2), (32, 0)))
 
 
 def test_a_copy_from_beyond_the_picture_stays_where_it_is() -> None:

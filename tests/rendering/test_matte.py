@@ -89,7 +89,7 @@ def test_the_filter_is_the_guided_filter() -> None:
     np.testing.assert_allclose(matte._guided(picture, plane), expected, atol=2e-4)
 
 
-def test_a_half_covered_pixel_gets_its_own_colour_back() -> None:
+def test_a_half_covered_pixel_gets_its_own_color_back() -> None:
     red, blue = np.array([200.0, 40, 30]), np.array([20.0, 60, 220])
     alpha = np.tile(np.clip((np.arange(200) - 95) / 10, 0, 1).astype(np.float32), (60, 1))
     mixed = alpha[..., None] * red + (1 - alpha[..., None]) * blue
@@ -147,10 +147,10 @@ def found(alpha: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matte, "person_matte", lambda *_: alpha)
 
 
-def flat(frames: np.ndarray, colour: float) -> np.ndarray:
-    """RGBA laid over a grey."""
+def flat(frames: np.ndarray, color: float) -> np.ndarray:
+    """RGBA laid over a gray."""
     a = frames[..., 3:] / 255
-    return np.rint(frames[..., :3] * a + colour * (1 - a)).astype(np.uint8)
+    return np.rint(frames[..., :3] * a + color * (1 - a)).astype(np.uint8)
 
 
 def test_frames_without_a_background(avatar: Avatar, alpha: np.ndarray) -> None:
@@ -160,8 +160,8 @@ def test_frames_without_a_background(avatar: Avatar, alpha: np.ndarray) -> None:
     corner = frames[:, :40, :40, 3]
     assert corner.max() == 0
     # What is left of the mark is read wherever the person is pasted.
-    for colour in (255, 0):
-        assert WatermarkDetector().read(list(flat(frames, colour))).payload is not None
+    for color in (255, 0):
+        assert WatermarkDetector().read(list(flat(frames, color))).payload is not None
 
 
 @pytest.mark.usefixtures("found")
@@ -180,9 +180,9 @@ def test_the_label_is_seen_where_nothing_else_is(avatar: Avatar) -> None:
 def test_another_background(avatar: Avatar, alpha: np.ndarray, tmp_path: Path) -> None:
     beach = tmp_path / "beach.png"
     video.write_image(beach, np.full((50, 90, 3), (240, 200, 90), np.uint8))
-    for background, colour in (("#00ff00", (0, 255, 0)), (str(beach), (240, 200, 90))):
+    for background, color in (("#00ff00", (0, 255, 0)), (str(beach), (240, 200, 90))):
         frame = next(avatar.frames("smile", fps=1, background=background)).astype(int)
-        assert np.abs(frame[alpha < 0.01] - colour).mean() < 6  # the mark
+        assert np.abs(frame[alpha < 0.01] - color).mean() < 6  # the mark
     blurred = next(avatar.frames("smile", fps=1, background="blur")).astype(int)
     assert np.abs(blurred - avatar.picture)[alpha > 0.99].mean() < 6
 

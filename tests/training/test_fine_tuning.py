@@ -52,7 +52,7 @@ PAPER = Preset(
 )
 TEXTURE = Preset(
     networks=NetworkConfig(form="texture", image_px=PX, embedding_dim=6, attention=False, landmarks="smooth", **SIZES),
-    losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesised=2.0, drawn=0.25),
+    losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesized=2.0, drawn=0.25),
     train=TrainConfig(),
 )
 RATES = {"lr_generator": 1e-3, "lr_discriminator": 2e-3}
@@ -133,7 +133,7 @@ def test_a_step_moves_all_that_is_the_persons(releases: dict[str, Path], photo: 
     for _ in range(3):  # the texture form starts as the identity: at first nothing but its last layer moves
         terms = made.train_step()
     expected = {"content", "pixel", "adversarial", "feature_matching", "d_loss"}
-    assert terms.keys() == expected | ({"synthesised", "kept"} if form == "texture" else set())
+    assert terms.keys() == expected | ({"synthesized", "kept"} if form == "texture" else set())
     assert moved(before["G"], made.generator.G) and moved(before["V"], made.discriminator_step.D.residual)
     assert not torch.equal(before["psi"][0], made.generator.psi)
     assert not torch.equal(before["w"][0], made.discriminator_step.w)
@@ -406,7 +406,7 @@ def test_with_one_photo_it_is_held_to_what_it_drew_elsewhere(releases: dict[str,
     with torch.no_grad():
         made.generator.G.to_picture.bias += 0.1
         now = made.generator(batch)
-    expected = 3 * (now.image - before.image).abs().mean() + 2 * (now.synthesised - before.synthesised).abs().mean()
+    expected = 3 * (now.image - before.image).abs().mean() + 2 * (now.synthesized - before.synthesized).abs().mean()
     torch.testing.assert_close(made._drift(batch, before), expected)
     assert learner(releases, "texture", [photo, photo])._kept is None
 

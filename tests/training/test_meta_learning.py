@@ -51,7 +51,7 @@ PAPER = Preset(
 )
 TEXTURE = Preset(
     networks=NetworkConfig(form="texture", image_px=PX, embedding_dim=6, attention=False, landmarks="smooth", **SIZES),
-    losses=LossWeights(content={}, pixel=3.0, synthesised=2.0, drawn=0.25, correction=0.5),
+    losses=LossWeights(content={}, pixel=3.0, synthesized=2.0, drawn=0.25, correction=0.5),
     train=TrainConfig(num_sources=2, batch_size=2, num_discriminator_updates=1),
 )
 
@@ -236,7 +236,7 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     x, regions, w = batch["x"], batch["regions"], TEXTURE.losses
     seen = terms(TEXTURE)
     torch.testing.assert_close(seen["pixel"], w.pixel * losses.pixel_loss(image, x, regions))
-    torch.testing.assert_close(seen["synthesised"], w.synthesised * losses.pixel_loss(synthesized, x, regions))
+    torch.testing.assert_close(seen["synthesized"], w.synthesized * losses.pixel_loss(synthesized, x, regions))
     torch.testing.assert_close(seen["drawn"], w.drawn * (1 - mask).mean())
     assert seen["correction"].item() == pytest.approx(w.correction * (0.25 * PX) ** 2)
     goal = trainer.networks.D.W.weight[batch["clip"]]

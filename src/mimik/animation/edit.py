@@ -47,7 +47,7 @@ def motion_frame_of(edit: Edit | Mapping[str, float], shape: Float) -> MotionFra
 
     Args:
         edit: the changes; a mapping may go beyond the sliders.
-        shape: [478, 3] centimetres, the person's face in its own frame.
+        shape: [478, 3] centimeters, the person's face in its own frame.
     """
     amounts = asdict(edit) if isinstance(edit, Edit) else edit
     blink, gaze_x, gaze_y = amounts["blink"], amounts["gaze_x"], amounts["gaze_y"]

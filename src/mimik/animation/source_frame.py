@@ -305,7 +305,7 @@ class View:
             note = f"the video's longer side is {max_side} px instead of {longer}: more can not be played everywhere"
             longer = max_side
         k = longer / max(shown)
-        # Video codecs that halve the colour's resolution need even sizes.
+        # Video codecs that halve the color's resolution need even sizes.
         step = 1 if max_side is None else 2
         new_width, new_height = (max(step, round(n * k) // step * step) for n in shown)
         return cls(left, top, right, bottom, new_width, new_height, note)

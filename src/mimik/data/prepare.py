@@ -126,7 +126,7 @@ def prepare(
         out: the folder; made if it does not exist.
         config: what decides the content; must be that of the shards that are there.
         people: one of PEOPLE; None chooses: manifest if there is one, folders, clustering where torch is installed.
-        manifest: CSV with columns clip or path, person, licence.
+        manifest: CSV with columns clip or path, person, license.
         num_workers: processes; None: one a core; 0: works in this process, where a crash ends the run.
         ray: True maps over a Ray cluster on this machine, an address over that one.
         stall_s: a worker that makes no frame for so long is given up, with its video; under Ray one that needs 48 times
@@ -257,7 +257,7 @@ class _Run:
             self._known.add(key, clip.info["fingerprint"])
             person = source.person or (UNKNOWN_PERSON if self._people == "cluster" else key)
             self._output.add_clip(
-                {"key": key, "person": person, **origin, "licence": source.licence, **clip.info}, clip
+                {"key": key, "person": person, **origin, "licence": source.license, **clip.info}, clip
             )
             num_kept += 1
         for rejection in rejections:

@@ -1,7 +1,7 @@
 """How alive a talking head is: THEval's measures that need no network, size pumping, and expression and pose distances.
 
 THEval (CVPR 2026 Findings, arXiv:2511.04520) scores each measure against the real clip, 1 - |result - real| / |real|,
-and correlates with people's judgements where FID and lip-sync networks do not. Its five measures of motion and sound
+and correlates with people's judgments where FID and lip-sync networks do not. Its five measures of motion and sound
 are here with these choices: lengths are in distances between the eyes of the same frame, in space, so that neither size
 nor turn of the head counts; places of the head are in centimeters of the canonical face; sound is silent below a tenth
 of its loud level instead of by a network. Compare results of the same recipe only, never with published scores.

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-# The paper's style: the authors' rasteriser draws these parts of the 68 points in these colors (docs/paper.md, 2).
-_PAPER: tuple[tuple[Sequence[int], Colour, bool], ...] = (
+# The paper's style: the authors' rasterizer draws these parts of the 68 points in these colors (docs/paper.md, 2).
+_PAPER: tuple[tuple[Sequence[int], Color, bool], ...] = (
     (range(17), (255, 255, 255), False),  # jaw
     (range(17, 22), (255, 0, 0), False),  # the person's right brow
     (range(22, 27), (0, 255, 0), False),
@@ -27,7 +27,7 @@ _PAPER: tuple[tuple[Sequence[int], Colour, bool], ...] = (
 )
 
 # All that the landmarker knows: closed lids, inner lips and irises as well, for gaze and speech.
-LANDMARK_LINES: tuple[tuple[Sequence[int], Colour, bool], ...] = (
+LANDMARK_LINES: tuple[tuple[Sequence[int], Color, bool], ...] = (
     (faces.OVAL, (255, 255, 255), True),
     (faces.RIGHT_BROW[:5], (255, 0, 0), False),
     (faces.LEFT_BROW[:5], (0, 255, 0), False),
@@ -43,7 +43,7 @@ LANDMARK_LINES: tuple[tuple[Sequence[int], Colour, bool], ...] = (
 STYLES = ("paper", "full", "smooth")
 
 
-def landmark_lines(style: str) -> list[tuple[list[int], Colour, bool]]:
+def landmark_lines(style: str) -> list[tuple[list[int], Color, bool]]:
     """What a landmark image of this style is made of: indices of the 478 points, color, whether the line is closed.
 
     Raises ValueError if there is no such style.
@@ -144,7 +144,7 @@ def annotate(picture: Image, found: Sequence[Face]) -> Image:
     return out
 
 
-def write_label(image: Image, text: str, at: tuple[float, float], size: float, color: Colour = (255, 255, 255)) -> None:
+def write_label(image: Image, text: str, at: tuple[float, float], size: float, color: Color = (255, 255, 255)) -> None:
     """Text with a dark rim, written into the image; at: its lower left corner, size: 1 is about 22 px high."""
     place = round(at[0]), round(at[1])
     font = cv2.FONT_HERSHEY_SIMPLEX

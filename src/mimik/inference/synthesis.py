@@ -35,7 +35,7 @@ DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 RIM = 0.06  # of the window's side: the prediction fades to zero within this distance of the border
 REDRAWN = 20.0, 48.0  # gray levels of the residual: up to the first all fine detail is kept, from the second on none
-# Of the window's side: below `top` the texture form's prediction also fades out towards an ellipse about (0.5, top)
+# Of the window's side: below `top` the texture form's prediction also fades out toward an ellipse about (0.5, top)
 # with these radii, from this much of the way to it on: shoulders and clothes stay where the photo has them.
 SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
 _STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
@@ -332,7 +332,7 @@ class TexturePainter(PicturePainter):
         frame_px = self._config.frame_px
         seen, inputs = self.network_inputs(flow, target, window, overlays)
         correction, (residual,), mask = self._generator(*inputs)
-        if self._painter.is_grey:
+        if self._painter.is_gray:
             residual = np.broadcast_to(residual.mean(0), residual.shape)
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
         residual = shaded_only(residual, inside)

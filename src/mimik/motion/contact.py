@@ -1,6 +1,6 @@
 """Contact: lips and eyelids that touch, and how far apart they are when they do not.
 
-All shapes are [478, 3], centimetres, own frame (face.Pose): x to the picture's right, y down. An opening is measured
+All shapes are [478, 3], centimeters, own frame (face.Pose): x to the picture's right, y down. An opening is measured
 from contact, so that it means the same in two faces: 0 is touching, whatever either photo shows.
 """
 

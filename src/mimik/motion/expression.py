@@ -18,14 +18,14 @@ from mimik.face.landmarks import Pose
 class ExpressionBasis:
     """Linear models of the points' movement, fitted to the tracks of the training corpus (tools/make_assets.py)."""
 
-    by_blendshape: Float  # [52, 478, 3] centimetres for a blendshape of 1: an expression without anybody's identity
+    by_blendshape: Float  # [52, 478, 3] centimeters for a blendshape of 1: an expression without anybody's identity
     by_pose: Float  # [5, 478, 3] what the landmarker gets wrong when the head turns, per term of pose_terms()
     neutral: Float  # [52] mean blendshapes of the clips' neutral faces
-    shape: Float  # [478, 3] mean of those faces, centimetres, own frame
+    shape: Float  # [478, 3] mean of those faces, centimeters, own frame
     neutral_pitch: float  # radians, rotation about x of the mean neutral head: a camera rarely stands at eye level
 
     def expression(self, blendshapes: NDArray[Any]) -> Float:
-        """[478, 3] centimetres for blendshapes [52]."""
+        """[478, 3] centimeters for blendshapes [52]."""
         return np.tensordot(blendshapes, self.by_blendshape, 1)
 
 

@@ -3,7 +3,7 @@
 A driver's frame is split into head pose and expression, both relative to the driver's own neutral face. Nothing of the
 driver's identity is left.
 
-Frames of reference. A face's own frame has the axes of face.Pose and centimetres of the canonical face, so that two
+Frames of reference. A face's own frame has the axes of face.Pose and centimeters of the canonical face, so that two
 people can be compared; a MotionFrame is in own frames and knows no pixels.
 """
 
@@ -25,7 +25,7 @@ EYELIDS_TOUCH = 0.085  # the landmarker's opening of shut lids over the usual on
 class Reference:
     """A driver's neutral face."""
 
-    shape: Float  # [478, 3] centimetres, own frame
+    shape: Float  # [478, 3] centimeters, own frame
     rotation: Float  # [3, 3] of the head in the neutral frame
     blendshapes: Float  # [52]
     # [52] expression that the driver never lets go, by blendshapes; neither shape nor blendshapes have it
@@ -40,9 +40,9 @@ class MotionFrame:
     """What a driver's face does at one instant, relative to its neutral."""
 
     turn: Float  # [3] rotation vector of the head, radians, axes of the picture
-    shift: Float  # [3] movement of the head, centimetres, axes of the picture
+    shift: Float  # [3] movement of the head, centimeters, axes of the picture
     zoom: float  # logarithm of the head's size over its neutral size
-    offset: Float  # [478, 3] movement of the points by expression and gaze, centimetres, own frame
+    offset: Float  # [478, 3] movement of the points by expression and gaze, centimeters, own frame
     blendshapes: Float  # [52]
     seen: bool = True  # False where the face was lost and the motion frame is made up
 

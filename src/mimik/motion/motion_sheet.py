@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face import landmarks as faces
-from mimik.face.landmark_images import Colour, landmark_image, write_label
+from mimik.face.landmark_images import Color, landmark_image, write_label
 from mimik.face.landmarks import Image
 from mimik.motion.files import Motion
 from mimik.motion.frames import rotation_matrix
@@ -50,7 +50,7 @@ def _curves(motion: Motion, width: int, height: int = 150) -> Image:
     names = faces.BLENDSHAPES
     smile = motion.blendshapes[:, [names.index("mouthSmileLeft"), names.index("mouthSmileRight")]].mean(1)
     blink = motion.blendshapes[:, [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].mean(1)
-    curves: tuple[tuple[str, NDArray[Any], Colour], ...] = (
+    curves: tuple[tuple[str, NDArray[Any], Color], ...] = (
         ("jaw open", motion.blendshapes[:, names.index("jawOpen")], (255, 220, 0)),
         ("smile", smile, (0, 220, 120)),
         ("blink", blink, (255, 0, 255)),
@@ -60,9 +60,9 @@ def _curves(motion: Motion, width: int, height: int = 150) -> Image:
     x = np.linspace(8, width - 8, len(motion))
     middle = height * 0.62
     cv2.line(out, (8, round(middle)), (width - 8, round(middle)), (70, 70, 70), 1)
-    for number, (name, values, colour) in enumerate(curves):
+    for number, (name, values, color) in enumerate(curves):
         y = middle - values.clip(-1, 1) * height * 0.36
         line = np.round(np.stack([x, y], 1) * 16).astype(np.int32)
-        cv2.polylines(out, [line], False, colour, 2, cv2.LINE_AA, shift=4)
-        write_label(out, name, (12 + number * min(250, width // 5), 20), 0.5, colour)
+        cv2.polylines(out, [line], False, color, 2, cv2.LINE_AA, shift=4)
+        write_label(out, name, (12 + number * min(250, width // 5), 20), 0.5, color)
     return out

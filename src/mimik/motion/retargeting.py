@@ -174,10 +174,10 @@ def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Floa
     yaw = math.radians(pose.degrees[0])
     turn = _soft_limit(turn, _MAX_TURN + max_reveal - _MAX_REVEAL)
     # A positive rotation about y, which points down, turns the nose to the picture's left: yaw falls.
-    towards = turn[1] * math.copysign(1, yaw)
+    toward = turn[1] * math.copysign(1, yaw)
     # Both limits meet at a frontal photo, whose yaw has the sign of noise.
-    limit = max_reveal + abs(yaw) * (_BACK if towards > 0 else 1)
-    if abs(towards) > 0.6 * limit:
+    limit = max_reveal + abs(yaw) * (_BACK if toward > 0 else 1)
+    if abs(toward) > 0.6 * limit:
         turn = turn.copy()
         turn[1] = float(_soft_limit(turn[1:2], limit)[0])
     return turn

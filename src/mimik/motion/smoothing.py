@@ -98,7 +98,7 @@ class Smoother:
     def _filter(self, name: str) -> OneEuro:
         if name not in self._filters:
             cutoff, beta, of_speed = _CUTOFF[name]
-            # 0.5 is the table; towards 0 the cutoff goes to infinity, towards 1 to a fifth.
+            # 0.5 is the table; toward 0 the cutoff goes to infinity, toward 1 to a fifth.
             k = (1 - self._amount) / self._amount if self._amount <= 0.5 else 1 - 1.6 * (self._amount - 0.5)
             self._filters[name] = OneEuro(cutoff * k, beta * k, of_speed)
         return self._filters[name]

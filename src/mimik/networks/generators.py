@@ -116,7 +116,7 @@ class Synthesis(NamedTuple):
     """A synthesized frame; the other fields are set by the texture form and None for the paper's."""
 
     image: Tensor  # [B, 3, H, W] x_hat in [-1, 1]; of the texture form [B, 3, 2 H, 2 W] (D14)
-    synthesised: Tensor | None = None  # [B, 3, 2 H, 2 W] RGB, the corrected warp plus the residual
+    synthesized: Tensor | None = None  # [B, 3, 2 H, 2 W] RGB, the corrected warp plus the residual
     mask: Tensor | None = None  # [B, 1, 2 H, 2 W] m in 0..1: x_hat = m * corrected + (1 - m) * synthesized
     # [B, 2, H / 2, W / 2] x and y, in sides of the frame: pixel p of the corrected warp is the warped photo's at p +
     # correction(p)

@@ -63,9 +63,9 @@ class Marker:
             if self.has_label:
                 alpha = np.maximum(alpha, _label_cover(*alpha.shape))
             return np.dstack([self.mark(np.ascontiguousarray(frame[..., :3])), alpha])
-        return self._embedder_of(frame).embed(self.labelled(frame))
+        return self._embedder_of(frame).embed(self.labeled(frame))
 
-    def labelled(self, frame: Rgb) -> Rgb:
+    def labeled(self, frame: Rgb) -> Rgb:
         """The frame, with the visible label where it is asked for."""
         return burn_label(frame) if self.has_label else frame
 
@@ -83,7 +83,7 @@ class Marker:
 
 def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
     """A copy of uint8 RGB [H, W, 3] with a small "AI" in its lower right corner; scale: of its size, 1 is 8 % of it."""
-    labelled = frame.copy()
+    labeled = frame.copy()
     side = min(frame.shape[:2])
     color, alpha = _label(max(16, round(side * 0.08 * scale)))
     height, width = alpha.shape[:2]
@@ -91,10 +91,10 @@ def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
     if height + margin > frame.shape[0] or width + margin > frame.shape[1]:
         margin = 0
     bottom, right = frame.shape[0] - margin, frame.shape[1] - margin
-    corner = labelled[max(0, bottom - height) : bottom, max(0, right - width) : right]
+    corner = labeled[max(0, bottom - height) : bottom, max(0, right - width) : right]
     color, alpha = color[: corner.shape[0], : corner.shape[1]], alpha[: corner.shape[0], : corner.shape[1]]
     corner[:] = np.rint(corner + (color - corner) * alpha)
-    return labelled
+    return labeled
 
 
 @lru_cache(maxsize=8)
@@ -144,7 +144,7 @@ class MarkedWriter:
         if self._marker is None:
             self._writer.write(frame)
         elif self._writer.has_luma:
-            self._writer.write(self._marker.labelled(frame), self._marker.luma_marker(frame))
+            self._writer.write(self._marker.labeled(frame), self._marker.luma_marker(frame))
         else:
             self._writer.write(self._marker.mark(frame))
 

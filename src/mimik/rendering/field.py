@@ -21,15 +21,15 @@ _MIN_AREA_RATIO = 0.02
 RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
 
 
-def centres_along(cells: int) -> Array:
-    """[cells] centres of cells along a side, 0..1."""
+def centers_along(cells: int) -> Array:
+    """[cells] centers of cells along a side, 0..1."""
     return (np.arange(cells, dtype=np.float32) + np.float32(0.5)) / np.float32(cells)
 
 
 @functools.cache
-def grid_centres(cells: int = GRID) -> Array:
-    """[cells * cells, 2] centres of the cells, 0..1."""
-    g = centres_along(cells)
+def grid_centers(cells: int = GRID) -> Array:
+    """[cells * cells, 2] centers of the cells, 0..1."""
+    g = centers_along(cells)
     return np.stack(np.meshgrid(g, g), -1).reshape(-1, 2).astype(np.float32)
 
 
@@ -59,7 +59,7 @@ def _evaluate(
 ) -> Array:
     """The interpolant where columns at x [W] and rows at y [H] cross -> [H, W, 2]."""
     # Squared distances are sums of one part for each column and one for each row.
-    across, down = ((at[:, None] - centre) ** 2 for at, centre in zip((x, y), target.T, strict=True))
+    across, down = ((at[:, None] - center) ** 2 for at, center in zip((x, y), target.T, strict=True))
     across, down = across.astype(np.float32), down.astype(np.float32)[:, None]
     w = coefficients.astype(np.float32)
     out = np.empty((len(y), len(x), 2), np.float32)
@@ -92,9 +92,9 @@ def smooth_field(
         [GRID, GRID, 2], computed on a grid of _COARSE cells; and for each part [rows * FINE, columns * FINE, 2].
     """
     coefficients = _solve(to, offset, slack)
-    coarse = _evaluate(centres_along(_COARSE), centres_along(_COARSE), to, coefficients)
+    coarse = _evaluate(centers_along(_COARSE), centers_along(_COARSE), to, coefficients)
     field = cv2.resize(coarse, (GRID, GRID), interpolation=cv2.INTER_LINEAR)
-    places = centres_along(GRID * FINE)
+    places = centers_along(GRID * FINE)
     fine = [_evaluate(places[columns], places[rows], to, coefficients) for rows, columns in map(_finely, parts)]
     for part, values in zip(parts, fine, strict=True):
         size = values.shape[1] // FINE, values.shape[0] // FINE
@@ -140,7 +140,7 @@ def frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArr
 
 def fade_of(low: NDArray[Any], high: NDArray[Any]) -> Array:
     """[GRID, GRID] one inside, smoothly to zero at the border of the rectangle."""
-    at = grid_centres().reshape(GRID, GRID, 2)
+    at = grid_centers().reshape(GRID, GRID, 2)
     distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
     return np.asarray(smoothstep(distance, 0, _RIM), np.float32)
 

@@ -3,7 +3,7 @@
 The flow is backward: at a place of the target frame it says how far away the pixel lies in the photo. It is solved on
 a small grid over a square around the head, by linear radial-basis interpolation of the points' displacements; hair
 moves with the skull, the square's border stands still. Where the head's own surface hides itself, the solve cannot
-know it: the mesh, rasterised with a depth test, is right there.
+know it: the mesh, rasterized with a depth test, is right there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mimik.arrays import ramp, smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
-from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centres, part_around, smooth_field, unfold
+from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centers, part_around, smooth_field, unfold
 from mimik.rendering.head_mesh import (
     CONTROL,
     DETAILED,
@@ -28,7 +28,7 @@ from mimik.rendering.head_mesh import (
     head,
     normals,
     on_outline,
-    rasterise,
+    rasterize,
     side_points,
 )
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
@@ -155,7 +155,7 @@ class Warper:
         self._normals = normals(self.source)
         self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
         front = mesh.triangles[across(self.source, mesh.triangles)[:, 2] < 0]
-        self._photo_depth, _ = rasterise(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
+        self._photo_depth, _ = rasterize(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
         self._picture = self.crop.to_unit(np.array([[0.0, 0.0], [width, height]]))
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
@@ -175,7 +175,7 @@ class Warper:
         high[0] = 1 if free[2] else high[0]
         self._border = self._at_depth(frame_of(low, high))
         self._border_follow = self._freedom(self._border, low, high, free)[:, None]
-        cells = self._at_depth(grid_centres().astype(np.float64))
+        cells = self._at_depth(grid_centers().astype(np.float64))
         freedom = self._freedom(cells, low, high, free).reshape(GRID, GRID).astype(np.float32)
         self._fade = 1 - (1 - fade_of(low, high)) * (1 - freedom)
 
@@ -290,13 +290,13 @@ class Warper:
     def _layer(
         self, goal: NDArray[np.float64], attributes: NDArray[np.float64], triangles: NDArray[np.int32]
     ) -> Surface:
-        depth, place = rasterise(goal * GRID, attributes, triangles, GRID)
+        depth, place = rasterize(goal * GRID, attributes, triangles, GRID)
         covered = np.isfinite(depth)
         found = place[covered]
         at = (found[:, :2] * GRID).astype(np.int32).clip(0, GRID - 1)
         unseen = np.zeros((GRID, GRID), bool)
         unseen[covered] = found[:, 2] > self._photo_depth[at[:, 1], at[:, 0]] / GRID + DEPTH_GAP
-        return Surface(depth, place[..., :2] - grid_centres().reshape(GRID, GRID, 2), covered, unseen, place[..., 3:])
+        return Surface(depth, place[..., :2] - grid_centers().reshape(GRID, GRID, 2), covered, unseen, place[..., 3:])
 
 
 def follows(places: NDArray[np.float64], skull: Pose) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ class Head:
     """The canonical face continued over hair and neck, so that the whole head can turn.
 
     Attributes:
-        shell: [S, 3] points of hair and neck in the canonical face's frame, centimetres.
+        shell: [S, 3] points of hair and neck in the canonical face's frame, centimeters.
         follow: [S] how much each moves with the skull; hair that lies on the shoulders and the neck move less.
         triangles: [T, 3] indices into the 478 points followed by the shell; without the eyes' and mouth's openings.
         num_face: how many of the triangles, the first ones, are the face's; the others are the shell's.
@@ -55,12 +55,12 @@ class Head:
 def head() -> Head:
     mesh = canonical_mesh()
     oval = mesh.vertices[face.OVAL]
-    centre = np.array([0.0, -3.0])
-    angle = np.arctan2(oval[:, 0], -(oval[:, 1] - centre[1]))  # 0 is up
+    center = np.array([0.0, -3.0])
+    angle = np.arctan2(oval[:, 0], -(oval[:, 1] - center[1]))  # 0 is up
     below = ramp(oval[:, 1], 3.5, 8.5)  # 1 at the chin: there the shell is the neck
     rings, follows = [], []
     for width, height, neck_width, neck_y, neck_follow in ((9.0, 11.0, 5.5, 11.5, 0.6), (12.0, 14.0, 8.0, 15.0, 0.1)):
-        hair = np.stack([width * np.sin(angle), centre[1] - height * np.cos(angle), np.full(len(oval), 3.0)], 1)
+        hair = np.stack([width * np.sin(angle), center[1] - height * np.cos(angle), np.full(len(oval), 3.0)], 1)
         neck = np.stack([neck_width * np.sin(angle) * 1.6, np.full(len(oval), neck_y), np.full(len(oval), 3.0)], 1)
         ring = hair * (1 - below[:, None]) + neck * below[:, None]
         rings.append(ring)
@@ -146,7 +146,7 @@ def normals(points: NDArray[Any]) -> NDArray[np.float64]:
     return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
 
 
-def rasterise(
+def rasterize(
     points: NDArray[Any], attribute: NDArray[Any], triangles: NDArray[np.int32], grid: int
 ) -> tuple[Array, Array]:
     """Depth-tested raster of a triangle mesh.

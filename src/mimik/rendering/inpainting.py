@@ -1,6 +1,6 @@
 """What stands behind a person, continued from the photo's own surroundings.
 
-Every pixel of the hole is a copy of another one, from a shift of the photo at which their neighbourhoods agree: shifts
+Every pixel of the hole is a copy of another one, from a shift of the photo at which their neighborhoods agree: shifts
 along rows, columns and diagonals continue straight lines, the peaks of the photo's autocorrelation continue textures
 (after He and Sun 2012, "Statistics of Patch Offsets for Image Completion"). The hole is filled from its edge inwards,
 small at first; the photo's own pixels are then copied, so that the result is as sharp as the photo.
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from mimik.face.landmarks import Array, Image
 
 _COARSE_PX = 112  # longer side at which shifts are chosen
-_PATCH = 9  # pixels of that size: side of the neighbourhoods that have to agree
+_PATCH = 9  # pixels of that size: side of the neighborhoods that have to agree
 _JOINT = 7  # pixels of that size: side of the squares within which a shift has to suit all pixels
-_WORST = 0.3  # squared difference of colours, from which on it is as bad as any
-_PRIOR = 0.1  # of the squared difference of a copy's colour to that of the smooth filling
+_WORST = 0.3  # squared difference of colors, from which on it is as bad as any
+_PRIOR = 0.1  # of the squared difference of a copy's color to that of the smooth filling
 _GOES_ON = 0.6  # of its cost has a shift that goes on where the filling before it ended
 _DEAR = 0.01, 1.0  # a copy counts half against the smooth filling if it is off by this, and this share of the variance
 _SUM = np.ones((1, 3))
 _RING = 3  # pixels of that size that are filled before the next ones are looked at
 _AROUND_RING = np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)
 _PEAKS = 96  # of the autocorrelation
-_FAR = 2e-4  # cost of a shift's length in widths of the picture, against the squared difference of colours in 0..1
+_FAR = 2e-4  # cost of a shift's length in widths of the picture, against the squared difference of colors in 0..1
 _MOST_TONE = 8.0  # of 255: by more the tone of a copy is not changed
 _FINE_PX = 336  # longer side at which the shifts are made exact
 
@@ -61,8 +61,8 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
 
 def _smooth_fill(picture: Image, hole: NDArray[np.bool_]) -> Array:
     """[H, W, 3] the hole without detail (Telea 2004), made at a small size."""
-    colours, small, _ = _reduced(picture, hole, _FINE_PX)
-    filled = cv2.inpaint(np.rint(colours * 255).astype(np.uint8), small.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    colors, small, _ = _reduced(picture, hole, _FINE_PX)
+    filled = cv2.inpaint(np.rint(colors * 255).astype(np.uint8), small.astype(np.uint8), 3, cv2.INPAINT_TELEA)
     soft = cv2.GaussianBlur(filled, (0, 0), 4.0)
     filled[small] = soft[small]
     return np.asarray(cv2.resize(filled, hole.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32))
@@ -82,22 +82,22 @@ def _tone(copy: Array, smooth: Array, where: NDArray[np.bool_], reach: float) ->
 
 
 def _reduced(picture: Image, hole: NDArray[np.bool_], longer: int) -> tuple[Array, NDArray[np.bool_], float]:
-    """Colours in 0..1 and hole at a size of at most `longer` px, and how much smaller that is."""
+    """Colors in 0..1 and hole at a size of at most `longer` px, and how much smaller that is."""
     k = min(1.0, longer / max(hole.shape))
     size = max(round(hole.shape[1] * k), 1), max(round(hole.shape[0] * k), 1)
     small = cv2.resize(hole.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 0
     known = (~hole).astype(np.float32)
     weight = cv2.resize(known, size, interpolation=cv2.INTER_AREA)[..., None]
-    colours = cv2.resize(picture * known[..., None], size, interpolation=cv2.INTER_AREA)
-    return (colours / np.maximum(weight, 1e-3) / 255).astype(np.float32), small, k
+    colors = cv2.resize(picture * known[..., None], size, interpolation=cv2.INTER_AREA)
+    return (colors / np.maximum(weight, 1e-3) / 255).astype(np.float32), small, k
 
 
 def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Array, Array]:
     """[H, W, 2] where each pixel's copy lies, less its own place, in pixels; and [H, W] 0..1 how well it fits."""
-    colours, small, k = _reduced(picture, hole, _COARSE_PX)
-    rough = np.rint(colours.clip(0, 1) * 255).astype(np.uint8)
+    colors, small, k = _reduced(picture, hole, _COARSE_PX)
+    rough = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
     expected = cv2.inpaint(rough, small.astype(np.uint8), 3, cv2.INPAINT_TELEA) / np.float32(255)
-    chosen, filled, fit = _grown(colours, small, _candidates(colours, small), expected, reach * k)
+    chosen, filled, fit = _grown(colors, small, _candidates(colors, small), expected, reach * k)
     fine, fine_hole, _ = _reduced(picture, hole, _FINE_PX)
     size = fine_hole.shape[1::-1]
     ratio = np.array(size) / np.array(small.shape[1::-1])
@@ -111,7 +111,7 @@ def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Arra
     return shifts, fit * ((cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0) & hole)
 
 
-def _candidates(colours: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
+def _candidates(colors: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
     """[N, 2] shifts in x and y that are tried."""
     height, width = hole.shape
     far = max(height, width)
@@ -121,10 +121,10 @@ def _candidates(colours: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
     step = near[::4]
     lines += [(x * step, y * step) for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
     # The autocorrelation of what varies, without the hole.
-    grey = colours.mean(-1)
+    gray = colors.mean(-1)
     known = (~hole).astype(np.float32)
-    blurred = cv2.GaussianBlur(grey * known, (0, 0), 4) / np.maximum(cv2.GaussianBlur(known, (0, 0), 4), 1e-3)
-    detail = (grey - blurred) * known
+    blurred = cv2.GaussianBlur(gray * known, (0, 0), 4) / np.maximum(cv2.GaussianBlur(known, (0, 0), 4), 1e-3)
+    detail = (gray - blurred) * known
     shape = 2 * height, 2 * width
     power, overlap = (np.fft.irfft2(np.abs(np.fft.rfft2(x, shape)) ** 2, shape) for x in (detail, known))
     score = np.fft.fftshift(power / np.maximum(overlap, 0.05 * known.size)).astype(np.float32)
@@ -143,7 +143,7 @@ def _shifted(plane: NDArray[Any], dx: int, dy: int) -> NDArray[Any]:
 
 
 def _grown(
-    colours: Array, hole: NDArray[np.bool_], candidates: NDArray[np.int_], expected: Array, reach: float
+    colors: Array, hole: NDArray[np.bool_], candidates: NDArray[np.int_], expected: Array, reach: float
 ) -> tuple[Array, NDArray[np.bool_], Array]:
     """Fills the hole from its edge inwards, up to reach pixels.
 
@@ -151,19 +151,19 @@ def _grown(
         [h, w, 2] float32 the shift of each pixel, 0 where it is known or was not filled; [h, w] whether it was filled;
         [h, w] 0..1 how well it fits.
     """
-    image, known = colours.copy(), (~hole).astype(np.float32)
+    image, known = colors.copy(), (~hole).astype(np.float32)
     price = np.zeros(hole.shape, np.float32)
     labels, used = np.full(hole.shape, -1, np.int16), np.zeros(len(candidates), bool)
     pure = cv2.erode(known, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
     done = known.copy()
     # Around the picture nothing: a copy from there is black, and not allowed.
     pad = int(np.abs(candidates).max())
-    wide, is_pure = (cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_CONSTANT) for plane in (colours, pure))
+    wide, is_pure = (cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_CONSTANT) for plane in (colors, pure))
     is_pure = is_pure > 0
     apart = np.empty((len(candidates), *hole.shape), np.float32)  # of filled pixels and their copies; else 0
     height, width = hole.shape
     for plane, (x, y) in zip(apart, (candidates + pad).tolist(), strict=True):
-        np.multiply(_squared(cv2.subtract(colours, wide[y : y + height, x : x + width])), known, out=plane)
+        np.multiply(_squared(cv2.subtract(colors, wide[y : y + height, x : x + width])), known, out=plane)
     length = (_FAR * np.sqrt((candidates**2).sum(1)) / max(hole.shape)).astype(np.float32)[:, None]
     for _ in range(int(np.ceil(reach / _RING))):
         ring = (cv2.dilate(done, _AROUND_RING) > 0) & (done == 0)
@@ -244,7 +244,7 @@ def _spread_over(costs: Array, ring: NDArray[np.bool_]) -> Array:
 
 
 def _agreed(candidates: NDArray[np.int_], labels: NDArray[Any], pure: Array) -> NDArray[Any]:
-    """The labels without specks: of each pixel the one that most of its neighbours have, and that it can have.
+    """The labels without specks: of each pixel the one that most of its neighbors have, and that it can have.
 
     Args:
         candidates: [N, 2] shifts.
@@ -260,7 +260,7 @@ def _agreed(candidates: NDArray[np.int_], labels: NDArray[Any], pure: Array) -> 
     return out
 
 
-def _exact(colours: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray[np.bool_]) -> Array:
+def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray[np.bool_]) -> Array:
     """The shifts [h, w, 2], each moved by up to two pixels to where its edge fits what it continues.
 
     Pixels of one shift move together: the piece that they copy stays whole.
@@ -287,7 +287,7 @@ def _exact(colours: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArra
             continue
         y, x = rows + by[:, 1:], columns + by[:, :1]  # [M, n]
         valid = known[y, x]
-        apart = _squared(colours[rows, columns] - colours[y, x]) * valid
+        apart = _squared(colors[rows, columns] - colors[y, x]) * valid
         cost = apart.sum(1) / np.maximum(valid.sum(1), 1) * (1 + 0.01 * np.abs(by - shift).sum(1))
         cost[valid.mean(1) < 0.7] = np.inf
         if np.isfinite(cost).any():

@@ -2,8 +2,8 @@
 
 The matte is made once, on the photo, and moved by the flow that moves the photo: it costs little and does not flicker.
 The network is MediaPipe's Selfie Segmentation, run by OpenVINO; a guided filter (He et al. 2013) brings what it says at
-256 px to the photo's own edges, and the colours of half-covered pixels are freed from the old background (Forte 2021,
-"Approximate Fast Foreground Colour Estimation").
+256 px to the photo's own edges, and the colors of half-covered pixels are freed from the old background (Forte 2021,
+"Approximate Fast Foreground Color Estimation").
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SURE = 0.4, 0.85  # what the network is sure of by less is background, by more 
 _PIECE = 0.3  # of the matte: pieces are what is connected by more than that
 _GUIDE_PX = 1024  # the filter's coefficients are found at this size at most; they are applied at the photo's own
 _GUIDE_RADIUS = 1 / 90  # of the longer side
-_GUIDE_EPS = 2e-4  # variance of the photo's colours, 0..1 squared, below which there is no edge to follow
-_COLOUR_RADII = 1 / 14, 1 / 170  # of the longer side: from where colours are taken, roughly and then finely
+_GUIDE_EPS = 2e-4  # variance of the photo's colors, 0..1 squared, below which there is no edge to follow
+_COLOR_RADII = 1 / 14, 1 / 170  # of the longer side: from where colors are taken, roughly and then finely
 _BLUR = 1 / 40  # of the longer side
 
 
@@ -127,7 +127,7 @@ def _fade(length: int, border: float, is_first: bool, is_last: bool) -> Array:
 
 
 def _guided(picture: Image, plane: Array) -> Array:
-    """The plane [H, W] with edges where the picture has them: the guided filter with the colours as guide."""
+    """The plane [H, W] with edges where the picture has them: the guided filter with the colors as guide."""
     height, width = plane.shape
     k = min(1.0, _GUIDE_PX / max(height, width))
     size = max(round(width * k), 2), max(round(height * k), 2)
@@ -161,15 +161,15 @@ def _guided(picture: Image, plane: Array) -> Array:
     return np.asarray(out)
 
 
-def _spread(colours: Array, weight: Array, radius: float) -> Array:
-    """[H, W, 3] the mean of the colours around each pixel, by weight [H, W]."""
+def _spread(colors: Array, weight: Array, radius: float) -> Array:
+    """[H, W, 3] the mean of the colors around each pixel, by weight [H, W]."""
     side = 2 * max(1, round(radius * max(weight.shape))) + 1
     total = cv2.blur(weight, (side, side))[..., None]
-    return np.asarray(cv2.blur(colours * weight[..., None], (side, side)) / (total + 1e-5))
+    return np.asarray(cv2.blur(colors * weight[..., None], (side, side)) / (total + 1e-5))
 
 
 def foreground(picture: Image, alpha: Array) -> Image:
-    """The person's own colours where it covers a pixel in part, and the nearest of them where it does not at all.
+    """The person's own colors where it covers a pixel in part, and the nearest of them where it does not at all.
 
     Args:
         picture: uint8 RGB [H, W, 3].
@@ -177,7 +177,7 @@ def foreground(picture: Image, alpha: Array) -> Image:
     """
     image, a = picture.astype(np.float32), alpha[..., None]
     front = back = image
-    for radius, power in zip(_COLOUR_RADII, (4, 1), strict=True):  # at first from pixels that are nearly pure
+    for radius, power in zip(_COLOR_RADII, (4, 1), strict=True):  # at first from pixels that are nearly pure
         front, back = _spread(front, alpha**power, radius), _spread(back, (1 - alpha) ** power, radius)
         front = (front + a * (image - a * front - (1 - a) * back)).clip(0, 255)
     return np.rint(front).astype(np.uint8)
@@ -210,11 +210,11 @@ def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
     """What --background asks for.
 
     Args:
-        wanted: TRANSPARENT, BLUR, a colour as CSS writes it, or a picture's file.
+        wanted: TRANSPARENT, BLUR, a color as CSS writes it, or a picture's file.
         read: reads a picture.
 
     Returns:
-        The first two as they are; else a picture of any size, which is one pixel for a colour.
+        The first two as they are; else a picture of any size, which is one pixel for a color.
 
     Raises:
         InputError: if it is none of these.
@@ -223,23 +223,23 @@ def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
         return wanted
     check_backdrop(wanted)
     try:
-        colour = ImageColor.getrgb(wanted)
+        color = ImageColor.getrgb(wanted)
     except ValueError:
         return read(Path(wanted))
-    return np.array(colour[:3], np.uint8)[None, None]
+    return np.array(color[:3], np.uint8)[None, None]
 
 
 def blurred(picture: Image, alpha: Array) -> Image:
-    """The picture's background out of focus, without the person, whose colours would shine through at its edge."""
+    """The picture's background out of focus, without the person, whose colors would shine through at its edge."""
     behind = (1 - alpha) ** 8
     planes = np.dstack([picture * behind[..., None], behind]).astype(np.float32)
     out, missing = np.zeros(picture.shape, np.float32), np.ones((*alpha.shape, 1), np.float32)
     for radius in (_BLUR, 4 * _BLUR, 1.0):  # far inside the person there is only what lies far away
         side = 2 * max(1, round(radius * max(alpha.shape))) + 1
         mean = cv2.blur(cv2.blur(planes, (side, side)), (side, side))  # twice: a soft disc, not a square
-        colour, known = mean[..., :3] / (mean[..., 3:] + 1e-6), mean[..., 3:]
+        color, known = mean[..., :3] / (mean[..., 3:] + 1e-6), mean[..., 3:]
         weight = missing * (np.clip((known - 0.02) * 4, 0, 1) if radius < 1 else 1)
-        out += weight * colour
+        out += weight * color
         missing -= weight
     return np.rint(out.clip(0, 255)).astype(np.uint8)
 

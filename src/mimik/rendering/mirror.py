@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image
-from mimik.rendering.field import GRID, grid_centres
+from mimik.rendering.field import GRID, grid_centers
 from mimik.rendering.head_mesh import head
 from mimik.rendering.occlusion import Surface
 
@@ -211,7 +211,7 @@ def mirror_flow(
     ys, xs = np.nonzero(cv2.dilate((weight > _NOTHING).astype(np.uint8), np.ones((9, 9), np.uint8)))
     part = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
     known, weight = known[part], weight[part]
-    offset = attribute[..., :2][part] - grid_centres().reshape(GRID, GRID, 2)[part]
+    offset = attribute[..., :2][part] - grid_centers().reshape(GRID, GRID, 2)[part]
     # All are continued over openings of the mesh and a little beyond its outline, which is a staircase.
     near = cv2.GaussianBlur(known, (0, 0), _CONTINUED)
     values = np.dstack([offset, attribute[..., 2:][part]])
@@ -220,7 +220,7 @@ def mirror_flow(
     offset, (weight, opacity, own) = np.ascontiguousarray(values[..., :2]), cv2.split(values[..., 2:])
     for iris in (slice(0, 5), slice(5, 10)):
         _place_iris(offset, part, irises[iris], come_from[iris])
-    place = offset + grid_centres().reshape(GRID, GRID, 2)[part]
+    place = offset + grid_centers().reshape(GRID, GRID, 2)[part]
     inside = smoothstep(np.minimum(place - picture[0], picture[1] - place).min(-1), *_INSIDE)
     weight = smoothstep(weight * smoothstep(near, *_OUTLINE) * fade[part] * inside, *_SEAM)
     opacity, own = smoothstep(opacity, *_HAIR_ENDS), smoothstep(own, *_OWN_BEGINS)

@@ -18,7 +18,7 @@ DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind a
 
 @dataclass(frozen=True)
 class Surface:
-    """One surface of the target, rasterised, [GRID, GRID, ...]: depth, offset, cover, what is unseen, mirror place."""
+    """One surface of the target, rasterized, [GRID, GRID, ...]: depth, offset, cover, what is unseen, mirror place."""
 
     depth: Array
     offset: Array

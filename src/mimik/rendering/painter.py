@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.face.landmarks import NUM_POINTS, Array, Image
 from mimik.rendering.crop import Crop
-from mimik.rendering.field import FINE, GRID, grid_centres
+from mimik.rendering.field import FINE, GRID, grid_centers
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.layers.eyes import EyeLayer
@@ -49,7 +49,7 @@ class Painter:
 
     Attributes:
         canvas: where flows are applied.
-        is_grey: whether the picture is black and white.
+        is_gray: whether the picture is black and white.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Painter:
         )
         self._contours = (warper.contours(0), warper.contours(1))
         self._eyes: list[EyeLayer | None] = [None, None]
-        self.is_grey = is_black_and_white(picture, crop, warper.source)
-        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.is_grey)
+        self.is_gray = is_black_and_white(picture, crop, warper.source)
+        self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.is_gray)
         self._matte = matte
         self._painted = threading.local()  # frames are painted in several threads
 
@@ -187,7 +187,7 @@ class Painter:
 
     def _covered(self, flow: Flow) -> NDArray[np.bool_]:
         """[GRID, GRID] where a frame may show what the matte covers; elsewhere it need not be warped."""
-        places = grid_centres().reshape(GRID, GRID, 2) * np.float32(GRID) - np.float32(0.5)
+        places = grid_centers().reshape(GRID, GRID, 2) * np.float32(GRID) - np.float32(0.5)
         places = places + flow.offset * np.float32(GRID)
         cover = cv2.remap(self._cover, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         covered = cv2.dilate(cover, np.ones((3, 3), np.uint8)) > 0
@@ -243,7 +243,7 @@ class Painter:
         return places
 
     def _pixels(self, start: NDArray[np.int_], right: int, bottom: int) -> list[NDArray[np.int_]]:
-        """First and last + 1 pixel (x, y) of the region whose centres lie among those of these cells."""
+        """First and last + 1 pixel (x, y) of the region whose centers lie among those of these cells."""
         corner = np.array([self.canvas.left - self.canvas.crop.left, self.canvas.top - self.canvas.crop.top])
         low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5)
         high = np.floor((np.array([right, bottom]) - 0.5) / self._cells_per_px - corner + 0.5)

@@ -26,13 +26,13 @@ _FINE = 0.01  # of the face's height: finer than this is detail
 
 
 def head_shape(points: NDArray[Any]) -> NDArray[np.float64]:
-    """[478, 3] centimetres: a face with its pose and expression, without its place and size."""
+    """[478, 3] centimeters: a face with its pose and expression, without its place and size."""
     pose = head_pose(points)
     return np.asarray((points - pose.translation) / pose.scale, np.float64)
 
 
 def distances(shapes: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
-    """[T] centimetres: how far photos are from a frame in pose and expression.
+    """[T] centimeters: how far photos are from a frame in pose and expression.
 
     Args:
         shapes: [T, 478, 3] head_shape of the photos.

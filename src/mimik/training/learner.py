@@ -129,7 +129,7 @@ class Learner:
             InputError: if the weights of a content network are missing.
         """
         # Without E there is no L_MCH. Inputs are closer to their targets than in meta-learning: terms that pull the
-        # texture form towards the uncorrected warp would make it unlearn its corrections.
+        # texture form toward the uncorrected warp would make it unlearn its corrections.
         weights = dataclasses.replace(preset.losses, drawn=0.0, correction=0.0)
         train = dataclasses.replace(preset.train, variant="ff")
         self.preset = dataclasses.replace(preset, losses=weights, train=train)
@@ -215,14 +215,14 @@ class Learner:
         """Weighted L1 between G's output and its initial output on motion frames without a photo."""
         at = torch.from_numpy(self._rng.choice(_KEPT, min(self.recipe.batch_size, _KEPT), replace=False))
         now, weights = self.generator(each_tensor(batch, lambda value: value[at])), self.preset.losses
-        drawn = weights.synthesised * (now.synthesised - before.synthesised[at]).abs().mean()  # type: ignore[index]
+        drawn = weights.synthesized * (now.synthesized - before.synthesized[at]).abs().mean()  # type: ignore[index]
         return weights.pixel * (now.image - before.image[at]).abs().mean() + drawn
 
-    def _update(self, loss: Tensor, optimiser: torch.optim.Optimizer, module: nn.Module) -> None:
-        optimiser.zero_grad()
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), self.preset.train.clip_norm)
-        optimiser.step()
+        optimizer.step()
 
     @torch.no_grad()
     def _update_average(self) -> None:

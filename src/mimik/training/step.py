@@ -183,8 +183,8 @@ def generator_terms(
         terms["landmarks"] = weights.landmarks * landmark_distance(landmarks, batch, x_hat)
     if weights.pixel:
         terms["pixel"] = weights.pixel * losses.pixel_loss(x_hat.float(), x, batch["regions"])
-    if out.synthesised is not None and weights.synthesised:
-        terms["synthesised"] = weights.synthesised * losses.pixel_loss(out.synthesised.float(), x, batch["regions"])
+    if out.synthesized is not None and weights.synthesized:
+        terms["synthesized"] = weights.synthesized * losses.pixel_loss(out.synthesized.float(), x, batch["regions"])
     if out.mask is not None and weights.drawn:
         terms["drawn"] = weights.drawn * (1 - out.mask.float()).mean()
     if out.correction is not None and weights.correction:

@@ -263,7 +263,7 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         return {
-            "synthesiser": self.synthesizer,
+            "synthesiser": self.synthesizer,  # the name in the state files of every version
             "judge": self.discriminator_step,
             "average": self.ema.average,
             "generator_adam": self.generator_adam,

@@ -31,13 +31,13 @@ def test_the_voxceleb_layout_names_people_by_folder(tmp_path: Path) -> None:
     assert "folder" in said
 
 
-def test_a_manifest_names_people_and_licences_by_path_name_or_stem(tmp_path: Path) -> None:
+def test_a_manifest_names_people_and_licenses_by_path_name_or_stem(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.mp4", "in/b.mp4", "in/c.mp4", "in/d/e.mp4")
     table = tmp_path / "clips.csv"
-    table.write_text("split,clip,person,licence\nx,a,p1,CC0-1.0\nx,b.mp4,p2,\nx,d/e.mp4,p1,\n")
+    table.write_text("split,clip,person,license\nx,a,p1,CC0-1.0\nx,b.mp4,p2,\nx,d/e.mp4,p1,\n")
     named, how, said = choose_people(find_sources([tmp_path / "in"]), None, table)
     assert how == "manifest" and "1 videos are not in it" in said
-    assert [(s.name, s.person, s.licence) for s in named] == [
+    assert [(s.name, s.person, s.license) for s in named] == [
         ("a.mp4", "p1", "CC0-1.0"),
         ("b.mp4", "p2", None),
         ("c.mp4", None, None),

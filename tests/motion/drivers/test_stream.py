@@ -137,5 +137,5 @@ def test_blendshapes_do_what_they_say(small_face: Face) -> None:
 def test_the_mean_face_is_a_face() -> None:
     mean = rest_reference().shape
     assert mean.shape == (NUM_POINTS, 3)
-    assert np.abs(mean[: faces.NUM_MESH_POINTS] - faces.canonical_mesh().vertices).max() < 2.5  # centimetres
+    assert np.abs(mean[: faces.NUM_MESH_POINTS] - faces.canonical_mesh().vertices).max() < 2.5  # centimeters
     assert stream.rest_reference() is rest_reference()

@@ -104,7 +104,7 @@ def test_any_rate_and_any_number_of_channels(
     place = np.arange(int(len(samples) * rate / 16000)) * 16000 / rate
     again = np.interp(place, np.arange(len(samples)), samples)
     table = np.zeros((len(again), channels))
-    table[:, 2 if channels == 6 else slice(None)] = again[:, None] if channels < 6 else again  # 5.1: in the centre
+    table[:, 2 if channels == 6 else slice(None)] = again[:, None] if channels < 6 else again  # 5.1: in the center
     lips = offsets(write_wav(tmp_path / "x.wav", table, rate), landmarker)[:, 14, 1]
     num = min(len(lips), len(lips_of_speech))
     least = 0.6 if rate == 8000 else 0.9  # half of the bands are missing

@@ -148,9 +148,9 @@ def test_idle_life_follows_its_seed() -> None:
 def test_a_resting_head_does_not_repeat() -> None:
     head = RestingHead(rng(4))
     pose = np.array([head.step(0.04)[[0, 1, 2, 4]] for _ in range(1500)])
-    centred = (pose - pose.mean(0)) / pose.std(0)
+    centered = (pose - pose.mean(0)) / pose.std(0)
     for lag in range(250, 1200, 5):  # from 10 s on: no time shift makes it look like itself
-        assert np.mean(centred[lag:] * centred[:-lag]) < 0.7
+        assert np.mean(centered[lag:] * centered[:-lag]) < 0.7
 
 
 def idle_frames(seed: int, count: int) -> list[MotionFrame]:

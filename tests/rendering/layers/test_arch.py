@@ -12,7 +12,7 @@ from mimik.rendering.layers.arch import IPD_MM, OVERBITE_MM, Anatomy, lower_wall
 
 @pytest.fixture(scope="module")
 def frontal() -> np.ndarray:
-    """The canonical face, 10 px a centimetre, looking at the viewer."""
+    """The canonical face, 10 px a centimeter, looking at the viewer."""
     vertices = canonical_mesh().vertices
     return 10 * np.concatenate([vertices, np.zeros((10, 3))]) + [200, 200, 0]
 

@@ -182,10 +182,10 @@ def test_the_layer_is_the_photo_where_nothing_has_moved(drawn: tuple) -> None:
     assert np.median(off) < 0.5
 
 
-def test_eyes_of_a_black_and_white_photo_stay_grey(drawn: tuple) -> None:
+def test_eyes_of_a_black_and_white_photo_stay_gray(drawn: tuple) -> None:
     picture, points, warper = drawn
-    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    painter = Painter(grey, warper)
+    gray = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    painter = Painter(gray, warper)
     for target in (eyes_closed(points, 0.5), eyes_closed(points, 1.0), gaze(points, 0.1, 0.05)):
         assert np.ptp(painter.paint(warper.flow(target)).astype(int), axis=2).max() <= 1
 

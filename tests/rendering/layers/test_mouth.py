@@ -79,10 +79,10 @@ def test_a_little_more_open_is_a_little_different(portrait: Image, shut: np.ndar
     assert max(steps) < 4 * np.mean(steps)
 
 
-def test_teeth_are_grey_in_a_black_and_white_photo(portrait: Image, shut: np.ndarray) -> None:
+def test_teeth_are_gray_in_a_black_and_white_photo(portrait: Image, shut: np.ndarray) -> None:
     warper = Warper(shut.astype(np.float32), 512, 512)
-    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    image = Painter(grey, warper).paint(warper.flow(mouth_opened(shut, 0.16)))
+    gray = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    image = Painter(gray, warper).paint(warper.flow(mouth_opened(shut, 0.16)))
     assert np.ptp(image.astype(int), axis=2).max() <= 1
 
 

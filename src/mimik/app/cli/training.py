@@ -38,7 +38,7 @@ def prepare_command(
             "clip (each its own); chosen by what there is if left out.",
         ),
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(metavar="CSV", help="Columns clip or path, person, licence.")] = None,
+    manifest: Annotated[Path | None, typer.Option(metavar="CSV", help="Columns clip or path, person, license.")] = None,
     cluster: Cluster,
     json_report: JsonReport = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the report.")] = False,

@@ -34,7 +34,7 @@ _INPUTS = {
 }
 _RANGES = {"geometry": None, "psi_hat": None, "correction": [-0.1, 0.1], "residual": [-2, 2], "mask": [0, 1]}
 _RESULTS = {
-    "x_hat": "the synthesised window, RGB, -1..1",
+    "x_hat": "the synthesized window, RGB, -1..1",
     "correction": "x and y, in sides of the window: pixel p of the moved one is the warped one's at p + correction(p)",
     "residual": "what is added to the moved window: the drawn picture, RGB in units of 127.5",
     "mask": "how much of the moved photo is kept; the rest is the drawn picture",

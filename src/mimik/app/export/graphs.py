@@ -77,7 +77,7 @@ def multiply_adds(model: onnx.ModelProto) -> int:
 
 
 class _Frames:
-    """Frames for onnxruntime's quantiser, one after the other."""
+    """Frames for onnxruntime's quantizer, one after the other."""
 
     def __init__(self, samples: Sequence[GraphInputs]) -> None:
         self._samples = iter(samples)

@@ -25,7 +25,7 @@ def person_record(stage: Stage) -> dict[str, Any]:
         "crop": dataclasses.asdict(stage.warper.crop),
         "window": dataclasses.asdict(stage.window_at(stage.face.points)),
         "scale": stage.scale,
-        "grey": stage.is_grey,
+        "grey": stage.is_gray,
     }
     if stage.config.form == "texture":
         about |= {"moving": "moving.png", "lit": "lit.png", "part": _place(_part(stage.picture, stage, 1.0))}

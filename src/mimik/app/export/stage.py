@@ -70,9 +70,9 @@ class Stage:
         self._paints_reduced = Painter(self.reduced, self.warper, self.scale)
 
     @property
-    def is_grey(self) -> bool:
+    def is_gray(self) -> bool:
         """Whether the photo is black and white."""
-        return self._paints.is_grey
+        return self._paints.is_gray
 
     @functools.cached_property
     def lit(self) -> Image:

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class Shown:
     """A frame of the person, ready to leave."""
 
-    labelled: Image  # uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes
+    labeled: Image  # uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes
     marker: Marker  # of the call
     number: int  # counts from 1
     at_s: float  # when its camera frame was taken, or its sound was heard, on the clock of who offered it
@@ -54,8 +54,8 @@ class Shown:
 
     @functools.cached_property
     def image(self) -> Image:
-        """uint8 RGB [H, W, 3], labelled and marked: what may be shown."""
-        return self.marker.mark(self.labelled)
+        """uint8 RGB [H, W, 3], labeled and marked: what may be shown."""
+        return self.marker.mark(self.labeled)
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,12 @@ class Call:
         with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
             for one, image in images:
                 with self.clock("label"):
-                    labelled = self._labelled(image, one.controls)
+                    labeled = self._labeled(image, one.controls)
                 self._number += 1
                 self._times.append(time.perf_counter())
-                yield Shown(labelled, self._marker, self._number, one.at_s, one.face, one.is_spoken)
+                yield Shown(labeled, self._marker, self._number, one.at_s, one.face, one.is_spoken)
 
-    def _labelled(self, image: Image, controls: Controls) -> Image:
+    def _labeled(self, image: Image, controls: Controls) -> Image:
         return burn_label(image, LABEL_SCALE[controls.label])
 
     # Every frame, as a file is read.
@@ -308,8 +308,8 @@ class Call:
 
     @functools.cached_property
     def waiting_image(self) -> Image:
-        """What is shown while nobody is in front of the camera yet, labelled and marked as everything is."""
-        return self._marker.mark(self._labelled(self.portrait.picture, self._controls))
+        """What is shown while nobody is in front of the camera yet, labeled and marked as everything is."""
+        return self._marker.mark(self._labeled(self.portrait.picture, self._controls))
 
     def _newest(self) -> Generator[_Followed]:
         while self._room.acquire() and (item := self._inbox.take()) is not None:

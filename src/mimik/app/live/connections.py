@@ -55,10 +55,8 @@ _MAX_RECORDING_S = 600.0
 def page_file(name: str) -> tuple[str, str] | None:
     """Text and type of a file of a call's pages, by its path below the address of the call; None if there is none."""
     if name == "lines.json":
-        # Which points are joined, and by which colour; `points` is the order in which a message has them.
-        parts = [
-            {"points": list(points), "colour": list(colour), "closed": closed} for points, colour, closed in _LINES
-        ]
+        # Which points are joined, and by which color; `points` is the order in which a message has them.
+        parts = [{"points": list(points), "color": list(color), "closed": closed} for points, color, closed in _LINES]
         return json.dumps({"points": _POINTS, "lines": parts}), "application/json"
     if name not in _FILES:
         return None
@@ -361,4 +359,4 @@ class _Desk:
 
 # Points of the landmark lines, once each, and the lines as places among them.
 _POINTS = sorted({int(i) for index, _, _ in LANDMARK_LINES for i in index})
-_LINES = [([_POINTS.index(int(i)) for i in index], colour, closed) for index, colour, closed in LANDMARK_LINES]
+_LINES = [([_POINTS.index(int(i)) for i in index], color, closed) for index, color, closed in LANDMARK_LINES]

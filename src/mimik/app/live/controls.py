@@ -41,7 +41,7 @@ class Controls:
         if self.driver not in DRIVERS:
             raise InputError(f"driver {self.driver!r}: give one of {', '.join(DRIVERS)}.")
         if self.label not in LABELS:
-            raise InputError(f"label {self.label!r}: give one of {', '.join(LABELS)}; a live call is always labelled.")
+            raise InputError(f"label {self.label!r}: give one of {', '.join(LABELS)}; a live call is always labeled.")
 
 
 class Newest(Generic[T]):

@@ -66,7 +66,7 @@ def film(
                 report.num_lost += one.face is None
                 if progress:
                     progress("animate", report.num_frames, total)
-                yield one.labelled
+                yield one.labeled
         if report.num_lost == report.num_frames:
             raise NoFaceError(
                 f"--camera {camera.name}: no face was found in any of its {report.num_frames} frames; give a video in "

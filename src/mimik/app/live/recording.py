@@ -60,7 +60,7 @@ class Recording:
 
     def _hear(self, shown: Shown) -> None:
         try:
-            self._waiting.put_nowait((shown.labelled, time.perf_counter()))
+            self._waiting.put_nowait((shown.labeled, time.perf_counter()))
             self.num_heard += 1
         except queue.Full:  # an encoder that cannot keep up must not delay the call; the frame before is shown longer
             return

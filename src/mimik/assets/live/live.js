@@ -183,7 +183,7 @@ function draw(face) {
   if (!face) return;
   pen.lineWidth = Math.max(1, canvas.width / 400);
   for (const line of lines.lines) {
-    pen.strokeStyle = `rgb(${line.colour.join(",")})`;
+    pen.strokeStyle = `rgb(${line.color.join(",")})`;
     pen.beginPath();
     line.points.forEach((i, n) => {
       const x = (face[2 * i] / 1000) * canvas.width;

@@ -133,9 +133,9 @@ def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
 
 def dataset_card(report: PrepareReport, entries: Sequence[Mapping[str, Any]], config: PrepareConfig) -> str:
     """README.md of the folder: what is in it, where it is from, how it was made, what it is for."""
-    licences = Counter(entry["licence"] or "not stated" for entry in entries)
+    licenses = Counter(entry["licence"] or "not stated" for entry in entries)
     rejected = "\n".join(f"| {reason} | {count} |" for reason, count in report.reasons.items()) or "| none | 0 |"
-    stated = "\n".join(f"| {name} | {count} |" for name, count in sorted(licences.items())) or "| none | 0 |"
+    stated = "\n".join(f"| {name} | {count} |" for name, count in sorted(licenses.items())) or "| none | 0 |"
     options = "\n".join(f"| {one.name} | {getattr(config, one.name)} |" for one in fields(config))
     known = {
         "folder": "the first folder of each path",
@@ -159,7 +159,7 @@ and the shard of each source.
 ## Rights
 As stated for the sources; mimik checked none of it. "Not stated" is no permission.
 
-| licence | clips |
+| license | clips |
 |---|---|
 {stated}
 

@@ -26,7 +26,7 @@ class Source:
     path: Path  # of the file
     name: str  # relative to its input folder, with slashes; stands in the index and decides the clips' keys
     person: str | None = None  # who is seen; None: each clip is a person of its own, or clustering will tell
-    licence: str | None = None  # as the manifest states it
+    license: str | None = None  # as the manifest states it
 
     @property
     def key(self) -> str:
@@ -78,10 +78,10 @@ def find_sources(
 
 
 def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
-    """(person, licence) by the clip's path, file name or stem.
+    """(person, license) by the clip's path, file name or stem.
 
     Args:
-        path: CSV with a header; columns clip or path, and person, licence where known. Others are not read.
+        path: CSV with a header; columns clip or path, and person, license where known. Others are not read.
 
     Raises:
         InputError: if it cannot be read or has no column clip or path.
@@ -94,7 +94,7 @@ def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
     columns = set(rows[0]) if rows else set()
     name = next((column for column in ("path", "clip") if column in columns), None)
     if name is None:
-        raise InputError(f"--manifest {path}: has no column 'clip' or 'path'; give those and person, licence.")
+        raise InputError(f"--manifest {path}: has no column 'clip' or 'path'; give those and person, license.")
     return {row[name]: (row.get("person") or None, row.get("licence") or row.get("license") or None) for row in rows}
 
 
@@ -129,7 +129,7 @@ def choose_people(
         if flat is not None:
             raise InputError(f"--people folder: {flat.path} is in no folder of a person; give the folder above these.")
         return (
-            [Source(s.path, s.name, s.name.split("/")[0], s.licence) for s in sources],
+            [Source(s.path, s.name, s.name.split("/")[0], s.license) for s in sources],
             "folder",
             "people from the first folder of each path; --people tells otherwise",
         )

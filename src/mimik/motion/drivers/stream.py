@@ -48,7 +48,7 @@ class Sample:
         time_s: on the sender's clock.
         blendshapes: [52] in the order of BLENDSHAPES, 0 at rest, -1..1.
         head: [6] yaw (to the picture's right), pitch (down), roll (clockwise) in degrees; x (right), y (down), z (away)
-            in centimetres.
+            in centimeters.
         seen: False where the sender sees no face.
         is_rest: whether this is what the face and the head are like at rest, from here on.
     """

@@ -102,9 +102,9 @@ def bundled_voice() -> VoiceModel:
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:
-    centred = x - x.mean(1, keepdims=True)
-    scale: Array = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + np.float32(1e-5))
-    out: Array = centred * scale * weight + bias
+    centered = x - x.mean(1, keepdims=True)
+    scale: Array = 1 / np.sqrt((centered * centered).mean(1, keepdims=True) + np.float32(1e-5))
+    out: Array = centered * scale * weight + bias
     return out
 
 

@@ -1,7 +1,7 @@
 """The dental arches in three dimensions: where they sit in a head, and where a pixel of a frame lies on them.
 
-Both arches are walls: a curve seen from above, continued straight up and down. On a wall a place is (u, v): millimetres
-along the curve from the midline, positive to the picture's right, and millimetres down from the incisal edge. Under a
+Both arches are walls: a curve seen from above, continued straight up and down. On a wall a place is (u, v): millimeters
+along the curve from the midline, positive to the picture's right, and millimeters down from the incisal edge. Under a
 weak perspective the verticals of a wall stay parallel in the picture, so a pixel's place is found with two tables
 instead of a rasterizer.
 """
@@ -41,11 +41,11 @@ _MIN_TURN = 0.12  # px along the picture a px along the wall: a wall seen more o
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where the teeth sit in one person's head, in the frame of the canonical face (Pose's axes, centimetres).
+    """Where the teeth sit in one person's head, in the frame of the canonical face (Pose's axes, centimeters).
 
     Attributes:
         edge: [3] the midpoint of the upper incisors' edge.
-        mm: one millimetre of this person, in units of the frame.
+        mm: one millimeter of this person, in units of the frame.
         chin: [3] the chin's place in the photo.
         open_mm: how far the jaw is open in the photo.
     """
@@ -73,7 +73,7 @@ class Anatomy:
         return cls(edge, mm, own[_CHIN].mean(0), parted * max(gap - 6, 0.0))
 
     def jaw_drop(self, points: NDArray[Any], pose: Pose) -> float:
-        """How far the lower incisors are below where they bite, in millimetres.
+        """How far the lower incisors are below where they bite, in millimeters.
 
         Args:
             points: [478, 3] of the face in a frame.
@@ -94,7 +94,7 @@ _LOWER_SEEN_MM = 0.5, 5.0  # how much of the lower incisors the lower lip leaves
 
 @functools.cache
 def _curve(two_p: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """x, z and arc length u in millimetres, [_COLUMNS] each, of the parabola z = x^2 / two_p."""
+    """x, z and arc length u in millimeters, [_COLUMNS] each, of the parabola z = x^2 / two_p."""
     x = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, _COLUMNS)
     z = x * x / two_p
     step = np.hypot(np.diff(x), np.diff(z))
@@ -158,7 +158,7 @@ def lower_wall(anatomy: Anatomy, pose: Pose, drop_mm: float) -> Wall:
     length = float(np.hypot(arm[1], arm[2]))
     angle = np.arcsin(min((arm[1] + drop_mm * anatomy.mm) / length, 0.99)) - np.arcsin(arm[1] / length)
     c, s = np.cos(angle), np.sin(angle)
-    turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])  # from -z, the front, towards y, down
+    turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])  # from -z, the front, toward y, down
     return _wall(anatomy, pose, turn, _HINGE + turn @ arm, LOWER_CURVE_MM)
 
 

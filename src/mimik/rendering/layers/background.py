@@ -127,8 +127,8 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
     known = (~wide).astype(np.float32)
     size = 2 * max(round(_AROUND * side), 1) + 1
     total = np.maximum(cv2.blur(known, (size, size)), 1e-3)
-    grey = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    detail = grey - cv2.GaussianBlur(grey, (0, 0), max(_STRANDS * side / 4, 1.0))
+    gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    detail = gray - cv2.GaussianBlur(gray, (0, 0), max(_STRANDS * side / 4, 1.0))
     spread = np.sqrt(cv2.blur(detail * detail * known, (size, size)).clip(0) / total)
     plain = ramp(spread, _PLAIN[1], _PLAIN[0])
     strands = (wide & (plain > 0.5)).astype(np.float32)

@@ -44,7 +44,7 @@ class Canvas:
         return picture[self.top : self.top + self.size[1], self.left : self.left + self.size[0]]
 
     def place(self, points: NDArray[Any]) -> NDArray[Any]:
-        """Points [N, 2] in units of the crop's side -> pixels of the part, counted from the first one's centre."""
+        """Points [N, 2] in units of the crop's side -> pixels of the part, counted from the first one's center."""
         return points * self.crop.side + (np.array([self.crop.left - self.left, self.crop.top - self.top]) - 0.5)
 
     def around(self, points: NDArray[Any], margin: float) -> tuple[NDArray[np.int_], NDArray[np.int_]]:

@@ -72,16 +72,16 @@ class MouthLayer:
         rims: of the lips, where the picture shows what is between them.
     """
 
-    def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws, is_grey: bool) -> None:
+    def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws, is_gray: bool) -> None:
         """Prepares nothing before the first open mouth.
 
         Args:
             picture: uint8 RGB [H, W, 3], the photo.
             canvas: where frames are drawn.
             jaws: of the person in it, and the teeth where the photo shows none.
-            is_grey: whether the photo is black and white.
+            is_gray: whether the photo is black and white.
         """
-        self._picture, self._canvas, self._jaws, self._is_grey = picture, canvas, jaws, is_grey
+        self._picture, self._canvas, self._jaws, self._is_gray = picture, canvas, jaws, is_gray
         self.rims = LipRims(picture, canvas, jaws)
 
     def reach(self, opening: Opening) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
@@ -93,7 +93,7 @@ class MouthLayer:
     @cached_property
     def palette(self) -> Palette:
         """What the photo's tones, sharpness and grain are."""
-        return Palette.of(self._picture, self._canvas.crop.from_unit(self._jaws.points), self._is_grey)
+        return Palette.of(self._picture, self._canvas.crop.from_unit(self._jaws.points), self._is_gray)
 
     @cached_property
     def _textures(self) -> tuple[Texture, Texture]:
@@ -112,7 +112,7 @@ class MouthLayer:
             picture = texture.picture.copy()
             color = picture[..., :3] * enamel
             color += texture.gum[..., None] * (palette.gum * picture[..., :1] / teeth.GUM_LEVEL - color)
-            if self._is_grey:
+            if self._is_gray:
                 color = np.repeat((color @ LUMA)[..., None], 3, -1)
             picture[..., :3] = color
             if blur > 0.2:
@@ -243,7 +243,7 @@ class MouthLayer:
             shade = near[..., 0] * strength * _shade(u, facing)
             opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
             color += opacity * (found[..., :3] * _tinted(shade) - color)
-        if self._is_grey:
+        if self._is_gray:
             color = np.repeat((color @ LUMA)[..., None], 3, -1)
         if palette.grain is not None:
             rows = (patch.low[1] + np.arange(height)) % palette.grain.shape[0]
@@ -307,7 +307,7 @@ def _gap(outline: NDArray[Any]) -> float:
 
 
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
-    """Light along an arch: less towards its ends, and where it turns away."""
+    """Light along an arch: less toward its ends, and where it turns away."""
     return np.asarray(
         (1 - (1 - _BACK) * smoothstep(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32
     )

@@ -83,7 +83,7 @@ class Jaws:
         return Opening(upper, lower, pose, self.anatomy.jaw_drop(goal, pose), parted, changed)
 
     def px_per_mm(self, opening: Opening, side: float) -> float:
-        """Pixels that a millimetre of the incisors has; side: of the crop, in pixels."""
+        """Pixels that a millimeter of the incisors has; side: of the crop, in pixels."""
         return opening.skull.scale * side * self.anatomy.mm
 
     def in_photo(self) -> Opening:

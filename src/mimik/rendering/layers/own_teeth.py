@@ -153,5 +153,5 @@ def _teeth(unrolled: NDArray[np.uint8], found: NDArray[np.bool_]) -> tuple[Array
             edges[number] = np.median([v[np.flatnonzero(found[:, c])[-1]] for c in core]) + 0.15
     offset = float(np.nanmedian(edges - usual))
     wanted = usual + offset
-    # What is measured counts within a millimetre of anatomy.
+    # What is measured counts within a millimeter of anatomy.
     return bounds, np.where(np.isnan(edges), wanted, wanted + (edges - wanted).clip(-0.8, 0.8))

@@ -51,7 +51,7 @@ class Palette:
     grain: Array | None
 
     @classmethod
-    def of(cls, picture: Image, points: NDArray[Any], is_grey: bool) -> Palette:
+    def of(cls, picture: Image, points: NDArray[Any], is_gray: bool) -> Palette:
         """Of a picture, uint8 RGB [H, W, 3], and the face's points [478, 3] in its pixels."""
         at = points[_AROUND, :2].round().astype(int).clip(0, np.array(picture.shape[1::-1]) - 1)
         reach = max(round(0.02 * float(np.linalg.norm(points[33, :2] - points[263, :2]))), 1)
@@ -67,11 +67,11 @@ class Palette:
         enamel = enamel_light * (1 + hue)
         cavity, tongue, gum = (light * tone * (0.5 + 0.5 * skin / light) for tone in (_CAVITY, _TONGUE, _GUM))
         colors = [np.asarray(c, np.float32) for c in (enamel, cavity, tongue, gum, skin)]
-        if is_grey:
+        if is_gray:
             colors = [np.full(3, c @ LUMA, np.float32) for c in colors]
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         enamel, cavity, tongue, gum, skin = colors
-        return cls(enamel, cavity, tongue, gum, skin, _blur(grey, points), _grain(grey, points, reach))
+        return cls(enamel, cavity, tongue, gum, skin, _blur(gray, points), _grain(gray, points, reach))
 
 
 def is_black_and_white(picture: Image, crop: Crop, source: NDArray[np.float64]) -> bool:
@@ -110,9 +110,9 @@ def _whites(picture: Image, points: NDArray[Any], light: float) -> float:
     return float(np.clip(max(found), 0.6 * light, 1.8 * light)) if found else light
 
 
-def _blur(grey: NDArray[np.uint8], points: NDArray[Any]) -> float:
+def _blur(gray: NDArray[np.uint8], points: NDArray[Any]) -> float:
     """Standard deviation of the blur at the sharpest edges of eyes and mouth; Zhuo and Sim 2011."""
-    part = grey[_box(points[[*face.EYES, *face.BROWS, *face.LIPS]], grey.shape)].astype(np.float32)
+    part = gray[_box(points[[*face.EYES, *face.BROWS, *face.LIPS]], gray.shape)].astype(np.float32)
     if min(part.shape, default=0) < 8:
         return _BLUR_PX[0]
     slopes = []
@@ -123,11 +123,11 @@ def _blur(grey: NDArray[np.uint8], points: NDArray[Any]) -> float:
     return float(np.clip(1 / np.sqrt(max(ratio * ratio - 1, 1e-3)), *_BLUR_PX))
 
 
-def _grain(grey: NDArray[np.uint8], points: NDArray[Any], reach: int) -> Array | None:
+def _grain(gray: NDArray[np.uint8], points: NDArray[Any], reach: int) -> Array | None:
     """A pattern as strong and as coarse as the finest texture of smooth skin."""
     found = []
     for x, y in points[[50, 280, 205, 425, 151], :2].round().astype(int):
-        part = grey[max(y - 2 * reach, 0) : y + 2 * reach + 1, max(x - 2 * reach, 0) : x + 2 * reach + 1]
+        part = gray[max(y - 2 * reach, 0) : y + 2 * reach + 1, max(x - 2 * reach, 0) : x + 2 * reach + 1]
         if min(part.shape, default=0) >= 5:
             image = part.astype(np.float32)
             fine = image - cv2.GaussianBlur(image, (0, 0), 1.5)

@@ -128,7 +128,7 @@ def default_bounds(widths: Sequence[float] = _UPPER_WIDTHS) -> NDArray[np.float6
 
 
 def wall_grid(px_per_mm: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """u and v of the pixels' centres of an unrolled wall, mm; it reaches below the edge, for one that lies lower."""
+    """u and v of the pixels' centers of an unrolled wall, mm; it reaches below the edge, for one that lies lower."""
     width, height = round(2 * HALF_MM * px_per_mm), round((TOP_MM + BOTTOM_MM + 6) * px_per_mm)
     return (np.arange(width) + 0.5) / px_per_mm - HALF_MM, (np.arange(height) + 0.5) / px_per_mm - TOP_MM
 
@@ -143,7 +143,7 @@ def rectify(picture: Image, points: Array, px_per_mm: float) -> tuple[Image, NDA
 
     Returns:
         uint8 [h, w, 3] on wall_grid; where enamel is seen; how many pixels of the
-        picture a millimetre has.
+        picture a millimeter has.
     """
     anatomy, pose = Anatomy.of(points), head_pose(points)
     wall = upper_wall(anatomy, pose)
@@ -250,7 +250,7 @@ def _texture(
     one = 1 / r
     opacity = ((edge - v) / one + 0.5).clip(0, 1)
     is_gum = smoothstep((gum - v) / np.float32(0.5) + np.float32(0.5))
-    # Enamel: the map, a little darker towards the gaps, greyer and darker where the edge lets light through.
+    # Enamel: the map, a little darker toward the gaps, grayer and darker where the edge lets light through.
     at_x = np.repeat((u[None] + HALF_MM) * MAP_PX_PER_MM - 0.5, height, 0).astype(np.float32)
     at_y = np.repeat((v.clip(-ABOVE_MM, BELOW_MM) + ABOVE_MM) * MAP_PX_PER_MM - 0.5, width, 1).astype(np.float32)
     tone = cv2.remap(tones, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)

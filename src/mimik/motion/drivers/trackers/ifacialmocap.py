@@ -1,7 +1,7 @@
 """iFacialMocap (and Facemotion3D): text over UDP, as https://www.ifacialmocap.com/for-developer/ describes it.
 
 `mouthSmile_L-35|jawOpen-12|..|=head#-21.4,-6.0,-6.6,0.03,-0.10,-0.65|rightEye#..|leftEye#..|`: blendshapes are 0 to
-100, after - or &; the head has Euler angles in degrees and a position in metres, by the axes of ARKit: pitch down, yaw
+100, after - or &; the head has Euler angles in degrees and a position in meters, by the axes of ARKit: pitch down, yaw
 to the picture's right, roll counter-clockwise.
 """
 
