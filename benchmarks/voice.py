@@ -3,10 +3,10 @@
     mimik voice tracks CLIPS_OF_OTHER_PEOPLE -o dev
     python benchmarks/voice.py dev --fit TRAINING_TRACKS [--voice run/voice.safetensors] [-o results.json]
 
-    python benchmarks/voice.py --articulation [--voice run/voice.safetensors]
+    python benchmarks/voice.py --articulation [--known] [--voice run/voice.safetensors]
 
 The second command says sentences by espeak-ng, which gives the instant of every phoneme, and prints what the mouth does
-at each kind of them.
+at each kind of them; with --known the driver is given the phonemes, as it is with --say.
 
 Rules need pocketsphinx (pip install pocketsphinx); without it their column is left out. Everything is measured at 25
 frames a second, on what the driver would give: pauses, contact and all.
@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from mimik.data.articulation import Espeak
 from mimik.data.speech import SpeechClip, load_clips
 from mimik.evaluation.speech.measures import MouthTrack, SpeechScore, medians, score
 from mimik.media import mel
+from mimik.media.espeak import Espeak
 from mimik.motion.contact import lip_openings
 from mimik.motion.generation.lips import CHANNELS, GAP, JAW, MOUTH, WIDTH, VoiceModel, bundled_voice
 from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_width
@@ -139,22 +139,29 @@ SAID = (  # none of them is in data.articulation.SENTENCES
 KINDS = {
     "p b m": "p b m",
     "f v": "f v",
-    "u o w": "u: w U O: oU o",
-    "i e": "i: i I E",
-    "a": "a a# A: aI aU",
+    "u o w": "uː w ʊ ɔː oʊ o",
+    "i e": "iː i ɪ ɛ",
+    "a": "æ ɐ ɑː aɪ aʊ",
     "s z": "s z",
 }
 
 
-def articulation(model: VoiceModel) -> dict[str, dict[str, float]]:
-    """By kind of phoneme: how many, the share in which the lips touch, means of opening, width and rounding."""
-    espeak, neutral, fps = Espeak(), closed_reference(), 50
+def articulation(model: VoiceModel, *, known: bool) -> dict[str, dict[str, float]]:
+    """By kind of phoneme: how many, the share in which the lips touch, means of opening, width and rounding.
+
+    Args:
+        model: the network.
+        known: whether the driver is given the phonemes, as with --say.
+    """
+    espeak, neutral, fps = Espeak(ipa=True), closed_reference(), 50
     rows: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
     for voice, text in SAID:
         sound, phonemes = espeak.say(text, voice)
         quiet = np.zeros(round(0.3 * mel.RATE_HZ), np.float32)
         sound = np.concatenate([quiet, sound, quiet])
-        motion = SpeechMotion(fps, start_db=mel.speech_level(mel.log_mel(sound)[1]), model=model)
+        later = [(seconds + 0.3, name) for seconds, name in phonemes] if known else None
+        start_db = mel.speech_level(mel.log_mel(sound)[1])
+        motion = SpeechMotion(fps, start_db=start_db, model=model, phonemes=later)
         frames = [*motion.push(sound), *motion.finish()]
         shapes = np.array([frame.blendshapes - neutral.blendshapes for frame in frames])[:, MOUTH]
         moved = [neutral.shape + frame.offset for frame in frames]
@@ -180,12 +187,15 @@ def main() -> None:
     parser.add_argument("tracks", type=Path, nargs="?")
     parser.add_argument("--fit", type=Path, help="tracks of other people, for the loudness")
     parser.add_argument("--articulation", action="store_true", help="sentences of espeak-ng instead of tracks")
+    parser.add_argument(
+        "--known", action="store_true", help="with --articulation: the phonemes are known, as with --say"
+    )
     parser.add_argument("--voice", type=Path, help="the network; the bundled one if left out")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     model = VoiceModel.load(arguments.voice) if arguments.voice else bundled_voice()
     if arguments.articulation:
-        for kind, row in articulation(model).items():
+        for kind, row in articulation(model, known=arguments.known).items():
             print(f"{kind:8}", *(f"{name} {value:.3f}" for name, value in row.items()))
         return
     if arguments.tracks is None or arguments.fit is None:

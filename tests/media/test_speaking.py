@@ -9,7 +9,7 @@ import pytest
 
 from mimik.config import InputError
 from mimik.media.sound import probe_sound
-from mimik.media.speaking import MAX_LETTERS, speak
+from mimik.media.speaking import MAX_LETTERS, phonemes_beside, speak
 
 
 @pytest.fixture
@@ -64,5 +64,27 @@ def test_a_program_that_fails(empty_path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 def test_espeak_speaks(tmp_path: Path) -> None:
-    info = probe_sound(speak("One two three.", tmp_path / "x.wav"))
+    path = speak("One two three.", tmp_path / "x.wav")
+    info = probe_sound(path)
     assert info.duration_s is not None and 0.5 < info.duration_s < 5
+    phonemes = phonemes_beside(path)
+    assert phonemes is not None and phonemes[-1][0] == pytest.approx(info.duration_s, abs=0.005)
+    assert "".join(name for _, name in phonemes).startswith("wʌn")
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_phonemes_of_another_sound_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = speak("One two three.", tmp_path / "x.wav")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    assert phonemes_beside(speak("Four.", path)) is None  # those of what was said before are gone
+    program(tmp_path, "python", 'printf "0.0\\tf\\n9.0\\t\\n"')
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert phonemes_beside(speak("Four.", path)) is None  # 9 s are not the sound's length
+
+
+@pytest.mark.parametrize("lines", ["", "x\ta\n", "1.0\ta\n0.5\tb\n", "nan\ta\n"])
+def test_files_that_are_not_phonemes(lines: str, tmp_path: Path) -> None:
+    assert phonemes_beside(tmp_path / "y.wav") is None
+    (tmp_path / "y.phonemes").write_text(lines)
+    with pytest.raises(InputError, match=r"y\.phonemes does not tell the phonemes of y\.wav .* or remove the file"):
+        phonemes_beside(tmp_path / "y.wav")

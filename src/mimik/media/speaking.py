@@ -1,21 +1,34 @@
-"""Text to speech by a program of the system: espeak-ng, or piper with a voice of the user's."""
+"""Text to speech by a program of the system: espeak-ng, or piper with a voice of the user's.
+
+What is said when stands beside a sound file, where it is known: NAME.phonemes beside NAME.wav, a text file with a line
+`seconds<TAB>phoneme` for the beginning of every phoneme, in the International Phonetic Alphabet; without a phoneme for
+silence. The last line is the end of the sound.
+"""
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mimik.config import InputError
+from mimik.media.sound import probe_sound
 
 MAX_LETTERS = 20_000
 _TIMEOUT_S = 600
 _DEFAULT_VOICE = "en-us"
 _PIPER_SUFFIX = ".onnx"
+PHONEMES_SUFFIX = ".phonemes"
+_SAME_S = 0.05  # between the end of the phonemes and that of the sound they are of
+
+Phonemes = Sequence[tuple[float, str]]  # seconds at which each begins, and its name; "" is silence
 
 
 def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
-    """Writes what a text sounds like, as a WAV file.
+    """Writes what a text sounds like, as a WAV file, and its phonemes beside it where espeak-ng's library tells them.
 
     Args:
         text: 1 to MAX_LETTERS letters.
@@ -28,7 +41,8 @@ def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
     words = text.strip()
     if not words or len(words) > MAX_LETTERS:
         raise InputError(f"--say with {len(words)} letters: give 1 to {MAX_LETTERS}.")
-    if voice is not None and voice.lower().endswith(_PIPER_SUFFIX):
+    is_piper = voice is not None and voice.lower().endswith(_PIPER_SUFFIX)
+    if voice is not None and is_piper:
         command = _piper(Path(voice), out)
     else:
         program = shutil.which("espeak-ng")
@@ -47,7 +61,55 @@ def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
         reason = lines[-1][:200].rstrip(".") if lines else f"exit code {done.returncode}"
         shown = f"--voice {voice}" if voice else "--say"
         raise InputError(f"{shown}: {Path(command[0]).name} made no sound ({reason}); try another voice or text.")
+    phonemes = None if is_piper else _phonemes_of(words, voice or _DEFAULT_VOICE, out)
+    beside = out.with_suffix(PHONEMES_SUFFIX)
+    if phonemes is None:
+        beside.unlink(missing_ok=True)
+    else:
+        beside.write_text(phonemes, "utf-8")
     return out
+
+
+def _phonemes_of(text: str, voice: str, sound: Path) -> str | None:
+    """The lines of a text's phonemes; None where the library of espeak-ng is missing, or says it otherwise."""
+    # In a process of its own: the library holds one state, and only what it says first is what the program says.
+    command = [sys.executable, "-m", "mimik.media.espeak", voice]
+    try:
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True)
+        lines = done.stdout.decode()
+        end_s, duration_s = _parsed(lines)[-1][0], probe_sound(sound).duration_s
+    except (subprocess.SubprocessError, OSError, ValueError, InputError):
+        return None
+    return lines if duration_s is not None and abs(end_s - duration_s) < _SAME_S else None
+
+
+def _parsed(lines: str) -> list[tuple[float, str]]:
+    """Raises ValueError if they are not phonemes with their instants."""
+    out = []
+    for line in lines.splitlines():
+        seconds, _, name = line.partition("\t")
+        out.append((float(seconds), name.strip()))
+    starts = [seconds for seconds, _ in out]
+    if not out or starts != sorted(starts) or not all(math.isfinite(seconds) for seconds in starts):
+        raise ValueError("the instants are not in order")
+    return out
+
+
+def phonemes_beside(sound: Path) -> list[tuple[float, str]] | None:
+    """What is said in a sound file, if a file beside it tells.
+
+    Raises InputError if that file is not one of phonemes.
+    """
+    path = sound.with_suffix(PHONEMES_SUFFIX)
+    if not path.is_file():
+        return None
+    try:
+        return _parsed(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} does not tell the phonemes of {sound.name} ({error}); give lines of seconds, a tab and a phoneme, "
+            "in the order of time, or remove the file."
+        ) from None
 
 
 def _piper(voice: Path, out: Path) -> list[str]:

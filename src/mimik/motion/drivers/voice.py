@@ -17,6 +17,7 @@ from mimik.media import mel
 from mimik.media.containers import audio_stream, open_container
 from mimik.media.formats import SOUND_SUFFIXES
 from mimik.media.sound import Samples, probe_sound, read_sound
+from mimik.media.speaking import phonemes_beside
 from mimik.motion.drivers.driver import USUAL_FPS, Driver, DriverSettings, DrivingMotion
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.speech import SILENT_DB, SpeechMotion, closed_reference
@@ -42,6 +43,7 @@ class Voice(Driver):
     def open(cls, source: str, fps: float | None = None) -> Self:
         path = Path(source)
         info = probe_sound(path)
+        phonemes_beside(path)  # says now what is wrong with them
         rate = fps or USUAL_FPS
         num_frames = None if info.duration_s is None else max(1, math.ceil(info.duration_s * rate - 1e-6))
         return cls(path.name, path, rate, num_frames, sound=path)
@@ -57,7 +59,8 @@ class Voice(Driver):
         pieces = read_sound(self.path, rate=mel.RATE_HZ, block_s=_PIECE_S)
         begin = list(itertools.islice(pieces, math.ceil(_LEVEL_S / _PIECE_S)))
         loudness = _loudness(begin)
-        speech = SpeechMotion(self.fps, seed=seed, start_db=mel.speech_level(loudness))
+        start_db, phonemes = mel.speech_level(loudness), phonemes_beside(self.path)
+        speech = SpeechMotion(self.fps, seed=seed, start_db=start_db, phonemes=phonemes)
         loudest = float(loudness.max(initial=-80.0))
         for piece in itertools.chain(begin, pieces):
             loudest = max(loudest, float(_loudness([piece]).max(initial=-80.0)))

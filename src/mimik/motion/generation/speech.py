@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ from mimik.motion.generation.lips import (
     VoiceModel,
     bundled_voice,
 )
+from mimik.motion.generation.phonemes import SaidLips
 
 _ACTIVE_DB = -30.0  # above the level of the speech, and ...
 _ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... above what is always there: sound that counts as speech
@@ -44,8 +45,8 @@ _ACTIVE_HOLD_S = 0.35
 
 _LABIODENTAL = 0.3, 0.7  # probability of f or v: from where, and from where on wholly
 # The mouth of f and v: the lower lip rolled in and up, the upper one raised off the teeth.
-_AT_TEETH = {"mouthRollLower": 0.4, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "jawOpen": 0.03}
-_TEETH_GAP = 0.04  # opening, over the distance of the eyes: a slit that shows the upper teeth
+_AT_TEETH = {"mouthRollLower": 0.6, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "jawOpen": 0.03}
+_TEETH_GAP = 0.06  # opening, over the distance of the eyes: a slit that shows the upper teeth
 
 _LEAST_OUTLINE = 0.02  # opening, over the distance of the eyes, whose outline is worth keeping
 _NARROWEST = 0.6  # of the width at rest
@@ -150,14 +151,24 @@ class SpeechMotion:
     A frame of an instant is given once lips.LOOKAHEAD_S of sound after it have been heard, and one step more.
     """
 
-    def __init__(self, fps: float, *, seed: int = 0, start_db: float = mel.START_DB, model: VoiceModel | None = None):
+    def __init__(
+        self,
+        fps: float,
+        *,
+        seed: int = 0,
+        start_db: float = mel.START_DB,
+        model: VoiceModel | None = None,
+        phonemes: Sequence[tuple[float, str]] | None = None,
+    ) -> None:
         """Args:
         fps: motion frames a second.
         seed: of head, eyes and brows.
         start_db: level of the speech at the beginning, see mel.speech_level.
         model: the network; None is the one that comes with the package.
+        phonemes: that are said, as phonemes.SaidMouth takes them, in place of what the network hears.
         """
-        self._lips = LipStream(model or bundled_voice(), start_db=start_db)
+        heard = LipStream(model or bundled_voice(), start_db=start_db)
+        self._lips = heard if phonemes is None else SaidLips(heard, phonemes)
         self._pauses = _Pauses()
         self._steps: deque[_Instant] = deque()  # from _first on
         self._first = 0
