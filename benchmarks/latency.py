@@ -151,7 +151,7 @@ def main() -> None:
             file.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
             for number, frame in enumerate([*half, *half[::-1]]):
                 file.write(b"FRAME\n" + cv2.cvtColor(stamped(frame, number), cv2.COLOR_RGB2YUV_I420).tobytes())
-        thread = threading.Thread(target=lambda: page.serve(call, port=0, ready=ready, stop=stop))
+        thread = threading.Thread(target=lambda: page.serve_call(call, port=0, ready=ready, stop=stop))
         thread.start()
         there.wait()
         browser = browsers.chromium.launch(

@@ -103,13 +103,13 @@ def measured(
             signals[path.stem] = motion_fidelity.signals(detector.find(images))
             if with_ceiling:
                 again = motion_fidelity.signals(detector.find(map(smaller, images)))
-                ceiling[path.stem] = motion_fidelity.compare(signals[path.stem], again)
+                ceiling[path.stem] = motion_fidelity.compare_signals(signals[path.stem], again)
         pairs: dict[str, Any] = {}
         for photo in photos:
             avatar = Avatar.from_photos([photo], landmarker=landmarker)
             for driver, clip in clips.items():
                 result = detector.find(avatar.frames(clip, **options))
-                pairs[f"{photo.stem} by {driver}"] = motion_fidelity.compare(
+                pairs[f"{photo.stem} by {driver}"] = motion_fidelity.compare_signals(
                     signals[driver], motion_fidelity.signals(result)
                 )
                 print(f"{len(pairs)}/{len(photos) * len(clips)} {photo.stem} by {driver}", file=sys.stderr, flush=True)
@@ -141,7 +141,7 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    summaries = {name: motion_fidelity.summary(found[name]) for name in ("pairs", "ceiling") if found[name]}
+    summaries = {name: motion_fidelity.fidelity_summary(found[name]) for name in ("pairs", "ceiling") if found[name]}
     report = {
         "mimik": VERSION,
         "commit": version,

@@ -68,7 +68,7 @@ def main() -> None:
         found.append(address)
         there.set()
 
-    thread = threading.Thread(target=lambda: server.serve(port=0, ready=ready, stop=stop))
+    thread = threading.Thread(target=lambda: server.serve_studio(port=0, ready=ready, stop=stop))
     thread.start()
     try:
         there.wait()

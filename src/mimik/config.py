@@ -180,12 +180,12 @@ def read_size(text: str) -> int | None:
         ) from None
 
 
-_FACE = {"metavar": "N", "range": (1, 99), "hint": "1 is the largest face; `mimik faces PHOTO` shows the numbers"}
+_FACE_NUM = {"metavar": "N", "range": (1, 99), "hint": "1 is the largest face; `mimik faces PHOTO` shows the numbers"}
 PHOTO_FACE = Option(
     "Which face, as `mimik faces` numbers them; the widest if left out.",
     label="Face of the photo",
     empty="the widest",
-    **_FACE,  # type: ignore[arg-type]
+    **_FACE_NUM,  # type: ignore[arg-type]
 )
 DEVICE = Option(
     "Where the networks run: auto (a GPU if torch finds one), cpu or cuda, which needs torch.", "NAME", choices=DEVICES
@@ -303,7 +303,7 @@ class AnimateConfig:
             "Which face of DRIVER; the widest if left out.",
             label="Face of the driver",
             empty="the widest",
-            **_FACE,
+            **_FACE_NUM,
         ),
     ] = None
     neutral: Annotated[

@@ -487,7 +487,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny releases of both forms, with weights that do something."""
     torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
     from mimik.networks import checkpoint
-    from mimik.networks.generators import build
+    from mimik.networks.generators import build_networks
 
     folder, paths = tmp_path_factory.mktemp("models"), {}
     for form in ("paper", "texture"):
@@ -495,7 +495,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             PRESETS["debug"].networks, form=form, embedder_channels=(4, 8), generator_channels=(4, 8), embedding_dim=8
         )
         torch.manual_seed(0)
-        nets = build(config, 0)
+        nets = build_networks(config, 0)
         if form == "texture":
             torch.nn.init.normal_(nets.G.to_picture.weight, std=0.5)
         paths[form] = folder / f"{form}.safetensors"

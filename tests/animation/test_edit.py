@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mimik.animation import avatar as avatar_module
 from mimik.animation import edit, render
 from mimik.animation.avatar import Avatar
-from mimik.animation.edit import Editor, motion_frame_of
+from mimik.animation.edit import Editor, edited_motion_frame
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.cli import app
 from mimik.config import AnimateConfig, InputError
@@ -75,7 +75,7 @@ def test_lips_that_touch_smile_closed():
     shape = np.concatenate([shape, np.zeros((len(faces.IRISES), 3))])
     shut = with_lip_openings(shape, np.zeros(9))
     for base, parts in ((shut, False), (with_lip_openings(shape, np.full(9, 0.1)), True)):
-        frame = motion_frame_of(Edit(smile=1), base)
+        frame = edited_motion_frame(Edit(smile=1), base)
         widened = np.abs(lip_openings(base + frame.offset) - lip_openings(base)).max()
         assert widened > 0.02 if parts else widened < 1e-6
         assert (frame.offset[[61, 291], 1] < -0.2).all()  # the corners rise, in centimeters
@@ -144,18 +144,18 @@ def test_what_a_photo_does_not_allow_is_told(editor: Editor, monkeypatch: pytest
 
 
 def test_what_a_photo_shows_already_is_hardly_drawn():
-    assert edit._room("smile", 1.0, 0.0) == 1
-    assert edit._room("smile", 1.0, 0.4) == pytest.approx(0.5)  # of 0.8
-    assert edit._room("smile", 1.0, 0.96) == edit._LEAST_ROOM
-    assert edit._room("gaze_x", -1.0, 0.7) == 1  # to the other side
-    assert edit._room("yaw", 20.0, 25.0) == 1  # degrees are added
+    assert edit._slider_room("smile", 1.0, 0.0) == 1
+    assert edit._slider_room("smile", 1.0, 0.4) == pytest.approx(0.5)  # of 0.8
+    assert edit._slider_room("smile", 1.0, 0.96) == edit._LEAST_ROOM
+    assert edit._slider_room("gaze_x", -1.0, 0.7) == 1  # to the other side
+    assert edit._slider_room("yaw", 20.0, 25.0) == 1  # degrees are added
 
 
 def test_lids_follow_a_falling_gaze_and_stay_open(small_face: Face):
     shape = head_pose(small_face.points).invert(small_face.points)
     amounts = dict.fromkeys(SLIDERS, 0.0) | {"gaze_y": 10.0}
     for upper, lower in ((159, 145), (386, 374)):
-        moved = shape + edit.motion_frame_of(amounts, shape).offset
+        moved = shape + edit.edited_motion_frame(amounts, shape).offset
         before, after = ((one[lower, 1] - one[upper, 1]) for one in (shape, moved))
         assert 0.4 * before < after < 0.7 * before
 
@@ -169,7 +169,7 @@ def test_both_sides_of_a_face_do_the_same(landmarker: Landmarker):
     shape = np.concatenate([mesh, iris[0] + rim, iris[1] + rim])
     shape = (shape + shape[order] * [-1, 1, 1]) / 2
     for change in ({"smile": 1}, {"smile": -1}, {"mouth": 1}, {"brows": 1}, {"blink": 1}, {"gaze_y": 1}):
-        offset = edit.motion_frame_of(Edit(**change), shape).offset
+        offset = edit.edited_motion_frame(Edit(**change), shape).offset
         np.testing.assert_allclose(offset, offset[order] * [-1, 1, 1], atol=1e-9, err_msg=str(change))
 
 

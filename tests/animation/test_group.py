@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mimik.animation import avatar as avatar_module
 from mimik.animation import group as group_module
 from mimik.animation.avatar import Avatar, render_all_faces
-from mimik.animation.group import SharedDriver, joined, shares
+from mimik.animation.group import SharedDriver, blended, face_shares
 from mimik.app.cli import app
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image, Landmarker
@@ -40,7 +40,7 @@ def pair(small_portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_shares_are_those_of_the_nearest_face(small_face: Face) -> None:
     other = turned_face(small_face, 2, 512, 256)
-    weights = shares([small_face, other], 512, 256)
+    weights = face_shares([small_face, other], 512, 256)
     np.testing.assert_allclose(weights.sum(0), 1, atol=1e-5)
     for number, face in enumerate((small_face, other)):
         left, top, right, bottom = face.box
@@ -51,7 +51,7 @@ def test_shares_are_those_of_the_nearest_face(small_face: Face) -> None:
 def test_pictures_are_joined_by_their_shares() -> None:
     weights = np.array([[[1, 0.25, 0]], [[0, 0.5, 0]], [[0, 0.25, 1]]], np.float32)
     images = [np.full((1, 3, 3), value, np.uint8) for value in (0, 100, 200)]
-    assert joined(images, weights)[0, :, 0].tolist() == [0, 100, 200]
+    assert blended(images, weights)[0, :, 0].tolist() == [0, 100, 200]
 
 
 def test_a_shared_driver_is_read_once(landmarker: Landmarker) -> None:

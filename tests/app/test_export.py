@@ -35,7 +35,7 @@ from mimik.app.export.exporting import PORTRAIT
 from mimik.app.export.graphs import multiply_adds
 from mimik.app.export.motion_data import packed, unpacked
 from mimik.app.export.networks import OUTPUTS, Drawing, baked
-from mimik.app.export.settings import ExportConfig, check_folder
+from mimik.app.export.settings import ExportConfig, check_export_folder
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, embedded
 from mimik.config import PRESETS, AnimateConfig, InputError, ModelError, NetworkConfig, Preset
@@ -48,7 +48,7 @@ from mimik.media import video
 from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 from mimik.networks.checkpoint import load_release, release_tensors, save_release
-from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.networks.generators import NUM_GEOMETRY, Networks, build_networks
 from mimik.networks.release import read_release
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.flow import Warper
@@ -89,7 +89,7 @@ def preset(form: str, attention: bool = False, px: int = PX) -> Preset:
 def networks(made: Preset) -> Networks:
     """Networks in which everything does something."""
     torch.manual_seed(3)
-    return lively(build(made.networks, 0))
+    return lively(build_networks(made.networks, 0))
 
 
 @pytest.fixture(scope="module")
@@ -546,7 +546,7 @@ def test_wrong_settings_are_refused(options: dict, message: str) -> None:
 
 
 def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_MAX_FRAMES", 100)
+    monkeypatch.setattr(exporting, "_MAX_MOTION_FRAMES", 100)
     with pytest.raises(InputError, match="--motion talk: has 118 frames; give one of at most 100"):
         exporting.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=PORTRAIT))
 
@@ -577,19 +577,19 @@ def test_folders_of_others_are_left_alone(
     busy.mkdir()
     (busy / "export.json").write_text("{}")
     (busy / "diary.txt").write_text("x")
-    check_folder(out, force=False)
+    check_export_folder(out, force=False)
     for path, force, message in (
         (file, True, "is a file"),
         (busy, True, "holds other files"),
         (tmp_path / "none/out", False, "there is no folder"),
     ):
         with pytest.raises(InputError, match=message):
-            check_folder(path, force=force)
+            check_export_folder(path, force=force)
     shutil.copytree(by_command[0], out)
     with pytest.raises(InputError, match="holds an export; give --force"):
-        check_folder(out, force=False)
+        check_export_folder(out, force=False)
     with pytest.raises(InputError, match="holds a file of this run"):
-        check_folder(out, force=True, inputs=[out / "photo.png"])
+        check_export_folder(out, force=True, inputs=[out / "photo.png"])
     exporting.export(str(people["paper"]), out, ExportConfig(size=256, precision="fp16"), force=True)
     assert json.loads((out / "export.json").read_text())["graphs"]["generator"]["precision"] == "fp16"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["busy", "file", "out"]

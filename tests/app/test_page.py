@@ -329,7 +329,7 @@ def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tu
         there.set()
 
     def run() -> None:
-        page.serve(call, port=0, ready=ready, stop=stop)
+        page.serve_call(call, port=0, ready=ready, stop=stop)
 
     with call:
         thread = threading.Thread(target=run)

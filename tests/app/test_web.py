@@ -151,7 +151,7 @@ def test_other_formats_and_several_photos(job: Job, small_path: Path, tmp_path: 
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     config = replace(PLAIN, fps=5.0, background="none")
-    batch = jobs.animate_all(
+    batch = jobs.animate_photos(
         job, [str(small_path), str(bad), str(small_path)], str(small_path), config, limits=Limits(), format="png frames"
     )
     assert [name for name, _ in batch.left_out] == ["bad.jpg"] and "bad.jpg" in batch.left_out[0][1]
@@ -184,7 +184,7 @@ def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Dri
             jobs.animate(job, one, drive, config, limits=Limits(seconds=1.0), format=format)
     for photos, message in (([], "no photos yet"), ([photo] * 3, "give at most 2")):
         with pytest.raises(InputError, match=message):
-            jobs.animate_all(job, photos, "talk", PLAIN, limits=Limits(photos=2))
+            jobs.animate_photos(job, photos, "talk", PLAIN, limits=Limits(photos=2))
 
 
 def test_only_what_is_chosen_counts_and_is_said():
@@ -418,13 +418,13 @@ def test_limits_and_hosts_are_checked():
     with pytest.raises(InputError, match="--max-seconds 0"):
         Limits(seconds=0.0)
     with pytest.raises(InputError, match="--password"):
-        server.serve(host="0.0.0.0")
+        server.serve_studio(host="0.0.0.0")
     assert guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(InputError, match=r"--port \d+: cannot be used"):
-            server.serve(port=taken.getsockname()[1])
+            server.serve_studio(port=taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_the_default_port_is_not_that_of_the_browser_example():
 
     example = (DOCS.parents[1] / "examples/browser/serve.js").read_text(encoding="utf-8")
     port = re.search(r"process\.argv\[2\] \?\? (\d+)", example)
-    assert port and len({int(port[1]), server.PORT, page.PORT}) == 3
+    assert port and len({int(port[1]), server.STUDIO_PORT, page.CALL_PORT}) == 3
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,9 @@ def app_at(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Ite
         found.append(one)
         there.set()
 
-    thread = threading.Thread(target=lambda: server.serve(port=0, model="geometry", ready=ready, stop=stop, **options))
+    thread = threading.Thread(
+        target=lambda: server.serve_studio(port=0, model="geometry", ready=ready, stop=stop, **options)
+    )
     thread.start()
     try:
         assert there.wait(120)
@@ -619,7 +621,7 @@ def test_it_starts_behind_a_proxy():
     """Loopback needs none: gradio asked its own address through the proxy, and ended on SOCKS when it was imported."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
     code = "import threading; from mimik.app.web import server; stop = threading.Event(); "
-    code += "server.serve(port=0, ready=lambda a: (print(a, flush=True), stop.set()), stop=stop)"
+    code += "server.serve_studio(port=0, ready=lambda a: (print(a, flush=True), stop.set()), stop=stop)"
     command = [sys.executable, "-c", code]
     for proxies in ({"http_proxy": "http://127.0.0.1:9"}, {"ALL_PROXY": "socks5://127.0.0.1:9"}):
         done = subprocess.run(command, env=os.environ | proxies, capture_output=True, text=True, timeout=180)

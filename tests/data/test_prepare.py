@@ -577,7 +577,7 @@ def test_a_machine_of_the_cluster_that_dies_costs_nothing(
         cluster.remove_node(doomed, allow_graceful=False)
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(module, "_work", work)
+    monkeypatch.setattr(module, "_do_task", work)
     # Results stay on the machine that made them, as large ones do, and are lost with it.
     settings = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"max_direct_call_object_size": 0}}
     cluster = Cluster(initialize_head=True, head_node_args=settings)

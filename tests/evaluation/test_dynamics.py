@@ -30,11 +30,11 @@ def moved(points: Any, turns: Any, scale: Any = 1.0, place: Any = (0, 0, 0)) -> 
 
 
 def test_score_by_hand() -> None:
-    assert dynamics.score(3, 4) == 0.75
-    assert dynamics.score(5, 4) == 0.75
-    assert dynamics.score(12, 4) == -1
-    assert math.isnan(dynamics.score(1, 0))
-    assert math.isnan(dynamics.score(math.nan, 1))
+    assert dynamics.similarity(3, 4) == 0.75
+    assert dynamics.similarity(5, 4) == 0.75
+    assert dynamics.similarity(12, 4) == -1
+    assert math.isnan(dynamics.similarity(1, 0))
+    assert math.isnan(dynamics.similarity(math.nan, 1))
 
 
 def test_lip_dynamics_by_hand_and_whatever_the_head_does() -> None:

@@ -37,7 +37,7 @@ from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.media import video
 from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
-from mimik.networks.generators import build
+from mimik.networks.generators import build_networks
 from mimik.provenance.verifying import verify
 from mimik.training import fine_tuning, learner, pairs, probes
 from mimik.training.fine_tuning import LearnArguments, Photo, Recipe
@@ -109,7 +109,7 @@ RECIPE = Recipe(lr_generator=1e-3, lr_discriminator=2e-3, num_steps=3, probe_eve
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
     torch.manual_seed(1)
-    save_release(path, build(TINY.networks, 1), TINY, {"steps": 1})
+    save_release(path, build_networks(TINY.networks, 1), TINY, {"steps": 1})
     return path
 
 
@@ -253,7 +253,7 @@ def test_an_avatar_is_a_model(
     shards: Path, release: Path, tmp_path: Path, small_portrait: Any, small_face: Face
 ) -> None:
     torch.manual_seed(2)
-    networks = build(TINY.networks, 0)
+    networks = build_networks(TINY.networks, 0)
     tensors = {f"G.{name}": value.numpy().astype(np.float16) for name, value in networks.G.state_dict().items()}
     with torch.no_grad():
         psi = networks.P(torch.zeros(1, 6))[0].numpy()

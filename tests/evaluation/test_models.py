@@ -16,14 +16,14 @@ from conftest import Driver
 from mimik.config import ModelError
 from mimik.evaluation import models
 from mimik.networks.checkpoint import save_release
-from mimik.networks.generators import build
+from mimik.networks.generators import build_networks
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
     torch.manual_seed(1)
-    save_release(path, build(TINY.networks, 1), TINY, {"steps": 1})
+    save_release(path, build_networks(TINY.networks, 1), TINY, {"steps": 1})
     return path
 
 

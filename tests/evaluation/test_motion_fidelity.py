@@ -151,13 +151,13 @@ def test_a_face_that_is_lost_and_an_odd_frame() -> None:
     result = {name: values[:10].copy() for name, values in driver.items()}
     for values in result.values():
         values[:2] = math.nan
-    found = fidelity.compare(driver, result)
+    found = fidelity.compare_signals(driver, result)
     assert found["frames"] == 10
     assert found["lost"] == pytest.approx(0.2)
     assert found["signals"]["jaw"]["correlation"] == pytest.approx(1)
     assert found["signals"]["jaw"]["frames"] == 8
     with pytest.raises(InputError, match="the driver has 11 frames and the result 5"):
-        fidelity.compare(driver, {name: values[:5] for name, values in driver.items()})
+        fidelity.compare_signals(driver, {name: values[:5] for name, values in driver.items()})
 
 
 def pair(agreement: float, correlation: float, amplitude: float) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def pair(agreement: float, correlation: float, amplitude: float) -> dict[str, An
 def test_medians_and_what_is_missed() -> None:
     pairs = {"a": pair(1, 0.95, 0.9), "b": pair(0.9, 0.85, 0.5), "c": pair(0.96, 0.86, 1.2), "d": pair(math.nan, 1, 1)}
     pairs["d"]["signals"] = {}
-    found = fidelity.summary(pairs, num_worst=2)
+    found = fidelity.fidelity_summary(pairs, num_worst=2)
     assert found["lips"]["agreement"] == 0.96
     assert found["lips"]["pairs"] == 3
     assert found["lips"]["worst"] == ["b", "c"]

@@ -469,9 +469,9 @@ def test_a_signal_after_landmarkers_have_gone_is_no_crash() -> None:
 def test_a_mirrored_face_is_the_face_of_the_mirrored_picture(landmarker: Landmarker, portrait: np.ndarray):
     face = landmarker.detect(portrait)[0]
     seen = landmarker.detect(np.ascontiguousarray(portrait[:, ::-1]))[0]
-    turned = faces.mirrored(face, portrait.shape[1])
+    turned = faces.mirrored_face(face, portrait.shape[1])
     error = np.linalg.norm(turned.points[:, :2] - seen.points[:, :2], axis=1) / face.width_px
     assert error.mean() < 0.01 and error.max() < 0.03
-    again = faces.mirrored(turned, portrait.shape[1])
+    again = faces.mirrored_face(turned, portrait.shape[1])
     np.testing.assert_allclose(again.points, face.points, atol=1e-3)
     assert (again.blendshapes == face.blendshapes).all()

@@ -18,7 +18,7 @@ from mimik.inference import runtime
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks import checkpoint
-from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.networks.generators import NUM_GEOMETRY, Networks, build_networks
 from mimik.networks.release import read_release
 
 PX, N = 32, 12
@@ -41,7 +41,7 @@ def preset(form: str, attention: bool) -> Preset:
 def trained(config: NetworkConfig) -> Networks:
     """Networks in which everything does something."""
     torch.manual_seed(0)
-    return lively(build(config, 2))
+    return lively(build_networks(config, 2))
 
 
 @pytest.mark.parametrize(("form", "attention"), [("paper", True), ("paper", False), ("texture", False)])

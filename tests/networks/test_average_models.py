@@ -15,7 +15,7 @@ import average_models
 
 from mimik.config import LossWeights, NetworkConfig, Preset, TrainConfig
 from mimik.networks.checkpoint import load_release, save_release
-from mimik.networks.generators import build
+from mimik.networks.generators import build_networks
 
 SIZES = NetworkConfig(
     form="texture",
@@ -36,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, tor
     paths = [folder / "a.safetensors", folder / "b.safetensors"]
     for seed, path in enumerate(paths):
         torch.manual_seed(seed)
-        save_release(path, build(SIZES, 2), PRESET, {"steps": seed})
+        save_release(path, build_networks(SIZES, 2), PRESET, {"steps": seed})
     return {path: dict(load_release(path).networks) for path in paths}
 
 

@@ -28,7 +28,7 @@ from mimik.networks.checkpoint import (
     save_release,
     write_state,
 )
-from mimik.networks.generators import NUM_GEOMETRY, Networks, build
+from mimik.networks.generators import NUM_GEOMETRY, Networks, build_networks
 
 PX = 32
 SIZES = {"embedder_channels": (4, 16), "generator_channels": (4, 8), "discriminator_channels": (4, 16)}
@@ -44,7 +44,7 @@ def preset_of(form: str = "paper", **more: Any) -> Preset:
 def trained(preset: Preset, num_videos: int = 3) -> Networks:
     """Networks that were moved away from where they start, with the vectors of spectral norm behind them."""
     torch.manual_seed(1)
-    networks = build(preset.networks, num_videos)
+    networks = build_networks(preset.networks, num_videos)
     for _, net in networks:
         for parameter in net.parameters():
             parameter.data += 0.3 * parameter.detach().std(correction=0).clamp_min(0.05) * torch.randn_like(parameter)

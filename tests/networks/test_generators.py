@@ -22,7 +22,7 @@ from mimik.networks.generators import (
     Generator,
     Projection,
     apply_correction,
-    build,
+    build_networks,
     count_parameters,
     view_frames,
 )
@@ -596,7 +596,7 @@ def test_every_preset_builds_networks_that_fit_each_other(name: str) -> None:
         discriminator_channels=(4, 8),
         embedding_dim=8,
     )
-    nets = build(config, num_videos=3)
+    nets = build_networks(config, num_videos=3)
     x = pictures(2, 1, px=64)
     psi_hat = nets.P(nets.E(x, x).mean(1))
     frame = pictures(2, px=config.frame_px)
@@ -610,7 +610,7 @@ def test_every_preset_builds_networks_that_fit_each_other(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_presets_of_the_paper_have_its_sizes() -> None:
-    sizes = {key: count_parameters(net) / 1e6 for key, net in build(PRESETS["authors_code"].networks, 0)}
+    sizes = {key: count_parameters(net) / 1e6 for key, net in build_networks(PRESETS["authors_code"].networks, 0)}
     assert sizes == pytest.approx({"E": 14.83, "P": 6.70, "G": 31.21, "D": 19.55}, abs=0.006)
 
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from mimik.face.landmarks import Face, Image
-from mimik.rendering.several import distances, head_shape, share_face, shares
+from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 
 
 def test_shares_fall_with_the_distance_and_are_three() -> None:
-    assert shares(np.array([0.1, 0.2])) == pytest.approx([2 / 3, 1 / 3])
+    assert photo_shares(np.array([0.1, 0.2])) == pytest.approx([2 / 3, 1 / 3])
     one, two, three, four = 1, 1 / 2, 1 / 3, 1 / 4
     expected = np.array([one - four, 0, two - four, three - four])
-    assert shares(np.array([0.1, 0.4, 0.2, 0.3])) == pytest.approx(expected / expected.sum())
+    assert photo_shares(np.array([0.1, 0.4, 0.2, 0.3])) == pytest.approx(expected / expected.sum())
 
 
 def test_nothing_pops_where_photos_change_places() -> None:
-    before, after = (shares(np.array([0.1, 0.2, 0.3 - e, 0.3 + e])) for e in (1e-6, -1e-6))
+    before, after = (photo_shares(np.array([0.1, 0.2, 0.3 - e, 0.3 + e])) for e in (1e-6, -1e-6))
     np.testing.assert_allclose(before, after, atol=1e-4)
     assert before[2:].max() < 1e-4
 
@@ -27,7 +27,7 @@ def test_a_frame_like_a_photo_is_that_photo(small_face: Face) -> None:
     moved = small_face.points * np.float32(2) + np.float32(7)  # place and size do not count
     apart = distances(shapes, moved)
     assert apart[0] < 1e-3 < apart[1]
-    assert shares(apart)[0] > 0.99
+    assert photo_shares(apart)[0] > 0.99
 
 
 def test_half_of_the_fine_detail_stays(small_face: Face) -> None:

@@ -34,7 +34,7 @@ from mimik.media import video
 from mimik.networks import losses
 from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
-from mimik.networks.generators import Synthesis, build
+from mimik.networks.generators import Synthesis, build_networks
 from mimik.provenance.verifying import Status, verify
 from mimik.training import fine_tuning, pairs, probes
 from mimik.training import learner as learner_module
@@ -89,7 +89,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("releases")
     for form, preset in FORMS.items():
         torch.manual_seed(1)
-        save_release(folder / f"{form}.safetensors", build(preset.networks, 1), preset, {"steps": 1})
+        save_release(folder / f"{form}.safetensors", build_networks(preset.networks, 1), preset, {"steps": 1})
     return {form: folder / f"{form}.safetensors" for form in FORMS}
 
 

@@ -708,7 +708,7 @@ from mimik.config import PRESETS
 PRESETS["debug"] = {preset!r}
 from mimik.training import meta_learning, reporting, trainer
 meta_learning._VALIDATION_EPISODES = 4
-meta_learning._LINE_EVERY_S = 0.0  # a line for each step
+meta_learning._LOG_EVERY_S = 0.0  # a line for each step
 step, note, alone = trainer.Trainer.train_step, reporting.StopSignals._note, []
 def with_the_other(self, batch):  # after four steps alone, not before torchrun calls for a new start
     if self.world.size == 1:
@@ -815,7 +815,7 @@ def test_machines_may_go_down_and_come_back(
     told = losses_of(*runs)
     assert sorted(told) == list(range(1, num_steps + 1)) and back_from < num_steps
     with monkeypatch.context() as patch:
-        patch.setattr(meta_learning, "_LINE_EVERY_S", 0.0)
+        patch.setattr(meta_learning, "_LOG_EVERY_S", 0.0)
         patch.setitem(PRESETS, "debug", preset)
         train(asked(shards, tmp_path / "alone", preset="debug", steps=num_steps, val_every=100000, save_minutes=100))
     expected = losses_of(tmp_path / "alone")

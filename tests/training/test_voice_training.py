@@ -145,7 +145,7 @@ def test_what_is_released_is_the_mean_of_what_was_saved(tmp_path: Path, monkeypa
     monkeypatch.setattr(torch, "save", save)
     clips = [clip("a"), clip("b", seed=1)]
     config = replace(TINY, num_steps=6)
-    voice.train(clips, tmp_path, config, one_speaker=set(), watched={}, save_every=2)
+    voice.train_member(clips, tmp_path, config, one_speaker=set(), watched={}, save_every=2)
     assert len(saved) == 3  # after 2, 4 and 6 steps
     model = voice.released([voice.averaged(tmp_path)], config, clips, scale_of(clips), {})
     mean = sum(state["head.weight"] for state in saved[1:]) / 2  # of the second half
@@ -241,6 +241,6 @@ def test_training_with_synthetic_speech_runs(tmp_path: Path, monkeypatch: pytest
     said = Utterance(clip("a", 4.0).sound, mouths_of([(0.0, "b"), (0.5, "u:")], 4.0))
     monkeypatch.setattr(voice, "utterances", lambda count, rng: [said] * count)
     config = replace(TINY, spoken=2, spoken_batch=1)
-    voice.train([clip("a"), clip("b", seed=1)], tmp_path, config, one_speaker=set(), watched={})
+    voice.train_member([clip("a"), clip("b", seed=1)], tmp_path, config, one_speaker=set(), watched={})
     (line,) = (json.loads(line) for line in (tmp_path / voice.STATS).read_text().splitlines())
     assert line["spoken"] > 0

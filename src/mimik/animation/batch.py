@@ -36,7 +36,7 @@ ANIMATED_NAME = "animated.jsonl"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 CORES_PER_VIDEO = 2  # that the threads of one video keep busy
 _STALL_S = 600.0  # without a frame: longer than any model needs to be compiled, or any file to be signed
-_TIMEOUT_S = 24 * 3600.0  # of one video, under Ray, where nobody hears of single frames
+_VIDEO_TIMEOUT_S = 24 * 3600.0  # of one video, under Ray, where nobody hears of single frames
 
 
 class Pair(NamedTuple):
@@ -247,7 +247,7 @@ def animate_all(
             # A task that Ray does again, because its machine was lost, may find the file that it has made itself.
             free = {pair for pair in every if not pair.out.exists()} if ray else set()
             jobs = [_Job(pair, config, signer, force or pair in free) for pair in every if pair not in there]
-            with closing(_results(jobs, num_workers, ray, progress)) as results:
+            with closing(_job_results(jobs, num_workers, ray, progress)) as results:
                 for pair in every:
                     if pair in there:
                         outcome = Outcome(pair)
@@ -273,7 +273,7 @@ def _outcome(pair: Pair, result: Report | str | workers.Lost) -> Outcome:
     return Outcome(pair, reason=result)
 
 
-def _results(
+def _job_results(
     jobs: Sequence[_Job],
     num_workers: int | None,
     ray: str | bool,
@@ -282,15 +282,15 @@ def _results(
     if ray:
         address = ray if isinstance(ray, str) else None
         yield from workers.ray_results(
-            _work, jobs, address=address, num_workers=num_workers, timeout_s=_TIMEOUT_S, cores=CORES_PER_VIDEO
+            _work, jobs, address=address, num_workers=num_workers, timeout_s=_VIDEO_TIMEOUT_S, cores=CORES_PER_VIDEO
         )
     elif num_workers:
         yield from workers.pool_results(_work, jobs, num_workers, stall_s=_STALL_S)
     else:
         for job in jobs:
-            yield _attempt(job, functools.partial(_tell, progress, job.pair))
+            yield _attempt(job, functools.partial(_tell_pair, progress, job.pair))
 
 
-def _tell(progress: PairProgress | None, pair: Pair, stage: str, done: int, total: int | None) -> None:
+def _tell_pair(progress: PairProgress | None, pair: Pair, stage: str, done: int, total: int | None) -> None:
     if progress is not None and stage == "animate":
         progress(pair, done, total)

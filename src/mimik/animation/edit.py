@@ -42,7 +42,7 @@ _LOWER_LID_FOLLOWS = 0.3  # of the upper lid's way
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
 
-def motion_frame_of(edit: Edit | Mapping[str, float], shape: Float) -> MotionFrame:
+def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> MotionFrame:
     """What a face of this shape does when it is edited.
 
     Args:
@@ -108,11 +108,11 @@ def _symmetric(shapes: dict[str, float]) -> Float:
 # What is found again in an edited picture, and how near to the number it has to come.
 
 
-def _blendshapes(face: Face, *names: str) -> float:
+def _mean_of(face: Face, *names: str) -> float:
     return float(np.mean([face.blendshapes[BLENDSHAPES.index(name)] for name in names]))
 
 
-def _angle(number: int) -> Callable[[Face], float]:
+def _angle_of(number: int) -> Callable[[Face], float]:
     return lambda face: faces.head_pose(face.points).degrees[number]
 
 
@@ -128,28 +128,24 @@ class _Measure:
 
 
 _MEASURES = {
-    "smile": _Measure(lambda f: _blendshapes(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
-    "mouth": _Measure(lambda f: _blendshapes(f, "jawOpen"), 0.72, 0.06, 1.8),
-    "brows": _Measure(lambda f: _blendshapes(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.1),
+    "smile": _Measure(lambda f: _mean_of(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
+    "mouth": _Measure(lambda f: _mean_of(f, "jawOpen"), 0.72, 0.06, 1.8),
+    "brows": _Measure(lambda f: _mean_of(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.1),
     "gaze_x": _Measure(
-        lambda f: (
-            _blendshapes(f, "eyeLookOutLeft", "eyeLookInRight") - _blendshapes(f, "eyeLookInLeft", "eyeLookOutRight")
-        ),
+        lambda f: _mean_of(f, "eyeLookOutLeft", "eyeLookInRight") - _mean_of(f, "eyeLookInLeft", "eyeLookOutRight"),
         0.75,
         0.08,
         2.0,
     ),
     "gaze_y": _Measure(
-        lambda f: (
-            _blendshapes(f, "eyeLookDownLeft", "eyeLookDownRight") - _blendshapes(f, "eyeLookUpLeft", "eyeLookUpRight")
-        ),
+        lambda f: _mean_of(f, "eyeLookDownLeft", "eyeLookDownRight") - _mean_of(f, "eyeLookUpLeft", "eyeLookUpRight"),
         0.7,
         0.05,
         2.4,
     ),
-    "yaw": _Measure(_angle(0), None, 1.5, 1.7),
-    "pitch": _Measure(_angle(1), None, 1.5, 1.9),
-    "roll": _Measure(_angle(2), None, 1.5, 1.3),
+    "yaw": _Measure(_angle_of(0), None, 1.5, 1.7),
+    "pitch": _Measure(_angle_of(1), None, 1.5, 1.9),
+    "roll": _Measure(_angle_of(2), None, 1.5, 1.3),
 }
 _OPEN_LOOP = ("smile", "brows")  # below 0 they have no blendshape that says how far they are
 _LEAST_ROOM = 0.25  # of a slider is drawn where the photo shows all of it already
@@ -213,7 +209,7 @@ class Editor:
         shape = faces.head_pose(small.face.points).invert(small.face.points)
 
         def find(amounts: Mapping[str, float]) -> Face | None:
-            points = retarget(motion_frame_of(amounts, shape))
+            points = retarget(edited_motion_frame(amounts, shape))
             expected = replace(small.face, points=points.astype(np.float32))
             return self._avatar.landmarker.follow(small.paint(small.flow(points), points), expected)
 
@@ -243,7 +239,7 @@ class Editor:
         last: dict[str, tuple[float, float]] = {}  # amounts and what came of them, before the last step
         held: set[str] = set()
         for name, value in asked.items():
-            amounts[name] = value * min(_room(name, value, before[name]), _MEASURES[name].furthest)
+            amounts[name] = value * min(_slider_room(name, value, before[name]), _MEASURES[name].furthest)
             if abs(wanted[name] - before[name]) < _MEASURES[name].tolerance:
                 held.add(name)  # the photo shows it already
         for _ in range(_MAX_TRIALS):
@@ -279,7 +275,7 @@ class Editor:
 
     def points(self, edit: Edit) -> Float:
         """Where the face's points go, [478, 3] pixels of the picture."""
-        return self._retarget(motion_frame_of(self._amounts(edit)[0], self._shape))
+        return self._retarget(edited_motion_frame(self._amounts(edit)[0], self._shape))
 
     def __call__(self, edit: Edit) -> Image:
         """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see write_sealed and provenance.Marker."""
@@ -328,7 +324,7 @@ class Editor:
             draft.write_image(image)
 
 
-def _room(name: str, value: float, before: float) -> float:
+def _slider_room(name: str, value: float, before: float) -> float:
     """0..1; how strongly a slider is drawn at first: a broad smile made as much broader again is a grimace."""
     full = _MEASURES[name].full
     if full is None:

@@ -48,9 +48,9 @@ class TorchNetwork(Network):
         """See Network.generator."""
         import torch
 
-        from mimik.networks.generators import build
+        from mimik.networks.generators import build_networks
 
-        network = build(self.config, num_videos=0).G
+        network = build_networks(self.config, num_videos=0).G
         given = {
             name.removeprefix("G."): torch.from_numpy(np.asarray(value, np.float32))
             for name, value in self._tensors.items()

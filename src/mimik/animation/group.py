@@ -1,4 +1,4 @@
-"""All faces of a photo at the same time: each follows its driver, and their frames are joined between them."""
+"""All faces of a photo at the same time: each follows its driver, and their frames are blended between them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Group(Rendering):
             Rendering(source, driver, config, own, landmarkers[id(driver)], progress)
             for (source, driver), own in zip(parts, self._reports, strict=True)
         ]
-        self._shares = shares([source.face for source, _ in parts], *self.size)
+        self._shares = face_shares([source.face for source, _ in parts], *self.size)
 
     def images(self) -> Generator[Image]:
         """The frames, uint8 RGB [H, W, 3]; a face whose driver has ended keeps its last expression."""
@@ -101,11 +101,11 @@ class Group(Rendering):
                     break
                 last = [old if new is None else new for new, old in zip(fresh, last, strict=True)]
                 self._report.num_frames += 1
-                yield joined([image for image in last if image is not None], self._shares)
+                yield blended([image for image in last if image is not None], self._shares)
         self._tell()
 
     def still(self) -> Image:
-        image = joined([part.still() for part in self._parts], self._shares)
+        image = blended([part.still() for part in self._parts], self._shares)
         self._report.num_frames = 1
         self._tell()
         return image
@@ -117,7 +117,7 @@ class Group(Rendering):
             self._report.notes += [note for note in report.notes if note not in self._report.notes]
 
 
-def shares(faces: Sequence[Face], width: int, height: int) -> NDArray[np.float32]:
+def face_shares(faces: Sequence[Face], width: int, height: int) -> NDArray[np.float32]:
     """To which face each pixel belongs: the nearest, in widths of the face, with a soft seam half way.
 
     Args: faces: in pixels of the picture; width, height: of it.
@@ -134,7 +134,7 @@ def shares(faces: Sequence[Face], width: int, height: int) -> NDArray[np.float32
     return weights / weights.sum(0)
 
 
-def joined(images: Sequence[Image], weights: NDArray[np.float32]) -> Image:
+def blended(images: Sequence[Image], weights: NDArray[np.float32]) -> Image:
     """One picture, each pixel from the images in the shares of weights [N, H, W]."""
     out, sum_so_far = images[0], weights[0]
     for image, weight in zip(images[1:], weights[1:], strict=True):

@@ -30,7 +30,7 @@ from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import PicturePainter, Prepared
 from mimik.rendering.several import SharedPainter
 
-T = TypeVar("T")
+Moved = TypeVar("Moved")
 MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
 _CROP_SHOWN = 0.8  # of the flow's square is shown by --frame crop: the still rim outside it is dull
 
@@ -224,8 +224,8 @@ class SourceFrame:
         return self._painter.finish(prepared)
 
     def images(
-        self, moves: Generator[tuple[T, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
-    ) -> Generator[tuple[T, Image]]:
+        self, moves: Generator[tuple[Moved, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
+    ) -> Generator[tuple[Moved, Image]]:
         """The frames of a stream, in its order; several are made at the same time, each in a thread.
 
         Args:
@@ -243,7 +243,7 @@ class SourceFrame:
             with clock("paint"):
                 return self.finish(prepared)
 
-        def begun(pool: ThreadPoolExecutor) -> Generator[tuple[T, Future[Image] | None]]:
+        def begun(pool: ThreadPoolExecutor) -> Generator[tuple[Moved, Future[Image] | None]]:
             making: Future[Image] | None = None
             held = None
             with closing(moves):

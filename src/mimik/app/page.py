@@ -22,10 +22,10 @@ from mimik.app.live.connections import Connections, aiortc_needed, page_file
 from mimik.config import InputError, install_command
 from mimik.provenance.credentials import Credentials
 
-HOST, PORT = "127.0.0.1", 8764
+CALL_HOST, CALL_PORT = "127.0.0.1", 8764
 _COOKIE = "mimik-live"
 _CLOSING_S = 2.0  # for what connections do when they are closed
-_HEADERS = {
+_CALL_PAGE_HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -33,7 +33,7 @@ _HEADERS = {
 }
 
 
-def needed() -> Any:
+def aiohttp_needed() -> Any:
     """aiohttp.web. Raises InputError if it or aiortc is not installed."""
     aiortc_needed()
     try:
@@ -50,7 +50,7 @@ class Page:
         self,
         call: Call,
         *,
-        host: str = HOST,
+        host: str = CALL_HOST,
         password: str | None = None,
         credentials: Credentials | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Page:
             InputError: if the host is not possible without a password, or a package is missing.
         """
         check_host(host, password)
-        self._web = needed()
+        self._web = aiohttp_needed()
         self._host, self._password = host, password
         self._key = secrets.token_urlsafe(24)
         self.connections = Connections(call, host=host, again="start `mimik live` again.", credentials=credentials)
@@ -82,7 +82,7 @@ class Page:
         """Of the page without controls."""
         return self.address.replace(f":{self.port}/", f":{self.port}/obs")
 
-    async def start(self, port: int = PORT) -> None:
+    async def start(self, port: int = CALL_PORT) -> None:
         """Serves; port 0 takes a free one. Raises InputError if the port is taken."""
         web = self._web
 
@@ -128,7 +128,7 @@ class Page:
                 status=403, text="Open the address that `mimik live` printed: it has the key of this call.\n"
             )
         response = await handler(request)
-        response.headers.update(_HEADERS)
+        response.headers.update(_CALL_PAGE_HEADERS)
         if not self._visitor(request):
             value = secrets.token_urlsafe(24)
             value += "." + self._stamp(value)
@@ -170,11 +170,11 @@ class Page:
         return self._web.json_response(answer, status=status)
 
 
-def serve(
+def serve_call(
     call: Call,
     *,
-    host: str = HOST,
-    port: int = PORT,
+    host: str = CALL_HOST,
+    port: int = CALL_PORT,
     password: str | None = None,
     credentials: Credentials | None = None,
     ready: Callable[[Page], None] | None = None,

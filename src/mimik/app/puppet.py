@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.call import Call
-from mimik.app.live.controls import MAX_GAP_S, Controls
+from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
-from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored, motion_frame_of, rest_reference
+from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored_sample, motion_frame_of, rest_reference
 from mimik.motion.drivers.udp import Receiver
 from mimik.motion.smoothing import Steady
 from mimik.provenance.manifests import Claim, Ingredient
 
-_TICK_S = 1 / 25  # between frames while a sender is silent
+_SILENT_TICK_S = 1 / 25  # between frames while a sender is silent
 _RELAXED_S = HOLD_S + 0.6  # after this much silence the person is at rest, and waits
 
 
@@ -68,12 +68,12 @@ class _Strings:
                 rest_reference(), regions=controls.regions, strength=controls.strength
             )
         sample, before = heard.sample, self._sample
-        dt = float(np.clip(at_s - self._at_s, 1e-3, MAX_GAP_S)) if self._at_s else _TICK_S
-        if before is not None and 0 < sample.time_s - before.time_s < MAX_GAP_S:
+        dt = float(np.clip(at_s - self._at_s, 1e-3, MAX_STEP_S)) if self._at_s else _SILENT_TICK_S
+        if before is not None and 0 < sample.time_s - before.time_s < MAX_STEP_S:
             dt = sample.time_s - before.time_s  # senders send more evenly than what they send arrives
         self._sample, self._at_s = sample, at_s
         is_lost = not sample.seen or at_s - heard.at_s > HOLD_S
-        motion_frame = None if is_lost else motion_frame_of(mirrored(sample) if controls.mirror else sample)
+        motion_frame = None if is_lost else motion_frame_of(mirrored_sample(sample) if controls.mirror else sample)
         return self._retarget(self._steady(motion_frame, dt)), None
 
 
@@ -120,7 +120,7 @@ class Puppet(Call):
     def _listen(self) -> None:
         heard: _Heard | None = None
         while not self._ended.is_set():
-            sample = self._receiver.receive(_TICK_S)
+            sample = self._receiver.receive(_SILENT_TICK_S)
             at_s = time.perf_counter()
             if sample is not None:
                 heard = _Heard(sample, at_s)

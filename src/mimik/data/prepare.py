@@ -53,7 +53,7 @@ class VideoTask(NamedTuple):
     spool: Path | None
 
 
-def _work(task: VideoTask, beat: workers.Beat) -> VideoResult:
+def _do_task(task: VideoTask, beat: workers.Beat) -> VideoResult:
     if task.spool is None:
         return prepare_video(task.path, task.config, beat=beat)
     with task.spool.open("wb") as file:
@@ -75,9 +75,9 @@ def _results(
 ) -> Generator[VideoResult | workers.Lost]:
     """The result of each task, in order."""
     if not ray:
-        return workers.pool_results(_work, tasks, cores, stall_s=stall_s, warm_up=process_landmarker)
+        return workers.pool_results(_do_task, tasks, cores, stall_s=stall_s, warm_up=process_landmarker)
     address = ray if isinstance(ray, str) else None
-    return workers.ray_results(_work, tasks, address=address, num_workers=cores, timeout_s=48 * stall_s)
+    return workers.ray_results(_do_task, tasks, address=address, num_workers=cores, timeout_s=48 * stall_s)
 
 
 def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
@@ -153,7 +153,7 @@ def prepare(
     credentials = credentials or Credentials.local()  # whether it can sign shows before the videos are read
     output = ShardFolder(out, {"version": VERSION, "people": people, **asdict(config)}, config.shard_mb * 1_000_000)
     try:
-        with closing(_Run(output, config, people)) as run:
+        with closing(_Preparation(output, config, people)) as run:
             num_new = run.videos(sources, cores, ray, stall_s, progress)
             if people == "cluster":
                 run.name_people(embed)
@@ -181,7 +181,7 @@ def _face_net() -> type[Any]:
     return FaceNet
 
 
-class _Run:
+class _Preparation:
     """One call of prepare() on one folder."""
 
     def __init__(self, output: ShardFolder, config: PrepareConfig, people: str) -> None:

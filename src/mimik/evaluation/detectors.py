@@ -93,7 +93,7 @@ class Found:
         return Found(self.mesh[:, POINTS_68, :2], self.mesh, self.blendshapes, self.size)
 
 
-_NAMES = {
+_DETECTOR_NAMES = {
     True: "dlib, 68 points, in the box of MediaPipe's landmarks",
     False: "MediaPipe, the program's own landmarker: NOT independent of the input",
 }
@@ -102,9 +102,9 @@ _NAMES = {
 def detector_name() -> str:
     """Which detector Detector.best() uses here, for reports and to tell records apart."""
     try:
-        return _NAMES[predictor_file().exists()]
+        return _DETECTOR_NAMES[predictor_file().exists()]
     except InputError:
-        return _NAMES[False]
+        return _DETECTOR_NAMES[False]
 
 
 class Detector:
@@ -123,7 +123,7 @@ class Detector:
         self._finder = finder
         self._landmarker = landmarker or Landmarker()
         self.is_independent = finder is not None
-        self.name = _NAMES[self.is_independent]
+        self.name = _DETECTOR_NAMES[self.is_independent]
 
     @classmethod
     def best(cls, landmarker: Landmarker | None = None) -> Detector:

@@ -38,7 +38,7 @@ _WINDOW_S = 0.5  # of the moving mean that the scale of the head is compared wit
 _STILL = 1e-6  # a measure of the real clip below this says nothing
 
 
-def score(result: float, real: float) -> float:
+def similarity(result: float, real: float) -> float:
     """1 - |result - real| / |real|, at most 1; NaN where the real clip has no value, or stands still."""
     if not (math.isfinite(result) and math.isfinite(real)) or abs(real) < _STILL:
         return math.nan
@@ -214,6 +214,6 @@ def measures(points: NDArray[Any], volume: Volume | None) -> dict[str, float]:
 
 
 def scores(real: NDArray[Any], result: NDArray[Any], volume: Volume | None) -> dict[str, float]:
-    """score() of each of measures(): by name with `_score` behind it."""
+    """similarity() of each of measures(): by name with `_score` behind it."""
     of_real, of_result = measures(real, volume), measures(result, volume)
-    return {f"{name}_score": score(of_result[name], of_real[name]) for name in of_real}
+    return {f"{name}_score": similarity(of_result[name], of_real[name]) for name in of_real}

@@ -154,7 +154,7 @@ class DriverMotion:
 
     def compared(self, points: Array, blendshapes: Array, signals: Mapping[str, Float]) -> dict[str, float]:
         """The metrics of the group "motion" of a result: points, blendshapes and signals of consecutive frames."""
-        found = motion_fidelity.compare(self.signals, signals)
+        found = motion_fidelity.compare_signals(self.signals, signals)
         values = {
             f"{name}_{what}": row[what] for name, row in found["contacts"].items() for what in ("agreement", "recall")
         }

@@ -29,16 +29,16 @@ def speed(out: Path, model: str, asked: str) -> dict[str, Any]:
     driver, result = out / "speed" / "driver.mp4", out / "speed" / f"{model}.mp4"
     driver.parent.mkdir(exist_ok=True)
     if not driver.exists():
-        _animate(portrait, "talk", driver, ["--model", "geometry"], driver.with_suffix(".json"))
+        _run_animate(portrait, "talk", driver, ["--model", "geometry"], driver.with_suffix(".json"))
     report = result.with_suffix(".json")
     if asked.lower().endswith(AVATAR_SUFFIX):
-        _animate(asked, str(driver), result, [], report)
+        _run_animate(asked, str(driver), result, [], report)
     else:
-        _animate(portrait, str(driver), result, ["--model", asked], report)
+        _run_animate(portrait, str(driver), result, ["--model", asked], report)
     return dict(json.loads(report.read_text(encoding="utf-8")))
 
 
-def _animate(photo: str, driver: str, out: Path, options: Sequence[str], report: Path) -> None:
+def _run_animate(photo: str, driver: str, out: Path, options: Sequence[str], report: Path) -> None:
     command = [sys.executable, "-m", "mimik", "animate", photo, driver, "-o", str(out), *options]
     done = subprocess.run([*command, "--json", str(report), "--force"], capture_output=True, text=True)
     if done.returncode:

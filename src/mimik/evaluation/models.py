@@ -23,7 +23,7 @@ from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.networks.release import read_release
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.several import distances, head_shape, share_face, shares
+from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.fine_tuning import LearnArguments
 
 
@@ -182,7 +182,7 @@ class WarpedPerson(_Copied):
         apart = distances(self._shapes, points)
         if not self._is_shared:
             return self._warped(int(apart.argmin()), points)
-        weights = shares(apart)
+        weights = photo_shares(apart)
         some = np.argsort(-weights)[: np.count_nonzero(weights)]
         return share_face([self._warped(number, points) for number in some], weights[some], points)
 

@@ -40,10 +40,10 @@ _UPPER_LIP, _LOWER_LIP = [61, 62, 63], [67, 66, 65]  # inner, from the person's 
 _UPPER_LID, _LOWER_LID = [37, 38, 43, 44], [41, 40, 47, 46]
 _BROWS = slice(17, 27)
 _MOUTH_CORNERS = 48, 54
-_CHIN, _NOSE_BASE = 8, 33
+_CHIN_TIP, _NOSE_BASE = 8, 33
 _UPPER_EDGE, _LOWER_EDGE = [50, 51, 52], [58, 57, 56]  # of the lips, outside
 _MIN_FACING = 0.35  # cosine of the turn: beyond about 70 degrees half of the points are guesses
-_FAR = 20.0  # focal length in widths of the picture: nearly no perspective
+_FOCAL = 20.0  # focal length in widths of the picture: nearly no perspective
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def poses(points: NDArray[Any], size: tuple[int, int]) -> tuple[Float, Float, Fl
     """
     rotations, translations = np.full((len(points), 3, 3), np.nan), np.full((len(points), 2), np.nan)
     scales = np.full(len(points), np.nan)
-    focal = _FAR * max(size)
+    focal = _FOCAL * max(size)
     camera = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1]])
     model = _model()[_RIGID]
     for number, shown in enumerate(np.asarray(points, np.float64)):
@@ -179,7 +179,7 @@ def shape_signals(face: NDArray[Any]) -> dict[str, Float]:
     width = between(*_MOUTH_CORNERS)
     thickness = between(_UPPER_EDGE, _UPPER_LIP).mean(1) + between(_LOWER_EDGE, _LOWER_LIP).mean(1)
     return {
-        "jaw": between(_CHIN, _NOSE_BASE),
+        "jaw": between(_CHIN_TIP, _NOSE_BASE),
         "lips_gap": between(_UPPER_LIP, _LOWER_LIP).mean(1),
         "lip_width": width,
         "lip_rounding": thickness / width,
@@ -282,10 +282,10 @@ def fidelity(driver: Found, result: Found) -> dict[str, Any]:
     Raises:
         InputError: if the numbers of frames differ by more than one.
     """
-    return compare(signals(driver), signals(result))
+    return compare_signals(signals(driver), signals(result))
 
 
-def compare(driver: Mapping[str, Float], result: Mapping[str, Float]) -> dict[str, Any]:
+def compare_signals(driver: Mapping[str, Float], result: Mapping[str, Float]) -> dict[str, Any]:
     """fidelity() of signals that are known. A frame more at one end is left out."""
     count = len(driver["yaw"]), len(result["yaw"])
     if abs(count[0] - count[1]) > 1:
@@ -305,7 +305,7 @@ def compare(driver: Mapping[str, Float], result: Mapping[str, Float]) -> dict[st
     }
 
 
-def summary(pairs: Mapping[str, Mapping[str, Any]], *, num_worst: int = 3) -> dict[str, Any]:
+def fidelity_summary(pairs: Mapping[str, Mapping[str, Any]], *, num_worst: int = 3) -> dict[str, Any]:
     """Medians over pairs of result and driver, against the bars.
 
     Args:
@@ -344,7 +344,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def table(lines: Mapping[str, Any]) -> str:
-    """Markdown of what summary() gives."""
+    """Markdown of what fidelity_summary() gives."""
     shares = {
         "agreement": "agreement",
         "precision": "precision of shut",
@@ -397,7 +397,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"points by {detector.name}; gaze by MediaPipe's irises")
     if not detector.is_independent:
         print(f"For an independent detector: {INSTALL_DLIB}.")
-    print(table(summary({args.result.name: found})))
+    print(table(fidelity_summary({args.result.name: found})))
     return 0
 
 

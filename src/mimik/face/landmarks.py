@@ -158,7 +158,7 @@ def mirror_order() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return points, np.array([BLENDSHAPES.index(name) for name in names])
 
 
-def mirrored(face: Face, width: int) -> Face:
+def mirrored_face(face: Face, width: int) -> Face:
     """The same face in the picture flipped from left to right. Args: width: of the picture, in pixels."""
     points, shapes = mirror_order()
     turned = face.points[points] * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32)

@@ -11,8 +11,8 @@ import numpy as np
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 
 DOUBTFUL = 0.6  # confidence below which a face may be none; of people, paintings and statues it is 0.8 and more
-_SURE = 0.85  # from here on a face is taken to be upright without another look
-_BETTER = 0.05  # by which a face in the turned picture has to be surer
+_UPRIGHT = 0.85  # from here on a face is taken to be upright without another look
+_SURER_BY = 0.05  # by which a face in the turned picture has to be surer
 _SEARCH_PX = 1280  # longer side of the turned pictures that are tried
 _TURNED_DEGREES = 60.0  # of roll, from which a picture is turned by a quarter: people lean their heads
 
@@ -33,11 +33,11 @@ def find_faces(landmarker: Landmarker, picture: Image, *, thorough: bool = False
     """
     found = landmarker.detect(picture, thorough=thorough)
     sure, best = _confidence(found), 0
-    if sure >= _SURE:
+    if sure >= _UPRIGHT:
         return found
     k = min(1.0, _SEARCH_PX / max(picture.shape[:2]))
     small = picture if k == 1 else cv2.resize(picture, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
-    sure += _BETTER
+    sure += _SURER_BY
     for turns in (2, 1, 3):
         tried = _confidence(landmarker.detect(np.ascontiguousarray(np.rot90(small, turns))))
         if tried > sure:

@@ -34,7 +34,7 @@ from mimik.rendering.layers.teeth import TeethSet
 AVATAR_FORMAT = "mimik avatar 1"
 PREVIEW_PX = 128
 _ABOUT = frozenset({"format", "preset", "record", "sources", "score", "sha256"})
-_FACE = {"photo.points": (NUM_POINTS, 3), "photo.blendshapes": (len(BLENDSHAPES),)}
+_FACE_SHAPES = {"photo.points": (NUM_POINTS, 3), "photo.blendshapes": (len(BLENDSHAPES),)}
 _PICTURES = ("photo.png", "preview.png")
 _PSI = "psi"
 _TEETH = {"teeth.tones": np.uint8, "teeth.bounds": np.float32, "teeth.edges": np.float32, "teeth.skin": np.float32}
@@ -166,13 +166,13 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFi
     has_teeth = not _TEETH.keys().isdisjoint(tensors)  # files of 0.1 have none
     count = sum(_OTHERS.fullmatch(name) is not None for name in tensors) // 3
     others = {f"other.{n}.{part}" for n in range(count) for part in ("png", "points", "blendshapes")}
-    known = {*generator, *_FACE, *_PICTURES, _PSI, *others, *(_TEETH if has_teeth else ())}
+    known = {*generator, *_FACE_SHAPES, *_PICTURES, _PSI, *others, *(_TEETH if has_teeth else ())}
     if unknown := sorted(tensors.keys() ^ known):
         raise ModelError(f"{unknown[0]} is missing or unexpected")
     for name, value in tensors.items():
         is_picture = name.endswith(".png")
         kind = np.uint8 if is_picture else np.float16 if name in generator else _TEETH.get(name, np.float32)
-        shape = _FACE.get(re.sub(r"^other\.\d+", "photo", name), value.shape)
+        shape = _FACE_SHAPES.get(re.sub(r"^other\.\d+", "photo", name), value.shape)
         if value.dtype != kind or value.shape != shape:
             raise ModelError(f"{name} is {value.dtype} {list(value.shape)}")
         if not np.isfinite(value).all():
@@ -191,7 +191,7 @@ def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFi
         psi,
         *photo,
         tuple(SourceFile(**source) for source in json.loads(about["sources"])),
-        _teeth(tensors) if has_teeth else None,
+        _teeth_of_tensors(tensors) if has_teeth else None,
         tuple(more),
     )
 
@@ -205,7 +205,7 @@ def _photo(tensors: Mapping[str, NDArray[Any]], name: str, about: Mapping[str, s
     return picture, Face(points, tensors[f"{name}.blendshapes"], float(about["score"]))
 
 
-def _teeth(tensors: Mapping[str, NDArray[Any]]) -> TeethSet:
+def _teeth_of_tensors(tensors: Mapping[str, NDArray[Any]]) -> TeethSet:
     tones, bounds, edges, skin = (tensors[name] for name in _TEETH)
     is_one = tones.ndim == 3 and tones.shape[2:] == skin.shape == (3,) and min(tones.shape) > 0
     if not is_one or bounds.ndim != 1 or edges.ndim != 1 or len(bounds) != len(edges) + 1 or len(edges) % 2:

@@ -210,7 +210,7 @@ class _Psi:
             raise ModelError("its psi_hat is longer than its generator needs")
 
 
-def _spread(kernel: Array) -> Array:
+def _four_places(kernel: Array) -> Array:
     """[.., 3, 3] -> [.., 4, 4]: the sum of the kernel at four places, those of 2x2 pixels."""
     out = np.zeros((*kernel.shape[:2], 4, 4), np.float32)
     for down in range(2):
@@ -310,12 +310,12 @@ class _Graph:
 
     def halved_conv(self, h: Any, name: str, top: float | None = None) -> Any:
         """A 3x3 convolution and the mean of 2x2 of its outputs, as one of stride 2: 4 products a pixel for 9."""
-        return self._biased(self._products(h, _spread(self.weight(name)) / np.float32(4), 2, 1, top), name)
+        return self._biased(self._products(h, _four_places(self.weight(name)) / np.float32(4), 2, 1, top), name)
 
     def conv_of_doubled(self, h: Any, name: str) -> Any:
         """A 3x3 convolution of h, each of whose pixels is repeated 2x2: a transposed one of stride 2."""
         # A transposed convolution places its kernel mirrored, inputs first.
-        kernel = _spread(self.weight(name)[:, :, ::-1, ::-1]).transpose(1, 0, 2, 3)
+        kernel = _four_places(self.weight(name)[:, :, ::-1, ::-1]).transpose(1, 0, 2, 3)
         return self._biased(
             _opset().convolution_backprop_data(h, _constant(kernel), [2, 2], pads_begin=[1, 1], pads_end=[1, 1]), name
         )

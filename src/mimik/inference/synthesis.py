@@ -200,7 +200,7 @@ class PaperPainter(PicturePainter):
         self._picture, self._generator, self._matte = picture, generator, matte
         self._px, self._style = config.image_px, config.landmarks
         self._window = clip_window(points)
-        self._keep = 1 - _fade(self._px)
+        self._keep = 1 - _window_fade(self._px)
 
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
         """The window; the flow is not used."""
@@ -280,7 +280,7 @@ class TexturePainter(PicturePainter):
             reduced(picture, self._scale), warper, self._scale, is_reused=is_reused, matte=small
         )
         self._generator = generator
-        self._fade = _fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
+        self._fade = _window_fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
         at = np.arange(config.frame_px, dtype=np.float32)
         self._places = np.stack(np.meshgrid(at, at), -1)
 
@@ -400,7 +400,7 @@ def still_inside(interior: Image, cells: int) -> Array:
     return 1 - cv2.resize(interior, (cells, cells), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def _fade(px: int) -> Array:
+def _window_fade(px: int) -> Array:
     """[px, px] 1 inside, fading smoothly to 0 at the border."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)

@@ -24,7 +24,7 @@ from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_input
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["image", "video"]
+FileKind = Literal["image", "video"]
 MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # of a written picture or video; the upper bound is that of x264
 pillow_heif.register_heif_opener()  # what phones take photos in
@@ -52,7 +52,7 @@ PICTURE_ERRORS = (
 )
 
 
-def kind(path: StrPath) -> Kind:
+def kind(path: StrPath) -> FileKind:
     """Whether a file holds a still picture or a moving one, by its content.
 
     An animated GIF, WebP, PNG or AVIF is a video; a TIFF with several pages is a picture.

@@ -36,7 +36,7 @@ from mimik.media.pictures import PICTURE_ERRORS, Turn, check_megapixels, identif
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 _RESAMPLE_TOLERANCE_S = 0.005  # timestamps are rounded (1 ms in WebM), phones' clocks jitter; a quarter frame at most
 MAX_GAP_S = 60.0  # a longer jump of the timestamps is a fault of the file, not a pause
 _MAX_LAST_FRAME_S = 10.0
@@ -297,7 +297,7 @@ def _timed_frames(
         )
 
 
-def _at_constant_rate(timed: Iterable[tuple[float, float, T]], rate: Fraction) -> Iterator[T]:
+def _at_constant_rate(timed: Iterable[tuple[float, float, Item]], rate: Fraction) -> Iterator[Item]:
     """The item shown at each instant k / rate, until the last one's time is over; at least one if there is any.
 
     Args:
@@ -307,7 +307,7 @@ def _at_constant_rate(timed: Iterable[tuple[float, float, T]], rate: Fraction) -
     step = 1 / rate
     tolerance_s = min(float(step) / 4, _RESAMPLE_TOLERANCE_S)
     count = 0
-    current: list[T] = []  # nothing, or the newest item
+    current: list[Item] = []  # nothing, or the newest item
     end_s = 0.0
     for start_s, duration_s, item in timed:
         while current and float(count * step) + tolerance_s < start_s:
@@ -319,9 +319,9 @@ def _at_constant_rate(timed: Iterable[tuple[float, float, T]], rate: Fraction) -
         count += 1
 
 
-def _mark_repeats(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+def _mark_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
     """Each item with whether it is the very object that came before it."""
-    last: list[T] = []
+    last: list[Item] = []
     for item in items:
         yield item, bool(last) and item is last[0]
         last = [item]

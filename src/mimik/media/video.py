@@ -20,6 +20,6 @@ from mimik.media.formats import (
     keeps_alpha,
     output_kind,
 )
-from mimik.media.pictures import MAX_MEGAPIXELS, Kind, kind, read_image, write_image
+from mimik.media.pictures import MAX_MEGAPIXELS, FileKind, kind, read_image, write_image
 from mimik.media.reading import VideoInfo, probe, read_frames, rgb_of
 from mimik.media.writing import VideoWriter, Writer, open_writer, picture_frame

@@ -37,7 +37,7 @@ from mimik.media.sound import open_sound
 
 log = logging.getLogger(__name__)
 
-Mark = Callable[[NDArray[np.uint8]], None]
+MarkFrame = Callable[[NDArray[np.uint8]], None]
 
 # At 2048x2048 px 59 instead of 84 ms of processor time a frame, and files that are 15 % larger for the same quality.
 _LARGE_PX, _LESS_SEARCH = 1920 * 1080, "analyse=none:subme=0"
@@ -106,7 +106,7 @@ class Writer(ABC):
             raise MediaError(f"{self.path}: {fps} frames a second; give {MIN_FPS:g} to {MAX_FPS:g}.")
         self._rate = exact_rate(fps)
 
-    def write(self, frame: Rgb, mark: Mark | None = None) -> None:
+    def write(self, frame: Rgb, mark: MarkFrame | None = None) -> None:
         """Appends one frame, uint8 RGB [height, width, 3], or RGBA [height, width, 4] where it was opened for that.
 
         Args:
@@ -162,7 +162,7 @@ class Writer(ABC):
     @abstractmethod
     def _append(self, frame: Rgb) -> None: ...
 
-    def _append_marked(self, frame: Rgb, mark: Mark) -> None:
+    def _append_marked(self, frame: Rgb, mark: MarkFrame) -> None:
         raise AssertionError("a writer without luma planes marks none")
 
     @abstractmethod
@@ -286,7 +286,7 @@ class VideoWriter(_StreamWriter):
     def _append(self, frame: Rgb) -> None:
         self._append_marked(frame, None)
 
-    def _append_marked(self, frame: Rgb, mark: Mark | None) -> None:
+    def _append_marked(self, frame: Rgb, mark: MarkFrame | None) -> None:
         even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
         picture: Any = self._reformatter.reformat(
             av.VideoFrame.from_numpy_buffer(even, "rgba" if self.num_channels == 4 else "rgb24"),

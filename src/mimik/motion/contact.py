@@ -30,7 +30,7 @@ LIPS_TOUCH = 0.02  # the landmarker's gap of touching lips: 0.002 to 0.014 (22 c
 _LIPS_SHUT = 0.0  # what lips that were parted in the photo are brought to
 _LIPS_SOFT = 0.04  # below this opening lips are drawn together, above it counts as it is
 _EYELIDS_SOFT = 0.15
-_UPPER_LIP = 0.4  # of the way on which lips meet
+_UPPER_LIP_SHARE = 0.4  # of the way on which lips meet
 UPPER_LID = 0.85
 _BESIDE_CM = 1.3  # the skin beside the lips follows them so far
 _CHIN_FOLLOWS = 0.5  # of the lower lip's way, where no jaw motion is known
@@ -102,7 +102,7 @@ def with_lip_openings(shape: Float, openings: Float) -> Float:
     missing = (openings - lip_openings(shape)) * eye_distance(shape)
     upper, lower = _lip_fields()
     out = shape.copy()
-    out[:, 1] += lower @ ((1 - _UPPER_LIP) * missing) - upper @ (_UPPER_LIP * missing)
+    out[:, 1] += lower @ ((1 - _UPPER_LIP_SHARE) * missing) - upper @ (_UPPER_LIP_SHARE * missing)
     return out
 
 

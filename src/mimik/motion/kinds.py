@@ -21,7 +21,7 @@ def bundled_motions() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.motion"))}
 
 
-class Kind(NamedTuple):
+class DriverKind(NamedTuple):
     """A kind of driver, as it is known before its code is loaded."""
 
     place: str  # of its class, a driver.Driver
@@ -33,17 +33,17 @@ class Kind(NamedTuple):
 _DRIVERS = "mimik.motion.drivers"
 # The first that takes a source opens it: names and suffixes before those that look into the file.
 KINDS = (
-    Kind(f"{_DRIVERS}.motion_file.MotionFile", "a .motion file", bundled_motions),
-    Kind(f"{_DRIVERS}.stream_file.StreamFile", "a .jsonl or .csv file"),
-    Kind(f"{_DRIVERS}.idle.Idle", names=lambda: (IDLE,), is_address=lambda source: source == IDLE),
-    Kind(
+    DriverKind(f"{_DRIVERS}.motion_file.MotionFile", "a .motion file", bundled_motions),
+    DriverKind(f"{_DRIVERS}.stream_file.StreamFile", "a .jsonl or .csv file"),
+    DriverKind(f"{_DRIVERS}.idle.Idle", names=lambda: (IDLE,), is_address=lambda source: source == IDLE),
+    DriverKind(
         f"{_DRIVERS}.trackers.driver.TrackerDriver",
         "a tracker's address such as livelink://0.0.0.0",
         is_address=lambda source: is_tracker(source) and bool(parse_tracker(source)),
     ),
-    Kind(f"{_DRIVERS}.voice.Voice", "a recording of speech"),
-    Kind(f"{_DRIVERS}.photo.PhotoDriver", "a photo"),
-    Kind(f"{_DRIVERS}.video.Video", "a video"),
+    DriverKind(f"{_DRIVERS}.voice.Voice", "a recording of speech"),
+    DriverKind(f"{_DRIVERS}.photo.PhotoDriver", "a photo"),
+    DriverKind(f"{_DRIVERS}.video.Video", "a video"),
 )
 
 

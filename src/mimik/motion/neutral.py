@@ -46,7 +46,7 @@ _EXPRESSIVE = {
 }
 _EXPRESSIVE_WEIGHTS = np.array([_EXPRESSIVE.get(name, 0.0) for name in BLENDSHAPES])
 _LIP_OPENING_WEIGHT = 6.0  # of 1 distance of the eyes, against 1 of a blendshape
-_MAX_FRAMES = 8  # that are averaged for one region
+_NUM_AVERAGED = 8  # that are averaged for one region
 _NEVER_CALM = 0.35  # a blendshape that stays further above the usual neutral face is an expression, not the face
 _LOWEST_LIDS = 0.25  # of the usual opening: lids that come no nearer were never shut
 
@@ -74,12 +74,12 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
     own = _aligned(driver, poses, rest, middle.rotation)
 
     # What is calm, region by region.
-    num = int(np.clip(len(driver) // 25, 1, _MAX_FRAMES))
+    num = int(np.clip(len(driver) // 25, 1, _NUM_AVERAGED))
     lips = np.array([lip_openings(shape).max() for shape in own])
     lids = np.array([eyelid_openings(shape).mean(1) for shape in own])
     usual_lids = np.median(lids[lids.mean(1) >= 0.5 * np.percentile(lids.mean(1), 90)], axis=0)
     unusual = np.abs(lids / np.maximum(usual_lids, 1e-6) - 1).sum(1)
-    gaze = np.array([_gaze(shape) for shape in own])
+    gaze = np.array([_gaze_of_shape(shape) for shape in own])
     scores = {
         "lips": calm[:, region_blendshapes("lips")].sum(1) + _LIP_OPENING_WEIGHT * lips,
         "eyes": unusual,
@@ -133,7 +133,7 @@ def _aligned(driver: Sequence[Face], poses: Sequence[Pose], rest: Float, rotatio
     return np.array(aligned)
 
 
-def _gaze(shape: Float) -> Float:
+def _gaze_of_shape(shape: Float) -> Float:
     """[2] where the irises are between the corners of the eyes, in widths of an eye."""
     both = []
     for iris, a, b in ((468, 33, 133), (473, 362, 263)):
@@ -182,7 +182,7 @@ def _eyelids_touch(lids: Float, usual: Float) -> tuple[float, float]:
     return right, left
 
 
-_SHOWN = {"lips": "calm lips that touch", "brows": "calm brows", "eyes": "open eyes"}
+_CALM_WORDS = {"lips": "calm lips that touch", "brows": "calm brows", "eyes": "open eyes"}
 
 
 def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
@@ -190,7 +190,7 @@ def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
     times = {name: time for name, time in taken.items() if time is not None and name not in never}
     said = []
     if never:
-        what = " or ".join(_SHOWN[name] for name in never)
+        what = " or ".join(_CALM_WORDS[name] for name in never)
         said.append(f"the driver's beginning never shows {what}, so those of a usual face stand for its neutral face")
     if times:
         found = ", ".join(f"{name} at {time:.1f} s" for name, time in times.items())

@@ -151,7 +151,7 @@ class Retarget:
 
 _MAX_TURN = math.radians(40)
 _MAX_REVEAL = math.radians(30)  # how far a frontal head turns; further away from a turned one, by its own turn
-_BACK = 0.5  # of a turned photo's own turn is added to how far it is turned back, to its other side
+_TURNED_BACK = 0.5  # of a turned photo's own turn is added to how far it is turned back, to its other side
 _MAX_SHIFT_CM = 5.0  # the shoulders do not follow
 _MAX_LOG_ZOOM = math.log(1.3)
 _MAX_REVEAL_EXACT = math.radians(48)  # where one picture is made, and looked at
@@ -176,7 +176,7 @@ def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Floa
     # A positive rotation about y, which points down, turns the nose to the picture's left: yaw falls.
     toward = turn[1] * math.copysign(1, yaw)
     # Both limits meet at a frontal photo, whose yaw has the sign of noise.
-    limit = max_reveal + abs(yaw) * (_BACK if toward > 0 else 1)
+    limit = max_reveal + abs(yaw) * (_TURNED_BACK if toward > 0 else 1)
     if abs(toward) > 0.6 * limit:
         turn = turn.copy()
         turn[1] = float(_soft_limit(turn[1:2], limit)[0])

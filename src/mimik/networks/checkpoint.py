@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mimik.config import InputError, ModelError, NetworkConfig, Preset, preset_to_json
 from mimik.files import DRAFT_SUFFIX, write_whole
-from mimik.networks.generators import Networks, build
+from mimik.networks.generators import Networks, build_networks
 from mimik.networks.release import RELEASE_FORMAT, read_release, reading
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
     if claimed > widest:  # before the memory for it is asked for
         raise ModelError(f"its settings have {claimed} channels, its weights {widest}")
     try:
-        networks = build(config, num_videos=0)
+        networks = build_networks(config, num_videos=0)
     except (RuntimeError, MemoryError) as error:
         raise ModelError(f"its networks cannot be built ({str(error).splitlines()[0]})") from None
     expected = release_tensors(networks)

@@ -205,7 +205,7 @@ _LITE0_EPS = 1e-3  # of its batch norms
 _LITE0_WEIGHTS = (0.0825, 0.0487, 0.0552, 0.0741, 0.2779)
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
-_FILES = {  # names without suffix, in the folder of weights
+_WEIGHT_FILES = {  # names without suffix, in the folder of weights
     "vgg19": ("vgg19", "vgg19-d01eb7cb"),
     "vggface": ("vggface", "vgg_face_dag"),
     "efficientnet_lite0": ("efficientnet_lite0", "efficientnet-lite0-57934424"),
@@ -383,9 +383,9 @@ def _find_weights(name: str) -> Path:
     """Raises: InputError: if there are none; where to get them."""
     if name == "efficientnet_lite0":
         with suppress(ModuleNotFoundError):
-            return Path(str(resources.files(_LITE0_WHEEL).joinpath(f"models/{_FILES[name][1]}.pth")))
+            return Path(str(resources.files(_LITE0_WHEEL).joinpath(f"models/{_WEIGHT_FILES[name][1]}.pth")))
     folder = data_folder() / "weights"
-    for path in (folder / f"{stem}{suffix}" for stem in _FILES[name] for suffix in _SUFFIXES):
+    for path in (folder / f"{stem}{suffix}" for stem in _WEIGHT_FILES[name] for suffix in _SUFFIXES):
         if path.is_file():
             return path
     other = "" if name == "efficientnet_lite0" else "; the content network efficientnet_lite0 works without them"

@@ -401,7 +401,7 @@ class Networks:
         return iter((("E", self.E), ("P", self.P), ("G", self.G), ("D", self.D)))
 
 
-def build(config: NetworkConfig, num_videos: int) -> Networks:
+def build_networks(config: NetworkConfig, num_videos: int) -> Networks:
     """Builds the networks of a preset, randomly initialized.
 
     Args:

@@ -45,7 +45,7 @@ _FACE_PARTS = {
     "eyes": (54, 76, 40, 120),
 }
 # Parts of the crop that stands still.
-_AROUND = {"left": (0, 60, 0, 22), "right": (0, 60, 138, 160), "top": (0, 14, 0, 160), "body": (144, 160, 20, 140)}
+_OUTSIDE = {"left": (0, 60, 0, 22), "right": (0, 60, 138, 160), "top": (0, 14, 0, 160), "body": (144, 160, 20, 140)}
 _NUM_BANDS = 10
 
 
@@ -243,7 +243,7 @@ def _sharpness_of_parts(aligned: Array, steady: Array) -> dict[str, float]:
     """Detail of the parts against the cheeks', and how it changes."""
     fine, around = _detail(aligned), _detail(steady)
     levels = {name: np.log((_cropped(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _FACE_PARTS.items()}
-    levels |= {name: np.log((_cropped(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _AROUND.items()}
+    levels |= {name: np.log((_cropped(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _OUTSIDE.items()}
     found = {"sharpness cheeks": levels["cheeks"].mean()}
     found |= {f"sharpness {name}": (one - levels["cheeks"]).mean() for name, one in levels.items() if name != "cheeks"}
     found |= {f"sharpness change {name}": _log(one.std()) for name, one in levels.items()}
@@ -257,7 +257,7 @@ def _sharpness_of_parts(aligned: Array, steady: Array) -> dict[str, float]:
 def _grain_change(aligned: Array, steady: Array) -> dict[str, float]:
     """How much changes from frame to frame: around the face where it stands, in the face where it goes."""
     found = {}
-    for kind, crops, parts in (("still", steady, _AROUND), ("moved", aligned, _FACE_PARTS)):
+    for kind, crops, parts in (("still", steady, _OUTSIDE), ("moved", aligned, _FACE_PARTS)):
         change = np.diff(crops, axis=0)
         fine = np.diff(_detail(crops), axis=0)
         for name, box in parts.items():

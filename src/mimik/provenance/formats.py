@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 GENERATOR = "mimik"
 STILLS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
-FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".gif": "image/gif", **STILLS}
+MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime", ".gif": "image/gif", **STILLS}
 # C2PA has no place in these for a manifest: it stands beside them, in a file of the same name.
 BESIDE = {".mkv": "video/x-matroska", ".webm": "video/webm"}
 SIDECAR_SUFFIX = ".c2pa"

@@ -20,8 +20,8 @@ from mimik.config import CONSENT_LETTERS, VERSION, InputError, MediaError
 from mimik.provenance.formats import (
     BINDING_LABEL,
     CONSENT_LABEL,
-    FORMATS,
     GENERATOR,
+    MEDIA_TYPES,
     RECIPE_LABEL,
     SOURCES_LABEL,
     WATERMARK,
@@ -78,7 +78,7 @@ class Ingredient:
             InputError: if the file cannot be read.
         """
         media_type = (
-            FORMATS.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         )
         shown = name or path.name
         try:

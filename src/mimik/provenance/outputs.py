@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mimik.config import InputError
 from mimik.files import can_write_in
-from mimik.provenance.formats import BESIDE, FORMATS, SIDECAR_SUFFIX, STILLS
+from mimik.provenance.formats import BESIDE, MEDIA_TYPES, SIDECAR_SUFFIX, STILLS
 
 _PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")
 
@@ -28,9 +28,9 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             folder with a file's name, or its folder is missing or cannot be written to.
     """
     pattern = frames_pattern(out)
-    if pattern is None and out.suffix.lower() not in (*FORMATS, *BESIDE):
+    if pattern is None and out.suffix.lower() not in (*MEDIA_TYPES, *BESIDE):
         raise InputError(
-            f"-o {out}: give a file ending in {', '.join((*FORMATS, *BESIDE))}, a folder for PNG frames, or "
+            f"-o {out}: give a file ending in {', '.join((*MEDIA_TYPES, *BESIDE))}, a folder for PNG frames, or "
             "frames/%05d.webp."
         )
     if pattern is not None and not (_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
@@ -84,7 +84,7 @@ def frames_pattern(out: Path) -> Path | None:
     """The pattern of the numbered stills that are meant by a folder or a pattern; None if a file is meant."""
     if "%" in out.name:
         return out
-    if out.suffix.lower() not in (*FORMATS, *BESIDE) and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
+    if out.suffix.lower() not in (*MEDIA_TYPES, *BESIDE) and (out.is_dir() or not (out.suffix or os.path.lexists(out))):
         return out / "%05d.png"
     return None
 

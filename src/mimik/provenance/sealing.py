@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mimik.config import MediaError
 from mimik.provenance.credentials import Credentials
-from mimik.provenance.formats import BESIDE, FORMATS, SIDECAR_SUFFIX
+from mimik.provenance.formats import BESIDE, MEDIA_TYPES, SIDECAR_SUFFIX
 from mimik.provenance.manifests import Claim, sign_stream
 from mimik.provenance.marking import Draft, Marker
 from mimik.provenance.outputs import check_output, frame_names, frames_pattern, sidecar_of
@@ -51,7 +51,7 @@ def seal(
     nothing else.
 
     Args:
-        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp; see FORMATS and STILLS.
+        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp; see MEDIA_TYPES and STILLS.
         claim: what is said about it; a frame's title is its own file name.
         credentials: who signs; `Credentials.local()` when None.
         force: replace what is there. The old file stays whole until the new one is complete.
@@ -89,7 +89,7 @@ def seal(
                 manifest = sign_stream(
                     source,
                     copy,
-                    (FORMATS | BESIDE)[suffix],
+                    (MEDIA_TYPES | BESIDE)[suffix],
                     claim,
                     title,
                     signer,

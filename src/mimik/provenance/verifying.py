@@ -23,8 +23,8 @@ from mimik.provenance.formats import (
     BESIDE,
     BINDING_LABEL,
     CONSENT_LABEL,
-    FORMATS,
     GENERATOR,
+    MEDIA_TYPES,
     RECIPE_LABEL,
     SIDECAR_SUFFIX,
     SOURCES_LABEL,
@@ -248,7 +248,7 @@ def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
     return replace(verdict, status=Status.STRIPPED if mark and is_alone else status, mark=mark)
 
 
-# Kinds of pictures and videos besides FORMATS that are looked for in a folder.
+# Kinds of pictures and videos besides MEDIA_TYPES that are looked for in a folder.
 _OTHER_SUFFIXES = (
     *(".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".flv", ".ogv", ".wmv"),
     *(".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"),
@@ -260,7 +260,7 @@ def media_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in (*FORMATS, *_OTHER_SUFFIXES)
+        if path.suffix.lower() in (*MEDIA_TYPES, *_OTHER_SUFFIXES)
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
@@ -313,12 +313,12 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
     import c2pa
 
     suffix = path.suffix.lower()
-    media_type = (FORMATS | BESIDE).get(suffix) or mimetypes.guess_type(path.name)[0]
+    media_type = (MEDIA_TYPES | BESIDE).get(suffix) or mimetypes.guess_type(path.name)[0]
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise MediaError(f"{path}: is empty; give a picture or a video.")
-            if suffix not in FORMATS and (manifest := _manifest_beside(path)):
+            if suffix not in MEDIA_TYPES and (manifest := _manifest_beside(path)):
                 return _verify_beside(file, media_type, manifest, context)
             try:
                 with c2pa.Reader(media_type, file, context=context) as reader:
@@ -420,7 +420,7 @@ def _judge(report: dict[str, Any]) -> Verdict:
 
     manifests = report.get("manifests") or {}
     manifest = manifests.get(report.get("active_manifest")) or {}
-    generator, version = _generator(manifest)
+    generator, version = _program(manifest)
     signature = _dict(manifest.get("signature_info"))
     if "signingCredential.trusted" not in [one["code"] for one in active.get("success") or []]:
         signer = Signer.UNKNOWN
@@ -447,7 +447,7 @@ def _judge(report: dict[str, Any]) -> Verdict:
             role, name, sha256, media_type = (plain_text(one[key]) for key in ("role", "name", "sha256", "format"))
             sources.append(Ingredient(role, name, sha256, media_type))
     earlier = (
-        _generator(_dict(other))[0] for label, other in manifests.items() if label != report.get("active_manifest")
+        _program(_dict(other))[0] for label, other in manifests.items() if label != report.get("active_manifest")
     )
     subject = signature.get("common_name") or signature.get("issuer")
     created = signature.get("time") or created
@@ -493,7 +493,7 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
     return Verdict(**{**vars(verdict), "status": Status.ALTERED, "codes": codes})
 
 
-def _generator(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _program(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Name and version of the program that a manifest names; old ones have one text: "Program/1.0 c2pa-rs/0.3"."""
     info = _dict((manifest.get("claim_generator_info") or [{}])[0])
     name, version = info.get("name"), info.get("version")

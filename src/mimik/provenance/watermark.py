@@ -73,9 +73,9 @@ _GRID = 2 * _PERIOD  # the reader samples each cell twice along each side
 _MIN_CELLS, _MAX_CELLS = 40.0, 300.0  # along the shorter side of what is read; fewer cells give no normal sums
 _MIN_PITCH = 1.1  # pixels; narrower cells are beyond what pixels can show
 _STEP_CELLS = 0.7  # between two tried widths; at this error a third of a cell is lost at the border
-_SURE = 1e-6  # chance of a place from which on it is looked at before all others have been tried
+_CLEAR_CHANCE = 1e-6  # chance of a place from which on it is looked at before all others have been tried
 _REFINEMENTS = (1.0, 1.0, 0.5, 0.25)  # parts of a step to try on both sides, one after the other
-_CANDIDATES = 6  # widths that are looked at in the end
+_NUM_WIDTHS = 6  # widths that are looked at in the end
 _AT_ORIGIN = (-1, 0, 1)  # samples of the reader's grid around where the pattern of an uncropped frame begins
 _MAX_SIDE = 800  # pixels of the shorter side from whose double on frames are read smaller
 _MAX_FRAMES = 64  # more frames add little to the average
@@ -345,14 +345,14 @@ class WatermarkDetector:
             height, width = (side // factor * factor for side in luma.shape)
             luma = cv2.resize(luma[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA)
         # Every trial counts: the widths, and those by which each candidate is made exact.
-        num_trials = len(pitches) + (2 * len(_REFINEMENTS) + 3) * _CANDIDATES
+        num_trials = len(pitches) + (2 * len(_REFINEMENTS) + 3) * _NUM_WIDTHS
         places: list[_Place] = []
         for pitch in pitches:
             places.append(self._best_place(luma, pitch))
-            if places[-1].chance < _SURE and (found := self._look(luma, places[-1], num_trials, factor)):
+            if places[-1].chance < _CLEAR_CHANCE and (found := self._look(luma, places[-1], num_trials, factor)):
                 return found
         places.sort()
-        for place in places[:_CANDIDATES]:
+        for place in places[:_NUM_WIDTHS]:
             if found := self._look(luma, place, num_trials, factor):
                 return found
         return Reading(None, places[0].score if places else 0.0)

@@ -16,7 +16,7 @@ GRID = 128  # cells along a side of the crop; an eye of a head that fills half o
 _COARSE = 48  # cells of the grid on which the smooth field is computed where nothing changes quickly
 FINE = 3  # as many cells a cell around eyes and mouth
 _EVALUATED = 192  # places at a time: their distances stay in the processor's cache
-_RIM = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
+_BORDER = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
 _MIN_AREA_RATIO = 0.02
 RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
 
@@ -142,7 +142,7 @@ def fade_of(low: NDArray[Any], high: NDArray[Any]) -> Array:
     """[GRID, GRID] one inside, smoothly to zero at the border of the rectangle."""
     at = grid_centers().reshape(GRID, GRID, 2)
     distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
-    return np.asarray(smoothstep(distance, 0, _RIM), np.float32)
+    return np.asarray(smoothstep(distance, 0, _BORDER), np.float32)
 
 
 def area_ratio(offset: Array) -> Array:

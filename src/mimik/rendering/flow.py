@@ -38,7 +38,7 @@ from mimik.rendering.mirror import Mirror, MirrorFlow, hair_shown, mirror_flow
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion
 
 NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
-_TURNED = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
+_TURNED_DEG = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
 _FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
 _PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
 _HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
@@ -205,8 +205,8 @@ class Warper:
         # What the head hides of itself in the target: 0 seen .. 1 hidden. Small turns hide hardly anything, and what
         # begins begins softly: a point that is there in one frame and gone in the next would make the face jump.
         hidden = ramp(self._normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
-        degrees = _angle(motion.rotation)
-        turned = float(ramp(degrees, *_TURNED))
+        degrees = _degrees_of(motion.rotation)
+        turned = float(ramp(degrees, *_TURNED_DEG))
         layers: list[Surface] = []
         if turned > 0:
             other_side = self._mirror.attributes(-self._normals @ motion.rotation[2], degrees)
@@ -341,6 +341,6 @@ def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points
 
 
-def _angle(rotation: NDArray[np.float64]) -> float:
+def _degrees_of(rotation: NDArray[np.float64]) -> float:
     """Degrees of a rotation [3, 3]."""
     return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))

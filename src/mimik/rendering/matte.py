@@ -27,7 +27,7 @@ from mimik.face.openvino_core import compiled_once, inference_core
 from mimik.rendering.crop import Crop
 
 _NETWORK_PX = 256
-_HEAD = 2.6  # side of the square around the head that is looked at more closely, of Crop.around's
+_HEAD_SIDE = 2.6  # side of the square around the head that is looked at more closely, of Crop.around's
 _FADE = 0.12  # of that square's side: where the closer look gives way to the look at the whole
 _SURE = 0.4, 0.85  # what the network is sure of by less is background, by more is person
 _PIECE = 0.3  # of the matte: pieces are what is connected by more than that
@@ -39,7 +39,7 @@ _BLUR = 1 / 40  # of the longer side
 
 
 @functools.cache
-def _network() -> Any:
+def _segmenter() -> Any:
     """[1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] how surely a pixel is a person's."""
     with (
         resources.files("mimik").joinpath("assets/selfie_segmentation.zip").open("rb") as stream,
@@ -55,7 +55,7 @@ def _network() -> Any:
 def _ask(picture: Image) -> Array:
     """[256, 256] in 0..1 for uint8 RGB of any size and shape."""
     view = cv2.resize(picture, (_NETWORK_PX, _NETWORK_PX), interpolation=cv2.INTER_AREA)
-    return np.asarray(_network()([view[None].astype(np.float32) / 255])[0][0, 0])
+    return np.asarray(_segmenter()([view[None].astype(np.float32) / 255])[0][0, 0])
 
 
 def person_matte(picture: Image, points: NDArray[Any]) -> Array:
@@ -73,7 +73,7 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     """
     height, width = picture.shape[:2]
     rough = cv2.resize(_ask(picture), (width, height), interpolation=cv2.INTER_LINEAR)
-    square = Crop.around(points, _HEAD)
+    square = Crop.around(points, _HEAD_SIDE)
     left, top = max(0, int(square.left)), max(0, int(square.top))
     right, bottom = min(width, int(square.left + square.side)), min(height, int(square.top + square.side))
     if min(right - left, bottom - top) >= 32 and (right - left) * (bottom - top) < 0.8 * height * width:
@@ -161,7 +161,7 @@ def _guided(picture: Image, plane: Array) -> Array:
     return np.asarray(out)
 
 
-def _spread(colors: Array, weight: Array, radius: float) -> Array:
+def _mean_color(colors: Array, weight: Array, radius: float) -> Array:
     """[H, W, 3] the mean of the colors around each pixel, by weight [H, W]."""
     side = 2 * max(1, round(radius * max(weight.shape))) + 1
     total = cv2.blur(weight, (side, side))[..., None]
@@ -178,7 +178,7 @@ def foreground(picture: Image, alpha: Array) -> Image:
     image, a = picture.astype(np.float32), alpha[..., None]
     front = back = image
     for radius, power in zip(_COLOR_RADII, (4, 1), strict=True):  # at first from pixels that are nearly pure
-        front, back = _spread(front, alpha**power, radius), _spread(back, (1 - alpha) ** power, radius)
+        front, back = _mean_color(front, alpha**power, radius), _mean_color(back, (1 - alpha) ** power, radius)
         front = (front + a * (image - a * front - (1 - a) * back)).clip(0, 255)
     return np.rint(front).astype(np.uint8)
 

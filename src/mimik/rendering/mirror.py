@@ -39,7 +39,7 @@ _CUT = 0.1, 0.5  # of the points of a side's hair: if so many lie beyond the pic
 _NECK = 0.5  # share of the neck in what a point follows, from which on it is not mirrored
 _COLLAR = 9.0  # how far below the jaw the second source ends: midway to the neck at 1, nearer to the jaw above
 _HEAD_Y = -3.0  # of the head's middle on the canonical face, cm
-_BESIDE = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
+_FROM_CROWN = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
 _UNCOVERED = 0.0, 0.2  # cosine: a cheek that the frame shows less squarely has not been turned to the viewer
 _HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
 _OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
@@ -49,7 +49,7 @@ _IRIS = 1.3  # of its radius: as far an iris is moved as a whole
 _LIGHT_BLUR = 1 / 8  # of the face's width
 _SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
 _LIGHT_PX = 96  # width of the face in the picture in which light is compared
-_MAX_GAIN = np.log(2.5)
+_MAX_LOG_GAIN = np.log(2.5)
 _SEEN = 0.05, 0.4  # cosine: of skin seen less squarely than the first the light is not known
 _SPREAD_CM = 1.75  # on the canonical face, 14 cm wide
 
@@ -112,7 +112,7 @@ class Mirror:
         # Neither collars nor the crown are mirrored. Outside the mirrored hair the photo's own hair goes on where the
         # photo shows it; elsewhere there is nothing.
         self._x, y, _ = head().shell.T
-        beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_BESIDE)
+        beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_FROM_CROWN)
         self._shell = np.zeros(len(follow)) if shown is None else (1 - _COLLAR * smoothstep(neck, 0, _NECK)) * beside
         self._opacity, self._own = np.ones(len(source)), np.zeros(len(source))
         self._opacity[face.NUM_POINTS + n :] = 0
@@ -275,7 +275,7 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     light = np.log(at.reshape(-1, 4)[:, :3] / np.maximum(at.reshape(-1, 4)[:, 3:], 1e-3))
     seen = smoothstep(facing, *_SEEN)
     both = seen * seen[other]
-    gain = (light[other] - light).clip(-_MAX_GAIN, _MAX_GAIN)
+    gain = (light[other] - light).clip(-_MAX_LOG_GAIN, _MAX_LOG_GAIN)
     edge = _SKIN_ENDS * width * k
     skin = cv2.GaussianBlur(
         cv2.dilate(skin, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)

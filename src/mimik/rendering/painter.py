@@ -25,10 +25,10 @@ from mimik.rendering.mirror import MirrorFlow, matched_light
 
 _SHEET = 3  # times as large as the photo is the sheet that many frames are read from; odd: its pixels stay among it
 _SHEET_BYTES = 96 << 20  # at most
-_MARGIN = 8  # pixels of the photo around the canvas that the sheet holds
+_SHEET_MARGIN = 8  # pixels of the photo around the canvas that the sheet holds
 _BAND_PX = 1 << 18  # whose places are computed at a time
 _BAND_ROWS = 128  # at most, of a band where only a part of each is covered
-_AROUND = 2.5  # cells around a matte where it is still looked for
+_MATTE_CELLS = 2.5  # cells around a matte where it is still looked for
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Painter:
     @cached_property
     def _sheet(self) -> _Sheet | None:
         """The canvas' part of the photo, enlarged; None where it is not worth it, or too large."""
-        left, top = (max(edge - _MARGIN, 0) for edge in (self.canvas.left, self.canvas.top))
-        right, bottom = (edge + n + _MARGIN for edge, n in zip((left, top), self.canvas.size, strict=True))
+        left, top = (max(edge - _SHEET_MARGIN, 0) for edge in (self.canvas.left, self.canvas.top))
+        right, bottom = (edge + n + _SHEET_MARGIN for edge, n in zip((left, top), self.canvas.size, strict=True))
         part = self._picture[top:bottom, left:right]
         if not self._is_reused or 4 * part.shape[0] * part.shape[1] * _SHEET**2 > _SHEET_BYTES:
             return None
@@ -182,7 +182,7 @@ class Painter:
     def _cover(self) -> NDArray[np.uint8]:
         """[GRID, GRID] more than 0 where the matte is, and a little around."""
         assert self._matte is not None
-        side = 2 * int(np.ceil(_AROUND / self._cells_per_px)) + 1
+        side = 2 * int(np.ceil(_MATTE_CELLS / self._cells_per_px)) + 1
         return self.canvas.crop.cut(cv2.dilate(self._matte, np.ones((side, side), np.uint8)), GRID)
 
     def _covered(self, flow: Flow) -> NDArray[np.bool_]:

@@ -41,7 +41,7 @@ def distances(shapes: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.f
     return np.asarray(np.linalg.norm(shapes - head_shape(points), axis=-1).mean(1))
 
 
-def shares(apart: NDArray[np.float64]) -> NDArray[np.float64]:
+def photo_shares(apart: NDArray[np.float64]) -> NDArray[np.float64]:
     """[T] share of each photo in a frame, sum 1: inverse to its distance, and 0 from the fourth nearest photo on.
 
     Args:
@@ -102,7 +102,7 @@ class SharedPainter(PicturePainter):
         self._shapes = np.stack([head_shape(p) for p in points])
 
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        weights = shares(distances(self._shapes, target))
+        weights = photo_shares(distances(self._shapes, target))
         steps = [(weights[0], self._painter, self._painter.prepare(flow, target))]
         for number in np.flatnonzero(weights[1:]).tolist():
             warper, painter = self._others[number]

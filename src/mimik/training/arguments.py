@@ -16,7 +16,7 @@ MAX_SHOTS = 300  # frames of a video
 
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
 _SEED = Option("Random seed.", "N", range=(0, 2**31), hint="an integer")
-_PRESETS = ", ".join(PRESETS)
+_PRESET_NAMES = ", ".join(PRESETS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class TrainArguments:
 
     data: Annotated[str, Option("Shards to train on: the folder that `mimik prepare` wrote, or its URL.", "SHARDS")]
     out: Annotated[Path, Option("Folder of the run; rerun the same command to resume.", "RUN", "-o --out")]
-    preset: Annotated[str, Option(f"Networks, losses and rates: {_PRESETS}.", "NAME", choices=PRESETS)] = "texture"
+    preset: Annotated[str, Option(f"Networks, losses and rates: {_PRESET_NAMES}.", "NAME", choices=PRESETS)] = "texture"
     val: Annotated[
         str | None, Option("Shards of other people; a twentieth of the people in --data if left out.", "SHARDS")
     ] = None
@@ -127,7 +127,8 @@ class LearnArguments:
         False
     )
     preset: Annotated[
-        str | None, Option(f"Networks of --from-scratch: {_PRESETS}; the model's if left out.", "NAME", choices=PRESETS)
+        str | None,
+        Option(f"Networks of --from-scratch: {_PRESET_NAMES}; the model's if left out.", "NAME", choices=PRESETS),
     ] = None
     steps: Annotated[
         int | None, Option("Steps at most; training stops automatically.", "N", range=(1, 1e6), hint="the limit")

@@ -27,7 +27,7 @@ from mimik.files import write_whole
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.synthesis import BUNDLED_MODEL, window_around
 from mimik.networks.checkpoint import load_release
-from mimik.networks.generators import Networks, build
+from mimik.networks.generators import Networks, build_networks
 from mimik.pipeline import Progress, silent
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.own_teeth import best_teeth
@@ -181,11 +181,11 @@ def _start(arguments: LearnArguments) -> tuple[Preset, Networks, dict[str, str]]
     path = arguments.model or (BUNDLED_MODEL if BUNDLED_MODEL.exists() else None)
     if arguments.from_scratch and (arguments.preset is not None or path is None):
         name = arguments.preset or "texture"
-        return PRESETS[name], build(PRESETS[name].networks, 0), {"preset": name}
+        return PRESETS[name], build_networks(PRESETS[name].networks, 0), {"preset": name}
     if path is None:
         raise ModelError("no model comes with this installation; give --model FILE of one that `mimik train` wrote.")
     release = load_release(path)
-    networks = build(release.preset.networks, 0) if arguments.from_scratch else release.networks
+    networks = build_networks(release.preset.networks, 0) if arguments.from_scratch else release.networks
     return release.preset, networks, dataclasses.asdict(SourceFile.of(path))
 
 

@@ -55,8 +55,8 @@ _HELD_OUT = 0.05  # of the people, where no --val is given
 _VALIDATION_EPISODES = 48
 _VALIDATION_SEED = 20190520  # frames other than those of training, the same in every run
 _COLLAPSED_EMBEDDING = 0.05  # share of E's outputs that differ between people, below which a warning is logged
-_SHOWN = 4  # rows of a sample grid
-_LINE_EVERY_S = 5.0
+_GRID_ROWS = 4  # rows of a sample grid
+_LOG_EVERY_S = 5.0
 _CURVE_POINTS = 50  # of the held-out curve in a release
 _TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a record, that a run from it repeats
 
@@ -301,7 +301,7 @@ class _Run:
             meter.add(seen, self.preset.train.batch_size, wait_s)
             if self.world.first:
                 progress(trainer.step, self.num_steps)
-                if meter.elapsed_s > _LINE_EVERY_S:
+                if meter.elapsed_s > _LOG_EVERY_S:
                     self._tell(meter)
                     meter = Meter()
             if trainer.step % arguments.val_every == 0 or trainer.step == self.num_steps:
@@ -350,7 +350,7 @@ class _Run:
         """Validates on the held-out clips; every process computes the same."""
         values = self.trainer.validate(self.validation)
         self.curve.append({"step": self.trainer.step, "seconds": round(self.seconds, 1), **values})
-        batch = each_tensor(self.trainer.on_device(self.validation[0]), lambda value: value[:_SHOWN])
+        batch = each_tensor(self.trainer.on_device(self.validation[0]), lambda value: value[:_GRID_ROWS])
         out = self.trainer.synthesize(batch)
         if self.diary is not None:
             self.diary.numbers(self.trainer.step, values, "val_")

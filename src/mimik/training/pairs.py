@@ -28,7 +28,7 @@ from mimik.pipeline import Progress, silent
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
-from mimik.rendering.several import distances, head_shape, share_face, shares
+from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.photos import Deadline, Photo
 
 
@@ -227,7 +227,7 @@ class Pairs:
         for number in range(len(self._shots)):
             if number != chosen:
                 planes = torch.stack([self._pair(number, chosen).warped, self._x[chosen]])
-                pair = [cv2.GaussianBlur(one * mask, (0, 0), _LIGHT_BLUR * px) for one in to_frames(planes)]
+                pair = [cv2.GaussianBlur(one * mask, (0, 0), _LIGHTING_BLUR * px) for one in to_frames(planes)]
                 if np.abs(pair[0].astype(np.float32) - pair[1]).sum() < _SAME_LIGHT * 3 * mask.sum():
                     found.append(number)
         return found
@@ -241,7 +241,7 @@ class Pairs:
         for at in np.linspace(0, len(others) - 1, min(len(others), _NUM_LEFT_OUT)).round().astype(int):
             left_out = others[at]
             given = [chosen, *(number for number in others if number != left_out)]
-            weights = shares(distances(self._shapes[given], self._shots[left_out].face.points))
+            weights = photo_shares(distances(self._shapes[given], self._shots[left_out].face.points))
             some = [0, *(1 + np.flatnonzero(weights[1:])).tolist()]
             warped = [to_frames(self._pair(given[n], left_out).warped[None])[0] for n in some]
             shared = share_face([warped[0].copy(), *warped[1:]], weights[some], self._unit[left_out] * px)
@@ -299,7 +299,7 @@ _POOL = 32  # warped photos at most
 _SMALLEST_POOL = 4  # of them where time is over: a batch
 MIN_SEVERAL = 3  # photos: with fewer, none can be left out to see what helps
 _SAME_LIGHT = 8.0  # gray levels between two faces, blurred, in the mean
-_LIGHT_BLUR = 0.06  # of the frame's width, a tenth of a face
+_LIGHTING_BLUR = 0.06  # of the frame's width, a tenth of a face
 _NUM_LEFT_OUT = 4  # photos that are made from the others, at most
 _NUM_CANDIDATES = 4  # most frames of a motion hardly move the face
 _PARTS = ("offset", "turn")  # of a motion frame

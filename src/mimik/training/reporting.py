@@ -25,7 +25,7 @@ from mimik.files import write_whole
 from mimik.networks.generators import Synthesis
 
 STATS_NAME = "stats.jsonl"
-_SHOWN_PX = 128  # at least, so that its caption fits
+_CELL_PX = 128  # at least, so that its caption fits
 
 
 def sample_grid(batch: Batch, out: Synthesis, caption: str) -> NDArray[np.uint8]:
@@ -38,7 +38,7 @@ def sample_grid(batch: Batch, out: Synthesis, caption: str) -> NDArray[np.uint8]
     shown = torch.stack(fitted, 1)  # [B, columns, 3, H, W]
     picture = shown.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # -> [B H, columns W, 3]
     bgr = ((picture + 1) * 127.5).round().to(torch.uint8).numpy()[..., ::-1]
-    scale = max(1, -(-_SHOWN_PX // shown.shape[3]))
+    scale = max(1, -(-_CELL_PX // shown.shape[3]))
     bgr = cv2.resize(np.ascontiguousarray(bgr), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     strip = np.full((24, bgr.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, caption, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)

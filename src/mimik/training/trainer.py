@@ -16,7 +16,7 @@ from mimik.config import Preset
 from mimik.data.episodes import Batch, to_model_range
 from mimik.networks import checkpoint, losses
 from mimik.networks.features import FaceNet, content_network
-from mimik.networks.generators import Networks, Synthesis, build
+from mimik.networks.generators import Networks, Synthesis, build_networks
 from mimik.networks.landmark_net import LandmarkNet
 from mimik.training.distributed import World, divided_like, whole_on_cpu
 from mimik.training.step import (
@@ -65,7 +65,7 @@ class Trainer:
             InputError: if the weights of a content network are missing.
         """
         self.preset, self.world, self.precision = preset, world, precision
-        self.networks = build(preset.networks, num_videos)
+        self.networks = build_networks(preset.networks, num_videos)
         if init is not None:
             for (name, net), (_, other) in zip(self.networks, init, strict=True):
                 state = other.state_dict()

@@ -298,7 +298,7 @@ def _loss_of_batch(net: nn.Module, pool: Pool, config: VoiceConfig) -> tuple[Ten
     return loss + config.spoken_weight * synthetic, terms | {"spoken": float(synthetic.detach())}
 
 
-def train(
+def train_member(
     clips: Sequence[SpeechClip],
     run: Path,
     config: VoiceConfig,
@@ -324,7 +324,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     pool = Pool(clips, one_speaker, config)
-    net, ema = _network(config, config.dropout), _network(config)
+    net, ema = _new_network(config, config.dropout), _new_network(config)
     if init is not None:
         net.load_state_dict(_started(net.state_dict(), init))
     ema.load_state_dict(net.state_dict())
@@ -466,7 +466,7 @@ class _Mean(nn.Module):
         return torch.stack([member(features) for member in self.members]).mean(0)
 
 
-def _network(config: VoiceConfig, dropout: float = 0.0) -> VoiceNet:
+def _new_network(config: VoiceConfig, dropout: float = 0.0) -> VoiceNet:
     return VoiceNet(mel.NUM_BANDS, NUM_OUTPUTS, channels=config.channels, recurrent=config.recurrent, dropout=dropout)
 
 
@@ -500,7 +500,7 @@ def released(
     nets: list[VoiceNet] = []
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     for index, weights in enumerate(members):
-        nets.append(_network(config))
+        nets.append(_new_network(config))
         nets[-1].load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         tensors |= {f"{index}.{name}": value for name, value in weights.items()}
     network = {"channels": config.channels, "recurrent": config.recurrent, "dilations": list(DILATIONS)}
@@ -509,7 +509,7 @@ def released(
     return VoiceModel(tensors | calibrated(_Mean(nets), scale, clips), full)
 
 
-def _part(progress: Progress, index: int, count: int, stage: str, done: int, total: int) -> None:
+def _tell_part(progress: Progress, index: int, count: int, stage: str, done: int, total: int) -> None:
     """Tells progress of one of several runs, each as long, as progress of them all."""
     progress(stage, index * total + done, count * total)
 
@@ -552,7 +552,7 @@ def train_voice(
     runs = [run / f"member{index}" for index in range(config.members)]
     run.mkdir(parents=True, exist_ok=True)
     for index, folder in enumerate(runs if config.num_steps else []):
-        train(
+        train_member(
             training + alone,
             folder,
             replace(config, seed=config.seed + index),
@@ -561,7 +561,7 @@ def train_voice(
             stats=run / STATS,
             init=start[index] or None,
             save_every=200 if init is None else 50,
-            progress=functools.partial(_part, progress, index, len(runs)),
+            progress=functools.partial(_tell_part, progress, index, len(runs)),
         )
     data = {
         "clips": len(training),

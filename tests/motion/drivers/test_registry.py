@@ -157,7 +157,9 @@ class Nothing(driver_module.Driver):
 
 
 def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = kinds.Kind(f"{__name__}.Nothing", "nothing at all", lambda: ("nothing",), lambda source: source == "nothing")
+    line = kinds.DriverKind(
+        f"{__name__}.Nothing", "nothing at all", lambda: ("nothing",), lambda source: source == "nothing"
+    )
     monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, line))
     opened = open_driver("nothing")
     assert (opened.kind, opened.path, opened.num_frames) == ("nothing", None, 3)

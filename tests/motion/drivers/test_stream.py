@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face
 from mimik.motion.drivers import stream
-from mimik.motion.drivers.stream import Sample, line_of, mirrored, motion_frame_of, parse, rest_reference, sample_of
+from mimik.motion.drivers.stream import (
+    Sample,
+    line_of,
+    mirrored_sample,
+    motion_frame_of,
+    parse,
+    rest_reference,
+    sample_of,
+)
 from mimik.motion.frames import rotation_matrix
 from mimik.motion.retargeting import Retarget
 
@@ -109,7 +117,7 @@ def test_a_head_that_comes_nearer_is_larger() -> None:
 
 def test_a_mirror_changes_sides() -> None:
     sample = parse('{"time": 0, "blendshapes": {"eyeBlinkLeft": 1}, "head": {"yaw": 5, "pitch": 6, "roll": 7, "x": 8}}')
-    other = mirrored(sample)
+    other = mirrored_sample(sample)
     np.testing.assert_array_equal(other.blendshapes, shape(eyeBlinkRight=1))
     np.testing.assert_array_equal(other.head, [-5, 6, -7, -8, 0, 0])
 

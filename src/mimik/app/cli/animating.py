@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimik.animation.options import check_file_options, check_model
-from mimik.app.cli.console import command, errors, note, say, signed
+from mimik.app.cli.console import command, errors, remark, say, signed
 from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, local_credentials, output, write_json
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
@@ -101,7 +101,7 @@ def animate_command(
             _finish(report, json_report)
             return
         if photo.is_dir() or is_folder_of_drivers(driver):
-            _animate_all(photo, driver, out, config, signing.files, force, json_report, cluster)
+            _animate_folder(photo, driver, out, config, signing.files, force, json_report, cluster)
             return
         for option, given in options_of(Cluster).items():
             if getattr(cluster, option):
@@ -208,7 +208,7 @@ def _animate_one(
 
 
 def _tell(report: Report) -> None:
-    note(*report.notes)
+    remark(*report.notes)
     made = f"{report.width}x{report.height}"
     if formats.output_kind(report.out) != "image":
         sound = ", with sound" if report.has_audio else ""
@@ -222,7 +222,7 @@ def _tell(report: Report) -> None:
     say(f"{report.out}: {made}, in {report.seconds:.1f} s.{beside} {signed(first)}")
 
 
-def _animate_all(
+def _animate_folder(
     photo: Path,
     driver: str,
     out: Path,

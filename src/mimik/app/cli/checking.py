@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimik.app.cli.console import command, note, say
+from mimik.app.cli.console import command, remark, say
 from mimik.app.cli.options import extra, output
 from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError
@@ -19,7 +19,7 @@ from mimik.media import formats
 
 
 @command("verify")
-def verify(
+def verify_command(
     file: Annotated[
         Path, typer.Argument(metavar="FILE|FOLDER", help="A picture or a video from anywhere, or a folder of them.")
     ],
@@ -160,5 +160,5 @@ def evaluate_command(
 
         results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=told)
     say(overview(results))
-    note(*(f"{name} was left out: {why}" for name, why in results["left_out"].items()))
+    remark(*(f"{name} was left out: {why}" for name, why in results["left_out"].items()))
     say(f"Read it: {out / 'report.html'}")

@@ -84,7 +84,7 @@ def _file_like_an_option(args: Any) -> str | None:
     return next((one for one in given if one[:1] == "-" and len(one) > 1 and Path(one).exists()), None)
 
 
-_PLAIN: dict[str, Any] = {
+_GROUP_OPTIONS: dict[str, Any] = {
     "rich_markup_mode": None,
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -95,15 +95,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One photo of a person in, a talking head out. Every file it writes says that it is synthetic.",
     epilog=f"For example: {_EXAMPLES['mimik']}",
-    **_PLAIN,
+    **_GROUP_OPTIONS,
 )
-motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_PLAIN)
+motion_app = typer.Typer(help="Driving motions as small files of numbers.", **_GROUP_OPTIONS)
 app.add_typer(motion_app, name="motion")
-voice_app = typer.Typer(help="Train the network that moves lips by sound.", **_PLAIN)
+voice_app = typer.Typer(help="Train the network that moves lips by sound.", **_GROUP_OPTIONS)
 app.add_typer(voice_app, name="voice")
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
+def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
     """What a user caused ends with one sentence and exit code 2, an interruption with 130; never with a traceback."""
 
     @functools.wraps(command)
@@ -132,7 +132,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     example = _EXAMPLES.get(f"mimik {name}")
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        made = guarded(expanded(function))
+        made = catching_errors(expanded(function))
         epilog = example and f"For example: {example}"
         return {"": app, "motion": motion_app, "voice": voice_app}[group].command(own, epilog=epilog)(made)
 
@@ -144,7 +144,7 @@ def say(sentence: str) -> None:
     console.print(escape(sentence), soft_wrap=True)
 
 
-def note(*sentences: str) -> None:
+def remark(*sentences: str) -> None:
     for sentence in sentences:
         errors.print(f"note: {escape(sentence)}", soft_wrap=True)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mimik.app.cli.console import command, console, note, say
+from mimik.app.cli.console import command, console, remark, say
 from mimik.app.cli.options import Force, Some, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
@@ -66,9 +66,9 @@ def motion_extract(
         "second)."
     )
     if opened.sound is not None:
-        note(f"{out.name} holds motion only; the sound stays in {driver.name}")
+        remark(f"{out.name} holds motion only; the sound stays in {driver.name}")
     if motion.reference.note:
-        note(motion.reference.note)
+        remark(motion.reference.note)
 
 
 @command("motion list")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mimik.animation.options import check_model
 from mimik.animation.sliders import SETTINGS, Edit
-from mimik.app.cli.console import command, console, note, say, signed
+from mimik.app.cli.console import command, console, remark, say, signed
 from mimik.app.cli.options import Force, Signing, Some, check_picture_file, extra, local_credentials, output
 from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig, check_export
@@ -50,7 +50,7 @@ def edit_command(
             bar.show(step, done, total, name="edit")
 
         made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials, progress=told)
-    note(*made.notes)
+    remark(*made.notes)
     say(f"{out}: {made.width}x{made.height}. {signed(out)}")
 
 
@@ -92,7 +92,7 @@ def faces_command(
         table.add_row(*row, f"{turned}, tilted {roll:z.0f}°", f"{100 * face.score:.0f} %")
     console.print(table)
     doubts = (doubt(face, f"{photo.name}, number {number},") for number, face in enumerate(found, start=1))
-    note(*(one for one in doubts if one))
+    remark(*(one for one in doubts if one))
     if out is not None:
         claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))
         with seal(out, claim, credentials=credentials, force=force) as draft:
@@ -122,7 +122,7 @@ def export_command(
 
     with Display("frames").shown() as steps:
         made = exporting.export(what, out, config, force=force, progress=steps)
-    note(*made.notes)
+    remark(*made.notes)
     for graph in made.graphs:
         size = f"{len(graph.data) / 1e6:.1f} MB, {graph.multiply_adds / 1e9:.3g} G multiply-adds, {graph.precision}"
         table = Table("output", "off by at most", "in the mean", "of a span of", title=f"{graph.file}: {size}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, note, say, signed
+from mimik.app.cli.console import command, remark, say, signed
 from mimik.app.cli.options import Force, Serving, Signing, Some, local_credentials, whole_number
 from mimik.app.cli.progress import Display, working
 from mimik.app.live.controls import LIVE_SIZE, Controls
@@ -107,7 +107,7 @@ def live_command(
     if record is not None:
         recording.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
     if camera is not None:
-        _film(photo, camera, config, controls, outlets)
+        _film_to(photo, camera, config, controls, outlets)
     else:
         _call(photo, listen, (audio, audio_rate), config, controls, serving, outlets)
 
@@ -121,7 +121,7 @@ class Destinations(NamedTuple):
     credentials: Credentials | None
 
 
-def _film(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Destinations) -> None:
+def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Destinations) -> None:
     """A video in place of the camera."""
     from mimik.animation.avatar import Avatar
     from mimik.app.live import film
@@ -166,7 +166,7 @@ def _call(
 
     Args:
         listen: to the program that drives the person, in place of a camera.
-        sound: that does, as talker.open_sound takes it.
+        sound: that does, as talker.open_audio takes it.
     """
     from mimik.animation.avatar import Avatar
     from mimik.app import guard, page, puppet
@@ -174,8 +174,8 @@ def _call(
     from mimik.app.live import recording, talker
 
     guard.check_host(serving.host, serving.password)
-    page.needed()
-    blocks = None if sound[0] is None else talker.open_sound(sound[0], sound[1])
+    page.aiohttp_needed()
+    blocks = None if sound[0] is None else talker.open_audio(sound[0], sound[1])
     receiver = listen() if listen else None
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
@@ -203,7 +203,7 @@ def _call(
     )
     try:
         with call, outlets:
-            page.serve(
+            page.serve_call(
                 call,
                 host=serving.host,
                 port=serving.port,
@@ -215,7 +215,7 @@ def _call(
         say("The call has ended.")
     if receiver and (receiver.mailbox.num_wrong or receiver.mailbox.num_late):
         box = receiver.mailbox
-        note(f"{box.num_wrong} lines could not be used, {box.num_late} came too late")
+        remark(f"{box.num_wrong} lines could not be used, {box.num_late} came too late")
     if to.record is not None and outlets.num_recorded:
         say(f"{to.record}: recorded. {signed(to.record)}")
 
@@ -228,8 +228,8 @@ def web_command(
     limits: Annotated[Limits, Some("upload_mb seconds")],
 ) -> None:
     """Animate, learn, edit and verify in the browser, and over HTTP from other programs (docs/web.md)."""
-    from mimik.app.web.parts import needed
-    from mimik.app.web.server import serve
+    from mimik.app.web.parts import gradio_needed
+    from mimik.app.web.server import serve_studio
 
     def ready(address: str) -> None:
         say(f"The app: {address}")
@@ -240,9 +240,9 @@ def web_command(
     check_model(config.model)
     local_credentials()
     with working("starting the app"):
-        needed()
+        gradio_needed()
     try:
-        serve(
+        serve_studio(
             host=serving.host,
             port=serving.port,
             password=serving.password,

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, complain, console, note, say
+from mimik.app.cli.console import command, complain, console, remark, say
 from mimik.app.cli.options import Cluster, Force, JsonReport, extra, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError
@@ -66,13 +66,13 @@ def prepare_command(
             ray=cluster.address,
             progress=told,
         )
-    note(*report.notes)
+    remark(*report.notes)
     say(report.table())
     say(f"{report.videos_per_core_hour:.0f} videos an hour and core." if report.num_new else "Nothing was new.")
     if report.num_clips:
         say(f"Look at them: {out / 'contact_sheet.jpg'}")
     else:
-        note("nothing was kept; give other videos, or allow more: mimik prepare --help")
+        remark("nothing was kept; give other videos, or allow more: mimik prepare --help")
     if json_report is not None:
         write_json(json_report, report.to_json())
 
@@ -135,7 +135,7 @@ def learn_command(
             bar.show("learning", step, ends, f"score {point.score:.3f}", name=ONE_BAR)
 
         outcome = fine_tuning.learn(photos, out, arguments, progress=told, preparing=preparing, began_s=began_s)
-    note(*outcome.notes)
+    remark(*outcome.notes)
     console.print(_curve_table(outcome))
     say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")
     say(f"Training ended because {outcome.ended}. The file holds the person's photo.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mimik.app.cli.console import command, note, say
+from mimik.app.cli.console import command, remark, say
 from mimik.app.cli.options import extra, output
 from mimik.app.cli.progress import Display, log_shown
 from mimik.training.arguments import VoiceConfig
@@ -36,7 +36,7 @@ def voice_tracks(
     people = {source.path.stem: source.person for source in sources if source.person}
     with Display("videos", "opening").shown() as bar:
         reasons = track_folder([source.path for source in sources], out, people, bar)
-    note(*(f"{name} was left out: {why}" for name, why in reasons.items()))
+    remark(*(f"{name} was left out: {why}" for name, why in reasons.items()))
     say(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
 
 

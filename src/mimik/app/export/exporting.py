@@ -36,7 +36,7 @@ from mimik.motion.files import Motion
 from mimik.pipeline import Progress
 
 _NUM_CALIBRATED = 32  # frames from which the ranges of 8 bits are taken
-_MAX_FRAMES = 1500  # of a motion: a minute, 25 MB
+_MAX_MOTION_FRAMES = 1500  # of a motion: a minute, 25 MB
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 
 
@@ -110,8 +110,10 @@ def _motion(given: str) -> tuple[str, Motion]:
         raise InputError(
             f"--motion {given}: is a {driver.kind}; give a .motion file: mimik motion extract {given} -o my.motion."
         )
-    if len(driver.recorded) > _MAX_FRAMES:
-        raise InputError(f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_FRAMES}.")
+    if len(driver.recorded) > _MAX_MOTION_FRAMES:
+        raise InputError(
+            f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_MOTION_FRAMES}."
+        )
     return Path(given).stem, driver.recorded
 
 

@@ -140,7 +140,7 @@ def session(data: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSessio
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def compare(data: bytes, module: nn.Module, samples: Sequence[GraphInputs]) -> dict[str, Difference]:
+def deviations(data: bytes, module: nn.Module, samples: Sequence[GraphInputs]) -> dict[str, Difference]:
     """What onnxruntime computes against what torch computes.
 
     Args:
@@ -208,7 +208,7 @@ def make_graph(
     onnx.helper.set_model_props(model, dict(about))
     model.doc_string, model.producer_name, model.producer_version = NOTICE, "mimik", VERSION
     data = model.SerializeToString()
-    parity = compare(data, reference or module, samples[:NUM_COMPARED])
+    parity = deviations(data, reference or module, samples[:NUM_COMPARED])
     check(parity, precision, name)
     return Graph(name, data, precision, work, count, parity)
 

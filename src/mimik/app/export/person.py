@@ -28,11 +28,11 @@ def person_record(stage: Stage) -> dict[str, Any]:
         "grey": stage.is_gray,
     }
     if stage.config.form == "texture":
-        about |= {"moving": "moving.png", "lit": "lit.png", "part": _place(_part(stage.picture, stage, 1.0))}
+        about |= {"moving": "moving.png", "lit": "lit.png", "part": _place(_moving_part(stage.picture, stage, 1.0))}
         about["plate"] = None if stage.scene is None else "plate.png"
         about |= {"reduced": "reduced.png", "reduced_lit": "reduced_lit.png"}
         about["reduced_matte"] = None if stage.matte is None else "reduced_matte.png"
-        about["reduced_part"] = _place(_part(stage.reduced, stage, stage.scale))
+        about["reduced_part"] = _place(_moving_part(stage.reduced, stage, stage.scale))
     return about
 
 
@@ -40,20 +40,20 @@ def person_files(stage: Stage) -> dict[str, bytes]:
     """The pictures that person_record names, as PNG files."""
     files = {"photo.png": stage.picture}
     if stage.config.form == "texture":
-        part = _part(stage.picture, stage, 1.0)
+        part = _moving_part(stage.picture, stage, 1.0)
         moving = part.part(stage.moving)
         matte = np.full(moving.shape[:2], 255, np.uint8) if stage.matte is None else part.part(stage.matte)
         files["moving.png"], files["lit.png"] = np.dstack([moving, matte]), part.part(stage.lit)
         if stage.scene is not None:
             files["plate.png"] = part.part(stage.scene.plate)
-        smaller = _part(stage.reduced, stage, stage.scale)
+        smaller = _moving_part(stage.reduced, stage, stage.scale)
         files["reduced.png"], files["reduced_lit.png"] = smaller.part(stage.reduced), smaller.part(stage.reduced_lit)
         if stage.reduced_matte is not None:
             files["reduced_matte.png"] = np.repeat(smaller.part(stage.reduced_matte)[..., None], 3, -1)
     return {name: _png(picture) for name, picture in files.items()}
 
 
-def _part(picture: Image, stage: Stage, scale: float) -> Canvas:
+def _moving_part(picture: Image, stage: Stage, scale: float) -> Canvas:
     """The part of a picture, scale times as large as the photo, that moves, and a rim around it."""
     height, width = picture.shape[:2]
     canvas = Canvas.of(picture, stage.warper.crop.scaled(scale))

@@ -26,7 +26,7 @@ EXPORT_FORMAT = "mimik export 2"
 PRECISIONS = ("fp32", "fp16", "int8")
 RECORD_NAME = "export.json"
 OPSET = 17
-_OWN = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
+_EXPORT_SUFFIXES = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,10 @@ def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> 
         check_driver(motion)
     if config.motions and not is_avatar and config.photo is None:
         raise InputError(f"--motion {config.motions[0]}: moves a person; give --photo, or an {AVATAR_SUFFIX} file.")
-    check_folder(out, force=force, inputs=[path, *([config.photo] if config.photo else [])])
+    check_export_folder(out, force=force, inputs=[path, *([config.photo] if config.photo else [])])
 
 
-def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+def check_export_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse, before the work, a folder that could not be written after it, or holds what is not an export's.
 
     Raises InputError, saying why.
@@ -104,7 +104,7 @@ def check_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     names = sorted(path.name for path in out.iterdir())
     if not names:
         return
-    if RECORD_NAME not in names or not all(name.endswith(_OWN) for name in names):
+    if RECORD_NAME not in names or not all(name.endswith(_EXPORT_SUFFIXES) for name in names):
         raise InputError(f"-o {out}: holds other files; give a new folder, or an empty one.")
     if not force:
         raise InputError(f"-o {out}: holds an export; give --force to replace it, or another name.")

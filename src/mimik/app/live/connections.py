@@ -33,7 +33,7 @@ from mimik.provenance.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
-_FILES = {  # of a call's pages: paths, files of assets/live, and their types
+_PAGE_FILES = {  # of a call's pages: paths, files of assets/live, and their types
     "": ("live.html", "text/html"),
     "obs": ("obs.html", "text/html"),
     "live.js": ("live.js", "text/javascript"),
@@ -58,9 +58,9 @@ def page_file(name: str) -> tuple[str, str] | None:
         # Which points are joined, and by which color; `points` is the order in which a message has them.
         parts = [{"points": list(points), "color": list(color), "closed": closed} for points, color, closed in _LINES]
         return json.dumps({"points": _POINTS, "lines": parts}), "application/json"
-    if name not in _FILES:
+    if name not in _PAGE_FILES:
         return None
-    file, media_type = _FILES[name]
+    file, media_type = _PAGE_FILES[name]
     return resources.files("mimik").joinpath(f"assets/live/{file}").read_text(encoding="utf-8"), media_type
 
 

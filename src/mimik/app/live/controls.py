@@ -8,10 +8,10 @@ from typing import Annotated, Generic, TypeVar
 
 from mimik.config import REGIONS, InputError, Option, check_number
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 LABEL_SCALE = {"normal": 1.0, "small": 0.5}
 LABELS = tuple(LABEL_SCALE)
-MAX_GAP_S = 0.25  # between two frames or samples; a longer one is treated as this
+MAX_STEP_S = 0.25  # between two frames or samples; a longer one is treated as this
 DRIVERS = "camera", "microphone"
 LIVE_SIZE = 512  # pixels of the longer side
 
@@ -44,22 +44,22 @@ class Controls:
             raise InputError(f"label {self.label!r}: give one of {', '.join(LABELS)}; a live call is always labeled.")
 
 
-class Newest(Generic[T]):
+class Newest(Generic[Value]):
     """A place for one thing: what is put there replaces what nobody has taken."""
 
     def __init__(self) -> None:
-        self._item: T | None = None
+        self._item: Value | None = None
         self._changed = threading.Condition()
         self._closed = False
         self.num_dropped = 0
 
-    def put(self, item: T) -> None:
+    def put(self, item: Value) -> None:
         with self._changed:
             self.num_dropped += self._item is not None
             self._item = item
             self._changed.notify_all()
 
-    def take(self) -> T | None:
+    def take(self) -> Value | None:
         """Waits for something; None when the place was closed."""
         with self._changed:
             while self._item is None and not self._closed:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
-from mimik.app.live.controls import MAX_GAP_S, Controls
+from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.arrays import smoothstep
-from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored
+from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored_face
 from mimik.motion.frames import Reference, split
 from mimik.motion.neutral import find_neutral, motion_of_photo, usual_place
 from mimik.motion.smoothing import Steady
@@ -107,7 +107,7 @@ class Follower:
             Where the person's points go, [478, 3] pixels of the portrait, None before the first face was seen; and the
             camera's face, not mirrored, None where it cannot be seen.
         """
-        dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, MAX_GAP_S))
+        dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, MAX_STEP_S))
         self._last_s = at_s
         self._width = image.shape[1]
         found = self._tracker.track(image)
@@ -131,7 +131,7 @@ class Follower:
         return points, found
 
     def _shown(self, face: Face) -> Face:
-        return mirrored(face, self._width) if self._controls.mirror else face
+        return mirrored_face(face, self._width) if self._controls.mirror else face
 
     def _collect(self, face: Face, dt: float) -> None:
         if self._pressed.is_set():

@@ -17,7 +17,7 @@ from mimik.config import AnimateConfig, InputError
 
 UNSEEN_S = 120.0  # a call that no page sees for so long has ended; a user may take some of it to allow the camera
 _LOOK_EVERY_S = 2.0
-_CLOSED_WITHIN_S = 10.0
+_ENDED_WITHIN_S = 10.0
 _ENDED = {"error": "This call has ended; start it again."}
 
 
@@ -116,7 +116,7 @@ class Calls:
             if hosted.loop is not None:
                 closing = hosted.connections.close()
                 try:
-                    asyncio.run_coroutine_threadsafe(closing, hosted.loop).result(_CLOSED_WITHIN_S)
+                    asyncio.run_coroutine_threadsafe(closing, hosted.loop).result(_ENDED_WITHIN_S)
                 except RuntimeError:
                     closing.close()
         hosted.call.__exit__(None, None, None)

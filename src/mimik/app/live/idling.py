@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
-from mimik.app.live.controls import MAX_GAP_S, Controls
+from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.arrays import smoothstep
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
@@ -54,7 +54,7 @@ class Transitions:
 
     def dt(self, at_s: float) -> float:
         """Seconds since the last frame that was shown."""
-        return 1 / 25 if self._at_s is None else float(np.clip(at_s - self._at_s, 1e-3, MAX_GAP_S))
+        return 1 / 25 if self._at_s is None else float(np.clip(at_s - self._at_s, 1e-3, MAX_STEP_S))
 
     def __call__(self, by: str, points: Points | None, at_s: float) -> Points | None:
         """What to show; None is the photo as it is.

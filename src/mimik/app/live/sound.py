@@ -25,7 +25,7 @@ from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.speech import SpeechMotion
 
 CALL_RATE_HZ = 48_000  # of the sound as it comes in and goes out, mono
-_FPS = 25.0
+_MOTION_FPS = 25.0
 _BLOCK_S = 0.02  # of a file or a pipe
 _STARVED_S = 0.1  # nothing has come for so long: silence takes its place
 _AHEAD_S = 0.1  # what comes earlier than this is dropped: the sender's clock runs faster
@@ -42,7 +42,7 @@ class LiveSpeech:
         seed: of head, eyes and brows.
         """
         self._offer = offer
-        self._speech = SpeechMotion(_FPS, seed=seed)
+        self._speech = SpeechMotion(_MOTION_FPS, seed=seed)
         self._down = av.AudioResampler(format="flt", layout="mono", rate=mel.RATE_HZ)
         self._waiting: deque[Samples] = deque()
         self._changed = threading.Condition()
@@ -82,7 +82,7 @@ class LiveSpeech:
             self._start_s = time.perf_counter()
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closed or self._waiting, timeout=1 / _FPS)
+                    self._changed.wait_for(lambda: self._closed or self._waiting, timeout=1 / _MOTION_FPS)
                     if self._closed:
                         return
                     block = np.concatenate([np.zeros(0, np.float32), *self._waiting])
@@ -112,7 +112,7 @@ class LiveSpeech:
             hear(block, at_s)
         for part in self._down.resample(audio_frame(block, CALL_RATE_HZ)):
             for motion_frame in self._speech.push(part.to_ndarray()[0]):
-                self._offer(motion_frame, self._start_s + self._num_frames / _FPS)
+                self._offer(motion_frame, self._start_s + self._num_frames / _MOTION_FPS)
                 self._num_frames += 1
 
 

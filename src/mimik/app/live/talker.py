@@ -20,7 +20,7 @@ from mimik.provenance.manifests import Claim, Ingredient
 PIPE = "-"
 
 
-def open_sound(audio: str, rate: int | None) -> Iterator[Samples]:
+def open_audio(audio: str, rate: int | None) -> Iterator[Samples]:
     """What --audio and --audio-rate name, in blocks as Feeder takes them.
 
     Raises InputError if there is no sound in it, or the rate cannot be.
@@ -46,7 +46,7 @@ class Talker(Call):
         config: AnimateConfig | None = None,
         controls: Controls | None = None,
     ) -> None:
-        """Args: avatar, config, controls: as Call takes them; blocks: as open_sound gives them."""
+        """Args: avatar, config, controls: as Call takes them; blocks: as open_audio gives them."""
         super().__init__(avatar, config, replace(controls or Controls(), driver="microphone"))
         self._feeder = Feeder(self.hear, blocks)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimik.app.web import controls, examples, markup
-from mimik.app.web.jobs import FORMATS, Batch, Made, animate, animate_all, spoken
+from mimik.app.web.jobs import PAGE_FORMATS, BatchAnswer, Made, animate, animate_photos, spoken
 from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, watched
 from mimik.app.web.sessions import StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
@@ -18,7 +18,7 @@ HOW = ("Motion", "Video", "Voice", "Text", "File")
 FIRST_MOTION = "talk"
 _IN_FRONT = ("strength", "background")  # shown; the rest is folded
 _PLAYED = (".mp4", ".webm")  # by every browser, with or without sound
-_PICTURES = (".gif", ".webp", ".png", ".jpg")
+_PICTURE_SUFFIXES = (".gif", ".webp", ".png", ".jpg")
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,19 @@ class Asked:
         return f"{who} will follow {self.driver_name}."
 
 
-def build(shared: Shared) -> None:
+def build_tab(shared: Shared) -> None:
     """The tab's contents."""
     gr = shared.gr
     with gr.Row():
         with gr.Column(min_width=260):
             who, photo, person_video, avatar, photos, gallery = _who(shared)
         with gr.Column(min_width=260):
-            how, motion, motions, driver_video, sound, words, driver_file = _how(shared)
+            how, motion, motions, driver_video, sound, words, driver_file = _driver_choice(shared)
             text, voice = words[1:]
         with gr.Column(min_width=320, scale=2):
             said = gr.HTML(markup.note(Asked([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
             go, status, number, _ = shared.buttons("Animate", "animate")
-            result = _Result(shared)
+            result = _ResultArea(shared)
     inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file)
     settings, background, format, beside = _settings(shared)
     _choices(shared, inputs, gallery, [motions, driver_video, sound, words[0], driver_file], said, status)
@@ -128,7 +128,7 @@ def _who(shared: Shared) -> tuple[Any, ...]:
     return who, photo, person_video, avatar, photos, shared.gallery(examples.portraits(), "examples", 4, 96)
 
 
-def _how(shared: Shared) -> tuple[Any, ...]:
+def _driver_choice(shared: Shared) -> tuple[Any, ...]:
     gr = shared.gr
     how = gr.Radio(HOW, value=HOW[0], label="What drives it", elem_id="how")
     motion = gr.State(FIRST_MOTION)
@@ -171,7 +171,7 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
         background = [controls.control(gr, "background")]
         background.append(gr.ColorPicker("#ffffff", label="Background color", visible=False, elem_id="set-color"))
         background.append(shared.picture("set-picture", 140, "Background picture", visible=False))
-        format = gr.Dropdown(list(FORMATS), value="mp4", label="Format", filterable=False, elem_id="format")
+        format = gr.Dropdown(list(PAGE_FORMATS), value="mp4", label="Format", filterable=False, elem_id="format")
         beside = gr.Checkbox(False, label="Also a side-by-side video as a file", elem_id="beside")
     with gr.Accordion("More settings", open=False, elem_id="more"):
         for names in controls.GROUPS.values():
@@ -225,7 +225,7 @@ def _choices(shared: Shared, inputs: Inputs, gallery: Any, drivers: list[Any], s
     drivers[0].select(chosen, inputs.all(), [inputs.motion, said, status], **quick)
 
 
-class _Result:
+class _ResultArea:
     """Where the result is shown: itself, beside the photo or driver, and over the photo with a slider."""
 
     def __init__(self, shared: Shared) -> None:
@@ -273,7 +273,7 @@ class _Result:
         """One result."""
         gr, offered = self._gr, self._shared.offered
         suffix = made.out.suffix.lower()
-        plays, is_picture = suffix in _PLAYED, suffix in _PICTURES
+        plays, is_picture = suffix in _PLAYED, suffix in _PICTURE_SUFFIXES
         both = slider = ""
         if plays or is_picture:
             photo, driver = asked.photos[0], str(asked.driver)
@@ -291,10 +291,10 @@ class _Result:
             *(offered(made.out), offered(made.beside)),
         ]
 
-    def of_batch(self, batch: Batch) -> list[Any]:
+    def of_batch(self, batch: BatchAnswer) -> list[Any]:
         """Several results."""
         gr, offered = self._gr, self._shared.offered
-        suffixes = (*_PLAYED, *_PICTURES)
+        suffixes = (*_PLAYED, *_PICTURE_SUFFIXES)
         shown = [(str(one.out), one.out.stem) for one in batch.made if one.out.suffix.lower() in suffixes]
         return [
             gr.update(value=None, visible=not shown),
@@ -316,7 +316,7 @@ def _preview(path: str) -> tuple[str, bool] | None:
     return (path, True) if suffix in (".mp4", ".webm", ".mov", ".m4v") else None
 
 
-def _handler(shared: Shared, names: Sequence[str], result: _Result) -> Callable[..., Any]:
+def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Callable[..., Any]:
     """What the button does."""
     num_inputs = len(Inputs.__dataclass_fields__)
 
@@ -345,7 +345,7 @@ def _handler(shared: Shared, names: Sequence[str], result: _Result) -> Callable[
 
 
 def _one(
-    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _Result
+    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _ResultArea
 ) -> Generator[list[Any], None, list[Any]]:
     photo = asked.photos[0] if asked.photos else None
     work = watched(
@@ -354,22 +354,22 @@ def _one(
             job, photo, asked.driver, config, limits=shared.limits, format=format, beside=beside, tell=tell
         ),
     )
-    made = yield from _shown(work, result)
+    made = yield from _forwarded(work, result)
     if isinstance(made, str):
         return [made, *result.nothing()]
-    return [markup.note(_told(made)), *result.of(made, asked)]
+    return [markup.note(_told_made(made)), *result.of(made, asked)]
 
 
 def _batch(
-    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _Result
+    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _ResultArea
 ) -> Generator[list[Any], None, list[Any]]:
     work = watched(
         job,
-        lambda tell: animate_all(
+        lambda tell: animate_photos(
             job, asked.photos, asked.driver, config, limits=shared.limits, format=format, beside=beside, tell=tell
         ),
     )
-    made = yield from _shown(work, result)
+    made = yield from _forwarded(work, result)
     if isinstance(made, str):
         return [made, *result.nothing()]
     lines = [f"{len(made.made)} of {len(asked.photos)} photos are animated. Every file is signed and marked."]
@@ -377,7 +377,7 @@ def _batch(
     return [markup.note("\n".join(lines), "" if made.made else "bad"), *result.of_batch(made)]
 
 
-def _shown(work: Generator[str, None, Any], result: _Result) -> Generator[list[Any], None, Any]:
+def _forwarded(work: Generator[str, None, Any], result: _ResultArea) -> Generator[list[Any], None, Any]:
     """Passes on the bar; gives what the work gave."""
     while True:
         try:
@@ -387,7 +387,7 @@ def _shown(work: Generator[str, None, Any], result: _Result) -> Generator[list[A
         yield [bar, *result.as_it_is()]
 
 
-def _told(made: Made) -> str:
+def _told_made(made: Made) -> str:
     report = made.report
     what = f"{report.width}x{report.height}"
     if report.num_frames > 1:

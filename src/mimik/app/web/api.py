@@ -16,7 +16,7 @@ from typing import Any
 from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.web import controls
-from mimik.app.web.jobs import animate, animate_all, faces, report_of, save_edited, spoken, verified
+from mimik.app.web.jobs import animate, animate_photos, faces, report_of, save_edited, spoken, verified
 from mimik.app.web.learning import learning
 from mimik.app.web.other_tabs import LEARN_SECONDS, learner_model
 from mimik.app.web.parts import BROKEN, STOPPED, WORK, Shared, log
@@ -28,7 +28,7 @@ _NEEDED = inspect.Parameter.empty
 Parameter = tuple[str, Any, Any]  # name, type, default
 
 
-def build(shared: Shared) -> None:
+def add_endpoints(shared: Shared) -> None:
     """Adds the endpoints to the page that is being built."""
     file, maybe_file = _file_type(shared.gr), _file_type(shared.gr) | None
     run = [
@@ -39,13 +39,13 @@ def build(shared: Shared) -> None:
         ("format", str, "mp4"),
         ("side_by_side", bool, False),
         ("background_picture", maybe_file, None),
-        *_settings(controls.FIELDS),
+        *_setting_parameters(controls.FIELDS),
     ]
     edit = [
         ("photo", file, _NEEDED),
         *((name, float, 0.0) for name in SLIDERS),
         ("format", str, "png"),
-        *_settings(EDIT_SETTINGS),
+        *_setting_parameters(EDIT_SETTINGS),
     ]
     learn = [("photos", list[file], _NEEDED), ("max_seconds", float, LEARN_SECONDS)]  # type: ignore[valid-type]
     add = _Adder(shared)
@@ -59,7 +59,7 @@ def build(shared: Shared) -> None:
     add("stop", _stop, [], (str,), waits=False)
 
 
-def _settings(names: typing.Iterable[str]) -> list[Parameter]:
+def _setting_parameters(names: typing.Iterable[str]) -> list[Parameter]:
     """AnimateConfig's fields as parameters, with its defaults."""
     out: list[Parameter] = []
     for name in names:
@@ -259,7 +259,7 @@ def _animate_all(call: _Call) -> Any:
 
     Gives a .zip of all sealed files, the reports, and a list of the photos that were left out, with the reasons.
     """
-    batch = animate_all(
+    batch = animate_photos(
         call.job,
         call.files("photos"),
         _driver(call),

@@ -16,7 +16,7 @@ from mimik.config import AVATAR_SUFFIX, BLUR, MODELS, REGIONS, TRANSPARENT, Anim
 
 PHOTOS_OWN, COLOR, PICTURE = "as the photo", "a color", "a picture"  # backgrounds on the page
 _BACKGROUNDS = {PHOTOS_OWN: None, "blurred": BLUR, "transparent": TRANSPARENT, COLOR: COLOR, PICTURE: PICTURE}
-_OWN = "automatic"  # of a choice whose default is None
+_AUTOMATIC = "automatic"  # of a choice whose default is None
 FIELDS: dict[str, Any] = typing.get_type_hints(AnimateConfig)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(AnimateConfig)}
 
@@ -71,8 +71,8 @@ def control(gr: Any, name: str, *, prefix: str = "set") -> Any:
         if typing.get_origin(kind) is tuple:
             return gr.CheckboxGroup(labels, value=list(default), **about)
         if is_optional(name) and None not in choices.values():
-            labels = [_OWN, *labels]
-        shown = next((label for label, value in choices.items() if value == default), _OWN)
+            labels = [_AUTOMATIC, *labels]
+        shown = next((label for label, value in choices.items() if value == default), _AUTOMATIC)
         return gr.Dropdown(labels, value=shown, filterable=False, **about)
     if kind is bool:
         return gr.Checkbox(default, **about)
@@ -93,15 +93,17 @@ def value_of(name: str, shown: Any) -> Any:
         chosen = tuple(shown or ())
         return tuple(one for one in choices if one in chosen) if choices else chosen
     if choices is not None:
-        return None if shown == _OWN else choices[shown]
+        return None if shown == _AUTOMATIC else choices[shown]
     if kind is str:
         return shown.strip() or None if is_optional(name) and shown is not None else shown
     if kind is bool:
         return bool(shown)
-    return _number(OPTIONS[name].label, kind, str(shown).strip() if shown is not None else "", is_optional(name))
+    return _number_of_text(
+        OPTIONS[name].label, kind, str(shown).strip() if shown is not None else "", is_optional(name)
+    )
 
 
-def _number(label: str, kind: Any, text: str, may_be_empty: bool) -> Any:
+def _number_of_text(label: str, kind: Any, text: str, may_be_empty: bool) -> Any:
     """Raises:
     InputError: if the text is not a number.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mimik.motion.drivers import registry
 
-_NAMES = {  # of the files in assets/portraits
+_PORTRAIT_NAMES = {  # of the files in assets/portraits
     "eileen_collins": "Eileen Collins, NASA",
     "generated_woman_1": "Nobody real",
     "generated_woman_2": "Nobody real",
@@ -24,7 +24,7 @@ def folders() -> list[Path]:
 def portraits() -> list[tuple[str, str]]:
     """Pictures that ship with the program, and what they are called."""
     found = {path.stem: path for path in folders()[0].iterdir() if path.suffix in (".png", ".jpg")}
-    return [(str(found[stem]), name) for stem, name in _NAMES.items() if stem in found]
+    return [(str(found[stem]), name) for stem, name in _PORTRAIT_NAMES.items() if stem in found]
 
 
 def motion_previews() -> list[tuple[str, str]]:

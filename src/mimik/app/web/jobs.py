@@ -38,7 +38,7 @@ from mimik.provenance.verifying import verify
 
 _PREVIEW_PX = 512  # of the edited photo while a slider moves
 _SHARE_BESIDE = 0.2  # of the work is the side-by-side video, where one is made
-FORMATS = {  # what the page calls them: the suffix, "" for a folder of frames
+PAGE_FORMATS = {  # what the page calls them: the suffix, "" for a folder of frames
     "mp4": ".mp4",
     "mov": ".mov",
     "mkv": ".mkv",
@@ -54,7 +54,7 @@ EDIT_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
 Tell = Callable[[float, str], None]  # how much is done, 0..1, and what is being done
 
 
-def silent(share: float, doing: str) -> None:
+def unread(share: float, doing: str) -> None:
     """Progress that nobody reads."""
 
 
@@ -100,7 +100,7 @@ def animate(
     limits: Limits,
     format: str = "mp4",
     beside: bool = False,
-    tell: Tell = silent,
+    tell: Tell = unread,
     credentials: Credentials | None = None,
 ) -> Made:
     """A sealed video of the photo.
@@ -111,7 +111,7 @@ def animate(
         driver: a file, or a name such as a bundled motion's or idle.
         config: all settings.
         limits: of what is given.
-        format: one of FORMATS.
+        format: one of PAGE_FORMATS.
         beside: make a second video, photo or driver at the left, result at the right.
         tell: called with what is done.
 
@@ -120,7 +120,7 @@ def animate(
         StoppedError: if the visitor stopped it; nothing is kept then.
     """
     photo = given_photo(photo)
-    _check_format(format, FORMATS)
+    _check_choice(format, PAGE_FORMATS)
     if not driver or (driver not in registry.names() and not Path(driver).is_file()):
         raise InputError("Nothing drives the photo yet: choose a motion, or give a video or a recording.")
     if config.background == TRANSPARENT and not _keeps_alpha(format):
@@ -145,7 +145,7 @@ def animate(
             tell(share * work[0] / work[1], f"{STAGE_WORDS[stage].capitalize()}, frame {done} of {total}")
 
     with job.running():
-        out = job.session.new(f"{Path(photo).stem}{FORMATS[format]}")
+        out = job.session.new(f"{Path(photo).stem}{PAGE_FORMATS[format]}")
         try:
             tell(0.0, "Reading the photo and the driver")
             avatar = Avatar.from_photos([photo], face=config.face)
@@ -154,7 +154,7 @@ def animate(
             second = None
             if beside and format not in _STILLS:
                 second = _side_by_side(avatar, driver, out, report, job, tell, credentials)
-            if not FORMATS[format]:
+            if not PAGE_FORMATS[format]:
                 out = _zipped(out)
         except OSError:
             job.check()  # the visitor has left, and the folder with them
@@ -165,7 +165,7 @@ def animate(
     return Made(out, second, report)
 
 
-def _check_format(format: str, formats: Mapping[str, str]) -> None:
+def _check_choice(format: str, formats: Mapping[str, str]) -> None:
     if format not in formats:
         raise InputError(f"Format {format}: give one of {', '.join(formats)}.")
 
@@ -187,7 +187,7 @@ def _fitting(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfi
 
 
 def _keeps_alpha(format: str) -> bool:
-    return video.keeps_alpha(f"a{FORMATS[format]}")
+    return video.keeps_alpha(f"a{PAGE_FORMATS[format]}")
 
 
 def _is_video(path: str) -> bool:
@@ -279,7 +279,7 @@ def _of_height(picture: Image, height: int) -> Image:
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchAnswer:
     """What became of several photos."""
 
     made: list[Made]  # of those that could be animated, in order
@@ -287,7 +287,7 @@ class Batch:
     left_out: list[tuple[str, str]]  # name of a photo, and why
 
 
-def animate_all(
+def animate_photos(
     job: Job,
     photos: Sequence[str] | None,
     driver: str | None,
@@ -296,8 +296,8 @@ def animate_all(
     limits: Limits,
     format: str = "mp4",
     beside: bool = False,
-    tell: Tell = silent,
-) -> Batch:
+    tell: Tell = unread,
+) -> BatchAnswer:
     """Every photo with the same driver; one that cannot be used costs a reason and nothing else.
 
     Raises:
@@ -326,7 +326,7 @@ def animate_all(
         with zipfile.ZipFile(archive, "x", zipfile.ZIP_STORED) as file:
             for path in (path for one in made for path in (one.out, one.beside) if path is not None):
                 file.write(path, _free_name(file, path))
-    return Batch(made, archive, left_out)
+    return BatchAnswer(made, archive, left_out)
 
 
 def _free_name(archive: zipfile.ZipFile, path: Path) -> str:
@@ -365,7 +365,7 @@ def save_edited(
     Raises InputError if there is no photo or no face in it.
     """
     photo = given_photo(photo)
-    _check_format(format, EDIT_FORMATS)
+    _check_choice(format, EDIT_FORMATS)
     check_changes(changes)
     with session.in_use():
         out = session.new(f"{Path(photo).stem}_edited{EDIT_FORMATS[format]}")

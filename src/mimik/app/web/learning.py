@@ -20,8 +20,8 @@ from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, install_comma
 from mimik.face.landmarks import Image
 from mimik.provenance.marking import Marker
 
-_SHOWN_PX = 512
-_SHOWN = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, which a photo at rest does not
+_RESULT_PX = 512
+_EDIT = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, which a photo at rest does not
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,11 @@ def pictures(photos: Sequence[str], avatar: Path, model: Path | None) -> tuple[I
 
     Returns: Two marked pictures of the same size, uint8 RGB [H, W, 3].
     """
-    config = AnimateConfig(size=_SHOWN_PX, model=None if model is None else str(model))
+    config = AnimateConfig(size=_RESULT_PX, model=None if model is None else str(model))
     people = Avatar.from_photos(list(photos)), Avatar.load(avatar)
     before, after = (
-        Marker(Path(person.model).name).mark(Editor(person, one)(_SHOWN))
-        for person, one in zip(people, (config, AnimateConfig(size=_SHOWN_PX)), strict=True)
+        Marker(Path(person.model).name).mark(Editor(person, one)(_EDIT))
+        for person, one in zip(people, (config, AnimateConfig(size=_RESULT_PX)), strict=True)
     )
     if after.shape != before.shape:
         after = cv2.resize(after, before.shape[1::-1], interpolation=cv2.INTER_AREA)

@@ -74,12 +74,12 @@ def note(sentence: str, kind: str = "") -> str:
     return f'<div class="m-note {kind}" role="status">{lines}</div>' if lines else ""
 
 
-def _address(path: str | Path) -> str:
+def _file_address(path: str | Path) -> str:
     return f"gradio_api/file={quote(str(path))}"
 
 
-def _shown(path: str | Path, is_video: bool, classes: str = "") -> str:
-    source, css = _address(path), f' class="{classes}"' if classes else ""
+def _element(path: str | Path, is_video: bool, classes: str = "") -> str:
+    source, css = _file_address(path), f' class="{classes}"' if classes else ""
     if is_video:
         return f'<video src="{source}"{css} autoplay loop muted playsinline></video>'
     return f'<img src="{source}"{css} alt="">'
@@ -87,7 +87,7 @@ def _shown(path: str | Path, is_video: bool, classes: str = "") -> str:
 
 def side_by_side(left: str | Path, left_is_video: bool, right: str | Path, right_is_video: bool) -> str:
     """Driver or photo beside the result."""
-    return f'<div class="m-both">{_shown(left, left_is_video)}{_shown(right, right_is_video)}</div>'
+    return f'<div class="m-both">{_element(left, left_is_video)}{_element(right, right_is_video)}</div>'
 
 
 def call(key: str) -> str:
@@ -105,8 +105,8 @@ def before_after(before: str | Path, before_is_video: bool, after: str | Path, a
     """The result over the photo, with a slider between them."""
     move = "this.previousElementSibling.style.setProperty('--at', this.value + '%')"
     return (
-        f'<div><div class="m-compare">{_shown(before, before_is_video, "m-under")}'
-        f"{_shown(after, after_is_video, 'm-over')}</div>"
+        f'<div><div class="m-compare">{_element(before, before_is_video, "m-under")}'
+        f"{_element(after, after_is_video, 'm-over')}</div>"
         f'<input class="m-slide" type="range" min="0" max="100" value="50" aria-label="Before and after" '
         f'oninput="{move}"></div>'
     )

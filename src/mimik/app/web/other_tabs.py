@@ -19,7 +19,7 @@ from mimik.app.web.learning import Learned, learning
 from mimik.app.web.parts import PRIVATE, QUICK, WORK, Shared, message_of
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, InputError, install_command
 
-_NAMES = {
+_SLIDER_NAMES = {
     "smile": "Smile",
     "mouth": "Open mouth",
     "blink": "Blink",
@@ -179,10 +179,10 @@ def _learned(shared: Shared, one: Learned, remaining: Remaining) -> list[Any]:
         status = markup.waiting(one.doing)
     pictures = None if one.before is None or one.after is None else (one.before, one.after)
     shown = gr.update(value=pictures, visible=pictures is not None)
-    return [status, _table(one.curve), shown, shared.offered(one.out)]
+    return [status, _plotted_curve(one.curve), shown, shared.offered(one.out)]
 
 
-def _table(curve: Sequence[Any]) -> Any:
+def _plotted_curve(curve: Sequence[Any]) -> Any:
     """The curve as gradio plots it."""
     if not curve:
         return None
@@ -254,7 +254,7 @@ def _sliders(gr: Any) -> list[Any]:
         with gr.Row():
             for name, (low, high) in pair:
                 step = 0.05 if high <= 1 else 1
-                made.append(gr.Slider(low, high, 0, step=step, label=_NAMES[name], elem_id=f"edit-{name}"))
+                made.append(gr.Slider(low, high, 0, step=step, label=_SLIDER_NAMES[name], elem_id=f"edit-{name}"))
     return made
 
 

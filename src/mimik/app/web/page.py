@@ -6,13 +6,13 @@ from typing import Any
 
 from mimik.app.live.hosting import Calls
 from mimik.app.web import animate_tab, api, markup, other_tabs
-from mimik.app.web.parts import Shared, needed
+from mimik.app.web.parts import Shared, gradio_needed
 from mimik.app.web.sessions import KEPT_S, LOOK_EVERY_S, Limits, Sessions
 
 _WAITING = 16  # in the queue; more are asked to come back
 
 
-def build(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None = None) -> Any:
+def build_page(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None = None) -> Any:
     """The app's page.
 
     Args:
@@ -21,17 +21,17 @@ def build(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None
         limits: what they may ask for.
         model: as AnimateConfig has it.
     """
-    gr = needed()
+    gr = gradio_needed()
     shared = Shared(gr, sessions, calls, limits, model)
     with gr.Blocks(title="mimik", analytics_enabled=False, delete_cache=(LOOK_EVERY_S, KEPT_S)) as app:
-        api.build(shared)  # first, so that the endpoints have their names
+        api.add_endpoints(shared)  # first, so that the endpoints have their names
         gr.Markdown(
             "# mimik\nOne photo of a person in, a talking head out. Animate yourself, people who agreed to it, and the "
             "long dead with respect. Every file is signed and marked as synthetic.",
             elem_id="title",
         )
         with gr.Tab("Animate"):
-            animate_tab.build(shared)
+            animate_tab.build_tab(shared)
         with gr.Tab("Call"):
             other_tabs.build_call(shared)
         with gr.Tab("Person"):
@@ -52,5 +52,5 @@ def build(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None
 
 def looks() -> dict[str, Any]:
     """Arguments of gradio.mount_gradio_app: the system's own letters, none are fetched from elsewhere."""
-    theme = needed().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = gradio_needed().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css": markup.CSS}

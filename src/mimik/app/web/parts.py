@@ -21,7 +21,7 @@ from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
 from mimik.config import InputError, install_command
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 STOPPED = "Stopped. Nothing was kept."
 BROKEN = "This did not work, because of a fault of the program and not of what you gave. Its log says more."
@@ -33,7 +33,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
-def needed() -> Any:
+def gradio_needed() -> Any:
     """gradio, told to ask nobody outside this computer for anything. Raises InputError if it is not installed."""
     for name, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("HF_HUB_OFFLINE", "1"), ("DO_NOT_TRACK", "1")):
         os.environ.setdefault(name, value)
@@ -133,7 +133,7 @@ class Shared:
         return begun
 
 
-def watched(job: Job, work: Callable[[Tell], T]) -> Generator[str, None, T | str]:
+def watched(job: Job, work: Callable[[Tell], Answer]) -> Generator[str, None, Answer | str]:
     """Runs work in a thread and gives a progress bar as often as there is news.
 
     Args:

@@ -14,19 +14,19 @@ from typing import Any
 from mimik.app.guard import CONTENT_POLICY, LOOPBACK, check_host, has_password, refused
 from mimik.app.live.hosting import Calls
 from mimik.app.web import examples
-from mimik.app.web.page import build, looks
-from mimik.app.web.parts import needed
+from mimik.app.web.page import build_page, looks
+from mimik.app.web.parts import gradio_needed
 from mimik.app.web.sessions import Limits, Sessions
 from mimik.config import AnimateConfig, InputError
 
-HOST, PORT = LOOPBACK, 8765
+STUDIO_HOST, STUDIO_PORT = LOOPBACK, 8765
 _STARTED_WITHIN_S = 120.0
 _CLOSED_WITHIN_S = 2  # pages that are open hold connections
 _HEADERS = (  # as `mimik live` sends them; gradio's page has scripts inside
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-_ALONE = (b"x-frame-options", b"DENY")
+_UNFRAMED = (b"x-frame-options", b"DENY")
 _CALL = "/call/"  # of calls, which the page shows in a frame
 _CALL_HEADERS = (
     (b"content-security-policy", CONTENT_POLICY.replace("'none'", "'self'").encode()),
@@ -39,7 +39,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Any, Send], Awaitable[None]]
 
 
-def guarded(app: App, *, host: str, password: str | None) -> App:
+def guarded_app(app: App, *, host: str, password: str | None) -> App:
     """An ASGI app that answers only who may use it; others get one sentence.
 
     Args:
@@ -59,10 +59,10 @@ def guarded(app: App, *, host: str, password: str | None) -> App:
             no = 401, "A password is needed.\n"
             ask = [(b"www-authenticate", b'Basic realm="mimik web", charset="UTF-8"')]
         if no is None:
-            more = _CALL_HEADERS if scope.get("path", "").startswith(_CALL) else (_ALONE,)
+            more = _CALL_HEADERS if scope.get("path", "").startswith(_CALL) else (_UNFRAMED,)
             await app(scope, receive, _with_headers(send, more))
         elif scope["type"] == "http":
-            start = [(b"content-type", b"text/plain; charset=utf-8"), *ask, *_HEADERS, _ALONE]
+            start = [(b"content-type", b"text/plain; charset=utf-8"), *ask, *_HEADERS, _UNFRAMED]
             await send({"type": "http.response.start", "status": no[0], "headers": start})
             await send({"type": "http.response.body", "body": no[1].encode()})
         else:
@@ -116,10 +116,10 @@ def _serve_calls(app: Any, calls: Calls) -> None:
     app.add_route(_CALL + "{key}/{name:path}", page, methods=["GET"])
 
 
-def serve(
+def serve_studio(
     *,
-    host: str = HOST,
-    port: int = PORT,
+    host: str = STUDIO_HOST,
+    port: int = STUDIO_PORT,
     password: str | None = None,
     model: str | None = None,
     limits: Limits | None = None,
@@ -147,14 +147,14 @@ def serve(
         closing(Sessions()) as sessions,
         closing(Calls(host)) as calls,
     ):
-        gr = needed()
+        gr = gradio_needed()
         import fastapi
         import uvicorn
 
         os.environ["GRADIO_TEMP_DIR"] = str(sessions.cache)
         gr.set_static_paths(examples.folders())
         _without_addresses(gr)
-        blocks = build(sessions, calls, limits=limits, model=model)
+        blocks = build_page(sessions, calls, limits=limits, model=model)
         # Else gradio does not check that a file which a visitor names was uploaded.
         blocks.has_launched = True
         # Not Blocks.launch: that asks its own address by HTTP, through whatever proxy the environment names.
@@ -176,7 +176,7 @@ def serve(
             **looks(),
         )
         config = uvicorn.Config(
-            guarded(app, host=host, password=password),
+            guarded_app(app, host=host, password=password),
             log_level="error",
             access_log=False,
             lifespan="on",
@@ -188,7 +188,7 @@ def serve(
         try:
             _wait_for(server, thread)
             if ready is not None:
-                ready(_address(host, listening.getsockname()[1]))
+                ready(_page_address(host, listening.getsockname()[1]))
             (stop or threading.Event()).wait()
         finally:
             sessions.stop_all()
@@ -233,7 +233,7 @@ def _wait_for(server: Any, thread: threading.Thread) -> None:
         time.sleep(0.02)
 
 
-def _address(host: str, port: int) -> str:
+def _page_address(host: str, port: int) -> str:
     """What to open; the address of a server on all interfaces is this computer's own."""
     name = {"0.0.0.0": LOOPBACK, "localhost": LOOPBACK, "::": "::1"}.get(host, host)
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"

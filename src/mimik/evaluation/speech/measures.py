@@ -21,7 +21,7 @@ _BILABIAL_S = 0.3  # lips that touch for longer are a pause, not a sound
 _TOLERANCE_S = 0.04  # between the real closure and the generated one
 _SPEECH_S = 0.25  # a closure with speech on both sides, as near as that
 _MOST_SHIFT_S = 0.2
-_PAUSE_S = 0.3  # THEval: silences from this length on
+_SILENCE_S = 0.3  # THEval: silences from this length on
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def bilabials(real: Bools, speech: Bools, fps: float) -> list[tuple[int, int]]:
 
 
 def silences(speech: Bools, fps: float) -> list[tuple[int, int]]:
-    return [(a, b) for a, b in runs(~speech) if b - a >= _PAUSE_S * fps]
+    return [(a, b) for a, b in runs(~speech) if b - a >= _SILENCE_S * fps]
 
 
 def score(

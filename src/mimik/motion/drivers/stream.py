@@ -29,7 +29,7 @@ from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotatio
 
 HOLD_S = 0.5  # a sender that says nothing for longer has lost the face: the person goes back to neutral
 
-_HEAD = {"yaw": 90.0, "pitch": 90.0, "roll": 180.0, "x": 100.0, "y": 100.0, "z": 50.0}  # and the largest of each
+_HEAD_LIMITS = {"yaw": 90.0, "pitch": 90.0, "roll": 180.0, "x": 100.0, "y": 100.0, "z": 50.0}  # and the largest of each
 _UNHEARD = ("_neutral", "tongueOut")  # of MediaPipe and of ARKit; nothing of them can be drawn
 BLENDSHAPE_INDEX = {name.lower(): number for number, name in enumerate(BLENDSHAPES)}
 _NAMES = {name.lower(): name for name in (*BLENDSHAPES, *_UNHEARD)}
@@ -88,9 +88,9 @@ def parse(line: str | bytes) -> Sample:
         number = _number(given, value, 1.0)
         if name not in _UNHEARD:
             values[BLENDSHAPES.index(name)] = number
-    if unknown := head.keys() - _HEAD.keys():
-        raise ValueError(f"has the head's {_shown(min(unknown))}; give {', '.join(_HEAD)}")
-    place = np.array([_number(name, head.get(name, 0.0), limit) for name, limit in _HEAD.items()])
+    if unknown := head.keys() - _HEAD_LIMITS.keys():
+        raise ValueError(f"has the head's {_shown(min(unknown))}; give {', '.join(_HEAD_LIMITS)}")
+    place = np.array([_number(name, head.get(name, 0.0), limit) for name, limit in _HEAD_LIMITS.items()])
     rest = record.get("rest", False)
     if not isinstance(rest, bool):
         raise ValueError("has a rest that is neither true nor false")
@@ -123,8 +123,8 @@ def line_of(sample: Sample) -> str:
     if sample.seen:
         shapes = zip(BLENDSHAPES, sample.blendshapes.clip(-1, 1).round(_DECIMALS).tolist(), strict=True)
         record["blendshapes"] = {name: value for name, value in shapes if value and name not in _UNHEARD}
-        largest = np.array(list(_HEAD.values()))
-        head = zip(_HEAD, sample.head.clip(-largest, largest).round(_DECIMALS).tolist(), strict=True)
+        largest = np.array(list(_HEAD_LIMITS.values()))
+        head = zip(_HEAD_LIMITS, sample.head.clip(-largest, largest).round(_DECIMALS).tolist(), strict=True)
         record["head"] = {name: value for name, value in head if value}
     if sample.is_rest:
         record["rest"] = True
@@ -147,7 +147,7 @@ def head_angles(rotation: Float) -> Float:
     return np.degrees([math.asin(np.clip(r[2, 0], -1, 1)), math.atan2(r[2, 1], r[2, 2]), math.atan2(r[1, 0], r[0, 0])])
 
 
-def mirrored(sample: Sample) -> Sample:
+def mirrored_sample(sample: Sample) -> Sample:
     """The face as a mirror shows it."""
     shapes = sample.blendshapes[mirror_order()[1]]
     return replace(sample, blendshapes=shapes, head=sample.head * [-1, 1, -1, -1, 1, 1])

@@ -23,7 +23,7 @@ _ASSET = "assets/head_motion.npz"
 
 _STAY_S = 1.6, 4.0  # from one join to the next
 _LEAST_AFTER_S = 1.2  # a piece has at least so much left
-_CANDIDATES = 160
+_NUM_DRAWN = 160
 _HEARD = 12  # frames of loudness that are compared
 _LOUDNESS_DB = 8.0  # difference that counts as much as 1 cm of pose
 _SPEED_S = 0.3  # difference of 1 cm/s that counts as so many cm
@@ -97,7 +97,7 @@ class TalkingHead:
         )
         if not len(inside):  # a library shorter than _RECENT_S
             inside = np.flatnonzero(library.end - np.arange(len(library.end)) > _LEAST_AFTER_S * LIBRARY_HZ)
-        chosen = self._rng.choice(inside, min(_CANDIDATES, len(inside)), replace=False)
+        chosen = self._rng.choice(inside, min(_NUM_DRAWN, len(inside)), replace=False)
         heard = np.array(self._heard)
         rows = chosen[:, None] + np.arange(-_HEARD + 1, 1)
         sound = np.abs(library.loudness_db[rows.clip(0)].clip(-30, 10) - heard.clip(-30, 10)).mean(1) / _LOUDNESS_DB

@@ -24,7 +24,7 @@ _MOUTH_MOVES = (
     {"mouthPucker": 0.12, "mouthShrugLower": 0.08},
     {"mouthRollLower": 0.2, "mouthRollUpper": 0.15},
 )
-_MOVES = np.array([[move.get(name, 0.0) for name in BLENDSHAPES] for move in _MOUTH_MOVES])
+_MOUTHS = np.array([[move.get(name, 0.0) for name in BLENDSHAPES] for move in _MOUTH_MOVES])
 
 
 class _Mouth:
@@ -44,7 +44,10 @@ class _Mouth:
         self._wait -= dt
         if self._move is None and self._wait <= 0:
             strength = self._rng.uniform(0.5, 1.2)
-            self._move = _MOVES[self._rng.integers(len(_MOVES))] * strength, self._rng.uniform(*_MOUTH_LENGTH_S)
+            self._move = (
+                _MOUTHS[self._rng.integers(len(_MOUTHS))] * strength,
+                self._rng.uniform(*_MOUTH_LENGTH_S),
+            )
             self._time = 0.0
         if self._move is None:
             return np.zeros(len(BLENDSHAPES))

@@ -108,7 +108,7 @@ def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:
     return out
 
 
-def _sigmoid(x: Array) -> Array:
+def _fast_sigmoid(x: Array) -> Array:
     half: Array = 0.5 * np.tanh(0.5 * x) + np.float32(0.5)
     return half
 
@@ -172,7 +172,7 @@ class Member:
         state = self._hidden
         for index, x in enumerate(inputs):
             own = weight @ state + bias
-            gates = _sigmoid(x[: 2 * size] + own[: 2 * size])
+            gates = _fast_sigmoid(x[: 2 * size] + own[: 2 * size])
             new = np.tanh(x[2 * size :] + gates[:size] * own[2 * size :])
             state = new + gates[size:] * (state - new)
             out[index] = state
@@ -223,7 +223,7 @@ class LipStream:
         now, self._waiting = waiting[:frames:STACK], waiting[frames:]
         ahead = np.lib.stride_tricks.sliding_window_view(waiting[:, 0], len(self._waiting) + 1)[:frames:STACK].max(1)
         tracks = self._rise + self._spread * out[:, :TOUCH]
-        labiodental = _sigmoid(out[:, LABIODENTAL])
+        labiodental = _fast_sigmoid(out[:, LABIODENTAL])
         touch = (out[:, TOUCH] > self._touch_logit) | (tracks[:, GAP] < self._touch_gap)
         touch &= labiodental < LABIODENTAL_FROM  # the lower lip at the upper teeth is not a closure
         return Lips(tracks, touch, labiodental, now[:, 0], ahead, now[:, 1])

@@ -35,7 +35,7 @@ _CAMERA_MM = 700.0  # from the lens to the mouth
 # it lies below them, at the height of the jaw's angle (Grant 1973).
 _HINGE = np.array([0.0, 3.5, 1.0])
 _BITE = np.array([0, -OVERBITE_MM, OVERJET_MM])  # from the upper incisors' edge to the lower ones', mm
-_COLUMNS = 121
+_NUM_COLUMNS = 121
 _MIN_TURN = 0.12  # px along the picture a px along the wall: a wall seen more obliquely than this is left out
 
 
@@ -94,12 +94,12 @@ _LOWER_SEEN_MM = 0.5, 5.0  # how much of the lower incisors the lower lip leaves
 
 @functools.cache
 def _curve(two_p: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """x, z and arc length u in millimeters, [_COLUMNS] each, of the parabola z = x^2 / two_p."""
-    x = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, _COLUMNS)
+    """x, z and arc length u in millimeters, [_NUM_COLUMNS] each, of the parabola z = x^2 / two_p."""
+    x = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, _NUM_COLUMNS)
     z = x * x / two_p
     step = np.hypot(np.diff(x), np.diff(z))
     u = np.concatenate([[0.0], np.cumsum(step)])
-    return x, z, u - u[_COLUMNS // 2]
+    return x, z, u - u[_NUM_COLUMNS // 2]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _wall(anatomy: Anatomy, pose: Pose, turn: NDArray[np.float64], edge: NDArray
     mm = anatomy.mm
     points = edge + mm * np.stack([x, -_OCCLUSAL * z, z], 1) @ turn.T
     placed = pose.apply(points)
-    middle = placed[_COLUMNS // 2]
+    middle = placed[_NUM_COLUMNS // 2]
     # Weak perspective: what lies farther back is smaller, by its distance from the incisors.
     nearer = 1 / (1 + (placed[:, 2] - middle[2]) / (_CAMERA_MM * mm * pose.scale))
     flat = middle[:2] + (placed[:, :2] - middle[:2]) * nearer[:, None]
@@ -185,7 +185,7 @@ def _wall(anatomy: Anatomy, pose: Pose, turn: NDArray[np.float64], edge: NDArray
     low, high = peak, peak
     while low > 0 and ahead[low - 1]:
         low -= 1
-    while high < _COLUMNS - 1 and ahead[high + 1]:
+    while high < _NUM_COLUMNS - 1 and ahead[high + 1]:
         high += 1
     some = slice(low, max(high, low + 1) + 1)
     facing = ramp(turned, _MIN_TURN, 1)

@@ -24,20 +24,20 @@ from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.matte import foreground, person_matte
 from mimik.rendering.painters import PicturePainter, Prepared
 
-_REACH = 0.16  # of the crop's side: as far as a head uncovers what is behind it
+_UNCOVERS = 0.16  # of the crop's side: as far as a head uncovers what is behind it
 _HOLE = 0.03  # of the matte from which on a pixel is not taken for background
-_RIM = 0.006  # of the crop's side: around the matte, hair that it missed
-_MOVES = 0.0005, 0.004  # of the crop's side: the scene is fully shown if a point of the face moves by the second
+_MISSED_HAIR = 0.006  # of the crop's side: around the matte, hair that it missed
+_FACE_MOVES = 0.0005, 0.004  # of the crop's side: the scene is fully shown if a point of the face moves by the second
 _STRANDS = 0.045  # of the crop's side: around the matte, where strands of hair are looked for
-_AROUND = 0.13  # of the crop's side: half of the side of the square in which the background is looked at
-_PLAIN = 3.0, 6.0  # of 255: detail of a background before which strands are told apart surely, and not at all
+_LOOKED_AT = 0.13  # of the crop's side: half of the side of the square in which the background is looked at
+_PLAIN_DETAIL = 3.0, 6.0  # of 255: detail of a background before which strands are told apart surely, and not at all
 _CONTRAST = 40.0  # of 255: least distance of colors by which strands are told from the background
 _NOISE = 0.08  # share of hair that grain may look like
 _SOLVED = 0.15, 0.4  # of the matte: from the second on the front is solved for, up to the first estimated around
 _MIN_BACKGROUND = 0.03  # of the crop: less background than that is not worth a plate
 _MAX_UNSURE = 0.30  # of the head's area: pixels that are neither person nor background
 _FACE_INSIDE = 0.97  # of the face's outline that has to lie in the picture
-_CUT = 0.5  # of the matte at the picture's edge, from which on the edge cuts the person
+_CUT_BY_EDGE = 0.5  # of the matte at the picture's edge, from which on the edge cuts the person
 _TOLERANCE = 0.006  # of the crop's side: as far the end of what an edge cuts may be drawn into the picture
 _BAND = 64  # rows that are blended at a time, so that they stay in the processor's cache
 _SAMPLES = 9  # points of a cut edge that are watched
@@ -83,7 +83,7 @@ def take_apart(picture: Image, points: NDArray[Any], alpha: Array | None = None)
     side = canvas.crop.side
     part = np.ascontiguousarray(part)
     hole, plain, strands = _hole(part, a, side)
-    behind = fill(part, hole, _REACH * side, plain)
+    behind = fill(part, hole, _UNCOVERS * side, plain)
     around = foreground(part, a)
     a = np.maximum(a, strands * _strands(part, around, behind))
     alpha = alpha.copy()
@@ -122,15 +122,15 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
         [h, w] the hole; [h, w] 0..1 how plain the background nearby is; [h, w] 0..1 where strands are looked for.
     """
     person = (alpha > _HOLE).astype(np.uint8)
-    narrow, wide = (grown(person, by * side) > 0 for by in (_RIM, _STRANDS))
+    narrow, wide = (grown(person, by * side) > 0 for by in (_MISSED_HAIR, _STRANDS))
     # How much the background beyond the strands varies.
     known = (~wide).astype(np.float32)
-    size = 2 * max(round(_AROUND * side), 1) + 1
+    size = 2 * max(round(_LOOKED_AT * side), 1) + 1
     total = np.maximum(cv2.blur(known, (size, size)), 1e-3)
     gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = gray - cv2.GaussianBlur(gray, (0, 0), max(_STRANDS * side / 4, 1.0))
     spread = np.sqrt(cv2.blur(detail * detail * known, (size, size)).clip(0) / total)
-    plain = ramp(spread, _PLAIN[1], _PLAIN[0])
+    plain = ramp(spread, _PLAIN_DETAIL[1], _PLAIN_DETAIL[0])
     strands = (wide & (plain > 0.5)).astype(np.float32)
     return narrow | (strands > 0), plain, cv2.GaussianBlur(strands, (0, 0), max(side / 200, 0.7))
 
@@ -226,7 +226,7 @@ class LayeredPainter(PicturePainter):
 
 def shown(target: NDArray[Any], points: NDArray[Any], crop: Crop) -> float:
     """0..1: how much of a frame is the scene, the rest is the photo; target, points: [478, 3] of frame and photo."""
-    return float(ramp(float(np.abs(target[:, :2] - points[:, :2]).max()) / crop.side, *_MOVES))
+    return float(ramp(float(np.abs(target[:, :2] - points[:, :2]).max()) / crop.side, *_FACE_MOVES))
 
 
 def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:
@@ -260,7 +260,7 @@ class EdgeLimit:
         self._edges: list[tuple[int, int, NDArray[np.float64], NDArray[np.float64]]] = []
         lines = ((1, 1, alpha[0], 0), (0, 1, alpha[:, 0], 0), (0, -1, alpha[:, -1], width - 1))
         for axis, sign, line, at in lines:
-            cut = np.flatnonzero(line > _CUT)
+            cut = np.flatnonzero(line > _CUT_BY_EDGE)
             if not len(cut):
                 continue
             chosen = cut[np.linspace(0, len(cut) - 1, _SAMPLES).round().astype(int)].astype(np.float64)

@@ -15,7 +15,7 @@ from mimik.rendering.layers.canvas import LUMA
 LIMBUS = 1.06, 1.2  # radii of the iris: what lies within the first is moved with it, beyond the second nothing is
 _SCLERA_FROM = 1.14, 1.26  # radii of the iris: the dark of its rim, blurred, reaches that far
 _FILL_REACH = 4.0  # pixels: the iris' radius in the picture on which the sclera is continued
-_ANGLES = 64  # of the iris' polar picture
+_NUM_ANGLES = 64  # of the iris' polar picture
 _CATCHLIGHT = 24.0, 48.0  # levels over the median of the iris at that radius: from the second on all is reflection
 _RADII = np.linspace(0.75, 1.5, 16)  # of the landmarks' radius, and
 _SHIFTS = np.linspace(-0.3, 0.3, 7)  # places along the eye and across it, in the landmarks' radii, that are tried
@@ -138,7 +138,7 @@ def _completed_iris(
 ) -> tuple[Array, Array]:
     """The iris [H, W, 3], its hidden part by symmetry, and the catchlight that lay on it."""
     rings = max(round(LIMBUS[1] * radius) + 2, 4)
-    theta = (np.arange(_ANGLES) * (2 * np.pi / _ANGLES))[:, None]
+    theta = (np.arange(_NUM_ANGLES) * (2 * np.pi / _NUM_ANGLES))[:, None]
     rho = np.linspace(0, LIMBUS[1] * radius, rings)
     px = (center[0] + rho * np.cos(theta)).astype(np.float32)
     py = (center[1] + rho * np.sin(theta)).astype(np.float32)
@@ -157,9 +157,9 @@ def _completed_iris(
     shine = smoothstep((light - usual).astype(np.float32), *_CATCHLIGHT) * within
     clean = seen * (1 - cv2.dilate(shine, np.ones((5, 3), np.uint8)))
 
-    half, at = _ANGLES // 2, np.arange(_ANGLES)
+    half, at = _NUM_ANGLES // 2, np.arange(_NUM_ANGLES)
     total, mean = 50 * clean[..., None], 50 * clean[..., None] * polar
-    for mirrored in (-at % _ANGLES, (half - at) % _ANGLES, (half + at) % _ANGLES):
+    for mirrored in (-at % _NUM_ANGLES, (half - at) % _NUM_ANGLES, (half + at) % _NUM_ANGLES):
         total = total + clean[mirrored][..., None]
         mean = mean + clean[mirrored][..., None] * polar[mirrored]
     # What no symmetry shows is its ring's mean, or that of the rings around.
@@ -174,7 +174,7 @@ def _completed_iris(
     turned = np.concatenate([mean, mean[:1]]).astype(np.float32)
     y, x = np.mgrid[: window.shape[0], : window.shape[1]].astype(np.float32)
     angle = np.arctan2(y - np.float32(center[1]), x - np.float32(center[0])) % np.float32(2 * np.pi)
-    row = angle * np.float32(_ANGLES / (2 * np.pi))
+    row = angle * np.float32(_NUM_ANGLES / (2 * np.pi))
     column = distance * np.float32((rings - 1) / LIMBUS[1])
     symmetric = cv2.remap(turned, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     around = np.concatenate([shine, shine[:1]]).astype(np.float32)

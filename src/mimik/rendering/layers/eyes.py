@@ -29,7 +29,7 @@ from mimik.rendering.layers.eye_contours import (
 from mimik.rendering.layers.eyeball import extract_eyeball
 
 # In widths of the eye.
-_MARGIN = 0.55  # of the window that is prepared around an eye
+_WINDOW_MARGIN = 0.55  # of the window that is prepared around an eye
 _LASHES = 0.05  # least height of the strip over the lid's edge that is carried as it is
 _CREASE = 0.75  # of the height of the fold's points over the edge
 _LID_SHADOW = 0.10  # how deep lashes and the upper lid's shadow reach over the eyeball
@@ -73,7 +73,7 @@ class EyeLayer:
         frame = eye_frame(contours, canvas.place)
         self._width = float(np.linalg.norm(frame.matrix[:, 0]))
         points = canvas.place(np.concatenate([contours.upper, contours.lower, contours.fold]).astype(np.float64))
-        low, high = canvas.around(points, _MARGIN * self._width)
+        low, high = canvas.around(points, _WINDOW_MARGIN * self._width)
         opening = float(np.linalg.norm(contours.upper[3:6] - contours.lower[3:6], axis=1).mean()) / max(
             float(np.linalg.norm(contours.down)), 1e-9
         )
@@ -243,7 +243,8 @@ class EyeLayer:
         own_x = np.where(places < 0, places, np.where(places > 1, places, own_x)).astype(np.float32)
         own = table_rows(own_x)
         upper, lower = (
-            line[own] + _spread(moved - line[own]) for line, moved in ((self._upper, upper), (self._lower, lower))
+            line[own] + _along_the_edge(moved - line[own])
+            for line, moved in ((self._upper, upper), (self._lower, lower))
         )
         gap, own_gap = (lower - upper).clip(0), (self._lower - self._upper)[own]
         still_open = smoothstep((gap + _CORNER) / (own_gap + _CORNER), *_MEETING)
@@ -283,7 +284,7 @@ class EyeLayer:
         # The eyeball: the socket stands still, the iris goes with the gaze.
         width = np.float32(self._width)
         opening = (np.minimum(-over, -under) * width + np.float32(0.5)).clip(0, 1) * ((bottom - top) * width).clip(0, 1)
-        at = _box(opening)
+        at = _box_of_mask(opening)
         if at is not None:
             iris = frame.to_chart(place(target.iris[None].astype(np.float64)))[0]
             ball = self._turned(px[at], y[at], iris - self._iris_at)
@@ -364,7 +365,7 @@ class EyeLayer:
         return lid * shade[..., None] + grain * light[..., None]
 
 
-def _box(mask: Array) -> tuple[slice, slice] | None:
+def _box_of_mask(mask: Array) -> tuple[slice, slice] | None:
     """Rows and columns in which a mask [H, W] is not 0; None where it is 0 all over."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -372,6 +373,6 @@ def _box(mask: Array) -> tuple[slice, slice] | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _spread(moved: Array) -> Array:
+def _along_the_edge(moved: Array) -> Array:
     """How far a lid's edge has moved, [table], a little beyond the corners: the skin there is drawn along."""
     return cv2.GaussianBlur(moved[None], (0, 0), 0.04 / table_step(), borderType=cv2.BORDER_REPLICATE)[0]

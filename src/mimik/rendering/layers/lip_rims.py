@@ -26,7 +26,7 @@ _UNLIKE = 3.0  # robust standard deviations from the lips' color
 _FEATHER_MM = 0.7
 _SEAM_MM = 0.5, 2.0  # of the gap: from the first on the line between touching lips fades, at the second it is gone
 _SEAM_WIDTH_MM = 0.6
-_PARTED_MM = 1.0  # a gap from which on what is inside is drawn in full
+_FULLY_PARTED_MM = 1.0  # a gap from which on what is inside is drawn in full
 _SEAM_DARK = 0.5
 _INPAINT_PX = 360  # lips wider than this are continued at a lower resolution
 
@@ -84,7 +84,7 @@ class LipRims:
 
     def parted(self, gap_mm: float, px_per_mm: float) -> float:
         """0..1; how much of what is inside is drawn: nothing between lips that touch; px_per_mm: of the frame."""
-        return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(_PARTED_MM, 1.5 / px_per_mm))))
+        return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(_FULLY_PARTED_MM, 1.5 / px_per_mm))))
 
     def seam(self, shape: tuple[int, int], outline: NDArray[Any], px_per_mm: float, gap_mm: float) -> Array | None:
         """By how much the line between lips that touch, which the photo does not show, is darker; None: there is none.
@@ -122,7 +122,7 @@ def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: fl
     Returns:
         uint8 [H, W], 0 or 1.
     """
-    inside, lips = (_filled(line, part.shape[:2]) for line in (inner, outer))
+    inside, lips = (_polygon(line, part.shape[:2]) for line in (inner, outer))
     core = grown(inside, _RIM_MM * px_per_mm)
     near = grown(inside, _SCRAPS_MM * px_per_mm) & lips
     ring = lips & (1 - grown(inside, 1.5 * px_per_mm))
@@ -139,7 +139,7 @@ def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: fl
     return np.isin(labels, touching[touching > 0]).astype(np.uint8)
 
 
-def _filled(outline: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _polygon(outline: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     mask = np.zeros(shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, shift=4)
     return mask

@@ -33,8 +33,8 @@ _LIGHT_MM = 1.9, 3.5  # standard deviation of the disc from which light comes in
 _SHADOW_MM = 1.2  # the upper lip's shadow falls this far down
 _LIGHT = 1.05  # a place in the middle of a wide opening is in full light
 _DEEP = 0.3  # light in the depth of the cavity
-_TURNED = 0.35  # of the light is left where an arch turns away from the viewer
-_BACK = 0.4  # light at the arch's ends, relative to its front
+_TURNED_LIGHT = 0.35  # of the light is left where an arch turns away from the viewer
+_BACK_LIGHT = 0.4  # light at the arch's ends, relative to its front
 _REDDENS = np.array([1.0, 1.2, 1.2], np.float32)  # exponents of shade in red, green, blue
 _LOWER_LIGHT = 0.84  # of the lower teeth, relative to the upper ones
 _TONGUE_MM = 24.0, 3.0, 14.0  # half its width; how high its back rises over the lower teeth: shut, open wide
@@ -309,7 +309,8 @@ def _gap(outline: NDArray[Any]) -> float:
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
     """Light along an arch: less toward its ends, and where it turns away."""
     return np.asarray(
-        (1 - (1 - _BACK) * smoothstep(np.abs(u) / 38)) * (_TURNED + (1 - _TURNED) * np.sqrt(facing)), np.float32
+        (1 - (1 - _BACK_LIGHT) * smoothstep(np.abs(u) / 38)) * (_TURNED_LIGHT + (1 - _TURNED_LIGHT) * np.sqrt(facing)),
+        np.float32,
     )
 
 

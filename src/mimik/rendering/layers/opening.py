@@ -13,7 +13,7 @@ from mimik.face.landmarks import Array, Pose, head_pose
 from mimik.rendering.layers.arch import Anatomy
 from mimik.rendering.layers.teeth import TeethSet
 
-_SHOWN = 0.06, 0.10  # the lips' gap over the mouth's width: from the second on the photo shows what is inside
+_SHOWN_GAP = 0.06, 0.10  # the lips' gap over the mouth's width: from the second on the photo shows what is inside
 _PARTED_MM = 0.2, 1.5  # lips that are this much farther apart than the closed ones of the photo: nothing, all
 _CHANGED_MM = 0.5, 3.0  # of a mouth that is open in the photo: as open as there, differently
 
@@ -57,7 +57,7 @@ class Jaws:
         self.skull = head_pose(points)
         self._own_gap = _gaps(points)
         width = float(np.linalg.norm(points[face.LIPS_INNER_UPPER[0], :2] - points[face.LIPS_INNER_UPPER[-1], :2]))
-        self.shows = float(smoothstep(self._own_gap.max() / max(width, 1e-9), *_SHOWN))
+        self.shows = float(smoothstep(self._own_gap.max() / max(width, 1e-9), *_SHOWN_GAP))
 
     def opening(self, goal: NDArray[np.float64], motion: Pose) -> Opening | None:
         """The opening of a frame, None if nothing of the inside has to be drawn.

@@ -28,7 +28,7 @@ from mimik.rendering.layers.teeth import (
 )
 
 _CHEEKS = [50, 205, 280, 425, 187, 411]
-_FINE = 10  # px a mm while searching
+_SCAN_PX = 10  # px a mm while searching
 _MAX_HUE, _MAX_DARK, _MAX_BRIGHT = 0.05, 0.07, 0.12  # what enamel varies by within one mouth
 _SEEN_SIDE_MM = 19  # beyond this the boundaries are anatomy's
 
@@ -45,10 +45,10 @@ def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
         points: [478, 3] of the face in it.
         name: for the set.
     """
-    unrolled, found, px_per_mm = rectify(picture, points, _FINE)
-    along = np.flatnonzero(found.sum(0) > _FINE)
-    reach = np.ptp(along) / _FINE if len(along) else 0.0
-    if px_per_mm < _MIN_PX_PER_MM or found.sum() / _FINE**2 < _MIN_MM2 or reach < _MIN_WIDTH_MM:
+    unrolled, found, px_per_mm = rectify(picture, points, _SCAN_PX)
+    along = np.flatnonzero(found.sum(0) > _SCAN_PX)
+    reach = np.ptp(along) / _SCAN_PX if len(along) else 0.0
+    if px_per_mm < _MIN_PX_PER_MM or found.sum() / _SCAN_PX**2 < _MIN_MM2 or reach < _MIN_WIDTH_MM:
         return None
     bounds, edges = _teeth(unrolled, found)
     # The set's own v begins at the central incisors' edge.
@@ -56,19 +56,19 @@ def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
     low = float(edges[middle - 1 : middle + 1].max())
     shown = unrolled.astype(np.float32)
     core = cv2.erode(found.astype(np.float32), np.ones((7, 7)))
-    rows = (np.arange(unrolled.shape[0])[:, None] + 0.5) / _FINE - TOP_MM
+    rows = (np.arange(unrolled.shape[0])[:, None] + 0.5) / _SCAN_PX - TOP_MM
     number = (np.searchsorted(bounds, _columns(unrolled)) - 1).clip(0, len(edges) - 1)
     core *= (rows < edges[number][None] - 0.35) & (rows > low - 9)
     # Light: what changes slowly along the arch is the portrait's, not the teeth's.
     wide = spread(shown, core)
-    slow = widely_blurred(wide, 5 * _FINE, 8 * _FINE)
+    slow = widely_blurred(wide, 5 * _SCAN_PX, 8 * _SCAN_PX)
     mean = (shown * core[..., None]).sum((0, 1)) / core.sum()
     light = (slow @ LUMA) / max(float(mean @ LUMA), 1.0)
     tones = _cleaned(wide / light[..., None] / mean) * ENAMEL
     px = MAP_PX_PER_MM
     size = round(2 * HALF_MM * px), round((ABOVE_MM + BELOW_MM) * px)
-    top = round((low - ABOVE_MM + TOP_MM) * _FINE)
-    part = tones[max(top, 0) : top + round((ABOVE_MM + BELOW_MM) * _FINE)]
+    top = round((low - ABOVE_MM + TOP_MM) * _SCAN_PX)
+    part = tones[max(top, 0) : top + round((ABOVE_MM + BELOW_MM) * _SCAN_PX)]
     part = cv2.copyMakeBorder(part, max(-top, 0), 0, 0, 0, cv2.BORDER_REPLICATE)
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     skin = np.median([picture[int(y), int(x)] for x, y in points[_CHEEKS, :2]], axis=0)
@@ -104,15 +104,15 @@ def enamel_mm2(picture: Image, points: Array) -> float:
 def _cleaned(tones: Array) -> Array:
     """Enamel without what is none: shadows between teeth, and the hue of the lips on them."""
     light = (tones @ LUMA).astype(np.float32)
-    hue = cv2.GaussianBlur(tones / light[..., None], (0, 0), 2.0 * _FINE)
+    hue = cv2.GaussianBlur(tones / light[..., None], (0, 0), 2.0 * _SCAN_PX)
     hue = 1 + (hue - 1).clip(-_MAX_HUE, _MAX_HUE)
-    local = cv2.GaussianBlur(light, (0, 0), 2.5 * _FINE)
+    local = cv2.GaussianBlur(light, (0, 0), 2.5 * _SCAN_PX)
     detail = (light / local).clip(1 - _MAX_DARK, 1 + _MAX_BRIGHT)
     return np.asarray(hue * (detail * local.clip(0.85, 1.1))[..., None], np.float32)
 
 
 def _columns(unrolled: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray((np.arange(unrolled.shape[1]) + 0.5) / _FINE - HALF_MM)
+    return np.asarray((np.arange(unrolled.shape[1]) + 0.5) / _SCAN_PX - HALF_MM)
 
 
 def _teeth(unrolled: NDArray[np.uint8], found: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -122,8 +122,8 @@ def _teeth(unrolled: NDArray[np.uint8], found: NDArray[np.bool_]) -> tuple[Array
     seen = found.sum(0)
     rows = cv2.dilate(found.astype(np.uint8), np.ones((5, 15))) > 0
     column = np.where(rows.any(0), (light * rows).sum(0) / np.maximum(rows.sum(0), 1), 0).astype(np.float32)[None]
-    column = cv2.GaussianBlur(column, (0, 0), 0.25 * _FINE)
-    valley = (cv2.GaussianBlur(column, (0, 0), 2.0 * _FINE) - column)[0]  # high where dark between light
+    column = cv2.GaussianBlur(column, (0, 0), 0.25 * _SCAN_PX)
+    valley = (cv2.GaussianBlur(column, (0, 0), 2.0 * _SCAN_PX) - column)[0]  # high where dark between light
 
     def darkest(low: float, high: float, expected: float) -> float:
         near = np.flatnonzero((u >= low) & (u <= high))
@@ -144,11 +144,13 @@ def _teeth(unrolled: NDArray[np.uint8], found: NDArray[np.bool_]) -> tuple[Array
             side.append(at)
         sides.append(side)
     bounds = np.array([*sides[0][::-1], middle, *sides[1]])
-    v = (np.arange(unrolled.shape[0]) + 0.5) / _FINE - TOP_MM
+    v = (np.arange(unrolled.shape[0]) + 0.5) / _SCAN_PX - TOP_MM
     usual = np.array([*UPPER_EDGES[::-1], *UPPER_EDGES])
     edges = np.full(len(usual), np.nan)
     for number, (left, right) in enumerate(pairwise(bounds)):
-        core = np.flatnonzero((u > left + 0.3 * (right - left)) & (u < right - 0.3 * (right - left)) & (seen > _FINE))
+        core = np.flatnonzero(
+            (u > left + 0.3 * (right - left)) & (u < right - 0.3 * (right - left)) & (seen > _SCAN_PX)
+        )
         if len(core) and abs(left + right) / 2 < _SEEN_SIDE_MM:
             edges[number] = np.median([v[np.flatnonzero(found[:, c])[-1]] for c in core]) + 0.15
     offset = float(np.nanmedian(edges - usual))

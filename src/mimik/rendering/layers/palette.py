@@ -27,7 +27,7 @@ _CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: th
 _TONGUE = np.array([0.87, 0.57, 0.56], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
 _MAX_CHROMA = 6  # levels between a pixel's channels, at most, in a black and white photo
-_AROUND = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
+_SKIN = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Palette:
     @classmethod
     def of(cls, picture: Image, points: NDArray[Any], is_gray: bool) -> Palette:
         """Of a picture, uint8 RGB [H, W, 3], and the face's points [478, 3] in its pixels."""
-        at = points[_AROUND, :2].round().astype(int).clip(0, np.array(picture.shape[1::-1]) - 1)
+        at = points[_SKIN, :2].round().astype(int).clip(0, np.array(picture.shape[1::-1]) - 1)
         reach = max(round(0.02 * float(np.linalg.norm(points[33, :2] - points[263, :2]))), 1)
         skin = np.array(
             [picture[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1].mean((0, 1)) for x, y in at],
@@ -87,7 +87,7 @@ def is_black_and_white(picture: Image, crop: Crop, source: NDArray[np.float64]) 
     return bool(np.percentile(np.ptp(picture[at[:, 1], at[:, 0]].astype(int), axis=1), 95) <= _MAX_CHROMA)
 
 
-def _box(points: NDArray[Any], shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _box_of_points(points: NDArray[Any], shape: tuple[int, ...]) -> tuple[slice, slice]:
     low = np.floor(points[:, :2].min(0)).astype(int).clip(0)
     high = np.ceil(points[:, :2].max(0)).astype(int) + 1
     return slice(low[1], min(high[1], shape[0])), slice(low[0], min(high[0], shape[1]))
@@ -98,7 +98,7 @@ def _whites(picture: Image, points: NDArray[Any], light: float) -> float:
     found = []
     for upper, lower in LIDS_OF_EYES:
         outline = points[[*upper, *lower[-2:0:-1]], :2]
-        rows, columns = _box(outline, picture.shape)
+        rows, columns = _box_of_points(outline, picture.shape)
         part = picture[rows, columns]
         if not part.size:
             continue
@@ -112,7 +112,7 @@ def _whites(picture: Image, points: NDArray[Any], light: float) -> float:
 
 def _blur(gray: NDArray[np.uint8], points: NDArray[Any]) -> float:
     """Standard deviation of the blur at the sharpest edges of eyes and mouth; Zhuo and Sim 2011."""
-    part = gray[_box(points[[*face.EYES, *face.BROWS, *face.LIPS]], gray.shape)].astype(np.float32)
+    part = gray[_box_of_points(points[[*face.EYES, *face.BROWS, *face.LIPS]], gray.shape)].astype(np.float32)
     if min(part.shape, default=0) < 8:
         return _BLUR_PX[0]
     slopes = []

@@ -17,7 +17,7 @@ from mimik.motion.drivers.udp import Receiver
 from mimik.motion.smoothing import smoothed
 from mimik.pipeline import Progress
 
-_FPS = 30.0  # where no other rate is asked for
+_USUAL_FPS = 30.0  # where no other rate is asked for
 _WAIT_S = 60.0  # for the first packet
 _TICK_S = 0.1  # between two looks at the clock
 
@@ -40,7 +40,7 @@ class TrackerDriver(Driver):
     def open(cls, source: str, fps: float | None = None) -> Self:
         if fps is not None:
             check_number("--fps", fps, 1, 120, "frames a second")
-        return cls(parse_tracker(source), fps or _FPS, USUAL_S)
+        return cls(parse_tracker(source), fps or _USUAL_FPS, USUAL_S)
 
     def lasting(self, seconds: float) -> Self:
         return type(self)(self._address, self.fps, seconds)

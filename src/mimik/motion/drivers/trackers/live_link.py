@@ -34,18 +34,18 @@ NAMES = [
     "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft",
     "noseSneerRight", "tongueOut",
 ]
-_ANGLES = [
+_HEAD_ANGLES = [
     "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch",
     "RightEyeRoll",
 ]
 # fmt: on
-_COUNT = len(NAMES) + len(_ANGLES)
+_COUNT = len(NAMES) + len(_HEAD_ANGLES)
 _VERSION = 6
 _MAX_NAME = 512  # bytes
 # The columns of the app's own recordings, which have the sides of jaw and mouth the other way round.
 CSV_SUFFIX = ".csv"
-_TURNED = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
-_COLUMNS = [_TURNED.get(name, name) for name in NAMES]
+_SWAPPED = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
+_COLUMNS = [_SWAPPED.get(name, name) for name in NAMES]
 
 
 class LiveLink:
@@ -116,7 +116,7 @@ def csv_samples(lines: Iterable[str]) -> Iterator[tuple[int, Sample]]:
     """
     rows = (line.rstrip("\r\n").split(",") for line in lines)
     titles = [title.strip().lower() for title in next(rows, [])]
-    wanted = [name.lower() for name in (*NAMES, *_ANGLES)]
+    wanted = [name.lower() for name in (*NAMES, *_HEAD_ANGLES)]
     places = [titles.index(name) if name in titles else -1 for name in wanted]
     if "timecode" not in titles or wanted[NAMES.index("jawOpen")] not in titles:
         raise ValueError(1, "has no columns Timecode and JawOpen")
@@ -130,7 +130,7 @@ def csv_samples(lines: Iterable[str]) -> Iterator[tuple[int, Sample]]:
         hours, minutes, seconds = (int(time[i]) for i in (1, 2, 3))
         read.append((number, 3600.0 * hours + 60 * minutes + seconds, float(time[4]), row))
     eyes = slice(len(NAMES) + 3, None)
-    counts_from_camera = any(_is_nonzero(_cells(row, places)[eyes]) for *_, row in read)
+    counts_from_camera = any(_is_nonzero(_cells_at(row, places)[eyes]) for *_, row in read)
     rest = Rest()
     rate = _rate([(seconds, frames) for _, seconds, frames, _ in read])
     last_s, days = -math.inf, 0
@@ -142,7 +142,7 @@ def csv_samples(lines: Iterable[str]) -> Iterator[tuple[int, Sample]]:
         if time_s == last_s:
             continue
         last_s = time_s
-        cells = _cells(row, places)
+        cells = _cells_at(row, places)
         if not any(cells):  # the app has lost the face
             yield number, Sample(time_s, np.zeros(len(BLENDSHAPES)), np.zeros(6), seen=False)
             continue
@@ -156,7 +156,7 @@ def csv_samples(lines: Iterable[str]) -> Iterator[tuple[int, Sample]]:
         yield number, rest(sample)
 
 
-def _cells(row: list[str], places: list[int]) -> list[str]:
+def _cells_at(row: list[str], places: list[int]) -> list[str]:
     return [row[place].strip() if 0 <= place < len(row) else "" for place in places]
 
 
@@ -186,7 +186,7 @@ def csv_lines(motion: Motion) -> Iterator[str]:
 
     Blendshapes are 0..1; angles of the eyes are left at 0, since the eyeLook blendshapes say where they look.
     """
-    titles = [name[:1].upper() + name[1:] for name in _COLUMNS] + _ANGLES
+    titles = [name[:1].upper() + name[1:] for name in _COLUMNS] + _HEAD_ANGLES
     yield ",".join(["Timecode", "BlendshapeCount", *titles]) + "\n"
     for number, motion_frame in enumerate(motion.frames()):
         sample = sample_of(motion_frame, motion.reference, number / motion.fps)

@@ -24,7 +24,7 @@ _FEATURES = (
     *("corner_up_l", "corner_in_l", "corner_up_r", "corner_in_r", "open", "wide"),
 )
 # Points of the 68 that stay where they are on the skull: bridge of the nose, below it, corners of the eyes.
-_RIGID = [27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45]
+_RIGID_POINTS = [27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45]
 
 
 class OpenSeeFace:
@@ -50,8 +50,8 @@ class OpenSeeFace:
 
 def pose_of_68(points: np.ndarray) -> Pose:
     """Pose of the canonical face that fits points [68, 2] of a picture best, seen from far away."""
-    shape = canonical_mesh().vertices[[POINTS_68[i] for i in _RIGID]]
-    seen = points[_RIGID]
+    shape = canonical_mesh().vertices[[POINTS_68[i] for i in _RIGID_POINTS]]
+    seen = points[_RIGID_POINTS]
     shape, seen = shape - shape.mean(0), seen - seen.mean(0)
     rows = np.linalg.lstsq(shape, seen, rcond=None)[0].T  # [2, 3], the first two rows of the rotation, scaled
     scale = float(np.linalg.norm(rows, axis=1).mean())

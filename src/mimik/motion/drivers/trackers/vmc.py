@@ -18,26 +18,26 @@ from mimik.motion.drivers.stream import BLENDSHAPE_INDEX, Sample, head_angles
 _BOTH = ("Left", "Right")
 
 
-def _sides(name: str, amount: float) -> dict[str, float]:
+def _both_sides(name: str, amount: float) -> dict[str, float]:
     return {name + side: amount for side in _BOTH}
 
 
 # Presets of VRM 0 and VRM 1 as blendshapes.
-_PRESETS: dict[str, dict[str, float]] = {
+_VRM_PRESETS: dict[str, dict[str, float]] = {
     **{name: {"jawOpen": 0.6} for name in ("a", "aa")},
-    **{name: {"jawOpen": 0.15, **_sides("mouthStretch", 0.5)} for name in ("i", "ih")},
+    **{name: {"jawOpen": 0.15, **_both_sides("mouthStretch", 0.5)} for name in ("i", "ih")},
     **{name: {"jawOpen": 0.15, "mouthPucker": 0.8} for name in ("u", "ou")},
-    **{name: {"jawOpen": 0.3, **_sides("mouthStretch", 0.3)} for name in ("e", "ee")},
+    **{name: {"jawOpen": 0.3, **_both_sides("mouthStretch", 0.3)} for name in ("e", "ee")},
     **{name: {"jawOpen": 0.4, "mouthFunnel": 0.6} for name in ("o", "oh")},
-    "blink": _sides("eyeBlink", 1.0),
+    "blink": _both_sides("eyeBlink", 1.0),
     **{name: {"eyeBlinkLeft": 1.0} for name in ("blink_l", "blinkleft")},
     **{name: {"eyeBlinkRight": 1.0} for name in ("blink_r", "blinkright")},
-    **{name: _sides("mouthSmile", 0.8) for name in ("joy", "happy", "fun", "relaxed")},
-    **{name: {"browInnerUp": 0.7, **_sides("mouthFrown", 0.6)} for name in ("sorrow", "sad")},
-    "angry": _sides("browDown", 0.8),
-    "surprised": {"browInnerUp": 0.8, **_sides("browOuterUp", 0.8), **_sides("eyeWide", 0.6)},
-    "lookup": _sides("eyeLookUp", 1.0),
-    "lookdown": _sides("eyeLookDown", 1.0),
+    **{name: _both_sides("mouthSmile", 0.8) for name in ("joy", "happy", "fun", "relaxed")},
+    **{name: {"browInnerUp": 0.7, **_both_sides("mouthFrown", 0.6)} for name in ("sorrow", "sad")},
+    "angry": _both_sides("browDown", 0.8),
+    "surprised": {"browInnerUp": 0.8, **_both_sides("browOuterUp", 0.8), **_both_sides("eyeWide", 0.6)},
+    "lookup": _both_sides("eyeLookUp", 1.0),
+    "lookdown": _both_sides("eyeLookDown", 1.0),
     "lookleft": {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0},
     "lookright": {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0},
 }
@@ -73,7 +73,7 @@ class Vmc:
             own = BLENDSHAPE_INDEX.get(name)
             if own is not None:
                 blendshapes[own] += value
-            for other, amount in _PRESETS.get(name, {}).items() if own is None else ():
+            for other, amount in _VRM_PRESETS.get(name, {}).items() if own is None else ():
                 blendshapes[BLENDSHAPES.index(other)] += amount * value
         # Unity's x, y and z point the other way than the picture's right, down and away: the matrix stays the same.
         head = np.append(head_angles(self._bones["neck"] @ self._bones["head"]), [0.0, 0.0, 0.0])
@@ -122,14 +122,14 @@ def messages(packet: bytes, depth: int = 0) -> Iterator[tuple[str, list[str | in
             yield from messages(packet[at + 4 : at + 4 + size], depth + 1)
             at += 4 + size
         return
-    address, at = _text(packet, 0)
+    address, at = _string(packet, 0)
     if not address.startswith("/"):
         raise ValueError("is not OSC")
-    types, at = _text(packet, at)
+    types, at = _string(packet, at)
     values: list[str | int | float] = []
     for kind in types[1:]:
         if kind == "s":
-            text, at = _text(packet, at)
+            text, at = _string(packet, at)
             values.append(text)
         elif kind in "if":
             values.append(_unpack(">" + kind, packet, at)[0])
@@ -141,7 +141,7 @@ def messages(packet: bytes, depth: int = 0) -> Iterator[tuple[str, list[str | in
     yield address, values
 
 
-def _text(packet: bytes, at: int) -> tuple[str, int]:
+def _string(packet: bytes, at: int) -> tuple[str, int]:
     """A string, and where the next value begins."""
     end = packet.find(b"\0", at)
     if end < 0:
