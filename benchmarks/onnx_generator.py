@@ -1,0 +1,82 @@
+"""G of one person in OpenVINO: the graph of inference/runtime.py, and the ONNX graph that `mimik export` traces.
+
+    python benchmarks/onnx_generator.py [--frames 24] [--repeats 5]
+
+One thread, processor time of a call, the median over repeats; the graphs take turns. Differences are those from the
+graph of runtime.py in float32, over frames of the bundled motions: the residual in gray levels, before the mask.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+
+from mimik.app.export import graphs
+from mimik.app.export.networks import OUTPUTS, Drawing, baked
+from mimik.app.export.settings import ExportConfig
+from mimik.app.export.source import ExportSource
+from mimik.app.export.stage import Stage, calibration_frames
+from mimik.arrays import Array
+from mimik.inference.runtime import Network
+from mimik.inference.synthesis import BUNDLED_MODEL
+from mimik.networks.release import read_release
+
+Call = Callable[..., list[Array]]
+
+
+def compiled(data: bytes) -> Call:
+    """An ONNX graph in float32, or with the 8-bit convolutions that it holds."""
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(data), "CPU", options).create_infer_request()
+
+    def call(*inputs: Array) -> list[Array]:
+        request.infer(list(inputs))
+        return [request.get_output_tensor(number).data.copy() for number in range(3)]
+
+    return call
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+    source = ExportSource.of("texture", ExportConfig(photo=portrait))
+    assert source.avatar is not None and source.psi is not None
+    frames: list[Mapping[str, Array]] = list(calibration_frames(Stage(source.avatar, source.config, 256), args.frames))
+    module = Drawing(baked(source.generator, source.psi), source.psi)
+    traced = graphs._traced(module, dict(frames[0]), OUTPUTS["texture"])
+    release, psi = read_release(BUNDLED_MODEL), source.psi[0].numpy()
+    calls: dict[str, Call] = {
+        name: Network(release.preset.networks, release.tensors, 1, exact=exact).generator(psi)
+        for name, exact in (("built, f32", True), ("built, as it runs", False))
+    }
+    calls["ONNX, f32"] = compiled(traced.SerializeToString())
+    calls["ONNX, 8 bits"] = compiled(graphs._quantized(traced, [dict(one) for one in frames]).SerializeToString())
+    found = {name: [call(*one.values()) for one in frames] for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(args.repeats):
+        for name, call in calls.items():
+            start = time.process_time()
+            for one in frames:
+                call(*one.values())
+            times[name].append(1000 * (time.process_time() - start) / len(frames))
+    print("| graph | ms a call | residual: largest, mean difference |")
+    print("|---|---|---|")
+    for name, made in found.items():
+        apart = np.abs(np.stack([a[1] - b[1] for a, b in zip(made, found["built, f32"], strict=True)])) * 127.5
+        print(f"| {name} | {np.median(times[name]):.1f} | {apart.max():.4f}, {apart.mean():.4f} |")
+
+
+if __name__ == "__main__":
+    main()
