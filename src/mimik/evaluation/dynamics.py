@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import Float
+from mimik.arrays import Float, runs
 from mimik.config import InputError
 from mimik.evaluation.speech.measures import lip_variation
 from mimik.face import landmarks as faces
@@ -117,7 +117,10 @@ class Volume:
         sound = np.pad(sound[: edges[-1]], (0, max(0, edges[-1] - len(sound))))
         rms = np.sqrt(np.add.reduceat(sound**2, edges[:-1]) / np.diff(edges))
         quiet = rms < _SILENT * np.percentile(rms, _LOUD_PERCENTILE)
-        return cls(rms, _long_runs(quiet, math.ceil(MIN_SILENCE_S * fps - 1e-9)))
+        silent = np.zeros(num_frames, bool)
+        for start, end in runs(quiet):
+            silent[start:end] = end - start >= math.ceil(MIN_SILENCE_S * fps - 1e-9)
+        return cls(rms, silent)
 
     @classmethod
     def of_file(cls, path: Path, num_frames: int, fps: float, start_s: float = 0.0) -> Volume | None:
@@ -129,15 +132,6 @@ class Volume:
             return None
         whole = np.concatenate(blocks)[round(start_s * _SOUND_RATE) :]
         return cls.of_samples([whole], _SOUND_RATE, num_frames, fps)
-
-
-def _long_runs(where: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
-    """Where a run of so many or more is true."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(int)))
-    out = np.zeros(len(where), bool)
-    for start, end in edges.reshape(-1, 2):
-        out[start:end] = end - start >= length
-    return out
 
 
 def silent_lip_motion(opening: Float, volume: Volume) -> float:

@@ -95,15 +95,3 @@ def all_done(
     finally:
         torch.set_num_threads(num_threads)
     return records, failed
-
-
-def once(make: Callable[[], Any]) -> Callable[[], Any]:
-    """A function that makes its value at its first call."""
-    made: list[Any] = []
-
-    def get() -> Any:
-        if not made:
-            made.append(make())
-        return made[0]
-
-    return get

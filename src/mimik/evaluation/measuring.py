@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from mimik.data.tracks import Tracks
 from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
 from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, against_goal, mean_known
-from mimik.evaluation.jobs import Count, all_done, once
+from mimik.evaluation.jobs import Count, all_done
 from mimik.evaluation.models import FLOWS, TRUTH, WarpedPerson, is_lesson, label_of, load_lesson, load_model
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
 from mimik.evaluation.records import (
@@ -95,10 +95,6 @@ class Evaluation:
         has_lpips = self.instruments.lpips is not None
         return f"{task.clip.key}-{where}", [task.clip.to_json(), task.sources, task.targets, has_lpips]
 
-    def self_name(self, task: Task, model: str) -> str:
-        kind, what = self._what(task)
-        return self.name(kind, model, *what)
-
     def lesson_name(self, task: Task, model: str, seconds: float | None) -> str:
         """Of a record; seconds of learning, None: what was kept. Seconds are those of this machine."""
         kind, what = self._what(task)
@@ -118,12 +114,14 @@ class Evaluation:
         goals: dict[tuple[int, ...], Goal] = {}
         found = []
         for task, model in itertools.product(group, self.models):
-            name = self.self_name(task, model)
+            kind, what = self._what(task)
+            name = self.name(kind, model, *what)
             record = self.records.get(name)
             if record is None:
                 if task.targets not in goals:
                     goals[task.targets] = self._goal(store, task)
-                record = self._measured(store, task, model, goals[task.targets])
+                goal = goals[task.targets]
+                record = self._record(task, model, goal, self._made(store, task, model, goal))
                 self.records.put(name, record)
             found.append(record)
             tell(f"{task.clip.key}, {task.protocol}, {model}")
@@ -156,9 +154,6 @@ class Evaluation:
             frames = self.store().read(clip, range(clip.num_frames))
             self._motions[clip.key] = self._motion(clip, frames.images, frames.points, tracks.blendshapes, 0)
         return self._motions[clip.key]
-
-    def _measured(self, store: ClipStore, task: Task, model: str, goal: Goal) -> dict[str, Any]:
-        return self._record(task, model, goal, self._made(store, task, model, goal))
 
     def _record(self, task: Task, model: str, goal: Goal, images: Image) -> dict[str, Any]:
         """What is measured of a model's frames."""
@@ -219,11 +214,10 @@ class Evaluation:
         )
         goal = self._goal(store, task)
         names = [self.lesson_name(task, model, seconds) for seconds in (*times, None)]
-        alike: dict[int, list[int]] = {}  # a person whose learning ended early is the same at several times
-        for number, stage in enumerate([*course.stages, course.kept]):
-            alike.setdefault(id(stage), []).append(number)
         stages = [*course.stages, course.kept]
-        ended = course.ended
+        alike: dict[int, list[int]] = {}  # a person whose learning ended early is the same at several times
+        for number, stage in enumerate(stages):
+            alike.setdefault(id(stage), []).append(number)
 
         def measured(numbers: list[int]) -> list[dict[str, Any]]:
             stage = stages[numbers[0]]
@@ -233,7 +227,7 @@ class Evaluation:
             found = []
             for number in numbers:
                 seconds, name = (*times, None)[number], names[number]
-                own = {**record, "seconds": seconds, "ended": ended}
+                own = {**record, "seconds": seconds, "ended": course.ended}
                 if seconds is None and task.protocol == f"T = {min(self.config.shots)}":
                     own["picture"] = f"pictures/{name}.png"
                     shown = images[[middle_target(task), int(np.argmax(record["l1"]))]]
@@ -284,7 +278,7 @@ class Evaluation:
         self, path: Path, clips: Sequence[ClipInfo], models: Mapping[str, str], tell: Callable[[str], None]
     ) -> list[dict[str, Any]]:
         """The records of one portrait, driven by clips as `mimik animate` does it."""
-        person = once(partial(self.portrait, path))
+        person = cache(partial(self.portrait, path))
         found = []
         for clip, model in itertools.product(clips, models):
             with contextlib.suppress(DamagedClipError):  # the clip's own job tells of it

@@ -77,11 +77,9 @@ class Contact:
     """Two edges that touch or do not."""
 
     signal: str  # the opening
-    # at most, at least that of the driver's opening counts as one or the other; frames between are not counted. The
+    # Of the driver's opening: at most, at least that counts as one or the other; frames between are not counted. The
     # result is shut below the middle of both.
     shut: float
-    # at most, at least that of the driver's opening counts as one or the other; frames between are not counted. The
-    # result is shut below the middle of both.
     open: float
     relative: bool  # whether openings are parts of the face's own usual opening (90th percentile), not eye distances
 

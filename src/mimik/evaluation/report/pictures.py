@@ -46,31 +46,18 @@ def draw_pictures(
         run.draw(run.out / "pictures/grid.png", comparison_sheet([*titles, *run.lessons], rows), named)
         yield "pictures/grid.png", f"Clips evenly chosen, T = {shots}, the middle one of the hold-out frames."
     for model in run.lessons:
-        mine = sorted((r for (_, m), r in kept.items() if m == model), key=lambda r: r["metrics"]["lite0_distance"])
-        for kind, some in (("best", mine[:_NUM_CASES]), ("worst", mine[::-1][:_NUM_CASES])):
-            rows = []
-            for record in some:
-                cells = run.row(first[record["clip"]], int(np.argmax(record["l1"])))
-                rows.append((_case(record), [*cells, learned(record["clip"], model, 1)]))
-            name = f"pictures/{kind}-{model.replace(':', '-')}.png"
-            if rows:
-                run.draw(run.out / name, comparison_sheet([*titles, model], rows), named)
-                yield (
-                    name,
-                    f"{model}: the {kind} clips by feature distance, T = {shots}; each clip's worst frame by L1.",
-                )
+        mine = [record for (_, name), record in kept.items() if name == model]
+        for kind, name, cases in _cases(run, first, mine, model):
+            rows = [(title, [*cells, learned(clip, model, 1)]) for title, cells, clip in cases]
+            run.draw(run.out / name, comparison_sheet([*titles, model], rows), named)
+            yield name, f"{model}: the {kind} clips by feature distance, T = {shots}; each clip's worst frame by L1."
     in_order = {task.clip.key: task for task in todo if task.protocol == FIRST}
     for model in titles[3:]:
         if model == "copy":
             continue
         mine = [r for r in records if r["protocol"] == FIRST and r["model"] == model]
-        mine.sort(key=lambda record: record["metrics"]["lite0_distance"])
-        for kind, some in (("best", mine[:_NUM_CASES]), ("worst", mine[::-1][:_NUM_CASES])):
-            rows = []
-            for record in some:
-                rows.append((_case(record), run.row(in_order[record["clip"]], int(np.argmax(record["l1"])))))
-            name = f"pictures/{kind}-{model}.png"
-            run.draw(run.out / name, comparison_sheet(titles, rows), named)
+        for kind, name, cases in _cases(run, in_order, mine, model):
+            run.draw(run.out / name, comparison_sheet(titles, [case[:2] for case in cases]), named)
             yield (
                 name,
                 f"{model}: the {kind} clips by feature distance, first frame as photo; each clip's worst frame by L1.",
@@ -86,6 +73,19 @@ def draw_pictures(
         yield picture, f"One of the {kind} by CSIM: {what}."
 
 
-def _case(record: Mapping[str, Any]) -> str:
-    number = int(np.argmax(record["l1"])) + 1
-    return f"{record['clip']}  frame {number}  feature distance {record['metrics']['lite0_distance']:.3f}"
+def _cases(
+    run: Evaluation, tasks: Mapping[str, Task], records: Sequence[Mapping[str, Any]], model: str
+) -> Iterator[tuple[str, str, list[tuple[str, list[Image], str]]]]:
+    """The best and the worst clips: which of both, the picture, and of each case a title, the worst frame and the clip.
+
+    Args: tasks: by clip.
+    """
+    ranked = sorted(records, key=lambda record: record["metrics"]["lite0_distance"])
+    for kind, some in (("best", ranked[:_NUM_CASES]), ("worst", ranked[::-1][:_NUM_CASES])):
+        cases = []
+        for record in some:
+            number, clip = int(np.argmax(record["l1"])), record["clip"]
+            title = f"{clip}  frame {number + 1}  feature distance {record['metrics']['lite0_distance']:.3f}"
+            cases.append((title, run.row(tasks[clip], number), clip))
+        if cases:
+            yield kind, f"pictures/{kind}-{model.replace(':', '-')}.png", cases
