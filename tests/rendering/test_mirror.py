@@ -166,6 +166,22 @@ def test_the_second_source_lies_over_the_person() -> None:
         assert abs(int(painter.moved_matte[at[1], at[0]]) - (weight * b + (1 - weight) * 204)) <= 1
 
 
+def test_skin_is_not_drawn_out_over_a_neck_that_the_photo_hides() -> None:
+    """A face turned by 45 degrees hides its far neck: turned back, the person ends there at the jaw."""
+    points = symmetric_points(45)
+    warper = warper_of(points, whole_head=True)
+    target = turned(points, yaw=-45)
+    picture = np.full((PX, PX, 3), 100, np.uint8)
+    painter = Painter(picture, warper, matte=np.rint(255 * person(points)).astype(np.uint8))
+    painter.paint(warper.flow(target))
+    oval = target[faces.OVAL, :2]
+    jaw = target[[136, 365], :2]  # the corners of the jaw
+    far = jaw[int(np.argmax(np.abs(points[[136, 365], 0] - points[:, 0].mean()) < PX / 8))]
+    outside = far + 0.06 * np.ptp(oval[:, 0]) * (far - oval.mean(0)) / np.linalg.norm(far - oval.mean(0))
+    x, y = (outside - [painter.canvas.left, painter.canvas.top]).astype(int)
+    assert painter.moved_matte[y, x] < 64
+
+
 def test_light_of_one_side_is_given_to_the_other() -> None:
     points = symmetric_points()
     facing = warper_of(points).facing[: faces.NUM_POINTS]
@@ -178,6 +194,9 @@ def test_light_of_one_side_is_given_to_the_other() -> None:
         px, py = (int(v) for v in points[point, :2])
         assert abs(float(lit[py, px].mean()) - expected) < 0.08 * expected
         assert abs(float(picture[py, px].mean()) - (288 - expected)) < 4
+    hair = picture.copy()
+    hair[120:140] = 12  # a dark strand over a side that is brightened
+    assert matched_light(hair, points, facing)[125:135].max() <= 13
     evenly = np.full((PX, PX, 3), 150, np.uint8)
     np.testing.assert_allclose(matched_light(evenly, points, facing).astype(int), 150, atol=1)
 

@@ -31,13 +31,15 @@ _HIDDEN = -0.05, 0.12  # cosine: what the photo shows less squarely than the sec
 _NOTHING = 0.004  # share below which a point is not drawn
 _CONTINUED = 2.0  # cells: as far places and shares are continued beyond the mesh, and
 _OUTLINE = 0.1, 0.45  # share of the mesh around a cell: outside the first there is no second source
-_SEAM = 0.1, 0.45  # shares that are blended: where two pictures of one thing do not meet, a wide blend shows it twice
+_SEAM = 0.05, 0.8  # shares that are blended: where two pictures of one thing do not meet, a wide blend shows it twice
 _INSIDE = 0.0, 0.02  # of the square's side, from the picture's edge: how surely a place is in the picture
 _EARS_CM = -4.0, 8.0  # above the middle of the face: where hair is beside it
 _SHOWN = 0.45, 0.75  # of the usual width of hair beside the face: a strip narrower than the first is not stretched
 _CUT = 0.1, 0.5  # of the points of a side's hair: if so many lie beyond the picture, its outline is unknown
 _NECK = 0.5  # share of the neck in what a point follows, from which on it is not mirrored
 _COLLAR = 9.0  # how far below the jaw the second source ends: midway to the neck at 1, nearer to the jaw above
+_BEHIND = -0.04, 0.01  # of the face's width, from its outline inwards: where the photo's face hides the neck
+_NECK_ENDS = 0.4  # of what _COLLAR does to the share, to the opacity of a hidden neck
 _HEAD_Y = -3.0  # of the head's middle on the canonical face, cm
 _FROM_CROWN = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
 _UNCOVERED = 0.0, 0.2  # cosine: a cheek that the frame shows less squarely has not been turned to the viewer
@@ -46,9 +48,10 @@ _OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
 _HAIR_ENDS = 0.6, 0.78  # of the way from the hair's outer ring back to its inner one
 _SMOOTH = 0.7  # cells: what the places are smoothed with
 _IRIS = 1.3  # of its radius: as far an iris is moved as a whole
-_LIGHT_BLUR = 1 / 8  # of the face's width
+_LIGHT_BLUR = 1 / 16  # of the face's width
 _SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
 _LIGHT_PX = 96  # width of the face in the picture in which light is compared
+_DARK = 0.2, 0.5  # of the face's brightness: what is darker than the first is not brightened
 _MAX_LOG_GAIN = np.log(2.5)
 _SEEN = 0.05, 0.4  # cosine: of skin seen less squarely than the first the light is not known
 _SPREAD_CM = 1.75  # on the canonical face, 14 cm wide
@@ -113,10 +116,15 @@ class Mirror:
         # photo shows it; elsewhere there is nothing.
         self._x, y, _ = head().shell.T
         beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_FROM_CROWN)
-        self._shell = np.zeros(len(follow)) if shown is None else (1 - _COLLAR * smoothstep(neck, 0, _NECK)) * beside
+        collar = _COLLAR * smoothstep(neck, 0, _NECK)
+        self._shell = np.zeros(len(follow)) if shown is None else (1 - collar) * beside
         self._opacity, self._own = np.ones(len(source)), np.zeros(len(source))
         self._opacity[face.NUM_POINTS + n :] = 0
         if shown is not None:
+            # Where the photo's face hides the neck, the skin of its edge is not drawn out to be one: nothing is shown.
+            behind = np.tile(_behind_face(source), 2)
+            self._opacity[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (collar * behind)[:n]
+            self._shell += behind * (beside - self._shell)
             self._shell[n:] *= 1 - shown[n:]
             self._own[face.NUM_POINTS :] = shown
 
@@ -145,6 +153,14 @@ class Mirror:
         if not self._whole_head:
             return front.mirror, front.covered & is_face
         return np.where(is_face[..., None], front.mirror, back.mirror), front.covered | back.covered
+
+
+def _behind_face(source: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[n] 0..1 of the shell's inner ring: how surely the photo's face hides it. Arguments as Mirror takes them."""
+    hull = cv2.convexHull(source[: face.NUM_POINTS, :2].astype(np.float32))
+    ring = source[face.NUM_POINTS : face.NUM_POINTS + len(face.OVAL), :2]
+    inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in ring]
+    return np.asarray(smoothstep(np.array(inside) / np.ptp(hull[:, 0, 0]), *_BEHIND))
 
 
 def hair_shown(
@@ -244,8 +260,8 @@ def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], co
 def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float64]) -> Image:
     """The picture lit so that each place of the face can stand for its mirror place.
 
-    The gain is the ratio of local means on both sides, blurred at an eighth of the face's width; where the photo does
-    not show the mirror place, that of the nearest that it shows.
+    The gain is the ratio of local means on both sides, blurred at a sixteenth of the face's width; where the photo
+    does not show the mirror place, that of the nearest that it shows. Hair and what else is dark is not brightened.
 
     Args:
         picture: uint8 RGB [H, W, 3].
@@ -288,6 +304,10 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     gain = spread + both[: len(shape), None] * (gain[: len(shape)] - spread)
     field = _scattered(places[: len(shape)], gain, seen[: len(shape)], size, sigma / 2)
     lit = np.exp(cv2.resize(field * skin[..., None], tuple(high - low), interpolation=cv2.INTER_LINEAR))
+    # Hair over the face has another gain than skin, and little to brighten but its noise.
+    usual = float(np.median(small[skin > 0.5].mean(-1))) if (skin > 0.5).any() else 255.0
+    dark = 1 - smoothstep(cv2.GaussianBlur(picture[part], (0, 0), 1 / k).mean(-1) / usual, *_DARK)
+    lit -= dark[..., None] * (lit - 1).clip(0)
     out = picture.copy()
     out[part] = np.rint((picture[part] * lit).clip(0, 255))
     return out
