@@ -170,12 +170,13 @@ export function halved(pixels, px) {
  * @param {object} record export.json
  * @param {object} results of the network: correction, mask, residual
  * @param {object} interior part of the mouth's mask
+ * @param {{points: ArrayLike<number>, unit: number}} landmarks x and y of each; the unit, in pixels of their image
  * @param {number} gate
  * @returns {{answer: Float32Array, residual: Float32Array}} answer: [cells, cells, 4]: correction x and y, in sides of
  *   the window; how much of the photo is kept; how much of its detail stays over the residual. residual: [frame_px,
  *   frame_px, 4] RGB and the mouth's mask, 0..1.
  */
-export function prediction(record, { correction, mask, residual: given }, interior, gate) {
+export function prediction(record, { correction, mask, residual: given }, interior, landmarks, gate) {
   const px = record.frame_px;
   const size = px * px;
   const residual = new Float32Array(4 * size);
@@ -188,13 +189,14 @@ export function prediction(record, { correction, mask, residual: given }, interi
   const isFiner = record.person.scale < 1; // the photo has detail that the network does not see
   const detail = isFiner ? detailKept(residual, px, cells, record.redrawn) : null;
   const border = fade(cells, record.rim, record.shoulders);
+  const share = shareDrawn(residual, px, cells, record.brightened, landmarks.points, landmarks.unit / record.landmarks.image_px);
   const answer = new Float32Array(4 * cells * cells);
   for (let i = 0; i < cells * cells; i++) {
     const weight = border[i] * gate;
     const moves = weight * (1 - still[i]);
     answer[4 * i] = correction[i] * moves;
     answer[4 * i + 1] = correction[cells * cells + i] * moves;
-    answer[4 * i + 2] = 1 - (1 - mask[i]) * weight;
+    answer[4 * i + 2] = 1 - (1 - mask[i]) * weight * share[i];
     answer[4 * i + 3] = detail ? detail[i] : 0;
   }
   return { answer, residual: pixelwise(residual, size) };
@@ -260,6 +262,18 @@ function shadeOnly(residual, px, [left, top, width, height], k) {
       for (let i = row * px + left; i < row * px + left + width; i++) plane[i] += residual[3 * size + i] * (smooth[i] - plane[i]);
     }
   }
+}
+
+/** How much of the residual is drawn: far from eyes and mouth it may brighten a cell by so much and no more. */
+function shareDrawn(residual, px, cells, { begins, ends, most, points: corners }, points, unit) {
+  const size = px * px;
+  const middle = [0, 1].map((axis) => (corners.reduce((sum, n) => sum + points[2 * n + axis], 0) / corners.length) * unit);
+  const [red, green, blue] = [0, 1, 2].map((c) => means(residual.subarray(c * size, (c + 1) * size), px, px / cells));
+  return red.map((value, i) => {
+    const x = ((i % cells) + 0.5) / cells - middle[0], y = (Math.floor(i / cells) + 0.5) / cells - middle[1];
+    const brighter = 127.5 * (value + green[i] + blue[i]) / 3;
+    return 1 - smoothstep(Math.hypot(x, y), begins, ends) * (1 - most / Math.max(brighter, most));
+  });
 }
 
 /** Means of squares of k pixels. */

@@ -33,7 +33,8 @@ const COMMANDS = {
     const [left, top, gate, shown] = motion.row("windows", index);
     const window = [left, top, record.person.window.side];
     const px = record.landmarks.image_px;
-    const y = landmarkImage(record.landmarks, motion.row("points", index), motion.arrays.points.unit);
+    const points = motion.row("points", index), { unit: pointUnit } = motion.arrays.points;
+    const y = landmarkImage(record.landmarks, points, pointUnit);
     const feeds = { y: new ort.Tensor("float32", y, [1, 3, px, px]) };
     const frame = { window, shown };
     if (view) {
@@ -47,7 +48,7 @@ const COMMANDS = {
     const results = await session.run(feeds);
     frame.networkMs = performance.now() - start;
     const data = Object.fromEntries(Object.entries(results).map(([key, tensor]) => [key, tensor.data]));
-    Object.assign(frame, view ? prediction(record, data, motion.parts("interior", index)[0], gate) : synthesized(record, data));
+    Object.assign(frame, view ? prediction(record, data, motion.parts("interior", index)[0], { points, unit: pointUnit }, gate) : synthesized(record, data));
     for (const tensor of [...Object.values(feeds), ...Object.values(results)]) tensor.dispose();
     return frame;
   },

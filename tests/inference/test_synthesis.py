@@ -25,6 +25,7 @@ from mimik.inference.synthesis import (
     photo_windows,
     reduced,
     shaded_only,
+    share_drawn,
     still_inside,
     to_network_size,
     to_planes,
@@ -136,6 +137,18 @@ def test_shoulders_and_clothes_are_left_to_the_warp(across: float, down: float, 
     px = 200
     plane = _above_shoulders(px)
     assert plane[int(down * px), int(across * px)] == pytest.approx(weight, abs=0.03)
+
+
+def test_far_from_eyes_and_mouth_little_is_brightened(portrait_face: Face) -> None:
+    """By hand: 32 gray levels of brightening are halved there, 16 and any darkening stay, and so does the middle."""
+    points = window_around(portrait_face.points).to_unit(portrait_face.points)
+    middle = points[[33, 263, 61, 291], :2].mean(0)
+    for levels, far in ((32.0, 0.5), (16.0, 1.0), (-50.0, 1.0)):
+        share = share_drawn(np.full((3, PX, PX), levels / 127.5, np.float32), points, PX // 2)
+        assert share.shape == (PX // 2, PX // 2)
+        x, y = (middle * PX / 2).astype(int)
+        assert share[y, x] == 1
+        assert share[y, 0] == pytest.approx(far) == share[0, x]
 
 
 def test_what_is_drawn_into_a_black_and_white_photo_is_gray(portrait, portrait_face, warper, flow, target) -> None:

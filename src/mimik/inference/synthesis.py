@@ -32,12 +32,16 @@ from mimik.rendering.painters import SHADE_PX, PicturePainter, Prepared
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
+FEATURE_CORNERS = (33, 263, 61, 291)  # of eyes and mouth, the outer ones
 _CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
 RIM = 0.06  # of the window's side: the prediction fades to zero within this distance of the border
 REDRAWN = 20.0, 48.0  # gray levels of the residual: up to the first all fine detail is kept, from the second on none
 # Of the window's side: below `top` the texture form's prediction also fades out toward an ellipse about (0.5, top)
 # with these radii, from this much of the way to it on: shoulders and clothes stay where the photo has them.
 SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
+# Around the middle of eyes and mouth, in the window's sides: what is drawn beyond `ends` brightens a place by `most`
+# gray levels at most, and within `begins` by any number. Else skin is drawn through hair when a head turns.
+BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
 _STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
 _STILL_PX = 0.02  # of a correction: less does not move an overlay
 _GATE = 0.002, 0.01  # of the window's side: largest displacement of a point where the gate is still 0, and is 1
@@ -337,11 +341,12 @@ class TexturePainter(PicturePainter):
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
         residual = shaded_only(residual, inside)
         fade = self._fade * gate
+        drawn = fade * share_drawn(residual, window.to_unit(target), fade.shape[0])
         offset = correction[0].transpose(1, 2, 0) * (fade * still_inside(inside, fade.shape[0]))[..., None]
         places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
-        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * fade, residual, inside)
+        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * drawn, residual, inside)
 
     def network_inputs(
         self, flow: Flow, target: NDArray[Any], window: Crop, overlays: Sequence[Overlay] | None = None
@@ -405,6 +410,21 @@ def _window_fade(px: int) -> Array:
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     from_border = np.minimum(at, 1 - at)
     return smoothstep(np.minimum(from_border[:, None], from_border), 0, RIM)
+
+
+def share_drawn(residual: Array, points: NDArray[Any], cells: int) -> Array:
+    """[cells, cells] 0..1: what the weight of the residual is multiplied with, by the rule of BRIGHTENED.
+
+    Args:
+        residual: [3, n, n] in units of 127.5.
+        points: [478, 2 or 3] of the face in the window, in its sides.
+        cells: side of the result, a divisor of n.
+    """
+    middle = points[list(FEATURE_CORNERS), :2].mean(0).astype(np.float32)
+    x, y = ((np.arange(cells, dtype=np.float32) + 0.5) / cells - m for m in middle)
+    beyond = smoothstep(np.hypot(x, y[:, None]), BRIGHTENED["begins"], BRIGHTENED["ends"])
+    brighter = cv2.resize(residual.mean(0), (cells, cells), interpolation=cv2.INTER_AREA) * np.float32(127.5)
+    return np.asarray(1 - beyond * (1 - BRIGHTENED["most"] / np.maximum(brighter, BRIGHTENED["most"])), np.float32)
 
 
 def _above_shoulders(px: int) -> Array:

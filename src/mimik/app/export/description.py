@@ -17,7 +17,7 @@ from mimik.app.export.stage import Stage
 from mimik.config import VERSION, NetworkConfig
 from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS
-from mimik.inference.synthesis import REDRAWN, RIM, SHOULDERS
+from mimik.inference.synthesis import BRIGHTENED, FEATURE_CORNERS, REDRAWN, RIM, SHOULDERS
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE
 from mimik.rendering.field import GRID
@@ -68,8 +68,10 @@ _HOST = {
         "fade = smoothstep(distance to the window's border / (rim of its side)) * gate, times 1 - smoothstep(v from "
         "shoulders.top - rim to shoulders.top + rim) * smoothstep(r from shoulders.begins to 1), where u and v are "
         "0..1 across and down the window, and r is the length of (u - 0.5) / shoulders.x and max(v - shoulders.top, "
-        "0) / shoulders.y. correction *= fade; keep = 1 - (1 - mask) * fade. Enlarge correction, mask and residual "
-        "linearly.",
+        "0) / shoulders.y. correction *= fade; keep = 1 - (1 - mask) * fade * (1 - far * (1 - most / max(b, most))), "
+        "where b is 127.5 times the residual's mean over a cell of mask, most is brightened.most, and far = "
+        "smoothstep(distance to the mean of the points with the numbers brightened.points, in sides of the window, "
+        "from brightened.begins to brightened.ends). Enlarge correction, keep and residual linearly.",
         "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
         "127.5 times the largest |residual| of a cell's pixels and its neighbors', blurred by 1 4 6 4 1 both ways; "
         "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly, and at least interior.",
@@ -152,6 +154,8 @@ def describe(source: ExportSource, graphs: Sequence[Graph], stage: Stage | None,
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
         record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "shoulders": SHOULDERS}
+        numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
+        record["brightened"] = {**BRIGHTENED, "points": numbers}
     if stage is not None:
         record["person"] = person_record(stage)
         record["motions"] = motions
