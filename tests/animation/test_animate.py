@@ -466,8 +466,8 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
         def detect(self, *args: object, **options: object) -> object:
             return self._one("detect", *args, **options)
 
-        def follow(self, *args: object) -> object:
-            return self._one("follow", *args)
+        def follow(self, *args: object, **asked: object) -> object:
+            return self._one("follow", *args, **asked)
 
     shared = threading.Lock()
     monkeypatch.setattr(avatar_module, "Landmarker", Careful)

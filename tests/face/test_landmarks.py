@@ -318,6 +318,9 @@ def test_follow_finds_the_face_nearby_only(landmarker: Landmarker, portrait: Ima
     found = landmarker.follow(moved, portrait_face)
     assert found is not None
     assert distance_px(found.points - [6, 4, 0], portrait_face.points) < 0.01 * portrait_face.width_px
+    points_alone = landmarker.follow(moved, portrait_face, blendshapes=False)
+    assert points_alone is not None and np.isnan(points_alone.blendshapes).all()
+    np.testing.assert_array_equal(points_alone.points, found.points)
     assert landmarker.follow(np.full_like(portrait, 128), portrait_face) is None
 
 

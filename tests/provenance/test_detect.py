@@ -96,7 +96,7 @@ def test_only_frames_with_a_face_are_kept_and_not_too_many(small_face: Face) -> 
             Every.calls += 1
             return [small_face] if Every.calls % 2 else []
 
-        def follow(self, image: np.ndarray, last: Face) -> Face | None:
+        def follow(self, image: np.ndarray, last: Face, **asked: bool) -> Face | None:
             return None
 
     blank = np.zeros((32, 32, 3), np.uint8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from mimik.rendering import field as field_module
 from mimik.rendering.field import FINE, GRID, area_ratio, centers_along, smooth_field
 
 
@@ -31,3 +33,14 @@ def test_the_smooth_field_is_the_interpolant_summed_in_float64() -> None:
     expected = np.linalg.norm(places[:, :, None] - to, axis=-1) @ w[:-1] + w[-1]
     np.testing.assert_allclose(fine, expected, atol=2e-6 * np.abs(w).max())
     np.testing.assert_allclose(field[part], expected.reshape(11, FINE, 17, FINE, 2).mean((1, 3)), atol=1e-4)
+
+
+def test_an_opencv_without_lapack_gives_the_same_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    to, offset = rng.random((350, 2)), 0.05 * rng.standard_normal((350, 2))
+    slack = 1e-4 * rng.choice([1.0, 60.0, 3e4], 350)  # of points in plain view, at the outline and hidden
+    found = {}
+    for answer in (True, False):
+        monkeypatch.setattr(field_module, "_has_lapack", lambda answer=answer: answer)
+        found[answer], _ = smooth_field(to, offset, slack, [])
+    np.testing.assert_allclose(found[True], found[False], atol=1e-4)  # 0.04 pixels of a crop of 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,7 +128,12 @@ def mouth_interior(points: NDArray[Any], width: int, height: int) -> Image:
     outline = np.concatenate([upper, lower[-2:0:-1]])
     cv2.fillPoly(mask, [np.round((outline - 0.5) * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, shift=_SHIFT)
     eyes = float(np.linalg.norm(points[faces.RIGHT_EYE_UPPER[0], :2] - points[faces.LEFT_EYE_UPPER[0], :2]))
-    return cv2.GaussianBlur(mask, (0, 0), max(_SOFT_EDGE * eyes, 0.5))
+    sigma = max(_SOFT_EDGE * eyes, 0.5)
+    x, y, w, h = cv2.boundingRect(mask)
+    margin = math.ceil(4 * sigma) + 1  # beyond it nothing is soft
+    part = slice(max(y - margin, 0), y + h + margin), slice(max(x - margin, 0), x + w + margin)
+    mask[part] = cv2.GaussianBlur(mask[part], (0, 0), sigma)
+    return mask
 
 
 def annotate(picture: Image, found: Sequence[Face]) -> Image:

@@ -98,7 +98,7 @@ class Face:
     """One face in one picture."""
 
     points: Array  # [478, 3] float32; x and y in pixels of the picture, z on the same scale, smaller is nearer
-    blendshapes: Array  # [52] float32 in 0..1, in the order of BLENDSHAPES
+    blendshapes: Array  # [52] float32 in 0..1, in the order of BLENDSHAPES; NaN where they were not asked for
     # confidence, 0..1: presence, and for a face that detect found, also the detector's own score and how well the
     # points fit a head
     score: float
@@ -311,9 +311,12 @@ class Landmarker:
                 return sorted(found, key=lambda face: -face.width_px)
             side = max(side // 2, _MIN_TILE_PX)
 
-    def follow(self, image: Image, previous: Face) -> Face | None:
-        """The face of a video's next frame, searched where it was in the previous one; None when it is not there."""
-        return self._landmarks(image, _Roi.of_points(previous.points))
+    def follow(self, image: Image, previous: Face, *, blendshapes: bool = True) -> Face | None:
+        """The face of a video's next frame, searched where it was in the previous one; None when it is not there.
+
+        Args: blendshapes: whether they are wanted, too: a quarter of the time.
+        """
+        return self._landmarks(image, _Roi.of_points(previous.points), blendshapes=blendshapes)
 
     def _settle(self, image: Image, roi: _Roi) -> Face | None:
         """Landmarks for a detection; looked at twice, because the detector's box is coarse."""
@@ -322,7 +325,7 @@ class Landmarker:
             return None
         return self._landmarks(image, _Roi.of_points(face.points))
 
-    def _landmarks(self, image: Image, roi: _Roi) -> Face | None:
+    def _landmarks(self, image: Image, roi: _Roi, *, blendshapes: bool = True) -> Face | None:
         if roi.side < 4:
             return None
         matrix = roi.matrix()
@@ -330,7 +333,9 @@ class Landmarker:
         at_pixel_center[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
         interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
         view = _warp(image, at_pixel_center, interpolation)
-        self._mesh.infer({0: view[None].astype(np.float32) / 255})
+        seen = self._mesh.get_input_tensor().data
+        np.multiply(view, np.float32(1 / 255), out=seen[0], casting="unsafe")
+        self._mesh.infer()
         score = float(_sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0])))
         if score < _MIN_PRESENCE:
             return None
@@ -338,6 +343,8 @@ class Landmarker:
         points = np.empty((NUM_POINTS, 3), np.float32)
         points[:, :2] = raw[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         points[:, 2] = raw[:, 2] * (roi.side / LANDMARKER_VIEW_PX)
+        if not blendshapes:
+            return Face(points, np.full(len(BLENDSHAPES), np.nan, np.float32), score)
         self._blendshapes.infer({0: points[None, _BLENDSHAPE_POINTS, :2]})
         return Face(points, self._blendshapes.get_output_tensor(0).data.copy(), score)
 
@@ -476,11 +483,11 @@ class Tracker:
         """Follows the person whose face this is, in pixels of the same video, instead of a numbered one."""
         self._last, self._misses = face, 1
 
-    def track(self, image: Image) -> Face | None:
-        """The face in the next frame, uint8 RGB [H, W, 3], or None where it cannot be seen."""
+    def track(self, image: Image, *, blendshapes: bool = True) -> Face | None:
+        """The face in the next frame, uint8 RGB [H, W, 3], or None where it cannot be seen; see Landmarker.follow."""
         face = None
         if self._last is not None and self._misses == 0:
-            face = self._landmarker.follow(image, self._last)
+            face = self._landmarker.follow(image, self._last, blendshapes=blendshapes)
         if face is None and self._worth_searching():
             face = self._search(image)
         if face is None:

@@ -180,13 +180,16 @@ class _Compiled:
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
         self._request = inference_core().compile_model(model, "CPU", options).create_infer_request()
+        self._inputs = [self._request.get_input_tensor(number).data for number in range(len(inputs))]
         self._count = len(outputs)
         self._lock = threading.Lock()  # the request keeps inputs and outputs until the next call
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """float32 arrays in, float32 arrays of their own out."""
         with self._lock:
-            self._request.infer([np.ascontiguousarray(value, np.float32) for value in inputs])
+            for own, value in zip(self._inputs, inputs, strict=True):
+                own[...] = value
+            self._request.infer()
             return [self._request.get_output_tensor(number).data.copy() for number in range(self._count)]
 
 
@@ -225,6 +228,14 @@ def _rounded(h: Any, low: NDArray[Any], high: NDArray[Any], levels: int) -> Any:
     return _opset().fake_quantize(h, *bounds, *bounds, levels)
 
 
+def _in_8_bits(h: Any, weight: Array, outputs: int, top: float) -> tuple[Any, Any]:
+    """h and a kernel, rounded; outputs: the kernel's axis of them; top: the largest value of h."""
+    # Kernels take half of the range: without VNNI, sums of two products have 16 bits.
+    axes = tuple(axis for axis in range(4) if axis != outputs)
+    most = 2 * np.abs(weight).max(axes, keepdims=True) + np.float32(1e-12)
+    return _rounded(h, np.zeros(1), np.full(1, top), 256), _rounded(_constant(weight), -most, most, 255)
+
+
 class _Graph:
     """Layers of networks/ as OpenVINO operations."""
 
@@ -256,9 +267,7 @@ class _Graph:
         op = _opset()
         kernel = _constant(weight)
         if self._is_quantized and top is not None and top > 0:
-            # Kernels take half of the range: without VNNI, sums of two products have 16 bits.
-            most = 2 * np.abs(weight).max((1, 2, 3), keepdims=True) + np.float32(1e-12)
-            h, kernel = _rounded(h, np.zeros(1), np.full(1, top), 256), _rounded(kernel, -most, most, 255)
+            h, kernel = _in_8_bits(h, weight, 0, top)
         return op.convolution(h, kernel, [stride] * 2, [pad] * 2, [pad] * 2, [1, 1])
 
     def _doubled(self, h: Any) -> Any:
@@ -312,12 +321,18 @@ class _Graph:
         """A 3x3 convolution and the mean of 2x2 of its outputs, as one of stride 2: 4 products a pixel for 9."""
         return self._biased(self._products(h, _four_places(self.weight(name)) / np.float32(4), 2, 1, top), name)
 
-    def conv_of_doubled(self, h: Any, name: str) -> Any:
-        """A 3x3 convolution of h, each of whose pixels is repeated 2x2: a transposed one of stride 2."""
+    def conv_of_doubled(self, h: Any, name: str, top: float | None = None) -> Any:
+        """A 3x3 convolution of h, each of whose pixels is repeated 2x2: a transposed one of stride 2.
+
+        Args: top: see _products.
+        """
         # A transposed convolution places its kernel mirrored, inputs first.
-        kernel = _four_places(self.weight(name)[:, :, ::-1, ::-1]).transpose(1, 0, 2, 3)
+        weight = _four_places(self.weight(name)[:, :, ::-1, ::-1]).transpose(1, 0, 2, 3)
+        kernel = _constant(weight)
+        if self._is_quantized and top is not None and top > 0:
+            h, kernel = _in_8_bits(h, weight, 1, top)
         return self._biased(
-            _opset().convolution_backprop_data(h, _constant(kernel), [2, 2], pads_begin=[1, 1], pads_end=[1, 1]), name
+            _opset().convolution_backprop_data(h, kernel, [2, 2], pads_begin=[1, 1], pads_end=[1, 1]), name
         )
 
     def _biased(self, h: Any, name: str) -> Any:
@@ -357,7 +372,7 @@ class _Graph:
             h, top = normed(h, 1)
             h = op.relu(h)
         if resample == "up":
-            skip, h = self._doubled(skip), self.conv_of_doubled(h, f"{name}.conv1")
+            skip, h = self._doubled(skip), self.conv_of_doubled(h, f"{name}.conv1", top)
         else:
             h = self.conv(h, f"{name}.conv1", top)
         h, top = normed(h, 2)

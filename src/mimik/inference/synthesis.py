@@ -8,6 +8,7 @@ kept over the residual, unless the residual is large there. The paper's form syn
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -25,7 +26,7 @@ from mimik.face.landmarks import Array, Image
 from mimik.inference.runtime import Network
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
-from mimik.rendering.flow import Detail, Flow, Warper
+from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.painter import Painter
 from mimik.rendering.painters import SHADE_PX, PicturePainter, Prepared
@@ -285,8 +286,7 @@ class TexturePainter(PicturePainter):
         )
         self._generator = generator
         self._fade = _window_fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
-        at = np.arange(config.frame_px, dtype=np.float32)
-        self._places = np.stack(np.meshgrid(at, at), -1)
+        self._places = _grid(config.frame_px, config.frame_px)
 
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
         """What the network makes of the frame, and the layers, which are drawn once: what it is shown of them, too."""
@@ -343,7 +343,8 @@ class TexturePainter(PicturePainter):
         fade = self._fade * gate
         drawn = fade * share_drawn(residual, window.to_unit(target), fade.shape[0])
         offset = correction[0].transpose(1, 2, 0) * (fade * still_inside(inside, fade.shape[0]))[..., None]
-        places = self._places + frame_px * cv2.resize(offset, (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
+        places = cv2.resize(offset * np.float32(frame_px), (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
+        cv2.add(places, self._places, dst=places)
         warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
         return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * drawn, residual, inside)
@@ -447,22 +448,34 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     k = window.side / crop.side
     left, top = (window.left - crop.left) / crop.side, (window.top - crop.top) / crop.side
 
-    def shifted(offset: Array, rows: slice, columns: slice, fine: int) -> Array:
-        """offset [h, w, 2] over these cells of the grid, each of them fine x fine: corrected."""
-        # Centers of the cells in pixels of the correction.
+    def shifted(offset: Array, first: tuple[int, int], fine: int) -> Array:
+        """offset [h, w, 2] over cells from `first` (x, y) of the grid on, each of them fine x fine: corrected."""
         step = correction.shape[0] / (GRID * fine * k)
+        height, width = offset.shape[:2]
+        # The cells that the window reaches; beyond it nothing is corrected.
+        (x0, x1), (y0, y1) = (
+            (
+                min(max(int(edge * GRID * fine) - start * fine - 1, 0), most),
+                min(max(int((edge + k) * GRID * fine) - start * fine + 2, 0), most),
+            )
+            for start, edge, most in zip(first, (left, top), (width, height), strict=True)
+        )
+        if x1 <= x0 or y1 <= y0:
+            return offset
+        # Centers of the cells in pixels of the correction.
         x, y = (
-            ((start * fine + 0.5) / (GRID * fine) - edge) / k * correction.shape[0] - 0.5
-            for start, edge in ((columns.start, left), (rows.start, top))
+            ((start * fine + cell + 0.5) / (GRID * fine) - edge) / k * correction.shape[0] - 0.5
+            for start, cell, edge in zip(first, (x0, y0), (left, top), strict=True)
         )
         matrix = np.array([[step, 0, x], [0, step, y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        height, width = offset.shape[:2]
-        moved_by = cv2.warpAffine(correction, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        moved_by = cv2.warpAffine(correction, matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_CONSTANT)
         moved_by *= np.float32(k)
-        at = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
-        at += moved_by * np.float32(GRID * fine)
-        return cv2.remap(offset, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + moved_by
+        at = moved_by * np.float32(GRID * fine)
+        at += _grid(width, height)[y0:y1, x0:x1]
+        out = offset.copy()
+        out[y0:y1, x0:x1] = cv2.remap(offset, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) + moved_by
+        return out
 
     def with_pixels(line: Array) -> Array:
         """Points [N, 2] of the lips, moved with the pixels below them."""
@@ -470,21 +483,28 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
         moved_by = cv2.remap(correction, at[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]
         return line - moved_by * np.float32(k)
 
-    everything = slice(0, GRID)
     details = tuple(
-        Detail(
-            d.rows, d.columns, shifted(d.offset, d.rows, d.columns, d.offset.shape[0] // (d.rows.stop - d.rows.start))
+        replace(
+            d,
+            offset=shifted(
+                d.offset, (d.columns.start, d.rows.start), d.offset.shape[0] // (d.rows.stop - d.rows.start)
+            ),
         )
         for d in flow.details
     )
     mouth = flow.mouth
     if mouth is not None:
         mouth = replace(mouth, upper=with_pixels(mouth.upper), lower=with_pixels(mouth.lower))
-    offset = shifted(flow.offset, everything, everything, 1)
     mirror = flow.mirror
     if mirror is not None:
-        mirror = replace(mirror, offset=shifted(mirror.offset, mirror.rows, mirror.columns, 1))
-    return replace(flow, offset=offset, details=details, mouth=mouth, mirror=mirror)
+        mirror = replace(mirror, offset=shifted(mirror.offset, (mirror.columns.start, mirror.rows.start), 1))
+    return replace(flow, offset=shifted(flow.offset, (0, 0), 1), details=details, mouth=mouth, mirror=mirror)
+
+
+@functools.lru_cache(maxsize=16)
+def _grid(width: int, height: int) -> Array:
+    """[height, width, 2] x and y of each place; not to be changed."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
 
 
 def followed(overlay: Overlay, correction: Array, canvas: Canvas, window: Crop) -> Overlay:
@@ -497,22 +517,27 @@ def followed(overlay: Overlay, correction: Array, canvas: Canvas, window: Crop) 
     """
     n = correction.shape[0]
     k = n / window.side
-
-    def sampled(low: NDArray[np.int_], high: NDArray[np.int_]) -> Array:
-        """The correction at the canvas' pixels from low to high, in pixels."""
-        x, y = (low + [canvas.left - window.left, canvas.top - window.top] + 0.5) * k - 0.5
-        size = int(high[0] - low[0]), int(high[1] - low[1])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(correction, np.array([[k, 0, x], [0, k, y]]), size, flags=flags) * np.float32(window.side)
-
-    most = float(np.abs(sampled(overlay.low, overlay.high)).max(initial=0))
+    corner = np.array([canvas.left - window.left, canvas.top - window.top]) + 0.5
+    (x0, y0), (x1, y1) = (
+        ((at + corner) * k - 0.5 + more).astype(int).clip(0, n) for at, more in ((overlay.low, -1), (overlay.high, 2))
+    )
+    most = float(np.abs(correction[y0:y1, x0:x1]).max(initial=0)) * window.side
     if most < _STILL_PX:
         return overlay
-    reach = int(np.ceil(most)) + 1
+    reach = int(most) + 2
     low, high = (overlay.low - reach).clip(0), np.minimum(overlay.high + reach, canvas.size)
-    places = sampled(low, high)
-    places[..., 0] += np.arange(low[0] - overlay.low[0], high[0] - overlay.low[0], dtype=np.float32)
-    places[..., 1] += np.arange(low[1] - overlay.low[1], high[1] - overlay.low[1], dtype=np.float32)[:, None]
+    x, y = (low + corner) * k - 0.5
+    width, height = (int(edge) for edge in high - low)
+    places = cv2.warpAffine(
+        correction,
+        np.array([[k, 0, x], [0, k, y]]),
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )
+    places *= np.float32(window.side)
+    places += (low - overlay.low).astype(np.float32)
+    places[..., 0] += np.arange(width, dtype=np.float32)
+    places[..., 1] += np.arange(height, dtype=np.float32)[:, None]
     moved = cv2.remap(overlay.pixels, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     return Overlay(low, moved)
 

@@ -247,7 +247,8 @@ class WatermarkEmbedder:
     _MAX_LEVELS = 4.0
     _TEXTURE = 0.4  # levels of mark for each level by which a texture deviates
     _ACTIVITY_STEP = 4  # pixels; texture is measured on a smaller frame
-    _BAND = 64  # rows at a time: what is passed on stays in the cache, which halves the time
+    _BAND_PX = 1 << 18  # at a time: what is passed on stays in the cache
+    _STEPS = 32  # of a level, in which the mark's strength is counted
 
     def __init__(self, height: int, width: int, payload: Payload, *, key: bytes = PUBLIC_KEY) -> None:
         """Args: height, width: of the frames, in pixels; payload: what the mark says; key: who can read it."""
@@ -262,7 +263,12 @@ class WatermarkEmbedder:
         place = np.array([[pitch, 0, shift], [0, pitch, shift]])
         pattern = cv2.warpAffine(cells, place, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         pattern -= cv2.GaussianBlur(pattern, (0, 0), pitch)
-        self._pattern = pattern / np.sqrt(np.mean(pattern**2))
+        pattern /= np.sqrt(np.mean(pattern**2))
+        # What lightens and what darkens, 0..255: products of bytes take half of the time of wider ones.
+        self._top = float(np.abs(pattern).max())
+        self._lightens, self._darkens = (
+            cv2.convertScaleAbs(limit(pattern, 0.0), alpha=255 / self._top) for limit in (cv2.max, cv2.min)
+        )
 
     def embed(self, frame: Image) -> Image:
         """A marked copy of uint8 RGB [H, W, 3]. Raises ValueError if the frame is of another size."""
@@ -297,12 +303,15 @@ class WatermarkEmbedder:
 
         Args: small: luma of a reduced frame, 0..255; k: levels of the plane a level.
         """
-        strength = cv2.resize(self._strength(small), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
-        for top in range(0, self.height, self._BAND):
-            rows = slice(top, top + self._BAND)
-            change = cv2.multiply(strength[rows], self._pattern[rows], scale=k)
-            # What lightens and what darkens apart: sums of bytes take half the time of wider ones, and are the same.
-            lighter, darker = (cv2.convertScaleAbs(limit(change, 0.0)) for limit in (cv2.max, cv2.min))
+        levels = cv2.convertScaleAbs(self._strength(small), alpha=self._STEPS)
+        strength = cv2.resize(levels, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        k *= self._top / (255 * self._STEPS)
+        band = max(self._BAND_PX // self.width, 1)
+        for top in range(0, self.height, band):
+            rows = slice(top, top + band)
+            lighter, darker = (
+                cv2.multiply(strength[rows], pattern[rows], scale=k) for pattern in (self._lightens, self._darkens)
+            )
             yield rows, lighter, darker
 
     def _strength(self, small: Array) -> Array:

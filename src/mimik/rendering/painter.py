@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,20 @@ class _Sheet:
     base: tuple[Array, Array]
 
 
+@dataclass(frozen=True)
+class _Maps:
+    """Where the pixels of a painter's region come from in the photo, or in a sheet of it.
+
+    Attributes:
+        base: where they are, in x and in y.
+        parts: of the flow, the whole one and its details: planes of offsets in x and in y, in pixels; first and
+            last + 1 cell (x, y) of the flow's grid; and so many cells to one of the grid.
+    """
+
+    base: tuple[Array, Array]
+    parts: list[tuple[Sequence[Array], tuple[int, int], tuple[int, int], int]]
+
+
 class Painter:
     """Applies flows to one picture at its own resolution.
 
@@ -73,6 +88,7 @@ class Painter:
         crop = warper.crop.scaled(scale)
         self.canvas = Canvas.of(picture, crop)
         self._cells_per_px = GRID / crop.side
+        self._corner = self.canvas.left - crop.left, self.canvas.top - crop.top  # of the region, in pixels of the crop
         # Where the region's pixels are, in x and in y.
         self._base = (
             self.canvas.left + np.arange(self.canvas.size[0], dtype=np.float32)[None],
@@ -155,16 +171,17 @@ class Painter:
         if matte is not None:
             self._painted.matte = np.zeros((height, width), np.uint8)
         covered = self._covered(flow) if covers and matte is not None and self._is_reused else None
+        maps = self._maps(flow, sheet)
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         if covered is not None:
             rows = min(rows, _BAND_ROWS)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            left, right = self._columns(covered, left_top, np.array([width, top, bottom]))
+            left, right = self._columns(covered, left_top, width, top, bottom)
             if left >= right:
                 continue
             band = slice(top, bottom), slice(left, right)
-            x, y = self._places(flow, left_top + np.array([left, top]), left_top + np.array([right, bottom]), sheet)
+            x, y = self._places(maps, left_top + np.array([left, top]), left_top + np.array([right, bottom]))
             if sheet is None:
                 part[band] = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 if matte is not None:
@@ -196,58 +213,59 @@ class Painter:
         return covered
 
     def _columns(
-        self, covered: NDArray[np.bool_] | None, left_top: NDArray[np.int_], band: NDArray[np.int_]
+        self, covered: NDArray[np.bool_] | None, left_top: NDArray[np.int_], width: int, top: int, bottom: int
     ) -> tuple[int, int]:
         """First and last + 1 column of a band, of this width, from a row up to another of a part, that is covered."""
-        width, top, bottom = (int(n) for n in band)
         if covered is None:
             return 0, width
         k = self._cells_per_px
-        origin = left_top + np.array([self.canvas.left, self.canvas.top])
-        origin = origin - np.array([self.canvas.crop.left, self.canvas.crop.top])
-        first, last = int((origin[1] + top) * k) - 1, int((origin[1] + bottom) * k) + 2
+        x, y = (int(edge) + corner for edge, corner in zip(left_top, self._corner, strict=True))
+        first, last = int((y + top) * k) - 1, int((y + bottom) * k) + 2
         columns = np.flatnonzero(covered[max(first, 0) : last].any(0))
         if not len(columns):
             return 0, 0
-        left, right = (columns[0] - 0.5) / k - origin[0], (columns[-1] + 1.5) / k - origin[0]
+        left, right = (int(columns[0]) - 0.5) / k - x, (int(columns[-1]) + 1.5) / k - x
         if columns[0] == 0:
             left = 0
         if columns[-1] == GRID - 1:
             right = width
-        return max(int(left), 0), min(int(np.ceil(right)), width)
+        return max(int(left), 0), min(math.ceil(right), width)
 
-    def _places(
-        self, flow: Flow, left_top: NDArray[np.int_], right_bottom: NDArray[np.int_], sheet: _Sheet | None = None
-    ) -> list[Array]:
-        """Where the pixels of a rectangle of the region come from in the picture: x and y, float32 [h, w] each.
-
-        Args: left_top, right_bottom: of the rectangle; sheet: in its pixels instead of the picture's.
-        """
-        at, enlarged = (self._base, 1) if sheet is None else (sheet.base, _SHEET)
-        size = right_bottom - left_top
-        places = self._sample(flow.offset, (0, 0), 1, left_top, size)
+    def _maps(self, flow: Flow, sheet: _Sheet | None = None) -> _Maps:
+        """Where a flow leads in the picture; sheet: in its pixels instead of the picture's."""
+        base, enlarged = (self._base, 1) if sheet is None else (sheet.base, _SHEET)
+        k = np.float32(enlarged * self.canvas.crop.side)
+        parts = [(flow.offset, (0, 0), (GRID, GRID), 1)]
         for detail in flow.details:
-            start = np.array([detail.columns.start, detail.rows.start])
-            low, high = (
-                edge.clip(left_top, right_bottom) for edge in self._pixels(start, detail.columns.stop, detail.rows.stop)
-            )
-            if (high > low).all():
-                parts = self._sample(detail.offset, start, FINE, low, high - low)
-                (x, y), (right, bottom) = low - left_top, high - left_top
+            first, last = (detail.columns.start, detail.rows.start), (detail.columns.stop, detail.rows.stop)
+            parts.append((detail.offset, first, last, FINE))
+        return _Maps(base, [(cv2.split(offset * k), first, last, fine) for offset, first, last, fine in parts])
+
+    def _places(self, maps: _Maps, left_top: NDArray[np.int_], right_bottom: NDArray[np.int_]) -> list[Array]:
+        """Where the pixels of a rectangle of the region come from: x and y, float32 [h, w] each."""
+        left, top, right, bottom = (int(edge) for edge in (*left_top, *right_bottom))
+        (planes, *_), *details = maps.parts
+        places = self._sample(planes, (0, 0), 1, (left, top), (right - left, bottom - top))
+        for planes, first, last, fine in details:
+            (x0, y0), (x1, y1) = self._pixels(first, last)
+            x0, y0, x1, y1 = max(x0, left), max(y0, top), min(x1, right), min(y1, bottom)
+            if x1 > x0 and y1 > y0:
+                parts = self._sample(planes, first, fine, (x0, y0), (x1 - x0, y1 - y0))
                 for plane, part in zip(places, parts, strict=True):
-                    plane[y:bottom, x:right] = part
-        columns, rows = (slice(low, high) for low, high in zip(left_top, right_bottom, strict=True))
-        for plane, base in zip(places, (at[0][:, columns], at[1][rows]), strict=True):
-            plane *= np.float32(enlarged * self.canvas.crop.side)
-            plane += base
+                    plane[y0 - top : y1 - top, x0 - left : x1 - left] = part
+        places[0] += maps.base[0][:, left:right]
+        places[1] += maps.base[1][top:bottom]
         return places
 
-    def _pixels(self, start: NDArray[np.int_], right: int, bottom: int) -> list[NDArray[np.int_]]:
-        """First and last + 1 pixel (x, y) of the region whose centers lie among those of these cells."""
-        corner = np.array([self.canvas.left - self.canvas.crop.left, self.canvas.top - self.canvas.crop.top])
-        low = np.ceil((start + 0.5) / self._cells_per_px - corner - 0.5)
-        high = np.floor((np.array([right, bottom]) - 0.5) / self._cells_per_px - corner + 0.5)
-        return [edge.astype(int).clip(0, self.canvas.size) for edge in (low, high)]
+    def _pixels(self, first: tuple[int, int], last: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First and last + 1 pixel (x, y) of the region whose centers lie among those of cells from first to last."""
+        k, size = self._cells_per_px, self.canvas.size
+        low = (math.ceil((cell + 0.5) / k - at - 0.5) for cell, at in zip(first, self._corner, strict=True))
+        high = (math.floor((cell - 0.5) / k - at + 0.5) for cell, at in zip(last, self._corner, strict=True))
+        (x0, y0), (x1, y1) = (
+            tuple(min(max(edge, 0), most) for edge, most in zip(edges, size, strict=True)) for edges in (low, high)
+        )
+        return (x0, y0), (x1, y1)
 
     def _add_other_side(
         self,
@@ -261,15 +279,12 @@ class Painter:
 
         Args: moved_matte: of the part, to which that of the other side is added.
         """
-        start = np.array([mirror.columns.start, mirror.rows.start])
-        low, high = (
-            edge.clip(left_top, left_top + part.shape[1::-1])
-            for edge in self._pixels(start, mirror.columns.stop, mirror.rows.stop)
-        )
+        first, last = (mirror.columns.start, mirror.rows.start), (mirror.columns.stop, mirror.rows.stop)
+        low, high = (np.array(edge).clip(left_top, left_top + part.shape[1::-1]) for edge in self._pixels(first, last))
         if (high <= low).any():
             return
-        planes = np.dstack([mirror.offset, mirror.weight, mirror.opacity, mirror.own])
-        x, y, weight, opacity, keeps = self._sample(planes, start, 1, low, high - low)
+        planes = [*cv2.split(mirror.offset), mirror.weight, mirror.opacity, mirror.own]
+        x, y, weight, opacity, keeps = self._sample(planes, first, 1, low, high - low)
         x, y = (
             plane * np.float32(self.canvas.crop.side) + base
             for plane, base in ((x, self._base[0][:, low[0] : high[0]]), (y, self._base[1][low[1] : high[1]]))
@@ -323,7 +338,7 @@ class Painter:
         low, high = (edge.clip(left_top, left_top + region.shape[1::-1]) for edge in self._mouth.reach(opening))
         if (high <= low).any():
             return
-        x, y = self._places(flow, low, high)
+        x, y = self._places(self._maps(flow), low, high)
         lips = cv2.remap(self._mouth.rims.continued, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if flow.mirror is not None:
             self._add_other_side(lips, low, self._lit_lips, flow.mirror, None)
@@ -339,28 +354,22 @@ class Painter:
         assert layer is not None
         return layer
 
-    def _sample(self, offset: Array, start: Any, fine: int, low: Any, size: Any) -> list[Array]:
-        """Offsets at the pixels of a rectangle of the region, interpolated linearly: those in x, those in y.
+    def _sample(self, planes: Sequence[Array], first: tuple[int, int], fine: int, low: Any, size: Any) -> list[Array]:
+        """Planes over cells at the pixels of a rectangle of the region, interpolated linearly.
 
         Args:
-            offset: cells, `fine` of them for one of the grid, from cell start (x, y) of the grid on.
+            planes: [h, w] each; `fine` cells for one of the grid, from its cell `first` (x, y) on.
             low, size: left and top, width and height of the rectangle, in pixels of the region.
         """
         k = self._cells_per_px * fine
-        x, y = (
-            (edge + first + 0.5 - begin) * k - at * fine - 0.5
-            for edge, first, begin, at in zip(
-                (self.canvas.left, self.canvas.top),
-                low,
-                (self.canvas.crop.left, self.canvas.crop.top),
-                start,
-                strict=True,
-            )
+        (left, top), (x, y) = self._corner, (int(edge) for edge in low)
+        matrix = np.array(
+            [
+                [k, 0, (left + x + 0.5) * k - first[0] * fine - 0.5],
+                [0, k, (top + y + 0.5) * k - first[1] * fine - 0.5],
+            ]
         )
-        matrix = np.array([[k, 0, x], [0, k, y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         shape = int(size[0]), int(size[1])
-        return [
-            cv2.warpAffine(plane, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            for plane in cv2.split(offset)  # of one plane OpenCV is faster, and exact: it does not round the places
-        ]
+        # Of one plane OpenCV is faster, and exact: it does not round the places.
+        return [cv2.warpAffine(plane, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE) for plane in planes]

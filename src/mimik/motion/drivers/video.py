@@ -35,10 +35,15 @@ class Filmed(Driver):
     def pictures(self, max_side: int) -> Generator[Image]:
         """The frames, uint8 RGB [H, W, 3], at fps; max_side: longer sides need not be kept, pixels."""
 
-    def faces(self, tracker: Tracker, clock: Clock, progress: Progress) -> Generator[Face | None]:
-        """The face in each frame, None where it is not seen; decoding runs in a thread of its own."""
+    def faces(
+        self, tracker: Tracker, clock: Clock, progress: Progress, num_blendshapes: float = math.inf
+    ) -> Generator[Face | None]:
+        """The face in each frame, None where it is not seen; decoding runs in a thread of its own.
+
+        Args: num_blendshapes: only so many frames, the first ones and until there is a face, need blendshapes.
+        """
         decoded = prefetch(clock.each("decode", self.pictures(_TRACK_MAX_SIDE)))
-        return _tracked(decoded, tracker, clock, progress, self.num_frames)
+        return _tracked(decoded, tracker, clock, progress, self.num_frames, num_blendshapes)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         tracker = Tracker(settings.landmarker, settings.face)
@@ -47,7 +52,8 @@ class Filmed(Driver):
         def told(stage: str, done: int, total: int | None) -> None:
             settings.progress(stage, done, first if total is None else min(first, total))
 
-        tracked = prefetch(self.faces(tracker, settings.clock, told), size=64)
+        # The neutral face is found by blendshapes, too; the motion frames are of points alone.
+        tracked = prefetch(self.faces(tracker, settings.clock, told, num_blendshapes=first), size=64)
         try:
             reference, motion_frames = stream_motion(
                 tracked, self.fps, smooth=settings.smooth, neutral_s=settings.neutral_s
@@ -112,15 +118,23 @@ def _noted(
 
 
 def _tracked(
-    frames: Generator[Image], tracker: Tracker, clock: Clock, progress: Progress, total: int | None
+    frames: Generator[Image],
+    tracker: Tracker,
+    clock: Clock,
+    progress: Progress,
+    total: int | None,
+    num_blendshapes: float,
 ) -> Generator[Face | None]:
     turns: int | None = None  # quarters that make the frames upright; None before the first face
+    any_face = False
     with closing(frames):
         for done, frame in enumerate(frames, start=1):
             with clock("track"):
                 if turns is None and done <= _TURN_FRAMES:
                     turns = _turns(frame, tracker)
-                face = tracker.track(np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame)
+                upright = np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
+                face = tracker.track(upright, blendshapes=done <= num_blendshapes or not any_face)
+            any_face = any_face or face is not None
             progress("track", done, total)
             yield face
 
