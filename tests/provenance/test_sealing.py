@@ -268,6 +268,21 @@ def test_the_history_of_a_signed_photo_survives(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "shown"), [(b"gr\xc3\xbc\xc3\x9fe", "gr\u00fc\u00dfe"), (b"d\xff", "d\ufffd")], ids=["UTF-8", "other bytes"]
+)
+def test_names_that_the_locale_cannot_read_are_signed(work: Path, name: bytes, shown: str) -> None:
+    """As Python has them where the locale knows neither, such as LC_ALL=C without UTF-8."""
+    known = name.decode("ascii", "surrogateescape")
+    (work / "photo.jpg").touch()
+    source = Ingredient.from_file("photo", work / "photo.jpg", name=f"{known}.jpg")
+    out = sealed(work / "out.png", replace(claim(source, driver=known), title=f"{known}.png"))
+    active = manifest_of(out)["manifests"][manifest_of(out)["active_manifest"]]
+    assert active["title"] == f"{shown}.png"
+    assert [one["title"] for one in active["ingredients"]] == [f"{shown}.jpg"]
+    assert verify(out).status is Status.MIMIK
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         lambda: Ingredient("photo", "/home/anna/photo.jpg", "0" * 64, "image/jpeg"),

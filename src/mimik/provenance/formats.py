@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def hexadecimal(payload: Payload) -> str:
 
 def one_line(error: object) -> str:
     return " ".join(str(error).split())
+
+
+def readable(text: str) -> str:
+    """Text as UTF-8 has it: a file's name keeps what is UTF-8 in it, whatever the locale; other bytes become U+FFFD."""
+    # Of lone surrogates, U+DC80 to U+DCFF stand for the bytes of a name that the locale does not know.
+    known = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
+    return known.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def plain_text(value: object, letters: int = 120) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import mimetypes
 import re
@@ -28,6 +29,7 @@ from mimik.provenance.formats import (
     c2pa_context,
     hexadecimal,
     one_line,
+    readable,
 )
 from mimik.provenance.marking import Marker
 
@@ -80,7 +82,7 @@ class Ingredient:
         media_type = (
             MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         )
-        shown = name or path.name
+        shown = readable(name or path.name)
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -233,7 +235,7 @@ def sign_stream(
         ],
     }
     try:
-        builder = c2pa.Builder(manifest, c2pa_context())
+        builder = c2pa.Builder(readable(json.dumps(manifest, ensure_ascii=False)), c2pa_context())
         for one in claim.ingredients:
             if one.history:
                 builder.add_ingredient_from_archive(io.BytesIO(one.history))
@@ -242,4 +244,6 @@ def sign_stream(
         signed: bytes = builder.sign(signer, media_type, source, copy)
         return signed
     except c2pa.C2paError as error:
-        raise MediaError(f"{title}: cannot be signed as {media_type} ({one_line(error)}); is the disk full?") from error
+        reason = one_line(error)
+        hint = "make room on the disk, or give another place" if reason.startswith("Io") else "give another format with -o"
+        raise MediaError(f"{title}: cannot be signed as {media_type} ({reason}); {hint}.") from error
