@@ -127,6 +127,21 @@ def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -
     assert out.getvalue() == "reading a.jpg\n"
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_what_is_being_done_is_told_once_and_in_order(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    """A stage told at once silences the opening, which is told late; without one the latest state is told then."""
+    out = console(monkeypatch, False)
+    monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.05)
+    with Display("steps", "loading").shown() as display:
+        if told:
+            display("loading networks", 0, None)
+        else:
+            display._said_s = progress.time.monotonic()
+            display("warping", 1, 3)
+        progress.threading.Event().wait(0.3)
+    assert out.getvalue() == ("loading networks\n" if told else "warping: 1 of 3 steps, 33 %\n")
+
+
 def test_percent_and_time_left_are_those_of_the_whole_run(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """80 frames are read at 20 a second, then 80 are animated at 5 a second and signed at 20 a second.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from rich.markup import escape
@@ -27,14 +27,13 @@ class Display:
     after _FIRST_LINE_S.
     """
 
-    def __init__(self, unit: str, opening: str | None = None, *, lines: bool = True) -> None:
+    def __init__(self, unit: str, opening: str = "preparing", *, lines: bool = True) -> None:
         """Args:
         unit: what is counted, such as "frames".
-        opening: what is done before anything is counted; a pipe is told of it only where it is given.
+        opening: what is done before anything is counted; a pipe is told of it, too, once it takes long.
         lines: whether there are lines where there is no terminal; a run with a log of its own needs none.
         """
-        self._unit, self._lines, self._first = unit, lines, opening
-        self._opening = opening or "preparing"
+        self._unit, self._lines, self._opening = unit, lines, opening
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:18}"),
@@ -48,6 +47,8 @@ class Display:
         self._begun: dict[str, tuple[float, float]] = {}  # when, and at how much: a run may go on where it was stopped
         self._run = RunProgress()
         self._said_s = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
+        self._latest = self._opening  # a line of what is being done
+        self._late: threading.Timer | None = None  # says it where nothing else has been said
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """As pipelines call it: one bar for all stages, weighed by what they cost, from 0 to 100 %.
@@ -128,11 +129,18 @@ class Display:
             said.append(f"{minutes}:{seconds:02} left")
         if errors.is_terminal:
             self._draw(name, what, worked, of_all, percent, ", ".join(part for part in said if part))
-        elif self._lines and (time.monotonic() - self._said_s > _LINE_EVERY_S or not (done or total)):
-            self._said_s = time.monotonic()
+        elif self._lines:
             said[1:1] = [percent]
             text = ", ".join(part for part in said if part)
-            errors.print(escape(f"{what}: {text}" if text else what), soft_wrap=True)
+            self._latest = f"{what}: {text}" if text else what
+            if time.monotonic() - self._said_s > _LINE_EVERY_S or not (done or total):
+                self._say_latest()
+
+    def _say_latest(self) -> None:
+        self._said_s = time.monotonic()
+        if self._late is not None:
+            self._late.cancel()
+        errors.print(escape(self._latest), soft_wrap=True)
 
     def _rate(self, counted: str, done: float) -> float:
         """Of what is counted, a second; 0 before it is known."""
@@ -156,8 +164,8 @@ class Display:
             if errors.is_terminal:
                 stack.enter_context(self._bars)
                 self._draw(self._opening, self._opening, 0, None, "", "")
-            elif self._first:
-                stack.enter_context(working(self._first))
+            elif self._lines:
+                self._late = stack.enter_context(_later(self._say_latest))
             yield self
 
 
@@ -177,11 +185,18 @@ def working(text: str) -> Iterator[None]:
         with errors.status(escape(text)):
             yield
         return
-    late = threading.Timer(_FIRST_LINE_S, lambda: errors.print(escape(text), soft_wrap=True))
+    with _later(lambda: errors.print(escape(text), soft_wrap=True)):
+        yield
+
+
+@contextmanager
+def _later(call: Callable[[], None]) -> Iterator[threading.Timer]:
+    """Calls after _FIRST_LINE_S, if the block still runs and the timer is not cancelled."""
+    late = threading.Timer(_FIRST_LINE_S, call)
     late.daemon = True
     late.start()
     try:
-        yield
+        yield late
     finally:
         late.cancel()
 
