@@ -265,6 +265,44 @@ def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: p
     assert status == 503 and answer["error"] == "1 pages see this call already; close one first."
 
 
+def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Call):
+    """The newer page has it, the older one, which tries again, is told so, and has it when the newer one is gone."""
+    import aiortc
+
+    async def run() -> list[tuple[int, str]]:
+        held = connections.Connections(call, host="127.0.0.1", again="")
+        connections._BOUND_TO.set("127.0.0.1")
+        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        peer.addTransceiver("video", direction="recvonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        answers = []
+
+        async def ask(page: str, visitor: str = "one") -> None:
+            offer = {"sdp": peer.localDescription.sdp, "role": "camera", "page": page}
+            status, answer = await held.offer(offer, remote="127.0.0.1", visitor=visitor)
+            answers.append((status, answer.get("error", "")))
+
+        for page in ("first", "second", "first"):
+            await ask(page)
+        await ask("stranger", visitor="two")
+        assert held._filming == "second" and held.num_pages == 1
+        await held._camera.close()
+        await asyncio.sleep(0)
+        held._camera = None
+        await ask("first")
+        for number in range(20):  # reloads: each is another page
+            await ask(f"load {number}")
+        assert held.num_pages == 1 and held._filming == "load 19"
+        await held.close()
+        await peer.close()
+        return answers
+
+    answers = asyncio.run(run())
+    assert [status for status, _ in answers] == [200, 200, 409, 409] + [200] * 21
+    assert answers[2][1] == "A newer page of this browser has this call; close that one, or reload this one."
+    assert answers[3][1] == "Another page has the camera of this call; close it first."
+
+
 @pytest.mark.slow
 def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
     """`kill` ends a call whose page is open: exit code 143, and not a word of tasks that were destroyed."""
@@ -485,6 +523,27 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
             break
         time.sleep(0.1)
     assert served.connections._camera is None
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_twenty_reloads_and_a_second_tab(opened: tuple):
+    served, context, tab, _ = opened
+    shown = "document.getElementById('person').videoWidth === 256"
+    tab.wait_for_function(shown)
+    for _ in range(20):
+        tab.reload()
+    tab.wait_for_function(shown)
+    tab.wait_for_selector("#lines[data-face=seen]")
+    assert served.connections.num_pages <= 2  # the last one may not have been seen to go yet
+    second = context.new_page()
+    second.goto(served.address)
+    second.wait_for_function(shown)
+    tab.wait_for_function("document.getElementById('said').textContent.startsWith('A newer page of this browser')")
+    second.wait_for_timeout(4000)  # the first one has tried again
+    assert second.evaluate("connection.connectionState") == "connected"
+    second.close()
+    tab.wait_for_function("document.getElementById('said').textContent === 'Connected.'", timeout=60_000)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import re
 import secrets
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -48,6 +49,7 @@ _HIDDEN_ADDRESS = re.compile(r"(a=candidate:(?:\S+ ){4})\S+\.local")
 _BOUND_TO: ContextVar[str | None] = ContextVar("_BOUND_TO", default=None)
 _MAX_PAGES = 24  # that see one call at a time
 _MAX_UNREAD = 1 << 16  # bytes that wait for a page which does not read; what comes then is left out
+_MAX_PAGE_NAME = 40  # letters
 _MAX_MESSAGE = 4096  # bytes of a control's message
 _MAX_RECORDING_S = 600.0
 
@@ -118,6 +120,8 @@ class Connections:
         self._call, self._host, self._credentials, self._again = call, host, credentials, again
         self._camera: Any = None  # the connection that brings it
         self._filmed = ""  # whose it is
+        self._filming = ""  # the page that brings it
+        self._left: deque[str] = deque(maxlen=4 * _MAX_PAGES)  # pages whose camera another page of the browser replaced
         self._connections: set[Any] = set()
         self._recordings: dict[str, tuple[str, Path]] = {}  # file name: who recorded it, where it is
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -145,7 +149,8 @@ class Connections:
         """A page wants to be connected.
 
         Args:
-            asked: what it posted, from JSON: sdp, role (camera or viewer), beyond_loopback.
+            asked: what it posted, from JSON: sdp, role (camera or viewer), beyond_loopback, page (a word that differs
+                from load to load).
             remote: the address that it came from.
             visitor: which browser this is; its page, loaded anew, may have the camera again.
 
@@ -156,7 +161,7 @@ class Connections:
         try:
             sdp = _HIDDEN_ADDRESS.sub(rf"\g<1>{remote}", str(asked["sdp"]))
             offer = aiortc.RTCSessionDescription(sdp=sdp, type="offer")
-            brings_camera = asked["role"] == "camera"
+            brings_camera, page = asked["role"] == "camera", str(asked.get("page", ""))[:_MAX_PAGE_NAME]
             # Firefox connects to no loopback address; the page asks for others when it could not connect.
             stays = is_loopback(self._host) and not asked.get("beyond_loopback", False)
         except (ValueError, KeyError, TypeError):
@@ -165,7 +170,13 @@ class Connections:
             sentence = f"{_MAX_PAGES} pages see this call already; close one first."
             return 503, {"error": sentence}
         if brings_camera and self._camera is not None and visitor == self._filmed:
-            await self._camera.close()  # the same browser again: its page was loaded anew
+            # The same browser again: its page was loaded anew, or stands in a second tab. The newer one has the camera;
+            # both would take it from each other without end if the older one could have it back.
+            if page in self._left:
+                return 409, {"error": "A newer page of this browser has this call; close that one, or reload this one."}
+            if self._filming and page != self._filming:
+                self._left.append(self._filming)
+            await self._camera.close()
             self._camera = None
         if brings_camera and self._camera is not None:
             sentence = "Another page has the camera of this call; close it first."
@@ -175,7 +186,7 @@ class Connections:
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         self._connections.add(connection)
         if brings_camera:
-            self._camera, self._filmed = connection, visitor
+            self._camera, self._filmed, self._filming = connection, visitor, page
             self._call.reset()
         viewer = Viewer(self._call, aiortc)
         desk = _Desk(self, visitor, viewer)

@@ -3,6 +3,7 @@
 
 const by = (id) => document.getElementById(id);
 const role = document.body.dataset.role;
+const page = Math.random().toString(36).slice(2);  // this load of it, for the program to tell two tabs from one
 const person = by("person");
 let connection = null;
 let channel = null;
@@ -74,7 +75,7 @@ async function connect() {
   const response = await fetch("offer", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ sdp: peer.localDescription.sdp, role, beyond_loopback: beyondLoopback }),
+    body: JSON.stringify({ sdp: peer.localDescription.sdp, role, page, beyond_loopback: beyondLoopback }),
   });
   const answer = await response.json();
   if (answer.error) throw new Error(answer.error);
