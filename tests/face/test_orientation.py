@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -73,6 +74,40 @@ def test_a_doubtful_face_is_told(small_face: Face) -> None:
     assert small_face.score > 0.8 and doubt(small_face, "a.png") is None
     said = doubt(replace(small_face, score=0.31), "a.png")
     assert said and said.startswith("the face in a.png is uncertain (confidence 31 %)")
+
+
+def drawn_dog(color: tuple[int, int, int], pointed: bool, side: int = 320) -> Image:
+    """A head with ears, a snout and a nose, on a plain ground."""
+    picture = np.full((side, side, 3), 125, np.uint8)
+    middle = side // 2
+
+    def place(*parts: float) -> list[int]:
+        return [round(part * side) for part in parts]
+
+    ears = tuple(part // 2 for part in color)
+    for sign in (-1, 1):
+        if pointed:
+            corners = np.array([[0.08, 0.28], [0.26, 0.35], [0.24, 0.08]]) * [sign, 1] + [0.5, 0]
+            cv2.fillConvexPoly(picture, np.round(corners * side).astype(np.int32), ears, cv2.LINE_AA)
+        else:
+            center = place(0.5 + sign * 0.27, 0.5)
+            cv2.ellipse(picture, center, place(0.1, 0.25), -12 * sign, 0, 360, ears, -1, cv2.LINE_AA)
+    cv2.ellipse(picture, (middle, middle), place(0.25, 0.28), 0, 0, 360, color, -1, cv2.LINE_AA)
+    snout = tuple(min(255, part + 50) for part in color)
+    cv2.ellipse(picture, place(0.5, 0.63), place(0.13, 0.14), 0, 0, 360, snout, -1, cv2.LINE_AA)
+    for sign in (-1, 1):
+        cv2.circle(picture, place(0.5 + sign * 0.1, 0.43), round(0.035 * side), (50, 30, 20), -1, cv2.LINE_AA)
+        cv2.circle(picture, place(0.497 + sign * 0.1, 0.42), round(0.012 * side), (250, 250, 250), -1, cv2.LINE_AA)
+    cv2.ellipse(picture, place(0.5, 0.57), place(0.055, 0.035), 0, 0, 360, (20, 15, 15), -1, cv2.LINE_AA)
+    cv2.line(picture, place(0.5, 0.6), place(0.5, 0.67), (20, 15, 15), 2, cv2.LINE_AA)
+    cv2.ellipse(picture, place(0.5, 0.68), place(0.07, 0.03), 0, 0, 180, (20, 15, 15), 2, cv2.LINE_AA)
+    return picture
+
+
+@pytest.mark.parametrize(("color", "pointed"), [((170, 110, 60), False), ((215, 200, 190), True), ((95, 60, 40), True)])
+def test_a_dog_is_not_taken_for_a_person(landmarker: Landmarker, color: tuple[int, int, int], pointed: bool) -> None:
+    found = find_faces(landmarker, drawn_dog(color, pointed))
+    assert all(doubt(face, "dog.png") for face in found), [face.score for face in found]
 
 
 def test_what_is_no_head_is_not_sure(landmarker: Landmarker, small_portrait: Image) -> None:

@@ -268,7 +268,9 @@ def test_the_history_of_a_signed_photo_survives(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [(b"gr\xc3\xbc\xc3\x9fe", "gr\u00fc\u00dfe"), (b"d\xff", "d\ufffd")], ids=["UTF-8", "other bytes"]
+    ("name", "shown"),
+    [(b"gr\xc3\xbc\xc3\x9fe", "gr\u00fc\u00dfe"), (b"d\xff", "d\ufffd")],
+    ids=["UTF-8", "other bytes"],
 )
 def test_names_that_the_locale_cannot_read_are_signed(work: Path, name: bytes, shown: str) -> None:
     """As Python has them where the locale knows neither, such as LC_ALL=C without UTF-8."""

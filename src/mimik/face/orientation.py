@@ -10,7 +10,9 @@ import numpy as np
 
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 
-DOUBTFUL = 0.6  # confidence below which a face may be none; of people, paintings and statues it is 0.8 and more
+# Confidence below which a face may be none. Of 163 photos, paintings and statues of people 162 had 0.8 and more; of
+# three drawn dogs none had (0.60 to 0.72).
+DOUBTFUL = 0.78
 _UPRIGHT = 0.85  # from here on a face is taken to be upright without another look
 _SURER_BY = 0.05  # by which a face in the turned picture has to be surer
 _SEARCH_PX = 1280  # longer side of the turned pictures that are tried

@@ -245,5 +245,7 @@ def sign_stream(
         return signed
     except c2pa.C2paError as error:
         reason = one_line(error)
-        hint = "make room on the disk, or give another place" if reason.startswith("Io") else "give another format with -o"
+        hint = (
+            "make room on the disk, or give another place" if reason.startswith("Io") else "give another format with -o"
+        )
         raise MediaError(f"{title}: cannot be signed as {media_type} ({reason}); {hint}.") from error
