@@ -277,13 +277,13 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
         await peer.setLocalDescription(await peer.createOffer())
         answers = []
 
-        async def ask(page: str, visitor: str = "one") -> None:
-            offer = {"sdp": peer.localDescription.sdp, "role": "camera", "page": page}
+        async def ask(load: str, visitor: str = "one") -> None:
+            offer = {"sdp": peer.localDescription.sdp, "role": "camera", "page": load}
             status, answer = await held.offer(offer, remote="127.0.0.1", visitor=visitor)
             answers.append((status, answer.get("error", "")))
 
-        for page in ("first", "second", "first"):
-            await ask(page)
+        for load in ("first", "second", "first"):
+            await ask(load)
         await ask("stranger", visitor="two")
         assert held._filming == "second" and held.num_pages == 1
         await held._camera.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ def resized(picture: Image, height: int, width: int) -> Image:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def mark(frame: Image, payload: Payload = PAYLOAD, **options: bytes) -> Image:
+def mark(frame: Image, payload: Payload = PAYLOAD, **options: Any) -> Image:
     return WatermarkEmbedder(*frame.shape[:2], payload, **options).embed(frame)
 
 
@@ -143,6 +144,25 @@ def test_flat_and_dark_parts_are_changed_least() -> None:
     assert np.abs(mark(gray).astype(int) - gray).max() <= 3
     assert psnr(gray, mark(gray)) > 48
     assert psnr(gray * 0, mark(gray * 0)) > 52
+
+
+@pytest.mark.parametrize("side", [256, 320])
+def test_small_pictures_have_about_half_of_it_on_flat_parts(portrait: Image, side: int) -> None:
+    """As large ones have, which nobody sees; a video at least a third more, and both as much in texture."""
+    gray = np.full((side, side, 3), 128, np.uint8)
+    changed = {is_video: mark(gray, is_video=is_video).astype(int) - gray for is_video in (True, False)}
+    assert changed[False].std() < 1.1 and changed[False].std() < 0.75 * changed[True].std()
+    small = resized(portrait, side, side)
+    assert psnr(small, mark(small, is_video=False)) >= 40
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (400, 320)])
+@pytest.mark.parametrize("scale", [1, 0.75])
+def test_a_small_picture_is_read_from_a_worse_copy(portrait: Image, height: int, width: int, scale: float) -> None:
+    marked = mark(resized(portrait, height, width), is_video=False)
+    smaller = cv2.resize(marked, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    jpeg = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    assert_read(WatermarkDetector().read([cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]]))
 
 
 def test_a_frame_of_another_size_is_refused() -> None:

@@ -47,10 +47,15 @@ class Marker:
     >>> marked = marker.mark(frame)
     """
 
-    def __init__(self, model: str, *, label: bool = False) -> None:
-        """Args: model: as a Claim has it; label: whether the visible label is burnt in as well."""
+    def __init__(self, model: str, *, label: bool = False, is_video: bool = True) -> None:
+        """Args:
+        model: as a Claim has it.
+        label: whether the visible label is burnt in as well.
+        is_video: whether a video codec follows; pictures need less of the watermark.
+        """
         self.payload = Payload(model_number(model), secrets.randbits(32))
         self.has_label = label
+        self._is_video = is_video
         self._embedder: WatermarkEmbedder | None = None
 
     def mark(self, frame: Rgb) -> Rgb:
@@ -77,7 +82,7 @@ class Marker:
         height, width = frame.shape[:2]
         embedder = self._embedder
         if embedder is None or (embedder.height, embedder.width) != (height, width):
-            self._embedder = embedder = WatermarkEmbedder(height, width, self.payload)
+            self._embedder = embedder = WatermarkEmbedder(height, width, self.payload, is_video=self._is_video)
         return embedder
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mimik.config import MediaError
 from mimik.provenance.credentials import Credentials
-from mimik.provenance.formats import BESIDE, MEDIA_TYPES, SIDECAR_SUFFIX
+from mimik.provenance.formats import BESIDE, MEDIA_TYPES, SIDECAR_SUFFIX, STILLS
 from mimik.provenance.manifests import Claim, sign_stream
 from mimik.provenance.marking import Draft, Marker
 from mimik.provenance.outputs import check_output, frame_names, frames_pattern, sidecar_of
@@ -74,7 +74,9 @@ def seal(
         drafts, signed = Path(workplace, "draft"), Path(workplace, "signed")
         drafts.mkdir()
         signed.mkdir()
-        draft = Draft(drafts / target.name, Marker(claim.model, label=claim.label) if claim.is_synthetic else None)
+        is_video = target.suffix.lower() not in (*STILLS, ".gif")
+        marker = Marker(claim.model, label=claim.label, is_video=is_video) if claim.is_synthetic else None
+        draft = Draft(drafts / target.name, marker)
         yield draft
 
         # Sign; each draft goes as soon as its signed copy stands, so that the disk holds one file twice at most.

@@ -12,8 +12,9 @@ grows with the square root of that side: small enough to be out of the way of wh
 at low frequencies), large enough to live through half the size. The pattern is smooth and free of low frequencies.
 
 Strength. Weaker on flat and on dark parts of a frame, stronger in texture, and never so strong that the PSNR of a
-frame falls below 40 dB. The pattern is the same in all frames of a file: codecs store a pattern that stands still
-nearly for free, and a reader can average over frames.
+frame falls below 40 dB. In small pictures, which no video codec is to take apart, flat parts get half as much: there
+it would be seen. The pattern is the same in all frames of a file: codecs store a pattern that stands still nearly for
+free, and a reader can average over frames.
 
 Payload. 44 bits (format version, model, file id), a CRC of 16, and a tail-biting convolutional code of rate 1/3 and
 constraint length 9, decoded by the Viterbi algorithm on soft values (Viterbi 1967; generators 557, 663, 711 octal:
@@ -245,17 +246,28 @@ class WatermarkEmbedder:
 
     _MAX_RMS = 2.5  # levels over a frame, so that PSNR, with rounding, stays above 40.1 dB
     _MAX_LEVELS = 4.0
-    _TEXTURE = 0.4  # levels of mark for each level by which a texture deviates
+    _TEXTURE = 0.4  # levels of mark for each level by which a texture deviates; more in pictures, for their flat parts
+    _PICTURE_TEXTURE = 0.5
+    _PICTURE_FLAT = 0.45  # of a video's strength on flat parts
     _ACTIVITY_STEP = 4  # pixels; texture is measured on a smaller frame
     _BAND_PX = 1 << 18  # at a time: what is passed on stays in the cache
     _STEPS = 32  # of a level, in which the mark's strength is counted
 
-    def __init__(self, height: int, width: int, payload: Payload, *, key: bytes = PUBLIC_KEY) -> None:
-        """Args: height, width: of the frames, in pixels; payload: what the mark says; key: who can read it."""
+    def __init__(
+        self, height: int, width: int, payload: Payload, *, key: bytes = PUBLIC_KEY, is_video: bool = True
+    ) -> None:
+        """Args:
+        height, width: of the frames, in pixels.
+        payload: what the mark says.
+        key: who can read it.
+        is_video: whether a video codec follows, which takes some of the mark; else it is a picture or a GIF.
+        """
         self.height, self.width = height, width
         pitch = pitch_of(height, width)
+        self._texture = self._TEXTURE if is_video else self._PICTURE_TEXTURE
         # Large frames have cells enough to do with what is not seen on flat skin.
-        self._flat = max(0.7, 1.8 * (256 / max(256, min(height, width))) ** 1.3)
+        flat = 1.8 * (256 / max(256, min(height, width))) ** 1.3
+        self._flat = max(0.7, flat if is_video else self._PICTURE_FLAT * flat)
         border = 2
         repeats = [math.ceil((math.ceil(side / pitch) + 2 * border) / _PERIOD) for side in (height, width)]
         cells = np.roll(np.tile(_cells(payload, key), repeats), border, (0, 1))
@@ -319,7 +331,7 @@ class WatermarkEmbedder:
         activity = cv2.blur(cv2.absdiff(small, cv2.blur(small, (3, 3))), (3, 3))
         # The least around: beside an edge a surface is as flat as elsewhere, and nothing there hides a mark.
         activity = cv2.erode(activity, np.ones((3, 3)))
-        strength = np.minimum(self._flat + self._TEXTURE * activity, self._MAX_LEVELS)
+        strength = np.minimum(self._flat + self._texture * activity, self._MAX_LEVELS)
         strength *= np.minimum(0.4 + small / 64, 1)  # black parts hide nothing
         return strength * min(1.0, self._MAX_RMS / math.sqrt(float(np.mean(strength**2))))
 

@@ -351,7 +351,7 @@ def edited(session: Session, photo: str | None, changes: Edit, config: AnimateCo
                 avatar = Avatar.from_photos([photo], face=config.face)
                 session.editor = (
                     (photo, config),
-                    (Editor(avatar, config), Marker(Path(config.model or avatar.model).name)),
+                    (Editor(avatar, config), Marker(Path(config.model or avatar.model).name, is_video=False)),
                 )
             editor, marker = session.editor[1]
         return editor(Edit()), marker.mark(editor(changes))

@@ -183,7 +183,7 @@ def pictures(photos: Sequence[str], avatar: Path, model: Path | None) -> tuple[I
     config = AnimateConfig(size=_RESULT_PX, model=None if model is None else str(model))
     people = Avatar.from_photos(list(photos)), Avatar.load(avatar)
     before, after = (
-        Marker(Path(person.model).name).mark(Editor(person, one)(_EDIT))
+        Marker(Path(person.model).name, is_video=False).mark(Editor(person, one)(_EDIT))
         for person, one in zip(people, (config, AnimateConfig(size=_RESULT_PX)), strict=True)
     )
     if after.shape != before.shape:
