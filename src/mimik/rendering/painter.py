@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import NUM_POINTS, Array, Image
+from mimik.rendering.antialiasing import averaged, runs, squeezed
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import FINE, GRID, grid_centers
 from mimik.rendering.flow import Flow, Warper
@@ -29,6 +30,7 @@ _SHEET_BYTES = 96 << 20  # at most
 _SHEET_MARGIN = 8  # pixels of the photo around the canvas that the sheet holds
 _BAND_PX = 1 << 18  # whose places are computed at a time
 _BAND_ROWS = 128  # at most, of a band where only a part of each is covered
+_UNSEEN = 1 / 255  # weight of what is averaged below which nothing is
 _MATTE_CELLS = 2.5  # cells around a matte where it is still looked for
 
 
@@ -172,6 +174,7 @@ class Painter:
             self._painted.matte = np.zeros((height, width), np.uint8)
         covered = self._covered(flow) if covers and matte is not None and self._is_reused else None
         maps = self._maps(flow, sheet)
+        weight = squeezed(flow.offset) if covers else None
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         if covered is not None:
             rows = min(rows, _BAND_ROWS)
@@ -184,16 +187,41 @@ class Painter:
             x, y = self._places(maps, left_top + np.array([left, top]), left_top + np.array([right, bottom]))
             if sheet is None:
                 part[band] = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                self._average(part[band], plane, x, y, weight, left_top + np.array([left, top]))
                 if matte is not None:
-                    self.moved_matte[band] = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                    found = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                    self._average(found, matte, x, y, weight, left_top + np.array([left, top]))
+                    self.moved_matte[band] = found
                 continue
             four = cv2.remap(sheet.pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            self._average(four, sheet.pixels, x, y, weight, left_top + np.array([left, top]))
             part[band] = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
             if matte is not None:
                 self.moved_matte[band] = cv2.extractChannel(four, 3)
         if flow.mirror is not None:
             other = self._lit if plane is self._picture else plane
             self._add_other_side(part, left_top, other, flow.mirror, self.moved_matte if matte is not None else None)
+
+    def _average(
+        self,
+        found: NDArray[np.uint8],
+        source: NDArray[np.uint8],
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        left_top: NDArray[np.int_],
+    ) -> None:
+        """Averages, in place, what was found at places of the source, where the warp squeezes it; see antialiasing.
+
+        Args: weight: [GRID, GRID] of squeezed; left_top: of what was found, in the region.
+        """
+        if weight is None:
+            return
+        height, width = found.shape[:2]
+        (share,) = self._sample([weight], (0, 0), 1, left_top, (width, height))
+        for run in runs(share > _UNSEEN):
+            mean, kept = averaged(source, x[run], y[run]), share[run]
+            found[run] = cv2.blendLinear(mean, np.ascontiguousarray(found[run]), kept, 1 - kept)
 
     @cached_property
     def _cover(self) -> NDArray[np.uint8]:
