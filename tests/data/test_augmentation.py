@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mimik.config import InputError
-from mimik.data.augmentation import Augmentation
+from mimik.data.augmentation import NUM_DRAWN, Augmentation
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import mirror_order
@@ -31,7 +31,7 @@ def test_flipping_exchanges_the_sides_of_the_face() -> None:
 def test_a_flipped_portrait_has_the_flipped_points(
     landmarker: faces.Landmarker, small_portrait: np.ndarray, small_face: faces.Face
 ) -> None:
-    change = Augmentation(flip=1, **OFF).draw(np.random.default_rng(0), 256)
+    change = Augmentation(flip=1, **OFF).draw(drawn(0), 256)
     (image,) = change.images(small_portrait[None])
     assert (image == small_portrait[:, ::-1]).all()
     (points,) = change.points(small_face.points[None], 256)
@@ -39,6 +39,10 @@ def test_a_flipped_portrait_has_the_flipped_points(
     apart = np.linalg.norm((found - points)[:, :2], axis=1)
     assert np.median(apart) < 1.5
     assert apart[faces.IRISES].max() < 2.5  # a wrong order of the rims is 4 px and more
+
+
+def drawn(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(NUM_DRAWN)
 
 
 OFF: dict[str, float] = dict.fromkeys(
@@ -49,7 +53,7 @@ OFF: dict[str, float] = dict.fromkeys(
 @pytest.mark.parametrize("style", ["paper", "full"])
 def test_colors_stay_at_the_persons_own_sides(style: str) -> None:
     points = face_points(1, 128)
-    change = Augmentation(flip=1, **OFF).draw(np.random.default_rng(0), 128)
+    change = Augmentation(flip=1, **OFF).draw(drawn(0), 128)
     flipped = landmark_image(change.points(points, 128)[0], 128, 128, style=style)
     for color, left_of_picture in (((255, 0, 0), True), ((0, 255, 0), False)):
         x = np.flatnonzero((flipped == color).all(-1).any(0))
@@ -71,7 +75,7 @@ def test_points_go_where_their_pixels_go(seed: int) -> None:
         image[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3] = 255
     points = np.repeat(np.append(at, np.ones((3, 1)), 1)[:, None], 478, 1).astype(np.float32)
     colors = dict.fromkeys(("brightness", "contrast", "saturation", "gamma", "hue_deg"), 0.0)
-    change = Augmentation(strength=1.5, **colors).draw(np.random.default_rng(seed), side)
+    change = Augmentation(strength=1.5, **colors).draw(drawn(seed), side)
     moved, images = change.points(points, side), change.images(images)
     for image, (x, y) in zip(images, moved[:, 0, :2], strict=True):
         weight = image[..., 0].astype(float)
@@ -86,7 +90,7 @@ def test_color_leaves_gray_gray_and_is_one_for_all_frames() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     images[:, :8] = images[:, :8, :, :1]
     color = Augmentation(flip=0, rotation_deg=0, scale=0, shift=0)
-    change = color.draw(np.random.default_rng(1), 16)
+    change = color.draw(drawn(1), 16)
     out = change.images(images)
     assert np.ptp(out[:, :8].astype(int), axis=-1).max() <= 2
     assert np.abs(out.astype(int) - images).mean() > 2
@@ -96,14 +100,14 @@ def test_color_leaves_gray_gray_and_is_one_for_all_frames() -> None:
 def test_strength_zero_changes_nothing() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     for seed in range(4):
-        change = Augmentation(strength=0).draw(np.random.default_rng(seed), 16)
+        change = Augmentation(strength=0).draw(drawn(seed), 16)
         assert (change.images(images) == images).all()
         np.testing.assert_array_equal(change.points(face_points(2), 16), face_points(2))
 
 
 def test_some_episodes_have_no_colors() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
-    changes = [Augmentation(hue_deg=0).draw(np.random.default_rng(seed), 8) for seed in range(300)]
+    changes = [Augmentation(hue_deg=0).draw(drawn(seed), 8) for seed in range(300)]
     gray = [change for change in changes if np.ptp(change.images(picture), axis=-1).max() <= 1]
     assert 15 <= len(gray) <= 50  # a tenth
 

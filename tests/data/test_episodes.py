@@ -23,7 +23,7 @@ from mimik.data.episodes import (
     evaluation_episodes,
     loader,
     to_model_range,
-    view_of,
+    views_of,
 )
 from mimik.data.index import ClipInfo
 from mimik.data.store import ClipFrames, ClipStore
@@ -151,7 +151,7 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
         assert (x - warped).abs().mean() < 0.5 * (small - photo[0]).abs().mean()
         assert (item["y"].permute(1, 2, 0).numpy() == landmark_image(item["points"].numpy(), 64, 64)).all()
     unit = item["points"].numpy() / 64
-    views = np.stack([view_of(unit, 64, np.random.default_rng(seed)) for seed in range(200)])
+    views = views_of(np.stack([unit] * 200), 64, np.random.default_rng(0).random((200, 4)))
     whole = (views < 0).all(1)
     assert 80 < whole.sum() < 120 and views[~whole].min() >= 0 and views[~whole].max() <= 64
     floats = Episodes(store, [clip], num_sources=2, window_px=64)[0]

@@ -139,6 +139,9 @@ def test_both_command_lines_take_the_same_options() -> None:
         ({"steps": 0}, "--steps 0"),
         ({"save_minutes": float("nan")}, "--save-minutes nan"),
         ({"cache_mb": -1}, "--cache-mb -1"),
+        ({"loader": "gpu"}, "--loader gpu: give one of auto, device, workers"),
+        ({"reuse": 2, "loader": "workers"}, "--reuse 2: only the device loader"),
+        ({"reuse": 2, "preset": "debug"}, "--reuse 2: only the device loader of the texture form"),
         (
             {"fresh": "E,F", "init": Path("model.safetensors")},
             "--fresh E,F: 'F' is not a network; give any of E, P, G, D",
@@ -486,6 +489,43 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(shards: Path, tmp_pat
     assert load_release(tmp_path / "parts" / "model.safetensors").record["steps"] == 4
 
 
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny_texture", marks=pytest.mark.slow)])
+def test_a_run_that_loads_on_its_device_resumes_with_the_same_weights(
+    shards: Path, tmp_path: Path, preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mimik")
+    options: dict[str, Any] = {"preset": preset, "loader": "device", "val_every": 100}
+    train(asked(shards, tmp_path / "whole", steps=3, **options))
+    assert any("batches are made on cpu: the decoded clips take 0.00 GB" in one.message for one in caplog.records)
+    for steps in (1, 3):
+        train(asked(shards, tmp_path / "parts", steps=steps, **options))
+    whole, parts = (state_of(tmp_path / name) for name in ("whole", "parts"))
+    for part in ("synthesiser", "judge", "average", "generator_adam", "discriminator_adam"):
+        assert_equal(whole[part], parts[part])
+
+
+def test_clips_that_do_not_fit_into_the_devices_memory(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the decoded clips take 0.00 GB, and 0.00 GB .* or give --loader workers"):
+        train(asked(shards, tmp_path / "run", steps=1, loader="device", cache_mb=0))
+
+
+def test_a_replayed_function_that_cannot_be_captured_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a GPU nothing can be captured: the message and the results are those of any other reason."""
+    calls: list[int] = []
+
+    def double(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        calls.append(1)
+        return {"out": 2 * given["x"]}
+
+    replayed = trainer_module.Replayed(double, enabled=True)
+    replayed._calls = trainer_module._CALLS_BEFORE_CAPTURE
+    for value in (1.0, 3.0):
+        assert replayed({"x": torch.tensor(value)})["out"] == 2 * value
+    assert len(calls) == 2
+    assert [one.message for one in caplog.records if "every kernel is launched singly" in one.message]
+    assert len([one for one in caplog.records if "captured" in one.message]) == 1
+
+
 def test_what_a_run_leaves(shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mimik")
     run = tmp_path / "run"
@@ -498,7 +538,7 @@ def test_what_a_run_leaves(shards: Path, tmp_path: Path, caplog: pytest.LogCaptu
     assert sorted(path.name for path in (run / "samples").iterdir()) == ["000000.png", "000002.png", "000003.png"]
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "val_l1" in line] == [0, 2, 3]
-    last = lines[-1]
+    last = next(line for line in reversed(lines) if "loss" in line)
     assert last.keys() >= {"loss", "pixel", "match", "d_loss", "images_per_s", "wait", "memory_gb", "seconds"}
     assert any("images/s" in record.message and "GB" in record.message for record in caplog.records)
     record = load_release(run / "model.safetensors").record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,27 +15,38 @@ from mimik.arrays import Array, Image
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 
+NUM_DRAWN = 11  # random numbers of a change
+
 
 @dataclass(frozen=True)
 class Change:
-    """What augmentation does to all frames of one episode."""
+    """What augmentation does to all frames of one episode; or of several, with an axis more in front of each array."""
 
-    flip: bool  # whether left and right change places
+    flip: NDArray[np.bool_]  # [] whether left and right change places
     # [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it
     affine: NDArray[np.float64]
     color: NDArray[np.float32]  # [3, 3] for RGB, gray stays gray
-    curve: Image  # uint8 [256] new value for each old one, after color
+    curve: Image  # [256] new value for each old one, after color
 
-    def points(self, points: Array, side: int) -> Array:
-        """points [N, 478, 3] of frames side px wide -> where they are afterwards."""
-        out = points.copy()
-        if self.flip:
-            out[..., 0] = side - out[..., 0]
-            out = out[:, faces.mirror_order()[0]]
-        linear = self.affine[:, :2]
-        out[..., :2] = out[..., :2] @ linear.T + self.affine[:, 2]
-        out[..., 2] *= math.sqrt(abs(np.linalg.det(linear)))
-        return np.ascontiguousarray(out, np.float32)
+    def points(self, points: Array, side: Any) -> Array:
+        """points [.., N, 478, 3] of frames side [..] px wide -> where they are afterwards."""
+        mirrored = points[..., faces.mirror_order()[0], :] * np.array([-1, 1, 1], np.float32)
+        mirrored[..., 0] += np.asarray(side, np.float32)[..., None, None]
+        out = np.where(self.flip[..., None, None, None], mirrored, points)
+        linear, offset = self.affine[..., None, :, :2], self.affine[..., None, None, :, 2]
+        flat = out[..., :2] @ linear.swapaxes(-1, -2) + offset
+        deep = out[..., 2:] * np.sqrt(np.abs(np.linalg.det(linear)))[..., None, None]
+        return np.concatenate([flat, deep], -1).astype(np.float32)
+
+    def to_frames(self, side: Any) -> NDArray[np.float64]:
+        """[.., 2, 3] places of the changed frames -> those of frames side [..] px wide, from the corner."""
+        linear = np.linalg.inv(self.affine[..., :2])
+        offset = -(linear @ self.affine[..., 2:])
+        flip = np.asarray(self.flip)[..., None, None]
+        linear = np.where(flip, [[-1.0], [1.0]], 1.0) * linear
+        offset = np.where(flip, [[-1.0], [1.0]], 1.0) * offset
+        offset[..., 0, 0] += self.flip * np.asarray(side)
+        return np.concatenate([linear, offset], -1)
 
     def images(self, images: Image) -> Image:
         """images uint8 RGB [N, H, W, 3] -> the same, changed."""
@@ -90,27 +102,30 @@ class Augmentation:
         if self.strength * max(self.scale, self.contrast, self.saturation) >= 1:
             raise InputError(f"augmentation strength {self.strength}: too strong; frames would vanish.")
 
-    def draw(self, rng: np.random.Generator, side: int) -> Change:
-        """One change for frames side px wide and high."""
-        flip = bool(rng.random() < self.flip) and self.strength > 0
-        turn, size, right, down, light, contrast, colorful, gamma, hue = self.strength * rng.uniform(-1, 1, 9)
+    def draw(self, drawn: NDArray[np.float64], side: Any) -> Change:
+        """One change for frames side [..] px wide and high; drawn: [.., NUM_DRAWN] random numbers in 0..1."""
+        flip = (drawn[..., 0] < self.flip) & (self.strength > 0)
+        turn, size, right, down, light, contrast, colorful, gamma, hue = np.moveaxis(
+            self.strength * (2 * drawn[..., 1:10] - 1), -1, 0
+        )
 
         # Turned and scaled about the middle, then shifted.
-        angle, scale = math.radians(turn * self.rotation_deg), 1 + size * self.scale
-        c, s = scale * math.cos(angle), scale * math.sin(angle)
-        linear = np.array([[c, -s], [s, c]])
-        middle = np.full(2, side / 2)
-        offset = middle - linear @ middle + side * self.shift * np.array([right, down])
+        angle, scale = np.radians(turn * self.rotation_deg), 1 + size * self.scale
+        c, s = scale * np.cos(angle), scale * np.sin(angle)
+        linear = np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+        side = np.asarray(side, float)[..., None]
+        middle = side / 2 * np.ones(2)
+        offset = middle - (linear @ middle[..., None])[..., 0] + side * self.shift * np.stack([right, down], -1)
 
         # Saturation about gray, then a turn about the gray axis.
-        gray = rng.random() < self.gray and self.strength > 0
-        vivid = 0.0 if gray else 1 + colorful * self.saturation
+        gray = (drawn[..., 10] < self.gray) & (self.strength > 0)
+        vivid = np.where(gray, 0.0, 1 + colorful * self.saturation)[..., None, None]
         saturate = vivid * np.eye(3) + (1 - vivid) * np.array([0.299, 0.587, 0.114])
-        angle = math.radians(hue * self.hue_deg)
-        c, s = math.cos(angle), math.sin(angle) / math.sqrt(3)
+        angle = np.radians(hue * self.hue_deg)[..., None, None]
+        c, s = np.cos(angle), np.sin(angle) / math.sqrt(3)
         rotate = c * np.eye(3) + (1 - c) / 3 + s * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-        value = np.linspace(0, 1, 256)
-        value = (0.5 + (value - 0.5) * (1 + contrast * self.contrast) + light * self.brightness).clip(0, 1)
-        curve = np.round(255 * value ** math.exp(gamma * self.gamma)).astype(np.uint8)
-        affine = np.column_stack([linear, offset])
+        value = (np.linspace(0, 1, 256) - 0.5) * (1 + contrast * self.contrast)[..., None]
+        value = (0.5 + value + light[..., None] * self.brightness).clip(0, 1)
+        curve = np.round(255 * value ** np.exp(gamma * self.gamma)[..., None]).astype(np.uint8)
+        affine = np.concatenate([linear, offset[..., None]], -1)
         return Change(flip, affine, (rotate @ saturate).astype(np.float32), curve)

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -20,17 +20,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mimik.arrays import Array, Image
 from mimik.config import InputError
-from mimik.data.augmentation import Augmentation
+from mimik.data.augmentation import NUM_DRAWN, Augmentation
 from mimik.data.index import ClipInfo
 from mimik.data.remote import DamagedClipError
 from mimik.data.store import ClipStore
+from mimik.data.tracks import Tracks
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import STYLES, feature_mask, landmark_image, mouth_interior
 from mimik.motion.neutral import motion_of_photo
 from mimik.motion.retargeting import Retarget
 from mimik.networks.features import chip_transform
-from mimik.rendering.crop import WINDOW_SCALE, Crop
-from mimik.rendering.flow import Warper
+from mimik.rendering.crop import WINDOW_SCALE, Crop, squares_around
+from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 TARGETS = ("uniform", "far")
 _DAMAGED_IN_A_ROW = 16  # more than these at random in a corpus that is otherwise sound: there is something else wrong
 _FAR_CANDIDATES = 4
+_ORDERS_KEPT = 64  # of epochs
 _WINDOW_SCALE, _WINDOW_SHIFT = 0.1, 0.04  # how far training's windows are from where they would be, at most
 _YAW_SCALE = 15.0  # degrees of head pose that count as much as a blendshape that goes from 0 to 1
 
@@ -160,8 +162,47 @@ def random_stream(*words: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
-# What a random number is for; every use has its own stream, so that one more use changes no other.
+def drawn_numbers(seed: int, use: int, numbers: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """[N, count] random numbers in 0..1 of episodes [N]; each row depends on the words before and its number alone.
+
+    All of them lie in one sequence: the fewer numbers lie between the least and the greatest, the faster.
+    """
+    first, last = int(numbers.min()), int(numbers.max())
+    width = -(-count // 4)  # Philox makes four at a time
+    stream = np.random.Generator(np.random.Philox(key=[seed, use]).advance(first * width))
+    return stream.random((last - first + 1, 4 * width))[numbers - first, :count]
+
+
+def _different(drawn: NDArray[np.float64], limits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[N, M] different numbers below limits [N], all orders equally likely; anything beyond the limits-th column."""
+    out = np.zeros(drawn.shape, np.int64)
+    for column in range(drawn.shape[1]):
+        found = (drawn[:, column] * np.maximum(limits - column, 1)).astype(np.int64)
+        for taken in np.sort(out[:, :column], axis=1).T:  # counted among those that are left
+            found += found >= taken
+        out[:, column] = np.minimum(found, np.maximum(limits - 1, 0))
+    return out
+
+
+# What a random number is for; every use has its own sequence, so that one more use changes no other.
 _ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW, _VIEW, _MOTION = range(7)
+_ATTEMPT = 256  # is added to the use for every other clip that is taken
+
+
+class Chosen(NamedTuple):
+    """What episodes are made of."""
+
+    clips: NDArray[np.int64]  # [N] positions in the index
+    frames: NDArray[np.int64]  # [N, 1 + K] target and sources
+    skipped: NDArray[np.int64]  # [N] damaged clips that were passed over
+
+
+class Draws(NamedTuple):
+    """What is random about the pictures of episodes."""
+
+    change: NDArray[np.float64]  # [N, NUM_DRAWN] see Augmentation.draw
+    window: NDArray[np.float64]  # [N, 3] see moved_windows
+    view: NDArray[np.float64]  # [N, 4] see views_of
 
 
 class Episodes(Dataset[Batch]):
@@ -217,8 +258,8 @@ class Episodes(Dataset[Batch]):
         self.num_sources, self.style, self.target, self.augment = num_sources, style, target, augment
         self.seed, self.as_uint8, self.skip_damaged = seed, as_uint8, skip_damaged
         self.window_px = window_px
-        self._usable = np.flatnonzero([clip.num_frames > num_sources or self._is_still(clip) for clip in self.index])
-        if not len(self._usable):
+        self.usable = np.flatnonzero([clip.num_frames > num_sources or self.is_still(clip) for clip in self.index])
+        if not len(self.usable):
             longest = max(self.index, key=lambda clip: clip.num_frames, default=None)
             has = f"clip {longest.key}, the longest, has {longest.num_frames} frames" if longest else "there is no clip"
             frames = f"--k {num_sources} needs {num_sources + 1} frames of a clip"
@@ -228,82 +269,135 @@ class Episodes(Dataset[Batch]):
                 raise InputError(f"--size {store.size}, but clip {clip.key} has {clip.size} px: give that or less.")
         if self.num_left_out:
             log.info("%d of %d clips have fewer than %d frames", self.num_left_out, len(self.index), num_sources + 1)
-        self._people = {name: i for i, name in enumerate(sorted({clip.person for clip in self.index}))}
+        self.damaged: set[int] = set()  # positions of clips that could not be read
+        self._num_frames = np.array([clip.num_frames for clip in self.index])
+        self._states: dict[int, Array] = {}
+        self._orders: dict[int, NDArray[np.intp]] = {}
+        people = {name: i for i, name in enumerate(sorted({clip.person for clip in self.index}))}
+        self.people = np.array([people[clip.person] for clip in self.index])  # of each clip
 
-    def _is_still(self, clip: ClipInfo) -> bool:
+    def is_still(self, clip: ClipInfo) -> bool:
         """Whether source frames are made of a clip's only frame: a picture is its own target, after a warp and back."""
         return self.window_px is not None and clip.num_frames == 1
 
     @property
     def num_left_out(self) -> int:
         """Clips that are too short."""
-        return len(self.index) - len(self._usable)
+        return len(self.index) - len(self.usable)
 
     def __len__(self) -> int:
         """Episodes of an epoch: one of every clip that is long enough."""
-        return len(self._usable)
+        return len(self.usable)
 
     def position(self, number: int) -> tuple[int, int]:
         """Epoch and place in it of an episode."""
         return divmod(number, len(self))
 
-    def choose(self, number: int, attempt: int = 0) -> tuple[int, int, list[int]]:
-        """Position of the clip of an episode, its target frame, its source frames; attempt > 0 takes another clip."""
-        epoch, place = self.position(number)
-        if attempt:
-            place = int(random_stream(self.seed, _REPLACE, number, attempt).integers(len(self)))
-        position = int(self._order(epoch)[place])
-        clip = self.index[position]
-        if self._is_still(clip):
-            return position, 0, [0] * self.num_sources
-        rng = random_stream(self.seed, _FRAMES, number, attempt)
-        if self.target == "uniform":
-            target, *sources = rng.choice(clip.num_frames, self.num_sources + 1, replace=False).tolist()
-            return position, target, sources
-        count = min(self.num_sources + _FAR_CANDIDATES, clip.num_frames)
-        chosen = rng.choice(clip.num_frames, count, replace=False)
-        sources, candidates = chosen[: self.num_sources], chosen[self.num_sources :]
-        tracks = self.store.tracks(clip)
-        state = np.concatenate([tracks.blendshapes, tracks.pose / _YAW_SCALE], axis=1)
-        apart = np.linalg.norm(state[candidates, None] - state[sources], axis=-1).min(1)
-        return position, int(candidates[apart.argmax()]), sources.tolist()
+    def choose(self, number: int) -> tuple[int, int, list[int]]:
+        """Position of the clip of an episode, its target frame, its source frames."""
+        chosen = self.choose_all(np.array([number]))
+        target, *sources = chosen.frames[0].tolist()
+        return int(chosen.clips[0]), target, sources
+
+    def choose_all(self, numbers: NDArray[np.int64]) -> Chosen:
+        """Clips and frames of episodes [N]; instead of damaged clips others.
+
+        Raises InputError where too many of a row are damaged.
+        """
+        epochs, places = np.divmod(numbers, len(self))
+        clips = np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
+        skipped = np.zeros_like(clips)
+        while (bad := np.flatnonzero(np.isin(clips, list(self.damaged)))).size:
+            skipped[bad] += 1
+            for row in bad.tolist():
+                attempt, number = int(skipped[row]), numbers[row : row + 1]
+                if attempt >= _DAMAGED_IN_A_ROW:
+                    raise InputError(
+                        f"{_DAMAGED_IN_A_ROW} damaged clips in a row in {self.store.root}: prepare it again."
+                    )
+                place = drawn_numbers(self.seed, _REPLACE + _ATTEMPT * attempt, number, 1).item() * len(self)
+                clips[row] = self._order(int(epochs[row]))[int(place)]
+        spare = _FAR_CANDIDATES - 1 if self.target == "far" else 0
+        count = 1 + self.num_sources + spare
+        drawn = np.concatenate(
+            [
+                drawn_numbers(self.seed, _FRAMES + _ATTEMPT * int(attempt), numbers[row : row + 1], count)
+                for row, attempt in enumerate(skipped)
+            ]
+            if skipped.any()
+            else [drawn_numbers(self.seed, _FRAMES, numbers, count)]
+        )
+        limits = self._num_frames[clips]
+        frames = _different(drawn, limits)
+        if spare:
+            known = len(self.damaged)
+            frames = self._with_far_targets(clips, frames, limits)
+            if len(self.damaged) > known:
+                return self.choose_all(numbers)
+        return Chosen(clips, frames, skipped)
+
+    def _with_far_targets(
+        self, clips: NDArray[np.int64], frames: NDArray[np.int64], limits: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """[N, 1 + K] of frames [N, K + candidates]: the first K are sources."""
+        state = np.stack([self._state_of(clip)[row] for clip, row in zip(clips.tolist(), frames, strict=True)])
+        sources, candidates = state[:, None, : self.num_sources], state[:, self.num_sources :, None]
+        apart = np.linalg.norm(candidates - sources, axis=-1).min(-1)
+        apart[np.arange(self.num_sources, frames.shape[1]) >= limits[:, None]] = -1
+        best = np.take_along_axis(frames, self.num_sources + apart.argmax(1)[:, None], 1)
+        return np.concatenate([best, frames[:, : self.num_sources]], 1)
+
+    def _state_of(self, position: int) -> Array:
+        """[T, 55] what head and face do in the frames of a clip."""
+        if position not in self._states:
+            try:
+                self.remember(position, self.store.tracks(self.index[position]))
+            except DamagedClipError as error:
+                self.pass_over(position, error)
+                return np.zeros((self.index[position].num_frames, len(faces.BLENDSHAPES) + 3), np.float32)
+        return self._states[position]
+
+    def pass_over(self, position: int, error: DamagedClipError) -> None:
+        """Takes other clips instead of a damaged one from now on; raises its error where that is not wanted."""
+        if not self.skip_damaged:
+            raise error
+        log.warning("%s", error)
+        self.damaged.add(position)
+
+    def remember(self, position: int, tracks: Tracks) -> None:
+        """Takes tracks of a clip that somebody has read, and that choosing far targets would read again."""
+        self._states[position] = np.concatenate([tracks.blendshapes, tracks.pose / np.float32(_YAW_SCALE)], axis=1)
+
+    def draw_all(self, numbers: NDArray[np.int64]) -> Draws:
+        """What is random about the pictures of episodes [N]."""
+        uses = (_AUGMENT, NUM_DRAWN), (_WINDOW, 3), (_VIEW, 4)
+        return Draws(*(drawn_numbers(self.seed, use, numbers, count) for use, count in uses))
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """[len] positions of the clips in the order of an epoch."""
-        known = self.__dict__.get("_known_order")
-        if known is None or known[0] != epoch:
-            known = epoch, random_stream(self.seed, _ORDER, epoch).permutation(self._usable)
-            self._known_order = known
-        return known[1]
+        if epoch not in self._orders:
+            if len(self._orders) >= _ORDERS_KEPT:
+                self._orders.clear()
+            self._orders[epoch] = random_stream(self.seed, _ORDER, epoch).permutation(self.usable)
+        return self._orders[epoch]
 
     def __getitem__(self, number: int) -> Batch:
         """Episode number, without end: a Batch of one, without its first axis.
 
         Raises InputError if the clip cannot be read.
         """
-        for attempt in range(_DAMAGED_IN_A_ROW):
-            try:
-                position, target, sources = self.choose(number, attempt)
-                clip = self.index[position]
-                frames = self.store.read(clip, [target, *sources])
-                break
-            except DamagedClipError as error:
-                if not self.skip_damaged:
-                    raise
-                log.warning("%s", error)
-        else:
-            raise InputError(f"{_DAMAGED_IN_A_ROW} damaged clips in a row in {self.store.root}: prepare it again.")
-        images, points = frames.images, frames.points
-        if self._is_still(clip):
-            images[1:], points[1:] = self._moved_still(clip, images[0], points[0], number)
+        chosen, images, points = self.read(number)
+        position, (target, *sources) = int(chosen.clips[0]), chosen.frames[0].tolist()
+        clip = self.index[position]
+        draws = Draws(*(rows[0] for rows in self.draw_all(np.array([number]))))
         if self.augment is not None:
             side = images.shape[1]
-            change = self.augment.draw(random_stream(self.seed, _AUGMENT, number), side)
+            change = self.augment.draw(draws.change, side)
             images, points = change.images(images), change.points(points, side)
         more: dict[str, Tensor] = {}
         target_image, scale = images[:1], 1
         if self.window_px is not None:
-            target_image, images, points, more = self._warped(images, points, number)
+            target_image, images, points, more = self._warped(images, points, draws)
             scale = 2
         x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
         placed = points[0] * np.float32(scale)
@@ -320,14 +414,33 @@ class Episodes(Dataset[Batch]):
             "face": torch.from_numpy(faces.landmarker_view(placed).astype(np.float32)),
             **more,
             "clip": position,
-            "person": self._people[clip.person],
+            "person": int(self.people[position]),
             "key": clip.key,
             "frame": target,
             "frames_s": torch.tensor(sources),
             "episode": number,
-            "skipped": attempt,
+            "skipped": int(chosen.skipped[0]),
         }
         return cast(Batch, item)
+
+    def read(self, number: int, num_frames: int | None = None) -> tuple[Chosen, Image, Array]:
+        """Clip and frames of an episode; the first of them, or all, with their points; a still's sources are made.
+
+        Raises InputError if the clip cannot be read.
+        """
+        while True:
+            chosen = self.choose_all(np.array([number]))
+            position = int(chosen.clips[0])
+            clip = self.index[position]
+            try:
+                frames = self.store.read(clip, chosen.frames[0, :num_frames])
+                break
+            except DamagedClipError as error:
+                self.pass_over(position, error)
+        images, points = frames.images, frames.points
+        if self.is_still(clip):
+            images[1:], points[1:] = self._moved_still(clip, images[0], points[0], number)
+        return chosen, images, points
 
     def _moved_still(self, clip: ClipInfo, image: Image, points: Array, number: int) -> tuple[Image, Array]:
         """A still with pose and expression of a frame of the corpus, made by a warp with layers, and its points.
@@ -344,22 +457,20 @@ class Episodes(Dataset[Batch]):
         warper = Warper(points, image.shape[1], image.shape[0])
         return Painter(image, warper).paint(warper.flow(goal)), goal
 
-    def _warped(self, images: Image, points: Array, number: int) -> tuple[Image, Image, Array, dict[str, Tensor]]:
+    def _warped(self, images: Image, points: Array, draws: Draws) -> tuple[Image, Image, Array, dict[str, Tensor]]:
         """The target at twice window_px; frames and points in windows, target first; what is given of the warp."""
         px = self.window_px
         assert px is not None
-        warper = Warper(points[1], images.shape[2], images.shape[1])
-        flow = warper.flow(points[0])
-        painted = Painter(images[1], warper).paint(flow)
-        windows = [Crop.around(p, WINDOW_SCALE) for p in points]
+        painted, flow, crop = warped_to(images, points)
+        squares = squares_around(points, WINDOW_SCALE)
         if self.augment is not None:
-            rng = random_stream(self.seed, _WINDOW, number)
-            windows = [_moved(window, *rng.uniform(-1, 1, 3)) for window in windows]
-        geometry = flow.maps(warper.crop, windows[0], px // 2)
+            squares = moved_squares(squares, draws.window)
+        windows = [Crop(*square) for square in squares.tolist()]
+        geometry = flow.maps(crop, windows[0], px // 2)
         warped = _planes(windows[0].cut(painted, 2 * px)[None], self.as_uint8)[0]
         large, placed = _in_windows(images, points, windows, 2 * px)
         small = np.stack([cv2.resize(frame, (px, px), interpolation=cv2.INTER_AREA) for frame in large])
-        view = view_of(placed[0] / (2 * px), px, random_stream(self.seed, _VIEW, number))
+        view = views_of(placed[0] / (2 * px), px, draws.view)
         interior = torch.from_numpy(mouth_interior(placed[0], 2 * px, 2 * px))[None]
         more = {
             "warped": warped,
@@ -370,32 +481,39 @@ class Episodes(Dataset[Batch]):
         return large[:1], small, placed / np.float32(2), more
 
 
-def view_of(points: Array, px: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """What D and the content networks see of a frame that is 2 px wide; see generators.view_frames.
+def warped_to(images: Image, points: Array) -> tuple[Image, Flow, Crop]:
+    """The second of the frames [N, S, S, 3] painted with the points of the first; its flow, and where it lies."""
+    warper = Warper(points[1], images.shape[2], images.shape[1])
+    flow = warper.flow(points[0])
+    return Painter(images[1], warper).paint(flow), flow, warper.crop
+
+
+def views_of(points: Array, px: int, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
+    """What D and the content networks see of frames that are 2 px wide; see generators.view_frames.
 
     Args:
-        points: [478, 3] of the face in it, in sides of the frame.
+        points: [.., 478, 2+] of the faces in them, in sides of the frame.
         px: side of what they see.
-        rng: chooses.
+        drawn: [.., 4] random numbers in 0..1.
 
     Returns:
-        int64 [2]: as often (-1, -1), all of it, as top and left of a part: around the mouth, the eyes, or the face.
+        int64 [.., 2]: as often (-1, -1), all of it, as top and left of a part: around the mouth, the eyes, or the face.
     """
-    if rng.random() < 0.5:
-        return np.array([-1, -1])
-    some = (faces.LIPS, faces.EYES, faces.OVAL)[rng.choice(3, p=(0.5, 0.25, 0.25))]
-    x, y = points[some, :2].mean(0) * 2 * px + rng.uniform(-0.25, 0.25, 2) * px
-    return np.array([int(np.clip(y - px / 2, 0, px)), int(np.clip(x - px / 2, 0, px))])
+    parts = np.stack([points[..., part, :2].mean(-2) for part in (faces.LIPS, faces.EYES, faces.OVAL)], -2)
+    part = np.searchsorted([0.5, 0.75], drawn[..., 1], side="right")[..., None, None]
+    middle = np.take_along_axis(parts, part, -2)[..., 0, :] * 2 * px + (drawn[..., 2:] - 0.5) * px / 2
+    view = (middle[..., ::-1] - px / 2).clip(0, px).astype(np.int64)
+    return np.where(drawn[..., :1] < 0.5, -1, view)
 
 
-def _moved(window: Crop, size: float, right: float, down: float) -> Crop:
-    """Another window, larger and shifted by shares of the most that is allowed."""
-    side = window.side * (1 + size * _WINDOW_SCALE)
-    left, top = (
-        start + (window.side - side) / 2 + shift * _WINDOW_SHIFT * side
-        for start, shift in ((window.left, right), (window.top, down))
-    )
-    return Crop(left, top, side)
+def moved_squares(squares: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Windows [.., N, 3] (left, top, side), larger or smaller and shifted, alike in an episode, as training has them.
+
+    Args: drawn: [.., 3] random numbers in 0..1: size, and shift to the right and down.
+    """
+    size, shift = (2 * drawn[..., None, :1] - 1) * _WINDOW_SCALE, (2 * drawn[..., None, 1:] - 1) * _WINDOW_SHIFT
+    side = squares[..., 2:] * (1 + size)
+    return np.concatenate([squares[..., :2] + (squares[..., 2:] - side) / 2 + shift * side, side], -1)
 
 
 class EpisodeSampler(Sampler[int]):
@@ -480,6 +598,28 @@ def loader(
         prefetch: batches that a worker makes ahead.
         pin_memory: whether batches lie in memory that a GPU reads directly; None: if there is one.
     """
+    sampler = EpisodeSampler(start_episode=start_episode, num_episodes=num_episodes, rank=rank, world_size=world_size)
+    return loader_of(
+        episodes,
+        sampler,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        prefetch=prefetch,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+    )
+
+
+def loader_of(
+    data: Dataset[Any],
+    sampler: Sampler[int],
+    *,
+    batch_size: int,
+    num_workers: int,
+    prefetch: int,
+    pin_memory: bool = False,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """A DataLoader whose workers know that each is one of many; arguments as its own, and as of loader."""
     context: Any = None
     if num_workers:
         # Not fork: the caller has threads of torch, opencv and CUDA, and what they held is locked for ever in a copy.
@@ -488,16 +628,16 @@ def loader(
         context = multiprocessing.get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload([__name__])
-    sampler = EpisodeSampler(start_episode=start_episode, num_episodes=num_episodes, rank=rank, world_size=world_size)
     return DataLoader(
-        episodes,
+        data,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
         drop_last=True,
-        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        pin_memory=pin_memory,
         worker_init_fn=_start_worker if num_workers else None,
         persistent_workers=num_workers > 0,
         prefetch_factor=prefetch if num_workers else None,
         multiprocessing_context=context,
+        collate_fn=collate_fn,
     )

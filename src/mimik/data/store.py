@@ -144,7 +144,7 @@ class ClipStore:
         mp4, npz = (data[first - start : last - start] for first, last in spans.values())
         return mp4, npz
 
-    def _side(self, clip: ClipInfo) -> int:
+    def side_of(self, clip: ClipInfo) -> int:
         if self.size is None or self.size == clip.size:
             return clip.size
         if self.size > clip.size:
@@ -153,17 +153,17 @@ class ClipStore:
 
     def _frame_bytes(self, clip: ClipInfo) -> tuple[int, int]:
         """What a frame takes in the cache: its picture, and what is known of the face."""
-        return 3 * self._side(clip) ** 2, 4 * (3 * faces.NUM_POINTS + len(faces.BLENDSHAPES) + 3)
+        return 3 * self.side_of(clip) ** 2, 4 * (3 * faces.NUM_POINTS + len(faces.BLENDSHAPES) + 3)
 
     def _cache_name(self, clip: ClipInfo) -> str:
-        what = f"{clip.to_json()} {self._side(clip)}"
+        what = f"{clip.to_json()} {self.side_of(clip)}"
         return hashlib.sha256(what.encode()).hexdigest()[:40]
 
     def _cached(self, clip: ClipInfo) -> Path | None:
         return self._cache.find(self._cache_name(clip)) if self._cache is not None else None
 
     def _from_cache(self, file: Any, clip: ClipInfo, wanted: NDArray[np.int64]) -> ClipFrames:
-        side = self._side(clip)
+        side = self.side_of(clip)
         images = np.empty((len(wanted), side, side, 3), np.uint8)
         points = np.empty((len(wanted), faces.NUM_POINTS, 3), np.float32)
         known = clip.num_frames * self._frame_bytes(clip)[0]
@@ -193,9 +193,9 @@ class ClipStore:
             raise self._damaged(clip, str(error).rstrip(".")) from error
         if len(tracks.points) != clip.num_frames:
             raise self._damaged(clip, f"landmarks of {len(tracks.points)} frames, {clip.num_frames} in the index")
-        if self._side(clip) == clip.size:
+        if self.side_of(clip) == clip.size:
             return tracks
-        return dataclasses.replace(tracks, points=tracks.points * np.float32(self._side(clip) / clip.size))
+        return dataclasses.replace(tracks, points=tracks.points * np.float32(self.side_of(clip) / clip.size))
 
     def _read_range(self, clip: ClipInfo, start: int, stop: int) -> bytes:
         where = f"{self.root}/{clip.shard}"
@@ -233,7 +233,7 @@ class ClipStore:
 
     def _decode(self, clip: ClipInfo, mp4: bytes, wanted: NDArray[np.int64] | None) -> Image:
         """Frames of an .mp4 in the order asked for, or all; reduced to the store's size."""
-        side = self._side(clip)
+        side = self.side_of(clip)
         order = np.arange(clip.num_frames) if wanted is None else np.unique(wanted)
         out = np.empty((len(order), side, side, 3), np.uint8)
         with _file_in_memory(mp4) as path:

@@ -57,7 +57,7 @@ def landmark_lines(style: str) -> list[tuple[list[int], Color, bool]]:
 
 
 _SHIFT = 4  # binary digits behind the point of a coordinate
-_SOFT_EDGE = 0.03  # standard deviation of mouth_interior's edge, in distances of the eyes' outer corners
+SOFT_EDGE = 0.03  # standard deviation of mouth_interior's edge, in distances of the eyes' outer corners
 
 
 def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str = "full") -> Image:
@@ -96,17 +96,31 @@ def feature_mask(points: NDArray[Any], width: int, height: int) -> Image:
         uint8 [height, width], 255 inside.
     """
     mask = np.zeros((height, width), np.uint8)
-    eyes = np.linalg.norm(points[faces.RIGHT_EYE_UPPER[0], :2] - points[faces.LEFT_EYE_UPPER[0], :2])
-    margin = max(1, round(0.12 * float(eyes)))
-    for part in (
-        faces.LIPS,
-        [*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER],
-        [*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER],
-    ):
-        hull = cv2.convexHull(np.round(points[list(part), :2] - 0.5).astype(np.int32))
+    margin = int(feature_margins(points))
+    for part in faces.DETAILED:
+        hull = cv2.convexHull(np.round(points[part, :2] - 0.5).astype(np.int32))
         cv2.fillConvexPoly(mask, hull, 255)
         cv2.polylines(mask, [hull], True, 255, thickness=margin)
     return mask
+
+
+def _across_eyes(points: NDArray[Any]) -> NDArray[np.float64]:
+    """[..] distance of the eyes' outer corners of points [.., 478, 2+]."""
+    return np.linalg.norm(points[..., faces.RIGHT_EYE_UPPER[0], :2] - points[..., faces.LEFT_EYE_UPPER[0], :2], axis=-1)
+
+
+def feature_margins(points: NDArray[Any]) -> NDArray[np.float64]:
+    """[..] thickness of the line around each part of a feature mask, pixels; points: [.., 478, 2+]."""
+    return np.maximum(1, np.round(0.12 * _across_eyes(points).astype(float)))
+
+
+def mouth_openings(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Outlines [.., 20, 2] of the inner lips of points [.., 478, 2+]; [..] their opening; [..] the eyes' distance."""
+    upper, lower = points[..., faces.LIPS_INNER_UPPER, :2], points[..., faces.LIPS_INNER_LOWER, :2]
+    down = points[..., faces.CHIN, :2] - points[..., 10, :2]
+    down = down / np.maximum(np.linalg.norm(down, axis=-1, keepdims=True), 1e-6)
+    opening = ((lower - upper) @ down[..., None])[..., 0].max(-1).clip(0)
+    return np.concatenate([upper, lower[..., -2:0:-1, :]], -2), opening, _across_eyes(points)
 
 
 def mouth_interior(points: NDArray[Any], width: int, height: int) -> Image:
@@ -120,15 +134,11 @@ def mouth_interior(points: NDArray[Any], width: int, height: int) -> Image:
         uint8 [height, width]; 255 inside, 0 outside and where the lips touch or have crossed.
     """
     mask = np.zeros((height, width), np.uint8)
-    upper, lower = points[faces.LIPS_INNER_UPPER, :2], points[faces.LIPS_INNER_LOWER, :2]
-    down = points[faces.CHIN, :2] - points[10, :2]
-    opening = np.maximum((lower - upper) @ (down / max(float(np.linalg.norm(down)), 1e-6)), 0)
-    if opening.max() < 1:
+    outline, opening, eyes = mouth_openings(points)
+    if opening < 1:
         return mask
-    outline = np.concatenate([upper, lower[-2:0:-1]])
     cv2.fillPoly(mask, [np.round((outline - 0.5) * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, shift=_SHIFT)
-    eyes = float(np.linalg.norm(points[faces.RIGHT_EYE_UPPER[0], :2] - points[faces.LEFT_EYE_UPPER[0], :2]))
-    sigma = max(_SOFT_EDGE * eyes, 0.5)
+    sigma = max(SOFT_EDGE * float(eyes), 0.5)
     x, y, w, h = cv2.boundingRect(mask)
     margin = math.ceil(4 * sigma) + 1  # beyond it nothing is soft
     part = slice(max(y - margin, 0), y + h + margin), slice(max(x - margin, 0), x + w + margin)

@@ -45,6 +45,8 @@ RIGHT_IRIS = [468, 469, 470, 471, 472]  # center, then the rim
 LEFT_IRIS = [473, 474, 475, 476, 477]
 NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 48, 278, 64, 294, 129, 358, 45, 275]
 LIPS = sorted({*LIPS_OUTER_UPPER, *LIPS_OUTER_LOWER, *LIPS_INNER_UPPER, *LIPS_INNER_LOWER})
+# Where much happens in few pixels: mouth and eyes.
+DETAILED = (LIPS, [*RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER], [*LEFT_EYE_UPPER, *LEFT_EYE_LOWER])
 EYES = sorted({*RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_EYE_UPPER, *LEFT_EYE_LOWER})
 BROWS = RIGHT_BROW + LEFT_BROW
 IRISES = RIGHT_IRIS + LEFT_IRIS
@@ -236,13 +238,18 @@ class _Roi:
 
 
 def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
-    """What the mesh network is shown of a face: [2, 3], centers of the view's pixels -> places in the picture.
+    """What the mesh network is shown of a face: [.., 2, 3], centers of the view's pixels -> places in the picture.
 
-    Args: points: [478, 2 or 3] of the face, in pixels.
+    Args: points: [.., 478, 2 or 3] of the face, in pixels.
     """
-    matrix = _Roi.of_points(points).matrix()
-    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5]
-    return matrix
+    xy = points[..., :2].astype(float)
+    low, high = xy.min(-2), xy.max(-2)
+    across = xy[..., 263, :] - xy[..., 33, :]
+    k = _ROI_SCALE * (high - low).max(-1) / LANDMARKER_VIEW_PX / np.hypot(across[..., 0], across[..., 1])
+    c, s = k * across[..., 0], k * across[..., 1]
+    linear = np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+    offset = (low + high) / 2 - linear @ np.full(2, LANDMARKER_VIEW_PX / 2 - 0.5)
+    return np.concatenate([linear, offset[..., None]], -1)
 
 
 def _anchors() -> Array:

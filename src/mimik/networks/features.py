@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mimik.config import InputError, data_folder
-from mimik.face.landmarks import Image, fit_similarity
+from mimik.face.landmarks import Image
 
 CHIP_PX = 150
 EMBEDDING_DIM = 128
@@ -51,15 +51,22 @@ _CHIP_MARGIN = 0.25
 
 
 def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
-    """Where the chip of a face lies: [2, 3], centers of the chip's pixels -> places in the picture, from its corner.
+    """Where the chip of a face lies, by a least-squares similarity of the plane.
 
-    Args: points: [478, 2 or 3] of the face, in pixels.
+    Args:
+        points: [.., 478, 2 or 3] of the face, in pixels.
+
+    Returns:
+        [.., 2, 3], centers of the chip's pixels -> places in the picture, from its corner.
     """
-    flat = np.zeros((len(_CHIP_POINTS), 1))
     places = (_CHIP_MARGIN + _CHIP_PLACES) / (1 + 2 * _CHIP_MARGIN) * CHIP_PX
-    to_image = fit_similarity(np.hstack([places, flat]), np.hstack([points[_CHIP_POINTS, :2], flat]))
-    linear = to_image.scale * to_image.rotation[:2, :2]
-    return np.column_stack([linear, to_image.translation[:2] + linear @ [0.5, 0.5]])
+    found = points[..., _CHIP_POINTS, :2].astype(float)
+    s, t = places - places.mean(0), found - found.mean(-2, keepdims=True)
+    size = (s * s).sum()
+    c, d = (s * t).sum((-2, -1)) / size, (s[:, 0] * t[..., 1] - s[:, 1] * t[..., 0]).sum(-1) / size
+    linear = np.stack([np.stack([c, -d], -1), np.stack([d, c], -1)], -2)
+    offset = found.mean(-2) - linear @ (places.mean(0) - 0.5)
+    return np.concatenate([linear, offset[..., None]], -1)
 
 
 def chips(images: Tensor, transforms: Tensor) -> Tensor:
@@ -90,8 +97,10 @@ def sampled(images: Tensor, transforms: Tensor, px: int, padding: str) -> Tensor
     at = torch.arange(px, device=images.device, dtype=torch.float32)
     base = torch.stack([*torch.meshgrid(at, at, indexing="xy"), torch.ones(px, px, device=images.device)], -1)
     places = base @ transforms.float().mT[:, None]  # [px, px, 3] @ [B, 1, 3, 2] -> [B, px, px, 2]
-    size = torch.tensor(images.shape[:1:-1], device=images.device)
-    return F.grid_sample(images.float(), places * 2 / size - 1, padding_mode=padding, align_corners=False)
+    # No tensor is made of numbers: a CUDA graph could not be captured.
+    height, width = images.shape[2:]
+    places = torch.stack([places[..., 0] * 2 / width, places[..., 1] * 2 / height], -1) - 1
+    return F.grid_sample(images.float(), places, padding_mode=padding, align_corners=False)
 
 
 def face_chip(image: Image, points: NDArray[Any]) -> Image:

@@ -49,6 +49,8 @@ _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "Unsqueeze": lambda _, x, axes: functools.reduce(Tensor.unsqueeze, axes.tolist(), x),
 }
 
+_SHAPING = ("Pad", "Reshape", "Transpose", "Unsqueeze")
+
 
 @dataclass
 class _Step:
@@ -84,14 +86,17 @@ class LandmarkNet(nn.Module):
                 self._steps[-1].output = name
             elif kind != "Result":
                 self._steps.append(_Step(kind, node.get_attributes(), inputs, name))
-        for name in {one for step in self._steps for one in step.inputs} & constants.keys():
+        # Shapes and the like stay on the processor: read from a GPU, each would be waited for.
+        shaping = {one for step in self._steps if step.kind in _SHAPING for one in step.inputs} & constants.keys()
+        self._shapes = {name: constants[name] for name in shaping}
+        for name in ({one for step in self._steps for one in step.inputs} & constants.keys()) - shaping:
             value = constants[name]
             value = value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value.contiguous()
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, views: Tensor) -> Tensor:
         """Args: views: [B, 3, 256, 256] RGB in 0..1. Returns: [B, 478, 3] points in pixels of the view."""
-        values: dict[str, Tensor] = {self._input: views.permute(0, 2, 3, 1)}
+        values = {**self._shapes, self._input: views.permute(0, 2, 3, 1)}
         for step in self._steps:
             known = (values[one] if one in values else self.get_buffer(one) for one in step.inputs)
             values[step.output] = _OPERATIONS[step.kind](step.options, *known)

@@ -15,6 +15,14 @@ CROP_SCALE = 2.5  # side of the crop in heights of the face, forehead to chin
 WINDOW_SCALE = 1.7  # the same for what the texture generator sees: hair and collar, and a mouth of 20 px in 128
 
 
+def squares_around(points: NDArray[Any], scale: float) -> NDArray[np.float64]:
+    """[.., 3] left, top and side of the squares around heads with points [.., 478, 2+]; see Crop.around."""
+    oval = points[..., face.OVAL, :2].astype(float)
+    up = np.linalg.norm(points[..., 10, :2] - points[..., face.CHIN, :2], axis=-1)
+    side = scale * np.maximum(up, np.ptp(oval[..., 0], axis=-1))[..., None]
+    return np.concatenate([(oval.min(-2) + oval.max(-2)) / 2 - side / 2, side], -1)
+
+
 @dataclass(frozen=True)
 class Crop:
     """A square of the photo: left, top and side in pixels; it may reach beyond the photo."""
@@ -26,12 +34,7 @@ class Crop:
     @classmethod
     def around(cls, points: NDArray[Any], scale: float = CROP_SCALE) -> Crop:
         """The square around a head, from its points [478, 3]; scale: its side in heights of the face."""
-        oval = points[face.OVAL, :2]
-        up = points[10, :2] - points[face.CHIN, :2]
-        height = max(float(np.linalg.norm(up)), float(np.ptp(oval[:, 0])))
-        side = scale * height
-        x, y = (oval.min(0) + oval.max(0)) / 2
-        return cls(float(x) - side / 2, float(y) - side / 2, float(side))
+        return cls(*squares_around(points, scale).tolist())
 
     def to_unit(self, points: NDArray[Any]) -> NDArray[Any]:
         """Photo pixels -> 0..1 across the crop; z, where there is one, on the same scale."""

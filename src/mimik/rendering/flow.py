@@ -22,7 +22,6 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centers, part_around, smooth_field, unfold
 from mimik.rendering.head_mesh import (
     CONTROL,
-    DETAILED,
     LIPS_RIM,
     across,
     head,
@@ -90,15 +89,21 @@ class Flow:
             [NUM_GEOMETRY, cells, cells] float32: offset in x and in y, 1 is a tenth of the window's side; 1 where the
             photo does not show the surface; logarithm of the stretch, base 4, in -1..1.
         """
+        planes = self.planes()
+        planes[..., :2] *= np.float32(crop.side / window.side)
+        k = GRID / crop.side
+        square = Crop((window.left - crop.left) * k, (window.top - crop.top) * k, window.side * k)
+        return np.ascontiguousarray(square.cut(planes, cells).transpose(2, 0, 1))
+
+    def planes(self) -> Array:
+        """[GRID, GRID, NUM_GEOMETRY] what maps cuts, over the crop: offsets as if the window were the crop."""
         planes = np.empty((GRID, GRID, NUM_GEOMETRY), np.float32)
-        planes[..., :2] = self.offset * np.float32(10 * crop.side / window.side)
+        planes[..., :2] = self.offset * np.float32(10)
         planes[..., 2] = self.unseen
         if self.mirror is not None:  # what the other side shows is not left to the network
             planes[self.mirror.rows, self.mirror.columns, 2] *= 1 - self.mirror.weight
         planes[..., 3] = (np.log(np.maximum(self.stretch, 1e-3)) / np.log(4)).clip(-1, 1)
-        k = GRID / crop.side
-        square = Crop((window.left - crop.left) * k, (window.top - crop.top) * k, window.side * k)
-        return np.ascontiguousarray(square.cut(planes, cells).transpose(2, 0, 1))
+        return planes
 
 
 @dataclass(frozen=True)
@@ -229,7 +234,7 @@ class Warper:
         come_from = np.concatenate(
             [self.source[keep, :2], self.source[rim, :2].mean(0), self._from_outline, self._border[:, :2]]
         )
-        parts = [part for part in (part_around(goal[index]) for index in DETAILED) if part is not None]
+        parts = [part for part in (part_around(goal[index]) for index in face.DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
         sides = slice(len(keep) + rim.shape[1], len(to) - len(border))
         slack[sides] *= _OUTLINE_SLACK

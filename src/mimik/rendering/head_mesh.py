@@ -23,8 +23,6 @@ CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 21
 FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
 _LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24, 22, 110, 253, 254, 252, 339]
 _UNDER_CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
-# Where the flow changes within a few cells.
-DETAILED = (face.LIPS, [*face.RIGHT_EYE_UPPER, *face.RIGHT_EYE_LOWER], [*face.LEFT_EYE_UPPER, *face.LEFT_EYE_LOWER])
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
 CONTROL = np.array(sorted({*_FEATURE_POINTS, *CHEEKS, *FOREHEAD, *_LIDS, *_UNDER_CHIN, *_SHELL}))
 # [2, 20] neighbors on the lips' outer line: the flow is held midway between them, too, or a lip that moves far would

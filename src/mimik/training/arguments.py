@@ -12,6 +12,7 @@ from mimik.config import DEVICE, PHOTO_FACE, PRESETS, VARIANTS, InputError, Opti
 
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
+LOADERS = ("auto", "device", "workers")
 MAX_SHOTS = 300  # frames of a video
 
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
@@ -53,10 +54,28 @@ class TrainArguments:
             hint="processes; 0 loads in the training process",
         ),
     ] = None
+    loader: Annotated[
+        str,
+        Option(
+            "device: batches are made on --device, where all clips lie decoded; workers: in processes;"
+            " auto: device on a GPU into half of whose free memory the clips fit.",
+            "NAME",
+            choices=LOADERS,
+        ),
+    ] = "auto"
+    reuse: Annotated[
+        int | None,
+        Option(
+            "Episodes for each warped frame of the device loader, with other augmentation; 8 if left out.",
+            "N",
+            range=(1, 64),
+            hint="episodes",
+        ),
+    ] = None
     cache_mb: Annotated[
         int | None,
         Option(
-            "Memory for decoded clips; a quarter of the machine's if left out.",
+            "Memory for decoded clips; a quarter of the machine's, or half of what is free on a GPU, if left out.",
             "MB",
             range=(0, 1e9),
             hint="megabytes; 0 keeps nothing",
@@ -78,6 +97,11 @@ class TrainArguments:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.reuse is not None and (self.loader == "workers" or PRESETS[self.preset].networks.form != "texture"):
+            raise InputError(
+                f"--reuse {self.reuse}: only the device loader of the texture form reuses frames; omit --reuse, or "
+                "give --loader device and --preset texture."
+            )
         if unknown := [name for name in self.fresh_networks if name not in NETWORKS]:
             raise InputError(
                 f"--fresh {self.fresh}: {unknown[0]!r} is not a network; give any of {', '.join(NETWORKS)}."

@@ -35,6 +35,7 @@ from mimik.config import VERSION, InputError, options_of, preset_from_json, pres
 from mimik.data.augmentation import Augmentation
 from mimik.data.episodes import Batch, Episodes, each_tensor, loader
 from mimik.data.index import ClipInfo, read_index, split_people
+from mimik.data.on_device.batches import REUSE, DeviceCorpus, DeviceLoader
 from mimik.data.store import ClipStore
 from mimik.files import DRAFT_SUFFIX, hold, write_whole
 from mimik.networks import checkpoint
@@ -55,6 +56,7 @@ _HELD_OUT = 0.05  # of the people, where no --val is given
 _VALIDATION_EPISODES = 48
 _VALIDATION_SEED = 20190520  # frames other than those of training, the same in every run
 _COLLAPSED_EMBEDDING = 0.05  # share of E's outputs that differ between people, below which a warning is logged
+_GPU_SHARE = 0.5  # of its free memory, for decoded clips; the rest is for networks, activations and warped frames
 _GRID_ROWS = 4  # rows of a sample grid
 _LOG_EVERY_S = 5.0
 _CURVE_POINTS = 50  # of the held-out curve in a release
@@ -152,6 +154,7 @@ class _Run:
         self.saved_step = self.trainer.step if state is not None else -1
         self.training = self._episodes(arguments.data, self.index, augment=Augmentation(), seed=arguments.seed)
         per_epoch = len(self.training)
+        self.loads_on_device = self._loads_on_device()
         self.num_steps = train.num_steps or max(1, train.num_epochs * per_epoch // train.batch_size)
         self.diary = RunLog(arguments.out) if world.first else None
         if world.first:
@@ -237,7 +240,7 @@ class _Run:
         texture = networks.form == "texture"
         cache_mb = self.arguments.cache_mb
         if cache_mb is None:
-            cache_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4_000_000
+            cache_mb = _quarter_of_memory_mb()
         store = ClipStore(
             source,
             size=None if texture else networks.image_px,
@@ -256,15 +259,52 @@ class _Run:
             window_px=networks.image_px if texture else None,
         )
 
+    def _loads_on_device(self) -> bool:
+        """Whether batches are made where the networks are. Raises InputError if that was asked for and cannot be."""
+        arguments, device = self.arguments, self.world.device
+        if arguments.loader == "workers" or (arguments.loader == "auto" and device.type != "cuda"):
+            if arguments.reuse is not None:
+                raise InputError(f"--reuse {arguments.reuse}: without a GPU, give --loader device too, or omit it.")
+            return False
+        needed = DeviceCorpus.num_bytes(self.training)
+        if arguments.cache_mb is not None:
+            limit = arguments.cache_mb * 1_000_000
+        elif device.type == "cuda":
+            limit = int(_GPU_SHARE * torch.cuda.mem_get_info(device)[0])
+        else:
+            limit = _quarter_of_memory_mb() * 1_000_000 // self.world.local_size
+        takes = f"the decoded clips take {needed / 1e9:.2f} GB, and {limit / 1e9:.2f} GB are for them"
+        if needed <= limit:
+            log.info("batches are made on %s: %s", device, takes)
+            return True
+        if arguments.loader == "device" or arguments.reuse is not None:
+            raise InputError(f"--loader device: {takes}. Raise --cache-mb, or give --loader workers without --reuse.")
+        log.warning("batches are made by worker processes, because %s; raise --cache-mb to load on the GPU", takes)
+        return False
+
     def _batches(self) -> Iterator[Batch]:
         """The batches of this process, from the first unfinished episode."""
         workers = self.arguments.workers
         if workers is None:
             cores = (os.cpu_count() or 1) // self.world.local_size
             workers = min(8, max(1, cores)) if self.world.device.type == "cuda" else 1
+        batch_size = self.preset.train.batch_size // self.world.size
+        if self.loads_on_device:
+            return iter(
+                DeviceLoader(
+                    self.training,
+                    self.world.device,
+                    batch_size=batch_size,
+                    num_workers=workers,
+                    start_episode=self.episodes,
+                    rank=self.world.rank,
+                    world_size=self.world.size,
+                    reuse=self.arguments.reuse or REUSE,
+                )
+            )
         batches = loader(
             self.training,
-            batch_size=self.preset.train.batch_size // self.world.size,
+            batch_size=batch_size,
             num_workers=workers,
             start_episode=self.episodes,
             rank=self.world.rank,
@@ -282,13 +322,17 @@ class _Run:
         batches = self._batches() if trainer.step < self.num_steps else iter(())
         if trainer.step == 0:
             self._validate()
-        stop = False
+        stop, batch = False, None
         while trainer.step < self.num_steps and not stop:
-            began = time.monotonic()
-            batch = next(batches)
-            wait_s = time.monotonic() - began
+            began, wait_s = time.monotonic(), 0.0
+            if batch is None:
+                batch = next(batches)
+                wait_s = time.monotonic() - began
             stats = trainer.train_step(batch)
             now = time.monotonic()
+            if trainer.step < self.num_steps:
+                batch = next(batches)  # while a GPU still computes the step
+                wait_s += time.monotonic() - now
             # Clocks and signals differ between processes: they do what any one of them wants.
             wishes = {
                 "stop": float(signals.received is not None or now - self.started > 60 * (arguments.max_minutes or 1e9)),
@@ -443,6 +487,11 @@ class _Run:
             self.diary.close()
         if self.lock is not None:
             self.lock.close()
+
+
+def _quarter_of_memory_mb() -> int:
+    """Of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4_000_000
 
 
 def _fingerprint(index: Sequence[ClipInfo]) -> str:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mimik.config import NetworkConfig, Preset
-from mimik.data.episodes import Batch, to_model_range, view_of
+from mimik.data.episodes import Batch, to_model_range, views_of
 from mimik.face.landmark_images import feature_mask, landmark_image, mouth_interior
 from mimik.face.landmarks import OVAL, Array, Face, Image
 from mimik.inference.synthesis import network_window, reduced, window_around
@@ -266,9 +266,9 @@ class Pairs:
         if not self._warped:
             return self._targets(torch.from_numpy(numbers))
         some = [self._warped[i] for i in numbers]
-        views = [view_of(self._unit[one.target], self._config.image_px, self._rng) for one in some]
+        unit = np.stack([self._unit[one.target] for one in some])
         batch = self._of(some)
-        batch["view"] = torch.from_numpy(np.stack(views))
+        batch["view"] = torch.from_numpy(views_of(unit, self._config.image_px, self._rng.random((len(some), 4))))
         return batch
 
     def _targets(self, at: Tensor) -> Batch:

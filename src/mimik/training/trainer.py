@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import functools
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -30,8 +32,55 @@ from mimik.training.step import (
     weighted_content_loss,
 )
 
+log = logging.getLogger(__name__)
+
 _IMAGES = ("x", "y", "x_s", "y_s", "warped")
 _MASKS = ("regions", "interior")
+_CALLS_BEFORE_CAPTURE = 3  # cuDNN chooses its algorithms, and memory is reserved
+
+
+class Replayed:
+    """A function of named tensors that is captured as a CUDA graph and replayed, so that no kernel is launched singly.
+
+    The first calls run it as it is; so do all where it cannot be captured, after a warning.
+    """
+
+    def __init__(self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]], *, enabled: bool) -> None:
+        """Args: function: of tensors whose shapes stay; what it returns is overwritten by the next call."""
+        self._function, self._enabled, self._calls = function, enabled, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._given: dict[str, Tensor] = {}
+        self._made: dict[str, Tensor] = {}
+
+    def __call__(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._calls += 1
+        if not self._enabled:
+            return self._function(given)
+        if self._calls <= _CALLS_BEFORE_CAPTURE:
+            stream = torch.cuda.Stream()  # a capture has a stream of its own, too
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                made = self._function(given)
+            torch.cuda.current_stream().wait_stream(stream)
+            return made
+        if self._graph is None:
+            try:
+                self._capture(given)
+            except RuntimeError as error:  # all that CUDA and torch raise here
+                self._enabled, self._graph, self._given, self._made = False, None, {}, {}
+                log.warning("steps are not captured as a CUDA graph (%s); every kernel is launched singly", error)
+                return self._function(given)
+        assert self._graph is not None
+        for name, value in self._given.items():
+            value.copy_(given[name])
+        self._graph.replay()
+        return dict(self._made)
+
+    def _capture(self, given: dict[str, Tensor]) -> None:
+        self._given = {name: value.clone() for name, value in given.items()}
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # other threads load batches
+            self._made = self._function(self._given)
 
 
 class Trainer:
@@ -111,6 +160,16 @@ class Trainer:
         self.generator_adam = torch.optim.Adam(groups, train.lr_generator, **adam)
         self.discriminator_adam = torch.optim.Adam(self._discriminator_parameters, train.lr_discriminator, **adam)
         self.step = 0
+        # What a step computes between two optimizers, replayed as CUDA graphs where one process has one GPU.
+        alone = world.size == 1 and world.device.type == "cuda"
+        self._without, self._with_discriminator, self._discriminator_passes = (
+            Replayed(function, enabled=alone)
+            for function in (
+                functools.partial(self._generator_passes, adversarial=False),
+                functools.partial(self._generator_passes, adversarial=True),
+                self._discriminator_gradients,
+            )
+        )
 
     @torch.no_grad()
     def _keep_mean(self, init: Networks, people: Sequence[Batch]) -> None:
@@ -163,6 +222,20 @@ class Trainer:
         train = self.preset.train
         adversarial = self.step >= train.adversarial_from
         batch = self.on_device(batch)
+        passes = self._with_discriminator if adversarial else self._without
+        stats = passes(cast(dict[str, Tensor], batch))
+        x_hat = stats.pop("x_hat")
+        self.generator_adam.step()
+        self.step += 1
+        self.ema.update(self.step)
+        for _ in range(train.num_discriminator_updates if adversarial else 0):
+            stats |= self._discriminator_passes({**cast(dict[str, Tensor], batch), "x_hat": x_hat})
+            self.discriminator_adam.step()
+        return stats
+
+    def _generator_passes(self, given: dict[str, Tensor], adversarial: bool) -> dict[str, Tensor]:
+        """Gradients of E, P and G; returns the scalars of train_step, and x_hat."""
+        batch = cast(Batch, given)
         for parameter in self._discriminator_parameters:
             parameter.requires_grad_(False)
         with self._autocast():
@@ -182,23 +255,22 @@ class Trainer:
         self.generator_adam.zero_grad()
         loss.backward()
         norm = self._clip(self._generator_parameters)
-        self.generator_adam.step()
         for parameter in self._discriminator_parameters:
             parameter.requires_grad_(True)
-        self.step += 1
-        self.ema.update(self.step)
-        stats = {**terms, "loss": loss, "gradient": norm}
-        seen = DiscriminatorInputs.of(batch, out.image.detach())
-        for _ in range(train.num_discriminator_updates if adversarial else 0):
-            with self._autocast():
-                score = self._discriminate(*seen, batch["clip"])
-            real, fake = score.chunk(2)
-            loss = losses.discriminator_loss(real, fake)
-            self.discriminator_adam.zero_grad()
-            loss.backward()
-            norm = self._clip(self._discriminator_parameters)
-            self.discriminator_adam.step()
-            stats |= {"d_loss": loss, "d_gradient": norm, "d_real": real.mean(), "d_fake": fake.mean()}
+        stats = {**terms, "loss": loss, "gradient": norm, "x_hat": out.image}
+        return {name: value.detach() for name, value in stats.items()}
+
+    def _discriminator_gradients(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Gradients of D for one update; given: a batch from on_device, with x_hat."""
+        seen = DiscriminatorInputs.of(cast(Batch, given), given["x_hat"])
+        with self._autocast():
+            score = self._discriminate(*seen, given["clip"])
+        real, fake = score.chunk(2)
+        loss = losses.discriminator_loss(real, fake)
+        self.discriminator_adam.zero_grad()
+        loss.backward()
+        norm = self._clip(self._discriminator_parameters)
+        stats = {"d_loss": loss, "d_gradient": norm, "d_real": real.mean(), "d_fake": fake.mean()}
         return {name: value.detach() for name, value in stats.items()}
 
     def _clip(self, parameters: Sequence[Tensor]) -> Tensor:

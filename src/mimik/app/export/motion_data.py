@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mimik.app.export.stage import Stage
 from mimik.face.landmark_images import landmark_lines, mouth_interior
+from mimik.face.landmarks import DETAILED
 from mimik.motion.files import Motion
 from mimik.rendering.flow import Flow
-from mimik.rendering.head_mesh import DETAILED
 
 _FLOW_UNITS = 8192  # a motion file's flow counts in this part of the crop's side: 0.03 px of 256
 _GEOMETRY_UNITS = 64

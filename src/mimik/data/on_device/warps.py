@@ -1,0 +1,143 @@
+"""Which warped frames episodes need, in which order, and the worker processes that make them ahead of time.
+
+A warped frame depends on clip, source and target alone: the smooth flow, the mesh, the layers of mouth and eyes are
+solved and drawn by the code that animates, on the processor, and read by several episodes that differ in augmentation,
+window and view.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from mimik.data.episodes import Episodes, loader_of, random_stream, warped_to
+
+BLOCK = 2048  # warped frames whose episodes are mixed
+_GROUP = 64  # neighbors that stay neighbors: with any number of processes that divides it, each needs its own share
+_CHUNK = 4  # warped frames that a worker hands over together
+_MIXING = 11  # what a random number is for; data.episodes has the others
+
+
+class Warp(NamedTuple):
+    """A warped frame as a worker makes it."""
+
+    number: int  # the episode that it was made for
+    pixels: Tensor  # uint8 [S * S, 3], or of a still [2 * S * S, 3], followed by the source frame that was made
+    planes: Tensor  # float16 [GRID * GRID, NUM_GEOMETRY] of Flow.planes
+    crop: Tensor  # float64 [3] left, top, side over which they lie
+    points: Tensor  # float32 [478, 3] of the source frame
+
+
+class _Warps(Dataset[Warp]):
+    """The warped frame of each episode, before augmentation."""
+
+    def __init__(self, episodes: Episodes) -> None:
+        self._episodes = episodes
+
+    def __getitem__(self, number: int) -> Warp:
+        chosen, images, points = self._episodes.read(number, 2)
+        painted, flow, crop = warped_to(images, points)
+        is_still = self._episodes.is_still(self._episodes.index[int(chosen.clips[0])])
+        pixels = [painted, images[1]] if is_still else [painted]
+        planes = flow.planes().reshape(-1, flow.planes().shape[-1]).astype(np.float16)
+        return Warp(
+            number,
+            torch.from_numpy(np.stack(pixels).reshape(-1, 3)),
+            torch.from_numpy(planes),
+            torch.tensor([crop.left, crop.top, crop.side], dtype=torch.float64),
+            torch.from_numpy(points[1].copy()),
+        )
+
+
+class Schedule(Sampler[int]):
+    """Which episode's warped frame an episode takes, and which of them one process needs, in order.
+
+    Episodes are mixed in blocks: a block of BLOCK * reuse episodes takes each of BLOCK warped frames reuse times, in
+    `reuse` rounds of different order. All of it depends on the episode's number and the seed alone.
+    """
+
+    def __init__(self, *, seed: int, reuse: int, start: int, step: int, block: int = BLOCK) -> None:
+        """Args:
+        seed: of the order.
+        reuse: episodes for each warped frame; 1: every episode takes its own.
+        start, step: the process does episodes start, start + step, ..
+        block: warped frames of a block, a multiple of 64.
+        """
+        assert block % _GROUP == 0
+        self._seed, self._reuse, self._start, self._step, self.block = seed, reuse, start, step, block
+
+    def sources(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[N] numbers of the warped frames that episodes [N] take."""
+        rounds, place = np.divmod(numbers, self.block)
+        group, rest = np.divmod(place, _GROUP)
+        out = np.empty_like(numbers)
+        for one in np.unique(rounds).tolist():
+            block, turn = divmod(one, self._reuse)
+            some = rounds == one
+            mixed = group[some]
+            if turn:
+                mixed = random_stream(self._seed, _MIXING, block, turn).permutation(self.block // _GROUP)[mixed]
+            out[some] = block * self.block + mixed * _GROUP + rest[some]
+        return out
+
+    def block_of(self, number: int) -> int:
+        """The block of an episode."""
+        return number // (self.block * self._reuse)
+
+    def progress(self, number: int) -> float:
+        """0..1 how far a block's later rounds are done; the first is busy with its own warped frames."""
+        place = number % (self.block * self._reuse)
+        return max(place - self.block, 0) / max(self.block * (self._reuse - 1), 1)
+
+    def needed(self, block: int) -> NDArray[np.int64]:
+        """The warped frames of a block that this process needs, in the order of their first use."""
+        length = self.block * self._reuse
+        first = self._start + max(-(-(block * length - self._start) // self._step), 0) * self._step
+        sources = self.sources(np.arange(first, (block + 1) * length, self._step))
+        return sources[np.sort(np.unique(sources, return_index=True)[1])]
+
+    @property
+    def capacity(self) -> int:
+        """Warped frames of a block that one process needs at most."""
+        return self.block // self._step if _GROUP % self._step == 0 else self.block
+
+    def __iter__(self) -> Iterator[int]:
+        block = self.block_of(self._start)
+        while True:
+            yield from self.needed(block).tolist()
+            block += 1
+
+
+class WarpQueue:
+    """Warped frames in the order of a schedule, made by workers ahead of time."""
+
+    def __init__(self, episodes: Episodes, schedule: Schedule, num_workers: int) -> None:
+        self._batches: Iterator[Any] = iter(
+            loader_of(
+                _Warps(episodes),
+                schedule,
+                batch_size=_CHUNK,
+                num_workers=num_workers,
+                prefetch=4,
+                collate_fn=list,
+            )
+        )
+        self._next: deque[Warp] = deque()
+
+    def peek(self) -> Warp:
+        """The next one; waits for it."""
+        if not self._next:
+            self._next.extend(next(self._batches))
+        return self._next[0]
+
+    def take(self) -> Warp:
+        """The next one, which is then gone."""
+        self.peek()
+        return self._next.popleft()
