@@ -40,19 +40,23 @@ def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDAr
         offset: [N, 2] the values there.
         slack: [N] > 0; how freely each value may be missed: a point with much of it does not count.
     """
-    x, y = target.astype(np.float32).T
-    kernel = cv2.magnitude(np.subtract.outer(x, x), np.subtract.outer(y, y))
+    across, down = (np.subtract.outer(at, at) for at in target.astype(np.float32).T)
+    across *= across  # cv2.magnitude rounds by where arrays lie in memory: frames would differ from run to run
+    down *= down
+    across += down
+    kernel = cv2.sqrt(across, dst=across)
     kernel.ravel()[:: len(target) + 1] -= slack
     # The coefficients sum to 0. With the last one replaced by minus the sum of the others, the negative kernel is
-    # positive definite (Micchelli 1986): half of the work, in single precision, is as exact as a pixel needs.
+    # positive definite (Micchelli 1986): half of the work. BLAS rounds by where arrays lie, too: in double precision
+    # that shows in no frame.
     last = kernel[-1]
-    apart = (last[:-1] - last[-1]) - kernel[:-1, :-1]
+    apart = np.subtract(last[:-1] - last[-1], kernel[:-1, :-1], dtype=np.float64)
     apart += last[:-1, None]
-    values = (offset[-1] - offset[:-1]).astype(np.float32)
+    values = offset[-1] - offset[:-1]
     is_solved, found = cv2.solve(apart, values, flags=cv2.DECOMP_CHOLESKY) if _has_lapack() else (False, values)
     if not is_solved:
         found = np.linalg.solve(apart, values)
-    found = np.concatenate([found, -found.sum(0, keepdims=True)]).astype(np.float64)
+    found = np.concatenate([found, -found.sum(0, keepdims=True)])
     return np.concatenate([found, (offset[-1] - last @ found)[None]])
 
 
