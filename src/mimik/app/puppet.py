@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from mimik.face.landmarks import Face, Image
 from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored_sample, motion_frame_of, rest_reference
 from mimik.motion.drivers.udp import Receiver
 from mimik.motion.smoothing import Steady
-from mimik.provenance.manifests import Claim, Ingredient
 
 _SILENT_TICK_S = 1 / 25  # between frames while a sender is silent
 _RELAXED_S = HOLD_S + 0.6  # after this much silence the person is at rest, and waits
@@ -80,6 +79,8 @@ class _Strings:
 class Puppet(Call):
     """A call that a program drives: it offers samples where a camera would offer frames."""
 
+    _drives = "stream"
+
     def __init__(
         self,
         avatar: Avatar,
@@ -126,7 +127,3 @@ class Puppet(Call):
                 heard = _Heard(sample, at_s)
             if heard is not None and at_s - heard.at_s < _RELAXED_S:
                 super().offer(heard, at_s)  # type: ignore[arg-type]  # _Strings knows what it is
-
-    def claim(self, title: str, *ingredients: Ingredient) -> Claim:
-        made = super().claim(title, *ingredients)
-        return replace(made, settings={**made.settings, "live": "stream"})

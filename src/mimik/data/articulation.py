@@ -17,10 +17,10 @@ from mimik.arrays import Array
 from mimik.media import mel
 from mimik.media.espeak import Espeak
 from mimik.motion.generation.lips import CHANNELS
+from mimik.motion.generation.phonemes import MOUTH_HZ, hann_smoothed
 
 # Tracks of a Mouth. What the jaw does is the speaker's habit: real faces alone teach it.
 TAUGHT = tuple(CHANNELS.index(name) for name in ("width", "mouthPucker", "mouthFunnel"))
-_HZ = 200.0  # of the tracks
 
 
 class Mouth(NamedTuple):
@@ -122,39 +122,31 @@ class Utterance:
     """A text as sound, and the mouth that says it."""
 
     sound: Array  # [N] float32 at mel.RATE_HZ
-    mouths: Array  # [T, len(Mouth)] tracks, and how far the lips are shut and labiodental, 0..1; _HZ
+    mouths: Array  # [T, len(Mouth)] tracks, and how far the lips are shut and labiodental, 0..1; MOUTH_HZ
 
     def at(self, times_s: NDArray[Any]) -> Array:
         """[N, len(Mouth)] at instants, interpolated linearly; the ends go on."""
-        known = np.arange(len(self.mouths)) / _HZ
+        known = np.arange(len(self.mouths)) / MOUTH_HZ
         return np.stack([np.interp(times_s, known, column) for column in self.mouths.T], 1).astype(np.float32)
 
 
-def _smoothed(values: Array, length_s: float) -> Array:
-    """[T] weighted by a Hann window of a length."""
-    window = np.hanning(2 * round(length_s * _HZ / 2) + 1)[1:-1]
-    half = len(window) // 2
-    out: Array = np.convolve(np.pad(values, half, mode="edge"), window / window.sum(), "valid").astype(np.float32)
-    return out
-
-
 def mouths_of(phonemes: list[tuple[float, str]], duration_s: float) -> Array:
-    """[T, len(Mouth)] the mouth over time, at _HZ: phonemes run into each other, rounding farthest, contact least.
+    """[T, len(Mouth)] the mouth over time, at MOUTH_HZ: phonemes run into each other, rounding farthest, contact least.
 
     Args:
         phonemes: (seconds, name) where each begins.
         duration_s: of the whole.
     """
-    rows = np.tile(np.array(_REST, np.float32), (round(duration_s * _HZ) + 1, 1))
+    rows = np.tile(np.array(_REST, np.float32), (round(duration_s * MOUTH_HZ) + 1, 1))
     ends = [start for start, _ in phonemes[1:]] + [duration_s]
     for (start, name), end in zip(phonemes, ends, strict=True):
         parts = _GLIDES.get(name, name).split()
         for index, part in enumerate(parts):
-            first, last = (round((start + (end - start) * k / len(parts)) * _HZ) for k in (index, index + 1))
+            first, last = (round((start + (end - start) * k / len(parts)) * MOUTH_HZ) for k in (index, index + 1))
             rows[first:last] = MOUTHS.get(part) or MOUTHS.get(part.rstrip(":")) or _SCHWA
     out = rows.copy()
     for column, length_s in enumerate((0.13, 0.27, 0.27, 0.04, 0.04)):
-        out[:, column] = _smoothed(rows[:, column], length_s)
+        out[:, column] = hann_smoothed(rows[:, column], length_s)
     return out
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Float, runs
 from mimik.config import InputError
+from mimik.evaluation.metrics import pose_degrees
 from mimik.evaluation.speech.measures import lip_variation
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import head_pose
@@ -187,12 +188,9 @@ def blendshape_aed(driver: NDArray[Any], result: NDArray[Any]) -> float:
 
 def pose_apd(driver: NDArray[Any], result: NDArray[Any]) -> float:
     """Average pose distance: mean absolute difference of yaw, pitch and roll in degrees, of points [N, 478, 3]."""
-    known = np.isfinite(driver).all((1, 2)) & np.isfinite(result).all((1, 2))
-    if not known.any():
-        return math.nan
-    pairs = [(head_pose(a).degrees, head_pose(b).degrees) for a, b in zip(driver[known], result[known], strict=True)]
-    apart = np.diff(np.array(pairs), axis=1)
-    return float(np.abs((apart + 180) % 360 - 180).mean())
+    apart = pose_degrees(result) - pose_degrees(driver)
+    apart = apart[np.isfinite(apart).all(1)]
+    return float(np.abs((apart + 180) % 360 - 180).mean()) if len(apart) else math.nan
 
 
 def measures(points: NDArray[Any], volume: Volume | None) -> dict[str, float]:

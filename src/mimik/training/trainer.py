@@ -148,10 +148,8 @@ class Trainer:
             )
         train = preset.train
         adam: dict[str, Any] = {"betas": train.betas, "eps": train.eps, "fused": True}
-        self._generator_parameters, self._discriminator_parameters = (
-            list(self.synthesizer.parameters()),
-            list(self.discriminator_step.parameters()),
-        )
+        self._generator_parameters = list(self.synthesizer.parameters())
+        self._discriminator_parameters = list(self.discriminator_step.parameters())
         lr_embedder = train.lr_generator if train.lr_embedder is None else train.lr_embedder
         groups: list[dict[str, Any]] = [
             {"params": [*self.networks.E.parameters(), *self.networks.P.parameters()], "lr": lr_embedder},

@@ -17,9 +17,7 @@ from mimik.app.export.settings import ExportConfig
 from mimik.app.export.stage import embedded
 from mimik.config import AVATAR_SUFFIX, ModelError, NetworkConfig
 from mimik.inference.avatar_file import read_avatar
-from mimik.inference.synthesis import (
-    BUNDLED_MODEL,
-)
+from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Generator, Networks
 

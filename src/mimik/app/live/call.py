@@ -79,6 +79,8 @@ class Call:
     ...     call.offer(frame, time.perf_counter())
     """
 
+    _drives: str | None = None  # what a recording says of it; None: the control `driver`
+
     def __init__(self, avatar: Avatar, config: AnimateConfig | None = None, controls: Controls | None = None) -> None:
         """Args:
         avatar: the person.
@@ -338,7 +340,7 @@ class Call:
         """What a recording says of itself."""
         controls = self._controls
         settings: dict[str, Any] = {"motion": self.config.motion, "regions": list(controls.regions)}
-        settings |= {"strength": controls.strength, "live": controls.driver, "label": controls.label}
+        settings |= {"strength": controls.strength, "live": self._drives or controls.driver, "label": controls.label}
         about = (*self.avatar.ingredients(), *ingredients)
         return Claim(title, self._model, about, settings, consent=self.config.consent)
 

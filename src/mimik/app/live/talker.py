@@ -15,7 +15,6 @@ from mimik.app.live.sound import Feeder, file_blocks, pipe_blocks
 from mimik.config import AnimateConfig, InputError, check_number
 from mimik.media import mel
 from mimik.media.sound import Samples
-from mimik.provenance.manifests import Claim, Ingredient
 
 PIPE = "-"
 
@@ -38,6 +37,8 @@ def open_audio(audio: str, rate: int | None) -> Iterator[Samples]:
 
 class Talker(Call):
     """A call that says what blocks of sound say, and waits when they say nothing."""
+
+    _drives = "sound"
 
     def __init__(
         self,
@@ -68,7 +69,3 @@ class Talker(Call):
     def __exit__(self, *error: object) -> None:
         self._feeder.close()
         super().__exit__(*error)
-
-    def claim(self, title: str, *ingredients: Ingredient) -> Claim:
-        made = super().claim(title, *ingredients)
-        return replace(made, settings={**made.settings, "live": "sound"})

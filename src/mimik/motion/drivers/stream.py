@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +116,14 @@ def _number(name: str, value: Any, limit: float) -> float:
         accepted = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
         raise ValueError(f"has {name} {_shown(str(value))}; give {accepted}")
     return number
+
+
+def unpack(form: str, packet: bytes, at: int) -> tuple[Any, ...]:
+    """Numbers of a tracker's packet, as struct names them. Raises ValueError if it ends before."""
+    try:
+        return struct.unpack_from(form, packet, at)
+    except struct.error:
+        raise ValueError("is cut off") from None
 
 
 def line_of(sample: Sample) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mimik.arrays import Array
 from mimik.motion.generation.lips import CHANNELS, FIRST_S, LIPS_HZ, Lips, LipStream
 
-_HZ = 200.0  # of the targets, before they are smoothed
+MOUTH_HZ = 200.0  # of the targets, before they are smoothed
 
 # Tracks of a target, their channels, and the length of their windows in seconds. Values are above the lips at rest: the
 # opening and the width over the distance of the eyes, blendshapes 0 to 1.
@@ -110,7 +110,7 @@ class SaidMouth:
 
     def __init__(self, phonemes: Sequence[tuple[float, str]]) -> None:
         """Args: phonemes: (seconds, name in the International Phonetic Alphabet) where each begins; "" is silence."""
-        length = round((phonemes[-1][0] if phonemes else 0.0) * _HZ) + 1
+        length = round((phonemes[-1][0] if phonemes else 0.0) * MOUTH_HZ) + 1
         targets = np.tile(np.array(_REST, np.float32), (length, 1))
         weights = np.ones_like(targets)
         self._shut: NDArray[np.bool_] = np.zeros(length, bool)
@@ -119,26 +119,26 @@ class SaidMouth:
             if _is_silence(name):
                 continue
             parts = sounds_of(name)
-            edges = np.round(np.linspace(start_s, end_s, len(parts) + 1) * _HZ).astype(int)
+            edges = np.round(np.linspace(start_s, end_s, len(parts) + 1) * MOUTH_HZ).astype(int)
             for part, first, last in zip(parts, edges, edges[1:], strict=False):
                 targets[first:last] = _TARGETS[part]
                 weights[first:last] = _WEIGHTS.get(part, _VOWEL)
             if parts[0] in _SHUT:
                 last_s = max(start_s + _LEAST_S, end_s - _RELEASE_S)
-                self._shut[round(start_s * _HZ) : round(last_s * _HZ)] = True
+                self._shut[round(start_s * MOUTH_HZ) : round(last_s * MOUTH_HZ)] = True
             elif parts[0] in _LABIODENTAL:
-                self._at_teeth[round(start_s * _HZ) : round(max(start_s + _LEAST_S, end_s) * _HZ)] = 1.0
-        self._at_teeth = _smoothed(self._at_teeth, 0.05)
+                self._at_teeth[round(start_s * MOUTH_HZ) : round(max(start_s + _LEAST_S, end_s) * MOUTH_HZ)] = 1.0
+        self._at_teeth = hann_smoothed(self._at_teeth, 0.05)
         columns = []
         for index, name in enumerate(_NAMES):
             need, length_s = weights[:, index], _TRACKS[name][1]
-            columns.append(_smoothed(targets[:, index] * need, length_s) / _smoothed(need, length_s))
-        columns[_NAMES.index("gap")] *= 1 - _smoothed(self._shut.astype(np.float32), _NEAR_S)
+            columns.append(hann_smoothed(targets[:, index] * need, length_s) / hann_smoothed(need, length_s))
+        columns[_NAMES.index("gap")] *= 1 - hann_smoothed(self._shut.astype(np.float32), _NEAR_S)
         self._tracks = np.stack(columns, 1)
 
     def at(self, times_s: NDArray[np.float64]) -> tuple[Array, NDArray[np.bool_], Array]:
         """Tracks [N, len(CHANNELS)] above the lips at rest, contact [N] and labiodental [N] as lips.Lips has them."""
-        place = (times_s * _HZ).clip(0, len(self._tracks) - 1)
+        place = (times_s * MOUTH_HZ).clip(0, len(self._tracks) - 1)
         near = np.round(place).astype(int)
         out = np.zeros((len(times_s), len(CHANNELS)), np.float32)
         for column, name in zip(self._tracks.T, _NAMES, strict=True):
@@ -148,9 +148,9 @@ class SaidMouth:
         return out, self._shut[near], self._at_teeth[near]
 
 
-def _smoothed(values: Array, length_s: float) -> Array:
-    """[T] weighted by a Hann window of a length; the ends go on."""
-    window = np.hanning(2 * round(length_s * _HZ / 2) + 1)[1:-1]
+def hann_smoothed(values: Array, length_s: float) -> Array:
+    """[T] at MOUTH_HZ, weighted by a Hann window of a length; the ends go on."""
+    window = np.hanning(2 * round(length_s * MOUTH_HZ / 2) + 1)[1:-1]
     half = len(window) // 2
     out: Array = np.convolve(np.pad(values, half, mode="edge"), window / window.sum(), "valid").astype(np.float32)
     return out

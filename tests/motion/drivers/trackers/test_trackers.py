@@ -68,8 +68,8 @@ def test_live_link_face() -> None:
     [
         (b"", "not a packet of Live Link Face"),
         (b"\x05" + live_link({})[1:], "not a packet"),
-        (live_link({})[:-1], "too short"),
-        (live_link({})[:20], "too short"),
+        (live_link({})[:-1], "cut off"),
+        (live_link({})[:20], "cut off"),
         (b"\x06\x7f\xff\xff\xff" + b"a" * 40, "impossible length"),
         (live_link({"jawOpen": math.nan}), "not a number"),
     ],

@@ -11,14 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from mimik.face.landmarks import BLENDSHAPES
-from mimik.motion.drivers.stream import Rest, Sample, sample_of
+from mimik.motion.drivers.stream import Rest, Sample, sample_of, unpack
 from mimik.motion.files import Motion
 
 # fmt: off
@@ -60,11 +59,11 @@ class LiveLink:
             raise ValueError("is not a packet of Live Link Face")
         at = 1
         for _ in range(2):
-            length = int(self._unpack("!i", packet, at)[0])
+            length = int(unpack("!i", packet, at)[0])
             if not 0 <= length <= _MAX_NAME:
                 raise ValueError("has a name of an impossible length")
             at += 4 + length
-        frame, fraction, rate, per, count = self._unpack("!ifiiB", packet, at)
+        frame, fraction, rate, per, count = unpack("!ifiiB", packet, at)
         if rate <= 0 or per <= 0 or not math.isfinite(fraction):
             raise ValueError("has an impossible frame rate")
         time_s = (frame + fraction) * per / rate
@@ -72,14 +71,7 @@ class LiveLink:
             return Sample(time_s, np.zeros(len(BLENDSHAPES)), np.zeros(6), seen=False)
         if count != _COUNT:
             raise ValueError(f"has {count} values instead of {_COUNT}")
-        return sample_from(time_s, np.array(self._unpack(f"!{_COUNT}f", packet, at + 17)))
-
-    @staticmethod
-    def _unpack(form: str, packet: bytes, at: int) -> tuple[float, ...]:
-        try:
-            return struct.unpack_from(form, packet, at)
-        except struct.error:
-            raise ValueError("is too short") from None
+        return sample_from(time_s, np.array(unpack(f"!{_COUNT}f", packet, at + 17)))
 
 
 def sample_from(time_s: float, values: np.ndarray) -> Sample:

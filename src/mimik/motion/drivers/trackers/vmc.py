@@ -1,19 +1,18 @@
 """The VMC protocol of VSeeFace, VMagicMirror, Warudo and others: OSC messages, https://protocol.vmc.info.
 
 /VMC/Ext/Blend/Val has a name and a value, /VMC/Ext/Blend/Apply ends a frame, /VMC/Ext/Bone/Pos has a bone's position
-and quaternion in Unity's axes, /VMC/Ext/T a time. Blendshapes are those of ARKit ("perfect sync"), or the presets of a
-VRM avatar, from which the mouth and eyes are made.
+and quaternion in Unity's axes. Blendshapes are those of ARKit ("perfect sync"), or the presets of a VRM avatar, from
+which the mouth and eyes are made.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 
 from mimik.face.landmarks import BLENDSHAPES
-from mimik.motion.drivers.stream import BLENDSHAPE_INDEX, Sample, head_angles
+from mimik.motion.drivers.stream import BLENDSHAPE_INDEX, Sample, head_angles, unpack
 
 _BOTH = ("Left", "Right")
 
@@ -49,7 +48,6 @@ class Vmc:
     def __init__(self) -> None:
         self._values: dict[str, float] = {}
         self._bones = {"neck": np.eye(3), "head": np.eye(3)}
-        self._time_s: float | None = None
 
     def __call__(self, packet: bytes, arrived_s: float) -> Sample | None:
         """A packet as a sample; None if it ends no frame. Raises ValueError, saying what is wrong with it."""
@@ -61,8 +59,6 @@ class Vmc:
                 if str(values[0]).lower() in self._bones:
                     self._bones[str(values[0]).lower()] = _matrix([_finite(value) for value in values[4:8]])
                     ends = True
-            elif address == "/VMC/Ext/T" and values:
-                self._time_s = _finite(values[0])
             elif address == "/VMC/Ext/Blend/Apply":
                 ends = True
         return self._sample(arrived_s) if ends else None
@@ -116,7 +112,7 @@ def messages(packet: bytes, depth: int = 0) -> Iterator[tuple[str, list[str | in
             raise ValueError("has too many bundles in one another")
         at = 16  # after the time tag
         while at < len(packet):
-            size = int(_unpack(">i", packet, at)[0])
+            size = int(unpack(">i", packet, at)[0])
             if size < 0 or at + 4 + size > len(packet):
                 raise ValueError("is cut off")
             yield from messages(packet[at + 4 : at + 4 + size], depth + 1)
@@ -132,7 +128,7 @@ def messages(packet: bytes, depth: int = 0) -> Iterator[tuple[str, list[str | in
             text, at = _string(packet, at)
             values.append(text)
         elif kind in "if":
-            values.append(_unpack(">" + kind, packet, at)[0])
+            values.append(unpack(">" + kind, packet, at)[0])
             at += 4
         elif kind in "TF":
             values.append(int(kind == "T"))
@@ -150,10 +146,3 @@ def _string(packet: bytes, at: int) -> tuple[str, int]:
         return packet[at:end].decode("utf-8"), (end // 4 + 1) * 4
     except UnicodeDecodeError:
         raise ValueError("is not OSC") from None
-
-
-def _unpack(form: str, packet: bytes, at: int) -> tuple[int | float, ...]:
-    try:
-        return struct.unpack_from(form, packet, at)
-    except struct.error:
-        raise ValueError("is cut off") from None
