@@ -38,7 +38,7 @@ from mimik.motion import expression
 from mimik.motion.expression import expression_basis
 from mimik.motion.extraction import stream_motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
-from mimik.rendering.flow import Warper
+from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.background import Scene, take_apart
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
@@ -340,3 +340,16 @@ def no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
 def motion_frames(driver_faces: list[Face]) -> tuple[Reference, list[MotionFrame]]:
     reference, stream = stream_motion(driver_faces, DRIVER_FPS, smooth=0)
     return reference, list(stream)
+
+
+@pytest.fixture(scope="module")
+def flow_of(warper: Warper, portrait_face: Face) -> Callable[..., Flow]:
+    known: dict[tuple, Flow] = {}
+
+    def flow(yaw: float = 0, pitch: float = 0, roll: float = 0) -> Flow:
+        key = yaw, pitch, roll
+        if key not in known:
+            known[key] = warper.flow(turned(portrait_face.points, yaw, pitch, roll))
+        return known[key]
+
+    return flow

@@ -109,6 +109,12 @@ def hold(path: Path, mode: str = "w") -> IO[Any] | None:
     return file
 
 
+def memory_folder() -> Path:
+    """A folder whose files live in memory, where the system has one; else the folder for temporary files."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
 def can_write_in(folder: Path) -> bool:
     """Whether a file can be made in a folder, by making one: access rights say nothing of /proc, or of root."""
     try:

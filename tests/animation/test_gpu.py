@@ -1,9 +1,6 @@
-"""Which device is taken, and that torch draws what OpenVINO draws. The GPU itself is never needed here."""
+"""torch draws what OpenVINO draws. The GPU itself is never needed here."""
 
 from __future__ import annotations
-
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,38 +10,6 @@ from mimik.config import AnimateConfig, InputError
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.release import read_release
-
-
-def torch_that(finds: bool) -> SimpleNamespace:
-    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: finds))
-
-
-@pytest.mark.parametrize(
-    ("device", "has_driver", "finds", "expected"),
-    [
-        ("cpu", True, True, "cpu"),
-        ("auto", False, True, "cpu"),  # torch is not even loaded
-        ("auto", True, True, "cuda"),
-        ("auto", True, False, "cpu"),
-        ("cuda", False, True, "cuda"),
-    ],
-)
-def test_which_device(
-    monkeypatch: pytest.MonkeyPatch, device: str, has_driver: bool, finds: bool, expected: str
-) -> None:
-    monkeypatch.setattr(gpu.shutil, "which", lambda name: name if has_driver else None)
-    monkeypatch.setattr(gpu.Path, "exists", lambda path: False)
-    monkeypatch.setitem(sys.modules, "torch", torch_that(finds))
-    assert gpu.resolved(device) == expected
-
-
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", torch_that(False))
-    with pytest.raises(InputError, match="--device cuda: torch finds no GPU; give cpu"):
-        gpu.resolved("cuda")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install '.\[train\]'"):
-        gpu.resolved("cuda")
 
 
 def test_devices_that_are_refused() -> None:

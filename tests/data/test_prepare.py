@@ -25,6 +25,7 @@ import pytest
 pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from conftest import DRIVER_FPS, Driver, write_clip
+from made_files import texture, touch
 from mimik.config import InputError
 from mimik.data import prepare as module
 from mimik.data.index import read_index
@@ -41,19 +42,6 @@ from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
 
 CONFIG = PrepareConfig(size=128, min_seconds=0.6)
-
-
-def texture(seed: int, size: tuple[int, int] = (96, 128)) -> Image:
-    """Random blobs of random colors."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (6, 8, 3), np.uint8)
-    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x")
 
 
 # One run over one of everything.

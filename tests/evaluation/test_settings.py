@@ -35,5 +35,5 @@ def test_impossible_settings(fields: dict[str, Any], message: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none() -> None:
-    with pytest.raises(InputError, match="finds no CUDA device"):
+    with pytest.raises(InputError, match="torch finds no GPU"):
         EvaluateConfig(device="cuda")

@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from made_files import coordinates
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Face, Image
+from mimik.face.landmarks import Face
 from mimik.rendering.crop import Crop
-
-
-def coordinates(width: int, height: int) -> Image:
-    """A picture whose red and green tell where a pixel was, to a third of a pixel on small pictures."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 / (width - 1), y * 255 / (height - 1), np.zeros_like(x)], -1).astype(np.uint8)
 
 
 def test_the_crop_is_a_square_around_the_head(portrait_face: Face) -> None:

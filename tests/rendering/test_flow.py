@@ -19,19 +19,6 @@ from mimik.rendering.flow import NUM_GEOMETRY, Flow, Warper
 PORTRAITS = Path(__file__).resolve().parents[3] / "shared" / "portraits"
 
 
-@pytest.fixture(scope="module")
-def flow_of(warper: Warper, portrait_face: Face) -> Callable[..., Flow]:
-    known: dict[tuple, Flow] = {}
-
-    def flow(yaw: float = 0, pitch: float = 0, roll: float = 0) -> Flow:
-        key = yaw, pitch, roll
-        if key not in known:
-            known[key] = warper.flow(turned(portrait_face.points, yaw, pitch, roll))
-        return known[key]
-
-    return flow
-
-
 def test_the_maps_say_how_the_window_was_warped(
     warper: Warper, flow_of: Callable[..., Flow], portrait_face: Face
 ) -> None:

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import pytest
 
 from conftest import turned
+from made_files import coordinates
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.rendering import painter as painter_module
 from mimik.rendering.field import GRID
-from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.flow import Warper
 from mimik.rendering.painter import Painter
-
-
-@pytest.fixture(scope="module")
-def flow_of(warper: Warper, portrait_face: Face) -> Callable[..., Flow]:
-    known: dict[tuple, Flow] = {}
-
-    def flow(yaw: float = 0, pitch: float = 0, roll: float = 0) -> Flow:
-        key = yaw, pitch, roll
-        if key not in known:
-            known[key] = warper.flow(turned(portrait_face.points, yaw, pitch, roll))
-        return known[key]
-
-    return flow
-
-
-def coordinates(width: int, height: int) -> Image:
-    """A picture whose red and green tell where a pixel was, to a third of a pixel on small pictures."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 / (width - 1), y * 255 / (height - 1), np.zeros_like(x)], -1).astype(np.uint8)
 
 
 def test_no_motion_is_the_photo_exactly(

@@ -215,7 +215,7 @@ def test_a_picture_that_is_late_is_found_and_the_batch_takes_it() -> None:
     assert voice.lag_of(np.random.default_rng(0).normal(size=heard.shape), piece) == 0  # nothing is clear
     config = replace(TINY, piece_steps=100, warm_up_steps=0, batch_size=1)
     pools = [Pool([late], set(), config) for _ in range(2)]
-    pools[1].align([5])
+    pools[1].lags = [5]
     (_, plain, _, _, known), (_, moved, _, _, still) = (pool.batch() for pool in pools)
     assert torch.equal(moved[0, :-5], plain[0, 5:]) and torch.equal(still[0, :-5], known[0, 5:])
 

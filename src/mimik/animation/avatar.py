@@ -30,6 +30,7 @@ from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, 
 from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
 from mimik.face.orientation import DOUBTFUL, find_faces, quarter_turns
 from mimik.inference.avatar_file import AvatarFile, calmest, read_avatar
+from mimik.inference.device import resolved_device
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, PersonalizedGenerator
 from mimik.media import video
@@ -175,7 +176,7 @@ class Avatar:
         """
         if model == "geometry":
             return None
-        device = gpu.resolved(device)
+        device = resolved_device(device)
         person = self._person if self._person and model == self._person.model else None
         if person and device == "cpu":
             return person.generator

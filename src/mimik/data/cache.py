@@ -69,12 +69,6 @@ class FileCache:
                 part.unlink(missing_ok=True)
 
 
-def memory_folder() -> Path:
-    """A folder whose files live in memory, where the system has one; else the folder for temporary files."""
-    shared = Path("/dev/shm")
-    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-
-
 def _hold(folder: Path) -> IO[str] | None:
     """Locks a folder for as long as this process lives; None where that is not possible or another process does."""
     try:

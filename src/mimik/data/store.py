@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array, Image
 from mimik.config import InputError
-from mimik.data.cache import FileCache, memory_folder, temporary_folder
+from mimik.data.cache import FileCache, temporary_folder
 from mimik.data.index import ClipInfo, folder_of
 from mimik.data.remote import DamagedClipError, is_url, server_of
 from mimik.data.tracks import Tracks, unpack_tracks
 from mimik.face import landmarks as faces
+from mimik.files import memory_folder
 
 log = logging.getLogger(__name__)
 

@@ -44,6 +44,7 @@ from mimik.evaluation.report.contact_sheets import film_strip
 from mimik.evaluation.settings import EvaluateConfig
 from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Face, Image
+from mimik.inference.device import resolved_device
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator
 from mimik.media import video
@@ -67,9 +68,7 @@ class Evaluation:
         """Args: videos: the folder from which the shards were made, for the clips' sound, which is not in them."""
         self.shards, self.config, self.out, self._videos = shards, config, out, videos
         self._motions: dict[str, DriverMotion] = {}
-        chosen = config.device
-        if chosen == "auto":
-            chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        chosen = resolved_device(config.device)
         self.device = torch.device(chosen)
         self.instruments = Instruments(self.device, lpips)
         self.labels = [label_of(name) for name in config.models]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from mimik.config import DEVICE, InputError, Option, check_options
+from mimik.inference.device import resolved_device
 
 
 def _listed(kind: Callable[[str], Any], wrong: str) -> Callable[[str], tuple[Any, ...]]:
@@ -83,7 +84,4 @@ class EvaluateConfig:
             raise InputError(f"--learn-seconds {given}: give rising seconds, 1 or more at the end, such as 0,10,30,60.")
         check_options(self)
         if self.device == "cuda":
-            import torch  # the command line reads this module without it
-
-            if not torch.cuda.is_available():
-                raise InputError("--device cuda: torch finds no CUDA device here; give cpu, or leave it out.")
+            resolved_device(self.device)

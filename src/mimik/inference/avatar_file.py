@@ -214,8 +214,9 @@ def _teeth_of_tensors(tensors: Mapping[str, NDArray[Any]]) -> TeethSet:
 
 
 def encoded_png(picture: Image) -> NDArray[np.uint8]:
-    """uint8 RGB [H, W, 3] -> the bytes of a PNG file, [N]."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    """uint8 RGB [H, W, 3] or RGBA [H, W, 4] -> the bytes of a PNG file, [N]."""
+    order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    done, data = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(picture), order))
     assert done
     return data.ravel()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from mimik.files import memory_folder
 from mimik.media.containers import Rgb
 from mimik.media.reading import read_frames
 from mimik.media.writing import VideoWriter
@@ -27,7 +27,7 @@ def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, pr
     frames = iter(frames)
     first = next(frames)
     height, width = first.shape[:2]
-    with tempfile.TemporaryDirectory(prefix="mimik-", dir=_memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix="mimik-", dir=memory_folder()) as folder:
         path = Path(folder, "clip.mp4")
         with VideoWriter(path, width, height, fps, quality=quality, preset=preset, gop=gop, num_threads=1) as writer:
             for frame in itertools.chain([first], frames):
@@ -43,14 +43,9 @@ def read_clip(mp4: bytes, numbers: Iterable[int]) -> list[Rgb]:
         numbers: of the frames, ascending, from 0.
     """
     wanted = set(numbers)
-    with tempfile.TemporaryDirectory(prefix="mimik-", dir=_memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix="mimik-", dir=memory_folder()) as folder:
         path = Path(folder, "clip.mp4")
         path.write_bytes(mp4)
         with closing(read_frames(path, num_threads=1)) as frames:
             last = max(wanted, default=-1)
             return [rgb for i, rgb in enumerate(itertools.islice(frames, last + 1)) if i in wanted]
-
-
-def _memory_folder() -> str | None:
-    """Where small temporary files never reach a disk, if there is such a place."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

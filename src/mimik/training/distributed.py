@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mimik.config import InputError
+from mimik.inference.device import resolved_device
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,8 @@ class World:
 def join_world(device: str) -> Iterator[World]:
     """Joins the processes that torchrun started; a single process without it."""
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolved_device(device)
     if device == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")
         if local >= torch.cuda.device_count():
             raise InputError(f"process {local} of this machine has no GPU: start {torch.cuda.device_count()} or fewer.")
         torch.cuda.set_device(local)

@@ -25,6 +25,7 @@ from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.files import write_whole
 from mimik.inference.avatar_file import AvatarFile, SourceFile
+from mimik.inference.device import resolved_device
 from mimik.inference.synthesis import BUNDLED_MODEL, window_around
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build_networks
@@ -167,12 +168,7 @@ def _how(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tu
     recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
     if arguments.steps is not None:
         recipe = dataclasses.replace(recipe, num_steps=arguments.steps)
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")
-    return recipe, device
+    return recipe, resolved_device(arguments.device)
 
 
 def _start(arguments: LearnArguments) -> tuple[Preset, Networks, dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from mimik.training.step import (
     DiscriminatorInputs,
     DiscriminatorOutput,
     DiscriminatorStep,
+    Ema,
     generator_terms,
     weighted_content_loss,
 )
@@ -150,7 +150,8 @@ class Learner:
             psi, w = networks.P(e_hat), networks.D.personal_weight(e_hat[0])
         self.generator = FineTunedGenerator(networks.G, psi).train()
         self.discriminator_step = PersonalDiscriminatorStep(networks.D, w).train()
-        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self._ema = Ema(self.generator, recipe.ema)
+        self.average = self._ema.average
         self.content = {
             name: content_network(name).to(self.device) for name, weight in preset.losses.content.items() if weight
         }
@@ -208,7 +209,7 @@ class Learner:
             terms["d_loss"] = losses.discriminator_loss(real, fake)
             self._update(terms["d_loss"], self._discriminator_adam, self.discriminator_step)
         self.step += 1
-        self._update_average()
+        self._ema.update(self.step)
         return {name: value.detach() for name, value in terms.items()}
 
     def _drift(self, batch: Batch, before: Synthesis) -> Tensor:
@@ -223,14 +224,6 @@ class Learner:
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), self.preset.train.clip_norm)
         optimizer.step()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Updates the moving average; see step.Ema."""
-        decay = min(self.recipe.ema, self.step / (9 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - decay)
-        for kept, fresh in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            kept.copy_(fresh)
 
     @torch.no_grad()
     def probe(self) -> tuple[float, float]:

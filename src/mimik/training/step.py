@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  everybody's name for it
@@ -18,6 +18,8 @@ from mimik.networks import losses
 from mimik.networks.features import ContentNetwork, FaceNet, chips
 from mimik.networks.generators import Discriminator, Embedder, Generator, Projection, Synthesis, view_frames
 from mimik.networks.landmark_net import LandmarkNet
+
+Averaged = TypeVar("Averaged", bound=nn.Module)
 
 
 class Synthesizer(nn.Module):
@@ -68,15 +70,15 @@ class DiscriminatorStep(nn.Module):
         return DiscriminatorOutput(score.float(), fake_acts, real_acts, rows)
 
 
-class Ema:
-    """Moving averages of E, P and G.
+class Ema(Generic[Averaged]):
+    """Moving averages of E, P and G, or of a person's G and psi'.
 
     The share of the old weights grows from 0.1 to `decay`, so that the initial weights decay quickly, unless they come
     from a release, which is an average itself. Buffers, the vectors of spectral norm, are copied from the live network:
     they fit the average's weights better than their own average.
     """
 
-    def __init__(self, live: Synthesizer, decay: float, *, grows: bool = True) -> None:
+    def __init__(self, live: Averaged, decay: float, *, grows: bool = True) -> None:
         self.live, self.decay, self.grows = live, decay, grows
         self.average = copy.deepcopy(live).eval().requires_grad_(False)
 

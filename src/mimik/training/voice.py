@@ -75,10 +75,10 @@ class Pool:
     """Augmented versions of all clips, renewed a few at a time."""
 
     def __init__(self, clips: Sequence[SpeechClip], one_speaker: set[str], config: VoiceConfig) -> None:
-        self._rng = np.random.default_rng(config.seed)
+        self.rng = np.random.default_rng(config.seed)
         self._clips, self._config = clips, config
-        self._scale = scale_of([c for c in clips if c.person not in one_speaker] or clips)
-        self._targets = [_target(clip, self._scale) for clip in clips]
+        self.scale = scale_of([c for c in clips if c.person not in one_speaker] or clips)
+        self._targets = [_target(clip, self.scale) for clip in clips]
         alone = np.array([clip.person in one_speaker for clip in clips])
         length = np.array([clip.duration_s for clip in clips])
         self._chance = np.zeros(len(clips))
@@ -87,39 +87,24 @@ class Pool:
                 self._chance[group] = (share if (~group).any() else 1.0) * length[group] / length[group].sum()
         self._others = np.concatenate([clip.sound for clip in clips if clip.person not in one_speaker][:60])
         self._variants: dict[int, list[SpeechPiece]] = {}
-        self._lags = [0] * len(clips)  # steps by which each clip's picture is late
-        self._spoken = self._said(utterances(config.spoken, self._rng)) if config.spoken else []
+        # Steps by which each clip's picture is late; 0 of one speaker's corpus.
+        self.lags = [0] * len(clips)
+        self._spoken = self._said(utterances(config.spoken, self.rng)) if config.spoken else []
 
     def _said(self, each: Sequence[Utterance]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
         """Features [2 T, bands] and mouths [T, len(Mouth)] of synthetic speech, half of it through rooms and noise."""
         out = []
         for one in each:
-            sound = one.sound if self._rng.random() < 0.3 else disturbed(one.sound, self._rng, self._others)
-            values = features_of(sound, float(self._rng.normal(0, 3)))
+            sound = one.sound if self.rng.random() < 0.3 else disturbed(one.sound, self.rng, self._others)
+            values = features_of(sound, float(self.rng.normal(0, 3)))
             out.append((values.astype(np.float16), one.at(instants(len(values) // 2))))
         return [(values, mouths) for values, mouths in out if len(mouths) > self._config.piece_steps]
-
-    @property
-    def scale(self) -> Scale:
-        return self._scale
-
-    @property
-    def rng(self) -> np.random.Generator:
-        return self._rng
 
     def _piece(self, index: int) -> SpeechPiece:
         have = self._variants.setdefault(index, [])
         if len(have) < 1:
-            have.append(augmented(self._clips[index], self._rng, self._others))
-        return have[self._rng.integers(len(have))]
-
-    def align(self, lags: Sequence[int]) -> None:
-        """Takes the tracks that belong to the sound: lags in steps, 0 for clips of one speaker's corpus."""
-        self._lags = list(lags)
-
-    @property
-    def lags(self) -> list[int]:
-        return self._lags
+            have.append(augmented(self._clips[index], self.rng, self._others))
+        return have[self.rng.integers(len(have))]
 
     @property
     def has_speech(self) -> bool:
@@ -129,36 +114,36 @@ class Pool:
     def spoken_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of synthetic speech: features [S, 2T, bands], mouths [S, T, len(Mouth)], known [S, T]."""
         steps, values, mouths = self._config.piece_steps, [], []
-        for index in self._rng.integers(0, len(self._spoken), self._config.spoken_batch):
+        for index in self.rng.integers(0, len(self._spoken), self._config.spoken_batch):
             sound, mouth = self._spoken[index]
-            start = int(self._rng.integers(0, len(mouth) - steps + 1))
-            values.append(warped(sound[2 * start : 2 * (start + steps)].astype(np.float32), self._rng))
+            start = int(self.rng.integers(0, len(mouth) - steps + 1))
+            values.append(warped(sound[2 * start : 2 * (start + steps)].astype(np.float32), self.rng))
             mouths.append(mouth[start : start + steps])
         known = torch.ones(len(values), steps)
         known[:, : self._config.warm_up_steps] = 0
         return torch.from_numpy(np.stack(values)), torch.from_numpy(np.stack(mouths)), known
 
     def refresh(self) -> None:
-        for index in self._rng.choice(len(self._clips), self._config.refreshed, p=self._chance):
+        for index in self.rng.choice(len(self._clips), self._config.refreshed, p=self._chance):
             have = self._variants.setdefault(int(index), [])
-            have.append(augmented(self._clips[index], self._rng, self._others))
+            have.append(augmented(self._clips[index], self.rng, self._others))
             del have[: max(0, len(have) - self._config.num_variants)]
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Features [B, 2T, bands], tracks about the clip's mean and above rest [B, T, C], touch and known [B, T]."""
         steps = self._config.piece_steps
         rows = []
-        for index in self._rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
+        for index in self.rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
             piece, target = self._piece(int(index)), self._targets[index]
-            start = int(self._rng.integers(0, max(1, len(piece.known) - steps + 1)))
-            there = np.arange(start, min(start + steps, len(piece.known))) + self._lags[index]
+            start = int(self.rng.integers(0, max(1, len(piece.known) - steps + 1)))
+            there = np.arange(start, min(start + steps, len(piece.known))) + self.lags[index]
             part = there.clip(0, len(piece.known) - 1)
             y, touch, known = piece.tracks[part], piece.touch[part], piece.known[part] & (part == there)
-            values = warped(piece.features[2 * start : 2 * (start + steps)], self._rng)
+            values = warped(piece.features[2 * start : 2 * (start + steps)], self.rng)
             if start:
                 known[: self._config.warm_up_steps] = False
-            about = (y - target.mean) / (self._scale.spread * target.liveliness)
-            above = (y - target.rest - self._scale.rise) / self._scale.spread
+            about = (y - target.mean) / (self.scale.spread * target.liveliness)
+            above = (y - target.rest - self.scale.rise) / self.scale.spread
             missing = steps - len(y)
             if missing:
                 about, above = (np.pad(a, ((0, missing), (0, 0))) for a in (about, above))
@@ -341,7 +326,7 @@ def train_member(
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
         average, num_averaged = state.get("average", {}), state.get("num_averaged", 0)
-        pool.align(state.get("lags") or pool.lags)
+        pool.lags = state.get("lags") or pool.lags
         torch.manual_seed(config.seed + step)
         pool.rng.bit_generator.state = np.random.default_rng(config.seed + step).bit_generator.state
     began, first = time.time(), step
@@ -365,7 +350,7 @@ def train_member(
                 slow.lerp_(fast, 1 - keep)
         if step in config.align_at:
             ema.eval()
-            pool.align([0 if clip.person in one_speaker else _lag(ema, clip) for clip in clips])
+            pool.lags = [0 if clip.person in one_speaker else _lag(ema, clip) for clip in clips]
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value
         if step % save_every == 0 or step == config.num_steps:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from made_files import texture
 from mimik.data.preparation.shots import split_shots
 from mimik.face.landmarks import Image
-
-
-def texture(seed: int, size: tuple[int, int] = (96, 128)) -> Image:
-    """Random blobs of random colors."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (6, 8, 3), np.uint8)
-    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def cuts(frames: list[Image]) -> list[int]:

@@ -7,14 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_files import touch
 from mimik.data.preparation import sources as sources_module
 from mimik.data.preparation.sources import Source, choose_people, cluster_people, find_sources
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x")
 
 
 def test_sources_come_in_a_stable_order_by_suffix(tmp_path: Path) -> None:

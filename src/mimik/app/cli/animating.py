@@ -19,6 +19,7 @@ from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, local_cre
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
+from mimik.inference.device import resolved_device
 from mimik.media import formats
 from mimik.motion.kinds import check_driver, check_person, is_folder_of_drivers
 from mimik.provenance.outputs import check_output, sidecar_of
@@ -112,9 +113,7 @@ def animate_command(
         formats.check_input(photo)
         check_driver(driver)
         if config.device == "cuda":
-            from mimik.animation import gpu
-
-            gpu.resolved(config.device)
+            resolved_device(config.device)
         check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
         check_file_options(out, config)
         check_model(config.model)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mimik.app.export.stage import Stage
 from mimik.face.landmarks import Image
+from mimik.inference.avatar_file import encoded_png
 from mimik.rendering.layers.canvas import Canvas
 
 _RIM_PX = 8  # of the photo around what moves: what is moved in from there
@@ -50,7 +49,7 @@ def person_files(stage: Stage) -> dict[str, bytes]:
         files["reduced.png"], files["reduced_lit.png"] = smaller.part(stage.reduced), smaller.part(stage.reduced_lit)
         if stage.reduced_matte is not None:
             files["reduced_matte.png"] = np.repeat(smaller.part(stage.reduced_matte)[..., None], 3, -1)
-    return {name: _png(picture) for name, picture in files.items()}
+    return {name: encoded_png(picture).tobytes() for name, picture in files.items()}
 
 
 def _moving_part(picture: Image, stage: Stage, scale: float) -> Canvas:
@@ -65,11 +64,3 @@ def _moving_part(picture: Image, stage: Stage, scale: float) -> Canvas:
 
 def _place(part: Canvas) -> dict[str, int]:
     return {"left": part.left, "top": part.top, "width": part.size[0], "height": part.size[1]}
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    """uint8 RGB or RGBA [H, W, 3 or 4] as a PNG file."""
-    order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-    done, data = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(picture), order))
-    assert done
-    return data.tobytes()

@@ -141,7 +141,7 @@ class Receiver:
             why = getattr(error, "strerror", None) or error
             raise InputError(f"--stream: {host}, port {port} cannot be used ({why}); give another port.") from None
         self._socket.setblocking(False)
-        self._mailbox = Mailbox(reader)
+        self.mailbox = Mailbox(reader)
         self._phone: tuple[str, int] | None = None
         self._asked_s = -_ASK_S
 
@@ -161,10 +161,6 @@ class Receiver:
         host, port = self._socket.getsockname()[:2]
         return f"udp://[{host}]:{port}" if ":" in host else f"udp://{host}:{port}"
 
-    @property
-    def mailbox(self) -> Mailbox:
-        return self._mailbox
-
     def receive(self, timeout_s: float) -> Sample | None:
         """The newest sample that has come in since the last call; waits for one, and gives None when none came."""
         self._ask()
@@ -178,7 +174,7 @@ class Receiver:
                 break
             except ConnectionError:  # Windows tells of an answer that nobody took
                 continue
-            fresh = self._mailbox.put(packet) or fresh
+            fresh = self.mailbox.put(packet) or fresh
         return fresh
 
     def _ask(self) -> None:

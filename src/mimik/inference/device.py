@@ -1,0 +1,29 @@
+"""On which device the networks run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mimik.config import InputError, install_command
+
+
+def resolved_device(device: str) -> str:
+    """ "cpu" or "cuda" for one of config.DEVICES; "auto" is a GPU where torch finds one.
+
+    Raises InputError if cuda is asked for and torch is not installed or finds no GPU.
+    """
+    # torch takes seconds to load: "auto" looks for it only where there is a driver.
+    if device == "cpu" or (device == "auto" and not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"))):
+        return "cpu"
+    try:
+        import torch
+    except ModuleNotFoundError:
+        if device == "auto":
+            return "cpu"
+        raise InputError(f"--device cuda: torch is not installed; {install_command('train')}, or give cpu.") from None
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")

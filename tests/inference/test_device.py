@@ -1,0 +1,43 @@
+"""Which device is taken. A GPU is never needed here."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from mimik.config import InputError
+from mimik.inference import device as devices
+
+
+def torch_that(finds: bool) -> SimpleNamespace:
+    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: finds))
+
+
+@pytest.mark.parametrize(
+    ("device", "has_driver", "finds", "expected"),
+    [
+        ("cpu", True, True, "cpu"),
+        ("auto", False, True, "cpu"),  # torch is not even loaded
+        ("auto", True, True, "cuda"),
+        ("auto", True, False, "cpu"),
+        ("cuda", False, True, "cuda"),
+    ],
+)
+def test_which_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_driver: bool, finds: bool, expected: str
+) -> None:
+    monkeypatch.setattr(devices.shutil, "which", lambda name: name if has_driver else None)
+    monkeypatch.setattr(devices.Path, "exists", lambda path: False)
+    monkeypatch.setitem(sys.modules, "torch", torch_that(finds))
+    assert devices.resolved_device(device) == expected
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_that(False))
+    with pytest.raises(InputError, match="--device cuda: torch finds no GPU; give cpu"):
+        devices.resolved_device("cuda")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install '.\[train\]'"):
+        devices.resolved_device("cuda")
