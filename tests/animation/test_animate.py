@@ -241,7 +241,8 @@ def test_a_photo_drives_a_video_and_a_still(avatar: Avatar, portrait_path: Path,
     assert picture.shape == (256, 256, 3)
     assert verify(tmp_path / "a.png").status is Status.MIMIK
     frames = list(avatar.frames(portrait_path, fps=5, smooth=0))
-    np.testing.assert_array_equal(picture, frames[7])  # the still is the middle of the video
+    # The still is the middle of the video, but for its mark, which is a picture's.
+    np.testing.assert_allclose(picture.astype(int), frames[7], atol=3)
 
 
 def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:

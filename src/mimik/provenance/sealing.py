@@ -74,7 +74,8 @@ def seal(
         drafts, signed = Path(workplace, "draft"), Path(workplace, "signed")
         drafts.mkdir()
         signed.mkdir()
-        is_video = target.suffix.lower() not in (*STILLS, ".gif")
+        # Numbered frames are those of a video: most are encoded by another program.
+        is_video = pattern is not None or target.suffix.lower() not in (*STILLS, ".gif")
         marker = Marker(claim.model, label=claim.label, is_video=is_video) if claim.is_synthetic else None
         draft = Draft(drafts / target.name, marker)
         yield draft
