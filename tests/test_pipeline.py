@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from mimik.config import InputError
-from mimik.pipeline import pipeline_threads, prefetch
+from mimik.pipeline import begun, pipeline_threads, prefetch
 
 
 def test_prefetch_keeps_the_order() -> None:
@@ -93,3 +93,21 @@ def test_overlapping_pipelines_leave_the_threads_as_they_were() -> None:
         assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == blas
     finally:
         cv2.setNumThreads(before)
+
+
+def test_what_has_begun_runs_at_once_and_hands_over_its_error() -> None:
+    runs = threading.Event()
+
+    def make() -> int:
+        runs.set()
+        return 7
+
+    made = begun(make)
+    assert runs.wait(5)
+    assert made.result(5) == 7
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        begun(fail).result(5)

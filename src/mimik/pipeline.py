@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, TypeVar
 
@@ -88,6 +89,20 @@ class Clock:
                 if item is None:
                     return
                 yield item
+
+
+def begun(make: Callable[[], T]) -> Future[T]:
+    """What a function makes, in a thread of its own from now on; its error is raised to who asks for the result."""
+    made: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # handed over, whatever it is
+            made.set_exception(error)
+
+    threading.Thread(target=work).start()
+    return made
 
 
 def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:

@@ -112,6 +112,7 @@ class Group(Rendering):
 
     def _tell(self) -> None:
         """What the parts noted and counted, once."""
+        self._report.scene = self._reports[0].scene
         self._report.num_lost = max(report.num_lost for report in self._reports)
         for report in self._reports:
             self._report.notes += [note for note in report.notes if note not in self._report.notes]

@@ -22,7 +22,7 @@ from mimik.motion.drivers.video import jump_note
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.retargeting import Retarget
 from mimik.motion.smoothing import begun_at_rest
-from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, silent
+from mimik.pipeline import Clock, Progress, begun, pipeline_threads, prefetch, silent
 from mimik.provenance.marking import MarkedWriter
 
 
@@ -51,14 +51,16 @@ class Rendering:
         self.clock = Clock()
         if source.note:
             report.notes.append(source.note)
-        report.scene = "warp" if isinstance(source.scene, str) else "plate"
-        if isinstance(source.scene, str) and config.scene == "auto" and not source.image.is_video:
-            report.notes.append(f"the background near the head moves with it: it {source.scene}")
         self.size = report.width, report.height = source.size
 
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
+        # The photo is taken apart while the beginning of the driver is read.
+        preparing = None if self._source.image.is_video else begun(self._source.prepare)
         with self._motion(self._config.smooth) as motion, pipeline_threads():
+            if preparing is not None:
+                preparing.result()
+            self._tell_of_scene()
             frames = motion.frames
             if self._config.motion == "relative":
                 frames = begun_at_rest(frames, self._driver.fps)
@@ -78,8 +80,15 @@ class Rendering:
         """The one picture that a photo as driver makes."""
         with self._motion(smooth=0) as motion:
             every = list(motion.frames)
+            self._tell_of_scene()
             self._report.notes += motion.notes
             return next(self._of_photo(motion.neutral, iter([every[len(every) // 2]])))
+
+    def _tell_of_scene(self) -> None:
+        scene = self._source.scene
+        self._report.scene = "warp" if isinstance(scene, str) else "plate"
+        if isinstance(scene, str) and self._config.scene == "auto" and not self._source.image.is_video:
+            self._report.notes.append(f"the background near the head moves with it: it {scene}")
 
     def _motion(self, smooth: float) -> DrivingMotion:
         return self._driver.motion(

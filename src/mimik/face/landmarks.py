@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
+from mimik.pipeline import begun
 
 NUM_POINTS = 478
 NUM_MESH_POINTS = 468  # without the two irises
@@ -272,9 +273,7 @@ class Landmarker:
             "INFERENCE_PRECISION_HINT": "f32",
         }
 
-        def load(name: str) -> Any:
-            content = bundle.read(f"{name}.tflite")
-
+        def load(name: str, content: bytes) -> Any:
             def read() -> Any:
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder, f"{name}.tflite")  # OpenVINO reads tflite from files only
@@ -286,10 +285,12 @@ class Landmarker:
 
             return compiled_once(name, content, read, options).create_infer_request()
 
+        # Loaded side by side, while the photo is read.
         with landmarker_bundle() as bundle:
-            self._detector = load("face_detector")
-            self._mesh = load("face_landmarks_detector")
-            self._blendshapes = load("face_blendshapes")
+            self._mesh, self._detector, self._blendshapes = (
+                begun(functools.partial(load, name, bundle.read(f"{name}.tflite")))
+                for name in ("face_landmarks_detector", "face_detector", "face_blendshapes")
+            )
         self._anchors = _anchors()
 
     def detect(self, image: Image, *, thorough: bool = False) -> list[Face]:
@@ -340,20 +341,22 @@ class Landmarker:
         at_pixel_center[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
         interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
         view = _warp(image, at_pixel_center, interpolation)
-        seen = self._mesh.get_input_tensor().data
+        mesh = self._mesh.result()
+        seen = mesh.get_input_tensor().data
         np.multiply(view, np.float32(1 / 255), out=seen[0], casting="unsafe")
-        self._mesh.infer()
-        score = float(_sigmoid(float(self._mesh.get_output_tensor(1).data.ravel()[0])))
+        mesh.infer()
+        score = float(_sigmoid(float(mesh.get_output_tensor(1).data.ravel()[0])))
         if score < _MIN_PRESENCE:
             return None
-        raw = self._mesh.get_output_tensor(0).data.reshape(NUM_POINTS, 3)
+        raw = mesh.get_output_tensor(0).data.reshape(NUM_POINTS, 3)
         points = np.empty((NUM_POINTS, 3), np.float32)
         points[:, :2] = raw[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         points[:, 2] = raw[:, 2] * (roi.side / LANDMARKER_VIEW_PX)
         if not blendshapes:
             return Face(points, np.full(len(BLENDSHAPES), np.nan, np.float32), score)
-        self._blendshapes.infer({0: points[None, _BLENDSHAPE_POINTS, :2]})
-        return Face(points, self._blendshapes.get_output_tensor(0).data.copy(), score)
+        shapes = self._blendshapes.result()
+        shapes.infer({0: points[None, _BLENDSHAPE_POINTS, :2]})
+        return Face(points, shapes.get_output_tensor(0).data.copy(), score)
 
     def _detect_tile(self, tile: Image, side: int) -> list[tuple[_Roi, float]]:
         """Boxes of the detector in pixels of the tile, which is shown in a square of this side, and their scores."""
@@ -365,10 +368,11 @@ class Landmarker:
         square[top : top + small.shape[0], left : left + small.shape[1]] = small / np.float32(127.5) - 1
         square[:top] = square[top + small.shape[0] :] = -1
         square[:, :left] = square[:, left + small.shape[1] :] = -1
-        self._detector.infer({0: square[None]})
-        scores = _sigmoid(self._detector.get_tensor("classificators").data.reshape(-1))
+        detector = self._detector.result()
+        detector.infer({0: square[None]})
+        scores = _sigmoid(detector.get_tensor("classificators").data.reshape(-1))
         keep = np.flatnonzero(scores >= _MIN_DETECTION)
-        raw = self._detector.get_tensor("regressors").data.reshape(-1, 8, 2)[keep] / _DETECTOR_PX
+        raw = detector.get_tensor("regressors").data.reshape(-1, 8, 2)[keep] / _DETECTOR_PX
         center = self._anchors[keep]
         corner = np.array([left, top]) / _DETECTOR_PX
         position = (raw[:, [0, 2, 3]] + center[:, None] - corner) * side  # box center, right eye, left eye

@@ -104,7 +104,7 @@ class AvatarFile:
         """The generator of the person. Raises ModelError if the generator's parts do not fit each other."""
         try:
             # One thread: the pipeline's stages keep the cores busy.
-            return PersonalizedGenerator(Network(self.preset.networks, self.tensors, num_threads=1), self.psi)
+            return PersonalizedGenerator(Network(self.preset.networks, self.tensors, num_threads=1), self.psi).ready()
         except (RuntimeError, ValueError) as error:
             why = error if isinstance(error, ModelError) else "its generator's parts do not fit each other"
             raise ModelError(f"this avatar cannot be used ({why}); run `mimik learn` again.") from None
@@ -139,6 +139,8 @@ class AvatarFile:
 
 def calmest(found: Sequence[Face]) -> int:
     """Index of the face closest to the person's neutral face."""
+    if len(found) == 1:
+        return 0
     neutral = find_neutral(found).blendshapes
     return int(np.argmin([np.abs(face.blendshapes - neutral).sum() for face in found]))
 

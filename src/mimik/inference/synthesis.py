@@ -24,6 +24,7 @@ from mimik.config import NetworkConfig
 from mimik.face.landmark_images import landmark_image, mouth_interior
 from mimik.face.landmarks import Array, Image
 from mimik.inference.runtime import Network
+from mimik.pipeline import begun
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper
@@ -156,15 +157,20 @@ class GeometryPainter(PicturePainter):
 class PersonalizedGenerator:
     """psi_hat of one person and the generator compiled with it; makes painters for pictures of that person."""
 
-    def __init__(self, network: Network, psi_hat: Array) -> None:
-        """Compiles the generator for the person of psi_hat."""
+    def __init__(self, network: Network, psi_hat: Array | Callable[[], Array]) -> None:
+        """Compiles the generator for the person of psi_hat, in a thread of its own: who paints first waits for it."""
         self.config = network.config
-        self._generator = network.generator(psi_hat)
+        self._generator = begun(lambda: network.generator(psi_hat() if callable(psi_hat) else psi_hat))
 
     @classmethod
     def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> PersonalizedGenerator:
         """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
-        return cls(network, network.project(embed_photos(network, pictures, points)))
+        return cls(network, lambda: network.project(embed_photos(network, pictures, points)))
+
+    def ready(self) -> PersonalizedGenerator:
+        """This generator, compiled. Raises ModelError if that is not possible."""
+        self._generator.result()
+        return self
 
     def painter(
         self,
@@ -186,8 +192,10 @@ class PersonalizedGenerator:
         """
         if self.config.form == "paper":
             still = None if matte is None else Canvas.of(matte, warper.crop).part(matte)
-            return PaperPainter(picture, points, self.config, self._generator, still)
-        return TexturePainter(picture, points, warper, self.config, self._generator, is_reused=is_reused, matte=matte)
+            return PaperPainter(picture, points, self.config, self._generator.result(), still)
+        return TexturePainter(
+            picture, points, warper, self.config, self._generator.result(), is_reused=is_reused, matte=matte
+        )
 
 
 class PaperPainter(PicturePainter):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import struct
 import warnings
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +112,15 @@ def read_image(path: StrPath) -> Rgb:
         ) from error
 
 
+@functools.cache
+def _load_plugins() -> None:
+    """Loads what Pillow reads _PICTURE_FORMATS with; asked for a format it does not know yet, it loads all it has."""
+    Image.preinit()
+    for name in ("WebP", "Tiff", "Avif", "Jpeg2K", "Ico", "Icns", "Pcx", "Psd", "Qoi", "Sgi", "Dds"):
+        with suppress(ImportError):
+            import_module(f"PIL.{name}ImagePlugin")
+
+
 def open_picture(path: Path) -> Image.Image:
     """Reads the header only.
 
@@ -117,6 +128,7 @@ def open_picture(path: Path) -> Image.Image:
         UnidentifiedImageError: if it is no picture.
         MediaError: if it is one with a damaged header or of an impossible size.
     """
+    _load_plugins()
     try:
         with warnings.catch_warnings(action="ignore"):  # Pillow's own limit is lower and only warns
             return Image.open(path, formats=_PICTURE_FORMATS)

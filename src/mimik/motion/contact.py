@@ -72,19 +72,20 @@ def _lip_fields() -> tuple[Float, Float]:
         field = np.zeros((faces.NUM_POINTS, len(inner)))
         own = {*inner.tolist(), *outer.tolist()}
         lips = mesh[[*inner, *outer]]
+        each = np.eye(len(knots))[1:-1]
+        hats = np.stack([np.interp(mesh[:, 0], knots, hat) for hat in each], 1)  # [468, 9]
         for point in range(faces.NUM_MESH_POINTS):
             if weight[point] < 1e-3 or (point in faces.LIPS and point not in own):
                 continue
-            hats = np.array([np.interp(mesh[point, 0], knots, np.eye(len(knots))[k + 1]) for k in range(len(inner))])
             if point in own:
-                field[point] = hats
+                field[point] = hats[point]
                 continue
             # Skin: on its own side of the mouth, less and less with the distance from the lip.
             corner = np.interp(mesh[point, 0], mesh[[61, *_OUTER_UPPER, 291], 0], mesh[[61, *_OUTER_UPPER, 291], 1])
             if side * (mesh[point, 1] - corner) < 0:
                 continue
             near = np.exp(-((np.linalg.norm(lips - mesh[point], axis=1).min() / _BESIDE_CM) ** 2))
-            field[point] = hats * near * weight[point]
+            field[point] = hats[point] * near * weight[point]
         for k, point in enumerate(inner):
             field[point] = np.eye(len(inner))[k]
         fields.append(field)
