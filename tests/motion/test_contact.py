@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import eyes_closed
+from mimik.arrays import Float
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Pose, head_pose
 from mimik.motion.contact import (
     eyelid_openings,
     lip_openings,
+    with_chin_below_lip,
     with_eyelid_openings,
     with_lip_openings,
 )
@@ -86,3 +88,36 @@ def test_nothing_pops_on_the_way_to_contact(no_leak: None, small_face: Face) -> 
     for values, whole in ((lips, 0.1), (lids, lids.max())):
         assert np.diff(values).min() > -1e-6
         assert np.diff(values).max() < 0.03 * whole
+
+
+def test_a_lower_lip_stays_above_the_chin() -> None:
+    shape = canonical_shape()
+    lip = faces.LIPS_OUTER_LOWER[5]
+
+    def above(one: Float) -> float:
+        return float(one[faces.CHIN, 1] - one[lip, 1])
+
+    profile = 0.6 * np.sin(np.linspace(0, np.pi, 11))[1:-1]
+    wide = with_lip_openings(shape, profile)
+    held = with_chin_below_lip(wide, shape)
+    assert above(wide) < 0.6 * above(shape)
+    assert above(held) == pytest.approx(0.68 * above(shape), rel=0.05)
+    assert held[faces.CHIN, 1] > wide[faces.CHIN, 1]  # both give way
+    assert held[lip, 1] < wide[lip, 1]
+    upper = [*faces.LIPS_OUTER_UPPER[1:-1], *faces.LIPS_INNER_UPPER[1:-1]]
+    np.testing.assert_array_equal(held[upper], wide[upper])
+    np.testing.assert_array_equal(with_chin_below_lip(shape, shape), shape)
+
+
+def test_a_jaw_that_is_held_leaves_the_upper_lip(no_leak: None, small_face: Face) -> None:
+    shape = opened(canonical_shape())
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    upper = []
+    for opening in (0.45, 1.5):
+        profile = opening * np.sin(np.linspace(0, np.pi, 11))[1:-1]
+        wide = with_lip_openings(shape, profile, upper_lip=0)
+        motion_frame = split(a_face(pose.apply(wide)), reference_of(shape), pose)
+        out = head_pose(small_face.points).invert(Retarget(small_face, reference_of(shape))(motion_frame))
+        assert lip_openings(out).max() < 0.67
+        upper.append(out[faces.LIPS_INNER_UPPER[5], 1])
+    assert upper[1] < upper[0] + 0.05  # centimetres; y points down

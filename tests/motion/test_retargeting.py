@@ -57,7 +57,7 @@ def test_self_reenactment_of_exact_points(no_leak: None, small_face: Face) -> No
         np.testing.assert_allclose(exact(motion_frame)[:, :2], points[:, :2], atol=0.02 * small_face.width_px)
         again = retarget(motion_frame)
         # Of another person's motion the jaw is given more than its points say: less of it is seen in the picture.
-        np.testing.assert_allclose(again[:, :2], points[:, :2], atol=0.03 * small_face.width_px)
+        np.testing.assert_allclose(again[:, :2], points[:, :2], atol=0.045 * small_face.width_px)
         np.testing.assert_allclose(again[faces.SKULL, :2], points[faces.SKULL, :2], atol=0.01)
 
 

@@ -15,7 +15,7 @@ from mimik.animation.source_frame import SourceFrame
 from mimik.config import AnimateConfig, InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Image, Landmarker, canonical_mesh, mirror_order
-from mimik.motion.contact import LIPS_TOUCH, lip_openings, with_lip_openings
+from mimik.motion.contact import LIPS_TOUCH, lip_openings, with_chin_below_lip, with_lip_openings
 from mimik.motion.drivers.stream import UPPER_LID_SHARE
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
@@ -32,12 +32,12 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 # Blendshapes at 1 of the slider, and the region that may move: what the basis says of other regions is chance.
 _SHAPES: dict[str, tuple[dict[str, float], str]] = {
     "smile": ({"mouthSmile": 0.85, "mouthUpperUp": 0.15}, "lips"),
-    "mouth": ({"jawOpen": 0.55}, "lips"),
+    "mouth": ({"jawOpen": 0.55, "mouthSmile": -0.4}, "lips"),  # a jaw that falls draws the corners in
     "brows": ({"browInnerUp": 0.7, "browOuterUp": 0.9}, "brows"),
 }
 _GAZE_CM = np.array([0.45, 0.3])  # how far an iris moves; an eye is 3 cm wide
-_LID_FOLLOWS = 0.8  # of the iris' way up or down
-_LID_LOWERS = 0.45  # of an eye's opening is taken by a gaze that falls: the eye stays open
+_LID_FOLLOWS = 1.4  # of the iris' way up or down: 1.7 in frames of the training set that look down
+_LID_LOWERS = 0.6  # of an eye's opening is taken by a gaze that falls: the eye stays open
 _LOWER_LID_FOLLOWS = 0.3  # of the upper lid's way
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
@@ -66,6 +66,7 @@ def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> Motio
             # The basis learned smiles that show teeth. Lips that touch smile closed; --mouth opens them.
             change = with_lip_openings(shape + change, lip_openings(shape)) - shape
         offset += change
+    offset = with_chin_below_lip(shape + offset, shape) - shape
 
     # Gaze: the irises, and the lids with them when it rises or falls.
     eye_cm = np.mean([np.linalg.norm(shape[a] - shape[b]) for a, b in ((33, 133), (362, 263))])
@@ -129,7 +130,7 @@ class _Measure:
 
 _MEASURES = {
     "smile": _Measure(lambda f: _mean_of(f, "mouthSmileLeft", "mouthSmileRight"), 0.8, 0.06, 1.6),
-    "mouth": _Measure(lambda f: _mean_of(f, "jawOpen"), 0.72, 0.06, 1.8),
+    "mouth": _Measure(lambda f: _mean_of(f, "jawOpen"), 0.72, 0.06, 1.6),
     "brows": _Measure(lambda f: _mean_of(f, "browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.75, 0.06, 2.1),
     "gaze_x": _Measure(
         lambda f: _mean_of(f, "eyeLookOutLeft", "eyeLookInRight") - _mean_of(f, "eyeLookInLeft", "eyeLookOutRight"),
@@ -153,6 +154,7 @@ _MAX_TRIALS = 5
 _TRIAL_PX = 320  # of the head's square in which an edit is tried
 _TOLD_DEGREES = 3.0  # an angle that is missed by more is told
 _TOLD_PART = 0.8  # the same for an expression of which less is reached
+_TOLD_FROM = 0.75  # of a slider; below, half of the way is right where a blendshape is read late
 
 
 class Editable(Protocol):
@@ -348,7 +350,7 @@ def _missed(name: str, value: float, before: float, wanted: float, reached: floa
         if abs(reached - wanted) <= _TOLD_DEGREES:
             return ""
         return f"{option} {value:g}: this photo allows {reached - before:.0f} degrees"
-    if abs(wanted - before) < 0.1 or (reached - before) / (wanted - before) >= _TOLD_PART:
+    if abs(value) < _TOLD_FROM or abs(wanted - before) < 0.1 or (reached - before) / (wanted - before) >= _TOLD_PART:
         return ""
     part = max(0.0, (reached - before) / (wanted - before))
     return f"{option} {value:g}: this photo allows {100 * part:.0f} % of it"

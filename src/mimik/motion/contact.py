@@ -33,6 +33,8 @@ _EYELIDS_SOFT = 0.15
 _UPPER_LIP_SHARE = 0.4  # of the way on which lips meet
 UPPER_LID = 0.85
 _BESIDE_CM = 1.3  # the skin beside the lips follows them so far
+_LIP_TO_CHIN = 0.68  # of their distance with closed lips: 0.70 where gaps exceed 0.35 (72 frames, 40 training clips)
+_CHIN_GIVES = 0.35  # of what is missing of it; the lip the rest
 _CHIN_FOLLOWS = 0.5  # of the lower lip's way, where no jaw motion is known
 
 
@@ -93,17 +95,18 @@ def _lip_fields() -> tuple[Float, Float]:
     return upper, lower
 
 
-def with_lip_openings(shape: Float, openings: Float) -> Float:
+def with_lip_openings(shape: Float, openings: Float, *, upper_lip: float = _UPPER_LIP_SHARE) -> Float:
     """The shape with its inner lips so far apart, the outer lips and the skin beside them following.
 
     Args:
         shape: [478, 3].
         openings: [9] as lip_openings has them.
+        upper_lip: 0..1; its part of the way.
     """
     missing = (openings - lip_openings(shape)) * eye_distance(shape)
     upper, lower = _lip_fields()
     out = shape.copy()
-    out[:, 1] += lower @ ((1 - _UPPER_LIP_SHARE) * missing) - upper @ (_UPPER_LIP_SHARE * missing)
+    out[:, 1] += lower @ ((1 - upper_lip) * missing) - upper @ (upper_lip * missing)
     return out
 
 
@@ -144,10 +147,7 @@ def closed_mouth(shape: Float, blendshapes: NDArray[Any]) -> Float:
     before = out
     out = with_lip_openings(out, np.full(len(_INNER_UPPER), _LIPS_SHUT))
     chin = float((out - before)[14, 1])  # upwards, if the mouth was open
-    falls = np.exp(-(((canonical_mesh().vertices[:, 1] - canonical_mesh().vertices[152, 1]) / 2.5) ** 2))
-    out[: faces.NUM_MESH_POINTS, 1] += (
-        _CHIN_FOLLOWS * chin * falls * region_weights()["lips"][: faces.NUM_MESH_POINTS] * _below_lips()
-    )
+    out[:, 1] += _CHIN_FOLLOWS * chin * _chin_field()
     # Lips that touch lie at the same depth.
     depth = out[_INNER_UPPER, 2] - out[_INNER_LOWER, 2]
     out[_INNER_UPPER, 2] -= depth / 2
@@ -156,11 +156,35 @@ def closed_mouth(shape: Float, blendshapes: NDArray[Any]) -> Float:
 
 
 @functools.cache
-def _below_lips() -> Float:
-    """[468] 1 for points of the chin, 0 for the lips themselves."""
-    mask = np.ones(faces.NUM_MESH_POINTS)
-    mask[faces.LIPS] = 0
-    return mask
+def _chin_field() -> Float:
+    """[478] how much every point but the lips follows the chin, vertically."""
+    mesh = canonical_mesh().vertices
+    field = np.zeros(faces.NUM_POINTS)
+    field[: faces.NUM_MESH_POINTS] = np.exp(-(((mesh[:, 1] - mesh[faces.CHIN, 1]) / 2.5) ** 2))
+    field *= region_weights()["lips"]
+    field[faces.LIPS] = 0
+    return field
+
+
+def with_chin_below_lip(shape: Float, rest: Float) -> Float:
+    """The shape with its lower lip as far above the chin as a jaw allows; both give way.
+
+    Lips that a wide opening brings nearer to the chin than _LIP_TO_CHIN would be drawn over it.
+
+    Args:
+        shape: [478, 3].
+        rest: [478, 3] the same face with a mouth that is not wide open.
+    """
+    lip = faces.LIPS_OUTER_LOWER[5]
+    least = _LIP_TO_CHIN * float(rest[faces.CHIN, 1] - rest[lip, 1])
+    missing = least - float(shape[faces.CHIN, 1] - shape[lip, 1])
+    if missing <= 0:
+        return shape
+    # Lips that touch do not cross, and the chin gives no more than they do.
+    rise = np.minimum((1 - _CHIN_GIVES) * missing, (lip_openings(shape) * eye_distance(shape)).clip(0))
+    out = shape.copy()
+    out[:, 1] += rise.max() * _CHIN_GIVES / (1 - _CHIN_GIVES) * _chin_field() - _lip_fields()[1] @ rise
+    return out
 
 
 def soft_lip_openings(openings: Float) -> Float:

@@ -38,6 +38,10 @@ _BACK_LIGHT = 0.4  # light at the arch's ends, relative to its front
 _REDDENS = np.array([1.0, 1.2, 1.2], np.float32)  # exponents of shade in red, green, blue
 _LOWER_LIGHT = 0.84  # of the lower teeth, relative to the upper ones
 _TONGUE_MM = 24.0, 3.0, 14.0  # half its width; how high its back rises over the lower teeth: shut, open wide
+_TONGUE_RISES = 1.6  # of that, where the jaw opens wider than a speaker's
+_FURROW = 0.12  # along the middle of the tongue
+_THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0  # of the cavity's light: far back; more at the upper teeth, within this
+_SMOOTH_MM, _SMOOTH = 1.6, 0.75  # of teeth in a picture without fine detail, and how much
 _MIN_OWN_SHADE = 0.5  # of teeth in the photo: what is darker there stays darker
 _SHADED_MM = 1.5  # of teeth in the photo, below the upper lip
 _MIN_OWN_MM2 = 25.0  # of enamel that a photo shows: less is not worth taking
@@ -114,6 +118,9 @@ class MouthLayer:
             color += texture.gum[..., None] * (palette.gum * picture[..., :1] / teeth.GUM_LEVEL - color)
             if self._is_gray:
                 color = np.repeat((color @ LUMA)[..., None], 3, -1)
+            if palette.detail < 1:  # teeth that are drawn singly stand out where skin is drawn smooth
+                smooth = cv2.GaussianBlur(color, (0, 0), _SMOOTH_MM * px_per_mm)
+                color += _SMOOTH * (1 - palette.detail) * (smooth - color)
             picture[..., :3] = color
             if blur > 0.2:
                 picture[..., :3] *= picture[..., 3:]
@@ -226,18 +233,24 @@ class MouthLayer:
         near, light = (self._light_of(patch, sigma)[..., None] for sigma in _LIGHT_MM)
         anatomy = self._jaws.anatomy
         low_u, low_v, low_facing = lower_wall(anatomy, patch.pose, drop_mm).find(x, y)
-        color = np.broadcast_to(palette.cavity * (_DEEP + (1 - _DEEP) * light), (height, width, 3)).astype(np.float32)
+        above = upper_wall(anatomy, patch.pose).find(x, y)
+        # The palate behind the upper teeth is seen, and falls off into the throat.
+        depth = _THROAT + _PALATE * np.exp(-above[1].clip(0) / _PALATE_MM)
+        color = palette.cavity * (_DEEP + (1 - _DEEP) * light) * _tinted(depth)
         half, shut, wide = _TONGUE_MM
-        back = np.sqrt((1 - (low_u / half) ** 2).clip(0))
-        rise = (shut + (wide - shut) * min(drop_mm / 20, 1)) * back
+        back = (1 - (low_u / half) ** 2).clip(0) ** 0.75
+        highest = shut + (wide - shut) * min(drop_mm / 20, _TONGUE_RISES)
+        rise = highest * back
         tongue = smoothstep((low_v + rise) / 3.0 + 0.5) * smoothstep(back / 0.4)
         tongue = tongue[..., None]
         # Its back falls off into the dark, and so does its side where the arch turns away.
-        lit = (0.35 + 0.65 * smoothstep((low_v + rise) / 9)) * (0.35 + 0.65 * smoothstep(low_facing * 2))
+        lit = 0.35 + 0.65 * smoothstep((low_v + rise) / max(9.0, 0.8 * highest))
+        lit *= 0.35 + 0.65 * smoothstep(low_facing * 2)
+        lit *= 1 - _FURROW * np.exp(-((low_u / 2.6) ** 2)) * smoothstep(-low_v, 2, 10)
         color += tongue * (palette.tongue * light * lit[..., None] - color)
         for texture, (u, v, facing), strength in (
             (lower, (low_u, low_v, low_facing), _LOWER_LIGHT),
-            (upper, upper_wall(anatomy, patch.pose).find(x, y), 1.0),
+            (upper, above, 1.0),
         ):
             found = texture.at(u, v)
             shade = near[..., 0] * strength * _shade(u, facing)
