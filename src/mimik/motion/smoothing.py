@@ -13,7 +13,7 @@ from mimik.face import landmarks as faces
 from mimik.motion.expression import Float
 from mimik.motion.frames import MotionFrame, rotation_matrix, rotation_vector, still
 
-_BEGIN_S = 0.8  # in which the driver's own pose takes the place of the photo's
+BEGIN_S = 0.8  # in which the driver's own pose takes the place of the photo's
 _LOSS_EASE_S = 0.5  # a lost face goes back to neutral, and a found one returns, in this time
 
 # Of a still face at smooth = 0.5: cutoff in Hz, how fast it rises with speed (Hz per cm/s), and the cutoff in Hz of the
@@ -33,12 +33,12 @@ def begun_at_rest(motion_frames: Iterable[MotionFrame], fps: float) -> Iterator[
 
     A driver rarely begins in its usual pose: in 40 clips of the training set the first is 6.8 degrees away from it in
     the median, in a tenth of them more than 16. What the head is turned and moved by in the first frame is taken off,
-    and comes back within _BEGIN_S; the expression is left alone, so that lips stay with the sound.
+    and comes back within BEGIN_S; the expression is left alone, so that lips stay with the sound.
     """
     first: MotionFrame | None = None
     for number, frame in enumerate(motion_frames):
         first = first or frame
-        left = 1 - float(smoothstep(number / fps, 0.0, _BEGIN_S))
+        left = 1 - float(smoothstep(number / fps, 0.0, BEGIN_S))
         if left > 0:
             turn = rotation_matrix(frame.turn) @ rotation_matrix(left * first.turn).T
             frame = replace(
