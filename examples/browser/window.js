@@ -169,6 +169,7 @@ export function halved(pixels, px) {
  * What is drawn of a prediction of the texture form.
  * @param {object} record export.json
  * @param {object} results of the network: correction, mask, residual
+ * @param {Uint8ClampedArray} seen RGBA pixels that the network saw
  * @param {object} interior part of the mouth's mask
  * @param {{points: ArrayLike<number>, unit: number}} landmarks x and y of each; the unit, in pixels of their image
  * @param {number} gate
@@ -176,14 +177,14 @@ export function halved(pixels, px) {
  *   the window; how much of the photo is kept; how much of its detail stays over the residual. residual: [frame_px,
  *   frame_px, 4] RGB and the mouth's mask, 0..1.
  */
-export function prediction(record, { correction, mask, residual: given }, interior, landmarks, gate) {
+export function prediction(record, { correction, mask, residual: given }, seen, interior, landmarks, gate) {
   const px = record.frame_px;
   const size = px * px;
   const residual = new Float32Array(4 * size);
   residual.set(given);
   if (record.person.grey) toGray(residual, size);
   fillMask(residual.subarray(3 * size), px, interior);
-  shadeOnly(residual, px, interior.box, record.shade_px);
+  shadeOnly(residual, seen, px, interior.box, record);
   const cells = Math.sqrt(mask.length);
   const still = means(residual.subarray(3 * size), px, px / cells);
   const isFiner = record.person.scale < 1; // the photo has detail that the network does not see
@@ -238,8 +239,8 @@ function fillMask(plane, px, { box: [left, top, width, height], values }) {
   }
 }
 
-/** Takes detail finer than k pixels out of the residual inside the mouth, whose mask is its fourth plane. */
-function shadeOnly(residual, px, [left, top, width, height], k) {
+/** Takes detail finer than k pixels out of the residual inside the mouth, whose mask is its fourth plane; limits it there. */
+function shadeOnly(residual, seen, px, [left, top, width, height], { shade_px: k, max_brighter: most }) {
   if (!width) return;
   const size = px * px, cells = px / k;
   // Whole squares, and one more around them.
@@ -248,12 +249,15 @@ function shadeOnly(residual, px, [left, top, width, height], k) {
   const wide = high[0] - low[0], tall = high[1] - low[1];
   for (let c = 0; c < 3; c++) {
     const plane = residual.subarray(c * size, (c + 1) * size);
-    const coarse = new Float32Array(wide * tall);
+    const coarse = new Float32Array(wide * tall), limit = new Float32Array(wide * tall);
     for (let row = 0; row < tall * k; row++) {
       for (let column = 0; column < wide * k; column++) {
-        coarse[Math.floor(row / k) * wide + Math.floor(column / k)] += plane[(low[1] * k + row) * px + low[0] * k + column] / (k * k);
+        const cell = Math.floor(row / k) * wide + Math.floor(column / k), at = (low[1] * k + row) * px + low[0] * k + column;
+        coarse[cell] += plane[at] / (k * k);
+        limit[cell] += (most / 127.5) * (seen[4 * at + c] / (k * k));
       }
     }
+    for (let i = 0; i < coarse.length; i++) coarse[i] = Math.min(coarse[i], limit[i]);
     const area = { left, top, right: left + width, bottom: top + height };
     const from = low.map((edge) => 0.5 / k - edge - 0.5);
     const smooth = new Float32Array(size);

@@ -48,7 +48,7 @@ const COMMANDS = {
     const results = await session.run(feeds);
     frame.networkMs = performance.now() - start;
     const data = Object.fromEntries(Object.entries(results).map(([key, tensor]) => [key, tensor.data]));
-    Object.assign(frame, view ? prediction(record, data, motion.parts("interior", index)[0], { points, unit: pointUnit }, gate) : synthesized(record, data));
+    Object.assign(frame, view ? prediction(record, data, frame.seen, motion.parts("interior", index)[0], { points, unit: pointUnit }, gate) : synthesized(record, data));
     for (const tensor of [...Object.values(feeds), ...Object.values(results)]) tensor.dispose();
     return frame;
   },

@@ -378,6 +378,19 @@ def test_inside_a_mouth_the_residual_only_shades() -> None:
     np.testing.assert_allclose(shaded_only(constant, interior), constant, atol=1e-6)
 
 
+def test_inside_a_mouth_nothing_glows() -> None:
+    interior = np.zeros((64, 64), np.uint8)
+    interior[16:48, 16:48] = 255
+    seen = np.full((64, 64, 3), 200, np.uint8)
+    seen[:, :32] = 20  # a dark cavity beside bright teeth
+    for levels, teeth, cavity in ((60, 30, 3), (10, 10, 3), (-40, -40, -40)):  # 0.15 of what is there at most
+        residual = np.full((3, 64, 64), levels / 127.5, np.float32)
+        made = 127.5 * shaded_only(residual, interior, seen)
+        np.testing.assert_allclose(made[:, 16:48, 40:48], teeth, atol=1e-3)
+        np.testing.assert_allclose(made[:, 16:48, 16:24], cavity, atol=1e-3)
+        np.testing.assert_allclose(made[:, :16], levels, atol=1e-3)
+
+
 def test_inside_a_mouth_nothing_is_corrected() -> None:
     interior = np.zeros((64, 64), np.uint8)
     interior[16:48, 8:56] = 255

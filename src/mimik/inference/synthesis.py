@@ -44,6 +44,7 @@ SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
 # Around the middle of eyes and mouth, in the window's sides: what is drawn beyond `ends` brightens a place by `most`
 # gray levels at most, and within `begins` by any number. Else skin is drawn through hair when a head turns.
 BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
+MAX_BRIGHTER = 0.15  # of a layer's light, that the residual adds inside the mouth
 _STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
 _STILL_PX = 0.02  # of a correction: less does not move an overlay
 _GATE = 0.002, 0.01  # of the window's side: largest displacement of a point where the gate is still 0, and is 1
@@ -347,7 +348,7 @@ class TexturePainter(PicturePainter):
         if self._painter.is_gray:
             residual = np.broadcast_to(residual.mean(0), residual.shape)
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
-        residual = shaded_only(residual, inside)
+        residual = shaded_only(residual, inside, seen)
         fade = self._fade * gate
         drawn = fade * share_drawn(residual, window.to_unit(target), fade.shape[0])
         offset = correction[0].transpose(1, 2, 0) * (fade * still_inside(inside, fade.shape[0]))[..., None]
@@ -383,12 +384,14 @@ class TexturePainter(PicturePainter):
         return np.float32(ramp(distance, *_GATE))
 
 
-def shaded_only(residual: Array, interior: Image) -> Array:
+def shaded_only(residual: Array, interior: Image, seen: Image | None = None) -> Array:
     """networks.generators.shade_only of one frame.
 
     Args:
         residual: [3, px, px].
         interior: uint8 [px, px].
+        seen: uint8 RGB [px, px, 3], the picture that it is added to: inside the mouth it adds no more than MAX_BRIGHTER
+            of what that has there, or bright teeth would glow and a dark cavity be gray. None: as it is.
     """
     left, top, width, height = cv2.boundingRect(interior)
     if not width:
@@ -402,6 +405,9 @@ def shaded_only(residual: Array, interior: Image) -> Array:
     part = np.ascontiguousarray(residual[:, rows, columns].transpose(1, 2, 0))
     size = part.shape[1] // k, part.shape[0] // k
     coarse = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    if seen is not None:
+        light = cv2.resize(seen[rows, columns], size, interpolation=cv2.INTER_AREA)
+        coarse = np.minimum(coarse, light * np.float32(MAX_BRIGHTER / 127.5))
     coarse = cv2.resize(coarse, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     share = interior[rows, columns, None] * np.float32(1 / 255)
     out = residual.copy()

@@ -17,7 +17,7 @@ from mimik.app.export.stage import Stage
 from mimik.config import VERSION, NetworkConfig
 from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS
-from mimik.inference.synthesis import BRIGHTENED, FEATURE_CORNERS, REDRAWN, RIM, SHOULDERS
+from mimik.inference.synthesis import BRIGHTENED, FEATURE_CORNERS, MAX_BRIGHTER, REDRAWN, RIM, SHOULDERS
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE
 from mimik.rendering.field import GRID
@@ -63,7 +63,8 @@ _HOST = {
         "halve that for the input `warped`; fill in `geometry`.",
         "Run the generator. If person.grey, a residual is the mean of its three channels.",
         "Inside the mouth, by the soft mask interior, 0..1, the residual loses detail finer than shade_px: it is the "
-        "mean of each square of that many pixels, enlarged linearly. The correction is 0 there: it is multiplied with "
+        "mean of each square of that many pixels, at most max_brighter * the mean of what the network saw there / "
+        "127.5, enlarged linearly. The correction is 0 there: it is multiplied with "
         "1 - interior's mean over each of its cells.",
         "fade = smoothstep(distance to the window's border / (rim of its side)) * gate, times 1 - smoothstep(v from "
         "shoulders.top - rim to shoulders.top + rim) * smoothstep(r from shoulders.begins to 1), where u and v are "
@@ -153,7 +154,7 @@ def describe(source: ExportSource, graphs: Sequence[Graph], stage: Stage | None,
     }
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
-        record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "shoulders": SHOULDERS}
+        record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER, "shoulders": SHOULDERS}
         numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
         record["brightened"] = {**BRIGHTENED, "points": numbers}
     if stage is not None:
