@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
     with pytest.raises(InputError, match="cannot be written"):
         write_whole(tmp_path / "missing" / "a", b"new")
+
+
+def test_an_error_names_the_file_that_is_wanted_and_not_its_draft(tmp_path: Path) -> None:
+    path = tmp_path / "a.motion"
+    for named in (None, "draft"):
+        with pytest.raises(OSError, match="No space") as told, replaced(path) as draft:
+            raise OSError(errno.ENOSPC, "No space left on device", *([str(draft)] if named else []))
+        assert told.value.filename == str(path) and not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="gone") as told, replaced(path):
+        raise OSError(errno.ENOENT, "gone", "other")
+    assert told.value.filename == "other"
 
 
 def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,10 @@ def replaced(path: Path, *, suffix: str | None = None, durable: bool = False) ->
         if durable:
             _sync(draft)
         os.replace(draft, path)
+    except OSError as error:  # of a full disk no file is named, or the draft, which nobody knows
+        if error.errno and error.filename in (None, str(draft)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         draft.unlink(missing_ok=True)
     if durable:

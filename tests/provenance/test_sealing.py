@@ -660,8 +660,12 @@ def test_whatever_ends_the_block_nothing_is_left(work: Path) -> None:
     assert list(work.iterdir()) == []
 
 
-def test_a_full_disk_is_told_of_the_file_that_was_wanted(work: Path) -> None:
-    out = work / "out.png"
+@pytest.mark.parametrize("name", ["out.png", "work/out.png", "/out.png"])
+def test_a_full_disk_is_told_of_the_file_that_was_wanted(
+    work: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(work.parent if name.startswith("work") else work)
+    out = work / name[1:] if name.startswith("/") else Path(name)
     with (
         pytest.raises(MediaError, match=f"^{out} cannot be written \\(No space left on device\\)$"),
         seal(out, Claim(out.name, "none", ())) as draft,
@@ -995,12 +999,13 @@ ALLOWED = {
     ("registry.py", "open_driver"): "opens a driver, and writes nothing",
     ("registry.py", "_open"): "opens a driver, and writes nothing",
     ("other_tabs.py", "_begin"): "a copy of the photo or person that was given, while its call lasts",
-    ("voice.py", "train"): "losses of a training run: text",
-    ("voice.py", "train_voice"): "what a training run measured: text",
+    ("voice.py", "train_voice"): "the trained weights",
+    ("voice.py", "train_member"): "losses, and the state of a training run: numbers",
+    ("speaking.py", "speak"): "the phonemes of a text that is spoken, beside its sound",
     ("speech.py", "track_folder"): "tracks: numbers",
     ("options.py", "write_json"): "a report: text",
     ("batch.py", "_record"): "what each video was made from: text",
-    ("prepare.py", "_work"): "clips of one video, spooled for the parent process and gone afterwards",
+    ("prepare.py", "_do_task"): "clips of one video, spooled for the parent process and gone afterwards",
     ("motions.py", "motion_extract"): "a motion template: plain numbers, no picture",
     ("avatar_file.py", "encoded_png"): "the photo that was given, into memory, for a person's file",
     ("avatar_file.py", "pack"): "a person's file, into memory: weights, and the photo that was given",

@@ -121,7 +121,9 @@ def seal(
                     path.unlink()
     except MediaError as error:
         # A full disk is told of the file that is wanted, not of the hidden one that becomes it.
-        raise type(error)(re.sub(re.escape(workplace) + r"/\w+", str(target.parent), str(error))) from error
+        hidden = re.escape(str(Path(workplace))) + r"[/\\]\w+[/\\]"
+        shown = "" if target.parent == Path() else f"{target.parent}{os.sep}"
+        raise type(error)(re.sub(hidden, lambda _: shown, str(error))) from error
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 

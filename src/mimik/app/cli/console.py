@@ -75,6 +75,11 @@ class _Commands(TyperGroup):
             sys.exit(2)
         except typer.Abort:
             sys.exit(130)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of what is printed before a command runs, such as the version
+            _complain_of_system(error)
+            sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -116,8 +121,7 @@ def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # the reader of a pipe has seen enough
             raise
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            complain(f"{where}{error.strerror or error}; check the disk and the permissions, or give another place.")
+            _complain_of_system(error)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             complain("stopped; what was not finished is not kept.")
@@ -155,6 +159,11 @@ def signed(path: str | Path) -> str:
 
 def complain(sentence: str) -> None:
     errors.print(f"[bold red]mimik:[/] {escape(sentence)}", soft_wrap=True)
+
+
+def _complain_of_system(error: OSError) -> None:
+    where = f"{error.filename}: " if error.filename else ""
+    complain(f"{where}{error.strerror or error}; check the disk and the permissions, or give another place.")
 
 
 def _version(asked: bool) -> None:
