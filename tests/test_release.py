@@ -63,17 +63,18 @@ def test_make_demo_uses_what_is_installed(tmp_path: Path) -> None:
     assert "python -m pip --disable-pip-version-check install -e ." in log.read_text()
 
 
-def built(what: str, folder: Path) -> Path:
-    """The sdist or the wheel, built from a copy of the tree without the network."""
+def copied(folder: Path) -> Path:
+    """What a release is built from."""
     tree = folder / "tree"
-    if not tree.exists():
-        tree.mkdir()
-        for name in ("src", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-            else:
-                shutil.copy(source, tree / name)
+    shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "MODEL_CARD.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tree / name)
+    return tree
+
+
+def built(what: str, tree: Path, folder: Path) -> Path:
+    """The sdist or the wheel, built without the network."""
+    folder.mkdir(exist_ok=True)
     code = f"from setuptools.build_meta import build_{what} as build; print(build({str(folder)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=True)
     return folder / done.stdout.split()[-1]
@@ -86,13 +87,17 @@ def test_wheel_and_sdist_hold_the_package_and_run(tmp_path: Path) -> None:
         for path in (ROOT / "src" / "mimik").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    with tarfile.open(built("sdist", tmp_path)) as sdist:
-        names = {name.partition("/src/")[2] for name in sdist.getnames()}
-    assert wanted - names == set()
-    wheel = built("wheel", tmp_path)
-    assert wheel.name == f"mimik-{VERSION}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as packed:
-        assert wanted - set(packed.namelist()) == set()
+    tree = copied(tmp_path)
+    with tarfile.open(built("sdist", tree, tmp_path)) as sdist:
+        sdist.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    assert {"CHANGELOG.md", "MODEL_CARD.md", "LICENSE"} <= {path.name for path in unpacked.iterdir()}
+    wheels = [built("wheel", tree, tmp_path / "of tree"), built("wheel", unpacked, tmp_path / "of sdist")]
+    for wheel in wheels:
+        assert wheel.name == f"mimik-{VERSION}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel) as packed:
+            assert wanted - set(packed.namelist()) == set()
+    wheel = wheels[1]
     place = tmp_path / "place"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--target", str(place), str(wheel)], check=True)

@@ -672,6 +672,11 @@ def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
     assert code == 2
     assert "give the same settings or a new folder" in notes
     assert run(tmp_path / "nothing", "-o", tmp_path / "x")[0] == 2
+    (tmp_path / "notes.mp4").write_text("no video")
+    report = tmp_path / "nothing.json"
+    code, said, notes = run(tmp_path / "notes.mp4", "-o", tmp_path / "z", "--workers", 0, "--json", report)
+    assert code == 2 and "nothing was kept, for the reasons above" in notes and "an hour" not in said
+    assert json.loads(report.read_text())["num_clips"] == 0
     assert run(driver.path, "-o", tmp_path / "y", "--size", 100)[2].count("multiple of 16") == 1
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "y").exists()

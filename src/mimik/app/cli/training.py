@@ -68,13 +68,13 @@ def prepare_command(
         )
     remark(*report.notes)
     say(report.table())
-    say(f"{report.videos_per_core_hour:.0f} videos an hour and core." if report.num_new else "Nothing was new.")
-    if report.num_clips:
-        say(f"Look at them: {out / 'contact_sheet.jpg'}")
-    else:
-        remark("nothing was kept; give other videos, or allow more: mimik prepare --help")
     if json_report is not None:
         write_json(json_report, report.to_json())
+    if not report.num_clips:
+        complain("nothing was kept, for the reasons above; give other videos, or allow more: mimik prepare --help")
+        raise typer.Exit(2)
+    say(f"{report.videos_per_core_hour:.0f} videos an hour and core." if report.num_new else "Nothing was new.")
+    say(f"Look at them: {out / 'contact_sheet.jpg'}")
 
 
 @command("train")
