@@ -1013,7 +1013,6 @@ ALLOWED = {
     ("checkpoint.py", "write_state"): "a training state, into memory and in one step; no picture",
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
     ("exporting.py", "_write"): "an exported model: graphs, numbers, and the photo that was given",
-    ("person.py", "_png"): "the parts of the photo that was given, into memory, for an export",
     ("graphs.py", "_quantized"): "graphs between two steps of quantization, gone at once",
     ("landmarks.py", "__init__"): "a network of the bundle, for OpenVINO to read; gone at once",
     ("detect.py", "save"): "the detector's weights",
