@@ -43,8 +43,8 @@ PARTS = {
     "  blend": [("mimik.inference.synthesis", "", "_blend_under_detail"), ("mimik.inference.synthesis", "", "_blend")],
     "  watermark": [
         ("mimik.provenance.marking", "Marker", "mark"),
-        ("mimik.provenance.watermark", "Embedder", "embed"),
-        ("mimik.provenance.watermark", "Embedder", "embed_luma"),
+        ("mimik.provenance.watermark", "WatermarkEmbedder", "embed"),
+        ("mimik.provenance.watermark", "WatermarkEmbedder", "embed_luma"),
     ],
 }
 

@@ -7,6 +7,7 @@ from contact, so that it means the same in two faces: 0 is touching, whatever ei
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ _CHIN_FOLLOWS = 0.5  # of the lower lip's way, where no jaw motion is known
 
 def eye_distance(shape: NDArray[Any]) -> float:
     """Between the middles of the eyes, in the shape's units."""
-    return float(np.linalg.norm(shape[[33, 133]].mean(0) - shape[[362, 263]].mean(0)))
+    apart = (shape[33] + shape[133]) / 2 - (shape[362] + shape[263]) / 2
+    return math.sqrt(apart @ apart)
 
 
 def lip_openings(shape: NDArray[Any]) -> Float:

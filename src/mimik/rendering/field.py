@@ -71,8 +71,9 @@ def _evaluate(
 ) -> Array:
     """The interpolant where columns at x [W] and rows at y [H] cross -> [H, W, 2]."""
     # Squared distances are sums of one part for each column and one for each row.
-    across, down = ((at[:, None] - center) ** 2 for at, center in zip((x, y), target.T, strict=True))
-    across, down = across.astype(np.float32), down.astype(np.float32)[:, None]
+    centers = target.astype(np.float32).T
+    across, down = ((at[:, None] - center) ** 2 for at, center in zip((x, y), centers, strict=True))
+    down = down[:, None]
     weights = np.ascontiguousarray(coefficients.T, np.float32)
     out = np.empty((2, len(y), len(x)), np.float32)
     num_rows = max(_EVALUATED // len(x), 1)
