@@ -62,12 +62,12 @@ def heard_by(speech: LiveSpeech, samples: np.ndarray) -> list[tuple[float, float
 # From sound to motion.
 
 
-def test_a_frame_is_there_a_sixth_of_a_second_after_its_sound() -> None:
+def test_a_frame_is_there_less_than_a_fifth_of_a_second_after_its_sound() -> None:
     samples = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     made = heard_by(LiveSpeech(lambda *_: None), samples)
     late = np.array([now - at_s for now, at_s, _ in made])
     np.testing.assert_allclose([at_s for _, at_s, _ in made], np.arange(len(made)) / 25)
-    assert late.max() <= 0.165
+    assert late.max() <= 0.185
     assert len(made) / 25 > len(samples) / CALL_RATE_HZ - 0.25
 
 

@@ -42,6 +42,7 @@ def test_half_as_lively_with_one_closure_missing_and_one_too_many() -> None:
     s = score(track(gap), track(made, 0.5), np.zeros(100), speech, speech, FPS)
     assert s.jaw_amplitude == pytest.approx(0.5 * made.std() / gap.std())
     assert s.bilabials == 0.5 and s.false_closures == pytest.approx(1 / 4)
+    assert s.shut == pytest.approx(3 / 100)  # 30, 31 and 80
 
 
 def test_a_closure_counts_when_it_comes_a_frame_early() -> None:

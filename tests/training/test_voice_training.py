@@ -126,7 +126,7 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
     solved = VoiceModel.load(train_voice(tracks, tmp_path / "solved", replace(TINY, num_steps=0), init=path))
     before = VoiceModel.load(path)
     np.testing.assert_array_equal(solved.members[0]["stem.bias"], before.members[0]["stem.bias"])
-    np.testing.assert_array_equal(solved.tensors["scale.touch"], before.tensors["scale.touch"])  # contact stays
+    np.testing.assert_array_equal(solved.tensors["scale.contact"], before.tensors["scale.contact"])  # contact stays
     assert np.abs(solved.members[0]["head.weight"] - before.members[0]["head.weight"])[0].max() > 0
     with pytest.raises(InputError, match="--steps 0: there is nothing to start from; give --init FILE"):
         train_voice(tracks, tmp_path / "none", replace(TINY, num_steps=0))
@@ -189,6 +189,17 @@ def test_calibration_gives_the_amplitude_that_is_real() -> None:
         result = voice.calibrated(half, scale, clips)
     np.testing.assert_allclose(result["scale.spread"] * 0.5 / scale.spread, 1, rtol=0.05)  # interpolation is flatter
     assert result["scale.rise"][GAP] == pytest.approx(-rest_of(clips[0].tracks)[GAP], abs=0.01)
+
+
+def test_the_threshold_of_contact_finds_the_real_closures() -> None:
+    one = clip("a")
+    piece = piece_of(one)
+    score = piece.tracks[piece.known, GAP]
+    assert (piece.touch[piece.known] > 0).any()
+    nowhere, everywhere = np.zeros(len(score), bool), np.ones(len(score), bool)
+    assert 0 <= voice._contact_threshold([(piece, score - 0.05, nowhere)]) <= 0.02
+    assert voice._contact_threshold([(piece, score + 0.05, nowhere)]) == pytest.approx(0.06, abs=0.011)
+    assert voice._contact_threshold([(piece, score, everywhere)]) == pytest.approx(0.2)
 
 
 def test_the_jaw_moves_as_much_as_the_speakers_and_nothing_else_changes() -> None:

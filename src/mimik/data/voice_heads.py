@@ -24,6 +24,7 @@ from mimik.motion.generation.lips import (
     LipPredictor,
     Member,
     VoiceModel,
+    contact_threshold,
 )
 
 # Chosen on 16 clips of held-out training speakers, by correlation.
@@ -109,11 +110,11 @@ def _real(
 
 
 def with_contact_of(made: VoiceModel, known: VoiceModel) -> VoiceModel:
-    """The model with the opening's scale, and the thresholds of contact, of another one."""
+    """The model with the opening's scale, and the threshold of contact, of another one."""
     tensors = {name: value.copy() for name, value in made.tensors.items()}
     for name in ("scale.rise", "scale.spread"):
         tensors[name][GAP] = known.tensors[name][GAP]
-    return VoiceModel(tensors | {"scale.touch": known.tensors["scale.touch"]}, made.record)
+    return VoiceModel(tensors | {"scale.contact": np.array([contact_threshold(known)], np.float32)}, made.record)
 
 
 _LEAST_STD = 1e-3  # of jawOpen: less is a jaw that does not move

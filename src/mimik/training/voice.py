@@ -7,7 +7,6 @@ each, from which the same command resumes, and stats.jsonl.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import logging
 import math
@@ -44,7 +43,19 @@ from mimik.data.speech import (
 )
 from mimik.data.voice_heads import refitted, with_contact_of, with_real_jaw
 from mimik.media import mel
-from mimik.motion.generation.lips import CHANNELS, GAP, LABIODENTAL, LIPS_HZ, NUM_OUTPUTS, TOUCH, TOUCH_GAP, VoiceModel
+from mimik.motion.generation.lips import (
+    CHANNELS,
+    CONTACT_AFTER,
+    CONTACT_BEFORE,
+    GAP,
+    LABIODENTAL,
+    LIPS_HZ,
+    NUM_OUTPUTS,
+    TOUCH,
+    VoiceModel,
+    contact_score,
+    contacts,
+)
 from mimik.networks.voice import DILATIONS, VoiceNet
 from mimik.pipeline import Progress, silent
 from mimik.training.arguments import VoiceConfig
@@ -383,7 +394,7 @@ def train_member(
 
 # The file that ships.
 
-_FALSE_COST = 0.45  # share of the real closures that one false closure a second is worth
+_FOUND = 0.73  # share of the real closures; more brings as many that are not real
 _MAX_GAIN = 4.0
 
 
@@ -406,38 +417,35 @@ def calibrated(net: nn.Module, scale: Scale, clips: Sequence[SpeechClip]) -> dic
     spread, rise = scale.spread * gain, scale.rise - gain * np.mean(means, axis=0)
     said = []
     for piece, out in pieces:
-        barred = out[:, LABIODENTAL] > 0  # where lips do not touch
-        logit, gap = np.where(barred, -np.inf, out[:, TOUCH]), rise[GAP] + spread[GAP] * out[:, GAP]
-        said.append((piece, logit, np.where(barred, np.inf, gap)))
+        score = contact_score(rise[GAP] + spread[GAP] * out[:, GAP], out[:, TOUCH])
+        said.append((piece, score, out[:, LABIODENTAL] > 0))
     return {
         "scale.spread": spread.astype(np.float32),
         "scale.rise": rise.astype(np.float32),
-        "scale.touch": np.array(_touch_thresholds(said), np.float32),
+        "scale.contact": np.array([_contact_threshold(said)], np.float32),
     }
 
 
-def _touch_thresholds(
+def _contact_threshold(
     pieces: Sequence[tuple[SpeechPiece, np.ndarray[Any, Any], np.ndarray[Any, Any]]],
-) -> tuple[float, float]:
-    """The logit and the opening from which lips touch: most real closures found for the fewest false ones.
+) -> float:
+    """The least score whose minima below it find _FOUND of the real closures; the greatest, if none does.
 
-    Args: pieces: clips with the logits [n] and openings [n] of their known steps.
+    Args: pieces: clips with the contact_score [n] of their known steps, and where [n] lips do not touch at f and v.
     """
-    best, chosen = -np.inf, (0.0, TOUCH_GAP)
-    for logit, gap in itertools.product(np.arange(-1.5, 2.1, 0.25), np.arange(-0.02, 0.085, 0.005)):
-        hits = total = false = 0
-        seconds = 0.0
-        for piece, logits, gaps in pieces:
-            real, made = piece.touch[piece.known] > 0, (logits > logit) | (gaps < gap)
+    thresholds = np.arange(0.0, 0.21, 0.01)
+    for threshold in thresholds:
+        hits = total = 0
+        for piece, score, barred in pieces:
+            real = piece.touch[piece.known] > 0
+            padded = np.concatenate([np.full(CONTACT_BEFORE, np.inf), score, np.full(CONTACT_AFTER, np.inf)])
+            made = contacts(padded, threshold) & ~barred
             events = [(a, b) for a, b in runs(real) if b - a <= 0.3 * LIPS_HZ and a > 0 and b < len(real)]
             hits += sum(bool(made[max(0, a - 2) : b + 2].any()) for a, b in events)
             total += len(events)
-            false += sum(not real[max(0, a - 4) : b + 4].any() for a, b in runs(made))
-            seconds += len(real) / LIPS_HZ
-        worth = hits / max(1, total) - _FALSE_COST * false / max(seconds, 1e-9)
-        if worth > best:
-            best, chosen = worth, (float(logit), float(gap))
-    return chosen
+        if hits >= _FOUND * total:
+            return float(threshold)
+    return float(thresholds[-1])
 
 
 class _Mean(nn.Module):

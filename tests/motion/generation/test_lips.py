@@ -9,22 +9,35 @@ import pytest
 
 from mimik.config import ModelError
 from mimik.media import mel
+from mimik.media.sound import read_sound
 from mimik.motion.generation.lips import (
     CHANNELS,
+    CONTACT_AFTER,
+    CONTACT_BEFORE,
     FIRST_S,
+    GAP,
     LIPS_HZ,
     LOOKAHEAD_S,
     NUM_OUTPUTS,
+    TOUCH_GAP,
     LipPredictor,
     LipStream,
     VoiceModel,
     bundled_voice,
+    contact_score,
+    contact_threshold,
+    contacts,
+    parted,
 )
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
     samples = np.random.default_rng(seed).normal(0, 0.05, round(seconds * mel.RATE_HZ))
     return (samples * (1 + np.sin(np.arange(len(samples)) / 900))).astype(np.float32)
+
+
+def espeak_speech() -> np.ndarray:
+    return np.concatenate(list(read_sound(Path(__file__).parents[2] / "fixtures" / "espeak_speech.ogg")))
 
 
 def test_it_is_the_network_that_was_trained() -> None:
@@ -71,6 +84,45 @@ def test_loudness_is_that_of_the_instant() -> None:
     assert loud.min() == pytest.approx(0.49, abs=0.02) and loud.max() == pytest.approx(0.59, abs=0.02)
     ahead = times[lips.ahead_db > -20]
     assert ahead.min() == pytest.approx(loud.min() + FIRST_S, abs=0.021)
+
+
+def test_lips_touch_where_the_score_is_lowest_not_wherever_it_is_low() -> None:
+    score = np.array([0.3, 0.2, 0.1, 0.05, 0.02, 0.04, 0.09, 0.2, 0.3, 0.3, 0.25, 0.2, 0.25, 0.3], np.float32)
+    padded = np.concatenate([np.full(CONTACT_BEFORE, np.inf), score, np.full(CONTACT_AFTER, np.inf)])
+    assert np.flatnonzero(contacts(padded, 0.15)).tolist() == [3, 4]
+    assert np.flatnonzero(contacts(padded, 0.21)).tolist() == [3, 4, 10, 11]
+    assert not contacts(padded, 0.01).any()
+    assert contact_score(np.zeros(2, np.float32), np.array([2.0, -9.0], np.float32)) == pytest.approx([-0.24, 0.12])
+
+
+def test_live_lips_come_a_step_earlier_and_touch_a_step_later() -> None:
+    speech = espeak_speech()
+    whole, live = (LipStream(bundled_voice(), is_live=is_live).push(speech) for is_live in (False, True))
+    assert len(live.touch) == len(whole.touch) + 1
+    loud = whole.loudness_db > whole.level_db - 20
+    both = loud[1:] & loud[:-1]
+    np.testing.assert_array_equal(live.touch[1:-1][both], whole.touch[:-1][both])
+    np.testing.assert_array_equal(live.tracks[:-1], whole.tracks)
+
+
+def test_lips_that_do_not_touch_are_parted_and_wide_openings_stay() -> None:
+    gap = np.linspace(-0.1, 0.5, 61).astype(np.float32)
+    out = parted(gap)
+    assert (np.diff(out) > 0).all() and out.min() > 2 * TOUCH_GAP
+    np.testing.assert_allclose(out[gap > 0.15], gap[gap > 0.15], atol=1e-3)
+
+
+def test_while_somebody_speaks_lips_are_seldom_shut() -> None:
+    lips = LipStream(bundled_voice(), start_db=-20).push(espeak_speech())
+    speaking = lips.loudness_db > lips.level_db - 15
+    assert 0.02 < lips.touch[speaking].mean() < 0.25
+    assert lips.tracks[~lips.touch, GAP].min() > 2 * TOUCH_GAP
+
+
+def test_the_threshold_of_older_files() -> None:
+    older = VoiceModel({"scale.touch": np.array([-0.5, 0.075], np.float32)}, {})
+    assert contact_threshold(older) == pytest.approx(0.12)
+    assert contact_threshold(VoiceModel({"scale.contact": np.array([0.2])}, {})) == pytest.approx(0.2)
 
 
 def test_the_file_that_ships(tmp_path: Path) -> None:

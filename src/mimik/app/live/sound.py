@@ -42,7 +42,7 @@ class LiveSpeech:
         seed: of head, eyes and brows.
         """
         self._offer = offer
-        self._speech = SpeechMotion(_MOTION_FPS, seed=seed)
+        self._speech = SpeechMotion(_MOTION_FPS, seed=seed, is_live=True)
         self._down = av.AudioResampler(format="flt", layout="mono", rate=mel.RATE_HZ)
         self._waiting: deque[Samples] = deque()
         self._changed = threading.Condition()

@@ -41,6 +41,7 @@ class SpeechScore:
     bilabials: float  # share of the real closures within speech in which the generated lips touch
     num_bilabials: int  # of these closures
     false_closures: float  # closures a second of the generated lips, in speech, where the real lips are not closed
+    shut: float  # share of the time in which somebody speaks and the generated lips touch
     lip_sync: float  # mean absolute difference of the opening and the loudness, each from 0 to 1, while somebody speaks
     pause_gap: float  # median opening of the lips in pauses, over the distance of the eyes
     silent_stability: float  # median absolute deviation of that opening
@@ -119,6 +120,7 @@ def score(
         bilabials=float(np.mean(hit)) if hit else float("nan"),
         num_bilabials=len(hit),
         false_closures=false / max(said.sum() / fps, 1e-9),
+        shut=float(made.touch[said].mean()) if said.any() else float("nan"),
         lip_sync=sync,
         pause_gap=float(np.median(pause)),
         silent_stability=float(np.median(np.abs(pause - np.median(pause)))),

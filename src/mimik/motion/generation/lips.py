@@ -39,6 +39,17 @@ GAP, WIDTH = (CHANNELS.index(name) for name in GEOMETRY)
 JAW = CHANNELS.index("jawOpen")
 TOUCH_GAP = 0.015  # of the distance of the eyes: what the landmarker finds between lips that touch is less
 
+# Contact of the lips: at minima of a score, the opening less the network's logit of contact. The network's opening
+# alone does not tell: it is drawn to its mean, so that a threshold which finds closures keeps lips shut for too long.
+_LOGITS = -4.0, 2.0  # between which the logit counts
+_LOGIT_WEIGHT = 0.06  # of it, in openings
+_BEFORE, _AFTER = 4, 1  # steps in which no score is lower: a minimum
+_EARLY, _TOUCHING = 1, 2  # steps before a minimum from which lips touch, and for how many
+_QUIET_DB = -30.0  # below the level of the speech: nobody speaks, and small openings are none
+_OLDER_OPENING = 0.045  # that a threshold of minima is above one of openings
+_LEAST_OPENING = 0.03  # over the distance of the eyes, of lips that do not touch
+_SOFT_OPENING = 0.012  # above it, where small openings begin to grow
+
 LABIODENTAL_FROM = 0.5  # probability
 NEVER = -30.0  # logit of a network that knows no labiodentals
 
@@ -52,8 +63,8 @@ class VoiceModel:
 
     # by the names of networks.voice.VoiceNet's state, float32, after the number of the member where there are several:
     # "2.stem.bias"; what they give is averaged. `scale.rise` and `scale.spread` [C] besides: a track above the lips at
-    # rest is rise + spread * output. `scale.touch` [2]: a logit above the first, or an opening below the second, is
-    # contact. A network without the logit of labiodentals gives none.
+    # rest is rise + spread * output. `scale.contact` [1]: minima of contact_score below it are contact; in older files
+    # `scale.touch` [2], the second of which tells as much. A network without the logit of labiodentals gives none.
     tensors: Mapping[str, Array]
     record: dict[str, Any]  # settings of the network and of its training, and what was measured
 
@@ -180,6 +191,44 @@ class Member:
         return out
 
 
+def contact_threshold(model: VoiceModel) -> float:
+    """The contact_score below which its lips may touch."""
+    if "scale.contact" in model.tensors:
+        return float(model.tensors["scale.contact"][0])
+    return float(model.tensors["scale.touch"][1]) + _OLDER_OPENING
+
+
+def contact_score(gap: Array, logit: Array) -> Array:
+    """[n] the lower, the nearer the lips are to contact, of openings [n] and logits of contact [n]."""
+    out: Array = gap - np.float32(_LOGIT_WEIGHT) * (logit.clip(*_LOGITS) - np.float32(_LOGITS[0]) / 2)
+    return out
+
+
+def contacts(score: Array, threshold: float) -> NDArray[np.bool_]:
+    """[n] whether the lips touch in n steps: at a minimum of the score, and in the steps beside it.
+
+    Args:
+        score: [CONTACT_BEFORE + n + CONTACT_AFTER] of these steps, and of those before and after them.
+        threshold: that a minimum has to be below.
+    """
+    around = np.lib.stride_tricks.sliding_window_view(score, _BEFORE + 1 + _AFTER)
+    here = around[:, _BEFORE]
+    minima = (here < threshold) & (here <= around.min(1))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(minima, _TOUCHING).any(1))
+
+
+CONTACT_BEFORE, CONTACT_AFTER = _BEFORE + _TOUCHING - 1 - _EARLY, _AFTER + _EARLY
+
+
+def parted(gap: Array) -> Array:
+    """The opening [n] of lips that do not touch: that of the network, but never less than lips seem to have parted.
+
+    A network that minimizes an error says of lips that may touch that they are nearly shut.
+    """
+    out: Array = _LEAST_OPENING + _SOFT_OPENING * np.logaddexp(0, (gap - _LEAST_OPENING) / _SOFT_OPENING)
+    return out.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Lips:
     """The mouth over a piece of time, LIPS_HZ."""
@@ -193,13 +242,21 @@ class Lips:
 
 
 class LipStream:
-    """Sound in, lips out, as much at a time as comes."""
+    """Sound in, lips out, as much at a time as comes; a step is given when two more are known, live one."""
 
-    def __init__(self, model: VoiceModel, *, start_db: float = mel.START_DB) -> None:
-        """Args: start_db: level of the speech at the beginning, see mel.speech_level."""
+    def __init__(self, model: VoiceModel, *, start_db: float = mel.START_DB, is_live: bool = False) -> None:
+        """Args:
+        model: the network.
+        start_db: level of the speech at the beginning, see mel.speech_level.
+        is_live: whether a step earlier counts more than lips that touch a step earlier.
+        """
         self._predict = LipPredictor(model)
         self._rise, self._spread = model.tensors["scale.rise"], model.tensors["scale.spread"]
-        self._touch_logit, self._touch_gap = model.tensors["scale.touch"].tolist()
+        self._threshold = contact_threshold(model)
+        self._ahead = CONTACT_AFTER - is_live  # steps that are known after the one that is given
+        # Before the next step that is given.
+        self._scores: Array = np.full(CONTACT_BEFORE + is_live, np.inf, np.float32)
+        self._held: Array = np.zeros((0, NUM_OUTPUTS + 3), np.float32)  # what is known of steps that are not given yet
         self._level = mel.Level(start_db)
         self._rest = np.zeros(0, np.float32)
         # Loudness and level of the frames that outputs still wait for; the first outputs are of before the sound.
@@ -212,8 +269,7 @@ class LipStream:
         steps = max(0, (len(have) - mel.WINDOW) // mel.HOP + 1) // STACK
         if not steps:
             self._rest = have
-            empty = np.zeros(0, np.float32)
-            return Lips(np.zeros((0, len(CHANNELS)), np.float32), np.zeros(0, bool), empty, empty, empty, empty)
+            return self._given(np.zeros((0, NUM_OUTPUTS + 3), np.float32))
         frames = steps * STACK
         bands, loudness = mel.log_mel(have[: (frames - 1) * mel.HOP + mel.WINDOW])
         self._rest = have[frames * mel.HOP :]
@@ -223,11 +279,24 @@ class LipStream:
         now, self._waiting = waiting[:frames:STACK], waiting[frames:]
         ahead = np.lib.stride_tricks.sliding_window_view(waiting[:, 0], len(self._waiting) + 1)[:frames:STACK].max(1)
         tracks = self._rise + self._spread * out[:, :TOUCH]
-        labiodental = _fast_sigmoid(out[:, LABIODENTAL])
-        touch = (out[:, TOUCH] > self._touch_logit) | (tracks[:, GAP] < self._touch_gap)
+        return self._given(np.c_[tracks, out[:, TOUCH:], now[:, 0], ahead, now[:, 1]])
+
+    def _given(self, rows: Array) -> Lips:
+        """Of the steps held and the next ones, those whose contact is known."""
+        held = np.concatenate([self._held, rows])
+        count = max(0, len(held) - self._ahead)
+        score = np.concatenate([self._scores, contact_score(held[:, GAP], held[:, TOUCH])])
+        self._held, self._scores = held[count:], score[count : count + len(self._scores)]
+        now = held[:count]
+        labiodental = _fast_sigmoid(now[:, LABIODENTAL])
+        touch = contacts(score, self._threshold) if count else np.zeros(0, bool)
+        quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
+        touch |= quiet & (now[:, GAP] < self._threshold - _OLDER_OPENING)
         touch &= labiodental < LABIODENTAL_FROM  # the lower lip at the upper teeth is not a closure
-        return Lips(tracks, touch, labiodental, now[:, 0], ahead, now[:, 1])
+        tracks = now[:, :TOUCH].copy()
+        tracks[:, GAP] = parted(tracks[:, GAP])
+        return Lips(tracks, touch, labiodental, *now[:, NUM_OUTPUTS:].T)
 
     def finish(self) -> Lips:
         """The rest, with silence after it."""
-        return self.push(np.zeros(round(LOOKAHEAD_S * mel.RATE_HZ) + STACK * mel.HOP, np.float32))
+        return self.push(np.zeros(round(LOOKAHEAD_S * mel.RATE_HZ) + (1 + CONTACT_AFTER) * STACK * mel.HOP, np.float32))

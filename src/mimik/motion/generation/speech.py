@@ -42,6 +42,7 @@ _PAUSE_S = 0.16  # without speech: the lips begin to close
 _CLOSE_TAU_S, _OPEN_TAU_S = 0.06, 0.03
 _SHUT_BELOW = 0.12  # share of the lips' movement that is left when they meet in a pause
 _ACTIVE_HOLD_S = 0.35
+_PART_BY = 0.065  # most by which lips that touched part in a step, over the distance of the eyes
 
 _LABIODENTAL = 0.3, 0.7  # probability of f or v: from where, and from where on wholly
 # The mouth of f and v: the lower lip rolled in and up, the upper one raised off the teeth.
@@ -148,7 +149,8 @@ class _Pauses:
 class SpeechMotion:
     """Sound in, motion frames out, as much at a time as comes; memory does not grow.
 
-    A frame of an instant is given once lips.LOOKAHEAD_S of sound after it have been heard, and one step more.
+    A frame of an instant is given once lips.LOOKAHEAD_S of sound after it have been heard, and as many steps more as
+    lips.LipStream waits for, and another one.
     """
 
     def __init__(
@@ -159,6 +161,7 @@ class SpeechMotion:
         start_db: float = mel.START_DB,
         model: VoiceModel | None = None,
         phonemes: Sequence[tuple[float, str]] | None = None,
+        is_live: bool = False,
     ) -> None:
         """Args:
         fps: motion frames a second.
@@ -166,12 +169,14 @@ class SpeechMotion:
         start_db: level of the speech at the beginning, see mel.speech_level.
         model: the network; None is the one that comes with the package.
         phonemes: that are said, as phonemes.SaidMouth takes them, in place of what the network hears.
+        is_live: as of lips.LipStream.
         """
-        heard = LipStream(model or bundled_voice(), start_db=start_db)
+        heard = LipStream(model or bundled_voice(), start_db=start_db, is_live=is_live)
         self._lips = heard if phonemes is None else SaidLips(heard, phonemes)
         self._pauses = _Pauses()
         self._steps: deque[_Instant] = deque()  # from _first on
         self._first = 0
+        self._apart = 0  # steps since the lips touched
         self._fps, self._number = fps, 0
         self._samples = 0
         self._talking = 0.0  # 0: the head waits, 1: it talks
@@ -199,8 +204,11 @@ class SpeechMotion:
         for tracks, touch, labiodental, loudness, ahead, level in zip(*columns, strict=True):
             weight, speaking = self._pauses(float(loudness), float(ahead), float(level))
             shut = bool(touch) or weight < _SHUT_BELOW
+            self._apart = 0 if shut else self._apart + 1
+            tracks = tracks * weight
+            tracks[GAP] = min(tracks[GAP], _PART_BY * self._apart)
             at_teeth = float(smoothstep(labiodental, *_LABIODENTAL)) * (0.0 if shut else 1.0)
-            self._steps.append(_Instant(tracks * weight, shut, at_teeth, speaking, self._pauses.silent_s))
+            self._steps.append(_Instant(tracks, shut, at_teeth, speaking, self._pauses.silent_s))
 
     def _ready(self, limit: int | None = None) -> list[MotionFrame]:
         out = []
