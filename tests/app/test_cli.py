@@ -931,3 +931,10 @@ def test_a_signature_beside_its_file_is_named(tmp_path: Path) -> None:
     done = mimik("animate", PORTRAIT, "smile", "-o", out, "--fps", "1", "--size", "64", "--model", "geometry")
     assert done.exit_code == 0 and (tmp_path / "a.c2pa").exists()
     assert "Its signature is beside it, in a.c2pa: keep both together." in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("group", [[], ["motion"], ["voice"]])
+def test_the_list_of_commands_has_whole_sentences(group: list[str]) -> None:
+    listed = CliRunner().invoke(app, [*group, "--help"], terminal_width=100).stdout.partition("Commands:")[2]
+    lines = [line for line in listed.splitlines() if line.startswith("  ") and "For example" not in line]
+    assert len(lines) >= 2 and all(line.endswith(".") and not line.endswith("..") for line in lines), lines

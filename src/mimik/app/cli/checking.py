@@ -107,7 +107,7 @@ def detect_command(
     file: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face, from anywhere.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
-    """Guess whether a face was animated, where `mimik verify` finds nothing; it misses most of what mimik makes.
+    """Guess whether a face was animated; it misses most of what mimik makes. Use it where `mimik verify` finds nothing.
 
     Exit code 0 whatever the guess, 2 where the video cannot be read or shows no face.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import shlex
 import signal
 import sys
@@ -22,6 +23,7 @@ from mimik.config import InputError
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
+_LISTED_LETTERS = 84  # of a command's line in the list of commands, 100 columns wide
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # click's, which Typer brings along under changing names
 # In the order of the help.
 _EXAMPLES = {
@@ -138,9 +140,21 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def add(function: Callable[..., None]) -> Callable[..., None]:
         made = catching_errors(expanded(function))
         epilog = example and f"For example: {example}"
-        return {"": app, "motion": motion_app, "voice": voice_app}[group].command(own, epilog=epilog)(made)
+        short = _in_a_line(function.__doc__ or "")
+        return {"": app, "motion": motion_app, "voice": voice_app}[group].command(own, epilog=epilog, short_help=short)(
+            made
+        )
 
     return add
+
+
+def _in_a_line(text: str) -> str:
+    """The first sentence of a docstring for the list of commands; a longer one ends at its last comma that fits."""
+    sentence = re.split(r"\.\s", f"{text.strip()} ", maxsplit=1)[0]
+    if len(sentence) > _LISTED_LETTERS:
+        ends = [found.start() for found in re.finditer(r"[;:,] | \(", sentence[:_LISTED_LETTERS])]
+        sentence = sentence[: ends[-1]] if ends else sentence
+    return f"{sentence}."
 
 
 def say(sentence: str) -> None:
