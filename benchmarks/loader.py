@@ -1,6 +1,7 @@
 """How many episodes a second dataset.loader makes, where the time goes, and what an H200 would need.
 
-    python benchmarks/loader.py [--data SHARDS] [--workers 0 1 2] [--k 1 8] [--size 128 256] [--seconds 3] [-o OUT.json]
+    python benchmarks/loader.py [--data SHARDS] [--workers 0 1 2] [--k 1 8] [--size 128 256] [--seconds 3]
+        [--device cpu] [--episodes 48] [-o OUT.json]
 
 Without --data it writes shards first: the bundled portrait, moved about, with noise, 200 frames a clip. Prints tables,
 and the same as JSON with -o. "cached" is after every clip was decoded once, "uncached" decodes for every episode.
@@ -30,9 +31,11 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from mimik.data.augmentation import Augmentation
+from mimik.data.augmentation import NUM_DRAWN, Augmentation
 from mimik.data.episodes import Episodes, loader
 from mimik.data.index import ClipInfo, read_index
+from mimik.data.on_device import batches
+from mimik.data.on_device.batches import REUSE, DeviceLoader
 from mimik.data.store import ClipStore
 from mimik.data.tracks import pack_tracks, unpack_tracks
 from mimik.face import landmarks as faces
@@ -147,7 +150,7 @@ def stages(root: Path, index: list[ClipInfo], num_sources: int, size: int) -> di
     numbers = rng.choice(clip.num_frames, num_sources + 1, replace=False)
     mp4, npz = plain.read_members(clip)
     frames = cached.read(clip, numbers)
-    change = Augmentation(flip=1).draw(rng, size)
+    change = Augmentation(flip=1).draw(rng.random(NUM_DRAWN), size)
     drawn = [landmark_image(points, size, size) for points in frames.points]
     whole = Episodes(cached, [clip], num_sources=num_sources, augment=Augmentation(), as_uint8=True)
     item = whole[0]
@@ -168,6 +171,54 @@ def stages(root: Path, index: list[ClipInfo], num_sources: int, size: int) -> di
     }
 
 
+def both_loaders(root: str | Path, index: list[ClipInfo], device: torch.device, count: int) -> dict[str, float]:
+    """Processor time an episode of the texture form, ms, of either loader in one process; of `count` episodes.
+
+    On a GPU the pixels' time is that of the GPU and the processor together.
+    """
+    store = ClipStore(root, cache_mb=2000)
+    episodes = Episodes(
+        store,
+        index,
+        num_sources=2,
+        style="smooth",
+        target="far",
+        augment=Augmentation(),
+        as_uint8=True,
+        window_px=128,
+    )
+    now = time.perf_counter if device.type == "cuda" else time.process_time
+    spent: dict[str, float] = {}
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            start = now()
+            made = function(*given, **named)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            spent[name] = spent.get(name, 0.0) + 1000 * (now() - start)
+            return made
+
+        return run
+
+    for clip in index:
+        store.read(clip, [0])
+    timed("workers: whole episode", lambda: [episodes[number] for number in range(count)])()
+    loader = DeviceLoader(episodes, device, batch_size=BATCH, num_workers=0, reuse=1)
+    loader._slots_of = timed("device: warped frame, once for --reuse episodes", loader._slots_of)  # type: ignore[method-assign]
+    loader._pictures = timed("device: all pixels", loader._pictures)  # type: ignore[method-assign]
+    draw = timed("device: of which landmark images", batches.pixels.landmark_images)
+    saved, batches.pixels.landmark_images = batches.pixels.landmark_images, draw
+    steps = count // BATCH
+    timed("device: all", lambda: [made for _, made in zip(range(steps), loader, strict=False)])()
+    batches.pixels.landmark_images = saved
+    out = {name: value / (count if name.startswith("workers") else steps * BATCH) for name, value in spent.items()}
+    warped = out["device: warped frame, once for --reuse episodes"]
+    out["device: choices and points"] = out.pop("device: all") - warped - out["device: all pixels"]
+    out[f"device: the processor, --reuse {REUSE}"] = out["device: choices and points"] + warped / REUSE
+    return out
+
+
 def demand(num_sources: int, size: int) -> float:
     """Episodes a second that one H200 would train on, by the estimate above."""
     gmac = (GMAC_PER_SOURCE * num_sources + GMAC_PER_TARGET) * (size / 256) ** 2
@@ -184,6 +235,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200, help="of a clip that is made")
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure each row")
     parser.add_argument("--cache-mb", type=float, default=4000)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of the device loader")
+    parser.add_argument("--episodes", type=int, default=48, help="of the texture form, for both loaders")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -208,6 +261,10 @@ def main() -> None:
                 name = "cached" if cache else "uncached"
                 cells = f"| {size:3} | {k:2} | {num_workers:7} | {name:8} | {speed:10.1f} | {speed * (k + 1):8.1f} |"
                 print(cells, flush=True)
+        loaders = both_loaders(root, index, torch.device(arguments.device), arguments.episodes)
+        print("\n| texture, K = 2, 256 px, one thread | ms an episode |\n| --- | --- |")
+        for name, value in loaders.items():
+            print(f"| {name} | {value:.1f} |")
         for size, k in itertools.product(arguments.size, arguments.k):
             costs[f"{size} px, K = {k}"] = stages(root, index, k, size)
     names = list(costs)
@@ -230,6 +287,8 @@ def main() -> None:
         result = {
             "rows": rows,
             "stage_ms": costs,
+            "loaders_ms": loaders,
+            "device": arguments.device,
             "h200": needs,
             "h200_tflops_assumed": H200_TFLOPS,
             "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},

@@ -1,11 +1,14 @@
-"""What a training step costs, part by part: milliseconds, multiply-adds, and how many of these a second.
+"""What a training step costs, part by part: milliseconds, multiply-adds, how many of these a second, and of the roof.
 
-    python benchmarks/training.py --data SHARDS [--preset texture] [--batch 8] [--k 2] [--precision fp32] [--device cpu]
-        [--steps 7] [-o OUT.json]
+    python benchmarks/training.py --data SHARDS [--preset texture] [--batch 8] [--k 2] [--clips N] [--precision fp32]
+        [--device cpu] [--steps 7] [--warm-up 4] [--workers 0] [--reuse 8] [-o OUT.json]
 
 Prints a table, and the same as JSON with -o. Every part runs alone, forward and backward, on the same batch: median and
 interquartile range over --steps, after two that do not count; on a CPU of processor time. VGG19 and VGGFace have random
 weights where the real ones are missing: they take the same time.
+
+Then whole steps with either loader: frames a second, and the share of the time in which the next batch is asked for.
+The roof is what one large convolution reaches on the same device, with activations of the same precision.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mimik.config import PRESETS, InputError, Preset
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import Episodes
+from mimik.data.episodes import Batch, Episodes, loader
 from mimik.data.index import read_index
+from mimik.data.on_device.batches import REUSE, DeviceLoader
 from mimik.data.store import ClipStore
 from mimik.networks import features, losses
 from mimik.training import trainer as trainer_module
@@ -63,13 +67,13 @@ def content_network(name: str) -> features.ContentNetwork:
             return features.content_network(name, Path(folder, "random.safetensors"))
 
 
-def episodes_of(preset: Preset, data: str) -> Episodes:
-    """As meta_learning has them, clips kept decoded."""
+def episodes_of(preset: Preset, data: str, num_clips: int | None) -> Episodes:
+    """As meta_learning has them, clips kept decoded; of the first clips, or of all."""
     texture = preset.networks.form == "texture"
     px = preset.networks.image_px
     return Episodes(
         ClipStore(data, size=None if texture else px, cache_mb=2000),
-        read_index(data),
+        read_index(data)[:num_clips],
         num_sources=preset.train.num_sources,
         style=preset.networks.landmarks,
         target=preset.train.target,
@@ -111,6 +115,52 @@ class Clock:
             "gmac": gmac * per_step,
             "gmac_per_s": 1000 * gmac / middle,
         }
+
+
+def roof(device: torch.device, precision: str) -> float:
+    """GMAC/s of a 3 x 3 convolution with 256 channels."""
+    gpu = device.type == "cuda"
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    count, px = (256, 64) if gpu else (1, 48)
+    layer = torch.nn.Conv2d(256, 256, 3, padding=1, device=device, dtype=kind).to(memory_format=torch.channels_last)
+    x = torch.randn(count, 256, px, px, device=device, dtype=kind).to(memory_format=torch.channels_last)
+    clock = Clock(device, 7)
+    with torch.no_grad():
+        clock("roof", lambda: layer(x))
+    return clock.rows["roof"]["gmac_per_s"]
+
+
+def with_loader(
+    trainer: Trainer, episodes: Episodes, name: str, num_workers: int, reuse: int, warm_up: int, steps: int
+) -> dict[str, float]:
+    """Frames a second of whole steps, and the share of waiting, after the warm-up.
+
+    The device loader is in its steady state after a block of warped frames, warps.BLOCK / batch steps.
+    """
+    batch_size, device = trainer.preset.train.batch_size, trainer.world.device
+    began = time.perf_counter()
+    batches: Iterator[Batch] = iter(
+        DeviceLoader(episodes, device, batch_size=batch_size, num_workers=num_workers, reuse=reuse)
+        if name == "device"
+        else loader(episodes, batch_size=batch_size, num_workers=num_workers)
+    )
+    batch = next(batches)
+    first_s, waited, start, used = time.perf_counter() - began, 0.0, 0.0, 0.0
+    for number in range(warm_up + steps):
+        if number == warm_up:
+            waited, start, used = 0.0, time.perf_counter(), time.process_time()
+        stats = trainer.train_step(batch)
+        asked = time.perf_counter()
+        batch = next(batches)  # as training: while a GPU computes
+        waited += time.perf_counter() - asked
+        torch.stack([value.float() for value in stats.values()]).tolist()
+    seconds = time.perf_counter() - start
+    return {
+        "frames_per_s": steps * batch_size / seconds,
+        "waiting": waited / seconds,
+        "first_batch_s": first_s,
+        "processor_ms_per_frame": 1000 * (time.process_time() - used) / steps / batch_size,
+    }
 
 
 def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> None:
@@ -187,10 +237,14 @@ def main() -> None:
     parser.add_argument("--preset", default="texture", choices=sorted(PRESETS))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--k", type=int)
+    parser.add_argument("--clips", type=int, help="to take of --data; all if left out")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("--warm-up", type=int, default=4, help="steps with either loader that do not count")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    parser.add_argument("--reuse", type=int, default=REUSE, help="episodes for each warped frame")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -202,7 +256,7 @@ def main() -> None:
     preset = dataclasses.replace(preset, train=train)
     device = torch.device(arguments.device)
     trainer_module.content_network = content_network
-    episodes = episodes_of(preset, arguments.data)
+    episodes = episodes_of(preset, arguments.data, arguments.clips)
     clock = Clock(device, arguments.steps)
     clips = len(episodes)
 
@@ -215,16 +269,33 @@ def main() -> None:
     trainer = Trainer(preset, clips, World(0, 1, device), precision=arguments.precision)
     trainer.step = 10**6  # D takes part
     parts(trainer, loaded, clock)
+    most = roof(device, arguments.precision)
+    loaders = {
+        name: with_loader(
+            trainer, episodes, name, arguments.workers, arguments.reuse, arguments.warm_up, arguments.steps
+        )
+        for name in ("workers", "device")
+    }
     print(f"\n{arguments.preset}, {arguments.batch} episodes, K = {k}, {arguments.precision}, {device}\n")
     print("| part | ms | IQR | GMAC | GMAC/s |\n| --- | --- | --- | --- | --- |")
     for name, row in clock.rows.items():
         print(f"| {name} | {row['ms']:.1f} | {row['iqr_ms']:.1f} | {row['gmac']:.1f} | {row['gmac_per_s']:.0f} |")
+    share = clock.rows["whole step"]["gmac_per_s"] / most
+    print(f"\nroof {most:.0f} GMAC/s; a whole step reaches {100 * share:.1f} % of it")
+    for name, row in loaders.items():
+        print(
+            f"loader {name}: {row['frames_per_s']:.1f} frames/s, {100 * row['waiting']:.1f} % waiting,"
+            f" first batch after {row['first_batch_s']:.1f} s, {row['processor_ms_per_frame']:.1f} ms of this process"
+        )
     if arguments.out:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
         result = {
             "arguments": {key: str(value) for key, value in vars(arguments).items() if key not in ("data", "out")},
             "rows": clock.rows,
+            "roof_gmac_per_s": most,
+            "share_of_roof": share,
+            "loaders": loaders,
             "commit": commit,
             "device": name,
             "cores": os.cpu_count(),

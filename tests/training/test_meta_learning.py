@@ -482,12 +482,11 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(shards: Path, tmp_pat
     assert load_release(tmp_path / "parts" / "model.safetensors").record["steps"] == 4
 
 
-@pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny_texture", marks=pytest.mark.slow)])
 def test_a_run_that_loads_on_its_device_resumes_with_the_same_weights(
-    shards: Path, tmp_path: Path, preset: str, caplog: pytest.LogCaptureFixture
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "mimik")
-    options: dict[str, Any] = {"preset": preset, "loader": "device", "val_every": 100}
+    options: dict[str, Any] = {"loader": "device", "val_every": 100}
     train(asked(shards, tmp_path / "whole", steps=3, **options))
     assert any("batches are made on cpu: the decoded clips take 0.00 GB" in one.message for one in caplog.records)
     for steps in (1, 3):
@@ -865,9 +864,13 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_a_machine_that_trains_needs_torch_numpy_opencv_and_safetensors(shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loader", ["workers", "device"])
+def test_a_machine_that_trains_needs_torch_numpy_opencv_and_safetensors(
+    shards: Path, tmp_path: Path, loader: str
+) -> None:
     preset = dataclasses.replace(PAPER, losses=dataclasses.replace(PAPER.losses, content={"efficientnet_lite0": 1.0}))
     options = ("--data", str(shards), "--out", str(tmp_path / "run"), "--steps", "1", "--workers", "0")
+    options += "--loader", loader
     child = start(tmp_path, preset, *options)
     output, _ = child.communicate(timeout=120)
     assert child.returncode == 0, output
@@ -891,8 +894,10 @@ def test_processes_that_do_not_fit(shards: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fsdp", [False, True])
-def test_two_processes_do_what_one_does_with_the_whole_batch(shards: Path, tmp_path: Path, fsdp: bool) -> None:
+@pytest.mark.parametrize(("fsdp", "loader"), [(False, "workers"), (True, "workers"), (False, "device")])
+def test_two_processes_do_what_one_does_with_the_whole_batch(
+    shards: Path, tmp_path: Path, fsdp: bool, loader: str
+) -> None:
     # Adam's first steps have the length of the rate whatever the gradient, so a gradient that is 0 but for rounding
     # would decide; with a large eps it does not.
     rates = dataclasses.replace(PAPER.train, batch_size=4, eps=1.0, lr_generator=0.05, lr_discriminator=0.1)
@@ -900,12 +905,12 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(shards: Path, tmp_p
     workers = "1" if fsdp else "0"
     options = ("--data", str(shards), "--val", str(shards), "--workers", workers, "--steps", "3", "--val-every", "3")
     together, port = tmp_path / "together", free_port()
-    more = ("--out", str(together), *(["--fsdp"] if fsdp else []))
+    more = ("--out", str(together), "--loader", loader, *(["--fsdp"] if fsdp else []))
     children = [start(tmp_path, preset, *options, *more, rank=rank, size=2, port=port) for rank in (0, 1)]
     outputs = [child.communicate(timeout=300)[0] for child in children]
     assert [child.returncode for child in children] == [0, 0], "\n".join(outputs)
     PRESETS["tiny"] = preset  # put back by the fixture
-    train(asked(shards, tmp_path / "alone", steps=3, val_every=3))
+    train(asked(shards, tmp_path / "alone", steps=3, val_every=3, loader=loader))
     states = [state_of(folder) for folder in (together, tmp_path / "alone")]
     assert [state["episodes"] for state in states] == [12, 12]
     assert len(states[0]["random"]) == 2

@@ -30,13 +30,16 @@ class Change:
 
     def points(self, points: Array, side: Any) -> Array:
         """points [.., N, 478, 3] of frames side [..] px wide -> where they are afterwards."""
-        mirrored = points[..., faces.mirror_order()[0], :] * np.array([-1, 1, 1], np.float32)
-        mirrored[..., 0] += np.asarray(side, np.float32)[..., None, None]
-        out = np.where(self.flip[..., None, None, None], mirrored, points)
-        linear, offset = self.affine[..., None, :, :2], self.affine[..., None, None, :, 2]
-        flat = out[..., :2] @ linear.swapaxes(-1, -2) + offset
-        deep = out[..., 2:] * np.sqrt(np.abs(np.linalg.det(linear)))[..., None, None]
-        return np.concatenate([flat, deep], -1).astype(np.float32)
+        out = points.astype(np.float32)
+        other = out[self.flip][..., faces.mirror_order()[0], :]
+        other[..., 0] = np.asarray(side, np.float32)[self.flip][..., None, None] - other[..., 0]
+        out[self.flip] = other
+        m = self.affine.astype(np.float32)[..., None, None, :, :]
+        x, y = out[..., 0].copy(), out[..., 1].copy()
+        for axis in (0, 1):
+            out[..., axis] = m[..., axis, 0] * x + m[..., axis, 1] * y + m[..., axis, 2]
+        out[..., 2] *= np.sqrt(np.abs(np.linalg.det(m[..., :2])))
+        return out
 
     def to_frames(self, side: Any) -> NDArray[np.float64]:
         """[.., 2, 3] places of the changed frames -> those of frames side [..] px wide, from the corner."""

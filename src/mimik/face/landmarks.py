@@ -244,7 +244,8 @@ def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
     Args: points: [.., 478, 2 or 3] of the face, in pixels.
     """
     xy = points[..., :2].astype(float)
-    low, high = xy.min(-2), xy.max(-2)
+    each = np.ascontiguousarray(xy.swapaxes(-1, -2))  # along its axis NumPy is ten times as fast
+    low, high = each.min(-1), each.max(-1)
     across = xy[..., 263, :] - xy[..., 33, :]
     k = _ROI_SCALE * (high - low).max(-1) / LANDMARKER_VIEW_PX / np.hypot(across[..., 0], across[..., 1])
     c, s = k * across[..., 0], k * across[..., 1]

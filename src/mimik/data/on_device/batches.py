@@ -219,11 +219,13 @@ class DeviceLoader:
                 windows = moved_squares(windows, draws.window)
         wide = 2 * px if px is not None else int(pictures.sides[0, 0])
         side = wide // 2 if px is not None else wide
-        origin = np.pad(windows[..., None, :2], [(0, 0)] * 3 + [(0, 1)])
-        placed = ((points - origin) / windows[..., None, 2:]).astype(np.float32)  # 0..1
+        flat = points.reshape(count, num_frames, -1)
+        placed = np.asarray(flat / windows[..., 2:], np.float32).reshape(points.shape)
+        for axis in (0, 1):  # 0..1 of the window
+            placed[..., axis] -= (windows[..., axis] / windows[..., 2]).astype(np.float32)[..., None]
         target = np.ascontiguousarray(placed[:, 0] * np.float32(wide))
         frames = pictures.read(windows, wide)  # [B, 1 + K, 3, P, P]
-        flat = (placed * np.float32(side)).reshape(-1, faces.NUM_POINTS, 3)
+        flat = np.asarray(placed * np.float32(side)).reshape(-1, faces.NUM_POINTS, 3)
         drawn = pixels.landmark_images(flat, side, episodes.style, device).view(count, num_frames, 3, side, side)
         x_s = frames[:, 1:]
         if px is not None:
