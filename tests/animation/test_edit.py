@@ -162,6 +162,14 @@ def test_lids_follow_a_falling_gaze_and_stay_open(small_face: Face):
         assert 0.35 * before < after < 0.7 * before
 
 
+def test_a_rising_gaze_is_not_a_stare(small_face: Face):
+    shape = head_pose(small_face.points).invert(small_face.points)
+    for upper, lower in ((159, 145), (386, 374)):
+        moved = shape + edit.edited_motion_frame(dict.fromkeys(SLIDERS, 0.0) | {"gaze_y": -10.0}, shape).offset
+        before, after = ((one[lower, 1] - one[upper, 1]) for one in (shape, moved))
+        assert 1.3 * before < after < 1.55 * before
+
+
 def test_both_sides_of_a_face_do_the_same(landmarker: Landmarker):
     """Of a face that is its own mirror image, the edited one is too."""
     order, _ = faces.mirror_order()

@@ -38,6 +38,7 @@ _SHAPES: dict[str, tuple[dict[str, float], str]] = {
 _GAZE_CM = np.array([0.45, 0.3])  # how far an iris moves; an eye is 3 cm wide
 _LID_FOLLOWS = 1.4  # of the iris' way up or down: 1.7 in frames of the training set that look down
 _LID_LOWERS = 0.6  # of an eye's opening is taken by a gaze that falls: the eye stays open
+_LID_RISES = 0.5  # the same is added by a gaze that rises: not a stare
 _LOWER_LID_FOLLOWS = 0.3  # of the upper lid's way
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
@@ -78,8 +79,8 @@ def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> Motio
     ):
         arch = np.sin(np.linspace(0, np.pi, len(upper)))[:, None]
         middle = len(upper) // 2
-        most = _LID_LOWERS * float(shape[lower[middle], 1] - shape[upper[middle], 1]) / (1 - _LOWER_LID_FOLLOWS)
-        way = min(_LID_FOLLOWS * gaze[1], max(most, 0.0))
+        room = max(float(shape[lower[middle], 1] - shape[upper[middle], 1]), 0.0) / (1 - _LOWER_LID_FOLLOWS)
+        way = float(np.clip(_LID_FOLLOWS * gaze[1], -_LID_RISES * room, _LID_LOWERS * room))
         offset[upper, 1:2] += way * arch
         offset[lower, 1:2] += _LOWER_LID_FOLLOWS * way * arch
         opening = (shape[lower] + offset[lower]) - (shape[upper] + offset[upper])
