@@ -32,8 +32,9 @@ import torch
 from torch.utils.data import default_collate
 
 from mimik.data.augmentation import NUM_DRAWN, Augmentation
-from mimik.data.episodes import Episodes, loader
+from mimik.data.episodes import Episodes
 from mimik.data.index import ClipInfo, read_index
+from mimik.data.loading import loader
 from mimik.data.on_device import batches
 from mimik.data.on_device.batches import REUSE, DeviceLoader
 from mimik.data.store import ClipStore

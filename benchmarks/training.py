@@ -37,8 +37,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mimik.config import PRESETS, InputError, Preset
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import Batch, Episodes, loader
+from mimik.data.episodes import Batch, Episodes
 from mimik.data.index import read_index
+from mimik.data.loading import loader
 from mimik.data.on_device.batches import REUSE, DeviceLoader
 from mimik.data.store import ClipStore
 from mimik.networks import features, losses

@@ -17,15 +17,9 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 from conftest import turned
 from mimik.config import InputError
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import (
-    Episodes,
-    EpisodeSampler,
-    evaluation_episodes,
-    loader,
-    to_model_range,
-    views_of,
-)
+from mimik.data.episodes import Episodes, evaluation_episodes, to_model_range, views_of
 from mimik.data.index import ClipInfo
+from mimik.data.loading import EpisodeSampler, loader
 from mimik.data.store import ClipFrames, ClipStore
 from mimik.data.tracks import Tracks
 from mimik.face import landmarks as faces

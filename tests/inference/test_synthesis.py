@@ -19,18 +19,13 @@ from mimik.inference.synthesis import (
     _above_shoulders,
     _blend,
     _blend_under_detail,
-    clip_window,
     corrected,
     detail_kept,
-    photo_windows,
-    reduced,
     shaded_only,
     share_drawn,
     still_inside,
-    to_network_size,
-    to_planes,
-    window_around,
 )
+from mimik.inference.windows import clip_window, photo_windows, reduced, to_network_size, to_planes, window_around
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mimik.rendering.antialiasing import averaged, runs, squeezed
+from mimik.rendering.antialiasing import squeezed, squeezed_parts, supersampled
 from mimik.rendering.field import GRID, grid_centers
 
 
@@ -36,7 +36,7 @@ def test_a_squeezed_grating_is_gray(factor: int) -> None:
     stripes[:, ::4] = stripes[:, 1::4] = 200
     x = np.repeat((factor * np.arange(90, dtype=np.float32) + 0.5 * (factor - 1))[None], 40, 0)
     y = np.repeat(np.arange(40, dtype=np.float32)[:, None], 90, 1)
-    found = averaged(stripes, x, y)[:, 2:-2].astype(float)
+    found = supersampled(stripes, x, y)[:, 2:-2].astype(float)
     # The mean over factor pixels of the photo: exactly half for four, within a third of the contrast for three.
     assert np.abs(found - 100).max() < (5 if factor == 4 else 40)
     assert found.mean() == pytest.approx(100, abs=3)
@@ -48,11 +48,11 @@ def test_runs_hold_all_that_is_set_once() -> None:
     mask[20:180, 40:44] = mask[90:130, 250:290] = True
     mask[rng.integers(0, 200, 20), rng.integers(0, 300, 20)] = True
     count = np.zeros(mask.shape, int)
-    for run in runs(mask):
+    for run in squeezed_parts(mask):
         count[run] += 1
     assert count.max() == 1
     assert count[mask].min() == 1
-    assert runs(np.zeros((10, 10), bool)) == []
+    assert squeezed_parts(np.zeros((10, 10), bool)) == []
     two = np.zeros((64, 300), bool)
     two[:, 10:14] = two[:, 200:204] = True
-    assert sum(count[run].size for run in runs(two)) == 2 * 4 * 64
+    assert sum(count[run].size for run in squeezed_parts(two)) == 2 * 4 * 64

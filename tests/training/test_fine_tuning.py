@@ -29,7 +29,7 @@ from mimik.app.cli.training import _what_was_learned
 from mimik.config import InputError, LossWeights, ModelError, NetworkConfig, NoFaceError, Preset, TrainConfig
 from mimik.face.landmarks import POINTS_68, Face, Image, Landmarker
 from mimik.inference.avatar_file import read_avatar
-from mimik.inference.synthesis import photo_windows, to_planes
+from mimik.inference.windows import photo_windows, to_planes
 from mimik.media import video
 from mimik.networks import losses
 from mimik.networks.checkpoint import load_release, save_release

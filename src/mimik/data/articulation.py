@@ -38,13 +38,13 @@ _OPEN_O = Mouth(-0.7, 0.5, 0.9)
 _U = Mouth(-1.3, 1.5, 1.2)
 _E = Mouth(0.6, -0.5, -0.2)
 _I = Mouth(0.9, -0.7, -0.4)
-_SCHWA = Mouth(-0.2, -0.1, 0.0)
-_REST = Mouth(0.0, 0.0, -0.2)
-_OF = {  # espeak-ng's names of the phonemes of its English voices
+_SCHWA_MOUTH = Mouth(-0.2, -0.1, 0.0)
+_REST_MOUTH = Mouth(0.0, 0.0, -0.2)
+_MOUTHS_OF = {  # espeak-ng's names of the phonemes of its English voices
     "a a# aa A: A@ 0# V": _A,
     "0 O O2 O: o@ O@ 02": _OPEN_O,
     "E e e@": _E,
-    "@ @2 @L @5 I2 3 a2 i@3": _SCHWA,
+    "@ @2 @L @5 I2 3 a2 i@3": _SCHWA_MOUTH,
     "3:": Mouth(-0.3, 0.3, 0.4),
     "i: i I i@ i2 I# j": _I,
     "u: u U U@ w o": _U,
@@ -56,9 +56,9 @@ _OF = {  # espeak-ng's names of the phonemes of its English voices
     "T D": Mouth(0.2, -0.2, 0.0),
     "k g N h x ?": Mouth(0.2, -0.2, 0.0),
     "r r- r/": Mouth(-0.4, 0.5, 0.4),
-    "_: _ _!": _REST,
+    "_: _ _!": _REST_MOUTH,
 }
-MOUTHS = {name: mouth for names, mouth in _OF.items() for name in names.split()}
+MOUTHS = {name: mouth for names, mouth in _MOUTHS_OF.items() for name in names.split()}
 _GLIDES = {"aI": "a I", "aU": "a U", "oU": "o U", "OI": "O I", "eI": "E I", "aI@": "a I", "aU@": "a U", "aI3": "a I"}
 _VOICES = ("en-us", "en", "en-gb-x-rp")
 _VARIANTS = ("", *(f"+m{k}" for k in range(1, 9)), *(f"+f{k}" for k in range(1, 6)), "+klatt", "+klatt2", "+klatt3")
@@ -137,13 +137,13 @@ def mouths_of(phonemes: list[tuple[float, str]], duration_s: float) -> Array:
         phonemes: (seconds, name) where each begins.
         duration_s: of the whole.
     """
-    rows = np.tile(np.array(_REST, np.float32), (round(duration_s * MOUTH_HZ) + 1, 1))
+    rows = np.tile(np.array(_REST_MOUTH, np.float32), (round(duration_s * MOUTH_HZ) + 1, 1))
     ends = [start for start, _ in phonemes[1:]] + [duration_s]
     for (start, name), end in zip(phonemes, ends, strict=True):
         parts = _GLIDES.get(name, name).split()
         for index, part in enumerate(parts):
             first, last = (round((start + (end - start) * k / len(parts)) * MOUTH_HZ) for k in (index, index + 1))
-            rows[first:last] = MOUTHS.get(part) or MOUTHS.get(part.rstrip(":")) or _SCHWA
+            rows[first:last] = MOUTHS.get(part) or MOUTHS.get(part.rstrip(":")) or _SCHWA_MOUTH
     out = rows.copy()
     for column, length_s in enumerate((0.13, 0.27, 0.27, 0.04, 0.04)):
         out[:, column] = hann_smoothed(rows[:, column], length_s)

@@ -37,7 +37,7 @@ from mimik.evaluation.records import (
     code_digest,
     digest_of,
     number_or_none,
-    pack,
+    packed_embeddings,
     processor,
 )
 from mimik.evaluation.report.contact_sheets import film_strip
@@ -168,7 +168,10 @@ class Evaluation:
             "l1": l1,
         }
         if not task.in_order:
-            record |= {"embeddings": pack(look.embeddings), "real": pack(goal.look.embeddings)}
+            record |= {
+                "embeddings": packed_embeddings(look.embeddings),
+                "real": packed_embeddings(goal.look.embeddings),
+            }
         return record
 
     def _made(self, store: ClipStore, task: Task, name: str, goal: Goal) -> Image:

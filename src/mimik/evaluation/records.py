@@ -62,11 +62,11 @@ class Records:
         write_text(self._folder / f"{name}.json", json.dumps(record))
 
 
-def pack(embeddings: Array) -> dict[str, Any]:
+def packed_embeddings(embeddings: Array) -> dict[str, Any]:
     return {"rows": len(embeddings), "float16": base64.b64encode(embeddings.astype(np.float16).tobytes()).decode()}
 
 
-def unpack(packed: Mapping[str, Any]) -> Array:
+def unpacked_embeddings(packed: Mapping[str, Any]) -> Array:
     data = np.frombuffer(base64.b64decode(packed["float16"]), np.float16)
     return data.astype(np.float32).reshape(packed["rows"], -1)
 

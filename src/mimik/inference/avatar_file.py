@@ -26,7 +26,8 @@ from safetensors import SafetensorError
 from mimik.config import ModelError, Preset, preset_from_json, preset_to_json
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
 from mimik.inference.runtime import Network
-from mimik.inference.synthesis import PersonalizedGenerator, clip_window
+from mimik.inference.synthesis import PersonalizedGenerator
+from mimik.inference.windows import clip_window
 from mimik.motion.neutral import find_neutral
 from mimik.networks.release import read_tensors
 from mimik.rendering.layers.teeth import TeethSet
@@ -151,7 +152,7 @@ def read_avatar(path: Path) -> AvatarFile:
     Raises ModelError if there is none, it is damaged, or it is something else.
     """
     try:
-        return _parsed(*read_tensors(path, AVATAR_FORMAT))
+        return _avatar_of(*read_tensors(path, AVATAR_FORMAT))
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, cv2.error, RecursionError) as error:
@@ -159,7 +160,7 @@ def read_avatar(path: Path) -> AvatarFile:
         raise ModelError(f"{path}: is damaged or not an avatar ({why}); run `mimik learn` again.") from None
 
 
-def _parsed(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFile:
+def _avatar_of(about: dict[str, str], tensors: dict[str, NDArray[Any]]) -> AvatarFile:
     if unknown := sorted(about.keys() ^ _ABOUT):
         raise ModelError(f"its header has an unexpected or missing field {unknown[0]!r}")
     if about.pop("sha256") != _digest(tensors, about):

@@ -77,13 +77,13 @@ def _phonemes_of(text: str, voice: str, sound: Path) -> str | None:
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True)
         lines = done.stdout.decode()
-        end_s, duration_s = _parsed(lines)[-1][0], probe_sound(sound).duration_s
+        end_s, duration_s = _phonemes_in(lines)[-1][0], probe_sound(sound).duration_s
     except (subprocess.SubprocessError, OSError, ValueError, InputError):
         return None
     return lines if duration_s is not None and abs(end_s - duration_s) < _SAME_S else None
 
 
-def _parsed(lines: str) -> list[tuple[float, str]]:
+def _phonemes_in(lines: str) -> list[tuple[float, str]]:
     """Raises ValueError if they are not phonemes with their instants."""
     out = []
     for line in lines.splitlines():
@@ -104,7 +104,7 @@ def phonemes_beside(sound: Path) -> list[tuple[float, str]] | None:
     if not path.is_file():
         return None
     try:
-        return _parsed(path.read_text("utf-8"))
+        return _phonemes_in(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} does not tell the phonemes of {sound.name} ({error}); give lines of seconds, a tab and a phoneme, "

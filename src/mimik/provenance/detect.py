@@ -216,7 +216,7 @@ def _log(value: Any) -> float:
     return math.log(float(value) + 1e-3)
 
 
-def _detail(crops: Array) -> Array:
+def _fine_detail(crops: Array) -> Array:
     """What a blur takes away from each."""
     return np.stack([crop - cv2.GaussianBlur(crop, (0, 0), 1.2) for crop in crops])
 
@@ -241,7 +241,7 @@ def _spectrum(aligned: Array) -> dict[str, float]:
 
 def _sharpness_of_parts(aligned: Array, steady: Array) -> dict[str, float]:
     """Detail of the parts against the cheeks', and how it changes."""
-    fine, around = _detail(aligned), _detail(steady)
+    fine, around = _fine_detail(aligned), _fine_detail(steady)
     levels = {name: np.log((_cropped(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _FACE_PARTS.items()}
     levels |= {name: np.log((_cropped(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _OUTSIDE.items()}
     found = {"sharpness cheeks": levels["cheeks"].mean()}
@@ -259,7 +259,7 @@ def _grain_change(aligned: Array, steady: Array) -> dict[str, float]:
     found = {}
     for kind, crops, parts in (("still", steady, _OUTSIDE), ("moved", aligned, _FACE_PARTS)):
         change = np.diff(crops, axis=0)
-        fine = np.diff(_detail(crops), axis=0)
+        fine = np.diff(_fine_detail(crops), axis=0)
         for name, box in parts.items():
             here = np.abs(_cropped(change, box))
             found[f"{kind} change {name}"] = _log(here.mean())
@@ -273,7 +273,7 @@ def _grain_change(aligned: Array, steady: Array) -> dict[str, float]:
 
 def _texture_kept(aligned: Array) -> dict[str, float]:
     """How well detail keeps its form: correlation of the parts between frames 1, 4 and 12 apart."""
-    fine = _detail(aligned)
+    fine = _fine_detail(aligned)
     found = {}
     for name, box in _FACE_PARTS.items():
         part = _cropped(fine, box).reshape(len(fine), -1)

@@ -15,7 +15,7 @@ from mimik.rendering.field import GRID
 
 _STEP = 2  # cells of the grid that are compared
 _SQUEEZED = 2.0, 3.5  # how many pixels of the photo lie beneath one: up to the first one sample, from the second on all
-_SAMPLES = 4  # a side
+_FINER = 4  # a side
 _ROWS = 64  # that are looked at together
 _GAP = 16  # pixels between two runs of columns that are worth separate work
 
@@ -35,7 +35,7 @@ def squeezed(offset: Array) -> Array | None:
     return cv2.resize(cv2.dilate(weight, np.ones((3, 3), np.uint8)), (GRID, GRID), interpolation=cv2.INTER_LINEAR)
 
 
-def runs(mask: NDArray[np.bool_]) -> list[tuple[slice, slice]]:
+def squeezed_parts(mask: NDArray[np.bool_]) -> list[tuple[slice, slice]]:
     """Rows and columns of rectangles that together hold what is set in a mask [h, w], and little else."""
     found = []
     for top in range(0, mask.shape[0], _ROWS):
@@ -47,9 +47,9 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[slice, slice]]:
     return found
 
 
-def averaged(source: NDArray[np.uint8], x: Array, y: Array) -> NDArray[np.uint8]:
-    """cv2.remap with the mean of _SAMPLES x _SAMPLES samples a pixel; x, y: float32 [h, w] places in the source."""
-    size = x.shape[1] * _SAMPLES, x.shape[0] * _SAMPLES
+def supersampled(source: NDArray[np.uint8], x: Array, y: Array) -> NDArray[np.uint8]:
+    """cv2.remap with the mean of _FINER x _FINER samples a pixel; x, y: float32 [h, w] places in the source."""
+    size = x.shape[1] * _FINER, x.shape[0] * _FINER
     finer_x, finer_y = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in (x, y))
     samples = cv2.remap(source, finer_x, finer_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cv2.resize(samples, x.shape[1::-1], interpolation=cv2.INTER_AREA)

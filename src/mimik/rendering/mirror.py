@@ -46,7 +46,7 @@ _UNCOVERED = 0.0, 0.2  # cosine: a cheek that the frame shows less squarely has 
 _HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
 _OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
 _HAIR_ENDS = 0.6, 0.78  # of the way from the hair's outer ring back to its inner one
-_SMOOTH = 0.7  # cells: what the places are smoothed with
+_SMOOTH_CELLS = 0.7  # cells: what the places are smoothed with
 _IRIS = 1.3  # of its radius: as far an iris is moved as a whole
 _LIGHT_BLUR = 1 / 16  # of the face's width
 _SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
@@ -232,7 +232,7 @@ def mirror_flow(
     near = cv2.GaussianBlur(known, (0, 0), _CONTINUED)
     values = np.dstack([offset, attribute[..., 2:][part]])
     around = cv2.GaussianBlur(values * known[..., None], (0, 0), _CONTINUED) / np.maximum(near, 1e-3)[..., None]
-    values = cv2.GaussianBlur(np.where(known[..., None] > 0, values, around), (0, 0), _SMOOTH)
+    values = cv2.GaussianBlur(np.where(known[..., None] > 0, values, around), (0, 0), _SMOOTH_CELLS)
     offset, (weight, opacity, own) = np.ascontiguousarray(values[..., :2]), cv2.split(values[..., 2:])
     for iris in (slice(0, 5), slice(5, 10)):
         _place_iris(offset, part, irises[iris], come_from[iris])

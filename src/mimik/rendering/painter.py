@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import NUM_POINTS, Array, Image
-from mimik.rendering.antialiasing import averaged, runs, squeezed
+from mimik.rendering.antialiasing import squeezed, squeezed_parts, supersampled
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import FINE, GRID, grid_centers
 from mimik.rendering.flow import Flow, Warper
@@ -219,8 +219,8 @@ class Painter:
             return
         height, width = found.shape[:2]
         (share,) = self._sample([weight], (0, 0), 1, left_top, (width, height))
-        for run in runs(share > _UNSEEN):
-            mean, kept = averaged(source, x[run], y[run]), share[run]
+        for run in squeezed_parts(share > _UNSEEN):
+            mean, kept = supersampled(source, x[run], y[run]), share[run]
             found[run] = cv2.blendLinear(mean, np.ascontiguousarray(found[run]), kept, 1 - kept)
 
     @cached_property

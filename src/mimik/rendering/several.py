@@ -21,7 +21,7 @@ from mimik.rendering.painters import PicturePainter, Prepared
 _NUM = 3  # photos that share a frame, at most
 _RIM = 0.08  # of the face's height: as far inside its outline the averaged face ends, fading
 _NEAREST_CM = 1e-3
-_DETAIL = 0.5  # of the first image's detail that stays: the mean alone is softer than a photo
+_KEPT_DETAIL = 0.5  # of the first image's detail that stays: the mean alone is softer than a photo
 _FINE = 0.01  # of the face's height: finer than this is detail
 
 
@@ -77,7 +77,7 @@ def share_face(images: Sequence[Image], weights: Sequence[float] | NDArray[np.fl
     mask = np.minimum(depth[1:-1, 1:-1] / np.float32(max(_RIM * height, 1)), 1)
     mean = sum(np.float32(weight) * image[part] for weight, image in zip(weights, images, strict=True))
     change = np.asarray(mean - first[part], np.float32)
-    change -= np.float32(_DETAIL) * (change - cv2.GaussianBlur(change, (0, 0), max(_FINE * height, 0.5)))
+    change -= np.float32(_KEPT_DETAIL) * (change - cv2.GaussianBlur(change, (0, 0), max(_FINE * height, 0.5)))
     first[part] = np.rint(first[part] + mask[..., None] * change).clip(0, 255)
     return first
 

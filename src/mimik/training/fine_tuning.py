@@ -26,7 +26,8 @@ from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.files import write_whole
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.device import resolved_device
-from mimik.inference.synthesis import BUNDLED_MODEL, window_around
+from mimik.inference.synthesis import BUNDLED_MODEL
+from mimik.inference.windows import window_around
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build_networks
 from mimik.pipeline import Progress, silent

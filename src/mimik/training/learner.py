@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mimik.config import Preset
 from mimik.data.episodes import Batch, each_tensor
 from mimik.inference.avatar_file import calmest
-from mimik.inference.synthesis import photo_windows, to_network_size
+from mimik.inference.windows import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
 from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis

@@ -33,8 +33,9 @@ from torch.utils.data import default_collate
 
 from mimik.config import VERSION, InputError, options_of, preset_from_json, preset_to_json
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import Batch, Episodes, each_tensor, loader
+from mimik.data.episodes import Batch, Episodes, each_tensor
 from mimik.data.index import ClipInfo, read_index, split_people
+from mimik.data.loading import loader
 from mimik.data.on_device.batches import REUSE, DeviceCorpus, DeviceLoader
 from mimik.data.store import ClipStore
 from mimik.files import DRAFT_SUFFIX, hold, write_whole

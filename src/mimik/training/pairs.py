@@ -19,7 +19,7 @@ from mimik.config import NetworkConfig, Preset
 from mimik.data.episodes import Batch, to_model_range, views_of
 from mimik.face.landmark_images import feature_mask, landmark_image, mouth_interior
 from mimik.face.landmarks import OVAL, Array, Face, Image
-from mimik.inference.synthesis import network_window, reduced, window_around
+from mimik.inference.windows import network_window, reduced, window_around
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.kinds import bundled_motions
@@ -125,7 +125,7 @@ class Pairs:
     ) -> None:
         """Args:
         shots: T photos.
-        windows: of the same, from synthesis.photo_windows.
+        windows: of the same, from windows.photo_windows.
         preset: of the networks.
         seed: of pairs and random motion frames.
         deadline: after it no further pair is made.

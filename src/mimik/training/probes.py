@@ -46,7 +46,7 @@ class Probes:
     """Frames of the bundled motions, synthesized for one person and scored."""
 
     def __init__(self, shot: PreparedPhoto, photos: Image, points: Array, preset: Preset) -> None:
-        """Args: shot: the photo that is animated; photos, points: [T, ..] from synthesis.photo_windows."""
+        """Args: shot: the photo that is animated; photos, points: [T, ..] from windows.photo_windows."""
         self._landmarker = Landmarker()
         self._face_net = FaceNet().eval()
         config = preset.networks

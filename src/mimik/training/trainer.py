@@ -107,7 +107,7 @@ class Trainer:
             precision: "fp32" or "bf16": of activations; weights are float32.
             init: initial weights of E, P, G and D; W is not taken over.
             fresh: names of networks that are reinitialized instead.
-            people: batches of episodes.loader; if E or P is fresh, the mean of psi_hat over them is kept.
+            people: batches of loading.loader; if E or P is fresh, the mean of psi_hat over them is kept.
             fsdp: shard weights, averages and optimizer states among the processes; else each process has all.
 
         Raises:
@@ -211,7 +211,7 @@ class Trainer:
         frames would also cost one of E, P and G.
 
         Args:
-            batch: of episodes.loader, the share of this process.
+            batch: of loading.loader, the share of this process.
 
         Returns:
             Scalars of this process: the loss terms of E, P and G, their sum "loss", the norm of its gradient before
@@ -292,7 +292,7 @@ class Trainer:
         networks take whole frames only.
 
         Args:
-            batches: of episodes.loader, with person.
+            batches: of loading.loader, with person.
         """
         sums: dict[str, float] = {}
         e_hats = []

@@ -93,7 +93,7 @@ def test_augmented_windows_are_those_of_opencv(portrait: Image, seed: int) -> No
     windows = np.array([[20.0, -8.0, 120.5], [0.0, 0.0, 128.0]])
     given = [pixels.to_device(a, CPU) for a in (windows, change.to_frames(sides), sides.astype(np.float32))]
     places = pixels.window_places(given[0], given[1], PX, given[2])
-    read = pixels.sampled(memory, torch.tensor([0, 192 * 192]), given[2], places, mirrored=True)
+    read = pixels.read_linearly(memory, torch.tensor([0, 192 * 192]), given[2], places, mirrored=True)
     made = pixels.recolored(read, torch.from_numpy(change.color), torch.from_numpy(change.curve))
     for number, (picture, (left, top, side)) in enumerate(zip(pictures, windows, strict=True)):
         one = type(change)(*(getattr(change, name)[number] for name in ("flip", "affine", "color", "curve")))
@@ -109,9 +109,9 @@ def test_exact_places_are_exact_pixels() -> None:
     memory = torch.arange(2 * 25 * 3).view(-1, 3).to(torch.uint8)
     places = torch.tensor([[[[2.5, 3.5], [4.5, 4.5]]]]).repeat(2, 1, 1, 1)
     sides = torch.full((2,), 5.0)
-    found = pixels.sampled(memory, torch.tensor([0, 25]), sides, places)
+    found = pixels.read_linearly(memory, torch.tensor([0, 25]), sides, places)
     assert found[:, 0, :, 0].tolist() == [[51, 72], [126, 147]]
     beyond = torch.tensor([[[[-0.5, 0.5], [6.5, 2.5]]]])
-    assert pixels.sampled(memory, torch.tensor([0]), sides[:1], beyond)[0, 0, :, 0].tolist() == [0, 42]
-    mirrored = pixels.sampled(memory, torch.tensor([0]), sides[:1], beyond, mirrored=True)
+    assert pixels.read_linearly(memory, torch.tensor([0]), sides[:1], beyond)[0, 0, :, 0].tolist() == [0, 42]
+    mirrored = pixels.read_linearly(memory, torch.tensor([0]), sides[:1], beyond, mirrored=True)
     assert mirrored[0, 0, :, 0].tolist() == [3, 36]

@@ -13,9 +13,8 @@ from mimik.animation.avatar import Avatar
 from mimik.app.export.networks import Array, GraphInputs
 from mimik.config import AnimateConfig, NetworkConfig
 from mimik.face.landmarks import NUM_POINTS, Image
-from mimik.inference.synthesis import (
-    PaperPainter,
-    TexturePainter,
+from mimik.inference.synthesis import PaperPainter, TexturePainter
+from mimik.inference.windows import (
     clip_window,
     network_window,
     photo_windows,

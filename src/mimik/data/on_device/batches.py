@@ -1,7 +1,7 @@
 """Training batches from a corpus that lies decoded in the memory of a device.
 
 The processor decides by arrays over the whole batch what every episode shows (data.episodes); the device reads, warps
-and draws all pixels. The batches are those of episodes.loader, within the tolerances of tests/data/on_device.
+and draws all pixels. The batches are those of loading.loader, within the tolerances of tests/data/on_device.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DeviceCorpus:
 
 
 class DeviceLoader:
-    """Batches of episodes without end, made on a device; the same numbers as episodes.loader gives this process.
+    """Batches of episodes without end, made on a device; the same numbers as loading.loader gives this process.
 
     Attributes:
         corpus: the frames.
@@ -288,7 +288,9 @@ class _Pictures:
         sides = to_device(self.sides[:, :num_frames].reshape(-1).astype(np.float32), self._device)
         to_frames = to_device(np.repeat(self._to_frames, num_frames, 0), self._device)
         places = pixels.window_places(to_device(windows.reshape(-1, 3), self._device), to_frames, px, sides)
-        seen = pixels.sampled(self._memory, to_device(begin.reshape(-1), self._device), sides, places, mirrored=True)
+        seen = pixels.read_linearly(
+            self._memory, to_device(begin.reshape(-1), self._device), sides, places, mirrored=True
+        )
         change = self._change
         color, curve = (to_device(np.repeat(a, num_frames, 0), self._device) for a in (change.color, change.curve))
         return pixels.recolored(seen, color, curve).view(count, num_frames, 3, px, px)
@@ -313,7 +315,7 @@ class _Pictures:
         to_cells *= GRID / crops[:, 2, None, None]
         places = pixels.window_places(to_device(windows, self._device), to_device(to_cells, self._device), cells)
         sides = torch.full((len(slots),), float(GRID), device=self._device)
-        values = pixels.sampled(planes, to_device(slots * GRID * GRID, self._device), sides, places)
+        values = pixels.read_linearly(planes, to_device(slots * GRID * GRID, self._device), sides, places)
         turn = np.linalg.inv(self._to_frames[..., :2]) * (crops[:, 2] / windows[:, 2])[:, None, None]
         offset = torch.einsum("nhwc,ndc->ndhw", values[..., :2], to_device(turn, self._device))
         return torch.cat([offset, values[..., 2:].permute(0, 3, 1, 2)], 1)

@@ -52,7 +52,7 @@ def window_places(windows: Tensor, to_frames: Tensor, px: int, sides: Tensor | N
     return torch.stack([m[:, i, 0] * x[:, None] + m[:, i, 1] * y[..., None] + m[:, i, 2] for i in (0, 1)], -1)
 
 
-def sampled(memory: Tensor, starts: Tensor, sides: Tensor, places: Tensor, *, mirrored: bool = False) -> Tensor:
+def read_linearly(memory: Tensor, starts: Tensor, sides: Tensor, places: Tensor, *, mirrored: bool = False) -> Tensor:
     """Square pictures of different sizes, read linearly at any places: [N, H, W, C] float32.
 
     Args:
@@ -64,7 +64,7 @@ def sampled(memory: Tensor, starts: Tensor, sides: Tensor, places: Tensor, *, mi
     step = max(_AT_A_TIME // (places.shape[1] * places.shape[2]), 1)
     if len(places) > step:
         parts = zip(*(part.split(step) for part in (starts, sides, places)), strict=True)
-        return torch.cat([sampled(memory, *part, mirrored=mirrored) for part in parts])
+        return torch.cat([read_linearly(memory, *part, mirrored=mirrored) for part in parts])
     last = (sides - 1).view(-1, 1, 1, 1)
     at = places - 0.5
     if mirrored:
@@ -90,7 +90,7 @@ def recolored(images: Tensor, color: Tensor, curve: Tensor) -> Tensor:
     return curve.gather(1, mixed.flatten(1).long()).view(mixed.shape)
 
 
-def to_planes(images: Tensor) -> Tensor:
+def rounded_planes(images: Tensor) -> Tensor:
     """[N, H, W, 3] 0..255 -> uint8 [N, 3, H, W]."""
     return images.round().clamp(0, 255).byte().permute(0, 3, 1, 2)
 
@@ -124,7 +124,7 @@ class _Lines(NamedTuple):
 
 
 @functools.cache
-def _lines(style: str) -> _Lines:
+def _lines_of_style(style: str) -> _Lines:
     first, last, line = list[int](), list[int](), list[int]()
     lines = landmark_lines(style)
     for number, (index, _, closed) in enumerate(lines):
@@ -136,7 +136,7 @@ def _lines(style: str) -> _Lines:
 
 def landmark_images(points: Array, px: int, style: str, device: torch.device) -> Tensor:
     """face.landmark_images.landmark_image of many faces: uint8 [N, 3, px, px]; points: [N, 478, 2+]."""
-    lines = _lines(style)
+    lines = _lines_of_style(style)
     smooth = style == "smooth"
     flat = points[..., :2] - np.float32(0.5)
     flat = np.round(flat * 16) / 16 if smooth else np.floor(points[..., :2])

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mimik.data.episodes import Episodes, loader_of, random_stream, warped_to
+from mimik.data.episodes import Episodes, random_stream, warped_to
+from mimik.data.loading import loader_of
 
 BLOCK = 2048  # warped frames whose episodes are mixed
 _GROUP = 64  # neighbors that stay neighbors: with any number of processes that divides it, each needs its own share

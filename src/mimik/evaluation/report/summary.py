@@ -22,7 +22,7 @@ from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
 from mimik.evaluation.models import TRUTH, Known
 from mimik.evaluation.protocols import CROSS, FIRST
-from mimik.evaluation.records import number_or_none, processor, unpack
+from mimik.evaluation.records import number_or_none, processor, unpacked_embeddings
 
 FRECHET = "frechet_lite0"
 
@@ -63,7 +63,7 @@ def summary(
             protocols[protocol][FRECHET] = {
                 model: number_or_none(
                     metrics.frechet_distance(
-                        *(np.concatenate([unpack(r[k]) for r in some]) for k in ("real", "embeddings"))
+                        *(np.concatenate([unpacked_embeddings(r[k]) for r in some]) for k in ("real", "embeddings"))
                     )
                 )
                 for model, some in of.items()

@@ -33,7 +33,7 @@ _TRACKS: dict[str, tuple[tuple[str, ...], float]] = {
     "upper": (("mouthUpperUpLeft", "mouthUpperUpRight"), 0.16),
     "lower": (("mouthLowerDownLeft", "mouthLowerDownRight"), 0.16),
 }
-_NAMES = tuple(_TRACKS)
+_TRACK_NAMES = tuple(_TRACKS)
 _SHUT, _LABIODENTAL = "pbmɓʘ", "fvɱʋⱱ"  # the lips touch; the lower lip meets the upper teeth
 
 # Of each sound: opening, jaw, width, pucker, funnel, upper lip up, lower lip down.
@@ -130,10 +130,10 @@ class SaidMouth:
                 self._at_teeth[round(start_s * MOUTH_HZ) : round(max(start_s + _LEAST_S, end_s) * MOUTH_HZ)] = 1.0
         self._at_teeth = hann_smoothed(self._at_teeth, 0.05)
         columns = []
-        for index, name in enumerate(_NAMES):
+        for index, name in enumerate(_TRACK_NAMES):
             need, length_s = weights[:, index], _TRACKS[name][1]
             columns.append(hann_smoothed(targets[:, index] * need, length_s) / hann_smoothed(need, length_s))
-        columns[_NAMES.index("gap")] *= 1 - hann_smoothed(self._shut.astype(np.float32), _NEAR_S)
+        columns[_TRACK_NAMES.index("gap")] *= 1 - hann_smoothed(self._shut.astype(np.float32), _NEAR_S)
         self._tracks = np.stack(columns, 1)
 
     def at(self, times_s: NDArray[np.float64]) -> tuple[Array, NDArray[np.bool_], Array]:
@@ -141,7 +141,7 @@ class SaidMouth:
         place = (times_s * MOUTH_HZ).clip(0, len(self._tracks) - 1)
         near = np.round(place).astype(int)
         out = np.zeros((len(times_s), len(CHANNELS)), np.float32)
-        for column, name in zip(self._tracks.T, _NAMES, strict=True):
+        for column, name in zip(self._tracks.T, _TRACK_NAMES, strict=True):
             values = np.interp(place, np.arange(len(column)), column)
             for channel in _TRACKS[name][0]:
                 out[:, CHANNELS.index(channel)] = values

@@ -44,7 +44,7 @@ _SHUT_BELOW = 0.12  # share of the lips' movement that is left when they meet in
 _ACTIVE_HOLD_S = 0.35
 _PART_BY = 0.065  # most by which lips that touched part in a step, over the distance of the eyes
 
-_LABIODENTAL = 0.3, 0.7  # probability of f or v: from where, and from where on wholly
+_LABIODENTAL_LIPS = 0.3, 0.7  # probability of f or v: from where, and from where on wholly
 # The mouth of f and v: the lower lip rolled in and up, the upper one raised off the teeth.
 _AT_TEETH = {"mouthRollLower": 0.6, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "jawOpen": 0.03}
 _TEETH_GAP = 0.06  # opening, over the distance of the eyes: a slit that shows the upper teeth
@@ -207,7 +207,7 @@ class SpeechMotion:
             self._apart = 0 if shut else self._apart + 1
             tracks = tracks * weight
             tracks[GAP] = min(tracks[GAP], _PART_BY * self._apart)
-            at_teeth = float(smoothstep(labiodental, *_LABIODENTAL)) * (0.0 if shut else 1.0)
+            at_teeth = float(smoothstep(labiodental, *_LABIODENTAL_LIPS)) * (0.0 if shut else 1.0)
             self._steps.append(_Instant(tracks, shut, at_teeth, speaking, self._pauses.silent_s))
 
     def _ready(self, limit: int | None = None) -> list[MotionFrame]:

@@ -30,7 +30,7 @@ _ENAMEL_HUE = np.array([0.46, 0.0, 0.60], np.float32)
 _HUE_OF_EYES = 0.8  # enamel is at least so colorful as the whites of the eyes
 _MAX_ENAMEL = 245.0
 _CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: the inside of a mouth, unshaded
-_TONGUE = np.array([0.87, 0.57, 0.56], np.float32)
+_TONGUE_TONE = np.array([0.87, 0.57, 0.56], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
 _MAX_CHROMA = 6  # levels between a pixel's channels, at most, in a black and white photo
 _EVEN = [50, 280, 205, 425, 151, 9, 200]  # cheeks, forehead, chin
@@ -79,7 +79,7 @@ class Palette:
         hue = np.where(np.abs(of_eyes) > np.abs(hue), of_eyes, hue)  # varnish and lamps color both
         hue[1] = -(hue[0] * LUMA[0] + hue[2] * LUMA[2]) / LUMA[1]  # of no brightness
         enamel = enamel_light * (1 + hue)
-        cavity, tongue, gum = (light * tone * (0.5 + 0.5 * skin / light) for tone in (_CAVITY, _TONGUE, _GUM))
+        cavity, tongue, gum = (light * tone * (0.5 + 0.5 * skin / light) for tone in (_CAVITY, _TONGUE_TONE, _GUM))
         colors = [np.asarray(c, np.float32) for c in (enamel, cavity, tongue, gum, skin)]
         if is_gray:
             colors = [np.full(3, c @ LUMA, np.float32) for c in colors]
