@@ -183,7 +183,7 @@ def test_a_still_is_the_target_of_its_own_warp_and_back(
     item = same[0]
     window = Crop.around(small_face.points, WINDOW_SCALE)
     assert (item["x"].permute(1, 2, 0).numpy() == window.cut(store.picture, 128)).all()  # the target is the still
-    assert damage(item) < 3  # its own expression: only resampling
+    assert damage(item) < 5  # its own expression: resampling, and how absolute motion reads this smile
     both = Episodes(store, [still, other], num_sources=2, as_uint8=True, window_px=64)
     items = [both[n] for n in range(12)]
     of_still = [one for one in items if one["key"] == "0"]
