@@ -38,8 +38,13 @@ from mimik.app.page import Page
 
 
 @pytest.fixture(scope="module")
-def call(small_path: Path, landmarker: Landmarker) -> Call:
-    avatar = Avatar.from_photos([small_path], landmarker=landmarker)
+def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
+    return Avatar.from_photos([small_path], landmarker=landmarker)
+
+
+@pytest.fixture
+def call(avatar: Avatar) -> Call:
+    """A new one for each test: a call that has ended does not begin again."""
     return Call(avatar, AnimateConfig(model="geometry", size=256, frame="crop"))
 
 
