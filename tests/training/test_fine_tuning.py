@@ -580,7 +580,7 @@ def test_without_torch_it_draws_what_was_trained(
     video.write_image(tmp_path / "a.png", photo.picture)
     learn([tmp_path / "a.png"], tmp_path / "a.avatar", LearnArguments(model=releases[form], steps=2))
     batch = {name: value[:1] for name, value in kept[0].probes.batch.items()}
-    generator = read_avatar(tmp_path / "a.avatar").generator._generator
+    generator = read_avatar(tmp_path / "a.avatar").generator._generator.result()
     if form == "texture":  # G reads the warped photo at half its size
         batch["warped"] = batch["warped"].unflatten(3, (PX, 2)).unflatten(2, (PX, 2)).mean((3, 5))
     ours = generator(*(batch[name].numpy() for name in ("y", "warped", "geometry") if name in batch))
