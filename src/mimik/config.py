@@ -512,6 +512,30 @@ PRESETS: dict[str, Preset] = {
             num_steps=3000,
         ),
     ),
+    # The paper's form at 64 px, twice as wide as `debug`: docs/paper.md has its few-shot results.
+    "paper_small": Preset(
+        networks=NetworkConfig(
+            image_px=64,
+            embedder_channels=(16, 128),
+            generator_channels=(16, 128),
+            discriminator_channels=(16, 128),
+            embedding_dim=128,
+            attention=False,
+        ),
+        losses=LossWeights(
+            content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, match=0.1, pixel=10.0
+        ),
+        train=TrainConfig(
+            num_sources=2,
+            batch_size=8,
+            lr_generator=1e-3,
+            lr_discriminator=5e-4,
+            betas=(0.5, 0.999),
+            adversarial_from=1000,  # before, D wins at once and little is learned
+            ema=0.999,
+            num_steps=12000,
+        ),
+    ),
     # What ships: sees the warped photo, and corrects it. Sizes and weights were chosen by measurement on two CPU cores.
     "texture": Preset(
         networks=NetworkConfig(
