@@ -51,7 +51,7 @@ lint: $(DEV)
 	@$(BIN)/mypy
 
 docs: $(VENV)/.installed
-	@$(BIN)/python -c "import pdoc" 2>/dev/null || $(PIP) install -e ".[docs]"
+	@$(BIN)/python -c "import mkdocs, pdoc" 2>/dev/null || $(PIP) install -e ".[docs]"
 	@$(BIN)/python tools/make_docs.py site
 
 help-files: $(DEV)
