@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Float, runs
 from mimik.config import InputError
-from mimik.evaluation.metrics import pose_degrees
 from mimik.evaluation.speech.measures import lip_variation
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import head_pose
@@ -37,6 +36,12 @@ MIN_SILENCE_S = 0.3
 _SOUND_RATE = 16_000
 _WINDOW_S = 0.5  # of the moving mean that the scale of the head is compared with
 _STILL = 1e-6  # a measure of the real clip below this says nothing
+
+
+def pose_degrees(points: NDArray[Any]) -> Float:
+    """[N, 3] yaw, pitch and roll of points [N, 478, 3]; NaN where no face was found."""
+    nothing = (math.nan,) * 3
+    return np.array([head_pose(p).degrees if np.isfinite(p).all() else nothing for p in points]).reshape(-1, 3)
 
 
 def similarity(result: float, real: float) -> float:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from mimik.arrays import Float
 from mimik.config import ModelError
+from mimik.evaluation.dynamics import pose_degrees
 from mimik.evaluation.motion_fidelity import CONTACTS, OPEN_EYE, SIGNALS, gaze
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import BLENDSHAPES, Image, head_pose
+from mimik.face.landmarks import BLENDSHAPES, Image
 
 _PEAK_DB = 100.0  # what equal pictures get; one pixel that differs by one at 256 px gives 101 dB
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004
@@ -315,12 +316,6 @@ def blendshape_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
 def pose_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
     """correlation() of yaw, pitch and roll of points [N, 478, 3], where the driver's standard deviation is 1 degree."""
     return correlation(pose_degrees(driver), pose_degrees(result), _MIN_STD["pose"])
-
-
-def pose_degrees(points: NDArray[Any]) -> Float:
-    """[N, 3] yaw, pitch and roll of points [N, 478, 3]; NaN where no face was found."""
-    nothing = (math.nan,) * 3
-    return np.array([head_pose(p).degrees if np.isfinite(p).all() else nothing for p in points]).reshape(-1, 3)
 
 
 def accelerations(points: NDArray[Any]) -> Float:
