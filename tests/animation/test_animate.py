@@ -130,7 +130,7 @@ def test_frames_are_what_render_encodes(avatar: Avatar, tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame, video.read_image(path))
 
 
-@pytest.mark.parametrize("label", [False, True])
+@pytest.mark.parametrize("label", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_frames_in_memory_and_in_files_carry_the_mark(avatar: Avatar, tmp_path: Path, label: bool) -> None:
     frames = list(avatar.frames("smile", fps=2, label=label))
     reading = watermark.WatermarkDetector().read(frames)
@@ -176,7 +176,7 @@ def test_sound_is_copied(avatar: Avatar, driver_with_sound: Path, tmp_path: Path
     assert video.probe(tmp_path / "d.webm").has_audio
 
 
-@pytest.mark.parametrize("fps", [5, 12.5])
+@pytest.mark.parametrize("fps", [5, pytest.param(12.5, marks=pytest.mark.slow)])
 def test_the_rate_changes_the_number_of_frames_but_not_the_duration(
     avatar: Avatar, driver, tmp_path: Path, fps: float
 ) -> None:
@@ -414,6 +414,7 @@ def moving(driver, landmarker: Landmarker) -> Avatar:
     return Avatar.from_photos([driver.path], landmarker=landmarker)
 
 
+@pytest.mark.slow
 def test_the_photo_may_be_a_video(moving: Avatar, tmp_path: Path) -> None:
     report = moving.render("smile", tmp_path / "a.mp4", fps=5)
     assert report.num_frames in (5, 6)
@@ -548,7 +549,7 @@ def test_a_model_that_is_none(avatar: Avatar, tmp_path: Path) -> None:
 # What goes wrong.
 
 
-@pytest.mark.parametrize("stage", ["flow", "prepared", "finish"])
+@pytest.mark.parametrize("stage", [*(pytest.param(s, marks=pytest.mark.slow) for s in ("flow", "prepared")), "finish"])
 def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, monkeypatch, stage: str) -> None:
     """Whatever stage it is in, each of which has a thread, it ends the run with its own message."""
     works = getattr(SourceFrame, stage)

@@ -249,6 +249,7 @@ def test_bad_input_is_told_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_every_step_is_told_before_it_is_begun(small_path: Path, tmp_path: Path):
     told: list[tuple[str, int, int | None]] = []

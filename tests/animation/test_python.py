@@ -96,6 +96,7 @@ def test_a_picture_in_memory_is_named_in_the_manifest(small_portrait: Image, tmp
 # Drivers.
 
 
+@pytest.mark.slow
 def test_a_motion_in_memory_drives_as_its_file_does(avatar: Avatar, tmp_path: Path) -> None:
     motion = mimik.Motion.load(bundled_motions()["smile"])
     for one, other in zip(frames_of(avatar, motion, fps=2), frames_of(avatar, "smile", fps=2), strict=True):

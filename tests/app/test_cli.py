@@ -612,6 +612,7 @@ def test_verify_of_a_folder_without_pictures(refuse, shelf: Path):
     assert "holds no pictures and no videos" in refuse("verify", shelf / "no_photos")
 
 
+@pytest.mark.slow
 def test_label_and_consent(shelf: Path, here: Path):
     options = ["--label", "--consent", "It is me.", "--fps", 2]
     result = mimik("animate", shelf / "person.png", "nod", "-o", "out.mp4", *options)
@@ -627,8 +628,7 @@ def test_label_and_consent(shelf: Path, here: Path):
     "name",
     [
         "out.mp4",
-        "frames",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("out.gif", "out.webp", "frames/%03d.jpg")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("frames", "out.gif", "out.webp", "frames/%03d.jpg")),
     ],
 )
 def test_bundled_motion_to(shelf: Path, here: Path, name: str):

@@ -201,6 +201,7 @@ def test_a_camera_does_not_disturb_a_voice(avatar: Avatar) -> None:
         call.set(driver="harp")
 
 
+@pytest.mark.slow
 def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
     whole = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     begin = int(np.flatnonzero(np.abs(whole) > 0.02)[0])

@@ -10,6 +10,7 @@ import pytest
 from mimik.data.cache import FileCache
 
 
+@pytest.mark.slow
 def test_a_cache_is_filled_to_its_limit_and_looked_through_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     looks = []
     scandir = os.scandir

@@ -182,6 +182,7 @@ def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
 # Files.
 
 
+@pytest.mark.slow
 def test_a_video_is_judged_and_the_answer_has_all_its_parts(driver, landmarker: Landmarker) -> None:
     found = detect.detect(driver.path, landmarker=landmarker)
     assert 0 <= found.probability <= 1

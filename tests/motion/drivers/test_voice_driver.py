@@ -96,7 +96,7 @@ def test_a_video_file_with_sound_only_is_a_recording(tmp_path: Path) -> None:
     assert open_driver(path).kind == "voice"
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2), (48000, 6)])
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), pytest.param(44100, 2, marks=pytest.mark.slow), (48000, 6)])
 def test_any_rate_and_any_number_of_channels(
     rate: int, channels: int, tmp_path: Path, landmarker: Landmarker, lips_of_speech: np.ndarray
 ) -> None:

@@ -182,6 +182,7 @@ def test_the_layer_is_the_photo_where_nothing_has_moved(drawn: tuple) -> None:
     assert np.median(off) < 0.5
 
 
+@pytest.mark.slow
 def test_eyes_of_a_black_and_white_photo_stay_gray(drawn: tuple) -> None:
     picture, points, warper = drawn
     gray = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
