@@ -286,6 +286,7 @@ def gap(landmarker: Landmarker, image: Image) -> float:
     return float(np.linalg.norm((points[13] - points[14])[:2]))
 
 
+@pytest.mark.slow
 def test_self_reenactment_is_better_than_the_photo(
     by_driver, driver, small_portrait: Image, small_face: Face, landmarker: Landmarker
 ) -> None:
@@ -303,6 +304,7 @@ def test_self_reenactment_is_better_than_the_photo(
     assert ours[[0, 1, 26, 27]].max() < 3.3
 
 
+@pytest.mark.slow
 def test_no_strength_is_the_photo(by_driver, small_portrait: Image) -> None:
     for frame in by_driver["none"]:
         np.testing.assert_array_equal(frame, small_portrait)
@@ -314,6 +316,7 @@ def test_no_strength_is_the_photo_by_the_default_model_too(avatar: Avatar, small
         np.testing.assert_array_equal(frame, small_portrait)
 
 
+@pytest.mark.slow
 def test_regions_move_their_own(by_driver, small_portrait: Image, small_face: Face) -> None:
     def moved(name: str, frame: int, y: int, x: int) -> float:
         area = np.s_[y - 6 : y + 7, x - 6 : x + 7]
@@ -326,6 +329,7 @@ def test_regions_move_their_own(by_driver, small_portrait: Image, small_face: Fa
     assert moved("pose", 14, *mouth) < 0.5 * moved("lips", 14, *mouth)  # does not speak
 
 
+@pytest.mark.slow
 def test_strength_makes_it_stronger(avatar: Avatar, small_portrait: Image, small_face: Face) -> None:
     def change(strength: float) -> float:
         return l1(
@@ -340,6 +344,7 @@ def test_absolute_differs_from_relative(avatar: Avatar) -> None:
     assert np.abs(relative.astype(int) - absolute).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_lost_faces_are_counted(avatar: Avatar, driver, tmp_path: Path) -> None:
     blank = np.full((256, 256, 3), 100, np.uint8)
     clip = tmp_path / "gap.mp4"
@@ -571,6 +576,7 @@ def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, m
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_stages_in_threads_give_the_frames_of_one_thread(avatar: Avatar) -> None:
     """To the bit and in order, the very same points drawn once, and the photo where there is no face."""
     source = avatar.source_frame(AnimateConfig(model=DEFAULT_MODEL, size=128))

@@ -387,6 +387,7 @@ def first_frame(call: Call) -> None:
     assert shown.wait(120)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: self.picture)

@@ -71,6 +71,7 @@ def test_a_frame_is_there_less_than_a_fifth_of_a_second_after_its_sound() -> Non
     assert len(made) / 25 > len(samples) / CALL_RATE_HZ - 0.25
 
 
+@pytest.mark.slow
 def test_lips_are_shut_in_silence_and_open_with_the_sound() -> None:
     speech = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     begin = int(np.flatnonzero(np.abs(speech) > 0.02)[0])

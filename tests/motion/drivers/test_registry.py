@@ -119,6 +119,7 @@ def test_every_kind_begins_with_a_neutral_and_gives_as_many_frames_as_it_says(
             assert all(frame.offset.shape == (NUM_POINTS, 3) for frame in frames)
 
 
+@pytest.mark.slow
 def test_a_driver_ends_its_threads_whether_read_or_not(driver, landmarker: Landmarker) -> None:
     before = threading.active_count()
     for count in (0, 3):

@@ -96,7 +96,9 @@ def test_a_video_file_with_sound_only_is_a_recording(tmp_path: Path) -> None:
     assert open_driver(path).kind == "voice"
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), pytest.param(44100, 2, marks=pytest.mark.slow), (48000, 6)])
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(8000, 1), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((44100, 2), (48000, 6)))]
+)
 def test_any_rate_and_any_number_of_channels(
     rate: int, channels: int, tmp_path: Path, landmarker: Landmarker, lips_of_speech: np.ndarray
 ) -> None:
@@ -151,6 +153,7 @@ def test_the_sound_of_something_else(tmp_path: Path, small_path: Path, driver) -
             open_driver(source, by="sound")
 
 
+@pytest.mark.slow
 def test_seeds_move_the_head_and_not_the_lips(landmarker: Landmarker) -> None:
     turns, lips = [], []
     for seed in (0, 0, 7):
@@ -163,6 +166,7 @@ def test_seeds_move_the_head_and_not_the_lips(landmarker: Landmarker) -> None:
     assert np.corrcoef(lips[0], lips[2])[0, 1] > 0.99
 
 
+@pytest.mark.slow
 def test_only_unusual_smoothing_smooths(landmarker: Landmarker) -> None:
     raw, usual, calm = (offsets(SPEECH, landmarker, smooth=s)[:, 14, 1] for s in (0.0, 0.5, 1.0))
     np.testing.assert_array_equal(raw, usual)

@@ -136,6 +136,7 @@ def test_a_shut_eye_shows_lid_and_no_iris(drawn: tuple) -> None:
         np.testing.assert_allclose(image[y - 3 : y + 4, x - 3 : x + 4].mean((0, 1)), SKIN, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_lids_close_without_a_jump(drawn: tuple) -> None:
     """From step to step no place that the lid's edge does not cross changes by more than a little."""
     picture, points, warper = drawn

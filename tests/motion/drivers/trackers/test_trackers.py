@@ -225,6 +225,7 @@ def test_a_phone_is_asked_to_send() -> None:
         phone.close()
 
 
+@pytest.mark.slow
 def test_a_tracker_is_recorded_as_a_driver(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
     made: list[Receiver] = []
     of_tracker = Receiver.of_tracker
