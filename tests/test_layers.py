@@ -24,6 +24,7 @@ ORDER = (
 )
 FRONT = {"", "__main__"}  # they hand on what stands below
 MAX_FILES = 12  # of a folder
+MAX_LINES = 600  # of a file
 
 
 def modules() -> dict[str, Path]:
@@ -158,3 +159,8 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
     for line, code, loaded in told:
         assert (code or 0) == (0 if "--help" in line else 2), (line, done.stderr)
         assert {"numpy", "cv2", "av", "openvino", "torch", "scipy", "gradio", "PIL"}.isdisjoint(loaded), line
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import os
-import types
 import typing
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -472,6 +470,31 @@ class Preset:
     train: TrainConfig
 
 
+# Seconds on a CPU, for tests and to see the curves fall; the weights are this project's.
+_DEBUG = Preset(
+    networks=NetworkConfig(
+        image_px=64,
+        embedder_channels=(8, 64),
+        generator_channels=(8, 64),
+        discriminator_channels=(8, 64),
+        embedding_dim=64,
+        attention=False,
+    ),
+    losses=LossWeights(
+        content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, match=0.1, pixel=10.0
+    ),
+    train=TrainConfig(
+        num_sources=2,
+        batch_size=8,
+        lr_generator=1e-3,
+        lr_discriminator=5e-4,
+        betas=(0.5, 0.999),
+        adversarial_from=1000,  # before, D wins at once and little is learned
+        ema=0.99,
+        num_steps=3000,
+    ),
+)
+
 PRESETS: dict[str, Preset] = {
     "paper_v1": Preset(
         networks=NetworkConfig(),
@@ -488,53 +511,18 @@ PRESETS: dict[str, Preset] = {
         losses=LossWeights(content={"vgg19": 1e-2, "vggface": 2e-3}, match=1e-2),  # code
         train=TrainConfig(num_discriminator_updates=1),  # code
     ),
-    # Seconds on a CPU, for tests and to see the curves fall; the weights are this project's.
-    "debug": Preset(
-        networks=NetworkConfig(
-            image_px=64,
-            embedder_channels=(8, 64),
-            generator_channels=(8, 64),
-            discriminator_channels=(8, 64),
-            embedding_dim=64,
-            attention=False,
-        ),
-        losses=LossWeights(
-            content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, match=0.1, pixel=10.0
-        ),
-        train=TrainConfig(
-            num_sources=2,
-            batch_size=8,
-            lr_generator=1e-3,
-            lr_discriminator=5e-4,
-            betas=(0.5, 0.999),
-            adversarial_from=1000,  # before, D wins at once and little is learned
-            ema=0.99,
-            num_steps=3000,
-        ),
-    ),
-    # The paper's form at 64 px, twice as wide as `debug`: docs/paper.md has its few-shot results.
-    "paper_small": Preset(
-        networks=NetworkConfig(
-            image_px=64,
+    "debug": _DEBUG,
+    # Twice as wide, and for longer: docs/paper.md has its few-shot results.
+    "paper_small": dataclasses.replace(
+        _DEBUG,
+        networks=dataclasses.replace(
+            _DEBUG.networks,
             embedder_channels=(16, 128),
             generator_channels=(16, 128),
             discriminator_channels=(16, 128),
             embedding_dim=128,
-            attention=False,
         ),
-        losses=LossWeights(
-            content={"efficientnet_lite0": 1.0}, adversarial=0.1, feature_matching=1.0, match=0.1, pixel=10.0
-        ),
-        train=TrainConfig(
-            num_sources=2,
-            batch_size=8,
-            lr_generator=1e-3,
-            lr_discriminator=5e-4,
-            betas=(0.5, 0.999),
-            adversarial_from=1000,  # before, D wins at once and little is learned
-            ema=0.999,
-            num_steps=12000,
-        ),
+        train=dataclasses.replace(_DEBUG.train, ema=0.999, num_steps=12000),
     ),
     # What ships: sees the warped photo, and corrects it. Sizes and weights were chosen by measurement on two CPU cores.
     "texture": Preset(
@@ -574,50 +562,3 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
 }
-
-
-# Settings as JSON.
-
-
-def preset_to_json(preset: Preset) -> str:
-    """One line of JSON; preset_from_json reads it."""
-    return json.dumps(dataclasses.asdict(preset))
-
-
-def preset_from_json(text: str) -> Preset:
-    """A preset, checked field by field. A field that has a default may be missing: older files do not know it.
-
-    Raises ModelError on JSON of another kind, an unknown field, a missing one, or a value of another type.
-    """
-    try:
-        return _from_plain(Preset, json.loads(text), "preset")
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"its settings are not understood ({error})") from None
-
-
-def _from_plain(kind: Any, value: Any, name: str) -> Any:
-    """What json.loads gave, as a dataclass or another type of the settings."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        hints = typing.get_type_hints(kind)
-        # Files of 0.1 and 0.2 spell it with an s.
-        value = {"synthesized" if key == "synthesised" else key: item for key, item in value.items()}
-        if unknown := sorted(value.keys() - fields.keys()):
-            raise ValueError(f"{name} has an unknown field {unknown[0]!r}")
-        known = {key: _from_plain(hints[key], item, f"{name}.{key}") for key, item in value.items()}
-        missing = [key for key, field in fields.items() if key not in known and field.default is dataclasses.MISSING]
-        if missing:
-            raise ValueError(f"{name} has no field {missing[0]!r}")
-        return kind(**known)  # type: ignore[operator]
-    if origin is types.UnionType:  # .. | None
-        return None if value is None else _from_plain(args[0], value, name)
-    if origin is tuple and isinstance(value, list) and len(value) == len(args):
-        return tuple(_from_plain(arg, item, name) for arg, item in zip(args, value, strict=True))
-    if origin is dict and isinstance(value, dict):
-        return {key: _from_plain(args[1], item, f"{name}.{key}") for key, item in value.items()}
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise ValueError(f"{name} is {str(value)[:40]!r}")

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 import safetensors.torch
 from torch import Tensor, nn
 
-from mimik.config import PRESETS, InputError, ModelError, Preset, preset_to_json
+from mimik.config import PRESETS, InputError, ModelError, Preset
 from mimik.networks import checkpoint
 from mimik.networks.checkpoint import (
     PREVIOUS_NAME,
@@ -29,6 +29,7 @@ from mimik.networks.checkpoint import (
     write_state,
 )
 from mimik.networks.generators import NUM_GEOMETRY, Networks, build_networks
+from mimik.networks.preset_json import preset_to_json
 
 PX = 32
 SIZES = {"embedder_channels": (4, 16), "generator_channels": (4, 8), "discriminator_channels": (4, 16)}

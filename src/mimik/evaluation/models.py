@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from mimik.arrays import Array
-from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError, preset_to_json
+from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError
 from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
+from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import read_release
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.several import distances, head_shape, photo_shares, share_face

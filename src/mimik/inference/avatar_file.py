@@ -23,12 +23,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from mimik.config import ModelError, Preset, preset_from_json, preset_to_json
+from mimik.config import ModelError, Preset
 from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Face, Image
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import PersonalizedGenerator
 from mimik.inference.windows import clip_window
 from mimik.motion.neutral import find_neutral
+from mimik.networks.preset_json import preset_from_json, preset_to_json
 from mimik.networks.release import read_tensors
 from mimik.rendering.layers.teeth import TeethSet
 

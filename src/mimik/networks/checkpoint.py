@@ -22,9 +22,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mimik.config import InputError, ModelError, NetworkConfig, Preset, preset_to_json
+from mimik.config import InputError, ModelError, NetworkConfig, Preset
 from mimik.files import DRAFT_SUFFIX, write_whole
 from mimik.networks.generators import Networks, build_networks
+from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import RELEASE_FORMAT, read_release, reading
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mimik.config import ModelError, Preset, preset_from_json
+from mimik.config import ModelError, Preset
+from mimik.networks.preset_json import preset_from_json
 
 RELEASE_FORMAT = "mimik release 1"
 EPS = 1e-4  # of spectral and instance norm; authors' code

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from mimik.config import VERSION, InputError, options_of, preset_from_json, preset_to_json
+from mimik.config import VERSION, InputError, options_of
 from mimik.data.augmentation import Augmentation
 from mimik.data.episodes import Batch, Episodes, each_tensor
 from mimik.data.index import ClipInfo, read_index, split_people
@@ -41,6 +41,7 @@ from mimik.data.store import ClipStore
 from mimik.files import DRAFT_SUFFIX, hold, write_whole
 from mimik.networks import checkpoint
 from mimik.networks.generators import Networks
+from mimik.networks.preset_json import preset_from_json, preset_to_json
 from mimik.training.arguments import TrainArguments
 from mimik.training.distributed import World, join_world
 from mimik.training.reporting import Meter, RunLog, StopSignals, peak_memory_gb, progress_line, sample_grid
