@@ -111,3 +111,29 @@ def test_what_has_begun_runs_at_once_and_hands_over_its_error() -> None:
 
     with pytest.raises(ValueError, match="no"):
         begun(fail).result(5)
+
+
+def test_prefetch_interrupted_while_its_thread_starts_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come while the new thread is waited for; a thread that is left would die in the middle of C++."""
+    start, closed = threading.Thread.start, threading.Event()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def items() -> Generator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), closing(prefetch(items())) as numbers:
+        next(numbers)
+    assert closed.is_set() and threading.active_count() == before
+
+
+def test_what_has_begun_is_not_killed_at_the_end_of_the_program() -> None:
+    """Not even where a thread that may be killed has begun it."""
+    assert list(prefetch(begun(lambda: threading.current_thread().daemon).result() for _ in range(2))) == [False, False]

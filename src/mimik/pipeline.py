@@ -92,7 +92,10 @@ class Clock:
 
 
 def begun(make: Callable[[], T]) -> Future[T]:
-    """What a function makes, in a thread of its own from now on; its error is raised to who asks for the result."""
+    """What a function makes, in a thread of its own from now on; its error is raised to who asks for the result.
+
+    The program does not end before it is made: a thread that is killed in the middle of C++ code aborts the process.
+    """
     made: Future[T] = Future()
 
     def work() -> None:
@@ -101,7 +104,7 @@ def begun(make: Callable[[], T]) -> Future[T]:
         except BaseException as error:  # handed over, whatever it is
             made.set_exception(error)
 
-    threading.Thread(target=work).start()
+    threading.Thread(target=work, daemon=False).start()
     return made
 
 
@@ -113,9 +116,10 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
     """
     waiting: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     room = threading.Semaphore(size)
-    stop = threading.Event()
+    running, stop = threading.Event(), threading.Event()
 
     def work() -> None:
+        running.set()
         try:
             with closing(items):
                 while room.acquire() and not stop.is_set():
@@ -126,8 +130,8 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
             waiting.put(("error", error))
 
     thread = threading.Thread(target=work, daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
             kind, item = waiting.get()
             if kind == "error":
@@ -139,7 +143,8 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
     finally:
         stop.set()
         room.release()
-        thread.join()
+        if running.wait(1):  # Ctrl-C may have come while it was being started
+            thread.join()
 
 
 @contextmanager
