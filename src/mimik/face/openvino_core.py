@@ -17,15 +17,25 @@ from mimik.files import write_whole
 log = logging.getLogger(__name__)
 
 
+_CONVERTER = "openvino.tools.ovc"
+
+
+@functools.cache
 def openvino() -> Any:
     """The package openvino, imported when it is first needed.
 
     Importing it reports to an analytics service and keeps a client number in the user's home; without the package
-    openvino_telemetry it does neither.
+    openvino_telemetry it does neither. Its converter of other frameworks' models, not used here, would take most of the
+    time, and is left to who imports it.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
+    if is_left_out := _CONVERTER not in sys.modules:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if is_left_out:
+            sys.modules.pop(_CONVERTER, None)
     return openvino
 
 
