@@ -8,7 +8,7 @@ small at first; the photo's own pixels are then copied, so that the result is as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Array, Image
+from mimik.pipeline import begun
 
 _COARSE_PX = 112  # longer side at which shifts are chosen
 _PATCH = 9  # pixels of that size: side of the neighborhoods that have to agree
@@ -47,8 +48,9 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     """
     if not hole.any() or hole.mean() > 0.95:
         return picture.copy()
-    smooth = _smooth_fill(picture, hole)
+    smoothing = begun(lambda: _smooth_fill(picture, hole))
     shifts, is_known = _shifts(picture, hole, reach)
+    smooth = smoothing.result()
     out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth)
     out += _tone(out, smooth, is_known > 0, reach)
     # Beside the picture itself the copies are whole: faded there, they would leave a rim without detail.
@@ -268,18 +270,20 @@ def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray
     out = chosen.copy()
     known = ~hole
     height, width = hole.shape
-    labels = chosen[..., 0] * 10000 + chosen[..., 1]
     edge = known & (cv2.dilate(hole.astype(np.uint8), np.ones((7, 7))) > 0)
     steps = np.arange(-2, 3)
     moves = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
-    for label in np.unique(labels[where]):
-        piece = where & (labels == label)
+    for piece in _pieces(chosen, where):
         # The known pixels beside the piece, and those of its copy.
-        beside = (cv2.dilate(piece.astype(np.uint8), np.ones((7, 7))) > 0) & edge
-        rows, columns = np.nonzero(beside)
+        part = tuple(slice(max(int(at.min()) - 3, 0), int(at.max()) + 4) for at in piece)
+        corner = part[0].start, part[1].start
+        own = np.zeros(edge[part].shape, np.uint8)
+        own[piece[0] - corner[0], piece[1] - corner[1]] = 1
+        beside = (cv2.dilate(own, np.ones((7, 7))) > 0) & edge[part]
+        rows, columns = (at + first for at, first in zip(np.nonzero(beside), corner, strict=True))
         if len(rows) < 4:
             continue
-        shift = chosen[piece][0].astype(int)
+        shift = chosen[piece[0][0], piece[1][0]].astype(int)
         by = shift + moves
         low, high = by + np.array([columns.min(), rows.min()]), by + np.array([columns.max(), rows.max()])
         by = by[((low >= 0) & (high < [width, height])).all(1)]
@@ -293,6 +297,16 @@ def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray
         if np.isfinite(cost).any():
             out[piece] = by[cost.argmin()]
     return out
+
+
+def _pieces(chosen: Array, where: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows and columns of the pixels [h, w] that have the same shift [h, w, 2], shift by shift."""
+    places = np.nonzero(where)
+    numbers = np.unique(chosen[places] @ np.array([10000, 1]), return_inverse=True)[1]
+    order = np.argsort(numbers, kind="stable")
+    for piece in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        if len(piece):
+            yield places[0][piece], places[1][piece]
 
 
 def _copied(picture: Image, shifts: Array, otherwise: Array) -> Array:
