@@ -72,6 +72,14 @@ def test_frames_count_from_the_first(tmp_path, name, start_ms):
     assert indices(video.read_frames(clip, fps=50)) == sorted([*range(12), *range(12)])
 
 
+@pytest.mark.parametrize("fps", [12.5, 25, 50])
+def test_every_nth_frame(tmp_path, fps):
+    clip = make_video(tmp_path / "a.mp4", [flat(gray_of(i)) for i in range(12)])
+    every = indices(video.read_frames(clip, fps=fps))
+    for n in (2, 3, 5):
+        assert indices(video.read_frames(clip, fps=fps, every=n)) == every[::n]
+
+
 def test_repeated_frames_are_arrays_of_their_own(tmp_path):
     clip = make_video(tmp_path / "a.mp4", [flat(RED)] * 2)
     frames = list(video.read_frames(clip, fps=100))

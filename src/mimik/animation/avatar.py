@@ -37,7 +37,7 @@ from mimik.media import video
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.registry import DriverLike, open_driver
 from mimik.networks.release import read_release
-from mimik.pipeline import Progress, silent
+from mimik.pipeline import Progress, begun, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
@@ -214,7 +214,7 @@ class Avatar:
         """
         backdrop = read_backdrop(self._image, config.background)
         generator = self.generator(config.model or self.model, config.device)
-        teeth = named_teeth(config.teeth) if config.teeth else self.teeth
+        teeth = partial(named_teeth, config.teeth) if config.teeth else begun(lambda: self.teeth).result
         others = self._every[1:] if self._person else ()  # `mimik learn` has checked that they help
         return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth, others=others)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ class SourceFrame:
         backdrop: Image | str | None = None,
         *,
         limit_side: bool = False,
-        teeth: TeethSet | None = None,
+        teeth: Callable[[], TeethSet | None] = lambda: None,
         others: Sequence[SourceImage] = (),
     ) -> None:
         """Args:
@@ -55,7 +55,7 @@ class SourceFrame:
         generator: of the person; None for "geometry".
         backdrop: what the person is laid over, as read_backdrop gives it.
         limit_side: for a video: even sides, no more pixels than players can show.
-        teeth: of the person, where the image shows none; None: chosen from the shipped sets.
+        teeth: gives those of the person, where the image shows none; None: chosen from the shipped sets.
         others: further photos of the person, which share the face of each frame; see rendering.several.
         """
         self._other_images = others
@@ -97,11 +97,11 @@ class SourceFrame:
         if isinstance(self.scene, str):
             return self.warper(self.face)
         scene = self.scene
-        return Warper(self.face.points, *self.size, teeth=self._teeth, matte=scene.alpha, free=scene.free)
+        return Warper(self.face.points, *self.size, teeth=self._teeth(), matte=scene.alpha, free=scene.free)
 
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""
-        return Warper(face.points, *self.size, teeth=self._teeth)
+        return Warper(face.points, *self.size, teeth=self._teeth())
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:

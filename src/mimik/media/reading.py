@@ -163,7 +163,12 @@ def _display_size(frame: Any, stream: Any, max_side: int | None) -> tuple[int, i
 
 
 def read_frames(
-    path: StrPath, *, fps: float | None = None, max_side: int | None = None, num_threads: int | None = None
+    path: StrPath,
+    *,
+    fps: float | None = None,
+    max_side: int | None = None,
+    num_threads: int | None = None,
+    every: int = 1,
 ) -> Generator[Rgb]:
     """Frames of a video at a constant rate, from the first one on, for as long as the video lasts.
 
@@ -180,6 +185,7 @@ def read_frames(
         fps: frames a second to give; None: those of probe().
         max_side: longer side at most, in pixels; smaller videos are not enlarged.
         num_threads: of the decoder; None: up to four.
+        every: gives only each such frame, from the first on.
 
     Yields:
         uint8 RGB [H, W, 3], each an array of its own.
@@ -193,7 +199,8 @@ def read_frames(
         raise MediaError(f"{path} is a still picture; give a video.")
     if found == "animation":
         rate = exact_rate(fps or probe(path).fps)
-        for rgb, repeated in _mark_repeats(_at_constant_rate(_animation_frames(path), rate)):
+        every_rgb = _at_constant_rate(_animation_frames(path), rate)
+        for rgb, repeated in _mark_repeats(itertools.islice(every_rgb, 0, None, every)):
             rgb = _shrink(rgb, max_side)
             yield rgb.copy() if repeated else rgb
         return
@@ -207,7 +214,7 @@ def read_frames(
         convert: _ToRgb | None = None
         rgb = np.empty((0, 0, 3), np.uint8)
         timed = _timed_frames(_decoded(container, stream, path), float(1 / nominal), path, _told_s(container, stream))
-        for frame, repeated in _mark_repeats(_at_constant_rate(timed, rate)):
+        for frame, repeated in _mark_repeats(itertools.islice(_at_constant_rate(timed, rate), 0, None, every)):
             if convert is None:
                 convert = _ToRgb(frame, _display_size(frame, stream, max_side))
             rgb = rgb.copy() if repeated else convert(frame)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from mimik.config import InputError, NoFaceError
-from mimik.face.landmarks import Face
+from mimik.face.landmarks import Face, Pose
 from mimik.motion.frames import MotionFrame, Reference, split
 from mimik.motion.neutral import find_neutral, named_neutral, usual_place
 from mimik.motion.smoothing import smoothed
@@ -52,13 +52,25 @@ def stream_motion(
     if not seen:
         raise NoFaceError(f"no face in any of the driver's {len(held)} frames.")
     if neutral_s is None:
-        times = [number / fps for number, frame in enumerate(held) if frame is not None]
-        reference = find_neutral(seen, times)
+        reference, origin = neutral_and_place(held, fps)
     else:
         reference = _named(held, fps, neutral_s)
-    origin = usual_place(seen, reference)
-    raw = (None if f is None else split(f, reference, origin) for f in itertools.chain(held, source))
-    return reference, smoothed(raw, fps, smooth)
+        origin = usual_place(seen, reference)
+    return reference, motion_from(itertools.chain(held, source), fps, reference, origin, smooth=smooth)
+
+
+def neutral_and_place(faces: Sequence[Face | None], fps: float) -> tuple[Reference, Pose]:
+    """The neutral face in these, of which at least one is not None, and where it usually is; fps: of the faces."""
+    seen = [face for face in faces if face is not None]
+    reference = find_neutral(seen, [number / fps for number, face in enumerate(faces) if face is not None])
+    return reference, usual_place(seen, reference)
+
+
+def motion_from(
+    driver: Iterable[Face | None], fps: float, reference: Reference, origin: Pose, *, smooth: float
+) -> Iterator[MotionFrame]:
+    """Motion frames of faces relative to a neutral face, usually at origin; the rest as stream_motion takes it."""
+    return smoothed((None if f is None else split(f, reference, origin) for f in driver), fps, smooth)
 
 
 def held_s(neutral_s: float | None, lookahead_s: float = NEUTRAL_LOOKAHEAD_S) -> float:

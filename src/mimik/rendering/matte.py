@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mimik.arrays import ramp
 from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image
 from mimik.face.openvino_core import compiled_once, inference_core
+from mimik.pipeline import begun
 from mimik.rendering.crop import Crop
 
 _NETWORK_PX = 256
@@ -39,8 +41,12 @@ _BLUR = 1 / 40  # of the longer side
 
 
 @functools.cache
-def _segmenter() -> Any:
-    """[1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] how surely a pixel is a person's."""
+def segmenter() -> Future[Any]:
+    """[1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] how surely a pixel is a person's; loaded in a thread."""
+    return begun(_load_segmenter)
+
+
+def _load_segmenter() -> Any:
     with (
         resources.files("mimik").joinpath("assets/selfie_segmentation.zip").open("rb") as stream,
         zipfile.ZipFile(stream) as file,
@@ -55,7 +61,7 @@ def _segmenter() -> Any:
 def _ask(picture: Image) -> Array:
     """[256, 256] in 0..1 for uint8 RGB of any size and shape."""
     view = cv2.resize(picture, (_NETWORK_PX, _NETWORK_PX), interpolation=cv2.INTER_AREA)
-    return np.asarray(_segmenter()([view[None].astype(np.float32) / 255])[0][0, 0])
+    return np.asarray(segmenter().result()([view[None].astype(np.float32) / 255])[0][0, 0])
 
 
 def person_matte(picture: Image, points: NDArray[Any]) -> Array:

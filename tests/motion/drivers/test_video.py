@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
-from mimik.face.landmarks import Face, Image
+from mimik.face.landmarks import Face, Image, Pose
 from mimik.motion.drivers import video
+from mimik.motion.drivers.driver import DriverSettings
+from mimik.motion.extraction import motion_from, neutral_and_place, stream_motion
 from mimik.pipeline import Clock, silent
+from shapes import a_face, canonical_shape
 
 
 class Late:
@@ -36,3 +42,61 @@ def test_blendshapes_are_asked_for_until_the_neutral_face_is_known() -> None:
         found = video._tracked(frames(), tracker, Clock(), silent, 9, num_blendshapes)  # type: ignore[arg-type]
         assert sum(face is not None for face in found) == 5
         assert tracker.asked == [True] * num_asked + [False] * (9 - num_asked)
+
+
+def _talking(number: int) -> Face:
+    """The face in a frame of a film: it moves to the side and opens its mouth, evenly."""
+    shape = canonical_shape()
+    shape[[17, 14, 152], 1] += 0.6 + 0.6 * np.sin(number / 7)
+    pose = Pose(np.eye(3), np.array([300.0 + 0.2 * number, 200.0, 0.0]), 11.0)
+    return a_face(pose.apply(shape), jawOpen=float(0.3 + 0.3 * np.sin(number / 7)))
+
+
+@pytest.mark.parametrize(
+    ("fps", "num_frames", "every"), [(25.0, 230, 2), (25.0, 170, 2), (25.0, 150, 1), (12.5, 150, 1), (60.0, 600, 6)]
+)
+def test_a_long_film_is_looked_through_for_its_neutral_face(
+    monkeypatch: pytest.MonkeyPatch, fps: float, num_frames: int, every: int
+) -> None:
+    """Each of its frames is tracked as ever, after some of the first eight seconds are for the neutral face."""
+    asked: list[tuple[int, bool]] = []
+
+    class Follows:
+        num_jumps, landmarker = 0, None
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def track(self, image: Image, *, blendshapes: bool = True) -> Face:
+            asked.append((int(image[0, 0, 0]), blendshapes))
+            return _talking(asked[-1][0])
+
+    def frames(path: Path, *, fps: float, max_side: int, every: int = 1) -> Generator[Any]:
+        yield from (np.full((2, 2, 1), number, np.int32) for number in range(0, num_frames, every))
+
+    monkeypatch.setattr(video, "Tracker", Follows)
+    monkeypatch.setattr(video, "_turns", lambda *_: 0)
+    monkeypatch.setattr(video.video, "read_frames", frames)
+    told: list[tuple[int, int | None]] = []
+    film = video.Video("film.mp4", Path("film.mp4"), fps, num_frames)
+    settings = DriverSettings(landmarker=None, progress=lambda _, done, total: told.append((done, total)))  # type: ignore[arg-type]
+    with film.motion(settings) as motion:
+        reference, made = motion.neutral, list(motion.frames)
+
+    faces = [_talking(number) for number in range(num_frames)]
+    if every == 1:
+        wanted, frames_wanted = stream_motion(faces, fps)
+        assert [number for number, _ in asked] == list(range(num_frames))
+    else:
+        looked_at = list(range(0, min(num_frames, int(8 * fps)), every))
+        wanted, place = neutral_and_place([faces[number] for number in looked_at], fps / every)
+        frames_wanted = motion_from(faces, fps, wanted, place, smooth=settings.smooth)
+        assert [number for number, _ in asked] == looked_at + list(range(num_frames))
+        # Of the second time the first face alone has blendshapes.
+        assert [shapes for _, shapes in asked] == [True] * (len(looked_at) + 1) + [False] * (num_frames - 1)
+        assert told[-1] == (min(num_frames, 8 * fps),) * 2
+    assert len(made) == num_frames and reference.note == wanted.note
+    np.testing.assert_array_equal(reference.shape, wanted.shape)
+    for one, other in zip(made, frames_wanted, strict=True):
+        np.testing.assert_array_equal(one.offset, other.offset)
+        np.testing.assert_array_equal(one.shift, other.shift)

@@ -26,6 +26,7 @@ from mimik.provenance.outputs import check_output, sidecar_of
 
 if TYPE_CHECKING:
     from mimik.animation.report import Report
+    from mimik.face.landmarks import Landmarker
     from mimik.motion.drivers.driver import Driver
     from mimik.provenance.credentials import Credentials
 
@@ -117,8 +118,9 @@ def animate_command(
         check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
         check_file_options(out, config)
         check_model(config.model)
+        credentials, landmarker = signing.credentials, _begun(config)
         opened = _opened(driver, config)
-        _finish(_animate_one(photo, opened, out, config, signing.credentials, force), json_report)
+        _finish(_animate_one(photo, opened, out, config, credentials, force, landmarker), json_report)
 
 
 def _finish(report: Report, json_report: Path | None) -> None:
@@ -181,6 +183,20 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
         return str(speak(text, folder / "speech.wav", voice=voice))
 
 
+def _begun(config: AnimateConfig) -> Landmarker:
+    """The landmarker; what takes it long to load, it and the network of the matte, goes on in threads of its own.
+
+    The rest of the program is imported meanwhile, and the photo read.
+    """
+    from mimik.face.landmarks import Landmarker
+    from mimik.rendering.matte import segmenter
+
+    landmarker = Landmarker()
+    if config.scene != "warp":
+        segmenter()
+    return landmarker
+
+
 def _opened(driver: str, config: AnimateConfig) -> Driver:
     from mimik.animation.avatar import opened_driver
     from mimik.rendering.matte import check_backdrop
@@ -197,11 +213,12 @@ def _animate_one(
     config: AnimateConfig,
     credentials: Credentials,
     force: bool,
+    landmarker: Landmarker,
 ) -> Report:
     from mimik.animation.avatar import Avatar
 
     with working(f"reading {photo.name}"):
-        avatar = Avatar.from_photos([photo], face=config.face)
+        avatar = Avatar.from_photos([photo], face=config.face, landmarker=landmarker)
     with Display("frames").shown() as bars:
         return avatar.render(driver, out, config=config, force=force, credentials=credentials, progress=bars)
 
@@ -305,5 +322,6 @@ def demo(
     formats.output_kind(out)
     check_driver(driver)
     check_output(out, force=force, inputs=[portrait])
-    _tell(_animate_one(portrait, _opened(driver, config), out, config, local_credentials(), force))
+    credentials, landmarker = local_credentials(), _begun(config)
+    _tell(_animate_one(portrait, _opened(driver, config), out, config, credentials, force, landmarker))
     say(f"Watch it: {out.resolve()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator
@@ -16,12 +17,14 @@ from mimik.face.landmarks import Face, Image, Landmarker, Tracker
 from mimik.face.orientation import find_faces, quarter_turns
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.extraction import held_s, stream_motion
+from mimik.motion.extraction import NEUTRAL_LOOKAHEAD_S, held_s, motion_from, neutral_and_place, stream_motion
 from mimik.motion.files import Motion
-from mimik.motion.frames import MotionFrame
+from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, prefetch, silent
 
 _TURN_FRAMES = 25  # at the beginning, in which a face that does not stand upright is looked for
+# A neutral face is looked for in this many frames at least, and this often a second: of more, in each second, third, ..
+_LEAST_LOOKED_AT, _LOOKED_AT_HZ = 80, 10
 _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker takes 256 px of the face
 
 
@@ -72,6 +75,16 @@ class Filmed(Driver):
         except BaseException:
             tracked.close()
             raise
+        return self._driving(reference, motion_frames, tracked, tracker)
+
+    def _driving(
+        self,
+        reference: Reference,
+        motion_frames: Iterator[MotionFrame],
+        tracked: Generator[Face | None],
+        tracker: Tracker,
+    ) -> DrivingMotion:
+        """What is made of faces that are tracked; the tracker's note comes at the end."""
         notes = [reference.note] if reference.note else []
         return DrivingMotion(reference, _noted(motion_frames, tracker, self.name, notes), tracked.close, notes)
 
@@ -98,6 +111,32 @@ class Video(Filmed):
 
     def pictures(self, max_side: int) -> Generator[Image]:
         return video.read_frames(self.path, fps=self.fps, max_side=max_side)
+
+    def motion(self, settings: DriverSettings) -> DrivingMotion:
+        """As of any film; the beginning is read twice, so that the first motion frame comes after a third of the time.
+
+        At first some frames of it are tracked, for the neutral face.
+        """
+        num = min(math.ceil(NEUTRAL_LOOKAHEAD_S * self.fps), self.num_frames or 0)
+        every = min(int(self.fps // _LOOKED_AT_HZ), num // _LEAST_LOOKED_AT)
+        if settings.neutral_s is not None or every < 2:
+            return super().motion(settings)
+        tracker = Tracker(settings.landmarker, settings.face)
+        looked_at = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE, every=every)
+        decoded = prefetch(settings.clock.each("decode", looked_at))
+
+        def told(stage: str, done: int, _: int | None) -> None:
+            settings.progress(stage, min(every * done, num), num)
+
+        with closing(_tracked(decoded, tracker, settings.clock, told, None, math.inf)) as tracked:
+            found = list(itertools.islice(tracked, math.ceil(num / every)))
+        if not any(found):
+            return super().motion(settings)
+        reference, origin = neutral_and_place(found, self.fps / every)
+        tracker = Tracker(settings.landmarker, settings.face)
+        faces = prefetch(self.faces(tracker, settings.clock, silent, num_blendshapes=0), size=64)
+        motion_frames = motion_from(faces, self.fps, reference, origin, smooth=settings.smooth)
+        return self._driving(reference, motion_frames, faces, tracker)
 
 
 def jump_note(tracker: Tracker, name: str) -> str | None:
