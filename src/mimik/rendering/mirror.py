@@ -47,6 +47,8 @@ _HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
 _OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
 _HAIR_ENDS = 0.6, 0.78  # of the way from the hair's outer ring back to its inner one
 _SMOOTH_CELLS = 0.7  # cells: what the places are smoothed with
+_LOWEST = -0.5  # height: lower ones would be too steep to be interpolated
+_ROUNDED = 1.0  # cells: as finely the outline is followed
 _IRIS = 1.3  # of its radius: as far an iris is moved as a whole
 _LIGHT_BLUR = 1 / 16  # of the face's width
 _SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
@@ -65,7 +67,8 @@ class MirrorFlow:
         rows, columns: of the grid.
         offset: [h, w, 2] float32, place in the photo on the other side of the face minus target place, as Flow.offset.
         weight: [h, w] float32, 0..1, share of the second source.
-        opacity: [h, w] float32, 0..1, of the second source where it is opaque in the photo: beyond the hair it ends.
+        height: [h, w] float32, 1 where the second source is opaque if the photo is, and lower beyond face and hair: its
+            outline is a level of the interpolated heights, see opacity. Opacities themselves would be a staircase.
         own: [h, w] float32, 0..1: where it is 1 the outline stays that of the photo's own hair.
     """
 
@@ -73,7 +76,7 @@ class MirrorFlow:
     columns: slice
     offset: Array
     weight: Array
-    opacity: Array
+    height: Array
     own: Array
 
 
@@ -239,8 +242,14 @@ def mirror_flow(
     place = offset + grid_centers().reshape(GRID, GRID, 2)[part]
     inside = smoothstep(np.minimum(place - picture[0], picture[1] - place).min(-1), *_INSIDE)
     weight = smoothstep(weight * smoothstep(near, *_OUTLINE) * fade[part] * inside, *_SEAM)
-    opacity, own = smoothstep(opacity, *_HAIR_ENDS), smoothstep(own, *_OWN_BEGINS)
-    return MirrorFlow(*part, offset, *(np.asarray(plane, np.float32) for plane in (weight, opacity, own)))
+    height = cv2.GaussianBlur(np.maximum(opacity, _LOWEST), (0, 0), _ROUNDED)
+    own = smoothstep(own, *_OWN_BEGINS)
+    return MirrorFlow(*part, offset, *(np.asarray(plane, np.float32) for plane in (weight, height, own)))
+
+
+def opacity(height: Array) -> Array:
+    """0..1, where the second source ends; height: MirrorFlow's, interpolated to where it is asked."""
+    return np.asarray(smoothstep(height, *_HAIR_ENDS))
 
 
 def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], come_from: NDArray[Any]) -> None:

@@ -23,7 +23,7 @@ from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.mouth import MouthLayer
 from mimik.rendering.layers.opening import Opening
 from mimik.rendering.layers.palette import is_black_and_white
-from mimik.rendering.mirror import MirrorFlow, matched_light
+from mimik.rendering.mirror import MirrorFlow, matched_light, opacity
 
 _SHEET = 3  # times as large as the photo is the sheet that many frames are read from; odd: its pixels stay among it
 _SHEET_BYTES = 96 << 20  # at most
@@ -311,8 +311,8 @@ class Painter:
         low, high = (np.array(edge).clip(left_top, left_top + part.shape[1::-1]) for edge in self._pixels(first, last))
         if (high <= low).any():
             return
-        planes = [*cv2.split(mirror.offset), mirror.weight, mirror.opacity, mirror.own]
-        x, y, weight, opacity, keeps = self._sample(planes, first, 1, low, high - low)
+        planes = [*cv2.split(mirror.offset), mirror.weight, mirror.height, mirror.own]
+        x, y, weight, height, keeps = self._sample(planes, first, 1, low, high - low)
         x, y = (
             plane * np.float32(self.canvas.crop.side) + base
             for plane, base in ((x, self._base[0][:, low[0] : high[0]]), (y, self._base[1][low[1] : high[1]]))
@@ -320,9 +320,9 @@ class Painter:
         found = cv2.remap(other, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         (left, top), (right, bottom) = low - left_top, high - left_top
         if self._matte is not None:
-            share = cv2.remap(self._matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            share = cv2.remap(self._matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) * opacity(height)
             moved = np.full_like(share, 255) if moved_matte is None else moved_matte[top:bottom, left:right]
-            added = weight * (share * opacity + keeps * (moved - share * opacity))
+            added = weight * (share + keeps * (moved - share))
             total = moved * (1 - weight) + added
             moved[...] = np.rint(total)
             weight = added / np.maximum(total, 1e-3)

@@ -15,6 +15,7 @@ from mimik.face.landmark_images import landmark_lines, mouth_interior
 from mimik.face.landmarks import DETAILED
 from mimik.motion.files import Motion
 from mimik.rendering.flow import Flow
+from mimik.rendering.mirror import opacity
 
 _FLOW_UNITS = 8192  # a motion file's flow counts in this part of the crop's side: 0.03 px of 256
 _GEOMETRY_UNITS = 64
@@ -195,8 +196,8 @@ def _mirror(flow: Flow, *, has_matte: bool) -> tuple[Box, NDArray[np.int16]]:
         return _EMPTY, np.zeros((5, 0, 0), np.int16)
     rows, columns = mirror.rows, mirror.columns
     box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-    opacity = mirror.opacity if has_matte else np.ones_like(mirror.weight)
-    return box, _in_units(np.dstack([mirror.offset, mirror.weight, opacity, mirror.own]))
+    ends = opacity(mirror.height) if has_matte else np.ones_like(mirror.weight)
+    return box, _in_units(np.dstack([mirror.offset, mirror.weight, ends, mirror.own]))
 
 
 def _rows(layers: NDArray[np.uint8]) -> list[tuple[Box, NDArray[Any]]]:
