@@ -50,7 +50,8 @@ def test_links_and_anchors_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_is_short_and_wrapped(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert text.count("\n") <= MAX_LINES
+    if page.name != "CHANGELOG.md":  # grows with every release
+        assert text.count("\n") <= MAX_LINES
     # Tables, pictures, indented code, and lines with a link or a command that cannot be broken may be longer.
     long = [line for line in without_code(text).splitlines() if len(line) > MAX_COLUMNS and line[:1] not in ("|", "!")]
     unbroken = re.compile(r"\]\(|`[^`]{60,}`|^    ")

@@ -52,7 +52,7 @@ from mimik.networks.generators import NUM_GEOMETRY, Networks, build_networks
 from mimik.networks.release import read_release
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.flow import Warper
-from mimik.rendering.mirror import MirrorFlow
+from mimik.rendering.mirror import MirrorFlow, opacity
 from mimik.rendering.painter import Painter
 
 PX = 64
@@ -444,13 +444,13 @@ def test_a_motion_file_is_what_animate_would_do(
 def test_a_second_source_is_kept_with_its_place_and_weight(small_face: Face) -> None:
     rng = np.random.default_rng(4)
     offset = rng.uniform(-0.4, 0.4, (4, 6, 2)).astype(np.float32)
-    weight, opacity, own = rng.uniform(0, 1, (3, 4, 6)).astype(np.float32)
+    weight, height, own = rng.uniform(0, 1, (3, 4, 6)).astype(np.float32)
     flow = Warper(small_face.points, 256, 256).flow(small_face.points)
     assert flow.mirror is None and motion_data._mirror(flow, has_matte=True)[0] == (0, 0, 0, 0)
-    turned = replace(flow, mirror=MirrorFlow(slice(10, 14), slice(20, 26), offset, weight, opacity, own))
+    turned = replace(flow, mirror=MirrorFlow(slice(10, 14), slice(20, 26), offset, weight, height, own))
     box, planes = motion_data._mirror(turned, has_matte=True)
     assert box == (20, 10, 6, 4)
-    expected = np.stack([offset[..., 0], offset[..., 1], weight, opacity, own])
+    expected = np.stack([offset[..., 0], offset[..., 1], weight, opacity(height), own])
     np.testing.assert_allclose(planes / 8192, expected, atol=1 / 16000)
     # Of a photo in one piece everything is opaque.
     assert (motion_data._mirror(turned, has_matte=False)[1][3] == 8192).all()
