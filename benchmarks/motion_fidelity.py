@@ -121,7 +121,7 @@ def measured(
             for driver, clip in clips.items():
                 result = detector.find(avatar.frames(clip, **options))
                 pairs[f"{photo.stem} by {driver}"] = motion_fidelity.compare_signals(
-                    signals[driver], motion_fidelity.signals(result)
+                    without_beginning(signals[driver]), motion_fidelity.signals(result)
                 )
                 print(f"{len(pairs)}/{len(photos) * len(clips)} {photo.stem} by {driver}", file=sys.stderr, flush=True)
     return {"detector": detector.name, "gaze": "MediaPipe's irises", "ceiling": ceiling, "pairs": pairs}
