@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mimik.rendering.layers.canvas import LUMA
 from mimik.rendering.layers.eyeball import LIMBUS, extract_eyeball, filled
 
 SCLERA, IRIS, PUPIL = (230.0, 226.0, 220.0), (60.0, 110.0, 160.0), (15.0, 12.0, 10.0)
@@ -42,6 +43,20 @@ def test_what_the_lids_hid_is_found_again() -> None:
     assert off[near & (seen > 0.99)].mean() < 1
     assert off[near & (seen < 0.01)].mean() < 14  # hidden: but for the rims it is the same
     np.testing.assert_allclose(ball.sclera[20, 60], SCLERA, atol=6)  # under the lid, over the iris
+
+
+def test_a_sclera_that_is_seen_in_shadow_is_continued_in_light() -> None:
+    """Dark red between the lids: where they hid the sclera it is as bright as is asked for, and less red."""
+    seen = between_lids()
+    window = np.where(np.isclose(eyeball(), SCLERA), np.float32([90, 40, 40]), eyeball()).astype(np.float32)
+    ball, plain = (
+        extract_eyeball(window, seen, seen, np.ones_like(seen), CENTER, RADIUS, least) for least in (150.0, 0.0)
+    )
+    hidden, before = ball.sclera[48, 60], plain.sclera[48, 60]  # under the iris
+    assert hidden @ LUMA == pytest.approx(150, abs=10)
+    assert before @ LUMA < 80
+    assert np.ptp(hidden) < np.ptp(before)
+    np.testing.assert_allclose(ball.sclera[46, 25], [90, 40, 40], atol=2)  # what the photo shows stays
 
 
 def test_a_circle_that_is_off_is_drawn_to_the_iris() -> None:

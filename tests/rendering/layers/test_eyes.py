@@ -12,7 +12,7 @@ from conftest import eyes_closed
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.eye_contours import LIDS_OF_EYES
+from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES
 from mimik.rendering.painter import Painter
 
 
@@ -134,6 +134,20 @@ def test_a_shut_eye_shows_lid_and_no_iris(drawn: tuple) -> None:
         upper, lower = LIDS_OF_EYES[number]
         x, y = np.round(0.6 * points[upper[4], :2] + 0.4 * points[lower[4], :2]).astype(int)
         np.testing.assert_allclose(image[y - 3 : y + 4, x - 3 : x + 4].mean((0, 1)), SKIN, rtol=0.15)
+
+
+def test_a_crease_that_meets_the_lashes_leaves_no_dark_corner(drawn: tuple) -> None:
+    """Dark skin over the inner end of the lid is the crease, not lashes that a closing lid takes along."""
+    picture, points, warper = drawn
+    upper, fold = LIDS_OF_EYES[0][0], FOLDS[0]
+    edge, over = points[upper[5:8], :2], points[fold[4:7], :2]
+    corner = np.concatenate([edge, (edge + 0.65 * (over - edge))[::-1]])
+    dark = cv2.fillPoly(picture.copy(), [np.round(corner).astype(np.int32)], (70, 45, 35), cv2.LINE_AA)
+    closed = eyes_closed(points, 1.0)
+    image = Painter(dark, warper).paint(warper.flow(closed))
+    x, y = np.round(closed[upper[6], :2] + 0.62 * (over[1] - edge[1])).astype(int)
+    lid = image[y - 2 : y + 3, x - 2 : x + 3].mean()
+    assert lid > 0.7 * np.mean(SKIN)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from mimik.rendering.layers.canvas import LUMA
 LIMBUS = 1.06, 1.2  # radii of the iris: what lies within the first is moved with it, beyond the second nothing is
 _SCLERA_FROM = 1.14, 1.26  # radii of the iris: the dark of its rim, blurred, reaches that far
 _FILL_REACH = 4.0  # pixels: the iris' radius in the picture on which the sclera is continued
+_SCLERA_COLOR = 0.8  # of the color of a sclera that is made brighter is left, over how much brighter it is made
 _NUM_ANGLES = 64  # of the iris' polar picture
 _CATCHLIGHT = 24.0, 48.0  # levels over the median of the iris at that radius: from the second on all is reflection
 _RADII = np.linspace(0.75, 1.5, 16)  # of the landmarks' radius, and
@@ -50,7 +51,13 @@ class Eyeball:
 
 
 def extract_eyeball(
-    window: Array, trusted: Array, inside: Array, lit: Array, center: NDArray[np.float64], radius: float
+    window: Array,
+    trusted: Array,
+    inside: Array,
+    lit: Array,
+    center: NDArray[np.float64],
+    radius: float,
+    least: float = 0.0,
 ) -> Eyeball:
     """The eyeball in a window of the photo.
 
@@ -60,6 +67,7 @@ def extract_eyeball(
         inside: [H, W] 0..1, 1 between the lids.
         lit: [H, W] how much light falls there, on any scale.
         center, radius: of the iris by the landmarks, pixels of the window.
+        least: 0..255, brightness that a sclera has here at least; what narrow eyes show of it is in shadow.
     """
     center, radius = _fitted_iris(window, inside, center, radius)
     y, x = np.mgrid[: window.shape[0], : window.shape[1]].astype(np.float32)
@@ -78,6 +86,11 @@ def extract_eyeball(
         pale = known * smoothstep(light, float(low) - 4, float(high))
     shade = lit[..., None]
     sclera = filled(window / shade, pale, radius) * shade
+    behind = distance < 1
+    if behind.any() and (raised := least / max(float((sclera[behind] @ LUMA).mean()), 1.0)) > 1:
+        # What lids redden is not the eyeball's own color.
+        gray = (sclera @ LUMA)[..., None]
+        sclera = np.float32(raised) * (gray + np.float32(_SCLERA_COLOR / raised) * (sclera - gray))
     sclera += known[..., None] * (window - sclera)
     iris, catchlight = _completed_iris(window, trusted, distance, center, radius)
     share = 1 - smoothstep(distance, *LIMBUS)

@@ -31,6 +31,7 @@ from mimik.rendering.layers.eyeball import extract_eyeball
 # In widths of the eye.
 _WINDOW_MARGIN = 0.55  # of the window that is prepared around an eye
 _LASHES = 0.05  # least height of the strip over the lid's edge that is carried as it is
+_LASH_MIDDLE = 0.35, 0.6  # along the eye from its outer corner; from the second on lashes are not longer than between
 _CREASE = 0.75  # of the height of the fold's points over the edge
 _LID_SHADOW = 0.10  # how deep lashes and the upper lid's shadow reach over the eyeball
 _LOWER_RIM = 0.05  # the same of the lower lid, with its wet edge
@@ -42,6 +43,9 @@ _ABOVE, _BELOW, _BESIDE = (
 _LINE, _LINE_DEPTH = 0.014, 0.12  # the line between lids that meet: half its width, and how dark
 
 _LEAST_OPENING = 0.10, 0.16  # height of an eye in the photo from which its eyeball is known in part, and fully
+# Of the brightness of the skin under the eye: a hidden sclera's at least. In 58 eyes of 29 photos what is made of what
+# they show has 0.96 in the median, and 0.73 in the first quartile, mostly narrow eyes in the shadow of their lids.
+_SCLERA_LIGHT = 0.8
 _SHADE = 6.0  # levels that are added before a shadow is taken as a ratio: of black nothing can be told
 _DARKEST, _LIGHTEST = 0.1, 1.1  # a shadow's ratio
 _SHADE_TINT = 0.7, 1.2  # of its channels over its brightness
@@ -100,7 +104,9 @@ class EyeLayer:
         iris = self._frame.to_chart(canvas.place(contours.iris[None].astype(np.float64)) - low)[0]
         radius = contours.iris_radius * canvas.crop.side
         center = self._frame.origin + self._frame.matrix @ iris
-        self._ball = extract_eyeball(window, trusted, inside, self._skin_light(x), center, radius)
+        self._ball = extract_eyeball(
+            window, trusted, inside, self._skin_light(x), center, radius, _SCLERA_LIGHT * self._light_below()
+        )
         self._iris_at = iris
         self._has_catchlight = bool(self._ball.catchlight.any())
         self._shades = tuple(
@@ -121,6 +127,14 @@ class EyeLayer:
         light = cv2.GaussianBlur(light, (0, 0), 0.1 / table_step(), borderType=cv2.BORDER_REPLICATE) + 1
         relative = (light / light[:, (places[0] > 0) & (places[0] < 1)].mean()).clip(0.4, 1.6)
         return np.asarray(relative[0][table_rows(x)], np.float32)
+
+    def _light_below(self) -> float:
+        """Brightness of the skin under the eye, 0..255."""
+        x = np.linspace(0.2, 0.8, 7, dtype=np.float32)
+        y = self._lower[table_rows(x)] + np.float32(_BELOW[1])
+        soft = cv2.GaussianBlur(self._photo @ LUMA, (0, 0), max(0.02 * self._width, 0.4))
+        row = cv2.remap(soft, *self._frame.maps(x[None], y[None]), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return float(row.mean())
 
     def _shade_table(self, edge: Array, reach: Array) -> Array:
         """[depths, table, 3] what lashes and shadow of a lid leave of the eyeball's light, down to 1.3 reach.
@@ -169,6 +183,9 @@ class EyeLayer:
         dark = (light < low + 0.6 * (high - low)) & (high - low > 12)
         dark[0] = True
         run = np.cumprod(dark, 0).sum(0) / len(k) * self._fold_height
+        # Toward the nose lashes are shorter: what is darker there is the end of the crease.
+        middle, inner = (x[0] > _LASH_MIDDLE[0]) & (x[0] < _LASH_MIDDLE[1]), x[0] >= _LASH_MIDDLE[1]
+        run[inner] = np.minimum(run[inner], np.median(run[middle]))
         strip = cv2.GaussianBlur(run.astype(np.float32)[None], (0, 0), 0.06 / table_step())[0]
         return np.maximum(np.minimum(strip + 0.02, 0.7 * self._fold_height), np.minimum(_LASHES, 0.55 * self._crease))
 
