@@ -36,10 +36,10 @@ _SHAPES: dict[str, tuple[dict[str, float], str]] = {
     "brows": ({"browInnerUp": 0.7, "browOuterUp": 0.9}, "brows"),
 }
 _GAZE_CM = np.array([0.45, 0.3])  # how far an iris moves; an eye is 3 cm wide
-_LID_FOLLOWS = 1.4  # of the iris' way up or down: 1.7 in frames of the training set that look down
-_LID_LOWERS = 0.6  # of an eye's opening is taken by a gaze that falls: the eye stays open
+_LID_FOLLOWS = 1.7  # of the iris' way up or down, as in frames of the training set that look down
+_LID_LOWERS = 0.65  # of an eye's opening is taken by a gaze that falls: the eye stays open
 _LID_RISES = 0.5  # the same is added by a gaze that rises: not a stare
-_LOWER_LID_FOLLOWS = 0.3  # of the upper lid's way
+_LOWER_LID_FOLLOWS = 0.45  # of the upper lid's way
 _WIDE = 0.35  # of the eye's opening is added by --blink -1
 
 
