@@ -231,6 +231,21 @@ def test_light_of_one_side_is_given_to_the_other() -> None:
     np.testing.assert_allclose(matched_light(evenly, points, facing).astype(int), 150, atol=1)
 
 
+def test_a_deep_brown_shadow_becomes_skin_in_full_light() -> None:
+    """The blue of a painted shadow is a sixth of the lit side's: nothing turns orange, and noise hardly grows."""
+    points = symmetric_points()
+    facing = warper_of(points).facing[: faces.NUM_POINTS]
+    lit_skin, shadow = np.array([240.0, 200, 170]), np.array([120.0, 60, 30])
+    share = 1 / (1 + np.exp(-(np.arange(PX) - PX / 2) / 4))[None, :, None]
+    noise = np.random.default_rng(0).normal(0, 3, (PX, PX, 1))
+    picture = np.rint((shadow + share * (lit_skin - shadow) + noise).clip(0, 255)).astype(np.uint8)
+    found = matched_light(picture, points, facing)
+    px, py = (int(v) for v in points[50, :2])  # the cheek in the shadow
+    cheek = found[py - 6 : py + 7, px - 6 : px + 7].reshape(-1, 3).astype(float)
+    np.testing.assert_allclose(cheek.mean(0), lit_skin, rtol=0.1)
+    assert cheek.std(0).max() < 2 * 3  # a gain of 6 would make it 18
+
+
 def test_turned_portraits_are_completed_by_every_painter(portrait: Image, portrait_face: Face) -> None:
     """A plane that is no picture, such as a matte, takes the same two sources."""
     matte = np.ones(portrait.shape[:2], np.float32)

@@ -47,14 +47,17 @@ _HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
 _OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
 _HAIR_ENDS = 0.6, 0.78  # of the way from the hair's outer ring back to its inner one
 _SMOOTH_CELLS = 0.7  # cells: what the places are smoothed with
-_LOWEST = -0.5  # height: lower ones would be too steep to be interpolated
+_LOWEST = 0.0  # height: lower ones would be too steep to be interpolated
 _ROUNDED = 1.0  # cells: as finely the outline is followed
 _IRIS = 1.3  # of its radius: as far an iris is moved as a whole
 _LIGHT_BLUR = 1 / 16  # of the face's width
 _SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
 _LIGHT_PX = 96  # width of the face in the picture in which light is compared
-_DARK = 0.2, 0.5  # of the face's brightness: what is darker than the first is not brightened
-_MAX_LOG_GAIN = np.log(2.5)
+_DARK = 0.2, 0.5  # of the brightness of the face around it: what is darker than the first is not brightened
+_LEAST_SHADE = 0.8  # of the whole face's: that brightness at least
+_SHADE_BLUR = 1 / 5  # of the face's width: how far around
+_MAX_LOG_GAIN = np.log(6.0)
+_MAX_CONTRAST = 1.6  # largest gain of detail: the noise of a shadow would show in full light
 _SEEN = 0.05, 0.4  # cosine: of skin seen less squarely than the first the light is not known
 _SPREAD_CM = 1.75  # on the canonical face, 14 cm wide
 
@@ -269,8 +272,9 @@ def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], co
 def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float64]) -> Image:
     """The picture lit so that each place of the face can stand for its mirror place.
 
-    The gain is the ratio of local means on both sides, blurred at a sixteenth of the face's width; where the photo
-    does not show the mirror place, that of the nearest that it shows. Hair and what else is dark is not brightened.
+    The gain is the ratio of the local mean colors of both sides, blurred at a sixteenth of the face's width; where the
+    photo does not show the mirror place, that of the nearest place that it shows. Gains above _MAX_CONTRAST raise the
+    local mean but not its detail. Hair and other dark parts are not brightened.
 
     Args:
         picture: uint8 RGB [H, W, 3].
@@ -290,20 +294,19 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     size = max(round((high[0] - low[0]) * k), 2), max(round((high[1] - low[1]) * k), 2)
     small = cv2.resize(picture[part], size, interpolation=cv2.INTER_AREA).astype(np.float32)
     places = ((points[:, :2] - low) * (np.array(size) / (high - low))).astype(np.float32)
-    skin = np.zeros(size[::-1], np.uint8)
-    cv2.fillConvexPoly(skin, cv2.convexHull(np.round(places[face.OVAL] - 0.5).astype(np.int32)), 1)
+    inside = np.zeros(size[::-1], np.uint8)
+    cv2.fillConvexPoly(inside, cv2.convexHull(np.round(places[face.OVAL] - 0.5).astype(np.int32)), 1)
+    dark = _darkness(small.mean(-1), inside, _SHADE_BLUR * width * k)
     sigma = _LIGHT_BLUR * width * k
-    weighted = cv2.GaussianBlur(
-        np.dstack([small + 1, np.ones(size[::-1], np.float32)]) * skin[..., None], (0, 0), sigma
-    )
+    weighted = _blurred_sum(small + 1, inside * (1 - dark) + 1e-3 * inside, sigma)
     at = cv2.remap(weighted, places[:, 0] - 0.5, places[:, 1] - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    light = np.log(at.reshape(-1, 4)[:, :3] / np.maximum(at.reshape(-1, 4)[:, 3:], 1e-3))
+    light = np.log(at.reshape(-1, 4)[:, :3] / np.maximum(at.reshape(-1, 4)[:, 3:], 1e-6))
     seen = smoothstep(facing, *_SEEN)
     both = seen * seen[other]
     gain = (light[other] - light).clip(-_MAX_LOG_GAIN, _MAX_LOG_GAIN)
     edge = _SKIN_ENDS * width * k
     skin = cv2.GaussianBlur(
-        cv2.dilate(skin, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)
+        cv2.dilate(inside, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)
     )
     # Spread over the face, from the points that the photo shows on both sides to the others.
     shape = face.canonical_mesh().vertices[:, None] - face.canonical_mesh().vertices[None]
@@ -312,14 +315,39 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     spread = kernel @ gain[: len(shape)] / np.maximum(kernel.sum(1, keepdims=True), 1e-9)
     gain = spread + both[: len(shape), None] * (gain[: len(shape)] - spread)
     field = _scattered(places[: len(shape)], gain, seen[: len(shape)], size, sigma / 2)
-    lit = np.exp(cv2.resize(field * skin[..., None], tuple(high - low), interpolation=cv2.INTER_LINEAR))
     # Hair over the face has another gain than skin, and little to brighten but its noise.
-    usual = float(np.median(small[skin > 0.5].mean(-1))) if (skin > 0.5).any() else 255.0
-    dark = 1 - smoothstep(cv2.GaussianBlur(picture[part], (0, 0), 1 / k).mean(-1) / usual, *_DARK)
-    lit -= dark[..., None] * (lit - 1).clip(0)
+    field *= skin[..., None]
+    field -= dark[..., None] * field.clip(0)
+    mean = weighted[..., :3] / np.maximum(weighted[..., 3:], 1e-6) - 1
+    lit, mean = (
+        cv2.resize(np.asarray(values, np.float32), tuple(high - low), interpolation=cv2.INTER_LINEAR)
+        for values in (np.exp(field), mean)
+    )
     out = picture.copy()
-    out[part] = np.rint((picture[part] * lit).clip(0, 255))
+    found = picture[part] * np.minimum(lit, _MAX_CONTRAST) + mean * (lit - _MAX_CONTRAST).clip(0)
+    out[part] = np.rint(found.clip(0, 255))
     return out
+
+
+def _darkness(brightness: Array, inside: NDArray[np.uint8], sigma: float) -> Array:
+    """[h, w] 0..1: how surely a pixel is hair and not skin, by the brightness of the face around it.
+
+    Args: brightness: [h, w]; inside: [h, w] 1 in the face; sigma: how far around, pixels.
+    """
+    if not inside.any():
+        return np.zeros_like(brightness)
+    total = _blurred_sum(brightness[..., None], inside, sigma)
+    around = np.maximum(
+        total[..., 0] / np.maximum(total[..., 1], 1e-3), _LEAST_SHADE * np.median(brightness[inside > 0])
+    )
+    smooth = cv2.GaussianBlur(brightness, (0, 0), 1.0)
+    return np.asarray(1 - smoothstep(smooth / np.maximum(around, 1), *_DARK), np.float32)
+
+
+def _blurred_sum(values: Array, weights: NDArray[Any], sigma: float) -> Array:
+    """[h, w, C + 1] the weighted sum of values [h, w, C] around each pixel, and that of the weights [h, w]."""
+    total = np.dstack([values * weights[..., None], weights]).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(total, (0, 0), sigma), np.float32)
 
 
 def _scattered(
