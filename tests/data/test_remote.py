@@ -74,6 +74,12 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that fails is asked again at once."""
+    monkeypatch.setattr(remote, "_BACKOFF_S", 0.001)
+
+
+@pytest.fixture
 def server(shards: Path) -> Iterator[str]:
     with served(shards) as address:
         yield address
@@ -102,16 +108,21 @@ def test_a_server_that_sends_whole_files_is_asked_once_for_each(server: str, ind
 
 
 @pytest.mark.parametrize("failures", [[503, 429], ["short", "short"]])
-def test_what_passes_is_tried_again(server: str, index: list[ClipInfo], failures: list[int | str]) -> None:
+def test_what_passes_is_tried_again(
+    server: str, index: list[ClipInfo], failures: list[int | str], impatient: None
+) -> None:
     Server.failures[:] = failures
-    assert seen(ClipStore(server, backoff_s=0.001).read(index[0], [3]).images) == [3]
+    assert seen(ClipStore(server).read(index[0], [3]).images) == [3]
     assert len(Server.asked) == 3
 
 
-def test_what_does_not_pass_is_an_error(server: str, index: list[ClipInfo]) -> None:
+def test_what_does_not_pass_is_an_error(
+    server: str, index: list[ClipInfo], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_RETRIES", 2)
     Server.failures[:] = [500] * 9
     with pytest.raises(InputError, match=r"clips-000000.tar cannot be read .*500"):
-        ClipStore(server, retries=2, backoff_s=0.001).read(index[0], [0])
+        ClipStore(server).read(index[0], [0])
     assert len(Server.asked) == 3
     Server.failures.clear()
     Server.asked.clear()
@@ -119,7 +130,7 @@ def test_what_does_not_pass_is_an_error(server: str, index: list[ClipInfo]) -> N
         read_index(f"{server}/elsewhere")
     assert len(Server.asked) == 1  # what is not there is not asked for again
     with pytest.raises(InputError, match="cannot be read"):
-        ClipStore("http://127.0.0.1:9", retries=0).read(index[0], [0])
+        ClipStore("http://127.0.0.1:9").read(index[0], [0])
     beyond = ClipInfo.from_json(
         json.dumps({**json.loads(index[0].to_json()), "members": {n: [10**9, 10] for n in ("mp4", "npz", "json")}})
     )
@@ -255,13 +266,17 @@ def test_what_s3_does_not_give_is_told(
 
 
 @pytest.mark.slow
-def test_a_store_that_goes_away_is_waited_for(store: Store, index: list[ClipInfo]) -> None:
-    clips = ClipStore("s3://shelf/faces", retries=2, backoff_s=0.01)
+def test_a_store_that_goes_away_is_waited_for(
+    store: Store, index: list[ClipInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_RETRIES", 2)
+    monkeypatch.setattr(remote, "_BACKOFF_S", 0.01)
+    clips = ClipStore("s3://shelf/faces")
     assert seen(clips.read(index[0], [3]).images) == [3]
     store.server.stop()
     with pytest.raises(InputError, match=r"clips-000001\.tar cannot be read .*check the address and the server, then"):
         clips.read(index[3], [4])
-    clips = ClipStore("s3://shelf/faces", retries=6, backoff_s=0.05)
+    monkeypatch.setattr(remote, "_RETRIES", 8)
     back = threading.Timer(0.4, store.restart)
     back.start()
     assert seen(clips.read(index[3], [4]).images) == [4]
@@ -270,11 +285,11 @@ def test_a_store_that_goes_away_is_waited_for(store: Store, index: list[ClipInfo
 
 @pytest.mark.parametrize("failures", [[503, "short"], ["short", "short"]])
 def test_what_passes_is_asked_of_s3_again(
-    shards: Path, s3: Callable[..., None], index: list[ClipInfo], failures: list[int | str]
+    shards: Path, s3: Callable[..., None], index: list[ClipInfo], failures: list[int | str], impatient: None
 ) -> None:
     with served(shards.parent) as endpoint:
         s3(endpoint)
         Server.failures[:] = failures
-        clips = ClipStore(f"s3://{shards.name}", backoff_s=0.001)
+        clips = ClipStore(f"s3://{shards.name}")
         assert seen(clips.read(index[0], [3]).images) == [3]
         assert len(Server.asked) == 3

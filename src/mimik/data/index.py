@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mimik.config import InputError
-from mimik.data.remote import is_url, server_of
+from mimik.data.remote import fetch, is_url
 
 INDEX_NAME = "index.jsonl"
 MEMBERS = ("mp4", "npz", "json")
@@ -124,7 +124,7 @@ def read_index(source: str | Path) -> list[ClipInfo]:
     folder, name = folder_of(source)
     where = f"{folder}/{name}"
     if is_url(folder):
-        text = server_of(where).get(where).decode()
+        text = (fetch(where) or b"").decode()
     else:
         try:
             text = Path(folder, name).read_text(encoding="utf-8")

@@ -9,7 +9,6 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
 from mimik.config import InputError, install_command
@@ -27,45 +26,35 @@ class _PassingError(Exception):
     """A server's failure that may be over the next time."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """Reads from a server, and tries again where that helps."""
+_RETRIES = 5
+_BACKOFF_S = 0.5  # doubled from try to try
+_TIMEOUT_S = 30.0
 
-    retries: int = 5
-    backoff_s: float = 0.5  # doubled from try to try
-    timeout_s: float = 30.0
 
-    def get(self, url: str) -> bytes:
-        """All of a file."""
-        return self._fetch(url, 0, None, None) or b""
+def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -> bytes | None:
+    """Bytes start..stop of a file, or all of it; tries again where that helps.
 
-    def get_range(self, url: str, start: int, stop: int) -> bytes | None:
-        """Bytes start..stop; None if the server can only send the whole file."""
-        return self._fetch(url, start, stop, None)
+    Args:
+        url: http(s) or s3 address.
+        start, stop: where in the file; stop None: the whole file.
+        file: where a whole file goes, instead of being returned.
 
-    def download(self, url: str, file: Any) -> None:
-        """The whole file."""
-        self._fetch(url, 0, None, file)
+    Returns:
+        None if a range was asked for and the server can only send the whole file.
 
-    def _fetch(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
-        problem: Exception | None = None
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(min(self.backoff_s * 2 ** (attempt - 1), 60.0))
-            try:
-                return self._ask(url, start, stop, file)
-            except _PassingError as error:
-                problem = error
-        raise _unreadable(url, problem)
-
-    def _ask(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
-        """One try.
-
-        Raises:
-            _PassingError: if it may work the next time.
-            InputError: if it will not.
-        """
-        raise NotImplementedError
+    Raises:
+        InputError: if it cannot be read. DamagedClipError: if the file ends before stop.
+    """
+    ask = _ask_s3 if url.startswith("s3://") else _ask_http  # they raise _PassingError if it may work the next time
+    problem: Exception | None = None
+    for attempt in range(_RETRIES + 1):
+        if attempt:
+            time.sleep(_BACKOFF_S * 2 ** (attempt - 1))
+        try:
+            return ask(url, start, stop, file)
+        except _PassingError as error:
+            problem = error
+    raise _unreadable(url, problem)
 
 
 def _unreadable(url: str, problem: Exception | None) -> InputError:
@@ -94,33 +83,31 @@ def _received(response: Any, length: int | None, file: Any) -> bytes:
     return data
 
 
-class _Http(Server):
-    """A web server, or object storage that everybody may read."""
-
-    def _ask(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
-        request = urllib.request.Request(url)
-        if stop is not None:
-            request.add_header("Range", f"bytes={start}-{stop - 1}")
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
-                if stop is None:
-                    length = response.headers.get("Content-Length")
-                    return _received(response, None if length is None else int(length), file)
-                if response.status != 206:
-                    return None
-                return _received(response, stop - start, file)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:
-                raise _past_the_end(url, stop) from error
-            if error.code not in (408, 425, 429) and error.code < 500:
-                raise _unreadable(url, error) from error
-            raise _PassingError(error) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise _PassingError(error) from error
+def _ask_http(url: str, start: int, stop: int | None, file: Any) -> bytes | None:
+    """Of a web server, or object storage that everybody may read."""
+    request = urllib.request.Request(url)
+    if stop is not None:
+        request.add_header("Range", f"bytes={start}-{stop - 1}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            if stop is None:
+                length = response.headers.get("Content-Length")
+                return _received(response, None if length is None else int(length), file)
+            if response.status != 206:
+                return None
+            return _received(response, stop - start, file)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            raise _past_the_end(url, stop) from error
+        if error.code not in (408, 425, 429) and error.code < 500:
+            raise _unreadable(url, error) from error
+        raise _PassingError(error) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _PassingError(error) from error
 
 
 @functools.cache
-def _s3_client(timeout_s: float) -> Any:
+def _s3_client() -> Any:
     """boto3's, which finds keys, region and endpoint where the AWS tools do; one for all stores of a process."""
     try:
         import boto3
@@ -128,62 +115,55 @@ def _s3_client(timeout_s: float) -> Any:
     except ImportError as error:
         raise InputError(f"an s3:// address needs boto3; install it with: {install_command('s3')}.") from error
     once = {"total_max_attempts": 1}  # Server tries again, broken transfers included
-    config = botocore.config.Config(connect_timeout=timeout_s, read_timeout=timeout_s, retries=once)
+    config = botocore.config.Config(connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries=once)
     try:
         return boto3.Session().client("s3", config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise InputError(f"boto3 cannot be set up ({error}): check AWS_* and ~/.aws/config.") from error
 
 
-class _S3(Server):
-    """An object store that speaks Amazon's S3."""
+def _ask_s3(url: str, start: int, stop: int | None, file: Any) -> bytes | None:
+    """Of an object store that speaks Amazon's S3."""
+    client = _s3_client()
+    import urllib3.exceptions
+    from botocore import exceptions
 
-    def _ask(self, url: str, start: int, stop: int | None, file: Any) -> bytes | None:
-        client = _s3_client(self.timeout_s)
-        import urllib3.exceptions
-        from botocore import exceptions
-
-        bucket, _, key = url.removeprefix("s3://").partition("/")
-        part = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
-        try:
-            response = client.get_object(Bucket=bucket, Key=key, **part)
-            with contextlib.closing(response["Body"]) as body:
-                return _received(body, response["ContentLength"] if stop is None else stop - start, file)
-        except exceptions.ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            code = error.response["Error"]["Code"]
-            if status == 416:
-                raise _past_the_end(url, stop) from error
-            if status >= 500 or status in (408, 429) or code in ("RequestTimeout", "SlowDown", "Throttling"):
-                raise _PassingError(f"{status} {code}") from error
-            if code == "NoSuchBucket":
-                where = client.meta.endpoint_url
-                raise InputError(
-                    f"{url}: there is no bucket {bucket} at {where}; check its name, and AWS_ENDPOINT_URL."
-                ) from error
-            if status in (401, 403):
-                raise InputError(
-                    f"{url}: the store refuses these keys ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                    f"and that they may read {bucket}."
-                ) from error
-            raise _unreadable(url, error) from error
-        except exceptions.NoCredentialsError as error:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    part = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
+    try:
+        response = client.get_object(Bucket=bucket, Key=key, **part)
+        with contextlib.closing(response["Body"]) as body:
+            return _received(body, response["ContentLength"] if stop is None else stop - start, file)
+    except exceptions.ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        code = error.response["Error"]["Code"]
+        if status == 416:
+            raise _past_the_end(url, stop) from error
+        if status >= 500 or status in (408, 429) or code in ("RequestTimeout", "SlowDown", "Throttling"):
+            raise _PassingError(f"{status} {code}") from error
+        if code == "NoSuchBucket":
+            where = client.meta.endpoint_url
             raise InputError(
-                f"{url}: no keys for it were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
-                "https:// address of a store that everybody may read."
+                f"{url}: there is no bucket {bucket} at {where}; check its name, and AWS_ENDPOINT_URL."
             ) from error
-        except (
-            exceptions.ConnectionError,
-            exceptions.HTTPClientError,
-            exceptions.IncompleteReadError,
-            urllib3.exceptions.HTTPError,
-            OSError,
-        ) as error:
-            raise _PassingError(error) from error
-        except exceptions.BotoCoreError as error:
-            raise _unreadable(url, error) from error
-
-
-def server_of(url: str, retries: int = 5, backoff_s: float = 0.5, timeout_s: float = 30.0) -> Server:
-    """What reads an address."""
-    return (_S3 if url.startswith("s3://") else _Http)(retries, backoff_s, timeout_s)
+        if status in (401, 403):
+            raise InputError(
+                f"{url}: the store refuses these keys ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                f"and that they may read {bucket}."
+            ) from error
+        raise _unreadable(url, error) from error
+    except exceptions.NoCredentialsError as error:
+        raise InputError(
+            f"{url}: no keys for it were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
+            "https:// address of a store that everybody may read."
+        ) from error
+    except (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
+        raise _PassingError(error) from error
+    except exceptions.BotoCoreError as error:
+        raise _unreadable(url, error) from error

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from mimik.arrays import Array, Image
 from mimik.config import InputError
 from mimik.data.cache import FileCache, temporary_folder
 from mimik.data.index import ClipInfo, folder_of
-from mimik.data.remote import DamagedClipError, is_url, server_of
+from mimik.data.remote import DamagedClipError, fetch, is_url
 from mimik.data.tracks import Tracks, unpack_tracks
 from mimik.face import landmarks as faces
 from mimik.files import memory_folder
@@ -54,27 +55,14 @@ class ClipStore:
     decoded once. Without, the wanted frames are decoded each time.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        size: int | None = None,
-        cache_mb: float = 0,
-        cache_dir: str | Path | None = None,
-        retries: int = 5,
-        backoff_s: float = 0.5,
-        timeout_s: float = 30.0,
-    ) -> None:
+    def __init__(self, root: str | Path, *, size: int | None = None, cache_mb: float = 0) -> None:
         """Opens nothing yet.
 
         Args:
             root: the folder, its index.jsonl, or the http(s) or s3 URL of either.
             size: width and height in pixels to reduce frames to; None: as they are stored.
-            cache_mb: megabytes of decoded frames to keep; 0: none. A clip of 200 frames at 256 px takes 39.
-            cache_dir: where to keep them, for several programs or runs together; None: in memory (/dev/shm), for this
-                store and its copies in workers, until the process ends.
-            retries, backoff_s: how often to ask a server again, and how long to wait before the first time.
-            timeout_s: to wait for a server to answer.
+            cache_mb: megabytes of decoded frames to keep in memory (/dev/shm), for this store and its copies in
+                workers, until the process ends; 0: none. A clip of 200 frames at 256 px takes 39.
 
         Raises:
             InputError: on impossible numbers.
@@ -83,13 +71,10 @@ class ClipStore:
             raise InputError(f"size {size}, cache_mb {cache_mb}: give a size of 1 px or more and 0 or more megabytes.")
         self.root, _ = folder_of(root)
         self.size = size
-        self._server = server_of(self.root, retries, backoff_s, timeout_s)
         self._newest: tuple[ClipInfo, bytes, Tracks] | None = None
-        self._cache: FileCache | None = None
+        self._cache = self._spool = None
         if cache_mb > 0:
-            folder = Path(cache_dir) if cache_dir is not None else temporary_folder(memory_folder(), self)
-            self._cache = FileCache(folder, int(cache_mb * 1e6))
-        self._spool: FileCache | None = None
+            self._cache = FileCache(temporary_folder(memory_folder(), self), int(cache_mb * 1e6))
         if is_url(self.root):
             folder = temporary_folder(Path(tempfile.gettempdir()), self)
             self._spool = FileCache(folder, _SPOOL_MB * 1_000_000)
@@ -119,17 +104,15 @@ class ClipStore:
                 file.write(part.data)
         return ClipFrames(images[wanted], tracks.points[wanted])
 
-    def frames(self, clip: ClipInfo) -> Image:
-        """All frames of a clip, uint8 RGB [T, H, W, 3]."""
-        return self.read(clip, np.arange(clip.num_frames)).images
-
     def tracks(self, clip: ClipInfo) -> Tracks:
         """Landmarks, blendshapes and pose of all frames; points in pixels of the frames that read() gives."""
         if cached := self._cached(clip):
             with contextlib.suppress(FileNotFoundError), open(cached, "rb") as file:
                 file.seek(clip.num_frames * self._frame_bytes(clip)[0])
                 shapes = (faces.NUM_POINTS, 3), (len(faces.BLENDSHAPES),), (3,)
-                return Tracks(*(_read_array(file, (clip.num_frames, *shape), np.float32) for shape in shapes))
+                lengths = [clip.num_frames * math.prod(shape) for shape in shapes]
+                read = (np.fromfile(file, np.float32, length) for length in lengths)
+                return Tracks(*(part.reshape(-1, *shape) for part, shape in zip(read, shapes, strict=True)))
         return self._fetched(clip)[1]
 
     def read_members(self, clip: ClipInfo) -> tuple[bytes, bytes]:
@@ -203,7 +186,7 @@ class ClipStore:
         if self._spool is not None:
             path = self._spool.find(clip.shard)
             if path is None:
-                data = self._server.get_range(where, start, stop)
+                data = fetch(where, start, stop)
                 if data is not None:
                     return data
                 path = self._whole_shard(clip.shard, where)
@@ -226,7 +209,7 @@ class ClipStore:
         assert self._spool is not None
         log.warning("the server of %s cannot send parts of a file: downloading whole shards", url)
         with self._spool.add(name) as file:
-            self._server.download(url, file)
+            fetch(url, file=file)
         path = self._spool.find(name)
         if path is None:
             raise InputError(f"{url}: no room for whole shards in {tempfile.gettempdir()}; download them yourself.")
@@ -262,12 +245,6 @@ class ClipStore:
             finally:
                 video.release()
         return out if wanted is None else out[np.searchsorted(order, wanted)]
-
-
-def _read_array(file: Any, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-    out: NDArray[Any] = np.empty(shape, kind)
-    file.readinto(out.data)
-    return out
 
 
 @contextlib.contextmanager
