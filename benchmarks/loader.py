@@ -153,7 +153,7 @@ def stages(root: Path, index: list[ClipInfo], num_sources: int, size: int) -> di
     frames = cached.read(clip, numbers)
     change = Augmentation(flip=1).draw(rng.random(NUM_DRAWN), size)
     drawn = [landmark_image(points, size, size) for points in frames.points]
-    whole = Episodes(cached, [clip], num_sources=num_sources, augment=Augmentation(), as_uint8=True)
+    whole = Episodes(cached, [clip], num_sources=num_sources, augment=Augmentation())
     item = whole[0]
     choices = itertools.count()
     return {
@@ -185,7 +185,6 @@ def both_loaders(root: str | Path, index: list[ClipInfo], device: torch.device, 
         style="smooth",
         target="far",
         augment=Augmentation(),
-        as_uint8=True,
         window_px=128,
     )
     now = time.perf_counter if device.type == "cuda" else time.process_time
@@ -254,7 +253,7 @@ def main() -> None:
             if cache:
                 for clip in index:
                     store.read(clip, [0])
-            episodes = Episodes(store, index, num_sources=k, augment=Augmentation(), as_uint8=True)
+            episodes = Episodes(store, index, num_sources=k, augment=Augmentation())
             for num_workers in arguments.workers:
                 speed = rate(episodes, num_workers, arguments.seconds, warm_up=2)
                 row = {"size": size, "k": k, "workers": num_workers, "cached": cache, "episodes_per_second": speed}

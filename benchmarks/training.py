@@ -79,7 +79,6 @@ def episodes_of(preset: Preset, data: str, num_clips: int | None) -> Episodes:
         style=preset.networks.landmarks,
         target=preset.train.target,
         augment=Augmentation(),
-        as_uint8=True,
         window_px=px if texture else None,
     )
 

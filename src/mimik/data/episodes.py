@@ -47,34 +47,20 @@ def to_model_range(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def _planes(images: Image, as_uint8: bool) -> Tensor:
-    """uint8 [N, H, W, 3] -> [N, 3, H, W] uint8, or float32 in [-1, 1]."""
+def _planes(images: Image) -> Tensor:
+    """uint8 [N, H, W, 3] -> [N, 3, H, W]."""
     num_frames, height, width, _ = images.shape
     planes = np.empty((num_frames, 3, height, width), np.uint8)
     for image, into in zip(images, planes, strict=True):
         cv2.split(image, list(into))
-    tensor = torch.from_numpy(planes)
-    return tensor if as_uint8 else to_model_range(tensor)
-
-
-def _drawn(images: Image, points: Array, style: str, as_uint8: bool) -> tuple[Tensor, Tensor, Tensor]:
-    side = images.shape[1]
-    drawn = np.stack([landmark_image(p, side, side, style=style) for p in points])
-    return _planes(images, as_uint8), _planes(drawn, as_uint8), torch.from_numpy(points)
-
-
-def _in_windows(images: Image, points: Array, windows: Sequence[Crop], px: int) -> tuple[Image, Array]:
-    """Frames [N, S, S, 3] and points [N, 478, 3] -> the same in their windows, px wide."""
-    cut = np.stack([window.cut(image, px) for image, window in zip(images, windows, strict=True)])
-    placed = np.stack([window.to_unit(p) * px for p, window in zip(points, windows, strict=True)])
-    return cut, placed.astype(np.float32)
+    return torch.from_numpy(planes)
 
 
 class Batch(TypedDict, total=False):
-    """Episodes as the loader gives them and as training takes them.
+    """Episodes: images and masks are uint8 0..255 as loaders give them, float32 in [-1, 1] and 0..1 for the networks.
 
-    Images are float32 in [-1, 1], or uint8; masks float32 in 0..1, or uint8. Frames of the texture form, x, regions,
-    warped, interior and where, are [.., 2 H, 2 W] for y of [.., H, W]. Fine-tuning has no sources and no numbers.
+    Frames of the texture form, x, regions, warped, interior and where, are [.., 2 H, 2 W] for y of [.., H, W].
+    Fine-tuning has no sources and no numbers.
     """
 
     x: Tensor  # [B, 3, H, W] target frame
@@ -208,7 +194,7 @@ class Episodes(Dataset[Batch]):
     Episode n is a function of n, the seed and the index: no worker, rank or earlier episode matters. Episodes
     0..len - 1 take every clip once, in random order, the next len every clip once again, and so on without end. It is a
     map and not a stream because then the DataLoader itself gives every number to one worker and keeps their order: the
-    batches are the same for any number of workers, and resuming is starting at a number (EpisodeSampler).
+    batches are the same for any number of workers, and resuming is starting at a number.
     """
 
     def __init__(
@@ -221,7 +207,6 @@ class Episodes(Dataset[Batch]):
         target: str = "uniform",
         augment: Augmentation | None = None,
         seed: int = 0,
-        as_uint8: bool = False,
         skip_damaged: bool = False,
         window_px: int | None = None,
     ) -> None:
@@ -236,7 +221,6 @@ class Episodes(Dataset[Batch]):
                 from the source nearest to it, so that a generator that copies a source learns nothing.
             augment: changes frames; None for evaluation.
             seed: of everything random.
-            as_uint8: images stay uint8 0..255, a quarter of the bytes; to_model_range() on the GPU does the rest.
             skip_damaged: take another clip instead of a damaged one, and count it in "skipped".
             window_px: what the texture form is trained on: frames are cut to a window around the face, and the first
                 source frame is warped to the target. The networks look at windows this many pixels wide; the target and
@@ -253,8 +237,7 @@ class Episodes(Dataset[Batch]):
                 raise InputError(f"{option} {value!r}: give one of {', '.join(choices)}.")
         self.store, self.index = store, list(index)
         self.num_sources, self.style, self.target, self.augment = num_sources, style, target, augment
-        self.seed, self.as_uint8, self.skip_damaged = seed, as_uint8, skip_damaged
-        self.window_px = window_px
+        self.seed, self.skip_damaged, self.window_px = seed, skip_damaged, window_px
         self.usable = np.flatnonzero([clip.num_frames > num_sources or self.is_still(clip) for clip in self.index])
         if not len(self.usable):
             longest = max(self.index, key=lambda clip: clip.num_frames, default=None)
@@ -264,8 +247,8 @@ class Episodes(Dataset[Batch]):
         for clip in self.index:
             if store.size is not None and store.size > clip.size:
                 raise InputError(f"--size {store.size}, but clip {clip.key} has {clip.size} px: give that or less.")
-        if self.num_left_out:
-            log.info("%d of %d clips have fewer than %d frames", self.num_left_out, len(self.index), num_sources + 1)
+        if num_short := len(self.index) - len(self.usable):
+            log.info("%d of %d clips have fewer than %d frames", num_short, len(self.index), num_sources + 1)
         self.damaged: set[int] = set()  # positions of clips that could not be read
         self._num_frames = np.array([clip.num_frames for clip in self.index])
         self._states: dict[int, Array] = {}
@@ -277,18 +260,9 @@ class Episodes(Dataset[Batch]):
         """Whether source frames are made of a clip's only frame: a picture is its own target, after a warp and back."""
         return self.window_px is not None and clip.num_frames == 1
 
-    @property
-    def num_left_out(self) -> int:
-        """Clips that are too short."""
-        return len(self.index) - len(self.usable)
-
     def __len__(self) -> int:
         """Episodes of an epoch: one of every clip that is long enough."""
         return len(self.usable)
-
-    def position(self, number: int) -> tuple[int, int]:
-        """Epoch and place in it of an episode."""
-        return divmod(number, len(self))
 
     def choose(self, number: int) -> tuple[int, int, list[int]]:
         """Position of the clip of an episode, its target frame, its source frames."""
@@ -316,14 +290,9 @@ class Episodes(Dataset[Batch]):
                 clips[row] = self._order(int(epochs[row]))[int(place)]
         spare = _FAR_CANDIDATES - 1 if self.target == "far" else 0
         count = 1 + self.num_sources + spare
-        drawn = np.concatenate(
-            [
-                drawn_numbers(self.seed, _FRAMES + _ATTEMPT * int(attempt), numbers[row : row + 1], count)
-                for row, attempt in enumerate(skipped)
-            ]
-            if skipped.any()
-            else [drawn_numbers(self.seed, _FRAMES, numbers, count)]
-        )
+        drawn = drawn_numbers(self.seed, _FRAMES, numbers, count)
+        for row in np.flatnonzero(skipped).tolist():
+            drawn[row] = drawn_numbers(self.seed, _FRAMES + _ATTEMPT * int(skipped[row]), numbers[row : row + 1], count)
         limits = self._num_frames[clips]
         frames = _different(drawn, limits)
         if spare:
@@ -396,17 +365,17 @@ class Episodes(Dataset[Batch]):
         if self.window_px is not None:
             target_image, images, points, more = self._warped(images, points, draws)
             scale = 2
-        x, y, drawn = _drawn(images, points, self.style, self.as_uint8)
+        side = images.shape[1]
+        y = _planes(np.stack([landmark_image(p, side, side, style=self.style) for p in points]))
         placed = points[0] * np.float32(scale)
-        regions = feature_mask(placed, target_image.shape[2], target_image.shape[1])
         item = {
-            "x": _planes(target_image, self.as_uint8)[0],
+            "x": _planes(target_image)[0],
             "y": y[0],
-            "x_s": x[1:],
+            "x_s": _planes(images[1:]),
             "y_s": y[1:],
-            "points": drawn[0],
-            "points_s": drawn[1:],
-            "regions": torch.from_numpy(regions)[None],
+            "points": torch.from_numpy(points[0]),
+            "points_s": torch.from_numpy(points[1:]),
+            "regions": torch.from_numpy(feature_mask(placed, scale * side, scale * side))[None],
             "chip": torch.from_numpy(chip_transform(placed).astype(np.float32)),
             "face": torch.from_numpy(faces.landmarker_view(placed).astype(np.float32)),
             **more,
@@ -463,17 +432,15 @@ class Episodes(Dataset[Batch]):
         if self.augment is not None:
             squares = moved_squares(squares, draws.window)
         windows = [Crop(*square) for square in squares.tolist()]
-        geometry = flow.maps(crop, windows[0], px // 2)
-        warped = _planes(windows[0].cut(painted, 2 * px)[None], self.as_uint8)[0]
-        large, placed = _in_windows(images, points, windows, 2 * px)
+        large = np.stack([window.cut(image, 2 * px) for image, window in zip(images, windows, strict=True)])
+        units = np.stack([window.to_unit(p) for p, window in zip(points, windows, strict=True)])
+        placed = np.asarray(units * (2 * px), np.float32)
         small = np.stack([cv2.resize(frame, (px, px), interpolation=cv2.INTER_AREA) for frame in large])
-        view = views_of(placed[0] / (2 * px), px, draws.view)
-        interior = torch.from_numpy(mouth_interior(placed[0], 2 * px, 2 * px))[None]
         more = {
-            "warped": warped,
-            "interior": interior,
-            "geometry": torch.from_numpy(geometry),
-            "view": torch.from_numpy(view),
+            "warped": _planes(windows[0].cut(painted, 2 * px)[None])[0],
+            "interior": torch.from_numpy(mouth_interior(placed[0], 2 * px, 2 * px))[None],
+            "geometry": torch.from_numpy(flow.maps(crop, windows[0], px // 2)),
+            "view": torch.from_numpy(views_of(placed[0] / (2 * px), px, draws.view)),
         }
         return large[:1], small, placed / np.float32(2), more
 

@@ -40,7 +40,6 @@ from mimik.data.on_device.batches import REUSE, DeviceCorpus, DeviceLoader
 from mimik.data.store import ClipStore
 from mimik.files import DRAFT_SUFFIX, hold, write_whole
 from mimik.networks import checkpoint
-from mimik.networks.generators import Networks
 from mimik.networks.preset_json import preset_from_json, preset_to_json
 from mimik.training.arguments import TrainArguments
 from mimik.training.distributed import World, join_world
@@ -91,8 +90,8 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
         run = _Run(arguments, world)
         try:
             return run.go(signals, progress or (lambda step, num_steps: None))
-        except RuntimeError as error:
-            if world.size == 1 or not _is_lost_connection(error):
+        except RuntimeError as error:  # of a process that fails because another one did; gloo has no exception for it
+            if world.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
             raise InputError(
                 f"step {run.trainer.step}: another process is gone. torchrun resumes from the newest saved state as "
@@ -106,11 +105,6 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
             ) from error
         finally:
             run.close()
-
-
-def _is_lost_connection(error: RuntimeError) -> bool:
-    """Whether a process failed because another one did; gloo has no dedicated exception."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 class _Run:
@@ -135,22 +129,25 @@ class _Run:
         numbers = np.array_split(np.arange(count), -(-count // 8))
         self.validation = [default_collate([held_out[int(n)] for n in part]) for part in numbers]
         torch.manual_seed(arguments.seed)
-        init = self._init() if arguments.init is not None and state is None else None
+        init, precision = None, arguments.precision
+        self.before: dict[str, Any] | None = None  # record of the run behind --init, with the same fields
+        if arguments.init is not None and state is None:
+            release = self._init(arguments.init)
+            init = release.networks
+            self.before = {name: release.record[name] for name in _TOTALS if name in release.record}
+        if precision == "auto":
+            precision = "bf16" if world.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
         self.trainer = Trainer(
             self.preset,
             len(self.index),
             world,
-            precision=self._precision(),
+            precision=precision,
             init=init,
             fresh=arguments.fresh_networks,
             people=self.validation,
             fsdp=arguments.fsdp,
         )
         self.episodes, self.seconds, self.curve = 0, 0.0, list[dict[str, float]]()
-        self.before: dict[str, Any] | None = None  # record of the run behind --init, with the same fields
-        if arguments.init is not None and state is None:
-            record = checkpoint.load_release(arguments.init).record
-            self.before = {name: record[name] for name in _TOTALS if name in record}
         if state is not None:
             self._load(state)
         self.saved_step = self.trainer.step if state is not None else -1
@@ -223,40 +220,28 @@ class _Run:
             what = "other clips" if name == "data" else f"{name} {old}, not {new}"
             raise InputError(f"--out {self.arguments.out}: was trained with {what}; give the same, or a new folder.")
 
-    def _precision(self) -> str:
-        if self.arguments.precision != "auto":
-            return self.arguments.precision
-        return "bf16" if self.world.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-
-    def _init(self) -> Networks:
-        release = checkpoint.load_release(Path(str(self.arguments.init)))
-        changed = checkpoint.differences(release.preset, self.preset)
-        name = next((name for name in changed if name.startswith("networks.")), None)
-        if name is not None:
-            old, new = changed[name]
-            raise InputError(f"--init {self.arguments.init}: has {name} {old}, not {new}; give another --preset.")
-        return release.networks
+    def _init(self, path: Path) -> checkpoint.TrainedModel:
+        release = checkpoint.load_release(path)
+        for name, (old, new) in checkpoint.differences(release.preset, self.preset).items():
+            if name.startswith("networks."):
+                raise InputError(f"--init {path}: has {name} {old}, not {new}; give another --preset.")
+        return release
 
     def _episodes(self, source: str, index: Sequence[ClipInfo], *, augment: Augmentation | None, seed: int) -> Episodes:
         networks, train = self.preset.networks, self.preset.train
         texture = networks.form == "texture"
-        cache_mb = self.arguments.cache_mb
-        if cache_mb is None:
-            cache_mb = _quarter_of_memory_mb()
-        store = ClipStore(
-            source,
-            size=None if texture else networks.image_px,
-            cache_mb=cache_mb / self.world.local_size if augment is not None else 0,
-        )
+        cache_mb = 0.0  # held-out episodes are read once
+        if augment is not None:
+            given = self.arguments.cache_mb
+            cache_mb = (_quarter_of_memory_mb() if given is None else given) / self.world.local_size
         return Episodes(
-            store,
+            ClipStore(source, size=None if texture else networks.image_px, cache_mb=cache_mb),
             index,
             num_sources=train.num_sources,
             style=networks.landmarks,
             target=train.target,
             augment=augment,
             seed=seed,
-            as_uint8=True,
             skip_damaged=True,
             window_px=networks.image_px if texture else None,
         )
@@ -290,30 +275,16 @@ class _Run:
         if workers is None:
             cores = (os.cpu_count() or 1) // self.world.local_size
             workers = min(8, max(1, cores)) if self.world.device.type == "cuda" else 1
-        batch_size = self.preset.train.batch_size // self.world.size
+        share = {
+            "batch_size": self.preset.train.batch_size // self.world.size,
+            "num_workers": workers,
+            "start_episode": self.episodes,
+            "rank": self.world.rank,
+            "world_size": self.world.size,
+        }
         if self.loads_on_device:
-            return iter(
-                DeviceLoader(
-                    self.training,
-                    self.world.device,
-                    batch_size=batch_size,
-                    num_workers=workers,
-                    start_episode=self.episodes,
-                    rank=self.world.rank,
-                    world_size=self.world.size,
-                    reuse=self.arguments.reuse or REUSE,
-                )
-            )
-        batches = loader(
-            self.training,
-            batch_size=batch_size,
-            num_workers=workers,
-            start_episode=self.episodes,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            pin_memory=self.world.device.type == "cuda",
-        )
-        return iter(batches)
+            return iter(DeviceLoader(self.training, self.world.device, **share, reuse=self.arguments.reuse or REUSE))
+        return iter(loader(self.training, **share, pin_memory=self.world.device.type == "cuda"))
 
     # The loop.
 
@@ -369,19 +340,13 @@ class _Run:
 
     def _checked(self, stats: Mapping[str, Tensor], wishes: Mapping[str, float]) -> dict[str, float]:
         """Means over processes, as numbers; one transfer for all of them. Raises InputError if one is not finite."""
-        names = [*stats, *wishes]
-        values = torch.stack(
-            [
-                *(value.float() for value in stats.values()),
-                *(torch.tensor(v, device=self.world.device) for v in wishes.values()),
-            ]
-        )
-        means = dict(zip(names, self.world.mean(values).tolist(), strict=True))
-        bad = [name for name, value in means.items() if not np.isfinite(value)]
-        if bad:
+        more = torch.tensor(list(wishes.values()), device=self.world.device)
+        values = torch.cat([torch.stack([value.float() for value in stats.values()]), more])
+        means = dict(zip((*stats, *wishes), self.world.mean(values).tolist(), strict=True))
+        if bad := next((name for name, value in means.items() if not np.isfinite(value)), None):
             kept = f"that of step {self.saved_step} is kept" if self.saved_step >= 0 else "none was saved before"
             raise InputError(
-                f"step {self.trainer.step}: {bad[0]} is not finite; this state is not saved, {kept}. Rerun the "
+                f"step {self.trainer.step}: {bad} is not finite; this state is not saved, {kept}. Rerun the "
                 "command to resume from it; if it happens again, train with --precision fp32."
             )
         return means
@@ -453,7 +418,7 @@ class _Run:
     def _record(self) -> dict[str, Any]:
         """The training record of a release."""
         thin = self.curve[:: -(-len(self.curve) // _CURVE_POINTS)] if self.curve else []
-        device = torch.cuda.get_device_name(self.world.device) if self.world.device.type == "cuda" else "cpu"
+        cuda = self.world.device.type == "cuda"
         return {
             "version": VERSION,
             "preset": self.arguments.preset,
@@ -461,7 +426,7 @@ class _Run:
             "episodes": self.episodes,
             "seconds": round(self.seconds, 1),
             "before": self.before,
-            "device": device,
+            "device": torch.cuda.get_device_name(self.world.device) if cuda else "cpu",
             "processes": self.world.size,
             "precision": self.trainer.precision,
             "torch": torch.__version__,
@@ -473,16 +438,14 @@ class _Run:
 
     def _write_settings(self) -> None:
         """Writes the run's settings for people."""
-        arguments = {name: value for name, value in dataclasses.asdict(self.arguments).items() if value is not None}
         text = {
-            "arguments": arguments,
+            "arguments": {k: v for k, v in dataclasses.asdict(self.arguments).items() if v is not None},
             "num_steps": self.num_steps,
             "preset": dataclasses.asdict(self.preset),
             "data": _description(self.index),
             "held_out": _description(self.held_out),
         }
-        path = self.arguments.out / SETTINGS_NAME
-        write_whole(path, (json.dumps(text, indent=2, default=str) + "\n").encode())
+        write_whole(self.arguments.out / SETTINGS_NAME, (json.dumps(text, indent=2, default=str) + "\n").encode())
 
     def close(self) -> None:
         if self.diary is not None:

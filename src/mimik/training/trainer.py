@@ -190,19 +190,13 @@ class Trainer:
 
     def on_device(self, batch: Batch) -> Batch:
         """The tensors of a loader's batch that a step uses: images in [-1, 1], masks in 0..1."""
-        given = cast(dict[str, Tensor], batch)
-        move = {
-            name: given[name].to(self.world.device, non_blocking=True)
-            for name in (*_IMAGES, "geometry", *_MASKS, "view", "chip", "face", "clip")
-            if name in given
-        }
-        for name in _IMAGES:
-            if name in move:
-                move[name] = to_model_range(move[name])
-        for name in _MASKS:
-            if name in move:
-                move[name] = move[name].float() / 255
-        return cast(Batch, move)
+        moved: dict[str, Tensor] = {}
+        for name in (*_IMAGES, "geometry", *_MASKS, "view", "chip", "face", "clip"):
+            if name in batch:
+                value = cast(dict[str, Tensor], batch)[name].to(self.world.device, non_blocking=True)
+                value = to_model_range(value) if name in _IMAGES else value
+                moved[name] = value.float() / 255 if name in _MASKS else value
+        return cast(Batch, moved)
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of E, P and G and, from adversarial_from on, num_discriminator_updates of D.

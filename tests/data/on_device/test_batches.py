@@ -98,7 +98,6 @@ def test_batches_of_the_texture_form(
         style="smooth",
         target=target,
         augment=augment,
-        as_uint8=True,
         window_px=64,
         seed=4,
     )
@@ -113,9 +112,7 @@ def test_batches_of_the_texture_form(
 
 def test_batches_of_the_papers_form(shards: Path, index: list[ClipInfo]) -> None:
     for size in (None, 24):
-        episodes = Episodes(
-            ClipStore(shards, size=size, cache_mb=5), index, num_sources=3, augment=Augmentation(), as_uint8=True
-        )
+        episodes = Episodes(ClipStore(shards, size=size, cache_mb=5), index, num_sources=3, augment=Augmentation())
         loader = DeviceLoader(episodes, CPU, batch_size=4, num_workers=0, start_episode=6)
         first, second = itertools.islice(loader, 2)
         for made, begin in ((first, 6), (second, 10)):
@@ -141,9 +138,7 @@ def test_reused_frames_differ_in_augmentation_and_are_the_same_for_any_number_of
     store: PortraitClips, index: list[ClipInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warps, "warped_to", lambda images, points: (images[1], NoFlow(), Crop(0, 0, 256)))
-    episodes = Episodes(
-        store, clips_of(index)[:1], num_sources=1, augment=Augmentation(), as_uint8=True, window_px=32, style="smooth"
-    )
+    episodes = Episodes(store, clips_of(index)[:1], num_sources=1, augment=Augmentation(), window_px=32, style="smooth")
     made: list[int] = []
     read = episodes.read
 
@@ -179,9 +174,7 @@ def test_damaged_clips_are_passed_over_alike(tmp_path: Path) -> None:
     data[start : start + length] = bytes(length)
     (tmp_path / line["shard"]).write_bytes(data)
     clips = read_index(tmp_path)
-    episodes, other = (
-        Episodes(ClipStore(tmp_path), clips, num_sources=2, as_uint8=True, skip_damaged=True) for _ in range(2)
-    )
+    episodes, other = (Episodes(ClipStore(tmp_path), clips, num_sources=2, skip_damaged=True) for _ in range(2))
     (made,) = itertools.islice(DeviceLoader(episodes, CPU, batch_size=4, num_workers=0), 1)
     expected = default_collate([other[n] for n in range(4)])
     assert made["skipped"].tolist() == expected["skipped"].tolist() and made["skipped"].max() > 0

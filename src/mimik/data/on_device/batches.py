@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimik.arrays import Array
-from mimik.data.augmentation import Change
-from mimik.data.episodes import Batch, Chosen, Draws, Episodes, moved_squares, views_of
+from mimik.data.augmentation import Augmentation, Change
+from mimik.data.episodes import Batch, Draws, Episodes, moved_squares, views_of
 from mimik.data.on_device import pixels
 from mimik.data.on_device.pixels import to_device
 from mimik.data.on_device.warps import BLOCK, Schedule, Warp, WarpQueue
@@ -55,7 +55,6 @@ class DeviceCorpus:
         Args: room: pixels to allocate besides.
         """
         index, usable = episodes.index, episodes.usable.tolist()
-        self.device = device
         self.sides = np.array([episodes.store.side_of(clip) for clip in index])
         lengths = np.zeros(len(index), np.int64)
         lengths[usable] = [index[position].num_frames for position in usable]
@@ -94,11 +93,7 @@ class DeviceCorpus:
 
 
 class DeviceLoader:
-    """Batches of episodes without end, made on a device; the same numbers as loading.loader gives this process.
-
-    Attributes:
-        corpus: the frames.
-    """
+    """Batches of episodes without end, made on a device; the same numbers as loading.loader gives this process."""
 
     def __init__(
         self,
@@ -120,7 +115,7 @@ class DeviceLoader:
             device: where batches are made and stay.
             batch_size: B of one rank.
             num_workers: processes that make warped frames; 0 makes them in the caller.
-            start_episode, rank, world_size: as EpisodeSampler takes them.
+            start_episode, rank, world_size: as loading.loader takes them.
             reuse: episodes for each warped frame; the paper's form has none.
             block: see Schedule.
         """
@@ -199,14 +194,18 @@ class DeviceLoader:
             made = np.array([episodes.is_still(episodes.index[clip]) for clip in chosen.clips])
             starts[made, 1:] = (corpus.room + slots * self._cell + sides**2)[made, None]
             points[made, 1:] = self._points[slots[made], None]
-        if episodes.augment is not None:
-            change = episodes.augment.draw(draws.change, sides)
-            points = change.points(points, sides)
-        else:
-            change = _no_change(len(numbers))
+        change = (episodes.augment or Augmentation(strength=0)).draw(draws.change, sides)
         pictures = _Pictures(corpus.memory, change, starts, sides, self._device)
-        batch = self._pictures(pictures, points, draws, slots)
-        return cast(Batch, {**batch, **self._told(numbers, chosen)})
+        batch = self._pictures(pictures, change.points(points, sides), draws, slots)
+        columns = {
+            "clip": chosen.clips,
+            "person": episodes.people[chosen.clips],
+            "frame": chosen.frames[:, 0],
+            "frames_s": chosen.frames[:, 1:],
+            "episode": numbers,
+            "skipped": chosen.skipped,
+        }
+        return cast(Batch, {**batch, **{name: to_device(column, self._device) for name, column in columns.items()}})
 
     def _pictures(self, pictures: _Pictures, points: Array, draws: Draws, slots: NDArray[np.int64] | None) -> Batch:
         """What of a batch is pictures, or lies in them; points: [B, 1 + K, 478, 3] of the augmented frames."""
@@ -249,36 +248,15 @@ class DeviceLoader:
             batch["view"] = to_device(views_of(placed[:, 0], px, draws.view), device)
         return batch
 
-    def _told(self, numbers: NDArray[np.int64], chosen: Chosen) -> dict[str, Tensor]:
-        columns = {
-            "clip": chosen.clips,
-            "person": self._episodes.people[chosen.clips],
-            "frame": chosen.frames[:, 0],
-            "frames_s": chosen.frames[:, 1:],
-            "episode": numbers,
-            "skipped": chosen.skipped,
-        }
-        return {name: to_device(column, self._device) for name, column in columns.items()}
-
-
-def _no_change(count: int) -> Change:
-    """A Change of many episodes that leaves them as they are."""
-    affine, color = np.tile(np.eye(2, 3), (count, 1, 1)), np.tile(np.eye(3, dtype=np.float32), (count, 1, 1))
-    return Change(np.zeros(count, bool), affine, color, np.tile(np.arange(256, dtype=np.uint8), (count, 1)))
-
 
 class _Pictures:
-    """Reads the frames of a batch as their windows show them, augmented.
-
-    Attributes:
-        sides: [B, 1 + K] of the frames, pixels.
-    """
+    """Reads the frames of a batch as their windows show them, augmented."""
 
     def __init__(
         self, memory: Tensor, change: Change, starts: NDArray[np.int64], sides: NDArray[np.int64], device: torch.device
     ) -> None:
         self._memory, self._change, self._starts, self._device = memory, change, starts, device
-        self.sides = np.repeat(sides[:, None], starts.shape[1], 1)
+        self.sides = np.repeat(sides[:, None], starts.shape[1], 1)  # [B, 1 + K] of the frames, pixels
         self._to_frames = change.to_frames(sides)  # [B, 2, 3]
 
     def read(self, windows: NDArray[np.float64], px: int, starts: NDArray[np.int64] | None = None) -> Tensor:

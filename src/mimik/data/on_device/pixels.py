@@ -90,11 +90,6 @@ def recolored(images: Tensor, color: Tensor, curve: Tensor) -> Tensor:
     return curve.gather(1, mixed.flatten(1).long()).view(mixed.shape)
 
 
-def rounded_planes(images: Tensor) -> Tensor:
-    """[N, H, W, 3] 0..255 -> uint8 [N, 3, H, W]."""
-    return images.round().clamp(0, 255).byte().permute(0, 3, 1, 2)
-
-
 def _patches(low: NDArray[Any], high: NDArray[Any], device: torch.device) -> tuple[Tensor, Tensor]:
     """Pixels of squares as large as the largest box [.., 2] to [.., 2] needs: x and y, float32 [.., side * side]."""
     low = np.floor(low)

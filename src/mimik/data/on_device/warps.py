@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from mimik.data.episodes import Episodes, random_stream, warped_to
 from mimik.data.loading import loader_of
@@ -57,7 +57,7 @@ class _Warps(Dataset[Warp]):
         )
 
 
-class Schedule(Sampler[int]):
+class Schedule:
     """Which episode's warped frame an episode takes, and which of them one process needs, in order.
 
     Episodes are mixed in blocks: a block of BLOCK * reuse episodes takes each of BLOCK warped frames reuse times, in
@@ -121,14 +121,7 @@ class WarpQueue:
 
     def __init__(self, episodes: Episodes, schedule: Schedule, num_workers: int) -> None:
         self._batches: Iterator[Any] = iter(
-            loader_of(
-                _Warps(episodes),
-                schedule,
-                batch_size=_CHUNK,
-                num_workers=num_workers,
-                prefetch=4,
-                collate_fn=list,
-            )
+            loader_of(_Warps(episodes), schedule, batch_size=_CHUNK, num_workers=num_workers, collate_fn=list)
         )
         self._next: deque[Warp] = deque()
 
