@@ -198,7 +198,7 @@ def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Pat
         folder: where what is measured is kept.
     """
     file = predictor_file()
-    models = {label_of(name): load_model(name, torch.device("cpu")) for name in names}
+    models = {label_of(name): load_model(name) for name in names}
     if len(models) < len(names):
         raise InputError(f"--models {','.join(names)}: two of one name; rename a file.")
     clips = [clip for clip in read_index(data) if clip.num_frames > 3]

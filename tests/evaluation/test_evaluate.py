@@ -345,7 +345,7 @@ def test_a_new_model_or_number_is_measured_alone(
             made.append(len(photos))
             return super().prepare(np.full_like(photos, 128), points)
 
-    monkeypatch.setitem(models.MODELS_TO_MEASURE, "gray", lambda device: Gray())
+    monkeypatch.setitem(models.MODELS_TO_MEASURE, "gray", Gray)
     config = EvaluateConfig(models=("copy", "gray"), shots=(1,), holdout=9, size=128)
     results = evaluate.evaluate(shards, report[0], config)
     gray = means(results, FIRST, "gray")

@@ -42,7 +42,7 @@ def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
 
 def test_an_unknown_model_names_those_there_are() -> None:
     with pytest.raises(ModelError, match="--models vid2vid: no such model; there are copy, geometry"):
-        models.load_model("vid2vid", torch.device("cpu"))
+        models.load_model("vid2vid")
 
 
 def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyP
 def load(name: str) -> Any:
     if models.is_lesson(name):
         return models.load_lesson(name, device="cpu", seed=0)
-    return models.load_model(name, torch.device("cpu"))
+    return models.load_model(name)
 
 
 @pytest.mark.parametrize(

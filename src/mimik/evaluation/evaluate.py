@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from threadpoolctl import threadpool_limits
 
 from mimik.animation.batch import PHOTO_SUFFIXES
@@ -30,6 +29,7 @@ from mimik.evaluation.records import write_text
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
 from mimik.evaluation.settings import EvaluateConfig
+from mimik.inference.device import resolved_device
 from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
 
@@ -64,12 +64,13 @@ def evaluate(
     labels = [label_of(name) for name in config.models]
     if len(set(labels)) != len(labels):
         raise InputError(f"--models {','.join(config.models)}: two files of one name; rename one.")
-    for name in config.models:
-        if is_lesson(name):
-            load_lesson(name, device=config.device, seed=config.seed)
-        else:
-            load_model(name, torch.device("cpu"))
     alone = {label_of(name): name for name in config.models if not is_lesson(name)}
+    models = {label: load_model(name) for label, name in alone.items()}
+    lessons = {
+        label_of(name): load_lesson(name, device=resolved_device(config.device), seed=config.seed)
+        for name in config.models
+        if is_lesson(name)
+    }
     able = {label: name for label, name in alone.items() if name in MODELS or name.lower().endswith(MODEL_SUFFIX)}
     if portraits is None and config.pairs is not None:
         raise InputError(f"--pairs {config.pairs}: goes with --portraits FOLDER; give both or neither.")
@@ -89,12 +90,12 @@ def evaluate(
             raise InputError(f"--size {config.size}: clip {clip.key} has {clip.size} px; give that or less.")
     todo = tasks(index, config)
     _mark(out)
-    run = Evaluation(shards, config, out, perceptual, None if shards == data else Path(data))
+    run = Evaluation(shards, config, out, models, lessons, perceptual, None if shards == data else Path(data))
 
     pairs = spaced(list(itertools.product(photos, index)), config.pairs)
     own = [name for name in alone if name not in (TRUTH, "copy")]
-    lessons = list(itertools.product([task for task in todo if not task.in_order], run.lessons))
-    num_looks = len(lessons) * (len(config.learn_seconds) + 1)
+    to_learn = list(itertools.product([task for task in todo if not task.in_order], run.lessons))
+    num_looks = len(to_learn) * (len(config.learn_seconds) + 1)
     count = Count(progress, len(todo) * len(alone) + len(pairs) * len(able) + num_looks + len(own))
     jobs = {
         key: partial(run.of_clip, list(group), count)
@@ -103,7 +104,7 @@ def evaluate(
     for path, group in itertools.groupby(pairs, lambda pair: pair[0]):
         jobs[path.name] = partial(run.of_portrait, path, [clip for _, clip in group], able, count)
     records, left_out = all_done(jobs, count)
-    for task, model in lessons:
+    for task, model in to_learn:
         if task.clip.key in left_out:
             continue
         found = run.lesson_records(task, model)

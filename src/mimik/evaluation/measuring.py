@@ -28,7 +28,7 @@ from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
 from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, against_goal, mean_known
 from mimik.evaluation.jobs import Count, all_done
-from mimik.evaluation.models import FLOWS, TRUTH, WarpedPerson, is_lesson, label_of, load_lesson, load_model
+from mimik.evaluation.models import FLOWS, TRUTH, Lesson, Model, WarpedPerson, label_of
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
 from mimik.evaluation.records import (
     LEARNED_BY,
@@ -62,22 +62,18 @@ class Evaluation:
         shards: str | Path,
         config: EvaluateConfig,
         out: Path,
+        models: Mapping[str, Model | None],
+        lessons: Mapping[str, Lesson],
         lpips: metrics.LpipsAlex | None,
         videos: Path | None = None,
     ) -> None:
         """Args: videos: the folder from which the shards were made, for the clips' sound, which is not in them."""
         self.shards, self.config, self.out, self._videos = shards, config, out, videos
         self._motions: dict[str, DriverMotion] = {}
-        chosen = resolved_device(config.device)
-        self.device = torch.device(chosen)
+        self.device = torch.device(resolved_device(config.device))
         self.instruments = Instruments(self.device, lpips)
         self.labels = [label_of(name) for name in config.models]
-        self.models = {label_of(name): load_model(name, self.device) for name in config.models if not is_lesson(name)}
-        self.lessons = {
-            label_of(name): load_lesson(name, device=chosen, seed=config.seed)
-            for name in config.models
-            if is_lesson(name)
-        }
+        self.models, self.lessons = models, lessons
         self.records = Records(out / "clips")
         self._code, self._learning_code = code_digest(MEASURED_BY), code_digest(LEARNED_BY)
 

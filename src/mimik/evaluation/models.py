@@ -10,10 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from mimik.arrays import Array
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError
@@ -23,7 +22,7 @@ from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
 from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import read_release
-from mimik.rendering.flow import Flow, Warper
+from mimik.rendering.flow import Warper
 from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.fine_tuning import LearnArguments
 
@@ -121,28 +120,16 @@ class _Flows(threading.local):
         self.forget()
 
     def forget(self) -> None:
-        self._key: tuple[bytes, int, int] | None = None
-        self._warpers: dict[int, Warper] = {}
-        self._flows: dict[tuple[int, bytes], Flow] = {}
+        self._photos: Any = None
+        self._known: dict[Any, Any] = {}
 
-    def of(self, points: Array, width: int, height: int) -> _Flows:
-        """For photos with these landmarks, [T, 478, 3]."""
-        key = points.tobytes(), width, height
-        if key != self._key:
-            self.forget()
-            self._key = key
-        return self
-
-    def warper(self, number: int, points: Array, width: int, height: int) -> Warper:
-        if number not in self._warpers:
-            self._warpers[number] = Warper(points, width, height)
-        return self._warpers[number]
-
-    def flow(self, number: int, warper: Warper, points: Array) -> Flow:
-        key = number, points.tobytes()
-        if key not in self._flows:
-            self._flows[key] = warper.flow(points)
-        return self._flows[key]
+    def once(self, photos: Any, key: Any, make: Callable[[], Any]) -> Any:
+        """What make gives, made once for a key while the photos stay the same."""
+        if photos != self._photos:
+            self._photos, self._known = photos, {}
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
 
 FLOWS = _Flows()
@@ -162,19 +149,15 @@ class WarpedPerson(_Copied):
     ) -> None:
         super().__init__(photos, points)
         self._points, self._generator, self._is_shared = points, generator, is_shared
+        self._size = photos.shape[2], photos.shape[1]
+        self._key = points.tobytes(), self._size
         self._painters: dict[int, tuple[Warper, PicturePainter]] = {}
         self._painter(0)
 
-    def _shared(self) -> _Flows:
-        height, width = self.photos.shape[1:3]
-        return FLOWS.of(self._points, width, height)
-
     def _painter(self, number: int) -> tuple[Warper, PicturePainter]:
         if number not in self._painters:
-            height, width = self.photos.shape[1:3]
-            photo, points = self.photos[number], self._points[number]
-            warper = self._shared().warper(number, points, width, height)
-            generator = self._generator
+            photo, points, generator = self.photos[number], self._points[number], self._generator
+            warper = FLOWS.once(self._key, number, lambda: Warper(points, *self._size))
             painter = GeometryPainter(photo, warper) if generator is None else generator.painter(photo, points, warper)
             self._painters[number] = warper, painter
         return self._painters[number]
@@ -189,14 +172,12 @@ class WarpedPerson(_Copied):
 
     def _warped(self, number: int, points: Array) -> Image:
         warper, painter = self._painter(number)
-        return painter.paint(self._shared().flow(number, warper, points), points)
+        flow = FLOWS.once(self._key, (number, points.tobytes()), lambda: warper.flow(points))
+        return painter.paint(flow, points)
 
 
 TRUTH = "truth"  # the real frames themselves, through the same measuring: has to be perfect
-MODELS_TO_MEASURE: dict[str, Callable[[torch.device], Model]] = {
-    "copy": lambda device: Copy(),
-    "geometry": lambda device: Geometry(),
-}
+MODELS_TO_MEASURE: dict[str, Callable[[], Model]] = {"copy": Copy, "geometry": Geometry}
 LESSONS = ("learn", "scratch")  # before a colon and a model: fine-tuned for each clip; its networks from random weights
 
 
@@ -213,26 +194,27 @@ def label_of(model: str) -> str:
     return Path(model).name if model.lower().endswith((MODEL_SUFFIX, AVATAR_SUFFIX)) else model
 
 
-def load_model(name: str, device: torch.device) -> Model | None:
+def load_model(name: str) -> Model | None:
     """What --models names, but for lessons; None for the truth. Raises ModelError if there is no such model."""
     if name == TRUTH:
         return None
     if name.lower().endswith(AVATAR_SUFFIX):
         return Known(Path(name))
-    if name.lower().endswith(MODEL_SUFFIX):
-        return Trained(Path(name))
-    if name == "texture":
-        return Trained(_bundled(name))
+    if name == "texture" or name.lower().endswith(MODEL_SUFFIX):
+        return Trained(_release(name, name))
     if name not in MODELS_TO_MEASURE:
         there = ", ".join([*MODELS_TO_MEASURE, "texture", TRUTH])
         raise ModelError(
             f"--models {name}: no such model; there are {there}, {MODEL_SUFFIX} and {AVATAR_SUFFIX} files, and learn: "
             f"or scratch: before texture or a {MODEL_SUFFIX} file."
         )
-    return MODELS_TO_MEASURE[name](device)
+    return MODELS_TO_MEASURE[name]()
 
 
-def _bundled(name: str) -> Path:
+def _release(model: str, name: str) -> Path:
+    """The file of a release, or the bundled one for "texture"; name: what --models has."""
+    if model != "texture":
+        return Path(model)
     if not BUNDLED_MODEL.exists():
         raise ModelError(
             f"--models {name}: no model comes with this installation; give a {MODEL_SUFFIX} file that `mimik train` "
@@ -254,7 +236,7 @@ def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
     kind, _, model = name.partition(":")
     scratch = kind == "scratch"
     if model.lower().endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):
-        path = Path(model) if model.lower().endswith(MODEL_SUFFIX) else _bundled(name)
+        path = _release(model, name)
         read_release(path)
         arguments = LearnArguments(model=path, from_scratch=scratch, device=device, seed=seed)
         return Lesson(arguments, f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}")
