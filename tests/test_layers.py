@@ -25,6 +25,7 @@ ORDER = (
 FRONT = {"", "__main__"}  # they hand on what stands below
 MAX_FILES = 12  # of a folder
 MAX_LINES = 600  # of a file
+MAX_FUNCTION_LINES = 100
 
 
 def modules() -> dict[str, Path]:
@@ -164,3 +165,13 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
 def test_no_file_is_too_long_to_read() -> None:
     lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
     assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_no_function_is_too_long_to_read() -> None:
+    long = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                long[f"{module}.{node.name}"] = (node.end_lineno or first) - first + 1
+    assert {name: count for name, count in long.items() if count > MAX_FUNCTION_LINES} == {}
