@@ -9,16 +9,13 @@ process of its own, so that its peak memory is its own. Prints a table, and the 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +24,7 @@ import numpy as np
 
 from mimik import Avatar
 from mimik.media import video
-
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+from reporting import PORTRAIT, machine, markdown, write_json
 
 
 def make_driver(path: Path, seconds: float, width: int = 1280, height: int = 720, fps: float = 25.0) -> None:
@@ -84,19 +80,14 @@ def main() -> None:
         "cpu_ms_per_frame": round(cpu_ms, 2),
         "busy_ms_per_frame": middle["ms_per_frame"],
         "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: importlib.metadata.version(name) for name in ("mimik", "numpy", "openvino", "av")},
-        "python": platform.python_version(),
+        "machine": machine("numpy", "openvino", "av"),
     }
     print(f"{result['what']}, {os.cpu_count()} cores")
-    print(f"| {'stage':22} | ms a frame |\n|{'-' * 24}|{'-' * 12}|")
-    for stage, ms in middle["ms_per_frame"].items():
-        print(f"| {stage + ' (busy)':22} | {ms:10.2f} |")
-    print(f"| {'processor time, all':22} | {cpu_ms:10.2f} |")
-    print(f"| {'end to end':22} | {1000 / statistics.median(rates):10.2f} |")
+    times = {f"{stage} (busy)": ms for stage, ms in middle["ms_per_frame"].items()}
+    times |= {"processor time, all": cpu_ms, "end to end": 1000 / statistics.median(rates)}
+    print(markdown(["stage", "ms a frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
     print(f"{statistics.median(rates):.1f} frames a second end to end; peak memory {result['peak_memory_mb']:.0f} MB")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

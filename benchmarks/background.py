@@ -13,7 +13,6 @@ threads) of flow and painting a frame, and of preparing the photo. Prints a tabl
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -33,7 +32,7 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.layers.background import Scene
 from mimik.rendering.matte import person_matte
 from mimik.rendering.painter import Painter
-from motion_fidelity import SHARED, commit
+from reporting import SHARED, commit, markdown, write_json
 
 SIZE = 512
 EVERY = 25  # frames
@@ -141,7 +140,7 @@ def main() -> int:
     landmarker = Landmarker()
     rows = []
     heads = "photo", "uses", "corners", "warp: mean, p95 px", "auto", "ms warp", "auto", "prepare s", "auto"
-    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    print(markdown(heads, []))
     for path in options.photos:
         row = measure(path, options.motions.split(","), landmarker)
         rows.append(row)
@@ -151,9 +150,8 @@ def main() -> int:
         print("| " + " | ".join([row["photo"], row["uses"], str(row["num_corners"]), *px, *times]) + " |", flush=True)
     share = np.mean([row["uses"] == "plate" for row in rows])
     print(f"\n{share:.0%} of {len(rows)} photos use the plate")
-    if options.out:
-        about = {"commit": commit(), "version": VERSION, "size": SIZE, "motions": options.motions}
-        options.out.write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
+    about = {"commit": commit(), "version": VERSION, "size": SIZE, "motions": options.motions}
+    write_json(options.out, about | {"rows": rows})
     return 0
 
 

@@ -12,10 +12,8 @@ the least of the repeats, and those and the medians as JSON with -o, which adds 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -42,8 +40,9 @@ from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 from mimik.networks.blocks import SelfAttention
 from mimik.networks.generators import Generator
+from reporting import ROOT, machine, markdown, write_json
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples/browser"
+EXAMPLE = ROOT / "examples/browser"
 THREADS = (1, os.cpu_count() or 1)
 _WARM_UP = 3
 _QUALITY_MOTIONS = ("talk", "laugh", "look-around", "surprise")
@@ -228,11 +227,7 @@ def main() -> None:
         result = json.loads(arguments.out.read_text())
     result |= {
         "what": "exported generators, one frame at a time, milliseconds",
-        "machine": {"processor": _processor(), "cores": os.cpu_count()},
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("mimik", "torch", "onnx", "onnxruntime", "openvino")
-        },
-        "python": platform.python_version(),
+        "machine": machine("torch", "onnx", "onnxruntime", "openvino"),
     }
     result["load"].append(round(os.getloadavg()[0], 1))
     where = arguments.where.split(",")
@@ -261,14 +256,7 @@ def main() -> None:
                 result["models"][form]["precisions"][precision]["ms"] |= found
     result["load"].append(round(os.getloadavg()[0], 1))
     print(table(result))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+    write_json(arguments.out, result)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -276,15 +264,15 @@ def table(result: dict[str, Any]) -> str:
     models = result["models"]
     names = list(dict.fromkeys(name for m in models.values() for p in m["precisions"].values() for name in p["ms"]))
     heads = ["", "multiply-adds", "MB", "PSNR against fp32, dB: mean; least", *(f"ms, {name}" for name in names)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    rows = []
     for form, model in models.items():
         for precision, row in model["precisions"].items():
             lost = model["psnr_against_fp32_db"].get(precision)
             said = f"{lost['mean']:.1f}; {lost['least']:.1f}" if lost else ""
-            numbers = " | ".join(f"{row['ms'][name]['least']:.1f}" if name in row["ms"] else "" for name in names)
-            size = f"{model['multiply_adds'] / 1e9:.2f} G | {row['bytes'] / 1e6:.1f}"
-            lines.append(f"| {form}, {precision} | {size} | {said} | {numbers} |")
-    return "\n".join(lines)
+            numbers = [f"{row['ms'][name]['least']:.1f}" if name in row["ms"] else "" for name in names]
+            size = f"{model['multiply_adds'] / 1e9:.2f} G", f"{row['bytes'] / 1e6:.1f}"
+            rows.append([f"{form}, {precision}", *size, said, *numbers])
+    return markdown(heads, rows)
 
 
 if __name__ == "__main__":

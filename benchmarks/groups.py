@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,15 +29,18 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from mimik.arrays import Float
 from mimik.config import VERSION, InputError
 from mimik.data.index import ClipInfo, read_index
 from mimik.data.store import ClipStore
 from mimik.evaluation import metrics
 from mimik.evaluation.metrics import METRICS
+from mimik.evaluation.motion_fidelity import rounded
 from mimik.evaluation.protocols import FIRST
-from mimik.evaluation.records import number_or_none
 from mimik.face.landmarks import Image
+from reporting import exit_code, markdown, write_json
 
 LABELS = Path(__file__).with_suffix(".csv")
 LIMITS = {"very light": 55.0, "light": 41.0, "intermediate": 28.0, "tan": 10.0, "brown": -30.0, "dark": -math.inf}
@@ -53,8 +55,6 @@ SKIN = {
 SEEN = {"glasses": "glasses", "beard": "beard", "teeth": "teeth in the photo"}  # columns of the labels
 HEADLINES = ("l1", "lite0_distance", "csim_dlib", "akd68_percent", "eyes_l1", "mouth_l1")
 COVARIATES = {"ita": "ITA", "yaw": "turn", "face_px": "face, px", "sharpness": "sharpness"}
-
-Float = NDArray[np.float64]
 
 
 # What the picture shows.
@@ -119,13 +119,7 @@ def spearman(a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
     pairs = pairs[:, np.isfinite(pairs).all(0)]
     if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
         return math.nan
-    return float(np.corrcoef(*(_ranks(values) for values in pairs))[0, 1])
-
-
-def _ranks(values: Float) -> Float:
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[which]
+    return float(stats.spearmanr(*pairs).statistic)
 
 
 def chance_spearman(number: int, *, num_samples: int = 10000, seed: int = 0) -> float:
@@ -273,10 +267,6 @@ def _mean(values: Float) -> float:
 # Tables.
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _with_interval(one: Mapping[str, Any], digits: int, sign: str = "") -> str:
     if not math.isfinite(one["mean"]):
         return "-"
@@ -292,7 +282,7 @@ def tables(results: Mapping[str, Any]) -> list[str]:
     heads = [METRICS[name].label for name in shown]
     skin = results["ita"]
     classes = ", ".join(f"{number} {name}" for name, number in skin["classes"].items() if number)
-    lines = [
+    intro = [
         f"{results['clips']} clips of {results['people']} people. ITA {skin['range'][0]:.0f} to "
         f"{skin['range'][1]:.0f} degrees (by Chardon's limits {classes}); standard deviation over clips "
         f"{skin['spread_over_clips']:.0f}, 5th to 95th percentile of a clip's frames {skin['of_a_clips_frames']:.0f}, "
@@ -300,9 +290,8 @@ def tables(results: Mapping[str, Any]) -> list[str]:
         "",
         f"Means of `{after}`, and its gain over `{before}` (positive is better):",
         "",
-        _line(["group", "clips (people)", "ITA", "turn", *heads]),
-        "| --- " * (4 + len(heads)) + "|",
     ]
+    rows = []
     for split, found in results["groups"].items():
         for name, group in found["groups"].items():
             cells = [f"{split}: {name}", f"{group['clips']} ({group['people']})"]
@@ -310,14 +299,9 @@ def tables(results: Mapping[str, Any]) -> list[str]:
             for metric in shown:
                 of, digits = group["metrics"][metric], METRICS[metric].digits
                 cells.append(f"{_with_interval(of[after], digits)}; {of['gain']['mean']:+.{digits}f}")
-            lines.append(_line(cells))
-    lines += [
-        "",
-        "Differences between two groups, and what of them is chance:",
-        "",
-        _line([f"difference of `{after}`; of the gain", *heads]),
-        "| --- " * (1 + len(heads)) + "|",
-    ]
+            rows.append(cells)
+    lines = [*intro, *markdown(["group", "clips (people)", "ITA", "turn", *heads], rows).splitlines()]
+    rows = []
     for split, found in results["groups"].items():
         one, other = list(found["groups"])[:2]
         if min(found["groups"][name]["clips"] for name in (one, other)) < 2:
@@ -326,18 +310,20 @@ def tables(results: Mapping[str, Any]) -> list[str]:
         for metric in shown:
             of, digits = found["differences"][metric], METRICS[metric].digits
             cells.append(f"{_with_interval(of[after], digits, '+')}; {_with_interval(of['gain'], digits, '+')}")
-        lines.append(_line(cells))
+        rows.append(cells)
+    lines += ["", "Differences between two groups, and what of them is chance:", ""]
+    lines += markdown([f"difference of `{after}`; of the gain", *heads], rows).splitlines()
     lines += [
         "",
         f"Rank correlations (Spearman) over clips of `{after}`'s value; of its gain. Unrelated numbers exceed "
         f"{results['chance_correlation']:.2f} in one of 20 cases:",
         "",
-        _line(["", *heads]),
-        "| --- " * (1 + len(heads)) + "|",
     ]
+    rows = []
     for key, name in COVARIATES.items():
         found = [results["correlations"][metric][key] for metric in shown]
-        lines.append(_line([name, *(f"{one[after]:+.2f}; {one['gain']:+.2f}" for one in found)]))
+        rows.append([name, *(f"{one[after]:+.2f}; {one['gain']:+.2f}" for one in found)])
+    lines += markdown(["", *heads], rows).splitlines()
     pairs = ", ".join(f"{name} {value:+.2f}" for name, value in results["covariates"].items())
     return [*lines, "", f"Among themselves: {pairs}."]
 
@@ -385,15 +371,6 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     return {line["clip"]: line for line in lines}
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return number_or_none(value) if isinstance(value, float) else value
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path, help="folder that mimik evaluate wrote")
@@ -403,32 +380,28 @@ def main() -> int:
     parser.add_argument("--labels", type=Path, default=LABELS, help="what was seen in the clips")
     parser.add_argument("-o", "--out", type=Path, help="the same as JSON")
     args = parser.parse_args()
-    try:
-        models = tuple(args.models.split(","))
-        if len(models) != 2:
-            raise InputError(f"--models {args.models}: give two names, the one to compare with first.")
-        if args.out is not None and not args.out.parent.is_dir():
-            raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
-        values, people = read_values(args.report, args.protocol, models)
-        seen = read_labels(args.labels)
-        index = {clip.key: clip for clip in read_index(args.data)}
-        missing = [clip for clip in people if clip not in index]
-        if missing:
-            raise InputError(f"--data {args.data}: lacks clip {missing[0]} of {args.report}; give what was measured.")
-        store = ClipStore(args.data)
-        rows = {}
-        for number, clip in enumerate(people):
-            rows[clip] = look(store, index[clip])
-            print(f"{number + 1}/{len(people)}", end="\r", file=sys.stderr, flush=True)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    models = tuple(args.models.split(","))
+    if len(models) != 2:
+        raise InputError(f"--models {args.models}: give two names, the one to compare with first.")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
+    values, people = read_values(args.report, args.protocol, models)
+    seen = read_labels(args.labels)
+    index = {clip.key: clip for clip in read_index(args.data)}
+    if missing := [clip for clip in people if clip not in index]:
+        raise InputError(f"--data {args.data}: lacks clip {missing[0]} of {args.report}; give what was measured.")
+    store = ClipStore(args.data)
+    rows = {}
+    for number, clip in enumerate(people):
+        rows[clip] = look(store, index[clip])
+        print(f"{number + 1}/{len(people)}", end="\r", file=sys.stderr, flush=True)
     results = report(rows, people, seen, values, (models[0], models[1]))
     print("\n".join(tables(results)))
-    if args.out is not None:
-        whole = {"mimik": VERSION, "protocol": args.protocol, **results, "of_clips": rows}
-        args.out.write_text(json.dumps(_finite(whole), indent=1) + "\n")
-    return 0
+    write_json(args.out, rounded({"mimik": VERSION, "protocol": args.protocol, **results, "of_clips": rows}, 6))
 
 
 if __name__ == "__main__":

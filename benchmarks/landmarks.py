@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -43,8 +41,9 @@ from mimik.evaluation import metrics
 from mimik.evaluation.detectors import BOX_MOVED, Finder, dlib_finder, face_boxes, predictor_file
 from mimik.evaluation.instruments import Instruments
 from mimik.evaluation.models import Model, label_of, load_model
-from mimik.evaluation.records import MEASURED_BY, Records, code_digest, digest_of, processor
+from mimik.evaluation.records import MEASURED_BY, Records, code_digest, digest_of
 from mimik.face.landmarks import POINTS_68, Array, Image
+from reporting import exit_code, machine, markdown, write_json
 
 REGIONS = {
     "jaw": slice(0, 17),
@@ -166,29 +165,21 @@ def compared(values: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) 
     return summary
 
 
-def table(summary: Mapping[str, Any], first: str) -> list[str]:
-    """Lines of Markdown."""
-    lines = [
-        "| % of the eyes' distance | "
-        + " | ".join(["all 68", *REGIONS, *(f"{name} follow" for name in OPENINGS)])
-        + " |"
-    ]
-    lines.append("| --- " * (2 + len(REGIONS) + len(OPENINGS)) + "|")
+def table(summary: Mapping[str, Any], first: str) -> str:
+    """Markdown."""
+    rows = []
     for model, regions in summary.items():
         cells = [f"{regions[name]['mean']:.2f}" for name in ("all", *REGIONS)]
-        cells += [f"{regions[name]['median']:.2f}" for name in OPENINGS]
-        low, high = regions["all"]["interval"]
-        lines.append(f"| {model} | {cells[0]} [{low:.2f}, {high:.2f}] | " + " | ".join(cells[1:]) + " |")
+        cells[0] += " [{:.2f}, {:.2f}]".format(*regions["all"]["interval"])
+        rows.append([model, *cells, *(f"{regions[name]['median']:.2f}" for name in OPENINGS)])
     for model, regions in summary.items():
-        if model in (first, FLOOR):
-            continue
-        parts = [regions[name] for name in ("all", *REGIONS)]
-        empty = [""] * len(OPENINGS)
-        cells = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(one["difference"], *one["difference_interval"]) for one in parts]
-        lines.append(f"| {model} less {first} | " + " | ".join([*cells, *empty]) + " |")
-        cells = [f"{100 * one['better']:.0f} %" for one in parts]
-        lines.append(f"| {model} better in | " + " | ".join([*cells, *empty]) + " |")
-    return lines
+        if model not in (first, FLOOR):
+            parts = [regions[name] for name in ("all", *REGIONS)]
+            empty = [""] * len(OPENINGS)
+            apart = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(p["difference"], *p["difference_interval"]) for p in parts]
+            rows.append([f"{model} less {first}", *apart, *empty])
+            rows.append([f"{model} better in", *(f"{100 * one['better']:.0f} %" for one in parts), *empty])
+    return markdown(["% of the eyes' distance", "all 68", *REGIONS, *(f"{name} follow" for name in OPENINGS)], rows)
 
 
 def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Path) -> dict[str, Any]:
@@ -238,22 +229,22 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256, help="width and height of the frames in pixels")
     parser.add_argument("-o", "--out", type=Path, default=Path("landmarks.json"))
     args = parser.parse_args()
+    return exit_code(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
     names = args.models.split(",")
-    try:
-        if args.step < 1:
-            raise InputError(f"--step {args.step}: give 1 for every frame, or more.")
-        if not args.out.parent.is_dir():
-            raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
-        with threadpool_limits(limits=1, user_api="blas"):
-            values = measured(args.data, names, args.step, args.size, args.out.with_suffix(".clips"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.step < 1:
+        raise InputError(f"--step {args.step}: give 1 for every frame, or more.")
+    if not args.out.parent.is_dir():
+        raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
+    with threadpool_limits(limits=1, user_api="blas"):
+        values = measured(args.data, names, args.step, args.size, args.out.with_suffix(".clips"))
     first = label_of(names[0])
     summary = {witness: compared(clips, first) for witness, clips in values.items()}
     report = {
         "mimik": VERSION,
-        "machine": f"{platform.machine()}, {processor()}, Python {platform.python_version()}",
+        "machine": machine("torch"),
         "data": {"clips": len(values["dlib"]), "step": args.step, "size": args.size},
         "summary": summary,
         "clips": {
@@ -264,11 +255,9 @@ def main() -> int:
             for witness, clips in values.items()
         },
     }
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(args.out, report)
     for witness, one in summary.items():
-        print(f"\n{witness}, {len(values[witness])} clips:\n")
-        print("\n".join(table(one, first)))
-    return 0
+        print(f"\n{witness}, {len(values[witness])} clips:\n\n{table(one, first)}")
 
 
 if __name__ == "__main__":

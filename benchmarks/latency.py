@@ -12,10 +12,7 @@ screen's refresh come on top. Needs the extras live and browser, and a Chromium.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import os
-import platform
 import shutil
 import tempfile
 import threading
@@ -27,13 +24,14 @@ import cv2
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from live import CAMERA_FPS, PORTRAIT, camera_frames
+from live import CAMERA_FPS, camera_frames
 from mimik import Avatar
 from mimik.app import page
 from mimik.app.live.call import Call, Shown, _Followed
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
 from mimik.motion.frames import MotionFrame
+from reporting import PORTRAIT, machine, write_json
 
 NUM_BITS = 7
 NUM_FRAMES = 1 << NUM_BITS  # four seconds: longer than any answer takes
@@ -192,9 +190,7 @@ def main() -> None:
         "latency_ms": {"median": middle, "quartiles": [low, high], "p95": p95},
         "said_by_the_page_ms": parts,
         "stage_ms_per_shown_frame": call.clock.ms_per_frame(call._number),
-        "load_average": os.getloadavg()[0],
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: importlib.metadata.version(name) for name in ("mimik", "aiortc", "openvino")},
+        "machine": machine("aiortc", "openvino"),
     }
     print(f"{result['what']}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     print(f"stages, ms a shown frame: {result['stage_ms_per_shown_frame']}")
@@ -202,8 +198,7 @@ def main() -> None:
         f"{fps:.1f} frames a second of a camera's {camera_fps:.1f}; {middle:.0f} ms late (quartiles {low:.0f} to "
         f"{high:.0f}, 95 % below {p95:.0f}); the page says {sum(parts.values()):.0f}: {parts}"
     )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

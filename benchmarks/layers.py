@@ -14,10 +14,8 @@ writes the same as JSON.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
-import os
 import sys
 import tempfile
 import time
@@ -30,20 +28,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik import Avatar
-from mimik.config import VERSION, AnimateConfig, InputError
+from mimik.config import VERSION, InputError
 from mimik.evaluation import metrics
 from mimik.evaluation.motion_fidelity import rounded
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Image, Landmarker, Tracker, head_pose
+from mimik.face.landmarks import Image, Tracker, head_pose
 from mimik.media import video
-from motion_fidelity import SHARED, commit
+from repainting import COPY, Arrays, clips_in, evenly, kept, landmarker, painted
+from reporting import SHARED, commit, exit_code, markdown, write_json
 
 FPS = 12.5
 NUM_FRAMES = 4  # of a clip, evenly spaced among those that qualify
 OPEN_LIPS, CLOSED_LIPS = 0.12, 0.035  # gap of the inner lips, in distances between the eyes' centers
 SHUT_EYES, OPEN_EYES = 0.35, 0.8  # opening of the lids, in parts of the clip's usual one (its 90th percentile)
-COPY = "copy"
 PARTS = ("mouth", "eyes")
 LIPS_INSIDE = faces.LIPS_INNER_UPPER + faces.LIPS_INNER_LOWER[-2:0:-1]
 _MIN_PX = 16  # a smaller region is not measured
@@ -53,10 +50,9 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Case:
-    """A photo and the frames to paint from it; points [478, 3] and [N, 478, 3], images uint8 RGB."""
+    """A photo and the frames to paint from it, uint8 RGB, with the frames' points [N, 478, 3]."""
 
     photo: Image
-    photo_points: Array
     frames: Image
     points: Array
 
@@ -92,58 +88,41 @@ def choose(points: NDArray[Any], part: str) -> tuple[int, list[int]] | None:
         sources, targets = seen[opening > OPEN_EYES], seen[opening < SHUT_EYES]
     if not len(sources) or not len(targets):
         return None
-    some = targets[np.unique(np.linspace(0, len(targets) - 1, NUM_FRAMES).round().astype(int))]
-    pose = {i: np.array(head_pose(points[i]).degrees) for i in {*sources.tolist(), *some.tolist()}}
-    middle = np.median([pose[i] for i in some.tolist()], axis=0)
+    some = evenly(targets, NUM_FRAMES)
+    pose = {i: np.array(head_pose(points[i]).degrees) for i in {*sources.tolist(), *some}}
+    middle = np.median([pose[i] for i in some], axis=0)
     photo = min(sources.tolist(), key=lambda i: float(np.linalg.norm(pose[i] - middle)))
-    return photo, some.tolist()
+    return photo, some
+
+
+def arrays_of(path: Path) -> Arrays:
+    """What is painted of a clip: of each part that it shows the fields of a Case."""
+    tracker, images = Tracker(landmarker()), list(video.read_frames(path, fps=FPS))
+    nothing = np.full((faces.NUM_POINTS, 3), np.nan, np.float32)
+    points = np.stack([nothing if (face := tracker.track(image)) is None else face.points for image in images])
+    arrays: dict[str, Any] = {}
+    for part in PARTS:
+        if (chosen := choose(points, part)) is not None:
+            photo, some = chosen
+            arrays[f"{part}.photo"] = images[photo]
+            arrays[f"{part}.frames"], arrays[f"{part}.points"] = np.stack([images[i] for i in some]), points[some]
+    return arrays
 
 
 def cases(path: Path, cache: Path) -> dict[str, Case]:
-    """What is painted of a clip, by part; kept in a file."""
-    how = json.dumps([FPS, NUM_FRAMES, OPEN_LIPS, CLOSED_LIPS, SHUT_EYES, OPEN_EYES]).encode()
-    file = cache / f"{path.stem}-{hashlib.sha256(how + path.read_bytes()).hexdigest()[:12]}.npz"
-    if not file.exists():
-        tracker = Tracker(Landmarker())
-        images = list(video.read_frames(path, fps=FPS))
-        nothing = np.full((faces.NUM_POINTS, 3), np.nan, np.float32)
-        points = np.stack([nothing if (face := tracker.track(image)) is None else face.points for image in images])
-        arrays: dict[str, Any] = {}
-        for part in PARTS:
-            chosen = choose(points, part)
-            if chosen is not None:
-                photo, some = chosen
-                arrays[f"{part}.photo"], arrays[f"{part}.photo_points"] = images[photo], points[photo]
-                arrays[f"{part}.frames"], arrays[f"{part}.points"] = np.stack([images[i] for i in some]), points[some]
-        draft = file.with_suffix(".part.npz")
-        np.savez(draft, **arrays)
-        os.replace(draft, file)
-    with np.load(file) as found:
-        return {
-            part: Case(*(found[f"{part}.{name}"] for name in ("photo", "photo_points", "frames", "points")))
-            for part in PARTS
-            if f"{part}.photo" in found.files
-        }
+    """What is painted of a clip, by part."""
+    found = kept(path, cache, [FPS, NUM_FRAMES, OPEN_LIPS, CLOSED_LIPS, SHUT_EYES, OPEN_EYES], arrays_of)
+    shown = [part for part in PARTS if f"{part}.photo" in found]
+    return {part: Case(*(found[f"{part}.{name}"] for name in ("photo", "frames", "points"))) for part in shown}
 
 
-def painted(case: Case, model: str, folder: Path) -> list[Image]:
+def by_model(case: Case, model: str, folder: Path) -> list[Image]:
     """The frames of a case by a model."""
     if model == COPY:
         return [case.photo] * len(case.frames)
-    path = folder / f"{hashlib.sha256(case.photo.tobytes()).hexdigest()[:16]}.png"
-    if not path.exists():
-        video.write_image(path, case.photo)
-    portrait = Avatar.from_photos([path], landmarker=_landmarker()).source_frame(AnimateConfig(model=model))
-    return [portrait.paint(portrait.flow(points), points).copy() for points in case.points]
-
-
-_LANDMARKERS: list[Landmarker] = []
-
-
-def _landmarker() -> Landmarker:
-    if not _LANDMARKERS:
-        _LANDMARKERS.append(Landmarker())
-    return _LANDMARKERS[0]
+    path = folder / "photo.png"
+    video.write_image(path, case.photo)
+    return list(painted(path, case.points, model))
 
 
 def lips_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
@@ -194,16 +173,14 @@ def summary(clips: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, A
 
 def table(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     """Markdown; with what was measured before, the ratio of both L1."""
-    out = [
-        "| part | model | L1 | edges, result over real | clips | L1 over before | edges before |",
-        "| --- " * 7 + "|",
-    ]
+    rows = []
     for part, models in found.items():
         for model, row in models.items():
             old = (before or {}).get(part, {}).get(model)
-            then = f"{row['l1'] / old['l1']:.3f} | {old['edges']:.2f}" if old else " | "
-            out.append(f"| {part} | {model} | {row['l1']:.2f} | {row['edges']:.2f} | {row['clips']} | {then} |")
-    return "\n".join(out)
+            then = [f"{row['l1'] / old['l1']:.3f}", f"{old['edges']:.2f}"] if old else ["", ""]
+            rows.append([part, model, f"{row['l1']:.2f}", f"{row['edges']:.2f}", str(row["clips"]), *then])
+    heads = ["part", "model", "L1", "edges, result over real", "clips", "L1 over before", "edges before"]
+    return markdown(heads, rows)
 
 
 def main() -> int:
@@ -216,30 +193,26 @@ def main() -> int:
     parser.add_argument("--pictures", type=Path, help="a folder for contact sheets: photo, real frame, each model")
     parser.add_argument("-o", "--out", type=Path, default=Path("layers.json"))
     args = parser.parse_args()
+    return exit_code(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
     start, version = time.process_time(), commit()
-    try:
-        parts = args.only.split(",")
-        if not set(parts) <= set(PARTS):
-            raise InputError(f"--only {args.only}: give {' or '.join(PARTS)}, or both with a comma between.")
-        paths = sorted(args.data.glob("*.mp4"))
-        if not paths:
-            raise InputError(f"--data {args.data}: there is no .mp4 in it; give a folder of clips.")
-        before = json.loads(args.against.read_text(encoding="utf-8")) if args.against else None
-        args.cache.mkdir(parents=True, exist_ok=True)
-        clips: dict[str, Any] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for path in paths:
-                clips[path.stem] = {}
-                for part, case in cases(path, args.cache).items():
-                    if part in parts:
-                        made = {model: painted(case, model, Path(folder)) for model in args.models.split(",")}
-                        clips[path.stem][part] = {name: measured(case, ims, part) for name, ims in made.items()}
-                        if args.pictures:
-                            _draw(args.pictures, f"{path.stem}-{part}", case, made)
-                print(f"{path.stem}: {', '.join(clips[path.stem]) or 'no such frames'}", file=sys.stderr, flush=True)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parts = args.only.split(",")
+    if not set(parts) <= set(PARTS):
+        raise InputError(f"--only {args.only}: give {' or '.join(PARTS)}, or both with a comma between.")
+    before = json.loads(args.against.read_text(encoding="utf-8")) if args.against else None
+    clips: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in clips_in(args.data):
+            clips[path.stem] = {}
+            for part, case in cases(path, args.cache).items():
+                if part in parts:
+                    made = {model: by_model(case, model, Path(folder)) for model in args.models.split(",")}
+                    clips[path.stem][part] = {name: measured(case, ims, part) for name, ims in made.items()}
+                    if args.pictures:
+                        _draw(args.pictures, f"{path.stem}-{part}", case, made)
+            print(f"{path.stem}: {', '.join(clips[path.stem]) or 'no such frames'}", file=sys.stderr, flush=True)
     found = summary(clips)
     report = {
         "mimik": VERSION,
@@ -248,10 +221,9 @@ def main() -> int:
         "summary": found,
         "clips": clips,
     }
-    args.out.write_text(json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8")
+    write_json(args.out, rounded(report))
     print(f"commit {report['commit']}, {report['processor_seconds']} s of processor time")
     print(table(found, before and before["summary"]))
-    return 0
 
 
 def _draw(folder: Path, name: str, case: Case, made: Mapping[str, Sequence[Image]]) -> None:

@@ -13,13 +13,9 @@ is from the instant of the sound to the frame that shows it. Prints a table, and
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import json
 import os
-import platform
 import resource
 import time
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,8 +29,8 @@ from mimik.app.live.sound import file_blocks
 from mimik.app.live.talker import Talker
 from mimik.config import AnimateConfig
 from mimik.media import video
+from reporting import PORTRAIT, machine, markdown, write_json
 
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 CAMERA_FPS = 30.0
 WARM_UP_S = 3.0
 
@@ -109,22 +105,16 @@ def main() -> None:
         "stage_ms_per_shown_frame": stages,
         "processor_ms_per_frame": round(1000 * used_s / len(counted), 2),
         "camera_frames_replaced": call.num_dropped,
-        "load_average": os.getloadavg()[0],
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: importlib.metadata.version(name) for name in ("mimik", "numpy", "openvino")},
-        "python": platform.python_version(),
+        "machine": machine("numpy", "openvino"),
     }
     print(f"{result['what']}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
-    print(f"| {'stage':22} | ms a frame |\n|{'-' * 24}|{'-' * 12}|")
-    for stage, ms in stages.items():
-        print(f"| {stage:22} | {ms:10.2f} |")
-    print(f"| {'processor time, all':22} | {result['processor_ms_per_frame']:10.2f} |")
+    times = stages | {"processor time, all": result["processor_ms_per_frame"]}
+    print(markdown(["stage", "ms a frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
     print(
         f"{fps:.1f} frames a second; {middle:.0f} ms late (quartiles {low:.0f} to "
         f"{high:.0f}, 95 % below {result['latency_ms']['p95']:.0f})"
     )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,13 @@ and the same as JSON with -o. "cached" is after every clip was decoded once, "un
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import io
 import itertools
-import json
-import os
-import platform
 import statistics
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +36,8 @@ from mimik.data.store import ClipStore
 from mimik.data.tracks import pack_tracks, unpack_tracks
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import landmark_image
+from reporting import PORTRAIT, machine, markdown, write_json
 
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 BATCH = 8
 
 # What a training step costs; an estimate from the layers of docs/paper.md, section 3, at 256 px, in GMAC of a forward
@@ -246,8 +241,7 @@ def main() -> None:
             write_shards(Path(folder), arguments.clips, arguments.frames)
         root = arguments.data or folder
         index = read_index(root)[: arguments.clips]
-        print("| px  |  K | workers | cache    | episodes/s | frames/s |\n|-----|----|---------|----------|", end="")
-        print("------------|----------|")
+        print(markdown(["px", "K", "workers", "cache", "episodes/s", "frames/s"], []))
         for size, k, cache in itertools.product(arguments.size, arguments.k, (False, True)):
             store = ClipStore(root, size=size, cache_mb=arguments.cache_mb if cache else 0)
             if cache:
@@ -259,19 +253,15 @@ def main() -> None:
                 row = {"size": size, "k": k, "workers": num_workers, "cached": cache, "episodes_per_second": speed}
                 rows.append(row)
                 name = "cached" if cache else "uncached"
-                cells = f"| {size:3} | {k:2} | {num_workers:7} | {name:8} | {speed:10.1f} | {speed * (k + 1):8.1f} |"
-                print(cells, flush=True)
+                print(f"| {size} | {k} | {num_workers} | {name} | {speed:.1f} | {speed * (k + 1):.1f} |", flush=True)
         loaders = both_loaders(root, index, torch.device(arguments.device), arguments.episodes)
-        print("\n| texture, K = 2, 256 px, one thread | ms an episode |\n| --- | --- |")
-        for name, value in loaders.items():
-            print(f"| {name} | {value:.1f} |")
+        heads = ["texture, K = 2, 256 px, one thread", "ms an episode"]
+        print("\n" + markdown(heads, [[name, f"{value:.1f}"] for name, value in loaders.items()]))
         for size, k in itertools.product(arguments.size, arguments.k):
             costs[f"{size} px, K = {k}"] = stages(root, index, k, size)
-    names = list(costs)
-    print(f"\n| {'ms an episode, one thread':36} |" + "".join(f" {name:>13} |" for name in names))
-    print(f"|{'-' * 38}|" + f"{'-' * 15}|" * len(names))
-    for stage in costs[names[0]]:
-        print(f"| {stage:36} |" + "".join(f" {costs[name][stage]:13.2f} |" for name in names))
+    rows_of = {stage: [f"{of[stage]:.2f}" for of in costs.values()] for stage in next(iter(costs.values()))}
+    heads = ["ms an episode, one thread", *costs]
+    print("\n" + markdown(heads, [[stage, *cells] for stage, cells in rows_of.items()]))
     needs = []
     print(f"\nAn H200, assumed to reach {H200_TFLOPS:g} TFLOPS, and an episode of 2 x ({GMAC_PER_SOURCE} K + ", end="")
     print(f"{GMAC_PER_TARGET}) GFLOP at 256 px (constants of this file), could train on, and would keep busy:")
@@ -283,21 +273,17 @@ def main() -> None:
             needs.append({"size": size, "k": k, "cached": cache, "demand": need, "cores": need / alone})
             name = "cached" if cache else "uncached"
             print(f"  {size} px, K = {k}: {need:6.0f} episodes/s = {need / alone:6.1f} cores {name}")
-    if arguments.out:
-        result = {
-            "rows": rows,
-            "stage_ms": costs,
-            "loaders_ms": loaders,
-            "device": arguments.device,
-            "h200": needs,
-            "h200_tflops_assumed": H200_TFLOPS,
-            "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-            "load_before": os.getloadavg(),
-            "versions": {name: importlib.metadata.version(name) for name in ("mimik", "numpy", "torch")},
-            "opencv": cv2.__version__,
-            "python": platform.python_version(),
-        }
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    result = {
+        "rows": rows,
+        "stage_ms": costs,
+        "loaders_ms": loaders,
+        "device": arguments.device,
+        "h200": needs,
+        "h200_tflops_assumed": H200_TFLOPS,
+        "machine": machine("numpy", "torch"),
+        "opencv": cv2.__version__,
+    }
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -12,31 +12,23 @@ mimik.evaluation.motion_fidelity defines the signals. Prints tables, and writes 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import platform
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-import mimik
 from mimik import Avatar
-from mimik.arrays import Float
 from mimik.config import VERSION, InputError
 from mimik.evaluation import motion_fidelity
 from mimik.evaluation.detectors import INSTALL_DLIB, Detector
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
-from mimik.motion.smoothing import BEGIN_S
+from reporting import ROOT, SHARED, commit, exit_code, machine, write_json
 
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 PHOTOS = {  # what each is here for
     "eileen_collins.png": "a photo, smiling with teeth",
     "female_512_74.jpg": "a photo, mouth wide open",
@@ -53,28 +45,14 @@ FPS, SECONDS, SIZE_PX = 12.5, 5.0, 384
 _SMALLER = 0.8  # of the driver's pictures, for the ceiling
 
 
-def photo_of(name: str) -> Path:
-    """The file of a photo: a path, or a name in one of the usual folders.
-
-    Raises:
-        InputError: if there is none.
-    """
-    for path in (Path(name), *(folder / name for folder in FOLDERS)):
+def file_of(option: str, name: str, usual: Iterable[Path]) -> Path:
+    """A path that was given, or the first of the usual ones that there is. Raises InputError if there is none."""
+    places = [Path(name), *usual]
+    for path in places:
         if path.is_file():
             return path
-    raise InputError(f"--photos {name}: no such file, here or in {', '.join(map(str, FOLDERS))}; give a path.")
-
-
-def driver_of(name: str) -> Path:
-    """The file of a driver: a path, or a name in the development set.
-
-    Raises:
-        InputError: if there is none.
-    """
-    for path in (Path(name), SHARED / f"corpus/dev/{name}.mp4"):
-        if path.is_file():
-            return path
-    raise InputError(f"--drivers {name}: no such file, here or in {SHARED / 'corpus/dev'}; give a path.")
+    folders = ", ".join(str(path.parent) for path in places[1:])
+    raise InputError(f"--{option} {name}: no such file, here or in {folders}; give a path.")
 
 
 def first_frames(path: Path) -> Iterator[Image]:
@@ -88,14 +66,6 @@ def first_frames(path: Path) -> Iterator[Image]:
 def smaller(image: Image) -> Image:
     """The picture at a part of its size, as a camera farther away would show it."""
     return cv2.resize(image, None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
-
-
-def without_beginning(signals: dict[str, Float]) -> dict[str, Float]:
-    """A driver's signals without its pose in the beginning: the head starts as the photo has it (begun_at_rest)."""
-    values = {name: value.copy() for name, value in signals.items()}
-    for name in ("yaw", "pitch", "roll"):
-        values[name][: math.ceil(FPS * BEGIN_S)] = math.nan
-    return values
 
 
 def measured(
@@ -127,12 +97,6 @@ def measured(
     return {"detector": detector.name, "gaze": "MediaPipe's irises", "ceiling": ceiling, "pairs": pairs}
 
 
-def commit() -> str:
-    """The checkout of the package that is measured; "+" where it has changes, empty where it is not a checkout."""
-    describe = ["git", "-C", str(Path(mimik.__file__).parent), "describe", "--always", "--dirty=+"]
-    return subprocess.run(describe, capture_output=True, text=True).stdout.strip()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="geometry", help="as in mimik animate")
@@ -141,29 +105,30 @@ def main() -> int:
     parser.add_argument("--no-ceiling", action="store_true", help="leave out what does not depend on the program")
     parser.add_argument("-o", "--out", type=Path, default=Path("motion_fidelity.json"))
     args = parser.parse_args()
+    return exit_code(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
     options = {"model": args.model, "frame": "crop", "size": SIZE_PX}
     start, version = time.process_time(), commit()
-    try:
-        photos = [photo_of(name) for name in args.photos.split(",")]
-        drivers = [driver_of(name) for name in args.drivers.split(",")]
-        if not args.out.parent.is_dir():
-            raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
-        found = measured(photos, drivers, options, with_ceiling=not args.no_ceiling)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    photos = [file_of("photos", name, (folder / name for folder in FOLDERS)) for name in args.photos.split(",")]
+    clips = SHARED / "corpus/dev"
+    drivers = [file_of("drivers", name, [clips / f"{name}.mp4"]) for name in args.drivers.split(",")]
+    if not args.out.parent.is_dir():
+        raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
+    found = measured(photos, drivers, options, with_ceiling=not args.no_ceiling)
     summaries = {name: motion_fidelity.fidelity_summary(found[name]) for name in ("pairs", "ceiling") if found[name]}
     report = {
         "mimik": VERSION,
         "commit": version,
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "machine": machine(),
         "options": options | {"fps": FPS, "seconds": SECONDS},
         "processor_seconds": round(time.process_time() - start, 1),
         "summary": summaries["pairs"],
         "summary_of_ceiling": summaries.get("ceiling"),
         **found,
     }
-    args.out.write_text(json.dumps(motion_fidelity.rounded(report), indent=1) + "\n", encoding="utf-8")
+    write_json(args.out, motion_fidelity.rounded(report))
     print(f"{len(found['pairs'])} pairs, commit {report['commit']}, {report['processor_seconds']} s of processor time")
     print(f"points by {found['detector']}; gaze by {found['gaze']}")
     if "NOT independent" in found["detector"]:
@@ -174,7 +139,6 @@ def main() -> int:
     if "ceiling" in summaries:
         print("\nCeiling, each driver against itself in smaller pictures:\n")
         print(motion_fidelity.table(summaries["ceiling"]))
-    return 0
 
 
 if __name__ == "__main__":

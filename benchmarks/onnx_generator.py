@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import openvino
@@ -27,6 +25,7 @@ from mimik.arrays import Array
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL
 from mimik.networks.release import read_release
+from reporting import PORTRAIT, markdown
 
 Call = Callable[..., list[Array]]
 
@@ -50,8 +49,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-    source = ExportSource.of("texture", ExportConfig(photo=portrait))
+    source = ExportSource.of("texture", ExportConfig(photo=PORTRAIT))
     assert source.avatar is not None and source.psi is not None
     frames: list[Mapping[str, Array]] = list(calibration_frames(Stage(source.avatar, source.config, 256), args.frames))
     module = Drawing(baked(source.generator, source.psi), source.psi)
@@ -71,11 +69,11 @@ def main() -> None:
             for one in frames:
                 call(*one.values())
             times[name].append(1000 * (time.process_time() - start) / len(frames))
-    print("| graph | ms a call | residual: largest, mean difference |")
-    print("|---|---|---|")
+    rows = []
     for name, made in found.items():
         apart = np.abs(np.stack([a[1] - b[1] for a, b in zip(made, found["built, f32"], strict=True)])) * 127.5
-        print(f"| {name} | {np.median(times[name]):.1f} | {apart.max():.4f}, {apart.mean():.4f} |")
+        rows.append([name, f"{np.median(times[name]):.1f}", f"{apart.max():.4f}, {apart.mean():.4f}"])
+    print(markdown(["graph", "ms a call", "residual: largest, mean difference"], rows))
 
 
 if __name__ == "__main__":

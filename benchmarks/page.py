@@ -11,17 +11,16 @@ second mean little, and ratios of processor time still hold. Needs Linux, and th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
 from browser_pages import SOFTWARE_WEBGL, served
+from reporting import machine, markdown, write_json
 
 _COUNT = """() => {
   const player = mimik.player, name = player.show ? "show" : "draw", draws = player[name].bind(player);
@@ -96,35 +95,14 @@ def main() -> None:
     result = {
         "what": "pages that play an exported person: frames a second, and ms of processor time a frame",
         "machine": machine(),
-        "load": [round(value, 1) for value in os.getloadavg()],
         "browser": f"Chromium {version}, headless, WebGL by SwiftShader on the processor",
         "pages": {given.split("=", 1)[0]: given.partition("?")[2] for given in arguments.pages},
         "rounds": rows,
     }
-    print(table(rows))
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def table(rows: dict[str, list[dict[str, float]]]) -> str:
-    """Medians of the rounds, in Markdown."""
     keys = ["frames_per_second", "processor_ms", "renderer_ms", "gpu-process_ms"]
-    lines = ["| page | " + " | ".join(keys) + " |", "|" + " --- |" * (len(keys) + 1)]
-    for name, found in rows.items():
-        numbers = " | ".join(f"{statistics.median(row[key] for row in found):.1f}" for key in keys)
-        lines.append(f"| {name} | {numbers} |")
-    return "\n".join(lines)
-
-
-def machine() -> dict[str, Any]:
-    """Processor, its flags, and cores that this process may use."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    known = {
-        key: next((line.split(": ", 1)[1] for line in lines if line.startswith(key)), "")
-        for key in ("model name", "flags")
-    }
-    return {"processor": known["model name"], "flags": known["flags"], "cores": len(os.sched_getaffinity(0))}
+    medians = {name: [statistics.median(row[key] for row in found) for key in keys] for name, found in rows.items()}
+    print(markdown(["page", *keys], [[name, *(f"{value:.1f}" for value in of)] for name, of in medians.items()]))
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+from reporting import PORTRAIT, ROOT, machine, markdown, write_json
+
 WARM_UP = 8  # frames
 # Part, and the functions in which it is spent: module, class or "", name. What a checkout lacks is left out.
 PARTS = {
@@ -175,16 +175,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def processor() -> dict[str, Any]:
-    """Model and those flags on which the speed depends."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    lines = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
-    found = {key.strip(): value.strip() for key, value in lines.items()}
-    wanted = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile")
-    flags = [flag for flag in wanted if flag in found.get("flags", "").split()]
-    return {"model": found.get("model name", ""), "flags": flags, "cores": os.cpu_count()}
-
-
 def run_in(checkout: Path, arguments: list[str]) -> dict[str, Any]:
     """This file, run with the package of a checkout."""
     env = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
@@ -212,8 +202,7 @@ def main() -> None:
         return
     given = [str(arguments.driver.resolve()), "--photo", str(arguments.photo.resolve()), "--size", arguments.size]
     given += ["--frames", str(arguments.frames), *(["--model", arguments.model] if arguments.model else [])]
-    here = Path(__file__).resolve().parents[1]
-    checkouts = {"now": here} | ({"before": arguments.before.resolve()} if arguments.before else {})
+    checkouts = {"now": ROOT.resolve()} | ({"before": arguments.before.resolve()} if arguments.before else {})
     # In turns, and the least of each step: what another program adds is never negative.
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in checkouts}
     for _ in range(arguments.repeats):
@@ -227,12 +216,10 @@ def main() -> None:
     steps.sort(key=lambda step: step == "total")
     width, height = runs["now"][0]["size"]
     print(f"{width}x{height}, {runs['now'][0]['frames']} frames, ms of processor time a frame")
-    for step in steps:
-        row = [f"{best[name].get(step, float('nan')):8.2f}" for name in reversed(best)]
-        print(f"| {step:26} | {' | '.join(row)} |")
-    result = {"processor": processor(), "arguments": {**vars(arguments)}, "ms_per_frame": best, "runs": runs}
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2, default=str) + "\n")
+    names = list(reversed(best))
+    print(markdown(["step", *names], [[s, *(f"{best[n].get(s, float('nan')):.2f}" for n in names)] for s in steps]))
+    result = {"machine": machine(), "arguments": {**vars(arguments)}, "ms_per_frame": best, "runs": runs}
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

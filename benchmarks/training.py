@@ -15,12 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +42,7 @@ from mimik.training import trainer as trainer_module
 from mimik.training.distributed import World
 from mimik.training.step import DiscriminatorInputs, weighted_content_loss
 from mimik.training.trainer import Trainer
+from reporting import commit, machine, markdown, write_json
 
 
 def content_network(name: str) -> features.ContentNetwork:
@@ -277,9 +273,8 @@ def main() -> None:
         for name in ("workers", "device")
     }
     print(f"\n{arguments.preset}, {arguments.batch} episodes, K = {k}, {arguments.precision}, {device}\n")
-    print("| part | ms | IQR | GMAC | GMAC/s |\n| --- | --- | --- | --- | --- |")
-    for name, row in clock.rows.items():
-        print(f"| {name} | {row['ms']:.1f} | {row['iqr_ms']:.1f} | {row['gmac']:.1f} | {row['gmac_per_s']:.0f} |")
+    rows = [[name, *(f"{value:.1f}" for value in row.values())] for name, row in clock.rows.items()]
+    print(markdown(["part", "ms", "IQR", "GMAC", "GMAC/s"], rows))
     share = clock.rows["whole step"]["gmac_per_s"] / most
     print(f"\nroof {most:.0f} GMAC/s; a whole step reaches {100 * share:.1f} % of it")
     for name, row in loaders.items():
@@ -287,22 +282,17 @@ def main() -> None:
             f"loader {name}: {row['frames_per_s']:.1f} frames/s, {100 * row['waiting']:.1f} % waiting,"
             f" first batch after {row['first_batch_s']:.1f} s, {row['processor_ms_per_frame']:.1f} ms of this process"
         )
-    if arguments.out:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-        name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
-        result = {
-            "arguments": {key: str(value) for key, value in vars(arguments).items() if key not in ("data", "out")},
-            "rows": clock.rows,
-            "roof_gmac_per_s": most,
-            "share_of_roof": share,
-            "loaders": loaders,
-            "commit": commit,
-            "device": name,
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-            "versions": {name: importlib.metadata.version(name) for name in ("mimik", "torch")},
-        }
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    result = {
+        "arguments": {key: str(value) for key, value in vars(arguments).items() if key not in ("data", "out")},
+        "rows": clock.rows,
+        "roof_gmac_per_s": most,
+        "share_of_roof": share,
+        "loaders": loaders,
+        "commit": commit(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "machine": machine("torch"),
+    }
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ writes the same as JSON.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -30,23 +28,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik import Avatar
-from mimik.config import VERSION, AnimateConfig, InputError
+from mimik.config import VERSION, InputError
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Image, Landmarker, Tracker, head_pose
+from mimik.face.landmarks import Image, Tracker, head_pose
 from mimik.media import video
+from repainting import COPY, Arrays, clips_in, evenly, kept, landmarker, painted
+from reporting import ROOT, SHARED, exit_code, markdown, write_json
 
-ROOT = Path(__file__).parents[1]
 FPS = 4.0
 NUM_FRAMES = 3  # of a clip, evenly spaced among those that are turned enough
 MIN_TURN = 20.0  # degrees of yaw between photo and frame
-COPY = "copy"
 HALVES = ("uncovered", "turned away")
 MEASURES = ("l1", "features", "ssim")
 _MIDLINE = [10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 2, 0, 17, 200, 199, 175, 152]  # forehead to chin
 _FACE_PX = 256
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def choose(yaws: Sequence[float | None]) -> tuple[int, list[int]] | None:
@@ -57,43 +52,23 @@ def choose(yaws: Sequence[float | None]) -> tuple[int, list[int]] | None:
     first = yaws[seen[0]]
     assert first is not None
     turned = [i for i in seen if abs((yaws[i] or 0.0) - first) > MIN_TURN]
-    if not turned:
-        return None
-    return seen[0], [turned[i] for i in np.unique(np.linspace(0, len(turned) - 1, NUM_FRAMES).round().astype(int))]
+    return (seen[0], evenly(turned, NUM_FRAMES)) if turned else None
 
 
-def case(path: Path, cache: Path) -> Arrays:
-    """What is painted of a clip: photo, photo_points, frames, points, yaw; empty if it does not turn. In a file."""
-    how = json.dumps([FPS, NUM_FRAMES, MIN_TURN]).encode()
-    file = cache / f"{path.stem}-{hashlib.sha256(how + path.read_bytes()).hexdigest()[:12]}.npz"
-    if not file.exists():
-        tracker, images = Tracker(_landmarker()), list(video.read_frames(path, fps=FPS))
-        found = [tracker.track(image) for image in images]
-        yaws = [None if face is None else head_pose(face.points).degrees[0] for face in found]
-        chosen, arrays = choose(yaws), {}
-        if chosen is not None:
-            points = np.stack([found[i].points for i in (chosen[0], *chosen[1])])  # type: ignore[union-attr]
-            arrays = {
-                "photo": images[chosen[0]],
-                "photo_points": points[0],
-                "frames": np.stack([images[i] for i in chosen[1]]),
-                "points": points[1:],
-                "yaw": np.array([yaws[i] for i in (chosen[0], *chosen[1])], np.float64),
-            }
-        draft = file.with_suffix(".part.npz")
-        np.savez(draft, **arrays)
-        os.replace(draft, file)
-    with np.load(file) as stored:
-        return dict(stored)
-
-
-_LANDMARKERS: list[Landmarker] = []
-
-
-def _landmarker() -> Landmarker:
-    if not _LANDMARKERS:
-        _LANDMARKERS.append(Landmarker())
-    return _LANDMARKERS[0]
+def case(path: Path) -> Arrays:
+    """What is painted of a clip: photo, frames, points, yaw; empty if it does not turn."""
+    tracker, images = Tracker(landmarker()), list(video.read_frames(path, fps=FPS))
+    found = [tracker.track(image) for image in images]
+    yaws = [None if face is None else head_pose(face.points).degrees[0] for face in found]
+    if (chosen := choose(yaws)) is None:
+        return {}
+    photo, some = chosen
+    return {
+        "photo": images[photo],
+        "frames": np.stack([images[i] for i in some]),
+        "points": np.stack([found[i].points for i in some]),  # type: ignore[union-attr]
+        "yaw": np.array([yaws[i] for i in (photo, *some)], np.float64),
+    }
 
 
 def paint(tasks: Mapping[str, Arrays], models: Sequence[str], out: Path) -> None:
@@ -101,11 +76,8 @@ def paint(tasks: Mapping[str, Arrays], models: Sequence[str], out: Path) -> None
     for clip, arrays in tasks.items():
         photo = out / f"{clip}.png"
         video.write_image(photo, arrays["photo"])
-        avatar = Avatar.from_photos([photo], landmarker=_landmarker())
         for model in models:
-            source = avatar.source_frame(AnimateConfig(model=model))
-            frames = [source.paint(source.flow(points), points) for points in arrays["points"]]
-            np.save(out / f"{clip}-{model}.npy", np.stack(frames))
+            np.save(out / f"{clip}-{model}.npy", np.stack(list(painted(photo, arrays["points"], model))))
 
 
 def halves(points: NDArray[Any], turn: float, side: tuple[int, int]) -> list[NDArray[np.bool_]]:
@@ -194,7 +166,7 @@ def summary(clips: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def table(found: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """Markdown: each model's figures, and where there is a commit before its figures and the change in percent."""
-    out = ["| half | model | L1 | feature distance | SSIM | clips |", "| --- " * 6 + "|"]
+    rows = []
     for half in HALVES:
         for model, row in found.items():
             cells = []
@@ -204,8 +176,8 @@ def table(found: Mapping[str, Any], before: Mapping[str, Any]) -> str:
                 cells.append(
                     f"{value:.3f}" if old is None else f"{old:.3f} -> {value:.3f} ({100 * (value / old - 1):+.1f} %)"
                 )
-            out.append(f"| {half} | {model} | {' | '.join(cells)} | {row['clips']} |")
-    return "\n".join(out)
+            rows.append([half, model, *cells, str(row["clips"])])
+    return markdown(["half", "model", "L1", "feature distance", "SSIM", "clips"], rows)
 
 
 def painted_by(commit: str, models: Sequence[str], args: argparse.Namespace, folder: Path) -> None:
@@ -235,41 +207,38 @@ def painted_by(commit: str, models: Sequence[str], args: argparse.Namespace, fol
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/corpus/dev", help="a folder of clips")
+    parser.add_argument("--data", type=Path, default=SHARED / "corpus/dev", help="a folder of clips")
     parser.add_argument("--models", default="geometry,texture", help="as in mimik animate")
     parser.add_argument("--against", metavar="COMMIT", help="a commit whose program paints the same frames")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "mimik-turned")
     parser.add_argument("--paint", type=Path, help="only paint, into this folder; used by --against")
     parser.add_argument("-o", "--out", type=Path, default=Path("turned.json"))
     args = parser.parse_args()
+    return exit_code(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
     start, models = time.process_time(), args.models.split(",")
-    try:
-        paths = sorted(args.data.glob("*.mp4"))
-        if not paths:
-            raise InputError(f"--data {args.data}: there is no .mp4 in it; give a folder of clips.")
-        args.cache.mkdir(parents=True, exist_ok=True)
-        tasks = {path.stem: arrays for path in paths if (arrays := case(path, args.cache))}
-        if args.paint:
-            paint(tasks, models, args.paint)
-            return 0
-        with tempfile.TemporaryDirectory() as name:
-            folders = {"now": Path(name) / "now", "before": Path(name) / "before"}
-            for folder in folders.values():
-                folder.mkdir()
-            paint(tasks, models, folders["now"])
-            if args.against:
-                painted_by(args.against, models, args, folders["before"])
-            meter, clips = Meter(), {"now": {}, "before": {}}  # type: Meter, dict[str, dict[str, Any]]
-            for clip, arrays in tasks.items():
-                for when, folder in folders.items():
-                    made = {model: folder / f"{clip}-{model}.npy" for model in models}
-                    found = {model: measure(meter, arrays, np.load(f)) for model, f in made.items() if f.exists()}
-                    if when == "now":
-                        found[COPY] = measure(meter, arrays, [arrays["photo"]] * len(arrays["frames"]))
-                    clips[when][clip] = {"yaw": arrays["yaw"].round(1).tolist(), "models": found}
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    how = [FPS, NUM_FRAMES, MIN_TURN]
+    tasks = {path.stem: arrays for path in clips_in(args.data) if (arrays := kept(path, args.cache, how, case))}
+    if args.paint:
+        paint(tasks, models, args.paint)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folders = {"now": Path(name) / "now", "before": Path(name) / "before"}
+        for folder in folders.values():
+            folder.mkdir()
+        paint(tasks, models, folders["now"])
+        if args.against:
+            painted_by(args.against, models, args, folders["before"])
+        meter, clips = Meter(), {"now": {}, "before": {}}  # type: Meter, dict[str, dict[str, Any]]
+        for clip, arrays in tasks.items():
+            for when, folder in folders.items():
+                made = {model: folder / f"{clip}-{model}.npy" for model in models}
+                found = {model: measure(meter, arrays, np.load(f)) for model, f in made.items() if f.exists()}
+                if when == "now":
+                    found[COPY] = measure(meter, arrays, [arrays["photo"]] * len(arrays["frames"]))
+                clips[when][clip] = {"yaw": arrays["yaw"].round(1).tolist(), "models": found}
     report: dict[str, Any] = {
         "mimik": VERSION,
         "processor_seconds": time.process_time() - start,
@@ -277,9 +246,8 @@ def main() -> int:
     }
     if args.against:
         report |= {"against": args.against, "summary_before": summary(clips["before"]), "clips_before": clips["before"]}
-    args.out.write_text(json.dumps(report | {"clips": clips["now"]}, indent=1) + "\n", encoding="utf-8")
+    write_json(args.out, report | {"clips": clips["now"]})
     print(table(report["summary"], report.get("summary_before", {})))
-    return 0
 
 
 if __name__ == "__main__":

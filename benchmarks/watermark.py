@@ -16,7 +16,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import platform
 import secrets
 import statistics
 import tempfile
@@ -24,7 +23,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +34,9 @@ from mimik import Avatar
 from mimik.config import AnimateConfig
 from mimik.media import video
 from mimik.provenance.watermark import Payload, WatermarkDetector, WatermarkEmbedder
+from reporting import PORTRAIT, ROOT, SHARED, machine, markdown, write_json
 
-ASSETS = Path(str(resources.files("mimik").joinpath("assets")))
-ROOT = Path(__file__).parents[1]
+ASSETS = PORTRAIT.parents[1]
 FIRST_FRAME = 10
 # Shorter side in pixels: how many motions each portrait plays at it, and for how many frames.
 PLAN = {256: (3, 40), 384: (1, 12), 512: (2, 12), 720: (1, 8), 1080: (1, 6)}
@@ -243,8 +241,8 @@ def table(rows: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--portraits", type=Path, default=ROOT / "../shared/portraits", help="pictures to animate too")
-    parser.add_argument("--corpus", type=Path, default=ROOT / "../shared/corpus", help="videos without a mark")
+    parser.add_argument("--portraits", type=Path, default=SHARED / "portraits", help="pictures to animate too")
+    parser.add_argument("--corpus", type=Path, default=SHARED / "corpus", help="videos without a mark")
     parser.add_argument("--limit", type=int, help="at most so many files and so many videos")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "benchmarks/results/watermark.json")
@@ -271,7 +269,7 @@ def main() -> None:
     summary = table(rows)
     results = [one for row in rows for one in row["attacks"].values()]
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "embedding": speed,
         "num_files": len(rows),
         "num_attacked": len(results),
@@ -286,12 +284,11 @@ def main() -> None:
         },
         "files": sorted(rows, key=lambda row: (row["side"], row["portrait"], row["motion"])),
     }
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(args.out, report)
 
-    columns_of_table = [*map(str, PLAN), FILMED, "all"]
-    print(f"\n{'attack':38}" + "".join(f"{side:>10}" for side in columns_of_table))
-    for name, columns in summary.items():
-        print(f"{name:38}" + "".join(f"{columns.get(side, '-'):>10}" for side in columns_of_table))
+    sides = [*map(str, PLAN), FILMED, "all"]
+    rows_of = [[name, *(columns.get(side, "-") for side in sides)] for name, columns in summary.items()]
+    print("\n" + markdown(["attack", *sides], rows_of))
     print(json.dumps({key: value for key, value in report.items() if key not in ("files", "table", "unmarked")}))
     scores = report["unmarked"]["scores"]
     print(f"unmarked: {len(scores)} videos, {report['unmarked']['num_read']} read, best score {max(scores, default=0)}")

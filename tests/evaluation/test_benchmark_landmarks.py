@@ -73,7 +73,7 @@ def test_models_are_compared_clip_by_clip() -> None:
     assert mouth["better"] == pytest.approx(2 / 3)
     assert found["geometry"]["all"]["difference_interval"] == (0, 0)
     assert found["texture"]["lips"] == {"clips": 2, "median": pytest.approx(0.6)}
-    lines = landmarks.table(found, "geometry")
+    lines = landmarks.table(found, "geometry").splitlines()
     assert lines[3].startswith("| texture | 2.33 [")
     assert lines[3].endswith("| 2.33 | 2.33 | 2.33 | 2.33 | 2.33 | 0.60 | 0.75 |")
     assert "| texture better in | 67 % | 67 % | 67 % | 67 % | 67 % | 67 % |  |  |" in lines

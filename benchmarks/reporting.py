@@ -1,0 +1,64 @@
+"""What the benchmarks share: the machine that they ran on, Markdown tables, results as JSON, errors in one sentence."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import mimik
+from mimik.config import InputError
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Processor, those of its flags on which speed depends, cores, load, and the versions of packages."""
+    path = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in (path.read_text() if path.exists() else "").splitlines()]
+    found = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+    wanted = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile")
+    return {
+        "processor": found.get("model name", platform.machine()),
+        "flags": [flag for flag in wanted if flag in found.get("flags", "").split()],
+        "cores": os.cpu_count(),
+        "load": [round(value, 1) for value in os.getloadavg()],
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in ("mimik", *packages)},
+    }
+
+
+def commit() -> str:
+    """The checkout of the package that is measured; "+" where it has changes, empty where it is not a checkout."""
+    describe = ["git", "-C", str(Path(mimik.__file__).parent), "describe", "--always", "--dirty=+"]
+    return subprocess.run(describe, capture_output=True, text=True).stdout.strip()
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def write_json(path: Path | None, result: Any) -> None:
+    """The result where it was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def exit_code(run: Callable[[], None]) -> int:
+    """Runs a benchmark; 2, and the sentence, where something that was given cannot be used."""
+    try:
+        run()
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
