@@ -12,6 +12,7 @@ mimik.evaluation.motion_fidelity defines the signals. Prints tables, and writes 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -22,11 +23,13 @@ from typing import Any
 import cv2
 
 from mimik import Avatar
+from mimik.arrays import Float
 from mimik.config import VERSION, InputError
 from mimik.evaluation import motion_fidelity
 from mimik.evaluation.detectors import INSTALL_DLIB, Detector
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
+from mimik.motion.smoothing import BEGIN_S
 from reporting import ROOT, SHARED, commit, exit_code, machine, write_json
 
 PHOTOS = {  # what each is here for
@@ -66,6 +69,14 @@ def first_frames(path: Path) -> Iterator[Image]:
 def smaller(image: Image) -> Image:
     """The picture at a part of its size, as a camera farther away would show it."""
     return cv2.resize(image, None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
+
+
+def without_beginning(signals: dict[str, Float]) -> dict[str, Float]:
+    """A driver's signals without its pose in the beginning: the head starts as the photo has it (begun_at_rest)."""
+    values = {name: value.copy() for name, value in signals.items()}
+    for name in ("yaw", "pitch", "roll"):
+        values[name][: math.ceil(FPS * BEGIN_S)] = math.nan
+    return values
 
 
 def measured(
