@@ -1,7 +1,7 @@
-"""Antialiasing of a warp: where it squeezes the photo, a pixel is the mean of several samples.
+"""Antialiasing of a warp: where it minifies the photo, a pixel is the mean of several samples.
 
-A head that turns away folds the far side of face and hair into a few pixels; with one sample each, its outline is a
-dashed line.
+A head that turns away compresses the far side of face and hair into a few pixels; with one sample per pixel, its
+outline would be a dashed line.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from mimik.arrays import Array, smoothstep
 from mimik.rendering.field import GRID
 
-_STEP = 2  # cells of the grid that are compared
-_SQUEEZED = 2.0, 3.5  # how many pixels of the photo lie beneath one: up to the first one sample, from the second on all
-_FINER = 4  # a side
-_ROWS = 64  # that are looked at together
-_GAP = 16  # pixels between two runs of columns that are worth separate work
+_STEP = 2  # cells between the grid points whose offsets are compared
+_SQUEEZED = 2.0, 3.5  # photo pixels per output pixel, along the more compressed axis, over which supersampling fades in
+_FINER = 4  # samples per pixel along each axis
+_ROWS = 64  # rows per band in which rectangles are searched
+_GAP = 16  # pixels: a gap wider than this separates two runs of columns
 
 
 def squeezed(offset: Array) -> Array | None:
-    """[GRID, GRID] 0..1: how much of a place is averaged; None: nothing anywhere.
+    """[GRID, GRID] 0..1 weight of the supersampled result; None if it is 0 everywhere.
 
     Args:
         offset: [GRID, GRID, 2] as Flow.offset.
@@ -36,7 +36,7 @@ def squeezed(offset: Array) -> Array | None:
 
 
 def squeezed_parts(mask: NDArray[np.bool_]) -> list[tuple[slice, slice]]:
-    """Rows and columns of rectangles that together hold what is set in a mask [h, w], and little else."""
+    """Rows and columns of rectangles that tightly cover the set pixels of a mask [h, w]."""
     found = []
     for top in range(0, mask.shape[0], _ROWS):
         rows = slice(top, min(top + _ROWS, mask.shape[0]))
@@ -48,7 +48,7 @@ def squeezed_parts(mask: NDArray[np.bool_]) -> list[tuple[slice, slice]]:
 
 
 def supersampled(source: NDArray[np.uint8], x: Array, y: Array) -> NDArray[np.uint8]:
-    """cv2.remap with the mean of _FINER x _FINER samples a pixel; x, y: float32 [h, w] places in the source."""
+    """cv2.remap with the mean of _FINER x _FINER samples per pixel; x, y: float32 [h, w] positions in the source."""
     size = x.shape[1] * _FINER, x.shape[0] * _FINER
     finer_x, finer_y = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in (x, y))
     samples = cv2.remap(source, finer_x, finer_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""A square of the photo, and the two that are cut around a head."""
+"""Square crops of the photo around a head."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mimik.face import landmarks as face
 
-CROP_SCALE = 2.5  # side of the crop in heights of the face, forehead to chin
-WINDOW_SCALE = 1.7  # the same for what the texture generator sees: hair and collar, and a mouth of 20 px in 128
+CROP_SCALE = 2.5  # side of the flow's square, in face heights (forehead to chin)
+# Side of the texture generator's window, in face heights: includes hair and collar; a mouth is 20 px of 128.
+WINDOW_SCALE = 1.7
 
 
 def squares_around(points: NDArray[Any], scale: float) -> NDArray[np.float64]:
@@ -25,7 +26,7 @@ def squares_around(points: NDArray[Any], scale: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of the photo: left, top and side in pixels; it may reach beyond the photo."""
+    """A square in photo pixels: left, top, side; it may extend beyond the photo."""
 
     left: float
     top: float
@@ -33,11 +34,11 @@ class Crop:
 
     @classmethod
     def around(cls, points: NDArray[Any], scale: float = CROP_SCALE) -> Crop:
-        """The square around a head, from its points [478, 3]; scale: its side in heights of the face."""
+        """The square around a head with points [478, 3]; scale: its side in face heights."""
         return cls(*squares_around(points, scale).tolist())
 
     def to_unit(self, points: NDArray[Any]) -> NDArray[Any]:
-        """Photo pixels -> 0..1 across the crop; z, where there is one, on the same scale."""
+        """Photo pixels -> 0..1 across the crop; z, if present, in the same units."""
         origin = np.array([self.left, self.top, 0.0])[: points.shape[-1]]
         return (points - origin) / self.side
 
@@ -46,14 +47,14 @@ class Crop:
         return points * self.side + np.array([self.left, self.top, 0.0])[: points.shape[-1]]
 
     def scaled(self, scale: float) -> Crop:
-        """The same square of a picture that is scale times as large."""
+        """The same square in a picture enlarged by scale."""
         return Crop(self.left * scale, self.top * scale, self.side * scale)
 
     def matrix(self, px: int) -> NDArray[np.float64]:
-        """[2, 3] for cv2.warpAffine: the picture's pixels -> those of the square, drawn px wide."""
+        """[2, 3] matrix for cv2.warpAffine: photo pixels -> pixels of the square resized to px."""
         k = px / self.side
         return np.array([[k, 0, (0.5 - self.left) * k - 0.5], [0, k, (0.5 - self.top) * k - 0.5]])
 
     def cut(self, picture: NDArray[Any], px: int) -> NDArray[Any]:
-        """The square, px wide; beyond the picture its border is continued. Any type and number of channels."""
+        """The square resized to px; beyond the picture its border is replicated. Any dtype and number of channels."""
         return cv2.warpAffine(picture, self.matrix(px), (px, px), borderMode=cv2.BORDER_REPLICATE)

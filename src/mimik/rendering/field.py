@@ -1,4 +1,4 @@
-"""The smooth field of the landmark flow: radial-basis interpolation on a grid, without folds, zero at the border."""
+"""The smooth field of the landmark flow: radial-basis interpolation on a grid; unfolding; fading to 0 at the border."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array, Float, smoothstep
 
-GRID = 128  # cells along a side of the crop; an eye of a head that fills half of it is 10 cells wide
-_COARSE = 48  # cells of the grid on which the smooth field is computed where nothing changes quickly
-FINE = 3  # as many cells a cell around eyes and mouth
-_EVALUATED = 768  # places at a time: their distances stay in the processor's caches
-_BORDER = 0.04  # of the crop's side: the flow is faded to exact zero within this distance of the border
-_MIN_AREA_RATIO = 0.02
-RIDGE = 1e-4  # on the kernel's diagonal: points may be missed by a little, against jitter
+GRID = 128  # cells along a side of the crop; an eye is about 10 cells wide if the head fills half of the crop
+_COARSE = 48  # cells along a side of the grid for the slowly varying part of the smooth field
+FINE = 3  # refinement factor of the grid around eyes and mouth
+_EVALUATED = 768  # positions evaluated at a time, so that their distances fit into the processor's cache
+_BORDER = 0.04  # crop sides: distance from the border over which the flow fades to 0
+_MIN_AREA_RATIO = 0.02  # area ratio below which a cell counts as folded
+RIDGE = 1e-4  # ridge regularization of the kernel's diagonal: allows small residuals, to reduce jitter
 
 
 def centers_along(cells: int) -> Array:
@@ -36,19 +36,19 @@ def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDAr
     """Coefficients [N + 1, 2] of a linear radial-basis interpolant.
 
     Args:
-        target: [N, 2] places.
-        offset: [N, 2] the values there.
-        slack: [N] > 0; how freely each value may be missed: a point with much of it does not count.
+        target: [N, 2] positions.
+        offset: [N, 2] values at these positions.
+        slack: [N] > 0, ridge of each point: the larger, the less the point influences the result.
     """
     across, down = (np.subtract.outer(at, at) for at in target.astype(np.float32).T)
-    across *= across  # cv2.magnitude rounds by where arrays lie in memory: frames would differ from run to run
+    across *= across  # the rounding of cv2.magnitude depends on memory alignment: frames would differ between runs
     down *= down
     across += down
     kernel = cv2.sqrt(across, dst=across)
     kernel.ravel()[:: len(target) + 1] -= slack
-    # The coefficients sum to 0. With the last one replaced by minus the sum of the others, the negative kernel is
-    # positive definite (Micchelli 1986): half of the work. BLAS rounds by where arrays lie, too: in double precision
-    # that shows in no frame.
+    # The coefficients sum to 0. Eliminating the last one makes the negated kernel positive definite (Micchelli 1986),
+    # so that a Cholesky factorization, half of the work, solves it. The rounding of BLAS depends on memory alignment;
+    # in double precision it does not change any frame.
     last = kernel[-1]
     apart = np.subtract(last[:-1] - last[-1], kernel[:-1, :-1], dtype=np.float64)
     apart += last[:-1, None]
@@ -62,15 +62,15 @@ def _solve(target: NDArray[np.float64], offset: NDArray[np.float64], slack: NDAr
 
 @functools.cache
 def _has_lapack() -> bool:
-    """Whether OpenCV solves linear systems by LAPACK: three times as fast as NumPy's; without, far slower."""
+    """Whether OpenCV uses LAPACK: its solver is then three times as fast as NumPy's, otherwise far slower."""
     return any("Lapack:" in line and "YES" in line for line in cv2.getBuildInformation().splitlines())
 
 
 def _evaluate(
     x: NDArray[Any], y: NDArray[Any], target: NDArray[np.float64], coefficients: NDArray[np.float64]
 ) -> Array:
-    """The interpolant where columns at x [W] and rows at y [H] cross -> [H, W, 2]."""
-    # Squared distances are sums of one part for each column and one for each row.
+    """The interpolant [H, W, 2] on the grid of columns x [W] and rows y [H]."""
+    # The squared distances are separable: a term per column plus a term per row.
     centers = target.astype(np.float32).T
     across, down = ((at[:, None] - center) ** 2 for at, center in zip((x, y), centers, strict=True))
     down = down[:, None]
@@ -83,7 +83,7 @@ def _evaluate(
         np.add(across, down[start : start + num_rows], out=rows)
         distance = rows.reshape(-1, len(target))
         cv2.sqrt(distance, dst=distance)
-        for plane, weight in zip(out, weights, strict=True):  # one by one: BLAS would copy for a product with both
+        for plane, weight in zip(out, weights, strict=True):  # separately: BLAS would copy for a joint product
             np.dot(distance, weight[:-1], out=plane[start : start + num_rows].reshape(-1))
     for plane, weight in zip(out, weights, strict=True):
         plane += weight[-1]
@@ -96,15 +96,15 @@ def smooth_field(
     slack: NDArray[np.float64],
     parts: list[tuple[slice, slice]],
 ) -> tuple[Array, list[Array]]:
-    """The interpolated offsets, everywhere and finely.
+    """Interpolate the offsets on the grid, and at FINE times its resolution in some parts.
 
     Args:
-        to, offset: [N, 2] places in the target and their offsets.
-        slack: [N] see _solve.
-        parts: rows and columns of the parts that are wanted finely.
+        to, offset: [N, 2] target positions and their offsets.
+        slack: [N] ridge of each point, see _solve.
+        parts: rows and columns of the parts to refine.
 
     Returns:
-        [GRID, GRID, 2], computed on a grid of _COARSE cells; and for each part [rows * FINE, columns * FINE, 2].
+        [GRID, GRID, 2], upsampled from a grid of _COARSE cells; and for each part [rows * FINE, columns * FINE, 2].
     """
     coefficients = _solve(to, offset, slack)
     coarse = _evaluate(centers_along(_COARSE), centers_along(_COARSE), to, coefficients)
@@ -123,7 +123,7 @@ def _finely(part: tuple[slice, slice]) -> tuple[slice, slice]:
 
 
 def unfold(offset: Array) -> tuple[Array, Array]:
-    """The flow, smoothed just where it folds, and its area ratio."""
+    """The flow, smoothed locally where it folds, and its area ratio."""
     ratio = area_ratio(offset)
     for sigma in (1.0, 1.5, 2.0, 3.0, 4.0):
         folded = (ratio < _MIN_AREA_RATIO).astype(np.float32)
@@ -137,7 +137,7 @@ def unfold(offset: Array) -> tuple[Array, Array]:
 
 
 def part_around(points: NDArray[np.float64]) -> tuple[slice, slice] | None:
-    """Rows and columns of the cells around points [N, 2+], with a little margin; None outside the grid."""
+    """Rows and columns of the cells around points [N, 2+], with a margin of 2 cells; None outside the grid."""
     low = np.floor(points[:, :2].min(0) * GRID - 2).astype(int).clip(0, GRID)
     high = np.ceil(points[:, :2].max(0) * GRID + 2).astype(int).clip(0, GRID)
     if (high <= low).any():
@@ -154,14 +154,14 @@ def frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArr
 
 
 def fade_of(low: NDArray[Any], high: NDArray[Any]) -> Array:
-    """[GRID, GRID] one inside, smoothly to zero at the border of the rectangle."""
+    """[GRID, GRID] 1 inside the rectangle, fading to 0 at its border."""
     at = grid_centers().reshape(GRID, GRID, 2)
     distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
     return np.asarray(smoothstep(distance, 0, _BORDER), np.float32)
 
 
 def area_ratio(offset: Array) -> Array:
-    """Determinant of the map target -> photo, [GRID, GRID]; not positive where the flow folds."""
+    """[GRID, GRID] Jacobian determinant of the map target -> photo; not positive where the flow folds."""
     padded = cv2.copyMakeBorder(offset, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) * np.float32(GRID / 2)
     dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) * np.float32(GRID / 2)

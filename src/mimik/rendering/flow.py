@@ -1,9 +1,9 @@
-"""Landmark flow: where each pixel of a frame comes from in the photo, and applying that at any resolution.
+"""Landmark flow: for each position of a frame, the position in the photo to sample.
 
-The flow is backward: at a place of the target frame it says how far away the pixel lies in the photo. It is solved on
-a small grid over a square around the head, by linear radial-basis interpolation of the points' displacements; hair
-moves with the skull, the square's border stands still. Where the head's own surface hides itself, the solve cannot
-know it: the mesh, rasterized with a depth test, is right there.
+The flow is a backward map on a small grid over a square around the head. It interpolates the displacements of the
+landmarks by radial basis functions with a linear kernel; hair moves with the skull, and the border of the square is
+fixed. At self-occlusions the flow is discontinuous, which interpolation cannot represent; there the flow of the head
+mesh, rasterized with a depth test, is used.
 """
 
 from __future__ import annotations
@@ -36,23 +36,20 @@ from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.mirror import Mirror, MirrorFlow, hair_shown, mirror_flow
 from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion
 
-NUM_GEOMETRY = 4  # maps that tell it how the photo was warped
-_TURNED_DEG = 4.0, 8.0  # degrees: from the first on a head's turn hides something, from the second fully
-_FACING = 0.0, 0.16  # cosine: a surface of the target seen at the first is hidden, at the second seen
-_PHOTO_TURNED = 8.0, 16.0  # degrees of yaw: a photo up to the first is frontal, from the second turned
-_HIDDEN_SLACK = 3e4  # times the ridge, of a point that is hidden
-_FACING_PHOTO = 0.2  # the same in the photo: what is seen there very obliquely cannot be spread out
-_OUTLINE_SLACK = 60.0  # times the ridge: a smile's cheek may bulge over the outline, and does not fold against it
-_OUTLINE_CM = 3.0  # behind the middle of the face: depth of the head's outline
-_NECK_CM = (
-    3.5,
-    8.5,
-)  # below the middle of the face: down to the first, what is beside the head follows it
-_SLIT = 0.04  # of an eye's width: what the flow leaves between shut lids; the eyelids are drawn over it
-_MOVED = (
-    0.004,
-    0.03,
-)  # of an eye's width: an eye is drawn from the first on that lids or gaze move, fully from the second
+NUM_GEOMETRY = 4  # flow maps that are inputs of the network, see Flow.maps
+_TURNED_DEG = 4.0, 8.0  # degrees of head rotation over which occlusion handling fades in
+# Cosine between normal and view direction in the target: hidden up to the first value, visible from the second on.
+_FACING = 0.0, 0.16
+_PHOTO_TURNED = 8.0, 16.0  # degrees of yaw in the photo: frontal up to the first value, turned from the second on
+_HIDDEN_SLACK = 3e4  # ridge of a fully hidden point, relative to RIDGE
+_FACING_PHOTO = 0.2  # smallest cosine in the photo of a control point: more oblique skin cannot be stretched
+_OUTLINE_SLACK = 60.0  # ridge of outline points, relative to RIDGE: the cheek of a smile may bulge beyond the outline
+_OUTLINE_CM = 3.0  # depth of the head's outline behind the middle of the face
+# Below the middle of the face: points beside the head follow it fully above the first value, not at all below the
+# second.
+_NECK_CM = 3.5, 8.5
+_SLIT = 0.04  # eye widths: opening that the flow keeps between closed lids; the eyelids are drawn over it
+_MOVED = 0.004, 0.03  # eye widths of lid or gaze motion, over which the eye layers fade in
 
 
 @dataclass(frozen=True)
@@ -60,13 +57,13 @@ class Flow:
     """The landmark flow of one frame.
 
     Attributes:
-        offset: [GRID, GRID, 2] float32; photo place minus target place, in units of the crop's side.
-        unseen: [GRID, GRID] bool; target cells whose surface the photo does not show.
-        stretch: [GRID, GRID] float32; area in the photo per area in the target: below 1 the photo is magnified.
-        details: the same offsets, finer, around eyes and mouth: a shut eye is thinner than a cell.
-        mouth: the opening that the lips leave; None while the photo shows what is in it.
-        eyes: where the eyes that are drawn over the warped photo lie.
-        mirror: what the other side of the face shows of skin that the turn uncovers; None: nothing.
+        offset: [GRID, GRID, 2] float32; photo position minus target position, in units of the crop's side.
+        unseen: [GRID, GRID] bool; disoccluded target cells, whose surface the photo does not show.
+        stretch: [GRID, GRID] float32 area ratio, photo / target: below 1 the photo is magnified.
+        details: refined offsets around eyes and mouth, where a closed eye is thinner than a cell.
+        mouth: the opening between the lips; None if the photo already shows its interior.
+        eyes: contours of the eyes that are drawn over the warped photo.
+        mirror: the second source for uncovered skin; None if it is not needed.
     """
 
     offset: Array
@@ -78,16 +75,16 @@ class Flow:
     mirror: MirrorFlow | None = None
 
     def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
-        """What the texture generator is told of the warp, over another square.
+        """The flow maps that the texture generator takes, resampled to its window.
 
         Args:
-            crop: the warper's, over which the flow lies.
-            window: the square that the generator sees, in the same pixels.
-            cells: along its side.
+            crop: the square of the warper, on which the flow is defined, in photo pixels.
+            window: the square of the generator, in photo pixels.
+            cells: along a side of the result.
 
         Returns:
-            [NUM_GEOMETRY, cells, cells] float32: offset in x and in y, 1 is a tenth of the window's side; 1 where the
-            photo does not show the surface; logarithm of the stretch, base 4, in -1..1.
+            [NUM_GEOMETRY, cells, cells] float32: offset in x and in y, in tenths of the window's side; disocclusion,
+            0..1; logarithm of the area ratio to base 4, in -1..1.
         """
         planes = self.planes()
         planes[..., :2] *= np.float32(crop.side / window.side)
@@ -96,11 +93,11 @@ class Flow:
         return np.ascontiguousarray(square.cut(planes, cells).transpose(2, 0, 1))
 
     def planes(self) -> Array:
-        """[GRID, GRID, NUM_GEOMETRY] what maps cuts, over the crop: offsets as if the window were the crop."""
+        """[GRID, GRID, NUM_GEOMETRY] the maps over the crop, with offsets in tenths of the crop's side."""
         planes = np.empty((GRID, GRID, NUM_GEOMETRY), np.float32)
         planes[..., :2] = self.offset * np.float32(10)
         planes[..., 2] = self.unseen
-        if self.mirror is not None:  # what the other side shows is not left to the network
+        if self.mirror is not None:  # not disoccluded for the network where the second source covers it
             planes[self.mirror.rows, self.mirror.columns, 2] *= 1 - self.mirror.weight
         planes[..., 3] = (np.log(np.maximum(self.stretch, 1e-3)) / np.log(4)).clip(-1, 1)
         return planes
@@ -108,10 +105,10 @@ class Flow:
 
 @dataclass(frozen=True)
 class Detail:
-    """A part of the flow with FINE times as many cells.
+    """A part of the flow at FINE times the resolution of the grid.
 
     Attributes:
-        rows, columns: of the flow's grid.
+        rows, columns: the part, in cells of the flow's grid.
         offset: [rows * FINE, columns * FINE, 2] as in Flow.
     """
 
@@ -124,10 +121,11 @@ class Warper:
     """The landmark flow of one photo: prepared once, solved for every frame.
 
     Attributes:
-        crop: the square over which the flow lies, in pixels of the photo.
-        jaws: of the person: where the teeth are.
-        source: [V, 3] the face's 478 points in the photo and those of hair and neck, units of the crop's side.
-        facing: [V] cosine of the angle at which the photo shows each.
+        crop: the square on which the flow is defined, in photo pixels.
+        jaws: position of the person's teeth.
+        source: [V, 3] the 478 face points in the photo and those of the shell (hair and neck), units of the crop's
+            side.
+        facing: [V] visibility of each in the photo: cosine between normal and view direction.
     """
 
     def __init__(
@@ -140,16 +138,16 @@ class Warper:
         matte: Array | None = None,
         free: tuple[bool, bool, bool] = (False, False, False),
     ) -> None:
-        """For one photo.
+        """Prepare the flow of one photo.
 
         Args:
-            points: [478, 3] of the face in the photo.
+            points: [478, 3] face points in the photo, pixels.
             width, height: of the photo, in pixels.
-            teeth: of the person; None: chosen from the shipped sets.
-            matte: [height, width] 0..1 of the person, of a layer without background: hair and ears that a turn
-                uncovers, and that the photo does not show, are then mirrored as the face is.
-            free: whether the head may move at the square's left, upper and right border, and leave the picture there:
-                it is a layer of its own, and the border of the square does not show it. Else the border stands still.
+            teeth: the person's teeth; None: chosen from the shipped sets.
+            matte: [height, width] 0..1, matte of the person, if the head is a separate layer without background. Hair
+                and ears that a turn uncovers are then mirrored like the face. None: only the face is mirrored.
+            free: whether the left, upper and right borders of the square move with the head, so that it can leave the
+                picture there. Requires a separate head layer. Otherwise the border is fixed.
         """
         self.crop = Crop.around(points)
         face_points = self.crop.to_unit(points.astype(np.float64))
@@ -172,10 +170,10 @@ class Warper:
         )
         self._mirror = Mirror(self.source, self.facing, shown)
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
-        # In a photo that is turned itself nose and far cheek meet at the outline: turned further, it is not held.
+        # In a turned photo, nose and far cheek meet at the outline: for further turns, the outline is not constrained.
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
         self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
-        # A free side is the square's, wherever the picture ends.
+        # A free border is that of the square, even if the picture ends before it.
         low = np.where(free[:2], 0, low)
         high[0] = 1 if free[2] else high[0]
         self._border = self._at_depth(frame_of(low, high))
@@ -185,21 +183,21 @@ class Warper:
         self._fade = 1 - (1 - fade_of(low, high)) * (1 - freedom)
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Places [N, 2] of the square, [N, 3] where the outline of the head is."""
+        """Positions [N, 2] in the square, as [N, 3] at the depth of the head's outline."""
         z = self.jaws.skull.apply(np.array([[0.0, 0.0, _OUTLINE_CM]]))[0, 2]
         return np.column_stack([places, np.full(len(places), z)])
 
     def _freedom(
         self, places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: tuple[bool, bool, bool]
     ) -> NDArray[np.float64]:
-        """[N] 0..1: how much the nearest border at places [N, 3] moves with the skull."""
+        """[N] 0..1, how far the border nearest to each of the places [N, 3] moves with the skull."""
         x, y = places[:, 0], places[:, 1]
         gaps = np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
         is_free = np.array([*free, False])[gaps.argmin(1)]
         return is_free * follows(places, self.jaws.skull)
 
     def flow(self, target: NDArray[Any]) -> Flow:
-        """The flow to a frame in which the face's points are at target [478, 3], in photo pixels."""
+        """The flow to a frame with face points target [478, 3], in photo pixels."""
         found = self.crop.to_unit(np.asarray(target, np.float64))
         goal_face = _parted(found)
         motion = skull_motion(self.source[: face.NUM_POINTS], goal_face)
@@ -207,8 +205,8 @@ class Warper:
         shell = shell + (motion.apply(shell) - shell) * self._follow[face.NUM_POINTS :]
         goal = np.concatenate([goal_face, shell])
 
-        # What the head hides of itself in the target: 0 seen .. 1 hidden. Small turns hide hardly anything, and what
-        # begins begins softly: a point that is there in one frame and gone in the next would make the face jump.
+        # Self-occlusion in the target: 0 visible .. 1 hidden. It changes gradually with the pose: removing a point
+        # from one frame to the next would make the face jump.
         hidden = ramp(self._normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
         degrees = _degrees_of(motion.rotation)
         turned = float(ramp(degrees, *_TURNED_DEG))
@@ -270,11 +268,11 @@ class Warper:
         )
 
     def contours(self, number: int) -> EyeContours:
-        """An eye in the photo; number: 0 the right, 1 the left."""
+        """Contours of an eye in the photo; number: 0 the person's right, 1 the left."""
         return _contours(self.source, number, _down_an_eye(self.source, LIDS_OF_EYES[number][0]), 0.0)
 
     def _eyes(self, goal: NDArray[np.float64], motion: Pose) -> tuple[EyeContours, ...]:
-        """The eyes of a frame whose points are at goal [478, 3], and whose head has made this motion."""
+        """Contours of both eyes in a frame; goal: [478, 3] its points; motion: of the head relative to the photo."""
         eyes = []
         for number, (upper, _) in enumerate(LIDS_OF_EYES):
             down = np.append(_down_an_eye(self.source, upper), 0.0)
@@ -287,7 +285,7 @@ class Warper:
         return tuple(eyes)
 
     def _front(self, motion: Pose) -> NDArray[np.intp]:
-        """Indices of the triangles that a rigid head, so moved, turns to the viewer."""
+        """Indices of the triangles of the rigidly moved head that face the viewer."""
         triangles = head().triangles
         a, b, c = (motion.apply(self.source)[triangles[:, i], :2].T for i in range(3))
         return np.flatnonzero((b[0] - a[0]) * (c[1] - a[1]) < (c[0] - a[0]) * (b[1] - a[1]))
@@ -305,16 +303,16 @@ class Warper:
 
 
 def follows(places: NDArray[np.float64], skull: Pose) -> NDArray[np.float64]:
-    """[N] how much of the skull's motion places [N, 3] around a head make: 1 above the jaw, 0 below the chin.
+    """[N] share of the skull's motion at places [N, 3] around a head: 1 above the jaw, 0 below the chin.
 
     Args:
-        skull: takes the canonical face to where the places are.
+        skull: pose that maps the canonical face to the coordinates of places.
     """
     return 1 - ramp(skull.invert(places)[:, 1], *_NECK_CM)
 
 
 def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64], weight: float) -> EyeContours:
-    """An eye of a face [478+, 3]; the other arguments as in EyeContours."""
+    """Contours of an eye of a face [478+, 3]; the other arguments are those of EyeContours."""
     upper, lower = LIDS_OF_EYES[number]
     iris = points[(face.RIGHT_IRIS, face.LEFT_IRIS)[number], :2]
     radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
@@ -323,16 +321,20 @@ def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64
 
 
 def _down_an_eye(points: NDArray[np.float64], upper: list[int]) -> NDArray[np.float64]:
-    """[2], as long as the eye is wide, across it, to the side on which the chin is; upper: its upper lid."""
+    """[2] vector of an eye's width in length, perpendicular to the line of its corners, toward the chin.
+
+    Args: upper: indices of the upper lid, from corner to corner.
+    """
     x, y = points[upper[-1], :2] - points[upper[0], :2]
     down = np.array([-y, x])
     return down * np.sign(down @ (points[face.CHIN, :2] - points[upper[0], :2]))
 
 
 def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The face [478, 3] with a slit left between lids that touch or, as the landmarker has it at times, cross.
+    """The face [478, 3] with a slit between lids that touch, or cross, as the landmark detector sometimes reports.
 
-    The eyeball that the photo shows has to go somewhere: without the slit the flow would fold, and the eye stay open.
+    Without the slit, the eyeball of the photo would have no target area: the flow would fold, and unfolding it would
+    leave the eye open.
     """
     points = points.copy()
     for upper, lower in LIDS_OF_EYES:
@@ -347,5 +349,5 @@ def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _degrees_of(rotation: NDArray[np.float64]) -> float:
-    """Degrees of a rotation [3, 3]."""
+    """Angle of a rotation matrix [3, 3] in degrees."""
     return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))

@@ -1,6 +1,6 @@
-"""The head as a mesh: the canonical face continued over hair and neck, its normals, and a raster with a depth test.
+"""The head mesh: the canonical face extended over hair and neck, its normals, and a rasterizer with depth test.
 
-Index lists of the face's points that only rendering needs stand here, too.
+It also holds index lists of face points that only rendering needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mimik.arrays import ramp
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, canonical_mesh
 
-# The points that carry pose and expression; the rest of the 478 lies between them and follows.
+# Control points of the flow: they determine pose and expression; the remaining points lie between them.
 _FEATURE_POINTS = [*face.LIPS, *face.EYES, *face.BROWS, *face.NOSE, *face.OVAL]
 CHEEKS = [50, 205, 187, 147, 123, 280, 425, 411, 376, 352, 36, 266, 203, 423, 216, 436, 212, 432, 135, 364, 169, 394]
 FOREHEAD = [151, 9, 8, 69, 299, 104, 333, 108, 337, 71, 301]
@@ -25,22 +25,23 @@ _LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24
 _UNDER_CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
 CONTROL = np.array(sorted({*_FEATURE_POINTS, *CHEEKS, *FOREHEAD, *_LIDS, *_UNDER_CHIN, *_SHELL}))
-# [2, 20] neighbors on the lips' outer line: the flow is held midway between them, too, or a lip that moves far would
-# have a wave in its rim.
+# [2, 20] neighboring points of the lips' outer contour. Their midpoints are control points too; otherwise the contour
+# of a lip that moves far would be wavy.
 LIPS_RIM = np.array([pair for line in (face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LOWER) for pair in pairwise(line)]).T
-_AT_SIDE_CM = 4.0, 2.0  # from the middle: points of the rings from there on are the sides, above the nose and below
-_SLOPE = 2.0  # an outline is not flatter: a point twice as far out as it is higher lies outside
+# Distance from the midline from which points of the rings are side points: above the nose, below it.
+_AT_SIDE_CM = 4.0, 2.0
+_SLOPE = 2.0  # a candidate is outside a side point if it is at least this many times further out than above or below it
 
 
 @dataclass(frozen=True)
 class Head:
-    """The canonical face continued over hair and neck, so that the whole head can turn.
+    """The canonical face extended by a shell of hair and neck, so that the whole head can turn.
 
     Attributes:
-        shell: [S, 3] points of hair and neck in the canonical face's frame, centimeters.
-        follow: [S] how much each moves with the skull; hair that lies on the shoulders and the neck move less.
-        triangles: [T, 3] indices into the 478 points followed by the shell; without the eyes' and mouth's openings.
-        num_face: how many of the triangles, the first ones, are the face's; the others are the shell's.
+        shell: [S, 3] points of hair and neck in the canonical face frame, centimeters.
+        follow: [S] share of the skull's motion, 0..1; less than 1 for the neck and for hair on the shoulders.
+        triangles: [T, 3] indices into the 478 points followed by the shell; the openings of eyes and mouth have none.
+        num_face: number of face triangles, which come first; the others are the shell's.
     """
 
     shell: NDArray[np.float64]
@@ -87,8 +88,8 @@ def head() -> Head:
 
 @functools.cache
 def _sides() -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.intp], NDArray[np.bool_]]:
-    """Points [N] at the sides of the face and of the shell's rings; -1 or 1, the side of each; the points [M] that may
-    be the outline there; and [N, M] which of them lie inside the ring of each."""
+    """Side points [N] of the face and of the shell's rings; the side of each, -1 or 1; candidate outline points [M];
+    and a mask [N, M] of the candidates inside the ring of each side point."""
     x, y, _ = np.concatenate([canonical_mesh().vertices, np.zeros((len(face.IRISES), 3)), head().shell]).T
     n, first = len(face.OVAL), face.NUM_POINTS
     rings = [np.array(face.OVAL), *np.arange(first, len(x)).reshape(-1, n)]
@@ -103,18 +104,18 @@ def _sides() -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.intp], N
 
 
 def side_points() -> NDArray[np.intp]:
-    """The points that on_outline gives."""
+    """Indices of the points that on_outline returns."""
     return _sides()[0]
 
 
 def on_outline(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N, 2] the sides of the face and of the shell's rings, moved across the head to the outline of what they hold.
+    """[N, 2] the side points of the face and of the shell's rings, projected sideways to the outline of their ring.
 
-    Where the head hides them they are elsewhere, but what is behind the head begins at the outline. A point at the
-    outline stays, so the result is continuous in the pose.
+    A side point that the head hides is moved to the visible outline; one that is already on the outline stays. The
+    result is therefore continuous in the pose.
 
     Args:
-        points: [V, 3] of a head in a picture.
+        points: [V, 3] head points in a picture.
         rotation: [3, 3] of the head.
     """
     index, side, candidates, inside = _sides()
@@ -127,13 +128,13 @@ def on_outline(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> ND
 
 
 def across(points: NDArray[Any], triangles: NDArray[np.int32]) -> NDArray[np.float64]:
-    """[T, 3] normals of triangles, as long as twice their area."""
+    """[T, 3] normals of triangles; their length is twice the area."""
     a, b, c = (points[triangles[:, i]] for i in range(3))
     return np.cross(b - a, c - a)
 
 
 def normals(points: NDArray[Any]) -> NDArray[np.float64]:
-    """[V, 3] outward unit normals of a head, averaged so widely that lips, lids and nostrils do not show."""
+    """[V, 3] outward unit normals of a head, smoothed over neighboring triangles to ignore lips, lids and nostrils."""
     triangles = head().triangles
     normal_of = across(points, triangles)
     for _ in range(4):
@@ -147,16 +148,16 @@ def normals(points: NDArray[Any]) -> NDArray[np.float64]:
 def rasterize(
     points: NDArray[Any], attribute: NDArray[Any], triangles: NDArray[np.int32], grid: int
 ) -> tuple[Array, Array]:
-    """Depth-tested raster of a triangle mesh.
+    """Rasterize a triangle mesh with a depth test.
 
     Args:
-        points: [V, 3], x and y in cells, z smaller is nearer.
-        attribute: [V, A], interpolated linearly over each triangle.
+        points: [V, 3], x and y in cells; smaller z is nearer.
+        attribute: [V, A] vertex attributes, interpolated linearly over each triangle.
         triangles: [T, 3] indices.
         grid: cells along a side.
 
     Returns:
-        Depth [grid, grid], infinite where nothing is; attribute [grid, grid, A], zero where nothing is.
+        Depth [grid, grid], infinite in empty cells; attributes [grid, grid, A], zero in empty cells.
     """
     p = points[triangles].astype(np.float32)  # [T, 3, 3]
     x0, y0, z0 = p[:, 0].T
@@ -178,7 +179,7 @@ def rasterize(
         inverse = (1 / area[t])[:, None]
         dx = (x + np.float32(0.5) - x0[t, None]) * inverse
         dy = (y + np.float32(0.5) - y0[t, None]) * inverse
-        dx[x >= grid] = dy[y >= grid] = np.nan  # beyond the grid: no comparison with it is true
+        dx[x >= grid] = dy[y >= grid] = np.nan  # beyond the grid: comparisons with NaN are false
         w1 = (dx * vy[t, None])[:, None, :] - (dy * vx[t, None])[:, :, None]
         w2 = (dy * ux[t, None])[:, :, None] - (dx * uy[t, None])[:, None, :]
         n, i, j = np.nonzero(np.minimum(np.minimum(w1, w2), 1 - w1 - w2) >= -1e-4)
@@ -194,7 +195,7 @@ def rasterize(
         cell, z = np.concatenate(cells), np.concatenate(depths)
         nearest = np.full(grid * grid, -1)
         order = np.argsort(-z)
-        nearest[cell[order]] = order  # of several writes to one cell the last, nearest, stays
+        nearest[cell[order]] = order  # of several writes to a cell, the last one (the nearest) remains
         filled = np.flatnonzero(nearest >= 0)
         hit = nearest[filled]
         depth[filled] = z[hit]

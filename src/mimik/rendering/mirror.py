@@ -1,9 +1,9 @@
-"""The mirrored photo as a second source: skin that a turn uncovers is taken from the other side of the face.
+"""The mirrored photo as a second source: skin that a head turn uncovers is sampled from the other side of the face.
 
-The photo is not flipped. A point of the head takes the pixels of its mirror point in the same photo: the points are
-swapped by the mesh's mirror permutation, and interpolation between them flips the texture. Where it is used is decided
-point by point from how squarely the photo shows the point, how squarely its mirror point, and how squarely the frame
-shows it: a smooth function of the pose, so that nothing pops.
+The photo is not flipped. Each point of the head samples the photo at its mirror point: the mesh's mirror permutation
+swaps the points, and interpolation between them flips the texture. The blend weight of each point depends on three
+visibilities (cosines between surface normal and view direction): of the point in the photo, of its mirror point in the
+photo, and of the point in the frame. It is a smooth function of the pose, so there are no jumps between frames.
 """
 
 from __future__ import annotations
@@ -23,56 +23,65 @@ from mimik.rendering.field import GRID, grid_centers
 from mimik.rendering.head_mesh import head
 from mimik.rendering.occlusion import Surface
 
-TURNED = 3.0, 9.0  # degrees: from the first on the second source is used, from the second fully
-_STRETCH = 1.2, 1.6  # how much longer than in the photo a piece of skin becomes: none, all of it from the other side
-_BETTER = 1.2, 1.7  # how much longer the other side's is in the photo: none, all
-_OBLIQUE = 0.06  # cosine added to all of them: skin at the outline is not compared by nothing
-_HIDDEN = -0.05, 0.12  # cosine: what the photo shows less squarely than the second, hidden from the first on, is needed
-_NOTHING = 0.004  # share below which a point is not drawn
-_CONTINUED = 2.0  # cells: as far places and shares are continued beyond the mesh, and
-_OUTLINE = 0.1, 0.45  # share of the mesh around a cell: outside the first there is no second source
-_SEAM = 0.05, 0.8  # shares that are blended: where two pictures of one thing do not meet, a wide blend shows it twice
-_INSIDE = 0.0, 0.02  # of the square's side, from the picture's edge: how surely a place is in the picture
-_EARS_CM = -4.0, 8.0  # above the middle of the face: where hair is beside it
-_SHOWN = 0.45, 0.75  # of the usual width of hair beside the face: a strip narrower than the first is not stretched
-_CUT = 0.1, 0.5  # of the points of a side's hair: if so many lie beyond the picture, its outline is unknown
-_NECK = 0.5  # share of the neck in what a point follows, from which on it is not mirrored
-_COLLAR = 9.0  # how far below the jaw the second source ends: midway to the neck at 1, nearer to the jaw above
-_BEHIND = -0.04, 0.01  # of the face's width, from its outline inwards: where the photo's face hides the neck
-_NECK_ENDS = 0.4  # of what _COLLAR does to the share, to the opacity of a hidden neck
-_HEAD_Y = -3.0  # of the head's middle on the canonical face, cm
-_FROM_CROWN = 3.0, 25.0  # degrees from the crown, seen from the front: hair above the first is not mirrored
-_UNCOVERED = 0.0, 0.2  # cosine: a cheek that the frame shows less squarely has not been turned to the viewer
-_HAIR_STRETCH = 1.2, 2.6  # the same for the hair beside it
-_OWN_BEGINS = 0.05, 0.4  # of the way from the face to the hair's inner ring
-_HAIR_ENDS = 0.6, 0.78  # of the way from the hair's outer ring back to its inner one
-_SMOOTH_CELLS = 0.7  # cells: what the places are smoothed with
-_LOWEST = 0.0  # height: lower ones would be too steep to be interpolated
-_ROUNDED = 1.0  # cells: as finely the outline is followed
-_IRIS = 1.3  # of its radius: as far an iris is moved as a whole
-_LIGHT_BLUR = 1 / 16  # of the face's width
-_SKIN_ENDS = 0.03  # of the face's width, beyond its outline: hair keeps its own light
-_LIGHT_PX = 96  # width of the face in the picture in which light is compared
-_DARK = 0.2, 0.5  # of the brightness of the face around it: what is darker than the first is not brightened
-_LEAST_SHADE = 0.8  # of the whole face's: that brightness at least
-_SHADE_BLUR = 1 / 5  # of the face's width: how far around
-_MAX_LOG_GAIN = np.log(6.0)
-_MAX_CONTRAST = 1.6  # largest gain of detail: the noise of a shadow would show in full light
-_SEEN = 0.05, 0.4  # cosine: of skin seen less squarely than the first the light is not known
-_SPREAD_CM = 1.75  # on the canonical face, 14 cm wide
+# Pairs are the ends of a smoothstep from 0 to 1.
+TURNED = 3.0, 9.0  # degrees of head rotation over which the second source fades in
+# Ratio of visibility, frame / photo, over which a point's need of the second source rises from 0 to 1.
+_STRETCH = 1.2, 1.6
+_BETTER = 1.2, 1.7  # ratio of visibility in the photo, mirror point / point, over which the weight rises from 0 to 1
+_OBLIQUE = 0.06  # added to all cosines, to bound their ratios at the outline
+# Visibility in the photo: up to the first value a point is hidden and needs the second source, from the second on not.
+_HIDDEN = -0.05, 0.12
+_NOTHING = 0.004  # smallest weight for which the second source is computed
+_CONTINUED = 2.0  # cells: sigma of the Gaussian that extrapolates offsets and weights beyond the mesh
+_OUTLINE = 0.1, 0.45  # local coverage by the mesh, 0..1, over which the weight rises from 0 to 1
+_SEAM = 0.05, 0.8  # range of weights that is mapped to 0..1: a narrow seam, because a wide blend shows features twice
+# Distance of the sampling position from the picture's edge, crop sides, over which the weight rises to 1.
+_INSIDE = 0.0, 0.02
+_EARS_CM = -4.0, 8.0  # heights above the middle of the face between which hair beside the face is measured
+_SHOWN = 0.45, 0.75  # visible hair beside the face, in usual widths of hair, over which the photo's own hair is used
+_CUT = 0.1, 0.5  # share of a side's hair points outside the picture, over which its outline counts as unknown
+_NECK = 0.5  # share of neck in a shell point, from which on it is not mirrored
+# Slope with which the weight falls from jaw to neck: at 1 it ends midway, at larger values nearer to the jaw.
+_COLLAR = 9.0
+_BEHIND = -0.04, 0.01  # distance inside the face's outline, face widths, over which the photo's face hides the neck
+_NECK_ENDS = 0.4  # opacity of a hidden neck falls by this share of the fall of its weight
+_HEAD_Y = -3.0  # center of the head on the canonical face, cm
+_FROM_CROWN = 3.0, 25.0  # degrees from the crown in frontal view, over which mirrored hair fades in
+_UNCOVERED = 0.0, 0.2  # visibility of the cheek in the frame, over which the hair beside it is mirrored
+_HAIR_STRETCH = 1.2, 2.6  # as _STRETCH, for the hair beside a cheek
+# Position between the face (0) and the inner ring of hair (1), over which the photo's own outline takes over.
+_OWN_BEGINS = 0.05, 0.4
+# Position between the outer ring of hair (0) and the inner one (1), over which the opacity rises to 1.
+_HAIR_ENDS = 0.6, 0.78
+_SMOOTH_CELLS = 0.7  # cells: sigma with which offsets and weights are smoothed
+_LOWEST = 0.0  # lower bound of MirrorFlow.height: steeper slopes would not interpolate well
+_ROUNDED = 1.0  # cells: sigma with which the outline is smoothed
+_IRIS = 1.3  # iris radii: sigma of the area that moves with an iris
+_LIGHT_BLUR = 1 / 16  # face widths: sigma of the local means that are compared
+_SKIN_ENDS = 0.03  # face widths beyond the face's outline, over which the gain fades to 1: hair is not relit
+_LIGHT_PX = 96  # width of the face in the reduced picture on which the lighting is compared
+# Brightness relative to the face around it, over which brightening fades in: dark hair is not brightened.
+_DARK = 0.2, 0.5
+_LEAST_SHADE = 0.8  # lower bound of that brightness, relative to the median of the whole face
+_SHADE_BLUR = 1 / 5  # face widths: sigma of that local brightness
+_MAX_LOG_GAIN = np.log(6.0)  # natural logarithm of the largest gain
+_MAX_CONTRAST = 1.6  # largest gain of detail: larger ones would amplify the noise of a shadow
+_SEEN = 0.05, 0.4  # visibility in the photo, over which a point's measured brightness becomes reliable
+_SPREAD_CM = 1.75  # sigma over which gains are spread on the canonical face (14 cm wide)
 
 
 @dataclass(frozen=True)
 class MirrorFlow:
-    """The second source of one frame, over a part of the flow's grid.
+    """The second source of one frame, on a part of the flow's grid.
 
     Attributes:
-        rows, columns: of the grid.
-        offset: [h, w, 2] float32, place in the photo on the other side of the face minus target place, as Flow.offset.
-        weight: [h, w] float32, 0..1, share of the second source.
-        height: [h, w] float32, 1 where the second source is opaque if the photo is, and lower beyond face and hair: its
-            outline is a level of the interpolated heights, see opacity. Opacities themselves would be a staircase.
-        own: [h, w] float32, 0..1: where it is 1 the outline stays that of the photo's own hair.
+        rows, columns: the part of the grid.
+        offset: [h, w, 2] float32, mirrored position in the photo minus target position, as Flow.offset.
+        weight: [h, w] float32, 0..1, blend weight of the second source.
+        height: [h, w] float32 level-set function of the second source's outline: 1 on face and hair, lower outside.
+            opacity() thresholds it after interpolation, which gives a smooth outline; interpolated opacities would
+            show the grid.
+        own: [h, w] float32, 0..1: 1 where the outline of the photo's own hair is kept.
     """
 
     rows: slice
@@ -85,29 +94,29 @@ class MirrorFlow:
 
 @functools.cache
 def mirror_points() -> NDArray[np.intp]:
-    """[V] for each of the head's points, face and shell, its mirror point."""
+    """[V] index of the mirror point of each head point (face and shell)."""
     shell = head().shell
     distance = np.linalg.norm(shell[:, None] - shell[None] * [-1.0, 1.0, 1.0], axis=-1)
     return np.concatenate([face.mirror_order()[0], face.NUM_POINTS + distance.argmin(1)])
 
 
 class Mirror:
-    """The other side of one photo's head.
+    """Sampling positions and blend weights of the second source for one photo.
 
     Attributes:
-        source: [V, 3] where the mirror points lie in the photo, units of the crop's side.
+        source: [V, 3] position of each point's mirror point in the photo, units of the crop's side.
     """
 
     def __init__(
         self, source: NDArray[np.float64], facing: NDArray[np.float64], shown: NDArray[np.float64] | None = None
     ) -> None:
-        """For one photo.
+        """Prepare the second source of one photo.
 
         Args:
-            source: [V, 3] the head's points in the photo, units of the crop's side.
-            facing: [V] cosine of the angle at which the photo shows each.
-            shown: [S] of hair and neck, 0..1: how much the photo shows of each; the rest is mirrored. The picture has
-                then to be a person without background. None: the face alone is mirrored.
+            source: [V, 3] head points in the photo, units of the crop's side.
+            facing: [V] visibility of each in the photo: cosine between normal and view direction.
+            shown: [S] 0..1, how much the photo shows of each shell point (hair, neck); the rest is mirrored. Requires
+                a picture of the person without background. None: only the face is mirrored.
         """
         self._whole_head = shown is not None
         other = mirror_points()
@@ -118,8 +127,8 @@ class Mirror:
         follow = head().follow
         n = len(face.OVAL)
         neck = np.minimum((1 - follow) / max(float((1 - follow)[:n].max()), 1e-9), 1)
-        # Neither collars nor the crown are mirrored. Outside the mirrored hair the photo's own hair goes on where the
-        # photo shows it; elsewhere there is nothing.
+        # Collars and the crown are not mirrored. Outside the mirrored hair, the photo's own hair is kept where it is
+        # visible; elsewhere the layer is transparent.
         self._x, y, _ = head().shell.T
         beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_FROM_CROWN)
         collar = _COLLAR * smoothstep(neck, 0, _NECK)
@@ -127,7 +136,8 @@ class Mirror:
         self._opacity, self._own = np.ones(len(source)), np.zeros(len(source))
         self._opacity[face.NUM_POINTS + n :] = 0
         if shown is not None:
-            # Where the photo's face hides the neck, the skin of its edge is not drawn out to be one: nothing is shown.
+            # Where the photo's face hides the neck, the layer is transparent; otherwise skin of the face's edge would
+            # be stretched over the neck.
             behind = np.tile(_behind_face(source), 2)
             self._opacity[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (collar * behind)[:n]
             self._shell += behind * (beside - self._shell)
@@ -135,17 +145,17 @@ class Mirror:
             self._own[face.NUM_POINTS :] = shown
 
     def attributes(self, facing: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-        """[V, 5] of each point: where it comes from; share of the second source, its opacity, share of the own outline.
+        """[V, 5] vertex attributes: sampling position (x, y), blend weight, height and own, see MirrorFlow.
 
         Args:
-            facing: [V] cosine of the angle at which the frame shows each.
-            degrees: by how much the head has turned.
+            facing: [V] visibility of each point in the frame.
+            degrees: rotation of the head relative to the photo.
         """
         stretch = (facing.clip(0) + _OBLIQUE) / (self._facing.clip(0) + _OBLIQUE)
         share = smoothstep(degrees, *TURNED) * self._better
         weights = share * np.maximum(smoothstep(stretch, *_STRETCH), self._lost)
-        # The hair of a side comes from where its cheek comes from, all around, so that its outline is of one piece; a
-        # little later, so that its outline moves outwards from the cheek's.
+        # All hair of a side uses the weight of its cheek, so that its outline has no gap. It fades in slightly later
+        # than the cheek, so that the outline of the hair moves outward from that of the cheek.
         hair = share * np.maximum(smoothstep(stretch, *_HAIR_STRETCH), self._lost) * smoothstep(facing, *_UNCOVERED)
         hair = hair[face.OVAL]
         for side in (self._x < 0, self._x > 0):
@@ -154,7 +164,7 @@ class Mirror:
         return np.column_stack([self.source[:, :2], weights, self._opacity, self._own])
 
     def joined(self, front: Surface, back: Surface) -> tuple[Array, NDArray[np.bool_]]:
-        """What is rasterized of the face, and with the whole head of hair and neck behind it; and where it is."""
+        """Rasterized attributes of the visible surface (the face, or the whole head), and the cells it covers."""
         is_face = front.depth <= back.depth
         if not self._whole_head:
             return front.mirror, front.covered & is_face
@@ -162,7 +172,7 @@ class Mirror:
 
 
 def _behind_face(source: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n] 0..1 of the shell's inner ring: how surely the photo's face hides it. Arguments as Mirror takes them."""
+    """[n] 0..1, how far the photo's face hides each point of the shell's inner ring; source: as in Mirror."""
     hull = cv2.convexHull(source[: face.NUM_POINTS, :2].astype(np.float32))
     ring = source[face.NUM_POINTS : face.NUM_POINTS + len(face.OVAL), :2]
     inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in ring]
@@ -172,15 +182,15 @@ def _behind_face(source: NDArray[np.float64]) -> NDArray[np.float64]:
 def hair_shown(
     source: NDArray[np.float64], skull: face.Pose, matte: Array, picture: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """How much a photo shows of the hair of either side, [S] of the shell's points 0..1; the same for all of a side.
+    """[S] 0..1, how much of its hair a photo shows; the same value for all shell points of a side.
 
-    Counted is the person beside the face's outline, as far out as hair is wide there.
+    It is the mean of the matte beside the face's outline, over the usual width of hair.
 
     Args:
-        source: [V, 3] the head's points in the photo, units of the crop's side.
-        skull: takes the canonical face there.
-        matte: [GRID, GRID] 0..1 of the person, over the crop.
-        picture: [2, 2] left and top, right and bottom of the photo.
+        source: [V, 3] head points in the photo, units of the crop's side.
+        skull: pose that maps the canonical face to these units.
+        matte: [GRID, GRID] 0..1, matte of the person over the crop.
+        picture: [2, 2] (left, top) and (right, bottom) of the photo, units of the crop's side.
     """
     face_points = source[: face.NUM_POINTS, :2]
     mask = np.zeros((GRID, GRID), np.uint8)
@@ -200,7 +210,7 @@ def hair_shown(
     for side in (shell[:, 0] < 0, shell[:, 0] > 0):
         some = side[:n] & at_ears
         shown = (matte[y, x] * beside)[some].sum() / max(int(beside[some].sum()), 1)
-        # Hair of the other side that the picture's edge cuts has no outline to lend.
+        # If the picture's edge cuts the hair of the other side, its outline cannot be mirrored.
         other = source[mirror_points()[face.NUM_POINTS :][:n][some], :2]
         cut = 1 - ((other > picture[0]) & (other < picture[1])).all(1).mean()
         out[side] = max(shown, smoothstep(cut, *_CUT))
@@ -215,16 +225,16 @@ def mirror_flow(
     come_from: NDArray[Any],
     picture: NDArray[Any],
 ) -> MirrorFlow | None:
-    """The second source of a frame; None where it is not needed.
+    """The second source of a frame; None if it is not needed.
 
     Args:
         attribute: [GRID, GRID, 5] rasterized Mirror.attributes.
-        covered: [GRID, GRID] where there are any.
+        covered: [GRID, GRID] where they are defined.
         fade: [GRID, GRID] 1 inside, 0 at the border of the picture.
-        irises: [10, 2] points of the irises in the frame: the mesh has openings there, and the gaze of the other side
-            would be mirrored.
+        irises: [10, 2] iris points in the frame. The mesh has openings there, and each iris is moved as a whole,
+            because mirroring would mirror the gaze.
         come_from: [10, 2] their mirror points in the photo.
-        picture: [2, 2] left and top, right and bottom of the photo: beyond it there is no other side.
+        picture: [2, 2] (left, top) and (right, bottom) of the photo; the weight is 0 for positions outside.
     """
     known = covered.astype(np.float32)
     weight = attribute[..., 2]
@@ -234,7 +244,7 @@ def mirror_flow(
     part = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
     known, weight = known[part], weight[part]
     offset = attribute[..., :2][part] - grid_centers().reshape(GRID, GRID, 2)[part]
-    # All are continued over openings of the mesh and a little beyond its outline, which is a staircase.
+    # Extrapolate over openings of the mesh and slightly beyond its outline, which is jagged at the grid's resolution.
     near = cv2.GaussianBlur(known, (0, 0), _CONTINUED)
     values = np.dstack([offset, attribute[..., 2:][part]])
     around = cv2.GaussianBlur(values * known[..., None], (0, 0), _CONTINUED) / np.maximum(near, 1e-3)[..., None]
@@ -251,12 +261,12 @@ def mirror_flow(
 
 
 def opacity(height: Array) -> Array:
-    """0..1, where the second source ends; height: MirrorFlow's, interpolated to where it is asked."""
+    """Opacity of the second source, 0..1, from interpolated MirrorFlow.height."""
     return np.asarray(smoothstep(height, *_HAIR_ENDS))
 
 
 def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], come_from: NDArray[Any]) -> None:
-    """Changes offsets [h, w, 2] of a part of the grid so that an iris [5, 2] comes from where its mirror iris is."""
+    """Change offsets [h, w, 2] in place, so that an iris [5, 2] samples its mirror iris as a whole."""
     rows, columns = part
     middle = iris[0] * GRID - 0.5 - [columns.start, rows.start]
     at = middle.round().astype(int)
@@ -270,16 +280,16 @@ def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], co
 
 
 def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float64]) -> Image:
-    """The picture lit so that each place of the face can stand for its mirror place.
+    """The picture, relit so that each part of the face matches the lighting at its mirror position.
 
-    The gain is the ratio of the local mean colors of both sides, blurred at a sixteenth of the face's width; where the
-    photo does not show the mirror place, that of the nearest place that it shows. Gains above _MAX_CONTRAST raise the
-    local mean but not its detail. Hair and other dark parts are not brightened.
+    The gain is the ratio of the local mean colors at both positions (Gaussian, sigma 1/16 of the face width). Where the
+    photo does not show the mirror position, gains of nearby points are used. Gains above _MAX_CONTRAST raise the local
+    mean but not its detail. Hair and other dark parts are not brightened.
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        points: [478, 3] of the face in it, pixels.
-        facing: [478] cosine of the angle at which each is seen.
+        points: [478, 3] face points in it, pixels.
+        facing: [478] visibility of each: cosine between normal and view direction.
     """
     other = face.mirror_order()[0]
     oval = points[face.OVAL, :2]
@@ -289,7 +299,7 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     if (high - low < 2).any():
         return picture
     part = (slice(low[1], high[1]), slice(low[0], high[0]))
-    # In a small picture of the face: the gain is smooth.
+    # The gain is smooth, so it is computed on a reduced picture.
     k = min(1.0, _LIGHT_PX / width)
     size = max(round((high[0] - low[0]) * k), 2), max(round((high[1] - low[1]) * k), 2)
     small = cv2.resize(picture[part], size, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -308,14 +318,14 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     skin = cv2.GaussianBlur(
         cv2.dilate(inside, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)
     )
-    # Spread over the face, from the points that the photo shows on both sides to the others.
+    # Spread the gains from points that are visible on both sides to the others.
     shape = face.canonical_mesh().vertices[:, None] - face.canonical_mesh().vertices[None]
     far = (shape**2).sum(-1) / (2 * _SPREAD_CM**2)
     kernel = (np.exp(-far) + 1e-3 * np.exp(-far / 16)) * both[: len(shape)]
     spread = kernel @ gain[: len(shape)] / np.maximum(kernel.sum(1, keepdims=True), 1e-9)
     gain = spread + both[: len(shape), None] * (gain[: len(shape)] - spread)
     field = _scattered(places[: len(shape)], gain, seen[: len(shape)], size, sigma / 2)
-    # Hair over the face has another gain than skin, and little to brighten but its noise.
+    # Hair over the face needs another gain than skin, and brightening it would mostly amplify noise.
     field *= skin[..., None]
     field -= dark[..., None] * field.clip(0)
     mean = weighted[..., :3] / np.maximum(weighted[..., 3:], 1e-6) - 1
@@ -330,9 +340,9 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
 
 
 def _darkness(brightness: Array, inside: NDArray[np.uint8], sigma: float) -> Array:
-    """[h, w] 0..1: how surely a pixel is hair and not skin, by the brightness of the face around it.
+    """[h, w] 0..1 probability that a pixel is hair, from its brightness relative to the face around it.
 
-    Args: brightness: [h, w]; inside: [h, w] 1 in the face; sigma: how far around, pixels.
+    Args: brightness: [h, w]; inside: [h, w] 1 in the face; sigma: of the surroundings, pixels.
     """
     if not inside.any():
         return np.zeros_like(brightness)
@@ -345,7 +355,7 @@ def _darkness(brightness: Array, inside: NDArray[np.uint8], sigma: float) -> Arr
 
 
 def _blurred_sum(values: Array, weights: NDArray[Any], sigma: float) -> Array:
-    """[h, w, C + 1] the weighted sum of values [h, w, C] around each pixel, and that of the weights [h, w]."""
+    """[h, w, C + 1] Gaussian-weighted sums around each pixel: of values [h, w, C] times weights [h, w], and of weights."""
     total = np.dstack([values * weights[..., None], weights]).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(total, (0, 0), sigma), np.float32)
 
@@ -353,7 +363,7 @@ def _blurred_sum(values: Array, weights: NDArray[Any], sigma: float) -> Array:
 def _scattered(
     places: Array, values: NDArray[np.float64], weights: NDArray[np.float64], size: tuple[int, int], sigma: float
 ) -> Array:
-    """Values [N, 3] at places [N, 2], spread to a picture [height, width, 3] of this width and height."""
+    """[height, width, 3] weighted Gaussian interpolation of values [N, 3] at places [N, 2]; size: (width, height)."""
     total = np.zeros((size[1], size[0], 4), np.float32)
     x, y = (places[:, i].astype(int).clip(0, size[i] - 1) for i in (0, 1))
     np.add.at(total, (y, x), np.column_stack([values, np.ones(len(values))]) * weights[:, None])

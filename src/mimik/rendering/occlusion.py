@@ -1,4 +1,4 @@
-"""Where a turned head hides a part of itself, and what the flow is there: that of the rasterized mesh."""
+"""Self-occlusion of turned heads: where it occurs, and the flow of the rasterized mesh there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from mimik.arrays import ramp, smoothstep
 from mimik.face.landmarks import Array
 from mimik.rendering.field import GRID
 
-_MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024  # of the crop's side: disagreement from which the mesh is believed
-DEPTH_GAP = 0.02  # of the crop's side, about 9 mm: a surface that much behind another is hidden
+# Crop sides of disagreement over which the flow changes from smooth field to mesh.
+_MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024
+DEPTH_GAP = 0.02  # crop sides, about 9 mm: a surface is hidden if it lies this far behind another
 
 
 @dataclass(frozen=True)
 class Surface:
-    """One surface of the target, rasterized, [GRID, GRID, ...]: depth, offset, cover, what is unseen, mirror place."""
+    """A rasterized surface of the target; all [GRID, GRID, ...].
+
+    Attributes:
+        depth: in cells, infinite in empty cells.
+        offset: as Flow.offset.
+        covered: cells that are not empty.
+        unseen: disoccluded cells.
+        mirror: rasterized Mirror.attributes.
+    """
 
     depth: Array
     offset: Array
@@ -28,11 +37,12 @@ class Surface:
 
 
 def near_occlusion(depth: Array, cells: NDArray[np.int_], hidden: NDArray[np.float64]) -> Array:
-    """[GRID, GRID] 1 close to edges where the head's surface hides itself and to points that it hides, 0 far away.
+    """[GRID, GRID] 1 near occlusion boundaries and hidden points, 0 far away.
 
     Args:
-        depth: [GRID, GRID] in cells, infinite where nothing is.
-        cells: [N, 2] of points, and hidden: [N] 0..1, how much each is hidden.
+        depth: [GRID, GRID] in cells, infinite in empty cells.
+        cells: [N, 2] cells (x, y) of points.
+        hidden: [N] 0..1, occlusion of each point.
     """
     far = np.where(np.isfinite(depth), depth, -np.inf).astype(np.float32)
     near = np.where(np.isfinite(depth), depth, np.inf).astype(np.float32)
@@ -48,7 +58,7 @@ def near_occlusion(depth: Array, cells: NDArray[np.int_], hidden: NDArray[np.flo
 
 
 def _continued(layer: Surface) -> tuple[Array, Array]:
-    """A layer's offsets, and how well they are known, 0..1, a few cells beyond where the photo shows it."""
+    """A layer's offsets and their confidence, 0..1, extrapolated a few cells beyond what the photo shows."""
     known = (layer.covered & ~layer.unseen).astype(np.float32)
     weight = cv2.GaussianBlur(known, (0, 0), 2.5)
     around = cv2.GaussianBlur(layer.offset * known[..., None], (0, 0), 2.5) / np.maximum(weight, 1e-3)[..., None]
@@ -56,10 +66,10 @@ def _continued(layer: Surface) -> tuple[Array, Array]:
 
 
 def joined(front: Surface, back: Surface) -> tuple[Array, Array]:
-    """The face before hair and neck: their offsets, and how well they are known.
+    """Composite the offsets of the face over those of hair and neck; also returns their confidence, 0..1.
 
-    Both are continued under and beyond the face's outline, and a soft mask along it makes the transition: the outline
-    of the raster itself is a staircase.
+    Both layers are extrapolated across the face's outline and blended by a soft mask, because the rasterized outline
+    is jagged.
     """
     (face_offset, face_known), (shell_offset, shell_known) = _continued(front), _continued(back)
     outline = cv2.GaussianBlur(front.covered.astype(np.float32), (0, 0), 2.0)
@@ -72,12 +82,12 @@ def joined(front: Surface, back: Surface) -> tuple[Array, Array]:
 
 
 def believe_mesh(smooth: Array, mesh: Array, known: Array, where: Array) -> Array:
-    """The mesh's offsets where they contradict the smooth field, the smooth field's elsewhere.
+    """The mesh's offsets where they disagree with the smooth field; the smooth field elsewhere.
 
     Args:
-        smooth, mesh: [GRID, GRID, 2].
-        known: [GRID, GRID] 0..1, how well the mesh knows.
-        where: [GRID, GRID] 0..1, where it is asked.
+        smooth, mesh: [GRID, GRID, 2] offsets.
+        known: [GRID, GRID] 0..1, confidence of the mesh.
+        where: [GRID, GRID] 0..1, where the mesh may be used.
     """
     apart = np.linalg.norm(mesh - smooth, axis=-1).astype(np.float32) * known
     apart = cv2.GaussianBlur(apart, (0, 0), 1.5)

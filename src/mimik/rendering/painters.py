@@ -1,4 +1,4 @@
-"""What draws the frames of one picture."""
+"""The interface of what draws the frames of one picture."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mimik.face.landmarks import Image
 from mimik.rendering.flow import Flow
 from mimik.rendering.layers.canvas import Overlay
 
-SHADE_PX = 8  # pixels of a frame: inside a mouth the residual has no detail finer than this
+SHADE_PX = 8  # frame pixels: finest detail of the residual inside a mouth
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame of which everything is made but the pixels of the picture, that are composited last.
+    """A frame before its pixels are composited.
 
     Attributes:
-        flow: as it is applied.
-        target: [478, 3] where the face's points are.
-        overlays: laid over the warped picture.
-        prediction: what a network makes of the frame, for the painter that asked it; None: nothing.
+        flow: to apply to the picture.
+        target: [478, 3] face points of the frame.
+        overlays: layers to composite over the warped picture.
+        prediction: output of the painter's network, if it has one; read by the same painter's finish.
     """
 
     flow: Flow
@@ -34,21 +34,21 @@ class Prepared:
 
 
 class PicturePainter(Protocol):
-    """Makes new frames of one picture, in two steps. Several threads may do so, each with frames of its own."""
+    """Renders frames of one picture in two steps. Safe for several threads, each with its own frames."""
 
     @abstractmethod
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        """The first step: layers and network, for the face's points at target [478, 3], to which the flow leads."""
+        """First step: layers and network, for a flow and the face points target [478, 3] that it leads to."""
 
     @abstractmethod
     def finish(self, prepared: Prepared) -> Image:
-        """The second step: the picture, uint8 RGB [H, W, 3]."""
+        """Second step: composite the picture, uint8 RGB [H, W, 3]."""
 
     def paint(self, flow: Flow, target: NDArray[Any]) -> Image:
-        """Both steps; arguments as prepare takes them."""
+        """Both steps; arguments as in prepare."""
         return self.finish(self.prepare(flow, target))
 
     @property
     @abstractmethod
     def moved_matte(self) -> NDArray[np.uint8]:
-        """The moved part of the picture's matte, as in the frame that this thread finished last."""
+        """The warped part of the picture's matte, for the frame that this thread finished last."""

@@ -1,8 +1,9 @@
-"""Several photos of one person: those nearest to a frame in pose and expression share its face.
+"""Several photos of one person: a frame's face is a weighted mean of those nearest to it in pose and expression.
 
-Every photo is warped to the frame; inside the face the results are averaged. What a warp gets wrong differs from photo
-to photo, so the average has smaller errors than the nearest photo alone (docs/fine-tuning.md). Shares are a continuous
-function of the landmarks, so that nothing pops; a frame whose landmarks are a photo's is that photo.
+Each of these photos is warped to the frame, and the results are averaged inside the face. Warping errors differ between
+photos, so the mean has smaller errors than the nearest photo alone (docs/fine-tuning.md). The weights are a continuous
+function of the landmarks, so there are no jumps between frames. If the frame's landmarks equal a photo's, the face is
+that photo's.
 """
 
 from __future__ import annotations
@@ -18,34 +19,35 @@ from mimik.face.landmarks import OVAL, Image, head_pose
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painters import PicturePainter, Prepared
 
-_NUM = 3  # photos that share a frame, at most
-_RIM = 0.08  # of the face's height: as far inside its outline the averaged face ends, fading
-_NEAREST_CM = 1e-3
-_KEPT_DETAIL = 0.5  # of the first image's detail that stays: the mean alone is softer than a photo
-_FINE = 0.01  # of the face's height: finer than this is detail
+_NUM = 3  # largest number of photos per frame
+_RIM = 0.08  # face heights: width of the band inside the face's outline in which the averaged face fades out
+_NEAREST_CM = 1e-3  # lower bound of a distance, which bounds its inverse
+_KEPT_DETAIL = 0.5  # share of the first image's fine detail that is kept, because a mean is softer than a photo
+_FINE = 0.01  # face heights: sigma that separates fine detail
 
 
 def head_shape(points: NDArray[Any]) -> NDArray[np.float64]:
-    """[478, 3] centimeters: a face with its pose and expression, without its place and size."""
+    """[478, 3] a face in centimeters, normalized for position and size; pose and expression remain."""
     pose = head_pose(points)
     return np.asarray((points - pose.translation) / pose.scale, np.float64)
 
 
 def distances(shapes: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
-    """[T] centimeters: how far photos are from a frame in pose and expression.
+    """[T] mean point distance between each photo and a frame in pose and expression, centimeters.
 
     Args:
         shapes: [T, 478, 3] head_shape of the photos.
-        points: [478, 3] of the face in the frame.
+        points: [478, 3] face points of the frame.
     """
     return np.asarray(np.linalg.norm(shapes - head_shape(points), axis=-1).mean(1))
 
 
 def photo_shares(apart: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[T] share of each photo in a frame, sum 1: inverse to its distance, and 0 from the fourth nearest photo on.
+    """[T] weight of each photo in a frame; they sum to 1. It falls with the inverse distance and is 0 from the fourth
+    nearest photo on.
 
     Args:
-        apart: [T] as distances gives them.
+        apart: [T] distances.
     """
     near = 1 / np.maximum(apart, _NEAREST_CM)
     if len(near) > _NUM:
@@ -54,12 +56,12 @@ def photo_shares(apart: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def share_face(images: Sequence[Image], weights: Sequence[float] | NDArray[np.float64], points: NDArray[Any]) -> Image:
-    """The first image, whose face is the weighted mean of all of them, with half of the first's fine detail.
+    """The first image with its face replaced by the weighted mean of all images, plus half of its own fine detail.
 
     Args:
-        images: uint8 RGB [H, W, 3] each, a frame made from each of some photos.
-        weights: of them; they sum to 1.
-        points: [478, 3] of the face in the frame.
+        images: uint8 RGB [H, W, 3] each: the same frame, rendered from different photos.
+        weights: of the images; they sum to 1.
+        points: [478, 3] face points of the frame.
 
     Returns:
         The first image, changed in place.
@@ -83,7 +85,7 @@ def share_face(images: Sequence[Image], weights: Sequence[float] | NDArray[np.fl
 
 
 class SharedPainter(PicturePainter):
-    """Makes frames of one picture, whose face others share."""
+    """Renders frames of one picture whose face is averaged with that of other pictures."""
 
     def __init__(
         self,
@@ -91,12 +93,12 @@ class SharedPainter(PicturePainter):
         others: Sequence[tuple[Warper, PicturePainter]],
         points: Sequence[NDArray[Any]],
     ) -> None:
-        """For one person.
+        """Prepare for one person.
 
         Args:
-            painter: of the picture.
-            others: of further pictures of the same size, in which the face has about the same size and place.
-            points: [478, 3] each, the faces in the photos from which all of them come, the first one first.
+            painter: of the main picture.
+            others: warpers and painters of further pictures of the same size, with the face at about the same place.
+            points: [478, 3] face points of each photo, the main one first.
         """
         self._painter, self._others = painter, others
         self._shapes = np.stack([head_shape(p) for p in points])
