@@ -225,10 +225,12 @@ class TexturePainter(PicturePainter):
         self._warper, self._painter = warper, Painter(picture, warper, is_reused=is_reused, matte=matte)
         window, self._scale = network_window(points, config)
         self._side = window.side
-        small = None if matte is None else reduced(matte, self._scale)
-        self._small_painter = Painter(
-            reduced(picture, self._scale), warper, self._scale, is_reused=is_reused, matte=small
-        )
+        self._small_painter = self._painter
+        if self._scale < 1:
+            small = None if matte is None else reduced(matte, self._scale)
+            self._small_painter = Painter(
+                reduced(picture, self._scale), warper, self._scale, is_reused=is_reused, matte=small
+            )
         self._generator = generator
         self._fade = _window_fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
         self._places = _grid(config.frame_px, config.frame_px)

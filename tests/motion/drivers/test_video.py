@@ -53,7 +53,7 @@ def _talking(number: int) -> Face:
 
 
 @pytest.mark.parametrize(
-    ("fps", "num_frames", "every"), [(25.0, 230, 2), (25.0, 170, 2), (25.0, 150, 1), (12.5, 150, 1), (60.0, 600, 6)]
+    ("fps", "num_frames", "every"), [(25.0, 230, 3), (25.0, 150, 2), (25.0, 120, 1), (12.5, 150, 1), (60.0, 600, 7)]
 )
 def test_a_long_film_is_looked_through_for_its_neutral_face(
     monkeypatch: pytest.MonkeyPatch, fps: float, num_frames: int, every: int

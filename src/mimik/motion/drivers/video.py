@@ -24,7 +24,7 @@ from mimik.pipeline import Clock, Progress, prefetch, silent
 
 _TURN_FRAMES = 25  # at the beginning, in which a face that does not stand upright is looked for
 # A neutral face is looked for in this many frames at least, and this often a second: of more, in each second, third, ..
-_LEAST_LOOKED_AT, _LOOKED_AT_HZ = 80, 10
+_LEAST_LOOKED_AT, _LOOKED_AT_HZ = 64, 8
 _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker takes 256 px of the face
 
 
