@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mimik.config import NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, Tracker, choose_face
 from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
+from mimik.face.parted_lips import with_seen_gap
 from mimik.inference.avatar_file import calmest
 from mimik.media import video
 from mimik.media.pictures import in_memory
@@ -94,7 +95,7 @@ def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | N
     if len(found) > 1 and number is None:
         several = f"{name} shows {len(found)} faces; the widest is animated, --face N takes another"
     notes = [note for note in (several, turned, doubt(chosen, name)) if note]
-    return SourceImage(path, picture, chosen, "; ".join(notes) or None)
+    return SourceImage(path, picture, with_seen_gap(picture, chosen), "; ".join(notes) or None)
 
 
 def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> SourceImage:

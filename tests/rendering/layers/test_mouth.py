@@ -101,6 +101,18 @@ def test_the_photos_own_teeth_stay_while_the_jaw_drops(portrait: Image, portrait
     assert np.abs(after - before).mean() < 0.1 * before.mean()
 
 
+def test_the_dark_between_parted_lips_is_not_taken_for_teeth(portrait: Image, portrait_face: Face) -> None:
+    picture = portrait.copy()
+    picture[cv2.dilate(inside(portrait_face.points).astype(np.uint8), np.ones((7, 7))) > 0] = 12
+    target = mouth_opened(portrait_face.points, 0.1)
+    warper = Warper(portrait_face.points, 512, 512)
+    image = Painter(picture, warper).paint(warper.flow(target))
+    cheeks = portrait_face.points[[50, 280], :2].astype(int)
+    skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
+    light = image[inside(target)].astype(np.float32) @ LUMA
+    assert np.percentile(light, 75) > 0.45 * skin  # of teeth as dark as the gap it is 0.26
+
+
 def test_the_mouth_is_painted_alike_over_any_frame(portrait: Image, shut: np.ndarray) -> None:
     """What is laid over a frame does not depend on what is below: a page lays it there as a patch."""
     warper = Warper(shut.astype(np.float32), 512, 512)

@@ -44,6 +44,7 @@ _THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0  # of the cavity's light: far back
 _SMOOTH_MM, _SMOOTH = 1.6, 0.75  # of teeth in a picture without fine detail, and how much
 _MIN_OWN_SHADE = 0.5  # of teeth in the photo: what is darker there stays darker
 _SHADED_MM = 1.5  # of teeth in the photo, below the upper lip
+_MIN_OWN_LIGHT = 0.4  # of the skin's brightness, that enamel has at least
 _MIN_OWN_MM2 = 25.0  # of enamel that a photo shows: less is not worth taking
 
 
@@ -154,6 +155,8 @@ class MouthLayer:
         color = unrolled / shade
         front = found & (np.abs(u) < 12)[None]
         tone = color[front if front.any() else found].mean(0)
+        if tone @ LUMA < _MIN_OWN_LIGHT * (self.palette.skin @ LUMA):
+            return None  # the dark between lips that are parted by a little
         # The edge: where enamel of the front teeth ends above something else than the lower lip.
         columns = np.flatnonzero((np.abs(u) < 8) & (found.sum(0) > px_per_mm))
         rows = [np.flatnonzero(found[:, c])[-1] for c in columns]
