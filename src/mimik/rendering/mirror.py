@@ -355,7 +355,7 @@ def _darkness(brightness: Array, inside: NDArray[np.uint8], sigma: float) -> Arr
 
 
 def _blurred_sum(values: Array, weights: NDArray[Any], sigma: float) -> Array:
-    """[h, w, C + 1] Gaussian-weighted sums around each pixel: of values [h, w, C] times weights [h, w], and of weights."""
+    """[h, w, C + 1] Gaussian sums around each pixel: of values [h, w, C] times weights [h, w], and of weights."""
     total = np.dstack([values * weights[..., None], weights]).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(total, (0, 0), sigma), np.float32)
 
