@@ -19,7 +19,6 @@ export class CanvasCompositor {
     this.photo = values(pictures.photo);
     this.pictures = pictures;
     this.context.drawImage(pictures.photo, 0, 0);
-    this.isFiner = person.scale < 1;
     this.labeled = labelBox(width, height);
     this.canvas = [0, 0, 0, 0];
     if (!person.moving) return;
@@ -53,7 +52,7 @@ export class CanvasCompositor {
   }
 
   #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers }, { data, width, height }, low) {
-    const { person, photo, plate, grid, framePx: px, isFiner } = this;
+    const { person, photo, plate, grid, framePx: px } = this;
     const found = new Float32Array(4), at = new Float32Array(4);
     const cells = Math.sqrt(answer.length / 4);
     const { crop, part } = person;
@@ -126,7 +125,7 @@ export class CanvasCompositor {
           takeNumbers(residual, px, px, 4, wx * px - 0.5, wy * px - 0.5, at);
           if (seen) takeBytes(seen, px, px, (wx + dx) * px - 0.5, (wy + dy) * px - 0.5, found);
           else found.fill(127.5);
-          const over = isFiner ? Math.max(detail, at[3]) : 0;
+          const over = seen ? Math.max(detail, at[3]) : 0;
           const kept = keep + (1 - keep) * over, made = alpha * (1 - keep);
           r = kept * r + made * (level(found[0] + 127.5 * at[0]) - over * found[0]);
           g = kept * g + made * (level(found[1] + 127.5 * at[1]) - over * found[1]);

@@ -128,7 +128,7 @@ void main() {
     vec3 below = vec3(0.5);
 #endif
     vec3 drawn = clamp(below + 0.5 * change.rgb, 0.0, 1.0);
-#ifdef FINER
+#ifdef WARPS
     drawn += max(said.w, change.a) * (rgb - below);
 #endif
     rgb = clamp(mix(drawn, rgb, said.z), 0.0, 1.0);
@@ -181,7 +181,7 @@ export class Compositor {
     this.labeled = labelBox(width, height);
     this.marking = this.#program(MARK, ["label"], { labeled: this.labeled, height });
 
-    const needs = { WARPS: Boolean(person.moving), FINER: Boolean(person.moving) && person.scale < 1, PLATE: Boolean(person.plate) };
+    const needs = { WARPS: Boolean(person.moving), PLATE: Boolean(person.plate) };
     const used = ["photo", "answer", "residual"];
     const values = { height };
     this.canvas = [0, 0, 0, 0];

@@ -187,8 +187,7 @@ export function prediction(record, { correction, mask, residual: given }, seen, 
   shadeOnly(residual, seen, px, interior.box, record);
   const cells = Math.sqrt(mask.length);
   const still = means(residual.subarray(3 * size), px, px / cells);
-  const isFiner = record.person.scale < 1; // the photo has detail that the network does not see
-  const detail = isFiner ? detailKept(residual, px, cells, record.redrawn) : null;
+  const detail = detailKept(residual, px, cells, record.redrawn);
   const border = fade(cells, record.rim, record.shoulders);
   const share = shareDrawn(residual, px, cells, record.brightened, landmarks.points, landmarks.unit / record.landmarks.image_px);
   const answer = new Float32Array(4 * cells * cells);
@@ -198,7 +197,7 @@ export function prediction(record, { correction, mask, residual: given }, seen, 
     answer[4 * i] = correction[i] * moves;
     answer[4 * i + 1] = correction[cells * cells + i] * moves;
     answer[4 * i + 2] = 1 - (1 - mask[i]) * weight * share[i];
-    answer[4 * i + 3] = detail ? detail[i] : 0;
+    answer[4 * i + 3] = detail[i];
   }
   return { answer, residual: pixelwise(residual, size) };
 }

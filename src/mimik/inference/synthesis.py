@@ -2,8 +2,8 @@
 
 The texture form takes a window around the face, config.image_px wide, and predicts a flow correction, a residual,
 config.frame_px wide, and a mask. The corrected flow is applied to the photo itself, so that copied pixels keep their
-detail; the mask is smooth enough to be upsampled. Where a photo has more detail than the window, that detail is also
-kept over the residual, unless the residual is large there. The paper's form synthesizes the whole window.
+detail; the mask is smooth enough to be upsampled. Detail finer than the window is also kept over the residual, unless
+the residual is large there. The paper's form synthesizes the whole window.
 """
 
 from __future__ import annotations
@@ -253,10 +253,7 @@ class TexturePainter(PicturePainter):
         if prediction is None:
             return image
         window = window_around(prepared.target, self._side)
-        if self._scale < 1:
-            _blend_under_detail(image, prediction, window)
-        else:
-            _blend(image, prediction.refined, prediction.keep, window)
+        _blend_under_detail(image, prediction, window)
         return image
 
     @property

@@ -73,7 +73,7 @@ _HOST = {
         "where b is 127.5 times the residual's mean over a cell of mask, most is brightened.most, and far = "
         "smoothstep(distance to the mean of the points with the numbers brightened.points, in sides of the window, "
         "from brightened.begins to brightened.ends). Enlarge correction, keep and residual linearly.",
-        "detail is 0 where person.scale is 1: the photo shows no more than the network sees. Else, over mask's cells: "
+        "detail, over mask's cells: "
         "127.5 times the largest |residual| of a cell's pixels and its neighbors', blurred by 1 4 6 4 1 both ways; "
         "detail = 1 - smoothstep of that from redrawn[0] to redrawn[1], enlarged linearly, and at least interior.",
         "For each pixel p of the frame, at the photo's own size: q = p + correction(p); moved = what moves at q + "
