@@ -121,8 +121,9 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
         "onnx",
         "gradio",
         "matplotlib",
-        "aiohttp",
         "aiortc",
+        "starlette",
+        "uvicorn",
     }
     package, command_line = loaded_by("import mimik", "import mimik.app.cli")
     assert "mimik" in package and "typer" in command_line

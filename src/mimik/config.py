@@ -7,7 +7,8 @@ import functools
 import math
 import os
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +51,18 @@ def install_command(extra: str) -> str:
     """
     where = "" if PUBLISHED_AS else " (in a checkout of mimik)"
     return f"pip install '{PUBLISHED_AS or '.'}[{extra}]'{where}"
+
+
+@contextmanager
+def extra(what: str, name: str) -> Iterator[None]:
+    """For imports that come with an extra of the package. Raises InputError, saying how to install it, if they fail.
+
+    Args: what: needs them; name: of the extra.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{what} needs {error.name}, which is not installed: {install_command(name)}.") from None
 
 
 def data_folder() -> Path:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,14 +31,12 @@ from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.provenance.verifying import verify
 
-pytest.importorskip("aiohttp", reason="the extra `live` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `live` is not installed")
 pytest.importorskip("aiortc", reason="the extra `live` is not installed")
-
-from aiohttp import ClientSession
 
 from mimik.app import page
 from mimik.app.live import connections
-from mimik.app.page import Page
+from mimik.app.page import Page, served_page
 
 
 @pytest.fixture(scope="module")
@@ -48,37 +50,54 @@ def call(avatar: Avatar) -> Call:
     return Call(avatar, AnimateConfig(model="geometry", size=256, frame="crop"))
 
 
-def asked(served: Page, *requests: tuple[str, str, dict]) -> list[tuple[int, str, dict]]:
-    """Status, text and headers of each request, sent by one visitor who keeps cookies."""
+def at(served: Page, path: str) -> str:
+    """An address of the same server; KEY stands for the key of the call."""
+    root, _, key = served.address.partition("?key=")
+    return root.rstrip("/") + path.replace("KEY", key)
 
-    async def run() -> list[tuple[int, str, dict]]:
-        await served.start(0)
-        answers = []
+
+class Browser:
+    """Sends requests, and keeps the cookie that it gets."""
+
+    def __init__(self) -> None:
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def ask(self, url: str, data: Any = None, **headers: str) -> tuple[int, str, Any]:
+        """Status, text and headers of the answer; data: to be posted, as JSON unless it is a text."""
+        body = None if data is None else (data if isinstance(data, str) else json.dumps(data)).encode()
         try:
-            from aiohttp import CookieJar
+            with self._opener.open(urllib.request.Request(url, body, headers), timeout=60) as answer:
+                return answer.status, answer.read().decode(), answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(), error.headers
 
-            async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
-                for method, path, options in requests:
-                    url = f"http://127.0.0.1:{served.port}{path.replace('KEY', served._key)}"
-                    async with session.request(method, url, **options) as response:
-                        answers.append((response.status, await response.text(), dict(response.headers)))
-        finally:
-            await served.close()
-        return answers
 
-    return asyncio.run(run())
+async def offered(address: str, offer: dict) -> tuple[int, dict]:
+    """What the server answers to an offer; address: of the page that makes it, with its key."""
+    root, _, key = address.partition("?")
+    url = root.removesuffix("obs").rstrip("/") + f"/offer?{key}"
+    status, text, _ = await asyncio.to_thread(Browser().ask, url, offer)
+    return status, json.loads(text)
+
+
+def asked(call: Call, *requests: tuple[str, dict], **options: Any) -> list[tuple[int, str, Any]]:
+    """What one browser is answered; options: of served_page."""
+    with served_page(call, port=0, **options) as served:
+        browser = Browser()
+        return [browser.ask(at(served, path), **about) for path, about in requests]
 
 
 def test_the_page_opens_with_its_key_and_then_without(call: Call):
     without, wrong, opened, again, script, obs, lines = asked(
-        Page(call),
-        ("GET", "/", {}),
-        ("GET", "/?key=guessed", {}),
-        ("GET", "/?key=KEY", {}),
-        ("GET", "/", {}),
-        ("GET", "/live.js", {}),
-        ("GET", "/obs", {}),
-        ("GET", "/lines.json", {}),
+        call,
+        ("/", {}),
+        ("/?key=guessed", {}),
+        ("/?key=KEY", {}),
+        ("/", {}),
+        ("/live.js", {}),
+        ("/obs", {}),
+        ("/lines.json", {}),
     )
     assert without[0] == wrong[0] == 403 and "has the key" in without[1]
     for answer in (opened, again, script, obs, lines):
@@ -93,25 +112,26 @@ def test_the_page_opens_with_its_key_and_then_without(call: Call):
     ["/../pyproject.toml", "/recordings/..%2f..%2fetc%2fpasswd", "/recordings/other.mp4", "/etc/passwd", "/live"],
 )
 def test_no_other_file_is_served(call: Call, path: str):
-    _, answer = asked(Page(call), ("GET", "/?key=KEY", {}), ("GET", path, {}))
+    _, answer = asked(call, ("/?key=KEY", {}), (path, {}))
     assert answer[0] in (403, 404)
 
 
 def test_a_recording_is_for_who_made_it(call: Call, tmp_path: Path):
-    served = Page(call)
     secret = tmp_path / "call.mp4"
     secret.write_bytes(b"a call")
-    served.connections._recordings["call.mp4"] = "somebody else", secret
-    _, answer = asked(served, ("GET", "/?key=KEY", {}), ("GET", "/recordings/call.mp4", {}))
-    assert answer[0] == 404 and "a call" not in answer[1]
+    with served_page(call, port=0) as served:
+        browser = Browser()
+        browser.ask(served.address)
+        served.connections._recordings["call.mp4"] = "somebody else", secret
+        assert browser.ask(at(served, "/recordings/call.mp4"))[:2] == (404, "There is no such recording of yours.\n")
 
 
 def test_a_strangers_page_and_a_false_name_are_refused(call: Call):
     opened, foreign, false_name = asked(
-        Page(call),
-        ("GET", "/?key=KEY", {}),
-        ("POST", "/offer", {"json": {}, "headers": {"Origin": "http://evil.example"}}),
-        ("GET", "/?key=KEY", {"headers": {"Host": "evil.example"}}),
+        call,
+        ("/?key=KEY", {}),
+        ("/offer", {"data": {}, "Origin": "http://evil.example"}),
+        ("/?key=KEY", {"Host": "evil.example"}),
     )
     assert (opened[0], foreign[0], false_name[0]) == (200, 403, 421)
 
@@ -119,41 +139,39 @@ def test_a_strangers_page_and_a_false_name_are_refused(call: Call):
 def test_a_password_is_asked_for(call: Call):
     right, wrong = ({"Authorization": "Basic " + base64.b64encode(f"me:{w}".encode()).decode()} for w in ("pw", "no"))
     answers = asked(
-        Page(call, password="pw"),
-        ("GET", "/?key=KEY", {}),
-        ("GET", "/", {"headers": wrong}),
-        ("GET", "/", {"headers": {"Authorization": "Basic ?"}}),
-        ("GET", "/", {"headers": right}),
+        call,
+        ("/?key=KEY", {}),
+        ("/", wrong),
+        ("/", {"Authorization": "Basic ?"}),
+        ("/", right),
+        password="pw",
     )
     assert [status for status, _, _ in answers] == [401, 401, 401, 200]
 
 
 def test_others_are_not_served_without_a_password(call: Call):
     with pytest.raises(InputError, match=r"--host 0.0.0.0: others could see .* --password"):
-        Page(call, host="0.0.0.0")
+        page.serve_call(call, host="0.0.0.0")
     with pytest.raises(InputError, match="--host here: give an address"):
-        Page(call, host="here", password="pw")
+        page.serve_call(call, host="here", password="pw")
 
 
 def test_a_port_that_is_taken_is_told(call: Call):
-    async def run() -> None:
-        one, two = Page(call), Page(call)
-        await one.start(0)
-        try:
-            with pytest.raises(InputError, match=f"--port {one.port}: cannot be used"):
-                await two.start(one.port)
-        finally:
-            await one.close()
-
-    asyncio.run(run())
+    with served_page(call, port=0) as one:
+        port = int(at(one, "").rpartition(":")[2])
+        with pytest.raises(InputError, match=f"--port {port}: cannot be used"):
+            page.serve_call(call, port=port)
 
 
-@pytest.mark.parametrize("body", [{"json": {}}, {"data": "no json"}, {"json": {"sdp": "v=0", "role": "camera"}}])
-def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body: dict):
-    served = Page(call)
-    _, answer = asked(served, ("GET", "/?key=KEY", {}), ("POST", "/offer", body))
-    assert answer[0] == 400 and "offer" in answer[1]
-    assert served.connections._camera is None and not served.connections._connections
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 400), ("no json", 400), ({"sdp": "v=0", "role": "camera"}, 400), ("x" * 200_000, 413)],
+)
+def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body: dict | str, status: int):
+    with served_page(call, port=0) as served:
+        answer = Browser().ask(at(served, "/offer?key=KEY"), body)
+        assert answer[0] == status and "offer" in answer[1]
+        assert served.connections._camera is None and not served.connections._connections
 
 
 # Connections.
@@ -173,40 +191,42 @@ def udp_addresses() -> set[str]:
     return found
 
 
-def connected(served: Page, *, beyond_loopback: bool) -> tuple[list[str], set[str]]:
+def connected(call: Call, *, beyond_loopback: bool) -> tuple[list[str], set[str]]:
     """The addresses that a page's answer names, and those of this process, when a frame has come through."""
-    import aiortc
 
-    async def run() -> tuple[list[str], set[str]]:
-        await served.start(0)
+    async def run(address: str) -> tuple[list[str], set[str]]:
         connections._BOUND_TO.set("127.0.0.1")  # the browser's part
-        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
-        try:
-            tracks: asyncio.Queue = asyncio.Queue()
-            peer.on("track", tracks.put_nowait)
-            peer.addTransceiver("video", direction="recvonly")
-            await peer.setLocalDescription(await peer.createOffer())
-            asked = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": beyond_loopback}
-            async with (
-                ClientSession() as session,
-                session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
-            ):
-                answer = await response.json()
-            await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
-            frame = await asyncio.wait_for((await tracks.get()).recv(), 20)
-            assert (frame.width, frame.height) == served.connections._call.size
+        async with watching(address, beyond_loopback=beyond_loopback) as (answer, frame):
+            assert (frame.width, frame.height) == call.size
             candidates = [line.split()[4] for line in answer["sdp"].splitlines() if line.startswith("a=candidate")]
             return candidates, udp_addresses()
-        finally:
-            await peer.close()
-            await served.close()
 
-    return asyncio.run(run())
+    with served_page(call, port=0) as served:
+        return asyncio.run(run(served.address))
+
+
+@asynccontextmanager
+async def watching(address: str, *, beyond_loopback: bool) -> AsyncIterator[tuple[dict, Any]]:
+    """A page that sees a call: what its offer was answered, and the first frame that came."""
+    import aiortc
+
+    peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+    try:
+        tracks: asyncio.Queue = asyncio.Queue()
+        peer.on("track", tracks.put_nowait)
+        peer.addTransceiver("video", direction="recvonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        offer = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": beyond_loopback}
+        _, answer = await offered(address, offer)
+        await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
+        yield answer, await asyncio.wait_for((await tracks.get()).recv(), 60)
+    finally:
+        await peer.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="sockets are listed by Linux only")
 def test_on_loopback_the_picture_is_sent_on_loopback(call: Call):
-    candidates, sockets = connected(Page(call), beyond_loopback=False)
+    candidates, sockets = connected(call, beyond_loopback=False)
     assert set(candidates) == {"127.0.0.1"} == sockets
 
 
@@ -216,7 +236,7 @@ def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call:
 
     if not ice.get_host_addresses(True, False):
         pytest.skip("this computer has no address but loopback")
-    candidates, sockets = connected(Page(call), beyond_loopback=True)
+    candidates, sockets = connected(call, beyond_loopback=True)
     assert candidates and "127.0.0.1" not in candidates
     assert set(candidates) <= sockets
 
@@ -238,8 +258,8 @@ class Unread:
 
 
 def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
-    served = Page(call)
-    desk = connections._Desk(served.connections, "", types.SimpleNamespace(sending_ms=0.0))
+    held = connections.Connections(call, host="127.0.0.1", again="")
+    desk = connections._Desk(held, "", types.SimpleNamespace(sending_ms=0.0))
     desk._channel = channel = Unread()
     for number in range(5000):
         desk._tell({"shown": number, "face": [500] * 100})
@@ -251,23 +271,11 @@ def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
 
 def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connections, "_MAX_PAGES", 1)
-    served = Page(call)
-    served.connections._connections = {object()}  # type: ignore[assignment]
-
-    async def run() -> tuple[int, dict]:
-        await served.start(0)
-        asked = {"sdp": "v=0", "role": "viewer"}
-        async with (
-            ClientSession() as session,
-            session.post(f"http://127.0.0.1:{served.port}/offer?key={served._key}", json=asked) as response,
-        ):
-            found = response.status, await response.json()
+    with served_page(call, port=0) as served:
+        served.connections._connections = {object()}  # type: ignore[assignment]
+        status, text, _ = Browser().ask(at(served, "/offer?key=KEY"), {"sdp": "v=0", "role": "viewer"})
         served.connections._connections = set()
-        await served.close()
-        return found
-
-    status, answer = asyncio.run(run())
-    assert status == 503 and answer["error"] == "1 pages see this call already; close one first."
+    assert status == 503 and json.loads(text)["error"] == "1 pages see this call already; close one first."
 
 
 def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Call):
@@ -284,7 +292,7 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
 
         async def ask(load: str, visitor: str = "one") -> None:
             offer = {"sdp": peer.localDescription.sdp, "role": "camera", "page": load}
-            status, answer = await held.offer(offer, remote="127.0.0.1", visitor=visitor)
+            status, answer = await held.offer(visitor, offer, "127.0.0.1")
             answers.append((status, answer.get("error", "")))
 
         for load in ("first", "second", "first"):
@@ -298,7 +306,7 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
         for number in range(20):  # reloads: each is another page
             await ask(f"load {number}")
         assert held.num_pages == 1 and held._filming == "load 19"
-        await held.close()
+        await held.aclose()
         await peer.close()
         return answers
 
@@ -311,8 +319,6 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
 @pytest.mark.slow
 def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
     """`kill` ends a call whose page is open: exit code 143, and not a word of tasks that were destroyed."""
-    import aiortc
-
     command = [sys.executable, "-m", "mimik", "live", str(portrait_path), "--no-open", "--port", "0"]
     program = subprocess.Popen(
         [*command, "--model", "geometry"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -321,19 +327,9 @@ def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
     address = next(line for line in program.stdout if "For OBS" in line).split()[-1]
 
     async def watch() -> None:
-        peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
-        tracks: asyncio.Queue = asyncio.Queue()
-        peer.on("track", tracks.put_nowait)
-        peer.addTransceiver("video", direction="recvonly")
-        await peer.setLocalDescription(await peer.createOffer())
-        asked = {"sdp": peer.localDescription.sdp, "role": "viewer", "beyond_loopback": True}
-        async with ClientSession() as session, session.post(address.replace("/obs", "/offer"), json=asked) as response:
-            answer = await response.json()
-        await peer.setRemoteDescription(aiortc.RTCSessionDescription(**answer))
-        await asyncio.wait_for((await tracks.get()).recv(), 60)
-        program.terminate()
-        await asyncio.to_thread(program.wait, 30)
-        await peer.close()
+        async with watching(address, beyond_loopback=True):
+            program.terminate()
+            await asyncio.to_thread(program.wait, 30)
 
     try:
         asyncio.run(watch())

@@ -120,7 +120,7 @@ def test_the_command_line_serves_the_picture(
         options["ready"](types.SimpleNamespace(address="page", obs_address="picture"))  # type: ignore[operator]
         raise KeyboardInterrupt
 
-    page = types.SimpleNamespace(check_host=lambda *_: None, aiohttp_needed=lambda: None, serve_call=serve, Page=None)
+    page = types.SimpleNamespace(check_page=lambda *_: None, serve_call=serve, Page=None)
     monkeypatch.setitem(sys.modules, "mimik.app.page", page)
     monkeypatch.setattr(sys.modules["mimik.app"], "page", page, raising=False)
     monkeypatch.setattr(avatar_module, "Landmarker", lambda: landmarker)

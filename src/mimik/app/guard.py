@@ -1,4 +1,4 @@
-"""Who may use a page that this computer serves: addresses, passwords, Host and Origin headers.
+"""Who may use a page that this computer serves: addresses, passwords, keys, Host and Origin headers.
 
 A page of another site that is open in the same browser could reach a server on loopback: by a name that a name server
 makes lead there (DNS rebinding), or by a plain request. The headers that its browser sends give it away.
@@ -10,17 +10,26 @@ import base64
 import hmac
 import ipaddress
 import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from mimik.config import InputError
 
 LOOPBACK = "127.0.0.1"
-CONTENT_POLICY = (  # of a call's pages
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; frame-ancestors 'none'"
-)
 UNKNOWN_HOST = 421, "This address is not served here.\n"  # status and text
 FOREIGN_ORIGIN = 403, "Pages of other servers may not use this one.\n"
+NO_PASSWORD = 401, "A password is needed.\n"
+NO_KEY = 403, "Open the address that `mimik live` printed: it has the key of this call.\n"
+_COOKIE = "mimik-live"
+_EVERY_ANSWER = (b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff")
+
+Headers = Sequence[tuple[bytes, bytes]]
+Scope = dict[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Any, Send], Awaitable[None]]
 
 
 def check_host(host: str, password: str | None) -> None:
@@ -68,10 +77,108 @@ def has_password(header: str, password: str) -> bool:
     with suppress(ValueError):
         kind, _, given = header.partition(" ")
         _, _, word = base64.b64decode(given, validate=True).decode().partition(":")
-        return kind.lower() == "basic" and same(word, password)
+        return kind.lower() == "basic" and _same(word, password)
     return False
 
 
-def same(given: str, wanted: str) -> bool:
+def _same(given: str, wanted: str) -> bool:
     """Whether two secrets are equal, in a time that does not depend on where they differ."""
     return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def call_headers(framed_by: str) -> Headers:
+    """Of the pages of a call. Args: framed_by: 'none', or 'self' for a page of this server that shows it in a frame."""
+    policy = (
+        f"default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; frame-ancestors '{framed_by}'"
+    ).encode()
+    return (b"content-security-policy", policy), (b"cache-control", b"no-store")
+
+
+class Visitors:
+    """The browsers that opened a call by its key, each told by a cookie from then on."""
+
+    def __init__(self) -> None:
+        self.key = secrets.token_urlsafe(24)
+
+    def has_key(self, asked: Any) -> bool:
+        return _same(asked.query_params.get("key", ""), self.key)
+
+    def name_of(self, asked: Any) -> str:
+        """Which browser asks; "" for one that has no cookie of this call yet."""
+        name, _, stamp = asked.cookies.get(_COOKIE, "").partition(".")
+        return name if name and _same(stamp, self._stamp(name)) else ""
+
+    def new_cookie(self) -> Headers:
+        name = secrets.token_urlsafe(24)
+        value = f"{_COOKIE}={name}.{self._stamp(name)}; HttpOnly; Path=/; SameSite=Strict"
+        return ((b"set-cookie", value.encode()),)
+
+    def _stamp(self, name: str) -> str:
+        return hmac.new(self.key.encode(), name.encode(), "sha256").hexdigest()
+
+
+class Guard:
+    """An ASGI app that answers only who may use it; others get one sentence."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        host: str,
+        password: str | None,
+        realm: str,
+        headers: Callable[[str], Headers],
+        visitors: Visitors | None = None,
+    ) -> None:
+        """Args:
+        app: what is served.
+        host: the address that it is served on.
+        password: of every request; None for none.
+        realm: what the browser says of the password.
+        headers: of the answer for a path.
+        visitors: without a password only they are answered; the app finds their name as `visitor` in its scope.
+        """
+        self._app, self._host, self._password, self._realm = app, host, password, realm
+        self._headers, self._visitors = headers, visitors
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        from starlette.requests import HTTPConnection
+        from starlette.responses import PlainTextResponse
+
+        asked = HTTPConnection(scope)
+        more = [*_EVERY_ANSWER, *self._headers(scope.get("path", ""))]
+        if no := self._refusal(asked):
+            status, sentence = no
+            if scope["type"] != "http":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            if no is NO_PASSWORD:
+                more.append((b"www-authenticate", f'Basic realm="{self._realm}", charset="UTF-8"'.encode()))
+            await PlainTextResponse(sentence, status)(scope, receive, _with_headers(send, more))
+            return
+        if self._visitors is not None:
+            scope["visitor"] = self._visitors.name_of(asked)
+            if not scope["visitor"]:
+                more += self._visitors.new_cookie()
+        await self._app(scope, receive, _with_headers(send, more))
+
+    def _refusal(self, asked: Any) -> tuple[int, str] | None:
+        if no := refused(self._host, asked.headers.get("host", ""), asked.headers.get("origin")):
+            return no
+        if self._password:
+            return None if has_password(asked.headers.get("authorization", ""), self._password) else NO_PASSWORD
+        if self._visitors is None or self._visitors.has_key(asked) or self._visitors.name_of(asked):
+            return None
+        return NO_KEY
+
+
+def _with_headers(send: Send, more: Headers) -> Send:
+    async def sent(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = message | {"headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return sent

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from mimik.app.cli.console import command, remark, say
-from mimik.app.cli.options import extra, output
+from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, working
-from mimik.config import InputError, MediaError
+from mimik.config import InputError, MediaError, extra
 from mimik.evaluation.settings import EvaluateConfig
 from mimik.files import check_folder
 from mimik.media import formats

@@ -8,14 +8,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimik.config import InputError, Option, check_options, install_command, options_of
+from mimik.config import InputError, Option, check_options, options_of
 from mimik.files import replaced
 from mimik.media.formats import IMAGE_SUFFIXES
 
@@ -38,15 +37,6 @@ def decimal_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number") from None
-
-
-@contextmanager
-def extra(command: str, name: str) -> Iterator[None]:
-    """What is imported in it comes with an extra of the package. Raises InputError if it is not installed; how to."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InputError(f"{command} needs {error.name}, which is not installed: {install_command(name)}.") from None
 
 
 def write_json(path: Path, text: str) -> None:

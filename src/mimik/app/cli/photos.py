@@ -12,10 +12,10 @@ from rich.table import Table
 from mimik.animation.options import check_model
 from mimik.animation.sliders import SETTINGS, Edit
 from mimik.app.cli.console import command, console, remark, say, signed
-from mimik.app.cli.options import Force, Signing, Some, check_picture_file, extra, local_credentials, output
+from mimik.app.cli.options import Force, Signing, Some, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig, check_export
-from mimik.config import AnimateConfig
+from mimik.config import AnimateConfig, extra
 from mimik.media import formats
 from mimik.motion.kinds import check_person
 from mimik.provenance.outputs import check_output

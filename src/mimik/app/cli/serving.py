@@ -169,12 +169,11 @@ def _call(
         sound: that does, as talker.open_audio takes it.
     """
     from mimik.animation.avatar import Avatar
-    from mimik.app import guard, page, puppet
+    from mimik.app import page, puppet
     from mimik.app.live import call as calls
     from mimik.app.live import recording, talker
 
-    guard.check_host(serving.host, serving.password)
-    page.aiohttp_needed()
+    page.check_page(serving.host, serving.password)
     blocks = None if sound[0] is None else talker.open_audio(sound[0], sound[1])
     receiver = listen() if listen else None
     with working(f"reading {photo.name}"):

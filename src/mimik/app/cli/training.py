@@ -14,9 +14,9 @@ from rich.table import Table
 
 from mimik.animation.options import check_model
 from mimik.app.cli.console import command, complain, console, remark, say
-from mimik.app.cli.options import Cluster, Force, JsonReport, extra, output, write_json
+from mimik.app.cli.options import Cluster, Force, JsonReport, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
-from mimik.config import AVATAR_SUFFIX, InputError
+from mimik.config import AVATAR_SUFFIX, InputError, extra
 from mimik.data.preparation.settings import PrepareConfig
 from mimik.files import check_file, check_folder
 from mimik.training.arguments import LearnArguments, TrainArguments

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from mimik.app.cli.console import command, remark, say
-from mimik.app.cli.options import extra, output
+from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, log_shown
+from mimik.config import extra
 from mimik.training.arguments import VoiceConfig
 
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from importlib import resources
@@ -27,7 +28,7 @@ from mimik.app.live.call import Call, Shown
 from mimik.app.live.recording import Recording
 from mimik.app.live.sound import samples_of, to_live
 from mimik.app.live.viewer import Viewer, in_loop
-from mimik.config import InputError, install_command
+from mimik.config import InputError, extra
 from mimik.face.landmark_images import LANDMARK_LINES
 from mimik.media import video
 from mimik.provenance.credentials import Credentials
@@ -52,6 +53,7 @@ _MAX_UNREAD = 1 << 16  # bytes that wait for a page which does not read; what co
 _MAX_PAGE_NAME = 40  # letters
 _MAX_MESSAGE = 4096  # bytes of a control's message
 _MAX_RECORDING_S = 600.0
+_CLOSED_WITHIN_S = 10.0
 
 
 def page_file(name: str) -> tuple[str, str] | None:
@@ -68,14 +70,12 @@ def page_file(name: str) -> tuple[str, str] | None:
 
 def aiortc_needed() -> Any:
     """aiortc, as calls need it. Raises InputError if it is not installed."""
-    try:
+    with extra("live", "live"):
         import aiortc
         import aiortc.codecs.h264
         import aiortc.codecs.vpx
         import aiortc.rtcrtpreceiver
         from aioice import ice
-    except ModuleNotFoundError as error:
-        raise InputError(f"live needs {error.name}, which is not installed: {install_command('live')}.") from None
     for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # there is no other way to say it
         codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
     if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # nor this
@@ -104,7 +104,7 @@ def _host_addresses(found: Callable[[bool, bool], list[str]], use_ipv4: bool, us
 
 
 class Connections:
-    """Those of one call; all but the constructor runs in one asyncio loop."""
+    """Those of one call; they live in one asyncio loop."""
 
     def __init__(self, call: Call, *, host: str, again: str, credentials: Credentials | None = None) -> None:
         """Args:
@@ -125,6 +125,7 @@ class Connections:
         self._connections: set[Any] = set()
         self._recordings: dict[str, tuple[str, Path]] = {}  # file name: who recorded it, where it is
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # that offers come in
         self._folder = tempfile.TemporaryDirectory(prefix="mimik-live-")
 
     @property
@@ -132,7 +133,7 @@ class Connections:
         """That see the call now."""
         return len(self._connections)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Ends all of them and removes what was recorded for download."""
         for connection in list(self._connections):
             await connection.close()
@@ -140,24 +141,38 @@ class Connections:
             task.cancel()
         self._folder.cleanup()
 
-    def recording(self, name: str, visitor: str | None) -> Path | None:
+    def close(self) -> None:
+        """As aclose, from another thread than that of the loop, which may have ended."""
+        if self._loop is None:
+            self._folder.cleanup()
+            return
+        closing = self.aclose()
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(closing, self._loop).result(_CLOSED_WITHIN_S)
+        closing.close()
+
+    def file(self, visitor: str, name: str) -> tuple[str, str] | None:
+        """As page_file."""
+        return page_file(name)
+
+    def recording(self, visitor: str, name: str) -> Path | None:
         """The file of a recording, for who made it; None for others."""
         who, path = self._recordings.get(name, ("", Path()))
         return path if who and who == visitor and path.is_file() else None
 
-    async def offer(self, asked: Any, *, remote: str, visitor: str) -> tuple[int, dict[str, str]]:
+    async def offer(self, visitor: str, asked: Any, remote: str) -> tuple[int, dict[str, str]]:
         """A page wants to be connected.
 
         Args:
+            visitor: which browser this is; its page, loaded anew, may have the camera again.
             asked: what it posted, from JSON: sdp, role (camera or viewer), beyond_loopback, page (a word that differs
                 from load to load).
             remote: the address that it came from.
-            visitor: which browser this is; its page, loaded anew, may have the camera again.
 
         Returns:
             An HTTP status, and the answer for JSON: a session description, or an error in a sentence.
         """
-        aiortc = self._aiortc
+        aiortc, self._loop = self._aiortc, asyncio.get_running_loop()
         try:
             sdp = _HIDDEN_ADDRESS.sub(rf"\g<1>{remote}", str(asked["sdp"]))
             offer = aiortc.RTCSessionDescription(sdp=sdp, type="offer")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mimik.animation.avatar import Avatar
@@ -17,7 +17,6 @@ from mimik.config import AnimateConfig, InputError
 
 UNSEEN_S = 120.0  # a call that no page sees for so long has ended; a user may take some of it to allow the camera
 _LOOK_EVERY_S = 2.0
-_ENDED_WITHIN_S = 10.0
 _ENDED = {"error": "This call has ended; start it again."}
 
 
@@ -29,7 +28,6 @@ class _Hosted:
     call: Call
     connections: Connections
     kept: ExitStack  # left when the call ends
-    loop: asyncio.AbstractEventLoop | None = None  # of its connections
     seen_s: float = field(default_factory=time.monotonic)
 
 
@@ -94,31 +92,26 @@ class Calls:
         hosted.seen_s = time.monotonic()
         return page_file(name)
 
-    def recording(self, key: str, name: str) -> Any:
+    def recording(self, key: str, name: str) -> Path | None:
         """The path of a recording; None if there is none."""
         hosted = self._hosted.get(key)
-        return hosted.connections.recording(name, key) if hosted else None
+        return hosted.connections.recording(key, name) if hosted else None
 
     async def offer(self, key: str, asked: Any, remote: str) -> tuple[int, dict[str, str]]:
         """As Connections.offer."""
         hosted = self._hosted.get(key)
         if hosted is None:
             return 404, _ENDED
-        hosted.loop, hosted.seen_s = asyncio.get_running_loop(), time.monotonic()
-        return await hosted.connections.offer(asked, remote=remote, visitor=key)
+        hosted.seen_s = time.monotonic()
+        return await hosted.connections.offer(key, asked, remote)
 
     def _end(self, key: str) -> None:
         with self._lock:
             hosted = self._hosted.pop(key, None)
         if hosted is None:
             return
-        with hosted.kept, suppress(TimeoutError, RuntimeError):  # a loop that has ended holds no connection
-            if hosted.loop is not None:
-                closing = hosted.connections.close()
-                try:
-                    asyncio.run_coroutine_threadsafe(closing, hosted.loop).result(_ENDED_WITHIN_S)
-                except RuntimeError:
-                    closing.close()
+        with hosted.kept:
+            hosted.connections.close()
         hosted.call.__exit__(None, None, None)
 
     def _look(self) -> None:

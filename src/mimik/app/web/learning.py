@@ -16,7 +16,7 @@ from mimik.animation.avatar import Avatar
 from mimik.animation.edit import Editor
 from mimik.animation.sliders import Edit
 from mimik.app.web.sessions import Job, Limits, StoppedError
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, install_command
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, extra
 from mimik.face.landmarks import Image
 from mimik.provenance.marking import Marker
 
@@ -51,10 +51,8 @@ def learning(
         raise InputError("There are no photos yet: give one or more of the same person.")
     if len(photos) > limits.photos:
         raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
-    try:
+    with extra("Learning", "train"):
         from mimik.training import fine_tuning
-    except ModuleNotFoundError as error:
-        raise InputError(f"Learning needs {error.name}, which is not installed: {install_command('train')}.") from None
     arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
     paths = [Path(one) for one in photos]
     out = job.session.new(f"{paths[0].stem}{AVATAR_SUFFIX}")

@@ -18,7 +18,7 @@ from mimik.app.web import markup
 from mimik.app.web.controls import plain
 from mimik.app.web.jobs import Remaining, Tell
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
-from mimik.config import InputError, install_command
+from mimik.config import InputError, extra
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -37,11 +37,8 @@ def gradio_needed() -> Any:
     """gradio, told to ask nobody outside this computer for anything. Raises InputError if it is not installed."""
     for name, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("HF_HUB_OFFLINE", "1"), ("DO_NOT_TRACK", "1")):
         os.environ.setdefault(name, value)
-    try:
-        with _without_proxies():
-            import gradio
-    except ModuleNotFoundError as error:
-        raise InputError(f"web needs {error.name}, which is not installed: {install_command('web')}.") from None
+    with extra("web", "web"), _without_proxies():
+        import gradio
     return gradio
 
 

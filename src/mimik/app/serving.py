@@ -1,0 +1,119 @@
+"""An ASGI app served on an address of this computer, and what the pages of a call ask for."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from mimik.app.guard import LOOPBACK, App
+from mimik.config import InputError
+
+_STARTED_WITHIN_S = 120.0
+_CLOSED_WITHIN_S = 2  # pages that are open hold connections
+_MAX_OFFER = 1 << 17  # bytes
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens; port 0 takes any that is free. Raises InputError if the port cannot be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        try:
+            if os.name == "posix":  # elsewhere it would let two programs share a port
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(128)
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"--port {port}: cannot be used on {host} ({why}); give another one, or 0 for any that is free."
+            ) from None
+        yield listening
+
+
+def page_address(host: str, listening: socket.socket) -> str:
+    """What to open; the address of a server on all interfaces is this computer's own."""
+    name = {"0.0.0.0": LOOPBACK, "localhost": LOOPBACK, "::": "::1"}.get(host, host)
+    port = listening.getsockname()[1]
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+
+
+@contextmanager
+def served(app: App, listening: socket.socket, command: str) -> Iterator[None]:
+    """Answers in a thread while the block runs. Args: command: that is told to be given again if it cannot start."""
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="error", access_log=False, lifespan="on", timeout_graceful_shutdown=_CLOSED_WITHIN_S
+        )
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        end_s = time.monotonic() + _STARTED_WITHIN_S
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > end_s:
+                raise InputError(f"the app could not be started; start `{command}` again, with another --port.")
+            time.sleep(0.02)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(_STARTED_WITHIN_S)
+
+
+class CallHost(Protocol):
+    """What has the calls behind some pages; `key` is that of a call, or of the browser that asks."""
+
+    def file(self, key: str, name: str) -> tuple[str, str] | None: ...
+
+    def recording(self, key: str, name: str) -> Path | None: ...
+
+    async def offer(self, key: str, asked: Any, remote: str) -> tuple[int, dict[str, str]]: ...
+
+
+def add_call_routes(app: Any, calls: CallHost, below: str, key_of: Callable[[Any], str], lost: str) -> None:
+    """Adds what the pages of calls ask for to an app of starlette.
+
+    Args:
+        calls: what is asked.
+        below: the path that all of it stands below.
+        key_of: of a request.
+        lost: where a page is not found.
+    """
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+
+    async def page(request: Request) -> Response:
+        found = calls.file(key_of(request), request.path_params["name"])
+        return Response(found[0], media_type=found[1]) if found else PlainTextResponse(f"{lost}\n", status_code=404)
+
+    async def recording(request: Request) -> Response:
+        path = calls.recording(key_of(request), request.path_params["name"])
+        if path is None:
+            return PlainTextResponse("There is no such recording of yours.\n", status_code=404)
+        return FileResponse(path, filename=path.name)
+
+    async def offer(request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _MAX_OFFER:
+                return JSONResponse({"error": "This is no offer of a connection."}, status_code=413)
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            asked = None
+        status, answer = await calls.offer(key_of(request), asked, request.client.host if request.client else LOOPBACK)
+        return JSONResponse(answer, status_code=status)
+
+    app.add_route(below + "recordings/{name}", recording, methods=["GET"])
+    app.add_route(below + "offer", offer, methods=["POST"])
+    app.add_route(below + "{name:path}", page, methods=["GET"])
