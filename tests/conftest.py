@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import functools
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -31,12 +32,13 @@ from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 from mimik.animation import avatar as avatar_module
-from mimik.animation import source_frame
+from mimik.animation import group, render, source_frame
 from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
 from mimik.media import video
 from mimik.motion import expression
+from mimik.motion.drivers import video as video_driver
 from mimik.motion.expression import expression_basis
 from mimik.motion.extraction import stream_motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
@@ -110,6 +112,22 @@ def the_warp_alone() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def landmarker() -> Landmarker:
     return Landmarker()
+
+
+@pytest.fixture(scope="module")
+def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
+    """For modules whose tests animate: loading the landmarker's networks takes longer than most of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (avatar_module, group, render, video_driver, faces):
+            patch.setattr(module, "Landmarker", lambda **_: landmarker)
+        yield
+
+
+def until(is_so: Callable[[], object], timeout_s: float = 120.0) -> None:
+    """Waits for what a thread does, however much else the machine has to do."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")

@@ -17,15 +17,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from conftest import Driver
-from mimik.animation import avatar as avatar_module
-from mimik.animation import render
 from mimik.app.cli import app
-from mimik.face import landmarks as faces
-from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.media.sound import read_sound
 from mimik.motion.drivers import motion_file
-from mimik.motion.drivers import video as video_driver
 from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 
@@ -92,7 +87,7 @@ def place(
     small_path: Path,
     driver: Driver,
     driver_with_sound: Path,
-    landmarker: Landmarker,
+    one_landmarker: None,
 ) -> Iterator[Path]:
     """A folder with the files that the README speaks of; its commands run there one after the other."""
     folder = tmp_path_factory.mktemp("readme")
@@ -110,10 +105,6 @@ def place(
     Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # a fifth of its frames
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        # One landmarker for all commands: loading it takes longer than most of them.
-        for module in (avatar_module, render, faces):
-            patch.setattr(module, "Landmarker", lambda **_: landmarker)
-        patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
         patch.setattr(motion_file, "bundled_motions", lambda: {"smile": smile})
         yield folder
 

@@ -33,14 +33,7 @@ from mimik.provenance.marking import Marker
 from mimik.provenance.verifying import Status, verify
 from mimik.rendering.crop import Crop
 
-pytestmark = pytest.mark.usefixtures("the_warp_alone")
-
-
-@pytest.fixture(autouse=True)
-def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading the networks takes longer than these runs."""
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda num_threads=1: landmarker)
-    monkeypatch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
+pytestmark = pytest.mark.usefixtures("the_warp_alone", "one_landmarker")
 
 
 class Plain:
@@ -256,11 +249,9 @@ def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def by_driver(avatar: Avatar, driver, landmarker: Landmarker) -> dict[str, list[Image]]:
+def by_driver(avatar: Avatar, driver, one_landmarker: None) -> dict[str, list[Image]]:
     """The first frames by the driver, without smoothing; drawn by the warp alone, which made the driver itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(avatar_module, "Landmarker", lambda num_threads=1: landmarker)
-        patch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
         patch.setattr(avatar_module, "Marker", Plain)
         settings = {
             "all": (28, {"scene": "warp"}),

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mimik.animation import avatar as avatar_module
-from mimik.animation import edit, render
+from mimik.animation import edit
 from mimik.animation.avatar import Avatar
 from mimik.animation.edit import Editor, edited_motion_frame
 from mimik.animation.sliders import SLIDERS, Edit
@@ -200,13 +200,7 @@ def test_values_outside_the_slider_are_refused(name: str):
             Edit(**{name: value})
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
-    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
-
-
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_landmarker")
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, suffix: str):
     out = tmp_path / f"smiling{suffix}"
@@ -223,7 +217,7 @@ def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, s
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_landmarker")
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -250,7 +244,7 @@ def test_bad_input_is_told_and_writes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_landmarker")
 def test_every_step_is_told_before_it_is_begun(small_path: Path, tmp_path: Path):
     told: list[tuple[str, int, int | None]] = []
     avatar_module.edit_photo(small_path, tmp_path / "a.png", smile=0.5, size=64, progress=lambda *how: told.append(how))

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mimik.animation import avatar as avatar_module
-from mimik.animation import group as group_module
 from mimik.animation.avatar import Avatar, render_all_faces
 from mimik.animation.group import SharedDriver, blended, face_shares
 from mimik.app.cli import app
@@ -21,13 +19,7 @@ from mimik.motion.drivers.driver import DriverSettings
 from mimik.motion.drivers.registry import open_driver
 from mimik.provenance.verifying import verify
 
-pytestmark = pytest.mark.usefixtures("the_warp_alone")
-
-
-@pytest.fixture(autouse=True)
-def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (avatar_module, group_module):
-        monkeypatch.setattr(module, "Landmarker", lambda num_threads=1: landmarker)
+pytestmark = pytest.mark.usefixtures("the_warp_alone", "one_landmarker")
 
 
 @pytest.fixture(scope="module")

@@ -12,27 +12,17 @@ import pytest
 from PIL import Image as Pillow
 
 import mimik
-from mimik.animation import avatar as avatar_module
-from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.animation.options import EditOptions, FrameOptions, RenderOptions, Sliders, in_python_words
 from mimik.config import AnimateConfig, InputError, MediaError, OptionError
 from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
-from mimik.motion.drivers import video as video_driver
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.drivers.video import extract_motion
 from mimik.motion.files import bundled_motions
 from mimik.provenance.verifying import Status, verify
 
-pytestmark = pytest.mark.usefixtures("the_warp_alone")
-
-
-@pytest.fixture(autouse=True)
-def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda num_threads=1: landmarker)
-    monkeypatch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
-    monkeypatch.setattr(video_driver, "Landmarker", lambda num_threads=1: landmarker)
+pytestmark = pytest.mark.usefixtures("the_warp_alone", "one_landmarker")
 
 
 @pytest.fixture(scope="module")

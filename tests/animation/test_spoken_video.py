@@ -9,8 +9,6 @@ import av
 import numpy as np
 import pytest
 
-from mimik.animation import avatar as avatar_module
-from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.face.landmarks import Landmarker
 from mimik.media.reading import read_frames
@@ -23,9 +21,7 @@ BEGIN_S = (0.5, 1.5)
 
 
 @pytest.fixture
-def avatar(small_path: Path, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> Avatar:
-    monkeypatch.setattr(render, "Landmarker", lambda num_threads=1: landmarker)
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda num_threads=1: landmarker)
+def avatar(small_path: Path, landmarker: Landmarker, one_landmarker: None) -> Avatar:
     return Avatar.from_photos([small_path], landmarker=landmarker)
 
 

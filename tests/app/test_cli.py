@@ -23,15 +23,12 @@ from typer.testing import CliRunner, Result
 
 from mimik import __version__
 from mimik.animation import avatar as avatar_module
-from mimik.animation import render
 from mimik.app.cli import app, progress
 from mimik.config import InputError
 from mimik.face import landmarks
-from mimik.face.landmarks import Landmarker
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion import motion_sheet
-from mimik.motion.drivers import video as video_driver
 from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 from mimik.provenance.verifying import verify
@@ -120,13 +117,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hurried(landmarker: Landmarker) -> Iterator[None]:
-    """One landmarker for all commands of this process, and no lines for the impatient among the messages."""
+def hurried(one_landmarker: None) -> Iterator[None]:
+    """No lines for the impatient among the messages."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
-        patch.setattr(render, "Landmarker", lambda **_: landmarker)
-        patch.setattr(video_driver, "Landmarker", lambda **_: landmarker)
-        patch.setattr(landmarks, "Landmarker", lambda **_: landmarker)
         patch.setattr(progress, "_FIRST_LINE_S", 3600.0)
         patch.setattr(progress, "_LINE_EVERY_S", 3600.0)
         yield

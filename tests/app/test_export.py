@@ -26,8 +26,6 @@ torch = pytest.importorskip("torch", reason="what exports is not installed: pip 
 onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip install '.[export]'")
 pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install '.[export]'")
 
-from mimik.animation import avatar as avatar_module
-from mimik.animation import render
 from mimik.animation.avatar import Avatar
 from mimik.app import cli
 from mimik.app.export import description, exporting, graphs, motion_data, settings
@@ -55,19 +53,12 @@ from mimik.rendering.flow import Warper
 from mimik.rendering.mirror import MirrorFlow, opacity
 from mimik.rendering.painter import Painter
 
+pytestmark = pytest.mark.usefixtures("one_landmarker")
+
 PX = 64
-COMMON = {
-    "Add",
-    "AveragePool",
-    "Concat",
-    "Constant",
-    "Conv",
-    "DepthToSpace",
-    "Div",
-    "Identity",
-    "InstanceNormalization",
-}
-COMMON |= {"MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Tanh", "Transpose"}
+COMMON = {"Add", "AveragePool", "Concat", "Constant", "Conv", "DepthToSpace", "Div", "Identity"}
+COMMON |= {"InstanceNormalization", "MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Resize", "Sigmoid", "Slice"}
+COMMON |= {"Softmax", "Tanh", "Transpose"}
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser")) if path), None)
 BROWSER = Path(__file__).resolve().parents[2] / "examples/browser"
 
@@ -117,12 +108,6 @@ def people(
         person = AvatarFile(preset(form), record, tensors, psi, small_portrait, small_face, source)
         (folder / f"{form}.avatar").write_bytes(person.pack())
     return {form: folder / f"{form}.avatar" for form in releases}
-
-
-@pytest.fixture(autouse=True)
-def one_landmarker(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
-    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
 
 
 def noise(form: str, px: int = PX) -> list[np.ndarray]:
@@ -518,11 +503,7 @@ def test_packing_loses_nothing(kind: type) -> None:
         ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar has its person already"),
         ("texture", {"motions": ("talk",)}, "--motion talk: moves a person; give --photo"),
         ("texture", {"motions": ("dance",)}, "driver dance: there is no such file"),
-        (
-            "texture",
-            {"motions": (str(PORTRAIT),), "photo": PORTRAIT},
-            r"--motion .*: is a photo; give a .motion file",
-        ),
+        ("texture", {"motions": (str(PORTRAIT),), "photo": PORTRAIT}, r"--motion .*: is a photo; give a .motion file"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: str, tmp_path: Path) -> None:

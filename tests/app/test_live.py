@@ -10,16 +10,14 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import SIDE_PX, Driver
-from mimik.animation import avatar as avatar_module
-from mimik.animation import render
+from conftest import SIDE_PX, Driver, until
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.cli import app
@@ -91,13 +89,6 @@ def offered(call: Call, frames: Iterable[np.ndarray]) -> list[Shown]:
             made.append(shown.get(timeout=120))
     assert call.error is None
     return made
-
-
-def until(is_so: Callable[[], object], timeout_s: float = 120.0) -> None:
-    """Waits for what a thread does, however much else the machine has to do."""
-    deadline = time.monotonic() + timeout_s
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 REST = [0, 1, 2] * 15  # 1.8 s of the driver at rest: longer than it takes to find the neutral face
@@ -444,14 +435,8 @@ def test_a_recording_that_cannot_be_is_refused_at_once(call: Call, tmp_path: Pat
 # A file for the camera.
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
-    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_landmarker")
 def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, driver: Driver, tmp_path: Path):
     out = tmp_path / "out.mp4"
     arguments = [
@@ -480,7 +465,7 @@ def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, dr
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("one_landmarker")
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -537,7 +522,7 @@ class _Device:
 @pytest.mark.usefixtures("seen")
 def test_a_virtual_camera_gets_marked_frames(call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", types.SimpleNamespace(Camera=_Device))
-    with call, Outlets(call, virtual_camera=True):
+    with call, Outlets(virtual_camera=True).of(call):
         shown: list[Shown] = []
         call.on_shown(shown.append)
         call.offer(frame(0), 0.0)

@@ -281,11 +281,7 @@ def test_what_has_no_sound(tmp_path):
         file.setparams((1, 2, 16000, 0, "NONE", ""))
     for call in (sound.probe_sound, heard):
         refused(lambda call=call: call(silent), "silent.mp4 has no sound", "give a WAV, MP3")
-        refused(
-            lambda call=call: call(tmp_path / "text.wav"),
-            "text.wav holds a text, whatever its",
-            "give one sound",
-        )
+        refused(lambda call=call: call(tmp_path / "text.wav"), "text.wav holds a text, whatever its", "give one sound")
         refused(lambda call=call: call(tmp_path / "empty.mp3"), "empty.mp3 is empty (0 bytes)")
         refused(lambda call=call: call(tmp_path / "a.png"), "a.png", "give a WAV, MP3")
         refused(lambda call=call: call(tmp_path), "is a folder; give one sound or video file")

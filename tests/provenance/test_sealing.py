@@ -202,8 +202,7 @@ def signed_by_another(
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["a.mp4", "a.m4v", "a.mov", "a.png", "a.jpg", "a.jpeg", "a.webp", "moving.webp", "moving.gif", "A.PNG"],
+    "name", ["a.mp4", "a.m4v", "a.mov", "a.png", "a.jpg", "a.jpeg", "a.webp", "moving.webp", "moving.gif", "A.PNG"]
 )
 def test_every_format_is_signed_without_a_complaint_and_still_plays(work: Path, data: Path, name: str) -> None:
     out = sealed(work / name)

@@ -15,7 +15,6 @@ from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import NUM_POINTS, Landmarker
 from mimik.motion import kinds
 from mimik.motion.drivers import driver as driver_module
-from mimik.motion.drivers import video as video_driver
 from mimik.motion.drivers.driver import DriverSettings, DrivingMotion
 from mimik.motion.drivers.registry import file_of, names, open_driver, suffixes
 from mimik.motion.drivers.stream import rest_reference
@@ -24,11 +23,7 @@ from mimik.motion.files import Motion
 from mimik.motion.frames import still
 from mimik.motion.kinds import bundled_motions
 
-
-@pytest.fixture(autouse=True)
-def one_landmarker(landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading the networks takes longer than these runs."""
-    monkeypatch.setattr(video_driver, "Landmarker", lambda num_threads=1: landmarker)
+pytestmark = pytest.mark.usefixtures("one_landmarker")
 
 
 def test_drivers_are_known_by_their_content(driver, driver_with_sound: Path, small_path: Path) -> None:

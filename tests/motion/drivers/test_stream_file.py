@@ -16,7 +16,6 @@ from mimik.config import InputError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Landmarker, head_pose
 from mimik.media import video
-from mimik.motion.drivers import video as video_driver
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.drivers.stream import HOLD_S, parse, rest_reference
 from mimik.motion.drivers.stream_file import Stream, stream_lines
@@ -135,10 +134,9 @@ def test_lost_frames_of_a_motion_stay_lost() -> None:
 
 
 def test_a_video_its_stream_and_the_person(
-    driver: Driver, landmarker: Landmarker, small_face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, one_landmarker: None, small_face: Face, tmp_path: Path
 ) -> None:
     """video -> stream -> person resembles video -> person: 52 numbers keep most of what 478 points say."""
-    monkeypatch.setattr(video_driver, "Landmarker", lambda num_threads=1: landmarker)
     motion = extract_motion(open_driver(driver.path))
     path = tmp_path / "driver.jsonl"
     path.write_text("".join(stream_lines(motion)))
