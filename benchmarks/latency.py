@@ -15,7 +15,6 @@ import argparse
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -136,22 +135,17 @@ def main() -> None:
     call = NumberedCall(
         Avatar.from_photos([arguments.photo]), AnimateConfig(model=arguments.model, size=arguments.size, frame="crop")
     )
-    stop, there = threading.Event(), threading.Event()
-    served: list[page.Page] = []
-
-    def ready(one: page.Page) -> None:
-        served.append(one)
-        there.set()
-
-    with tempfile.TemporaryDirectory() as folder, call, sync_playwright() as browsers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        call,
+        page.served_page(call, port=0) as served,
+        sync_playwright() as browsers,
+    ):
         film = Path(folder, "camera.y4m")
         with film.open("wb") as file:
             file.write(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n")
             for number, frame in enumerate([*half, *half[::-1]]):
                 file.write(b"FRAME\n" + cv2.cvtColor(stamped(frame, number), cv2.COLOR_RGB2YUV_I420).tobytes())
-        thread = threading.Thread(target=lambda: page.serve_call(call, port=0, ready=ready, stop=stop))
-        thread.start()
-        there.wait()
         browser = browsers.chromium.launch(
             executable_path=arguments.browser,
             args=[
@@ -163,7 +157,7 @@ def main() -> None:
         )
         tab = browser.new_context(permissions=["camera"], bypass_csp=True).new_page()
         tab.set_default_timeout(90_000)
-        tab.goto(served[0].address)
+        tab.goto(served.address)
         tab.wait_for_function("Number(document.getElementById('latency').textContent) > 0")
         tab.wait_for_timeout(WARM_UP_MS)
         script, _, begin = READ.rpartition("() =>")
@@ -175,8 +169,6 @@ def main() -> None:
             said.append(tab.evaluate("window.mimikLatency"))
         numbers: dict[str, Any] = tab.evaluate("window.numbers")
         browser.close()
-        stop.set()
-        thread.join()
     late = lateness_ms(numbers)
     first, last = numbers["portrait"][0][0], numbers["portrait"][-1][0]
     fps = 1000 * len(late) / (last - first)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +60,8 @@ def _shoot(tab: Any, out: Path) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    stop, there, found = threading.Event(), threading.Event(), []
-
-    def ready(address: str) -> None:
-        found.append(address)
-        there.set()
-
-    thread = threading.Thread(target=lambda: server.serve_studio(port=0, ready=ready, stop=stop))
-    thread.start()
-    try:
-        there.wait()
-        take(found[0], folder)
-    finally:
-        stop.set()
-        thread.join()
+    with server.served_studio(port=0) as address:
+        take(address, Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from conftest import until
 from mimik.animation.avatar import Avatar
 from mimik.app.live import hosting
 from mimik.app.live.hosting import Calls
@@ -63,9 +63,7 @@ def test_a_call_that_no_page_sees_ends(calls: Calls, avatar: Avatar, monkeypatch
     monkeypatch.setattr(hosting, "UNSEEN_S", 0.0)
     ended: list[str] = []
     key = begun(calls, "a", avatar, ended)
-    end_s = time.monotonic() + 30
-    while calls.is_running(key) and time.monotonic() < end_s:
-        time.sleep(0.05)
+    until(lambda: not calls.is_running(key), 30)
     assert not calls.is_running(key)
     calls.close()
     assert ended == ["a"]

@@ -9,8 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 import types
 import urllib.error
 import urllib.request
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 
+from conftest import until
 from mimik.animation.avatar import Avatar
 from mimik.app.live.call import Call
 from mimik.config import AnimateConfig, InputError
@@ -139,33 +138,27 @@ def test_a_strangers_page_and_a_false_name_are_refused(call: Call):
 def test_a_password_is_asked_for(call: Call):
     right, wrong = ({"Authorization": "Basic " + base64.b64encode(f"me:{w}".encode()).decode()} for w in ("pw", "no"))
     answers = asked(
-        call,
-        ("/?key=KEY", {}),
-        ("/", wrong),
-        ("/", {"Authorization": "Basic ?"}),
-        ("/", right),
-        password="pw",
+        call, ("/?key=KEY", {}), ("/", wrong), ("/", {"Authorization": "Basic ?"}), ("/", right), password="pw"
     )
     assert [status for status, _, _ in answers] == [401, 401, 401, 200]
 
 
-def test_others_are_not_served_without_a_password(call: Call):
+def test_others_are_not_served_without_a_password():
     with pytest.raises(InputError, match=r"--host 0.0.0.0: others could see .* --password"):
-        page.serve_call(call, host="0.0.0.0")
+        page.check_page("0.0.0.0", None)
     with pytest.raises(InputError, match="--host here: give an address"):
-        page.serve_call(call, host="here", password="pw")
+        page.check_page("here", "pw")
 
 
 def test_a_port_that_is_taken_is_told(call: Call):
     with served_page(call, port=0) as one:
         port = int(at(one, "").rpartition(":")[2])
         with pytest.raises(InputError, match=f"--port {port}: cannot be used"):
-            page.serve_call(call, port=port)
+            served_page(call, port=port).__enter__()
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
-    [({}, 400), ("no json", 400), ({"sdp": "v=0", "role": "camera"}, 400), ("x" * 200_000, 413)],
+    ("body", "status"), [({}, 400), ("no json", 400), ({"sdp": "v=0", "role": "camera"}, 400), ("x" * 200_000, 413)]
 )
 def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body: dict | str, status: int):
     with served_page(call, port=0) as served:
@@ -360,20 +353,7 @@ def camera(driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tuple]:
     """The page of a running call in a browser whose camera is the driver."""
-    stop, there = threading.Event(), threading.Event()
-    served: list[Page] = []
-
-    def ready(one: Page) -> None:
-        served.append(one)
-        there.set()
-
-    def run() -> None:
-        page.serve_call(call, port=0, ready=ready, stop=stop)
-
-    with call:
-        thread = threading.Thread(target=run)
-        thread.start()
-        assert there.wait(30)
+    with call, served_page(call, port=0) as served:
         context = browser(
             "--use-fake-ui-for-media-stream",
             "--use-fake-device-for-media-stream",
@@ -385,12 +365,10 @@ def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tu
         tab = context.new_page()
         foreign: list[str] = []
         tab.on("request", lambda request: "127.0.0.1" in request.url or foreign.append(request.url))
-        tab.goto(served[0].address)
-        yield served[0], context, tab, foreign
+        tab.goto(served.address)
+        yield served, context, tab, foreign
         context.close()
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive() and call.error is None
+    assert call.error is None
 
 
 PIXELS = """async (id) => {
@@ -471,10 +449,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.check("#mirror")
     tab.uncheck("[name=region][value=pose]")
     tab.wait_for_function("document.querySelector('.own').classList.contains('mirror')")
-    for _ in range(100):
-        if "pose" not in call.controls.regions and call.controls.mirror:
-            break
-        time.sleep(0.05)
+    until(lambda: "pose" not in call.controls.regions and call.controls.mirror, 5)
     assert "pose" not in call.controls.regions and call.controls.mirror
     tab.click("#calibrate")
     tab.wait_for_function("document.getElementById('calibrate').textContent.startsWith('Look neutral')")
@@ -519,10 +494,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     assert folder.exists()
     bare.close()
     tab.goto("about:blank")
-    for _ in range(450):  # the camera is free again when the page is gone
-        if served.connections._camera is None:
-            break
-        time.sleep(0.1)
+    until(lambda: served.connections._camera is None, 45)  # it is free again when the page is gone
     assert served.connections._camera is None
 
 

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mimik.animation import avatar as avatar_module
 from mimik.animation.avatar import Avatar
 from mimik.app.cli import app
 from mimik.app.live.controls import Controls
@@ -110,20 +111,22 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
 
 @pytest.mark.slow
 def test_the_command_line_serves_the_picture(
-    small_path: Path, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
+    small_path: Path, one_landmarker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything but the page, which has tests of its own."""
     served: list[Puppet] = []
 
-    def serve(call: Puppet, **options: object) -> None:
+    @contextmanager
+    def served_page(call: Puppet, **options: object) -> Iterator[object]:
         served.append(call)
-        options["ready"](types.SimpleNamespace(address="page", obs_address="picture"))  # type: ignore[operator]
+        yield types.SimpleNamespace(address="page", obs_address="picture")
+
+    def interrupted(call: Puppet) -> None:
         raise KeyboardInterrupt
 
-    page = types.SimpleNamespace(check_page=lambda *_: None, serve_call=serve, Page=None)
+    page = types.SimpleNamespace(check_page=lambda *_: None, served_page=served_page, wait=interrupted)
     monkeypatch.setitem(sys.modules, "mimik.app.page", page)
     monkeypatch.setattr(sys.modules["mimik.app"], "page", page, raising=False)
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda: landmarker)
     command = ["live", str(small_path), "--stream", "udp://localhost:0", "--no-open", "--model", "geometry"]
     result = CliRunner().invoke(app, command, prog_name="mimik")
     assert result.exit_code == 0, result.stderr

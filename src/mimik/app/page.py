@@ -6,8 +6,8 @@ whoever has the password.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -77,28 +77,8 @@ def served_page(
         yield Page(held, f"{address}{key}", f"{address}obs{key}")
 
 
-def serve_call(
-    call: Call,
-    *,
-    host: str = CALL_HOST,
-    port: int = CALL_PORT,
-    password: str | None = None,
-    credentials: Credentials | None = None,
-    ready: Callable[[Page], None] | None = None,
-    stop: threading.Event | None = None,
-) -> None:
-    """Serves the page of a running call until stop is set, the call breaks, or the program is interrupted.
-
-    Args:
-        call, host, port, password, credentials: as served_page takes them.
-        ready: called when the page can be opened.
-        stop: may be set by another thread.
-    """
-    stop = stop or threading.Event()
-    with served_page(call, host=host, port=port, password=password, credentials=credentials) as page:
-        if ready is not None:
-            ready(page)
-        while not stop.wait(0.1) and call.error is None:
-            pass
-    if call.error is not None:
-        raise call.error
+def wait(call: Call) -> None:
+    """Until the call breaks, whose error is raised then, or the program is interrupted."""
+    while call.error is None:
+        time.sleep(0.1)
+    raise call.error

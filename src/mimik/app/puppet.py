@@ -15,6 +15,7 @@ from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.call import Call
 from mimik.app.live.controls import MAX_STEP_S, Controls
+from mimik.app.live.idling import Aim
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
 from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored_sample, motion_frame_of, rest_reference
@@ -40,10 +41,7 @@ class _Strings:
 
     def __init__(self, portrait: SourceFrame, smooth: float) -> None:
         """Args: portrait: the person; smooth: 0..1, see motion.Smoother."""
-        self._portrait = portrait
-        self._smooth = smooth
-        self._steady = Steady(smooth)
-        self._controls: Controls | None = None
+        self._steady, self._aim = Steady(smooth), Aim(portrait, rest_reference())
         self._sample: Sample | None = None
         self._at_s = 0.0
 
@@ -51,21 +49,10 @@ class _Strings:
         """What is at rest is the sender's to say."""
 
     def __call__(self, heard: _Heard, at_s: float, controls: Controls) -> tuple[NDArray[Any], Face | None]:
-        """The person at one instant.
+        """Where the person's points go, [478, 3] pixels of the portrait; and None, since no camera shows a face.
 
-        Args:
-            heard: the newest sample, which may have been given before.
-            at_s: the time now, on the clock of heard.
-            controls: as they are now.
-
-        Returns:
-            Where the person's points go, [478, 3] pixels of the portrait; and None, since no camera shows a face.
+        Args: heard: the newest sample, which may have been given before; at_s: the time now, on its clock.
         """
-        if controls != self._controls:
-            self._controls = controls
-            self._retarget = self._portrait.retarget(
-                rest_reference(), regions=controls.regions, strength=controls.strength
-            )
         sample, before = heard.sample, self._sample
         dt = float(np.clip(at_s - self._at_s, 1e-3, MAX_STEP_S)) if self._at_s else _SILENT_TICK_S
         if before is not None and 0 < sample.time_s - before.time_s < MAX_STEP_S:
@@ -73,7 +60,7 @@ class _Strings:
         self._sample, self._at_s = sample, at_s
         is_lost = not sample.seen or at_s - heard.at_s > HOLD_S
         motion_frame = None if is_lost else motion_frame_of(mirrored_sample(sample) if controls.mirror else sample)
-        return self._retarget(self._steady(motion_frame, dt)), None
+        return self._aim(self._steady(motion_frame, dt), controls), None
 
 
 class Puppet(Call):
@@ -82,11 +69,7 @@ class Puppet(Call):
     _drives = "stream"
 
     def __init__(
-        self,
-        avatar: Avatar,
-        receiver: Receiver,
-        config: AnimateConfig | None = None,
-        controls: Controls | None = None,
+        self, avatar: Avatar, receiver: Receiver, config: AnimateConfig | None = None, controls: Controls | None = None
     ) -> None:
         """Args: avatar, config, controls: as Call takes them; receiver: where samples come from, closed at the end."""
         super().__init__(avatar, config, controls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from importlib import resources
 from pathlib import Path
@@ -14,21 +15,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimik.animation.options import check_file_options, check_model
-from mimik.app.cli.console import command, errors, remark, say, signed
-from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, local_credentials, output, write_json
+from mimik.app.cli.console import command, errors, say, signed, tell
+from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
 from mimik.files import check_file
 from mimik.inference.device import resolved_device
 from mimik.media import formats
 from mimik.motion.kinds import check_driver, check_person, is_folder_of_drivers
-from mimik.provenance.outputs import check_output, sidecar_of
+from mimik.provenance.outputs import check_output
 
 if TYPE_CHECKING:
     from mimik.animation.report import Report
     from mimik.face.landmarks import Landmarker
-    from mimik.motion.drivers.driver import Driver
-    from mimik.provenance.credentials import Credentials
 
 
 @command("animate")
@@ -36,8 +35,7 @@ def animate_command(
     photo: Annotated[
         Path,
         typer.Argument(
-            metavar="PHOTO",
-            help="A photo of the person, a video of it, an .avatar file, or a folder of photos.",
+            metavar="PHOTO", help="A photo of the person, a video of it, an .avatar file, or a folder of photos."
         ),
     ],
     driver: Annotated[
@@ -74,8 +72,7 @@ def animate_command(
     ] = None,
     config: AnimateConfig,
     all_faces: Annotated[
-        bool,
-        typer.Option("--all-faces", help="Animate every face of PHOTO; --face-driver gives one its own driver."),
+        bool, typer.Option("--all-faces", help="Animate every face of PHOTO; --face-driver gives one its own driver.")
     ] = False,
     face_drivers: Annotated[
         list[str] | None,
@@ -100,33 +97,32 @@ def animate_command(
             check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
         if all_faces:
             report = _animate_faces(photo, driver, _face_drivers(face_drivers or []), out, config, force, signing)
-            _finish(report, json_report)
-            return
-        if photo.is_dir() or is_folder_of_drivers(driver):
+        elif photo.is_dir() or is_folder_of_drivers(driver):
             _animate_folder(photo, driver, out, config, signing.files, force, json_report, cluster)
             return
-        for option, given in options_of(Cluster).items():
-            if getattr(cluster, option):
-                raise InputError(f"{given.flag}: there is one video to make; give a folder of photos or of drivers.")
-        # Whatever can be refused without loading anything is refused first.
-        formats.output_kind(out)
-        check_person(photo)
-        formats.check_input(photo)
+        else:
+            for option, given in options_of(Cluster).items():
+                if getattr(cluster, option):
+                    said = "there is one video to make; give a folder of photos or of drivers."
+                    raise InputError(f"{given.flag}: {said}")
+            report = _animate_one(photo, driver, out, config, force, signing)
+        tell(report)
+        if json_report is not None:
+            write_json(json_report, report.to_json())
+
+
+def _check(photo: Path, drivers: Sequence[str], out: Path, config: AnimateConfig, force: bool) -> None:
+    """Refuses what can be refused without loading anything."""
+    formats.output_kind(out)
+    check_person(photo)
+    formats.check_input(photo)
+    for driver in drivers:
         check_driver(driver)
-        if config.device == "cuda":
-            resolved_device(config.device)
-        check_output(out, force=force, inputs=[photo, *([Path(driver)] if Path(driver).is_file() else [])])
-        check_file_options(out, config)
-        check_model(config.model)
-        credentials, landmarker = signing.credentials, _begun(config)
-        opened = _opened(driver, config)
-        _finish(_animate_one(photo, opened, out, config, credentials, force, landmarker), json_report)
-
-
-def _finish(report: Report, json_report: Path | None) -> None:
-    _tell(report)
-    if json_report is not None:
-        write_json(json_report, report.to_json())
+    if config.device == "cuda":
+        resolved_device(config.device)
+    check_output(out, force=force, inputs=[photo, *(path for path in map(Path, drivers) if path.is_file())])
+    check_file_options(out, config)
+    check_model(config.model)
 
 
 def _face_drivers(given: list[str]) -> dict[int, str]:
@@ -148,13 +144,7 @@ def _animate_faces(
     """Every face of one photo; drivers: of single ones."""
     if photo.is_dir() or is_folder_of_drivers(driver):
         raise InputError("--all-faces goes with one photo and one driver, not with folders.")
-    check_person(photo)
-    formats.check_input(photo)
-    for one in (driver, *drivers.values()):
-        check_driver(one)
-    check_output(out, force=force, inputs=[photo])
-    check_file_options(out, config)
-    check_model(config.model)
+    _check(photo, [driver, *drivers.values()], out, config, force)
     from mimik.animation.avatar import render_all_faces
 
     credentials = signing.credentials
@@ -166,10 +156,7 @@ def _animate_faces(
 
 
 def _spoken(driver: str | None, text: str | None, voice: str | None, stack: ExitStack) -> str:
-    """The sound file of a text, which is there until the stack ends.
-
-    Raises InputError if there is a driver besides, or no text.
-    """
+    """The sound file of a text, there until the stack ends. Raises InputError if there is a driver too, or no text."""
     if text is None:
         if driver is not None:
             raise InputError(f"--voice {voice}: is the voice of --say TEXT; leave it out where DRIVER is {driver}.")
@@ -197,45 +184,20 @@ def _begun(config: AnimateConfig) -> Landmarker:
     return landmarker
 
 
-def _opened(driver: str, config: AnimateConfig) -> Driver:
-    from mimik.animation.avatar import opened_driver
+def _animate_one(photo: Path, driver: str, out: Path, config: AnimateConfig, force: bool, signing: Signing) -> Report:
+    """One photo or video of a person."""
+    _check(photo, [driver], out, config, force)
+    credentials, landmarker = signing.credentials, _begun(config)
+    from mimik.animation.avatar import Avatar, opened_driver
     from mimik.rendering.matte import check_backdrop
 
     check_backdrop(config.background)
     with working(f"opening {driver}"):
-        return opened_driver(driver, config)
-
-
-def _animate_one(
-    photo: Path,
-    driver: Driver,
-    out: Path,
-    config: AnimateConfig,
-    credentials: Credentials,
-    force: bool,
-    landmarker: Landmarker,
-) -> Report:
-    from mimik.animation.avatar import Avatar
-
+        opened = opened_driver(driver, config)
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face, landmarker=landmarker)
     with Display("frames").shown() as bars:
-        return avatar.render(driver, out, config=config, force=force, credentials=credentials, progress=bars)
-
-
-def _tell(report: Report) -> None:
-    remark(*report.notes)
-    made = f"{report.width}x{report.height}"
-    if formats.output_kind(report.out) != "image":
-        sound = ", with sound" if report.has_audio else ""
-        frames = "1 frame" if report.num_frames == 1 else f"{report.num_frames} frames"
-        made = f"{frames} of {made} at {report.fps:g}/s{sound}"
-    first = report.out
-    if formats.output_kind(first) == "frames":  # each frame is signed separately; the first one is shown
-        first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))
-    sidecar = sidecar_of(Path(report.out))
-    beside = f" Its signature is beside it, in {sidecar.name}: keep both together." if sidecar is not None else ""
-    say(f"{report.out}: {made}, in {report.seconds:.1f} s.{beside} {signed(first)}")
+        return avatar.render(opened, out, config=config, force=force, credentials=credentials, progress=bars)
 
 
 def _animate_folder(
@@ -318,10 +280,5 @@ def demo(
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-    config = AnimateConfig()
-    formats.output_kind(out)
-    check_driver(driver)
-    check_output(out, force=force, inputs=[portrait])
-    credentials, landmarker = local_credentials(), _begun(config)
-    _tell(_animate_one(portrait, _opened(driver, config), out, config, credentials, force, landmarker))
+    tell(_animate_one(portrait, driver, out, AnimateConfig(), force, Signing()))
     say(f"Watch it: {out.resolve()}")

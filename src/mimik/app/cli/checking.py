@@ -27,8 +27,7 @@ def verify_command(
     anchor: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE",
-            help="A PEM certificate to trust, such as another computer's; may be given again.",
+            metavar="FILE", help="A PEM certificate to trust, such as another computer's; may be given again."
         ),
     ] = None,
 ) -> None:
@@ -136,8 +135,7 @@ def evaluate_command(
     out: Annotated[Path, output("REPORT", "The folder of the report.")],
     config: EvaluateConfig,
     portraits: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Pictures of faces, each driven by each clip: cross-identity."),
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures of faces, each driven by each clip: cross-identity.")
     ] = None,
     lpips: Annotated[
         Path | None,

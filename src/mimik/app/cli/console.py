@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,11 @@ from typer.core import TyperGroup
 from mimik import __version__
 from mimik.app.cli.options import expanded
 from mimik.config import InputError
+from mimik.media import formats
+from mimik.provenance.outputs import sidecar_of
+
+if TYPE_CHECKING:
+    from mimik.animation.report import Report
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -182,6 +187,23 @@ def remark(*sentences: str) -> None:
 
 def signed(path: str | Path) -> str:
     return f"Signed: mimik verify {shlex.quote(str(path))}"
+
+
+def tell(report: Report) -> None:
+    """What a run has made."""
+    remark(*report.notes)
+    made = f"{report.width}x{report.height}"
+    kind = formats.output_kind(report.out)
+    if kind != "image":
+        sound = ", with sound" if report.has_audio else ""
+        frames = "1 frame" if report.num_frames == 1 else f"{report.num_frames} frames"
+        made = f"{frames} of {made} at {report.fps:g}/s{sound}"
+    first = report.out
+    if kind == "frames":  # each frame is signed separately; the first one is shown
+        first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))
+    sidecar = sidecar_of(Path(report.out))
+    beside = f" Its signature is beside it, in {sidecar.name}: keep both together." if sidecar is not None else ""
+    say(f"{report.out}: {made}, in {report.seconds:.1f} s.{beside} {signed(first)}")
 
 
 def complain(sentence: str) -> None:

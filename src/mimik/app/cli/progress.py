@@ -51,21 +51,15 @@ class Display:
         self._late: threading.Timer | None = None  # says it where nothing else has been said
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """As pipelines call it: one bar for all stages, weighed by what they cost, from 0 to 100 %.
-
-        A stage that is announced by 0 of total counts from then on. Reading the driver goes on while frames are made:
-        from the first frame on only those are told.
-
-        Args:
-            stage: what is being done; done, total: of it; total is None where it is not known.
-        """
+        """As pipelines call it: one bar for all stages, weighed by what they cost, from 0 to 100 %; see RunProgress."""
         if stage not in STAGE_WORDS:
             self.show(stage, done, total)
             return
         work = self._run(stage, done, total)
         if work is None:
             return
-        self._tell(stage, STAGE_WORDS[stage], (done, total), work, "", name=ONE_BAR, paced=ONE_BAR)
+        rates = self._rate(stage, done), self._rate(ONE_BAR, work[0])
+        self._tell(ONE_BAR, STAGE_WORDS[stage], (done, total), work, rates)
         if stage == "animate" and done == total and errors.is_terminal and "sign" not in self._run:
             self.show("signing", 0, None, name=ONE_BAR)
 
@@ -91,33 +85,27 @@ class Display:
         unit: what is counted, where it is not the display's.
         """
         counted = what if name in (None, ONE_BAR) else name or ""  # each stage has a rate of its own
-        work = done + part, total
-        self._tell(counted, what, work, work, state, name=name or what, free=free, unit=unit)
+        work, rate = (done + part, total), self._rate(counted, done + part - free)
+        self._tell(name or what, what, work, work, (rate, rate), state, unit)
 
     def _tell(
         self,
-        counted: str,
+        name: str,
         what: str,
         counts: tuple[float, int | None],
         work: tuple[float, float | None],
-        state: str,
-        *,
-        name: str,
-        paced: str | None = None,
-        free: int = 0,
+        rates: tuple[float, float],
+        state: str = "",
         unit: str | None = None,
     ) -> None:
         """Args:
-        counted: whose rate is told.
+        name: of the bar.
         what: is being done, for people.
         counts: done, and of all, in units.
         work: done, and of all, of which percent and the time left are told.
-        state, free, unit: as show takes them.
-        name: of the bar.
-        paced: what the time left is counted by, where it is not `counted`.
+        rates: of both, a second.
         """
-        (done, total), (worked, of_all), unit = counts, work, unit or self._unit
-        rate, pace = self._rate(counted, done - free), self._rate(paced or counted, worked - free)
+        (done, total), (worked, of_all), (rate, pace), unit = counts, work, rates, unit or self._unit
         percent = f"{min(100 if worked >= of_all else 99, round(100 * worked / of_all))} %" if of_all else ""
         said = [
             f"{int(done)} of {total} {unit}" if total else f"{int(done)} {unit}" if done else "",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, remark, say, signed
+from mimik.app.cli.console import command, remark, say, signed, tell
 from mimik.app.cli.options import Force, Serving, Signing, Some, local_credentials, whole_number
 from mimik.app.cli.progress import Display, working
 from mimik.app.live.controls import LIVE_SIZE, Controls
@@ -22,8 +23,8 @@ from mimik.media import formats
 from mimik.motion.kinds import check_person
 
 if TYPE_CHECKING:
+    from mimik.app.live.recording import Outlets
     from mimik.motion.drivers.udp import Receiver
-    from mimik.provenance.credentials import Credentials
 
 
 @command("live")
@@ -103,7 +104,7 @@ def live_command(
     elif stream is not None:
         listen = partial(Receiver, *parse_address(stream))
     controls = replace(controls, regions=config.regions, strength=config.strength)
-    outlets = Destinations(record, virtual_camera, force, signing.credentials)
+    outlets = recording.Outlets(record, virtual_camera, force, signing.credentials)
     if record is not None:
         recording.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
     if camera is not None:
@@ -112,16 +113,7 @@ def live_command(
         _call(photo, listen, (audio, audio_rate), config, controls, serving, outlets)
 
 
-class Destinations(NamedTuple):
-    """Where the frames of a call go besides the page."""
-
-    record: Path | None
-    virtual_camera: bool
-    force: bool
-    credentials: Credentials | None
-
-
-def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Destinations) -> None:
+def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Outlets) -> None:
     """A video in place of the camera."""
     from mimik.animation.avatar import Avatar
     from mimik.app.live import film
@@ -136,21 +128,11 @@ def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Control
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     with Display("frames").shown() as bars:
-        made = film.film(
-            avatar,
-            camera,
-            to.record,
-            config=config,
-            controls=controls,
-            force=to.force,
-            credentials=to.credentials,
+        how = film.film(
+            avatar, camera, to.record, config=config, controls=controls, force=to.force, credentials=to.credentials,
             progress=bars,
-        )
-    sound = ", with sound" if made.has_audio else ""
-    say(
-        f"{made.out}: {made.num_frames} frames of {made.width}x{made.height} at {made.fps:g}/s{sound}, in "
-        f"{made.seconds:.1f} s. {signed(made.out)}"
-    )
+        )  # fmt: skip
+    tell(how)
 
 
 def _call(
@@ -160,18 +142,16 @@ def _call(
     config: AnimateConfig,
     controls: Controls,
     serving: Serving,
-    to: Destinations,
+    to: Outlets,
 ) -> None:
     """The page, until it is ended.
 
-    Args:
-        listen: to the program that drives the person, in place of a camera.
-        sound: that does, as talker.open_audio takes it.
+    Args: listen: to the program that drives the person, in place of a camera; sound: that does, as open_audio takes it.
     """
     from mimik.animation.avatar import Avatar
     from mimik.app import page, puppet
     from mimik.app.live import call as calls
-    from mimik.app.live import recording, talker
+    from mimik.app.live import talker
 
     page.check_page(serving.host, serving.password)
     blocks = None if sound[0] is None else talker.open_audio(sound[0], sound[1])
@@ -186,37 +166,32 @@ def _call(
         else:
             call = calls.Call(avatar, config, controls)
 
-    def ready(served: page.Page) -> None:
-        has_camera = receiver is None and blocks is None
-        if receiver:
-            say(f"Send to:  {receiver.address}")
-        elif has_camera:
-            say(f"The call: {served.address}")
-        say(f"{'For OBS:' if has_camera else 'See it:':9} {served.obs_address}")
-        say("Ctrl-C ends it.")
-        if serving.open_page:
-            webbrowser.open_new_tab(served.address if has_camera else served.obs_address)
-
-    outlets = recording.Outlets(
-        call, to.record, force=to.force, credentials=to.credentials, virtual_camera=to.virtual_camera
-    )
+    recorded = None
     try:
-        with call, outlets:
-            page.serve_call(
-                call,
-                host=serving.host,
-                port=serving.port,
-                password=serving.password,
-                credentials=to.credentials,
-                ready=ready,
-            )
+        with (
+            call,
+            to.of(call) as recorded,
+            page.served_page(
+                call, host=serving.host, port=serving.port, password=serving.password, credentials=to.credentials
+            ) as served,
+        ):
+            has_camera = receiver is None and blocks is None
+            if receiver:
+                say(f"Send to:  {receiver.address}")
+            elif has_camera:
+                say(f"The call: {served.address}")
+            say(f"{'For OBS:' if has_camera else 'See it:':9} {served.obs_address}")
+            say("Ctrl-C ends it.")
+            if serving.open_page:
+                webbrowser.open_new_tab(served.address if has_camera else served.obs_address)
+            page.wait(call)
     except KeyboardInterrupt:
         say("The call has ended.")
     if receiver and (receiver.mailbox.num_wrong or receiver.mailbox.num_late):
         box = receiver.mailbox
         remark(f"{box.num_wrong} lines could not be used, {box.num_late} came too late")
-    if to.record is not None and outlets.num_recorded:
-        say(f"{to.record}: recorded. {signed(to.record)}")
+    if recorded is not None and recorded.num_frames:
+        say(f"{to.record}: recorded. {signed(recorded.path)}")
 
 
 @command("web")
@@ -228,26 +203,20 @@ def web_command(
 ) -> None:
     """Animate, learn, edit and verify in the browser, and over HTTP from other programs (docs/web.md)."""
     from mimik.app.web.parts import gradio_needed
-    from mimik.app.web.server import serve_studio
-
-    def ready(address: str) -> None:
-        say(f"The app: {address}")
-        say("Ctrl-C ends it.")
-        if serving.open_page:
-            webbrowser.open_new_tab(address)
+    from mimik.app.web.server import served_studio
 
     check_model(config.model)
     local_credentials()
     with working("starting the app"):
         gradio_needed()
     try:
-        serve_studio(
-            host=serving.host,
-            port=serving.port,
-            password=serving.password,
-            model=config.model,
-            limits=limits,
-            ready=ready,
-        )
+        with served_studio(
+            host=serving.host, port=serving.port, password=serving.password, model=config.model, limits=limits
+        ) as address:
+            say(f"The app: {address}")
+            say("Ctrl-C ends it.")
+            if serving.open_page:
+                webbrowser.open_new_tab(address)
+            threading.Event().wait()
     except KeyboardInterrupt:
         say("The app has ended; what its visitors left is removed.")

@@ -51,8 +51,7 @@ def voice_train(
         typer.Option(metavar="TRACKS", help="A folder with many clips of one person: a fifth of what is shown."),
     ] = None,
     init: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A voice network to start from, whose sizes are taken."),
+        Path | None, typer.Option(metavar="FILE", help="A voice network to start from, whose sizes are taken.")
     ] = None,
     config: VoiceConfig,
 ) -> None:

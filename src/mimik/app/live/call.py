@@ -25,14 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
-from mimik.app.live.controls import LABEL_SCALE, LIVE_SIZE, Controls, Newest
+from mimik.app.live.controls import LABEL_SCALE, LIVE_SIZE, Controls, Listeners, Newest
 from mimik.app.live.follower import Follower
-from mimik.app.live.idling import IDLE_AFTER_S, Generated, Transitions
+from mimik.app.live.idling import IDLE_AFTER_S, Aim, Transitions
 from mimik.app.live.sound import LiveSpeech
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image
 from mimik.media.sound import Samples
 from mimik.motion.frames import MotionFrame
+from mimik.motion.generation.idle import IdleMotion
+from mimik.motion.generation.speech import closed_reference
 from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker, burn_label
@@ -100,9 +102,9 @@ class Call:
         # As many frames at a time as there are cores to work on them: more would only wait, and be later for it.
         self._room = threading.Semaphore(max(2, os.cpu_count() or 1))
         self._marker = Marker(self._model)
-        self._heard: list[Callable[[Shown], None]] = []
+        self._shown_to, self._sounds_to = Listeners(), Listeners()
         self._limits = ExitStack()
-        self._generated = Generated(self.portrait)
+        self._idle, self._generated = IdleMotion(), Aim(self.portrait, closed_reference())
         self._transitions = Transitions(self.portrait.face.points)
         self._unseen_s = 0.0  # since a face was in front of the camera
         self._offered_s = -math.inf
@@ -110,7 +112,6 @@ class Call:
         self._ended = threading.Event()
         self._speech: LiveSpeech | None = None
         self._speech_lock = threading.Lock()
-        self._listeners: list[Callable[[Samples, float], None]] = []
         self._held: NDArray[Any] | None = None  # where the person's points are while it holds still
         self._number = 0
         self._times: deque[float] = deque(maxlen=60)
@@ -173,13 +174,11 @@ class Call:
 
     def on_shown(self, hear: Callable[[Shown], None]) -> Callable[[], None]:
         """hear(shown) is called from a thread of the call, and must not take long; call what comes back to end it."""
-        self._heard.append(hear)
-        return lambda: self._heard.remove(hear) if hear in self._heard else None
+        return self._shown_to.add(hear)
 
     def on_sound(self, hear: Callable[[Samples, float], None]) -> Callable[[], None]:
-        """As LiveSpeech.on_sound: the sound that drives the person."""
-        self._listeners.append(hear)
-        return lambda: self._listeners.remove(hear) if hear in self._listeners else None
+        """The same for the sound that drives the person, in order, silence too, and when it began."""
+        return self._sounds_to.add(hear)
 
     def hear(self, samples: Samples) -> None:
         """[N] float32 more of the sound, mono at sound.RATE_HZ; has no effect unless the microphone drives."""
@@ -187,8 +186,7 @@ class Call:
             return
         with self._speech_lock:
             if self._speech is None:
-                self._speech = LiveSpeech(self._speak)
-                self._speech.on_sound(self._pass_on)
+                self._speech = LiveSpeech(self._speak, self._sounds_to)
                 self._speech.start()
             speech = self._speech
         speech.put(samples)
@@ -199,10 +197,6 @@ class Call:
             speech, self._speech = self._speech, None
         if speech is not None:
             speech.close()
-
-    def _pass_on(self, samples: Samples, at_s: float) -> None:
-        for hear in list(self._listeners):
-            hear(samples, at_s)
 
     def _speak(self, motion_frame: MotionFrame, at_s: float) -> None:
         if self._controls.driver == "microphone":
@@ -229,7 +223,7 @@ class Call:
                 if self._unseen_s > IDLE_AFTER_S:
                     by = "idle"
             if by == "idle":
-                points = self._generated.idle(dt, controls)
+                points = self._generated(self._idle.step(dt), controls)
             points = self._transitions(by, points, at_s)
         if not controls.freeze or self._held is None:
             self._held = points
@@ -241,13 +235,10 @@ class Call:
         with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
             for one, image in images:
                 with self.clock("label"):
-                    labeled = self._labeled(image, one.controls)
+                    labeled = burn_label(image, LABEL_SCALE[one.controls.label])
                 self._number += 1
                 self._times.append(time.perf_counter())
                 yield Shown(labeled, self._marker, self._number, one.at_s, one.face, one.is_spoken)
-
-    def _labeled(self, image: Image, controls: Controls) -> Image:
-        return burn_label(image, LABEL_SCALE[controls.label])
 
     # Every frame, as a file is read.
 
@@ -280,7 +271,6 @@ class Call:
         self._limits.close()
 
     def _close(self) -> None:
-        """Nothing more is taken."""
         self._inbox.close()
         self._room.release()
 
@@ -304,14 +294,14 @@ class Call:
                 return
             now = time.perf_counter()
             last = max(self._offered_s, self._times[-1] if self._times else -math.inf)
-            if self._heard and (self._is_waiting or now - last > IDLE_AFTER_S):
+            if self._shown_to and (self._is_waiting or now - last > IDLE_AFTER_S):
                 self._is_waiting = True
                 self._inbox.put((None, now))
 
     @functools.cached_property
     def waiting_image(self) -> Image:
         """What is shown while nobody is in front of the camera yet, labeled and marked as everything is."""
-        return self._marker.mark(self._labeled(self.portrait.picture, self._controls))
+        return self._marker.mark(burn_label(self.portrait.picture, LABEL_SCALE[self._controls.label]))
 
     def _newest(self) -> Generator[_Followed]:
         while self._room.acquire() and (item := self._inbox.take()) is not None:
@@ -330,8 +320,7 @@ class Call:
                 for shown in every:
                     with self.clock("mark"):
                         shown.image  # noqa: B018  marked here, once, and not in the threads of those who hear of it
-                    for hear in list(self._heard):
-                        hear(shown)
+                    self._shown_to(shown)
                     self._room.release()
         except BaseException as error:  # told to whoever looks at the call
             self.error = error

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -107,14 +108,12 @@ class Connections:
     """Those of one call; they live in one asyncio loop."""
 
     def __init__(self, call: Call, *, host: str, again: str, credentials: Credentials | None = None) -> None:
-        """Args:
-        call: that runs.
-        host: the address that its page is served on.
-        again: what a user does when the call has broken off.
-        credentials: who signs recordings; this computer's own when None.
+        """Raises InputError if a package is missing.
 
-        Raises:
-            InputError: if a package is missing.
+        Args:
+            host: the address that its page is served on.
+            again: what a user does when the call has broken off.
+            credentials: who signs recordings; this computer's own when None.
         """
         self._aiortc = aiortc_needed()
         self._call, self._host, self._credentials, self._again = call, host, credentials, again
@@ -182,8 +181,7 @@ class Connections:
         except (ValueError, KeyError, TypeError):
             return 400, {"error": "This is no offer of a connection."}
         if len(self._connections) >= _MAX_PAGES:
-            sentence = f"{_MAX_PAGES} pages see this call already; close one first."
-            return 503, {"error": sentence}
+            return 503, {"error": f"{_MAX_PAGES} pages see this call already; close one first."}
         if brings_camera and self._camera is not None and visitor == self._filmed:
             # The same browser again: its page was loaded anew, or stands in a second tab. The newer one has the camera;
             # both would take it from each other without end if the older one could have it back.
@@ -194,8 +192,7 @@ class Connections:
             await self._camera.close()
             self._camera = None
         if brings_camera and self._camera is not None:
-            sentence = "Another page has the camera of this call; close it first."
-            return 409, {"error": sentence}
+            return 409, {"error": "Another page has the camera of this call; close it first."}
         _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # of this request's task alone
         # No server outside is asked for addresses.
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
@@ -222,10 +219,7 @@ class Connections:
             if connection.connectionState in ("failed", "closed", "disconnected"):
                 viewer.close()
                 await desk.close()
-                self._connections.discard(connection)
-                if self._camera is connection:
-                    self._camera = None
-                await connection.close()
+                await self._drop(connection)
 
         try:
             await connection.setRemoteDescription(offer)
@@ -236,13 +230,16 @@ class Connections:
         except Exception as error:  # whatever aiortc says of a description that it cannot use
             log.info("an offer was refused: %s", error)
             viewer.close()
-            await connection.close()
-            self._connections.discard(connection)
-            if self._camera is connection:
-                self._camera = None
+            await self._drop(connection)
             return 400, {"error": "This browser's offer of a connection cannot be used."}
         answer = connection.localDescription
         return 200, {"sdp": answer.sdp, "type": answer.type}
+
+    async def _drop(self, connection: Any) -> None:
+        self._connections.discard(connection)
+        if self._camera is connection:
+            self._camera = None
+        await connection.close()
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
@@ -360,27 +357,17 @@ class _Desk:
 
     def _tell_state(self) -> None:
         call = self._call
-        controls = call.controls
         while call.complaints:
             self._tell({"error": call.complaints.popleft()})
         if self._recording is not None and self._recording.error is not None:
             self._recording = None
-        self._tell(
-            {
-                "state": {
-                    "mirror": controls.mirror,
-                    "regions": list(controls.regions),
-                    "strength": controls.strength,
-                    "freeze": controls.freeze,
-                    "driver": controls.driver,
-                    "label": controls.label,
-                    "calibrating": call.is_calibrating,
-                    "recording": self._recording is not None,
-                    "fps": round(call.frames_per_second, 1),
-                    "broken": None if call.error is None else f"the call has broken off; {self._page._again}",
-                }
-            }
-        )
+        state = asdict(call.controls) | {
+            "calibrating": call.is_calibrating,
+            "recording": self._recording is not None,
+            "fps": round(call.frames_per_second, 1),
+            "broken": None if call.error is None else f"the call has broken off; {self._page._again}",
+        }
+        self._tell({"state": state})
 
 
 # Points of the landmark lines, once each, and the lines as places among them.

@@ -1,10 +1,11 @@
-"""What can be changed during a call, and the place where its newest frame waits."""
+"""What can be changed during a call, the place where its newest frame waits, and who hears of what comes."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from mimik.config import REGIONS, InputError, Option, check_number
 
@@ -71,3 +72,22 @@ class Newest(Generic[Value]):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Listeners:
+    """Who hears of something, from the thread in which it happens; they must not take long."""
+
+    def __init__(self) -> None:
+        self._every: list[Callable[..., None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._every)
+
+    def __call__(self, *told: Any) -> None:
+        for hear in list(self._every):
+            hear(*told)
+
+    def add(self, hear: Callable[..., None]) -> Callable[[], None]:
+        """Call what comes back to end it."""
+        self._every.append(hear)
+        return lambda: self._every.remove(hear) if hear in self._every else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mimik.app.live.recording import check_recording
 from mimik.config import AnimateConfig, InputError, NoFaceError
 from mimik.face.landmarks import Image
 from mimik.media import video
-from mimik.pipeline import prefetch
+from mimik.pipeline import Progress, prefetch, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Ingredient
 from mimik.provenance.sealing import seal
@@ -30,18 +30,16 @@ def film(
     controls: Controls | None = None,
     force: bool = False,
     credentials: Credentials | None = None,
-    progress: Callable[[str, int, int | None], None] | None = None,
+    progress: Progress = silent,
 ) -> Report:
     """A call whose camera is a video file, frame by frame, recorded: the live pipeline without camera and browser.
 
     Args:
-        avatar: the person.
-        camera: a video.
-        out: .mp4, .m4v or .mov; the video's sound goes along.
+        camera: a video, whose sound goes along.
+        out: as Recording's.
         config, controls: as Call takes them.
         force: replace what is there.
         credentials: who signs; this computer's own when None.
-        progress: called with a stage, frames done and of all frames, if that is known.
 
     Raises:
         InputError: if anything given cannot be used, or the video shows no face; nothing is written then.
@@ -64,8 +62,7 @@ def film(
             for one in every:
                 report.num_frames += 1
                 report.num_lost += one.face is None
-                if progress:
-                    progress("animate", report.num_frames, total)
+                progress("animate", report.num_frames, total)
                 yield one.labeled
         if report.num_lost == report.num_frames:
             raise NoFaceError(

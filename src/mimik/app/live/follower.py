@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.controls import MAX_STEP_S, Controls
+from mimik.app.live.idling import Aim
 from mimik.arrays import smoothstep
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored_face
 from mimik.motion.frames import Reference, split
@@ -43,22 +44,16 @@ class _Neutral:
         return cls(reference, usual_place(seen, reference))
 
 
-class _Aim:
-    """Where one neutral face sends the person's points."""
+class _Following:
+    """From a face to the person's points, counted from one neutral face."""
 
-    def __init__(self, neutral: _Neutral, portrait: SourceFrame, smooth: float, controls: Controls) -> None:
-        self._neutral, self._portrait = neutral, portrait
+    def __init__(self, neutral: _Neutral, portrait: SourceFrame, smooth: float) -> None:
+        self._neutral, self._aim = neutral, Aim(portrait, neutral.reference)
         self._steady = Steady(smooth)
-        self.set(controls)
 
-    def set(self, controls: Controls) -> None:
-        self._retarget = self._portrait.retarget(
-            self._neutral.reference, regions=controls.regions, strength=controls.strength
-        )
-
-    def __call__(self, face: Face | None, dt: float) -> NDArray[np.float64]:
+    def __call__(self, face: Face | None, dt: float, controls: Controls) -> NDArray[np.float64]:
         motion_frame = None if face is None else split(face, self._neutral.reference, self._neutral.origin)
-        return self._retarget(self._steady(motion_frame, dt))
+        return self._aim(self._steady(motion_frame, dt), controls)
 
 
 class Follower:
@@ -67,17 +62,12 @@ class Follower:
     def __init__(
         self, portrait: SourceFrame, landmarker: Landmarker, *, smooth: float, face: int | None = None
     ) -> None:
-        """Args:
-        portrait: the person.
-        landmarker: for this camera alone.
-        smooth: 0..1, see motion.Smoother.
-        face: which face in front of the camera, 1 is the widest; None is the widest.
-        """
+        """Args: smooth: 0..1, see motion.Smoother; face: which one, 1 is the widest; None is the widest."""
         self._portrait, self._smooth = portrait, smooth
         self._tracker = Tracker(landmarker, face)
-        self._aim: _Aim | None = None
-        self._before: _Aim | None = None  # fades out
-        self._mix = 1.0  # of the aim against the one before
+        self._following: _Following | None = None
+        self._before: _Following | None = None  # fades out
+        self._mix = 1.0  # against the one before
         self._collected: list[Face] | None = []  # faces of the calibration that goes on, as the camera shows them
         self._collected_s = 0.0
         self._wanted_s = _AUTO_S
@@ -98,10 +88,7 @@ class Follower:
     def __call__(self, image: Image, at_s: float, controls: Controls) -> tuple[NDArray[Any] | None, Face | None]:
         """One camera frame.
 
-        Args:
-            image: uint8 RGB [H, W, 3].
-            at_s: when it was taken, on any clock that runs forward.
-            controls: as they are now.
+        Args: image: uint8 RGB [H, W, 3]; at_s: when it was taken, on any clock that runs forward.
 
         Returns:
             Where the person's points go, [478, 3] pixels of the portrait, None before the first face was seen; and the
@@ -112,20 +99,18 @@ class Follower:
         self._width = image.shape[1]
         found = self._tracker.track(image)
         was, self._controls = self._controls, controls
-        if self._aim is not None and controls != was:
-            if controls.mirror != was.mirror:
-                self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
-            self._aim.set(controls)
+        if self._following is not None and controls.mirror != was.mirror:
+            self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
         if found is not None:
             self._collect(found, dt)
-        if self._aim is None:
+        if self._following is None:
             return None, found
         face = None if found is None else self._shown(found)
-        points = self._aim(face, dt)
+        points = self._following(face, dt, controls)
         if self._before is not None:
             self._mix = min(1.0, self._mix + dt / _TURN_OVER_S)
             eased = float(smoothstep(self._mix))
-            points = eased * points + (1 - eased) * self._before(face, dt)
+            points = eased * points + (1 - eased) * self._before(face, dt, controls)
             if self._mix == 1:
                 self._before = None
         return points, found
@@ -137,9 +122,9 @@ class Follower:
         if self._pressed.is_set():
             self._pressed.clear()
             self._collected, self._collected_s, self._wanted_s = [], 0.0, _PRESSED_S
-        if self._aim is None:
+        if self._following is None:
             self._rest = [face]
-            self._aim = _Aim(_Neutral.guessed(self._shown(face)), self._portrait, self._smooth, self._controls)
+            self._following = _Following(_Neutral.guessed(self._shown(face)), self._portrait, self._smooth)
         if self._collected is None:
             return
         self._collected.append(face)
@@ -149,5 +134,5 @@ class Follower:
             self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
 
     def _turn_to(self, neutral: _Neutral) -> None:
-        self._before, self._mix = self._aim, 0.0
-        self._aim = _Aim(neutral, self._portrait, self._smooth, self._controls)
+        self._before, self._mix = self._following, 0.0
+        self._following = _Following(neutral, self._portrait, self._smooth)

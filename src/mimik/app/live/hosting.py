@@ -45,11 +45,7 @@ class Calls:
     def begin(self, visitor: str, avatar: Avatar, config: AnimateConfig, kept: ExitStack) -> str:
         """Starts a call; an earlier one of the same visitor ends.
 
-        Args:
-            visitor: who asks.
-            avatar: the person.
-            config: as Call takes it.
-            kept: left when the call has ended, or did not start.
+        Args: kept: left when the call has ended, or did not start.
 
         Returns:
             The key: whoever has it sees and steers the call.

@@ -1,4 +1,4 @@
-"""What the person does while nothing drives it, and the way from one driver to another without a jump."""
+"""Where motion frames send the person's points, and the way from one driver to another without a jump."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.arrays import smoothstep
-from mimik.motion.frames import MotionFrame
-from mimik.motion.generation.idle import IdleMotion
-from mimik.motion.generation.speech import closed_reference
+from mimik.motion.frames import MotionFrame, Reference
 
 IDLE_AFTER_S = 1.0  # without a face
 _EASE_S = 0.6  # from one driver to the next
@@ -20,26 +18,21 @@ _EASE_S = 0.6  # from one driver to the next
 Points = NDArray[Any]
 
 
-class Generated:
-    """Generated motion frames, idle or spoken, as points of the person."""
+class Aim:
+    """Where motion frames that are relative to one neutral face send the person's points."""
 
-    def __init__(self, portrait: SourceFrame) -> None:
-        self._portrait = portrait
+    def __init__(self, portrait: SourceFrame, neutral: Reference) -> None:
+        self._portrait, self._neutral = portrait, neutral
         self._controls: Controls | None = None
-        self._idle = IdleMotion()
 
     def __call__(self, motion_frame: MotionFrame, controls: Controls) -> Points:
-        """[478, 3] pixels of the portrait; motion_frame: relative to speech.closed_reference."""
+        """[478, 3] pixels of the portrait."""
         if controls != self._controls:
             self._controls = controls
             self._retarget = self._portrait.retarget(
-                closed_reference(), regions=controls.regions, strength=controls.strength
+                self._neutral, regions=controls.regions, strength=controls.strength
             )
         return self._retarget(motion_frame)
-
-    def idle(self, dt: float, controls: Controls) -> Points:
-        """The waiting person dt seconds later."""
-        return self(self._idle.step(dt), controls)
 
 
 class Transitions:

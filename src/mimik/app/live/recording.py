@@ -6,7 +6,9 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mimik.app.live.call import Call, Shown
@@ -33,17 +35,14 @@ class Recording:
         credentials: Credentials | None = None,
         max_s: float = math.inf,
     ) -> None:
-        """Starts at once.
+        """Starts at once. Raises InputError if out cannot be written.
 
         Args:
             call: that runs.
-            out: .mp4, .m4v or .mov.
+            out: .mp4, .m4v, .mov or .mkv.
             force: replace what is there.
             credentials: who signs; this computer's own when None.
-        max_s: what comes later is not recorded.
-
-        Raises:
-            InputError: if out cannot be written.
+            max_s: what comes later is not recorded.
         """
         check_recording(out, force=force, inputs=[call.avatar.photo] if call.avatar.photo else [])
         self.path = out
@@ -66,13 +65,7 @@ class Recording:
             return
 
     def stop(self, *, keep: bool = True) -> Path:
-        """Ends the recording and signs it.
-
-        Args: keep: False throws it away.
-
-        Raises:
-            InputError: if it could not be written; nothing is left then.
-        """
+        """Ends the recording and signs it, or throws it away. Raises InputError if it could not be written."""
         self._forget()
         self._keep = keep
         while self._thread.is_alive():
@@ -172,35 +165,23 @@ class VirtualCamera:
         self._camera.close()
 
 
+@dataclass(frozen=True)
 class Outlets:
-    """Where a call goes besides its page, from its beginning to its end: a file, a camera of this computer."""
+    """Where a call goes besides its page, from its beginning to its end."""
 
-    def __init__(
-        self,
-        call: Call,
-        record: Path | None = None,
-        *,
-        force: bool = False,
-        credentials: Credentials | None = None,
-        virtual_camera: bool = False,
-    ) -> None:
-        """Args: record: as Recording's out; force, credentials: as Recording takes them."""
-        self._call, self._record, self._force, self._credentials = call, record, force, credentials
-        self._wants_camera = virtual_camera
-        self._recording: Recording | None = None
-        self._camera: VirtualCamera | None = None
-        self.num_recorded = 0
+    record: Path | None = None  # as Recording's out
+    virtual_camera: bool = False
+    force: bool = False  # as Recording takes it
+    credentials: Credentials | None = None  # likewise
 
-    def __enter__(self) -> Outlets:
-        if self._wants_camera:
-            self._camera = VirtualCamera(self._call)
-        if self._record is not None:
-            self._recording = Recording(self._call, self._record, force=self._force, credentials=self._credentials)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._camera is not None:
-            self._camera.close()
-        if self._recording is not None:
-            self._recording.stop(keep=self._recording.num_heard > 0)
-            self.num_recorded = self._recording.num_frames
+    @contextmanager
+    def of(self, call: Call) -> Iterator[Recording | None]:
+        """While the block runs; gives the recording, if there is one."""
+        with ExitStack() as stack:
+            recording = None
+            if self.virtual_camera:
+                stack.callback(VirtualCamera(call).close)
+            if self.record is not None:
+                recording = Recording(call, self.record, force=self.force, credentials=self.credentials)
+                stack.callback(lambda: recording.stop(keep=recording.num_heard > 0))
+            yield recording

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,19 +34,21 @@ _AT_ONCE_S = 0.5  # a program that was suspended does not make up for more
 class LiveSpeech:
     """Sound in, motion frames and sound out, in a thread; the newest matter, none is given twice."""
 
-    def __init__(self, offer: Callable[[MotionFrame, float], None], *, seed: int = 0) -> None:
-        """Args:
-        offer: is called with every motion frame, relative to speech.closed_reference, and when its instant was heard,
-            on the clock of time.perf_counter.
-        seed: of head, eyes and brows.
+    def __init__(
+        self, offer: Callable[[MotionFrame, float], None], passed_on: Callable[[Samples, float], None] | None = None
+    ) -> None:
+        """Both are called with instants on the clock of time.perf_counter, and must not take long.
+
+        Args:
+            offer: takes every motion frame, relative to speech.closed_reference, and when its instant was heard.
+            passed_on: takes all sound in order, silence too, and when it began.
         """
-        self._offer = offer
-        self._speech = SpeechMotion(_MOTION_FPS, seed=seed, is_live=True)
+        self._offer, self._passed_on = offer, passed_on
+        self._speech = SpeechMotion(_MOTION_FPS, seed=0, is_live=True)
         self._down = av.AudioResampler(format="flt", layout="mono", rate=mel.RATE_HZ)
         self._waiting: deque[Samples] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._hearing: list[Callable[[Samples, float], None]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._num_samples = self._num_frames = 0
         self.error: BaseException | None = None
@@ -57,15 +58,6 @@ class LiveSpeech:
         with self._changed:
             self._waiting.append(samples)
             self._changed.notify()
-
-    def on_sound(self, hear: Callable[[Samples, float], None]) -> Callable[[], None]:
-        """hear(samples, at_s) is called with all sound in order, silence too, and when it began; not to take long.
-
-        Returns:
-            What ends it.
-        """
-        self._hearing.append(hear)
-        return lambda: self._hearing.remove(hear) if hear in self._hearing else None
 
     def start(self) -> None:
         self._thread.start()
@@ -108,8 +100,8 @@ class LiveSpeech:
             return
         at_s = self._start_s + self._num_samples / CALL_RATE_HZ
         self._num_samples += len(block)
-        for hear in list(self._hearing):
-            hear(block, at_s)
+        if self._passed_on is not None:
+            self._passed_on(block, at_s)
         for part in self._down.resample(audio_frame(block, CALL_RATE_HZ)):
             for motion_frame in self._speech.push(part.to_ndarray()[0]):
                 self._offer(motion_frame, self._start_s + self._num_frames / _MOTION_FPS)
@@ -139,19 +131,9 @@ def to_live() -> Any:
 
 
 def file_blocks(path: Path) -> Generator[Samples]:
-    """A sound file, or a video's sound, in blocks of _BLOCK_S.
-
-    Raises MediaError if it has none; at once, not with the first block.
-    """
+    """A sound file, or a video's sound, in blocks of _BLOCK_S. Raises MediaError if it has none; at once."""
     probe_sound(path)
-    return _file_blocks(path)
-
-
-def _file_blocks(path: Path) -> Generator[Samples]:
-    size = round(_BLOCK_S * CALL_RATE_HZ)
-    with closing(read_sound(path, rate=CALL_RATE_HZ, block_s=1.0)) as parts:
-        for part in parts:
-            yield from (part[at : at + size] for at in range(0, len(part), size))
+    return read_sound(path, rate=CALL_RATE_HZ, block_s=_BLOCK_S)
 
 
 def pipe_blocks(stream: BinaryIO, rate: int) -> Iterator[Samples]:

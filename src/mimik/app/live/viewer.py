@@ -115,11 +115,8 @@ class Viewer:
                 await asyncio.sleep(max(0.0, due_s - now))
                 values = (viewer.delayed.take(due_s).clip(-1, 1) * 32767).astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(values[None], format="s16", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = (
-                    CALL_RATE_HZ,
-                    self._sent,
-                    fractions.Fraction(1, CALL_RATE_HZ),
-                )
+                frame.sample_rate, frame.time_base = CALL_RATE_HZ, fractions.Fraction(1, CALL_RATE_HZ)
+                frame.pts = self._sent
                 self._sent += _PACKET
                 return frame
 

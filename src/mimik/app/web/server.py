@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from mimik.app.guard import LOOPBACK, Guard, Headers, call_headers, check_host
@@ -22,25 +21,22 @@ _CALL = "/call/"  # of calls, which the page shows in a frame
 _UNFRAMED = (b"x-frame-options", b"DENY")  # gradio's page has scripts inside, which no policy of its own allows
 
 
-def serve_studio(
+@contextmanager
+def served_studio(
     *,
     host: str = STUDIO_HOST,
     port: int = STUDIO_PORT,
     password: str | None = None,
     model: str | None = None,
     limits: Limits | None = None,
-    ready: Callable[[str], None] | None = None,
-    stop: threading.Event | None = None,
-) -> None:
-    """Serves the app until stop is set or the program is interrupted; then everything of its visitors is removed.
+) -> Iterator[str]:
+    """Serves the app while the block runs, which is given its address; then all of its visitors is removed.
 
     Args:
         host, port: where; port 0 takes any that is free.
         password: of every request; needed where host is not loopback.
         model: as AnimateConfig has it.
         limits: what visitors may ask for.
-        ready: called with the address when the app can be opened.
-        stop: may be set by another thread.
 
     Raises:
         InputError: if the host is not possible without a password, the port is taken, or gradio is missing.
@@ -88,9 +84,7 @@ def serve_studio(
             ending.enter_context(served(guard, listening, "mimik web"))
             ending.callback(calls.close)  # while the loop of its connections runs
             ending.callback(sessions.stop_all)
-            if ready is not None:
-                ready(page_address(host, listening))
-            (stop or threading.Event()).wait()
+            yield page_address(host, listening)
 
 
 def _without_addresses(gr: Any) -> None:
