@@ -12,11 +12,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import types
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,28 +23,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Driver
-from mimik.animation import avatar as avatar_module
-from mimik.animation import render
+from conftest import Driver, until
 from mimik.animation.sliders import Edit
 from mimik.app import guard
 from mimik.app.web import controls, examples, jobs, learning, markup, parts, server
 from mimik.app.web.animate_tab import HOW, WHO, Asked
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
-from mimik.face.landmarks import Landmarker
 from mimik.media import video
 from mimik.motion.drivers import registry
 from mimik.provenance.verifying import verify
 
+pytestmark = pytest.mark.usefixtures("one_landmarker")
+
 PLAIN = AnimateConfig(model="geometry")
 DOCS = Path(__file__).parents[2] / "docs" / "web.md"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
-    monkeypatch.setattr(avatar_module, "Landmarker", lambda **_: landmarker)
-    monkeypatch.setattr(render, "Landmarker", lambda **_: landmarker)
 
 
 @pytest.fixture
@@ -228,12 +220,14 @@ def test_time_left_is_what_the_work_so_far_says():
 
 def test_what_ended_the_work_is_one_message(job: Job, caplog: pytest.LogCaptureFixture):
     def news(work: Callable[..., Any]) -> Any:
-        steps = parts.watched(job, work)
+        steps = parts.watched(job, work, str)
         try:
             while True:
                 next(steps)
         except StopIteration as end:
             return end.value
+        except Exception as error:
+            return parts.message_of(error)
 
     def raises(error: Exception) -> Callable[..., Any]:
         def work(tell: Callable[..., Any]) -> None:
@@ -353,8 +347,8 @@ def test_empty_tabs_say_what_is_missing(session: Session, job: Job):
         lambda: jobs.save_edited(session, None, Edit(), PLAIN),
         lambda: jobs.verified(None),
         lambda: jobs.faces(None),
-        lambda: learning.learning(job, [], limits=Limits(), model=None, max_seconds=1).__enter__(),
-        lambda: learning.learning(job, ["a.jpg"] * 33, limits=Limits(), model=None, max_seconds=1).__enter__(),
+        lambda: next(learning.learning(job, [], limits=Limits(), model=None, max_seconds=1)),
+        lambda: next(learning.learning(job, ["a.jpg"] * 33, limits=Limits(), model=None, max_seconds=1)),
     ):
         with pytest.raises(InputError, match=r"yet: |at most 32"):
             call()
@@ -380,7 +374,7 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
     said = []
     with (
         pytest.raises(StoppedError),
-        learning.learning(job, [str(small_path)], limits=Limits(), model=None, max_seconds=9) as news,
+        closing(learning.learning(job, [str(small_path)], limits=Limits(), model=None, max_seconds=9)) as news,
     ):
         for one in news:
             said.append(one.doing)
@@ -418,13 +412,13 @@ def test_limits_and_hosts_are_checked():
     with pytest.raises(InputError, match="--max-seconds 0"):
         Limits(seconds=0.0)
     with pytest.raises(InputError, match="--password"):
-        server.serve_studio(host="0.0.0.0")
+        server.served_studio(host="0.0.0.0").__enter__()
     assert guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(InputError, match=r"--port \d+: cannot be used"):
-            server.serve_studio(port=taken.getsockname()[1])
+            server.served_studio(port=taken.getsockname()[1]).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -487,23 +481,9 @@ def app_at(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Ite
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
     folder.mkdir(exist_ok=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    stop, there, found = threading.Event(), threading.Event(), []
-
-    def ready(one: str) -> None:
-        found.append(one)
-        there.set()
-
-    thread = threading.Thread(
-        target=lambda: server.serve_studio(port=0, model="geometry", ready=ready, stop=stop, **options)
-    )
-    thread.start()
-    try:
-        assert there.wait(120)
-        yield found[0]
-    finally:
-        stop.set()
-        thread.join(60)
-    assert not thread.is_alive() and list(folder.rglob("*.mp4")) == []
+    with server.served_studio(port=0, model="geometry", **options) as address:
+        yield address
+    assert list(folder.rglob("*.mp4")) == []
 
 
 @pytest.fixture
@@ -620,8 +600,7 @@ ENDPOINTS = ("animate", "animate_all", "learn", "edit", "verify", "faces", "moti
 def test_it_starts_behind_a_proxy():
     """Loopback needs none: gradio asked its own address through the proxy, and ended on SOCKS when it was imported."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
-    code = "import threading; from mimik.app.web import server; stop = threading.Event(); "
-    code += "server.serve_studio(port=0, ready=lambda a: (print(a, flush=True), stop.set()), stop=stop)"
+    code = "from mimik.app.web import server\nwith server.served_studio(port=0) as address: print(address)"
     command = [sys.executable, "-c", code]
     for proxies in ({"http_proxy": "http://127.0.0.1:9"}, {"ALL_PROXY": "socks5://127.0.0.1:9"}):
         done = subprocess.run(command, env=os.environ | proxies, capture_output=True, text=True, timeout=180)
@@ -730,10 +709,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     ]
     assert len(made) == 2
     tab.close()
-    for _ in range(100):
-        if not any(path.exists() for path in made):
-            break
-        time.sleep(0.2)
+    until(lambda: not any(path.exists() for path in made), 20)
     assert not any(path.exists() for path in made)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mimik.app.web import controls, examples, markup
-from mimik.app.web.jobs import PAGE_FORMATS, BatchAnswer, Made, animate, animate_photos, spoken
+from mimik.app.web.jobs import PAGE_FORMATS, BatchAnswer, Made, Tell, animate, animate_photos, spoken
 from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, watched
-from mimik.app.web.sessions import StoppedError
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
+from mimik.config import AVATAR_SUFFIX
 
 WHO = ("Photo", "Video", "Learned person", "Several photos")
 HOW = ("Motion", "Video", "Voice", "Text", "File")
@@ -89,17 +88,17 @@ def build_tab(shared: Shared) -> None:
     gr = shared.gr
     with gr.Row():
         with gr.Column(min_width=260):
-            who, photo, person_video, avatar, photos, gallery = _who(shared)
+            who, photo, person_video, avatar, photos, portraits = _who(shared)
         with gr.Column(min_width=260):
             how, motion, motions, driver_video, sound, words, driver_file = _driver_choice(shared)
             text, voice = words[1:]
         with gr.Column(min_width=320, scale=2):
             said = gr.HTML(markup.note(Asked([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
-            go, status, number, _ = shared.buttons("Animate", "animate")
+            go, status, number = shared.buttons("Animate", "animate")
             result = _ResultArea(shared)
     inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file)
     settings, background, format, beside = _settings(shared)
-    _choices(shared, inputs, gallery, [motions, driver_video, sound, words[0], driver_file], said, status)
+    _choices(shared, inputs, portraits, [motions, driver_video, sound, words[0], driver_file], said, status)
     handler = _handler(shared, [name for name, _ in settings], result)
     begun = go.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
     shown = [component for _, component in settings]
@@ -125,7 +124,7 @@ def _who(shared: Shared) -> tuple[Any, ...]:
         height=200,
         visible=False,
     )
-    return who, photo, person_video, avatar, photos, shared.gallery(examples.portraits(), "examples", 4, 96)
+    return who, photo, person_video, avatar, photos, shared.portraits("examples", 4, 96, [photo])
 
 
 def _driver_choice(shared: Shared) -> tuple[Any, ...]:
@@ -149,11 +148,7 @@ def _driver_choice(shared: Shared) -> tuple[Any, ...]:
         )
     types = ["image", ".motion", ".jsonl", ".csv"]
     driver_file = gr.File(
-        label="A photo, .motion, .jsonl or .csv",
-        file_types=types,
-        elem_id="driver-file",
-        height=160,
-        visible=False,
+        label="A photo, .motion, .jsonl or .csv", file_types=types, elem_id="driver-file", height=160, visible=False
     )
     return how, motion, motions, driver_video, sound, (words, text, voice), driver_file
 
@@ -187,7 +182,7 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
     return list(found.items()), background, format, beside
 
 
-def _choices(shared: Shared, inputs: Inputs, gallery: Any, drivers: list[Any], said: Any, status: Any) -> None:
+def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any], said: Any, status: Any) -> None:
     """What is shown follows what is chosen; a message about an earlier choice goes."""
     gr = shared.gr
     sources = [inputs.photo, inputs.person_video, inputs.avatar, inputs.photos]
@@ -199,7 +194,7 @@ def _choices(shared: Shared, inputs: Inputs, gallery: Any, drivers: list[Any], s
     def of_who(choice: str) -> list[Any]:
         return [*visible(WHO, choice), gr.update(visible=choice == WHO[0])]
 
-    inputs.who.change(of_who, inputs.who, [*sources, gallery], **quick)
+    inputs.who.change(of_who, inputs.who, [*sources, portraits], **quick)
     inputs.how.change(lambda choice: visible(HOW, choice), inputs.how, drivers, **quick)
 
     def summary(*values: Any) -> tuple[str, str]:
@@ -208,12 +203,6 @@ def _choices(shared: Shared, inputs: Inputs, gallery: Any, drivers: list[Any], s
     for one in inputs.all():
         if one is not inputs.motion:
             one.change(summary, inputs.all(), [said, status], trigger_mode="always_last", **quick)
-
-    @shared.asks
-    def example(event: Any) -> str:
-        return examples.portraits()[event.index][0]
-
-    gallery.select(example, None, inputs.photo, **quick)
 
     @shared.asks
     def chosen(event: Any, *values: Any) -> tuple[str, str, str]:
@@ -254,15 +243,23 @@ class _ResultArea:
             *(self._file, self._beside),
         ]
 
-    def nothing(self) -> list[Any]:
-        """Before there is a result: what an earlier one left goes."""
+    def show(
+        self,
+        *,
+        video: Path | None = None,
+        picture: Path | None = None,
+        many: list[tuple[str, str]] | None = None,
+        compared: tuple[str, str] = ("", ""),
+        files: tuple[Path | None, Path | None] = (None, None),
+    ) -> list[Any]:
+        """A result: one of video, picture and many. Without arguments what an earlier one left goes."""
         gr, offered = self._gr, self._shared.offered
         return [
-            gr.update(value=None, visible=True),
-            gr.update(value=None, visible=False),
-            gr.update(value=None, visible=False),
-            *("", ""),
-            *(offered(None), offered(None)),
+            gr.update(value=video and str(video), visible=not (picture or many)),
+            gr.update(value=picture and str(picture), visible=picture is not None),
+            gr.update(value=many, visible=bool(many)),
+            *compared,
+            *map(offered, files),
         ]
 
     def as_it_is(self) -> list[Any]:
@@ -271,7 +268,6 @@ class _ResultArea:
 
     def of(self, made: Made, asked: Asked) -> list[Any]:
         """One result."""
-        gr, offered = self._gr, self._shared.offered
         suffix = made.out.suffix.lower()
         plays, is_picture = suffix in _PLAYED, suffix in _PICTURE_SUFFIXES
         both = slider = ""
@@ -283,26 +279,18 @@ class _ResultArea:
                 both = markup.side_by_side(*beside, made.out, plays)
             if left and _preview(photo):
                 slider = markup.before_after(*left, made.out, plays)
-        return [
-            gr.update(value=str(made.out) if plays else None, visible=not is_picture),
-            gr.update(value=str(made.out) if is_picture else None, visible=is_picture),
-            gr.update(value=None, visible=False),
-            *(both or _NOTHING_BESIDE, slider or _NOTHING_BESIDE),
-            *(offered(made.out), offered(made.beside)),
-        ]
+        return self.show(
+            video=made.out if plays else None,
+            picture=made.out if is_picture else None,
+            compared=(both or _NOTHING_BESIDE, slider or _NOTHING_BESIDE),
+            files=(made.out, made.beside),
+        )
 
     def of_batch(self, batch: BatchAnswer) -> list[Any]:
         """Several results."""
-        gr, offered = self._gr, self._shared.offered
         suffixes = (*_PLAYED, *_PICTURE_SUFFIXES)
         shown = [(str(one.out), one.out.stem) for one in batch.made if one.out.suffix.lower() in suffixes]
-        return [
-            gr.update(value=None, visible=not shown),
-            gr.update(value=None, visible=False),
-            gr.update(value=shown or None, visible=bool(shown)),
-            *(_NOTHING_BESIDE, _NOTHING_BESIDE),
-            *(offered(batch.archive), offered(None)),
-        ]
+        return self.show(many=shown or None, compared=(_NOTHING_BESIDE, _NOTHING_BESIDE), files=(batch.archive, None))
 
 
 _NOTHING_BESIDE = markup.note("There is nothing to compare for this kind of input or format.", "plain")
@@ -321,12 +309,12 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
     num_inputs = len(Inputs.__dataclass_fields__)
 
     @shared.asks
-    def on_animate(request: Any, number: int, *values: Any) -> Iterator[list[Any]]:
+    def on_animate(request: Any, number: int, *values: Any) -> Generator[list[Any]]:
         job = shared.session(request).job(number)
         asked = Asked.of(values[:num_inputs])
         background, color, picture, format, beside, voice = values[num_inputs : num_inputs + 6]
         shown = dict(zip(names, values[num_inputs + 6 :], strict=True))
-        yield [markup.waiting("Starting"), *result.nothing()]
+        yield [markup.waiting("Starting"), *result.show()]
         try:
             behind = controls.background_of(controls.value_of("background", background), color, picture)
             photo = asked.photos[0] if asked.photos and not asked.is_batch else None
@@ -335,56 +323,29 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
             if asked.text is not None or values[Inputs.place("how")] == "Text":
                 job.check()
                 asked = replace(asked, driver=spoken(job, asked.text, voice))
-            work = _batch if asked.is_batch else _one
-            work_made = yield from work(shared, job, asked, config, format, beside, result)
-        except (InputError, StoppedError) as error:
-            work_made = [message_of(error), *result.nothing()]
-        yield work_made
+            options: dict[str, Any] = {"limits": shared.limits, "format": format, "beside": beside}
+
+            def work(tell: Tell) -> Made | BatchAnswer:
+                if asked.is_batch:
+                    return animate_photos(job, asked.photos, asked.driver, config, tell=tell, **options)
+                return animate(job, photo, asked.driver, config, tell=tell, **options)
+
+            made = yield from watched(job, work, lambda bar: [bar, *result.as_it_is()])
+            if isinstance(made, Made):
+                answer = [markup.note(_told_made(made)), *result.of(made, asked)]
+            else:
+                answer = [_told_batch(made, len(asked.photos)), *result.of_batch(made)]
+        except Exception as error:  # what became of the visitor's work is said on the page
+            answer = [message_of(error), *result.show()]
+        yield answer
 
     return on_animate
 
 
-def _one(
-    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _ResultArea
-) -> Generator[list[Any], None, list[Any]]:
-    photo = asked.photos[0] if asked.photos else None
-    work = watched(
-        job,
-        lambda tell: animate(
-            job, photo, asked.driver, config, limits=shared.limits, format=format, beside=beside, tell=tell
-        ),
-    )
-    made = yield from _forwarded(work, result)
-    if isinstance(made, str):
-        return [made, *result.nothing()]
-    return [markup.note(_told_made(made)), *result.of(made, asked)]
-
-
-def _batch(
-    shared: Shared, job: Any, asked: Asked, config: AnimateConfig, format: str, beside: bool, result: _ResultArea
-) -> Generator[list[Any], None, list[Any]]:
-    work = watched(
-        job,
-        lambda tell: animate_photos(
-            job, asked.photos, asked.driver, config, limits=shared.limits, format=format, beside=beside, tell=tell
-        ),
-    )
-    made = yield from _forwarded(work, result)
-    if isinstance(made, str):
-        return [made, *result.nothing()]
-    lines = [f"{len(made.made)} of {len(asked.photos)} photos are animated. Every file is signed and marked."]
-    lines += [f"{name} was left out: {controls.plain(reason)}" for name, reason in made.left_out]
-    return [markup.note("\n".join(lines), "" if made.made else "bad"), *result.of_batch(made)]
-
-
-def _forwarded(work: Generator[str, None, Any], result: _ResultArea) -> Generator[list[Any], None, Any]:
-    """Passes on the bar; gives what the work gave."""
-    while True:
-        try:
-            bar = next(work)
-        except StopIteration as end:
-            return end.value
-        yield [bar, *result.as_it_is()]
+def _told_batch(batch: BatchAnswer, num_photos: int) -> str:
+    lines = [f"{len(batch.made)} of {num_photos} photos are animated. Every file is signed and marked."]
+    lines += [f"{name} was left out: {controls.plain(reason)}" for name, reason in batch.left_out]
+    return markup.note("\n".join(lines), "" if batch.made else "bad")
 
 
 def _told_made(made: Made) -> str:

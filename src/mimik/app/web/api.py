@@ -6,10 +6,11 @@ no address is fetched.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ Parameter = tuple[str, Any, Any]  # name, type, default
 
 def add_endpoints(shared: Shared) -> None:
     """Adds the endpoints to the page that is being built."""
-    file, maybe_file = _file_type(shared.gr), _file_type(shared.gr) | None
+    file = shared.gr.FileData
+    files, maybe_file = list[file], file | None  # type: ignore[valid-type]
     run = [
         ("driver", maybe_file, None),
         ("driver_name", str | None, None),
@@ -47,10 +49,10 @@ def add_endpoints(shared: Shared) -> None:
         ("format", str, "png"),
         *_setting_parameters(EDIT_SETTINGS),
     ]
-    learn = [("photos", list[file], _NEEDED), ("max_seconds", float, LEARN_SECONDS)]  # type: ignore[valid-type]
-    add = _Adder(shared)
+    learn = [("photos", files, _NEEDED), ("max_seconds", float, LEARN_SECONDS)]
+    add = functools.partial(_add, shared)
     add("animate", _animate, [("photo", file, _NEEDED), *run], (file, maybe_file, dict))
-    add("animate_all", _animate_all, [("photos", list[file], _NEEDED), *run], (maybe_file, list, list))  # type: ignore[valid-type]
+    add("animate_all", _animate_all, [("photos", files, _NEEDED), *run], (maybe_file, list, list))
     add("learn", _learn, learn, (maybe_file, str, list))
     add("edit", _edit, edit, (file,))
     add("verify", _verify, [("file", file, _NEEDED)], (str, dict))
@@ -70,57 +72,41 @@ def _setting_parameters(names: typing.Iterable[str]) -> list[Parameter]:
     return out
 
 
-def _file_type(gr: Any) -> Any:
-    return gr.FileData
+def _add(
+    shared: Shared,
+    name: str,
+    function: Callable[[_Call], Any],
+    parameters: Sequence[Parameter],
+    returns: tuple[Any, ...],
+    *,
+    waits: bool = True,
+) -> None:
+    """Makes an endpoint of a function, whose docstring describes it.
 
+    Args: returns: types; waits: whether it goes through the queue of long work.
+    """
+    gr = shared.gr
+    names = [name for name, _, _ in parameters]
 
-class _Adder:
-    """Makes endpoints of functions of a call."""
+    def endpoint(request: Any, *values: Any) -> Any:
+        with _told(gr):
+            job = shared.session(request).begin()
+            return function(_Call(shared, job, dict(zip(names, values, strict=True)), gr.Progress()))
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-
-    def __call__(
-        self,
-        name: str,
-        function: Callable[[_Call], Any],
-        parameters: Sequence[Parameter],
-        returns: tuple[Any, ...],
-        *,
-        waits: bool = True,
-    ) -> None:
-        """Args:
-        name: of the endpoint.
-        function: what it does; its docstring is the endpoint's description.
-        parameters: names, types, defaults.
-        returns: types.
-        waits: whether it goes through the queue of long work.
-        """
-        gr, shared = self._shared.gr, self._shared
-        names = [name for name, _, _ in parameters]
-
-        def endpoint(request: Any, *values: Any) -> Any:
-            with _told(gr):
-                job = shared.session(request).begin()
-                return function(_Call(shared, job, dict(zip(names, values, strict=True)), gr.Progress()))
-
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        # gradio reads names, types and defaults from the signature.
-        signature = [
-            inspect.Parameter("request", kind, annotation=gr.Request),
-            *(inspect.Parameter(one, kind, default=default, annotation=type) for one, type, default in parameters),
-        ]
-        result = returns[0] if len(returns) == 1 else tuple[returns]  # type: ignore[valid-type]
-        endpoint.__signature__ = _unchecked(signature, result)  # type: ignore[attr-defined]
-        endpoint.__annotations__ = {"request": gr.Request, **{one: type for one, type, _ in parameters}}
-        endpoint.__name__, endpoint.__doc__ = name, function.__doc__
-        queue: dict[str, Any] = WORK if waits else {"queue": False}
-        gr.api(endpoint, api_name=name, api_description=inspect.getdoc(function), **queue)
-
-
-def _unchecked(parameters: list[inspect.Parameter], result: Any) -> inspect.Signature:
-    """A signature in which a parameter with a default may stand before one without."""
-    return inspect.Signature(parameters, return_annotation=result, __validate_parameters__=False)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    # gradio reads names, types and defaults from the signature; one with a default may stand before one without.
+    signature = [
+        inspect.Parameter("request", kind, annotation=gr.Request),
+        *(inspect.Parameter(one, kind, default=default, annotation=type) for one, type, default in parameters),
+    ]
+    result = returns[0] if len(returns) == 1 else tuple[returns]  # type: ignore[valid-type]
+    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        signature, return_annotation=result, __validate_parameters__=False
+    )
+    endpoint.__annotations__ = {"request": gr.Request, **{one: type for one, type, _ in parameters}}
+    endpoint.__name__, endpoint.__doc__ = name, function.__doc__
+    queue: dict[str, Any] = WORK if waits else {"queue": False}
+    gr.api(endpoint, api_name=name, api_description=inspect.getdoc(function), **queue)
 
 
 @contextmanager
@@ -283,7 +269,9 @@ def _learn(call: _Call) -> Any:
         raise InputError(f"max_seconds {seconds!r}: give a number.")
     limits, model = call.shared.limits, learner_model(call.shared)
     last = None
-    with learning(call.job, call.files("photos"), limits=limits, model=model, max_seconds=float(seconds)) as news:
+    with closing(
+        learning(call.job, call.files("photos"), limits=limits, model=model, max_seconds=float(seconds))
+    ) as news:
         for last in news:
             call.tell(last.share, last.doing)
     assert last is not None

@@ -98,15 +98,14 @@ def value_of(name: str, shown: Any) -> Any:
         return shown.strip() or None if is_optional(name) and shown is not None else shown
     if kind is bool:
         return bool(shown)
-    return _number_of_text(
-        OPTIONS[name].label, kind, str(shown).strip() if shown is not None else "", is_optional(name)
-    )
+    return _number_of_text(name, kind, str(shown).strip() if shown is not None else "")
 
 
-def _number_of_text(label: str, kind: Any, text: str, may_be_empty: bool) -> Any:
+def _number_of_text(name: str, kind: Any, text: str) -> Any:
     """Raises:
     InputError: if the text is not a number.
     """
+    label, may_be_empty = OPTIONS[name].label, is_optional(name)
     if not text and may_be_empty:
         return None
     try:
@@ -120,12 +119,9 @@ def _number_of_text(label: str, kind: Any, text: str, may_be_empty: bool) -> Any
 
 
 def background_of(background: str | None, color: str | None, picture: str | None) -> str | None:
-    """What stands behind the person, of the three controls that say so.
+    """What stands behind the person, of the three controls that say so; a text never names a file.
 
-    A text never names a file: only what a visitor uploaded can be read.
-
-    Raises:
-        InputError: if a picture or a color is asked for and there is none.
+    Raises InputError if a picture or a color is asked for and there is none.
     """
     if background == PICTURE:
         if not picture:
@@ -154,9 +150,7 @@ def _hex_color(color: str | None) -> str:
 def plain(sentence: str, *, for_programs: bool = False) -> str:
     """A sentence of the command line for somebody who has none: no options, and no folders of this computer.
 
-    Args:
-        sentence: as the command line prints it.
-        for_programs: options become the names of parameters, not the labels of controls.
+    Args: for_programs: options become the names of parameters, not the labels of controls.
     """
 
     def label(match: re.Match[str]) -> str:
@@ -177,15 +171,9 @@ def values_of(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_of(values: Mapping[str, Any], *, model: str | None, photo: str | None = None) -> AnimateConfig:
-    """The settings of a run.
+    """The settings of a run, from values of fields. Raises InputError if one cannot be used.
 
-    Args:
-        values: of fields; what is missing has its default.
-        model: of the server; taken where none is chosen, and the photo is no learned person with its own.
-        photo: the file that is animated.
-
-    Raises:
-        InputError: if a value cannot be used.
+    Args: model: of the server; taken where none is chosen, and the photo is no learned person with its own.
     """
     has_own = photo is not None and Path(photo).suffix.lower() == AVATAR_SUFFIX
     chosen = values.get("model") or (None if has_own else model)

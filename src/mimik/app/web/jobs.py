@@ -91,6 +91,17 @@ def given_photo(photo: str | None) -> str:
     return photo
 
 
+def given_photos(photos: Sequence[str] | None, limits: Limits, whose: str = "") -> Sequence[str]:
+    """Raises:
+    InputError: if there are none, or too many.
+    """
+    if not photos:
+        raise InputError(f"There are no photos yet: give one or more{whose}.")
+    if len(photos) > limits.photos:
+        raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
+    return photos
+
+
 def animate(
     job: Job,
     photo: str | None,
@@ -106,24 +117,20 @@ def animate(
     """A sealed video of the photo.
 
     Args:
-        job: ends the work when it is stopped.
         photo: a picture, a video of the person, or an .avatar file.
         driver: a file, or a name such as a bundled motion's or idle.
-        config: all settings.
-        limits: of what is given.
         format: one of PAGE_FORMATS.
         beside: make a second video, photo or driver at the left, result at the right.
-        tell: called with what is done.
 
     Raises:
         InputError: if anything given cannot be used.
-        StoppedError: if the visitor stopped it; nothing is kept then.
+        StoppedError: if the visitor stopped the job; nothing is kept then.
     """
     photo = given_photo(photo)
     _check_choice(format, PAGE_FORMATS)
     if not driver or (driver not in registry.names() and not Path(driver).is_file()):
         raise InputError("Nothing drives the photo yet: choose a motion, or give a video or a recording.")
-    if config.background == TRANSPARENT and not _keeps_alpha(format):
+    if config.background == TRANSPARENT and not video.keeps_alpha(f"a{PAGE_FORMATS[format]}"):
         raise InputError(
             f"A .{format} file cannot be transparent: choose webm, mov, webp or PNG frames, or another background."
         )
@@ -186,10 +193,6 @@ def _fitting(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfi
     return replace(config, **plain)
 
 
-def _keeps_alpha(format: str) -> bool:
-    return video.keeps_alpha(f"a{PAGE_FORMATS[format]}")
-
-
 def _is_video(path: str) -> bool:
     own = (AVATAR_SUFFIX, ".motion", ".jsonl", ".csv", *SOUND_SUFFIXES)
     return Path(path).is_file() and Path(path).suffix.lower() not in own and video.kind(path) == "video"
@@ -201,15 +204,9 @@ def _check_length(what: str, length_s: float | None, limits: Limits) -> None:
 
 
 def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
-    """The file of what a text sounds like.
+    """The file of what a text sounds like. Raises InputError if there is no text, no such voice, or no speech program.
 
-    Args:
-        job: of the visitor.
-        text: what the person says.
-        voice: of espeak-ng, such as de; None or "" for its English one. Files of this computer are not taken.
-
-    Raises:
-        InputError: if there is no text, no such voice, or no program that speaks.
+    Args: voice: of espeak-ng, such as de; None or "" for its English one. Files of this computer are not taken.
     """
     if not text or not text.strip():
         raise InputError("There is no text yet: write what the person says.")
@@ -230,13 +227,7 @@ def _zipped(folder: Path) -> Path:
 
 
 def _side_by_side(
-    avatar: Avatar,
-    driver: str,
-    result: Path,
-    report: Report,
-    job: Job,
-    tell: Tell,
-    credentials: Credentials | None,
+    avatar: Avatar, driver: str, result: Path, report: Report, job: Job, tell: Tell, credentials: Credentials | None
 ) -> Path:
     """Driver or photo at the left, result at the right, sealed as the result is; always an .mp4."""
     out = job.session.new(f"{result.stem}_side_by_side.mp4")
@@ -304,10 +295,7 @@ def animate_photos(
         InputError: if there are no photos, too many, or nothing drives them.
         StoppedError: if the visitor stopped it; nothing is kept then.
     """
-    if not photos:
-        raise InputError("There are no photos yet: give one or more.")
-    if len(photos) > limits.photos:
-        raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
+    photos = given_photos(photos, limits)
     made: list[Made] = []
     left_out: list[tuple[str, str]] = []
     for number, photo in enumerate(photos):
@@ -339,10 +327,7 @@ def _free_name(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def edited(session: Session, photo: str | None, changes: Edit, config: AnimateConfig) -> tuple[Image, Image]:
-    """The photo before and after, small and marked, for the eye.
-
-    Raises InputError if there is no photo or no face in it.
-    """
+    """The photo before and after, small and marked. Raises InputError if there is no photo or no face in it."""
     photo = given_photo(photo)
     config = replace(config, size=min(config.size or _PREVIEW_PX, _PREVIEW_PX), label=False, consent=None)
     with session.in_use():
@@ -374,10 +359,7 @@ def save_edited(
 
 
 def verified(file: str | None) -> tuple[str, dict[str, Any]]:
-    """What a file says of itself, in plain words, and everything that was found.
-
-    Raises InputError if there is no file, or it cannot be read.
-    """
+    """What a file says of itself, in words, and all that was found. Raises InputError if it cannot be read."""
     if not file:
         raise InputError("There is no file yet: drop a picture or a video.")
     verdict = verify(Path(file))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ import cv2
 from mimik.animation.avatar import Avatar
 from mimik.animation.edit import Editor
 from mimik.animation.sliders import Edit
+from mimik.app.web.jobs import given_photos
+from mimik.app.web.parts import news_of
 from mimik.app.web.sessions import Job, Limits, StoppedError
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError, extra
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, extra
 from mimik.face.landmarks import Image
 from mimik.provenance.marking import Marker
 
@@ -32,102 +32,60 @@ class Learned:
     doing: str  # what it is doing, in words; at the end what was gained
     curve: list[Any] = field(default_factory=list)  # points of fine_tuning so far
     out: Path | None = None  # the .avatar file, at the end, if something was gained
-    before: Image | None = None  # the person with the same expression, by the model as it was and as it was learned
-    after: Image | None = None  # the person with the same expression, by the model as it was and as it was learned
+    before: Image | None = None  # the person by the model as it was ..
+    after: Image | None = None  # .. and with the same expression as it was learned
     is_over: bool = False  # whether this is the last one
 
 
-@contextmanager
 def learning(
     job: Job, photos: Sequence[str] | None, *, limits: Limits, model: Path | None, max_seconds: float
-) -> Iterator[Iterator[Learned]]:
+) -> Generator[Learned]:
     """Learns a person in a thread; gives how far it has come, as often as there is news.
 
     Raises:
-        InputError: if the photos cannot be used; or while it is read, if the learning failed.
-        StoppedError: while it is read, if the visitor stopped it.
+        InputError: if the photos cannot be used, or the learning failed.
+        StoppedError: if the visitor stopped it.
     """
-    if not photos:
-        raise InputError("There are no photos yet: give one or more of the same person.")
-    if len(photos) > limits.photos:
-        raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
+    given = given_photos(photos, limits, " of the same person")
     with extra("Learning", "train"):
         from mimik.training import fine_tuning
     arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
-    paths = [Path(one) for one in photos]
+    paths = [Path(one) for one in given]
     out = job.session.new(f"{paths[0].stem}{AVATAR_SUFFIX}")
-    told: queue.Queue[tuple[str, Any]] = queue.Queue()
     has_left = threading.Event()
+    curve: list[Any] = []
 
-    def stopped() -> None:
+    def check() -> None:
         job.check()
         if has_left.is_set():
             raise StoppedError
 
-    def preparing(what: str, done: int, total: int | None) -> None:
-        stopped()
-        told.put(("preparing", (what, done, total)))
+    def work(tell: Callable[[Learned], None]) -> Any:
+        share = 0.0
 
-    def step(point: Any, done: int, ends: int) -> None:
-        stopped()
-        told.put(("point", (point, done, ends)))
+        def preparing(what: str, done: int, total: int | None) -> None:
+            check()
+            how_far = f", {done} of {total}" if total else ""
+            tell(Learned(0.0, f"{what[:1].upper()}{what[1:]}{how_far}"))
 
-    def work() -> None:
-        try:
-            with job.running():
-                told.put(("done", fine_tuning.learn(paths, out, arguments, progress=step, preparing=preparing)))
-        except BaseException as error:  # raised again for the visitor
-            told.put(("error", error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield _news(job, told, photos, out, model)
-    finally:
-        has_left.set()
-        thread.join()
-
-
-def _news(
-    job: Job,
-    told: queue.Queue[tuple[str, Any]],
-    photos: Sequence[str],
-    out: Path,
-    model: Path | None,
-) -> Iterator[Learned]:
-    curve: list[Any] = []
-    yield Learned(0.0, f"Finding the face in {_count(photos)} and preparing the networks")
-    share = 0.0
-    while True:
-        what, value = told.get()
-        if what == "error":
-            raise value
-        if what == "preparing":
-            doing, done, total = value
-            if told.empty():
-                how_far = f", {done} of {total}" if total else ""
-                yield Learned(0.0, f"{doing[:1].upper()}{doing[1:]}{how_far}")
-            continue
-        if what == "point":
-            point, done, ends = value
+        def step(point: Any, done: int, ends: int) -> None:
+            nonlocal share
+            check()
             if not curve or point.step != curve[-1].step:
                 curve.append(point)
-            if told.empty():
-                share = max(share, min(done / max(ends, 1), 0.99))  # it ends later if it improves
-                yield Learned(share, f"Learning, step {done}: {_so_far(curve)}", curve)
-            continue
-        job.check()
-        yield Learned(0.99, "Making the pictures before and after", value.curve)
-        yield _finished(value, photos, out, model)
-        return
+            share = max(share, min(done / max(ends, 1), 0.99))  # it ends later if it improves
+            so_far = f"likeness {curve[-1].identity:.2f}, motion fidelity {curve[-1].motion_fidelity:.2f}"
+            tell(Learned(share, f"Learning, step {done}: {so_far}", list(curve)))
 
+        with job.running():
+            return fine_tuning.learn(paths, out, arguments, progress=step, preparing=preparing)
 
-def _count(photos: Sequence[str]) -> str:
-    return "the photo" if len(photos) == 1 else f"the {len(photos)} photos"
-
-
-def _so_far(curve: Sequence[Any]) -> str:
-    return f"likeness {curve[-1].identity:.2f}, motion fidelity {curve[-1].motion_fidelity:.2f}"
+    what = "the photo" if len(paths) == 1 else f"the {len(paths)} photos"
+    yield Learned(0.0, f"Finding the face in {what} and preparing the networks")
+    outcome = yield from news_of(work, has_left.set)
+    job.check()
+    yield Learned(0.99, "Making the pictures before and after", outcome.curve)
+    yield _finished(outcome, given, out, model)
 
 
 def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None) -> Learned:
@@ -141,10 +99,7 @@ def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None
 
 
 def gained(outcome: Any) -> tuple[str, bool]:
-    """What was gained, in words, and whether anything was.
-
-    Args: outcome: a fine_tuning.LearnOutcome.
-    """
+    """What was gained, in words, and whether anything was. Args: outcome: a fine_tuning.LearnOutcome."""
     first, best = outcome.curve[0], outcome.best
     ended = f"It ended because {outcome.ended}."
     others = outcome.person.others
@@ -155,7 +110,7 @@ def gained(outcome: Any) -> tuple[str, bool]:
             False,
         )
     changes = ", ".join(
-        f"{name} {_change(old, new)}"
+        f"{name} {old:.2f} → {new:.2f}"
         for name, old, new in (
             ("likeness", first.identity, best.identity),
             ("motion fidelity", first.motion_fidelity, best.motion_fidelity),
@@ -167,10 +122,6 @@ def gained(outcome: Any) -> tuple[str, bool]:
         "as a learned person.",
         True,
     )
-
-
-def _change(old: float, new: float) -> str:
-    return f"{old:.2f} → {new:.2f}"
 
 
 def pictures(photos: Sequence[str], avatar: Path, model: Path | None) -> tuple[Image, Image]:

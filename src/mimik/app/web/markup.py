@@ -45,13 +45,7 @@ footer {display: none !important}
 
 
 def progress(share: float, doing: str, left: str = "") -> str:
-    """One bar with percent and the time left.
-
-    Args:
-        share: 0..1.
-        doing: what is being done.
-        left: "about 12 s left", or "".
-    """
+    """One bar with percent and the time left. Args: share: 0..1; left: "about 12 s left", or ""."""
     percent = f"{100 * min(max(share, 0.0), 1.0):.0f}"
     right = f"{percent} %" + (f" · {html.escape(left)}" if left else "")
     return (
@@ -62,10 +56,8 @@ def progress(share: float, doing: str, left: str = "") -> str:
 
 def waiting(sentence: str) -> str:
     """A bar of which nobody knows how far it is."""
-    return (
-        '<div class="m-bar waiting" role="progressbar"><div></div></div>'
-        f'<div class="m-line"><span>{html.escape(sentence)}</span></div>'
-    )
+    bar = '<div class="m-bar waiting" role="progressbar"><div></div></div>'
+    return f'{bar}<div class="m-line"><span>{html.escape(sentence)}</span></div>'
 
 
 def note(sentence: str, kind: str = "") -> str:

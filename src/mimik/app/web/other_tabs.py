@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mimik.animation.avatar import Avatar
 from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.live.controls import LIVE_SIZE
-from mimik.app.web import controls, examples, markup
+from mimik.app.web import controls, markup
 from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, given_photo, save_edited, verified
 from mimik.app.web.learning import Learned, learning
 from mimik.app.web.parts import PRIVATE, QUICK, WORK, Shared, message_of
@@ -51,10 +51,12 @@ def build_call(shared: Shared) -> None:
     with gr.Row():
         with gr.Column(min_width=230, scale=1):
             still = shared.picture("call-photo", 190)
-            gallery = shared.gallery(examples.portraits(), "call-examples", 4, 76)
             avatar = gr.File(
-                label="Or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="call-avatar", height=120
-            )
+                label="Or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="call-avatar", height=120,
+                render=False,
+            )  # fmt: skip
+            shared.portraits("call-examples", 4, 76, [still, avatar])
+            avatar.render()
             model = controls.control(gr, "model", prefix="call-set")
             with gr.Row():
                 start = gr.Button("Call", variant="primary", elem_id="call-start", scale=2, min_width=100)
@@ -75,11 +77,6 @@ def build_call(shared: Shared) -> None:
         shared.calls.end(str(request.session_hash))
         return "", markup.note(_CALLS, "plain")
 
-    @shared.asks
-    def example(event: Any) -> tuple[str, None]:
-        return examples.portraits()[event.index][0], None
-
-    gallery.select(example, None, [still, avatar], queue=False, **PRIVATE)
     waiting = start.click(lambda: markup.waiting("Reading the photo"), None, status, queue=False, **PRIVATE)
     waiting.then(on_start, [still, avatar, model], [status, frame], **WORK, **PRIVATE)
     end.click(on_end, None, [status, frame], queue=False, **PRIVATE)
@@ -115,7 +112,7 @@ def build_person(shared: Shared) -> None:
                 label="Photos of one person", file_count="multiple", file_types=["image"], elem_id="photos", height=180
             )
             seconds = gr.Slider(10, 600, LEARN_SECONDS, step=10, label="Learn for at most, seconds", elem_id="seconds")
-            learn, status, number, _ = shared.buttons("Learn this person", "learn")
+            learn, status, number = shared.buttons("Learn this person", "learn")
             keep = shared.download("The person, to keep", "person-file")
         with gr.Column():
             curve = gr.LinePlot(
@@ -155,7 +152,8 @@ def _learner(shared: Shared) -> Any:
         yield [markup.waiting("Starting"), *nothing]
         remaining = Remaining()
         try:
-            with learning(job, photos, limits=shared.limits, model=learner_model(shared), max_seconds=seconds) as news:
+            model = learner_model(shared)
+            with closing(learning(job, photos, limits=shared.limits, model=model, max_seconds=seconds)) as news:
                 for one in news:
                     yield _learned(shared, one, remaining)
         except Exception as error:  # what became of the visitor's work is said on the page
@@ -206,7 +204,7 @@ def build_edit(shared: Shared) -> None:
         with gr.Column():
             with gr.Row():
                 still = shared.picture("edit-photo", 220)
-                gallery = shared.gallery(examples.portraits(), "edit-examples", 2, 220)
+                shared.portraits("edit-examples", 2, 220, [still])
             sliders = _sliders(gr)
         with gr.Column():
             with gr.Tabs():
@@ -226,8 +224,7 @@ def build_edit(shared: Shared) -> None:
                 format = gr.Dropdown(list(EDIT_FORMATS), value="png", label="Format", filterable=False)
             saved = shared.download("Download", "edited-file")
             with gr.Accordion("More settings", open=False):
-                names = EDIT_SETTINGS
-                settings = [controls.control(gr, name, prefix="edit-set") for name in names]
+                settings = [controls.control(gr, name, prefix="edit-set") for name in EDIT_SETTINGS]
     inputs = [still, *settings, *sliders]
     look = _looker(shared, compare=False)
     quick: dict[str, Any] = {"trigger_mode": "always_last", **QUICK, **PRIVATE}
@@ -238,12 +235,6 @@ def build_edit(shared: Shared) -> None:
     zero.click(lambda: [0] * len(sliders), None, sliders, queue=False, **PRIVATE).then(
         look, inputs, [shown, message, saved], **quick
     )
-
-    @shared.asks
-    def example(event: Any) -> str:
-        return examples.portraits()[event.index][0]
-
-    gallery.select(example, None, still, queue=False, **PRIVATE)
 
 
 def _sliders(gr: Any) -> list[Any]:

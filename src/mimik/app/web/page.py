@@ -13,14 +13,7 @@ _WAITING = 16  # in the queue; more are asked to come back
 
 
 def build_page(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None = None) -> Any:
-    """The app's page.
-
-    Args:
-        sessions: the visitors' places.
-        calls: the live calls.
-        limits: what they may ask for.
-        model: as AnimateConfig has it.
-    """
+    """The app's page. Args: model: as AnimateConfig has it."""
     gr = gradio_needed()
     shared = Shared(gr, sessions, calls, limits, model)
     with gr.Blocks(title="mimik", analytics_enabled=False, delete_cache=(LOOK_EVERY_S, KEPT_S)) as app:

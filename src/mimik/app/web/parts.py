@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mimik.app.live.hosting import Calls
-from mimik.app.web import markup
+from mimik.app.web import examples, markup
 from mimik.app.web.controls import plain
 from mimik.app.web.jobs import Remaining, Tell
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
@@ -22,6 +22,7 @@ from mimik.config import InputError, extra
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+News = TypeVar("News")
 
 STOPPED = "Stopped. Nothing was kept."
 BROKEN = "This did not work, because of a fault of the program and not of what you gave. Its log says more."
@@ -95,6 +96,17 @@ class Shared:
             label=label, type="filepath", image_mode=None, sources=sources, elem_id=name, height=height, **more
         )
 
+    def portraits(self, name: str, columns: int, height: int, into: list[Any]) -> Any:
+        """The shipped portraits; one that is chosen goes into the first of some boxes, and the others are emptied."""
+        gallery = self.gallery(examples.portraits(), name, columns, height)
+
+        @self.asks
+        def chosen(event: Any) -> list[str | None]:
+            return [examples.portraits()[event.index][0], *[None] * (len(into) - 1)]
+
+        gallery.select(chosen, None, into, queue=False, **PRIVATE)
+        return gallery
+
     def gallery(self, pictures: Any, name: str, columns: int, height: int, fit: str = "cover", **more: Any) -> Any:
         """Pictures of which one can be chosen."""
         about = {"show_label": False, "allow_preview": False, "interactive": False, "buttons": []}
@@ -102,11 +114,8 @@ class Shared:
             pictures, label=name, columns=columns, height=height, object_fit=fit, elem_id=name, **about, **more
         )
 
-    def buttons(self, doing: str, name: str) -> tuple[Any, Any, Any, Any]:
-        """What starts long work and what stops it.
-
-        Returns: The button, the status under it, where the number of the job is kept, and the Stop button.
-        """
+    def buttons(self, doing: str, name: str) -> tuple[Any, Any, Any]:
+        """What starts long work: a button, the status under it, and where the number of the job is kept."""
         with self.gr.Row():
             start = self.gr.Button(doing, variant="primary", elem_id=name, scale=3)
             end = self.gr.Button("Stop", elem_id=f"{name}-stop", scale=1, min_width=80)
@@ -118,7 +127,7 @@ class Shared:
             self.session(request).stop()
 
         end.click(stop, queue=False, **PRIVATE)
-        return start, status, number, end
+        return start, status, number
 
     def begin(self) -> Callable[..., Any]:
         """A handler that asks for work, before it waits in the queue: Stop ends it from then on."""
@@ -130,30 +139,23 @@ class Shared:
         return begun
 
 
-def watched(job: Job, work: Callable[[Tell], Answer]) -> Generator[str, None, Answer | str]:
-    """Runs work in a thread and gives a progress bar as often as there is news.
+def news_of(
+    work: Callable[[Callable[[News], None]], Answer], leave: Callable[[], None]
+) -> Generator[News, None, Answer]:
+    """Runs work in a thread and gives what it tells; of what was told while the reader was busy, the last.
 
     Args:
-        job: stopped when the reader goes away.
-        work: called with what takes its news.
+        work: called with what takes its news. Its error is raised here.
+        leave: called when nobody reads on, to end it.
 
     Returns:
-        What the work returns; or, where it ended without, the message that says why.
+        What the work returns.
     """
     news: queue.Queue[tuple[str, Any]] = queue.Queue()
-    remaining = Remaining()
-    last_s = 0.0
-
-    def tell(share: float, doing: str) -> None:
-        nonlocal last_s
-        now = time.monotonic()
-        if now - last_s >= _NEWS_EVERY_S:
-            last_s = now
-            news.put(("progress", markup.progress(share, doing, remaining(share))))
 
     def run() -> None:
         try:
-            news.put(("done", work(tell)))
+            news.put(("done", work(lambda one: news.put(("news", one)))))
         except BaseException as error:  # handed over to the reader
             news.put(("error", error))
 
@@ -162,16 +164,36 @@ def watched(job: Job, work: Callable[[Tell], Answer]) -> Generator[str, None, An
     try:
         while True:
             what, value = news.get()
+            while what == "news" and not news.empty():
+                what, value = news.get()
             if what == "done":
                 return value
             if what == "error":
-                return message_of(value)
+                raise value
             yield value
     except GeneratorExit:
-        job.session.stop()
+        leave()
         raise
     finally:
         thread.join()
+
+
+def watched(job: Job, work: Callable[[Tell], Answer], shown: Callable[[str], News]) -> Generator[News, None, Answer]:
+    """Runs work and gives what is shown of a progress bar; the job is stopped when nobody reads on."""
+    remaining = Remaining()
+    last_s = 0.0
+
+    def told(news: Callable[[News], None]) -> Answer:
+        def tell(share: float, doing: str) -> None:
+            nonlocal last_s
+            now = time.monotonic()
+            if now - last_s >= _NEWS_EVERY_S:
+                last_s = now
+                news(shown(markup.progress(share, doing, remaining(share))))
+
+        return work(tell)
+
+    return news_of(told, job.session.stop)
 
 
 def message_of(error: BaseException) -> str:
