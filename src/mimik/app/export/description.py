@@ -10,10 +10,8 @@ from typing import Any
 import onnx
 
 from mimik.app.export.networks import LICENSE, NOTICE
-from mimik.app.export.person import person_record
 from mimik.app.export.settings import EXPORT_FORMAT, OPSET, Graph
 from mimik.app.export.source import ExportSource
-from mimik.app.export.stage import Stage
 from mimik.config import VERSION, NetworkConfig
 from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS
@@ -133,19 +131,17 @@ def _landmarks(config: NetworkConfig) -> dict[str, Any]:
     }
 
 
-def describe(source: ExportSource, graphs: Sequence[Graph], stage: Stage | None, motions: list[Any]) -> dict[str, Any]:
+def describe(
+    source: ExportSource, graphs: Sequence[Graph], person: Mapping[str, Any] | None, motions: list[Any]
+) -> dict[str, Any]:
+    """export.json. Args: person: as person.person_files describes it; motions: likewise motion_data.motion_file."""
     config, form = source.config, source.config.form
     record: dict[str, Any] = {
         "format": EXPORT_FORMAT,
         "notice": NOTICE,
         "digital_source_type": SOURCE_TYPE,
         "program": {"name": "mimik", "version": VERSION},
-        "model": {
-            "name": source.name,
-            "form": form,
-            "license": LICENSE[source.research_only],
-            "card": "MODEL_CARD.md",
-        },
+        "model": {"name": source.name, "form": form, "license": LICENSE[source.research_only], "card": "MODEL_CARD.md"},
         "graphs": {graph.name: _graph_record(graph) for graph in graphs},
         "landmarks": _landmarks(config),
         "frame_px": config.frame_px,
@@ -157,7 +153,6 @@ def describe(source: ExportSource, graphs: Sequence[Graph], stage: Stage | None,
         record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER, "shoulders": SHOULDERS}
         numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
         record["brightened"] = {**BRIGHTENED, "points": numbers}
-    if stage is not None:
-        record["person"] = person_record(stage)
-        record["motions"] = motions
+    if person is not None:
+        record |= {"person": person, "motions": motions}
     return record

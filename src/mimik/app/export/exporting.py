@@ -11,7 +11,6 @@ torch is the reference: every graph is compared with it, in onnxruntime, before 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -33,48 +32,46 @@ from mimik.files import replaced_folder
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.files import Motion
-from mimik.pipeline import Progress
+from mimik.pipeline import Progress, silent
 
 _NUM_CALIBRATED = 32  # frames from which the ranges of 8 bits are taken
 _MAX_MOTION_FRAMES = 1500  # of a motion: a minute, 25 MB
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 
 
-def export(
-    what: str, out: Path, config: ExportConfig, *, force: bool = False, progress: Progress | None = None
-) -> Exported:
+def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, progress: Progress = silent) -> Exported:
     """Writes a folder with a model's graphs and what their host needs.
 
     Args:
         what: "texture", a .safetensors file of `mimik train`, or an .avatar file of `mimik learn`.
-        out: the folder.
-        config: how.
         force: replace what an earlier export wrote there.
-        progress: is called with a stage, the number of steps done, and of all of them, if that is known.
 
     Raises:
         InputError: if anything given cannot be used, or a graph does not compute what torch does; nothing is written.
     """
-    tell = progress or (lambda stage, done, total: None)
     check_export(what, out, config, force=force)
     motions = [_motion(name) for name in config.motions]
-    tell("reading the model", 0, None)
+    progress("reading the model", 0, None)
     source = ExportSource.of(what, config)
     stage = Stage(source.avatar or Avatar.from_photos([PORTRAIT]), source.config, config.size)
-    tell("making the graph", 0, None)
+    progress("making the graph", 0, None)
     graphs = make_graphs(source, stage, config.precision)
 
     # A person to begin with.
     files = {graph.file: graph.data for graph in graphs}
     records: list[dict[str, Any]] = []
+    person = None
     if source.avatar is not None:
-        files |= person_files(stage)
+        person, pictures = person_files(stage)
+        files |= pictures
         for name, motion in motions:
-            data, record = motion_file(stage, motion, partial(tell, f"motion {name}"))
+            data, record = motion_file(stage, motion, partial(progress, f"motion {name}"))
             files[f"{name}.motion.gz"] = data
             records.append({"name": name, "file": f"{name}.motion.gz", "bytes": len(data)} | record)
-    record = describe(source, graphs, stage if source.avatar else None, records)
-    _write(out, files | {RECORD_NAME: json.dumps(record, indent=1).encode()})
+    files[RECORD_NAME] = json.dumps(describe(source, graphs, person, records), indent=1).encode()
+    with replaced_folder(out) as new:  # all files or none, in place of an older export
+        for name, data in files.items():
+            (new / name).write_bytes(data)
     notes = []
     if source.avatar is not None:
         notes.append(f"{out} holds the person's photo: it is not for everybody who may have the program")
@@ -115,10 +112,3 @@ def _motion(given: str) -> tuple[str, Motion]:
             f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_MOTION_FRAMES}."
         )
     return Path(given).stem, driver.recorded
-
-
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """All files or none, in place of an older export."""
-    with replaced_folder(out) as new:
-        for name, data in files.items():
-            (new / name).write_bytes(data)

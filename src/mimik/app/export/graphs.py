@@ -6,7 +6,8 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +31,33 @@ _LEAST_SPAN = 0.01
 NUM_COMPARED = 8  # frames
 
 
+@contextmanager
+def _only_errors_logged(name: str | None) -> Iterator[None]:
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _traced(module: nn.Module, inputs: GraphInputs, outputs: Sequence[str]) -> onnx.ModelProto:
     """An ONNX graph of a module in evaluation mode, float32."""
     module = without_spectral_norm(module)
     data: Any = io.BytesIO()
-    logs = logging.getLogger("torch.onnx")
-    level = logs.level
-    logs.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # shapes become constants: that is what a static graph is
-            # The tracer gives the operations of torch's newer exporter in a tenth of its time, without onnxscript.
-            torch.onnx.export(
-                module,
-                tuple(torch.from_numpy(value) for value in inputs.values()),
-                data,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
-            )
-    finally:
-        logs.setLevel(level)
+    with _only_errors_logged("torch.onnx"), warnings.catch_warnings(action="ignore"), torch.inference_mode():
+        # Shapes become constants, of which it warns: that is what a static graph is.
+        # The tracer gives the operations of torch's newer exporter in a tenth of its time, without onnxscript.
+        torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(value) for value in inputs.values()),
+            data,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+        )
     model = onnx.load_from_string(data.getvalue())
     onnx.checker.check_model(model)
     return onnx.shape_inference.infer_shapes(model)
@@ -95,10 +101,7 @@ def _quantized(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.M
         paths = [str(Path(folder, name)) for name in ("plain.onnx", "ready.onnx", "int8.onnx")]
         onnx.save(model, paths[0])
         quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
-        logs = logging.getLogger()
-        level = logs.level
-        logs.setLevel(logging.ERROR)
-        try:
+        with _only_errors_logged(None):
             quantize_static(
                 paths[1],
                 paths[2],
@@ -111,8 +114,6 @@ def _quantized(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.M
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=last_convolutions(onnx.load(paths[1])),
             )
-        finally:
-            logs.setLevel(level)
         return onnx.load(paths[2])
 
 
@@ -141,16 +142,7 @@ def session(data: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSessio
 
 
 def deviations(data: bytes, module: nn.Module, samples: Sequence[GraphInputs]) -> dict[str, Difference]:
-    """What onnxruntime computes against what torch computes.
-
-    Args:
-        data: the ONNX file.
-        module: that it was made of.
-        samples: inputs.
-
-    Returns:
-        By output.
-    """
+    """What onnxruntime computes by an ONNX file against what torch computes by the module, by output."""
     running = session(data)
     names = [output.name for output in running.get_outputs()]
     theirs: dict[str, list[Array]] = {name: [] for name in names}
@@ -181,27 +173,21 @@ def make_graph(
     about: Mapping[str, str],
     reference: nn.Module | None = None,
 ) -> Graph:
-    """A network as an ONNX file that was found to compute the same as torch.
+    """A network as an ONNX file that was found to compute the same as torch. Raises ModelError if it does not.
 
     Args:
-        name: of the graph.
         module: the network, in evaluation mode.
-        outputs: their names.
         samples: inputs as they come in use: the first few are compared, all of them calibrate 8 bits.
         precision: one of PRECISIONS.
         about: goes into the file's metadata.
         reference: what it is compared with; the module itself if None.
-
-    Raises:
-        ModelError: if it computes something else.
     """
     plain = _traced(module, samples[0], outputs)
     work = multiply_adds(plain)
     count = sum(int(np.prod(tensor.dims)) for tensor in plain.graph.initializer)
     model = plain
     if precision == "fp16":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # weights below the smallest half-precision number are said to be cut
+        with warnings.catch_warnings(action="ignore"):  # weights below the smallest half-precision number are cut
             model = convert_float_to_float16(plain, keep_io_types=True)
     elif precision == "int8":
         model = _quantized(plain, samples)

@@ -117,16 +117,7 @@ class _Body:
 
 
 def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], None]) -> tuple[bytes, dict[str, Any]]:
-    """A motion put on one person, frame by frame, as numbers.
-
-    Args:
-        stage: the person.
-        motion: what moves them.
-        progress: is called with frames done and all frames.
-
-    Returns:
-        The file, gzip; and what export.json says of it.
-    """
+    """A motion put on one person, frame by frame, as numbers: the file, gzip; and what export.json says of it."""
     texture = stage.config.form == "texture"
     px = stage.config.image_px
     drawn = sorted({point for index, _, _ in landmark_lines(stage.config.landmarks) for point in index})

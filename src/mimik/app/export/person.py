@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimik.app.export.stage import Stage
 from mimik.face.landmarks import Image
@@ -15,8 +16,8 @@ from mimik.rendering.layers.canvas import Canvas
 _RIM_PX = 8  # of the photo around what moves: what is moved in from there
 
 
-def person_record(stage: Stage) -> dict[str, Any]:
-    """What export.json says of a person: names and places of the pictures, and where the network's window is."""
+def person_files(stage: Stage) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What export.json says of a person: places of the pictures and of the network's window; and PNG files of them."""
     about: dict[str, Any] = {
         "photo": "photo.png",
         "width": stage.picture.shape[1],
@@ -26,30 +27,21 @@ def person_record(stage: Stage) -> dict[str, Any]:
         "scale": stage.scale,
         "grey": stage.is_gray,
     }
+    pictures: dict[str, NDArray[np.uint8] | None] = {"photo": stage.picture}
     if stage.config.form == "texture":
-        about |= {"moving": "moving.png", "lit": "lit.png", "part": _place(_moving_part(stage.picture, stage, 1.0))}
-        about["plate"] = None if stage.scene is None else "plate.png"
-        about |= {"reduced": "reduced.png", "reduced_lit": "reduced_lit.png"}
-        about["reduced_matte"] = None if stage.matte is None else "reduced_matte.png"
-        about["reduced_part"] = _place(_moving_part(stage.reduced, stage, stage.scale))
-    return about
-
-
-def person_files(stage: Stage) -> dict[str, bytes]:
-    """The pictures that person_record names, as PNG files."""
-    files = {"photo.png": stage.picture}
-    if stage.config.form == "texture":
-        part = _moving_part(stage.picture, stage, 1.0)
-        moving = part.part(stage.moving)
+        part, smaller = _moving_part(stage.picture, stage, 1.0), _moving_part(stage.reduced, stage, stage.scale)
+        moving, gray = part.part(stage.moving), stage.reduced_matte
         matte = np.full(moving.shape[:2], 255, np.uint8) if stage.matte is None else part.part(stage.matte)
-        files["moving.png"], files["lit.png"] = np.dstack([moving, matte]), part.part(stage.lit)
-        if stage.scene is not None:
-            files["plate.png"] = part.part(stage.scene.plate)
-        smaller = _moving_part(stage.reduced, stage, stage.scale)
-        files["reduced.png"], files["reduced_lit.png"] = smaller.part(stage.reduced), smaller.part(stage.reduced_lit)
-        if stage.reduced_matte is not None:
-            files["reduced_matte.png"] = np.repeat(smaller.part(stage.reduced_matte)[..., None], 3, -1)
-    return {name: encoded_png(picture).tobytes() for name, picture in files.items()}
+        pictures |= {"moving": np.dstack([moving, matte]), "lit": part.part(stage.lit)}
+        about |= {"moving": "moving.png", "lit": "lit.png", "part": _place(part)}
+        pictures |= {"plate": None if stage.scene is None else part.part(stage.scene.plate)}
+        pictures |= {"reduced": smaller.part(stage.reduced), "reduced_lit": smaller.part(stage.reduced_lit)}
+        pictures["reduced_matte"] = None if gray is None else np.repeat(smaller.part(gray)[..., None], 3, -1)
+        for name in ("plate", "reduced", "reduced_lit", "reduced_matte"):
+            about[name] = None if pictures[name] is None else f"{name}.png"
+        about["reduced_part"] = _place(smaller)
+    shown = {f"{name}.png": picture for name, picture in pictures.items() if picture is not None}
+    return about, {name: encoded_png(picture).tobytes() for name, picture in shown.items()}
 
 
 def _moving_part(picture: Image, stage: Stage, scale: float) -> Canvas:

@@ -8,16 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from mimik.config import (
-    AVATAR_SUFFIX,
-    MODEL_SUFFIX,
-    PHOTO_FACE,
-    SIZE,
-    InputError,
-    ModelError,
-    Option,
-    check_options,
-)
+from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PHOTO_FACE, SIZE, InputError, ModelError, Option, check_options
 from mimik.files import can_write_in
 from mimik.media import formats
 from mimik.motion.kinds import check_driver
