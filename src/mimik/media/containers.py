@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -80,12 +82,21 @@ def exact_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def unwritable(path: Path, error: BaseException) -> MediaError:
-    if not path.parent.is_dir():
-        return MediaError(f"{path} cannot be written, its folder does not exist; make it or give another place.")
-    return MediaError(
-        f"{path} cannot be written ({reason_of(error)}); free some space, check permissions or give another place."
-    )
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What keeps the block from writing to a file is told as a MediaError."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except (FFmpegError, OSError, ValueError) as error:
+        if not path.parent.is_dir():
+            raise MediaError(
+                f"{path} cannot be written, its folder does not exist; make it or give another place."
+            ) from error
+        raise MediaError(
+            f"{path} cannot be written ({reason_of(error)}); free some space, check permissions or give another place."
+        ) from error
 
 
 def reason_of(error: BaseException) -> str:

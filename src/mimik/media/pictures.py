@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mimik.config import MediaError
-from mimik.media.containers import Rgb, open_container, reason_of, refuse_heif, unwritable, video_stream
+from mimik.media.containers import Rgb, open_container, reason_of, refuse_heif, video_stream, writing
 from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_input
 
 log = logging.getLogger(__name__)
@@ -39,18 +39,8 @@ _PICTURE_FORMATS = (
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pages of a TIFF or an MPO are no animation
 # What Pillow's decoders let through when a file is damaged; found by flipping bytes.
 PICTURE_ERRORS = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        EOFError,
-        LookupError,
-        ArithmeticError,
-    ),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
+    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, AssertionError, EOFError, LookupError),
+    *(ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError),
 )
 
 
@@ -245,15 +235,8 @@ def _upright(rgb: Rgb, image: Image.Image) -> Rgb:
     except PICTURE_ERRORS:
         orientation = 1
     # (transpose, mirror x, mirror y); EXIF 2.32, Sec. 4.6.4, tag 274.
-    turns = {
-        2: (False, True, False),
-        3: (False, True, True),
-        4: (False, False, True),
-        5: (True, False, False),
-        6: (True, True, False),
-        7: (True, True, True),
-        8: (True, False, True),
-    }
+    turns = {2: (False, True, False), 3: (False, True, True), 4: (False, False, True), 5: (True, False, False)}
+    turns |= {6: (True, True, False), 7: (True, True, True), 8: (True, False, True)}
     return Turn(*turns[orientation])(rgb) if orientation in turns else rgb
 
 
@@ -302,10 +285,8 @@ def write_image(path: StrPath, rgb: Rgb) -> None:
 def save_image(path: Path, rgb: Rgb, png: dict[str, Any], webp: dict[str, Any]) -> None:
     options = {".png": ("PNG", png), ".webp": ("WEBP", webp)}
     name, settings = options.get(path.suffix.lower(), ("JPEG", {"quality": 95, "subsampling": 0}))
-    try:
+    with writing(path):
         Image.fromarray(np.ascontiguousarray(rgb)).save(path, name, **settings)
-    except (OSError, ValueError) as error:
-        raise unwritable(path, error) from error
 
 
 def check_size(path: Path, width: int, height: int, max_side_px: int = MAX_SIDE_PX) -> None:

@@ -20,7 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from mimik.config import MediaError
-from mimik.media.containers import DISK_ERRNOS, MAX_FPS, MIN_FPS, Rgb, exact_rate, reason_of, unwritable
+from mimik.media.containers import DISK_ERRNOS, MAX_FPS, MIN_FPS, Rgb, exact_rate, reason_of, writing
 from mimik.media.formats import (
     CONTAINERS,
     FRAMES_PATTERN,
@@ -119,17 +119,13 @@ class Writer(ABC):
         assert frame.dtype == np.uint8, f"frame is {frame.dtype}, not uint8"
         shape = self.height, self.width, self.num_channels
         assert frame.shape == shape, f"frame {frame.shape}, not {shape}"
+        assert mark is None or self.has_luma, "a writer without luma planes marks none"
         try:
-            if mark is None:
-                self._append(frame)
-            else:
-                self._append_marked(frame, mark)
+            with writing(self.path):
+                self._append(frame, mark)
         except MediaError:
             self._failed = True
             raise
-        except (OSError, FFmpegError, ValueError) as error:
-            self._failed = True
-            raise unwritable(self.path, error) from error
         self.num_frames += 1
 
     def close(self) -> None:
@@ -147,10 +143,11 @@ class Writer(ABC):
                 raise MediaError(f"{self.path} got no frame; give a driving video that has at least one.")
             return
         try:
-            self._finish()
-        except (OSError, FFmpegError, ValueError) as error:
+            with writing(self.path):
+                self._finish()
+        except MediaError:
             self._release()
-            raise unwritable(self.path, error) from error
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -160,16 +157,12 @@ class Writer(ABC):
         self.close()
 
     @abstractmethod
-    def _append(self, frame: Rgb) -> None: ...
+    def _append(self, frame: Rgb, mark: MarkFrame | None) -> None: ...
 
-    def _append_marked(self, frame: Rgb, mark: MarkFrame) -> None:
-        raise AssertionError("a writer without luma planes marks none")
+    def _finish(self) -> None:  # noqa: B027  nothing where each frame is a file
+        """Completes the file."""
 
-    @abstractmethod
-    def _finish(self) -> None: ...
-
-    @abstractmethod
-    def _release(self) -> None:
+    def _release(self) -> None:  # noqa: B027  likewise
         """Lets go of open files without completing them; raises nothing."""
 
 
@@ -178,6 +171,14 @@ class _StreamWriter(Writer):
 
     _container: Any
     _stream: Any
+
+    def _start(self, container: dict[str, Any], stream: dict[str, Any], pix_fmt: str, time_base: Fraction) -> None:
+        """Opens the file. Args: container, stream: as av.open and its container's add_stream take them."""
+        self._container = av.open(f"file:{self.path.absolute()}", "w", **container)
+        self._stream = self._container.add_stream(**stream)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, pix_fmt
+        self._stream.codec_context.time_base = time_base
+        self._container.start_encoding()
 
     def _finish(self) -> None:
         self._container.mux(self._stream.encode(None))
@@ -245,17 +246,15 @@ class VideoWriter(_StreamWriter):
         self._num_threads = num_threads
         self._reformatter = VideoReformatter()
         self._sound = open_sound(Path(audio_from), container_name) if audio_from is not None else None
-        try:
-            self._open(container_name)
-        except (FFmpegError, OSError, ValueError) as error:
-            if self._sound is None or getattr(error, "errno", None) in DISK_ERRNOS:
-                raise unwritable(self.path, error) from error
-            # The header may have been refused because of the sound.
-            self._drop_sound(error)
+        with writing(self.path):
             try:
                 self._open(container_name)
-            except (FFmpegError, OSError, ValueError) as second:
-                raise unwritable(self.path, second) from second
+            except (FFmpegError, OSError, ValueError) as error:
+                if self._sound is None or getattr(error, "errno", None) in DISK_ERRNOS:
+                    raise
+                # The header may have been refused because of the sound.
+                self._drop_sound(error)
+                self._open(container_name)
 
     def _open(self, container_name: str) -> None:
         flags = {"movflags": "+faststart"} if container_name in ("mp4", "mov") else {}
@@ -283,10 +282,7 @@ class VideoWriter(_StreamWriter):
     def has_luma(self) -> bool:  # type: ignore[override]  # a constant elsewhere
         return self._format == "yuv420p"
 
-    def _append(self, frame: Rgb) -> None:
-        self._append_marked(frame, None)
-
-    def _append_marked(self, frame: Rgb, mark: MarkFrame | None) -> None:
+    def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:
         even = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
         picture: Any = self._reformatter.reformat(
             av.VideoFrame.from_numpy_buffer(even, "rgba" if self.num_channels == 4 else "rgb24"),
@@ -355,17 +351,12 @@ class GifWriter(_StreamWriter):
         super().__init__(path, width, height, fps)
         self._held: list[Rgb] | None = []  # None once the palette is chosen
         self._last_centisecond = -2
-        try:
-            options = {"loop": "0", "final_delay": str(max(2, round(100 / self._rate)))}
-            self._container = av.open(f"file:{self.path.absolute()}", "w", format="gif", container_options=options)
-            self._stream = self._container.add_stream("gif", rate=100)
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "pal8"
-            self._stream.codec_context.time_base = Fraction(1, 100)
-            self._container.start_encoding()
-        except (FFmpegError, OSError, ValueError) as error:
-            raise unwritable(self.path, error) from error
+        options = {"loop": "0", "final_delay": str(max(2, round(100 / self._rate)))}
+        with writing(self.path):
+            file = {"format": "gif", "container_options": options}
+            self._start(file, {"codec_name": "gif", "rate": 100}, "pal8", Fraction(1, 100))
 
-    def _append(self, frame: Rgb) -> None:
+    def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:
         if self._held is None:
             self._encode(frame, self.num_frames)
             return
@@ -421,17 +412,12 @@ class WebpWriter(_StreamWriter):
         assert 0 <= quality <= 51, f"quality {quality}"
         # 0 -> 100, 18 -> 90, 51 -> 20 on WebP's scale: about what x264 gives for the same number.
         options = {"quality": str(round(100 - 80 * (quality / 51) ** 2)), "compression_level": "2", "lossless": "0"}
-        try:
-            loop = {"loop": "0"}
-            self._container = av.open(f"file:{self.path.absolute()}", "w", format="webp", container_options=loop)
-            self._stream = self._container.add_stream("libwebp_anim", rate=self._rate, options=options)
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "bgra"
-            self._stream.codec_context.time_base = Fraction(1, 1000)
-            self._container.start_encoding()
-        except (FFmpegError, OSError, ValueError) as error:
-            raise unwritable(self.path, error) from error
+        with writing(self.path):
+            file = {"format": "webp", "container_options": {"loop": "0"}}
+            stream = {"codec_name": "libwebp_anim", "rate": self._rate, "options": options}
+            self._start(file, stream, "bgra", Fraction(1, 1000))
 
-    def _append(self, frame: Rgb) -> None:
+    def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:
         order = cv2.COLOR_RGBA2BGRA if self.num_channels == 4 else cv2.COLOR_RGB2BGRA
         picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, order), "bgra")
         picture.pts, picture.time_base = round(self.num_frames * 1000 / self._rate), Fraction(1, 1000)
@@ -451,22 +437,14 @@ class FramesWriter(Writer):
             raise MediaError(f"{self.path}: give a folder or a pattern such as frames/%05d.webp.")
         if self._pattern.suffix.lower() == ".webp":
             check_size(self.path, width, height, WebpWriter.max_side_px)
-        try:
+        with writing(self.path):
             self._pattern.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
-    def _append(self, frame: Rgb) -> None:
+    def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:
         path = self._pattern.with_name(self._pattern.name % self.num_frames)
         # Exact: the mark lies under what is transparent, too.
         webp = {"lossless": True, "quality": 20, "method": 1, "exact": True}
         save_image(path, frame, {"compress_level": 1}, webp)
-
-    def _finish(self) -> None:
-        """Each frame is complete by itself."""
-
-    def _release(self) -> None:
-        """Nothing stays open."""
 
 
 def picture_frame(rgb: Rgb) -> Any:

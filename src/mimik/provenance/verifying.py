@@ -319,10 +319,12 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
             if os.fstat(file.fileno()).st_size == 0:
                 raise MediaError(f"{path}: is empty; give a picture or a video.")
             if suffix not in MEDIA_TYPES and (manifest := _manifest_beside(path)):
-                return _verify_beside(file, media_type, manifest, context)
+                try:
+                    return _judged(media_type or "application/octet-stream", file, manifest, context=context)
+                except c2pa.C2paError as error:
+                    return Verdict(Status.ALTERED, codes=(one_line(error),))
             try:
-                with c2pa.Reader(media_type, file, context=context) as reader:
-                    return _judge(json.loads(reader.json()))
+                return _judged(media_type, file, context=context)
             except c2pa.C2paError.ManifestNotFound:
                 return Verdict(Status.NOTHING)
             except c2pa.C2paError as error:
@@ -353,14 +355,12 @@ def _manifest_beside(path: Path) -> bytes | None:
         return None
 
 
-def _verify_beside(file: Any, media_type: str | None, manifest: bytes, context: Any) -> Verdict:
+def _judged(*given: Any, context: Any) -> Verdict:
+    """The verdict on what c2pa.Reader reads. Raises C2paError."""
     import c2pa
 
-    try:
-        with c2pa.Reader(media_type or "application/octet-stream", file, manifest, context=context) as reader:
-            return _judge(json.loads(reader.json()))
-    except c2pa.C2paError as error:
-        return Verdict(Status.ALTERED, codes=(one_line(error),))
+    with c2pa.Reader(*given, context=context) as reader:
+        return _judge(json.loads(reader.json()))
 
 
 def _verifying_context(anchors: Sequence[Path]) -> Any:
@@ -488,9 +488,9 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
         store = content[start : start + int.from_bytes(content[start : start + 4], "big")]
     codes = (one_line(error),)
     verdict = Verdict(Status.ALTERED)
-    with suppress(c2pa.C2paError), c2pa.Reader("application/c2pa", io.BytesIO(store), context=context) as reader:
-        verdict = _judge(json.loads(reader.json()))
-    return Verdict(**{**vars(verdict), "status": Status.ALTERED, "codes": codes})
+    with suppress(c2pa.C2paError):
+        verdict = _judged("application/c2pa", io.BytesIO(store), context=context)
+    return replace(verdict, status=Status.ALTERED, codes=codes)
 
 
 def _program(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
