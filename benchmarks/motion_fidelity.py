@@ -5,7 +5,8 @@
 Eight photos (closed and open mouths, paintings, a drawing, black and white) by six clips of the development set, the
 first 5 seconds at 12.5 frames a second, cropped to the face at 384 px, made by `Avatar.frames`. The 68 points are found
 again in result and driver by dlib where it is installed, else by MediaPipe; the report says by which. `ceiling` is each
-driver against itself in smaller pictures: what the noise of the instruments leaves to be reached.
+driver against itself in smaller pictures: what the noise of the instruments leaves to be reached. `detectors` is each
+driver as MediaPipe finds it, which all motion is made of, against the same as dlib finds it.
 mimik.evaluation.motion_fidelity defines the signals. Prints tables, and writes them as JSON.
 """
 
@@ -82,30 +83,35 @@ def without_beginning(signals: dict[str, Float]) -> dict[str, Float]:
 def measured(
     photos: Sequence[Path], drivers: Sequence[Path], options: dict[str, Any], *, with_ceiling: bool
 ) -> dict[str, Any]:
-    """`pairs` of photo and driver, and the `ceiling` of each driver; what fidelity() gives."""
+    """`pairs` of photo and driver, `ceiling` and `detectors` of each driver; what fidelity() gives."""
     landmarker = Landmarker()
     detector = Detector.best(landmarker)
     with tempfile.TemporaryDirectory() as folder:
-        clips, signals, ceiling = {}, {}, {}
+        clips, signals, ceiling, detectors = {}, {}, {}, {}
         for path in drivers:
             images = list(first_frames(path))
             clips[path.stem] = Path(folder) / f"{path.stem}.mp4"
             clips[path.stem].write_bytes(video.encode_clip(images, FPS, quality=10, gop=25))
             images = list(video.read_frames(clips[path.stem]))
-            signals[path.stem] = motion_fidelity.signals(detector.find(images))
+            driver = detector.find(images)
+            signals[path.stem] = motion_fidelity.signals(driver)
             if with_ceiling:
                 again = motion_fidelity.signals(detector.find(map(smaller, images)))
                 ceiling[path.stem] = motion_fidelity.compare_signals(signals[path.stem], again)
+                own = motion_fidelity.signals(driver.own())
+                detectors[path.stem] = motion_fidelity.compare_signals(signals[path.stem], own)
         pairs: dict[str, Any] = {}
         for photo in photos:
             avatar = Avatar.from_photos([photo], landmarker=landmarker)
-            for driver, clip in clips.items():
+            for name, clip in clips.items():
                 result = detector.find(avatar.frames(clip, **options))
-                pairs[f"{photo.stem} by {driver}"] = motion_fidelity.compare_signals(
-                    without_beginning(signals[driver]), motion_fidelity.signals(result)
+                pair = f"{photo.stem} by {name}"
+                pairs[pair] = motion_fidelity.compare_signals(
+                    without_beginning(signals[name]), motion_fidelity.signals(result)
                 )
-                print(f"{len(pairs)}/{len(photos) * len(clips)} {photo.stem} by {driver}", file=sys.stderr, flush=True)
-    return {"detector": detector.name, "gaze": "MediaPipe's irises", "ceiling": ceiling, "pairs": pairs}
+                print(f"{len(pairs)}/{len(photos) * len(clips)} {pair}", file=sys.stderr, flush=True)
+    more = {"ceiling": ceiling, "detectors": detectors}
+    return {"detector": detector.name, "gaze": "MediaPipe's irises", **more, "pairs": pairs}
 
 
 def main() -> int:
@@ -128,7 +134,8 @@ def run(args: argparse.Namespace) -> None:
     if not args.out.parent.is_dir():
         raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
     found = measured(photos, drivers, options, with_ceiling=not args.no_ceiling)
-    summaries = {name: motion_fidelity.fidelity_summary(found[name]) for name in ("pairs", "ceiling") if found[name]}
+    groups = "pairs", "ceiling", "detectors"
+    summaries = {name: motion_fidelity.fidelity_summary(found[name]) for name in groups if found[name]}
     report = {
         "mimik": VERSION,
         "commit": version,
@@ -137,6 +144,7 @@ def run(args: argparse.Namespace) -> None:
         "processor_seconds": round(time.process_time() - start, 1),
         "summary": summaries["pairs"],
         "summary_of_ceiling": summaries.get("ceiling"),
+        "summary_of_detectors": summaries.get("detectors"),
         **found,
     }
     write_json(args.out, motion_fidelity.rounded(report))
@@ -150,6 +158,8 @@ def run(args: argparse.Namespace) -> None:
     if "ceiling" in summaries:
         print("\nCeiling, each driver against itself in smaller pictures:\n")
         print(motion_fidelity.table(summaries["ceiling"]))
+        print("\nEach driver as MediaPipe finds it against the same by the detector named above:\n")
+        print(motion_fidelity.table(summaries["detectors"]))
 
 
 if __name__ == "__main__":
