@@ -43,7 +43,7 @@ TOUCH_GAP = 0.015  # of the distance of the eyes: what the landmarker finds betw
 # alone does not tell: it is drawn to its mean, so that a threshold which finds closures keeps lips shut for too long.
 _LOGITS = -4.0, 2.0  # between which the logit counts
 _LOGIT_WEIGHT = 0.06  # of it, in openings
-_BEFORE, _AFTER = 4, 1  # steps in which no score is lower: a minimum
+_BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps in which no score is lower: a minimum; a microphone waits for less
 _EARLY, _TOUCHING = 1, 2  # steps before a minimum from which lips touch, and for how many
 _QUIET_DB = -30.0  # below the level of the speech: nobody speaks, and small openings are none
 _OLDER_OPENING = 0.045  # that a threshold of minima is above one of openings
@@ -204,14 +204,15 @@ def contact_score(gap: Array, logit: Array) -> Array:
     return out
 
 
-def contacts(score: Array, threshold: float) -> NDArray[np.bool_]:
+def contacts(score: Array, threshold: float, after: int = _AFTER) -> NDArray[np.bool_]:
     """[n] whether the lips touch in n steps: at a minimum of the score, and in the steps beside it.
 
     Args:
-        score: [CONTACT_BEFORE + n + CONTACT_AFTER] of these steps, and of those before and after them.
+        score: [CONTACT_BEFORE + n + after + _EARLY] of these steps, and of those before and after them.
         threshold: that a minimum has to be below.
+        after: steps after a minimum in which no score is lower.
     """
-    around = np.lib.stride_tricks.sliding_window_view(score, _BEFORE + 1 + _AFTER)
+    around = np.lib.stride_tricks.sliding_window_view(score, _BEFORE + 1 + after)
     here = around[:, _BEFORE]
     minima = (here < threshold) & (here <= around.min(1))
     return np.asarray(np.lib.stride_tricks.sliding_window_view(minima, _TOUCHING).any(1))
@@ -242,18 +243,19 @@ class Lips:
 
 
 class LipStream:
-    """Sound in, lips out, as much at a time as comes; a step is given when two more are known, live one."""
+    """Sound in, lips out, as much at a time as comes; a step is given when four more are known, live one."""
 
     def __init__(self, model: VoiceModel, *, start_db: float = mel.START_DB, is_live: bool = False) -> None:
         """Args:
         model: the network.
         start_db: level of the speech at the beginning, see mel.speech_level.
-        is_live: whether a step earlier counts more than lips that touch a step earlier.
+        is_live: whether lips at once count more than lips that touch a step earlier, and at the right minimum.
         """
         self._predict = LipPredictor(model)
         self._rise, self._spread = model.tensors["scale.rise"], model.tensors["scale.spread"]
         self._threshold = contact_threshold(model)
-        self._ahead = CONTACT_AFTER - is_live  # steps that are known after the one that is given
+        self._after = _AFTER_LIVE if is_live else _AFTER
+        self._ahead = self._after + _EARLY - is_live  # steps that are known after the one that is given
         # Before the next step that is given.
         self._scores: Array = np.full(CONTACT_BEFORE + is_live, np.inf, np.float32)
         self._held: Array = np.zeros((0, NUM_OUTPUTS + 3), np.float32)  # what is known of steps that are not given yet
@@ -289,7 +291,7 @@ class LipStream:
         self._held, self._scores = held[count:], score[count : count + len(self._scores)]
         now = held[:count]
         labiodental = _fast_sigmoid(now[:, LABIODENTAL])
-        touch = contacts(score, self._threshold) if count else np.zeros(0, bool)
+        touch = contacts(score, self._threshold, self._after) if count else np.zeros(0, bool)
         quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
         touch |= quiet & (now[:, GAP] < self._threshold - _OLDER_OPENING)
         touch &= labiodental < LABIODENTAL_FROM  # the lower lip at the upper teeth is not a closure
