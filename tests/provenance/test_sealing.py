@@ -1011,7 +1011,7 @@ ALLOWED = {
     ("checkpoint.py", "write_release"): "weights, into memory",
     ("checkpoint.py", "write_state"): "a training state, into memory and in one step; no picture",
     ("meta_learning.py", "_lock_folder"): "an empty lock file",
-    ("exporting.py", "_write"): "an exported model: graphs, numbers, and the photo that was given",
+    ("exporting.py", "export"): "an exported model: graphs, numbers, and the photo that was given",
     ("graphs.py", "_quantized"): "graphs between two steps of quantization, gone at once",
     ("landmarks.py", "__init__"): "a network of the bundle, for OpenVINO to read; gone at once",
     ("detect.py", "save"): "the detector's weights",

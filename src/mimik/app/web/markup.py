@@ -3,45 +3,11 @@
 from __future__ import annotations
 
 import html
+from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-CSS = """
-.gradio-container {width: 100%; max-width: 1360px !important; margin: 0 auto; padding: 8px 16px !important}
-#title p {margin: 0} #title h1 {margin: 0; display: inline; font-size: 1.4em} #title {line-height: 1.3}
-.m-bar {height: 10px; border-radius: 5px; background: var(--background-fill-secondary);
-  border: 1px solid var(--border-color-primary); overflow: hidden; margin: 4px 0}
-.m-bar div {height: 100%; background: var(--primary-500); transition: width .2s}
-.m-bar.waiting div {width: 100%; opacity: .35; animation: m-wait 1.2s ease-in-out infinite alternate}
-@keyframes m-wait {to {opacity: .1}}
-.m-line {display: flex; justify-content: space-between; gap: 12px; font-size: 14px}
-.m-note {padding: 6px 10px; border-left: 4px solid var(--primary-500); font-size: 14px; margin: 2px 0}
-.m-note.bad {border-color: #d33; background: rgba(221, 51, 51, .08)}
-.m-note.plain {border-color: var(--border-color-primary)}
-.m-both {display: flex; gap: 6px} .m-both > * {flex: 1; min-width: 0; max-height: 400px; object-fit: contain}
-.m-compare {position: relative; display: block; width: fit-content; max-width: 100%; margin: auto; line-height: 0}
-.m-compare .m-under, .m-compare .m-over {max-height: 380px; max-width: 100%; display: block}
-.m-compare .m-over {position: absolute; inset: 0; width: 100%; height: 100%;
-  clip-path: inset(0 0 0 var(--at, 50%))}
-.m-compare::after {content: ""; position: absolute; top: 0; bottom: 0; left: var(--at, 50%); width: 2px;
-  background: #fff; box-shadow: 0 0 3px #000}
-.m-slide {width: 100%; margin-top: 8px; accent-color: var(--primary-500)}
-.m-call {width: 100%; height: max(600px, calc(100vh - 190px)); border: 1px solid var(--border-color-primary);
-  border-radius: 6px; background: var(--background-fill-primary)}
-#motions .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important; gap: 6px}
-#examples .grid-container, #call-examples .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr)) !important;
-  gap: 6px}
-#edit-examples .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important; gap: 6px}
-#motions .grid-wrap, #examples .grid-wrap, #edit-examples .grid-wrap, #call-examples .grid-wrap {padding: 6px}
-#examples .caption-label, #call-examples .caption-label {display: none}
-#motions .caption-label {right: 0; left: 0; text-align: center; max-width: none; opacity: .9; font-size: 11px;
-  padding: 1px 2px}
-#who label, #how label {padding: 4px 8px}
-#summary, [id$="-said"] {padding: 0 !important; min-height: 0}
-input[type=radio]:checked, input[type=checkbox]:checked {
-  background-color: var(--checkbox-background-color-selected) !important}
-footer {display: none !important}
-"""
+CSS = resources.files("mimik").joinpath("assets/studio.css").read_text(encoding="utf-8")
 
 
 def progress(share: float, doing: str, left: str = "") -> str:
