@@ -296,18 +296,7 @@ class Editor:
         credentials: Credentials | None = None,
         progress: Progress = silent,
     ) -> None:
-        """Writes an edited photo, sealed.
-
-        Args:
-            out: .png, .jpg, .jpeg or .webp.
-            edit: the changes.
-            force: replace what is there.
-            credentials: who signs; this computer's own when None.
-            progress: called with a step, its number and that of all, before it is begun.
-
-        Raises:
-            InputError: if it cannot be written; nothing is left then.
-        """
+        """Writes an edited photo, sealed; arguments as Avatar.edit's. Raises InputError if it cannot be written."""
         settings: dict[str, Any] = {name: value for name, value in asdict(edit).items() if value}
         model = Path(self._config.model or self._avatar.model).name
         claim = Claim(
@@ -378,10 +367,7 @@ def check_changes(edit: Edit) -> None:
 
 
 def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
-    """Refuses, before the work, a file that an edited picture could not be written to.
-
-    Raises InputError, saying why.
-    """
+    """Refuses, before the work, a file that an edited picture could not be written to. Raises InputError."""
     if out.suffix.lower() not in PICTURES or "%" in out.name:
         raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
     check_output(out, force=force, inputs=inputs)
@@ -397,16 +383,7 @@ def edit_avatar(
     credentials: Credentials | None = None,
     progress: Progress = silent,
 ) -> Edited:
-    """Edits a person's photo and writes a sealed picture.
-
-    Args:
-        avatar: the person.
-        out, edit, force, credentials, progress: as Editor.write_sealed takes them.
-        config: model, view and size.
-
-    Raises:
-        InputError: if anything given cannot be used; nothing is written then.
-    """
+    """Avatar.edit, after its options are read. Raises InputError if anything given cannot be used."""
     path = Path(out)
     check_edit(path, force=force, inputs=[avatar.photo] if avatar.photo else [])
     check_changes(edit)

@@ -109,13 +109,9 @@ _ELSEWHERE = {
 
 
 def settings(function: str, accepted: type, options: Mapping[str, Any], config: AnimateConfig | None) -> AnimateConfig:
-    """The settings that keyword options make, or those that were given.
+    """The settings that keyword options make, or those that were given instead.
 
-    Args:
-        function: whose options these are, for messages.
-        accepted: the TypedDict of its options.
-        options: as they were given.
-        config: given instead of them.
+    Args: function: whose options these are, for messages; accepted: the TypedDict of its options.
 
     Raises:
         TypeError: on an option that the function does not have, or options besides settings.

@@ -30,14 +30,5 @@ class Edit:
         check_options(self)
 
 
-SETTINGS = (
-    "model",
-    "size",
-    "frame",
-    "scene",
-    "face",
-    "teeth",
-    "label",
-    "consent",
-)  # without a driver
+SETTINGS = ("model", "size", "frame", "scene", "face", "teeth", "label", "consent")  # without a driver
 SLIDERS = {name: option.range for name, option in options_of(Edit).items() if option.range}

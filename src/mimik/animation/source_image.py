@@ -31,23 +31,14 @@ IN_MEMORY = "picture in memory"
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture of the person: a photo, or a frame of a video.
+    """A picture of the person: a photo, or a frame of a video."""
 
-    Attributes:
-        path: the file; None for a picture in memory.
-        picture: uint8 RGB [H, W, 3].
-        face: in the picture.
-        note: what the user should know.
-        is_video: whether the file is a video, of which the picture is one frame.
-        teeth: those that other frames of the video show.
-    """
-
-    path: Path | None
+    path: Path | None  # the file; None for a picture in memory
     picture: Image
-    face: Face
-    note: str | None = None
-    is_video: bool = False
-    teeth: TeethSet | None = None
+    face: Face  # in the picture
+    note: str | None = None  # what the user should know
+    is_video: bool = False  # whether the file is a video, of which the picture is one frame
+    teeth: TeethSet | None = None  # those that other frames of the video show
 
     @property
     def name(self) -> str:
@@ -75,15 +66,9 @@ def as_list(photos: PhotoLike | Sequence[PhotoLike]) -> list[Path | Image]:
 
 
 def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | None) -> SourceImage:
-    """A photo of the person, and the face in it.
+    """A photo of the person, and the face in it. Raises InputError if it cannot be read or shows no such face.
 
-    Args:
-        photo: a file, or a picture uint8 RGB [H, W, 3].
-        landmarker: finds the face.
-        number: which face, 1 is the widest; None is the widest, with a note if there are others.
-
-    Raises:
-        InputError: if the file cannot be read or shows no such face.
+    Args: number: which face, 1 is the widest; None is the widest, with a note if there are others.
     """
     path = photo if isinstance(photo, Path) else None
     name = path.name if path else IN_MEMORY

@@ -19,7 +19,6 @@ def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, pr
 
     Args:
         frames: uint8 RGB [H, W, 3], at least one, all of one even size.
-        fps: frames a second.
         quality: x264's constant rate factor, 0 (best) .. 51.
         gop: every so many frames one that can be decoded alone.
         preset: x264's trade of time for size.
@@ -36,12 +35,7 @@ def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, pr
 
 
 def read_clip(mp4: bytes, numbers: Iterable[int]) -> list[Rgb]:
-    """Some frames of what encode_clip gave: uint8 RGB [H, W, 3] each.
-
-    Args:
-        mp4: the clip.
-        numbers: of the frames, ascending, from 0.
-    """
+    """Some frames of what encode_clip gave: uint8 RGB [H, W, 3] each. Args: numbers: of the frames, from 0."""
     wanted = set(numbers)
     with tempfile.TemporaryDirectory(prefix="mimik-", dir=memory_folder()) as folder:
         path = Path(folder, "clip.mp4")

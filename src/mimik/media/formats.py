@@ -24,10 +24,7 @@ _PICTURE_OR_VIDEO = "picture or video file"
 
 
 def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
-    """Refuses what cannot be opened at all.
-
-    Args: path: given by the user; what: is wanted, for the sentence.
-    """
+    """Refuses what cannot be opened at all. Args: what: is wanted, for the sentence."""
     if str(path).startswith(("http:/", "https:/")):
         raise MediaError(f"{path.name} is an address on the web; download the {what} first, and give its path.")
     try:

@@ -59,9 +59,7 @@ def open_writer(
 
     Args:
         path: where to write; an existing file is overwritten. Its folder must exist, a folder of frames is made.
-        width: of the frames, in pixels.
-        height: likewise.
-        fps: frames a second.
+        width, height: of the frames, in pixels.
         quality: 0 (best) .. 51, on the scale of x264's constant rate factor; not for .gif, frames and ProRes.
         audio_from: a file whose sound goes along; see holds_sound; the others say so in the log.
         alpha: frames are RGBA, straight; see keeps_alpha. A .mov is ProRes 4444 then, a .webm VP9 with alpha.
@@ -109,11 +107,9 @@ class Writer(ABC):
     def write(self, frame: Rgb, mark: MarkFrame | None = None) -> None:
         """Appends one frame, uint8 RGB [height, width, 3], or RGBA [height, width, 4] where it was opened for that.
 
-        Args:
-            mark: changes the luma plane, uint8 [height, width], even, 16..235, before it is encoded; needs has_luma.
+        Raises MediaError if it cannot be written (disk full, no permission).
 
-        Raises:
-            MediaError: if it cannot be written (disk full, no permission).
+        Args: mark: changes the luma plane, uint8 [height, width], even, 16..235, before it is encoded; needs has_luma.
         """
         assert not self._closed, "write() after close()"
         assert frame.dtype == np.uint8, f"frame is {frame.dtype}, not uint8"
@@ -131,8 +127,7 @@ class Writer(ABC):
     def close(self) -> None:
         """Completes the file; a second call, or one after an error, only lets go of it.
 
-        Raises:
-            MediaError: if the file cannot be completed or no frame was written.
+        Raises MediaError if the file cannot be completed or no frame was written.
         """
         if self._closed:
             return

@@ -108,10 +108,7 @@ class Credentials:
 
     @classmethod
     def from_files(cls, certificate: Path, key: Path) -> Credentials:
-        """The user's own certificate chain and key, both PEM.
-
-        Raises InputError as for `Credentials`, naming the files; also if one cannot be read.
-        """
+        """The user's own certificate chain and key, both PEM. Raises InputError, naming the files."""
         try:
             return cls(certificate.read_bytes(), key.read_bytes())
         except OSError as error:

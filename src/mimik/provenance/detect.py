@@ -51,18 +51,12 @@ _NUM_BANDS = 10
 
 @dataclass(frozen=True)
 class Trial:
-    """How well the detector did on clips that it was not trained on.
+    """How well the detector did on clips that it was not trained on."""
 
-    Attributes:
-        auc: how often it gives a made clip a higher probability than a real one; 0.5 is chance, 1 perfect.
-        low, high: 95 % interval of it, over people; of foreign ones over generators.
-        num_real, num_made: files; a clip that was coded in several ways counts as several.
-    """
-
-    auc: float
-    low: float
+    auc: float  # how often a made clip gets a higher probability than a real one; 0.5 is chance, 1 perfect
+    low: float  # 95 % interval of it, over people; of foreign ones over generators
     high: float
-    num_real: int
+    num_real: int  # files; a clip that was coded in several ways counts as several
     num_made: int
 
     @property
@@ -74,24 +68,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """What the detector says about one video.
+    """What the detector says about one video."""
 
-    Attributes:
-        probability: 0..1 that the face was animated, if half of all videos were, and by this project's models.
-        is_sure: whether the probability is far enough above one half, and the video like those it was trained on. A low
-            one is no answer: most of what mimik makes with its layers of eyes and mouth gets one, too.
-        unusual: how far the video lies outside of what it was trained on; above 1 it is far.
-        num_frames: that were looked at.
-        known: how it does on this project's outputs of other people.
-        foreign: how it does on outputs of other generators.
-    """
-
-    probability: float
+    probability: float  # 0..1 that the face was animated, if half of all videos were, and by this project's models
+    # Whether it is far enough above one half, and the video like those it was trained on. A low probability is no
+    # answer: most of what mimik makes with its layers of eyes and mouth gets one, too.
     is_sure: bool
-    unusual: float
-    num_frames: int
-    known: Trial
-    foreign: Trial
+    unusual: float  # how far the video lies outside of what it was trained on; above 1 it is far
+    num_frames: int  # that were looked at
+    known: Trial  # on this project's outputs of other people
+    foreign: Trial  # on outputs of other generators
 
     @property
     def sentence(self) -> str:
@@ -131,11 +117,7 @@ class Result:
 
 
 def detect(path: Path, *, landmarker: Landmarker | None = None) -> Result:
-    """Guess whether the face in a video was animated.
-
-    Args:
-        path: a video; the first 3 seconds in which a face is seen are looked at.
-        landmarker: to share one.
+    """Guess whether the face in a video was animated, from the first 3 seconds in which a face is seen.
 
     Raises:
         InputError: if it is no video. NoFaceError: if no face is seen for about a second.
@@ -306,23 +288,15 @@ def _movement(points: NDArray[np.float64], places: NDArray[np.float64]) -> dict[
 
 @dataclass(frozen=True)
 class Classifier:
-    """Logistic regression on standardized numbers.
+    """Logistic regression on standardized numbers."""
 
-    Attributes:
-        names: [N] of the numbers.
-        mean, deviation: [N] of each over the clips that it was fitted on.
-        weights: [N]; bias.
-        limit: mean square of standardized, clipped numbers that hardly a training clip exceeds.
-        margin: how far above one half a probability must be; within it, more than one answer in ten was wrong.
-    """
-
-    names: tuple[str, ...]
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    names: tuple[str, ...]  # [N] of the numbers
+    mean: NDArray[np.float64]  # [N] over the clips that it was fitted on
+    deviation: NDArray[np.float64]  # [N] likewise
+    weights: NDArray[np.float64]  # [N]
     bias: float
-    limit: float
-    margin: float
+    limit: float  # mean square of standardized, clipped numbers that hardly a training clip exceeds
+    margin: float  # how far above one half a probability must be; within it, over one answer in ten was wrong
     known: Trial
     foreign: Trial
 
@@ -340,33 +314,18 @@ class Classifier:
 
     def save(self, path: Path) -> None:
         """Writes the file that ships."""
-        about = {
-            "names": self.names,
-            "bias": self.bias,
-            "limit": self.limit,
-            "margin": self.margin,
-            "known": vars(self.known),
-            "foreign": vars(self.foreign),
-        }
-        np.savez_compressed(
-            path, mean=self.mean, deviation=self.deviation, weights=self.weights, about=np.array(json.dumps(about))
-        )
+        arrays = {name: getattr(self, name) for name in ("mean", "deviation", "weights")}
+        about = {name: getattr(self, name) for name in ("names", "bias", "limit", "margin")}
+        about |= {"known": vars(self.known), "foreign": vars(self.foreign)}
+        np.savez_compressed(path, **arrays, about=np.array(json.dumps(about)))
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
-            return cls(
-                tuple(about["names"]),
-                file["mean"],
-                file["deviation"],
-                file["weights"],
-                about["bias"],
-                about["limit"],
-                about["margin"],
-                Trial(**about["known"]),
-                Trial(**about["foreign"]),
-            )
+            about |= {"known": Trial(**about["known"]), "foreign": Trial(**about["foreign"])}
+            about["names"] = tuple(about["names"])
+            return cls(mean=file["mean"], deviation=file["deviation"], weights=file["weights"], **about)
 
 
 @lru_cache(maxsize=1)

@@ -70,14 +70,9 @@ class Ingredient:
     def from_file(cls, role: str, path: Path, *, name: str | None = None) -> Ingredient:
         """The ingredient for a file, read once in pieces; the file's own Content Credentials are kept.
 
-        Args:
-            role: one of ROLES.
-            path: the file.
-            name: what the manifest calls it; the file's own name when None. For motions inside the package: "bundled
-                smile".
+        Raises InputError if the file cannot be read.
 
-        Raises:
-            InputError: if the file cannot be read.
+        Args: name: what the manifest calls it, such as "bundled smile"; the file's own name when None.
         """
         media_type = (
             MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -94,10 +89,7 @@ class Ingredient:
 
     @classmethod
     def from_pixels(cls, role: str, name: str, picture: NDArray[np.uint8]) -> Ingredient:
-        """The ingredient for a picture that has no file, by the bytes of its pixels.
-
-        Args: role: one of ROLES; name: what the manifest calls it; picture: uint8 RGB [H, W, 3].
-        """
+        """The ingredient for a picture uint8 RGB [H, W, 3] that has no file, by the bytes of its pixels."""
         digest = hashlib.sha256(np.ascontiguousarray(picture).data).hexdigest()
         return cls(role, name, digest, "application/octet-stream")
 
@@ -185,8 +177,7 @@ def sign_stream(
     Returns:
         The manifest.
 
-    Raises:
-        MediaError: if the file is not what media_type says, or cannot be written.
+    Raises MediaError if the file is not what media_type says, or cannot be written.
     """
     import c2pa
 

@@ -84,17 +84,11 @@ _MAX_FRAMES = 64  # more frames add little to the average
 
 @dataclass(frozen=True)
 class Payload:
-    """What the mark says.
+    """What the mark says."""
 
-    Attributes:
-        model: 0..255, which model made the frames.
-        file_id: 0..2**32 - 1, random for each file.
-        version: 0..15, the version of the payload's format.
-    """
-
-    model: int
-    file_id: int
-    version: int = FORMAT_VERSION
+    model: int  # 0..255, which model made the frames
+    file_id: int  # 0..2**32 - 1, random for each file
+    version: int = FORMAT_VERSION  # 0..15, of the payload's format
 
     def __post_init__(self) -> None:
         for name, bits in (("version", _VERSION_BITS), ("model", _MODEL_BITS), ("file_id", _ID_BITS)):
@@ -114,23 +108,13 @@ class Payload:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found.
+    """What a reader found."""
 
-    Attributes:
-        payload: None if there is no mark, or too little is left of it.
-        score: how many deviations the best place stands out; about 5.5 is the best of the places tried in a picture
-            without a mark.
-        false_positive: an upper bound for the probability that a file without the mark gives such a reading; 1.0
-            without a payload.
-        pitch: pixels of a cell in what was read; None without a payload.
-        mirrored: whether the frames were mirrored left to right.
-    """
-
-    payload: Payload | None
-    score: float
-    false_positive: float = 1.0
-    pitch: float | None = None
-    mirrored: bool = False
+    payload: Payload | None  # None if there is no mark, or too little is left of it
+    score: float  # deviations by which the best place stands out; about 5.5 in a picture without a mark
+    false_positive: float = 1.0  # upper bound of the chance that a file without the mark reads so
+    pitch: float | None = None  # pixels of a cell in what was read; None without a payload
+    mirrored: bool = False  # whether the frames were mirrored left to right
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -201,16 +185,11 @@ def _viterbi(soft: Array) -> list[int]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What follows from the key.
+    """What follows from the key."""
 
-    Attributes:
-        role: [_PERIOD, _PERIOD] which bit of the codeword a cell holds; from _CODE_BITS on it is a known cell.
-        chip: [_PERIOD, _PERIOD] +1 or -1.
-        known: transforms of the known cells on the reader's grid, conjugate: as they are, and mirrored.
-    """
-
-    role: NDArray[np.int64]
-    chip: Array
+    role: NDArray[np.int64]  # [_PERIOD, _PERIOD] which bit of the codeword a cell holds; from _CODE_BITS on it is known
+    chip: Array  # [_PERIOD, _PERIOD] +1 or -1
+    # Transforms of the known cells on the reader's grid, conjugate: as they are, and mirrored.
     known: tuple[NDArray[np.complex64], NDArray[np.complex64]]
 
 
@@ -258,8 +237,6 @@ class WatermarkEmbedder:
     ) -> None:
         """Args:
         height, width: of the frames, in pixels.
-        payload: what the mark says.
-        key: who can read it.
         is_video: whether a video codec follows, which takes some of the mark; else it is a picture or a GIF.
         """
         self.height, self.width = height, width
@@ -427,24 +404,15 @@ class WatermarkDetector:
 
 @dataclass(frozen=True, order=True)
 class _Place:
-    """Where the pattern may lie; the smallest is the likeliest.
+    """Where the pattern may lie; the smallest is the likeliest."""
 
-    Attributes:
-        chance: how many places of one pitch, without a mark, are expected to be as good.
-        negative_score: deviations by which it stands out, times -1.
-        pitch: pixels of a cell.
-        shift: of the reader's grid against the frame, in samples down and right.
-        top, left: where the pattern begins on the reader's grid.
-        mirrored: whether the frame is mirrored left to right.
-    """
-
-    chance: float
-    negative_score: float
-    pitch: float
-    shift: tuple[float, float]
-    top: int
-    left: int
-    mirrored: bool
+    chance: float  # how many places of one pitch, without a mark, are expected to be as good
+    negative_score: float  # deviations by which it stands out, times -1
+    pitch: float  # pixels of a cell
+    shift: tuple[float, float]  # of the reader's grid against the frame, in samples down and right
+    top: int  # where the pattern begins on the reader's grid
+    left: int  # likewise
+    mirrored: bool  # whether the frame is mirrored left to right
 
     @property
     def score(self) -> float:

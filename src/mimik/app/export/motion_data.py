@@ -63,23 +63,14 @@ def unpacked(data: bytes, shapes: Sequence[tuple[int, ...]], kind: np.dtype[Any]
 
 @dataclass(frozen=True)
 class _Cut:
-    """Parts of frames that are not empty.
+    """Parts of frames that are not empty."""
 
-    Attributes:
-        name: of the array.
-        unit: of its numbers.
-        per_frame: parts a frame.
-        fine: numbers along a side of what the boxes count in.
-        boxes: of all parts, frame by frame.
-        parts: [planes, fine * height, fine * width] each.
-    """
-
-    name: str
-    unit: float
-    per_frame: int
-    fine: int
-    boxes: list[Box]
-    parts: list[NDArray[Any]]
+    name: str  # of the array
+    unit: float  # of its numbers
+    per_frame: int  # parts
+    fine: int  # numbers along a side of what the boxes count in
+    boxes: list[Box]  # of all parts, frame by frame
+    parts: list[NDArray[Any]]  # [planes, fine * height, fine * width] each
 
     def add(self, found: Sequence[tuple[Box, NDArray[Any]]]) -> None:
         """One frame's parts, at most per_frame."""
