@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -280,11 +280,16 @@ def driver_with_sound(driver: Driver, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-def write_clip(path: Path, frames: list[Image], *, audio_from: Path | None = None) -> None:
-    height, width = frames[0].shape[:2]
-    with video.open_writer(path, width, height, DRIVER_FPS, quality=12, audio_from=audio_from) as writer:
-        for frame in frames:
+def write_clip(
+    path: Path, frames: Iterable[Image], fps: float = DRIVER_FPS, *, quality: int = 12, **options: Any
+) -> Path:
+    """Frames in a file of the program's own writer; options: of video.open_writer."""
+    every = list(frames)
+    height, width = every[0].shape[:2]
+    with video.open_writer(path, width, height, fps, quality=quality, **options) as writer:
+        for frame in every:
             writer.write(frame)
+    return path
 
 
 @pytest.fixture(scope="session")

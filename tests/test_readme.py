@@ -16,7 +16,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from conftest import Driver
+from conftest import Driver, write_clip
 from mimik.app.cli import app
 from mimik.media import video
 from mimik.media.sound import read_sound
@@ -94,9 +94,7 @@ def place(
     video.write_image(folder / "photo.jpg", video.read_image(small_path))
     (folder / "photos").mkdir()
     shutil.copy(folder / "photo.jpg", folder / "photos/someone.jpg")
-    with video.open_writer(folder / "driver.mp4", 256, 256, 6.25, audio_from=driver_with_sound) as writer:
-        for frame in driver.frames[::4]:
-            writer.write(frame)
+    write_clip(folder / "driver.mp4", driver.frames[::4], 6.25, quality=18, audio_from=driver_with_sound)
     speech = next(read_sound(ROOT / "tests/fixtures/espeak_speech.ogg", block_s=0.8))
     with wave.open(str(folder / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))

@@ -192,8 +192,7 @@ def test_a_progress_is_told(avatar: Avatar, driver, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "frame", "expected"),
-    [(None, "full", (256, 200)), (400, "full", (400, 314)), (128, "crop", (128, 128))],
+    ("size", "frame", "expected"), [(None, "full", (256, 200)), (400, "full", (400, 314)), (128, "crop", (128, 128))]
 )
 def test_sizes(
     small_portrait: Image, landmarker: Landmarker, tmp_path: Path, size: int | None, frame: str, expected: tuple

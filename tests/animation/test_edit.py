@@ -82,10 +82,7 @@ def test_lips_that_touch_smile_closed():
 
 
 def test_eyes_shut_and_widen(editor: Editor):
-    for lids in (
-        (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
-        (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
-    ):
+    for lids in ((faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER), (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER)):
         usual = gap(editor.points(Edit()), *lids)
         assert gap(editor.points(Edit(blink=1)), *lids) < 0.15 * usual
         assert gap(editor.points(Edit(blink=0.5)), *lids) == pytest.approx(0.5 * usual, rel=0.12)

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from conftest import write_clip
 from mimik import __version__
 from mimik.animation import avatar as avatar_module
 from mimik.app.cli import app, progress
@@ -58,13 +59,6 @@ def png(width: int, height: int, bits: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], fps: float = 25) -> None:
-    height, width = frames[0].shape[:2]
-    with video.open_writer(path, width, height, fps, quality=20) as writer:
-        for frame in frames:
-            writer.write(frame)
-
-
 def write_sound(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
@@ -89,10 +83,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
     person = cv2.resize(video.read_image(PORTRAIT), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     video.write_image(folder / "person.png", person)
-    write_video(folder / "driver.mp4", [np.roll(person, (i, i // 2), (0, 1)) for i in range(NUM_FRAMES)])
+    write_clip(folder / "driver.mp4", [np.roll(person, (i, i // 2), (0, 1)) for i in range(NUM_FRAMES)])
     gray = np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8)
     video.write_image(folder / "wall.png", gray)
-    write_video(folder / "wall.mp4", [gray] * NUM_FRAMES)
+    write_clip(folder / "wall.mp4", [gray] * NUM_FRAMES)
     far = np.full((480, 640, 3), 128, np.uint8)
     far[200:290, 250:340] = cv2.resize(person, (90, 90), interpolation=cv2.INTER_AREA)
     video.write_image(folder / "far.png", far)
@@ -519,7 +513,7 @@ def test_report_tells_what_the_file_holds(made: Path):
     report = json.loads(made.with_suffix(".json").read_text())
     info = video.probe(made)
     assert (report["width"], report["height"], report["fps"]) == (info.width, info.height, info.fps)
-    assert report["num_frames"] == len(list(video.read_frames(made))) == NUM_FRAMES
+    assert report["num_frames"] == len(video.read_frames(made)) == NUM_FRAMES
     assert report["has_audio"] is info.has_audio is False
     assert report["out"] == str(made) and report["driver"] == "driver.mp4" and report["model"] == DEFAULT_MODEL
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 0 and report["num_lost"] == 0
@@ -554,7 +548,7 @@ def test_verify_notices_one_changed_byte(made: Path, here: Path):
 
 
 def test_verify_knows_a_converted_file_by_its_mark(made: Path, here: Path):
-    write_video(here / "converted.mp4", list(video.read_frames(made)))
+    write_clip(here / "converted.mp4", video.read_frames(made))
     result = mimik("verify", "converted.mp4")
     assert result.exit_code == 5
     assert "made by mimik" in result.stdout and "Content Credentials are gone" in result.stdout
@@ -572,7 +566,7 @@ def test_verify_of_a_folder(made: Path, here: Path):
     (here / "inbox/older").mkdir(parents=True)
     (here / "inbox/out.mp4").write_bytes(made.read_bytes())
     assert mimik("verify", "inbox").exit_code == 0
-    write_video(here / "inbox/older/converted.mp4", list(video.read_frames(made)))
+    write_clip(here / "inbox/older/converted.mp4", video.read_frames(made))
     video.write_image(here / "inbox/wall.png", np.full((64, 64, 3), 90, np.uint8))
     (here / "inbox/notes.txt").write_text("not looked at")
     (here / "inbox/.hidden.png").write_text("neither")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import SIDE_PX, Driver, until
+from conftest import SIDE_PX, Driver, until, write_clip
 from mimik.animation.avatar import Avatar
 from mimik.animation.source_frame import SourceFrame
 from mimik.app.cli import app
@@ -439,18 +439,8 @@ def test_a_recording_that_cannot_be_is_refused_at_once(call: Call, tmp_path: Pat
 @pytest.mark.usefixtures("one_landmarker")
 def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, driver: Driver, tmp_path: Path):
     out = tmp_path / "out.mp4"
-    arguments = [
-        "live",
-        small_path,
-        "--camera",
-        driver_with_sound,
-        "--record",
-        out,
-        "--model",
-        "geometry",
-        "--size",
-        256,
-    ]
+    arguments = ["live", small_path, "--camera", driver_with_sound, "--record", out, "--model", "geometry"]
+    arguments += ["--size", 256]
     result = CliRunner().invoke(app, [str(one) for one in arguments])
     assert result.exit_code == 0, result.stderr
     assert f"{len(driver.frames)} frames of" in result.stdout and "with sound" in result.stdout
@@ -486,10 +476,7 @@ def test_bad_input_is_told_and_writes_nothing(
     arguments: list[str],
     message: str,
 ):
-    wall = tmp_path / "wall.mp4"
-    with video.open_writer(wall, 64, 64, 25) as writer:
-        for _ in range(4):
-            writer.write(np.full((64, 64, 3), 90, np.uint8))
+    wall = write_clip(tmp_path / "wall.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 4)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     given = [one.format(driver=driver.path, photo=small_path, wall=wall) for one in arguments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from conftest import write_clip
 from mimik.config import MediaError
 from mimik.media import video
 
@@ -137,12 +139,7 @@ def click_time(path: Path) -> float:
     raise AssertionError("no click")
 
 
-def write_all(path: Path, frames, fps: float = 25, **options) -> Path:
-    frames = list(frames)
-    with video.open_writer(path, frames[0].shape[1], frames[0].shape[0], fps, **options) as writer:
-        for frame in frames:
-            writer.write(frame)
-    return path
+write_all = functools.partial(write_clip, quality=18)
 
 
 def refused(call, *words: str) -> str:

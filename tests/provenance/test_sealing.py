@@ -29,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
 import mimik
+from conftest import write_clip
 from mimik.config import InputError, MediaError
 from mimik.media import video
 from mimik.provenance import verifying, watermark
@@ -446,11 +447,8 @@ def test_what_was_written_past_the_draft_is_not_signed(work: Path) -> None:
 
 
 def encoded_again(source: Path, out: Path) -> Path:
-    frames = [np.asarray(frame) for frame in video.read_frames(source)]
-    with video.open_writer(out, SIDE - 40, SIDE - 20, 25, quality=23) as writer:
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame[20:, 9 : 9 + SIDE - 40]))
-    return out
+    parts = (np.ascontiguousarray(frame[20:, 9 : 9 + SIDE - 40]) for frame in video.read_frames(source))
+    return write_clip(out, parts, quality=23)
 
 
 def test_a_file_without_its_manifest_is_known_by_its_mark(work: Path) -> None:
@@ -509,9 +507,8 @@ def test_a_video_is_read_beyond_its_first_seconds(work: Path, monkeypatch: pytes
     monkeypatch.setattr(verifying, "_WINDOW_FRAMES", 4)
     monkeypatch.setattr(watermark, "_MAX_CELLS", 90.0)  # fewer widths to try
     marker = Marker("texture")
-    with video.open_writer(work / "a.mp4", SIDE, SIDE, 5) as writer:
-        for number in range(12):
-            writer.write(scene(number) if number < 4 else marker.mark(scene(number)))
+    frames = (scene(number) if number < 4 else marker.mark(scene(number)) for number in range(12))
+    write_clip(work / "a.mp4", frames, 5, quality=18)
     assert read_mark(work / "a.mp4", max_windows=1).payload is None
     assert read_mark(work / "a.mp4").payload == marker.payload
 
@@ -1046,16 +1043,8 @@ WRITERS = {
     *("Draft", "MarkedWriter"),
 }
 DRAFT_METHODS = {"write_image", "open_writer"}
-WRITING_METHODS = {
-    "write_bytes",
-    "write_text",
-    "imwrite",
-    "VideoWriter",
-    "save",
-    "savez",
-    "savez_compressed",
-    "savetxt",
-}
+WRITING_METHODS = {"write_bytes", "write_text", "imwrite", "VideoWriter", "save", "savez", "savez_compressed"}
+WRITING_METHODS |= {"savetxt"}
 WRITING_METHODS |= {"tofile", "touch", "imsave", "symlink_to", "hardlink_to", "save_model", "NamedTemporaryFile"}
 WRITING_METHODS |= {"imencode", "encode_clip"}  # pictures and films in memory, which somebody may write
 WRITING_MODULES = {

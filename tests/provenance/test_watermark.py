@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import write_clip
 from mimik.media import video
 from mimik.provenance import watermark
 from mimik.provenance.watermark import (
@@ -228,11 +229,8 @@ def clip(portrait: Image) -> list[Image]:
 
 def coded(frames: list[Image], folder: Path, crf: int) -> list[Image]:
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
-    path = folder / "a.mp4"
-    with video.open_writer(path, width, height, 25, quality=crf) as writer:
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame[:height, :width]))
-    return list(video.read_frames(path))
+    even = (np.ascontiguousarray(frame[:height, :width]) for frame in frames)
+    return list(video.read_frames(write_clip(folder / "a.mp4", even, quality=crf)))
 
 
 @pytest.mark.parametrize(
