@@ -27,6 +27,7 @@ from live import CAMERA_FPS, camera_frames
 from mimik import Avatar
 from mimik.app import page
 from mimik.app.live.call import Call, Shown, _Followed
+from mimik.app.serving import Serving
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
 from mimik.motion.frames import MotionFrame
@@ -138,7 +139,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         call,
-        page.served_page(call, port=0) as served,
+        page.served_page(call, Serving(port=0)) as served,
         sync_playwright() as browsers,
     ):
         film = Path(folder, "camera.y4m")

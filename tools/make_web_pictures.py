@@ -12,6 +12,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from mimik.app.serving import Serving
 from mimik.app.web import server
 
 WIDTH, HEIGHT = 1366, 900
@@ -60,7 +61,7 @@ def _shoot(tab: Any, out: Path) -> None:
 
 
 def main() -> None:
-    with server.served_studio(port=0) as address:
+    with server.served_studio(Serving(port=0)) as address:
         take(address, Path(sys.argv[1]))
 
 

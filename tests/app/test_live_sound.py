@@ -25,6 +25,7 @@ from mimik.app.live.controls import Controls
 from mimik.app.live.idling import Transitions
 from mimik.app.live.sound import CALL_RATE_HZ, Feeder, LiveSpeech, file_blocks, pipe_blocks
 from mimik.app.live.talker import Talker
+from mimik.app.serving import Serving
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker, Tracker
 from mimik.media.sound import read_sound
@@ -332,7 +333,7 @@ def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
         begin = time.perf_counter()
         while not spoken and time.perf_counter() - begin < 20:  # idle life, before anybody speaks
             time.sleep(0.05)
-        with page.served_page(call, port=0) as served:
+        with page.served_page(call, Serving(port=0)) as served:
             back = asyncio.run(run(served.address))
     assert call.error is None and call.controls.driver == "microphone"
     assert any(spoken) and not spoken[0]

@@ -36,6 +36,7 @@ pytest.importorskip("aiortc", reason="the extra `live` is not installed")
 from mimik.app import page
 from mimik.app.live import connections
 from mimik.app.page import Page, served_page
+from mimik.app.serving import Serving
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ async def offered(address: str, offer: dict) -> tuple[int, dict]:
 
 
 def asked(call: Call, *requests: tuple[str, dict], **options: Any) -> list[tuple[int, str, Any]]:
-    """What one browser is answered; options: of served_page."""
-    with served_page(call, port=0, **options) as served:
+    """What one browser is answered; options: of Serving."""
+    with served_page(call, Serving(port=0, **options)) as served:
         browser = Browser()
         return [browser.ask(at(served, path), **about) for path, about in requests]
 
@@ -118,7 +119,7 @@ def test_no_other_file_is_served(call: Call, path: str):
 def test_a_recording_is_for_who_made_it(call: Call, tmp_path: Path):
     secret = tmp_path / "call.mp4"
     secret.write_bytes(b"a call")
-    with served_page(call, port=0) as served:
+    with served_page(call, Serving(port=0)) as served:
         browser = Browser()
         browser.ask(served.address)
         served.connections._recordings["call.mp4"] = "somebody else", secret
@@ -145,23 +146,23 @@ def test_a_password_is_asked_for(call: Call):
 
 def test_others_are_not_served_without_a_password():
     with pytest.raises(InputError, match=r"--host 0.0.0.0: others could see .* --password"):
-        page.check_page("0.0.0.0", None)
+        page.check_page(Serving(host="0.0.0.0"))
     with pytest.raises(InputError, match="--host here: give an address"):
-        page.check_page("here", "pw")
+        page.check_page(Serving(host="here", password="pw"))
 
 
 def test_a_port_that_is_taken_is_told(call: Call):
-    with served_page(call, port=0) as one:
+    with served_page(call, Serving(port=0)) as one:
         port = int(at(one, "").rpartition(":")[2])
         with pytest.raises(InputError, match=f"--port {port}: cannot be used"):
-            served_page(call, port=port).__enter__()
+            served_page(call, Serving(port=port)).__enter__()
 
 
 @pytest.mark.parametrize(
     ("body", "status"), [({}, 400), ("no json", 400), ({"sdp": "v=0", "role": "camera"}, 400), ("x" * 200_000, 413)]
 )
 def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body: dict | str, status: int):
-    with served_page(call, port=0) as served:
+    with served_page(call, Serving(port=0)) as served:
         answer = Browser().ask(at(served, "/offer?key=KEY"), body)
         assert answer[0] == status and "offer" in answer[1]
         assert served.connections._camera is None and not served.connections._connections
@@ -194,7 +195,7 @@ def connected(call: Call, *, beyond_loopback: bool) -> tuple[list[str], set[str]
             candidates = [line.split()[4] for line in answer["sdp"].splitlines() if line.startswith("a=candidate")]
             return candidates, udp_addresses()
 
-    with served_page(call, port=0) as served:
+    with served_page(call, Serving(port=0)) as served:
         return asyncio.run(run(served.address))
 
 
@@ -264,7 +265,7 @@ def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
 
 def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connections, "_MAX_PAGES", 1)
-    with served_page(call, port=0) as served:
+    with served_page(call, Serving(port=0)) as served:
         served.connections._connections = {object()}  # type: ignore[assignment]
         status, text, _ = Browser().ask(at(served, "/offer?key=KEY"), {"sdp": "v=0", "role": "viewer"})
         served.connections._connections = set()
@@ -353,7 +354,7 @@ def camera(driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tuple]:
     """The page of a running call in a browser whose camera is the driver."""
-    with call, served_page(call, port=0) as served:
+    with call, served_page(call, Serving(port=0)) as served:
         context = browser(
             "--use-fake-ui-for-media-stream",
             "--use-fake-device-for-media-stream",

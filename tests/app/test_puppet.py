@@ -117,7 +117,7 @@ def test_the_command_line_serves_the_picture(
     served: list[Puppet] = []
 
     @contextmanager
-    def served_page(call: Puppet, **options: object) -> Iterator[object]:
+    def served_page(call: Puppet, *_: object, **options: object) -> Iterator[object]:
         served.append(call)
         yield types.SimpleNamespace(address="page", obs_address="picture")
 

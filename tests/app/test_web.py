@@ -25,7 +25,8 @@ import pytest
 
 from conftest import Driver, until
 from mimik.animation.sliders import Edit
-from mimik.app import guard
+from mimik.app import guard, serving
+from mimik.app.serving import Serving
 from mimik.app.web import controls, examples, jobs, learning, markup, parts, server
 from mimik.app.web.animate_tab import HOW, WHO, Asked
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
@@ -412,13 +413,13 @@ def test_limits_and_hosts_are_checked():
     with pytest.raises(InputError, match="--max-seconds 0"):
         Limits(seconds=0.0)
     with pytest.raises(InputError, match="--password"):
-        server.served_studio(host="0.0.0.0").__enter__()
+        server.served_studio(Serving(host="0.0.0.0")).__enter__()
     assert guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(InputError, match=r"--port \d+: cannot be used"):
-            server.served_studio(port=taken.getsockname()[1]).__enter__()
+            server.served_studio(Serving(port=taken.getsockname()[1])).__enter__()
 
 
 @pytest.mark.parametrize(
@@ -442,11 +443,9 @@ def test_only_the_own_name_and_the_own_pages_are_answered(served: str, host: str
 
 
 def test_the_default_port_is_not_that_of_the_browser_example():
-    from mimik.app import page
-
     example = (DOCS.parents[1] / "examples/browser/serve.js").read_text(encoding="utf-8")
     port = re.search(r"process\.argv\[2\] \?\? (\d+)", example)
-    assert port and len({int(port[1]), server.STUDIO_PORT, page.CALL_PORT}) == 3
+    assert port and len({int(port[1]), serving.STUDIO_PORT, serving.CALL_PORT}) == 3
 
 
 @pytest.mark.parametrize(
@@ -476,12 +475,15 @@ def test_a_program_names_one_driver(values: dict[str, str], said: str | None):
 
 
 @contextmanager
-def app_at(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[str]:
+def app_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, password: str | None = None, limits: Limits | None = None
+) -> Iterator[str]:
     """Its address; its files lie below the folder."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
     folder.mkdir(exist_ok=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with server.served_studio(port=0, model="geometry", **options) as address:
+    where = Serving(port=0, password=password)
+    with server.served_studio(where, model="geometry", limits=limits) as address:
         yield address
     assert list(folder.rglob("*.mp4")) == []
 
@@ -600,7 +602,8 @@ ENDPOINTS = ("animate", "animate_all", "learn", "edit", "verify", "faces", "moti
 def test_it_starts_behind_a_proxy():
     """Loopback needs none: gradio asked its own address through the proxy, and ended on SOCKS when it was imported."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
-    code = "from mimik.app.web import server\nwith server.served_studio(port=0) as address: print(address)"
+    code = "from mimik.app.serving import Serving; from mimik.app.web import server\n"
+    code += "with server.served_studio(Serving(port=0)) as address: print(address)"
     command = [sys.executable, "-c", code]
     for proxies in ({"http_proxy": "http://127.0.0.1:9"}, {"ALL_PROXY": "socks5://127.0.0.1:9"}):
         done = subprocess.run(command, env=os.environ | proxies, capture_output=True, text=True, timeout=180)

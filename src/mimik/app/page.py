@@ -11,19 +11,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from mimik.app.guard import LOOPBACK, Guard, Visitors, call_headers, check_host
+from mimik.app.guard import Guard, Visitors, call_headers, check_host
 from mimik.app.live.call import Call
 from mimik.app.live.connections import Connections, aiortc_needed
-from mimik.app.serving import add_call_routes, bound, page_address, served
+from mimik.app.serving import Serving, add_call_routes, bound, page_address, served
 from mimik.config import extra
 from mimik.provenance.credentials import Credentials
 
-CALL_HOST, CALL_PORT = LOOPBACK, 8764
 
-
-def check_page(host: str, password: str | None) -> None:
+def check_page(where: Serving) -> None:
     """Raises InputError if a page cannot be served: a host without a password, or a package that is missing."""
-    check_host(host, password)
+    check_host(where.host, where.password)
     aiortc_needed()
     with extra("live", "live"):
         import uvicorn  # noqa: F401
@@ -39,41 +37,30 @@ class Page:
 
 
 @contextmanager
-def served_page(
-    call: Call,
-    *,
-    host: str = CALL_HOST,
-    port: int = CALL_PORT,
-    password: str | None = None,
-    credentials: Credentials | None = None,
-) -> Iterator[Page]:
-    """Serves the page of a call while the block runs.
+def served_page(call: Call, where: Serving, *, credentials: Credentials | None = None) -> Iterator[Page]:
+    """Serves the page of a running call while the block runs.
 
-    Args:
-        call: that runs.
-        host, port: where; port 0 takes any that is free.
-        password: for every request; needed where host is not loopback.
-        credentials: who signs recordings; this computer's own when None.
+    Args: credentials: who signs recordings; this computer's own when None.
 
     Raises:
         InputError: if the host is not possible without a password, the port is taken, or a package is missing.
     """
-    check_page(host, password)
+    check_page(where)
     from starlette.applications import Starlette
 
     visitors, app = Visitors(), Starlette()
-    held = Connections(call, host=host, again="start `mimik live` again.", credentials=credentials)
+    held = Connections(call, host=where.host, again="start `mimik live` again.", credentials=credentials)
     add_call_routes(app, held, "/", lambda request: request.scope["visitor"], "There is no such page.")
     guard = Guard(
         app,
-        host=host,
-        password=password,
+        host=where.host,
+        password=where.password,
         realm="mimik live",
         headers=lambda path: call_headers("none"),
         visitors=visitors,
     )
-    with bound(host, port) as listening, served(guard, listening, "mimik live"), closing(held):
-        address, key = page_address(host, listening), "" if password else f"?key={visitors.key}"
+    with bound(where) as listening, served(guard, listening, "mimik live"), closing(held):
+        address, key = page_address(where, listening), "" if where.password else f"?key={visitors.key}"
         yield Page(held, f"{address}{key}", f"{address}obs{key}")
 
 

@@ -9,20 +9,41 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from mimik.app.guard import LOOPBACK, App
-from mimik.config import InputError
+from mimik.config import InputError, Option, check_options
 
+CALL_PORT, STUDIO_PORT = 8764, 8765
 _STARTED_WITHIN_S = 120.0
 _CLOSED_WITHIN_S = 2  # pages that are open hold connections
 _MAX_OFFER = 1 << 17  # bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Where a page is served."""
+
+    host: Annotated[str, Option("Address at which the page is served.", "ADDRESS")] = LOOPBACK
+    port: Annotated[
+        int, Option("Port of the page; 0 takes any that is free.", "N", range=(0, 65535), hint="0: any that is free")
+    ] = CALL_PORT
+    password: Annotated[
+        str | None,
+        Option("Needed to open the page; required unless served on localhost.", "WORD", env="MIMIK_PASSWORD"),
+    ] = None
+    open_page: Annotated[bool, Option("Open the page in the browser.", flag="--open")] = True
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
 @contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens; port 0 takes any that is free. Raises InputError if the port cannot be used."""
+def bound(where: Serving) -> Iterator[socket.socket]:
+    """A socket that listens. Raises InputError if the port cannot be used."""
+    host, port = where.host, where.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         try:
@@ -38,9 +59,9 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         yield listening
 
 
-def page_address(host: str, listening: socket.socket) -> str:
+def page_address(where: Serving, listening: socket.socket) -> str:
     """What to open; the address of a server on all interfaces is this computer's own."""
-    name = {"0.0.0.0": LOOPBACK, "localhost": LOOPBACK, "::": "::1"}.get(host, host)
+    name = {"0.0.0.0": LOOPBACK, "localhost": LOOPBACK, "::": "::1"}.get(where.host, where.host)
     port = listening.getsockname()[1]
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimik.config import InputError, Option, check_options, options_of
+from mimik.config import InputError, Option, options_of
 from mimik.files import replaced
 from mimik.media.formats import IMAGE_SUFFIXES
 
@@ -181,24 +181,6 @@ class Cluster:
     def address(self) -> str | bool:
         """As workers.mapped takes it."""
         return self.ray_address or self.ray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Serving:
-    """Where a page is served."""
-
-    host: Annotated[str, Option("Address at which the page is served.", "ADDRESS")] = "127.0.0.1"
-    port: Annotated[
-        int, Option("Port of the page; 0 takes any that is free.", "N", range=(0, 65535), hint="0: any that is free")
-    ] = 8764
-    password: Annotated[
-        str | None,
-        Option("Needed to open the page; required unless served on localhost.", "WORD", env="MIMIK_PASSWORD"),
-    ] = None
-    open_page: Annotated[bool, Option("Open the page in the browser.", flag="--open")] = True
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

@@ -14,9 +14,10 @@ import typer
 
 from mimik.animation.options import check_model
 from mimik.app.cli.console import command, remark, say, signed, tell
-from mimik.app.cli.options import Force, Serving, Signing, Some, local_credentials, whole_number
+from mimik.app.cli.options import Force, Signing, Some, local_credentials, whole_number
 from mimik.app.cli.progress import Display, working
 from mimik.app.live.controls import LIVE_SIZE, Controls
+from mimik.app.serving import STUDIO_PORT, Serving
 from mimik.app.web.sessions import Limits
 from mimik.config import AnimateConfig, InputError
 from mimik.media import formats
@@ -153,7 +154,7 @@ def _call(
     from mimik.app.live import call as calls
     from mimik.app.live import talker
 
-    page.check_page(serving.host, serving.password)
+    page.check_page(serving)
     blocks = None if sound[0] is None else talker.open_audio(sound[0], sound[1])
     receiver = listen() if listen else None
     with working(f"reading {photo.name}"):
@@ -168,13 +169,7 @@ def _call(
 
     recorded = None
     try:
-        with (
-            call,
-            to.of(call) as recorded,
-            page.served_page(
-                call, host=serving.host, port=serving.port, password=serving.password, credentials=to.credentials
-            ) as served,
-        ):
+        with call, to.of(call) as recorded, page.served_page(call, serving, credentials=to.credentials) as served:
             has_camera = receiver is None and blocks is None
             if receiver:
                 say(f"Send to:  {receiver.address}")
@@ -198,7 +193,7 @@ def _call(
 def web_command(
     *,
     config: Annotated[AnimateConfig, Some("model")],
-    serving: Annotated[Serving, Some(port=8765)],
+    serving: Annotated[Serving, Some(port=STUDIO_PORT)],
     limits: Annotated[Limits, Some("upload_mb seconds")],
 ) -> None:
     """Animate, learn, edit and verify in the browser, and over HTTP from other programs (docs/web.md)."""
@@ -210,9 +205,7 @@ def web_command(
     with working("starting the app"):
         gradio_needed()
     try:
-        with served_studio(
-            host=serving.host, port=serving.port, password=serving.password, model=config.model, limits=limits
-        ) as address:
+        with served_studio(serving, model=config.model, limits=limits) as address:
             say(f"The app: {address}")
             say("Ctrl-C ends it.")
             if serving.open_page:

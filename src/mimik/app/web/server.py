@@ -7,44 +7,32 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from mimik.app.guard import LOOPBACK, Guard, Headers, call_headers, check_host
+from mimik.app.guard import Guard, Headers, call_headers, check_host
 from mimik.app.live.hosting import Calls
-from mimik.app.serving import add_call_routes, bound, page_address, served
+from mimik.app.serving import Serving, add_call_routes, bound, page_address, served
 from mimik.app.web import examples
 from mimik.app.web.page import build_page, looks
 from mimik.app.web.parts import gradio_needed
 from mimik.app.web.sessions import Limits, Sessions
 from mimik.config import AnimateConfig
 
-STUDIO_HOST, STUDIO_PORT = LOOPBACK, 8765
 _CALL = "/call/"  # of calls, which the page shows in a frame
 _UNFRAMED = (b"x-frame-options", b"DENY")  # gradio's page has scripts inside, which no policy of its own allows
 
 
 @contextmanager
-def served_studio(
-    *,
-    host: str = STUDIO_HOST,
-    port: int = STUDIO_PORT,
-    password: str | None = None,
-    model: str | None = None,
-    limits: Limits | None = None,
-) -> Iterator[str]:
+def served_studio(where: Serving, *, model: str | None = None, limits: Limits | None = None) -> Iterator[str]:
     """Serves the app while the block runs, which is given its address; then all of its visitors is removed.
 
-    Args:
-        host, port: where; port 0 takes any that is free.
-        password: of every request; needed where host is not loopback.
-        model: as AnimateConfig has it.
-        limits: what visitors may ask for.
+    Args: model: as AnimateConfig has it; limits: what visitors may ask for.
 
     Raises:
         InputError: if the host is not possible without a password, the port is taken, or gradio is missing.
     """
-    check_host(host, password)
+    check_host(where.host, where.password)
     AnimateConfig(model=model)
     limits = limits or Limits()
-    with bound(host, port) as listening, closing(Sessions()) as sessions, closing(Calls(host)) as calls:
+    with bound(where) as listening, closing(Sessions()) as sessions, closing(Calls(where.host)) as calls:
         gr = gradio_needed()
         import fastapi
 
@@ -63,7 +51,7 @@ def served_studio(
             app,
             blocks,
             path="/",
-            server_name=host,
+            server_name=where.host,
             server_port=listening.getsockname()[1],
             max_file_size=limits.upload_mb * 1024 * 1024,
             ssr_mode=False,
@@ -78,13 +66,13 @@ def served_studio(
         def headers(path: str) -> Headers:
             return call_headers("self") if path.startswith(_CALL) else (_UNFRAMED,)
 
-        guard = Guard(app, host=host, password=password, realm="mimik web", headers=headers)
+        guard = Guard(app, host=where.host, password=where.password, realm="mimik web", headers=headers)
         with ExitStack() as ending:  # the last first
             ending.callback(blocks.close, verbose=False)
             ending.enter_context(served(guard, listening, "mimik web"))
             ending.callback(calls.close)  # while the loop of its connections runs
             ending.callback(sessions.stop_all)
-            yield page_address(host, listening)
+            yield page_address(where, listening)
 
 
 def _without_addresses(gr: Any) -> None:
