@@ -88,7 +88,7 @@ def test_stop_ends_what_waits_and_what_runs_but_not_what_is_asked_for_later(sess
     waits, runs = session.begin(), session.begin()
     session.stop()
     later = session.begin()
-    for stopped in (waits, session.job(runs.number)):
+    for stopped in (waits, Job(session, runs.number)):
         with pytest.raises(StoppedError), stopped.running():
             raise AssertionError("it ran")
     with later.running():

@@ -7,7 +7,6 @@ wrong because of a file is a MediaError with one sentence for the user.
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -21,8 +20,6 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from mimik.config import MediaError
-
-log = logging.getLogger(__name__)
 
 Rgb = NDArray[np.uint8]  # [H, W, 3], 0..255
 MIN_FPS, MAX_FPS = 1.0, 240.0

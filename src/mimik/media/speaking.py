@@ -11,7 +11,6 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mimik.config import InputError
@@ -23,8 +22,6 @@ _DEFAULT_VOICE = "en-us"
 _PIPER_SUFFIX = ".onnx"
 PHONEMES_SUFFIX = ".phonemes"
 _SAME_S = 0.05  # between the end of the phonemes and that of the sound they are of
-
-Phonemes = Sequence[tuple[float, str]]  # seconds at which each begins, and its name; "" is silence
 
 
 def speak(text: str, out: Path, *, voice: str | None = None) -> Path:

@@ -154,13 +154,13 @@ def deviations(data: bytes, module: nn.Module, samples: Sequence[GraphInputs]) -
         for name, expected, found in zip(names, results, running.run(None, sample), strict=True):
             theirs[name].append(expected.numpy())
             ours[name].append(found)
-    return {name: _difference(np.stack(ours[name]), np.stack(theirs[name])) for name in names}
-
-
-def _difference(found: Array, expected: Array) -> Difference:
-    apart = np.abs(found.astype(np.float64) - expected)
-    varied = float(np.ptp(expected, axis=0).max())
-    return Difference(float(apart.max()), float(apart.mean()), float(np.ptp(expected)), varied)
+    found = {}
+    for name in names:
+        right = np.stack(theirs[name])
+        apart = np.abs(np.stack(ours[name]).astype(np.float64) - right)
+        varied = float(np.ptp(right, axis=0).max())
+        found[name] = Difference(float(apart.max()), float(apart.mean()), float(np.ptp(right)), varied)
+    return found
 
 
 def make_graph(

@@ -54,7 +54,7 @@ _MAX_UNREAD = 1 << 16  # bytes that wait for a page which does not read; what co
 _MAX_PAGE_NAME = 40  # letters
 _MAX_MESSAGE = 4096  # bytes of a control's message
 _MAX_RECORDING_S = 600.0
-_CLOSED_WITHIN_S = 10.0
+_ENDED_WITHIN_S = 10.0
 
 
 def page_file(name: str) -> tuple[str, str] | None:
@@ -147,7 +147,7 @@ class Connections:
             return
         closing = self.aclose()
         with suppress(TimeoutError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(closing, self._loop).result(_CLOSED_WITHIN_S)
+            asyncio.run_coroutine_threadsafe(closing, self._loop).result(_ENDED_WITHIN_S)
         closing.close()
 
     def file(self, visitor: str, name: str) -> tuple[str, str] | None:

@@ -77,9 +77,6 @@ class Calls:
         for key in list(self._hosted):
             self._end(key)
 
-    def is_running(self, key: str) -> bool:
-        return key in self._hosted
-
     def file(self, key: str, name: str) -> tuple[str, str] | None:
         """Text and type of a file of a call's pages; None if there is no such call or file."""
         hosted = self._hosted.get(key)

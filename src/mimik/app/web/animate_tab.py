@@ -10,6 +10,7 @@ from typing import Any
 from mimik.app.web import controls, examples, markup
 from mimik.app.web.jobs import PAGE_FORMATS, BatchAnswer, Made, Tell, animate, animate_photos, spoken
 from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, watched
+from mimik.app.web.sessions import Job
 from mimik.config import AVATAR_SUFFIX
 
 WHO = ("Photo", "Video", "Learned person", "Several photos")
@@ -310,7 +311,7 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
 
     @shared.asks
     def on_animate(request: Any, number: int, *values: Any) -> Generator[list[Any]]:
-        job = shared.session(request).job(number)
+        job = Job(shared.session(request), number)
         asked = Asked.of(values[:num_inputs])
         background, color, picture, format, beside, voice = values[num_inputs : num_inputs + 6]
         shown = dict(zip(names, values[num_inputs + 6 :], strict=True))

@@ -165,6 +165,11 @@ class _Call:
         """Values of AnimateConfig's fields. Raises InputError if one is of another type."""
         return {name: _typed(name, self.values[name]) for name in names}
 
+    def run_options(self) -> dict[str, Any]:
+        """What jobs.animate takes besides photo, driver and settings."""
+        asked = {"format": self.values["format"], "beside": bool(self.values["side_by_side"])}
+        return {"limits": self.shared.limits, "tell": self.tell, **asked}
+
     def config(self, photo: str | None = None) -> AnimateConfig:
         """All settings of a run."""
         values = self.settings(controls.FIELDS)
@@ -227,16 +232,7 @@ def _animate(call: _Call) -> Any:
     `mimik animate`.
     """
     photo = call.file("photo")
-    made = animate(
-        call.job,
-        photo,
-        _driver(call),
-        call.config(photo),
-        limits=call.shared.limits,
-        format=call.values["format"],
-        beside=bool(call.values["side_by_side"]),
-        tell=call.tell,
-    )
+    made = animate(call.job, photo, _driver(call), call.config(photo), **call.run_options())
     return call.answer(made.out), call.answer(made.beside), report_of(made)
 
 
@@ -245,16 +241,7 @@ def _animate_all(call: _Call) -> Any:
 
     Gives a .zip of all sealed files, the reports, and a list of the photos that were left out, with the reasons.
     """
-    batch = animate_photos(
-        call.job,
-        call.files("photos"),
-        _driver(call),
-        call.config(),
-        limits=call.shared.limits,
-        format=call.values["format"],
-        beside=bool(call.values["side_by_side"]),
-        tell=call.tell,
-    )
+    batch = animate_photos(call.job, call.files("photos"), _driver(call), call.config(), **call.run_options())
     left_out = [{"photo": name, "reason": reason} for name, reason in batch.left_out]
     return call.answer(batch.archive), [report_of(one) for one in batch.made], left_out
 

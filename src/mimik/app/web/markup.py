@@ -32,12 +32,8 @@ def note(sentence: str, kind: str = "") -> str:
     return f'<div class="m-note {kind}" role="status">{lines}</div>' if lines else ""
 
 
-def _file_address(path: str | Path) -> str:
-    return f"gradio_api/file={quote(str(path))}"
-
-
 def _element(path: str | Path, is_video: bool, classes: str = "") -> str:
-    source, css = _file_address(path), f' class="{classes}"' if classes else ""
+    source, css = f"gradio_api/file={quote(str(path))}", f' class="{classes}"' if classes else ""
     if is_video:
         return f'<video src="{source}"{css} autoplay loop muted playsinline></video>'
     return f'<img src="{source}"{css} alt="">'

@@ -17,6 +17,7 @@ from mimik.app.web import controls, markup
 from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, given_photo, save_edited, verified
 from mimik.app.web.learning import Learned, learning
 from mimik.app.web.parts import PRIVATE, QUICK, WORK, Shared, message_of
+from mimik.app.web.sessions import Job
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, InputError, install_command
 
 _SLIDER_NAMES = {
@@ -147,7 +148,7 @@ def _learner(shared: Shared) -> Any:
 
     @shared.asks
     def on_learn(request: Any, number: int, photos: list[str], seconds: float) -> Iterator[list[Any]]:
-        job = shared.session(request).job(number)
+        job = Job(shared.session(request), number)
         nothing = [None, gr.update(value=None, visible=False), shared.offered(None)]
         yield [markup.waiting("Starting"), *nothing]
         remaining = Remaining()

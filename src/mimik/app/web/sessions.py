@@ -49,7 +49,7 @@ class Job:
 
     @property
     def is_stopped(self) -> bool:
-        return self.session.is_stopped(self.number)
+        return self.number <= self.session.num_stopped
 
     def check(self) -> None:
         """Raises:
@@ -76,7 +76,7 @@ class Session:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _num_files: int = 0
     _num_jobs: int = 0
-    _num_stopped: int = 0  # jobs up to this number are to end
+    num_stopped: int = 0  # jobs up to this number are to end
     _num_running: int = 0
     _used_s: float = field(default_factory=time.monotonic)
 
@@ -95,17 +95,10 @@ class Session:
             self._used_s = time.monotonic()
             return Job(self, self._num_jobs)
 
-    def job(self, number: int) -> Job:
-        """The job that was begun under this number."""
-        return Job(self, number)
-
     def stop(self) -> None:
         """Ends all work that was asked for so far, whether it runs or waits."""
         with self._lock:
-            self._num_stopped = self._num_jobs
-
-    def is_stopped(self, number: int) -> bool:
-        return number <= self._num_stopped
+            self.num_stopped = self._num_jobs
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
