@@ -33,6 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from mimik.animation import avatar as avatar_module
 from mimik.animation import group, render, source_frame
+from mimik.animation.avatar import Avatar
 from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
@@ -121,6 +122,12 @@ def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
         for module in (avatar_module, group, render, video_driver, faces):
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
         yield
+
+
+@pytest.fixture(scope="module")
+def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
+    """The person of the small portrait."""
+    return Avatar.from_photos([small_path], landmarker=landmarker)
 
 
 def until(is_so: Callable[[], object], timeout_s: float = 120.0) -> None:

@@ -57,11 +57,6 @@ def same_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marking.secrets, "randbits", lambda bits: 7)
 
 
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
-
-
 def left_behind(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 

@@ -34,11 +34,6 @@ FEATURES = [*faces.LIPS, *faces.EYES, *faces.BROWS, *faces.IRISES]
 
 
 @pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
-
-
-@pytest.fixture(scope="module")
 def editor(avatar: Avatar) -> Editor:
     return Editor(avatar, AnimateConfig(model="geometry"))
 

@@ -15,7 +15,7 @@ import mimik
 from mimik.animation.avatar import Avatar
 from mimik.animation.options import EditOptions, FrameOptions, RenderOptions, Sliders, in_python_words
 from mimik.config import AnimateConfig, InputError, MediaError, OptionError
-from mimik.face.landmarks import Image, Landmarker
+from mimik.face.landmarks import Image
 from mimik.media import video
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.drivers.video import extract_motion
@@ -23,11 +23,6 @@ from mimik.motion.files import bundled_motions
 from mimik.provenance.verifying import Status, verify
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone", "one_landmarker")
-
-
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos(small_path, landmarker=landmarker)
 
 
 def frames_of(avatar: Avatar, driver: object, **options: object) -> list[Image]:

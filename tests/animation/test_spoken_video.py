@@ -14,15 +14,10 @@ from mimik.face.landmarks import Landmarker
 from mimik.media.reading import read_frames
 from mimik.media.sound import read_sound
 
-pytestmark = pytest.mark.usefixtures("the_warp_alone")
+pytestmark = pytest.mark.usefixtures("the_warp_alone", "one_landmarker")
 RATE = 16_000
 SPEECH = Path(__file__).parents[1] / "fixtures" / "espeak_speech.ogg"
 BEGIN_S = (0.5, 1.5)
-
-
-@pytest.fixture
-def avatar(small_path: Path, landmarker: Landmarker, one_landmarker: None) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
 
 
 def two_vowels() -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -14,16 +13,10 @@ from mimik.animation.avatar import Avatar
 from mimik.app.live import hosting
 from mimik.app.live.hosting import Calls
 from mimik.config import AnimateConfig, InputError
-from mimik.face.landmarks import Landmarker
 
 pytest.importorskip("aiortc", reason="the extra `live` is not installed")
 
 CONFIG = AnimateConfig(model="geometry", size=64, frame="crop", scene="warp")
-
-
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
 
 
 @pytest.fixture

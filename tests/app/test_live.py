@@ -38,11 +38,6 @@ CONFIG = AnimateConfig(model="geometry", smooth=0.0)
 FPS = 25.0
 
 
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
-
-
 @pytest.fixture
 def call(avatar: Avatar) -> Call:
     return Call(avatar, CONFIG)

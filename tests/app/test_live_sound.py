@@ -27,7 +27,7 @@ from mimik.app.live.sound import CALL_RATE_HZ, Feeder, LiveSpeech, file_blocks, 
 from mimik.app.live.talker import Talker
 from mimik.app.serving import Serving
 from mimik.config import AnimateConfig, InputError
-from mimik.face.landmarks import Landmarker, Tracker
+from mimik.face.landmarks import Tracker
 from mimik.media.sound import read_sound
 from mimik.motion.contact import lip_openings
 from mimik.motion.frames import MotionFrame
@@ -36,11 +36,6 @@ from mimik.motion.generation.speech import closed_reference
 CONFIG = AnimateConfig(model="geometry", smooth=0.0, size=128)
 SPEECH = Path(__file__).parents[1] / "fixtures" / "espeak_speech.ogg"
 BLOCK = CALL_RATE_HZ // 50
-
-
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
 
 
 def opening(frame: MotionFrame) -> float:

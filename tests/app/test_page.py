@@ -39,11 +39,6 @@ from mimik.app.page import Page, served_page
 from mimik.app.serving import Serving
 
 
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
-
-
 @pytest.fixture
 def call(avatar: Avatar) -> Call:
     """A new one for each test: a call that has ended does not begin again."""

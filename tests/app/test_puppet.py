@@ -23,18 +23,13 @@ from mimik.app.live.controls import Controls
 from mimik.app.live.recording import Recording
 from mimik.app.puppet import Puppet, _Heard, _Strings
 from mimik.config import AnimateConfig
-from mimik.face.landmarks import Landmarker, head_pose
+from mimik.face.landmarks import head_pose
 from mimik.motion.drivers.stream import HOLD_S, Sample
 from mimik.motion.drivers.udp import Receiver, parse_address
 from mimik.provenance.verifying import Status, verify
 
 CONFIG = AnimateConfig(model="geometry", smooth=0.0)
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
 
 
 def turned(yaw: float, time_s: float = 0.0, *, seen: bool = True) -> Sample:

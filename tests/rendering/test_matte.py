@@ -30,11 +30,6 @@ def alpha(small_portrait: Image, small_face: Face) -> np.ndarray:
     return matte.person_matte(small_portrait, small_face.points)
 
 
-@pytest.fixture(scope="module")
-def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
-    return Avatar.from_photos([small_path], landmarker=landmarker)
-
-
 # On the photo.
 
 
