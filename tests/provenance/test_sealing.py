@@ -67,25 +67,34 @@ def picture(shade: int = 0) -> Image.Image:
 def draw(draft: Draft, *, moving: bool = False) -> None:
     """Hand small frames to a draft, as the program does."""
     if moving or draft.path.suffix.lower() in (".mp4", ".m4v", ".mov", ".gif"):
-        with draft.open_writer(32, 32, 25) as writer:
-            for shade in range(NUM_FRAMES):
-                writer.write(np.asarray(picture(shade)))
+        write_frames(draft, NUM_FRAMES)
     else:
         draft.write_image(np.asarray(picture()))
+
+
+def write_frames(draft: Draft, num_frames: int) -> None:
+    with draft.open_writer(32, 32, 25) as writer:
+        for shade in range(num_frames):
+            writer.write(np.asarray(picture(shade)))
 
 
 def draw_file(path: Path) -> None:
     """A small picture or clip of somebody else."""
     if path.suffix in (".mp4", ".m4v", ".mov"):
-        with av.open(str(path), "w", format="mov" if path.suffix == ".mov" else "mp4") as container:
-            stream = container.add_stream("libx264", rate=25)
-            stream.width = stream.height = 32
-            stream.pix_fmt = "yuv420p"
-            for shade in range(NUM_FRAMES):
-                container.mux(stream.encode(av.VideoFrame.from_image(picture(shade))))
-            container.mux(stream.encode())
+        write_clip(path, [np.asarray(picture(shade)) for shade in range(NUM_FRAMES)])
     else:
         picture().save(path)
+
+
+def remuxed(path: Path, out: Path) -> Path:
+    """The packets of a video in another file, without its manifest."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return out
 
 
 def claim(*ingredients: Ingredient, **settings: Any) -> Claim:
@@ -462,13 +471,7 @@ def test_a_file_without_its_manifest_is_known_by_its_mark(work: Path) -> None:
     assert "its key is public" in verdict.sentence  # so that it is no proof
     assert json.loads(verdict.to_json())["mark"]["file_id"] == verdict.mark.file_id
     # A kind of file that C2PA cannot live in.
-    with av.open(str(copy)) as source, av.open(str(work / "b.mkv"), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    assert verify(work / "b.mkv").status is Status.STRIPPED
+    assert verify(remuxed(copy, work / "b.mkv")).status is Status.STRIPPED
 
 
 def test_an_altered_file_says_whether_its_mark_is_still_the_declared_one(work: Path) -> None:
@@ -538,14 +541,7 @@ def test_nothing_is_found_after_encoding_again_and_that_is_said_to_prove_nothing
     sealed(work / "a.png")
     with Image.open(work / "a.png") as image:
         image.save(work / "b.png")
-    sealed(work / "a.mp4")
-    with av.open(str(work / "a.mp4")) as source, av.open(str(work / "b.mp4"), "w") as copy:
-        stream = copy.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                copy.mux(packet)
-    for path in (work / "b.png", work / "b.mp4"):
+    for path in (work / "b.png", remuxed(sealed(work / "a.mp4"), work / "b.mp4")):
         verdict = verify(path)
         assert (verdict.status, verdict.exit_code) == (Status.NOTHING, 3)
         assert "proves nothing" in verdict.sentence
@@ -728,12 +724,6 @@ def test_the_result_follows_the_umask(work: Path) -> None:
 
 
 # Frames.
-
-
-def write_frames(draft: Draft, num_frames: int) -> None:
-    with draft.open_writer(32, 32, 25) as writer:
-        for shade in range(num_frames):
-            writer.write(np.asarray(picture(shade)))
 
 
 @pytest.mark.parametrize("name", ["frames", "frames/%05d.png", "frames/f%d.webp"])
@@ -1047,6 +1037,7 @@ WRITING_METHODS = {"write_bytes", "write_text", "imwrite", "VideoWriter", "save"
 WRITING_METHODS |= {"savetxt"}
 WRITING_METHODS |= {"tofile", "touch", "imsave", "symlink_to", "hardlink_to", "save_model", "NamedTemporaryFile"}
 WRITING_METHODS |= {"imencode", "encode_clip"}  # pictures and films in memory, which somebody may write
+OPENING_MODULES = {"av", "io", "gzip", "Image", "tarfile", "lzma"}
 WRITING_MODULES = {
     "os": {"replace", "rename", "renames", "open", "fdopen", "link", "symlink", "mkfifo"},
     "shutil": {"copy", "copy2", "copyfile", "copyfileobj", "copytree", "move"},
@@ -1069,14 +1060,7 @@ def _writes(call: ast.Call) -> bool:
         # Path.rename and Path.replace take one argument, str.replace takes two, dataclasses.replace takes keywords.
         return len(call.args) == 1 and not call.keywords
     if name == "open":
-        is_method = isinstance(call.func, ast.Attribute) and owner not in (
-            "av",
-            "io",
-            "gzip",
-            "Image",
-            "tarfile",
-            "lzma",
-        )
+        is_method = isinstance(call.func, ast.Attribute) and owner not in OPENING_MODULES
         place = 0 if is_method else 1
         modes = [one.value for one in call.keywords if one.arg == "mode"]
         modes += call.args[place : place + 1]
