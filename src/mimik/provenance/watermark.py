@@ -387,7 +387,7 @@ class WatermarkDetector:
                 where.append((origin, len(_AT_ORIGIN) ** 2))
             for scores, positions in where:
                 peak = int(scores.argmax())
-                chance = positions * math.erfc(float(scores.flat[peak]) / math.sqrt(2))  # 2 n Q(z)
+                chance = 2 * positions * _normal_tail(float(scores.flat[peak]))
                 top, left = divmod(peak, _GRID)
                 places.append(_Place(chance, -float(scores.flat[peak]), pitch, shift, top, left, bool(mirrored)))
         return min(places)
@@ -474,3 +474,8 @@ def _cell_response(shift: tuple[float, float]) -> NDArray[np.complex64]:
     response = np.fft.rfft2(np.roll(band, (_PERIOD, _PERIOD), (0, 1)))
     down, right = np.fft.fftfreq(_GRID)[:, None], np.fft.rfftfreq(_GRID)[None]
     return (response * np.exp(2j * np.pi * (down * shift[0] + right * shift[1]))).astype(np.complex64)
+
+
+def _normal_tail(z: float) -> float:
+    """Q(z): how likely a normal variable exceeds z deviations."""
+    return 0.5 * math.erfc(z / math.sqrt(2))
