@@ -1,8 +1,8 @@
-"""The scene behind a moving head: a still background plate, and the head as a layer over it that may leave the picture.
+"""A still background plate with the head as a separate layer over it.
 
-The photo is taken apart once: the matte says how much of a pixel is the person, the plate is the photo with what the
-person hides filled from its surroundings, and the front are the person's own colors, so that front over plate is the
-photo again. Only front and matte move. Where the matte cannot be trusted, the photo stays in one piece.
+The photo is decomposed once: the matte is the person's coverage of each pixel, the plate is the photo with the person
+inpainted, and the front is the person's colors, so that compositing front over plate gives the photo. Only front and
+matte are warped. If the matte is unreliable, the photo is not decomposed.
 """
 
 from __future__ import annotations
@@ -24,34 +24,37 @@ from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.matte import foreground, person_matte
 from mimik.rendering.painters import PicturePainter, Prepared
 
-_UNCOVERS = 0.16  # of the crop's side: as far as a head uncovers what is behind it
-_HOLE = 0.03  # of the matte from which on a pixel is not taken for background
-_MISSED_HAIR = 0.006  # of the crop's side: around the matte, hair that it missed
-_FACE_MOVES = 0.0005, 0.004  # of the crop's side: the scene is fully shown if a point of the face moves by the second
-_STRANDS = 0.045  # of the crop's side: around the matte, where strands of hair are looked for
-_LOOKED_AT = 0.13  # of the crop's side: half of the side of the square in which the background is looked at
-_PLAIN_DETAIL = 3.0, 6.0  # of 255: detail of a background before which strands are told apart surely, and not at all
-_CONTRAST = 40.0  # of 255: least distance of colors by which strands are told from the background
-_NOISE = 0.08  # share of hair that grain may look like
-_SOLVED = 0.15, 0.4  # of the matte: from the second on the front is solved for, up to the first estimated around
-_MIN_BACKGROUND = 0.03  # of the crop: less background than that is not worth a plate
-_MAX_UNSURE = 0.30  # of the head's area: pixels that are neither person nor background
-_FACE_INSIDE = 0.97  # of the face's outline that has to lie in the picture
-_CUT_BY_EDGE = 0.5  # of the matte at the picture's edge, from which on the edge cuts the person
-_TOLERANCE = 0.006  # of the crop's side: as far the end of what an edge cuts may be drawn into the picture
-_BAND = 64  # rows that are blended at a time, so that they stay in the processor's cache
-_SAMPLES = 9  # points of a cut edge that are watched
+_UNCOVERS = 0.16  # crop sides: distance from the person's edge within which the plate needs detail
+_HOLE = 0.03  # matte value from which on a pixel is not used as background
+_MISSED_HAIR = 0.006  # crop sides: margin around the matte for hair that it missed
+# Crop sides: largest displacement of a face point over which the result fades from photo to scene.
+_FACE_MOVES = 0.0005, 0.004
+_STRANDS = 0.045  # crop sides: margin around the matte in which strands of hair are searched
+_LOOKED_AT = 0.13  # crop sides: half the side of the square in which the detail of the background is measured
+# Detail of the background, 0..255: strands are separated fully up to the first value, not at all from the second on.
+_PLAIN_DETAIL = 3.0, 6.0
+_CONTRAST = 40.0  # smallest color distance between hair and background, 0..255, at which strands are separated
+_NOISE = 0.08  # share of hair up to which a pixel is treated as noise
+# Matte values over which the front changes from a local estimate to the solution of the matting equation.
+_SOLVED = 0.15, 0.4
+_MIN_BACKGROUND = 0.03  # smallest share of background in the crop for which a plate is made
+_MAX_UNSURE = 0.30  # largest share of partly covered pixels in the head's area
+_FACE_INSIDE = 0.97  # smallest share of the face's outline inside the picture
+_CUT_BY_EDGE = 0.5  # matte value at the picture's edge from which on the edge cuts the person
+_TOLERANCE = 0.006  # crop sides: how far a cut edge may move into the picture
+_BAND = 64  # rows blended at a time, so that they fit into the processor's cache
+_SAMPLES = 9  # points checked along a cut edge
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A photo taken apart.
+    """A photo decomposed into layers.
 
     Attributes:
-        alpha: [H, W] in 0..1, how much of each pixel is the person.
-        front: uint8 RGB [H, W, 3], the person's own colors, continued beyond its edge.
-        plate: uint8 RGB [H, W, 3], the photo without the person, near the person's edge.
-        free: whether the head may leave the square of the flow at the left, the top and the right.
+        alpha: [H, W] 0..1, matte of the person.
+        front: uint8 RGB [H, W, 3], the person's colors, extrapolated beyond the person's edge.
+        plate: uint8 RGB [H, W, 3], the photo with the person inpainted near the person's edge.
+        free: whether the head may leave the flow's square at the left, the top and the right.
         canvas: the part of the photo that moves.
     """
 
@@ -63,12 +66,12 @@ class Scene:
 
 
 def take_apart(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
-    """The scene of a photo, or why there is none: the rest of a sentence that begins with "the background".
+    """Decompose a photo; if that is impossible, return the reason, which completes a sentence about "the background".
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        points: [478, 3] of the face in it.
-        alpha: person_matte of both; None: found here.
+        points: [478, 3] face points in it.
+        alpha: result of person_matte for both; None: computed here.
     """
     height, width = picture.shape[:2]
     if alpha is None:
@@ -95,14 +98,14 @@ def take_apart(picture: Image, points: NDArray[Any], alpha: Array | None = None)
 
 
 def _doubt(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int, height: int) -> str | None:
-    """Why a matte [h, w] over the canvas cannot be trusted."""
+    """The reason why a matte [h, w] over the canvas is unreliable, or None."""
     oval = points[OVAL, :2]
     inside = ((oval >= 0) & (oval < [width, height])).all(1).mean()
     if inside < _FACE_INSIDE:
         return "cannot be told from a face that the picture's edge cuts"
     if (alpha < 0.05).mean() < _MIN_BACKGROUND:
         return "is hardly visible around the head"
-    # The head: the face's outline, twice as large.
+    # The head: the face's outline, enlarged.
     head = np.zeros(alpha.shape, np.uint8)
     center = oval.mean(0)
     outline = canvas.place(canvas.crop.to_unit(center + (oval - center) * [1.7, 1.6] - [0, 0.1 * np.ptp(oval[:, 1])]))
@@ -114,16 +117,16 @@ def _doubt(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int, heigh
 
 
 def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Array, Array]:
-    """What is not taken for background: the person, and before a plain background strands of hair that it missed.
+    """The area to inpaint: the person and, before a plain background, strands of hair that the matte missed.
 
-    Args: part: uint8 RGB [h, w, 3]; alpha: [h, w] of the person; side: of the crop, pixels.
+    Args: part: uint8 RGB [h, w, 3]; alpha: [h, w] matte; side: of the crop, pixels.
 
     Returns:
-        [h, w] the hole; [h, w] 0..1 how plain the background nearby is; [h, w] 0..1 where strands are looked for.
+        [h, w] the hole; [h, w] 0..1 plainness of the background nearby; [h, w] 0..1 where strands are searched.
     """
     person = (alpha > _HOLE).astype(np.uint8)
     narrow, wide = (grown(person, by * side) > 0 for by in (_MISSED_HAIR, _STRANDS))
-    # How much the background beyond the strands varies.
+    # Detail of the background outside the searched margin.
     known = (~wide).astype(np.float32)
     size = 2 * max(round(_LOOKED_AT * side), 1) + 1
     total = np.maximum(cv2.blur(known, (size, size)), 1e-3)
@@ -136,7 +139,7 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
 
 
 def _strands(part: Image, front: Image, plate: Image) -> Array:
-    """[h, w] 0..1 how much of a pixel is hair before a plate that is known: where between both colors it lies."""
+    """[h, w] 0..1 coverage by hair, from the position of a pixel's color between those of plate and front."""
     toward = front.astype(np.float32) - plate
     off = part.astype(np.float32) - plate
     length = (toward * toward).sum(-1)
@@ -145,7 +148,7 @@ def _strands(part: Image, front: Image, plate: Image) -> Array:
 
 
 def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:
-    """The colors of the person that give the photo over the plate; around where little of it is seen."""
+    """Foreground colors that reproduce the photo when composited over the plate; `around` where the matte is low."""
     a = alpha[..., None]
     solved = (part - (1 - a) * plate) / np.maximum(a, _SOLVED[0])
     share = ramp(a, *_SOLVED)
@@ -153,7 +156,7 @@ def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:
 
 
 def _free(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int) -> tuple[bool, bool, bool]:
-    """Where the head does not go on beyond the square in which it moves: there nothing would tear."""
+    """At which borders (left, top, right) the person does not reach the square's border, so that it can move freely."""
     crop, top = canvas.crop, canvas.top
     chin = round(float(points[OVAL, 1].max()) - top)
     upper = alpha[: max(chin, 1)]
@@ -163,9 +166,13 @@ def _free(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int) -> tup
 
 
 def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None) -> Image:
-    """What a LayeredPainter moves before another background.
+    """The picture that a LayeredPainter warps in front of another background.
 
-    Args: picture: uint8 RGB [H, W, 3]; alpha: of the person in it; canvas: what moves; behind: None is transparent.
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        alpha: [H, W] 0..1, matte of the person in it.
+        canvas: the part that moves.
+        behind: the background; None: transparent.
     """
     front = foreground(picture, alpha)
     if behind is None:
@@ -177,7 +184,7 @@ def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None) -
 
 
 class LayeredPainter(PicturePainter):
-    """A painter whose frames show the person alone, or over a background that stands still."""
+    """A painter whose frames show the person alone, or over a still background."""
 
     def __init__(
         self,
@@ -188,12 +195,11 @@ class LayeredPainter(PicturePainter):
         still: tuple[Image, NDArray[Any]] | None = None,
     ) -> None:
         """Args:
-        painter: of the person's own colors, with alpha as its matte; outside of the canvas, which alone moves, of the
-            whole frame.
-        alpha: [H, W] in 0..1, of that picture.
+        painter: draws the person's colors with alpha as matte, and the final frame outside the canvas.
+        alpha: [H, W] 0..1, matte of that picture.
         canvas: the part of the picture that moves.
-        behind: uint8 RGB [H, W, 3]; None: frames have four channels, straight alpha.
-        still: the photo and the face's points in it, [478, 3]: what is shown where nothing moves.
+        behind: uint8 RGB [H, W, 3]; None: frames have four channels with straight alpha.
+        still: the photo and its face points [478, 3]; shown instead of the scene while the face does not move.
         """
         self._painter, self._canvas, self._behind, self._still = painter, canvas, behind, still
         self._alpha = np.rint(alpha * 255).astype(np.uint8)
@@ -225,12 +231,12 @@ class LayeredPainter(PicturePainter):
 
 
 def shown(target: NDArray[Any], points: NDArray[Any], crop: Crop) -> float:
-    """0..1: how much of a frame is the scene, the rest is the photo; target, points: [478, 3] of frame and photo."""
+    """0..1 weight of the scene against the unchanged photo; target, points: [478, 3] of frame and photo."""
     return float(ramp(float(np.abs(target[:, :2] - points[:, :2]).max()) / crop.side, *_FACE_MOVES))
 
 
 def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:
-    """Lays what is in front, uint8 RGB [h, w, 3], over what is behind it, in place; alpha: [h, w], 255 is opaque."""
+    """Composite front, uint8 RGB [h, w, 3], over behind; in place in front; alpha: [h, w], 255 is opaque."""
     for top in range(0, len(front), _BAND):
         rows = slice(top, top + _BAND)
         columns = np.flatnonzero(alpha[rows].any(0))
@@ -245,14 +251,14 @@ def blend(front: Image, behind: Image, alpha: NDArray[np.uint8]) -> None:
 
 
 class EdgeLimit:
-    """Keeps a head from being moved so that the end of what the picture's edge cuts would be seen.
+    """Limits the shift of a head so that parts which the picture's edge cuts do not move into the picture.
 
-    Hair that the upper edge cuts does not move down, a shoulder that the lower edge cuts does not rise; the other way
-    both may go. The whole head is moved back by what is too much.
+    Hair that the upper edge cuts does not move down, and hair that a side cuts does not move inward; the opposite
+    directions are free. The whole head is shifted back by the excess.
     """
 
     def __init__(self, points: NDArray[Any], alpha: Array) -> None:
-        """Args: points: [478, 3] of the face in the photo; alpha: [H, W] of the person there."""
+        """Args: points: [478, 3] face points of the photo; alpha: [H, W] its matte."""
         width = alpha.shape[1]
         self._points = np.asarray(points, np.float64)
         self._tolerance = _TOLERANCE * Crop.around(points).side
@@ -272,7 +278,7 @@ class EdgeLimit:
                 self._edges.append((axis, sign, places, follow))
 
     def __call__(self, target: NDArray[Any]) -> NDArray[Any]:
-        """The points [478, 3] of a frame, moved back where that is needed."""
+        """The face points [478, 3] of a frame, shifted back if necessary."""
         if not self._edges:
             return target
         motion = skull_motion(self._points, target[:NUM_POINTS])

@@ -1,4 +1,4 @@
-"""Where the layers of a frame are drawn: the part of a picture that a warp may change."""
+"""The canvas: the part of a picture that a warp may change, and overlays drawn on it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Canvas:
     """The part of a picture that lies in a warper's crop.
 
     Attributes:
-        crop: in pixels of the picture.
-        left, top: of the part, in pixels of the picture.
-        size: width and height of the part, pixels.
+        crop: the warper's square, pixels of the picture.
+        left, top: of the canvas, pixels of the picture.
+        size: width and height of the canvas, pixels.
     """
 
     crop: Crop
@@ -32,7 +32,7 @@ class Canvas:
 
     @classmethod
     def of(cls, picture: NDArray[Any], crop: Crop) -> Canvas:
-        """The part of a picture [H, W, ...] that lies in the crop."""
+        """The intersection of a picture [H, W, ...] with the crop."""
         height, width = picture.shape[:2]
         left, top = max(int(np.floor(crop.left)), 0), max(int(np.floor(crop.top)), 0)
         right = min(int(np.ceil(crop.left + crop.side)), width)
@@ -40,26 +40,26 @@ class Canvas:
         return cls(crop, left, top, (right - left, bottom - top))
 
     def part(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """A view of the part of a picture."""
+        """A view of the canvas in a picture."""
         return picture[self.top : self.top + self.size[1], self.left : self.left + self.size[0]]
 
     def place(self, points: NDArray[Any]) -> NDArray[Any]:
-        """Points [N, 2] in units of the crop's side -> pixels of the part, counted from the first one's center."""
+        """Points [N, 2] in units of the crop's side -> canvas pixels; (0, 0) is the center of the first pixel."""
         return points * self.crop.side + (np.array([self.crop.left - self.left, self.crop.top - self.top]) - 0.5)
 
     def around(self, points: NDArray[Any], margin: float) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Left and top, right and bottom of the part's pixels around points [N, 2]."""
+        """(left, top) and (right, bottom) of the canvas pixels around points [N, 2]."""
         low = np.floor(points.min(0) - margin).astype(int).clip(0)
         return low, np.minimum(np.ceil(points.max(0) + margin).astype(int) + 1, self.size)
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """What a layer lays over a part of a frame.
+    """A picture that a layer composites over a part of a frame.
 
     Attributes:
-        low: left and top, in pixels of the canvas' part, inside of which it lies.
-        pixels: uint8 RGBA [h, w, 4], multiplied with their alpha.
+        low: its left and top, in canvas pixels; it lies inside the canvas.
+        pixels: uint8 RGBA [h, w, 4], premultiplied alpha.
     """
 
     low: NDArray[np.int_]
@@ -67,17 +67,17 @@ class Overlay:
 
     @classmethod
     def of(cls, low: NDArray[np.int_], color: NDArray[Any], share: NDArray[Any]) -> Overlay:
-        """Args: low: see there; color: float32 [h, w, 3], 0..255; share: [h, w] 0..1, how far it covers the frame."""
+        """Args: low: left and top; color: float32 [h, w, 3], 0..255; share: [h, w] 0..1, opacity."""
         color = np.minimum(color, np.float32(255)) * share[..., None]
         return cls(low, cv2.convertScaleAbs(np.dstack([np.maximum(color, 0), share * np.float32(255)])))
 
     @property
     def high(self) -> NDArray[np.int_]:
-        """Right and bottom."""
+        """Right and bottom, in canvas pixels."""
         return self.low + self.pixels.shape[1::-1]
 
     def lay(self, region: NDArray[np.uint8], left_top: NDArray[np.int_]) -> None:
-        """Lays it over a piece of the canvas' part of a frame, uint8 RGB, that begins at left_top; in place."""
+        """Composite over a region of the canvas, uint8 RGB, in place; left_top: of the region, canvas pixels."""
         low, high = (edge.clip(left_top, left_top + region.shape[1::-1]) for edge in (self.low, self.high))
         if (high <= low).any():
             return
@@ -90,9 +90,9 @@ class Overlay:
         part[...] = cv2.add(kept, cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB))
 
     def reduced(self, scale: float, canvas: Canvas, smaller: Canvas) -> Overlay:
-        """The same over a smaller picture.
+        """The overlay resampled for a smaller picture.
 
-        Args: scale: <= 1, of the smaller picture; canvas, smaller: of the picture and of the smaller one.
+        Args: scale: of the smaller picture, <= 1; canvas, smaller: canvases of both pictures.
         """
         if scale >= 1:
             return self
@@ -116,6 +116,6 @@ def soft_polygon(outline: NDArray[Any], shape: tuple[int, int], sigma: float) ->
 
 
 def grown(mask: NDArray[np.uint8], by_px: float) -> NDArray[np.uint8]:
-    """A mask, uint8 [H, W], wider by this many pixels on all sides, one at least."""
+    """A mask, uint8 [H, W], dilated by this many pixels, at least one."""
     side = 2 * max(round(by_px), 1) + 1
     return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.uint8)

@@ -1,7 +1,7 @@
-"""The lines of an eye, and the chart in which eyes of the photo and of a frame are compared.
+"""The contours of an eye, and eye coordinates (the "chart") that are common to photo and frame.
 
-The chart's x runs from the outer corner (0) to the inner one (1), its y down the eye, in widths of the eye. In it the
-edges of the lids are functions of x, and a lid that closes moves along y alone.
+In the chart, x runs from the outer corner (0) to the inner corner (1), and y points down the eye, in eye widths. The
+lid margins are functions of x, and a closing lid moves along y only. Tables sample functions of x at table_places().
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ LIDS_OF_EYES = (
     (face.LEFT_EYE_UPPER, face.LEFT_EYE_LOWER),
 )
 FOLDS = ([247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414])  # over the upper lids
-_PER_SEGMENT = 8  # places on a curve between two of its points
-_STEPS, _FIRST, _LAST = 192, -0.25, 1.25  # of tables over the chart's x
+_PER_SEGMENT = 8  # samples of a curve between two of its points
+_STEPS, _FIRST, _LAST = 192, -0.25, 1.25  # rows of a table over the chart's x, and the x of its first and last row
 
 
 @dataclass(frozen=True)
 class EyeContours:
     """An eye in the photo or in a frame. Units of the crop's side."""
 
-    upper: Array  # [9, 2] edges of the lids, from the outer corner to the inner one
-    lower: Array  # [9, 2] edges of the lids, from the outer corner to the inner one
-    fold: Array  # [7, 2] the skin over the upper lid, about where its crease is
-    iris: Array  # [2] its center; iris_radius: by its rim's points
-    iris_radius: float
-    down: Array  # [2] down the eye, as long as the eye of the photo is wide, as the head carries it
-    weight: float  # 0..1, how much of the eye is drawn: nothing while it is as in the photo
-    number: int  # 0 the person's right eye, 1 the left
+    upper: Array  # [9, 2] margin of the upper lid, from the outer corner to the inner one
+    lower: Array  # [9, 2] margin of the lower lid, in the same order
+    fold: Array  # [7, 2] points above the upper lid, near its crease
+    iris: Array  # [2] center of the iris
+    iris_radius: float  # mean distance of the iris rim's points from the center
+    down: Array  # [2] y axis of the eye, of the photo's eye width in length, moved rigidly with the head
+    weight: float  # 0..1, opacity of the eye layers; 0 if the eye does not differ from the photo
+    number: int  # 0: the person's right eye, 1: the left
 
     @property
     def gap(self) -> float:
-        """How far the eye is open: the sum over the nine pairs of its lids' points."""
+        """Opening of the eye: sum of the distances between the nine pairs of lid points."""
         return float(np.linalg.norm(self.upper - self.lower, axis=1).sum())
 
 
@@ -52,11 +52,11 @@ class EyeFrame:
     matrix: NDArray[np.float64]
 
     def to_chart(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Pixels [N, 2] -> the chart."""
+        """Pixels [N, 2] -> chart coordinates."""
         return (points - self.origin) @ _inverse(self.matrix).T
 
     def grid(self, low: NDArray[Any], high: NDArray[Any]) -> tuple[Array, Array]:
-        """x and y, [H, W] each, of the pixels from low to high."""
+        """Chart coordinates x and y, [H, W] each, of the pixels from low to high."""
         inverse = _inverse(self.matrix)
         across = (np.arange(low[0], high[0]) - self.origin[0])[None]
         down = (np.arange(low[1], high[1]) - self.origin[1])[:, None]
@@ -65,7 +65,7 @@ class EyeFrame:
         return x.astype(np.float32), y.astype(np.float32)
 
     def maps(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Pixels in x and in y of places of the chart, for cv2.remap."""
+        """Pixel coordinates (x and y) of chart coordinates, for cv2.remap."""
         m = self.matrix.astype(np.float32)
         o = self.origin.astype(np.float32)
         return m[0, 0] * x + m[0, 1] * y + o[0], m[1, 0] * x + m[1, 1] * y + o[1]
@@ -73,36 +73,36 @@ class EyeFrame:
 
 @functools.cache
 def table_places() -> NDArray[np.float64]:
-    """The chart's x at the rows of a table."""
+    """Chart x of the rows of a table."""
     return np.linspace(_FIRST, _LAST, _STEPS)
 
 
 def table_step() -> float:
-    """Of the chart's x from row to row."""
+    """Difference in chart x between two rows of a table."""
     return (_LAST - _FIRST) / (_STEPS - 1)
 
 
 def table_rows(x: NDArray[Any]) -> NDArray[np.intp]:
-    """Rows of a table for places x of the chart."""
+    """Nearest table rows for chart coordinates x."""
     scale = np.float32((_STEPS - 1) / (_LAST - _FIRST))
     return ((x - np.float32(_FIRST)) * scale + np.float32(0.5)).clip(0, _STEPS - 1).astype(np.intp)
 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of a matrix [2, 2]."""
+    """Inverse of a matrix [2, 2]."""
     (a, b), (c, d) = matrix.tolist()
     k = 1 / (a * d - b * c)
     return np.array([[d * k, -b * k], [-c * k, a * k]])
 
 
 def table_columns(x: Array) -> Array:
-    """The same with fractions, for cv2.remap."""
+    """Fractional table rows for chart coordinates x, for cv2.remap."""
     return (x - np.float32(_FIRST)) * np.float32((_STEPS - 1) / (_LAST - _FIRST))
 
 
 @functools.cache
 def _spline(points: int) -> NDArray[np.float64]:
-    """[M, points] weights of a Catmull-Rom curve through so many points."""
+    """[M, points] weights of M samples of a Catmull-Rom spline through this number of points."""
     t = np.linspace(0, 1, _PER_SEGMENT, endpoint=False)
     basis = np.stack(
         [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
@@ -112,7 +112,7 @@ def _spline(points: int) -> NDArray[np.float64]:
         for k in range(4):
             at = segment + k - 1
             part = rows[segment * _PER_SEGMENT : (segment + 1) * _PER_SEGMENT]
-            if at < 0:  # the curve is continued straight
+            if at < 0:  # linear extrapolation of the end points
                 part[:, 0] += 2 * basis[:, k]
                 part[:, 1] -= basis[:, k]
             elif at >= points:
@@ -125,7 +125,7 @@ def _spline(points: int) -> NDArray[np.float64]:
 
 
 def height_table(points: NDArray[Any]) -> NDArray[np.float64]:
-    """y of the curve through points [N, 2] of the chart, at table_places(); constant beyond its ends."""
+    """y of the spline through chart points [N, 2], at table_places(); constant beyond its ends."""
     curve = _spline(len(points)) @ points
     x = np.maximum.accumulate(curve[:, 0] + 1e-6 * np.arange(len(curve)))
     return np.interp(table_places(), x, curve[:, 1])

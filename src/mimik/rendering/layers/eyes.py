@@ -1,8 +1,8 @@
-"""An eye as layers: the eyeball, which gaze turns, under eyelids of this person's skin.
+"""An eye as layers: an eyeball that turns with the gaze, under eyelids of the person's own skin.
 
-Whatever part of the lids the photo shows, the lash line and the crease, is carried along as it is, without stretching;
-the skin that a closing lid unfolds between them is made of the lid's own color and of the grain of the skin nearby.
-Shadow and lashes over the eyeball are what the photo has less than the completed eyeball, and move with the lid.
+Lash line and crease of the photo move without stretching. Between them, the skin that a closing lid unfolds is
+synthesized from the lid's color and the grain of the skin nearby. Shadow and lashes over the eyeball are the ratio of
+the photo to the completed eyeball; they move with the lid.
 """
 
 from __future__ import annotations
@@ -28,51 +28,51 @@ from mimik.rendering.layers.eye_contours import (
 )
 from mimik.rendering.layers.eyeball import extract_eyeball
 
-# In widths of the eye.
-_WINDOW_MARGIN = 0.55  # of the window that is prepared around an eye
-_LASHES = 0.05  # least height of the strip over the lid's edge that is carried as it is
-_LASH_MIDDLE = 0.35, 0.6  # along the eye from its outer corner; from the second on lashes are not longer than between
-_CREASE = 0.75  # of the height of the fold's points over the edge
-_LID_SHADOW = 0.10  # how deep lashes and the upper lid's shadow reach over the eyeball
-_LOWER_RIM = 0.05  # the same of the lower lid, with its wet edge
-_ABOVE, _BELOW, _BESIDE = (
-    (0.02, 0.14),
-    (0.1, 0.28),
-    (0.02, 0.14),
-)  # where the layer ends: over the crease, under the eye
-_LINE, _LINE_DEPTH = 0.014, 0.12  # the line between lids that meet: half its width, and how dark
+# Lengths are in eye widths.
+_WINDOW_MARGIN = 0.55  # margin of the window prepared around an eye
+_LASHES = 0.05  # smallest height of the strip above the lid margin that moves without stretching
+_LASH_MIDDLE = 0.35, 0.6  # chart x of the middle part; further inward, lashes are not longer than in the middle part
+_CREASE = 0.75  # height of the crease above the lid margin, relative to that of the fold points
+_LID_SHADOW = 0.10  # depth of lashes and the upper lid's shadow over the eyeball
+_LOWER_RIM = 0.05  # the same of the lower lid, including its wet margin
+# Distances over which the layer fades out: above the crease, below the eye, beside the corners.
+_ABOVE, _BELOW, _BESIDE = (0.02, 0.14), (0.1, 0.28), (0.02, 0.14)
+_LINE, _LINE_DEPTH = 0.014, 0.12  # contact line of closed lids: half its width, and its darkness
 
-_LEAST_OPENING = 0.10, 0.16  # height of an eye in the photo from which its eyeball is known in part, and fully
-# Of the brightness of the skin under the eye: a hidden sclera's at least. In 58 eyes of 29 photos what is made of what
-# they show has 0.96 in the median, and 0.73 in the first quartile, mostly narrow eyes in the shadow of their lids.
+# Height of the eye in the photo over which the layers fade in: below, too little of the eyeball is visible.
+_LEAST_OPENING = 0.10, 0.16
+# Lower bound of a hidden sclera's brightness, relative to the skin under the eye. Extrapolated scleras of 58 eyes in 29
+# photos have a median of 0.96 and a first quartile of 0.73; the latter are mostly narrow eyes in the lids' shadow.
 _SCLERA_LIGHT = 0.8
-_SHADE = 6.0  # levels that are added before a shadow is taken as a ratio: of black nothing can be told
-_DARKEST, _LIGHTEST = 0.1, 1.1  # a shadow's ratio
-_SHADE_TINT = 0.7, 1.2  # of its channels over its brightness
-_WIDE_SHADOW = np.float32(0.55), 0.08  # how dark the shadow under a raised lid is, and its depth
-_FRINGE = np.float32(0.035)  # how far iris and sclera are seen over the lower lid's edge
-_UPPER_WAY = np.float32(0.7)  # of a gap that the lids of a shut eye leave, the upper one closes
-_LASH_LENGTH = np.float32(0.5)  # of a lash that points down, when it points up: places in the strip
-_DARKER = 0.4  # of the strip's height is added to it in a shut eye, whose lid is darker there
-_LASHES_DOWN = 0.75  # how much of their dark lashes that point down have
-_CLOSING = 0.25, 0.75  # of the eye's opening: lashes point down from the first on, fully from the second
-_DEPTHS = 24  # rows of a table of shadows
-# A gap between lids up to the first is none, from the second on it is all there, in parts of the photo's: the
-# landmarks of shut eyes leave a fifth of it. In corners, where there is hardly any, it counts less.
+_SHADE = 6.0  # levels added to both terms of a shadow ratio, because the ratio of dark values is unreliable
+_DARKEST, _LIGHTEST = 0.1, 1.1  # bounds of a shadow ratio
+_SHADE_TINT = 0.7, 1.2  # bounds of a shadow ratio's channels relative to its brightness
+_WIDE_SHADOW = np.float32(0.55), 0.08  # darkness and depth of the shadow under a raised lid
+_FRINGE = np.float32(0.035)  # height above the lower lid's margin over which iris and sclera remain visible
+_UPPER_WAY = np.float32(0.7)  # share of the remaining gap of a closed eye that the upper lid closes
+_LASH_LENGTH = np.float32(0.5)  # length of a lash pointing up / the same lash pointing down
+_DARKER = 0.4  # added to the strip's relative height in a closed eye, because the lid is darker there
+_LASHES_DOWN = 0.75  # darkness of lashes pointing down, relative to lashes pointing up
+_CLOSING = 0.25, 0.75  # closure, relative to the photo's opening, over which the lashes turn from up to down
+_DEPTHS = 24  # rows of a shadow table
+# Gap between the lids, relative to the photo's, over which the eye goes from closed to open: the landmarks of closed
+# eyes still have a fifth of the gap. _CORNER is added to both gaps, to reduce the effect near the corners.
 _MEETING, _CORNER = (0.2, 0.5), np.float32(0.03)
-_UNFOLDED = 0.0, 0.07  # how far a lid has come down: from the second on its skin is made, not stretched
-_CREASE_FADE = np.float32(0.06)  # over the crease: its line fades as its fold opens
-_SKIN_FLOOR = 0.9  # times the brightness of the skin around: no lid that unfolds is darker
-_GRAIN_AT = 0.3, 0.62  # y of the skin under the eye whose grain is taken
-_CATCHLIGHT_FOLLOWS = np.float32(0.55)  # of the iris' way: so far before the eyeball's center is the cornea's
-_SMALLEST = 6.0  # pixels, an eye's width, below which nothing is drawn
+# Distance by which a lid has come down, over which its skin changes from stretched to synthesized.
+_UNFOLDED = 0.0, 0.07
+_CREASE_FADE = np.float32(0.06)  # distance above the crease over which its line fades when the fold opens
+_SKIN_FLOOR = 0.9  # smallest brightness of unfolded skin, relative to the surrounding skin
+_GRAIN_AT = 0.3, 0.62  # chart y of the skin under the eye from which the grain is taken
+# Motion of the catchlight relative to the iris: the cornea's center lies before the eyeball's.
+_CATCHLIGHT_FOLLOWS = np.float32(0.55)
+_SMALLEST = 6.0  # pixels: narrower eyes are not drawn
 
 
 class EyeLayer:
-    """One eye of a photo, prepared once, drawn in every frame."""
+    """One eye of a photo: prepared once, drawn in every frame."""
 
     def __init__(self, region: Image, canvas: Canvas, contours: EyeContours) -> None:
-        """Args: region: the canvas' part of the photo; contours: of the eye in the photo."""
+        """Args: region: the canvas of the photo, uint8 RGB; contours: of the eye in the photo."""
         self._contours = contours
         frame = eye_frame(contours, canvas.place)
         self._width = float(np.linalg.norm(frame.matrix[:, 0]))
@@ -116,7 +116,7 @@ class EyeLayer:
         self._prepare_skin(window)
 
     def _skin_light(self, x: Array) -> Array:
-        """How light falls along the eye, [H, W], mean 1, by the skin above it and below; x: of the window's pixels."""
+        """[H, W] illumination along the eye with mean 1, from the skin above and below it; x: chart x of the pixels."""
         places = table_places().astype(np.float32)[None].clip(-0.1, 1.1)
         soft = cv2.GaussianBlur(self._photo @ LUMA, (0, 0), max(0.04 * self._width, 0.5))
         light = np.zeros_like(places)
@@ -129,7 +129,7 @@ class EyeLayer:
         return np.asarray(relative[0][table_rows(x)], np.float32)
 
     def _light_below(self) -> float:
-        """Brightness of the skin under the eye, 0..255."""
+        """Mean brightness of the skin under the eye, 0..255."""
         x = np.linspace(0.2, 0.8, 7, dtype=np.float32)
         y = self._lower[table_rows(x)] + np.float32(_BELOW[1])
         soft = cv2.GaussianBlur(self._photo @ LUMA, (0, 0), max(0.02 * self._width, 0.4))
@@ -137,9 +137,9 @@ class EyeLayer:
         return float(row.mean())
 
     def _shade_table(self, edge: Array, reach: Array) -> Array:
-        """[depths, table, 3] what lashes and shadow of a lid leave of the eyeball's light, down to 1.3 reach.
+        """[depths, table, 3] attenuation of the eyeball's light by lashes and shadow of a lid, down to 1.3 reach.
 
-        Over the sclera they are seen one by one; over a dark iris just their mean along the lid is.
+        Over the sclera, single lashes are resolved; over a dark iris, only their mean along the lid can be measured.
         """
         k = np.linspace(0, 1.3, _DEPTHS, dtype=np.float32)[:, None]
         y = edge + k * reach
@@ -173,7 +173,7 @@ class EyeLayer:
         self._rim = np.minimum(_LOWER_RIM, 0.22 * height).astype(np.float32)
 
     def _lash_height(self) -> Array:
-        """[table] how high lashes and what is painted along them reach over the upper lid's edge, in the photo."""
+        """[table] height of lashes and eyeliner above the upper lid's margin in the photo."""
         k = np.linspace(0, 1, 12, dtype=np.float32)[:, None]
         x = table_places().astype(np.float32)[None].clip(0, 1)
         heights = k * self._fold_height
@@ -183,14 +183,14 @@ class EyeLayer:
         dark = (light < low + 0.6 * (high - low)) & (high - low > 12)
         dark[0] = True
         run = np.cumprod(dark, 0).sum(0) / len(k) * self._fold_height
-        # Toward the nose lashes are shorter: what is darker there is the end of the crease.
+        # Toward the nose lashes are shorter; darker pixels there belong to the end of the crease.
         middle, inner = (x[0] > _LASH_MIDDLE[0]) & (x[0] < _LASH_MIDDLE[1]), x[0] >= _LASH_MIDDLE[1]
         run[inner] = np.minimum(run[inner], np.median(run[middle]))
         strip = cv2.GaussianBlur(run.astype(np.float32)[None], (0, 0), 0.06 / table_step())[0]
         return np.maximum(np.minimum(strip + 0.02, 0.7 * self._fold_height), np.minimum(_LASHES, 0.55 * self._crease))
 
     def _prepare_skin(self, window: Array) -> None:
-        """Color of the upper lid along the eye, [table, 3], and the grain of skin."""
+        """Prepare the color of the upper lid along the eye, the skin grain, and the darkness of the lashes."""
         k = np.linspace(0, 1, 7, dtype=np.float32)[:, None]
         x = table_places().astype(np.float32)[None]
         heights = self._strip + k * (1.15 * self._fold_height - self._strip)
@@ -202,7 +202,7 @@ class EyeLayer:
         color = np.take_along_axis(seen, order[..., None], 0).mean(0)
         step = table_step()
         color = cv2.GaussianBlur(color[None], (0, 0), 0.1 / step, borderType=cv2.BORDER_REPLICATE)[0]
-        # Deep-set eyes lie in a shadow that a closing lid comes out of: it is not much darker than the skin around.
+        # The lid of a deep-set eye leaves the shadow when it closes: it is not much darker than the surrounding skin.
         around = []
         for y in (self._upper - 1.1 * self._fold_height, self._lower + 0.22, self._lower + 0.35):
             row = cv2.remap(soft, *self._frame.maps(x.clip(0.04, 0.96), y[None].astype(np.float32)), cv2.INTER_LINEAR)
@@ -218,19 +218,19 @@ class EyeLayer:
         patch = cv2.remap(fine, *self._frame.maps(gx.astype(np.float32), gy.astype(np.float32)), cv2.INTER_NEAREST)
         most = 3 * float(np.median(np.abs(patch))) + 1
         self._grain = fine.clip(-most, most)
-        # How much darker than the lid lashes are, seen from the side on which they point up.
+        # Darkness of the lashes relative to the lid, where they point up.
         x, _ = self._frame.grid(np.zeros(2, int), np.array(window.shape[1::-1]))
         lid = self._lid_color[table_rows(x)]
         self._lash = ((window + _SHADE) / (lid + _SHADE)).clip(_DARKEST, 1).astype(np.float32)
         self._grain_light = max(float((skin @ LUMA).mean()), 1.0)
-        # What was made of the sclera gets its grain, too.
+        # Add grain to the extrapolated part of the sclera.
         ball = self._ball
         x, y = self._frame.grid(np.zeros(2, int), np.array(window.shape[1::-1]))
         grain = self._grain_at(x, y) * (ball.sclera @ LUMA / self._grain_light)[..., None]
         ball.sclera[...] = ball.sclera + ((1 - ball.sclera_known)[..., None] * grain).astype(np.float32)
 
     def overlay(self, canvas: Canvas, target: EyeContours) -> Overlay | None:
-        """The eye over a frame; None where nothing is drawn.
+        """The eye in a frame; None if nothing is drawn.
 
         Args: canvas: of the picture; target: contours in the frame.
         """
@@ -240,7 +240,7 @@ class EyeLayer:
         place = canvas.place
         frame = eye_frame(target, place)
         if abs(np.linalg.det(frame.matrix)) < 0.15 * self._width**2:
-            return None  # the head is turned so far that the eye is seen from the side
+            return None  # the head is turned so far that the eye is in profile
         outline = place(np.concatenate([target.upper, target.lower, target.fold]).astype(np.float64))
         low, high = canvas.around(outline, 0.2 * self._width)
         if ((high - low) < 2).any():
@@ -250,7 +250,7 @@ class EyeLayer:
         return Overlay.of(low, image, cover * np.float32(weight))
 
     def _compose(self, frame: EyeFrame, target: EyeContours, place: Any, x: Array, y: Array) -> tuple[Array, Array]:
-        """The eye at places x, y of the target's chart, [H, W, 3], and how far it covers the picture, [H, W]."""
+        """Color [H, W, 3] and opacity [H, W] of the eye at coordinates x, y of the target's chart."""
         lines = [frame.to_chart(place(line.astype(np.float64))) for line in (target.upper, target.lower, target.fold)]
         upper, lower, fold = (height_table(line).astype(np.float32) for line in lines)
         closing = self._closing(upper, lower)
@@ -265,27 +265,27 @@ class EyeLayer:
         )
         gap, own_gap = (lower - upper).clip(0), (self._lower - self._upper)[own]
         still_open = smoothstep((gap + _CORNER) / (own_gap + _CORNER), *_MEETING)
-        # The lids meet where the lower one is, nearly.
+        # The lids meet close to the lower one.
         upper = upper + _UPPER_WAY * gap * (1 - still_open)
         meet = upper + gap * still_open
-        # Of lids that meet, the fringe of the eyeball along the lower one is under the upper one.
+        # When the lids meet, the upper one covers the fringe of the eyeball along the lower one.
         own_lower = self._lower[own] + (1 - still_open) * _FRINGE
         strip, own_crease = self._strip[own], self._crease[own]
-        # An edge that rises slides under the crease, and then pushes it up.
+        # A rising lid margin slides under the crease, then pushes it up.
         crease = np.maximum(upper - fold - (self._fold_height[own] - own_crease), strip + 0.02).astype(np.float32)
         made = smoothstep(crease - own_crease, *_UNFOLDED)
         beside = smoothstep(places, -_BESIDE[1], -_BESIDE[0]) * (1 - smoothstep(places, 1 + _BESIDE[0], 1 + _BESIDE[1]))
-        # The columns' values at the pixels: in the photo's chart, heights of lines, and how far from the photo's.
+        # Look up the table values at the pixels.
         table = [own_x, upper, meet, self._upper[own], own_lower, crease, own_crease, strip, made, beside]
         rows = table_rows(x)
         px, top, bottom, own_top, own_bottom, crease, own_crease, strip, made, beside = np.take(
             np.stack(table).astype(np.float32), rows, axis=1
         )
-        over, under = top - y, y - bottom  # heights over the upper edge, depths under the lower one
+        over, under = top - y, y - bottom  # height above the upper margin, depth below the lower one
 
-        # Skin: the strip of lashes and what lies over the crease as they are, between them stretched.
+        # Skin: the lash strip and the skin above the crease move rigidly; the skin between them stretches.
         over_crease = over - crease
-        # Drawn between both, so that neither where the strip ends nor where a lid begins to unfold there is an edge.
+        # Interpolate, so that there is no edge at the end of the strip or where a lid starts to unfold.
         between = strip + (over - strip) * (own_crease - strip) / (crease - strip)
         between += made * (np.maximum(own_crease + over_crease * np.float32(0.5), strip) - between)
         height = np.where(over < strip, over, np.where(over_crease < 0, between, over_crease + own_crease))
@@ -298,7 +298,7 @@ class EyeLayer:
             lid = self._unfolded(self._lid_color[own][rows], px, over, crease)
             skin += alpha[..., None] * (lid - skin)
 
-        # The eyeball: the socket stands still, the iris goes with the gaze.
+        # Eyeball: the sclera is fixed to the socket; the iris moves with the gaze.
         width = np.float32(self._width)
         opening = (np.minimum(-over, -under) * width + np.float32(0.5)).clip(0, 1) * ((bottom - top) * width).clip(0, 1)
         at = _box_of_mask(opening)
@@ -306,13 +306,13 @@ class EyeLayer:
             iris = frame.to_chart(place(target.iris[None].astype(np.float64)))[0]
             ball = self._turned(px[at], y[at], iris - self._iris_at)
             ball *= self._shadows(px[at], -over[at], -under[at], self._shadow[own][rows[at]], self._rim[own][rows[at]])
-            # An eye that opens wider than in the photo has the lid's shadow over what was hidden.
+            # In an eye that opens wider than in the photo, the lid shades the uncovered part.
             wider = smoothstep(own_top[at] - top[at], 0.0, 0.06)
             if wider.any():
                 ball *= (1 - _WIDE_SHADOW[0] * wider * np.exp(over[at] / np.float32(_WIDE_SHADOW[1])))[..., None]
             skin[at] += opening[at][..., None] * (ball - skin[at])
         if closing > 0:
-            # Lashes of a lid that comes down point down: the strip over its edge, mirrored.
+            # Lashes of a closing lid point down: the strip above its margin, mirrored.
             down = -over * _LASH_LENGTH
             dark = _LASHES_DOWN * closing * smoothstep(down, 1.5 * strip, 0.8 * strip) * (down >= 0)
             own_lash = self._sample(self._lash, px, own_top - down.clip(0))
@@ -324,7 +324,7 @@ class EyeLayer:
         return skin, cover
 
     def _closing(self, upper: Array, lower: Array) -> float:
-        """0..1: how far the eye has closed for its lashes to point down, by the middle of the eye."""
+        """0..1: closure of the middle of the eye, mapped by _CLOSING: 1 if the lashes point down."""
         inner = (table_places() > 0.25) & (table_places() < 0.75)
         gap, own = ((b - a)[inner].mean() for a, b in ((upper, lower), (self._upper, self._lower)))
         return float(smoothstep(np.array(1 - gap / max(own, 1e-6)), *_CLOSING))
@@ -333,7 +333,7 @@ class EyeLayer:
         return cv2.remap(sheet, *self._frame.maps(x, y), flags, borderMode=cv2.BORDER_REPLICATE)
 
     def _turned(self, x: Array, y: Array, gaze: NDArray[np.float64]) -> Array:
-        """[H, W, 3] the eyeball when the iris has moved by gaze, in the chart."""
+        """[H, W, 3] the eyeball with its iris moved by gaze (chart units)."""
         px, py = self._frame.maps(x, y)
         gx, gy = (self._frame.matrix @ gaze).astype(np.float32)
 
@@ -349,12 +349,12 @@ class EyeLayer:
         return out + share * (iris - out)
 
     def _shadows(self, x: Array, over: Array, under: Array, shadow: Array, rim: Array) -> Array:
-        """[H, W, 3] what lashes and shadows of both lids leave of the eyeball's light.
+        """[H, W, 3] attenuation of the eyeball's light by lashes and shadows of both lids.
 
         Args:
-            x: of the photo's chart.
-            over, under: depths below the upper edge and above the lower one.
-            shadow, rim: how deep either reaches.
+            x: x in the photo's chart.
+            over, under: depth below the upper margin, height above the lower one.
+            shadow, rim: depth of the shadows of the upper and the lower lid.
         """
         out = np.float32(1)
         column = table_columns(x)
@@ -366,13 +366,13 @@ class EyeLayer:
         return np.asarray(out)
 
     def _grain_at(self, x: Array, y: Array) -> Array:
-        """[H, W, 3] grain of skin at any places of the chart: that under the eye, mirrored again and again."""
+        """[H, W, 3] skin grain at any chart coordinates: a patch below the eye, repeated by reflection."""
         tall = _GRAIN_AT[1] - _GRAIN_AT[0]
         at = np.abs((y + tall) % (2 * tall) - tall) + _GRAIN_AT[0]
         return self._sample(self._grain, np.abs((x + 1) % 2 - 1).clip(0.1, 0.9), at.astype(np.float32))
 
     def _unfolded(self, lid: Array, x: Array, over: Array, crease: Array) -> Array:
-        """[H, W, 3] skin between crease and lashes of a lid that has come down."""
+        """[H, W, 3] synthesized skin between crease and lashes of a lowered lid."""
         along = (over / np.maximum(crease, 1e-3)).clip(0, 1)
         shade = np.float32(0.97) + np.float32(0.07) * np.sin(np.float32(np.pi) * along) * np.sin(
             np.float32(np.pi) * x.clip(0, 1)
@@ -383,7 +383,7 @@ class EyeLayer:
 
 
 def _box_of_mask(mask: Array) -> tuple[slice, slice] | None:
-    """Rows and columns in which a mask [H, W] is not 0; None where it is 0 all over."""
+    """Rows and columns of the bounding box of a mask [H, W]; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
@@ -391,5 +391,5 @@ def _box_of_mask(mask: Array) -> tuple[slice, slice] | None:
 
 
 def _along_the_edge(moved: Array) -> Array:
-    """How far a lid's edge has moved, [table], a little beyond the corners: the skin there is drawn along."""
+    """Displacement of a lid margin [table], smoothed beyond the corners, because the skin there moves along."""
     return cv2.GaussianBlur(moved[None], (0, 0), 0.04 / table_step(), borderType=cv2.BORDER_REPLICATE)[0]

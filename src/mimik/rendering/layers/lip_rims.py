@@ -1,8 +1,8 @@
-"""Lips that come together in a photo which shows what is between them.
+"""Closing the lips of a photo in which the mouth is open.
 
-Where such lips close, the photo's pixels between them have nowhere to go, and the landmarks do not follow a lip's rim
-to the pixel: scraps of teeth would remain along it. So the lips are continued over what is between them, once for a
-photo, and frames in which the mouth is not as open as in the photo are warped from that.
+When such lips close, the interior of the mouth has no target area, and the landmarks do not follow the rim of a lip
+exactly: remnants of teeth would remain along it. The lips are therefore inpainted over the interior once per photo.
+Frames in which the mouth is less open than in the photo are warped from the inpainted photo.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from mimik.face.landmarks import Array, Image
 from mimik.rendering.layers.canvas import LUMA, Canvas, grown
 from mimik.rendering.layers.opening import Jaws
 
-_RIM_MM = 0.9  # this much of a lip's rim is replaced in any case: it is blurred with what is next to it
-_SCRAPS_MM = 3.5  # beyond the landmarks' line; farther out nothing is taken for a scrap
-_UNLIKE = 3.0  # robust standard deviations from the lips' color
-_FEATHER_MM = 0.7
-_SEAM_MM = 0.5, 2.0  # of the gap: from the first on the line between touching lips fades, at the second it is gone
-_SEAM_WIDTH_MM = 0.6
-_FULLY_PARTED_MM = 1.0  # a gap from which on what is inside is drawn in full
-_SEAM_DARK = 0.5
-_INPAINT_PX = 360  # lips wider than this are continued at a lower resolution
+_RIM_MM = 0.9  # width of a lip's rim that is always replaced, because it is blurred with the interior
+_SCRAPS_MM = 3.5  # distance beyond the landmarks' contour within which remnants of the interior are searched
+_UNLIKE = 3.0  # robust standard deviations from the lips' color, from which on a pixel belongs to the interior
+_FEATHER_MM = 0.7  # sigma with which the inpainted area is smoothed and blended
+_SEAM_MM = 0.5, 2.0  # gap over which the dark line between touching lips fades out
+_SEAM_WIDTH_MM = 0.6  # width of that line
+_FULLY_PARTED_MM = 1.0  # gap from which on the interior is drawn at full opacity
+_SEAM_DARK = 0.5  # darkness of the line between touching lips
+_INPAINT_PX = 360  # wider lips are inpainted at this width
 
 
 class LipRims:
-    """Takes what is between the lips out of one picture.
+    """Inpaints the interior of the mouth in one picture.
 
     Attributes:
-        margin_mm: how far beyond the inner lips the picture changes.
+        margin_mm: distance beyond the inner lips up to which the picture changes.
     """
 
     margin_mm = _SCRAPS_MM + 1
@@ -46,12 +46,12 @@ class LipRims:
 
     @property
     def are_needed(self) -> bool:
-        """Whether the photo shows what is between the lips."""
+        """Whether the photo shows the interior of the mouth."""
         return self._jaws.shows > 0
 
     @cached_property
     def continued(self) -> Image:
-        """The photo with the lips continued over what is between them, uint8 RGB [H, W, 3]."""
+        """The photo with the lips inpainted over the interior of the mouth, uint8 RGB [H, W, 3]."""
         opening = self._jaws.in_photo()
         px_per_mm = self._jaws.px_per_mm(opening, self._canvas.crop.side)
         out = self._picture.copy()
@@ -65,7 +65,7 @@ class LipRims:
         k = min(1.0, _INPAINT_PX / part.shape[1])
         small = cv2.resize(part, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
         missing = (cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
-        # Each lip from its own skin, down or up to the middle between both, where they meet.
+        # Inpaint each lip from its own skin, up to the middle between both, where they meet.
         middle = (self._canvas.place(opening.upper) + self._canvas.place(opening.lower)) / 2 - low
         order = np.argsort(middle[:, 0])
         meet = np.interp((np.arange(small.shape[1]) + 0.5) / k - 0.5, middle[order, 0], middle[order, 1]) * k
@@ -75,7 +75,7 @@ class LipRims:
         from_lower = cv2.inpaint(small, missing | (1 - is_lower), reach, cv2.INPAINT_TELEA)
         filled = np.where(is_lower[..., None] > 0, from_lower, from_upper)
         filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
-        # Smoother than the lips, so that the edge of what is missing is not seen in them.
+        # Smooth the filled area, so that its edge is not visible in the lips.
         sigma = max(_FEATHER_MM * px_per_mm, 0.6)
         filled = cv2.GaussianBlur(filled, (0, 0), sigma)
         weight = cv2.GaussianBlur(grown(mask, sigma).astype(np.float32), (0, 0), 0.5 * sigma)[..., None]
@@ -83,23 +83,23 @@ class LipRims:
         return out
 
     def parted(self, gap_mm: float, px_per_mm: float) -> float:
-        """0..1; how much of what is inside is drawn: nothing between lips that touch; px_per_mm: of the frame."""
+        """0..1 opacity of the interior: 0 if the lips touch; px_per_mm: resolution of the frame."""
         return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(_FULLY_PARTED_MM, 1.5 / px_per_mm))))
 
     def seam(self, shape: tuple[int, int], outline: NDArray[Any], px_per_mm: float, gap_mm: float) -> Array | None:
-        """By how much the line between lips that touch, which the photo does not show, is darker; None: there is none.
+        """The dark line between touching lips, which an open-mouth photo does not show; None if there is none.
 
         Args:
             shape: height and width of the result.
-            outline: [20, 2] of the opening in its pixels: the upper lip's line, then the lower lip's, backwards.
+            outline: [20, 2] of the opening in its pixels: the upper lip's contour, then the lower lip's, reversed.
             px_per_mm: its resolution.
-            gap_mm: how far the lips are apart where they are widest open.
+            gap_mm: largest distance between the lips.
 
         Returns:
-            [H, W] 0..1, the share of the light that is lost.
+            [H, W] 0..1, the share of light that is lost.
         """
         width = max(_SEAM_WIDTH_MM * px_per_mm, 1.0)
-        # A line is a pixel wide at least, and fainter instead of finer.
+        # The line is at least one pixel wide; a finer line is fainter instead.
         faint = _SEAM_WIDTH_MM * px_per_mm / width
         strength = self._jaws.shows * (1 - smoothstep(gap_mm, *_SEAM_MM)) * _SEAM_DARK * faint
         if strength <= 0:
@@ -112,11 +112,11 @@ class LipRims:
 
 
 def between(part: Image, inner: NDArray[Any], outer: NDArray[Any], px_per_mm: float) -> NDArray[np.uint8]:
-    """Where a picture shows what is between the lips, by the landmarks and by what does not have the lips' color.
+    """Mask of the mouth's interior in a picture, from the landmarks and from pixels that differ from the lips' color.
 
     Args:
         part: uint8 RGB [H, W, 3] around a mouth.
-        inner, outer: [N, 2] outlines of the inner and the outer lips, in its pixels.
+        inner, outer: [N, 2] inner and outer contours of the lips, in its pixels.
         px_per_mm: its resolution.
 
     Returns:

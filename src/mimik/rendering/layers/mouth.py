@@ -1,8 +1,8 @@
-"""What is behind the lips, as layers: cavity, tongue, lower teeth rigid with the jaw, upper teeth rigid with the skull.
+"""The interior of the mouth as layers: cavity, tongue, lower teeth (rigid with the jaw), upper teeth (with the skull).
 
-Teeth are pictures on the walls of the dental arches (arch.py), cut by the frame's inner lips. Light falls in through
-the opening: how much of it is seen from a place tells how light that place is, so that lips which part by a little
-show a dark line, and corners stay dark. Where the photo itself shows teeth they stay what they are, on the same walls.
+Teeth are textures on the dental arches (arch.py), clipped by the frame's inner lips. Light enters through the opening:
+the brightness of each point depends on how much of the opening it sees, so slightly parted lips show a dark line and
+the corners stay dark. Teeth that the photo shows are kept, as a texture on the same arches.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.palette import Palette
 from mimik.rendering.layers.teeth import Texture
 
-# Light and tongue: chosen by the L1 and the edges inside the lips of frames with an open mouth, each painted from a
-# frame with closed lips, of 99 clips of the training set in two groups of different people (L1 37.1 and 35.9 by
-# geometry, edges 0.8 of the real frames').
-_SOFT_MM = 0.35  # of the lips' edge over what is behind them
-_LIGHT_MM = 1.9, 3.5  # standard deviation of the disc from which light comes in: to the front teeth, to the back
-_SHADOW_MM = 1.2  # the upper lip's shadow falls this far down
-_LIGHT = 1.05  # a place in the middle of a wide opening is in full light
-_DEEP = 0.3  # light in the depth of the cavity
-_TURNED_LIGHT = 0.35  # of the light is left where an arch turns away from the viewer
-_BACK_LIGHT = 0.4  # light at the arch's ends, relative to its front
-_REDDENS = np.array([1.0, 1.2, 1.2], np.float32)  # exponents of shade in red, green, blue
-_LOWER_LIGHT = 0.84  # of the lower teeth, relative to the upper ones
-_TONGUE_MM = 24.0, 3.0, 14.0  # half its width; how high its back rises over the lower teeth: shut, open wide
-_TONGUE_RISES = 1.6  # of that, where the jaw opens wider than a speaker's
-_FURROW = 0.12  # along the middle of the tongue
-_THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0  # of the cavity's light: far back; more at the upper teeth, within this
-_SMOOTH_MM, _SMOOTH = 1.6, 0.75  # of teeth in a picture without fine detail, and how much
-_MIN_OWN_SHADE = 0.5  # of teeth in the photo: what is darker there stays darker
-_SHADED_MM = 1.5  # of teeth in the photo, below the upper lip
+# Constants of light and tongue were tuned on frames with an open mouth, each rendered from a frame with closed lips, of
+# 99 clips of the training set in two groups of different people. Criteria: L1 inside the lips (`geometry`: 37.1 and
+# 35.9) and edge energy (0.8 of the real frames').
+_SOFT_MM = 0.35  # blur of the lips' edge over the interior
+_LIGHT_MM = 1.9, 3.5  # sigma of the Gaussian aperture through which light reaches the front teeth, and the back
+_SHADOW_MM = 1.2  # downward shift of the light: shadow of the upper lip
+_LIGHT = 1.05  # brightness in the middle of a wide opening, before clipping to 1
+_DEEP = 0.3  # brightness of the depth of the cavity
+_TURNED_LIGHT = 0.35  # share of light where an arch turns away from the viewer
+_BACK_LIGHT = 0.4  # light at the ends of an arch, relative to its front
+_REDDENS = np.array([1.0, 1.2, 1.2], np.float32)  # exponents of the shade in red, green, blue: shaded enamel is redder
+_LOWER_LIGHT = 0.84  # brightness of the lower teeth, relative to the upper ones
+# Half the tongue's width; height of its back above the lower teeth with the jaw closed, and wide open.
+_TONGUE_MM = 24.0, 3.0, 14.0
+_TONGUE_RISES = 1.6  # upper bound of the jaw opening for the tongue's height, in units of 20 mm
+_FURROW = 0.12  # darkness of the furrow along the middle of the tongue
+# Light of the cavity far back; additional light at the palate; distance over which the latter falls off, mm.
+_THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0
+_SMOOTH_MM, _SMOOTH = 1.6, 0.75  # sigma, and amount, of the smoothing of teeth in a picture without fine detail
+_MIN_OWN_SHADE = 0.5  # smallest shade by which the photo's own teeth are divided: darker parts stay dark
+_SHADED_MM = 1.5  # height of enamel below the upper lip that is too dark to be detected
 _MIN_OWN_LIGHT = 0.4  # of the skin's brightness, that enamel has at least
-_MIN_OWN_MM2 = 25.0  # of enamel that a photo shows: less is not worth taking
+_MIN_OWN_MM2 = 25.0  # smallest visible area of enamel for which the photo's own teeth are used
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class _Patch:
     """The part of a canvas around an opening.
 
     Attributes:
-        low, high: left and top, right and bottom in pixels of the canvas' part.
-        outline: [20, 2] of the opening, in pixels of the patch.
-        pose: takes the canonical face to pixels of the patch.
-        px_per_mm: of the incisors.
+        low, high: (left, top) and (right, bottom), canvas pixels.
+        outline: [20, 2] of the opening, pixels of the patch.
+        pose: maps the canonical face to pixels of the patch.
+        px_per_mm: resolution at the incisors.
     """
 
     low: NDArray[np.int_]
@@ -71,38 +73,38 @@ class _Patch:
 
 
 class MouthLayer:
-    """Draws the inside of one person's mouth into frames of one picture.
+    """Draws the interior of one person's mouth into frames of one picture.
 
     Attributes:
-        rims: of the lips, where the picture shows what is between them.
+        rims: closes the lips if the picture shows an open mouth.
     """
 
     def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws, is_gray: bool) -> None:
-        """Prepares nothing before the first open mouth.
+        """Initialize; the expensive preparation is done at the first open mouth.
 
         Args:
             picture: uint8 RGB [H, W, 3], the photo.
-            canvas: where frames are drawn.
-            jaws: of the person in it, and the teeth where the photo shows none.
-            is_gray: whether the photo is black and white.
+            canvas: the part of it that changes.
+            jaws: of the person in it, with the teeth to use if the photo does not show any.
+            is_gray: whether the photo is black-and-white.
         """
         self._picture, self._canvas, self._jaws, self._is_gray = picture, canvas, jaws, is_gray
         self.rims = LipRims(picture, canvas, jaws)
 
     def reach(self, opening: Opening) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Left and top, right and bottom of what an opening changes, in pixels of the canvas' part."""
+        """(left, top) and (right, bottom) of the area that an opening changes, canvas pixels."""
         outline = self._canvas.place(np.concatenate([opening.upper, opening.lower]))
         px_per_mm = self._jaws.px_per_mm(opening, self._canvas.crop.side)
         return self._canvas.around(outline, self.rims.margin_mm * px_per_mm + 2)
 
     @cached_property
     def palette(self) -> Palette:
-        """What the photo's tones, sharpness and grain are."""
+        """Colors, sharpness and grain of the photo."""
         return Palette.of(self._picture, self._canvas.crop.from_unit(self._jaws.points), self._is_gray)
 
     @cached_property
     def _textures(self) -> tuple[Texture, Texture]:
-        """Upper and lower teeth in the photo's tones, at its resolution."""
+        """Textures of the upper and lower teeth, in the photo's colors and resolution."""
         palette = self.palette
         chosen = self._jaws.teeth or teeth.choose(palette.skin, teeth.shipped())
         photo = self._patch(self._jaws.in_photo())
@@ -119,7 +121,7 @@ class MouthLayer:
             color += texture.gum[..., None] * (palette.gum * picture[..., :1] / teeth.GUM_LEVEL - color)
             if self._is_gray:
                 color = np.repeat((color @ LUMA)[..., None], 3, -1)
-            if palette.detail < 1:  # teeth that are drawn singly stand out where skin is drawn smooth
+            if palette.detail < 1:  # gaps between teeth would stand out against smooth skin
                 smooth = cv2.GaussianBlur(color, (0, 0), _SMOOTH_MM * px_per_mm)
                 color += _SMOOTH * (1 - palette.detail) * (smooth - color)
             picture[..., :3] = color
@@ -137,7 +139,7 @@ class MouthLayer:
         )
 
     def _own_teeth(self, photo: _Patch, px_per_mm: float) -> _OwnTeeth | None:
-        """The photo's own upper teeth, without the shade of its lips."""
+        """The photo's own upper teeth, with the shading by the lips removed."""
         wall = upper_wall(self._jaws.anatomy, photo.pose)
         unrolled, inside = self._unrolled(photo, wall, px_per_mm)
         found = teeth.enamel(unrolled.clip(0, 255).astype(np.uint8), inside > 0.5, px_per_mm)
@@ -157,17 +159,17 @@ class MouthLayer:
         tone = color[front if front.any() else found].mean(0)
         if tone @ LUMA < _MIN_OWN_LIGHT * (self.palette.skin @ LUMA):
             return None  # the dark between lips that are parted by a little
-        # The edge: where enamel of the front teeth ends above something else than the lower lip.
+        # The incisal edge: the lower end of the front teeth's enamel.
         columns = np.flatnonzero((np.abs(u) < 8) & (found.sum(0) > px_per_mm))
         rows = [np.flatnonzero(found[:, c])[-1] for c in columns]
         edge = float(np.median(v[rows])) if len(rows) else 0.0
-        # How long they are at least: at the lip, enamel is in its shadow and is not found to the last row.
+        # Lower bound of their length: enamel in the shadow of the upper lip is not detected.
         tops = [v[np.flatnonzero(found[:, c])[0]] for c in columns]
         length = edge - float(np.percentile(tops, 25)) + _SHADED_MM if len(rows) else 0.0
         return _OwnTeeth(np.concatenate([color, weight[..., None]], -1).astype(np.float32), tone, edge, length)
 
     def _unrolled(self, photo: _Patch, wall: Wall, px_per_mm: float) -> tuple[Array, Array]:
-        """The photo on a wall, float32 [h, w, 3], and 1 where that is between its lips."""
+        """The photo unrolled onto a wall, float32 [h, w, 3], and a mask [h, w] of the area between the lips."""
         u, v = teeth.wall_grid(px_per_mm)
         at = wall.place(*np.meshgrid(u, v)).astype(np.float32)
         part = self._canvas.part(self._picture)[photo.low[1] : photo.high[1], photo.low[0] : photo.high[0]]
@@ -189,7 +191,7 @@ class MouthLayer:
         return _Patch(low, high, outline - low, pose, px_per_mm)
 
     def _light_of(self, patch: _Patch, sigma_mm: float) -> Array:
-        """[H, W] 0..1: how much of the light that falls in through the opening reaches each pixel."""
+        """[H, W] 0..1: light that reaches each pixel through the opening (its mask, blurred)."""
         height, width = patch.shape
         k = (
             2.5 / patch.px_per_mm
@@ -202,7 +204,7 @@ class MouthLayer:
         shifted = outline + np.array([pad, pad + _SHADOW_MM * step])
         mask = np.zeros((size[1] + 2 * pad, size[0] + 2 * pad), np.uint8)
         cv2.fillPoly(mask, [np.round(shifted * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-        # Two boxes are as wide as the Gaussian, and cost a fraction of it.
+        # Two box filters approximate the Gaussian at a fraction of the cost.
         box = 2 * round((np.sqrt(6 * (sigma_mm * step) ** 2 + 1) - 1) / 2) + 1
         for _ in range(2):
             mask = cv2.blur(mask, (box, box), borderType=cv2.BORDER_CONSTANT)
@@ -210,7 +212,7 @@ class MouthLayer:
         return np.asarray(cv2.resize(small.clip(0, 1), (width, height), interpolation=cv2.INTER_LINEAR))
 
     def overlay(self, opening: Opening) -> Overlay | None:
-        """The inside of a mouth and the line between lips that touch, over a frame; None where nothing is drawn."""
+        """The interior of the mouth and the line between touching lips; None if nothing is drawn."""
         patch = self._patch(opening)
         if min(patch.shape) < 2:
             return None
@@ -224,11 +226,11 @@ class MouthLayer:
         seam = self.rims.seam(patch.shape, patch.outline, patch.px_per_mm, gap_mm)
         if seam is None:
             return Overlay.of(patch.low, color, share)
-        both = share + (1 - share) * seam  # the seam is black, and below
+        both = share + (1 - share) * seam  # the seam is black and lies below the interior
         return Overlay.of(patch.low, color * (share / np.maximum(both, 1e-6))[..., None], both)
 
     def _inside(self, patch: _Patch, drop_mm: float) -> Array:
-        """float32 [H, W, 3] the layers, back to front."""
+        """The layers, composited back to front: float32 [H, W, 3]."""
         palette = self.palette
         upper, lower = self._textures
         height, width = patch.shape
@@ -237,7 +239,7 @@ class MouthLayer:
         anatomy = self._jaws.anatomy
         low_u, low_v, low_facing = lower_wall(anatomy, patch.pose, drop_mm).find(x, y)
         above = upper_wall(anatomy, patch.pose).find(x, y)
-        # The palate behind the upper teeth is seen, and falls off into the throat.
+        # The palate behind the upper teeth is visible and darkens toward the throat.
         depth = _THROAT + _PALATE * np.exp(-above[1].clip(0) / _PALATE_MM)
         color = palette.cavity * (_DEEP + (1 - _DEEP) * light) * _tinted(depth)
         half, shut, wide = _TONGUE_MM
@@ -246,7 +248,7 @@ class MouthLayer:
         rise = highest * back
         tongue = smoothstep((low_v + rise) / 3.0 + 0.5) * smoothstep(back / 0.4)
         tongue = tongue[..., None]
-        # Its back falls off into the dark, and so does its side where the arch turns away.
+        # The tongue darkens toward its back, and at its sides where the arch turns away.
         lit = 0.35 + 0.65 * smoothstep((low_v + rise) / max(9.0, 0.8 * highest))
         lit *= 0.35 + 0.65 * smoothstep(low_facing * 2)
         lit *= 1 - _FURROW * np.exp(-((low_u / 2.6) ** 2)) * smoothstep(-low_v, 2, 10)
@@ -268,7 +270,7 @@ class MouthLayer:
         return color
 
     def _rigid(self, patch: _Patch) -> Array:
-        """What the photo shows inside, moved with the skull: float32 [H, W, 3]."""
+        """The photo's own mouth interior, moved rigidly with the skull: float32 [H, W, 3]."""
         photo = self._patch(self._jaws.in_photo())
         edge, mm = self._jaws.anatomy.edge, self._jaws.anatomy.mm
         corners = edge + 20 * mm * np.array([[-1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -289,9 +291,9 @@ class _OwnTeeth:
 
     Attributes:
         picture: float32 [h, w, 4] on teeth.wall_grid, color and weight.
-        tone: [3] mean color of the front ones, in full light.
+        tone: [3] mean color of the front teeth, in full light.
         edge: v of their edge, mm.
-        length: of the front ones, as far as the photo shows it, mm.
+        length: lower bound of the front teeth's length, mm.
     """
 
     picture: Array
@@ -300,7 +302,7 @@ class _OwnTeeth:
     length: float
 
     def over(self, picture: Array, top: float, px_per_mm: float) -> tuple[Array, float]:
-        """These before a set's, whose edge and length are made theirs: the texture, and v of its top."""
+        """Composite them over the texture of a set, adapted to their edge and length; returns it and v of its top."""
         height = self.picture.shape[0]
         down = round(self.edge * px_per_mm)
         k = max(self.length / teeth.INCISOR_MM, 1.0)
@@ -318,12 +320,12 @@ class _OwnTeeth:
 
 
 def _gap(outline: NDArray[Any]) -> float:
-    """The widest gap of an opening, outline [20, 2]: the upper lip's line, then the lower lip's, backwards."""
+    """Largest gap of an opening; outline [20, 2]: the upper lip's contour, then the lower lip's, reversed."""
     return float(np.linalg.norm(outline[:10:-1] - outline[1:10], axis=1).max())
 
 
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
-    """Light along an arch: less toward its ends, and where it turns away."""
+    """Light along an arch: it decreases toward the ends and where the arch turns away."""
     return np.asarray(
         (1 - (1 - _BACK_LIGHT) * smoothstep(np.abs(u) / 38)) * (_TURNED_LIGHT + (1 - _TURNED_LIGHT) * np.sqrt(facing)),
         np.float32,
@@ -331,5 +333,5 @@ def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:
 
 
 def _tinted(shade: NDArray[Any]) -> NDArray[Any]:
-    """[..., 3] shade of enamel: in the shade it is lit by lips and gums, and redder."""
+    """[..., 3] shade per channel: shaded enamel is lit by lips and gums, and is therefore redder."""
     return shade[..., None] ** _REDDENS

@@ -1,4 +1,4 @@
-"""How far a frame's lips are open, and where skull and jaw are behind them."""
+"""The opening between a frame's lips, and the positions of skull and jaw behind it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from mimik.face.landmarks import Array, Pose, head_pose
 from mimik.rendering.layers.arch import Anatomy
 from mimik.rendering.layers.teeth import TeethSet
 
-_SHOWN_GAP = 0.06, 0.10  # the lips' gap over the mouth's width: from the second on the photo shows what is inside
-_PARTED_MM = 0.2, 1.5  # lips that are this much farther apart than the closed ones of the photo: nothing, all
-_CHANGED_MM = 0.5, 3.0  # of a mouth that is open in the photo: as open as there, differently
+_SHOWN_GAP = 0.06, 0.10  # gap of the lips / width of the mouth in the photo, over which its interior counts as visible
+_PARTED_MM = 0.2, 1.5  # increase of the gap over the photo's, over which the opacity of the interior rises from 0 to 1
+# Difference of the gap from an open-mouth photo's, over which the drawn interior replaces the photo's.
+_CHANGED_MM = 0.5, 3.0
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The opening that a frame's lips leave. Places are in units of the crop's side.
+    """The opening between a frame's lips. Positions are in units of the crop's side.
 
     Attributes:
-        upper: [11, 2] the upper lip's inner edge, corner to corner.
-        lower: [11, 2] the lower lip's.
-        skull: takes the canonical face to the frame.
-        drop_mm: how far the lower incisors are below where they bite.
-        parted: 0..1; how much of what is inside is drawn, for a soft beginning.
-        changed: 0..1; how differently from the photo the mouth is open: 0 keeps what the photo shows inside.
+        upper: [11, 2] inner contour of the upper lip, corner to corner.
+        lower: [11, 2] inner contour of the lower lip.
+        skull: maps the canonical face to the frame.
+        drop_mm: distance of the lower incisors below their bite position.
+        parted: 0..1; opacity of the interior, which fades in as the lips part.
+        changed: 0..1; weight of the drawn interior: 0 keeps the photo's.
     """
 
     upper: Array
@@ -40,18 +41,18 @@ class Opening:
 
 
 class Jaws:
-    """Finds openings of one person: prepared once for a photo.
+    """Computes the openings of one person's mouth; prepared once per photo.
 
     Attributes:
-        anatomy: where the teeth are.
-        skull: takes the canonical face to the photo, units of the crop's side.
-        shows: 0..1; how much of the inside the photo shows.
-        points: [478, 3] the face in the photo.
-        teeth: where the photo shows none; None: the shipped set whose picture was lit most like the photo.
+        anatomy: position of the teeth.
+        skull: maps the canonical face to the photo, units of the crop's side.
+        shows: 0..1; how far the photo shows the interior of the mouth.
+        points: [478, 3] face points of the photo.
+        teeth: used if the photo does not show any; None: the shipped set with the most similar lighting.
     """
 
     def __init__(self, points: NDArray[np.float64], teeth: TeethSet | None = None) -> None:
-        """Args: points: [478, 3] of the face in the photo, units of the crop's side; teeth: see the attribute."""
+        """Args: points: [478, 3] face points of the photo, units of the crop's side; teeth: see the attribute."""
         self.points, self.teeth = points, teeth
         self.anatomy = Anatomy.of(points)
         self.skull = head_pose(points)
@@ -60,11 +61,11 @@ class Jaws:
         self.shows = float(smoothstep(self._own_gap.max() / max(width, 1e-9), *_SHOWN_GAP))
 
     def opening(self, goal: NDArray[np.float64], motion: Pose) -> Opening | None:
-        """The opening of a frame, None if nothing of the inside has to be drawn.
+        """The opening of a frame; None if the interior need not be drawn.
 
         Args:
-            goal: [478+, 3] the face in the frame.
-            motion: takes the skull of the photo to that of the frame.
+            goal: [478+, 3] face points of the frame.
+            motion: of the skull, from the photo to the frame.
         """
         pose = Pose(
             motion.rotation @ self.skull.rotation,
@@ -73,7 +74,7 @@ class Jaws:
         )
         mm = pose.scale * self.anatomy.mm
         gap, own = _gaps(goal), self._own_gap * motion.scale
-        # What a photo with an open mouth shows inside would be squeezed between closed lips: it is always covered.
+        # The warp would squeeze the interior of an open-mouth photo between closing lips, so it is always covered.
         parted = max(self.shows, float(smoothstep((gap - own).max() / mm, *_PARTED_MM)))
         changed = float(smoothstep(np.abs(gap - own).max() / mm, *_CHANGED_MM))
         changed = 1 - self.shows * (1 - changed)
@@ -83,7 +84,7 @@ class Jaws:
         return Opening(upper, lower, pose, self.anatomy.jaw_drop(goal, pose), parted, changed)
 
     def px_per_mm(self, opening: Opening, side: float) -> float:
-        """Pixels that a millimeter of the incisors has; side: of the crop, in pixels."""
+        """Resolution at the incisors; side: of the crop, in pixels."""
         return opening.skull.scale * side * self.anatomy.mm
 
     def in_photo(self) -> Opening:
@@ -95,5 +96,5 @@ class Jaws:
 
 
 def _gaps(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[11] distances of the lips' inner edges."""
+    """[11] distances between the inner contours of the lips."""
     return np.linalg.norm(points[face.LIPS_INNER_LOWER, :2] - points[face.LIPS_INNER_UPPER, :2], axis=1)

@@ -1,4 +1,4 @@
-"""Takes the upper teeth of a portrait: which part of a picture is which tooth, without its light and its lips."""
+"""Extracts the upper teeth of a portrait: segments the teeth, and removes lighting and lips."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ from mimik.rendering.layers.teeth import (
 )
 
 _CHEEKS = [50, 205, 280, 425, 187, 411]
-_SCAN_PX = 10  # px a mm while searching
-_MAX_HUE, _MAX_DARK, _MAX_BRIGHT = 0.05, 0.07, 0.12  # what enamel varies by within one mouth
-_SEEN_SIDE_MM = 19  # beyond this the boundaries are anatomy's
+_SCAN_PX = 10  # resolution of the search, px per mm
+# Largest variation of enamel within one mouth, relative: of hue, toward dark, toward bright.
+_MAX_HUE, _MAX_DARK, _MAX_BRIGHT = 0.05, 0.07, 0.12
+_SEEN_SIDE_MM = 19  # distance from the midline beyond which anatomical boundaries are used
 
 
-_MIN_MM2, _MIN_WIDTH_MM = 90.0, 24.0  # of enamel that is seen, and how far it reaches along the arch
-_MIN_PX_PER_MM = 1.2  # a coarser picture does not tell one tooth from the next
+_MIN_MM2, _MIN_WIDTH_MM = 90.0, 24.0  # smallest visible area of enamel, and its smallest extent along the arch
+_MIN_PX_PER_MM = 1.2  # smallest resolution at which single teeth can be separated
 
 
 def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
-    """The upper teeth in a picture, None if it does not show them well.
+    """The upper teeth in a picture; None if they are not clearly visible.
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        points: [478, 3] of the face in it.
-        name: for the set.
+        points: [478, 3] face points in it.
+        name: of the set.
     """
     unrolled, found, px_per_mm = rectify(picture, points, _SCAN_PX)
     along = np.flatnonzero(found.sum(0) > _SCAN_PX)
@@ -51,7 +52,7 @@ def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
     if px_per_mm < _MIN_PX_PER_MM or found.sum() / _SCAN_PX**2 < _MIN_MM2 or reach < _MIN_WIDTH_MM:
         return None
     bounds, edges = _teeth(unrolled, found)
-    # The set's own v begins at the central incisors' edge.
+    # In the set, v = 0 is the edge of the central incisors.
     middle = len(edges) // 2
     low = float(edges[middle - 1 : middle + 1].max())
     shown = unrolled.astype(np.float32)
@@ -59,7 +60,7 @@ def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
     rows = (np.arange(unrolled.shape[0])[:, None] + 0.5) / _SCAN_PX - TOP_MM
     number = (np.searchsorted(bounds, _columns(unrolled)) - 1).clip(0, len(edges) - 1)
     core *= (rows < edges[number][None] - 0.35) & (rows > low - 9)
-    # Light: what changes slowly along the arch is the portrait's, not the teeth's.
+    # Lighting: slow changes along the arch belong to the portrait's light, not to the teeth.
     wide = spread(shown, core)
     slow = widely_blurred(wide, 5 * _SCAN_PX, 8 * _SCAN_PX)
     mean = (shown * core[..., None]).sum((0, 1)) / core.sum()
@@ -82,10 +83,10 @@ def teeth_of(picture: Image, points: Array, name: str) -> TeethSet | None:
 
 
 def best_teeth(photos: Sequence[tuple[Image, Array]]) -> TeethSet | None:
-    """The teeth in the photo that shows most of them, None if none shows them well.
+    """The teeth of the photo with the largest visible area of enamel; None if no photo shows them clearly.
 
     Args:
-        photos: of one person; uint8 RGB [H, W, 3] and the points [478, 3] of the face in it.
+        photos: of one person; uint8 RGB [H, W, 3] and face points [478, 3].
     """
     best, most = None, 0.0
     for picture, points in photos:
@@ -96,13 +97,13 @@ def best_teeth(photos: Sequence[tuple[Image, Array]]) -> TeethSet | None:
 
 
 def enamel_mm2(picture: Image, points: Array) -> float:
-    """How much of the upper teeth a picture shows, on the dental arch. Arguments as teeth_of takes them."""
+    """Visible area of the upper teeth on the dental arch, mm^2; arguments as in teeth_of."""
     _, found, _ = rectify(picture, points, 3)
     return float(found.sum()) / 9
 
 
 def _cleaned(tones: Array) -> Array:
-    """Enamel without what is none: shadows between teeth, and the hue of the lips on them."""
+    """Enamel without shadows between teeth and without the reflected hue of the lips."""
     light = (tones @ LUMA).astype(np.float32)
     hue = cv2.GaussianBlur(tones / light[..., None], (0, 0), 2.0 * _SCAN_PX)
     hue = 1 + (hue - 1).clip(-_MAX_HUE, _MAX_HUE)
@@ -123,7 +124,7 @@ def _teeth(unrolled: NDArray[np.uint8], found: NDArray[np.bool_]) -> tuple[Array
     rows = cv2.dilate(found.astype(np.uint8), np.ones((5, 15))) > 0
     column = np.where(rows.any(0), (light * rows).sum(0) / np.maximum(rows.sum(0), 1), 0).astype(np.float32)[None]
     column = cv2.GaussianBlur(column, (0, 0), 0.25 * _SCAN_PX)
-    valley = (cv2.GaussianBlur(column, (0, 0), 2.0 * _SCAN_PX) - column)[0]  # high where dark between light
+    valley = (cv2.GaussianBlur(column, (0, 0), 2.0 * _SCAN_PX) - column)[0]  # high at dark gaps between light teeth
 
     def darkest(low: float, high: float, expected: float) -> float:
         near = np.flatnonzero((u >= low) & (u <= high))
@@ -155,5 +156,5 @@ def _teeth(unrolled: NDArray[np.uint8], found: NDArray[np.bool_]) -> tuple[Array
             edges[number] = np.median([v[np.flatnonzero(found[:, c])[-1]] for c in core]) + 0.15
     offset = float(np.nanmedian(edges - usual))
     wanted = usual + offset
-    # What is measured counts within a millimeter of anatomy.
+    # Measured edges may deviate from anatomy by at most 0.8 mm.
     return bounds, np.where(np.isnan(edges), wanted, wanted + (edges - wanted).clip(-0.8, 0.8))

@@ -1,4 +1,4 @@
-"""What a layer has to match of a photo: how sharp it is, its grain, and the tones of a mouth's inside."""
+"""Properties of a photo that the layers match: sharpness, grain, and the colors of the mouth's interior."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.layers.canvas import LUMA
 from mimik.rendering.layers.eye_contours import LIDS_OF_EYES
 
-_BLUR_PX = 0.5, 5.0  # between these the photo's blur is believed
-_GRAIN_LEVELS = 0.7, 6.0  # less is not seen, more is skin or brush strokes
-# Contrast of skin at a hundredth of the eyes' distance, per cent of its light: drawings and retouched photos 0.13 to
-# 0.27, photos of the training set 0.3 to 1.1.
+_BLUR_PX = 0.5, 5.0  # bounds of the estimated blur
+# Standard deviation, 0..255: weaker grain is not visible, stronger texture is skin or brush strokes.
+_GRAIN_LEVELS = 0.7, 6.0
+# Contrast of skin at a hundredth of the distance between the eyes, percent of its brightness, over which `detail` rises
+# from 0 to 1: drawings and retouched photos have 0.13 to 0.27, photos of the training set 0.3 to 1.1.
 _DETAIL = 0.2, 0.5
-_EYES_PX = 120.0  # the distance of the eyes' outer corners at which it is measured
-_TILE = 256  # px: side of the grain's repeating pattern
-# Least squares over 490 stills that show teeth: luma of the front teeth from that of the skin around them and of the
-# whites of the eyes; their colorfulness in red and blue, relative to the skin's.
+_EYES_PX = 120.0  # distance of the outer eye corners at which the contrast is measured
+_TILE = 256  # pixels: side of the repeating grain pattern
+# Least squares over 490 stills that show teeth: luma of the front teeth, from the luma of the surrounding skin and of
+# the sclera; and their chroma in red and blue, relative to the skin's.
 _ENAMEL_OF_SKIN, _ENAMEL_OF_EYES = 0.72, 0.50
 _ENAMEL_HUE = np.array([0.46, 0.0, 0.60], np.float32)
-_HUE_OF_EYES = 0.8  # enamel is at least so colorful as the whites of the eyes
+_HUE_OF_EYES = 0.8  # lower bound of the enamel's chroma, relative to that of the sclera
 _MAX_ENAMEL = 245.0
-_CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # times the skin's light: the inside of a mouth, unshaded
+_CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # color of the unshaded cavity, relative to the skin's brightness
 _TONGUE_TONE = np.array([0.87, 0.57, 0.56], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
-_MAX_CHROMA = 6  # levels between a pixel's channels, at most, in a black and white photo
+_MAX_CHROMA = 6  # largest difference between a pixel's channels in a black-and-white photo, 0..255
 _EVEN = [50, 280, 205, 425, 151, 9, 200]  # cheeks, forehead, chin
 _SKIN = [50, 205, 187, 280, 425, 411, 36, 266, 200, 199, 164]  # cheeks, chin, under the nose
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Of one photo. Colors are RGB, 0..255, [3].
+    """Colors (RGB [3], 0..255), sharpness and grain of one photo.
 
     Attributes:
         enamel: front teeth in full light.
-        cavity, tongue, gum: the same of what is around them.
-        skin: the lighter skin around the mouth.
-        blur_px: standard deviation of the photo's own blur.
-        detail: 0..1, how much of it skin has that is finer than a tooth: none in a drawing.
-        grain: [_TILE, _TILE, 1 or 3] what is added to a pixel; None where the photo has none.
+        cavity, tongue, gum: in full light.
+        skin: the lighter part of the skin around the mouth.
+        blur_px: standard deviation of the photo's blur.
+        detail: 0..1, amount of skin detail finer than a tooth; 0 in a drawing.
+        grain: [_TILE, _TILE, 1 or 3] additive noise pattern; None if the photo has no visible grain.
     """
 
     enamel: Array
@@ -61,7 +62,7 @@ class Palette:
 
     @classmethod
     def of(cls, picture: Image, points: NDArray[Any], is_gray: bool) -> Palette:
-        """Of a picture, uint8 RGB [H, W, 3], and the face's points [478, 3] in its pixels."""
+        """Measure a picture, uint8 RGB [H, W, 3], with face points [478, 3] in its pixels."""
         at = points[_SKIN, :2].round().astype(int).clip(0, np.array(picture.shape[1::-1]) - 1)
         reach = max(round(0.02 * float(np.linalg.norm(points[33, :2] - points[263, :2]))), 1)
         skin = np.array(
@@ -76,8 +77,8 @@ class Palette:
             _ENAMEL_OF_SKIN * light + _ENAMEL_OF_EYES * np.clip(whites_light, 0.6 * light, 1.8 * light), _MAX_ENAMEL
         )
         hue, of_eyes = _ENAMEL_HUE * (skin / light - 1), _HUE_OF_EYES * (whites / whites_light - 1)
-        hue = np.where(np.abs(of_eyes) > np.abs(hue), of_eyes, hue)  # varnish and lamps color both
-        hue[1] = -(hue[0] * LUMA[0] + hue[2] * LUMA[2]) / LUMA[1]  # of no brightness
+        hue = np.where(np.abs(of_eyes) > np.abs(hue), of_eyes, hue)  # varnish and colored light affect both
+        hue[1] = -(hue[0] * LUMA[0] + hue[2] * LUMA[2]) / LUMA[1]  # no change in luma
         enamel = enamel_light * (1 + hue)
         cavity, tongue, gum = (light * tone * (0.5 + 0.5 * skin / light) for tone in (_CAVITY, _TONGUE_TONE, _GUM))
         colors = [np.asarray(c, np.float32) for c in (enamel, cavity, tongue, gum, skin)]
@@ -91,12 +92,12 @@ class Palette:
 
 
 def is_black_and_white(picture: Image, crop: Crop, source: NDArray[np.float64]) -> bool:
-    """Whether a photo has no colors, so that nothing that is drawn into it may have one.
+    """Whether a photo is black-and-white, so that layers must be drawn without color.
 
     Args:
         picture: uint8 RGB [H, W, 3].
         crop: in its pixels.
-        source: [478+, 3] the face's points in the crop, 0..1.
+        source: [478+, 3] face points in the crop, 0..1.
     """
     at = crop.from_unit(source[: face.NUM_POINTS, :2]).astype(int)
     at = at.clip(0, np.array(picture.shape[1::-1]) - 1)
@@ -110,7 +111,7 @@ def _box_of_points(points: NDArray[Any], shape: tuple[int, ...]) -> tuple[slice,
 
 
 def _whites(picture: Image, points: NDArray[Any], skin: Array) -> Array:
-    """[3] color of the whites of the lighter eye; that of the skin where they are not seen."""
+    """[3] color of the sclera of the lighter eye; the skin color if no sclera is visible."""
     found = []
     for upper, lower in LIDS_OF_EYES:
         outline = points[[*upper, *lower[-2:0:-1]], :2]
@@ -125,7 +126,7 @@ def _whites(picture: Image, points: NDArray[Any], skin: Array) -> Array:
             light = eye @ LUMA
             order = np.argsort(light)[round(0.7 * (len(eye) - 1)) : round(0.9 * (len(eye) - 1)) + 1]
             mean = eye[order].mean(0)
-            # Of the luma that the regression knows.
+            # Scale to the luma statistic (80th percentile) that the regression was fitted with.
             found.append(mean * np.percentile(light, 80) / max(float(mean @ LUMA), 1.0))
     return np.asarray(max(found, key=lambda color: float(color @ LUMA)) if found else skin, np.float32)
 
@@ -162,7 +163,7 @@ def _detail(gray: NDArray[np.uint8], points: NDArray[Any]) -> float:
 
 
 def _grain(gray: NDArray[np.uint8], points: NDArray[Any], reach: int) -> Array | None:
-    """A pattern as strong and as coarse as the finest texture of smooth skin."""
+    """A noise pattern with the strength of the finest texture of smooth skin; None if it is not visible."""
     found = []
     for x, y in points[[50, 280, 205, 425, 151], :2].round().astype(int):
         part = gray[max(y - 2 * reach, 0) : y + 2 * reach + 1, max(x - 2 * reach, 0) : x + 2 * reach + 1]

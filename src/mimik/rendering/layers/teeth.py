@@ -1,8 +1,8 @@
-"""Sets of teeth: the pictures on the walls of the dental arches.
+"""Sets of teeth: textures for the walls of the dental arches.
 
-A set says where each tooth of one person begins and ends and what color its enamel has, relative to its own mean, from
-a picture in which lips hide the upper part. Crowns, the gaps between them and the gums are completed by anatomy, at any
-resolution. The shipped sets were made by tools/make_teeth.py.
+A set holds the boundaries of one person's upper teeth and the color of their enamel relative to its mean, taken from a
+picture in which the lips hide the upper part. Crowns, gaps and gums are completed from anatomy, at any resolution.
+tools/make_teeth.py made the shipped sets.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mimik.face.landmarks import Array, Image, head_pose
 from mimik.rendering.layers.arch import Anatomy, upper_wall
 from mimik.rendering.layers.canvas import LUMA
 
-MAP_PX_PER_MM = 5
-HALF_MM = 42  # the maps reach this far along the wall on both sides
-ABOVE_MM, BELOW_MM = 12, 2  # and this far above and below the incisors' edge
-TOP_MM, BOTTOM_MM = 16, 3  # of the textures
-ENAMEL = 200.0  # the level of the mean enamel in a map
+MAP_PX_PER_MM = 5  # resolution of a set's maps
+HALF_MM = 42  # extent of the maps along the wall, on either side of the midline
+ABOVE_MM, BELOW_MM = 12, 2  # extent of the maps above and below the incisors' edge
+TOP_MM, BOTTOM_MM = 16, 3  # extent of the textures above and below the incisors' edge
+ENAMEL = 200.0  # gray level of the mean enamel in a map
 
 # Widths and heights of crowns from the midline outwards, mm; Wheeler's Dental Anatomy, rounded.
 _UPPER_WIDTHS = (8.5, 6.6, 7.6, 7.1, 6.6, 10.0, 9.5)
@@ -35,16 +35,16 @@ _UPPER_HEIGHTS = (10.5, 9.2, 10.3, 8.5, 7.5, 7.2, 7.0)
 INCISOR_MM = _UPPER_HEIGHTS[0]
 _LOWER_WIDTHS = (5.3, 5.8, 6.9, 7.0, 7.1, 11.0, 10.5)
 _LOWER_HEIGHTS = (9.0, 9.3, 10.5, 8.5, 8.0, 7.5, 7.0)
-UPPER_EDGES = (0.0, -0.7, -0.1, -0.6, -0.9, -1.2, -1.4)  # v of the edges
+UPPER_EDGES = (0.0, -0.7, -0.1, -0.6, -0.9, -1.2, -1.4)  # v of each tooth's edge, from the midline outward, mm
 _LOWER_EDGES = (0.0, 0.1, -0.2, 0.3, 0.6, 0.9, 1.1)
-_GAP_MM = 0.3  # half width of the dark line between two teeth
-_GAP_DARK = 0.33  # how dark it is
-_ROUND_MM = 0.9  # how much the corners of an edge are rounded
-_CANINE_MM = 1.3  # and how far a canine's sides rise from its tip
-GUM_LEVEL = 0.85  # of gums in a texture as it is made
+_GAP_MM = 0.3  # half the width of the dark line between two teeth
+_GAP_DARK = 0.33  # darkness of that line
+_ROUND_MM = 0.9  # rounding of the corners of an edge
+_CANINE_MM = 1.3  # height of a canine's tip below its corners
+GUM_LEVEL = 0.85  # brightness of gums in a texture, relative to the mean enamel
 
-_ENAMEL_LIGHT = 0.5  # of the brightest in the mouth: enamel is lighter
-_ENAMEL_RED = 0.28  # (R - G) / luma: enamel is less red
+_ENAMEL_LIGHT = 0.5  # lower bound of enamel's luma, relative to the brightest in the mouth
+_ENAMEL_RED = 0.28  # upper bound of enamel's (R - G) / luma
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class TeethSet:
 
     Attributes:
         name: of the set.
-        tones: uint8 [H, W, 3]; enamel of MAP_PX_PER_MM, relative: ENAMEL is the person's mean.
-        bounds: [2 n + 1] where teeth meet, mm along the wall, the midline in the middle.
+        tones: uint8 [H, W, 3]; enamel color at MAP_PX_PER_MM, relative to the person's mean, which is ENAMEL.
+        bounds: [2 n + 1] boundaries between the teeth, mm along the wall; the midline is in the middle.
         edges: [2 n] v of each tooth's edge, mm.
-        skin: [3] the person's skin in the picture.
+        skin: [3] color of the person's skin in the picture.
     """
 
     name: str
@@ -68,13 +68,14 @@ class TeethSet:
 
 @dataclass(frozen=True)
 class Texture:
-    """What is painted on a wall.
+    """The texture of a wall.
 
     Attributes:
-        picture: float32 [H, W, 4]; color, and opacity. As it is made, color is relative to the enamel's mean.
-        gum: [H, W] 0..1; where it is gum.
-        px_per_mm: its resolution.
-        left, top: u and v of its first pixel's outer corner, mm.
+        picture: float32 [H, W, 4]; color and opacity. upper_texture and lower_texture give colors relative to the
+            mean enamel.
+        gum: [H, W] 0..1, mask of the gums.
+        px_per_mm: resolution.
+        left, top: u and v of the outer corner of the first pixel, mm.
     """
 
     picture: Array
@@ -84,10 +85,12 @@ class Texture:
     top: float
 
     def at(self, u: NDArray[Any], v: NDArray[Any]) -> Array:
-        """Its color and opacity at places [H, W] of the wall, float32 [H, W, 4]."""
+        """Color and opacity, float32 [H, W, 4], at texture coordinates u, v [H, W]."""
         k = np.float32(self.px_per_mm)
         x = ((u - np.float32(self.left)) * k - np.float32(0.5)).astype(np.float32)
-        y = ((v - np.float32(self.top)) * k - np.float32(0.5)).clip(0).astype(np.float32)  # above its top it goes on
+        y = (
+            ((v - np.float32(self.top)) * k - np.float32(0.5)).clip(0).astype(np.float32)
+        )  # its first row is replicated above
         return np.asarray(cv2.remap(self.picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
@@ -111,7 +114,7 @@ def named(name: str) -> TeethSet:
 
 
 def choose(skin: Array, sets: Sequence[TeethSet]) -> TeethSet:
-    """The set of the person whose picture was lit most like this one; skin: [3] its color, 0..255."""
+    """The set whose picture has the most similar lighting, by skin color; skin: [3] of the photo, 0..255."""
 
     def distance(one: TeethSet) -> float:
         light, other = (float(c @ LUMA) for c in (skin, one.skin))
@@ -122,28 +125,27 @@ def choose(skin: Array, sets: Sequence[TeethSet]) -> TeethSet:
 
 
 def default_bounds(widths: Sequence[float] = _UPPER_WIDTHS) -> NDArray[np.float64]:
-    """[2 n + 1] where teeth of these widths meet."""
+    """[2 n + 1] boundaries between teeth of these widths."""
     side = np.cumsum(widths)
     return np.concatenate([-side[::-1], [0.0], side])
 
 
 def wall_grid(px_per_mm: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """u and v of the pixels' centers of an unrolled wall, mm; it reaches below the edge, for one that lies lower."""
+    """u and v of the pixel centers of an unrolled wall, mm; it extends 6 mm further down, for edges that lie lower."""
     width, height = round(2 * HALF_MM * px_per_mm), round((TOP_MM + BOTTOM_MM + 6) * px_per_mm)
     return (np.arange(width) + 0.5) / px_per_mm - HALF_MM, (np.arange(height) + 0.5) / px_per_mm - TOP_MM
 
 
 def rectify(picture: Image, points: Array, px_per_mm: float) -> tuple[Image, NDArray[np.bool_], float]:
-    """The upper wall of a picture, unrolled.
+    """Unroll the upper wall of a picture.
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        points: [478, 3] of the face in it.
-        px_per_mm: of the result.
+        points: [478, 3] face points in it.
+        px_per_mm: resolution of the result.
 
     Returns:
-        uint8 [h, w, 3] on wall_grid; where enamel is seen; how many pixels of the
-        picture a millimeter has.
+        uint8 [h, w, 3] on wall_grid; mask of visible enamel; resolution of the picture in px per mm.
     """
     anatomy, pose = Anatomy.of(points), head_pose(points)
     wall = upper_wall(anatomy, pose)
@@ -160,7 +162,7 @@ def rectify(picture: Image, points: Array, px_per_mm: float) -> tuple[Image, NDA
 
 
 def enamel(picture: Image, within: NDArray[np.bool_], px_per_mm: float) -> NDArray[np.bool_]:
-    """[H, W] where an unrolled mouth shows upper teeth; within: between the lips."""
+    """[H, W] mask of the upper teeth in an unrolled mouth; within: mask of the area between the lips."""
     if not within.any():
         return within
     colors = picture.astype(np.float32)
@@ -174,7 +176,7 @@ def enamel(picture: Image, within: NDArray[np.bool_], px_per_mm: float) -> NDArr
 
 
 def spread(values: Array, weight: Array) -> Array:
-    """Values [H, W, C] continued from where weight [H, W] is 1 to where it is 0, by wider and wider averages."""
+    """Values [H, W, C], extrapolated from where weight [H, W] is 1 to where it is 0, by increasingly wide averages."""
     total, known = values * weight[..., None], weight.copy()
     out = total.copy()
     have = weight.copy()
@@ -190,15 +192,15 @@ def spread(values: Array, weight: Array) -> Array:
 
 
 def widely_blurred(plane: Array, sigma: float, sigma_y: float | None = None) -> Array:
-    """A plane [H, W] or [H, W, C], blurred at a smaller size: a Gaussian of many pixels costs as many.
+    """A plane [H, W] or [H, W, C] with a wide Gaussian blur, computed at a smaller size for speed.
 
     Args:
         plane: float32.
-        sigma, sigma_y: standard deviations across and down, pixels; None: as across.
+        sigma, sigma_y: horizontal and vertical standard deviation, pixels; None: equal.
     """
     sigma_y = sigma if sigma_y is None else sigma_y
     height, width = plane.shape[:2]
-    # Cells of a quarter of the deviation, whose own averaging is taken off the variance.
+    # Cells of a quarter of sigma; the variance of averaging within a cell is subtracted.
     cells = [max(1, min(int(s / 4), n // 8)) for s, n in ((sigma, width), (sigma_y, height))]
     size = [-(-n // k) for n, k in zip((width, height), cells, strict=True)]
     padding = 0, size[1] * cells[1] - height, 0, size[0] * cells[0] - width
@@ -215,12 +217,12 @@ def upper_texture(teeth: TeethSet, px_per_mm: float) -> Texture:
 
 
 def lower_texture(teeth: TeethSet, px_per_mm: float) -> Texture:
-    """Lower teeth with the enamel of a set; no picture shows much of them."""
+    """Lower teeth with the enamel of a set, since pictures hardly show the lower teeth."""
     edges = np.array([*_LOWER_EDGES[::-1], *_LOWER_EDGES], np.float32)
-    # The upper teeth's detail does not lie where the lower teeth are.
+    # Blur the map: the detail of the upper teeth does not match the positions of the lower teeth.
     tones = cv2.GaussianBlur(teeth.tones, (0, 0), 3.0 * MAP_PX_PER_MM)
     upper = _texture(tones, default_bounds(_LOWER_WIDTHS), -edges, _LOWER_HEIGHTS, px_per_mm)
-    # Made hanging, then turned over: v runs down from the edge.
+    # Made like upper teeth, then flipped: v points down from the edge.
     picture, gum = (np.ascontiguousarray(part[::-1]) for part in (upper.picture, upper.gum))
     return Texture(picture, gum, px_per_mm, upper.left, -BOTTOM_MM)
 
@@ -228,7 +230,7 @@ def lower_texture(teeth: TeethSet, px_per_mm: float) -> Texture:
 def _texture(
     tones: NDArray[np.uint8], bounds: NDArray[Any], edges: NDArray[Any], heights: Sequence[float], px_per_mm: float
 ) -> Texture:
-    fine = 2 if px_per_mm < 8 else 1  # drawn finer than needed, then averaged
+    fine = 2 if px_per_mm < 8 else 1  # supersampling factor
     r = px_per_mm * fine
     width, height = round(2 * HALF_MM * px_per_mm) * fine, round((TOP_MM + BOTTOM_MM) * px_per_mm) * fine
     u = (np.arange(width, dtype=np.float32) + 0.5) * (2 * HALF_MM / width) - HALF_MM
@@ -250,7 +252,7 @@ def _texture(
     one = 1 / r
     opacity = ((edge - v) / one + 0.5).clip(0, 1)
     is_gum = smoothstep((gum - v) / np.float32(0.5) + np.float32(0.5))
-    # Enamel: the map, a little darker toward the gaps, grayer and darker where the edge lets light through.
+    # Enamel: the map, darker toward the gaps and at the translucent edge.
     at_x = np.repeat((u[None] + HALF_MM) * MAP_PX_PER_MM - 0.5, height, 0).astype(np.float32)
     at_y = np.repeat((v.clip(-ABOVE_MM, BELOW_MM) + ABOVE_MM) * MAP_PX_PER_MM - 0.5, width, 1).astype(np.float32)
     tone = cv2.remap(tones, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
