@@ -1,4 +1,4 @@
-"""Pictures of landmarks: the landmark image y, masks of eyes and mouth, and pictures for people."""
+"""Pictures of landmarks: the landmark image y, masks of eyes and mouth, and annotated pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAPER: tuple[tuple[Sequence[int], Color, bool], ...] = (
     (range(48, 60), (255, 255, 0), True),  # outer lips
 )
 
-# All that the landmarker knows: closed lids, inner lips and irises as well, for gaze and speech.
+# All detected contours: unlike the paper's style, also inner lips and irises, for speech and gaze.
 LANDMARK_LINES: tuple[tuple[Sequence[int], Color, bool], ...] = (
     (faces.OVAL, (255, 255, 255), True),
     (faces.RIGHT_BROW[:5], (255, 0, 0), False),
@@ -45,7 +45,7 @@ STYLES = ("paper", "full", "smooth")
 
 
 def landmark_lines(style: str) -> list[tuple[list[int], Color, bool]]:
-    """What a landmark image of this style is made of: indices of the 478 points, color, whether the line is closed.
+    """The lines of a landmark image of this style: indices of the 478 points, color, whether the line is closed.
 
     Raises ValueError if there is no such style.
     """
@@ -56,20 +56,21 @@ def landmark_lines(style: str) -> list[tuple[list[int], Color, bool]]:
     return [(list(index), color, closed) for index, color, closed in LANDMARK_LINES]
 
 
-_SHIFT = 4  # binary digits behind the point of a coordinate
-SOFT_EDGE = 0.03  # standard deviation of mouth_interior's edge, in distances of the eyes' outer corners
+_SHIFT = 4  # fractional bits of a coordinate
+SOFT_EDGE = 0.03  # sigma of mouth_interior's edge, in units of the distance between the outer eye corners
 
 
 def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str = "full") -> Image:
-    """The landmark image y: lines on black, 2 px thick, without anti-aliasing, as the paper's authors draw them.
+    """The landmark image y: lines on black.
 
-    "smooth" is the exception: a line that jumps from pixel to pixel makes what is drawn from it tremble.
+    Styles "paper" and "full" draw lines 2 px thick without anti-aliasing, as the paper's authors do. "smooth" draws
+    anti-aliased lines, because lines that jump from pixel to pixel cause jitter in the output.
 
     Args:
         points: [478, 2 or 3] in pixels of the image.
         width, height: of the image, in pixels.
-        style: "paper" draws the 68 points, no inner lips and no irises; "full" everything that carries expression;
-            "smooth" the same with anti-aliased lines that move by fractions of a pixel.
+        style: "paper" draws the 68 points, without inner lips and irises; "full" also draws these; "smooth" draws the
+            same as "full" with subpixel accuracy.
 
     Returns:
         uint8 RGB [height, width, 3].
@@ -80,13 +81,13 @@ def landmark_image(points: NDArray[Any], width: int, height: int, *, style: str 
             line = np.round((points[index, :2] - 0.5) * 2**_SHIFT).astype(np.int32)
             cv2.polylines(image, [line], closed, color, thickness=1, lineType=cv2.LINE_AA, shift=_SHIFT)
             continue
-        line = np.floor(points[index, :2]).astype(np.int32)  # the pixel that the point lies in
+        line = np.floor(points[index, :2]).astype(np.int32)  # the pixel that contains the point
         cv2.polylines(image, [line], closed, color, thickness=2, lineType=cv2.LINE_8)
     return image
 
 
 def feature_mask(points: NDArray[Any], width: int, height: int) -> Image:
-    """Where eyes and mouth are, with a margin: what people look at, and what is hardest.
+    """Mask of eyes and mouth with a margin.
 
     Args:
         points: [478, 2 or 3] in pixels of the image.
@@ -105,7 +106,7 @@ def feature_mask(points: NDArray[Any], width: int, height: int) -> Image:
 
 
 def _across_eyes(points: NDArray[Any]) -> NDArray[np.float64]:
-    """[..] distance of the eyes' outer corners of points [.., 478, 2+]."""
+    """[..] distance between the outer eye corners of points [.., 478, 2+]."""
     return np.linalg.norm(points[..., faces.RIGHT_EYE_UPPER[0], :2] - points[..., faces.LEFT_EYE_UPPER[0], :2], axis=-1)
 
 
@@ -115,7 +116,7 @@ def feature_margins(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def mouth_openings(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
-    """Outlines [.., 20, 2] of the inner lips of points [.., 478, 2+]; [..] their opening; [..] the eyes' distance."""
+    """Inner lip contours [.., 20, 2], lip opening [..] and eye distance [..] of points [.., 478, 2+]."""
     upper, lower = points[..., faces.LIPS_INNER_UPPER, :2], points[..., faces.LIPS_INNER_LOWER, :2]
     down = points[..., faces.CHIN, :2] - points[..., 10, :2]
     down = down / np.maximum(np.linalg.norm(down, axis=-1, keepdims=True), 1e-6)
@@ -124,14 +125,14 @@ def mouth_openings(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], ND
 
 
 def mouth_interior(points: NDArray[Any], width: int, height: int) -> Image:
-    """A soft mask of what lies between the inner lips.
+    """A soft mask of the area between the inner lips.
 
     Args:
         points: [478, 2 or 3] in pixels of the image.
         width, height: of the image, in pixels.
 
     Returns:
-        uint8 [height, width]; 255 inside, 0 outside and where the lips touch or have crossed.
+        uint8 [height, width]; 255 inside, 0 outside and where the lips touch or cross.
     """
     mask = np.zeros((height, width), np.uint8)
     outline, opening, eyes = mouth_openings(points)
@@ -140,14 +141,14 @@ def mouth_interior(points: NDArray[Any], width: int, height: int) -> Image:
     cv2.fillPoly(mask, [np.round((outline - 0.5) * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, shift=_SHIFT)
     sigma = max(SOFT_EDGE * float(eyes), 0.5)
     x, y, w, h = cv2.boundingRect(mask)
-    margin = math.ceil(4 * sigma) + 1  # beyond it nothing is soft
+    margin = math.ceil(4 * sigma) + 1  # extent of the blur
     part = slice(max(y - margin, 0), y + h + margin), slice(max(x - margin, 0), x + w + margin)
     mask[part] = cv2.GaussianBlur(mask[part], (0, 0), sigma)
     return mask
 
 
 def annotate(picture: Image, found: Sequence[Face]) -> Image:
-    """The picture with every face's outline and number, as `--face N` counts them."""
+    """The picture with the contours and the number of each face, as used by `--face N`."""
     out = picture.copy()
     for number, face in enumerate(found, start=1):
         thickness = max(1, round(face.width_px / 120))
@@ -161,7 +162,7 @@ def annotate(picture: Image, found: Sequence[Face]) -> Image:
 
 
 def write_label(image: Image, text: str, at: tuple[float, float], size: float, color: Color = (255, 255, 255)) -> None:
-    """Text with a dark rim, written into the image; at: its lower left corner, size: 1 is about 22 px high."""
+    """Draw text with a dark outline into the image; at: lower left corner; size: 1 is about 22 px high."""
     place = round(at[0]), round(at[1])
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(image, text, place, font, size, (0, 0, 0), max(3, round(size * 5)), cv2.LINE_AA)

@@ -1,9 +1,9 @@
-"""Find and follow faces: 478 points with irises, 52 blendshapes, head pose.
+"""Face detection and tracking: 478 points with irises, 52 blendshapes, head pose.
 
-The networks are Google's MediaPipe Face Landmarker bundle (BlazeFace short range, face mesh with irises, blendshapes),
-run by OpenVINO. Running them here instead of through the mediapipe package keeps the installation free of system
-graphics libraries, takes less time a frame, and leaves the search for small faces in our hands.
-tests/test_face.py holds the points that the mediapipe package itself finds.
+The networks are those of Google's MediaPipe Face Landmarker (BlazeFace short range, face mesh with irises,
+blendshapes), run by OpenVINO. Unlike the mediapipe package, this needs no system graphics libraries, takes less time
+per frame, and allows a custom search for small faces. tests/face/test_landmarks.py compares the points with those of
+the mediapipe package.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ RIGHT_IRIS = [468, 469, 470, 471, 472]  # center, then the rim
 LEFT_IRIS = [473, 474, 475, 476, 477]
 NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 48, 278, 64, 294, 129, 358, 45, 275]
 LIPS = sorted({*LIPS_OUTER_UPPER, *LIPS_OUTER_LOWER, *LIPS_INNER_UPPER, *LIPS_INNER_LOWER})
-# Where much happens in few pixels: mouth and eyes.
+# Small areas with much motion: mouth and eyes.
 DETAILED = (LIPS, [*RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER], [*LEFT_EYE_UPPER, *LEFT_EYE_LOWER])
 EYES = sorted({*RIGHT_EYE_UPPER, *RIGHT_EYE_LOWER, *LEFT_EYE_UPPER, *LEFT_EYE_LOWER})
 BROWS = RIGHT_BROW + LEFT_BROW
 IRISES = RIGHT_IRIS + LEFT_IRIS
 CHIN = 152
-# Points that stay where they are on the skull whatever the face does: they tell the head's pose from its expression.
+# Points that are rigid on the skull: they determine the head pose independently of expression.
 SKULL = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 10, 151, 9, 8, 127, 356, 234, 454, 67, 297, 54, 284]
 
 # Bulat and Tzimiropoulos' 68 points, the paper's, as the nearest of the 478.
@@ -60,20 +60,63 @@ POINTS_68 = [127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288,
 POINTS_68 += [70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 197, 5, 4, 75, 97, 2, 326, 305]
 POINTS_68 += [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]
 POINTS_68 += [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
-# Points that tell expression, gaze and the shape of the face.
+# Points that determine expression, gaze and the shape of the face.
 EXPRESSIVE = sorted({*POINTS_68, *LIPS, *EYES, *BROWS, *IRISES})
 
-# fmt: off
+# Fmt: off.
 BLENDSHAPES = [
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen",
-    "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight",
-    "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight",
-    "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
-    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft",
-    "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+    "_neutral",
+    "browDownLeft",
+    "browDownRight",
+    "browInnerUp",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "eyeLookDownLeft",
+    "eyeLookDownRight",
+    "eyeLookInLeft",
+    "eyeLookInRight",
+    "eyeLookOutLeft",
+    "eyeLookOutRight",
+    "eyeLookUpLeft",
+    "eyeLookUpRight",
+    "eyeSquintLeft",
+    "eyeSquintRight",
+    "eyeWideLeft",
+    "eyeWideRight",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "noseSneerLeft",
+    "noseSneerRight",
 ]
 # fmt: on
 
@@ -88,12 +131,12 @@ _BLENDSHAPE_POINTS += [388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 46
 _BLENDSHAPE_POINTS += [475, 476, 477]
 
 _DETECTOR_PX = 128
-LANDMARKER_VIEW_PX = 256  # side of what the mesh network sees
-_ROI_SCALE = 1.5  # the mesh network's view is this much larger than the face's box
+LANDMARKER_VIEW_PX = 256  # side of the mesh network's input
+_ROI_SCALE = 1.5  # side of the mesh network's view, relative to the face's box
 _MIN_DETECTION = 0.5
 _MIN_PRESENCE = 0.5
-MIN_FACE_PX = 24  # below this face width there are fewer than two pixels across an eye's opening
-ADVISED_FACE_PX = 40  # from this width on a face is found wherever it is in the picture
+MIN_FACE_PX = 24  # smaller faces have fewer than two pixels across the opening of an eye
+ADVISED_FACE_PX = 40  # faces of at least this width are found anywhere in a picture
 
 
 @dataclass(frozen=True)
@@ -101,9 +144,9 @@ class Face:
     """One face in one picture."""
 
     points: Array  # [478, 3] float32; x and y in pixels of the picture, z on the same scale, smaller is nearer
-    blendshapes: Array  # [52] float32 in 0..1, in the order of BLENDSHAPES; NaN where they were not asked for
-    # confidence, 0..1: presence, and for a face that detect found, also the detector's own score and how well the
-    # points fit a head
+    blendshapes: Array  # [52] float32 in 0..1, in the order of BLENDSHAPES; NaN if they were not requested
+    # Confidence, 0..1: presence; for a result of detect, multiplied by the detector's score and by how well the points
+    # fit a head.
     score: float
 
     @property
@@ -120,7 +163,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Pose:
-    """Similarity from a face's own frame to the picture: p = scale * rotation @ x + translation.
+    """Similarity transform from the face frame to the picture: p = scale * rotation @ x + translation.
 
     Axes: x to the picture's right, y down, z away from the viewer; a face that looks at the viewer has rotation
     identity.
@@ -128,14 +171,14 @@ class Pose:
 
     rotation: NDArray[np.float64]  # [3, 3]
     translation: NDArray[np.float64]  # [3], pixels
-    scale: float  # pixels per unit of the own frame
+    scale: float  # pixels per unit of the face frame
 
     def apply(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        """Own frame -> picture, [..., 3]."""
+        """Face frame -> picture, [..., 3]."""
         return self.scale * x @ self.rotation.T + self.translation
 
     def invert(self, p: NDArray[Any]) -> NDArray[np.float64]:
-        """Picture -> own frame, [..., 3]."""
+        """Picture -> face frame, [..., 3]."""
         return (p - self.translation) @ self.rotation / self.scale
 
     @property
@@ -150,10 +193,10 @@ class Pose:
 
 @functools.cache
 def mirror_order() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """[478] and [52]: which point and which blendshape takes the place of each when a face is seen in a mirror."""
+    """[478] and [52]: permutations of the points and blendshapes under left-right mirroring of a face."""
     vertices = canonical_mesh().vertices
     distance = np.linalg.norm(vertices[:, None] - vertices[None] * [-1.0, 1.0, 1.0], axis=-1)
-    # Center, then the rim's points at one side, above, at the other side, below.
+    # Center, then the rim: one side, top, other side, bottom.
     right, left = np.array(RIGHT_IRIS), np.array(LEFT_IRIS)
     swapped = [0, 3, 2, 1, 4]
     points = np.concatenate([distance.argmin(1), left[swapped], right[swapped]])
@@ -169,7 +212,7 @@ def mirrored_face(face: Face, width: int) -> Face:
 
 
 def fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Pose:
-    """Least-squares similarity that takes source to target, [N, 3] each; Umeyama 1991."""
+    """Least-squares similarity transform from source to target, [N, 3] each; Umeyama 1991."""
     mean_s, mean_t = source.mean(0), target.mean(0)
     s, t = source - mean_s, target - mean_t
     u, d, vt = np.linalg.svd(t.T @ s)
@@ -194,18 +237,18 @@ def landmarker_bundle() -> zipfile.ZipFile:
 
 @functools.cache
 def canonical_mesh() -> Mesh:
-    """The canonical face of the landmarker's file; tools/make_assets.py brought it into the form of NumPy."""
+    """The canonical face of the MediaPipe bundle, converted to NumPy by tools/make_assets.py."""
     with resources.files("mimik").joinpath("assets/canonical_face.npz").open("rb") as file, np.load(file) as data:
         return Mesh(data["vertices"].astype(np.float64), data["triangles"])
 
 
 def head_pose(points: NDArray[Any]) -> Pose:
-    """Pose of the canonical face that fits points [478, 3] best; scale is pixels per centimeter of that face."""
+    """Pose of the canonical face that best fits points [478, 3]; scale is pixels per centimeter of that face."""
     return fit_similarity(canonical_mesh().vertices[SKULL], points[SKULL])
 
 
 def skull_motion(source: NDArray[Any], target: NDArray[Any]) -> Pose:
-    """The similarity that takes the skull of source [478, 3] to that of target [478, 3]."""
+    """Similarity transform between the skulls of source [478, 3] and target [478, 3]."""
     return fit_similarity(source[SKULL], target[SKULL])
 
 
@@ -231,7 +274,7 @@ class _Roi:
         return cls.around(xy.min(0), xy.max(0), xy[33], xy[263])
 
     def matrix(self) -> NDArray[np.float64]:
-        """[2, 3]: pixel centers of the 256 px view -> pixel coordinates of the picture."""
+        """[2, 3] matrix: pixel centers of the 256 px view -> pixel coordinates of the picture."""
         k = self.side / LANDMARKER_VIEW_PX
         c, s = k * np.cos(self.angle), k * np.sin(self.angle)
         half = LANDMARKER_VIEW_PX / 2
@@ -244,7 +287,7 @@ def landmarker_view(points: NDArray[Any]) -> NDArray[np.float64]:
     Args: points: [.., 478, 2 or 3] of the face, in pixels.
     """
     xy = points[..., :2].astype(float)
-    each = np.ascontiguousarray(xy.swapaxes(-1, -2))  # along its axis NumPy is ten times as fast
+    each = np.ascontiguousarray(xy.swapaxes(-1, -2))  # NumPy reduces contiguous axes ten times as fast
     low, high = each.min(-1), each.max(-1)
     across = xy[..., 263, :] - xy[..., 33, :]
     k = _ROI_SCALE * (high - low).max(-1) / LANDMARKER_VIEW_PX / np.hypot(across[..., 0], across[..., 1])
@@ -265,7 +308,7 @@ def _anchors() -> Array:
 
 
 class Landmarker:
-    """Faces of single pictures, and of video frames when the previous frame's face is given."""
+    """Detects faces in pictures, and tracks a face from the previous video frame."""
 
     def __init__(self, num_threads: int = 1) -> None:
         options = {
@@ -277,7 +320,7 @@ class Landmarker:
         def load(name: str, content: bytes) -> Any:
             def read() -> Any:
                 with tempfile.TemporaryDirectory() as folder:
-                    path = Path(folder, f"{name}.tflite")  # OpenVINO reads tflite from files only
+                    path = Path(folder, f"{name}.tflite")  # OpenVINO reads tflite models from files only
                     path.write_bytes(content)
                     model = inference_core().read_model(path)
                 if model.inputs[0].partial_shape.is_dynamic:
@@ -286,7 +329,7 @@ class Landmarker:
 
             return compiled_once(name, content, read, options).create_infer_request()
 
-        # Loaded side by side, while the photo is read.
+        # Load the networks in parallel, while the photo is read.
         with landmarker_bundle() as bundle:
             self._mesh, self._detector, self._blendshapes = (
                 begun(functools.partial(load, name, bundle.read(f"{name}.tflite")))
@@ -321,14 +364,14 @@ class Landmarker:
             side = max(side // 2, _MIN_TILE_PX)
 
     def follow(self, image: Image, previous: Face, *, blendshapes: bool = True) -> Face | None:
-        """The face of a video's next frame, searched where it was in the previous one; None when it is not there.
+        """Track the face to a video's next frame, at its previous position; None if it is not there.
 
         Args: blendshapes: whether they are wanted, too: a quarter of the time.
         """
         return self._landmarks(image, _Roi.of_points(previous.points), blendshapes=blendshapes)
 
     def _settle(self, image: Image, roi: _Roi) -> Face | None:
-        """Landmarks for a detection; looked at twice, because the detector's box is coarse."""
+        """Landmarks of a detection, computed twice, because the detector's box is coarse."""
         face = self._landmarks(image, roi)
         if face is None:
             return None
@@ -338,7 +381,7 @@ class Landmarker:
         if roi.side < 4:
             return None
         matrix = roi.matrix()
-        at_pixel_center = matrix.copy()  # cv2 counts from the center of the first pixel, the points from its corner
+        at_pixel_center = matrix.copy()  # cv2's origin is the center of the first pixel, that of the points its corner
         at_pixel_center[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
         interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
         view = _warp(image, at_pixel_center, interpolation)
@@ -360,7 +403,7 @@ class Landmarker:
         return Face(points, shapes.get_output_tensor(0).data.copy(), score)
 
     def _detect_tile(self, tile: Image, side: int) -> list[tuple[_Roi, float]]:
-        """Boxes of the detector in pixels of the tile, which is shown in a square of this side, and their scores."""
+        """Detected boxes in pixels of the tile, which is padded to a square of this side; and their scores."""
         height, width = tile.shape[:2]
         k = _DETECTOR_PX / side
         small = cv2.resize(tile, (max(round(width * k), 1), max(round(height * k), 1)), interpolation=cv2.INTER_AREA)
@@ -385,21 +428,22 @@ class Landmarker:
         return rois
 
 
-_FITS_CM, _MISFITS_CM = 0.6, 1.4  # residual of the skull's points: a head (photos, paintings: 0.3 to 0.5), and none
+# Residual of the skull points, from full confidence (photos and paintings have 0.3 to 0.5) to none.
+_FITS_CM, _MISFITS_CM = 0.6, 1.4
 
 
 def _fit(points: NDArray[Any]) -> float:
-    """How well points [478, 3] fit the canonical head, 0..1."""
+    """Goodness of fit of points [478, 3] to the canonical head, 0..1."""
     residual = (head_pose(points).invert(points[SKULL]) - canonical_mesh().vertices[SKULL]) ** 2
     off_cm = float(np.sqrt(residual.sum(1).mean()))
     return float(ramp(off_cm, _MISFITS_CM, _FITS_CM))
 
 
-_MIN_TILE_PX = 320  # the smallest tile: a 40 px face is 16 px wide in the detector's view of it
+_MIN_TILE_PX = 320  # side of the smallest tile: a 40 px face is 16 px wide in the detector's input
 
 
 def _tiles(width: int, height: int, side: int) -> list[tuple[int, int]]:
-    """Corners of half-overlapping squares that cover the picture."""
+    """Top left corners of half-overlapping squares that cover the picture."""
 
     def starts(length: int) -> list[int]:
         if length <= side:
@@ -411,7 +455,7 @@ def _tiles(width: int, height: int, side: int) -> list[tuple[int, int]]:
 
 
 def _warp(image: Image, matrix: NDArray[np.float64], interpolation: int) -> Image:
-    """The 256 px view of the picture under matrix; a strongly reduced view is averaged first, against aliasing."""
+    """The 256 px view of the picture under matrix; a strongly reduced view is prefiltered against aliasing."""
     if interpolation == cv2.INTER_AREA:
         factor = 0.5
         while np.hypot(matrix[0, 0], matrix[1, 0]) * factor > 2:
@@ -448,7 +492,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _suppress(center: NDArray[Any], size: NDArray[Any], scores: NDArray[Any]) -> list[int]:
-    """Non-maximum suppression at an overlap of 0.3: indices of the boxes that stay."""
+    """Non-maximum suppression at an IoU of 0.3: indices of the boxes that are kept."""
     low, high = center - size / 2, center + size / 2
     stay: list[int] = []
     for i in np.argsort(-scores):
@@ -462,7 +506,7 @@ def _suppress(center: NDArray[Any], size: NDArray[Any], scores: NDArray[Any]) ->
 
 
 def _contains(face: Face, roi: _Roi) -> bool:
-    """Whether roi looks at this face again: its center is in the face, its size is like the face's."""
+    """Whether roi is a duplicate of this face: its center is inside, its size is similar."""
     left, top, right, bottom = face.box
     return left < roi.x < right and top < roi.y < bottom and roi.side < 4 * (right - left)
 
@@ -473,14 +517,14 @@ def _same_place(a: Face, b: Face) -> bool:
 
 
 class Tracker:
-    """The same face from frame to frame of one video.
+    """Tracks one face through a video.
 
     Attributes:
-        num_jumps: how often a face was taken after a loss that is too far from the lost one to be surely the same.
+        num_jumps: number of times that, after a loss, a face far from the lost one was chosen, which may be another.
     """
 
     def __init__(self, landmarker: Landmarker, face: int | None = None) -> None:
-        """Args: face: which face of the first frame that has enough of them, 1 is the widest; None is the widest."""
+        """Args: face: number of the face in the first frame with at least as many faces; 1 or None: the widest."""
         self._landmarker = landmarker
         self._number = face or 1
         self.num_jumps = 0
@@ -492,11 +536,11 @@ class Tracker:
         return self._landmarker
 
     def start(self, face: Face) -> None:
-        """Follows the person whose face this is, in pixels of the same video, instead of a numbered one."""
+        """Track this face, in pixels of the same video, instead of a numbered one."""
         self._last, self._misses = face, 1
 
     def track(self, image: Image, *, blendshapes: bool = True) -> Face | None:
-        """The face in the next frame, uint8 RGB [H, W, 3], or None where it cannot be seen; see Landmarker.follow."""
+        """The face in the next frame, uint8 RGB [H, W, 3]; None if it is not visible; see Landmarker.follow."""
         face = None
         if self._last is not None and self._misses == 0:
             face = self._landmarker.follow(image, self._last, blendshapes=blendshapes)
@@ -509,12 +553,12 @@ class Tracker:
         return face
 
     def _worth_searching(self) -> bool:
-        """A lost face is searched for in every frame for a while, then in every fifth: searching is slow."""
+        """Whether to search in this frame: after a while, a lost face is searched in every fifth only, to save time."""
         return self._misses < 25 or self._misses % 5 == 0
 
     def _search(self, image: Image) -> Face | None:
-        # After a loss a face near the lost one is the same person; one far away may be somebody else, and is taken only
-        # when nobody came back. At the start the number decides.
+        # After a loss, a face near the lost one is assumed to be the same person. One far away may be another person
+        # and is used only if the face does not return. At the start, the number selects the face.
         faces = self._landmarker.detect(image, thorough=self._number > 1 and self._last is None)
         if self._last is None:
             return faces[self._number - 1] if len(faces) >= self._number else None
@@ -541,7 +585,7 @@ _JUMP_AFTER = 12  # frames without the lost face, about half a second, before on
 
 
 def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tuple[int, int]) -> Face:
-    """The face that the user asked for.
+    """The face that the user selected.
 
     Args:
         faces: of one picture, the widest first.

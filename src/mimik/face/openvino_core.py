@@ -1,4 +1,4 @@
-"""OpenVINO: one Core for the process, and networks of the package compiled once for all runs on a computer."""
+"""OpenVINO: one Core per process, and an on-disk cache of compiled networks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CONVERTER = "openvino.tools.ovc"
 
 @functools.cache
 def openvino() -> Any:
-    """The package openvino, imported when it is first needed.
+    """The package openvino, imported on first use.
 
-    Importing it reports to an analytics service and keeps a client number in the user's home; without the package
-    openvino_telemetry it does neither. Its converter of other frameworks' models, not used here, would take most of the
-    time, and is left to who imports it.
+    The import blocks openvino_telemetry, which would report to an analytics service and store a client ID in the user's
+    home. It also skips openvino's converter for models of other frameworks, which is not used and takes most of the
+    import time; code that needs it can still import it.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if is_left_out := _CONVERTER not in sys.modules:
@@ -43,11 +43,11 @@ _core_lock = threading.Lock()
 
 
 def inference_core() -> Any:
-    """OpenVINO's Core, one for the life of the process.
+    """OpenVINO's Core, one per process.
 
-    On processors with AMX the CPU plugin of each Core gives the thread a signal stack of its own and puts the one
-    before back when it goes. Two that go in the order in which they came leave a stack that is unmapped, and the next
-    signal, such as that of Ctrl-C, ends the process in a segmentation fault.
+    On processors with AMX, the CPU plugin of each Core installs an alternate signal stack and restores the previous one
+    when it is destroyed. If two Cores are destroyed in the order of their creation, the restored stack is unmapped, and
+    the next signal (such as Ctrl-C) ends the process with a segmentation fault.
     """
     with _core_lock:
         return _only_core()
@@ -59,12 +59,12 @@ def _only_core() -> Any:
 
 
 def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: dict[str, Any]) -> Any:
-    """A network compiled for the CPU, kept beside the user's keys: reading that again takes a quarter of the time.
+    """A network compiled for the CPU, cached in the user's data folder: loading takes a quarter of the time.
 
     Args:
-        name: of the network, for the file.
-        content: of the network's own file; another content is another network.
-        read: gives the model, where there is nothing to be read again.
+        name: of the network, for the cache file.
+        content: of the model file; part of the cache key.
+        read: reads the model if there is no valid cache file.
         options: of compile_model.
     """
     core = inference_core()
@@ -86,7 +86,7 @@ def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: d
 
 
 def _kept(name: str, content: bytes, options: dict[str, Any]) -> Path | None:
-    """Where a compiled network is kept: for this version of OpenVINO, this processor and these options."""
+    """Cache file of a compiled network; its name depends on OpenVINO's version, the processor and the options."""
     try:
         folder = data_folder() / "compiled"
     except InputError:

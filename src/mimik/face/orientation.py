@@ -1,4 +1,4 @@
-"""Faces at any angle: in photos that stand on their head or lie on a side, found there and turned upright."""
+"""Faces at any angle: detection in rotated photos, and rotation to upright."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import numpy as np
 
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 
-# Confidence below which a face may be none. Of 163 photos, paintings and statues of people 162 had 0.8 and more; of
-# three drawn dogs none had (0.60 to 0.72).
+# Confidence below which a detection may not be a face. 162 of 163 photos, paintings and statues of people had 0.8 or
+# more; three drawn dogs had 0.60 to 0.72.
 DOUBTFUL = 0.78
-_UPRIGHT = 0.85  # from here on a face is taken to be upright without another look
-_SURER_BY = 0.05  # by which a face in the turned picture has to be surer
-_SEARCH_PX = 1280  # longer side of the turned pictures that are tried
-_TURNED_DEGREES = 60.0  # of roll, from which a picture is turned by a quarter: people lean their heads
+_UPRIGHT = 0.85  # confidence from which on no other orientation is tried
+_SURER_BY = 0.05  # smallest increase in confidence for which another orientation is chosen
+_SEARCH_PX = 1280  # longer side of the rotated pictures that are tried
+# Degrees of roll from which on a picture is rotated by a quarter turn; smaller angles are a tilted head.
+_TURNED_DEGREES = 60.0
 
 
 def find_faces(landmarker: Landmarker, picture: Image, *, thorough: bool = False) -> list[Face]:
-    """All faces of a picture, the widest first, whichever side of it is up.
+    """All faces of a picture in any orientation, the widest first.
 
-    The detector knows faces that stand upright. Of one on its head the mesh network sees an upright one, with the mouth
-    in the hair. Where the best face is not sure, the picture is tried in all four positions, and the surest one counts.
+    The detector was trained on upright faces; in an upside-down face the mesh network finds an upright one, with the
+    mouth in the hair. If the confidence of the best face is low, all four orientations are tried and the one with the
+    highest confidence is used.
 
     Args:
-        landmarker: finds them.
+        landmarker: the face detector.
         picture: uint8 RGB [H, W, 3].
-        thorough: as Landmarker.detect takes it.
+        thorough: as in Landmarker.detect.
 
     Returns:
-        Faces in pixels of the picture as it was given.
+        Faces in pixels of the picture as given.
     """
     found = landmarker.detect(picture, thorough=thorough)
     sure, best = _confidence(found), 0
@@ -57,12 +59,12 @@ def _confidence(faces: Sequence[Face]) -> float:
 
 
 def turned_face(face: Face, turns: int, width: int, height: int) -> Face:
-    """The face in the picture turned by quarters, counter-clockwise, as np.rot90 turns it.
+    """The face after the picture is rotated counter-clockwise by quarter turns, as by np.rot90.
 
     Args:
-        face: in a picture of width and height, in pixels.
-        turns: quarters.
-        width, height: of the picture before it is turned.
+        face: in the picture before rotation.
+        turns: number of quarter turns.
+        width, height: of the picture before rotation, pixels.
     """
     points = face.points.copy()
     for _ in range(turns % 4):
@@ -72,18 +74,18 @@ def turned_face(face: Face, turns: int, width: int, height: int) -> Face:
 
 
 def quarter_turns(face: Face) -> int:
-    """By how many quarters, counter-clockwise, the picture has to be turned for this face to stand upright."""
+    """Number of counter-clockwise quarter turns after which this face is upright."""
     roll = head_pose(face.points).degrees[2]
     return 0 if abs(roll) < _TURNED_DEGREES else round(roll / 90) % 4
 
 
 def upright(picture: Image, face: Face, name: str) -> tuple[Image, Face, str | None]:
-    """A picture and its face, turned so that the face stands upright.
+    """A picture and its face, rotated by quarter turns so that the face is upright.
 
     Args: picture: uint8 RGB [H, W, 3]; face: in it; name: of the file, for the note.
 
     Returns:
-        Both, and a note for the user if they were turned.
+        Both, and a note for the user if they were rotated.
     """
     turns = quarter_turns(face)
     if not turns:
@@ -95,7 +97,7 @@ def upright(picture: Image, face: Face, name: str) -> tuple[Image, Face, str | N
 
 
 def doubt(face: Face, name: str) -> str | None:
-    """What the user should know of a face that may be none; None for one that is sure."""
+    """A warning if the detection may not be a face; None if the confidence is high."""
     if face.score >= DOUBTFUL:
         return None
     return (

@@ -1,9 +1,10 @@
-"""What stands behind a person, continued from the photo's own surroundings.
+"""Inpainting of the background behind a person.
 
-Every pixel of the hole is a copy of another one, from a shift of the photo at which their neighborhoods agree: shifts
-along rows, columns and diagonals continue straight lines, the peaks of the photo's autocorrelation continue textures
-(after He and Sun 2012, "Statistics of Patch Offsets for Image Completion"). The hole is filled from its edge inwards,
-small at first; the photo's own pixels are then copied, so that the result is as sharp as the photo.
+Each pixel of the hole is a copy of another pixel of the photo. Its shift is one at which the neighborhoods of both
+pixels agree: shifts along rows, columns and diagonals continue straight lines, and peaks of the autocorrelation
+continue textures (after He and Sun 2012, "Statistics of Patch Offsets for Image Completion"). Shifts are chosen at low
+resolution, from the edge of the hole inward. Pixels are then copied at full resolution, so the result is as sharp as
+the photo.
 """
 
 from __future__ import annotations
@@ -19,32 +20,33 @@ from mimik.face.landmarks import Array, Image
 from mimik.pipeline import begun
 
 _COARSE_PX = 112  # longer side at which shifts are chosen
-_PATCH = 9  # pixels of that size: side of the neighborhoods that have to agree
-_JOINT = 7  # pixels of that size: side of the squares within which a shift has to suit all pixels
-_WORST = 0.3  # squared difference of colors, from which on it is as bad as any
-_PRIOR = 0.1  # of the squared difference of a copy's color to that of the smooth filling
-_GOES_ON = 0.6  # of its cost has a shift that goes on where the filling before it ended
-_DEAR = 0.01, 1.0  # a copy counts half against the smooth filling if it is off by this, and this share of the variance
+_PATCH = 9  # side of the compared neighborhoods, pixels at that size
+_JOINT = 7  # side of the squares over which the cost of a shift is averaged, pixels at that size
+_WORST = 0.3  # upper bound of the squared color difference, colors in 0..1
+_PRIOR = 0.1  # weight of the squared difference between a copy's color and the smooth filling
+_GOES_ON = 0.6  # factor of the cost of a shift that continues the adjacent filling
+# Squared difference, and share of the local variance, at which a copy is blended half with the smooth filling.
+_DEAR = 0.01, 1.0
 _SUM = np.ones((1, 3))
-_RING = 3  # pixels of that size that are filled before the next ones are looked at
+_RING = 3  # pixels at that size that are filled per iteration
 _AROUND_RING = np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)
-_PEAKS = 96  # of the autocorrelation
-_FAR = 2e-4  # cost of a shift's length in widths of the picture, against the squared difference of colors in 0..1
-_MOST_TONE = 8.0  # of 255: by more the tone of a copy is not changed
-_FINE_PX = 336  # longer side at which the shifts are made exact
+_PEAKS = 96  # largest number of peaks of the autocorrelation
+_FAR = 2e-4  # cost of a shift's length in picture widths, relative to the squared color difference
+_MOST_TONE = 8.0  # largest change of a copy's tone, 0..255
+_FINE_PX = 336  # longer side at which shifts are refined
 
 
 def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | None = None) -> Image:
-    """The picture with its hole filled.
+    """The picture with its hole inpainted.
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        hole: [H, W].
+        hole: [H, W] mask.
         reach: pixels from the hole's edge up to which the filling has detail; further inside it is smooth.
-        plain: [H, W] 0..1, where the filling is smooth because its surroundings are; None: nowhere.
+        plain: [H, W] 0..1, weight of the smooth filling where the surroundings are plain; None: 0.
 
     Returns:
-        uint8 RGB [H, W, 3]; outside the hole the picture itself.
+        uint8 RGB [H, W, 3], unchanged outside the hole.
     """
     if not hole.any() or hole.mean() > 0.95:
         return picture.copy()
@@ -53,7 +55,7 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     smooth = smoothing.result()
     out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth)
     out += _tone(out, smooth, is_known > 0, reach)
-    # Beside the picture itself the copies are whole: faded there, they would leave a rim without detail.
+    # Copies have full weight at the hole's edge; fading them there would leave a rim without detail.
     weight = cv2.GaussianBlur(np.where(hole, is_known, np.float32(1)), (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
     if plain is not None:
         weight = weight * (1 - plain)
@@ -62,7 +64,7 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
 
 
 def _smooth_fill(picture: Image, hole: NDArray[np.bool_]) -> Array:
-    """[H, W, 3] the hole without detail (Telea 2004), made at a small size."""
+    """[H, W, 3] smooth filling (Telea 2004), computed at a small size."""
     colors, small, _ = _reduced(picture, hole, _FINE_PX)
     filled = cv2.inpaint(np.rint(colors * 255).astype(np.uint8), small.astype(np.uint8), 3, cv2.INPAINT_TELEA)
     soft = cv2.GaussianBlur(filled, (0, 0), 4.0)
@@ -71,7 +73,7 @@ def _smooth_fill(picture: Image, hole: NDArray[np.bool_]) -> Array:
 
 
 def _tone(copy: Array, smooth: Array, where: NDArray[np.bool_], reach: float) -> Array:
-    """What a copy, taken from where it is lighter or darker, needs to have the tone of its new surroundings."""
+    """Tone correction that adapts a copy to the brightness and color of its new surroundings."""
     k = min(1.0, _FINE_PX / max(where.shape))
     size = max(round(where.shape[1] * k), 1), max(round(where.shape[0] * k), 1)
     weight = cv2.resize(where.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -84,7 +86,7 @@ def _tone(copy: Array, smooth: Array, where: NDArray[np.bool_], reach: float) ->
 
 
 def _reduced(picture: Image, hole: NDArray[np.bool_], longer: int) -> tuple[Array, NDArray[np.bool_], float]:
-    """Colors in 0..1 and hole at a size of at most `longer` px, and how much smaller that is."""
+    """Colors in 0..1 and hole, reduced to a longer side of at most `longer` px; and the scale."""
     k = min(1.0, longer / max(hole.shape))
     size = max(round(hole.shape[1] * k), 1), max(round(hole.shape[0] * k), 1)
     small = cv2.resize(hole.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 0
@@ -95,7 +97,7 @@ def _reduced(picture: Image, hole: NDArray[np.bool_], longer: int) -> tuple[Arra
 
 
 def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Array, Array]:
-    """[H, W, 2] where each pixel's copy lies, less its own place, in pixels; and [H, W] 0..1 how well it fits."""
+    """[H, W, 2] shift of each pixel's copy, in pixels; and [H, W] 0..1, goodness of fit."""
     colors, small, k = _reduced(picture, hole, _COARSE_PX)
     rough = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
     expected = cv2.inpaint(rough, small.astype(np.uint8), 3, cv2.INPAINT_TELEA) / np.float32(255)
@@ -114,7 +116,7 @@ def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Arra
 
 
 def _candidates(colors: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
-    """[N, 2] shifts in x and y that are tried."""
+    """[N, 2] candidate shifts in x and y."""
     height, width = hole.shape
     far = max(height, width)
     near = np.concatenate([np.arange(2, 24), np.arange(24, round(0.8 * far), 3)])
@@ -122,7 +124,7 @@ def _candidates(colors: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
     lines = [(near, zero), (-near, zero), (zero, near), (zero, -near)]
     step = near[::4]
     lines += [(x * step, y * step) for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
-    # The autocorrelation of what varies, without the hole.
+    # Autocorrelation of the detail, excluding the hole.
     gray = colors.mean(-1)
     known = (~hole).astype(np.float32)
     blurred = cv2.GaussianBlur(gray * known, (0, 0), 4) / np.maximum(cv2.GaussianBlur(known, (0, 0), 4), 1e-3)
@@ -147,22 +149,24 @@ def _shifted(plane: NDArray[Any], dx: int, dy: int) -> NDArray[Any]:
 def _grown(
     colors: Array, hole: NDArray[np.bool_], candidates: NDArray[np.int_], expected: Array, reach: float
 ) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Fills the hole from its edge inwards, up to reach pixels.
+    """Choose shifts for the hole from its edge inward, up to reach pixels.
 
     Returns:
-        [h, w, 2] float32 the shift of each pixel, 0 where it is known or was not filled; [h, w] whether it was filled;
-        [h, w] 0..1 how well it fits.
+        [h, w, 2] float32 shift of each pixel, 0 where it is known or was not filled; [h, w] whether it was filled;
+        [h, w] 0..1, goodness of fit.
     """
     image, known = colors.copy(), (~hole).astype(np.float32)
     price = np.zeros(hole.shape, np.float32)
     labels, used = np.full(hole.shape, -1, np.int16), np.zeros(len(candidates), bool)
     pure = cv2.erode(known, np.ones((5, 5)), borderType=cv2.BORDER_REPLICATE)
     done = known.copy()
-    # Around the picture nothing: a copy from there is black, and not allowed.
+    # Pad the picture: copies from the padding are not allowed.
     pad = int(np.abs(candidates).max())
     wide, is_pure = (cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_CONSTANT) for plane in (colors, pure))
     is_pure = is_pure > 0
-    apart = np.empty((len(candidates), *hole.shape), np.float32)  # of filled pixels and their copies; else 0
+    apart = np.empty(
+        (len(candidates), *hole.shape), np.float32
+    )  # squared differences of filled pixels to their copies; else 0
     height, width = hole.shape
     for plane, (x, y) in zip(apart, (candidates + pad).tolist(), strict=True):
         np.multiply(_squared(cv2.subtract(colors, wide[y : y + height, x : x + width])), known, out=plane)
@@ -180,7 +184,7 @@ def _grown(
         square = cv2.transform(cv2.blur(here * here * weight[..., None], (_PATCH, _PATCH)), _SUM) / total
         variance = (square - (mean * mean).sum(-1)).clip(0)[ring[part]]
 
-        # Of each candidate [N] at each place of the ring [n].
+        # Cost of each candidate [N] at each pixel of the ring [n].
         at = _places(rows, columns, candidates, pad, wide.shape[1])
         valid = is_pure.ravel().take(at)
         tried = np.flatnonzero(valid.any(1))
@@ -206,7 +210,7 @@ def _grown(
         labels[rows, columns] = best
         used[best] = True
         done[rows, columns] = 1
-        # Copies of what is filled: the next ring's neighborhoods.
+        # Update the differences for the next ring's neighborhoods.
         sources = wide.reshape(-1, 3).take(_places(rows, columns, candidates, pad, wide.shape[1]), axis=0)
         at = rows * hole.shape[1] + columns
         for plane, values in zip(apart, _squared(image[rows, columns] - sources), strict=True):
@@ -219,23 +223,23 @@ def _grown(
 def _places(
     rows: NDArray[np.intp], columns: NDArray[np.intp], shifts: NDArray[np.int_], pad: int, width: int
 ) -> NDArray[Any]:
-    """[N, n] numbers of the pixels at N shifts from n places, in a picture that is padded to this width."""
+    """[N, n] flat indices of the pixels at N shifts from n places, in a padded picture of this width."""
     return np.asarray((rows + pad) * width + columns + pad + (shifts @ np.array([1, width]))[:, None])
 
 
 def _squared(off: Array) -> Array:
-    """[.., 3] -> [..] the sum of the squares."""
+    """[.., 3] -> [..], sum of squares."""
     return np.asarray(cv2.transform((off * off).reshape(-1, 1, 3), _SUM).reshape(off.shape[:-1]))
 
 
 def _blurred(planes: Sequence[Array], where: NDArray[np.bool_]) -> Array:
-    """Means over squares of _PATCH pixels, of planes [h, w] each, at n places [h, w] -> [N, n]."""
+    """[N, n] means over squares of _PATCH pixels, of N planes [h, w], at the n places of a mask [h, w]."""
     at = np.flatnonzero(where)
     return np.stack([cv2.blur(plane, (_PATCH, _PATCH)).ravel().take(at) for plane in planes])
 
 
 def _spread_over(costs: Array, ring: NDArray[np.bool_]) -> Array:
-    """Each cost [N, n] at the n places of a ring [h, w], as the mean over those within a square of _JOINT pixels."""
+    """Costs [N, n] at the n places of a ring [h, w], averaged over squares of _JOINT pixels within the ring."""
     at, plane = np.flatnonzero(ring), np.zeros(ring.shape, np.float32)
     total = cv2.blur(ring.astype(np.float32), (_JOINT, _JOINT)).ravel()[at] + np.float32(1e-6)
     out = np.empty_like(costs)
@@ -246,12 +250,12 @@ def _spread_over(costs: Array, ring: NDArray[np.bool_]) -> Array:
 
 
 def _agreed(candidates: NDArray[np.int_], labels: NDArray[Any], pure: Array) -> NDArray[Any]:
-    """The labels without specks: of each pixel the one that most of its neighbors have, and that it can have.
+    """Majority filter of the labels: each pixel takes the most frequent valid label of its neighborhood.
 
     Args:
         candidates: [N, 2] shifts.
-        labels: [h, w] numbers of candidates; -1: not filled.
-        pure: [h, w] above 0 where may be copied from.
+        labels: [h, w] indices of candidates; -1: not filled.
+        pure: [h, w] above 0 where copying from is allowed.
     """
     most, out = np.zeros(labels.shape, np.float32), labels.copy()
     for number in np.unique(labels[labels >= 0]):
@@ -263,9 +267,9 @@ def _agreed(candidates: NDArray[np.int_], labels: NDArray[Any], pure: Array) -> 
 
 
 def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray[np.bool_]) -> Array:
-    """The shifts [h, w, 2], each moved by up to two pixels to where its edge fits what it continues.
+    """The shifts [h, w, 2], each refined by up to two pixels so that the copy fits the known pixels at its edge.
 
-    Pixels of one shift move together: the piece that they copy stays whole.
+    Pixels of the same shift are refined together, so a copied piece stays intact.
     """
     out = chosen.copy()
     known = ~hole
@@ -274,7 +278,7 @@ def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray
     steps = np.arange(-2, 3)
     moves = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
     for piece in _pieces(chosen, where):
-        # The known pixels beside the piece, and those of its copy.
+        # Known pixels adjacent to the piece.
         part = tuple(slice(max(int(at.min()) - 3, 0), int(at.max()) + 4) for at in piece)
         corner = part[0].start, part[1].start
         own = np.zeros(edge[part].shape, np.uint8)
@@ -287,7 +291,7 @@ def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray
         by = shift + moves
         low, high = by + np.array([columns.min(), rows.min()]), by + np.array([columns.max(), rows.max()])
         by = by[((low >= 0) & (high < [width, height])).all(1)]
-        if not len(by):  # the copy lies partly beyond the picture, however it is moved
+        if not len(by):  # every refined copy extends beyond the picture
             continue
         y, x = rows + by[:, 1:], columns + by[:, :1]  # [M, n]
         valid = known[y, x]
@@ -300,7 +304,7 @@ def _exact(colors: Array, hole: NDArray[np.bool_], chosen: Array, where: NDArray
 
 
 def _pieces(chosen: Array, where: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Rows and columns of the pixels [h, w] that have the same shift [h, w, 2], shift by shift."""
+    """For each distinct shift, rows and columns of the pixels of a mask [h, w] that have it; chosen: [h, w, 2]."""
     places = np.nonzero(where)
     numbers = np.unique(chosen[places] @ np.array([10000, 1]), return_inverse=True)[1]
     order = np.argsort(numbers, kind="stable")
@@ -310,7 +314,7 @@ def _pieces(chosen: Array, where: NDArray[np.bool_]) -> Iterator[tuple[NDArray[n
 
 
 def _copied(picture: Image, shifts: Array, otherwise: Array) -> Array:
-    """[H, W, 3] the pixels at the shifts; where two pieces meet, both, mixed over a few pixels."""
+    """[H, W, 3] the pixels at the shifts, blended over a few pixels where two pieces meet."""
     height, width = picture.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     step = max(1, round(max(height, width) / _FINE_PX))

@@ -1,8 +1,8 @@
-"""The person cut out of the photo, and laid over another background, or over none.
+"""The matte of the person, foreground colors, and replacement backgrounds.
 
-The matte is made once, on the photo, and moved by the flow that moves the photo: it costs little and does not flicker.
-The network is MediaPipe's Selfie Segmentation, run by OpenVINO; a guided filter (He et al. 2013) brings what it says at
-256 px to the photo's own edges, and the colors of half-covered pixels are freed from the old background (Forte 2021,
+The matte is computed once on the photo and warped with it, so it is cheap and does not flicker. MediaPipe's Selfie
+Segmentation, run by OpenVINO, segments the photo at 256 px. A guided filter (He et al. 2013) refines the result to the
+photo's edges. The foreground colors of partly covered pixels are estimated without the old background (Forte 2021,
 "Approximate Fast Foreground Color Estimation").
 """
 
@@ -28,21 +28,21 @@ from mimik.face.openvino_core import compiled_once, inference_core
 from mimik.pipeline import begun
 from mimik.rendering.crop import Crop
 
-_NETWORK_PX = 256
-_HEAD_SIDE = 2.6  # side of the square around the head that is looked at more closely, of Crop.around's
-_FADE = 0.12  # of that square's side: where the closer look gives way to the look at the whole
-_SURE = 0.4, 0.85  # what the network is sure of by less is background, by more is person
-_PIECE = 0.3  # of the matte: pieces are what is connected by more than that
-_GUIDE_PX = 1024  # the filter's coefficients are found at this size at most; they are applied at the photo's own
-_GUIDE_RADIUS = 1 / 90  # of the longer side
-_GUIDE_EPS = 2e-4  # variance of the photo's colors, 0..1 squared, below which there is no edge to follow
-_COLOR_RADII = 1 / 14, 1 / 170  # of the longer side: from where colors are taken, roughly and then finely
-_BLUR = 1 / 40  # of the longer side
+_NETWORK_PX = 256  # side of the network's input
+_HEAD_SIDE = 2.6  # side of the square around the head that is segmented separately, as Crop.around's scale
+_FADE = 0.12  # width of its border, in its sides, over which its result is blended into that of the whole photo
+_SURE = 0.4, 0.85  # probabilities of the network that are mapped to 0 (background) and 1 (person)
+_PIECE = 0.3  # matte value above which pixels form connected components
+_GUIDE_PX = 1024  # longer side at which the filter's coefficients are computed; they are applied at full resolution
+_GUIDE_RADIUS = 1 / 90  # radius of the guided filter, in longer sides
+_GUIDE_EPS = 2e-4  # regularization of the guided filter: variance of colors (0..1), below which there is no edge
+_COLOR_RADII = 1 / 14, 1 / 170  # radii of the coarse and the fine color estimate, in longer sides
+_BLUR = 1 / 40  # radius of the blurred background, in longer sides
 
 
 @functools.cache
 def segmenter() -> Future[Any]:
-    """[1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] how surely a pixel is a person's; loaded in a thread."""
+    """The network, loaded in a thread: [1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] probability of a person."""
     return begun(_load_segmenter)
 
 
@@ -59,23 +59,23 @@ def _load_segmenter() -> Any:
 
 
 def _ask(picture: Image) -> Array:
-    """[256, 256] in 0..1 for uint8 RGB of any size and shape."""
+    """[256, 256] probability of a person, for uint8 RGB of any size."""
     view = cv2.resize(picture, (_NETWORK_PX, _NETWORK_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(segmenter().result()([view[None].astype(np.float32) / 255])[0][0, 0])
 
 
 def person_matte(picture: Image, points: NDArray[Any]) -> Array:
-    """How much of each pixel is the person.
+    """The matte of the person with this face.
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        points: [478, 3] of the face in it.
+        points: [478, 3] face points in it.
 
     Returns:
         [H, W] float32, 0..1.
 
     Raises:
-        InputError: if the network does not take what has this face for a person.
+        InputError: if the network does not segment the face as a person.
     """
     height, width = picture.shape[:2]
     rough = cv2.resize(_ask(picture), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -85,7 +85,7 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     if min(right - left, bottom - top) >= 32 and (right - left) * (bottom - top) < 0.8 * height * width:
         size = right - left, bottom - top
         near = cv2.resize(_ask(picture[top:bottom, left:right]), size, interpolation=cv2.INTER_LINEAR)
-        # The closer look ends softly, but not where the picture ends.
+        # Blend at the square's borders, except where they are the picture's.
         ends = [(size[0], left == 0, right == width), (size[1], top == 0, bottom == height)]
         x, y = (_fade(n, _FADE * square.side, is_first, is_last) for n, is_first, is_last in ends)
         weight = y[:, None] * x[None, :]
@@ -99,12 +99,12 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
         )
     low, high = _SURE
     guided = _guided(picture, ramp(rough, low, high).astype(np.float32))
-    alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # the filter leaves traces of both sides
+    alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # remove faint residues of the filter on both sides
     return _of_one(np.maximum(alpha, face).astype(np.float32), points)
 
 
 def _of_one(alpha: Array, points: NDArray[Any]) -> Array:
-    """The matte without what does not touch the person with this face: other people, a cat, rags of a dark cloud."""
+    """The matte restricted to the connected component of this face: without other people and isolated fragments."""
     pieces = cv2.connectedComponents((alpha > _PIECE).astype(np.uint8), connectivity=4)[1]
     height, width = alpha.shape
     x, y = points[OVAL, :2].mean(0).astype(int).clip(0, [width - 1, height - 1])
@@ -115,7 +115,7 @@ def _of_one(alpha: Array, points: NDArray[Any]) -> Array:
 
 
 def _face(points: NDArray[Any], height: int, width: int) -> Array:
-    """[H, W] 1 well inside the face, 0 outside of it."""
+    """[H, W] soft mask of the face: 1 inside, 0 outside."""
     oval = points[OVAL, :2]
     inner = oval.mean(0) + 0.9 * (oval - oval.mean(0))
     mask = np.zeros((height, width), np.uint8)
@@ -125,7 +125,7 @@ def _face(points: NDArray[Any], height: int, width: int) -> Array:
 
 
 def _fade(length: int, border: float, is_first: bool, is_last: bool) -> Array:
-    """[length] 1 inside, down to 0 within the border at both ends; at an end of the picture there is none."""
+    """[length] 1 inside, falling to 0 over the border at both ends, except at an end of the picture."""
     at = np.arange(length, dtype=np.float32)
     low = 1.0 if is_first else (at + 1) / border
     high = 1.0 if is_last else (length - at) / border
@@ -133,7 +133,7 @@ def _fade(length: int, border: float, is_first: bool, is_last: bool) -> Array:
 
 
 def _guided(picture: Image, plane: Array) -> Array:
-    """The plane [H, W] with edges where the picture has them: the guided filter with the colors as guide."""
+    """Guided filter: the plane [H, W], refined to the edges of the picture, with its colors as guide."""
     height, width = plane.shape
     k = min(1.0, _GUIDE_PX / max(height, width))
     size = max(round(width * k), 2), max(round(height * k), 2)
@@ -146,8 +146,7 @@ def _guided(picture: Image, plane: Array) -> Array:
 
     mean_i, mean_p = mean(guide), mean(p)
     covariance = mean(guide * p[..., None]) - mean_i * mean_p[..., None]
-    # The six entries of each pixel's symmetric 3 x 3 matrix, and its inverse by cofactors: np.linalg.solve takes four
-    # times as long.
+    # Invert each pixel's symmetric 3 x 3 matrix by cofactors; np.linalg.solve takes four times as long.
     rr, rg, rb, gg, gb, bb = (
         mean(guide[..., i] * guide[..., j]) - mean_i[..., i] * mean_i[..., j] + (_GUIDE_EPS if i == j else 0)
         for i in range(3)
@@ -168,32 +167,32 @@ def _guided(picture: Image, plane: Array) -> Array:
 
 
 def _mean_color(colors: Array, weight: Array, radius: float) -> Array:
-    """[H, W, 3] the mean of the colors around each pixel, by weight [H, W]."""
+    """[H, W, 3] weighted mean of the colors around each pixel; weight: [H, W]."""
     side = 2 * max(1, round(radius * max(weight.shape))) + 1
     total = cv2.blur(weight, (side, side))[..., None]
     return np.asarray(cv2.blur(colors * weight[..., None], (side, side)) / (total + 1e-5))
 
 
 def foreground(picture: Image, alpha: Array) -> Image:
-    """The person's own colors where it covers a pixel in part, and the nearest of them where it does not at all.
+    """Foreground colors: of partly covered pixels, and extrapolated to uncovered ones.
 
     Args:
         picture: uint8 RGB [H, W, 3].
-        alpha: [H, W] in 0..1.
+        alpha: [H, W] 0..1, matte.
     """
     image, a = picture.astype(np.float32), alpha[..., None]
     front = back = image
-    for radius, power in zip(_COLOR_RADII, (4, 1), strict=True):  # at first from pixels that are nearly pure
+    for radius, power in zip(_COLOR_RADII, (4, 1), strict=True):  # first from nearly pure pixels only
         front, back = _mean_color(front, alpha**power, radius), _mean_color(back, (1 - alpha) ** power, radius)
         front = (front + a * (image - a * front - (1 - a) * back)).clip(0, 255)
     return np.rint(front).astype(np.uint8)
 
 
 def check_backdrop(wanted: str | None) -> None:
-    """Refuses, before any work, what backdrop would refuse without looking into a file.
+    """Validate a background before any work, without reading files; None is the photo's own.
 
     Raises:
-        InputError: if it is neither a file nor another background; None is the photo's own.
+        InputError: if it is neither a file nor a color nor a keyword.
     """
     if wanted is None or wanted in (TRANSPARENT, BLUR) or Path(wanted).is_file():
         return
@@ -213,14 +212,14 @@ def _is_path(given: Path) -> bool:
 
 
 def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
-    """What --background asks for.
+    """Resolve the value of --background.
 
     Args:
-        wanted: TRANSPARENT, BLUR, a color as CSS writes it, or a picture's file.
+        wanted: TRANSPARENT, BLUR, a CSS color, or the path of a picture.
         read: reads a picture.
 
     Returns:
-        The first two as they are; else a picture of any size, which is one pixel for a color.
+        TRANSPARENT or BLUR unchanged; else a picture of any size (one pixel for a color).
 
     Raises:
         InputError: if it is none of these.
@@ -236,11 +235,11 @@ def backdrop(wanted: str, read: Callable[[Path], Image]) -> Image | str:
 
 
 def blurred(picture: Image, alpha: Array) -> Image:
-    """The picture's background out of focus, without the person, whose colors would shine through at its edge."""
+    """The picture's background out of focus; the person's colors are excluded from the blur."""
     behind = (1 - alpha) ** 8
     planes = np.dstack([picture * behind[..., None], behind]).astype(np.float32)
     out, missing = np.zeros(picture.shape, np.float32), np.ones((*alpha.shape, 1), np.float32)
-    for radius in (_BLUR, 4 * _BLUR, 1.0):  # far inside the person there is only what lies far away
+    for radius in (_BLUR, 4 * _BLUR, 1.0):  # larger radii fill the inside of the person
         side = 2 * max(1, round(radius * max(alpha.shape))) + 1
         mean = cv2.blur(cv2.blur(planes, (side, side)), (side, side))  # twice: a soft disc, not a square
         color, known = mean[..., :3] / (mean[..., 3:] + 1e-6), mean[..., 3:]
@@ -251,7 +250,7 @@ def blurred(picture: Image, alpha: Array) -> Image:
 
 
 def covering(picture: Image, width: int, height: int) -> Image:
-    """The middle of a picture at another size, as large as it can be."""
+    """The largest centered crop of a picture with this aspect ratio, resized to width and height."""
     k = max(width / picture.shape[1], height / picture.shape[0])
     size = max(width, round(picture.shape[1] * k)), max(height, round(picture.shape[0] * k))
     scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""Applies flows to a picture, and draws the layers that the photo has no pixels of over it."""
+"""Warps a picture by a flow, and composites the layers for what the photo does not show."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from mimik.rendering.layers.opening import Opening
 from mimik.rendering.layers.palette import is_black_and_white
 from mimik.rendering.mirror import MirrorFlow, matched_light, opacity
 
-_SHEET = 3  # times as large as the photo is the sheet that many frames are read from; odd: its pixels stay among it
-_SHEET_BYTES = 96 << 20  # at most
-_SHEET_MARGIN = 8  # pixels of the photo around the canvas that the sheet holds
-_BAND_PX = 1 << 18  # whose places are computed at a time
-_BAND_ROWS = 128  # at most, of a band where only a part of each is covered
-_UNSEEN = 1 / 255  # weight of what is averaged below which nothing is
-_MATTE_CELLS = 2.5  # cells around a matte where it is still looked for
+# Enlargement of the picture that frames are sampled from; odd, so that its pixel centers include the photo's.
+_SHEET = 3
+_SHEET_BYTES = 96 << 20  # largest size of that picture
+_SHEET_MARGIN = 8  # photo pixels around the canvas that it includes
+_BAND_PX = 1 << 18  # pixels processed at a time
+_BAND_ROWS = 128  # largest height of a band, if only a part of each band is processed
+_UNSEEN = 1 / 255  # weight of supersampling below which it is skipped
+_MATTE_CELLS = 2.5  # cells by which the matte is dilated before the test whether a cell shows it
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A part of the photo, _SHEET times as large.
+    """A part of the photo, enlarged by _SHEET.
 
     Attributes:
         pixels: uint8 RGBA.
-        base: where the pixels of a painter's region are, in x and in y, as Painter has them of the photo.
+        base: x [1, w] and y [h, 1] of the canvas pixels in this picture.
     """
 
     pixels: Image
@@ -49,12 +50,12 @@ class _Sheet:
 
 @dataclass(frozen=True)
 class _Maps:
-    """Where the pixels of a painter's region come from in the photo, or in a sheet of it.
+    """A flow in pixels of the photo, or of a sheet.
 
     Attributes:
-        base: where they are, in x and in y.
-        parts: of the flow, the whole one and its details: planes of offsets in x and in y, in pixels; first and
-            last + 1 cell (x, y) of the flow's grid; and so many cells to one of the grid.
+        base: x [1, w] and y [h, 1] of the canvas pixels.
+        parts: the whole flow, then its details: planes of the offsets in x and y, pixels; first and last + 1 cell
+            (x, y) of the flow's grid; refinement factor.
     """
 
     base: tuple[Array, Array]
@@ -62,11 +63,11 @@ class _Maps:
 
 
 class Painter:
-    """Applies flows to one picture at its own resolution.
+    """Warps one picture by flows, at its own resolution.
 
     Attributes:
-        canvas: where flows are applied.
-        is_gray: whether the picture is black and white.
+        canvas: the part that changes.
+        is_gray: whether the picture is black-and-white.
     """
 
     def __init__(
@@ -79,19 +80,19 @@ class Painter:
         matte: NDArray[np.uint8] | None = None,
     ) -> None:
         """Args:
-        picture: uint8 RGB [H, W, 3], the photo that the warper was made for, scale times as large.
+        picture: uint8 RGB [H, W, 3], the photo of the warper, resized by scale.
         warper: of the photo.
-        scale: see there.
-        is_reused: whether many frames are painted. The photo is then enlarged once and read linearly, a third of the
-            time a frame; the frames differ from those of a cubic reading by half a gray level in the mean.
-        matte: [H, W] that moves with the picture; where it is 0, paint need not move a picture that is reused.
+        scale: size of the picture relative to the photo.
+        is_reused: whether many frames are painted. The photo is then enlarged once and sampled bilinearly, in a third
+            of the time of bicubic sampling; the results differ by half a gray level on average.
+        matte: [H, W], warped with the picture. If is_reused, pixels where it is 0 need not be warped.
         """
         self._picture, self._warper, self._is_reused = picture, warper, is_reused
         crop = warper.crop.scaled(scale)
         self.canvas = Canvas.of(picture, crop)
         self._cells_per_px = GRID / crop.side
-        self._corner = self.canvas.left - crop.left, self.canvas.top - crop.top  # of the region, in pixels of the crop
-        # Where the region's pixels are, in x and in y.
+        self._corner = self.canvas.left - crop.left, self.canvas.top - crop.top  # of the canvas, in pixels of the crop
+        # x and y of the canvas pixels in the picture.
         self._base = (
             self.canvas.left + np.arange(self.canvas.size[0], dtype=np.float32)[None],
             self.canvas.top + np.arange(self.canvas.size[1], dtype=np.float32)[:, None],
@@ -105,20 +106,20 @@ class Painter:
 
     @property
     def moved_matte(self) -> NDArray[np.uint8]:
-        """The canvas' part of the matte, as in the frame that this thread painted last."""
+        """The warped matte of the canvas, for the frame that this thread painted last."""
         return self._painted.matte
 
     def paint(self, flow: Flow, overlays: Sequence[Overlay] | None = None) -> Image:
-        """The picture moved by the flow; outside the crop it is the picture itself.
+        """The picture warped by the flow, with overlays; unchanged outside the crop.
 
-        Args: overlays: that are laid over it; None: those of the flow.
+        Args: overlays: to composite; None: those of the flow.
         """
         out = self.carry(self._picture, flow)
         self.complete(out, flow, overlays)
         return out
 
     def window(self, flow: Flow, overlays: Sequence[Overlay], square: Crop, px: int) -> Image:
-        """A square of what paint gives, px wide; nothing else is painted."""
+        """A square of the result of paint, resized to px; only this square is computed."""
         height, width = self._picture.shape[:2]
         low = (np.floor([square.left, square.top]).astype(int) - 1).clip(0, np.array([width, height]) - 1)
         high = (np.ceil([square.left + square.side, square.top + square.side]).astype(int) + 1).clip(1, [width, height])
@@ -134,22 +135,22 @@ class Painter:
 
     @cached_property
     def _sheet(self) -> _Sheet | None:
-        """The canvas' part of the photo, enlarged; None where it is not worth it, or too large."""
+        """The enlarged canvas of the photo; None if the picture is not reused, or the sheet would be too large."""
         left, top = (max(edge - _SHEET_MARGIN, 0) for edge in (self.canvas.left, self.canvas.top))
         right, bottom = (edge + n + _SHEET_MARGIN for edge, n in zip((left, top), self.canvas.size, strict=True))
         part = self._picture[top:bottom, left:right]
         if not self._is_reused or 4 * part.shape[0] * part.shape[1] * _SHEET**2 > _SHEET_BYTES:
             return None
-        four = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)  # linear reading of four channels is by far the fastest
+        four = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)  # cv2.remap is fastest with four channels
         if self._matte is not None:
             four[..., 3] = self._matte[top:bottom, left:right]
         pixels = cv2.resize(four, None, fx=_SHEET, fy=_SHEET, interpolation=cv2.INTER_CUBIC)
-        middle = _SHEET // 2  # of the pixels that a pixel becomes
+        middle = _SHEET // 2  # center of the block that a pixel becomes
         x, y = (_SHEET * (base - edge) + middle for base, edge in zip(self._base, (left, top), strict=True))
         return _Sheet(pixels, (x, y))
 
     def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
-        """The picture, or another plane of it, [H, W], moved by the flow; nothing is drawn into it."""
+        """The picture, or another plane [H, W] of its size, warped by the flow, without overlays."""
         out = plane.copy()
         self._carry(self.canvas.part(out), plane, flow, np.zeros(2, int))
         return out
@@ -163,9 +164,9 @@ class Painter:
         *,
         covers: bool = True,
     ) -> None:
-        """Writes a plane of the picture, moved by the flow, into the part of the region that begins at left_top.
+        """Warp a plane of the picture into a part of the canvas that begins at left_top.
 
-        Args: covers: what the moved matte does not cover may be left as it is, since it is not shown.
+        Args: covers: pixels outside the warped matte are not shown and may be skipped.
         """
         sheet = self._sheet if plane is self._picture else None
         matte = self._matte if plane is self._picture else None
@@ -211,9 +212,13 @@ class Painter:
         weight: Array | None,
         left_top: NDArray[np.int_],
     ) -> None:
-        """Averages, in place, what was found at places of the source, where the warp squeezes it; see antialiasing.
+        """Supersample, in place, pixels where the warp minifies the source; see antialiasing.
 
-        Args: weight: [GRID, GRID] of squeezed; left_top: of what was found, in the region.
+        Args:
+            found: the warped pixels.
+            source: the picture they were sampled from, at x and y.
+            weight: [GRID, GRID] result of squeezed.
+            left_top: of found, in canvas pixels.
         """
         if weight is None:
             return
@@ -225,13 +230,13 @@ class Painter:
 
     @cached_property
     def _cover(self) -> NDArray[np.uint8]:
-        """[GRID, GRID] more than 0 where the matte is, and a little around."""
+        """[GRID, GRID] dilated matte on the grid."""
         assert self._matte is not None
         side = 2 * int(np.ceil(_MATTE_CELLS / self._cells_per_px)) + 1
         return self.canvas.crop.cut(cv2.dilate(self._matte, np.ones((side, side), np.uint8)), GRID)
 
     def _covered(self, flow: Flow) -> NDArray[np.bool_]:
-        """[GRID, GRID] where a frame may show what the matte covers; elsewhere it need not be warped."""
+        """[GRID, GRID] cells in which a frame may show the matte; other cells need not be warped."""
         places = grid_centers().reshape(GRID, GRID, 2) * np.float32(GRID) - np.float32(0.5)
         places = places + flow.offset * np.float32(GRID)
         cover = cv2.remap(self._cover, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -243,7 +248,7 @@ class Painter:
     def _columns(
         self, covered: NDArray[np.bool_] | None, left_top: NDArray[np.int_], width: int, top: int, bottom: int
     ) -> tuple[int, int]:
-        """First and last + 1 column of a band, of this width, from a row up to another of a part, that is covered."""
+        """First and last + 1 covered column of the rows from top to bottom of a part, width pixels wide."""
         if covered is None:
             return 0, width
         k = self._cells_per_px
@@ -260,7 +265,7 @@ class Painter:
         return max(int(left), 0), min(math.ceil(right), width)
 
     def _maps(self, flow: Flow, sheet: _Sheet | None = None) -> _Maps:
-        """Where a flow leads in the picture; sheet: in its pixels instead of the picture's."""
+        """The flow in pixels of the picture, or of the sheet if one is given."""
         base, enlarged = (self._base, 1) if sheet is None else (sheet.base, _SHEET)
         k = np.float32(enlarged * self.canvas.crop.side)
         parts = [(flow.offset, (0, 0), (GRID, GRID), 1)]
@@ -270,7 +275,7 @@ class Painter:
         return _Maps(base, [(cv2.split(offset * k), first, last, fine) for offset, first, last, fine in parts])
 
     def _places(self, maps: _Maps, left_top: NDArray[np.int_], right_bottom: NDArray[np.int_]) -> list[Array]:
-        """Where the pixels of a rectangle of the region come from: x and y, float32 [h, w] each."""
+        """Sampling positions of a rectangle of the canvas: x and y, float32 [h, w] each."""
         left, top, right, bottom = (int(edge) for edge in (*left_top, *right_bottom))
         (planes, *_), *details = maps.parts
         places = self._sample(planes, (0, 0), 1, (left, top), (right - left, bottom - top))
@@ -286,7 +291,7 @@ class Painter:
         return places
 
     def _pixels(self, first: tuple[int, int], last: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """First and last + 1 pixel (x, y) of the region whose centers lie among those of cells from first to last."""
+        """First and last + 1 canvas pixel (x, y) whose centers lie between the centers of the cells first to last."""
         k, size = self._cells_per_px, self.canvas.size
         low = (math.ceil((cell + 0.5) / k - at - 0.5) for cell, at in zip(first, self._corner, strict=True))
         high = (math.floor((cell - 0.5) / k - at + 0.5) for cell, at in zip(last, self._corner, strict=True))
@@ -303,9 +308,11 @@ class Painter:
         mirror: MirrorFlow,
         moved_matte: NDArray[np.uint8] | None,
     ) -> None:
-        """Blends the other side of the face into a warped part of the region that begins at left_top; in place.
+        """Blend the second source into a warped part of the canvas that begins at left_top; in place.
 
-        Args: moved_matte: of the part, to which that of the other side is added.
+        Args:
+            other: the picture to sample: relit for the mirrored side.
+            moved_matte: of the part; the matte of the second source is added to it, in place.
         """
         first, last = (mirror.columns.start, mirror.rows.start), (mirror.columns.stop, mirror.rows.stop)
         low, high = (np.array(edge).clip(left_top, left_top + part.shape[1::-1]) for edge in self._pixels(first, last))
@@ -331,12 +338,12 @@ class Painter:
 
     @cached_property
     def _lit(self) -> Image:
-        """The picture with light that lets its face stand for its other side; prepared when a turn needs it first."""
+        """The picture, relit for use as the second source; computed when a turn first needs it."""
         return self._for_other_side(self._picture)
 
     @cached_property
     def _lit_lips(self) -> Image:
-        """The same of the picture with continued lips."""
+        """The same of the picture with inpainted lips."""
         return self._for_other_side(self._mouth.rims.continued)
 
     def _for_other_side(self, picture: Image) -> Image:
@@ -344,25 +351,25 @@ class Painter:
         return matched_light(picture, points, self._warper.facing[:NUM_POINTS])
 
     def overlays(self, flow: Flow) -> tuple[Overlay, ...]:
-        """What the photo has no pixels of, the inside of a mouth and shut lids, back to front."""
+        """The layers for what the photo does not show: interior of the mouth and eyes, back to front."""
         drawn = [] if flow.mouth is None else [self._mouth.overlay(flow.mouth)]
         drawn += [self._eye(eye.number).overlay(self.canvas, eye) for eye in flow.eyes if eye.weight > 0]
         return tuple(overlay for overlay in drawn if overlay is not None)
 
     def complete(self, image: Image, flow: Flow, overlays: Sequence[Overlay] | None = None) -> None:
-        """Closes lips and lays the overlays over an image of the photo's size, in place; None: those of the flow."""
+        """Close the lips and composite overlays over an image of the photo's size, in place; None: the flow's."""
         overlays = self.overlays(flow) if overlays is None else overlays
         self._complete(self.canvas.part(image), flow, overlays, np.zeros(2, int))
 
     def _complete(self, part: Image, flow: Flow, overlays: Sequence[Overlay], left_top: NDArray[np.int_]) -> None:
-        """The same for a part of the region that begins at left_top."""
+        """The same for a part of the canvas that begins at left_top."""
         if flow.mouth is not None and self._mouth.rims.are_needed:
             self._close_lips(part, flow, flow.mouth, left_top)
         for overlay in overlays:
             overlay.lay(part, left_top)
 
     def _close_lips(self, region: Image, flow: Flow, opening: Opening, left_top: NDArray[np.int_]) -> None:
-        """Warps the mouth from the photo with continued lips, as far as it is not as open as the photo's."""
+        """Warp the mouth from the photo with inpainted lips, weighted by the change of its opening from the photo's."""
         low, high = (edge.clip(left_top, left_top + region.shape[1::-1]) for edge in self._mouth.reach(opening))
         if (high <= low).any():
             return
@@ -375,7 +382,7 @@ class Painter:
         cv2.addWeighted(lips, opening.changed, part, 1 - opening.changed, 0, dst=part)
 
     def _eye(self, number: int) -> EyeLayer:
-        """The layer of an eye, prepared when it moves first."""
+        """The layer of an eye, prepared when the eye first moves."""
         if self._eyes[number] is None:
             self._eyes[number] = EyeLayer(self.canvas.part(self._picture), self.canvas, self._contours[number])
         layer = self._eyes[number]
@@ -383,11 +390,11 @@ class Painter:
         return layer
 
     def _sample(self, planes: Sequence[Array], first: tuple[int, int], fine: int, low: Any, size: Any) -> list[Array]:
-        """Planes over cells at the pixels of a rectangle of the region, interpolated linearly.
+        """Interpolate planes over grid cells linearly at the pixels of a rectangle of the canvas.
 
         Args:
-            planes: [h, w] each; `fine` cells for one of the grid, from its cell `first` (x, y) on.
-            low, size: left and top, width and height of the rectangle, in pixels of the region.
+            planes: [h, w] each, refined by `fine`, from cell `first` (x, y) of the grid on.
+            low, size: (left, top) and (width, height) of the rectangle, canvas pixels.
         """
         k = self._cells_per_px * fine
         (left, top), (x, y) = self._corner, (int(edge) for edge in low)
@@ -399,5 +406,5 @@ class Painter:
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         shape = int(size[0]), int(size[1])
-        # Of one plane OpenCV is faster, and exact: it does not round the places.
+        # With single planes, OpenCV is faster, and exact: it does not round the positions.
         return [cv2.warpAffine(plane, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE) for plane in planes]
