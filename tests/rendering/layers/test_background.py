@@ -12,7 +12,7 @@ from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, blend, take_apart
+from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, _strands, blend, take_apart
 from mimik.rendering.matte import foreground, person_matte
 
 
@@ -51,6 +51,20 @@ def test_blend_is_what_floats_give() -> None:
     expected = a * front + (1 - a) * behind
     blend(front, behind, alpha)
     assert np.abs(front - expected).max() <= 0.51
+
+
+def test_strands_are_mixtures_of_hair_and_background() -> None:
+    """By hand: of 8 % noise nothing is hair; half a mixture is (0.5 - 0.08) / 0.92; a third color is neither."""
+    hair, wall, box = [20, 20, 20], [220, 220, 220], [160, 120, 60]
+    white, gray = [230, 230, 230], [215, 215, 215]
+    cases = [  # front, plate, photo, share
+        (hair, wall, hair, 1.0),
+        (hair, wall, wall, 0.0),
+        (hair, wall, [120, 120, 120], 0.42 / 0.92),
+        (white, gray, box, 0.0),  # a box behind a white shoulder, where the wall was continued
+    ]
+    front, plate, photo = (np.array([[case[n] for case in cases]], np.uint8) for n in range(3))
+    np.testing.assert_allclose(_strands(photo, front, plate)[0], [case[3] for case in cases], atol=0.01)
 
 
 def test_front_over_plate_is_the_photo(scene: Scene, striped: tuple[Image, np.ndarray]) -> None:

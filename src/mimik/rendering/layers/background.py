@@ -34,6 +34,9 @@ _LOOKED_AT = 0.13  # crop sides: half the side of the square in which the detail
 # Detail of the background, 0..255: strands are separated fully up to the first value, not at all from the second on.
 _PLAIN_DETAIL = 3.0, 6.0
 _CONTRAST = 40.0  # smallest color distance between hair and background, 0..255, at which strands are separated
+# Distance of a color from the line between those of hair and background, in units of the distance between these: a
+# mixture of both up to the first value, something else from the second on.
+_THIRD_COLOR = 0.25, 0.5
 _NOISE = 0.08  # share of hair up to which a pixel is treated as noise
 # Matte values over which the front changes from a local estimate to the solution of the matting equation.
 _SOLVED = 0.15, 0.4
@@ -139,12 +142,17 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
 
 
 def _strands(part: Image, front: Image, plate: Image) -> Array:
-    """[h, w] 0..1 coverage by hair, from the position of a pixel's color between those of plate and front."""
+    """[h, w] 0..1 coverage by hair, from the position of a pixel's color between those of plate and front.
+
+    A color that is no mixture of both is not hair.
+    """
     toward = front.astype(np.float32) - plate
     off = part.astype(np.float32) - plate
     length = (toward * toward).sum(-1)
-    share = (off * toward).sum(-1) / np.maximum(length, _CONTRAST**2)
-    return ramp(share, _NOISE, 1)
+    along = (off * toward).sum(-1)
+    beside = np.sqrt(((off * off).sum(-1) - along * along / np.maximum(length, 1)).clip(0))
+    share = ramp(along / np.maximum(length, _CONTRAST**2), _NOISE, 1)
+    return share * ramp(beside / np.maximum(np.sqrt(length), _CONTRAST), _THIRD_COLOR[1], _THIRD_COLOR[0])
 
 
 def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:
