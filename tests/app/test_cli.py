@@ -33,6 +33,7 @@ from mimik.motion import motion_sheet
 from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 from mimik.provenance.verifying import verify
+from mimik.rendering import matte
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 
@@ -309,6 +310,9 @@ def test_a_data_folder_that_cannot_be_written_is_told_before_the_work(
         (motion_sheet, "motion_sheet"),
     ):
         monkeypatch.setattr(where, name, worked)
+    if command[0] in ("animate", "demo"):  # networks load in threads of their own while the key is looked for
+        monkeypatch.setattr(landmarks, "Landmarker", lambda: None)
+        monkeypatch.setattr(matte, "segmenter", lambda: None)
     monkeypatch.setattr(avatar_module, "_everyone", worked)
     message = refuse(*(one.format(shelf=shelf) for one in command))
     assert "the signing key cannot be written there (Not a directory); set MIMIK_DATA to a folder" in message

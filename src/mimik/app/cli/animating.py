@@ -187,11 +187,12 @@ def _begun(config: AnimateConfig) -> Landmarker:
 def _animate_one(photo: Path, driver: str, out: Path, config: AnimateConfig, force: bool, signing: Signing) -> Report:
     """One photo or video of a person."""
     _check(photo, [driver], out, config, force)
-    credentials, landmarker = signing.credentials, _begun(config)
-    from mimik.animation.avatar import Avatar, opened_driver
     from mimik.rendering.matte import check_backdrop
 
     check_backdrop(config.background)
+    landmarker, credentials = _begun(config), signing.credentials
+    from mimik.animation.avatar import Avatar, opened_driver
+
     with working(f"opening {driver}"):
         opened = opened_driver(driver, config)
     with working(f"reading {photo.name}"):
