@@ -32,7 +32,8 @@ from mimik.config import VERSION, InputError
 from mimik.evaluation import metrics
 from mimik.evaluation.motion_fidelity import rounded
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Image, Tracker, head_pose
+from mimik.face.landmarks import Image, head_pose
+from mimik.face.tracker import Tracker
 from mimik.media import video
 from repainting import COPY, Arrays, clips_in, evenly, kept, landmarker, painted
 from reporting import SHARED, commit, exit_code, markdown, write_json

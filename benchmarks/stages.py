@@ -85,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from mimik.animation.avatar import Avatar
     from mimik.config import AnimateConfig
-    from mimik.face.landmarks import Tracker
+    from mimik.face.tracker import Tracker
     from mimik.media import video
     from mimik.motion.extraction import stream_motion
     from mimik.provenance.credentials import Credentials

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from mimik.config import VERSION, InputError
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import Image, Tracker, head_pose
+from mimik.face.landmarks import Image, head_pose
+from mimik.face.tracker import Tracker
 from mimik.media import video
 from repainting import COPY, Arrays, clips_in, evenly, kept, landmarker, painted
 from reporting import ROOT, SHARED, exit_code, markdown, write_json

@@ -37,6 +37,7 @@ from mimik.animation.avatar import Avatar
 from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
+from mimik.face.tracker import Tracker
 from mimik.media import video
 from mimik.motion import expression
 from mimik.motion.drivers import video as video_driver
@@ -302,7 +303,7 @@ def write_clip(
 @pytest.fixture(scope="session")
 def driver_faces(landmarker: Landmarker, driver: Driver) -> list[Face | None]:
     """What the tracker finds in the driver's video."""
-    tracker = faces.Tracker(landmarker)
+    tracker = Tracker(landmarker)
     return [tracker.track(frame) for frame in video.read_frames(driver.path)]
 
 

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from mimik.face import openvino_core
-from mimik.face.landmarks import SKULL, Face, Landmarker, Tracker, fit_similarity
+from mimik.face.landmarks import SKULL, Face, Landmarker, fit_similarity
+from mimik.face.tracker import Tracker
 from mimik.media import mel, video
 from mimik.motion.expression import pose_terms
 from mimik.motion.extraction import stream_motion

@@ -27,7 +27,8 @@ from mimik.app.live.controls import Controls, Newest
 from mimik.app.live.follower import Follower
 from mimik.app.live.recording import Outlets, Recording, VirtualCamera
 from mimik.config import AnimateConfig, InputError
-from mimik.face.landmarks import Face, Landmarker, Tracker, head_pose
+from mimik.face.landmarks import Face, Landmarker, head_pose
+from mimik.face.tracker import Tracker
 from mimik.inference import synthesis
 from mimik.media import video
 from mimik.provenance.marking import burn_label

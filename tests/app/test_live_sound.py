@@ -27,7 +27,7 @@ from mimik.app.live.sound import CALL_RATE_HZ, Feeder, LiveSpeech, file_blocks, 
 from mimik.app.live.talker import Talker
 from mimik.app.serving import Serving
 from mimik.config import AnimateConfig, InputError
-from mimik.face.landmarks import Tracker
+from mimik.face.tracker import Tracker
 from mimik.media.sound import read_sound
 from mimik.motion.contact import lip_openings
 from mimik.motion.frames import MotionFrame

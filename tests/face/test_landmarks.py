@@ -25,13 +25,13 @@ from mimik.face.landmarks import (
     Image,
     Landmarker,
     Pose,
-    Tracker,
     canonical_mesh,
     choose_face,
     fit_similarity,
     head_pose,
     skull_motion,
 )
+from mimik.face.tracker import Tracker
 
 MEDIAPIPE = Path(__file__).parents[1] / "fixtures" / "mediapipe_eileen_collins.npz"
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mimik.animation.report import Report
 from mimik.animation.source_frame import SourceFrame
 from mimik.config import AnimateConfig
-from mimik.face.landmarks import Image, Landmarker, Tracker
+from mimik.face.landmarks import Image, Landmarker
+from mimik.face.tracker import Tracker
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.video import jump_note

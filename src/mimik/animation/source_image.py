@@ -14,9 +14,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from mimik.config import NoFaceError
-from mimik.face.landmarks import Face, Image, Landmarker, Tracker, choose_face
+from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
 from mimik.face.parted_lips import with_seen_gap
+from mimik.face.tracker import Tracker
 from mimik.inference.avatar_file import calmest
 from mimik.media import video
 from mimik.media.pictures import in_memory

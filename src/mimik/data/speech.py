@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array, Rng
 from mimik.config import InputError, NoFaceError
-from mimik.face.landmarks import Landmarker, Tracker, head_pose
+from mimik.face.landmarks import Landmarker, head_pose
+from mimik.face.tracker import Tracker
 from mimik.media import mel
 from mimik.media.reading import probe, read_frames
 from mimik.media.sound import read_sound

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array
 from mimik.config import InputError, install_command
-from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, POINTS_68, Face, Image, Landmarker, Tracker
+from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, POINTS_68, Face, Image, Landmarker
+from mimik.face.tracker import Tracker
 
 Finder = Callable[[Sequence[Image], Array], Array]  # frames, boxes [N, 4] -> [N, 68, 2]
 

@@ -18,7 +18,8 @@ from mimik.arrays import Array, Float
 from mimik.data.episodes import to_model_range
 from mimik.evaluation import dynamics, metrics, motion_fidelity
 from mimik.evaluation.detectors import Detector
-from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Image, Landmarker, Tracker
+from mimik.face.landmarks import BLENDSHAPES, NUM_POINTS, Image, Landmarker
+from mimik.face.tracker import Tracker
 from mimik.networks.features import FaceNet, content_network, face_chip
 from mimik.networks.losses import content_loss
 

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array
 from mimik.config import InputError, NoFaceError
-from mimik.face.landmarks import Image, Landmarker, Tracker
+from mimik.face.landmarks import Image, Landmarker
+from mimik.face.tracker import Tracker
 from mimik.media import video
 
 FPS = 12.5  # frames a second that are looked at

@@ -14,7 +14,8 @@ from mimik.animation.source_frame import SourceFrame
 from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.app.live.idling import Aim
 from mimik.arrays import smoothstep
-from mimik.face.landmarks import Face, Image, Landmarker, Pose, Tracker, mirrored_face
+from mimik.face.landmarks import Face, Image, Landmarker, Pose, mirrored_face
+from mimik.face.tracker import Tracker
 from mimik.motion.frames import Reference, split
 from mimik.motion.neutral import find_neutral, motion_of_photo, usual_place
 from mimik.motion.smoothing import Steady

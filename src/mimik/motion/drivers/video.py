@@ -13,8 +13,9 @@ from typing import Self
 import numpy as np
 
 from mimik.config import InputError, NoFaceError
-from mimik.face.landmarks import Face, Image, Landmarker, Tracker
+from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.face.orientation import find_faces, quarter_turns
+from mimik.face.tracker import Tracker
 from mimik.media import video
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.extraction import NEUTRAL_LOOKAHEAD_S, held_s, motion_from, neutral_and_place, stream_motion
