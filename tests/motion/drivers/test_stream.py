@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_what_is_wrong_with_a_line(text: str, words: str) -> None:
     assert words in str(error.value)
 
 
-@given(st.binary(max_size=200) | st.text(max_size=200))
+@given(st.binary(max_size=200) | st.text(st.sampled_from(string.printable + "\0\x85\u2028é😀\ufeff"), max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_no_line_breaks_the_parser(text: str | bytes) -> None:
     try:

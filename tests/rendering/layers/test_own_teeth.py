@@ -15,10 +15,10 @@ from mimik.rendering.layers.own_teeth import best_teeth, teeth_of
 
 @pytest.fixture(scope="module")
 def painted(portrait: Image, portrait_face: Face) -> tuple[Image, teeth.TeethSet]:
-    """The portrait, four times as large, with the teeth of a shipped set in a mouth that is wide open; the set."""
+    """The portrait, twice as large, with the teeth of a shipped set in a mouth that is wide open; the set."""
     chosen = teeth.shipped()[0]
-    points = portrait_face.points * 4
-    image = cv2.resize(portrait, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    points = portrait_face.points * 2
+    image = cv2.resize(portrait, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     wall = upper_wall(Anatomy.of(points), head_pose(points))
     height, width = image.shape[:2]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
@@ -33,7 +33,7 @@ def painted(portrait: Image, portrait_face: Face) -> tuple[Image, teeth.TeethSet
 
 @pytest.fixture(scope="module")
 def found(painted: tuple[Image, teeth.TeethSet], portrait_face: Face) -> teeth.TeethSet | None:
-    return teeth_of(painted[0], portrait_face.points * 4, "own")
+    return teeth_of(painted[0], portrait_face.points * 2, "own")
 
 
 def test_teeth_are_found_where_they_were_painted(
@@ -61,7 +61,7 @@ def test_the_photo_that_shows_most_is_taken(
 ) -> None:
     shut = portrait_face.points.copy()
     shut[faces.LIPS_INNER_LOWER] = shut[faces.LIPS_INNER_UPPER]
-    best = best_teeth([(portrait, shut), (painted[0], portrait_face.points * 4)])
+    best = best_teeth([(portrait, shut), (painted[0], portrait_face.points * 2)])
     assert best is not None and found is not None
     np.testing.assert_array_equal(best.tones, found.tones)
 
