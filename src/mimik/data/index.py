@@ -115,11 +115,9 @@ _CHECKS: dict[str, tuple[Any, str]] = {
 def read_index(source: str | Path) -> list[ClipInfo]:
     """The clips of a folder of shards, in the order of its index.
 
-    Args:
-        source: the folder, its index.jsonl, or the http(s) or s3 URL of either.
+    Args: source: the folder, its index.jsonl, or the http(s) or s3 URL of either.
 
-    Raises:
-        InputError: if there is no index, or a line of it is not understood; the message names the line.
+    Raises InputError if there is no index, or a line of it is not understood; the message names the line.
     """
     folder, name = folder_of(source)
     where = f"{folder}/{name}"
@@ -156,8 +154,7 @@ def split_people(index: Sequence[ClipInfo], fraction: float, seed: int = 0) -> t
         fraction: of the people, to hold out; at least one person, and one stays.
         seed: chooses other people.
 
-    Returns:
-        Training clips and held-out clips, each in the order of the index.
+    Returns training clips and held-out clips, each in the order of the index.
 
     Raises:
         InputError: if fraction is not between 0 and 1, or there are fewer than two people.

@@ -80,11 +80,7 @@ class ClipStore:
             self._spool = FileCache(folder, _SPOOL_MB * 1_000_000)
 
     def read(self, clip: ClipInfo, numbers: Sequence[int] | NDArray[np.int64]) -> ClipFrames:
-        """Some frames of a clip, in the order asked for.
-
-        Args:
-            clip: from read_index of the same root.
-            numbers: [N] frame numbers, 0..num_frames - 1.
+        """Some frames [N] of a clip of the same root's index, in the order asked for.
 
         Raises:
             DamagedClipError: if what stands in the shard is not this clip.

@@ -50,16 +50,11 @@ def evaluate(
     Args:
         data: shards of `mimik prepare` (folder, index or URL), or a folder of videos, which is prepared first.
         out: folder of the report; made if it is missing, continued if a report is in it.
-        config: what is measured.
         portraits: folder of pictures for cross-identity; None: it is left out.
         lpips: folder with metrics.LPIPS_FILES; None: LPIPS is left out.
         progress: called with what was done, and the number of records done and of all.
 
-    Returns:
-        What results.json holds.
-
-    Raises:
-        InputError: if anything given cannot be used; nothing is written then.
+    Returns what results.json holds. Raises InputError if anything given cannot be used; nothing is written then.
     """
     labels = [label_of(name) for name in config.models]
     if len(set(labels)) != len(labels):

@@ -77,11 +77,9 @@ class Instruments(threading.local):
         return to_model_range(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2))
 
     def find(self, images: Image, *, in_order: bool) -> tuple[Array, Array]:
-        """Landmarks [N, 478, 3] and blendshapes [N, 52] of frames, by their pixels alone; NaN where no face is.
+        """Landmarks [N, 478, 3] and blendshapes [N, 52] of frames [N, H, W, 3], by their pixels alone; NaN: no face.
 
-        Args:
-            images: uint8 RGB [N, H, W, 3].
-            in_order: whether a face may be followed from one frame to the next; else it is searched in each.
+        Args: in_order: whether a face may be followed from one frame to the next; else it is searched in each.
         """
         points = np.full((len(images), NUM_POINTS, 3), np.nan, np.float32)
         blendshapes = np.full((len(images), len(BLENDSHAPES)), np.nan, np.float32)

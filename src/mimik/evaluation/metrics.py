@@ -204,16 +204,13 @@ def ssim_map(x: Image, x_hat: Image) -> Float:
 
 
 def region_mask(points: NDArray[Any], index: Sequence[Sequence[int]], side: tuple[int, int], margin: float) -> Any:
-    """Pixels inside the hulls of groups of points.
+    """Pixels inside the hulls of groups of points: bool [H, W].
 
     Args:
         points: [478, 2 or 3].
         index: the points of each hull.
         side: height and width of the picture.
         margin: around each hull, in distances between the eyes' outer corners.
-
-    Returns:
-        bool [H, W].
     """
     mask = np.zeros(side, np.uint8)
     angles = np.arange(16) * (math.pi / 8)
@@ -267,9 +264,7 @@ def outer_eye_distance(points: NDArray[Any]) -> Any:
 def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
     """[N] mean distance of 68 points in the picture, in percent of the real face's eye distance; NaN where one is lost.
 
-    Args:
-        points: [N, 478, 3] found in the real frames.
-        found: [N, 478, 3] found in the result.
+    Args: points, found: [N, 478, 3] found in the real frames, and in the result.
     """
     apart = np.linalg.norm((points - found)[:, faces.POINTS_68, :2], axis=-1).mean(-1)
     return 100 * apart / outer_eye_distance(points)
@@ -321,11 +316,9 @@ def pose_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
 def accelerations(points: NDArray[Any]) -> Float:
     """Second differences over time of 68 points in the picture, in median eye distances a frame squared.
 
-    Args:
-        points: [N, 478, 3] of consecutive frames.
+    Args: points: [N, 478, 3] of consecutive frames.
 
-    Returns:
-        [N - 2, 68, 2]; NaN where one of three frames has no face.
+    Returns: [N - 2, 68, 2]; NaN where one of three frames has no face.
     """
     seen = np.isfinite(points).all((1, 2))
     scale = np.median(outer_eye_distance(points[seen])) if seen.any() else math.nan
@@ -333,10 +326,7 @@ def accelerations(points: NDArray[Any]) -> Float:
 
 
 def jitter(driver: NDArray[Any], result: NDArray[Any]) -> tuple[float, float]:
-    """How far the result's accelerations are from the driver's, and how large they are.
-
-    Args:
-        driver, result: [N, 478, 3] of consecutive frames.
+    """How far the result's accelerations are from the driver's, and how large they are; [N, 478, 3] each.
 
     Returns:
         acceleration_error: mean |a' - a| over mean |a|; 0 is perfect, 1 what a still picture gets.
@@ -463,14 +453,7 @@ class LpipsAlex(nn.Module):
 def bootstrap_interval(
     values: NDArray[Any], *, seed: int = 0, num_samples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the mean: where it lies in so many of the samples drawn from the values with replacement.
-
-    Args:
-        values: [N]; NaN are left out.
-
-    Returns:
-        Low and high end; NaN with fewer than two values.
-    """
+    """Percentile bootstrap of the mean of values [N], without NaN: low and high end; NaN with fewer than two values."""
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     if len(known) < 2:
@@ -482,13 +465,9 @@ def bootstrap_interval(
 
 
 def share_better(metric: Metric, a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
-    """In which share of the clips a is better than b; a tie counts half, no value is worse than any.
+    """0..1, in which share of the clips a is better than b; a tie counts half, no value is worse than any.
 
-    Args:
-        a, b: [N] of the same clips; those where neither has a value are left out.
-
-    Returns:
-        0..1; NaN where no clip is left.
+    Args: a, b: [N] of the same clips; those where neither has a value are left out. NaN where no clip is left.
     """
     points = []
     for one, other in zip(a, b, strict=True):

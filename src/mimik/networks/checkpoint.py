@@ -70,16 +70,9 @@ def release_tensors(networks: Networks) -> dict[str, Tensor]:
 
 
 def save_release(path: Path, networks: Networks, preset: Preset, record: Mapping[str, Any]) -> None:
-    """Writes a release, replacing an older one.
+    """Writes a release, replacing an older one; E, P and G are the moving averages.
 
-    Args:
-        path: .safetensors file.
-        networks: E, P and G are the moving averages.
-        preset: of the networks and their training.
-        record: of the training, JSON-serializable.
-
-    Raises:
-        InputError: if the file cannot be written, or a weight is not finite in float16.
+    Raises InputError if the file cannot be written, or a weight is not finite in float16.
     """
     write_release(path, release_tensors(networks), preset, record)
 
@@ -133,14 +126,11 @@ def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
 
 
 def write_state(run: Path, state: Mapping[str, Any]) -> None:
-    """Writes the newest training state of a run; keeps the one before, and deletes an older one.
+    """Writes the newest training state of a run folder; keeps the one before, and deletes an older one.
 
-    Args:
-        run: folder.
-        state: numbers, text, tensors, and lists and dictionaries of them.
+    Args: state: numbers, text, tensors, and lists and dictionaries of them.
 
-    Raises:
-        InputError: if it cannot be written; both older states are kept.
+    Raises InputError if it cannot be written; both older states are kept.
     """
     data = io.BytesIO()
     torch.save(dict(state), data)

@@ -53,11 +53,9 @@ _CHIP_MARGIN = 0.25
 def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
     """Where the chip of a face lies, by a least-squares similarity of the plane.
 
-    Args:
-        points: [.., 478, 2 or 3] of the face, in pixels.
+    Args: points: [.., 478, 2 or 3] of the face, in pixels.
 
-    Returns:
-        [.., 2, 3], centers of the chip's pixels -> places in the picture, from its corner.
+    Returns: [.., 2, 3], centers of the chip's pixels -> places in the picture, from its corner.
     """
     places = (_CHIP_MARGIN + _CHIP_PLACES) / (1 + 2 * _CHIP_MARGIN) * CHIP_PX
     found = points[..., _CHIP_POINTS, :2].astype(float)
@@ -70,29 +68,19 @@ def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def chips(images: Tensor, transforms: Tensor) -> Tensor:
-    """face_chip of a batch, with gradients; for faces that are about as large as their chips.
+    """face_chip of a batch, with gradients: [B, 3, 150, 150] in 0..255; for faces about as large as their chips.
 
-    Args:
-        images: [B, 3, H, W] in [-1, 1].
-        transforms: [B, 2, 3] of chip_transform.
-
-    Returns:
-        [B, 3, 150, 150] in 0..255, what FaceNet takes.
+    Args: images: [B, 3, H, W] in [-1, 1]; transforms: [B, 2, 3] of chip_transform.
     """
     return (sampled(images, transforms, CHIP_PX, "border") + 1) * 127.5
 
 
 def sampled(images: Tensor, transforms: Tensor, px: int, padding: str) -> Tensor:
-    """Square views of pictures, with gradients; as large as what they show, or they alias.
+    """Square views [B, C, px, px] of pictures [B, C, H, W], with gradients; as large as what they show, or they alias.
 
     Args:
-        images: [B, C, H, W].
         transforms: [B, 2, 3], centers of the view's pixels -> places in the picture, from its corner.
-        px: side of the view.
         padding: of F.grid_sample, beyond the picture.
-
-    Returns:
-        [B, C, px, px].
     """
     at = torch.arange(px, device=images.device, dtype=torch.float32)
     base = torch.stack([*torch.meshgrid(at, at, indexing="xy"), torch.ones(px, px, device=images.device)], -1)
@@ -104,14 +92,9 @@ def sampled(images: Tensor, transforms: Tensor, px: int, padding: str) -> Tensor
 
 
 def face_chip(image: Image, points: NDArray[Any]) -> Image:
-    """The face, upright and in the place where the identity network expects it.
+    """The face, upright and in the place where the identity network expects it: uint8 RGB [150, 150, 3].
 
-    Args:
-        image: uint8 RGB [H, W, 3].
-        points: [478, 2 or 3] of the face, in pixels.
-
-    Returns:
-        uint8 RGB [150, 150, 3].
+    Args: image: uint8 RGB [H, W, 3]; points: [478, 2 or 3] of the face, in pixels.
     """
     transform = chip_transform(points)
     linear, shift = transform[:, :2], transform[:, 2] - 0.5
@@ -172,14 +155,9 @@ class FaceNet(nn.Module):
 
     @torch.inference_mode()
     def embed_faces(self, images: Sequence[Image], points: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Embeddings of faces in pictures.
+        """[N, 128] float32 embeddings of faces in pictures.
 
-        Args:
-            images: uint8 RGB [H, W, 3] each.
-            points: [478, 2 or 3] of the face in each, in pixels.
-
-        Returns:
-            [N, 128] float32.
+        Args: images: uint8 RGB [H, W, 3] each; points: [478, 2 or 3] of the face in each, in pixels.
         """
         if not len(images):
             return np.zeros((0, EMBEDDING_DIM), np.float32)

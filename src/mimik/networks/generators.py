@@ -69,14 +69,9 @@ class Embedder(nn.Module):
         self.attention = attention_or_identity(widths[ATTENTION_DOWN - 1], attention)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Embeddings of single frames; their mean over K, `E(x, y).mean(1)`, is e_hat.
+        """Embeddings [B, K, N], >= 0, of single frames; their mean over K, `E(x, y).mean(1)`, is e_hat.
 
-        Args:
-            x: [B, K, 3, H, W] frames.
-            y: [B, K, 3, H, W] their landmark images.
-
-        Returns:
-            [B, K, N], >= 0; L_MCH compares them with W_i.
+        Args: x, y: [B, K, 3, H, W] frames and their landmark images.
         """
         return self.embed(x.flatten(0, 1), y.flatten(0, 1)).unflatten(0, x.shape[:2])
 
@@ -98,12 +93,7 @@ class Projection(nn.Module):
     """
 
     def __init__(self, embedding_dim: int, num_features: int) -> None:
-        """Builds the layer.
-
-        Args:
-            embedding_dim: N.
-            num_features: of all AdaIN layers together, sum(Generator.adain_sizes); each has a bias and a scale.
-        """
+        """Args: num_features: of all AdaIN layers together, sum(Generator.adain_sizes); each has a bias and a scale."""
         super().__init__()
         self.linear = spectral_linear(embedding_dim, 2 * num_features)
 
@@ -124,11 +114,9 @@ class Synthesis(NamedTuple):
 
 
 def apply_correction(image: Tensor, correction: Tensor) -> Tensor:
-    """Samples the image at p + correction(p) for each pixel p; the border is repeated.
+    """Samples the image [B, C, H, W] at p + correction(p) for each pixel p; the border is repeated.
 
-    Args:
-        image: [B, C, H, W].
-        correction: [B, 2, h, w] x and y in sides of the image.
+    Args: correction: [B, 2, h, w] x and y in sides of the image.
     """
     height, width = image.shape[2:]
     offset = F.interpolate(correction, size=(height, width), mode="bilinear").permute(0, 2, 3, 1)  # -> [B, H, W, 2]
@@ -344,11 +332,7 @@ class Discriminator(nn.Module):
     def personal_weight(self, e_hat: Tensor) -> Tensor:
         """w' = w0 + e_hat: initial weight in fine-tuning, for a person without a row in W (D6).
 
-        Args:
-            e_hat: [B, N] or [N], mean over the photos' embeddings.
-
-        Returns:
-            The same shape, with gradients to w0 and e_hat; a trainable w' is `nn.Parameter(w.detach())`.
+        Args: e_hat: [B, N] or [N], mean over the photos' embeddings. Gradients reach it and w0.
         """
         return self.linear.weight[0] + e_hat
 
@@ -402,12 +386,7 @@ class Networks:
 
 
 def build_networks(config: NetworkConfig, num_videos: int) -> Networks:
-    """Builds the networks of a preset, randomly initialized.
-
-    Args:
-        config: sizes and form.
-        num_videos: rows of D's W; 0 for networks that are only fine-tuned.
-    """
+    """The networks of a preset, randomly initialized; num_videos: rows of D's W, 0 where they are only fine-tuned."""
     common = {"attention": config.attention}
     (e_min, e_max), (g_min, g_max) = config.embedder_channels, config.generator_channels
     d_min, d_max = config.discriminator_channels

@@ -3,8 +3,8 @@
 Zakharov et al. 2019 (arXiv:1905.08233v2), Sec. 3.2; docs/paper.md lists the symbols and the deviations D1, D2, ..
 
 E, G and P minimize L_CNT + L_ADV + L_MCH, where L_ADV is adversarial_loss plus the weighted feature_matching_loss; D
-minimizes discriminator_loss. Tensors of a real frame, or of W, are detached wherever they are targets. The loss of a
-batch is the mean of the losses of its items.
+minimizes discriminator_loss. Tensors of a real frame, or of W, are detached here wherever they are targets. Every loss
+is a scalar, the mean of the losses of a batch's items; all but adversarial_loss are 0 at least, distances 0 when equal.
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ OVER_LAYERS = ("mean", "sum")
 def adversarial_loss(score: Tensor) -> Tensor:
     """First term of L_ADV: -D(x_hat, y, i), low where D rates the fake frames as real.
 
-    Args:
-        score: [B] r of the fake frames, as D outputs it, without a sigmoid.
-
-    Returns:
-        Scalar of either sign: the mean of -r.
+    Args: score: [B] r of the fake frames, as D outputs it, without a sigmoid.
     """
     return -score.mean()
 
@@ -37,9 +33,6 @@ def discriminator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
     Args:
         score_real: [B] r of the real frames, as D outputs it, without a sigmoid.
         score_fake: [B] r of the fake frames, which the caller has detached before D.
-
-    Returns:
-        Scalar, >= 0: the mean over B of each term, added; 2 when all scores are 0.
     """
     return (1 + score_fake).relu().mean() + (1 - score_real).relu().mean()
 
@@ -54,11 +47,8 @@ def feature_matching_loss(
 
     Args:
         fake_acts: [B, C, H, W] each, of the fake frames.
-        real_acts: the same of the real ones; detached here.
+        real_acts: the same of the real ones.
         over_layers: one of OVER_LAYERS.
-
-    Returns:
-        Scalar, >= 0; 0 when equal.
 
     Raises:
         ValueError: on another over_layers, or if the activations differ in number or shape.
@@ -76,10 +66,7 @@ def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
 
     Args:
         e_hat: [B, K, N] embeddings of the K frames, before their mean and before P.
-        w_i: [B, N] rows W_i of the same videos; detached here, W is trained by L_DSC only.
-
-    Returns:
-        Scalar, >= 0; 0 when equal.
+        w_i: [B, N] rows W_i of the same videos; W is trained by L_DSC only.
 
     Raises:
         ValueError: if B or N differ.
@@ -96,12 +83,9 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
     sum of this for VGG19 and for VGGFace.
 
     Args:
-        features_x: [B, C, H, W] each, of the real frames; detached here.
+        features_x: [B, C, H, W] each, of the real frames.
         features_x_hat: the same of the synthesized ones.
         weights: of each layer.
-
-    Returns:
-        Scalar, >= 0; 0 when equal.
 
     Raises:
         ValueError: if features or weights differ in number or shape.
@@ -117,12 +101,7 @@ def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
 
     Euclidean and not squared, as in the network's training: the gradient does not vanish for small errors.
 
-    Args:
-        e_x: [B, 128] embeddings of the real frames; detached here.
-        e_x_hat: the same of the synthesized ones.
-
-    Returns:
-        Scalar, >= 0; 0 when equal.
+    Args: e_x, e_x_hat: [B, 128] embeddings.
     """
     return ((e_x_hat - e_x.detach()).square().sum(1) + 1e-8).sqrt().mean()
 
@@ -130,12 +109,7 @@ def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
 def landmark_loss(points: Tensor, points_hat: Tensor) -> Tensor:
     """Distance between the points detected in the synthesized and in the real frame (D17).
 
-    Args:
-        points: [B, N, 2] of the real frames, pixels; detached here.
-        points_hat: the same of the synthesized ones.
-
-    Returns:
-        Scalar, >= 0: the mean distance, in pixels; 0 when equal.
+    Args: points, points_hat: [B, N, 2] in pixels, as the mean distance is.
     """
     return ((points_hat - points.detach()).square().sum(2) + 1e-8).sqrt().mean()
 
@@ -144,13 +118,9 @@ def pixel_loss(x_hat: Tensor, x: Tensor, regions: Tensor, *, emphasis: float = 4
     """L1 of the frames themselves, with more weight on eyes and mouth; not in the paper.
 
     Args:
-        x_hat: [B, 3, H, W] synthesized frames.
-        x: the real ones; detached here.
+        x_hat, x: [B, 3, H, W] synthesized frames and the real ones.
         regions: [B, 1, H, W] 1 where eyes and mouth are, 0 elsewhere.
         emphasis: weight 1 + emphasis of a pixel in the regions. The mean is over pixels, not over weights.
-
-    Returns:
-        Scalar, >= 0; 0 when equal.
     """
     return ((x_hat - x.detach()).abs() * (1 + emphasis * regions)).mean()
 

@@ -268,12 +268,10 @@ def learn_photos(
 
     Args:
         photos: of the person.
-        arguments: the settings; the last time replaces max_seconds.
+        arguments, recipe, progress: as learn has them; the last time replaces max_seconds.
         at_seconds: rising times, seconds of training including probes; 0 is the initial model.
-        recipe, progress: as learn has them.
 
-    Raises:
-        InputError: if the model cannot be used, or its weights grew beyond float16.
+    Raises InputError if the model cannot be used, or its weights grew beyond float16.
     """
     preset, networks, _ = _start(arguments)
     recipe, device = _how(arguments, preset, recipe)

@@ -116,10 +116,8 @@ class Learner:
         """Takes the networks over.
 
         Args:
-            preset: of the networks.
-            networks: of a release, or fresh ones.
+            preset, networks: of a release, or fresh ones.
             photos: of the person; the most neutral one is animated.
-            recipe: the hyperparameters.
             device: "cpu" or "cuda".
             seed: of the random warps.
             deadline: after it no further photo is warped for training.

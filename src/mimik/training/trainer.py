@@ -199,13 +199,10 @@ class Trainer:
         return cast(Batch, moved)
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of E, P and G and, from adversarial_from on, num_discriminator_updates of D.
+        """One update of E, P and G and, from adversarial_from on, num_discriminator_updates of D; of a loader's batch.
 
         D's updates reuse the frames: x_hat is G's output before its own update. Each costs a pass of D only, where new
         frames would also cost one of E, P and G.
-
-        Args:
-            batch: of loading.loader, the share of this process.
 
         Returns:
             Scalars of this process: the loss terms of E, P and G, their sum "loss", the norm of its gradient before
