@@ -13,9 +13,6 @@ import pytest
 
 pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "benchmarks"))
-
 import landmarks
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import layers
 from mimik.face.landmarks import Face

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 import motion_fidelity as benchmark
 
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 
-from mimik.face.landmarks import Face
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 import turned
+from mimik.face.landmarks import Face
 
 
 def test_frames_are_chosen_by_their_yaw_against_the_first_face() -> None:

@@ -11,9 +11,6 @@ import pytest
 
 pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "benchmarks"))
-
 import groups
 from mimik.config import InputError
 from mimik.evaluation.metrics import METRICS

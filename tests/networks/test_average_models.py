@@ -9,8 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
 import average_models
 
 from mimik.config import LossWeights, NetworkConfig, Preset, TrainConfig

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
 from train_detector import auc, bootstrapped
 
 from conftest import write_clip

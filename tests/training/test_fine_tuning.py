@@ -64,18 +64,19 @@ def face_net() -> FaceNet:
     return FaceNet()
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def small(landmarker: Landmarker, face_net: FaceNet) -> Iterator[None]:
     """Few pairs and few probes, networks that are loaded once, one thread."""
-    monkeypatch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-    monkeypatch.setattr(probes, "Landmarker", lambda: landmarker)
-    monkeypatch.setattr(probes, "FaceNet", lambda: face_net)
-    monkeypatch.setattr(pairs, "_POOL", 3)
-    monkeypatch.setattr(learner_module, "_KEPT", 2)
-    monkeypatch.setattr(probes, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
+        patch.setattr(probes, "Landmarker", lambda: landmarker)
+        patch.setattr(probes, "FaceNet", lambda: face_net)
+        patch.setattr(pairs, "_POOL", 3)
+        patch.setattr(learner_module, "_KEPT", 2)
+        patch.setattr(probes, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
+        yield
     torch.set_num_threads(before)
 
 
@@ -532,23 +533,9 @@ def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None
 
 
 @pytest.fixture(scope="module")
-def learned(
-    releases: dict[str, Path],
-    small_path: Path,
-    landmarker: Landmarker,
-    face_net: FaceNet,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def learned(releases: dict[str, Path], small_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("learned") / "person.avatar"
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "_POOL", 3)
-        patch.setattr(learner_module, "_KEPT", 2)
-        patch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-        patch.setattr(probes, "Landmarker", lambda: landmarker)
-        patch.setattr(probes, "FaceNet", lambda: face_net)
-        patch.setattr(probes, "_PROBES", (("laugh", "offset"),))
-        learn([small_path], path, LearnArguments(model=releases["texture"], steps=3))
+    learn([small_path], path, LearnArguments(model=releases["texture"], steps=3))
     return path
 
 

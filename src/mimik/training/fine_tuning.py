@@ -99,7 +99,7 @@ def learn(
         if preset.networks.form == "texture" and len(photos) > 1:
             notes.append(_said_of_others(gain, len(others)))
     preparing("first score", 0, None)
-    curve, best, ended = _run(learner, deadline, progress or _silent)
+    curve, best, ended = _run(learner, deadline, progress or (lambda point, step, num_steps: None))
     record = {
         "version": VERSION,
         "model": origin,
@@ -228,10 +228,6 @@ def _run(learner: Learner, deadline: Deadline, progress: CurveProgress) -> tuple
             return curve, best, "the number of steps was reached"
         if best.point.score and learner.step >= waits_until:
             return curve, best, "the score no longer improved"
-
-
-def _silent(point: Point, step: int, num_steps: int) -> None:
-    pass
 
 
 # Snapshots during training, which `mimik evaluate` measures.

@@ -45,23 +45,17 @@ def draw_pictures(
             rows.append((f"{task.clip.key}  {task.protocol}", cells))
         run.draw(run.out / "pictures/grid.png", comparison_sheet([*titles, *run.lessons], rows), named)
         yield "pictures/grid.png", f"Clips evenly chosen, T = {shots}, the middle one of the hold-out frames."
-    for model in run.lessons:
-        mine = [record for (_, name), record in kept.items() if name == model]
-        for kind, name, cases in _cases(run, first, mine, model):
-            rows = [(title, [*cells, learned(clip, model, 1)]) for title, cells, clip in cases]
-            run.draw(run.out / name, comparison_sheet([*titles, model], rows), named)
-            yield name, f"{model}: the {kind} clips by feature distance, T = {shots}; each clip's worst frame by L1."
     in_order = {task.clip.key: task for task in todo if task.protocol == FIRST}
-    for model in titles[3:]:
-        if model == "copy":
-            continue
+    for model in [*run.lessons, *(name for name in titles[3:] if name != "copy")]:
+        is_lesson = model in run.lessons
         mine = [r for r in records if r["protocol"] == FIRST and r["model"] == model]
-        for kind, name, cases in _cases(run, in_order, mine, model):
-            run.draw(run.out / name, comparison_sheet(titles, [case[:2] for case in cases]), named)
-            yield (
-                name,
-                f"{model}: the {kind} clips by feature distance, first frame as photo; each clip's worst frame by L1.",
-            )
+        if is_lesson:
+            mine = [record for (_, name), record in kept.items() if name == model]
+        for kind, name, cases in _cases(run, first if is_lesson else in_order, mine, model):
+            rows = [(title, [*cells, learned(clip, model, 1)] if is_lesson else cells) for title, cells, clip in cases]
+            run.draw(run.out / name, comparison_sheet([*titles, model] if is_lesson else titles, rows), named)
+            photos = f"T = {shots}" if is_lesson else "first frame as photo"
+            yield name, f"{model}: the {kind} clips by feature distance, {photos}; each clip's worst frame by L1."
     crossed = sorted(
         (r for r in records if r["protocol"] == CROSS and r["metrics"]["csim_dlib"] is not None),
         key=lambda record: record["metrics"]["csim_dlib"],
