@@ -1,4 +1,4 @@
-"""Names for kinds of arrays, and what numbers of all kinds need."""
+"""Array type aliases, and small numeric functions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Rng = np.random.Generator
 
 
 def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(first, behind the last) of every run of True in [N]."""
+    """(start, stop) of every run of True in [N]."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def ramp(x: Any, low: Any, high: Any) -> Any:
-    """0 up to low, 1 from high on, linear between; low may lie above high."""
+    """Linear ramp from 0 at low to 1 at high, clamped; low may be greater than high."""
     t = (x - low) / (high - low)
     if isinstance(t, np.ndarray):
         return t.clip(0, 1, out=t)
@@ -28,11 +28,11 @@ def ramp(x: Any, low: Any, high: Any) -> Any:
 
 
 def smoothstep(x: Any, low: Any = 0.0, high: Any = 1.0) -> Any:
-    """0 up to low, 1 from high on, 3 t^2 - 2 t^3 between; of a number a number, of an array an array of its type."""
+    """Smoothstep 3 t^2 - 2 t^3 from 0 at low to 1 at high, clamped; returns the type of x."""
     t = ramp(x, low, high)
     if not isinstance(t, np.ndarray):
         return t * t * (3 - 2 * t)
-    out = t * -2  # in place: a frame takes some fifty of these, most of arrays of a few hundred numbers
+    out = t * -2  # in place for speed: a frame calls this about fifty times, mostly on small arrays
     out += 3
     out *= t
     out *= t

@@ -1,4 +1,4 @@
-"""Errors a user can cause, and the validated settings of one run. Nothing here reads a file."""
+"""User errors, and validated settings. Nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = "0.2.0"
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """Invalid input from the user.
 
     The message is one sentence for the user: what was given, what is accepted, what to do next. The command line
     prints it and exits with code 2.
@@ -37,27 +37,24 @@ class ModelError(InputError):
 
 
 class OptionError(InputError, TypeError):
-    """An option that has no effect on what was asked for, or one that is missing."""
+    """An option that has no effect in this combination, or a missing one."""
 
 
-# The name on the public package index; None: not published, so that no message names a package of somebody else's.
+# Name on the public package index; None until published, so that messages do not name somebody else's package.
 PUBLISHED_AS: str | None = None
 
 
 def install_command(extra: str) -> str:
-    """What brings an extra of the package, for messages: `pip install '.[train]'` in a checkout.
-
-    Args: extra: as in pyproject.toml.
-    """
+    """The command that installs an extra of pyproject.toml, for messages: `pip install '.[train]'` in a checkout."""
     where = "" if PUBLISHED_AS else " (in a checkout of mimik)"
     return f"pip install '{PUBLISHED_AS or '.'}[{extra}]'{where}"
 
 
 @contextmanager
 def extra(what: str, name: str) -> Iterator[None]:
-    """For imports that come with an extra of the package. Raises InputError, saying how to install it, if they fail.
+    """Context for imports from an extra: raises InputError with the install command if they fail.
 
-    Args: what: needs them; name: of the extra.
+    Args: what: the feature that needs them; name: of the extra.
     """
     try:
         yield
@@ -66,17 +63,17 @@ def extra(what: str, name: str) -> Iterator[None]:
 
 
 def data_folder() -> Path:
-    """Where this user's keys and weights are kept: $MIMIK_DATA, or the system's place for them.
+    """Folder of this user's keys and weights: $MIMIK_DATA, or the system's user data folder.
 
-    Raises InputError if no place is known.
+    Raises InputError if neither is known.
     """
     if given := os.environ.get("MIMIK_DATA"):
         return Path(given)
     try:
-        import platformdirs  # a machine that only trains may have none
+        import platformdirs  # may be missing on a machine that only trains
 
         return Path(platformdirs.user_data_dir("mimik", appauthor=False))
-    except (ImportError, RuntimeError) as error:  # no HOME, and a user whom the system does not know
+    except (ImportError, RuntimeError) as error:  # no HOME, and the user is unknown to the system
         raise InputError(
             "no folder is known in which this user's keys and weights could be kept; set MIMIK_DATA to a folder."
         ) from error
@@ -84,21 +81,21 @@ def data_folder() -> Path:
 
 REGIONS = ("pose", "lips", "eyes", "brows", "gaze")
 MODELS = ("texture", "geometry")  # the default first
-DEVICES = ("auto", "cpu", "cuda")  # of networks; auto is a GPU where torch finds one
+DEVICES = ("auto", "cpu", "cuda")  # of networks; auto: a GPU if torch finds one
 MODEL_SUFFIX = ".safetensors"
 AVATAR_SUFFIX = ".avatar"
 MOTION_MODES = ("relative", "absolute")
 FRAMES = ("full", "crop")
-SCENES = ("auto", "warp")  # a still background behind the head where the photo allows it; the photo in one piece
-DRIVE_BY = ("picture", "sound")  # of a driver that has both
-MAX_SECONDS = 36_000.0  # of a driver without an end
+SCENES = ("auto", "warp")  # auto: still background plate if the matte is reliable; warp: the photo is warped as a whole
+DRIVE_BY = ("picture", "sound")  # for a driver that has both
+MAX_SECONDS = 36_000.0  # for a driver without an end
 TEETH = ("ada", "bea", "cleo", "dora", "ella", "fay", "gia", "hana", "ida", "jon", "karl", "leo", "max")  # shipped sets
 TRANSPARENT, BLUR = "none", "blur"  # backgrounds
-CONSENT_LETTERS = 500  # of a statement, at most
+CONSENT_LETTERS = 500  # largest length of a statement
 
 
 def parse_regions(text: str) -> tuple[str, ...]:
-    """`all`, or names of REGIONS with commas between them, in the order of REGIONS.
+    """Parse `all` or a comma-separated list of REGIONS; the result is in the order of REGIONS.
 
     Raises InputError on an unknown or empty list.
     """
@@ -125,18 +122,18 @@ def _choice(option: str, value: str, choices: Collection[str]) -> None:
 
 @dataclass(frozen=True)
 class Option:
-    """How one setting is given, checked and shown; Annotated adds it to a field of a settings dataclass.
+    """Declaration of a command-line option and web control; attached to a settings field with Annotated.
 
     Attributes:
-        help: for the command line and the page; made of the range and `hint` if empty.
-        metavar: stands for the value in the help; the type if empty.
-        flag: on the command line; made of the field's name if empty.
-        env: an environment variable that gives it, too.
-        range: lowest and highest number.
-        hint: what the number means, in the message about one out of range.
-        choices: names of which the value is one.
-        read, written: text of the command line to value, and the default as text.
-        label, empty: of the control on the page, and what an empty one means.
+        help: for the command line and the web app; if empty, generated from range and hint.
+        metavar: placeholder of the value in the help; None: the type.
+        flag: on the command line; if empty, generated from the field's name.
+        env: environment variable that also sets it.
+        range: smallest and largest allowed number.
+        hint: meaning of the number, for the out-of-range message.
+        choices: allowed values.
+        read, written: parser of the command-line text, and formatter of the default.
+        label, empty: label of the web control, and its placeholder if empty.
     """
 
     help: str = ""
@@ -154,7 +151,7 @@ class Option:
 
 @functools.cache
 def options_of(kind: Any) -> dict[str, Option]:
-    """The options of a settings dataclass by field; fields without one are not there."""
+    """The options of a settings dataclass by field name; fields without an Option are omitted."""
     found = {}
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         for option in (one for one in typing.get_args(hint) if isinstance(one, Option)):
@@ -169,8 +166,10 @@ def options_of(kind: Any) -> dict[str, Option]:
 
 
 def check_options(settings: Any) -> None:
-    """Raises:
-    InputError: if a setting is none of its choices or out of its range; None is always allowed.
+    """Validate settings against the choices and ranges of their options; None is always allowed.
+
+    Raises:
+        InputError: if a value is invalid.
     """
     kind: Any = type(settings)
     for name, option in options_of(kind).items():
@@ -182,7 +181,7 @@ def check_options(settings: Any) -> None:
 
 
 def read_size(text: str) -> int | None:
-    """Pixels, or None for `native`. Raises: InputError: on anything else."""
+    """Parse --size: pixels, or None for `native`. Raises InputError on anything else."""
     try:
         return None if text == "native" else int(text)
     except ValueError:
@@ -219,7 +218,7 @@ def _regions(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class AnimateConfig:
-    """Settings of one `mimik animate` run; None is automatic, or the photo's or the driver's own."""
+    """Settings of one `mimik animate` run; None means automatic, or the value of photo or driver."""
 
     drive_by: Annotated[
         str, Option("Which part of a video drives: picture or sound.", "WHAT", choices=DRIVE_BY, label="What drives")
@@ -300,8 +299,8 @@ class AnimateConfig:
     scene: Annotated[
         str,
         Option(
-            "auto: the background stands still behind the head, where it can be told from it. warp: near the head it "
-            "moves with it.",
+            "auto: the background stands still behind the head, if the two can be separated. warp: near the head the "
+            "background moves with it.",
             "HOW",
             choices=SCENES,
             label="Scene",
@@ -320,7 +319,7 @@ class AnimateConfig:
     neutral: Annotated[
         float | None,
         Option(
-            "Seconds into a driving video at which its face is neutral; found automatically if left out.",
+            "Time in seconds at which the face of a driving video is neutral; found automatically if left out.",
             "TIME",
             range=(0, 86400),
             hint="seconds from the driver's beginning",
@@ -352,7 +351,7 @@ class AnimateConfig:
     teeth: Annotated[
         str | None,
         Option(
-            f"Teeth where no photo shows the person's: {', '.join(TEETH)}; chosen by the light if left out.",
+            f"Teeth to use if no photo shows the person's: {', '.join(TEETH)}; chosen by the lighting if left out.",
             "NAME",
             choices=TEETH,
         ),
@@ -374,7 +373,7 @@ class AnimateConfig:
     consent: Annotated[
         str | None,
         Option(
-            "What you state about the consent of the person shown, in the signed manifest for all to read.",
+            "Your statement about the consent of the person shown; it is public in the signed manifest.",
             "TEXT",
             label="Consent of the person shown",
         ),
@@ -402,20 +401,20 @@ class AnimateConfig:
             )
 
 
-# The method: networks, losses and training. Sources of the numbers: "v1", "v2" the paper's two versions; "code" the
-# authors' later code; docs/paper.md has them, and the deviations D1, D2, ..
+# The method: networks, losses and training. Sources of the numbers: "v1" and "v2" are the two versions of the paper,
+# "code" is the authors' later code. docs/paper.md lists them and the deviations D1, D2, ..
 
 FORMS = ("paper", "texture")
-VARIANTS = ("ft", "ff")  # with L_MCH, then fine-tuned; without it, used as it is
+VARIANTS = ("ft", "ff")  # ft: with L_MCH, then fine-tuned; ff: without L_MCH, not fine-tuned
 LANDMARK_STYLES = ("paper", "full", "smooth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of E, P, G and D. Channels are (after the first block, at most)."""
+    """Sizes of E, P, G and D. Channels are (after the first block, maximum)."""
 
-    form: str = "paper"  # one of FORMS: of G; E, P and D are the same for both
-    image_px: int = 256  # side of what the networks read; paper
+    form: str = "paper"  # one of FORMS; the form of G, while E, P and D are the same for both
+    image_px: int = 256  # side of the networks' input; paper
     embedder_channels: tuple[int, int] = (64, 512)  # paper
     generator_channels: tuple[int, int] = (64, 512)  # paper
     discriminator_channels: tuple[int, int] = (64, 512)  # paper
@@ -429,7 +428,7 @@ class NetworkConfig:
 
     @property
     def frame_px(self) -> int:
-        """Side of the frames that G makes: the texture form composes them at twice the size at which it looks (D14)."""
+        """Side of G's output frames: the texture form composites them at twice the size of its input (D14)."""
         return 2 * self.image_px if self.form == "texture" else self.image_px
 
 
@@ -437,17 +436,17 @@ class NetworkConfig:
 class LossWeights:
     """Weights of the terms of L_CNT + L_ADV + L_MCH."""
 
-    content: dict[str, float]  # of each of features.CONTENT_NETWORKS; L_CNT
+    content: dict[str, float]  # L_CNT: weight of each network, by its name in features.CONTENT_NETWORKS
     adversarial: float = 1.0  # paper
     feature_matching: float = 10.0  # v1, v2 and code
     feature_matching_over: str = "mean"  # one of losses.OVER_LAYERS; D2
     match: float = 10.0  # v2; D3
-    identity: float = 0.0  # how far apart the identity network sees x and x_hat; the paper has VGGFace in L_CNT (D16)
-    landmarks: float = 0.0  # how far apart the landmarker finds the points of x and x_hat; not in the paper (D17)
-    pixel: float = 0.0  # L1 of x_hat itself, features of eyes and mouth counted more; not in the paper
-    synthesized: float = 0.0  # of the same L1 for what `texture` draws, before it is blended
-    drawn: float = 0.0  # mean of 1 - m of `texture`: what is drawn loses the photo's detail
-    correction: float = 0.0  # mean square of `texture`'s correction of the flow, in pixels
+    identity: float = 0.0  # distance of x and x_hat in the identity network; the paper has VGGFace in L_CNT (D16)
+    landmarks: float = 0.0  # distance of the detected landmarks of x and x_hat; not in the paper (D17)
+    pixel: float = 0.0  # L1 of x_hat, with more weight on eyes and mouth; not in the paper
+    synthesized: float = 0.0  # the same L1 for the synthesized image of `texture`, before blending
+    drawn: float = 0.0  # mean of 1 - m in `texture`: synthesized pixels lose the photo's detail
+    correction: float = 0.0  # mean square of the flow correction of `texture`, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,16 +458,16 @@ class TrainConfig:
     target: str = "uniform"  # one of dataset.TARGETS
     batch_size: int = 48  # episodes of all processes together; code
     lr_generator: float = 5e-5  # of E, P and G; paper
-    lr_embedder: float | None = None  # of E and P, where it is another
+    lr_embedder: float | None = None  # of E and P; None: lr_generator
     lr_discriminator: float = 2e-4  # paper
     betas: tuple[float, float] = (0.0, 0.999)  # of Adam; code (0), PyTorch
     eps: float = 1e-5  # of Adam; code
-    num_discriminator_updates: int = 2  # for each update of E, P and G; paper
-    adversarial_from: int = 0  # step from which D is trained and judges; before it L_ADV is left out
+    num_discriminator_updates: int = 2  # per update of E, P and G; paper
+    adversarial_from: int = 0  # step from which D is trained and L_ADV is used
     clip_norm: float = 10.0  # of the gradient of E, P and G, and of D's
     ema: float = 0.999  # of E, P and G; code
-    num_epochs: int = 75  # one episode of every clip each; 75 for ft, 150 for ff in the paper
-    num_steps: int | None = None  # instead of num_epochs
+    num_epochs: int = 75  # an epoch is one episode of every clip; 75 for ft, 150 for ff in the paper
+    num_steps: int | None = None  # overrides num_epochs
 
     def __post_init__(self) -> None:
         _choice("variant", self.variant, VARIANTS)
@@ -483,7 +482,7 @@ class Preset:
     train: TrainConfig
 
 
-# Seconds on a CPU, for tests and to see the curves fall; the weights are this project's.
+# Small and fast on a CPU, for tests and smoke runs; the loss weights are this project's.
 _DEBUG = Preset(
     networks=NetworkConfig(
         image_px=64,
@@ -502,7 +501,7 @@ _DEBUG = Preset(
         lr_generator=1e-3,
         lr_discriminator=5e-4,
         betas=(0.5, 0.999),
-        adversarial_from=1000,  # before, D wins at once and little is learned
+        adversarial_from=1000,  # earlier, D separates real and fake at once and gives G no useful gradient
         ema=0.99,
         num_steps=3000,
     ),
@@ -525,7 +524,7 @@ PRESETS: dict[str, Preset] = {
         train=TrainConfig(num_discriminator_updates=1),  # code
     ),
     "debug": _DEBUG,
-    # Twice as wide, and for longer: docs/paper.md has its few-shot results.
+    # Twice as wide, trained for longer; few-shot results in docs/paper.md.
     "paper_small": dataclasses.replace(
         _DEBUG,
         networks=dataclasses.replace(
@@ -537,7 +536,7 @@ PRESETS: dict[str, Preset] = {
         ),
         train=dataclasses.replace(_DEBUG.train, ema=0.999, num_steps=12000),
     ),
-    # What ships: sees the warped photo, and corrects it. Sizes and weights were chosen by measurement on two CPU cores.
+    # The shipped model: takes the warped photo and corrects it. Sizes and weights were tuned on two CPU cores.
     "texture": Preset(
         networks=NetworkConfig(
             form="texture",
@@ -555,7 +554,7 @@ PRESETS: dict[str, Preset] = {
             identity=2.0,
             landmarks=0.1,
             feature_matching=10.0,
-            match=0.01,  # ten times as much pulled all of E's numbers to 0
+            match=0.01,  # at 0.1 the embedding collapsed to 0
             pixel=5.0,
             synthesized=2.5,
             drawn=0.1,
@@ -566,11 +565,11 @@ PRESETS: dict[str, Preset] = {
             target="far",
             batch_size=8,
             lr_generator=1e-3,
-            lr_embedder=5e-5,  # faster, E learns to say nothing before G has learned to listen
+            lr_embedder=5e-5,  # at higher rates the embedding collapses before G learns to use it
             lr_discriminator=5e-4,
             betas=(0.5, 0.999),
             ema=0.999,
-            eps=1e-8,  # D's gradients are small: 1e-5 hides them
+            eps=1e-8,  # at 1e-5, eps dominates the small gradients of D
             num_steps=30000,
         ),
     ),

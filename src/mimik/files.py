@@ -1,4 +1,4 @@
-"""Files and folders put in place in one step, files held by one run, and whether something may be written there."""
+"""Atomic replacement of files and folders, file locks, and checks of output paths."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import IO, Any
 
 from mimik.config import InputError
 
-DRAFT_SUFFIX = ".part"  # of files that are not complete
+DRAFT_SUFFIX = ".part"  # suffix of incomplete files
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replaced(path: Path, *, suffix: str | None = None, durable: bool = False) -> Iterator[Path]:
-    """A draft to write to, which takes the place of a file in one step when the block has ended well.
+    """A draft file that atomically replaces path when the block exits without an exception.
 
-    Readers see the old or the new file. The draft is hidden, lies beside the file and has the access rights of a new
-    file; it is gone at the end, however the block ends.
+    Readers see either the old or the new file. The draft is a hidden file in the same folder, with the permissions of a
+    new file. It is deleted if the block fails.
 
     Args:
         path: of the file.
-        suffix: of the draft; None is the file's own, for writers that choose a format by it.
-        durable: whether the new file is there after a power failure, too.
+        suffix: of the draft; None: that of path, for writers that choose a format by it.
+        durable: sync to disk, so that the new file survives a power failure.
     """
     own = path.suffix if suffix is None else suffix
     draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}{own}")
@@ -38,7 +38,7 @@ def replaced(path: Path, *, suffix: str | None = None, durable: bool = False) ->
         if durable:
             _sync(draft)
         os.replace(draft, path)
-    except OSError as error:  # of a full disk no file is named, or the draft, which nobody knows
+    except OSError as error:  # name path in the error instead of the draft, or of no file (disk full)
         if error.errno and error.filename in (None, str(draft)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
@@ -58,9 +58,9 @@ def _sync(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Puts a file in place in one step: readers see the old or the new one, also after a crash.
+    """Write a file atomically: readers see either the old or the new content, even after a crash.
 
-    Raises InputError if there is no space left, or nothing can be written there; the old file is still there then.
+    Raises InputError if the disk is full or the path is not writable; the old file is kept then.
     """
     try:
         with replaced(path, suffix=DRAFT_SUFFIX, durable=True) as draft, draft.open("wb") as file:
@@ -76,9 +76,9 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of another when the block has ended well.
+    """An empty folder to fill, which replaces path when the block exits without an exception.
 
-    If it cannot, the older folder is put back.
+    If the replacement fails, the old folder is restored.
     """
     work = Path(tempfile.mkdtemp(prefix=".mimik-", dir=path.absolute().parent))
     new, old = work / "new", work / "old"
@@ -98,7 +98,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 
 def hold(path: Path, mode: str = "w") -> IO[Any] | None:
-    """A file, opened and locked until it is closed or the process ends; None while another process holds it.
+    """Open and lock a file until it is closed or the process ends; None if another process holds the lock.
 
     Raises OSError if it cannot be opened.
     """
@@ -114,13 +114,13 @@ def hold(path: Path, mode: str = "w") -> IO[Any] | None:
 
 
 def memory_folder() -> Path:
-    """A folder whose files live in memory, where the system has one; else the folder for temporary files."""
+    """An in-memory folder if the system has one, else the folder for temporary files."""
     shared = Path("/dev/shm")
     return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def can_write_in(folder: Path) -> bool:
-    """Whether a file can be made in a folder, by making one: access rights say nothing of /proc, or of root."""
+    """Whether a file can be created in a folder; tries it, since permissions mislead for root or in /proc."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -129,12 +129,12 @@ def can_write_in(folder: Path) -> bool:
 
 
 def check_folder(option: str, folder: Path) -> None:
-    """Refuses, before the work, a folder that cannot be made, or in which no file can be made.
+    """Check, before any work, that a folder can be created and written to.
 
-    Args: option: that names it, for the sentence; folder: with all that is missing above it.
+    Args: option: that names it, for the message; folder: need not exist, nor its parents.
 
     Raises:
-        InputError: saying where.
+        InputError: if it is not possible.
     """
     first_there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     if not can_write_in(first_there):
@@ -142,16 +142,16 @@ def check_folder(option: str, folder: Path) -> None:
 
 
 def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] = ()) -> None:
-    """Refuses, before the work, what could not be written after it: a report, numbers, text.
+    """Check, before any work, that an output file can be written.
 
     Args:
-        option: that names the file, for the sentence.
+        option: that names the file, for the message.
         path: to be written.
-        force: whether a file that is there may be replaced.
-        others: files of the same run.
+        force: whether an existing file may be replaced.
+        others: files of the same run, which it must not overwrite.
 
     Raises:
-        InputError: saying why.
+        InputError: if it is not possible.
     """
     folder = path.absolute().parent
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Stages that run at the same time: threads that make items ahead, and how long each stage is busy."""
+"""Pipeline stages in threads: prefetching, progress, and busy time of each stage."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Progress = Callable[[str, int, int | None], None]  # stage, done, total if known
 
-QUEUE_FRAMES = 8  # that may wait between two stages
-NUM_AT_ONCE = max(2, min(os.cpu_count() or 1, 4))  # frames that are made at the same time: beyond, Python is the limit
-_NUM_STAGES = 5  # that take long: tracking, flow, layers and network, painting, encoding
+QUEUE_FRAMES = 8  # capacity of the queue between two stages
+# Frames processed concurrently; more are limited by the interpreter lock.
+NUM_AT_ONCE = max(2, min(os.cpu_count() or 1, 4))
+_NUM_STAGES = 5  # expensive stages: tracking, flow, layers and network, painting, encoding
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
-    """Progress that nobody reads."""
+    """A Progress that ignores all reports."""
 
 
-# What one frame costs in each stage: at 512 px on two cores, elsewhere in about the same proportions.
+# Relative cost of a frame in each stage, at 512 px on two cores; the ratios are similar elsewhere.
 STAGE_COSTS = {"track": 0.25, "animate": 1.0, "sign": 0.25}
-STAGE_WORDS = {"track": "reading the driver", "animate": "animating", "sign": "signing"}  # for people
+STAGE_WORDS = {"track": "reading the driver", "animate": "animating", "sign": "signing"}  # stages in user-facing words
 
 
 class RunProgress:
-    """How much of a run is done, over all stages of its pipeline.
+    """Completed work of a run, over all stages of its pipeline.
 
-    A stage is part of the run from when it is told first: announce those that come later by 0 of their total.
+    A stage counts from its first report on. Announce later stages in advance by reporting 0 of their total.
     """
 
     def __init__(self) -> None:
@@ -41,15 +42,15 @@ class RunProgress:
         return stage in self._stages
 
     def __call__(self, stage: str, done: int, total: int | None) -> tuple[float, float | None] | None:
-        """As pipelines tell it.
+        """Process one report of the pipeline; the signature is that of Progress.
 
-        Args: stage: one of STAGE_COSTS; done, total: of it; total is None where it is not known.
+        Args: stage: one of STAGE_COSTS; done, total: frames of it; total is None if unknown.
 
         Returns:
-            Work done and of the whole run, None where that is not known. Instead None if there is nothing to tell: a
-            stage is announced, or the driver is read ahead of the frames that are made.
+            Completed work, and total work or None if unknown. None instead if there is nothing to display: a stage was
+            announced, or the driver is being read ahead of the rendered frames.
         """
-        done = max(done, self._stages.get(stage, (0, None))[0])  # several drivers are read at the same time
+        done = max(done, self._stages.get(stage, (0, None))[0])  # several drivers may be read concurrently
         self._stages[stage] = (min(done, total) if total else done), total
         if not done or (stage == "track" and self._stages.get("animate", (0, None))[0]):
             return None
@@ -77,11 +78,11 @@ class Clock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + busy
 
     def ms_per_frame(self, num_frames: int) -> dict[str, float]:
-        """Of each stage, rounded."""
+        """Milliseconds per frame of each stage, rounded."""
         return {stage: round(1000 * s / max(num_frames, 1), 2) for stage, s in self.seconds.items()}
 
     def each(self, stage: str, items: Generator[T]) -> Generator[T]:
-        """The items; the time that making them takes is counted for the stage."""
+        """The items; the time spent generating them is added to the stage."""
         with closing(items):
             while True:
                 with self(stage):
@@ -92,16 +93,16 @@ class Clock:
 
 
 def begun(make: Callable[[], T]) -> Future[T]:
-    """What a function makes, in a thread of its own from now on; its error is raised to who asks for the result.
+    """Run a function in a new thread; the Future has its result or its exception.
 
-    The program does not end before it is made: a thread that is killed in the middle of C++ code aborts the process.
+    The thread is not a daemon: killing a thread inside C++ code at interpreter exit would abort the process.
     """
     made: Future[T] = Future()
 
     def work() -> None:
         try:
             made.set_result(make())
-        except BaseException as error:  # handed over, whatever it is
+        except BaseException as error:  # passed to the caller, whatever it is
             made.set_exception(error)
 
     threading.Thread(target=work, daemon=False).start()
@@ -109,10 +110,10 @@ def begun(make: Callable[[], T]) -> Future[T]:
 
 
 def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
-    """The same items, made ahead in a thread of their own.
+    """The same items, generated ahead in a separate thread.
 
-    At most `size` of them wait or are being made: with 1 the next is begun when the one before is taken. An exception
-    of the thread is raised here; closing this generator ends the thread.
+    At most `size` items are queued or being generated; with 1, the next item is started when the previous one is taken.
+    An exception in the thread is raised here. Closing this generator ends the thread.
     """
     waiting: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     room = threading.Semaphore(size)
@@ -126,7 +127,7 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
                     waiting.put(("item", next(items)))
         except StopIteration:
             waiting.put(("end", None))
-        except BaseException as error:  # handed over to the reader, whatever it is
+        except BaseException as error:  # passed to the consumer, whatever it is
             waiting.put(("error", error))
 
     thread = threading.Thread(target=work, daemon=True)
@@ -143,15 +144,15 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
     finally:
         stop.set()
         room.release()
-        if running.wait(1):  # Ctrl-C may have come while it was being started
+        if running.wait(1):  # Ctrl-C may have interrupted its start
             thread.join()
 
 
 @contextmanager
 def pipeline_threads() -> Iterator[None]:
-    """While a pipeline runs: its own threads keep the cores busy, those of its libraries would wait.
+    """Limit the threads of OpenCV and BLAS while a pipeline runs, because its own threads already use all cores.
 
-    The limits belong to the process: the first of several pipelines at a time sets them, the last one lifts them.
+    The limits are process-wide: the first of several concurrent pipelines sets them, the last one restores them.
     """
     _limits.enter()
     try:
@@ -161,7 +162,7 @@ def pipeline_threads() -> Iterator[None]:
 
 
 class _LibraryLimits:
-    """The threads of OpenCV and BLAS, limited while anybody asks for it."""
+    """Reference-counted limit of the threads of OpenCV and BLAS."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -169,7 +170,7 @@ class _LibraryLimits:
         self._before = ExitStack()
 
     def enter(self) -> None:
-        import cv2  # here, and not for those who only tell of progress
+        import cv2  # imported here, because users of RunProgress do not need it
         from threadpoolctl import threadpool_limits
 
         with self._lock:

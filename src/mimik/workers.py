@@ -1,7 +1,7 @@
-"""One function over many tasks: in processes of this machine, or over a Ray cluster.
+"""Map a function over many tasks: in local processes or on a Ray cluster.
 
-Results come back in the order of the tasks. A worker that dies or hangs costs the task that it had, and nothing else; a
-machine of the cluster that dies costs nothing: its tasks are done again on another one.
+Results are returned in the order of the tasks. If a worker dies or hangs, only its current task is lost. If a machine
+of the cluster dies, its tasks are repeated on another one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mimik.config import InputError, install_command
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
-Beat = Callable[[], None]  # says that the work goes on
+Beat = Callable[[], None]  # heartbeat, called by a task while it makes progress
 
-_CHECK_S = 0.5
-_END_S = 5.0  # for a worker to tidy up
+_CHECK_S = 0.5  # interval at which workers are checked
+_END_S = 5.0  # time for a worker to clean up
 _RETRIES = 2  # of a task whose machine or worker is lost, under Ray
 
 
@@ -43,20 +43,22 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Lost:
-    """What comes back instead of a result; detail is for people."""
+    """Returned in place of a result; detail is for messages."""
 
     cause: Cause
     detail: str
 
 
 def no_beat() -> None:
-    """The Beat of work that nobody watches."""
+    """A Beat that does nothing."""
 
 
 def _serve(connection: Connection, work: Callable[[Any, Beat], Any], warm_up: Callable[[], object] | None) -> None:
-    """Body of a worker process: takes tasks until the other end is closed."""
+    """Main function of a worker process: processes tasks until the connection is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what is half done is tidied up
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # unwinds the stack, so that incomplete work is cleaned up
     cv2.setNumThreads(1)
     parent = os.getppid()
 
@@ -67,7 +69,7 @@ def _serve(connection: Connection, work: Callable[[Any, Beat], Any], warm_up: Ca
 
     threading.Thread(target=watch, daemon=True).start()
     last = -math.inf
-    sending = threading.Lock()  # a task's threads may beat too
+    sending = threading.Lock()  # a task's threads may send heartbeats too
 
     def beat() -> None:
         nonlocal last
@@ -87,7 +89,7 @@ def _serve(connection: Connection, work: Callable[[Any, Beat], Any], warm_up: Ca
 
 
 class _Worker:
-    """A process, the number of the task that it has, and when it was last heard of."""
+    """A worker process, its current task number, and the time of its last heartbeat."""
 
     def __init__(self, work: Callable[[Any, Beat], Any], warm_up: Callable[[], object] | None) -> None:
         context = multiprocessing.get_context("spawn")  # the networks' threads do not survive a fork
@@ -96,7 +98,7 @@ class _Worker:
         self.process.start()
         other.close()
         self.number: int | None = None
-        self.heard_s = math.inf  # it starts as long as it needs to
+        self.heard_s = math.inf  # no timeout while it starts
 
     def give(self, number: int, task: Any) -> None:
         self.number, self.heard_s = number, max(self.heard_s, time.monotonic())
@@ -119,14 +121,14 @@ def pool_results(
     stall_s: float,
     warm_up: Callable[[], object] | None = None,
 ) -> Generator[_Result | Lost]:
-    """The result of each task, in order, from processes of this machine.
+    """The result of each task, in order, from local processes.
 
     Args:
-        work: does one task, and beats at least every stall_s; a function of a module.
-        tasks: what is sent to the workers.
-        num_workers: processes; 0 does all in this one.
-        stall_s: a worker that is not heard of for so long is given up, with its task.
-        warm_up: done by each worker before its first task.
+        work: processes one task, with a heartbeat at least every stall_s; a module-level function.
+        tasks: picklable.
+        num_workers: processes; 0: run in this process.
+        stall_s: seconds without a heartbeat after which a worker is killed and its task is lost.
+        warm_up: called by each worker before its first task.
 
     Raises:
         InputError: if a worker cannot start.
@@ -135,7 +137,7 @@ def pool_results(
         for task in tasks:
             yield work(task, no_beat)
         return
-    window = 4 * num_workers + 8  # results that wait for an earlier one
+    window = 4 * num_workers + 8  # results that may wait for an earlier one
     finished: dict[int, _Result | Lost] = {}
     begun = 0
     workers = [_Worker(work, warm_up) for _ in range(min(num_workers, len(tasks)))]
@@ -182,7 +184,7 @@ def pool_results(
                         workers[i] = _Worker(work, warm_up)
             yield finished.pop(number)
     finally:
-        for worker in workers:  # all at once: each may take a moment to tidy up
+        for worker in workers:  # terminate all first: each may take a moment to clean up
             worker.process.terminate()
         for worker in workers:
             worker.stop()
@@ -197,14 +199,14 @@ def ray_results(
     timeout_s: float,
     cores: int = 1,
 ) -> Generator[_Result | Lost]:
-    """The same over a Ray cluster, whose machines must see the files of a task under the same paths.
+    """The same on a Ray cluster, whose machines must see the files of a task under the same paths.
 
     Args:
-        work, tasks: as pool_results takes them.
-        address: of the cluster; None: one that is started for this call on this machine, with num_workers cores.
+        work, tasks: as in pool_results.
+        address: of the cluster; None: start a local one with num_workers cores for this call.
         num_workers: see address; None: all cores.
-        timeout_s: a task that needs longer in all is given up.
-        cores: that a task keeps busy.
+        timeout_s: total time after which a task is cancelled.
+        cores: used by a task.
 
     Raises:
         InputError: if Ray is not installed or the cluster cannot be reached.
@@ -228,7 +230,7 @@ def ray_results(
 
     try:
         available = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        # Lost with its machine or worker, a task is done again: it gives the same, or replaces what it had written.
+        # If its machine or worker is lost, a task is repeated. It is idempotent: files already written are replaced.
         remote = ray.remote(max_retries=_RETRIES, num_cpus=min(cores, available))(remote_work)
         window = 4 * available + 8
         running: deque[Any] = deque()

@@ -1,4 +1,4 @@
-"""One person, ready to be animated: photos or a learned avatar in, a sealed file out."""
+"""Avatar, the public class: photos or a learned avatar in, a sealed file out."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Avatar:
         chosen: int = 0,
         person: AvatarFile | None = None,
     ) -> None:
-        """See from_photos and load. Renders one driver at a time.
+        """Use from_photos or load instead. Renders one driver at a time.
 
         Args:
             landmarker: for drivers.
-            images: of the person; all of them say who it is.
-            chosen: which of them is animated.
-            person: as `mimik learn` learned it.
+            images: of the person; all are embedded.
+            chosen: index of the image to animate.
+            person: content of an .avatar file.
         """
         self._landmarker = landmarker
         self._every = list(images)
@@ -84,13 +84,13 @@ class Avatar:
         face: int | None = None,
         landmarker: Landmarker | None = None,
     ) -> Avatar:
-        """The person in one photo, or in some.
+        """The person in one or several photos.
 
         Args:
-            photos: a path, a Pillow image, an array uint8 RGB [H, W, 3], or a list of these. A single path may be a
-                video, whose own motion the driver's replaces, or an .avatar file. Of several photos the one with the
-                calmest, most frontal face is animated; a model learns from all of them who it is.
-            face: which face, 1 is the widest; None is the widest.
+            photos: a path, a Pillow image, an array uint8 RGB [H, W, 3], or a list of these. A single path may also be
+                a video, whose motion is replaced by the driver's, or an .avatar file. Of several photos, the one with
+                the most neutral, most frontal face is animated; the embedding is computed from all of them.
+            face: number of the face; 1 or None: the widest.
             landmarker: to share one between avatars.
 
         Raises:
@@ -114,14 +114,14 @@ class Avatar:
 
     @classmethod
     def load(cls, path: str | Path, *, landmarker: Landmarker | None = None) -> Avatar:
-        """A person that `mimik learn` learned.
+        """Load an .avatar file, the result of `mimik learn`.
 
         Args:
             path: the .avatar file.
             landmarker: to share one between avatars.
 
         Raises:
-            ModelError: if there is none, it is damaged, or it is something else.
+            ModelError: if it does not exist, is damaged, or is another kind of file.
         """
         person = read_avatar(Path(path))
         photo = SourceImage(Path(path), person.picture, person.face, teeth=person.teeth)
@@ -130,45 +130,45 @@ class Avatar:
 
     @property
     def landmarker(self) -> Landmarker:
-        """For whoever drives the person; used by one thread at a time."""
+        """The landmark detector for drivers; not thread-safe."""
         return self._landmarker
 
     @property
     def photo(self) -> Path | None:
-        """The file that is animated; None for a picture in memory."""
+        """The file to animate; None for a picture in memory."""
         return self._image.path
 
     @property
     def name(self) -> str:
-        """Of the photo, for people."""
+        """Name of the photo, for messages."""
         return self._image.name
 
     @property
     def picture(self) -> Image:
-        """The photo, uint8 RGB [H, W, 3]; a video's calmest frame."""
+        """The photo, uint8 RGB [H, W, 3]; of a video, the most neutral frame."""
         return self._image.picture
 
     @property
     def is_video(self) -> bool:
-        """Whether the photo is a video, whose own motion the driver's replaces."""
+        """Whether the photo is a video, whose motion is replaced by the driver's."""
         return self._image.is_video
 
     @property
     def model(self) -> str:
-        """What draws the person when no other model is asked for."""
+        """The default model of this person."""
         return self._person.model if self._person else DEFAULT_MODEL
 
     @property
     def face(self) -> Face:
-        """The face in the photo; in the first seconds' calmest frame when the photo is a video."""
+        """The face in the photo; of a video, in the most neutral frame of the first seconds."""
         return self._image.face
 
     def generator(self, model: str, device: str = "cpu") -> PersonalizedGenerator | None:
-        """What a model knows of the person; None for "geometry", which knows nothing.
+        """The generator for this person; None for "geometry", which has no network.
 
         Args:
-            model: as AnimateConfig has it, or the person's own.
-            device: where it runs, one of config.DEVICES.
+            model: as in AnimateConfig, or the person's own.
+            device: one of config.DEVICES.
 
         Raises:
             ModelError: if there is no such model.
@@ -198,15 +198,15 @@ class Avatar:
 
     @cached_property
     def teeth(self) -> TeethSet | None:
-        """The person's teeth, from the photo that shows most of them; None if none shows them well."""
+        """The person's teeth, from the photo that shows most of them; None if no photo shows them clearly."""
         return self._image.teeth or best_teeth([(image.picture, image.face.points) for image in self._every])
 
     def source_frame(self, config: AnimateConfig, *, limit_side: bool = False) -> SourceFrame:
         """The chosen image of the person, prepared for animation.
 
         Args:
-            config: model, view and size, and how a driver's motion is put on the person.
-            limit_side: for a video: even sides, no more pixels than players can show.
+            config: model, view, size, and options of retargeting.
+            limit_side: for a video: even sides, and no more pixels than common players support.
 
         Raises:
             ModelError: if there is no such model.
@@ -215,11 +215,11 @@ class Avatar:
         backdrop = read_backdrop(self._image, config.background)
         generator = self.generator(config.model or self.model, config.device)
         teeth = partial(named_teeth, config.teeth) if config.teeth else begun(lambda: self.teeth).result
-        others = self._every[1:] if self._person else ()  # `mimik learn` has checked that they help
+        others = self._every[1:] if self._person else ()  # `mimik learn` keeps them only if they help
         return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth, others=others)
 
     def ingredients(self) -> tuple[Ingredient, ...]:
-        """What shows the person: the photo; or the avatar, and the files from which it was learned."""
+        """The source files for the manifest: the photo, or the avatar and its training files."""
         learned = self._person.sources if self._person else ()
         once = {source.sha256: Ingredient("photo", source.name, source.sha256, source.format) for source in learned}
         return self._image.ingredient(), *once.values()
@@ -227,15 +227,14 @@ class Avatar:
     def frames(
         self, driver: DriverLike, *, config: AnimateConfig | None = None, **options: Unpack[FrameOptions]
     ) -> Iterator[Image]:
-        """The animated frames, uint8 RGB [H, W, 3], one by one, with the watermark in them; RGBA [H, W, 4] where there
-        is no background.
+        """Iterate over the animated, watermarked frames: uint8 RGB [H, W, 3], or RGBA [H, W, 4] with background="none".
 
-        Frames in memory carry no manifest: whoever stores or sends them has to say that they are synthetic.
+        Frames in memory carry no manifest: if you store or send them, you have to label them as synthetic.
 
         Args:
-            driver: as render takes it.
+            driver: as in render.
             config: settings, in place of options.
-            options: how the driver moves the person.
+            options: of the motion transfer.
 
         Raises:
             TypeError: on an unknown option, or one that has no effect on this driver.
@@ -253,7 +252,7 @@ class Avatar:
                 yield marker.mark(image)
 
     def _unmarked(self, driver: DriverLike, config: AnimateConfig) -> Generator[Image]:
-        """The frames without a mark, which never leave."""
+        """The frames without a watermark, for internal use only."""
         opened = opened_driver(driver, config)
         report = Report("", self._named_photo, opened.name, config.model or self.model)
         rendering = Rendering(self.source_frame(config), opened, config, report, self._landmarker)
@@ -262,7 +261,7 @@ class Avatar:
 
     @property
     def _named_photo(self) -> str:
-        """The photo's path, or what it is called."""
+        """Path of the photo, or its name if it is in memory."""
         return str(self.photo or self.name)
 
     def edit(
@@ -276,7 +275,7 @@ class Avatar:
         progress: Progress = silent,
         **options: Unpack[EditOptions],
     ) -> Edited:
-        """Changes the photo's expression, gaze and pose by numbers, and writes a sealed picture.
+        """Edit the photo's expression, gaze and pose by numeric parameters, and write a sealed picture.
 
         >>> Avatar.from_photos("photo.jpg").edit("smiling.png", smile=0.6, yaw=12)
 
@@ -284,13 +283,13 @@ class Avatar:
             out: .png, .jpg, .jpeg or .webp.
             edit: the changes, in place of the sliders among the options.
             config: model, view and size, in place of the other options.
-            force: replace what is there.
-            credentials: who signs; this computer's own when None.
-            progress: called with a step, its number and that of all, before it is begun.
+            force: replace an existing file.
+            credentials: signing key and certificate; None: this computer's own.
+            progress: called before each step with its name, its index and the number of steps.
             options: the sliders of Edit; model, view and size.
 
         Returns:
-            The size of the picture, and what of the edit this photo does not allow.
+            The size of the picture, and notes on changes that this photo does not allow.
 
         Raises:
             TypeError: on an unknown option.
@@ -318,7 +317,7 @@ class Avatar:
         progress: Progress | None = None,
         **options: Unpack[RenderOptions],
     ) -> Report:
-        """Animates the person and writes a sealed file.
+        """Animate the person and write a sealed file.
 
         Args:
             driver: a path (video, photo, recording of speech, .motion or .jsonl file), the name of a bundled motion,
@@ -327,11 +326,11 @@ class Avatar:
             out: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, a folder for PNG frames or a pattern such as
                 frames/%05d.webp; .png and .jpg when the driver is a photo.
             config: settings, in place of options.
-            force: replace what is there.
-            credentials: who signs; this computer's own when None.
-            progress: called with a stage, the number of frames done and of all frames, if that is known; a stage
-                that comes later may be announced by 0 frames.
-            options: how the driver moves the person, and what the file has.
+            force: replace an existing file.
+            credentials: signing key and certificate; None: this computer's own.
+            progress: called with a stage, the number of completed frames, and the total or None if unknown; later
+                stages may be announced with 0 frames.
+            options: of the motion transfer and of the file.
 
         Raises:
             TypeError: on an unknown option, or one that has no effect on this driver or file.
@@ -351,7 +350,7 @@ class Avatar:
         progress: Progress | None,
         others: Sequence[tuple[Avatar, Driver]] = (),
     ) -> Report:
-        """Args: others: more faces of the same photo, and what drives them; the rest as render takes it."""
+        """Args: others: further faces of the same photo with their drivers; the rest as in render."""
         kind = video.output_kind(out)
         opened = opened_driver(driver, config)
         behind = Path(config.background) if config.background and Path(config.background).is_file() else None
@@ -360,7 +359,7 @@ class Avatar:
         check_file_options(out, config)
         if kind == "image" and not opened.is_still:
             raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
-        credentials = credentials or Credentials.local()  # whether it can be signed shows before the work
+        credentials = credentials or Credentials.local()  # fails before the work if signing is impossible
         report = Report(str(out), self._named_photo, opened.name, config.model or self.model, fps=opened.fps)
         if self._image.note:
             report.notes.append(self._image.note)
@@ -403,7 +402,7 @@ class Avatar:
     def _claim(
         self, title: str, drivers: Sequence[Driver], behind: Path | None, source: SourceFrame, config: AnimateConfig
     ) -> Claim:
-        """What is said about a file: from what it was made, and how; behind: the background's file."""
+        """The manifest's claim: source files and settings; behind: the background's file."""
         about = [*self.ingredients()]
         how: dict[str, str | float | list[str]] = {
             "motion": config.motion,
@@ -424,7 +423,7 @@ class Avatar:
 
 
 def opened_driver(driver: DriverLike, config: AnimateConfig) -> Driver:
-    """The driver as the settings want it: what of it drives, how long, from which neutral.
+    """Open a driver and check the settings that concern it.
 
     Raises InputError if it cannot be used.
     """
@@ -445,12 +444,12 @@ def edit_photo(
     progress: Progress = silent,
     **options: Unpack[EditOptions],
 ) -> Edited:
-    """Edits a photo and writes a sealed picture: Avatar.from_photos and Avatar.edit in one step.
+    """Edit a photo and write a sealed picture: Avatar.from_photos and Avatar.edit in one step.
 
     Args:
         photo: a picture, a video of the person, or an .avatar file.
-        face: which face, 1 is the widest; that of config if None.
-        out, edit, config, force, credentials, progress, options: as Avatar.edit takes them.
+        face: number of the face, 1 is the widest; None: that of config.
+        out, edit, config, force, credentials, progress, options: as in Avatar.edit.
 
     Raises:
         TypeError: on an unknown option.
@@ -478,14 +477,14 @@ def render_all_faces(
     landmarker: Landmarker | None = None,
     **options: Unpack[RenderOptions],
 ) -> Report:
-    """Animates every face of a photo, and writes a sealed file.
+    """Animate every face of a photo, and write a sealed file.
 
     Args:
         photo: a picture.
-        driver: of all faces that have no other; its sound goes along.
-        out: as Avatar.render takes it.
-        drivers: of single faces, by their number: 1 is the widest.
-        config, force, credentials, progress, options: as Avatar.render takes them.
+        driver: of all faces without a separate one; its sound is used.
+        out: as in Avatar.render.
+        drivers: of single faces, by face number; 1 is the widest.
+        config, force, credentials, progress, options: as in Avatar.render.
         landmarker: to share one.
 
     Raises:
@@ -529,7 +528,7 @@ def render_all_faces(
 
 
 def _everyone(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[int, Avatar], list[str]]:
-    """The people in a picture by the number of their face, and notes on those who are left out."""
+    """The people in a picture by face number, and notes on faces that are not animated."""
     (given,) = as_list(photo)
     if isinstance(given, Path) and (given.suffix.lower() == AVATAR_SUFFIX or video.kind(given) == "video"):
         raise InputError(f"{given}: has one face; give a photo, or leave --all-faces out.")

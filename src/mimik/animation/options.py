@@ -1,4 +1,4 @@
-"""The keyword options of Avatar's methods: their types, how they become settings, and how mistakes in them are told."""
+"""Keyword options of Avatar's methods: their types, conversion to settings, and error messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mimik.media import formats
 
 
 class ViewOptions(TypedDict, total=False):
-    """What draws the person, what of the photo is shown, and how large."""
+    """Generator, view and size."""
 
     model: str | None
     """"texture", "geometry", or a .safetensors file; None: the person's own."""
@@ -25,15 +25,15 @@ class ViewOptions(TypedDict, total=False):
     frame: str
     """"full" or "crop", a square around the head."""
     scene: str
-    """"auto": the background stands still where it can be told from the person; "warp": near the head it moves."""
+    """"auto": still background, if it can be separated from the person; "warp": it moves near the head."""
     teeth: str | None
-    """One of config.TEETH; None: the person's own, or chosen by the light."""
+    """One of config.TEETH; None: the person's own, or chosen by the lighting."""
     label: bool
     """Burn a small visible "AI" into a corner."""
 
 
 class FrameOptions(ViewOptions, total=False):
-    """How a driver moves the person; the defaults are those of AnimateConfig."""
+    """Options of the motion transfer; the defaults are those of AnimateConfig."""
 
     motion: str
     """"relative" or "absolute"."""
@@ -42,32 +42,32 @@ class FrameOptions(ViewOptions, total=False):
     strength: float
     """Multiplies the driver's motion, 0 to 3."""
     neutral: float | None
-    """Seconds into the driver at which its face is neutral; None finds it."""
+    """Time in seconds at which the driver's face is neutral; None: found automatically."""
     smooth: float
     """0 (off) to 1 (smoothest)."""
     driver_face: int | None
     """Which face of the driver, 1 is the widest."""
     fps: float | None
-    """Frames a second; None: the driver's own. Needed for frames in memory."""
+    """Frames per second; None: the driver's. Required for frames in memory."""
     drive_by: str
-    """"picture" or "sound" of a video."""
+    """Which part of a video drives: "picture" or "sound"."""
     seconds: float | None
-    """Length: the first seconds of the driver; None: all of it, 10 of "idle"."""
+    """Seconds of the driver to use, from its start; None: all of it, or 10 s of "idle"."""
     seed: int
-    """Of motion that sound and "idle" generate."""
+    """Random seed of the motion generated from sound and by "idle"."""
     background: str | None
-    """None: the photo's own; "none" (transparent), "blur", a color, or a picture's file."""
+    """None: the photo's own; "none" (transparent), "blur", a color, or the path of a picture."""
 
 
 class RenderOptions(FrameOptions, total=False):
-    """What a file has besides frames."""
+    """Options of an output file."""
 
     quality: int
     """x264's constant rate factor, 0 (best) to 51."""
     audio: bool
     """Keep the driver's sound."""
     consent: str | None
-    """What you state about the consent of the person shown; goes into the manifest."""
+    """Your statement about the consent of the person shown; stored in the manifest."""
 
 
 class Sliders(TypedDict, total=False):
@@ -94,7 +94,7 @@ class Sliders(TypedDict, total=False):
 
 
 class EditOptions(ViewOptions, Sliders, total=False):
-    """What is changed in a photo, and how the picture is made."""
+    """Changes to a photo, and options of the output picture."""
 
     consent: str | None
     """As in RenderOptions."""
@@ -109,13 +109,13 @@ _ELSEWHERE = {
 
 
 def settings(function: str, accepted: type, options: Mapping[str, Any], config: AnimateConfig | None) -> AnimateConfig:
-    """The settings that keyword options make, or those that were given instead.
+    """Settings from keyword options, or from config, but not both.
 
-    Args: function: whose options these are, for messages; accepted: the TypedDict of its options.
+    Args: function: name for messages; accepted: the TypedDict of its options.
 
     Raises:
-        TypeError: on an option that the function does not have, or options besides settings.
-        InputError: on a value that is not possible.
+        TypeError: on an unknown option, or if both options and config are given.
+        InputError: on an invalid value.
     """
     check_names(function, accepted.__annotations__, options)
     if config is None:
@@ -141,7 +141,7 @@ _FLAGS = ("force", "label")
 
 @contextmanager
 def python_words(config: AnimateConfig | None = None) -> Iterator[None]:
-    """Errors inside name options as Python does, `size=20` instead of `--size 20`; with a config given, as they are."""
+    """Rewrite InputErrors with Python's option syntax, `size=20` for `--size 20`; unchanged if config is given."""
     try:
         yield
     except InputError as error:
@@ -151,7 +151,7 @@ def python_words(config: AnimateConfig | None = None) -> Iterator[None]:
 
 
 def in_python_words(message: str) -> str:
-    """A message of the command line with its options written as keyword arguments."""
+    """A command-line message with its options rewritten as keyword arguments."""
 
     def first(found: re.Match[str]) -> str:
         return f"{(found[1] or 'out').replace('-', '_')}={found[2]}{found[3]}"
@@ -166,7 +166,7 @@ def in_python_words(message: str) -> str:
     return _OPTION.sub(other, _OPTION_AND_VALUE.sub(first, message))
 
 
-# Known without loading anything.
+# Checks that load nothing.
 
 
 _TRANSPARENT_OUTPUTS = (
@@ -175,7 +175,7 @@ _TRANSPARENT_OUTPUTS = (
 
 
 def check_model(model: str | None) -> None:
-    """Raises ModelError if a model is a file that is not there, or that `mimik train` did not write."""
+    """Raises ModelError if a model is a missing file, or one that `mimik train` did not write."""
     if model is not None and model not in MODELS:
         from mimik.networks.release import check_release
 
@@ -183,7 +183,7 @@ def check_model(model: str | None) -> None:
 
 
 def check_file_options(out: Path, config: AnimateConfig) -> None:
-    """Refuses what a file of this kind cannot have. Raises InputError, naming the option."""
+    """Raises InputError if an option does not apply to this kind of output file."""
     kind = formats.output_kind(out)
     if config.background == TRANSPARENT and not formats.keeps_alpha(out):
         raise InputError(f"-o {out}: cannot be transparent; {_TRANSPARENT_OUTPUTS}.")

@@ -1,4 +1,4 @@
-"""A source image prepared for animation: what of it is shown, and how it takes on motion."""
+"""A source image prepared for animation: its view, warper and painter."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from mimik.rendering.painters import PicturePainter, Prepared
 from mimik.rendering.several import SharedPainter
 
 Moved = TypeVar("Moved")
-MAX_VIDEO_SIDE = 4096  # beyond it H.264 needs a level that few players have
-_CROP_SHOWN = 0.8  # of the flow's square is shown by --frame crop: the still rim outside it is dull
+MAX_VIDEO_SIDE = 4096  # larger videos need an H.264 level that few players support
+_CROP_SHOWN = 0.8  # share of the flow's square that --frame crop shows: its border does not move
 
 
 class SourceFrame:
-    """A source image prepared for animation, with view, warper and painter: what videos, calls and edits share."""
+    """A source image prepared for animation, with view, warper and painter; used by videos, calls and edits."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class SourceFrame:
     ) -> None:
         """Args:
         image: of the person.
-        config: view and size, and how a driver's motion is put on the person.
+        config: view, size, and options of retargeting.
         generator: of the person; None for "geometry".
-        backdrop: what the person is laid over, as read_backdrop gives it.
-        limit_side: for a video: even sides, no more pixels than players can show.
-        teeth: gives those of the person, where the image shows none; None: chosen from the shipped sets.
-        others: further photos of the person, which share the face of each frame; see rendering.several.
+        backdrop: replacement background, from read_backdrop.
+        limit_side: for a video: even sides, and no more pixels than common players support.
+        teeth: returns the teeth to use if the image does not show any; None: chosen from the shipped sets.
+        others: further photos of the person, with which each frame's face is averaged; see rendering.several.
         """
         self._other_images = others
         self._config, self._generator, self._backdrop, self._teeth = config, generator, backdrop, teeth
@@ -72,17 +72,17 @@ class SourceFrame:
 
     @property
     def note(self) -> str | None:
-        """What the user should know of the size."""
+        """A note for the user about the size."""
         return self.view.note
 
     @functools.cached_property
     def picture(self) -> Image:
-        """The photo as it is shown, uint8 RGB [H, W, 3]."""
+        """The photo in this view, uint8 RGB [H, W, 3]."""
         return self.view.apply(self.image.picture)
 
     @functools.cached_property
     def scene(self) -> Scene | str:
-        """The photo taken apart into a still background and the person; or why it stays in one piece."""
+        """The photo decomposed into a still background and the person; or the reason why it is not."""
         if self.image.is_video:
             return "belongs to a video"
         if self._config.scene == "warp":
@@ -122,7 +122,7 @@ class SourceFrame:
 
     @functools.cached_property
     def _others(self) -> list[tuple[Warper, PicturePainter]]:
-        """What draws the person from each of the further photos, its face where the chosen photo's is."""
+        """Warpers and painters of the further photos, aligned to the face of the main photo."""
         found = []
         own = head_pose(self.face.points)
         for other in self._other_images:
@@ -139,7 +139,7 @@ class SourceFrame:
         return found
 
     def prepare(self) -> None:
-        """Makes what every frame needs, so that the first one is not late."""
+        """Prepare everything that frames share, so that the first frame is not delayed."""
         _ = self.photo_warper, self._painter
 
     @functools.cached_property
@@ -148,13 +148,13 @@ class SourceFrame:
 
     @property
     def background(self) -> str | None:
-        """What kind of background the person is laid over, in a word; None for the photo's own."""
+        """Kind of the replacement background in a word; None for the photo's own."""
         if self._backdrop is None or isinstance(self._backdrop, str):
             return self._backdrop
         return "colour" if self._backdrop.shape[:2] == (1, 1) else "picture"
 
     def painter(self, picture: Image, face: Face, warper: Warper, *, is_reused: bool = False) -> PicturePainter:
-        """What draws the person in another picture of the same size, such as a frame of the person's video.
+        """A painter for another picture of the same size, such as a frame of the person's video.
 
         Args: is_reused: whether many frames are painted; see rendering.painter.Painter.
         """
@@ -192,9 +192,9 @@ class SourceFrame:
         strength: float | None = None,
         exact: bool = False,
     ) -> Retarget:
-        """What puts the motion frames of a driver with this neutral face on the person.
+        """The retargeting from a driver with this neutral reference to the person.
 
-        Args: regions, strength: the config's own if None; exact: as Retarget takes it.
+        Args: regions, strength: None: those of the config; exact: as in Retarget.
         """
         config = self._config
         return Retarget(
@@ -208,11 +208,11 @@ class SourceFrame:
         )
 
     def flow(self, points: NDArray[Any]) -> Flow:
-        """The flow to points [478, 3] of the shown picture."""
+        """The flow to face points [478, 3], in pixels of the view."""
         return self.photo_warper.flow(points)
 
     def paint(self, flow: Flow, points: NDArray[Any]) -> Image:
-        """The frame with the face at points, uint8 RGB [H, W, 3]."""
+        """The frame with face points [478, 3], uint8 RGB [H, W, 3]."""
         return self.finish(self.prepared(flow, points))
 
     def prepared(self, flow: Flow, points: NDArray[Any]) -> Prepared:
@@ -220,19 +220,19 @@ class SourceFrame:
         return self._painter.prepare(flow, points)
 
     def finish(self, prepared: Prepared) -> Image:
-        """The second step: the picture itself."""
+        """The second step: composite the picture."""
         return self._painter.finish(prepared)
 
     def images(
         self, moves: Generator[tuple[Moved, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
     ) -> Generator[tuple[Moved, Image]]:
-        """The frames of a stream, in its order; several are made at the same time, each in a thread.
+        """Render a stream in order; several frames are rendered concurrently in threads.
 
         Args:
-            moves: anything, which comes back with its frame, and the face's points [478, 3] there; None is the photo.
-                The very same array twice is drawn once.
+            moves: pairs of any object, which is returned with its frame, and the face points [478, 3]; None: the photo.
+                If consecutive items have the identical array, the frame is rendered once.
             clock: for the stages "flow", "predict" and "paint".
-            ahead: at most this many frames wait or are being made, beside the one that is asked for.
+            ahead: largest number of frames that are queued or being rendered, besides the one being returned.
         """
 
         def frame(points: NDArray[Any]) -> Image:
@@ -263,7 +263,7 @@ class SourceFrame:
 
 
 def read_backdrop(image: SourceImage, background: str | None) -> Image | str | None:
-    """What a person is laid over; see matte.backdrop. None is the photo's own background.
+    """The replacement background; see matte.backdrop. None: the photo's own background.
 
     Raises InputError if the background cannot be used, or not with this image.
     """
@@ -279,7 +279,7 @@ def read_backdrop(image: SourceImage, background: str | None) -> Image | str | N
 
 @dataclass(frozen=True)
 class View:
-    """What of the photo is shown, and how large: a rectangle of it and the size that this becomes."""
+    """A view of the photo: a rectangle in photo pixels, and the width and height to which it is resized."""
 
     left: int
     top: int
@@ -305,7 +305,7 @@ class View:
             note = f"the video's longer side is {max_side} px instead of {longer}: more can not be played everywhere"
             longer = max_side
         k = longer / max(shown)
-        # Video codecs that halve the color's resolution need even sizes.
+        # Chroma subsampling needs even sizes.
         step = 1 if max_side is None else 2
         new_width, new_height = (max(step, round(n * k) // step * step) for n in shown)
         return cls(left, top, right, bottom, new_width, new_height, note)
@@ -320,9 +320,9 @@ class View:
         return cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
     def move(self, face: Face) -> Face:
-        """The face in the shown picture's pixels."""
+        """The face in pixels of the view."""
         k = self.width / (self.right - self.left)
-        if abs(k - 1) < 2 / self.width:  # cut to even, not scaled
+        if abs(k - 1) < 2 / self.width:  # cropped to even sizes, not scaled
             k = 1.0
         points = (face.points - np.array([self.left, self.top, 0], np.float32)) * np.float32(k)
         return replace(face, points=points)

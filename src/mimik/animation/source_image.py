@@ -1,4 +1,4 @@
-"""Pictures of the person that is animated: photos, or the calmest frame of a video."""
+"""Source images of the person: photos, or the most neutral frame of a video."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ class SourceImage:
     path: Path | None  # the file; None for a picture in memory
     picture: Image
     face: Face  # in the picture
-    note: str | None = None  # what the user should know
-    is_video: bool = False  # whether the file is a video, of which the picture is one frame
-    teeth: TeethSet | None = None  # those that other frames of the video show
+    note: str | None = None  # for the user
+    is_video: bool = False  # whether the file is a video, and the picture one of its frames
+    teeth: TeethSet | None = None  # from other frames of the video
 
     @property
     def name(self) -> str:
-        """For people and for the manifest."""
+        """For messages and the manifest."""
         return IN_MEMORY if self.path is None else self.path.name
 
     def ingredient(self) -> Ingredient:
-        """The file, or the pixels of a picture in memory, as the manifest names them."""
+        """The manifest's entry for the file, or for the pixels of a picture in memory."""
         if self.path is None:
             return Ingredient.from_pixels("photo", self.name, self.picture)
         return Ingredient.from_file("photo", self.path)
 
 
 def as_list(photos: PhotoLike | Sequence[PhotoLike]) -> list[Path | Image]:
-    """One photo or several, as files and pictures uint8 RGB [H, W, 3].
+    """One or several photos as a list of paths and pictures uint8 RGB [H, W, 3].
 
-    Raises InputError if something is neither a path nor a picture, or shows nobody.
+    Raises InputError if an item is neither a path nor a picture, or cannot show a person.
     """
     several = photos if isinstance(photos, list | tuple) else [photos]
     every = [Path(one) if isinstance(one, str | PathLike) else in_memory(one) for one in several]
@@ -67,9 +67,9 @@ def as_list(photos: PhotoLike | Sequence[PhotoLike]) -> list[Path | Image]:
 
 
 def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | None) -> SourceImage:
-    """A photo of the person, and the face in it. Raises InputError if it cannot be read or shows no such face.
+    """A photo of the person and the selected face. Raises InputError if it cannot be read or has no such face.
 
-    Args: number: which face, 1 is the widest; None is the widest, with a note if there are others.
+    Args: number: of the face, 1 is the widest; None: the widest, with a note if there are others.
     """
     path = photo if isinstance(photo, Path) else None
     name = path.name if path else IN_MEMORY
@@ -85,7 +85,7 @@ def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | N
 
 
 def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> SourceImage:
-    """The calmest frame of a person in the first seconds of a video."""
+    """The most neutral frame in the first seconds of a video."""
     tracker = Tracker(landmarker, number)
     info = video.probe(path)
     seen: list[tuple[Image, Face]] = []
@@ -106,7 +106,7 @@ def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> S
 
 
 def _check_upright(frame: Image, landmarker: Landmarker, name: str) -> None:
-    """Raises NoFaceError for a video whose face stands on its head or lies on a side."""
+    """Raises NoFaceError for a video whose face is upside down or sideways."""
     found = find_faces(landmarker, frame)
     if found and quarter_turns(found[0]):
         how = "on its head" if quarter_turns(found[0]) == 2 else "on its side"

@@ -1,8 +1,7 @@
 """The file that `mimik learn` writes: PERSON.avatar.
 
-It holds the fine-tuned generator, the person's AdaIN weights, the photo that is animated and its landmarks, names and
-hashes of all photos, the faces of further photos if they help, a preview, and the record of the training. Reading it
-does not need torch.
+It contains the fine-tuned generator, psi', the photo to animate with its landmarks, names and hashes of all photos, the
+faces of further photos if they help, a preview, and the training record. Reading it does not need torch.
 """
 
 from __future__ import annotations
@@ -76,14 +75,14 @@ class AvatarFile:
 
     Attributes:
         preset: networks and losses of the fine-tuned model.
-        record: of the training: steps, seconds, the curve, the initial model.
+        record: training record: steps, seconds, curve, initial model.
         tensors: of the fine-tuned generator, float16, by names such as "G.down.0.conv1.bias".
         psi: [2 * features of all AdaIN layers] float32, psi'.
-        picture: uint8 RGB [H, W, 3], the photo that is animated.
+        picture: uint8 RGB [H, W, 3], the photo to animate.
         face: in the picture.
-        sources: all files that it was trained on.
-        teeth: that the photo which shows most of them has; None if none shows them well.
-        others: further photos, cut to the face, which share the face of each frame.
+        sources: all training files.
+        teeth: of the photo that shows most of them; None if no photo shows them clearly.
+        others: further photos, cropped to the face, with which each frame's face is averaged.
     """
 
     preset: Preset
@@ -105,14 +104,14 @@ class AvatarFile:
     def generator(self) -> PersonalizedGenerator:
         """The generator of the person. Raises ModelError if the generator's parts do not fit each other."""
         try:
-            # One thread: the pipeline's stages keep the cores busy.
+            # One thread: the pipeline's stages already use all cores.
             return PersonalizedGenerator(Network(self.preset.networks, self.tensors, num_threads=1), self.psi).ready()
         except (RuntimeError, ValueError) as error:
             why = error if isinstance(error, ModelError) else "its generator's parts do not fit each other"
             raise ModelError(f"this avatar cannot be used ({why}); run `mimik learn` again.") from None
 
     def pack(self) -> bytes:
-        """The file's content; read_avatar reads it."""
+        """Serialize to the file's content; the inverse of read_avatar."""
         preview = clip_window(self.face.points).cut(self.picture, PREVIEW_PX)
         tensors: dict[str, NDArray[Any]] = {
             **{name: np.ascontiguousarray(value, np.float16) for name, value in self.tensors.items()},
@@ -148,9 +147,9 @@ def calmest(found: Sequence[Face]) -> int:
 
 
 def read_avatar(path: Path) -> AvatarFile:
-    """Reads a file that `mimik learn` wrote.
+    """Read a file that `mimik learn` wrote.
 
-    Raises ModelError if there is none, it is damaged, or it is something else.
+    Raises ModelError if it does not exist, is damaged, or is another kind of file.
     """
     try:
         return _avatar_of(*read_tensors(path, AVATAR_FORMAT))
@@ -218,7 +217,7 @@ def _teeth_of_tensors(tensors: Mapping[str, NDArray[Any]]) -> TeethSet:
 
 
 def encoded_png(picture: Image) -> NDArray[np.uint8]:
-    """uint8 RGB [H, W, 3] or RGBA [H, W, 4] -> the bytes of a PNG file, [N]."""
+    """uint8 RGB [H, W, 3] or RGBA [H, W, 4] -> content of a PNG file, uint8 [N]."""
     order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     done, data = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(picture), order))
     assert done
@@ -226,7 +225,7 @@ def encoded_png(picture: Image) -> NDArray[np.uint8]:
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> str:
-    """SHA-256 of the whole content, independent of its order in the file."""
+    """SHA-256 of the whole content, independent of the order of tensors in the file."""
     digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())

@@ -1,4 +1,4 @@
-"""On which device the networks run."""
+"""Selection of the device on which the networks run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mimik.config import InputError, install_command
 
 
 def resolved_device(device: str) -> str:
-    """ "cpu" or "cuda" for one of config.DEVICES; "auto" is a GPU where torch finds one.
+    """ "cpu" or "cuda" for one of config.DEVICES; "auto" is a GPU if torch finds one.
 
     Raises InputError if cuda is asked for and torch is not installed or finds no GPU.
     """
-    # torch takes seconds to load: "auto" looks for it only where there is a driver.
+    # torch takes seconds to import, so "auto" imports it only if there is an NVIDIA driver.
     if device == "cpu" or (device == "auto" and not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"))):
         return "cpu"
     try:

@@ -1,7 +1,7 @@
-"""The trained networks on a CPU, without torch: E, P and G of a release, built for OpenVINO.
+"""The trained networks on a CPU without torch: E, P and G of a release as OpenVINO graphs.
 
-networks/ is the reference; the tests compare every output with it. Weights are NumPy arrays, already divided by their
-spectral norm. psi_hat is folded into G: AdaIN becomes an instance norm with constants.
+networks/ is the reference implementation; the tests compare every output with it. Weights are NumPy arrays, already
+divided by their spectral norm. psi_hat is folded into G: AdaIN becomes an instance norm with constants.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mimik.face.openvino_core import inference_core, openvino
 from mimik.networks.release import ATTENTION_DOWN, ATTENTION_UP, EPS, MAX_CORRECTION
 from mimik.rendering.flow import NUM_GEOMETRY
 
-_DEVIATIONS = 8.0  # of a normed channel, above which 8-bit values are clipped: of 8x8 pixels none has more
+# Standard deviations of a normalized channel at which 8-bit values are clipped: 8x8 pixels cannot exceed it.
+_DEVIATIONS = 8.0
 
 
 class Network:
@@ -30,15 +31,15 @@ class Network:
     def __init__(
         self, config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], num_threads: int = 0, *, exact: bool = False
     ) -> None:
-        """Compiles nothing yet.
+        """Graphs are compiled on first use.
 
         Args:
             config: sizes and form.
             tensors: of a release.
-            num_threads: 0 lets OpenVINO choose.
-            exact: run G in float32; else in bfloat16 where the processor supports it, which takes less than half the
-                time and changes the result by less than a gray level. Elsewhere most convolutions of the texture form
-                take 8-bit numbers, two thirds of the time.
+            num_threads: 0: OpenVINO chooses.
+            exact: run G in float32. Otherwise it runs in bfloat16 if the processor supports it, in less than half the
+                time and within one gray level. On other processors, most convolutions of the texture form run in 8
+                bits, in two thirds of the time.
         """
         self.config = config
         self._precision = "f32" if exact else fast_precision()
@@ -47,7 +48,7 @@ class Network:
         self._num_threads = num_threads
 
     def embed(self, x: Array, y: Array) -> Array:
-        """e_hat of some photos, the mean of their embeddings.
+        """e_hat of photos: the mean of their embeddings.
 
         Args:
             x, y: [T, 3, H, W] photos and their landmark images, in [-1, 1].
@@ -74,7 +75,7 @@ class Network:
             if number == ATTENTION_DOWN:
                 h = graph.attention(h, "E.attention")
         out = op.reduce_sum(op.relu(h), [2, 3])
-        # float32: it runs once per photo, and the sum needs the precision.
+        # float32: E runs only once per photo, and the sum needs the precision.
         return _Compiled([out], [seen], self._num_threads, "f32")
 
     def generator(self, psi_hat: Array) -> _Compiled:
@@ -94,7 +95,7 @@ class Network:
         try:
             return self._built(psi_hat, _Graph(self._tensors, is_quantized=self._is_quantized))
         except RuntimeError:
-            # Without AVX OpenVINO has no kernels for some layers, which other layers can express.
+            # Without AVX, OpenVINO lacks kernels for some layers; express these by other layers.
             try:
                 return self._built(psi_hat, _Graph(self._tensors, is_basic=True))
             except RuntimeError as error:

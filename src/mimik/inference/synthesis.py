@@ -1,9 +1,9 @@
 """Rendering with trained networks, at the photo's own resolution.
 
-The texture form takes a window around the face, config.image_px wide, and predicts a flow correction, a residual,
-config.frame_px wide, and a mask. The corrected flow is applied to the photo itself, so that copied pixels keep their
-detail; the mask is smooth enough to be upsampled. Detail finer than the window is also kept over the residual, unless
-the residual is large there. The paper's form synthesizes the whole window.
+The texture form takes a window around the face (config.image_px) and predicts a flow correction, a residual
+(config.frame_px) and a mask. The corrected flow is applied to the photo at its own resolution, so warped pixels keep
+their detail. The mask is smooth and is upsampled. Detail finer than the window is kept also where the residual is
+added, unless the residual is large there. The paper's form synthesizes the whole window.
 """
 
 from __future__ import annotations
@@ -43,40 +43,40 @@ from mimik.rendering.painters import SHADE_PX, PicturePainter, Prepared
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
-FEATURE_CORNERS = (33, 263, 61, 291)  # of eyes and mouth, the outer ones
-RIM = 0.06  # of the window's side: the prediction fades to zero within this distance of the border
-REDRAWN = 20.0, 48.0  # gray levels of the residual: up to the first all fine detail is kept, from the second on none
-# Of the window's side: below `top` the texture form's prediction also fades out toward an ellipse about (0.5, top)
-# with these radii, from this much of the way to it on: shoulders and clothes stay where the photo has them.
+FEATURE_CORNERS = (33, 263, 61, 291)  # points: outer corners of eyes and mouth
+RIM = 0.06  # window sides: distance from the border over which the prediction fades to 0
+REDRAWN = 20.0, 48.0  # residual, gray levels, over which the weight of the photo's fine detail falls from 1 to 0
+# Shoulders and clothes are left to the warp. Below `top`, the prediction of the texture form fades to 0 toward an
+# ellipse around (0.5, top) with radii x and y, starting at the fraction `begins` of the radius. Units: window sides.
 SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
-# Around the middle of eyes and mouth, in the window's sides: what is drawn beyond `ends` brightens a place by `most`
-# gray levels at most, and within `begins` by any number. Else skin is drawn through hair when a head turns.
+# Limit of brightening, by the distance from the middle of eyes and mouth in window sides: none within `begins`, `most`
+# gray levels beyond `ends`. Without it, the network draws skin over the hair of turning heads.
 BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
 MAX_BRIGHTER = 0.15  # of a layer's light, that the residual adds inside the mouth
-_STRIP = 64  # rows of a frame that are composited at once, so that they stay in the processor's cache
-_STILL_PX = 0.02  # of a correction: less does not move an overlay
-_GATE = 0.002, 0.01  # of the window's side: largest displacement of a point where the gate is still 0, and is 1
+_STRIP = 64  # rows composited at a time, so that they fit into the processor's cache
+_STILL_PX = 0.02  # corrections smaller than this do not move an overlay
+_GATE = 0.002, 0.01  # largest displacement of a point, window sides, over which the gate rises from 0 to 1
 
 
 def embed_photos(network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> Array:
     """e_hat [N] of a person.
 
     Args:
-        network: any form.
+        network: of any form.
         pictures: uint8 RGB [H, W, 3] each.
-        points: [478, 3] of the face in each.
+        points: [478, 3] face points in each.
     """
     x, y, _ = photo_windows(network.config, pictures, points)
     return network.embed(to_planes(to_network_size(x, network.config)), to_planes(y))
 
 
 class GeometryPainter(PicturePainter):
-    """Without a network: the warped photo."""
+    """The warped photo with its layers, without a network."""
 
     def __init__(
         self, picture: Image, warper: Warper, *, is_reused: bool = False, matte: NDArray[np.uint8] | None = None
     ) -> None:
-        """Args: as painter.Painter takes them."""
+        """Args: as in painter.Painter."""
         self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte)
 
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
@@ -92,20 +92,20 @@ class GeometryPainter(PicturePainter):
 
 
 class PersonalizedGenerator:
-    """psi_hat of one person and the generator compiled with it; makes painters for pictures of that person."""
+    """The generator compiled with the psi_hat of one person; a factory of painters for pictures of that person."""
 
     def __init__(self, network: Network, psi_hat: Array | Callable[[], Array]) -> None:
-        """Compiles the generator for the person of psi_hat, in a thread of its own: who paints first waits for it."""
+        """Start to compile the generator with psi_hat in a thread; the first painter waits for it."""
         self.config = network.config
         self._generator = begun(lambda: network.generator(psi_hat() if callable(psi_hat) else psi_hat))
 
     @classmethod
     def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> PersonalizedGenerator:
-        """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as embed_photos takes them."""
+        """The person in photos, without fine-tuning: psi_hat = P e_hat. Arguments as in embed_photos."""
         return cls(network, lambda: network.project(embed_photos(network, pictures, points)))
 
     def ready(self) -> PersonalizedGenerator:
-        """This generator, compiled. Raises ModelError if that is not possible."""
+        """Wait for the compilation. Raises ModelError if it failed."""
         self._generator.result()
         return self
 
@@ -118,14 +118,14 @@ class PersonalizedGenerator:
         is_reused: bool = False,
         matte: NDArray[np.uint8] | None = None,
     ) -> PicturePainter:
-        """For one picture.
+        """A painter for one picture.
 
         Args:
             picture: uint8 RGB [H, W, 3].
-            points: [478, 3] of the face in it.
+            points: [478, 3] face points in it.
             warper: of picture and points.
             is_reused: whether many frames are painted; see painter.Painter.
-            matte: [H, W] that moves with the picture.
+            matte: [H, W], warped with the picture.
         """
         if self.config.form == "paper":
             still = None if matte is None else Canvas.of(matte, warper.crop).part(matte)
@@ -136,7 +136,7 @@ class PersonalizedGenerator:
 
 
 class PaperPainter(PicturePainter):
-    """Synthesizes the whole face, as in the paper, and composites it onto the picture with a soft border."""
+    """Synthesizes the whole window, as in the paper, and blends it into the picture with a soft border."""
 
     def __init__(
         self,
@@ -146,14 +146,14 @@ class PaperPainter(PicturePainter):
         generator: Callable[..., list[Array]],
         matte: NDArray[np.uint8] | None = None,
     ) -> None:
-        """See TexturePainter; matte: of the part of the picture that a warp would move."""
+        """See TexturePainter; matte: of the canvas, the part of the picture that a warp would change."""
         self._picture, self._generator, self._matte = picture, generator, matte
         self._px, self._style = config.image_px, config.landmarks
         self._window = clip_window(points)
         self._keep = 1 - _window_fade(self._px)
 
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        """The window; the flow is not used."""
+        """Synthesize the window; the flow is not used."""
         (x_hat,) = self._generator(*self.network_inputs(target))
         refined = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
         return Prepared(flow, target, prediction=refined)
@@ -165,7 +165,7 @@ class PaperPainter(PicturePainter):
 
     @property
     def moved_matte(self) -> NDArray[np.uint8]:
-        """See PicturePainter; nothing but the face moves."""
+        """See PicturePainter; the matte is static, because only the face moves."""
         assert self._matte is not None, "no matte was given"
         return self._matte
 
@@ -180,12 +180,12 @@ class Prediction(NamedTuple):
     """The network's prediction over its window; px is config.image_px. It is zero at the border.
 
     Attributes:
-        correction: [px / 2, px / 2, 2] of the flow, in units of the window's side.
+        correction: [px / 2, px / 2, 2] flow correction, in units of the window's side.
         warped: uint8 RGB [frame_px, frame_px, 3], the photo warped by the corrected flow.
-        refined: the same with the residual added.
-        keep: [px / 2, px / 2] 0..1, weight of the photo.
-        residual: [3, frame_px, frame_px] in units of 127.5.
-        interior: uint8 [frame_px, frame_px], 255 inside the mouth, where the residual only shades.
+        refined: warped plus residual.
+        keep: [px / 2, px / 2] 0..1, weight of the warped photo.
+        residual: [3, frame_px, frame_px] in units of 127.5 gray levels.
+        interior: uint8 [frame_px, frame_px], 255 inside the mouth, where the residual has no fine detail.
     """
 
     correction: Array
@@ -197,7 +197,7 @@ class Prediction(NamedTuple):
 
 
 class TexturePainter(PicturePainter):
-    """Applies flows to one picture as painter.Painter does, with the network's prediction."""
+    """Warps one picture like painter.Painter, and adds the network's prediction."""
 
     def __init__(
         self,
@@ -210,16 +210,16 @@ class TexturePainter(PicturePainter):
         is_reused: bool = False,
         matte: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Compiles nothing, so that every frame of a video can be a picture.
+        """Cheap, since nothing is compiled: a painter can be made for each frame of a video.
 
         Args:
             picture: uint8 RGB [H, W, 3], the photo.
-            points: [478, 3] of the face in it.
+            points: [478, 3] face points in it.
             warper: of picture and points.
-            config: of the network, of the texture form.
+            config: of the network; its form is "texture".
             generator: Network.generator of the person.
             is_reused: whether many frames are painted; see painter.Painter.
-            matte: [H, W] that moves with the picture.
+            matte: [H, W], warped with the picture.
         """
         self._config, self._points = config, points
         self._warper, self._painter = warper, Painter(picture, warper, is_reused=is_reused, matte=matte)
@@ -236,7 +236,7 @@ class TexturePainter(PicturePainter):
         self._places = _grid(config.frame_px, config.frame_px)
 
     def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        """What the network makes of the frame, and the layers, which are drawn once: what it is shown of them, too."""
+        """Draw the layers once, for both the network's input and the frame; run the network."""
         overlays = self._painter.overlays(flow)
         gate = self.gate(target)
         if not gate:
@@ -272,8 +272,8 @@ class TexturePainter(PicturePainter):
         """The network's prediction for a frame.
 
         Args:
-            flow, target: as paint takes them.
-            window: of the frame, the network's input.
+            flow, target: as in prepare.
+            window: of the frame; the network's input.
             gate: 0..1, weight of the prediction.
             overlays: of the flow over the picture; None: drawn here.
         """
@@ -296,7 +296,7 @@ class TexturePainter(PicturePainter):
     def network_inputs(
         self, flow: Flow, target: NDArray[Any], window: Crop, overlays: Sequence[Overlay] | None = None
     ) -> tuple[Image, list[Array]]:
-        """The network's inputs for a frame. Arguments as predict takes them.
+        """The network's inputs for a frame. Arguments as in predict.
 
         Returns:
             The window of the warped photo, uint8 RGB [frame_px, frame_px, 3]; and the arguments of the function that
@@ -314,7 +314,7 @@ class TexturePainter(PicturePainter):
         return seen, [to_planes(y[None]), to_planes(read), geometry]
 
     def gate(self, target: NDArray[Any]) -> np.float32:
-        """0..1: weight of the prediction; 0 where no point moves, because the photo itself is then the ground truth."""
+        """0..1 weight of the prediction; 0 if no point moves, because the photo is then already correct."""
         distance = np.linalg.norm(target[:, :2] - self._points[:, :2], axis=1).max() / self._side
         return np.float32(ramp(distance, *_GATE))
 
@@ -351,7 +351,7 @@ def shaded_only(residual: Array, interior: Image, seen: Image | None = None) -> 
 
 
 def still_inside(interior: Image, cells: int) -> Array:
-    """[cells, cells] what a flow correction is multiplied with: 0 in an open mouth, whose teeth do not bend (D18)."""
+    """[cells, cells] factor of a flow correction: 0 in an open mouth, because teeth must not bend (D18)."""
     return 1 - cv2.resize(interior, (cells, cells), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
@@ -363,11 +363,11 @@ def _window_fade(px: int) -> Array:
 
 
 def share_drawn(residual: Array, points: NDArray[Any], cells: int) -> Array:
-    """[cells, cells] 0..1: what the weight of the residual is multiplied with, by the rule of BRIGHTENED.
+    """[cells, cells] 0..1 factor of the residual's weight, which limits brightening as described at BRIGHTENED.
 
     Args:
-        residual: [3, n, n] in units of 127.5.
-        points: [478, 2 or 3] of the face in the window, in its sides.
+        residual: [3, n, n] in units of 127.5 gray levels.
+        points: [478, 2 or 3] face points in the window, in its sides.
         cells: side of the result, a divisor of n.
     """
     middle = points[list(FEATURE_CORNERS), :2].mean(0).astype(np.float32)
@@ -378,7 +378,7 @@ def share_drawn(residual: Array, points: NDArray[Any], cells: int) -> Array:
 
 
 def _above_shoulders(px: int) -> Array:
-    """[px, px] 1 over the head, fading smoothly to 0 over the shoulders: see SHOULDERS."""
+    """[px, px] 1 over the head, fading to 0 over the shoulders; see SHOULDERS."""
     at = (np.arange(px, dtype=np.float32) + 0.5) / px
     top, begins = SHOULDERS["top"], SHOULDERS["begins"]
     down = np.maximum(at - top, 0)[:, None] / SHOULDERS["y"]
@@ -387,7 +387,9 @@ def _above_shoulders(px: int) -> Array:
 
 
 def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
-    """The flow of a frame whose pixel p is the uncorrected frame's at p + correction(p), but for its eyes.
+    """Compose a flow with a correction: pixel p of the frame is the uncorrected frame's at p + correction(p).
+
+    The eyes' contours are not changed.
 
     Args:
         flow: over crop.
@@ -398,10 +400,10 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
     left, top = (window.left - crop.left) / crop.side, (window.top - crop.top) / crop.side
 
     def shifted(offset: Array, first: tuple[int, int], fine: int) -> Array:
-        """offset [h, w, 2] over cells from `first` (x, y) of the grid on, each of them fine x fine: corrected."""
+        """Corrected offset [h, w, 2], on cells of the grid from `first` (x, y) on, refined by fine."""
         step = correction.shape[0] / (GRID * fine * k)
         height, width = offset.shape[:2]
-        # The cells that the window reaches; beyond it nothing is corrected.
+        # Only cells inside the window are corrected.
         (x0, x1), (y0, y1) = (
             (
                 min(max(int(edge * GRID * fine) - start * fine - 1, 0), most),
@@ -427,7 +429,7 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
         return out
 
     def with_pixels(line: Array) -> Array:
-        """Points [N, 2] of the lips, moved with the pixels below them."""
+        """Points [N, 2] of the lips, moved by the correction below them."""
         at = ((line - [left, top]) / k * correction.shape[0] - 0.5).astype(np.float32)
         moved_by = cv2.remap(correction, at[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]
         return line - moved_by * np.float32(k)
@@ -452,12 +454,12 @@ def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:
 
 @functools.lru_cache(maxsize=16)
 def _grid(width: int, height: int) -> Array:
-    """[height, width, 2] x and y of each place; not to be changed."""
+    """[height, width, 2] x and y of each pixel; cached, so do not modify it."""
     return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
 
 
 def followed(overlay: Overlay, correction: Array, canvas: Canvas, window: Crop) -> Overlay:
-    """An overlay of a frame, where the corrected frame has it: moved with the pixels below it.
+    """An overlay of a frame, warped by the flow correction like the pixels below it.
 
     Args:
         overlay: over the canvas.
@@ -492,23 +494,23 @@ def followed(overlay: Overlay, correction: Array, canvas: Canvas, window: Crop) 
 
 
 def _blend(image: Image, refined: Image, keep: Array, window: Crop) -> None:
-    """Blends the refined window into the image, in place, with weight 1 - keep."""
+    """Blend the refined window into the image, in place, with weight 1 - keep."""
     part, square = _part(image, window)
     size = part.shape[1::-1]
     if not part.size:
         return
-    wide = cv2.cvtColor(refined, cv2.COLOR_RGB2RGBA)  # four channels take less than half the time of three
+    wide = cv2.cvtColor(refined, cv2.COLOR_RGB2RGBA)  # four channels take less than half the time of three in OpenCV
     over, weight = (_enlarged(what, square, size) for what in (wide, keep))
     over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
     part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
 
 
 def _blend_under_detail(image: Image, prediction: Prediction, window: Crop) -> None:
-    """As _blend, but keeps detail of the image that is finer than the network's window.
+    """As _blend, but keep detail of the image that is finer than the network's window.
 
     A pixel is keep * image + (1 - keep) * (refined + detail * (image - warped)), where refined, detail and warped are
-    upsampled. With detail 1 it is the image with the residual added, with detail 0 the result of _blend. Inside the
-    mouth all detail stays: single teeth are finer than the network's window.
+    upsampled. With detail 1 it is the image plus the residual, with detail 0 the result of _blend. Inside the mouth,
+    detail is 1: single teeth are finer than the network's window.
     """
     part, square = _part(image, window)
     if not part.size:
@@ -531,13 +533,13 @@ def _blend_under_detail(image: Image, prediction: Prediction, window: Crop) -> N
 
 
 def detail_kept(residual: Array, cells: int) -> Array:
-    """Weight of the photo's fine detail: low where the residual is large close by.
+    """Weight of the photo's fine detail: low where the residual nearby is large.
 
-    Otherwise the detail of a lip would show through teeth, and the edge of an opening that the residual moves would
+    Otherwise, the detail of a lip would show through teeth, and the edge of an opening that the residual moves would
     appear twice.
 
     Args:
-        residual: [3, n, n] in units of 127.5.
+        residual: [3, n, n] in units of 127.5 gray levels.
         cells: side of the result in cells, a divisor of n.
 
     Returns:
@@ -559,6 +561,6 @@ def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
 
 
 def _enlarged(what: NDArray[Any], square: Crop, size: tuple[int, ...]) -> NDArray[Any]:
-    """A picture of the square, resampled into a picture of this width and height."""
+    """A picture of the square, resampled to this width and height."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""Windows of frames: what the networks see of a picture, and pictures as they take them."""
+"""Windows: the squares of a picture that the networks take, and conversion to their input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Array, Image
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 
-_CLIP_SCALE = 1.8  # side of a prepared clip in heights of the face: the median of those that prepare made
+_CLIP_SCALE = 1.8  # side of a prepared clip in face heights: the median of the clips made by `mimik prepare`
 
 
 def to_planes(images: NDArray[np.uint8]) -> Array:
@@ -23,15 +23,15 @@ def to_planes(images: NDArray[np.uint8]) -> Array:
 
 
 def clip_window(points: NDArray[Any]) -> Crop:
-    """The square of prepared clips, which the paper's form synthesizes."""
+    """The square of prepared clips, which is the window of the paper's form."""
     return Crop.around(points, _CLIP_SCALE)
 
 
 def window_around(points: NDArray[Any], side: float | None = None) -> Crop:
-    """The window of a frame that the texture form takes.
+    """The window of the texture form in a frame.
 
     Args:
-        points: [478, 3] of the face there.
+        points: [478, 3] face points of the frame.
         side: of the square; None: from the points.
     """
     window = Crop.around(points, WINDOW_SCALE)
@@ -41,7 +41,7 @@ def window_around(points: NDArray[Any], side: float | None = None) -> Crop:
 
 
 def reduced(picture: Image, scale: float) -> Image:
-    """A smaller picture, exactly scale (<= 1) times as large anchored at the top left corner."""
+    """A picture reduced by exactly scale (<= 1), with the top left corner fixed."""
     if scale >= 1:
         return picture
     height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
@@ -64,11 +64,11 @@ def photo_windows(
 ) -> tuple[Image, Image, Array]:
     """Photos as input of a model.
 
-    Args: as embed_photos takes them.
+    Args: as in embed_photos.
 
     Returns:
-        uint8 RGB [T, frame_px, frame_px, 3] windows of the photos, and their landmark images, image_px wide; points
-        [T, 478, 3] in pixels of the latter.
+        Windows of the photos, uint8 RGB [T, frame_px, frame_px, 3]; their landmark images, image_px wide; points
+        [T, 478, 3] in pixels of the landmark images.
     """
     px = config.image_px
     x, y, placed = [], [], []
@@ -82,8 +82,8 @@ def photo_windows(
 
 
 def network_window(points: NDArray[Any], config: NetworkConfig) -> tuple[Crop, float]:
-    """The window of a photo that a model takes, and the scale (<= 1) of the photo before it is cropped."""
+    """The window of a model in a photo, and the scale (<= 1) to which the photo is reduced before cropping."""
     window = clip_window(points) if config.form == "paper" else window_around(points)
-    # The detail of training frames, which are cropped from clips of 256 px.
+    # Match the resolution of training frames, which are cropped from clips of 256 px.
     clip_px = config.frame_px * (1.0 if config.form == "paper" else WINDOW_SCALE / _CLIP_SCALE)
     return window, min(1.0, clip_px / window.side)
