@@ -1,7 +1,7 @@
-"""Many photos, many drivers: a video for each pair, one after another, in several processes, or over a Ray cluster.
+"""Batches: a video for each pair of photo and driver, sequentially, in several processes, or on a Ray cluster.
 
-A pair that cannot be made costs a reason and nothing else. What a run has made stands in animated.jsonl in its folder,
-with what it was made from: the same command goes on where it was stopped.
+If a pair fails, its reason is recorded and the others are rendered. animated.jsonl in the output folder records the
+finished files and their inputs; rerun the command to resume.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 ANIMATED_NAME = "animated.jsonl"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
-CORES_PER_VIDEO = 2  # that the threads of one video keep busy
-_STALL_S = 600.0  # without a frame: longer than any model needs to be compiled, or any file to be signed
-_VIDEO_TIMEOUT_S = 24 * 3600.0  # of one video, under Ray, where nobody hears of single frames
+CORES_PER_VIDEO = 2  # used by the threads of one video
+_STALL_S = 600.0  # timeout without a new frame: longer than compiling a model or signing a file takes
+_VIDEO_TIMEOUT_S = 24 * 3600.0  # timeout of one video under Ray, which has no heartbeat per frame
 
 
 class Pair(NamedTuple):
-    """A video to make: photo, driver, and the file."""
+    """A video to render: photo, driver, and output file."""
 
     photo: Path
     driver: str
@@ -52,7 +52,7 @@ PairProgress = Callable[[Pair, int, int | None], None]  # frames done, and of al
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a pair: made, with a report; not made, with a reason; or with neither, made by an earlier run."""
+    """Result of a pair: a report if rendered, a reason if failed, neither if an earlier run rendered it."""
 
     pair: Pair
     report: Report | None = None
@@ -60,7 +60,7 @@ class Outcome:
 
 
 class _Job(NamedTuple):
-    """What a worker is asked for; signer are the files of certificate and key, None for its computer's own."""
+    """A task for a worker; signer: files of certificate and key, None: those of its computer."""
 
     pair: Pair
     config: AnimateConfig
@@ -73,11 +73,12 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
 
     Args:
         photo: a photo, or a folder of photos.
-        driver: as registry.open_driver takes it, or a folder of files with one of registry.suffixes().
-        out: the folder of the videos, named after what there are several of: PHOTO.mp4, DRIVER.mp4, PHOTO_DRIVER.mp4.
+        driver: as in registry.open_driver, or a folder of files with one of registry.suffixes().
+        out: folder of the videos, which are named PHOTO.mp4 (several photos), DRIVER.mp4 (several drivers) or
+            PHOTO_DRIVER.mp4 (both).
 
     Raises:
-        InputError: if a folder holds nothing that can be used, or out is no folder for the videos.
+        InputError: if a folder has no usable files, or out is not a folder.
     """
     many_photos, many_drivers = photo.is_dir(), is_folder_of_drivers(driver)
     photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
@@ -106,25 +107,25 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Hidden files are left out, such as the ._a.jpg beside a.jpg in what a Mac has copied."""
+    """Usable files of a folder, without hidden ones such as the ._a.jpg that macOS adds beside a.jpg."""
     every = (path for path in folder.iterdir() if path.name[0] != ".")
     return sorted(path for path in every if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Of the files that are made from these: without suffixes, where those do not tell them apart."""
+    """Names of the output files: without suffix, unless only the suffix distinguishes them."""
     counts = Counter(path.stem for path in paths)
     return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
 
 
 @functools.lru_cache(maxsize=1)
 def _landmarker() -> Any:
-    """One a process; compiling its networks takes half a second."""
+    """One per process, because compiling its networks takes half a second."""
     return Landmarker()
 
 
 def _avatar(photo: Path, face: int | None) -> Avatar:
-    """The person, read once for all drivers that come one after another."""
+    """The person; cached for consecutive drivers."""
     stat = photo.stat() if photo.exists() else None
     return _read_avatar(photo, face, (stat.st_size, stat.st_mtime_ns) if stat else None)
 
@@ -135,7 +136,7 @@ def _read_avatar(photo: Path, face: int | None, version: tuple[int, int] | None)
 
 
 def _make(job: _Job, progress: Progress) -> Report:
-    """Makes one video. Raises InputError if it cannot be made."""
+    """Render one video. Raises InputError if that is impossible."""
     pair, config = job.pair, job.config
     driver = opened_driver(pair.driver, config)
     check_output(pair.out, force=job.force, inputs=[pair.photo, *([driver.path] if driver.path else [])])
@@ -145,7 +146,7 @@ def _make(job: _Job, progress: Progress) -> Report:
 
 
 def _work(job: _Job, beat: workers.Beat) -> Report | str:
-    """A report, or the reason why there is none."""
+    """Render one video; returns its report, or the reason of a failure."""
     return _attempt(job, lambda stage, done, total: beat())
 
 
@@ -161,14 +162,14 @@ def _attempt(job: _Job, progress: Progress) -> Report | str:
 
 @contextmanager
 def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
-    """The record of a folder, to append to, and what stands in it: what each file was made from. One run at a time."""
+    """Open and lock a folder's record for appending; also returns its content: the inputs of each file."""
     path = folder / ANIMATED_NAME
     held = hold(path, "a+")
     if held is None:
         raise InputError(f"-o {folder}: another run is writing there; wait for it, or give another one.")
     with held as file:
         text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # a line is cut off where a run was killed
+        whole = text[: text.rfind("\n") + 1]  # the last line is incomplete if a run was killed
         os.truncate(path, len(whole.encode()))
         known = {}
         for line in whole.splitlines():
@@ -181,7 +182,7 @@ def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
 
 
 def _made_from(pair: Pair, config: AnimateConfig) -> dict[str, Any]:
-    """All that decides what a video shows."""
+    """Everything that determines a video's content."""
     paths = {"photo": pair.photo}
     if driver := registry.file_of(pair.driver):
         paths["driver"] = driver
@@ -203,20 +204,20 @@ def animate_all(
     force: bool = False,
     progress: PairProgress | None = None,
 ) -> Generator[Outcome]:
-    """What became of each pair, in order.
+    """Render all pairs; yields the outcome of each, in order.
 
     Args:
-        every: from pairs.
+        every: result of pairs.
         config: the same for all.
-        num_workers: processes; 0 makes one video after another in this one. None: one for every two cores.
-        ray: spread the work over Ray: True for one of this machine, an address for that cluster, whose machines see all
-            files under the same paths.
-        signer: files of certificate and key; each computer signs with its own if None.
-        force: replace what is there.
-        progress: of a video that is made in this process: the pair, frames done, and of all, if that is known.
+        num_workers: processes; 0: sequentially in this process. None: one per two cores.
+        ray: use Ray: True: on this machine; an address: on that cluster, whose machines must see all files under the
+            same paths.
+        signer: files of certificate and key; None: each computer signs with its own.
+        force: replace existing files.
+        progress: of videos rendered in this process: the pair, completed frames, and the total or None if unknown.
 
     Raises:
-        InputError: if nothing can be made at all.
+        InputError: if no video can be rendered at all.
     """
     if num_workers is not None and num_workers < 0:
         raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
@@ -224,7 +225,7 @@ def animate_all(
         num_workers = max(1, (os.cpu_count() or 1) // CORES_PER_VIDEO)
         num_workers = 0 if num_workers == 1 else num_workers
     out = every[0].out.parent
-    # What all have in common is checked before a folder is made.
+    # Check what all pairs have in common before creating a folder.
     check_backdrop(config.background)
     if signer is None and not ray:
         Credentials.local()
@@ -244,7 +245,7 @@ def animate_all(
             there = {
                 pair for pair in every if not force and pair.out.exists() and known.get(pair.out.name) == asked[pair]
             }
-            # A task that Ray does again, because its machine was lost, may find the file that it has made itself.
+            # A task that Ray repeats after losing a machine may find its own output file.
             free = {pair for pair in every if not pair.out.exists()} if ray else set()
             jobs = [_Job(pair, config, signer, force or pair in free) for pair in every if pair not in there]
             with closing(_job_results(jobs, num_workers, ray, progress)) as results:

@@ -1,4 +1,4 @@
-"""One photo with another expression, gaze or pose, by numbers instead of a driver."""
+"""Edit the expression, gaze and pose of a photo by numeric parameters instead of a driver."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.outputs import check_output
 from mimik.provenance.sealing import seal
 
-EDIT_STEPS = 5  # that take about as long: reading, separating, trying, drawing, signing
+EDIT_STEPS = 5  # steps of similar duration: reading, separating, trying, drawing, signing
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
-# Blendshapes at 1 of the slider, and the region that may move: what the basis says of other regions is chance.
+# Blendshapes at slider value 1, and the region they move; motion of other regions in the basis is noise.
 _SHAPES: dict[str, tuple[dict[str, float], str]] = {
     "smile": ({"mouthSmile": 0.85, "mouthUpperUp": 0.15}, "lips"),
-    "mouth": ({"jawOpen": 0.55, "mouthSmile": -0.4}, "lips"),  # a jaw that falls draws the corners in
+    "mouth": ({"jawOpen": 0.55, "mouthSmile": -0.4}, "lips"),  # an opening jaw pulls the corners inward
     "brows": ({"browInnerUp": 0.7, "browOuterUp": 0.9}, "brows"),
 }
-_GAZE_CM = np.array([0.45, 0.3])  # how far an iris moves; an eye is 3 cm wide
-_LID_FOLLOWS = 1.7  # of the iris' way up or down, as in frames of the training set that look down
-_LID_LOWERS = 0.65  # of an eye's opening is taken by a gaze that falls: the eye stays open
-_LID_RISES = 0.5  # the same is added by a gaze that rises: not a stare
-_LOWER_LID_FOLLOWS = 0.45  # of the upper lid's way
-_WIDE = 0.35  # of the eye's opening is added by --blink -1
+_GAZE_CM = np.array([0.45, 0.3])  # largest shift of an iris in x and y; an eye is 3 cm wide
+_LID_FOLLOWS = 1.7  # motion of the upper lid relative to the iris' vertical motion, as in frames that look down
+_LID_LOWERS = 0.65  # largest share of the eye's opening by which the lid falls with the gaze: the eye stays open
+_LID_RISES = 0.5  # largest share of the eye's opening by which it rises with the gaze
+_LOWER_LID_FOLLOWS = 0.45  # motion of the lower lid relative to the upper one
+_WIDE = 0.35  # increase of the eye's opening at --blink -1, relative
 
 
 def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> MotionFrame:
-    """What a face of this shape does when it is edited.
+    """The motion frame of an edit, for a face of this shape.
 
     Args:
-        edit: the changes; a mapping may go beyond the sliders.
-        shape: [478, 3] centimeters, the person's face in its own frame.
+        edit: the changes; values of a mapping may exceed the range of the sliders.
+        shape: [478, 3] the person's face in the face frame, centimeters.
     """
     amounts = asdict(edit) if isinstance(edit, Edit) else edit
     blink, gaze_x, gaze_y = amounts["blink"], amounts["gaze_x"], amounts["gaze_y"]
@@ -60,16 +60,16 @@ def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> Motio
         amount = amounts[name]
         movement = _symmetric(shapes)
         if amount < 0:
-            # Corners that hang do not come together, and brows have less way down than up.
+            # Drooping mouth corners do not move inward, and brows move less down than up.
             movement = movement * ([0.0, 0.6, 0.0] if name == "smile" else 0.6)
         change = amount * scale * movement * weights[region][:, None]
         if name == "smile" and lip_openings(shape).max() <= LIPS_TOUCH:
-            # The basis learned smiles that show teeth. Lips that touch smile closed; --mouth opens them.
+            # The basis was fitted to smiles that show teeth. Lips that touch stay closed; --mouth opens them.
             change = with_lip_openings(shape + change, lip_openings(shape)) - shape
         offset += change
     offset = with_chin_below_lip(shape + offset, shape) - shape
 
-    # Gaze: the irises, and the lids with them when it rises or falls.
+    # Gaze: irises, and lids with vertical gaze.
     eye_cm = np.mean([np.linalg.norm(shape[a] - shape[b]) for a, b in ((33, 133), (362, 263))])
     gaze = np.array([gaze_x, gaze_y]) * _GAZE_CM * (eye_cm / 3)
     offset[faces.IRISES, :2] += gaze
@@ -97,7 +97,7 @@ def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> Motio
 
 
 def _symmetric(shapes: dict[str, float]) -> Float:
-    """[478, 3] the basis' movement for blendshapes of both sides, mean of it and its mirror image."""
+    """[478, 3] displacement of the expression basis for blendshapes of both sides, averaged with its mirror image."""
     values = np.zeros(len(BLENDSHAPES))
     for name, value in shapes.items():
         for side in ("", "Left", "Right"):
@@ -107,7 +107,7 @@ def _symmetric(shapes: dict[str, float]) -> Float:
     return (movement + movement[mirror_order()[0]] * [-1, 1, 1]) / 2
 
 
-# What is found again in an edited picture, and how near to the number it has to come.
+# What is measured in an edited picture, and its tolerance.
 
 
 def _mean_of(face: Face, *names: str) -> float:
@@ -120,13 +120,13 @@ def _angle_of(number: int) -> Callable[[Face], float]:
 
 @dataclass(frozen=True)
 class _Measure:
-    """One slider's effect, as the landmarker finds it."""
+    """The measurement of one slider's effect by the landmark detector."""
 
     read: Callable[[Face], float]  # of a face
-    # what is read at 1 of the slider, or None where the slider's number is added to what the photo shows
+    # measurement at slider value 1; None: the slider's value is added to the photo's measurement
     full: float | None
-    tolerance: float  # of what is read
-    furthest: float  # the largest multiple of the slider that is tried
+    tolerance: float  # of the measurement
+    furthest: float  # largest multiple of the slider's value that is tried
 
 
 _MEASURES = {
@@ -149,17 +149,17 @@ _MEASURES = {
     "pitch": _Measure(_angle_of(1), None, 1.5, 1.9),
     "roll": _Measure(_angle_of(2), None, 1.5, 1.3),
 }
-_OPEN_LOOP = ("smile", "brows")  # below 0 they have no blendshape that says how far they are
-_LEAST_ROOM = 0.25  # of a slider is drawn where the photo shows all of it already
+_OPEN_LOOP = ("smile", "brows")  # sliders that are not measured below 0, because no blendshape measures them
+_LEAST_ROOM = 0.25  # smallest initial strength of a slider, if the photo shows the expression already
 _MAX_TRIALS = 5
-_TRIAL_PX = 320  # of the head's square in which an edit is tried
-_TOLD_DEGREES = 3.0  # an angle that is missed by more is told
-_TOLD_PART = 0.8  # the same for an expression of which less is reached
-_TOLD_FROM = 0.75  # of a slider; below, half of the way is right where a blendshape is read late
+_TRIAL_PX = 320  # side of the head's square in a trial
+_REPORTED_DEGREES = 3.0  # an angle that is missed by more is reported
+_REPORTED_SHARE = 0.8  # an expression that reaches a smaller share is reported
+_REPORTED_FROM = 0.75  # slider value from which that applies; small expressions are detected too weakly
 
 
 class Editable(Protocol):
-    """What an Editor asks of an Avatar."""
+    """The part of Avatar that Editor uses."""
 
     @property
     def landmarker(self) -> Landmarker: ...
@@ -176,14 +176,14 @@ class Editable(Protocol):
 
 
 class Editor:
-    """A person whose photo answers to sliders.
+    """Edits the photo of one person by sliders.
 
-    An edit is tried on a small picture of the head, and its strength corrected until the landmarker finds there what
-    the numbers say, or the photo allows no more.
+    An edit is rendered on a small picture of the head, and its strength is adjusted until the landmark detector
+    measures the requested values, or the photo allows no more.
     """
 
     def __init__(self, avatar: Editable, config: AnimateConfig | None = None) -> None:
-        """Args: avatar: the person; config: model, view and size; what it says of drivers is not used."""
+        """Args: avatar: the person; config: model, view and size; its driver options are not used."""
         self._avatar, self._config = avatar, config or AnimateConfig()
         self._portrait = avatar.source_frame(self._config)
         pose = faces.head_pose(self._portrait.face.points)
@@ -193,7 +193,7 @@ class Editor:
 
     @staticmethod
     def _own(face: Face) -> Reference:
-        """The person as driver of the person."""
+        """Retargeting from the person to itself."""
         pose = faces.head_pose(face.points)
         values = face.blendshapes.astype(np.float64)
         return Reference(pose.invert(face.points), pose.rotation, values, eyelids_touch=(0.0, 0.0))
@@ -205,7 +205,7 @@ class Editor:
 
     @cached_property
     def _trial(self) -> Callable[[Mapping[str, float]], Face | None]:
-        """Amounts -> the face as it is found again in a small picture; None where none is found."""
+        """Render slider amounts at a small size and detect the face there; None if none is found."""
         config = replace(self._config, model="geometry", size=_TRIAL_PX, frame="crop", background=None)
         small = self._avatar.source_frame(config)
         retarget = small.retarget(self._own(small.face), exact=True)
@@ -219,7 +219,7 @@ class Editor:
         return find
 
     def _amounts(self, edit: Edit) -> tuple[dict[str, float], tuple[str, ...]]:
-        """How strongly each slider has to be drawn so that the picture shows what the edit says, and what it cannot."""
+        """The amount of each slider for which the measurement matches the edit, and notes on values out of reach."""
         if edit not in self._found:
             if len(self._found) > 64:
                 self._found.clear()
@@ -239,7 +239,7 @@ class Editor:
         before = {name: _MEASURES[name].read(rest) for name in asked}
         wanted = {name: _wanted(name, value, before[name]) for name, value in asked.items()}
         best, best_error, reached = dict(amounts), np.inf, before
-        last: dict[str, tuple[float, float]] = {}  # amounts and what came of them, before the last step
+        last: dict[str, tuple[float, float]] = {}  # amounts and measurements of the previous step
         held: set[str] = set()
         for name, value in asked.items():
             amounts[name] = value * min(_slider_room(name, value, before[name]), _MEASURES[name].furthest)
@@ -261,23 +261,23 @@ class Editor:
                 way, done = wanted[name] - before[name], now[name] - before[name]
                 amount, earlier = last.get(name, (0.0, before[name]))
                 if abs(now[name] - earlier) < _MEASURES[name].tolerance / 2 and name in last:
-                    # More of it changes the picture and shows no more of it.
+                    # A larger amount changes the picture but not the measurement.
                     amounts[name] = amount
                     held.add(name)
                     continue
                 last[name] = amounts[name], now[name]
-                # Where little has happened yet, more of it; never more than a photo can bear.
+                # Increase the amount if it had little effect, up to the slider's limit.
                 factor = float(np.clip(way / done, 0.6, 1.4)) if done * way > 0 else 1.4
                 furthest = abs(value) * _MEASURES[name].furthest
                 amounts[name] = float(np.clip(amounts[name] * factor, -furthest, furthest))
         return best, tuple(_missed(name, asked[name], before[name], wanted[name], reached[name]) for name in asked)
 
     def notes(self, edit: Edit) -> list[str]:
-        """What of an edit this photo does not allow, for people."""
+        """Notes for the user on changes that this photo does not allow."""
         return [note for note in self._amounts(edit)[1] if note]
 
     def points(self, edit: Edit) -> Float:
-        """Where the face's points go, [478, 3] pixels of the picture."""
+        """[478, 3] face points of the edited picture, pixels."""
         return self._retarget(edited_motion_frame(self._amounts(edit)[0], self._shape))
 
     def __call__(self, edit: Edit) -> Image:
@@ -317,7 +317,7 @@ class Editor:
 
 
 def _slider_room(name: str, value: float, before: float) -> float:
-    """0..1; how strongly a slider is drawn at first: a broad smile made as much broader again is a grimace."""
+    """0..1 initial strength of a slider, reduced if the photo already shows the expression, to avoid grimaces."""
     full = _MEASURES[name].full
     if full is None:
         return 1.0
@@ -325,7 +325,7 @@ def _slider_room(name: str, value: float, before: float) -> float:
 
 
 def _wanted(name: str, value: float, before: float) -> float:
-    """What is to be found again in the picture."""
+    """The values that the landmark detector should measure in the result."""
     full = _MEASURES[name].full
     if full is None:
         return before + value
@@ -334,13 +334,17 @@ def _wanted(name: str, value: float, before: float) -> float:
 
 
 def _missed(name: str, value: float, before: float, wanted: float, reached: float) -> str:
-    """A sentence for what the photo does not allow; "" if it does."""
+    """A note if the photo does not allow the requested value; "" if it does."""
     option = f"--{name.replace('_', '-')}"
     if _MEASURES[name].full is None:
-        if abs(reached - wanted) <= _TOLD_DEGREES:
+        if abs(reached - wanted) <= _REPORTED_DEGREES:
             return ""
         return f"{option} {value:g}: this photo allows {reached - before:.0f} degrees"
-    if abs(value) < _TOLD_FROM or abs(wanted - before) < 0.1 or (reached - before) / (wanted - before) >= _TOLD_PART:
+    if (
+        abs(value) < _REPORTED_FROM
+        or abs(wanted - before) < 0.1
+        or (reached - before) / (wanted - before) >= _REPORTED_SHARE
+    ):
         return ""
     part = max(0.0, (reached - before) / (wanted - before))
     return f"{option} {value:g}: this photo allows {100 * part:.0f} % of it"
@@ -352,12 +356,12 @@ class Edited:
 
     width: int  # pixels
     height: int  # pixels
-    notes: list[str]  # what of the edit the photo did not allow
+    notes: list[str]  # on changes that the photo does not allow
 
 
 def check_changes(edit: Edit) -> None:
     """Raises:
-    InputError: if nothing is to be changed: the file would be a copy.
+    InputError: if the edit changes nothing: the file would be a copy.
     """
     if edit == Edit():
         names = [f"--{name.replace('_', '-')}" for name in asdict(edit)]
@@ -367,7 +371,7 @@ def check_changes(edit: Edit) -> None:
 
 
 def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
-    """Refuses, before the work, a file that an edited picture could not be written to. Raises InputError."""
+    """Check, before any work, that the output file can be written. Raises InputError if not."""
     if out.suffix.lower() not in PICTURES or "%" in out.name:
         raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
     check_output(out, force=force, inputs=inputs)
@@ -383,7 +387,7 @@ def edit_avatar(
     credentials: Credentials | None = None,
     progress: Progress = silent,
 ) -> Edited:
-    """Avatar.edit, after its options are read. Raises InputError if anything given cannot be used."""
+    """Avatar.edit with parsed options. Raises InputError on invalid input."""
     path = Path(out)
     check_edit(path, force=force, inputs=[avatar.photo] if avatar.photo else [])
     check_changes(edit)

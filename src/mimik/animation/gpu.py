@@ -1,4 +1,4 @@
-"""The generator on a GPU, by torch, where there is one; everything else of a frame stays on the processor."""
+"""The generator on a GPU, with torch; the rest of the pipeline runs on the CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mimik.inference.runtime import Array, Network
 
 
 class TorchNetwork(Network):
-    """As inference.runtime.Network, but its generators run by torch. E and P, which run once a photo, do not."""
+    """As inference.runtime.Network, but G runs with torch. E and P run once per photo and stay on OpenVINO."""
 
     def __init__(self, config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], device: str) -> None:
         """Args: config, tensors: as Network takes them; device: of torch."""

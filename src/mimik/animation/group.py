@@ -1,4 +1,4 @@
-"""All faces of a photo at the same time: each follows its driver, and their frames are blended between them."""
+"""Animate all faces of a photo: each has its driver; the frames are blended between the faces."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _STEEPNESS = 12.0  # of the seam between two faces: it is about a sixth of a fac
 
 
 class SharedDriver(Driver):
-    """A driver of several faces, which is read once: each call of motion gives a copy, from the first frame on."""
+    """A driver shared by several faces and read once: each call of motion returns a copy from the first frame on."""
 
     def __init__(self, driver: Driver, num_faces: int) -> None:
-        """Args: driver: opened; num_faces: how often motion is called."""
+        """Args: driver: opened; num_faces: number of calls of motion."""
         super().__init__(driver.name, driver.path, driver.fps, driver.num_frames, sound=driver.sound)
         self.kind, self.is_still = driver.kind, driver.is_still  # type: ignore[misc]  # those of what is shared
         self._driver = driver
@@ -64,7 +64,7 @@ class SharedDriver(Driver):
 
 
 class Group(Rendering):
-    """Several faces of one photo, each with a driver: makes the frames that show all of them move."""
+    """Renders several faces of one photo, each with a driver, into common frames."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class Group(Rendering):
         progress: Progress,
     ) -> None:
         """Args:
-        parts: a source frame for each face, all of the same size, and what drives it: of several a SharedDriver.
-        config, report, landmarker, progress: as Rendering takes them.
+        parts: a source frame for each face, all of the same size, and its driver; several faces share a SharedDriver.
+        config, report, landmarker, progress: as in Rendering.
         """
         longest = max((driver for _, driver in parts), key=lambda driver: driver.num_frames or 0)
         super().__init__(parts[0][0], longest, config, report, landmarker, progress)
         self._reports = [Report(report.out, report.photo, driver.name, report.model) for _, driver in parts]
-        landmarkers: dict[int, Landmarker] = {}  # drivers are tracked at the same time
+        landmarkers: dict[int, Landmarker] = {}  # drivers are tracked concurrently
         for _, driver in parts:
             landmarkers.setdefault(id(driver), Landmarker() if landmarkers else landmarker)
         self._parts = [
@@ -111,7 +111,7 @@ class Group(Rendering):
         return image
 
     def _tell(self) -> None:
-        """What the parts noted and counted, once."""
+        """Merge notes and counts of the parts into the report."""
         self._report.scene = self._reports[0].scene
         self._report.num_lost = max(report.num_lost for report in self._reports)
         for report in self._reports:
@@ -119,7 +119,7 @@ class Group(Rendering):
 
 
 def face_shares(faces: Sequence[Face], width: int, height: int) -> NDArray[np.float32]:
-    """To which face each pixel belongs: the nearest, in widths of the face, with a soft seam half way.
+    """Weight of each face at each pixel: 1 for the nearest in face widths, with soft seams half-way.
 
     Args: faces: in pixels of the picture; width, height: of it.
 
@@ -136,7 +136,7 @@ def face_shares(faces: Sequence[Face], width: int, height: int) -> NDArray[np.fl
 
 
 def blended(images: Sequence[Image], weights: NDArray[np.float32]) -> Image:
-    """One picture, each pixel from the images in the shares of weights [N, H, W]."""
+    """Weighted sum of images; weights: [N, H, W]."""
     out, sum_so_far = images[0], weights[0]
     for image, weight in zip(images[1:], weights[1:], strict=True):
         out = cv2.blendLinear(out, image, sum_so_far, weight)

@@ -1,7 +1,7 @@
-"""The streaming pipeline: decoding, tracking, flow, network, painting and encoding at the same time, in a thread each.
+"""The streaming pipeline: decoding, tracking, flow, network, painting and encoding run concurrently in threads.
 
-Short queues stand between the stages: the numerical work is done outside the interpreter's lock, and memory does not
-grow with the length of the driver.
+Stages are connected by short queues, so memory does not grow with the length of the driver. The numerical libraries
+release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mimik.provenance.marking import MarkedWriter
 
 
 class Rendering:
-    """One person, one driver, one set of options: makes the frames."""
+    """Renders the frames of one person, driven by one driver."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Rendering:
         source: the person.
         driver: opened.
         config: the options.
-        report: counts what is made, and takes notes.
+        report: receives counts and notes.
         landmarker: for the driver.
-        progress: called with a stage, the frames done and of all, if known.
+        progress: called with a stage, completed frames, and the total or None if unknown.
         """
         self._source, self._driver, self._config, self._report = source, driver, config, report
         self._landmarker, self._progress = landmarker, progress
@@ -56,7 +56,7 @@ class Rendering:
 
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
-        # The photo is taken apart while the beginning of the driver is read.
+        # Decompose the photo while the beginning of the driver is read.
         preparing = None if self._source.image.is_video else begun(self._source.prepare)
         with self._motion(self._config.smooth) as motion, pipeline_threads():
             if preparing is not None:
@@ -69,7 +69,7 @@ class Rendering:
             self._report.notes += motion.notes
 
     def write(self, writer: MarkedWriter) -> None:
-        """All frames, encoded while the next ones are made."""
+        """Write all frames; encoding runs concurrently with rendering."""
         self._progress("animate", 0, self._driver.num_frames)
         with closing(prefetch(self.images())) as images:
             for done, image in enumerate(images, start=1):
@@ -78,7 +78,7 @@ class Rendering:
                 self._progress("animate", done, self._driver.num_frames)
 
     def still(self) -> Image:
-        """The one picture that a photo as driver makes."""
+        """The single picture that results from a photo as driver."""
         with self._motion(smooth=0) as motion:
             every = list(motion.frames)
             self._tell_of_scene()
@@ -123,10 +123,10 @@ class Rendering:
             yield motion_frame, points
 
     def _of_video(self, reference: Reference, motion_frames: Iterator[MotionFrame]) -> Generator[Image]:
-        """Every frame of the person's own video, its own motion replaced by the driver's."""
+        """Every frame of the person's video, with its motion replaced by the driver's."""
         source = self._source
         retarget = source.retarget(reference)
-        tracker = Tracker(Landmarker())  # the driver is tracked in another thread at the same time
+        tracker = Tracker(Landmarker())  # the driver is tracked concurrently in another thread
         tracker.start(source.image.face)
         num_without = 0
         assert source.image.path is not None, "a video is a file"

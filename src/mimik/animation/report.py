@@ -1,4 +1,4 @@
-"""What one run did."""
+"""The report of one run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass
 class Report:
-    """What one run did; `--json` writes it."""
+    """Result of one run, as written by `--json`."""
 
     out: str
     photo: str
@@ -19,7 +19,7 @@ class Report:
     width: int = 0
     height: int = 0
     fps: float = 0.0
-    scene: str = ""  # plate: the background stands still behind the head; warp: near the head it moves with it
+    scene: str = ""  # plate: still background behind the head; warp: the background near the head moves with it
     num_frames: int = 0
     num_lost: int = 0  # frames of the driver without a face: the person eased to neutral there
     has_audio: bool = False
@@ -37,6 +37,6 @@ class Report:
 
 
 def peak_memory_mb() -> float:
-    """Of the whole process so far."""
+    """Peak memory of the process, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024

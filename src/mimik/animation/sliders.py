@@ -1,4 +1,4 @@
-"""What `mimik edit` changes in a photo, in numbers."""
+"""The parameters of `mimik edit`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _slider(low: float, high: float, hint: str) -> Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What is changed in a photo; zero everywhere leaves it as it is."""
+    """Changes to a photo; all zero: no change."""
 
     smile: Annotated[float, _slider(-1, 1, "-1 turns the corners of the mouth down, 1 is a broad smile")] = 0.0
     mouth: Annotated[float, _slider(0, 1, "1 is wide open")] = 0.0

@@ -147,13 +147,13 @@ class Network:
 
 @functools.cache
 def fast_precision() -> str:
-    """In what this processor computes fastest: "bf16" or "f32"."""
+    """The fastest precision on this processor: "bf16" or "f32"."""
     return "bf16" if "BF16" in inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 @functools.cache
 def has_int8() -> bool:
-    """Whether OpenVINO computes with 8-bit numbers faster than with others here: on x86."""
+    """Whether 8-bit inference of OpenVINO is faster on this processor: on x86."""
     capabilities = inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return platform.machine().lower() in ("x86_64", "amd64") and "INT8" in capabilities
 
@@ -172,7 +172,7 @@ def _channels(h: Any, start: int, stop: int) -> Any:
 
 
 class _Compiled:
-    """A graph that can be called; calls from several threads wait for each other."""
+    """A compiled graph as a function; calls from several threads are serialized."""
 
     def __init__(self, outputs: list[Any], inputs: list[Any], num_threads: int, precision: str) -> None:
         ov = openvino()
@@ -183,10 +183,10 @@ class _Compiled:
         self._request = inference_core().compile_model(model, "CPU", options).create_infer_request()
         self._inputs = [self._request.get_input_tensor(number).data for number in range(len(inputs))]
         self._count = len(outputs)
-        self._lock = threading.Lock()  # the request keeps inputs and outputs until the next call
+        self._lock = threading.Lock()  # the infer request shares its input and output buffers
 
     def __call__(self, *inputs: Array) -> list[Array]:
-        """float32 arrays in, float32 arrays of their own out."""
+        """Run the graph: float32 arrays in, new float32 arrays out."""
         with self._lock:
             for own, value in zip(self._inputs, inputs, strict=True):
                 own[...] = value
@@ -215,7 +215,7 @@ class _Psi:
 
 
 def _four_places(kernel: Array) -> Array:
-    """[.., 3, 3] -> [.., 4, 4]: the sum of the kernel at four places, those of 2x2 pixels."""
+    """[.., 3, 3] -> [.., 4, 4]: sum of the kernel placed at each of 2x2 pixels."""
     out = np.zeros((*kernel.shape[:2], 4, 4), np.float32)
     for down in range(2):
         for right in range(2):
@@ -224,14 +224,14 @@ def _four_places(kernel: Array) -> Array:
 
 
 def _rounded(h: Any, low: NDArray[Any], high: NDArray[Any], levels: int) -> Any:
-    """Clipped and rounded to some levels; OpenVINO makes integers of it where the processor has products of them."""
+    """Fake quantization to a number of levels; OpenVINO replaces it by integers if the processor supports them."""
     bounds = _constant(low), _constant(high)
     return _opset().fake_quantize(h, *bounds, *bounds, levels)
 
 
 def _in_8_bits(h: Any, weight: Array, outputs: int, top: float) -> tuple[Any, Any]:
-    """h and a kernel, rounded; outputs: the kernel's axis of them; top: the largest value of h."""
-    # Kernels take half of the range: without VNNI, sums of two products have 16 bits.
+    """h and a kernel, fake-quantized; outputs: the kernel's output axis; top: the largest value of h."""
+    # Kernels use half of the range: without VNNI, sums of two products must fit into 16 bits.
     axes = tuple(axis for axis in range(4) if axis != outputs)
     most = 2 * np.abs(weight).max(axes, keepdims=True) + np.float32(1e-12)
     return _rounded(h, np.zeros(1), np.full(1, top), 256), _rounded(_constant(weight), -most, most, 255)
@@ -245,13 +245,13 @@ class _Graph:
     ) -> None:
         """Args:
         tensors: of a release.
-        is_basic: only of operations that OpenVINO has for a processor without AVX.
-        is_quantized: convolutions of what is normed take 8-bit numbers.
+        is_basic: use only operations that OpenVINO supports on processors without AVX.
+        is_quantized: convolutions after a norm run in 8 bits.
         """
         self._tensors, self._is_basic, self._is_quantized = tensors, is_basic, is_quantized
 
     def normed(self, h: Any, bias: Array, scale: Array) -> tuple[Any, float]:
-        """Instance norm with these biases and scales, [1, C, 1, 1]; and the largest value that is to be expected."""
+        """Instance norm with biases and scales [1, C, 1, 1]; also returns the largest expected value."""
         op = _opset()
         top = float((bias + _DEVIATIONS * np.abs(scale)).max())
         if not self._is_basic:
@@ -264,7 +264,7 @@ class _Graph:
         return op.add(op.multiply(h, factor), op.subtract(_constant(bias), op.multiply(mean, factor))), top
 
     def _products(self, h: Any, weight: Array, stride: int, pad: int, top: float | None) -> Any:
-        """A convolution; top: the largest value of h, which is not negative, where 8 bits suffice, else None."""
+        """A convolution; top: the largest value of h >= 0 if 8 bits suffice, else None."""
         op = _opset()
         kernel = _constant(weight)
         if self._is_quantized and top is not None and top > 0:
@@ -272,7 +272,7 @@ class _Graph:
         return op.convolution(h, kernel, [stride] * 2, [pad] * 2, [pad] * 2, [1, 1])
 
     def _doubled(self, h: Any) -> Any:
-        """Each pixel 2x2 times."""
+        """Nearest-neighbor upsampling by 2."""
         op = _opset()
         if self._is_basic:
             _, channels, height, width = h.get_output_shape(0)
@@ -301,7 +301,7 @@ class _Graph:
         return len(numbers)
 
     def weight(self, name: str) -> Array:
-        """Of a convolution or linear layer, with its spectral norm."""
+        """Weight of a convolution or linear layer, divided by its spectral norm."""
         if f"{name}.weight" in self._tensors:
             return self._get(f"{name}.weight")
         norm = f"{name}.parametrizations.weight"
@@ -319,15 +319,15 @@ class _Graph:
         return self._biased(self._products(h, weight, 1, weight.shape[2] // 2, top), name)
 
     def halved_conv(self, h: Any, name: str, top: float | None = None) -> Any:
-        """A 3x3 convolution and the mean of 2x2 of its outputs, as one of stride 2: 4 products a pixel for 9."""
+        """A 3x3 convolution followed by 2x2 average pooling, as one 4x4 convolution of stride 2."""
         return self._biased(self._products(h, _four_places(self.weight(name)) / np.float32(4), 2, 1, top), name)
 
     def conv_of_doubled(self, h: Any, name: str, top: float | None = None) -> Any:
-        """A 3x3 convolution of h, each of whose pixels is repeated 2x2: a transposed one of stride 2.
+        """Nearest-neighbor upsampling of h by 2 and a 3x3 convolution, as one transposed convolution of stride 2.
 
         Args: top: see _products.
         """
-        # A transposed convolution places its kernel mirrored, inputs first.
+        # A transposed convolution flips its kernel and has the input axis first.
         weight = _four_places(self.weight(name)[:, :, ::-1, ::-1]).transpose(1, 0, 2, 3)
         kernel = _constant(weight)
         if self._is_quantized and top is not None and top > 0:

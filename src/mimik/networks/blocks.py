@@ -17,7 +17,7 @@ SMALLEST_PX = 4  # side of the last activations of E and D; paper, Sec. 4
 
 
 class SpectralNorm(_SpectralNorm):
-    """torch's own, as float32 under autocast too: in bf16 sigma would have three digits."""
+    """torch's spectral norm, computed in float32 even under autocast: in bf16, sigma would have only three digits."""
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
@@ -95,7 +95,7 @@ class ResidualBlock(nn.Module):
             h: activations.
             psi: for "adain": bias and scale [B, num_in] of the first norm, bias and scale [B, num_out] of the second.
         """
-        # A 1x1 convolution commutes with both ways of resampling; on the small side it costs a quarter.
+        # A 1x1 convolution commutes with both kinds of resampling; at the lower resolution it costs a quarter.
         shortcut = self.skip(F.avg_pool2d(h, 2) if self.resample == "down" else h)
         if not self.first:
             h = self.norm1(h, *psi[:2]).relu()
@@ -123,7 +123,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """[B, C, H, W] -> the same."""
-        # Numbers, also while a graph of fixed shapes is traced.
+        # Plain ints, so that a trace has fixed shapes.
         batch, height, width = int(h.shape[0]), int(h.shape[2]), int(h.shape[3])
         places, pooled = height * width, (height // 2) * (width // 2)
         query = self.query(h).reshape(batch, -1, places).transpose(1, 2)  # [B, C, H, W] -> [B, H W, C / 8]
@@ -143,7 +143,7 @@ def check_image_px(image_px: int) -> None:
 
 
 def block_widths(num_blocks: int, min_channels: int, max_channels: int) -> list[int]:
-    """Channels after each of num_blocks blocks that halve the picture: doubling up to max_channels."""
+    """Channels after each of num_blocks down blocks: doubling, up to max_channels."""
     return [min(min_channels * 2**i, max_channels) for i in range(num_blocks)]
 
 

