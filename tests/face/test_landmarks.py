@@ -478,3 +478,14 @@ def test_a_mirrored_face_is_the_face_of_the_mirrored_picture(landmarker: Landmar
     again = faces.mirrored_face(turned, portrait.shape[1])
     np.testing.assert_allclose(again.points, face.points, atol=1e-3)
     assert (again.blendshapes == face.blendshapes).all()
+
+
+def test_the_threads_that_load_networks_import_nothing() -> None:
+    """Ctrl-C while two threads import can leave the lock of imports taken: the program would never end."""
+    code = (
+        "import sys, mimik.face.landmarks as landmarks\n"
+        "landmarks.begun = lambda load: print('openvino' in sys.modules)\n"
+        "landmarks.Landmarker()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["True"] * 3

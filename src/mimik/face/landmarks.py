@@ -286,6 +286,7 @@ class Landmarker:
 
             return compiled_once(name, content, read, options).create_infer_request()
 
+        inference_core()  # imported here: where threads import too, Ctrl-C can leave the lock of imports taken
         # Load the networks in parallel, while the photo is read.
         with landmarker_bundle() as bundle:
             self._mesh, self._detector, self._blendshapes = (
