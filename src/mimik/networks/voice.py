@@ -23,9 +23,12 @@ class _Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = functional.pad(self.norm(x).transpose(1, 2), (self.left, 0))  # [B, T, C] -> [B, C, T + left]
-        h = functional.relu(self.conv(h)).transpose(1, 2)
-        return x + self.drop(self.mix(h))
+        h = functional.pad(self.norm(x), (0, 0, self.left, 0))  # [B, T, C] -> [B, T + left, C]
+        # The convolution as one product of matrices: on a CPU faster than Conv1d, and the same.
+        step, length = self.left // 2, x.shape[1]
+        taps = torch.cat([h[:, k * step : k * step + length] for k in range(3)], 2)
+        weight = self.conv.weight.permute(0, 2, 1).flatten(1)  # [C, C, 3] -> [C, 3 C]
+        return x + self.drop(self.mix(functional.relu(functional.linear(taps, weight, self.conv.bias))))
 
 
 class VoiceNet(nn.Module):

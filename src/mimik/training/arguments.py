@@ -180,11 +180,11 @@ class LearnArguments:
 class VoiceConfig:
     """How the voice network is trained."""
 
-    channels: int = 96
-    recurrent: int = 96
+    channels: int = 160
+    recurrent: int = 128
     members: Annotated[
-        int, Option("Networks that are trained and averaged.", "N", range=(1, 8), hint="3 of the usual size fit")
-    ] = 3
+        int, Option("Networks that are trained and averaged.", "N", range=(1, 8), hint="one is usual")
+    ] = 1
     dropout: float = 0.15
     batch_size: Annotated[int, Option("Pieces of 3 s in a step.", "N", range=(1, 1024), hint="16 is usual")] = 16
     spoken: Annotated[
@@ -214,9 +214,9 @@ class VoiceConfig:
             "N",
             "--steps",
             range=(0, 1_000_000),
-            hint="1000 take about seven minutes a network on one core",
+            hint="1500 take about fifteen minutes a network on one core",
         ),
-    ] = 1000
+    ] = 1500
     velocity: float = 0.5
     correlation: float = 0.4
     touch: float = 0.5

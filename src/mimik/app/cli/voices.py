@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -57,11 +56,8 @@ def voice_train(
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
     with extra("mimik voice train", "train"):
-        import torch
-
         from mimik.training.voice import train_voice
 
-    torch.set_num_threads(max(1, os.cpu_count() or 1))
     with Display("steps", "training", lines=False).shown() as bar, log_shown():
         path = train_voice(tracks, out, config, one_speaker=one_speaker, init=init, progress=bar)
     say(f"{path}: the voice network after {config.num_steps} steps; measures: {out / 'stats.jsonl'}.")
