@@ -10,17 +10,15 @@ and the same as JSON with -o. "cached" is after every clip was decoded once, "un
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
 import statistics
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -32,10 +30,13 @@ from mimik.data.index import ClipInfo, read_index
 from mimik.data.loading import loader
 from mimik.data.on_device import batches
 from mimik.data.on_device.batches import REUSE, DeviceLoader
+from mimik.data.preparation.settings import Clip
+from mimik.data.preparation.shard_folder import ShardFolder
 from mimik.data.store import ClipStore
 from mimik.data.tracks import pack_tracks, unpack_tracks
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import landmark_image
+from mimik.media import video
 from reporting import PORTRAIT, machine, markdown, write_json
 
 BATCH = 8
@@ -50,63 +51,35 @@ H200_TFLOPS = 300.0  # assumed: 30 % of the 990 dense bf16 TFLOPS of the data sh
 
 def write_shards(folder: Path, num_clips: int, num_frames: int, side: int = 256) -> None:
     """Clips of the portrait, turned, shifted and scaled; four different ones, again and again."""
-    picture = cv2.resize(cv2.imread(str(PORTRAIT)), (side, side), interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(video.read_image(PORTRAIT), (side, side), interpolation=cv2.INTER_AREA)
     vertices = faces.canonical_mesh().vertices
     face = np.concatenate([vertices, vertices[[159] * 5 + [386] * 5]]) * (0.4 * side / 15) + [side / 2, side / 2, 0]
     made = []
     for seed in range(min(4, num_clips)):
         rng = np.random.default_rng(seed)
         noise = rng.integers(0, 6, (8, side, side, 3), np.uint8)
-        out, points = io.BytesIO(), []
-        with av.open(out, "w", format="mp4") as container:
-            options = {"crf": "20", "g": "12", "keyint_min": "12"}
-            stream = container.add_stream("libx264", rate=25, options=options)
-            stream.width = stream.height = side
-            stream.pix_fmt = "yuv420p"
-            for t in range(num_frames):
-                swing = np.sin(t / 9 + seed)
-                matrix = cv2.getRotationMatrix2D((side / 2, side / 2), 10 * swing, 1 + 0.1 * np.sin(t / 23))
-                matrix[:, 2] += 8 * np.sin([t / 13, t / 17])
-                frame = cv2.warpAffine(picture, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101)
-                frame = cv2.add(frame, noise[t % len(noise)])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
-                points.append(np.column_stack([face[:, :2] @ matrix[:, :2].T + matrix[:, 2], face[:, 2]]))
-            container.mux(stream.encode())
+        frames, points = [], []
+        for t in range(num_frames):
+            swing = np.sin(t / 9 + seed)
+            matrix = cv2.getRotationMatrix2D((side / 2, side / 2), 10 * swing, 1 + 0.1 * np.sin(t / 23))
+            matrix[:, 2] += 8 * np.sin([t / 13, t / 17])
+            frame = cv2.warpAffine(picture, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+            frames.append(cv2.add(frame, noise[t % len(noise)]))
+            points.append(np.column_stack([face[:, :2] @ matrix[:, :2].T + matrix[:, 2], face[:, 2]]))
         jitter = rng.normal(0, 0.15, (num_frames, faces.NUM_POINTS, 3))
         pose = rng.normal(0, 10, (num_frames, 3))
-        made.append((out.getvalue(), pack_tracks(np.array(points) + jitter, rng.random((num_frames, 52)), pose)))
-    with (
-        tarfile.open(folder / "clips-000000.tar", "w", format=tarfile.USTAR_FORMAT) as tar,
-        open(folder / "index.jsonl", "w") as index,
-    ):
+        npz = pack_tracks(np.array(points) + jitter, rng.random((num_frames, 52)), pose)
+        made.append(Clip({}, video.encode_clip(frames, 25, quality=20, gop=12), npz))
+    common = {"num_frames": num_frames, "fps": 25.0, "size": side, "licence": "made here"}
+    common |= {"start_s": 0.0, "end_s": num_frames / 25, "box": (0, 0, side), "face_px": 0.4 * side}
+    common |= {"sharpness": 1.0, "yaw_range": (0, 0), "fingerprint": ""}
+    with closing(ShardFolder(folder, {}, 1 << 40)) as shards:
         for number in range(num_clips):
-            mp4, npz = made[number % len(made)]
-            members = {}
-            for name, data in (("mp4", mp4), ("npz", npz), ("json", b"{}")):
-                entry = tarfile.TarInfo(f"{number:010x}_00.{name}")
-                entry.size = len(data)
-                members[name] = (tar.offset + 512, len(data))
-                tar.addfile(entry, io.BytesIO(data))
-            clip = ClipInfo(
-                key=f"{number:010x}_00",
-                shard="clips-000000.tar",
-                members=members,
-                num_frames=num_frames,
-                fps=25.0,
-                size=side,
-                person=str(number),
-                source=f"{number}.mp4",
-                source_sha256=f"{number:064x}",
-                licence="made here",
-                start_s=0.0,
-                end_s=num_frames / 25,
-                box=(0, 0, side),
-                face_px=0.4 * side,
-                sharpness=1.0,
-                yaw_range=(0, 0),
-                fingerprint="",
-            )
-            index.write(clip.to_json() + "\n")
+            origin = {"source": f"{number}.mp4", "source_sha256": f"{number:064x}"}
+            entry = {"key": f"{number:010x}_00", "person": str(number), **origin, **common}
+            shards.add_clip(entry, made[number % len(made)])
+            shards.finish_video(origin)
+        shards.finish()
 
 
 def rate(episodes: Episodes, num_workers: int, seconds: float, warm_up: int) -> float:

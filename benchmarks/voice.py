@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from mimik.data.speech import SpeechClip, load_clips
-from mimik.evaluation.speech.measures import MouthTrack, SpeechScore, medians, score
 from mimik.media import mel
 from mimik.media.espeak import Espeak
 from mimik.motion.contact import lip_openings
 from mimik.motion.generation.lips import CHANNELS, GAP, JAW, MOUTH, WIDTH, VoiceModel, bundled_voice
 from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_width
+from speech_measures import MouthTrack, SpeechScore, medians, score
 
 FPS = 25
 ROUNDING = [CHANNELS.index(name) for name in ("mouthPucker", "mouthFunnel")]

@@ -1,4 +1,4 @@
-"""Measures of lips and speech on tracks whose answers are known."""
+"""benchmarks/speech_measures.py on tracks whose answers are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mimik.arrays import runs
-from mimik.evaluation.speech.measures import MouthTrack, bilabials, lip_variation, medians, score, silences
+from speech_measures import MouthTrack, bilabials, medians, score, silences
 
 FPS = 25
 
@@ -76,12 +76,6 @@ def test_lips_that_follow_the_loudness_are_in_sync() -> None:
     assert s.lip_sync == pytest.approx(0, abs=1e-6)
     s = score(track(wave()), track(volume[::-1]), 20 * np.log10(volume), speech, speech, FPS)
     assert s.lip_sync == pytest.approx(0.5, abs=0.01)
-
-
-def test_lip_dynamics_by_hand() -> None:
-    lips = np.zeros((4, 3, 2))
-    lips[:, 1, 1] = [0, 1, 0, 1]  # moves against the others: two of three pairs have a deviation of 0.5
-    assert lip_variation(lips) == pytest.approx(1 / 3)
 
 
 def test_closures_are_counted_over_all_clips() -> None:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Float, runs
 from mimik.config import InputError
-from mimik.evaluation.speech.measures import lip_variation
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import head_pose
 from mimik.media.sound import probe_sound, read_sound
@@ -67,7 +66,8 @@ def lip_dynamics(points: NDArray[Any]) -> float:
     if len(some) < 2:
         return math.nan
     lips = some[:, faces.LIPS] / _eyes(some)[2][:, None, None]
-    return lip_variation(lips)
+    first, second = np.triu_indices(lips.shape[1], 1)
+    return float(np.linalg.norm(lips[:, first] - lips[:, second], axis=-1).std(0).mean())
 
 
 def head_motion(points: NDArray[Any]) -> float:

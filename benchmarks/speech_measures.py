@@ -1,6 +1,6 @@
 """How well lips follow speech: measures on tracks of the mouth, real against generated, at one rate.
 
-Lip-sync, lip dynamics and silent lip stability are THEval's (arXiv:2511.04520), on this program's points.
+Lip-sync and silent lip stability are THEval's (arXiv:2511.04520), on this program's points.
 """
 
 from __future__ import annotations
@@ -144,16 +144,6 @@ def _in_step(real: MouthTrack, made: MouthTrack, seen: Bools, fps: float) -> dic
 def _unit(x: Float) -> Float:
     low, high = float(x.min()), float(x.max())
     return (x - low) / max(high - low, 1e-9)
-
-
-def lip_variation(lips: Float) -> float:
-    """THEval: mean over pairs of lip points of the standard deviation over time of their distance.
-
-    Args: lips: [T, N, 2 or 3] in a unit of the face.
-    """
-    first, second = np.triu_indices(lips.shape[1], 1)
-    distance = np.linalg.norm(lips[:, first] - lips[:, second], axis=-1)
-    return float(distance.std(0).mean())
 
 
 def medians(scores: Sequence[SpeechScore]) -> dict[str, float]:
