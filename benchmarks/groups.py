@@ -112,8 +112,7 @@ def look(store: ClipStore, clip: ClipInfo) -> dict[str, float]:
 def spearman(a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
     """Rank correlation, equal values sharing their mean rank; NaN if one of them does not vary.
 
-    Args:
-        a, b: [N]; pairs with a NaN are left out.
+    Args: a, b: [N]; pairs with a NaN are left out.
     """
     pairs = np.stack([np.asarray(a, np.float64), np.asarray(b, np.float64)])
     pairs = pairs[:, np.isfinite(pairs).all(0)]
@@ -336,8 +335,7 @@ def read_values(
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
     """Of each metric, model and clip of an evaluation the value, NaN where there is none; and the person of each clip.
 
-    Raises:
-        InputError: if the folder has no such numbers.
+    Raises InputError if the folder has no such numbers.
     """
     path = folder / "clips.csv"
     if not path.is_file():
@@ -358,8 +356,7 @@ def read_values(
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
     """Of each clip what was seen.
 
-    Raises:
-        InputError: if the file is not one of labels.
+    Raises InputError if the file is not one of labels.
     """
     if not path.is_file():
         raise InputError(f"--labels {path}: is no file; give a CSV with the columns clip, {', '.join(SEEN)}.")

@@ -185,8 +185,7 @@ def table(summary: Mapping[str, Any], first: str) -> str:
 def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Path) -> dict[str, Any]:
     """Of each detector, clip and model [68] distances and the slopes.
 
-    Args:
-        folder: where what is measured is kept.
+    Args: folder: where what is measured is kept.
     """
     file = predictor_file()
     models = {label_of(name): load_model(name) for name in names}

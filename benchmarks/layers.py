@@ -76,8 +76,7 @@ def choose(points: NDArray[Any], part: str) -> tuple[int, list[int]] | None:
 
     The photo is the qualifying frame whose pose is nearest to the median of what is painted.
 
-    Args:
-        points: [N, 478, 3] of consecutive frames; NaN where there is no face.
+    Args: points: [N, 478, 3] of consecutive frames; NaN where there is no face.
     """
     seen = np.flatnonzero(np.isfinite(points).all((1, 2)))
     if len(seen) < 3:

@@ -184,8 +184,7 @@ def table(found: Mapping[str, Any], before: Mapping[str, Any]) -> str:
 def painted_by(commit: str, models: Sequence[str], args: argparse.Namespace, folder: Path) -> None:
     """Paints the frames into folder by the program of a commit.
 
-    Raises:
-        InputError: if there is no such commit, or its program fails.
+    Raises InputError if there is no such commit, or its program fails.
     """
     checkout = folder / "checkout"
     made = subprocess.run(

@@ -23,8 +23,7 @@ _SETTLE = 30  # power iterations, after which spectral norm's vectors are the av
 def average(releases: list[checkpoint.TrainedModel], names: list[str]) -> Networks:
     """The first model's networks, those of these names with the mean of all models' weights.
 
-    Raises:
-        ValueError: if the networks of two models differ in size.
+    Raises ValueError if the networks of two models differ in size.
     """
     first, *others = releases
     for (name, net), *rest in zip(first.networks, *(other.networks for other in others), strict=True):

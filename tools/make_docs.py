@@ -48,8 +48,7 @@ def write_interface(out: Path) -> None:
 
     Args: out: the folder to write to.
 
-    Raises:
-        Warning: if a docstring or a name cannot be resolved.
+    Raises Warning if a docstring or a name cannot be resolved.
     """
     for name in mimik.__all__:  # imported on demand, which pdoc does not do
         setattr(mimik, name, getattr(mimik, name))

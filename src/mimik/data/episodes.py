@@ -116,8 +116,7 @@ def evaluation_episodes(
         num_holdout: the paper's is 32.
         seed: chooses other frames.
 
-    Raises:
-        InputError: if no clip is long enough, or a number is not positive.
+    Raises InputError if no clip is long enough, or a number is not positive.
     """
     if shots < 1 or num_holdout < 1:
         raise InputError(f"{shots} shots and {num_holdout} hold-out frames: give 1 or more of both.")
@@ -227,8 +226,7 @@ class Episodes(Dataset[Batch]):
                 the warped frame are cut twice as large (D14). A still is the target of its own warp to another pose and
                 expression and back.
 
-        Raises:
-            InputError: if no clip has num_sources + 1 frames, or an option is not understood.
+        Raises InputError if no clip has num_sources + 1 frames, or an option is not understood.
         """
         if num_sources < 1:
             raise InputError(f"--k {num_sources}: give 1 source frame or more.")

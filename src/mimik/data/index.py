@@ -156,8 +156,7 @@ def split_people(index: Sequence[ClipInfo], fraction: float, seed: int = 0) -> t
 
     Returns training clips and held-out clips, each in the order of the index.
 
-    Raises:
-        InputError: if fraction is not between 0 and 1, or there are fewer than two people.
+    Raises InputError if fraction is not between 0 and 1, or there are fewer than two people.
     """
     if not 0 < fraction < 1:
         raise InputError(f"held-out fraction {fraction}: give a number between 0 and 1 (0.1 holds out a tenth).")

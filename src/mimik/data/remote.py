@@ -42,8 +42,7 @@ def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -
     Returns:
         None if a range was asked for and the server can only send the whole file.
 
-    Raises:
-        InputError: if it cannot be read. DamagedClipError: if the file ends before stop.
+    Raises InputError if it cannot be read, DamagedClipError if the file ends before stop.
     """
     ask = _ask_s3 if url.startswith("s3://") else _ask_http  # they raise _PassingError if it may work the next time
     problem: Exception | None = None

@@ -64,8 +64,7 @@ class ClipStore:
             cache_mb: megabytes of decoded frames to keep in memory (/dev/shm), for this store and its copies in
                 workers, until the process ends; 0: none. A clip of 200 frames at 256 px takes 39.
 
-        Raises:
-            InputError: on impossible numbers.
+        Raises InputError on impossible numbers.
         """
         if (size is not None and size < 1) or cache_mb < 0:
             raise InputError(f"size {size}, cache_mb {cache_mb}: give a size of 1 px or more and 0 or more megabytes.")

@@ -137,8 +137,7 @@ def pack_tracks(points: NDArray[Any], blendshapes: NDArray[Any], pose: NDArray[A
         blendshapes: [T, 52] in 0..1; kept to 1/510.
         pose: [T, 3] yaw, pitch, roll in degrees; kept as float16.
 
-    Raises:
-        InputError: on other shapes, no frames, numbers that are not finite, or points beyond 2047 px.
+    Raises InputError on other shapes, no frames, numbers that are not finite, or points beyond 2047 px.
     """
     num_frames = len(points)
     shapes = (points.shape, blendshapes.shape, pose.shape)

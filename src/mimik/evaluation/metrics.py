@@ -369,14 +369,12 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     where S_a = A^T A: exact for fewer rows than features too, where a matrix root of S_a S_b is unstable. The value
     falls with the number of rows: compare those of the same number only.
 
-    Args:
-        a, b: [N, C] and [M, C], two rows or more.
+    Args: a, b: [N, C] and [M, C], two rows or more.
 
     Returns:
         >= 0; 0 when equal.
 
-    Raises:
-        ValueError: on other shapes.
+    Raises ValueError on other shapes.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"features {list(a.shape)} and {list(b.shape)}: give [N, C] and [M, C] of two rows or more.")

@@ -43,8 +43,7 @@ def tasks(index: Sequence[ClipInfo], config: EvaluateConfig) -> list[Task]:
     - "T = n": the paper's. n photos, and hold-out frames that are none of them; dataset.evaluation_episodes.
     - FIRST: the first frame is the photo, all others are made, in order.
 
-    Raises:
-        InputError: if no clip is long enough for one of the numbers of shots.
+    Raises InputError if no clip is long enough for one of the numbers of shots.
     """
     found = [Task(FIRST, clip, (0,), tuple(range(1, clip.num_frames))) for clip in index if clip.num_frames > 3]
     for shots in config.shots:

@@ -304,8 +304,7 @@ def content_network(name: str, weights: Path | None = None) -> ContentNetwork:
         weights: a weight file to use instead: .safetensors, or .pth or .pt with tensors only. VGGs have keys
             `features.0.weight`, `0.weight` or `conv1_1.weight` and take BGR, except for files named vgg_face_dag.
 
-    Raises:
-        InputError: if name is unknown, or the weights are missing, damaged or another network's.
+    Raises InputError if name is unknown, or the weights are missing, damaged or another network's.
     """
     _check_name(name)
     path = weights or _find_weights(name)
@@ -334,8 +333,7 @@ def download_weights(name: str, progress: Callable[[float], None] = lambda share
         name: one of CONTENT_NETWORKS.
         progress: called from time to time with the completed share, 0..1.
 
-    Raises:
-        InputError: if there is no URL, the download fails or has the wrong hash, or the file cannot be written.
+    Raises InputError if there is no URL, the download fails or has the wrong hash, or the file cannot be written.
     """
     _check_name(name)
     folder = data_folder() / "weights"

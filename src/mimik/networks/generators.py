@@ -58,8 +58,7 @@ class Embedder(nn.Module):
             embedding_dim: N.
             attention: whether there is self-attention at image_px / 8 (D1).
 
-        Raises:
-            ValueError: on another image_px.
+        Raises ValueError on another image_px.
         """
         super().__init__()
         check_image_px(image_px)
@@ -240,8 +239,7 @@ class Generator(nn.Module):
             geometry: texture form: [B, NUM_GEOMETRY, H / 2, W / 2] maps of the warp.
             interior: texture form: [B, 1, 2 H, 2 W] 0..1, mask of the inner mouth; None if it is closed.
 
-        Raises:
-            ValueError: if the texture form lacks the warped photo, or the paper's form is given one.
+        Raises ValueError if the texture form lacks the warped photo, or the paper's form is given one.
         """
         if (warped is None or geometry is None) == (self.form == "texture"):
             raise ValueError("The texture form needs the warped photo and its geometry; the paper's takes neither.")

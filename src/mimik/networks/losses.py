@@ -50,8 +50,7 @@ def feature_matching_loss(
         real_acts: the same of the real ones.
         over_layers: one of OVER_LAYERS.
 
-    Raises:
-        ValueError: on another over_layers, or if the activations differ in number or shape.
+    Raises ValueError on another over_layers, or if the activations differ in number or shape.
     """
     if over_layers not in OVER_LAYERS:
         raise ValueError(f"over_layers {over_layers!r}: give one of {', '.join(OVER_LAYERS)}.")
@@ -68,8 +67,7 @@ def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
         e_hat: [B, K, N] embeddings of the K frames, before their mean and before P.
         w_i: [B, N] rows W_i of the same videos; W is trained by L_DSC only.
 
-    Raises:
-        ValueError: if B or N differ.
+    Raises ValueError if B or N differ.
     """
     if e_hat.ndim != 3 or w_i.shape != (e_hat.shape[0], e_hat.shape[2]):
         raise ValueError(f"e_hat {list(e_hat.shape)} and w_i {list(w_i.shape)}: give [B, K, N] and [B, N].")
@@ -87,8 +85,7 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
         features_x_hat: the same of the synthesized ones.
         weights: of each layer.
 
-    Raises:
-        ValueError: if features or weights differ in number or shape.
+    Raises ValueError if features or weights differ in number or shape.
     """
     distances = _layer_distances(features_x_hat, features_x)
     if len(weights) != len(distances):

@@ -78,8 +78,7 @@ def learn(
         preparing: is called before, with what is being done, how much of it, and of all.
         began_s: when the time of arguments.max_seconds began, by time.monotonic; now if left out.
 
-    Raises:
-        InputError: if something given cannot be used, or the file cannot be written; nothing is written then.
+    Raises InputError if something given cannot be used, or the file cannot be written; nothing is written then.
     """
     deadline = Deadline.after(arguments.max_seconds, time.monotonic() if began_s is None else began_s)
     preset, networks, origin = _start(arguments)

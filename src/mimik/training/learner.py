@@ -123,8 +123,7 @@ class Learner:
             deadline: after it no further photo is warped for training.
             progress: called with what is being done, how much of it, and of all.
 
-        Raises:
-            InputError: if the weights of a content network are missing.
+        Raises InputError if the weights of a content network are missing.
         """
         # Without E there is no L_MCH. Inputs are closer to their targets than in meta-learning: terms that pull the
         # texture form toward the uncorrected warp would make it unlearn its corrections.

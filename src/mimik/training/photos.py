@@ -75,8 +75,7 @@ def read_photos(
     Returns:
         The photos, the files, and notes for the user.
 
-    Raises:
-        InputError: if a file cannot be read or shows no face; in a folder it is skipped, with a note.
+    Raises InputError if a file cannot be read or shows no face; in a folder it is skipped, with a note.
     """
     if not paths:
         raise InputError("no photo was given; give at least one photo of the person.")

@@ -110,8 +110,7 @@ class Trainer:
             people: batches of loading.loader; if E or P is fresh, the mean of psi_hat over them is kept.
             fsdp: shard weights, averages and optimizer states among the processes; else each process has all.
 
-        Raises:
-            InputError: if the weights of a content network are missing.
+        Raises InputError if the weights of a content network are missing.
         """
         self.preset, self.world, self.precision = preset, world, precision
         self.networks = build_networks(preset.networks, num_videos)
@@ -282,8 +281,7 @@ class Trainer:
         E's N outputs that differ between people: 0 if the embedding has collapsed. In the texture form the content
         networks take whole frames only.
 
-        Args:
-            batches: of loading.loader, with person.
+        Args: batches: of loading.loader, with person.
         """
         sums: dict[str, float] = {}
         e_hats = []

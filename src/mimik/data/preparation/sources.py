@@ -44,8 +44,7 @@ def find_sources(
         skip: a folder that is not searched, such as the output.
         suffixes: of the files in folders.
 
-    Raises:
-        InputError: if an input is missing, there is no video, or two would have the same name in the index.
+    Raises InputError if an input is missing, there is no video, or two would have the same name in the index.
     """
     if not inputs:
         raise InputError("no video was given; give video files or folders of them.")
@@ -80,11 +79,9 @@ def find_sources(
 def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
     """(person, license) by the clip's path, file name or stem.
 
-    Args:
-        path: CSV with a header; columns clip or path, and person, license where known. Others are not read.
+    Args: path: CSV with a header; columns clip or path, and person, license where known. Others are not read.
 
-    Raises:
-        InputError: if it cannot be read or has no column clip or path.
+    Raises InputError if it cannot be read or has no column clip or path.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
