@@ -1,4 +1,4 @@
-"""Whole motions, and their files: what `mimik motion extract` writes."""
+"""Complete motions and their .motion files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from mimik.motion.kinds import bundled_motions
 
 @dataclass(frozen=True)
 class Motion:
-    """A driver as numbers: what `mimik motion extract` writes.
+    """A driver as a sequence of motion frames; stored in .motion files.
 
     Attributes:
-        name: for people.
-        fps: frames a second.
-        reference: the driver's neutral face.
+        name: for messages.
+        fps: frames per second.
+        reference: the driver's neutral reference.
         turn: [T, 3], shift: [T, 3], zoom: [T], offset: [T, 478, 3], blendshapes: [T, 52], seen: [T] as in MotionFrame.
     """
 
@@ -77,7 +77,7 @@ class Motion:
             )
 
     def at_rate(self, fps: float) -> Motion:
-        """The same motion with other frames a second, interpolated linearly."""
+        """The motion at another frame rate, interpolated linearly."""
         if abs(fps - self.fps) < 1e-6 or len(self) < 2:
             return replace(self, fps=fps) if len(self) < 2 else self
         at = np.arange(round(self.duration_s * fps)) * (self.fps / fps)
@@ -101,10 +101,10 @@ class Motion:
         )
 
     def save(self, path: Path) -> None:
-        """Writes a .motion file: a zip of numpy arrays, a few kilobytes a second.
+        """Write a .motion file: a zip of NumPy arrays, a few kilobytes per second.
 
-        The offsets are stored in the clip's own principal directions, as many as keep 99.9 % of all coordinates within
-        _FILE_TOLERANCE_CM.
+        The offsets are stored as PCA coefficients of the clip, with as many components as keep 99.9 % of all
+        coordinates within _FILE_TOLERANCE_CM.
         """
         flat = self.offset.reshape(len(self), -1)
         _, size, directions = np.linalg.svd(flat, full_matrices=False)
@@ -139,7 +139,7 @@ class Motion:
 
     @classmethod
     def load(cls, path: Path) -> Motion:
-        """Reads a .motion file. Raises InputError if it is not one, is damaged, or comes from a newer version."""
+        """Read a .motion file. Raises InputError if it is damaged, of a newer version, or another kind of file."""
         try:
             with zipfile.ZipFile(path) as file:
                 header = json.loads(_read_member(file, "header.json"))
@@ -206,7 +206,7 @@ class Motion:
 
 
 def _read_member(file: zipfile.ZipFile, name: str) -> bytes:
-    """One file of the zip; a small zip can unpack to more than fits into memory."""
+    """Read one file of the zip with a size limit, against zip bombs."""
     if file.getinfo(name).file_size > _MAX_MEMBER_BYTES:
         raise ValueError(f"{name} is too large")
     return file.read(name)

@@ -1,10 +1,9 @@
-"""One time step of a driver, as pose and expression relative to the driver's neutral face.
+"""Motion frames: pose and expression of one time step, relative to the driver's neutral face.
 
-A driver's frame is split into head pose and expression, both relative to the driver's own neutral face. Nothing of the
-driver's identity is left.
+Because both are relative to the driver's own neutral face, they do not contain the driver's identity.
 
-Frames of reference. A face's own frame has the axes of face.Pose and centimeters of the canonical face, so that two
-people can be compared; a MotionFrame is in own frames and knows no pixels.
+Coordinates: the face frame has the axes of face.Pose and the unit of the canonical face (centimeters), so that people
+can be compared. MotionFrames are in face frames and independent of pixels.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Pose, fit_similarity
 from mimik.motion.expression import Float, pose_leak
 
-EYELIDS_TOUCH = 0.085  # the landmarker's opening of shut lids over the usual one: median of 164 clips
+EYELIDS_TOUCH = 0.085  # detected opening of closed eyelids, relative to the usual opening: median of 164 clips
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A driver's neutral face."""
+    """A driver's neutral reference."""
 
     shape: Float  # [478, 3] centimeters, own frame
     rotation: Float  # [3, 3] of the head in the neutral frame
     blendshapes: Float  # [52]
-    # [52] expression that the driver never lets go, by blendshapes; neither shape nor blendshapes have it
+    # [52] persistent expression of the driver, as blendshapes; it is subtracted from shape and blendshapes
     lasting: Float = field(default_factory=lambda: np.zeros(len(BLENDSHAPES)))
-    # of right and left eye, the opening that the landmarker gives to shut lids, over that of shape
+    # detected opening of closed eyelids, right and left, relative to that of shape
     eyelids_touch: tuple[float, float] = (EYELIDS_TOUCH, EYELIDS_TOUCH)
-    note: str = ""  # for the user: what was taken as neutral, and what the driver never showed
+    note: str = ""  # for the user: the frames used as neutral, and what was missing
 
 
 @dataclass(frozen=True)
 class MotionFrame:
-    """What a driver's face does at one instant, relative to its neutral."""
+    """Pose and expression of a driver at one time step, relative to its neutral reference."""
 
     turn: Float  # [3] rotation vector of the head, radians, axes of the picture
     shift: Float  # [3] movement of the head, centimeters, axes of the picture
     zoom: float  # logarithm of the head's size over its neutral size
     offset: Float  # [478, 3] movement of the points by expression and gaze, centimeters, own frame
     blendshapes: Float  # [52]
-    seen: bool = True  # False where the face was lost and the motion frame is made up
+    seen: bool = True  # False if the face was lost and the motion frame is interpolated
 
     def scaled(self, k: float) -> MotionFrame:
         """k times as strong; 0 is neutral."""
@@ -75,12 +74,12 @@ def rotation_vector(matrix: Float) -> Float:
 
 
 def split(frame: Face, reference: Reference, origin: Pose) -> MotionFrame:
-    """Pose and expression of one frame, relative to the neutral face.
+    """Pose and expression of one frame, relative to the neutral reference.
 
     Args:
         frame: the driver's face.
-        reference: the same driver's neutral.
-        origin: pose of the driver's neutral face in the driver's picture; shift and zoom are counted from there.
+        reference: the same driver's neutral reference.
+        origin: pose of the driver's neutral face in the driver's picture; shift and zoom are relative to it.
     """
     pose = fit_similarity(reference.shape[faces.SKULL], frame.points[faces.SKULL])
     offset = pose.invert(frame.points) - reference.shape

@@ -1,4 +1,4 @@
-"""The kinds of drivers, and what is known of them by names alone; it loads nothing that computes."""
+"""The kinds of drivers, and checks by name alone, without importing their code."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ IDLE = "idle"
 
 
 def bundled_motions() -> dict[str, Path]:
-    """Names of the motions that come with the program, and their files."""
+    """Names and files of the bundled motions."""
     folder = Path(str(resources.files("mimik").joinpath("assets/motions")))
     return {path.stem: path for path in sorted(folder.glob("*.motion"))}
 
 
 class DriverKind(NamedTuple):
-    """A kind of driver, as it is known before its code is loaded."""
+    """Description of a kind of driver, available before its code is imported."""
 
-    place: str  # of its class, a driver.Driver
-    accepted: str = ""  # what is given to open one, for the message that lists the kinds; "": names alone
-    names: Callable[[], Iterable[str]] = tuple  # that are given in place of a file
-    is_address: Callable[[str], bool] = lambda source: False  # whether it has no file; InputError if it is malformed
+    place: str  # import path of its class, a driver.Driver
+    accepted: str = ""  # description of its sources, for the message that lists the kinds; "": only names
+    names: Callable[[], Iterable[str]] = tuple  # accepted in place of a file
+    is_address: Callable[[str], bool] = lambda source: False  # whether a source is an address; InputError if malformed
 
 
 _DRIVERS = "mimik.motion.drivers"
-# The first that takes a source opens it: names and suffixes before those that look into the file.
+# The first kind that takes a source opens it: kinds with names and suffixes come before those that inspect the file.
 KINDS = (
     DriverKind(f"{_DRIVERS}.motion_file.MotionFile", "a .motion file", bundled_motions),
     DriverKind(f"{_DRIVERS}.stream_file.StreamFile", "a .jsonl or .csv file"),
@@ -48,7 +48,7 @@ KINDS = (
 
 
 def driver_names() -> list[str]:
-    """Words that are drivers without being files."""
+    """Names of drivers that are not files."""
     return [name for kind in KINDS for name in kind.names()]
 
 
@@ -58,18 +58,18 @@ def is_folder_of_drivers(source: str) -> bool:
 
 
 def has_no_file(source: str) -> bool:
-    """Whether a driver is neither a file nor the name of one. Raises InputError for an address that is malformed."""
+    """Whether a driver is neither a file nor the name of one. Raises InputError for a malformed address."""
     return any(kind.is_address(source) for kind in KINDS)
 
 
 def check_driver(source: str) -> None:
-    """Refuses a driver that is neither a file or folder nor a name. Raises InputError, saying what can be given."""
+    """Raises InputError, listing what is accepted, if a driver is neither a file or folder nor a name."""
     if not has_no_file(source) and source not in driver_names() and not (source and Path(source).exists()):
         raise no_such_driver(source)
 
 
 def no_such_driver(source: str) -> InputError:
-    """What to say of a driver that is neither a file nor a name."""
+    """Error message for a driver that is neither a file nor a name."""
     if not source:
         return InputError("the driver's name is empty; give a file, or the name of a bundled motion.")
     if source.startswith(("http:/", "https:/")):
@@ -84,7 +84,7 @@ def no_such_driver(source: str) -> InputError:
     )
 
 
-_OTHER_FILES = {  # by their suffixes, what to do with files that look like drivers and are none
+_OTHER_FILES = {  # by suffix: what to do with files that look like drivers but are not
     ".avatar": "is a learned person; give it as PHOTO, before the driver",
     ".safetensors": "is a model; give it with --model",
     ".onnx": "is a network; a piper voice is given with --voice, beside --say TEXT",
@@ -95,14 +95,14 @@ _OTHER_FILES = {  # by their suffixes, what to do with files that look like driv
     ".docx": "is a document; to have a text spoken give --say TEXT",
     ".zip": "is an archive; unpack it, and give a file of it",
 }
-_TEXTS = ("", ".txt", ".text", ".md", ".rst", ".log", ".srt", ".vtt", ".html")  # if they hold one
+_TEXTS = ("", ".txt", ".text", ".md", ".rst", ".log", ".srt", ".vtt", ".html")  # if they contain text
 
 
 def check_person(photo: Path) -> None:
-    """Refuses a driver where a person is wanted: the two are easily given in the wrong order.
+    """Check that a file given as the person is not a driver; the two are easily swapped.
 
     Raises:
-        InputError: saying which comes first.
+        InputError: stating the correct order.
     """
     suffix, what = photo.suffix.lower(), ""
     if not photo.exists() and str(photo) in driver_names():
@@ -120,10 +120,10 @@ def check_person(photo: Path) -> None:
 
 
 def check_readable(source: str) -> None:
-    """Refuses a file that is no kind of driver, with what to do with it instead.
+    """Check that a file can be a driver.
 
     Raises:
-        InputError: if its suffix says so, or it is a text.
+        InputError: saying what to do with it instead, if its suffix is of another kind or it is a text.
     """
     path = Path(source)
     advice = _OTHER_FILES.get(path.suffix.lower())

@@ -1,4 +1,4 @@
-"""A driver's neutral face: what its motion is counted from."""
+"""The neutral reference of a driver, relative to which its motion is measured."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ _EXPRESSIVE = {
     "browDownRight": 0.7,
 }
 _EXPRESSIVE_WEIGHTS = np.array([_EXPRESSIVE.get(name, 0.0) for name in BLENDSHAPES])
-_LIP_OPENING_WEIGHT = 6.0  # of 1 distance of the eyes, against 1 of a blendshape
-_NUM_AVERAGED = 8  # that are averaged for one region
-_NEVER_CALM = 0.35  # a blendshape that stays further above the usual neutral face is an expression, not the face
-_LOWEST_LIDS = 0.25  # of the usual opening: lids that come no nearer were never shut
+_LIP_OPENING_WEIGHT = 6.0  # weight of an opening of one eye distance, relative to a blendshape of 1
+_NUM_AVERAGED = 8  # frames averaged for one region
+_NEVER_CALM = 0.35  # blendshapes that always exceed the usual neutral value by more are a persistent expression
+_LOWEST_LIDS = 0.25  # of the usual opening: if the minimum is larger, the lids were never closed
 
 
 def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None) -> Reference:
-    """The driver's neutral face, each region from the frames in which that region is calm.
+    """The driver's neutral reference, composed region by region from the frames in which the region is neutral.
 
-    A person who talks rarely shows a frame in which everything is at rest. The lips come from the frames in which they
-    are nearest to touching and least puckered or pulled, the brows from the calmest brows, eyelids and gaze from their
-    usual opening and direction, the rest from the calmest tenth of all frames, the pose from the usual pose. What the
-    driver never shows at rest is taken off by the expression basis.
+    In a video of speech, hardly any frame is neutral everywhere. The lips come from the frames in which they are
+    closest to touching and least puckered or stretched; the brows from frames with the least brow motion; eyelids and
+    gaze from their median opening and direction; the rest from the tenth of the frames with the least expression; the
+    pose from the median pose. Persistent expressions are subtracted with the expression basis.
 
     Args:
         driver: at least one face, in the order of the video.
@@ -107,7 +107,7 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
 
 
 def named_neutral(driver: Sequence[Face], time_s: float) -> Reference:
-    """The neutral face that the user named: the mean of faces around one time.
+    """The neutral reference at a time given by the user: the mean of the faces around it.
 
     Args:
         driver: at least one face, from the same instant.
@@ -125,7 +125,7 @@ def named_neutral(driver: Sequence[Face], time_s: float) -> Reference:
 
 
 def _aligned(driver: Sequence[Face], poses: Sequence[Pose], rest: Float, rotation: Float) -> Float:
-    """[T, 478, 3] the faces in the own frame of rest, without what the landmarker gets wrong on turned heads."""
+    """[T, 478, 3] the faces in the face frame of rest, corrected for detection errors on turned heads."""
     aligned = []
     for face, pose in zip(driver, poses, strict=True):
         own = _onto(pose.invert(face.points), rest)
@@ -134,7 +134,7 @@ def _aligned(driver: Sequence[Face], poses: Sequence[Pose], rest: Float, rotatio
 
 
 def _gaze_of_shape(shape: Float) -> Float:
-    """[2] where the irises are between the corners of the eyes, in widths of an eye."""
+    """[2] position of the irises between the eye corners, in eye widths."""
     both = []
     for iris, a, b in ((468, 33, 133), (473, 362, 263)):
         both.append((shape[iris] - shape[[a, b]].mean(0))[:2] / np.linalg.norm(shape[a] - shape[b]))
@@ -142,14 +142,14 @@ def _gaze_of_shape(shape: Float) -> Float:
 
 
 def _without_lasting_expression(shape: Float, values: Float) -> tuple[Float, Float, list[str]]:
-    """The neutral shape without the expressions that the driver never lets go; those; the regions that show them.
+    """Subtract persistent expressions from the neutral shape.
 
     Args:
-        shape: [478, 3] of the calmest frames of each region.
+        shape: [478, 3] of the most neutral frames of each region.
         values: [52] blendshapes of those frames.
 
     Returns:
-        [478, 3], [52] blendshapes that were taken off, names of regions.
+        The shape [478, 3]; the subtracted blendshapes [52]; the names of the affected regions.
     """
     basis, weights = expression_basis(), region_weights()
     never, lasting = [], np.zeros(len(BLENDSHAPES))
@@ -173,7 +173,7 @@ def _without_lasting_expression(shape: Float, values: Float) -> tuple[Float, Flo
 
 
 def _eyelids_touch(lids: Float, usual: Float) -> tuple[float, float]:
-    """The opening of shut lids over the usual one, of right and left eye, where the driver shuts them.
+    """Detected opening of closed eyelids relative to the usual one, right and left, from the driver's blinks.
 
     Args: lids: [T, 2] openings; usual: [2].
     """
@@ -186,7 +186,7 @@ _CALM_WORDS = {"lips": "calm lips that touch", "brows": "calm brows", "eyes": "o
 
 
 def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
-    """What the user is told of the neutral face: where it was found, or what of it was not."""
+    """Note for the user on the neutral reference: the frames used, and what was missing."""
     times = {name: time for name, time in taken.items() if time is not None and name not in never}
     said = []
     if never:
@@ -202,12 +202,12 @@ def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
 
 
 def _onto(points: NDArray[Any], other: NDArray[Any]) -> Float:
-    """points [478, 3] moved rigidly so that their skull lies on that of other."""
+    """Points [478, 3], rigidly aligned to the skull of other."""
     return faces.skull_motion(points, other).apply(points)
 
 
 def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
-    """Where the driver's neutral head usually is in the driver's picture: the median place and size."""
+    """Median position and size of the driver's neutral head in the driver's picture."""
     poses = [fit_similarity(reference.shape[faces.SKULL], f.points[faces.SKULL]) for f in seen]
     translation = np.median([p.translation for p in poses], axis=0)
     return Pose(reference.rotation, translation, float(np.median([p.scale for p in poses])))
@@ -217,9 +217,9 @@ _OF_PHOTO = "one picture does not tell how the driver looks at rest; a usual fac
 
 
 def motion_of_photo(driver: Face) -> tuple[Reference, MotionFrame]:
-    """The motion frame of a driver of whom there is one picture: against the neutral face that its blendshapes tell of.
+    """The motion frame of a single picture, relative to the neutral face estimated from its blendshapes.
 
-    The head's turn is counted from the usual pose of people who face a camera.
+    Head rotation is measured from the usual pose of people who face a camera.
     """
     basis = expression_basis()
     pose = head_pose(driver.points)

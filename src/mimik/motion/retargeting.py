@@ -1,6 +1,6 @@
-"""From a driver's motion to where the points of one person's photo go: the paper's landmark adaptation.
+"""Retargeting: from a driver's motion frames to the points of one person; the paper's landmark adaptation.
 
-The expression is scaled to the person's features and put, with the pose, on the person's own shape.
+The expression is scaled to the person's features and applied, with the pose, to the person's own shape.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CORNERS = 61, 291
 
 
 class Retarget:
-    """Puts a driver's motion frames on one person's face."""
+    """Retargets a driver's motion frames to one person's face."""
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class Retarget:
     ) -> None:
         """Args:
         person: the face in the photo.
-        reference: the driver's neutral face.
-        mode: relative puts the driver's change against its neutral on the photo as it is; absolute gives the person the
-            driver's own pose and expression.
-        regions: what moves.
+        reference: the driver's neutral reference.
+        mode: "relative" adds the driver's difference from its neutral to the photo; "absolute" uses the driver's own
+            pose and expression.
+        regions: the regions that move.
         strength: multiplies expression and head motion.
-        exact: the driver is the person: every movement is taken as it is given, and the head turns further.
-        limit: moves the points [478, 3] of a frame back to where the photo has all that they would show.
+        exact: driver and person are the same: no gains are applied, and the head may turn further.
+        limit: shifts the points [478, 3] of a frame so that no cut edge of the photo becomes visible.
         """
         self._pose = head_pose(person.points)
         self._shape = self._pose.invert(person.points)
@@ -83,20 +83,20 @@ class Retarget:
         if self._absolute:
             jaw = BLENDSHAPES.index("jawOpen")
             change = reference.blendshapes - person.blendshapes
-            change[jaw] = 0  # lips count from contact in both
+            change[jaw] = 0  # lip openings are measured from contact in both
             self._added = basis.expression(change)
             self._turn = rotation_vector(reference.rotation @ self._pose.rotation.T)
 
     def __call__(self, motion_frame: MotionFrame, frame: Face | None = None) -> Float:
-        """Where the person's points go.
+        """Retarget one motion frame.
 
         Args:
             motion frame: of the driver.
-            frame: the person's face in the picture that is moved, when that is not the photo but a frame of a video:
-                its place, its size and what is not in the regions stay as they are there.
+            frame: the person's face in a frame of the person's video, which is then warped instead of the photo: its
+                position, its size and the regions that do not move are kept.
 
         Returns:
-            [478, 3] pixels of the photo, or of the frame.
+            [478, 3] points, in pixels of the photo or of the frame.
         """
         weights = region_weights()
         keep = sum((weights[name] for name in self._regions if name != "pose"), np.zeros(faces.NUM_POINTS))[:, None]
@@ -126,7 +126,7 @@ class Retarget:
         return points if self._limit is None else self._limit(points)
 
     def _with_contact(self, shape: Float, motion_frame: MotionFrame) -> Float:
-        """The shape [478, 3] with lips and lids as far apart as the driver's, counted from contact."""
+        """The shape [478, 3] with the driver's lip and lid openings, measured from contact."""
         driver = self._reference_shape + motion_frame.offset
         strength = self._strength
         if "lips" in self._regions:
@@ -141,7 +141,7 @@ class Retarget:
             widest = min(_MAX_OPENING * width, _WIDEST)
             largest = float(opening.max())
             shape = with_lip_openings(shape, rest + opening)
-            if largest > 0:  # a jaw that opens too far is held; the upper lip stays where it is
+            if largest > 0:  # limit the jaw; the upper lip is not changed
                 opening = opening * (float(_soft_limit(np.array([largest]), widest)[0]) / largest)
                 shape = with_lip_openings(shape, rest + opening, upper_lip=0)
             if not self._exact:
@@ -154,15 +154,17 @@ class Retarget:
 
 
 _MAX_TURN = math.radians(40)
-_MAX_REVEAL = math.radians(30)  # how far a frontal head turns; further away from a turned one, by its own turn
-_TURNED_BACK = 0.5  # of a turned photo's own turn is added to how far it is turned back, to its other side
-_MAX_SHIFT_CM = 5.0  # the shoulders do not follow
+_MAX_REVEAL = math.radians(
+    30
+)  # of a frontal photo; for a turned photo, its own rotation reduces it in the same direction
+_TURNED_BACK = 0.5  # share of a turned photo's own rotation that is added to the limit in the opposite direction
+_MAX_SHIFT_CM = 5.0  # limited because the shoulders stand still
 _MAX_LOG_ZOOM = math.log(1.3)
-_MAX_REVEAL_EXACT = math.radians(48)  # where one picture is made, and looked at
+_MAX_REVEAL_EXACT = math.radians(48)  # for `mimik edit`, whose result is inspected
 
 
 def _soft_limit(vector: Float, limit: float) -> Float:
-    """The vector, unchanged while short, never longer than limit."""
+    """The vector with its length softly limited; short vectors are unchanged."""
     length = float(np.linalg.norm(vector))
     knee = 0.6 * limit
     if length <= knee:
@@ -171,15 +173,15 @@ def _soft_limit(vector: Float, limit: float) -> Float:
 
 
 def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Float:
-    """The head's turn, limited to what the photo can show.
+    """The head's rotation, limited to what the photo can show.
 
-    What the photo hides of a head that is turned is taken from the other side when it is turned back.
+    A turned head can turn back past frontal, because the side that the photo hides is mirrored from the other one.
     """
     yaw = math.radians(pose.degrees[0])
     turn = _soft_limit(turn, _MAX_TURN + max_reveal - _MAX_REVEAL)
     # A positive rotation about y, which points down, turns the nose to the picture's left: yaw falls.
     toward = turn[1] * math.copysign(1, yaw)
-    # Both limits meet at a frontal photo, whose yaw has the sign of noise.
+    # Both limits are equal for a frontal photo, where the sign of the yaw is noise.
     limit = max_reveal + abs(yaw) * (_TURNED_BACK if toward > 0 else 1)
     if abs(toward) > 0.6 * limit:
         turn = turn.copy()
@@ -188,10 +190,11 @@ def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Floa
 
 
 def _feature_gain(own: Float, other: Float) -> Float:
-    """[478, 3] what the driver's movement is multiplied with for the person, in own frames.
+    """[478, 3] gain of the driver's motion for the person, in face frames.
 
-    How much larger the person's features are than the driver's, limited, because faces vary less than their measures;
-    and _ARRIVES, where the picture of a moved face shows less than its points do.
+    It is the ratio of the person's feature sizes to the driver's, attenuated, because faces vary less than their
+    measurements; times _ARRIVES, because a landmark detector measures less motion in a warped picture than its points
+    have.
     """
 
     def ratio(measure: Any, exponent: float = 0.5) -> float:
@@ -211,7 +214,7 @@ def _feature_gain(own: Float, other: Float) -> Float:
         here[: faces.NUM_MESH_POINTS] = np.where(sides == 0, 0.5, sides == side)
         raised = ratio(lambda s, b=brow, e=upper: np.linalg.norm(s[b].mean(0) - s[e].mean(0))) * _ARRIVES["brows"]
         gain += (here * weights["brows"])[:, None] * (raised - 1)
-        # The lids' opening is set by contact; this is how far both follow the gaze.
+        # Contact determines the lids' opening; this is their common motion with the gaze.
         gain[[*upper, *lower]] = ratio(lambda s, u=upper, v=lower: np.linalg.norm(s[u] - s[v], axis=1).sum())
         eye = ratio(lambda s, c=corners: np.linalg.norm(s[c[0]] - s[c[1]]), 1.0)
         gain[iris] = eye * np.array([_ARRIVES["gaze_x"], _ARRIVES["gaze_y"], 1.0])
@@ -219,7 +222,7 @@ def _feature_gain(own: Float, other: Float) -> Float:
 
 
 def _below_mouth(shape: Float) -> Float:
-    """[478] 0 at the lips, 1 at the chin, by the lips' region."""
+    """[478] weight from 0 at the lips to 1 at the chin, by the lips' region."""
     lip, chin = shape[faces.LIPS_OUTER_LOWER[5], 1], shape[faces.CHIN, 1]
     weight = region_weights()["lips"] * np.clip((shape[:, 1] - lip) / max(chin - lip, 1e-6), 0, 1)
     weight[faces.LIPS] = 0
@@ -232,7 +235,7 @@ _ARRIVES = {"brows": 1.5, "jaw": 1.5, "width": 1.35, "opening": 0.96, "gaze_x": 
 
 
 def _opening_gain(own: Float, other: Float) -> float:
-    """How much wider than the driver's the person's mouth opens, in distances of the eyes."""
+    """Ratio of the person's lip opening to the driver's, both in eye distances."""
     widths = [float(np.linalg.norm(s[_CORNERS[0]] - s[_CORNERS[1]])) / eye_distance(s) for s in (own, other)]
     ratio = np.clip(widths[0] / max(widths[1], 1e-6), 0.5, 2.0) ** _WIDTH_EXPONENT
     return float(np.clip(ratio, 0.85, 1.15)) * _ARRIVES["opening"]

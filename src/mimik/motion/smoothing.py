@@ -1,4 +1,4 @@
-"""Temporal smoothing of a driver's motion, and the way over gaps in it."""
+"""Temporal smoothing of a driver's motion, and bridging of gaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mimik.motion.frames import MotionFrame, rotation_matrix, rotation_vector, s
 # In which the driver's own pose takes the place of the photo's. On 20 clips of the training set heads then turn by at
 # most 35 degrees a second in it (mean of the clips' largest; 45 later in the same clips).
 BEGIN_S = 0.4
-_LOSS_EASE_S = 0.5  # a lost face goes back to neutral, and a found one returns, in this time
+_LOSS_EASE_S = 0.5  # duration of the transition to neutral after losing the face, and back
 
 # Of a still face at smooth = 0.5: cutoff in Hz, how fast it rises with speed (Hz per cm/s), and the cutoff in Hz of the
 # speed. On 12 clips of the training set (medians; standard deviation and correlation against the raw track, jitter as
@@ -31,11 +31,12 @@ _CUTOFF = {
 
 
 def begun_at_rest(motion_frames: Iterable[MotionFrame], fps: float) -> Iterator[MotionFrame]:
-    """The motion frames, beginning with the head as the photo has it.
+    """The motion frames, starting with the head pose of the photo.
 
-    A driver rarely begins in its usual pose: in 40 clips of the training set the first is 6.8 degrees away from it in
-    the median, in a tenth of them more than 16. What the head is turned and moved by in the first frame is taken off,
-    and comes back within BEGIN_S; the expression is left alone, so that lips stay with the sound.
+    A driver rarely starts in its usual pose: in 40 clips of the training set, the first frame is 6.8 degrees away from
+    it in the median, and more than 16 degrees in a tenth of them. The head motion of the first frame is subtracted, and
+    the subtraction fades out within BEGIN_S. The expression is not changed, so that the lips stay in sync with the
+    sound.
     """
     first: MotionFrame | None = None
     for number, frame in enumerate(motion_frames):
@@ -55,8 +56,8 @@ def begun_at_rest(motion_frames: Iterable[MotionFrame], fps: float) -> Iterator[
 class OneEuro:
     """The One-Euro filter (Casiez et al. 2012) for a vector whose coordinates move together.
 
-    The cutoff rises with the speed of the whole vector, root mean square, so that noise of single coordinates averages
-    out and a shape is delayed as one.
+    The cutoff rises with the RMS speed of the whole vector, so that noise of single coordinates averages out and all
+    coordinates have the same delay.
     """
 
     def __init__(self, min_cutoff_hz: float, beta: float, derivative_cutoff_hz: float = 2.0) -> None:
@@ -85,7 +86,7 @@ class Smoother:
     """One-Euro filters over motion frames: pose as one vector, each feature of the face as one."""
 
     def __init__(self, amount: float) -> None:
-        """Args: amount: 0 leaves everything as it is, 1 is calmest."""
+        """Args: amount: 0 (off) to 1 (smoothest)."""
         self._amount = amount
         self._filters: dict[str, OneEuro] = {}
         self._features = {
@@ -100,7 +101,7 @@ class Smoother:
     def _filter(self, name: str) -> OneEuro:
         if name not in self._filters:
             cutoff, beta, of_speed = _CUTOFF[name]
-            # 0.5 is the table; toward 0 the cutoff goes to infinity, toward 1 to a fifth.
+            # At 0.5 the cutoffs are those of the table; toward 0 they go to infinity, toward 1 to a fifth.
             k = (1 - self._amount) / self._amount if self._amount <= 0.5 else 1 - 1.6 * (self._amount - 0.5)
             self._filters[name] = OneEuro(cutoff * k, beta * k, of_speed)
         return self._filters[name]
@@ -119,7 +120,7 @@ class Smoother:
 
 
 def smoothed(motion_frames: Iterable[MotionFrame | None], fps: float, amount: float) -> Iterator[MotionFrame]:
-    """Motion frames without wobble and without gaps.
+    """Smoothed motion frames without gaps.
 
     Args:
         motion frames: one a frame, None where the face was lost.
@@ -132,7 +133,7 @@ def smoothed(motion_frames: Iterable[MotionFrame | None], fps: float, amount: fl
 
 
 class Steady:
-    """Motion frames without wobble and without gaps, one by one; the time between them may vary."""
+    """Smooths motion frames and bridges gaps, frame by frame, at a variable rate."""
 
     def __init__(self, amount: float) -> None:
         """Args: amount: 0..1, see Smoother."""
@@ -152,7 +153,7 @@ class Steady:
             current = replace(self._last, seen=False)
         else:
             if self._weight == 0:
-                self._smoother = Smoother(self._amount)  # what was before the gap says nothing about now
+                self._smoother = Smoother(self._amount)  # do not filter across the gap
             self._weight = min(1.0, self._weight + step)
             current = self._last = self._smoother(motion_frame, dt)
         eased = float(smoothstep(self._weight))

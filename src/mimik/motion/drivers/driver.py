@@ -1,4 +1,4 @@
-"""The protocol that every driver follows: a neutral reference and an iterator of motion frames at a constant rate."""
+"""The protocol of all drivers: a neutral reference and an iterator of motion frames at a constant rate."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mimik.motion.extraction import check_within
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, silent
 
-USUAL_FPS = 25.0  # of a driver without a rate of its own, where none is asked for
-USUAL_S = 10.0  # length of a driver without an end of its own, where none is asked for
+USUAL_FPS = 25.0  # default rate of a driver without a rate
+USUAL_S = 10.0  # default length of a driver without an end
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriverSettings:
-    """What a driver is given when its motion begins; each kind takes from it what it needs.
+    """Settings passed to Driver.motion; each kind uses those it needs.
 
     Attributes:
-        landmarker: for a driver that shows a face; used by one thread at a time.
-        face: which face of the driver, 1 is the widest; None is the widest.
-        neutral_s: when the face is neutral, in seconds; only for a driver that has_frames. None finds it.
+        landmarker: for drivers that show a face; not thread-safe.
+        face: number of the driver's face, 1 is the widest; None: the widest.
+        neutral_s: time at which the face is neutral, seconds; only for drivers with has_frames. None: automatic.
         smooth: temporal smoothing, 0 (off) to 1 (smoothest).
-        seed: of motion that is generated.
-        clock: counts the busy time of the stages "decode" and "track".
-        progress: called with a stage, the frames done and of all, if known.
+        seed: random seed of generated motion.
+        clock: measures the busy time of the stages "decode" and "track".
+        progress: called with a stage, completed frames, and the total or None if unknown.
     """
 
     landmarker: Landmarker
@@ -43,12 +43,12 @@ class DriverSettings:
 
 
 class DrivingMotion:
-    """The motion of a driver, begun; a context manager that ends whatever runs behind it.
+    """The running motion of a driver; a context manager that stops its threads and closes its files.
 
     Attributes:
-        neutral: the driver's neutral reference, which the motion frames are relative to.
-        frames: the motion frames, one every 1 / fps seconds; read once.
-        notes: what the user should know, for the report; complete when the frames are read.
+        neutral: the driver's neutral reference, to which the motion frames are relative.
+        frames: the motion frames, one every 1 / fps seconds; can be iterated once.
+        notes: for the user's report; complete after the last frame.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class DrivingMotion:
         close: Callable[[], None] | None = None,
         notes: list[str] | None = None,
     ) -> None:
-        """Args: neutral, frames, notes: as above; close: ends threads and closes files behind the frames."""
+        """Args: neutral, frames, notes: see the class; close: stops threads and closes files."""
         self.neutral, self.frames = neutral, frames
         self.notes: list[str] = [] if notes is None else notes
         self._close = close
 
     def close(self) -> None:
-        """Ends the threads behind the frames, read or not; harmless when repeated."""
+        """Stop the threads, even if not all frames were read; may be called repeatedly."""
         if self._close is not None:
             self._close()
 
@@ -76,20 +76,20 @@ class DrivingMotion:
 
 
 class Driver(ABC):
-    """Anything that can drive a person, opened and checked; `motion` begins it.
+    """A driver, opened and validated; `motion` starts it.
 
     Attributes:
-        kind: what this is, in a word, for messages.
-        suffixes: of the files that a folder of drivers is searched for, in lower case.
-        has_frames: whether the user may name the frame that shows the neutral face.
+        kind: the kind in a word, for messages.
+        suffixes: lower-case suffixes by which a folder of drivers is searched.
+        has_frames: whether the user may select the neutral frame.
         is_still: whether it is a single expression, so that the result may be a picture.
-        shows_faces: whether there are pictures in which one of several faces may be chosen.
-        is_generated: whether the motion is drawn at random, from a seed.
-        name: for people and for the manifest.
-        path: the file, an ingredient of what is made; None where there is none.
-        fps: motion frames a second.
-        num_frames: None where it is not known before the end.
-        sound: the file whose sound goes along with the result, None for silence.
+        shows_faces: whether it has pictures in which a face may be selected.
+        is_generated: whether the motion is random, generated from a seed.
+        name: for messages and the manifest.
+        path: the file, an ingredient in the manifest; None if there is none.
+        fps: motion frames per second.
+        num_frames: None if unknown in advance.
+        sound: the file whose sound is added to the result; None: no sound.
     """
 
     kind: ClassVar[str]
@@ -106,7 +106,7 @@ class Driver(ABC):
 
     @classmethod
     def names(cls) -> Mapping[str, Path | None]:
-        """Words that are given instead of a file, such as a bundled motion's, and the file behind each, if any."""
+        """Names accepted instead of a file, such as those of bundled motions; and the file of each, if any."""
         return {}
 
     @classmethod
@@ -117,20 +117,20 @@ class Driver(ABC):
     @classmethod
     @abstractmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
-        """Opens and checks a source that this kind takes, before any model is loaded.
+        """Open and validate a source of this kind, before any model is loaded.
 
         Args:
             source: a file, or one of names().
-            fps: motion frames a second; None is the driver's own rate.
+            fps: motion frames per second; None: the driver's own rate.
 
         Raises:
             InputError: if it cannot be used.
         """
 
     def check_options(self, *, neutral_s: float | None = None, face: int | None = None, seed: int = 0) -> None:
-        """Refuses options that have no effect on this driver, and a neutral face after its end.
+        """Check that the options apply to this driver, and that the neutral frame is not after its end.
 
-        Args: as DriverSettings has them.
+        Args: as in DriverSettings.
 
         Raises:
             InputError: naming the option.
@@ -149,7 +149,7 @@ class Driver(ABC):
             raise OptionError(f"{option}: {self.name} is a {self.kind} and {why} as driver, or leave {name} out.")
 
     def lasting(self, seconds: float) -> Driver:
-        """The same driver with another length: its first seconds, where it has an end of its own.
+        """The driver with another length: its first seconds, if it has an end.
 
         Raises:
             OptionError: if it is a single expression.
@@ -163,17 +163,17 @@ class Driver(ABC):
 
     @abstractmethod
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        """Begins the motion, from its first frame; may be called again.
+        """Start the motion from its first frame; may be called repeatedly.
 
-        Raises InputError if there is no motion in it, such as a video without a face.
+        Raises InputError if it has no motion, for instance a video without a face.
         """
 
 
 class Beginning(Driver):
-    """The first seconds of a driver; the neutral face is looked for as in the whole of it."""
+    """The first seconds of a driver; the neutral reference is that of the whole driver."""
 
     def __init__(self, driver: Driver, seconds: float) -> None:
-        """Args: driver: opened; seconds: of it, at most."""
+        """Args: driver: opened; seconds: maximum length."""
         num_frames = max(1, round(seconds * driver.fps))
         if driver.num_frames is not None:
             num_frames = min(num_frames, driver.num_frames)

@@ -1,4 +1,4 @@
-"""How a driver of any kind is opened; kinds.KINDS lists them."""
+"""Opening of drivers of any kind listed in kinds.KINDS."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ def _kinds() -> Iterator[type[Driver]]:
 
 
 def names() -> Mapping[str, Path | None]:
-    """Words that are drivers without being files, and the file behind each, if any."""
+    """Names of drivers that are not files; and the file of each, if any."""
     return {name: path for kind in _kinds() for name, path in kind.names().items()}
 
 
 def file_of(source: str) -> Path | None:
-    """The file behind a source, which may not exist; None for a driver without one."""
+    """The file of a source, which may not exist; None for a driver without a file."""
     return None if kinds.has_no_file(source) else names().get(source, Path(source))
 
 
 def suffixes() -> tuple[str, ...]:
-    """Of the files that a folder of drivers is searched for."""
+    """Suffixes by which a folder of drivers is searched."""
     return tuple(suffix for kind in _kinds() for suffix in kind.suffixes)
 
 
 def open_driver(
     source: DriverLike, fps: float | None = None, *, by: str = "picture", seconds: float | None = None
 ) -> Driver:
-    """Opens a driver of any kind.
+    """Open a driver of any kind.
 
     Args:
         source: a file; one of names(); a Motion; a picture (Pillow, or uint8 RGB [H, W, 3]); or frames, an array
-            [N, H, W, 3] or an iterable of pictures, which need fps. An open driver is given back, with its own rate.
-        fps: motion frames a second; None is the driver's own rate.
-        by: one of config.DRIVE_BY: what of a video drives, what it shows or what is heard.
-        seconds: length of a driver that has no end of its own, of others the beginning that is taken; None is all.
+            [N, H, W, 3] or an iterable of pictures, which need fps. An open driver is returned, with its own rate.
+        fps: motion frames per second; None: the driver's own rate.
+        by: one of config.DRIVE_BY: whether the picture or the sound of a video drives.
+        seconds: length of a driver without an end, or maximum length of others; None: all.
 
     Raises:
         InputError: if it is none of these, or cannot be used.

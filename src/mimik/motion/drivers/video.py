@@ -1,4 +1,4 @@
-"""A video as a driver: the face in it, tracked while it is decoded."""
+"""A video as a driver: its face is tracked while the video is decoded."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarke
 
 
 class Filmed(Driver):
-    """A driver whose frames show a face, which is tracked while they are read."""
+    """A driver whose frames show a face, which is tracked while the frames are read."""
 
     has_frames = True
     shows_faces = True
 
     @abstractmethod
     def pictures(self, max_side: int) -> Generator[Image]:
-        """The frames, uint8 RGB [H, W, 3], at fps; max_side: longer sides need not be kept, pixels."""
+        """The frames, uint8 RGB [H, W, 3], at fps; max_side: larger frames may be reduced to it, pixels."""
 
     def faces(
         self, tracker: Tracker, clock: Clock, progress: Progress, num_blendshapes: float = math.inf
     ) -> Generator[Face | None]:
-        """The face in each frame, None where it is not seen; decoding runs in a thread of its own.
+        """The face in each frame, None if it is not visible; decoding runs in a separate thread.
 
-        Args: num_blendshapes: only so many frames, the first ones and until there is a face, need blendshapes.
+        Args: num_blendshapes: number of initial frames that need blendshapes; more until a face is found.
         """
         decoded = prefetch(clock.each("decode", self.pictures(_TRACK_MAX_SIDE)))
         return _tracked(decoded, tracker, clock, progress, self.num_frames, num_blendshapes)
@@ -85,13 +85,13 @@ class Filmed(Driver):
         tracked: Generator[Face | None],
         tracker: Tracker,
     ) -> DrivingMotion:
-        """What is made of faces that are tracked; the tracker's note comes at the end."""
+        """The motion of tracked faces; the tracker's note is added at the end."""
         notes = [reference.note] if reference.note else []
         return DrivingMotion(reference, _noted(motion_frames, tracker, self.name, notes), tracked.close, notes)
 
 
 class Video(Filmed):
-    """A video file of any format that can be read; its sound goes along."""
+    """A video file of any readable format; its sound is added to the result."""
 
     kind = "video"
     suffixes = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
@@ -99,7 +99,7 @@ class Video(Filmed):
 
     @classmethod
     def takes(cls, source: str) -> bool:
-        """Every file; whether it is a video shows when it is opened."""
+        """Every file; opening it shows whether it is a video."""
         return Path(source).exists()
 
     @classmethod
@@ -141,7 +141,7 @@ class Video(Filmed):
 
 
 def jump_note(tracker: Tracker, name: str) -> str | None:
-    """What to say of a tracker that followed a face from one place to another; None if it did not."""
+    """A note if the tracker jumped to a distant face; None if it did not."""
     if not tracker.num_jumps:
         return None
     times = "once" if tracker.num_jumps == 1 else f"{tracker.num_jumps} times"
@@ -151,7 +151,7 @@ def jump_note(tracker: Tracker, name: str) -> str | None:
 def _noted(
     motion_frames: Iterable[MotionFrame], tracker: Tracker, name: str, notes: list[str]
 ) -> Iterator[MotionFrame]:
-    """The motion frames; at their end the note that belongs to them."""
+    """The motion frames; adds the tracker's note after the last one."""
     yield from motion_frames
     if note := jump_note(tracker, name):
         notes.append(note)
@@ -180,7 +180,7 @@ def _tracked(
 
 
 def _turns(frame: Image, tracker: Tracker) -> int | None:
-    """By how many quarters a driver's frames are to be turned, by one of them; None if it shows no face."""
+    """Number of quarter turns that make a driver's frames upright, from one of them; None if it shows no face."""
     found = find_faces(tracker.landmarker, frame)
     return quarter_turns(found[0]) if found else None
 
@@ -188,13 +188,13 @@ def _turns(frame: Image, tracker: Tracker) -> int | None:
 def extract_motion(
     driver: Driver, *, face: int | None = None, neutral_s: float | None = None, progress: Progress = silent
 ) -> Motion:
-    """A video's motion as numbers, with the neutral face of the whole video.
+    """Extract the motion of a video, with a neutral reference from the whole video.
 
     Args:
-        driver: a video, or frames in memory, as registry.open_driver opens it.
-        face: which face, 1 is the widest; None is the widest.
-        neutral_s: when the face is neutral, in seconds; None finds it region by region.
-        progress: called with a stage, the frames done and of all, if known.
+        driver: a video, or frames in memory, from registry.open_driver.
+        face: number of the face, 1 is the widest; None: the widest.
+        neutral_s: time at which the face is neutral, seconds; None: automatic, region by region.
+        progress: called with a stage, completed frames, and the total or None if unknown.
 
     Raises:
         InputError: if it is not a video, no face is found, or none at neutral_s.
