@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from mimik.animation import gpu
-from mimik.animation.edit import EDIT_STEPS, Edit, Edited, check_edit, edit_avatar
+from mimik.animation.edit import EDIT_STEPS, Edit, Edited, Editor, check_changes, check_edit
 from mimik.animation.group import Group, SharedDriver
 from mimik.animation.options import (
     EditOptions,
@@ -304,7 +304,13 @@ class Avatar:
                 raise TypeError(f"edit() got an Edit and {min(changes)!r}; give one of them")
             chosen = settings("edit", EditOptions, others, config)
             made = edit or Edit(**changes)  # type: ignore[arg-type]  # the check above knows the names
-            return edit_avatar(self, out, made, chosen, force=force, credentials=credentials, progress=progress)
+            check_edit(Path(out), force=force, inputs=[self.photo] if self.photo else [])
+            check_changes(made)
+            credentials = credentials or Credentials.local()
+            progress("preparing layers", 1, EDIT_STEPS)
+            editor = Editor(self, chosen)
+            editor.write_sealed(Path(out), made, force=force, credentials=credentials, progress=progress)
+            return Edited(*editor.size, editor.notes(made))
 
     def render(
         self,

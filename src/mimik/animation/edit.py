@@ -375,24 +375,3 @@ def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     if out.suffix.lower() not in PICTURES or "%" in out.name:
         raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
     check_output(out, force=force, inputs=inputs)
-
-
-def edit_avatar(
-    avatar: Editable,
-    out: str | Path,
-    edit: Edit,
-    config: AnimateConfig,
-    *,
-    force: bool = False,
-    credentials: Credentials | None = None,
-    progress: Progress = silent,
-) -> Edited:
-    """Avatar.edit with parsed options. Raises InputError on invalid input."""
-    path = Path(out)
-    check_edit(path, force=force, inputs=[avatar.photo] if avatar.photo else [])
-    check_changes(edit)
-    credentials = credentials or Credentials.local()
-    progress("preparing layers", 1, EDIT_STEPS)
-    editor = Editor(avatar, config)
-    editor.write_sealed(path, edit, force=force, credentials=credentials, progress=progress)
-    return Edited(*editor.size, editor.notes(edit))
