@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mimik.app.export.stage import Stage
 from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import encoded_png
+from mimik.inference.windows import reduced
 from mimik.rendering.layers.canvas import Canvas
 
 _RIM_PX = 8  # of the photo around what moves: what is moved in from there
@@ -30,13 +31,16 @@ def person_files(stage: Stage) -> tuple[dict[str, Any], dict[str, bytes]]:
     pictures: dict[str, NDArray[np.uint8] | None] = {"photo": stage.picture}
     if stage.config.form == "texture":
         part, smaller = _moving_part(stage.picture, stage, 1.0), _moving_part(stage.reduced, stage, stage.scale)
-        moving, gray = part.part(stage.moving), stage.reduced_matte
+        moving = part.part(stage.moving)
         matte = np.full(moving.shape[:2], 255, np.uint8) if stage.matte is None else part.part(stage.matte)
         pictures |= {"moving": np.dstack([moving, matte]), "lit": part.part(stage.lit)}
         about |= {"moving": "moving.png", "lit": "lit.png", "part": _place(part)}
         pictures |= {"plate": None if stage.scene is None else part.part(stage.scene.plate)}
-        pictures |= {"reduced": smaller.part(stage.reduced), "reduced_lit": smaller.part(stage.reduced_lit)}
-        pictures["reduced_matte"] = None if gray is None else np.repeat(smaller.part(gray)[..., None], 3, -1)
+        pictures |= {"reduced": smaller.part(stage.reduced)}
+        pictures |= {"reduced_lit": smaller.part(reduced(stage.lit, stage.scale)), "reduced_matte": None}
+        if stage.matte is not None:
+            matte = smaller.part(reduced(stage.matte, stage.scale))
+            pictures["reduced_matte"] = np.repeat(matte[..., None], 3, -1)
         for name in ("plate", "reduced", "reduced_lit", "reduced_matte"):
             about[name] = None if pictures[name] is None else f"{name}.png"
         about["reduced_part"] = _place(smaller)

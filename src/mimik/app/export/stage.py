@@ -47,6 +47,7 @@ class Stage:
         warper: of the photo.
         reduced: of what moves, the picture that the network's window is sampled from, scale times as large.
         window: of the photo.
+        is_gray: whether the photo is black and white.
     """
 
     def __init__(self, avatar: Avatar, config: NetworkConfig, size: int | None) -> None:
@@ -66,28 +67,14 @@ class Stage:
         self.window, self.scale = network_window(points, config)
         self.reduced = reduced(self.moving, self.scale)
         self._paints = Painter(self.moving, self.warper)
+        self.is_gray = self._paints.is_gray
         self._paints_reduced = Painter(self.reduced, self.warper, self.scale)
-
-    @property
-    def is_gray(self) -> bool:
-        """Whether the photo is black and white."""
-        return self._paints.is_gray
 
     @functools.cached_property
     def lit(self) -> Image:
         """What moves, lit so that its face can stand for its other side, uint8 RGB [H, W, 3]."""
         points = self.warper.crop.from_unit(self.warper.source[:NUM_POINTS])
         return matched_light(self.moving, points, self.warper.facing[:NUM_POINTS])
-
-    @property
-    def reduced_lit(self) -> Image:
-        """That, scale times as large."""
-        return reduced(self.lit, self.scale)
-
-    @property
-    def reduced_matte(self) -> NDArray[np.uint8] | None:
-        """The matte, scale times as large."""
-        return None if self.matte is None else reduced(self.matte, self.scale)
 
     def shown(self, target: NDArray[Any]) -> float:
         """0..1: how much of a frame is the scene; the rest is the photo."""

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import asdict
 from functools import partial
@@ -142,13 +141,15 @@ class Connections:
 
     def close(self) -> None:
         """As aclose, from another thread than that of the loop, which may have ended."""
-        if self._loop is None:
-            self._folder.cleanup()
-            return
-        closing = self.aclose()
-        with suppress(TimeoutError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(closing, self._loop).result(_ENDED_WITHIN_S)
-        closing.close()
+        if self._loop is not None:
+            closing = self.aclose()
+            try:
+                asyncio.run_coroutine_threadsafe(closing, self._loop).result(_ENDED_WITHIN_S)
+            except TimeoutError:
+                log.warning("the connections of a call did not end within %g s", _ENDED_WITHIN_S)
+            except RuntimeError:  # a loop that has ended holds no connection
+                closing.close()
+        self._folder.cleanup()
 
     def file(self, visitor: str, name: str) -> tuple[str, str] | None:
         """As page_file."""
@@ -182,17 +183,8 @@ class Connections:
             return 400, {"error": "This is no offer of a connection."}
         if len(self._connections) >= _MAX_PAGES:
             return 503, {"error": f"{_MAX_PAGES} pages see this call already; close one first."}
-        if brings_camera and self._camera is not None and visitor == self._filmed:
-            # The same browser again: its page was loaded anew, or stands in a second tab. The newer one has the camera;
-            # both would take it from each other without end if the older one could have it back.
-            if page in self._left:
-                return 409, {"error": "A newer page of this browser has this call; close that one, or reload this one."}
-            if self._filming and page != self._filming:
-                self._left.append(self._filming)
-            await self._camera.close()
-            self._camera = None
-        if brings_camera and self._camera is not None:
-            return 409, {"error": "Another page has the camera of this call; close it first."}
+        if brings_camera and (reason := await self._camera_kept_from(visitor, page)):
+            return 409, {"error": reason}
         _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # of this request's task alone
         # No server outside is asked for addresses.
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
@@ -234,6 +226,22 @@ class Connections:
             return 400, {"error": "This browser's offer of a connection cannot be used."}
         answer = connection.localDescription
         return 200, {"sdp": answer.sdp, "type": answer.type}
+
+    async def _camera_kept_from(self, visitor: str, page: str) -> str | None:
+        """Why a page cannot bring the camera; None if it can: another page of the same browser has given it up then."""
+        if self._camera is None:
+            return None
+        if visitor != self._filmed:
+            return "Another page has the camera of this call; close it first."
+        # The page was loaded anew, or stands in a second tab. The newer one has the camera; both would take it from
+        # each other without end if the older one could have it back.
+        if page in self._left:
+            return "A newer page of this browser has this call; close that one, or reload this one."
+        if self._filming and page != self._filming:
+            self._left.append(self._filming)
+        await self._camera.close()
+        self._camera = None
+        return None
 
     async def _drop(self, connection: Any) -> None:
         self._connections.discard(connection)
