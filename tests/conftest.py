@@ -15,8 +15,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import functools
+import json
 import shutil
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -136,6 +139,26 @@ def until(is_so: Callable[[], object], timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so() and time.monotonic() < deadline:
         time.sleep(0.005)
+
+
+class Browser:
+    """Sends requests to a server of this computer, and keeps the cookie that it gets."""
+
+    def __init__(self) -> None:
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def ask(self, url: str, data: Any = None, **headers: str) -> tuple[int, str, Any]:
+        """Status, text and headers of the answer; data: to be posted, as JSON unless it is a text."""
+        body = None
+        if data is not None:
+            body = (data if isinstance(data, str) else json.dumps(data)).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            with self._opener.open(urllib.request.Request(url, body, headers), timeout=60) as answer:
+                return answer.status, answer.read().decode(), answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(), error.headers
 
 
 @pytest.fixture(scope="session")

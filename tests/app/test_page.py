@@ -10,8 +10,6 @@ import os
 import subprocess
 import sys
 import types
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -22,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import until
+from conftest import Browser, until
 from mimik.animation.avatar import Avatar
 from mimik.app.live.call import Call
 from mimik.config import AnimateConfig, InputError
@@ -49,23 +47,6 @@ def at(served: Page, path: str) -> str:
     """An address of the same server; KEY stands for the key of the call."""
     root, _, key = served.address.partition("?key=")
     return root.rstrip("/") + path.replace("KEY", key)
-
-
-class Browser:
-    """Sends requests, and keeps the cookie that it gets."""
-
-    def __init__(self) -> None:
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-
-    def ask(self, url: str, data: Any = None, **headers: str) -> tuple[int, str, Any]:
-        """Status, text and headers of the answer; data: to be posted, as JSON unless it is a text."""
-        body = None if data is None else (data if isinstance(data, str) else json.dumps(data)).encode()
-        try:
-            with self._opener.open(urllib.request.Request(url, body, headers), timeout=60) as answer:
-                return answer.status, answer.read().decode(), answer.headers
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode(), error.headers
 
 
 async def offered(address: str, offer: dict) -> tuple[int, dict]:

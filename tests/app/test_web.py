@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Driver, until
+from conftest import Browser, Driver, until
 from mimik.animation.sliders import Edit
 from mimik.app import guard, serving
 from mimik.app.serving import Serving
@@ -494,34 +493,26 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield one
 
 
-def ask(address: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
-    place = address.removeprefix("http://").rstrip("/")
-    connection = http.client.HTTPConnection(place, timeout=60)
-    data = None if body is None else json.dumps(body)
-    if data is not None:
-        headers |= {"Content-Type": "application/json"}
-    connection.request(method, path, data, headers)
-    answer = connection.getresponse()
-    text = answer.read().decode("utf-8", "replace")
-    connection.close()
-    return answer.status, text
+def ask(address: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
+    """Status and text of what a server answers; with a body it is posted."""
+    return Browser().ask(f"{address.rstrip('/')}{path}", body, **headers)[:2]
 
 
 def called(address: str, name: str, **values: Any) -> str:
     """What an endpoint answers, as gradio sends it."""
-    status, text = ask(address, "POST", f"/gradio_api/call/v2/{name}", values)
+    status, text = ask(address, f"/gradio_api/call/v2/{name}", values)
     assert status == 200, text
-    return ask(address, "GET", f"/gradio_api/call/{name}/{json.loads(text)['event_id']}")[1]
+    return ask(address, f"/gradio_api/call/{name}/{json.loads(text)['event_id']}")[1]
 
 
 @pytest.mark.slow
 def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch: pytest.MonkeyPatch):
     with app_at(tmp_path / "app", monkeypatch) as address:
-        assert ask(address, "GET", "/config")[0] == 200
-        assert ask(address, "GET", "/config", Host="evil.example")[0] == 421
-        assert ask(address, "POST", "/gradio_api/call/v2/motions", {}, Origin="http://evil.example")[0] == 403
+        assert ask(address, "/config")[0] == 200
+        assert ask(address, "/config", Host="evil.example")[0] == 421
+        assert ask(address, "/gradio_api/call/v2/motions", {}, Origin="http://evil.example")[0] == 403
         for path in ("/etc/passwd", __file__, str(small_path)):
-            assert ask(address, "GET", f"/gradio_api/file={path}")[0] in (403, 404)
+            assert ask(address, f"/gradio_api/file={path}")[0] in (403, 404)
             for given in (path, FILE | {"path": path}):
                 answer = called(address, "verify", file=given)
                 assert "is not an uploaded file" in answer or "not uploaded by a user" in answer
@@ -533,16 +524,16 @@ def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch
         model = {"driver_name": "talk", "model": "/x.safetensors"}
         assert "give one of texture, geometry" in called(address, "animate_all", photos=[], **model)
         assert "nothing drives the photo; give one of driver" in called(address, "animate_all", photos=[])
-        assert ask(address, "POST", "/gradio_api/run/animate", {"data": []})[0] == 404  # would pass the queue by
-        names = json.loads(ask(address, "GET", "/gradio_api/info")[1])["named_endpoints"]
+        assert ask(address, "/gradio_api/run/animate", {"data": []})[0] == 404  # would pass the queue by
+        names = json.loads(ask(address, "/gradio_api/info")[1])["named_endpoints"]
         assert set(names) == {f"/{one}" for one in ENDPOINTS}
         parameters = {one["parameter_name"] for one in names["/animate"]["parameters"]}
         assert parameters >= set(controls.FIELDS)
     with app_at(tmp_path / "app", monkeypatch, password="pw", limits=Limits(upload_mb=1)) as address:
         right, wrong = ("Basic bWltaWs6cHc=", "Basic bWltaWs6bm8=")
         for path in ("/", "/config", "/gradio_api/info", "/gradio_api/file=x", "/gradio_api/heartbeat/x"):
-            assert ask(address, "GET", path)[0] == ask(address, "GET", path, Authorization=wrong)[0] == 401
-        assert ask(address, "GET", "/config", Authorization=right)[0] == 200
+            assert ask(address, path)[0] == ask(address, path, Authorization=wrong)[0] == 401
+        assert ask(address, "/config", Authorization=right)[0] == 200
         curl = ["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-F", "files=@-;filename=a.jpg"]
         for credentials, size, code in ((["-u", "mimik:pw"], 2 << 20, b"413"), (["-u", "mimik:pw"], 9, b"200")):
             command = [*curl, *credentials, f"{address}gradio_api/upload"]
@@ -559,9 +550,9 @@ def test_a_call_in_a_tab(
     right = "Basic bWltaWs6cHc="
     devices = "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"
     with app_at(tmp_path / "app", monkeypatch, password="pw") as address:
-        assert ask(address, "GET", "/call/guessed/", Authorization=right)[0] == 404
-        assert ask(address, "POST", "/call/guessed/offer", {"sdp": ""}, Authorization=right)[0] == 404
-        assert ask(address, "POST", "/call/guessed/offer", "x" * 200_000, Authorization=right)[0] == 413
+        assert ask(address, "/call/guessed/", Authorization=right)[0] == 404
+        assert ask(address, "/call/guessed/offer", {"sdp": ""}, Authorization=right)[0] == 404
+        assert ask(address, "/call/guessed/offer", "x" * 200_000, Authorization=right)[0] == 413
         tab = browser(
             *devices,
             viewport={"width": 1366, "height": 900},
@@ -586,12 +577,12 @@ def test_a_call_in_a_tab(
         lowest = "e => Math.max(...[...e.querySelectorAll('*')].map(one => one.getBoundingClientRect().bottom))"
         assert call.locator("#controls").evaluate(lowest) <= call.locator("body").evaluate("() => innerHeight")
         assert tab.locator(".m-call").bounding_box()["y"] + tab.locator(".m-call").bounding_box()["height"] <= 900
-        assert ask(address, "GET", f"/{key}")[0] == 401
-        assert ask(address, "GET", f"/{key}", Authorization=right)[0] == 200
+        assert ask(address, f"/{key}")[0] == 401
+        assert ask(address, f"/{key}", Authorization=right)[0] == 200
         tab.screenshot(path=tmp_path / "call.png")  # to look at
         tab.click("#call-end")
         tab.wait_for_selector(".m-call", state="detached")
-        assert ask(address, "GET", f"/{key}", Authorization=right)[0] == 404
+        assert ask(address, f"/{key}", Authorization=right)[0] == 404
 
 
 FILE = {"meta": {"_type": "gradio.FileData"}}
