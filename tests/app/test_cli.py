@@ -517,7 +517,7 @@ def test_report_tells_what_the_file_holds(made: Path):
     report = json.loads(made.with_suffix(".json").read_text())
     info = video.probe(made)
     assert (report["width"], report["height"], report["fps"]) == (info.width, info.height, info.fps)
-    assert report["num_frames"] == len(video.read_frames(made)) == NUM_FRAMES
+    assert report["num_frames"] == len(list(video.read_frames(made))) == NUM_FRAMES
     assert report["has_audio"] is info.has_audio is False
     assert report["out"] == str(made) and report["driver"] == "driver.mp4" and report["model"] == DEFAULT_MODEL
     assert report["seconds"] > 0 and report["peak_memory_mb"] > 0 and report["num_lost"] == 0
