@@ -20,7 +20,7 @@ NUM_DRAWN = 11  # random numbers of a change
 
 @dataclass(frozen=True)
 class Change:
-    """What augmentation does to all frames of one episode; or of several, with an axis more in front of each array."""
+    """The augmentation of all frames of one episode; or of several, with a leading axis on each array."""
 
     flip: NDArray[np.bool_]  # [] whether left and right change places
     # [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it
@@ -29,7 +29,7 @@ class Change:
     curve: Image  # [256] new value for each old one, after color
 
     def points(self, points: Array, side: Any) -> Array:
-        """points [.., N, 478, 3] of frames side [..] px wide -> where they are afterwards."""
+        """Transform points [.., N, 478, 3] of frames that are side [..] px wide."""
         out = points.astype(np.float32)
         other = out[self.flip][..., faces.mirror_order()[0], :]
         other[..., 0] = np.asarray(side, np.float32)[self.flip][..., None, None] - other[..., 0]
@@ -52,7 +52,7 @@ class Change:
         return np.concatenate([linear, offset], -1)
 
     def images(self, images: Image) -> Image:
-        """images uint8 RGB [N, H, W, 3] -> the same, changed."""
+        """Apply the augmentation to images, uint8 RGB [N, H, W, 3]."""
         num_frames, height, width, _ = images.shape
         whole = self.affine.copy()
         if self.flip:
@@ -64,7 +64,7 @@ class Change:
             whole[:, 2] += whole[:, :2] @ [0.5, 0.5] - 0.5  # cv2 counts from the center of the first pixel
             out = np.empty_like(images)
             for image, into in zip(images, out, strict=True):
-                # Mirrored at the border: black corners would be something that no real crop has.
+                # Reflect at the border: real crops have no black corners.
                 cv2.warpAffine(image, whole, (width, height), dst=into, borderMode=cv2.BORDER_REFLECT_101)
         rows = out.reshape(num_frames * height, width, 3)
         if not np.array_equal(self.color, np.eye(3)):
@@ -76,10 +76,10 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far frames may be changed; one draw for all frames of an episode.
+    """Ranges of augmentation; drawn once for all frames of an episode.
 
-    Identity has to be the same in sources and target, so colors and mirror image are. So is the affine: landmarks tell
-    the networks how the face moved between two frames, and nothing tells them how the background would have.
+    Sources and target must keep the same identity, so colors and mirroring are shared. The affine is shared too:
+    landmarks give the networks the motion of the face between two frames, but nothing gives them the background's.
     """
 
     strength: float = 1.0  # multiplies every range below; 0 changes nothing, not even left and right
@@ -106,7 +106,7 @@ class Augmentation:
             raise InputError(f"augmentation strength {self.strength}: too strong; frames would vanish.")
 
     def draw(self, drawn: NDArray[np.float64], side: Any) -> Change:
-        """One change for frames side [..] px wide and high; drawn: [.., NUM_DRAWN] random numbers in 0..1."""
+        """An augmentation for frames that are side [..] px wide and high; drawn: [.., NUM_DRAWN] random in 0..1."""
         flip = (drawn[..., 0] < self.flip) & (self.strength > 0)
         turn, size, right, down, light, contrast, colorful, gamma, hue = np.moveaxis(
             self.strength * (2 * drawn[..., 1:10] - 1), -1, 0

@@ -1,4 +1,4 @@
-"""Folders of files that many processes fill and read together, up to a number of bytes."""
+"""File caches shared by several processes, with a size limit."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ log = logging.getLogger(__name__)
 
 
 class FileCache:
-    """A folder of files that many processes fill together, up to a number of bytes.
+    """A file cache shared by several processes, with a size limit and without eviction.
 
-    It keeps what came first. Every clip is wanted once an epoch, in an order that changes: throwing out the least
-    recently used would throw out what is as likely to be wanted next as what replaces it, at the price of writing it.
+    Every clip is needed once per epoch in random order, so an evicted clip is as likely to be needed next as its
+    replacement; eviction would only cost writes.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
         self._full = False
-        self._used, self._new = 0, limit  # bytes when the folder was last looked through, and wanted since
+        self._used, self._new = 0, limit  # bytes at the last scan, and bytes added since
 
     def find(self, name: str) -> Path | None:
         path = self._folder / name
         return path if path.exists() else None
 
     def has_room(self, size: int) -> bool:
-        """Whether size bytes fit; once something did not, nothing is asked again.
+        """Whether size bytes fit; after the first failure always False.
 
-        The folder is looked through when a 32nd of what was free has been used: for every clip, that took a time
-        quadratic in their number. Other processes may put that much more there in between.
+        The folder is scanned only after 1/32 of the free space has been used, because scanning it for every clip takes
+        quadratic time. Other processes may exceed the limit by as much in between.
         """
         if self._full or size > self._limit:
             return False
@@ -70,7 +70,7 @@ class FileCache:
 
 
 def _hold(folder: Path) -> IO[str] | None:
-    """Locks a folder for as long as this process lives; None where that is not possible or another process does."""
+    """Lock a folder until the process ends; None if that is impossible or another process holds the lock."""
     try:
         return hold(folder / "lock", "a")
     except (ImportError, OSError):

@@ -1,4 +1,4 @@
-"""Files behind http(s) and s3 addresses: byte ranges and whole files, with retries."""
+"""Access to files at http(s) and s3 URLs: byte ranges and whole files, with retries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mimik.config import InputError, install_command
 
 
 class DamagedClipError(InputError):
-    """One clip whose bytes cannot be used; the others can."""
+    """A damaged clip; other clips may be intact."""
 
 
 def is_url(path: str) -> bool:
@@ -23,7 +23,7 @@ def is_url(path: str) -> bool:
 
 
 class _PassingError(Exception):
-    """A server's failure that may be over the next time."""
+    """A transient server error."""
 
 
 _RETRIES = 5
@@ -32,15 +32,15 @@ _TIMEOUT_S = 30.0
 
 
 def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -> bytes | None:
-    """Bytes start..stop of a file, or all of it; tries again where that helps.
+    """Read bytes start..stop of a file, or all of it; transient errors are retried.
 
     Args:
-        url: http(s) or s3 address.
-        start, stop: where in the file; stop None: the whole file.
-        file: where a whole file goes, instead of being returned.
+        url: http(s) or s3 URL.
+        start, stop: byte range; stop None: the whole file.
+        file: destination of a whole file, which is then not returned.
 
     Returns:
-        None if a range was asked for and the server can only send the whole file.
+        The bytes; None if a range was requested but the server only sends whole files.
 
     Raises InputError if it cannot be read, DamagedClipError if the file ends before stop.
     """

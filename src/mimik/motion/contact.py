@@ -1,7 +1,7 @@
-"""Contact: lips and eyelids that touch, and how far apart they are when they do not.
+"""Contact of lips and eyelids, and their openings.
 
-All shapes are [478, 3], centimeters, own frame (face.Pose): x to the picture's right, y down. An opening is measured
-from contact, so that it means the same in two faces: 0 is touching, whatever either photo shows.
+All shapes are [478, 3], centimeters, in the face frame (face.Pose): x to the picture's right, y down. Openings are
+measured from contact, so that they are comparable between faces: 0 is contact.
 """
 
 from __future__ import annotations
@@ -26,46 +26,48 @@ EYELIDS = (  # right and left eye: upper lid, lower lid, corner to corner
 _INNER_UPPER, _INNER_LOWER = (np.array(line[1:-1]) for line in (faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER))
 _OUTER_UPPER, _OUTER_LOWER = (np.array(line[1:-1]) for line in (faces.LIPS_OUTER_UPPER, faces.LIPS_OUTER_LOWER))
 
-# Openings of lips in distances of the eyes, of eyelids in parts of the usual opening.
-LIPS_TOUCH = 0.02  # the landmarker's gap of touching lips: 0.002 to 0.014 (22 clips of the development set)
-_LIPS_SHUT = 0.0  # what lips that were parted in the photo are brought to
-_LIPS_SOFT = 0.04  # below this opening lips are drawn together, above it counts as it is
+# Lip openings are in eye distances, eyelid openings relative to the usual opening.
+LIPS_TOUCH = 0.02  # detected gap of touching lips: 0.002 to 0.014 (22 clips of the development set)
+_LIPS_SHUT = 0.0  # target opening of lips that are parted in the photo
+_LIPS_SOFT = 0.04  # openings below are mapped toward 0, see soft_contact
 _EYELIDS_SOFT = 0.15
-_UPPER_LIP_SHARE = 0.4  # of the way on which lips meet
+_UPPER_LIP_SHARE = 0.4  # of the closing motion
 UPPER_LID = 0.85
-_BESIDE_CM = 1.3  # the skin beside the lips follows them so far
-_LIP_TO_CHIN = 0.68  # of their distance with closed lips: 0.70 where gaps exceed 0.35 (72 frames, 40 training clips)
-_CHIN_GIVES = 0.35  # of what is missing of it; the lip the rest
-_CHIN_FOLLOWS = 0.5  # of the lower lip's way, where no jaw motion is known
+_BESIDE_CM = 1.3  # distance within which skin follows the lips
+_LIP_TO_CHIN = (
+    0.68  # smallest distance, relative to closed lips: 0.70 where gaps exceed 0.35 (72 frames, 40 training clips)
+)
+_CHIN_GIVES = 0.35  # share of the correction made by the chin; the lip makes the rest
+_CHIN_FOLLOWS = 0.5  # share of the lower lip's motion, if no jaw motion is known
 
 
 def eye_distance(shape: NDArray[Any]) -> float:
-    """Between the middles of the eyes, in the shape's units."""
+    """Distance between the centers of the eyes, in the shape's units."""
     apart = (shape[33] + shape[133]) / 2 - (shape[362] + shape[263]) / 2
     return math.sqrt(apart @ apart)
 
 
 def lip_openings(shape: NDArray[Any]) -> Float:
-    """[9] gap between the inner lips at each pair of their points, in distances of the eyes; below 0 if they cross."""
+    """[9] gap between each pair of inner lip points, in eye distances; negative if the lips cross."""
     return (shape[_INNER_LOWER, 1] - shape[_INNER_UPPER, 1]) / eye_distance(shape)
 
 
 def eyelid_openings(shape: NDArray[Any]) -> Float:
-    """[2, 7] how far the lids are apart at each pair of their points, right and left eye, in the shape's units."""
+    """[2, 7] gap between each pair of lid points, right and left eye, in the shape's units."""
     return np.array([(shape[lower[1:-1]] - shape[upper[1:-1]])[:, 1] for upper, lower in EYELIDS])
 
 
 def soft_contact(opening: Float, soft: float) -> Float:
-    """The opening, drawn to 0 near contact: what remains of touching lips or lids is noise.
+    """The opening with a soft threshold: small openings of touching lips or lids are noise and are mapped toward 0.
 
-    Continuous with its slope, monotone; 0 below 0, the opening itself from `soft` on.
+    Monotone, with continuous slope; 0 for negative values, the identity from `soft` on.
     """
     return np.asarray(np.clip(opening, 0, None) * smoothstep(opening, 0, soft))
 
 
 @functools.cache
 def _lip_fields() -> tuple[Float, Float]:
-    """[478, 9] each: how much every point follows each of the upper and of the lower inner lip's points, vertically."""
+    """[478, 9] each: weights with which points follow the upper and the lower inner lip points vertically."""
     mesh = canonical_mesh().vertices
     x_inner = mesh[_INNER_UPPER, 0]
     ends = mesh[[61, 291], 0]
@@ -84,7 +86,7 @@ def _lip_fields() -> tuple[Float, Float]:
             if point in own:
                 field[point] = hats[point]
                 continue
-            # Skin: on its own side of the mouth, less and less with the distance from the lip.
+            # Skin follows the lip of its side of the mouth, with a weight that falls with the distance.
             corner = np.interp(mesh[point, 0], mesh[[61, *_OUTER_UPPER, 291], 0], mesh[[61, *_OUTER_UPPER, 291], 1])
             if side * (mesh[point, 1] - corner) < 0:
                 continue
@@ -98,12 +100,12 @@ def _lip_fields() -> tuple[Float, Float]:
 
 
 def with_lip_openings(shape: Float, openings: Float, *, upper_lip: float = _UPPER_LIP_SHARE) -> Float:
-    """The shape with its inner lips so far apart, the outer lips and the skin beside them following.
+    """The shape with these lip openings; outer lips and adjacent skin follow.
 
     Args:
         shape: [478, 3].
-        openings: [9] as lip_openings has them.
-        upper_lip: 0..1; its part of the way.
+        openings: [9] as in lip_openings.
+        upper_lip: 0..1, share of the motion made by the upper lip.
     """
     missing = (openings - lip_openings(shape)) * eye_distance(shape)
     upper, lower = _lip_fields()
@@ -113,11 +115,11 @@ def with_lip_openings(shape: Float, openings: Float, *, upper_lip: float = _UPPE
 
 
 def with_eyelid_openings(shape: Float, openings: Float) -> Float:
-    """The shape with its lids so far apart; the upper lid does most of it.
+    """The shape with these eyelid openings; the upper lid moves most.
 
     Args:
         shape: [478, 3].
-        openings: [2, 7] as eyelid_openings has them.
+        openings: [2, 7] as in eyelid_openings.
     """
     out = shape.copy()
     missing = openings - eyelid_openings(shape)
@@ -128,10 +130,10 @@ def with_eyelid_openings(shape: Float, openings: Float) -> Float:
 
 
 def closed_mouth(shape: Float, blendshapes: NDArray[Any]) -> Float:
-    """The same face with lips that touch.
+    """The face with its mouth closed.
 
-    The jaw goes up by as much as the face's jawOpen says, by the expression basis; what is left, such as lips that a
-    smile has parted, is closed from both sides. Lips that touch already stay as they are.
+    The jaw rises by the face's jawOpen value, using the expression basis. Both lips close the remaining gap, such as
+    that of a smile. Lips that touch already are not changed.
 
     Args:
         shape: [478, 3].
@@ -159,7 +161,7 @@ def closed_mouth(shape: Float, blendshapes: NDArray[Any]) -> Float:
 
 @functools.cache
 def _chin_field() -> Float:
-    """[478] how much every point but the lips follows the chin, vertically."""
+    """[478] weights with which points other than the lips follow the chin vertically."""
     mesh = canonical_mesh().vertices
     field = np.zeros(faces.NUM_POINTS)
     field[: faces.NUM_MESH_POINTS] = np.exp(-(((mesh[:, 1] - mesh[faces.CHIN, 1]) / 2.5) ** 2))
@@ -169,9 +171,9 @@ def _chin_field() -> Float:
 
 
 def with_chin_below_lip(shape: Float, rest: Float) -> Float:
-    """The shape with its lower lip as far above the chin as a jaw allows; both give way.
+    """The shape with a minimum distance between lower lip and chin; both are moved.
 
-    Lips that a wide opening brings nearer to the chin than _LIP_TO_CHIN would be drawn over it.
+    Otherwise, a wide opening would draw the lip over the chin.
 
     Args:
         shape: [478, 3].
@@ -182,7 +184,7 @@ def with_chin_below_lip(shape: Float, rest: Float) -> Float:
     missing = least - float(shape[faces.CHIN, 1] - shape[lip, 1])
     if missing <= 0:
         return shape
-    # Lips that touch do not cross, and the chin gives no more than they do.
+    # Touching lips do not cross, and the chin moves no more than they do.
     rise = np.minimum((1 - _CHIN_GIVES) * missing, (lip_openings(shape) * eye_distance(shape)).clip(0))
     out = shape.copy()
     out[:, 1] += rise.max() * _CHIN_GIVES / (1 - _CHIN_GIVES) * _chin_field() - _lip_fields()[1] @ rise
@@ -190,17 +192,17 @@ def with_chin_below_lip(shape: Float, rest: Float) -> Float:
 
 
 def soft_lip_openings(openings: Float) -> Float:
-    """[9] the driver's openings from contact, in distances of the eyes, drawn together where they are noise."""
+    """[9] the driver's lip openings from contact, in eye distances, with noise near contact removed."""
     return soft_contact(openings, _LIPS_SOFT)
 
 
 def driver_eyelid_fractions(openings: Float, usual: Float, touching: Float) -> Float:
-    """[2] how far each eye is open: 0 is shut, 1 the usual opening.
+    """[2] opening of each eye: 0 is closed, 1 the usual opening.
 
     Args:
         openings: [2, 7] in this frame.
         usual: [2, 7] in the driver's neutral face.
-        touching: [2] mean opening of shut lids, in parts of the usual one.
+        touching: [2] detected opening of closed eyelids, relative to the usual one.
     """
     fraction = openings.mean(1) / np.maximum(usual.mean(1), 1e-6)
     return soft_contact((fraction - touching) / (1 - touching), _EYELIDS_SOFT)

@@ -16,10 +16,10 @@ from mimik.face.landmarks import Pose
 
 @dataclass(frozen=True)
 class ExpressionBasis:
-    """Linear models of the points' movement, fitted to the tracks of the training corpus (tools/make_assets.py)."""
+    """Linear models of point displacement, fitted to the tracks of the training corpus (tools/make_assets.py)."""
 
     by_blendshape: Float  # [52, 478, 3] centimeters for a blendshape of 1: an expression without anybody's identity
-    by_pose: Float  # [5, 478, 3] what the landmarker gets wrong when the head turns, per term of pose_terms()
+    by_pose: Float  # [5, 478, 3] error of the landmark detector on turned heads, per term of pose_terms()
     neutral: Float  # [52] mean blendshapes of the clips' neutral faces
     shape: Float  # [478, 3] mean of those faces, centimeters, own frame
     neutral_pitch: float  # radians, rotation about x of the mean neutral head: a camera rarely stands at eye level

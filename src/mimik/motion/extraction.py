@@ -1,4 +1,4 @@
-"""From a stream of tracked faces to motion relative to a neutral face that is found in it."""
+"""From a stream of tracked faces to motion frames relative to a neutral reference found in it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mimik.motion.frames import MotionFrame, Reference, split
 from mimik.motion.neutral import find_neutral, named_neutral, usual_place
 from mimik.motion.smoothing import smoothed
 
-_NAMED_S = 0.1  # around the time that the user names, over which the neutral face is averaged
-NEUTRAL_LOOKAHEAD_S = 8.0  # of a streamed driver: the neutral face is looked for in this much of its beginning
+_NAMED_S = 0.1  # interval around the user's time over which the neutral reference is averaged
+NEUTRAL_LOOKAHEAD_S = 8.0  # initial part of a streamed driver in which the neutral reference is searched
 
 
 def stream_motion(
@@ -23,17 +23,17 @@ def stream_motion(
     lookahead_s: float = NEUTRAL_LOOKAHEAD_S,
     neutral_s: float | None = None,
 ) -> tuple[Reference, Iterator[MotionFrame]]:
-    """The neutral face of a driver and its motion frames, one a frame, relative to it.
+    """The neutral reference of a driver, and one motion frame per video frame relative to it.
 
-    The beginning of the stream is held back, as faces only, until the neutral face has been found in it. Where the face
-    is lost the motion frame eases to neutral and back.
+    The beginning of the stream is buffered, as landmarks only, until the neutral reference has been found in it. Where
+    the face is lost, the motion eases to neutral and back.
 
     Args:
         driver: faces frame by frame, None where there is none.
         fps: of the driver.
         smooth: 0..1, see Smoother.
-        lookahead_s: how much is held back; more only while there is no face at all, or until neutral_s.
-        neutral_s: when the driver's face is neutral, in seconds; None finds it region by region.
+        lookahead_s: how much is buffered; more only while there is no face, or until neutral_s.
+        neutral_s: time at which the driver's face is neutral, seconds; None: automatic, region by region.
 
     Raises:
         NoFaceError: if there is no face in the whole stream.
@@ -60,7 +60,7 @@ def stream_motion(
 
 
 def neutral_and_place(faces: Sequence[Face | None], fps: float) -> tuple[Reference, Pose]:
-    """The neutral face in these, of which at least one is not None, and where it usually is; fps: of the faces."""
+    """Neutral reference and usual position of these faces, at least one of which is not None; fps: of the faces."""
     seen = [face for face in faces if face is not None]
     reference = find_neutral(seen, [number / fps for number, face in enumerate(faces) if face is not None])
     return reference, usual_place(seen, reference)
@@ -69,12 +69,12 @@ def neutral_and_place(faces: Sequence[Face | None], fps: float) -> tuple[Referen
 def motion_from(
     driver: Iterable[Face | None], fps: float, reference: Reference, origin: Pose, *, smooth: float
 ) -> Iterator[MotionFrame]:
-    """Motion frames of faces relative to a neutral face, usually at origin; the rest as stream_motion takes it."""
+    """Motion frames of faces relative to a neutral reference at origin; other arguments as in stream_motion."""
     return smoothed((None if f is None else split(f, reference, origin) for f in driver), fps, smooth)
 
 
 def held_s(neutral_s: float | None, lookahead_s: float = NEUTRAL_LOOKAHEAD_S) -> float:
-    """Seconds of a driver that are read before its first motion frame; as stream_motion takes them."""
+    """Seconds of a driver that are read before its first motion frame; arguments as in stream_motion."""
     return lookahead_s if neutral_s is None else max(lookahead_s, neutral_s + _NAMED_S)
 
 
@@ -89,7 +89,7 @@ def check_within(neutral_s: float, num_frames: int | None, fps: float) -> None:
 
 
 def _named(held: Sequence[Face | None], fps: float, time_s: float) -> Reference:
-    """The neutral face at a time that the user names."""
+    """The neutral reference at a time given by the user."""
     check_within(time_s, len(held), fps)  # the file may have said that it is longer
     near = sorted(range(len(held)), key=lambda number: abs(number / fps - time_s))
     chosen = [i for i in near if abs(i / fps - time_s) <= max(_NAMED_S, 0.5 / fps) + 1e-9]

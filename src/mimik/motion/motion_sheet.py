@@ -16,7 +16,7 @@ from mimik.motion.frames import rotation_matrix
 
 
 def motion_sheet(motion: Motion, *, columns: int = 8, cell_px: int = 180) -> Image:
-    """A picture of a motion: the driver's face, drawn, at even steps, over curves of what it does.
+    """A picture of a motion: drawings of the driver's face at even steps, above curves of pose and openings.
 
     Args:
         motion: at least one frame.

@@ -21,7 +21,7 @@ def region_blendshapes(region: str) -> list[int]:
 
 @functools.cache
 def region_weights() -> dict[str, Float]:
-    """[478] for each region but pose: how much of a point's movement belongs to it; the rest, up to 1, stays still."""
+    """[478] for each region but pose: share of a point's displacement that belongs to it; the remainder is not used."""
     mesh = canonical_mesh().vertices
     iris = [mesh[[a, b]].mean(0) for a, b in ((33, 133), (362, 263))]
     vertices = np.concatenate([mesh, np.repeat(iris, 5, axis=0)])

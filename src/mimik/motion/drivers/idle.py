@@ -1,4 +1,4 @@
-"""Idle life as a driver: breathing, blinks, a gaze that wanders, a head that is never quite still; without end."""
+"""Idle motion as a driver without end: breathing, blinks, gaze shifts and small head motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A photo as a driver: its expression, taken on and given up again."""
+"""A photo as a driver: transition to its expression and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PHASES_S = 0.8, 1.4, 0.8  # to the photo's expression, hold, and back
 
 
 class PhotoDriver(Driver):
-    """One expression; a picture can be made of it, or a short video."""
+    """A single expression; the result is a picture or a short video."""
 
     kind = "photo"
     is_still = True
@@ -59,7 +59,7 @@ class PhotoDriver(Driver):
 
 
 def _held(motion_frame: MotionFrame, fps: float) -> list[MotionFrame]:
-    """From neutral to the motion frame of a photo, held, and back."""
+    """Transition from neutral to the photo's motion frame, hold, and transition back."""
     rise, hold, fall = (round(seconds * fps) for seconds in _PHASES_S)
     amounts = np.concatenate([np.linspace(0, 1, rise), np.ones(hold), np.linspace(1, 0, fall)])
     return [motion_frame.scaled(float(smoothstep(t))) for t in amounts]

@@ -1,4 +1,4 @@
-"""Frames in memory as a driver: an array, or whatever gives one picture after another."""
+"""Frames in memory as a driver: an array or an iterable of pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mimik.motion.drivers.video import Filmed
 
 
 class Frames(Filmed):
-    """Pictures that another program has in memory, at a rate that it names; they have no sound."""
+    """Pictures in memory at a given frame rate, without sound."""
 
     kind = "row of frames"
 

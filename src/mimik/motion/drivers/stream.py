@@ -1,7 +1,7 @@
-"""A face as lines of numbers: how a game engine, a face tracker or a script drives a person without a video.
+"""Streams of blendshapes and head pose, for driving a person from a game engine, a face tracker or a script.
 
-One JSON object a line: a time stamp, blendshapes by their ARKit or MediaPipe names, and the head's pose; docs/stream.md
-has the format. The same lines make a file, `.jsonl`, and come in over UDP on this computer's loopback address.
+Each line is a JSON object: a time stamp, blendshapes by ARKit or MediaPipe names, and the head pose; docs/stream.md
+describes the format. The same lines are stored in `.jsonl` files and received over UDP on the loopback address.
 """
 
 from __future__ import annotations
@@ -28,15 +28,22 @@ from mimik.motion.contact import closed_mouth
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
 
-HOLD_S = 0.5  # a sender that says nothing for longer has lost the face: the person goes back to neutral
+HOLD_S = 0.5  # after a longer pause the face counts as lost, and the person returns to neutral
 
-_HEAD_LIMITS = {"yaw": 90.0, "pitch": 90.0, "roll": 180.0, "x": 100.0, "y": 100.0, "z": 50.0}  # and the largest of each
-_UNHEARD = ("_neutral", "tongueOut")  # of MediaPipe and of ARKit; nothing of them can be drawn
+_HEAD_LIMITS = {
+    "yaw": 90.0,
+    "pitch": 90.0,
+    "roll": 180.0,
+    "x": 100.0,
+    "y": 100.0,
+    "z": 50.0,
+}  # largest allowed absolute values
+_UNHEARD = ("_neutral", "tongueOut")  # of MediaPipe and of ARKit; not rendered
 BLENDSHAPE_INDEX = {name.lower(): number for number, name in enumerate(BLENDSHAPES)}
 _NAMES = {name.lower(): name for name in (*BLENDSHAPES, *_UNHEARD)}
-_CAMERA_CM = 60.0  # how far from the camera a head is taken to be: what z does to its size
-_LIDS_MEET = 0.4, 0.7  # blinks at which they are helped to, and at which they do: the landmarker's reach 0.6 to 0.8
-UPPER_LID_SHARE = 0.85  # of a closing eye's way is the upper lid's
+_CAMERA_CM = 60.0  # assumed distance between head and camera, which determines the effect of z on the size
+_LIDS_MEET = 0.4, 0.7  # blink values over which the lids are closed: detected blinks reach 0.6 to 0.8
+UPPER_LID_SHARE = 0.85  # share of a closing eye's motion made by the upper lid
 MAX_LINE_BYTES = 1 << 16  # of one line, and of a datagram
 _DECIMALS = 4
 
@@ -47,11 +54,11 @@ class Sample:
 
     Attributes:
         time_s: on the sender's clock.
-        blendshapes: [52] in the order of BLENDSHAPES, 0 at rest, -1..1.
+        blendshapes: [52] in the order of BLENDSHAPES, -1..1; 0 is neutral.
         head: [6] yaw (to the picture's right), pitch (down), roll (clockwise) in degrees; x (right), y (down), z (away)
             in centimeters.
-        seen: False where the sender sees no face.
-        is_rest: whether this is what the face and the head are like at rest, from here on.
+        seen: False if the sender detects no face.
+        is_rest: whether this is the neutral face and head pose for the following samples.
     """
 
     time_s: float
@@ -127,7 +134,7 @@ def unpack(form: str, packet: bytes, at: int) -> tuple[Any, ...]:
 
 
 def line_of(sample: Sample) -> str:
-    """The line, without its end, that parse reads back; what is zero is left out."""
+    """The inverse of parse: a line without line end; zero values are omitted."""
     record: dict[str, Any] = {"time": round(sample.time_s, _DECIMALS)}
     if sample.seen:
         shapes = zip(BLENDSHAPES, sample.blendshapes.clip(-1, 1).round(_DECIMALS).tolist(), strict=True)
@@ -157,13 +164,13 @@ def head_angles(rotation: Float) -> Float:
 
 
 def mirrored_sample(sample: Sample) -> Sample:
-    """The face as a mirror shows it."""
+    """The mirrored face."""
     shapes = sample.blendshapes[mirror_order()[1]]
     return replace(sample, blendshapes=shapes, head=sample.head * [-1, 1, -1, -1, 1, 1])
 
 
 def motion_frame_of(sample: Sample) -> MotionFrame:
-    """What the face does, relative to its rest."""
+    """The motion frame of a sample, relative to its neutral."""
     return replace(
         still(),
         turn=rotation_vector(_rotation(sample.head)),
@@ -176,10 +183,10 @@ def motion_frame_of(sample: Sample) -> MotionFrame:
 
 
 def _with_shut_eyes(offset: Float, blendshapes: Float) -> Float:
-    """The offset [478, 3] with the lids of a blink brought together.
+    """The offset [478, 3] with closed lids for a blink.
 
-    In people, lids that shut go with other blendshapes, and the basis has learned from them all. Who moves a face by
-    hand gives the blink alone, which by the basis leaves a quarter of the eye open.
+    In real faces, other blendshapes accompany a blink, and the basis was fitted to all of them. A synthetic stream
+    sends the blink alone, which in the basis leaves a quarter of the eye open.
     """
     out = offset.copy()
     shape = expression_basis().shape + offset
@@ -194,7 +201,7 @@ def _with_shut_eyes(offset: Float, blendshapes: Float) -> Float:
 
 
 def sample_of(motion_frame: MotionFrame, reference: Reference, time_s: float) -> Sample:
-    """The line that says what a driver's motion frame says, as far as blendshapes can.
+    """The sample of a driver's motion frame, as far as blendshapes can express it.
 
     Args:
         motion frame: relative to the driver's neutral face.
@@ -208,14 +215,14 @@ def sample_of(motion_frame: MotionFrame, reference: Reference, time_s: float) ->
 
 @functools.cache
 def rest_reference() -> Reference:
-    """The neutral face that blendshapes are counted from: a mean of many people, lips closed, looking at the camera."""
+    """The neutral reference of blendshapes: the mean of many people, lips closed, looking at the camera."""
     basis = expression_basis()
     shape = closed_mouth(basis.shape, basis.neutral)
     return Reference(shape, rotation_matrix(np.array([basis.neutral_pitch, 0, 0])), basis.neutral)
 
 
 class Rest:
-    """Counts samples from the last one that was said to be at rest."""
+    """Converts samples to differences from the last one that was marked as neutral."""
 
     def __init__(self) -> None:
         self._rest: Sample | None = None

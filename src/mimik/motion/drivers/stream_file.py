@@ -37,7 +37,7 @@ _MAX_APART_S = 2.0  # rather milliseconds, or frame numbers
 
 
 class StreamFile(Driver):
-    """A stream that was recorded or computed; docs/stream.md has the format."""
+    """A recorded or generated stream; docs/stream.md describes the format."""
 
     kind = "stream"
     suffixes = (STREAM_SUFFIX,)  # a folder may hold a table of something else
@@ -65,9 +65,9 @@ class Stream:
     """A whole stream from a file.
 
     Attributes:
-        name: for people.
-        time_s: [T] rising, the first is 0.
-        blendshapes: [T, 52], head: [T, 6], seen: [T] as in Sample, counted from rest.
+        name: for messages.
+        time_s: [T] increasing, starting at 0.
+        blendshapes: [T, 52], head: [T, 6], seen: [T] as in Sample, relative to neutral.
     """
 
     name: str
@@ -78,23 +78,23 @@ class Stream:
 
     @property
     def fps(self) -> float:
-        """Lines a second where they come regularly."""
+        """Lines per second, ignoring gaps."""
         if len(self.time_s) < 2:
             return 25.0
         return float(np.clip(1 / np.median(np.diff(self.time_s)), 1.0, _MAX_FPS))
 
     @property
     def duration_s(self) -> float:
-        """Until the last line has been shown as long as the others."""
+        """Duration, including that of the last line."""
         return float(self.time_s[-1]) + 1 / self.fps
 
     def num_frames(self, fps: float) -> int:
         return max(1, round(self.duration_s * fps))
 
     def frames(self, fps: float) -> Iterator[MotionFrame | None]:
-        """One a frame, between the lines interpolated linearly; None where no face is seen.
+        """Samples at the frame rate, interpolated linearly between lines; None if no face is detected.
 
-        Where no line comes for longer than HOLD_S, the last one holds that long, and then the face counts as lost.
+        In a gap longer than HOLD_S, the last line is held for that time; then the face counts as lost.
         """
         last = len(self.time_s) - 1
         for number in range(self.num_frames(fps)):
@@ -162,7 +162,7 @@ _CSV_LIKE = "a .csv file that drives is one that Live Link Face records, or `mim
 
 
 def _lines(file: Any) -> Iterator[bytes]:
-    """Lines of a binary file; of one that is too long, only as much as shows that it is."""
+    """Lines of a binary file; a line that is too long is truncated just above the limit."""
     while line := file.readline(MAX_LINE_BYTES + 2):
         yield line
 

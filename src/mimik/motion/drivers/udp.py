@@ -1,4 +1,4 @@
-"""What another program sends by UDP: lines of blendshapes and head pose, or the packets of a face tracker."""
+"""UDP receiver for lines of blendshapes and head pose, and for the packets of face trackers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mimik.motion.drivers.trackers.address import Address
 from mimik.motion.drivers.trackers.ifacialmocap import START
 from mimik.motion.drivers.trackers.kinds import READERS, Reader
 
-_MAX_WAITING = 1000  # datagrams that are read at once: a sender without a pause must not keep the person from moving
+_MAX_WAITING = 1000  # datagrams read per call, so that a flood does not block the frame loop
 _ASK_S = 3.0  # between two requests to a phone
-_MAX_COMPLAINTS = 20  # about what is sent: nobody reads more
+_MAX_COMPLAINTS = 20  # largest number of logged errors
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +54,15 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class Mailbox:
-    """Keeps the newest of the samples that come in; what comes late is left out.
+    """Keeps the newest received sample; late samples are dropped.
 
     Attributes:
-        num_late: lines that an earlier-come one with a later time made useless.
-        num_wrong: lines that could not be read.
-        complaint: what was wrong with the last of those.
+        num_late: lines with a time before that of the newest sample.
+        num_wrong: invalid lines.
+        complaint: error message of the last invalid line.
     """
 
-    RESTART_S = 2.0  # a time that lies further back is that of a sender that was started again
+    RESTART_S = 2.0  # a time stamp that is earlier by more means that the sender restarted
 
     def __init__(self, reader: Reader | None = None) -> None:
         """Args: reader: of a tracker's packets; None: they are lines, which say themselves what rest is.
@@ -78,13 +78,13 @@ class Mailbox:
         self.complaint: str | None = None
 
     def calibrate(self) -> None:
-        """The next sample is what face and head are like at rest."""
+        """Use the next sample as neutral."""
         self._calibrates = True
 
     def put(self, packet: bytes) -> Sample | None:
-        """Takes in a datagram of one or several lines.
+        """Process a datagram of one or several lines.
 
-        Returns: The newest sample, counted from rest; None if nothing in it is new.
+        Returns: The newest sample, relative to neutral; None if the datagram has no newer one.
         """
         fresh: Sample | None = None
         for part in packet.splitlines() if self._reader is None else [packet]:
@@ -120,10 +120,10 @@ class Mailbox:
 
 
 class Receiver:
-    """Samples that another program sends by UDP, the newest only."""
+    """Receives samples over UDP; only the newest is kept."""
 
     def __init__(self, host: str, port: int, reader: Reader | None = None) -> None:
-        """Listens at once.
+        """Open the socket and listen.
 
         Args:
             host, port: of this computer; port 0 takes any that is free.
@@ -147,7 +147,7 @@ class Receiver:
 
     @classmethod
     def of_tracker(cls, address: Address) -> Self:
-        """What listens to a tracker; a phone that waits for it is asked to send.
+        """A receiver for a tracker; if the address names a phone, it is asked to send.
 
         Raises InputError if somebody else listens there.
         """
@@ -162,7 +162,7 @@ class Receiver:
         return f"udp://[{host}]:{port}" if ":" in host else f"udp://{host}:{port}"
 
     def receive(self, timeout_s: float) -> Sample | None:
-        """The newest sample that has come in since the last call; waits for one, and gives None when none came."""
+        """The newest sample since the last call; waits for one, and returns None on timeout."""
         self._ask()
         if not select.select([self._socket], [], [], timeout_s)[0]:
             return None
@@ -178,7 +178,7 @@ class Receiver:
         return fresh
 
     def _ask(self) -> None:
-        """Asks the phone to send, every few seconds while it does not."""
+        """Ask the phone to send, every few seconds until it does."""
         if self._phone is not None and time.monotonic() - self._asked_s >= _ASK_S:
             self._asked_s = time.monotonic()
             with contextlib.suppress(OSError):  # it may not be in the network yet

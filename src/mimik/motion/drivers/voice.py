@@ -1,4 +1,4 @@
-"""A recording of speech as a driver: the person says what is heard."""
+"""A recording of speech as a driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEVEL_S = 8.0  # at the beginning, from which the level of the speech is taken
 
 
 class Voice(Driver):
-    """Sound, of a file of its own or of a video; what the video shows has no part in it."""
+    """Sound of an audio file or of a video; the video's picture is not used."""
 
     kind = "voice"
     is_generated = True
@@ -75,7 +75,7 @@ _EITHER = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".3gp", ".ts", ".avi", ".asf
 
 
 def _has_sound_only(path: Path) -> bool:
-    """Whether a file that can be opened has sound, and no moving picture."""
+    """Whether a readable file has sound but no video stream."""
     try:
         with closing(open_container(path)) as container:
             cover = av.stream.Disposition.attached_pic

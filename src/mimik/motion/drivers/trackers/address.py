@@ -20,7 +20,7 @@ class Address:
         protocol: one of PORTS.
         host: an address of this computer; 0.0.0.0 is all of them.
         port: 0 takes any that is free.
-        phone: of iFacialMocap, the phone that is asked to send; None waits for it.
+        phone: for iFacialMocap, the phone to ask to send; None: wait for packets.
     """
 
     protocol: str
@@ -30,7 +30,7 @@ class Address:
 
 
 def is_tracker(source: str) -> bool:
-    """Whether a driver is the address of a tracker, well formed or not."""
+    """Whether a driver is the address of a tracker, possibly malformed."""
     return source.partition("://")[0].lower() in PORTS and "://" in source
 
 

@@ -1,4 +1,4 @@
-"""A tracker as a driver: what it sends is recorded for as long as is asked for."""
+"""A face tracker as a driver: its packets are recorded for the requested time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TrackerDriver(Driver):
         return type(self)(self._address, self.fps, seconds)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        """Records first: what is made of it may take longer than it lasts. Raises InputError if nothing is sent."""
+        """Record everything first, since rendering may be too slow to keep up. Raises InputError if nothing is sent."""
         receiver = Receiver.of_tracker(self._address)
         try:
             stream = self._recorded(receiver, settings.progress)
