@@ -241,6 +241,7 @@ class Editor:
         best, best_error, reached = dict(amounts), np.inf, before
         last: dict[str, tuple[float, float]] = {}  # amounts and measurements of the previous step
         held: set[str] = set()
+        stalled: set[str] = set()
         for name, value in asked.items():
             amounts[name] = value * min(_slider_room(name, value, before[name]), _MEASURES[name].furthest)
             if abs(wanted[name] - before[name]) < _MEASURES[name].tolerance:
@@ -260,11 +261,13 @@ class Editor:
                     continue
                 way, done = wanted[name] - before[name], now[name] - before[name]
                 amount, earlier = last.get(name, (0.0, before[name]))
-                if abs(now[name] - earlier) < _MEASURES[name].tolerance / 2 and name in last:
-                    # A larger amount changes the picture but not the measurement.
+                stalls = abs(now[name] - earlier) < _MEASURES[name].tolerance / 2 and name in last
+                if stalls and name in stalled:
+                    # Twice a larger amount changed the picture but not the measurement.
                     amounts[name] = amount
                     held.add(name)
                     continue
+                (stalled.add if stalls else stalled.discard)(name)
                 last[name] = amounts[name], now[name]
                 # Increase the amount if it had little effect, up to the slider's limit.
                 factor = float(np.clip(way / done, 0.6, 1.4)) if done * way > 0 else 1.4
