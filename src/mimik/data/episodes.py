@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 
 TARGETS = ("uniform", "far")
-_DAMAGED_IN_A_ROW = 16  # more than these at random in a corpus that is otherwise sound: there is something else wrong
+_DAMAGED_IN_A_ROW = 16  # more consecutive damaged clips than this are not random damage: raise an error
 _FAR_CANDIDATES = 4
 _ORDERS_KEPT = 64  # of epochs
-_WINDOW_SCALE, _WINDOW_SHIFT = 0.1, 0.04  # how far training's windows are from where they would be, at most
-_YAW_SCALE = 15.0  # degrees of head pose that count as much as a blendshape that goes from 0 to 1
+_WINDOW_SCALE, _WINDOW_SHIFT = 0.1, 0.04  # largest augmentation of windows
+_YAW_SCALE = 15.0  # degrees of head pose that weigh as much as a change of a blendshape from 0 to 1
 
 
 def to_model_range(images: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def _planes(images: Image) -> Tensor:
 
 
 class Batch(TypedDict, total=False):
-    """Episodes: images and masks are uint8 0..255 as loaders give them, float32 in [-1, 1] and 0..1 for the networks.
+    """A batch of episodes. Images and masks are uint8 0..255 from loaders, float32 in [-1, 1] and 0..1 for networks.
 
     Frames of the texture form, x, regions, warped, interior and where, are [.., 2 H, 2 W] for y of [.., H, W].
     Fine-tuning has no sources and no numbers.
@@ -70,31 +70,31 @@ class Batch(TypedDict, total=False):
     points: Tensor  # [B, 478, 3] float32 landmarks in pixels of y
     points_s: Tensor  # [B, K, 478, 3] the same of the sources
     regions: Tensor  # [B, 1, H, W] mask of the target's eyes and mouth
-    chip: Tensor  # [B, 2, 3] float32 where in x the identity network looks (features.chip_transform)
-    face: Tensor  # [B, 2, 3] float32 where in x the landmarker looks (face.landmarker_view)
+    chip: Tensor  # [B, 2, 3] float32 view of the identity network in x (features.chip_transform)
+    face: Tensor  # [B, 2, 3] float32 view of the landmark detector in x (face.landmarker_view)
     clip: Tensor  # [B] position in the index, the column of W
     person: Tensor  # [B] number of the name among the sorted ones
     key: list[str]  # of the clips
     frame: Tensor  # [B] number of the target in its clip
     frames_s: Tensor  # [B, K] numbers of the sources
     episode: Tensor  # [B] number
-    skipped: Tensor  # [B] damaged clips that were passed over for it
+    skipped: Tensor  # [B] damaged clips that were replaced
     # Of the texture form.
     warped: Tensor  # [B, 3, 2 H, 2 W] the first source frame, warped to the target
     interior: Tensor  # [B, 1, 2 H, 2 W] mask of the target's open mouth
-    geometry: Tensor  # [B, NUM_GEOMETRY, H / 2, W / 2] float32, how it was warped (flow.Flow.maps)
-    view: Tensor  # [B, 2] int64, what D and the content networks see (generators.view_frames): all, or a part
-    where: Tensor  # [B, 1, 2 H, 2 W] of fine-tuning: mask of what the loss counts
+    geometry: Tensor  # [B, NUM_GEOMETRY, H / 2, W / 2] float32 flow maps (flow.Flow.maps)
+    view: Tensor  # [B, 2] int64 view of D and the content networks: the whole frame or a crop (generators.view_frames)
+    where: Tensor  # [B, 1, 2 H, 2 W] of fine-tuning: mask of the loss
 
 
 def each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    """A batch of tensors, each changed."""
+    """The batch with a function applied to each tensor."""
     return cast(Batch, {name: change(cast(Tensor, value)) for name, value in batch.items()})
 
 
 @dataclass(frozen=True)
 class EvaluationEpisode:
-    """One clip of the paper's protocol: photos of a person, and frames to make again."""
+    """One clip of the paper's protocol: source frames, and hold-out frames to synthesize."""
 
     clip: int  # position in the index
     info: ClipInfo  # the clip
@@ -107,11 +107,11 @@ def evaluation_episodes(
 ) -> list[EvaluationEpisode]:
     """Sources and hold-out frames of every clip; docs/paper.md, section 7.
 
-    They depend on the clip's key and the seed alone. The hold-out frames are the same for every number of shots, and
-    the sources for fewer shots are among those for more: the columns T = 1, 8, 32 of a table differ in T only.
+    They depend only on the clip's key and the seed. The hold-out frames are the same for every number of shots, and the
+    sources for fewer shots are a subset of those for more, so the columns T = 1, 8, 32 of a table differ only in T.
 
     Args:
-        index: clips; those with fewer than shots + num_holdout frames are left out.
+        index: clips; those with fewer than shots + num_holdout frames are omitted.
         shots: T, number of source frames.
         num_holdout: the paper's is 32.
         seed: chooses other frames.
@@ -140,23 +140,23 @@ def evaluation_episodes(
 
 
 def random_stream(*words: int) -> np.random.Generator:
-    """Random numbers that depend on the words alone."""
+    """A random generator seeded by words."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
 def drawn_numbers(seed: int, use: int, numbers: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """[N, count] random numbers in 0..1 of episodes [N]; each row depends on the words before and its number alone.
+    """[N, count] random numbers in 0..1 for episodes [N]; each row depends only on the words and its episode number.
 
-    All of them lie in one sequence: the fewer numbers lie between the least and the greatest, the faster.
+    They are parts of one sequence, of which the range from the smallest to the largest episode number is generated.
     """
     first, last = int(numbers.min()), int(numbers.max())
-    width = -(-count // 4)  # Philox makes four at a time
+    width = -(-count // 4)  # Philox generates four numbers per counter
     stream = np.random.Generator(np.random.Philox(key=[seed, use]).advance(first * width))
     return stream.random((last - first + 1, 4 * width))[numbers - first, :count]
 
 
 def _different(drawn: NDArray[np.float64], limits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[N, M] different numbers below limits [N], all orders equally likely; anything beyond the limits-th column."""
+    """[N, M] distinct random numbers below limits [N], in random order; columns beyond a row's limit are undefined."""
     out = np.zeros(drawn.shape, np.int64)
     for column in range(drawn.shape[1]):
         found = (drawn[:, column] * np.maximum(limits - column, 1)).astype(np.int64)
@@ -166,21 +166,21 @@ def _different(drawn: NDArray[np.float64], limits: NDArray[np.int64]) -> NDArray
     return out
 
 
-# What a random number is for; every use has its own sequence, so that one more use changes no other.
+# Purposes of random numbers; each has a separate sequence, so that adding one does not change the others.
 _ORDER, _FRAMES, _AUGMENT, _REPLACE, _WINDOW, _VIEW, _MOTION = range(7)
-_ATTEMPT = 256  # is added to the use for every other clip that is taken
+_ATTEMPT = 256  # added to the purpose for each replacement clip
 
 
 class Chosen(NamedTuple):
-    """What episodes are made of."""
+    """Clips and frames of episodes."""
 
     clips: NDArray[np.int64]  # [N] positions in the index
     frames: NDArray[np.int64]  # [N, 1 + K] target and sources
-    skipped: NDArray[np.int64]  # [N] damaged clips that were passed over
+    skipped: NDArray[np.int64]  # [N] damaged clips that were replaced
 
 
 class Draws(NamedTuple):
-    """What is random about the pictures of episodes."""
+    """Random numbers for augmentation, windows and views of episodes."""
 
     change: NDArray[np.float64]  # [N, NUM_DRAWN] see Augmentation.draw
     window: NDArray[np.float64]  # [N, 3] see moved_windows
@@ -190,10 +190,10 @@ class Draws(NamedTuple):
 class Episodes(Dataset[Batch]):
     """Episodes of meta-learning: K source frames and a target frame of one clip, all different; docs/paper.md, 1.
 
-    Episode n is a function of n, the seed and the index: no worker, rank or earlier episode matters. Episodes
-    0..len - 1 take every clip once, in random order, the next len every clip once again, and so on without end. It is a
-    map and not a stream because then the DataLoader itself gives every number to one worker and keeps their order: the
-    batches are the same for any number of workers, and resuming is starting at a number.
+    Episode n is a function of n, the seed and the index only, independent of workers, ranks and earlier episodes.
+    Episodes 0..len - 1 use every clip once, in random order; so do the next len, and so on without end. It is a
+    map-style dataset, so that the DataLoader distributes the numbers and keeps their order: batches do not depend on
+    the number of workers, and a run resumes at an episode number.
     """
 
     def __init__(
@@ -216,11 +216,11 @@ class Episodes(Dataset[Batch]):
             index: the clips. A clip's position in it is its column of W, whether or not it is long enough to be used.
             num_sources: K; the paper's is 8.
             style: of the landmark images, "paper" or "full" (draw.landmark_image).
-            target: "uniform" takes any other frame; "far" the one of four that differs most in head pose and expression
-                from the source nearest to it, so that a generator that copies a source learns nothing.
-            augment: changes frames; None for evaluation.
-            seed: of everything random.
-            skip_damaged: take another clip instead of a damaged one, and count it in "skipped".
+            target: "uniform": any other frame; "far": of four candidates, the one that differs most in head pose and
+                expression from its nearest source, so that copying a source does not suffice.
+            augment: augmentation; None for evaluation.
+            seed: random seed.
+            skip_damaged: replace a damaged clip by another one, and count it in "skipped".
             window_px: what the texture form is trained on: frames are cut to a window around the face, and the first
                 source frame is warped to the target. The networks look at windows this many pixels wide; the target and
                 the warped frame are cut twice as large (D14). A still is the target of its own warp to another pose and
@@ -255,7 +255,7 @@ class Episodes(Dataset[Batch]):
         self.people = np.array([people[clip.person] for clip in self.index])  # of each clip
 
     def is_still(self, clip: ClipInfo) -> bool:
-        """Whether source frames are made of a clip's only frame: a picture is its own target, after a warp and back."""
+        """Whether a clip is a still, whose source is made by warping its only frame; the frame itself is the target."""
         return self.window_px is not None and clip.num_frames == 1
 
     def __len__(self) -> int:
@@ -263,15 +263,15 @@ class Episodes(Dataset[Batch]):
         return len(self.usable)
 
     def choose(self, number: int) -> tuple[int, int, list[int]]:
-        """Position of the clip of an episode, its target frame, its source frames."""
+        """Clip position, target frame and source frames of an episode."""
         chosen = self.choose_all(np.array([number]))
         target, *sources = chosen.frames[0].tolist()
         return int(chosen.clips[0]), target, sources
 
     def choose_all(self, numbers: NDArray[np.int64]) -> Chosen:
-        """Clips and frames of episodes [N]; instead of damaged clips others.
+        """Clips and frames of episodes [N]; damaged clips are replaced.
 
-        Raises InputError where too many of a row are damaged.
+        Raises InputError if too many consecutive clips are damaged.
         """
         epochs, places = np.divmod(numbers, len(self))
         clips = np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
@@ -312,7 +312,7 @@ class Episodes(Dataset[Batch]):
         return np.concatenate([best, frames[:, : self.num_sources]], 1)
 
     def _state_of(self, position: int) -> Array:
-        """[T, 55] what head and face do in the frames of a clip."""
+        """[T, 55] blendshapes and scaled head pose of the frames of a clip."""
         if position not in self._states:
             try:
                 self.remember(position, self.store.tracks(self.index[position]))
@@ -322,7 +322,7 @@ class Episodes(Dataset[Batch]):
         return self._states[position]
 
     def pass_over(self, position: int, error: DamagedClipError) -> None:
-        """Takes other clips instead of a damaged one from now on; raises its error where that is not wanted."""
+        """Replace a damaged clip from now on; raises its error if skip_damaged is off."""
         if not self.skip_damaged:
             raise error
         log.warning("%s", error)
@@ -333,7 +333,7 @@ class Episodes(Dataset[Batch]):
         self._states[position] = np.concatenate([tracks.blendshapes, tracks.pose / np.float32(_YAW_SCALE)], axis=1)
 
     def draw_all(self, numbers: NDArray[np.int64]) -> Draws:
-        """What is random about the pictures of episodes [N]."""
+        """Random numbers for the pictures of episodes [N]."""
         uses = (_AUGMENT, NUM_DRAWN), (_WINDOW, 3), (_VIEW, 4)
         return Draws(*(drawn_numbers(self.seed, use, numbers, count) for use, count in uses))
 
@@ -407,9 +407,9 @@ class Episodes(Dataset[Batch]):
         return chosen, images, points
 
     def _moved_still(self, clip: ClipInfo, image: Image, points: Array, number: int) -> tuple[Image, Array]:
-        """A still with pose and expression of a frame of the corpus, made by a warp with layers, and its points.
+        """A still warped, with layers, to the pose and expression of a frame of the corpus; and its points.
 
-        What the warp loses there and back, mouth and eyes above all, is what the networks learn to put right.
+        The networks learn to correct the errors of this warp and of the warp back, mainly at mouth and eyes.
         """
         rng = random_stream(self.seed, _MOTION, number)
         other = self.index[int(rng.integers(len(self.index)))]
@@ -451,15 +451,16 @@ def warped_to(images: Image, points: Array) -> tuple[Image, Flow, Crop]:
 
 
 def views_of(points: Array, px: int, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
-    """What D and the content networks see of frames that are 2 px wide; see generators.view_frames.
+    """Random views for D and the content networks of frames that are 2 * px wide; see generators.view_frames.
 
     Args:
-        points: [.., 478, 2+] of the faces in them, in sides of the frame.
-        px: side of what they see.
+        points: [.., 478, 2+] face points, in sides of the frame.
+        px: side of a view.
         drawn: [.., 4] random numbers in 0..1.
 
     Returns:
-        int64 [.., 2]: as often (-1, -1), all of it, as top and left of a part: around the mouth, the eyes, or the face.
+        int64 [.., 2]: (-1, -1), the whole frame, with probability 1/2; else top and left of a crop around the mouth,
+        the eyes, or the face.
     """
     parts = np.stack([points[..., part, :2].mean(-2) for part in (faces.LIPS, faces.EYES, faces.OVAL)], -2)
     part = np.searchsorted([0.5, 0.75], drawn[..., 1], side="right")[..., None, None]
@@ -469,9 +470,9 @@ def views_of(points: Array, px: int, drawn: NDArray[np.float64]) -> NDArray[np.i
 
 
 def moved_squares(squares: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Windows [.., N, 3] (left, top, side), larger or smaller and shifted, alike in an episode, as training has them.
+    """Augment windows [.., N, 3] (left, top, side) by a scale and a shift, which are shared within an episode.
 
-    Args: drawn: [.., 3] random numbers in 0..1: size, and shift to the right and down.
+    Args: drawn: [.., 3] random numbers in 0..1: scale, shift to the right, shift down.
     """
     size, shift = (2 * drawn[..., None, :1] - 1) * _WINDOW_SCALE, (2 * drawn[..., None, 1:] - 1) * _WINDOW_SHIFT
     side = squares[..., 2:] * (1 + size)

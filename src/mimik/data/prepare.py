@@ -3,12 +3,12 @@
     videos ──► shots ──► tracks of faces ──► pieces ──► judged ──► cropped, encoded ──► tar shards + index
                └──────── first reading ─────────────────────────┘ └ second reading ┘   └── one writer ──┘
 
-A video is read twice at the same time: the first reader tracks faces and decides which pieces are kept and what box
-each is cut from, the second follows it, some seconds behind, and cuts. So memory does not grow with the length.
+A video is read by two concurrent readers. The first tracks faces and decides which pieces are kept and how they are
+cropped. The second follows some seconds behind and crops them. Memory therefore does not grow with the length.
 
-Videos are spread over worker processes, or over a Ray cluster; results come back in the order of the inputs, and one
-process writes. Everything that it has written up to some video is committed in one step, by replacing state.json: a run
-that is killed continues behind its last commit and ends with the very bytes of a run that was not.
+Videos are distributed over worker processes or a Ray cluster. Results are returned in the order of the inputs, and one
+process writes them. Completed videos are committed atomically by replacing state.json: a killed run resumes from its
+last commit, and its result is byte-identical to that of an uninterrupted run.
 
 A picture is a video of one frame.
 """
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class VideoTask(NamedTuple):
-    """What a worker is asked for; spool is a file for the clips, so that they need not fit into memory."""
+    """A task for a worker; spool: file for the clips, which need not fit into memory."""
 
     path: Path
     config: PrepareConfig
@@ -81,7 +81,7 @@ def _results(
 
 
 def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
-    """What stands for a video whose worker was lost."""
+    """The result of a video whose worker was lost."""
     if task.spool is not None:
         task.spool.unlink(missing_ok=True)  # what it holds may be cut off
     reason = Reason.WORKER_DIED if lost.cause is workers.Cause.DIED else Reason.TIMED_OUT
@@ -90,7 +90,7 @@ def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
 
 @dataclass(frozen=True)
 class PrepareProgress:
-    """Where a run stands; videos that an earlier run finished are in done, not in the rate."""
+    """Progress of a run; done includes videos of earlier runs, the rate does not."""
 
     done: int  # videos
     total: int
@@ -119,20 +119,20 @@ def prepare(
     credentials: Credentials | None = None,
     progress: Callable[[PrepareProgress], None] | None = None,
 ) -> PrepareReport:
-    """Videos and pictures -> a folder of shards; continues what is there.
+    """Prepare videos and pictures into a folder of shards; resumes an interrupted run.
 
     Args:
         inputs: videos, pictures, and folders of them.
         out: the folder; made if it does not exist.
-        config: what decides the content; must be that of the shards that are there.
+        config: settings of the content; must equal those of existing shards.
         people: one of PEOPLE; None chooses: manifest if there is one, folders, clustering where torch is installed.
         manifest: CSV with columns clip or path, person, license.
-        num_workers: processes; None: one a core; 0: works in this process, where a crash ends the run.
-        ray: True maps over a Ray cluster on this machine, an address over that one.
-        stall_s: a worker that makes no frame for so long is given up, with its video; under Ray one that needs 48 times
-            as long in all.
-        embed: faces to embeddings, for clustering; features.FaceNet().embed_faces when None.
-        credentials: who signs the contact sheet.
+        num_workers: processes; None: one per core; 0: this process, where a crash ends the run.
+        ray: True: a Ray cluster on this machine; an address: that cluster.
+        stall_s: seconds without a frame after which a worker is killed and its video rejected; under Ray, the limit is
+            48 times as long for a whole video.
+        embed: maps faces to embeddings for clustering; None: features.FaceNet().embed_faces.
+        credentials: signing key and certificate for the contact sheet.
         progress: called after every video.
 
     Raises:

@@ -36,23 +36,23 @@ log = logging.getLogger(__name__)
 
 
 _TAR_HEADER = 512  # bytes before a member's data
-_SPOOL_MB = 8192  # of whole shards, kept when a server cannot send parts of them
-_SEEK_FRAMES = 30  # opencv needs as long for a seek as for decoding about so many frames (256 px, measured)
+_SPOOL_MB = 8192  # of whole shards, cached if a server does not support range requests
+_SEEK_FRAMES = 30  # a seek in OpenCV takes as long as decoding about this many frames (256 px, measured)
 
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """Frames of one clip with what is known of the face in them."""
+    """Frames of one clip with their face points."""
 
     images: Image  # uint8 RGB [N, H, W, 3]
     points: Array  # [N, 478, 3] float32 in pixels of these images
 
 
 class ClipStore:
-    """Reads clips of a folder or a URL of shards, each alone, by its range of bytes.
+    """Reads clips of a folder or a URL of shards, each by its byte range.
 
-    With cache_mb, decoded clips are kept in memory for all workers together, until it is full: a corpus that fits is
-    decoded once. Without, the wanted frames are decoded each time.
+    With cache_mb, decoded clips are cached in memory shared by all workers until it is full; a corpus that fits is
+    decoded once. Without it, the requested frames are decoded each time.
     """
 
     def __init__(self, root: str | Path, *, size: int | None = None, cache_mb: float = 0) -> None:
@@ -82,7 +82,7 @@ class ClipStore:
         """Some frames [N] of a clip of the same root's index, in the order asked for.
 
         Raises:
-            DamagedClipError: if what stands in the shard is not this clip.
+            DamagedClipError: if the shard's content is not this clip.
             InputError: if the shard cannot be read at all.
         """
         wanted = np.asarray(numbers, np.int64)
@@ -131,7 +131,7 @@ class ClipStore:
         return self.size
 
     def _frame_bytes(self, clip: ClipInfo) -> tuple[int, int]:
-        """What a frame takes in the cache: its picture, and what is known of the face."""
+        """Cache size of a frame: its picture and its tracks."""
         return 3 * self.side_of(clip) ** 2, 4 * (3 * faces.NUM_POINTS + len(faces.BLENDSHAPES) + 3)
 
     def _cache_name(self, clip: ClipInfo) -> str:
@@ -153,7 +153,7 @@ class ClipStore:
         return ClipFrames(images, points)
 
     def _fetched(self, clip: ClipInfo) -> tuple[bytes, Tracks]:
-        """The .mp4 and the tracks; those of the newest clip are kept, because its frames are wanted next."""
+        """The .mp4 and the tracks; the newest clip is cached, because its frames are usually requested next."""
         if self._newest is None or self._newest[0] != clip:
             mp4, npz = self.read_members(clip)
             self._newest = clip, mp4, self._tracks(clip, npz)
@@ -200,7 +200,7 @@ class ClipStore:
         return data
 
     def _whole_shard(self, name: str, url: str) -> Path:
-        """A shard from a server that cannot send parts of it: downloaded once."""
+        """A whole shard, downloaded once, from a server without range requests."""
         assert self._spool is not None
         log.warning("the server of %s cannot send parts of a file: downloading whole shards", url)
         with self._spool.add(name) as file:

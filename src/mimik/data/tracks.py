@@ -17,14 +17,14 @@ from mimik.face import landmarks as faces
 
 _PACK_VERSION = 1
 _STEPS_PER_PX = 16  # fixed point: an error of at most 1/32 px
-_MAX_PX = 2047.0  # what 16 bits hold
+_MAX_PX = 2047.0  # largest coordinate in 16 bits
 _LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
 _MAX_PACKED_FRAMES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """What is known of the face in every frame of a clip."""
+    """Landmarks, blendshapes and pose of every frame of a clip."""
 
     # [T, 478, 3] float32; x and y in pixels of the crop, counted from the corner of the first pixel, z on the same
     # scale
@@ -35,7 +35,7 @@ class Tracks:
 
 @dataclass(frozen=True)
 class _Wave:
-    """Points that are packed at once, none a neighbor of another, and their neighbors that were packed before."""
+    """A set of points, no two of them neighbors, that are encoded together; and their already encoded neighbors."""
 
     points: list[int]
     known: list[int]  # all neighbors of the first point, then of the second, ..
@@ -45,11 +45,11 @@ class _Wave:
 
 @functools.cache
 def _waves() -> list[_Wave]:
-    """The order in which the 477 points other than the tip of the nose are packed: breadth first over the mesh.
+    """The encoding order of the 477 points other than the tip of the nose: breadth first over the mesh.
 
-    A ring around the tip has too many points to be predicted from the ring inside it alone (599 bytes a frame), and one
-    point after another is slow to unpack; so each ring is done in two or three waves of points that do not touch. The
-    irises hang on the upper lids.
+    Predicting a whole ring around the tip from the ring inside it costs 599 bytes per frame, and decoding point by
+    point is slow. Each ring is therefore split into two or three waves of non-adjacent points. The irises are treated
+    as neighbors of the upper lids.
     """
     around: list[set[int]] = [set() for _ in range(faces.NUM_MESH_POINTS)]
     for triangle in faces.canonical_mesh().triangles.tolist():
@@ -84,21 +84,21 @@ def _waves() -> list[_Wave]:
 
 
 def _wrap16(x: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The same modulo 2^16, in the range of int16."""
+    """Wrap modulo 2^16 into the range of int16."""
     return ((x + 32768) & 65535) - 32768
 
 
 def _predicted(step: NDArray[np.int32], wave: _Wave) -> NDArray[np.int32]:
-    """[P, ..] rounded mean step of each point's known neighbors; in integers: every machine gets the same."""
+    """[P, ..] rounded mean step of each point's known neighbors; integer arithmetic, so that it is deterministic."""
     return (np.add.reduceat(step[wave.known], wave.starts) + wave.counts // 2) // wave.counts
 
 
 def _encode_points(points: NDArray[Any]) -> bytes:
-    """points [T, 478, 3] px -> bytes; lossless but for the rounding to 1/16 px.
+    """Encode points [T, 478, 3] px to bytes; lossless except for rounding to 1/16 px.
 
-    A point's step from the frame before is predicted as the mean step of its neighbors in the mesh; what is left is
-    written as zigzag numbers, all low bytes, then all high bytes, and compressed. Real tracks at 256 px: 550 bytes a
-    frame; steps alone 913, steps less those of one neighbor 627 (with zlib -9 instead: 703).
+    A point's step from the previous frame is predicted as the mean step of its neighbors in the mesh. The residuals are
+    zigzag encoded, stored as all low bytes, then all high bytes, and compressed. Real tracks at 256 px take 550 bytes
+    per frame; without prediction 913, with prediction from one neighbor 627 (703 with zlib -9).
     """
     level = np.round(points * _STEPS_PER_PX).astype(np.int32).transpose(1, 0, 2)  # [478, T, 3]
     step = level.copy()
@@ -160,7 +160,7 @@ def pack_tracks(points: NDArray[Any], blendshapes: NDArray[Any], pose: NDArray[A
 
 
 def unpack_tracks(data: bytes) -> Tracks:
-    """What pack_tracks packed. Raises InputError if the bytes are damaged, or another version of mimik made them."""
+    """The inverse of pack_tracks. Raises InputError if the bytes are damaged or of another version of mimik."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             version, num_frames = arrays["header"].tolist()

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 def _fix_box(piece: Piece, config: PrepareConfig, width: int, height: int) -> None:
     """Fixes the box of a piece in frames of this size.
 
-    It is `context` heights of the face wide, or as wide as the face's wandering takes, around the middle of that. Where
-    it would reach beyond the frame it gives way a little, in size and place: a repeated border is no background.
+    It is `context` face heights wide, or wide enough for the motion of the face, and centered on that motion. If it
+    extends beyond the frame, it is shrunk and shifted slightly, because a replicated border is not real background.
     """
     extent = float((piece.high - piece.low).max()) * CROP_MARGIN
     wanted = max(config.context * float(np.median(piece.heights)), extent)
@@ -78,7 +78,7 @@ def pack_clip(piece: Piece, config: PrepareConfig, fps: float) -> Clip:
 
 
 class SecondReading:
-    """Reads the same video again, behind the first reading, and cuts the accepted pieces."""
+    """Reads the same video again, behind the first reading, and crops the accepted pieces."""
 
     def __init__(self, frames: Generator[Image], config: PrepareConfig, size: tuple[int, int], fps: float) -> None:
         """Args: size: width and height of the frames; fps: of the video."""
@@ -108,7 +108,7 @@ class SecondReading:
 
 @functools.cache
 def process_landmarker() -> Landmarker:
-    """One a process; compiling the networks takes half a second."""
+    """One per process, because compiling the networks takes half a second."""
     return Landmarker()
 
 
@@ -119,16 +119,16 @@ def prepare_video(
     on_clip: Callable[[Clip], None] | None = None,
     beat: workers.Beat = workers.no_beat,
 ) -> VideoResult:
-    """All that is to be kept of one video or picture; a picture is a clip of one frame.
+    """Prepare one video or picture; a picture is a clip of one frame.
 
     Args:
         path: the video or picture.
         config: settings; the same ones give the same bytes.
-        on_clip: takes each clip as soon as it is made; without it the result holds them all in memory.
-        beat: called for every frame, so that somebody can see that the work goes on.
+        on_clip: receives each clip as soon as it is complete; without it, the result holds all clips in memory.
+        beat: heartbeat, called for every frame.
 
     Returns:
-        Never raises because of the video: what is wrong with it is among the rejections.
+        The clips and rejections. Errors of the video are reported as rejections, not raised.
     """
     start = time.process_time()
     clips: list[Clip] = []

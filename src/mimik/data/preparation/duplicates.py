@@ -1,4 +1,4 @@
-"""Fingerprints of clips, and which clips repeat one that is kept already."""
+"""Fingerprints of clips, and detection of duplicates."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MAX_BITS, _MAX_SIGNAL = 20, 3.0
 
 
 def fingerprint(crops: Sequence[Image], blendshapes: Array, pose: Array) -> str:
-    """What tells a clip from all others but its copies, as hexadecimal digits.
+    """Fingerprint of a clip as hexadecimal digits; only copies have similar ones.
 
-    The mean picture as 128 signs of its horizontal differences, and head pose and four blendshapes at 16 relative
-    times: the same person in the same place says something else, and turns the head at other times.
+    It holds 128 signs of horizontal differences of the mean picture, and head pose and four blendshapes at 16 relative
+    times. The latter distinguish clips of the same person in the same place.
 
     Args:
         crops: [T] of uint8 RGB [H, W, 3].
@@ -38,7 +38,7 @@ def fingerprint(crops: Sequence[Image], blendshapes: Array, pose: Array) -> str:
 
 
 class Fingerprints:
-    """Finds copies among many clips: those that share one of eight bands of 16 bits are compared in full."""
+    """Finds copies among many clips: clips that share one of eight 16-bit bands are compared in full."""
 
     def __init__(self) -> None:
         self._bands: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(8)]

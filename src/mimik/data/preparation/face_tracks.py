@@ -1,4 +1,4 @@
-"""First reading of a video: tracks of faces, in pieces that one crop holds, and which pieces are kept."""
+"""First reading of a video: face tracks, split into pieces that fit one crop, and the selection of pieces."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mimik.arrays import Array
 from mimik.data.preparation.settings import PrepareConfig, Reason, Rejection
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 
-_SEARCH_S = 0.4  # between looks for new faces
+_SEARCH_S = 0.4  # interval between searches for new faces
 _SEARCH_FACE_PX = 40  # width of the smallest wanted face in the picture that is searched; Landmarker.detect finds it
-_MAX_JUMP = 0.5  # in face widths from one frame to the next, at 25 frames a second: beyond it is somebody else
-_MAX_GROWTH = 1.25  # of the crop's side by the face's wandering: beyond it the piece ends
-CROP_MARGIN = 1.15  # of the crop around the wandering face
+_MAX_JUMP = 0.5  # face widths between two frames at 25 frames/s: a larger jump is another person
+_MAX_GROWTH = 1.25  # largest growth of the crop's side due to the face's motion; beyond it the piece ends
+CROP_MARGIN = 1.15  # of the crop around the moving face
 MAX_SHRINK, MAX_SHIFT = 0.85, 0.12  # of the crop's side, to keep it inside the frame
 _LOOK_S = 0.24  # between measurements of sharpness and stillness
 _FACE_LOOK_PX = 128
 
 
 class Piece:
-    """A part of one face's track: what will be one clip."""
+    """A part of one face track, which becomes one clip."""
 
     def __init__(self, start: int, step: float) -> None:
         """Args: start: number of its first frame in the video; step: frames of the video per frame of the clip."""
@@ -46,7 +46,7 @@ class Piece:
         return self.end - self.start
 
     def fits(self, face: Face, context: float) -> bool:
-        """Whether the face is still inside a box that is not much larger than for a face that holds still."""
+        """Whether the piece with this face still fits a crop that is not much larger than that of a static face."""
         left, top, right, bottom = face.box
         extent = np.maximum(self.high, [right, bottom]) - np.minimum(self.low, [left, top])
         height = float(np.median(self.heights)) if self.heights else bottom - top
@@ -71,7 +71,7 @@ class Piece:
             self.heights.append(bottom - top)
 
     def join(self, other: Piece) -> None:
-        """Takes in the piece that follows."""
+        """Append the following piece."""
         for name in ("samples", "points", "blendshapes", "heights", "sharpness", "looks"):
             getattr(self, name).extend(getattr(other, name))
         self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
@@ -94,13 +94,13 @@ def _face_look(frame: Image, face: Face) -> Image:
 
 
 def _face_sharpness(look: Image) -> float:
-    """Energy of the Laplacian of a face at 128 px over that of the gray values: independent of light and contrast."""
+    """Variance of the Laplacian of a face at 128 px over that of its gray values; independent of light and contrast."""
     laplacian = cv2.Laplacian(look, cv2.CV_32F)
     return float(laplacian.var() / (look.astype(np.float32).var() + 25))  # 5 gray values of noise are no contrast
 
 
 class FaceTrack:
-    """One face of one shot, cut into pieces as it goes."""
+    """One face of one shot, split into pieces incrementally."""
 
     def __init__(self, face: Face, index: int, step: float) -> None:
         self.face = face
@@ -113,7 +113,7 @@ class FaceTrack:
 
 
 class FirstReading:
-    """Tracks all faces of a video, frame by frame, and hands out finished pieces."""
+    """Tracks all faces of a video frame by frame, and returns completed pieces."""
 
     def __init__(self, config: PrepareConfig, landmarker: Landmarker, fps: float) -> None:
         self._config, self._landmarker = config, landmarker
@@ -134,7 +134,7 @@ class FirstReading:
         return min((track.start for track in self._tracks), default=self._index)
 
     def add(self, frame: Image, is_cut: bool) -> list[Piece]:
-        """Takes the next frame; gives the pieces that ended before it."""
+        """Process the next frame; returns the pieces that ended before it."""
         ended: list[Piece] = []
         if is_cut:
             ended += self.close()
@@ -174,7 +174,7 @@ class FirstReading:
         return ended
 
     def close(self) -> list[Piece]:
-        """Ends all tracks: the shot or the video is over."""
+        """End all tracks, at the end of a shot or of the video."""
         ended = [piece for track in self._tracks for piece in self._finished(track)]
         self._tracks = []
         return ended
@@ -206,7 +206,7 @@ class FirstReading:
         return bool(moved < self._max_jump * old.width_px) and 0.6 < ratio < 1.7
 
     def _is_clear(self, track: FaceTrack) -> bool:
-        """Whether it is sharp enough to be somebody; what the landmarker sees in a blurred background never is."""
+        """Whether a detection is sharp enough to be a face; false detections in blurred backgrounds are not."""
         values = track.piece.sharpness or (track.full.sharpness if track.full is not None else [0.0])
         return float(np.median(values)) >= self._config.min_sharpness
 
@@ -220,7 +220,7 @@ class FirstReading:
 
 
 def _crowds(other: Face, face: Face, context: float) -> bool:
-    """Whether another face lies over this one, or stands large and whole in its crop."""
+    """Whether another face overlaps this one, or is large and completely inside its crop."""
     if other is face:
         return False
     left, top, right, bottom = face.box
@@ -240,12 +240,12 @@ def _crowds(other: Face, face: Face, context: float) -> bool:
 
 
 _STILL_SHAPE, _STILL_PIXELS = 0.0025, 2.5  # a photo: points in face widths, gray values; both below
-_MAX_YAW = 60.0  # degrees; beyond it the landmarker invents the far half
+_MAX_YAW = 60.0  # degrees; beyond it, landmarks of the far half are unreliable
 _MAX_CROWDED, _MAX_OUTSIDE = 0.1, 0.25  # of the frames
 
 
 def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejection | None:
-    """Why a piece is not kept, or None; the cheapest and plainest reasons first."""
+    """The reason to reject a piece, or None; cheap and simple checks come first."""
     start_s, end_s = piece.start / fps, piece.end / fps
 
     def reject(reason: Reason, detail: str) -> Rejection:
@@ -278,9 +278,9 @@ def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejecti
 
 
 def _stillness(piece: Piece, width: float) -> tuple[float, float]:
-    """How much a face moves in itself: its points, in face widths, and its pixels, in gray values.
+    """Non-rigid motion of a face: of its points, in face widths, and of its pixels, in gray levels.
 
-    Shift, zoom and roll are taken out: a photo that the camera pans over is still.
+    Shift, zoom and roll are removed, so that a photo in a panning shot counts as still.
     """
     points = np.array(piece.points)[:, :, :2].astype(np.float64)
     z = points[..., 0] + 1j * points[..., 1]  # a similarity in the plane is one complex factor

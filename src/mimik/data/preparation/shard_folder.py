@@ -34,13 +34,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Puts a file in place in one step, to stay after a power failure."""
+    """Write a file atomically and durably."""
     with replaced(path, suffix=DRAFT_SUFFIX, durable=True) as draft:
         draft.write_bytes(data)
 
 
 def _open_at(path: Path, size: int) -> IO[bytes]:
-    """A file to append to, cut off at the size that was committed."""
+    """Open a file for appending, truncated to its committed size."""
     if not path.exists():
         path.touch()
     there = path.stat().st_size
@@ -56,9 +56,9 @@ def _open_at(path: Path, size: int) -> IO[bytes]:
 class ShardFolder:
     """The folder of shards: appends clips, and commits.
 
-    What state.json names is committed: the number of the open shard, and how many bytes of each file count. Opening the
-    folder cuts off everything beyond. An open shard is clips-NNNNNN.tar.part with its index lines beside it; when it
-    is full it gets its name, and its lines go to index.jsonl.
+    state.json records what is committed: the number of the open shard, and the committed size of each file. Opening the
+    folder truncates everything beyond. An open shard is clips-NNNNNN.tar.part with its index lines beside it; when it
+    is full, it is renamed, and its lines are appended to index.jsonl.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], shard_bytes: int) -> None:
@@ -171,7 +171,7 @@ class ShardFolder:
             file.flush()
 
     def commit(self) -> None:
-        """Makes everything so far permanent, in one step."""
+        """Commit everything so far atomically."""
         self._flush()
         files = {"tar": self._tar, "lines": self._lines, "index": self._index}
         files |= {"rejected": self._rejected, "done": self._done}
