@@ -47,7 +47,9 @@ def test_the_person_is_found(alpha: np.ndarray, small_face: Face) -> None:
 
 def test_what_is_no_person_is_told(small_face: Face) -> None:
     wall = np.full((256, 256, 3), 120, np.uint8)
-    with pytest.raises(InputError, match="--background: the person in the photo cannot be told from what is behind it"):
+    with pytest.raises(
+        InputError, match="--background: the person in the photo cannot be separated from the background"
+    ):
         matte.person_matte(wall, small_face.points)
 
 

@@ -94,8 +94,8 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     face = _face(points, height, width)
     if (rough * face).sum() < 0.5 * face.sum():
         raise InputError(
-            "--background: the person in the photo cannot be told from what is behind it; use another photo, or leave "
-            "--background out."
+            "--background: the person in the photo cannot be separated from the background; use another photo, or "
+            "leave --background out."
         )
     low, high = _SURE
     guided = _guided(picture, ramp(rough, low, high).astype(np.float32))

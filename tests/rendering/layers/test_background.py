@@ -141,7 +141,7 @@ def test_no_plate_where_the_matte_is_not_to_be_trusted(small_portrait: Image, sm
     cut = small_face.points - [np.median(small_face.points[:, 0]), 0, 0]
     assert "edge cuts" in str(take_apart(small_portrait, cut, unsure))
     noise = np.random.default_rng(0).integers(0, 256, small_portrait.shape).astype(np.uint8)
-    assert take_apart(noise, small_face.points) == "cannot be told from the person"
+    assert take_apart(noise, small_face.points) == "cannot be separated from the person"
 
 
 def test_the_option_chooses(small_portrait: Image, small_face: Face, small_path: object) -> None:

@@ -53,11 +53,11 @@ class Filmed(Driver):
         tracker = Tracker(settings.landmarker, settings.face)
         first = math.ceil(held_s(settings.neutral_s) * self.fps)  # frames that are read before the first one is made
 
-        def told(stage: str, done: int, total: int | None) -> None:
+        def report_progress(stage: str, done: int, total: int | None) -> None:
             settings.progress(stage, done, first if total is None else min(first, total))
 
         # The neutral face is found by blendshapes, too; the motion frames are of points alone.
-        tracked = prefetch(self.faces(tracker, settings.clock, told, num_blendshapes=first), size=64)
+        tracked = prefetch(self.faces(tracker, settings.clock, report_progress, num_blendshapes=first), size=64)
         try:
             reference, motion_frames = stream_motion(
                 tracked, self.fps, smooth=settings.smooth, neutral_s=settings.neutral_s
@@ -126,10 +126,10 @@ class Video(Filmed):
         looked_at = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE, every=every)
         decoded = prefetch(settings.clock.each("decode", looked_at))
 
-        def told(stage: str, done: int, _: int | None) -> None:
+        def report_progress(stage: str, done: int, _: int | None) -> None:
             settings.progress(stage, min(every * done, num), num)
 
-        with closing(_tracked(decoded, tracker, settings.clock, told, None, math.inf)) as tracked:
+        with closing(_tracked(decoded, tracker, settings.clock, report_progress, None, math.inf)) as tracked:
             found = list(itertools.islice(tracked, math.ceil(num / every)))
         if not any(found):
             return super().motion(settings)

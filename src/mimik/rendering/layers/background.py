@@ -81,7 +81,7 @@ def take_apart(picture: Image, points: NDArray[Any], alpha: Array | None = None)
         try:
             alpha = person_matte(picture, points)
         except InputError:
-            return "cannot be told from the person"
+            return "cannot be separated from the person"
     canvas = Canvas.of(picture, Crop.around(points))
     if reason := _doubt(canvas.part(alpha), canvas, points, width, height):
         return reason
@@ -105,7 +105,7 @@ def _doubt(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int, heigh
     oval = points[OVAL, :2]
     inside = ((oval >= 0) & (oval < [width, height])).all(1).mean()
     if inside < _FACE_INSIDE:
-        return "cannot be told from a face that the picture's edge cuts"
+        return "cannot be separated from a face that the picture's edge cuts"
     if (alpha < 0.05).mean() < _MIN_BACKGROUND:
         return "is hardly visible around the head"
     # The head: the face's outline, enlarged.
