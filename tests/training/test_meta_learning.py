@@ -811,7 +811,7 @@ def test_machines_may_go_down_and_come_back(
     runs = [tmp_path / "one", tmp_path / ("two" if disk == "separate" else "one")]
 
     def wait_for(steps: int) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240  # other programs may keep the cores busy
         while max(losses_of(*runs), default=0) < steps:
             assert time.monotonic() < deadline, "\n".join(agent.log.read_text() for agent in agents)
             time.sleep(0.1)
@@ -834,7 +834,7 @@ def test_machines_may_go_down_and_come_back(
         wait_for(alone_from + 3)
         back_from = max(losses_of(*runs))
         back = begin(0, num_steps)
-        assert [agent.process.wait(60) for agent in (staying, back)] == [0, 0], staying.log.read_text()
+        assert [agent.process.wait(240) for agent in (staying, back)] == [0, 0], staying.log.read_text()
     finally:
         for agent in agents:
             agent.pull_the_plug()

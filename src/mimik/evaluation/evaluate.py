@@ -24,7 +24,7 @@ from mimik.evaluation import metrics
 from mimik.evaluation.jobs import Count, all_done, speed
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.models import TRUTH, is_lesson, label_of, load_lesson, load_model
-from mimik.evaluation.protocols import spaced, tasks
+from mimik.evaluation.protocols import Task, spaced, tasks
 from mimik.evaluation.records import write_text
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
@@ -100,27 +100,15 @@ def evaluate(
         jobs[path.name] = partial(run.of_portrait, path, [clip for _, clip in group], able, count)
     records, left_out = all_done(jobs, count)
     for task, model in to_learn:
-        if task.clip.key in left_out:
-            continue
-        found = run.lesson_records(task, model)
-        try:
-            records += run.of_lesson(task, model, count) if found is None else found
-        except InputError as error:
-            left_out[f"{task.clip.key}, {task.protocol}, {model}"] = str(error)
-        else:
-            for _ in found or ():
-                count(f"{task.clip.key}, {task.protocol}, {model}")
+        if task.clip.key not in left_out:
+            try:
+                records += _learned(run, task, model, count)
+            except InputError as error:
+                left_out[f"{task.clip.key}, {task.protocol}, {model}"] = str(error)
     speeds = {}
     for model in own:
-        name = run.name("speed", model, platform.node(), todo[0].clip.key)
-        record = run.records.get(name)
-        if record is None:
-            with threadpool_limits(limits=1, user_api="blas"):  # as in the measuring above
-                record = run.timed(todo[0], model)
-            if model in able or model.lower().endswith(AVATAR_SUFFIX):
-                record["whole"] = speed(out, model, alone[model])
-            run.records.put(name, record)
-        speeds[model] = record
+        is_animated = model in able or model.lower().endswith(AVATAR_SUFFIX)
+        speeds[model] = _speed(run, todo[0], model, alone[model] if is_animated else None)
         count(f"speed of {model}")
     if not records:
         raise InputError(f"{data}: nothing could be measured; {next(iter(left_out.values()), 'no clip is usable')}")
@@ -129,6 +117,29 @@ def evaluate(
     results["seconds"] = round(time.perf_counter() - start, 1)
     write_report(run, todo, records, results)
     return results
+
+
+def _learned(run: Evaluation, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
+    """The records of a person who is learned for a clip, if they are not there yet. Raises as Evaluation.of_lesson."""
+    found = run.lesson_records(task, model)
+    if found is None:
+        return run.of_lesson(task, model, count)
+    for _ in found:
+        count(f"{task.clip.key}, {task.protocol}, {model}")
+    return found
+
+
+def _speed(run: Evaluation, task: Task, model: str, animated: str | None) -> dict[str, Any]:
+    """How fast a model is; animated: what `mimik animate` takes, None if it takes no such model."""
+    name = run.name("speed", model, platform.node(), task.clip.key)
+    record = run.records.get(name)
+    if record is None:
+        with threadpool_limits(limits=1, user_api="blas"):  # as where pictures are measured
+            record = run.timed(task, model)
+        if animated is not None:
+            record["whole"] = speed(run.out, model, animated)
+        run.records.put(name, record)
+    return record
 
 
 def _mark(out: Path) -> None:
