@@ -1,4 +1,4 @@
-"""Short clips in memory, as training data holds them."""
+"""Encoding and decoding of the short clips of training data, in memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mimik.media.writing import VideoWriter
 
 
 def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, preset: str = "medium") -> bytes:
-    """Frames of training data as H.264 in MP4, in memory; the same bytes on every machine with the same libraries.
+    """Encode frames as H.264 in MP4; the bytes are identical on every machine with the same libraries.
 
     Args:
-        frames: uint8 RGB [H, W, 3], at least one, all of one even size.
+        frames: uint8 RGB [H, W, 3], at least one, all of the same even size.
         quality: x264's constant rate factor, 0 (best) .. 51.
-        gop: every so many frames one that can be decoded alone.
-        preset: x264's trade of time for size.
+        gop: keyframe interval in frames.
+        preset: x264's trade-off of time and size.
     """
     frames = iter(frames)
     first = next(frames)
@@ -35,7 +35,7 @@ def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, pr
 
 
 def read_clip(mp4: bytes, numbers: Iterable[int]) -> list[Rgb]:
-    """Some frames of what encode_clip gave: uint8 RGB [H, W, 3] each. Args: numbers: of the frames, from 0."""
+    """Decode frames of an encode_clip result: uint8 RGB [H, W, 3] each. Args: numbers: of the frames, from 0."""
     wanted = set(numbers)
     with tempfile.TemporaryDirectory(prefix="mimik-", dir=memory_folder()) as folder:
         path = Path(folder, "clip.mp4")

@@ -1,7 +1,7 @@
-"""Media files opened: from the local disk, by their content, from a fixed list of formats; and what is said of them.
+"""Opens local media files by content, from a fixed list of formats; media errors for the user.
 
-A playlist that was renamed to .mp4 cannot make this program fetch an address or open other files. Everything that goes
-wrong because of a file is a MediaError with one sentence for the user.
+A playlist that was renamed to .mp4 cannot make this program fetch an address or open other files. Every failure caused
+by a file is a MediaError with a one-sentence message.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def refuse_heif(path: Path) -> None:
-    """Pillow could not open the file; if it says that it is a HEIF picture, say what to do about it."""
+    """Raise MediaError with advice if a file that Pillow could not open identifies itself as HEIF."""
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
@@ -45,18 +45,18 @@ _READABLE = "a JPEG, PNG or WebP picture, or an MP4, MOV, WebM, MKV or AVI video
 
 
 def open_container(path: Path, readable: str = _READABLE) -> Any:
-    """A file opened by PyAV; readable: what to give instead, for the sentence."""
+    """Open a file with PyAV; readable: accepted formats, for the error message."""
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
     try:
         return av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         why = reason_of(error)
-        said = "" if why.startswith("Invalid ") else f" ({why})"  # which says nothing more
+        said = "" if why.startswith("Invalid ") else f" ({why})"  # adds no information
         raise MediaError(f"{path} is damaged or in no format that can be read{said}; give {readable}.") from error
 
 
 def video_stream(container: Any, path: Path) -> Any:
-    """The best stream of moving pictures; a cover image is none."""
+    """The best video stream; cover images are excluded."""
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
@@ -75,13 +75,13 @@ def audio_stream(container: Any) -> Any | None:
 
 
 def exact_rate(fps: float) -> Fraction:
-    """29.97... as 30000/1001, so that reader and writer count the same instants however long the video is."""
+    """29.97... as 30000/1001, so that reader and writer compute the same timestamps for any duration."""
     return Fraction(fps).limit_denominator(1001)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What keeps the block from writing to a file is told as a MediaError."""
+    """Convert errors of the block that writes a file to MediaError."""
     try:
         yield
     except MediaError:
@@ -97,7 +97,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """A few words of somebody else's exception, fit for the middle of a sentence."""
+    """A short description of an exception of another library, to be used inside a sentence."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split()).rstrip(".")[:120]
 

@@ -1,6 +1,6 @@
-"""espeak-ng's library: what a text sounds like, and the instant of every phoneme.
+"""Text to speech by espeak-ng's library, with the start time of every phoneme.
 
-`python -m mimik.media.espeak VOICE < TEXT` prints the phonemes of a text, as mimik.media.speaking reads them.
+`python -m mimik.media.espeak VOICE < TEXT` prints the phonemes of a text in the format that mimik.media.speaking reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mimik.arrays import Array
 from mimik.config import InputError
 from mimik.media import mel
 
-# espeak-ng's speak_lib.h: options of espeak_Initialize, of espeak_Synth, kinds of events, parameters.
+# Constants of espeak-ng's speak_lib.h: options of espeak_Initialize and espeak_Synth, event types, parameters.
 _RETRIEVAL, _PHONEME_EVENTS, _AS_IPA, _DO_NOT_EXIT = 2, 1 << 0, 1 << 1, 1 << 15
 _UTF8, _END_PAUSE, _CHARACTERS = 1, 1 << 12, 1
 _END_OF_EVENTS, _PHONEME = 0, 7
@@ -40,12 +40,12 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """espeak-ng's library. One at a time in a process."""
+    """espeak-ng's library; only one instance may be used per process."""
 
     def __init__(self, *, ipa: bool = False) -> None:
-        """Args: ipa: whether phonemes are named by the International Phonetic Alphabet; else by espeak-ng's own names.
+        """Args: ipa: whether phonemes are named in the International Phonetic Alphabet, else by espeak-ng's own names.
 
-        Raises InputError if it is not installed.
+        Raises InputError if the library is not installed.
         """
         name = ctypes.util.find_library("espeak-ng")
         if name is None:
@@ -81,9 +81,9 @@ class Espeak:
         pitch_range: int = 50,
         end_pause: bool = False,
     ) -> tuple[Array, list[tuple[float, str]]]:
-        """The sound [N] at mel.RATE_HZ, and (seconds, name) where each phoneme begins.
+        """Speech samples [N] at mel.RATE_HZ, and (start in seconds, name) of each phoneme.
 
-        Raises InputError if there is no such voice.
+        Raises InputError if the voice does not exist.
         """
         self._sound.clear()
         self._phonemes.clear()
@@ -100,11 +100,11 @@ class Espeak:
         return np.interp(where, np.arange(len(sound)), sound).astype(np.float32), list(self._phonemes)
 
 
-PROGRAM_WORDS_A_MINUTE = 175  # of espeak-ng where nothing else is asked for
+PROGRAM_WORDS_A_MINUTE = 175  # default of the espeak-ng program
 
 
 def main() -> None:
-    """Prints a line `seconds<TAB>phoneme` for every phoneme of the text on standard input, and the end as the last."""
+    """Print a line `seconds<TAB>phoneme` for each phoneme of the text on standard input, and a line for the end."""
     text = sys.stdin.buffer.read().decode()
     sound, phonemes = Espeak(ipa=True).say(text, sys.argv[1], words_a_minute=PROGRAM_WORDS_A_MINUTE, end_pause=True)
     end = (len(sound) / mel.RATE_HZ, "")

@@ -1,4 +1,4 @@
-"""Files by their names: whether one can be opened, and what would be written to a path. Nothing here opens media."""
+"""File formats by name: whether a file can be opened, and what a path would contain. This module opens no media."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PICTURE_OR_VIDEO = "picture or video file"
 
 
 def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
-    """Refuses what cannot be opened at all. Args: what: is wanted, for the sentence."""
+    """Raise MediaError if a path cannot be opened. Args: what: the expected file, for the message."""
     if str(path).startswith(("http:/", "https:/")):
         raise MediaError(f"{path.name} is an address on the web; download the {what} first, and give its path.")
     try:
@@ -46,7 +46,7 @@ def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
 
 
 def is_text(path: Path, *, strict: bool = False) -> bool:
-    """Whether a file begins with letters that people read; strict: raise OSError if it cannot be opened, too."""
+    """Whether a file starts with printable text; strict: raise OSError if it cannot be opened."""
     try:
         with path.open("rb") as file:
             begin = file.read(1024)
@@ -57,20 +57,20 @@ def is_text(path: Path, *, strict: bool = False) -> bool:
     try:
         text = begin.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(begin) - 4:  # else a letter is cut in two
+        if error.start < len(begin) - 4:  # else the buffer ends within a character
             return False
         text = begin[: error.start].decode("utf-8")
     return bool(text.strip()) and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def output_kind(path: StrPath) -> OutputKind:
-    """What would be written to this path, known from its name alone; call it before any work is done.
+    """Kind of output that a path stands for, determined by its name only; call it before any work is done.
 
     "video" for .mp4, .m4v, .mov, .mkv, .webm, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder
     (an existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.
 
     Raises:
-        MediaError: on anything else.
+        MediaError: for any other path.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -90,12 +90,12 @@ def output_kind(path: StrPath) -> OutputKind:
 
 
 def keeps_alpha(path: StrPath) -> bool:
-    """Whether what is written to this path can be transparent: .png, .webp, .webm, .mov, and folders of frames."""
+    """Whether the format of a path supports transparency: .png, .webp, .webm, .mov, and folders of frames."""
     path = Path(path)
     suffix = path.suffix.lower()
     return suffix in (".png", ".webp", ".webm", ".mov") or ("%" not in path.name and output_kind(path) == "frames")
 
 
 def holds_sound(path: StrPath) -> bool:
-    """Whether what is written to this path has room for sound: .mp4, .m4v, .mov, .mkv and .webm."""
+    """Whether the format of a path supports sound: .mp4, .m4v, .mov, .mkv and .webm."""
     return Path(path).suffix.lower() in CONTAINERS

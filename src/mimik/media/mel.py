@@ -1,6 +1,6 @@
-"""Sound as numbers for networks: log-mel energies 100 times a second, free of the recording's level.
+"""Log-mel energies for networks, 100 frames per second, normalized by the level of the speech.
 
-Everything is causal and works piece by piece, so that a file, a microphone and the training see the same numbers.
+All processing is causal and incremental, so that files, microphones and training yield the same numbers.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from mimik.arrays import Array
 
 RATE_HZ = 16_000  # of the sound, mono
 HOP = 160  # samples: 100 frames a second
-WINDOW = 400  # samples, Hann; frame k covers the samples from k * HOP on
+WINDOW = 400  # samples, Hann; frame k starts at sample k * HOP
 NUM_BANDS = 64
 _FFT = 512
 _BAND_HZ = 60.0, 7600.0
-_FLOOR_DB = -80.0  # of a band: less is no sound
-_SCALE_DB = 20.0  # of decibels to the network's numbers
-_RANGE = 4.0  # the numbers' limits
+_FLOOR_DB = -80.0  # floor of a band's energy; lower values count as silence
+_SCALE_DB = 20.0  # decibels per unit of the features
+_RANGE = 4.0  # limit of the absolute value of the features
 
-START_DB = -28.0  # level of speech before any has been heard, relative to full scale
+START_DB = -28.0  # initial level of speech, relative to full scale
 _LEVEL_DB = -55.0, 0.0
-_ATTACK = 0.08  # share of the way to a louder frame's level, in a frame
-_DECAY_DB = 0.015  # in a frame: 1.5 dB/s
-_LOOK_BACK_SHARE = 0.9  # quantile of a piece's frames that counts as the level of its speech
+_ATTACK = 0.08  # smoothing factor per frame if a frame is louder than the level
+_DECAY_DB = 0.015  # decay per frame if it is not: 1.5 dB/s
+_LOOK_BACK_SHARE = 0.9  # quantile of a piece's loudness that estimates the level of its speech
 
 
 @functools.cache
 def mel_filters() -> Array:
-    """[257, NUM_BANDS] triangles of area 1 on the mel scale 2595 log10(1 + f / 700)."""
+    """[257, NUM_BANDS] triangular filters, normalized to sum 1, on the mel scale 2595 log10(1 + f / 700)."""
     low, high = (2595 * np.log10(1 + np.array(_BAND_HZ) / 700)).tolist()
     edges = 700 * (10 ** (np.linspace(low, high, NUM_BANDS + 2) / 2595) - 1)
     frequency = np.linspace(0, RATE_HZ / 2, _FFT // 2 + 1)[:, None]
@@ -43,7 +43,7 @@ def mel_filters() -> Array:
 
 
 def log_mel(samples: NDArray[Any]) -> tuple[Array, Array]:
-    """Decibels of every band and of the whole, relative to full scale.
+    """Decibels of each band and of the whole frame, relative to full scale.
 
     Args:
         samples: [N] float32 in -1..1 at RATE_HZ; N at least WINDOW.
@@ -53,7 +53,7 @@ def log_mel(samples: NDArray[Any]) -> tuple[Array, Array]:
     """
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    # Parseval, less the window's power: a frame's mean square spreads over the spectrum's 257 lines.
+    # Parseval, normalized by the window's power: a frame's mean square is spread over 257 frequency bins.
     power = np.abs(np.fft.rfft(frames * window, _FFT)) ** 2 / (window @ window)
     bands = power.astype(np.float32) @ mel_filters()
     floor = np.float32(10 ** (_FLOOR_DB / 10))
@@ -62,13 +62,13 @@ def log_mel(samples: NDArray[Any]) -> tuple[Array, Array]:
 
 
 class Level:
-    """The level of the speech so far, in decibels: follows what is louder at once and forgets it slowly."""
+    """Running level of the speech in decibels: fast attack, slow decay."""
 
     def __init__(self, start_db: float = START_DB) -> None:
         self.db = float(np.clip(start_db, *_LEVEL_DB))
 
     def __call__(self, loudness_db: Array) -> Array:
-        """[T] the level at each frame, for [T] frames' loudness."""
+        """[T] levels for [T] frame loudnesses in decibels."""
         out = np.empty(len(loudness_db), np.float32)
         level, (low, high) = self.db, _LEVEL_DB
         for index, loudness in enumerate(loudness_db.tolist()):
@@ -80,18 +80,18 @@ class Level:
 
 
 def speech_level(loudness_db: Array) -> float:
-    """Decibels of the loud frames of a piece of sound: where a file's level starts, so that its first word counts."""
+    """Level of the loud frames in decibels; initializes the level of a file, so that its first word is scaled, too."""
     heard = loudness_db[loudness_db > _LEVEL_DB[0]]
     return float(np.quantile(heard, _LOOK_BACK_SHARE)) if len(heard) else START_DB
 
 
 def features(bands_db: Array, level_db: Array) -> Array:
-    """[T, NUM_BANDS] what networks take: bands relative to the level of the speech.
+    """[T, NUM_BANDS] features for networks: bands relative to the level of the speech.
 
     Args:
         bands_db: [T, NUM_BANDS] of log_mel.
         level_db: [T] of Level.
     """
-    # Speech at the level has its bands some 25 dB below it: the sound's power is spread over 257 lines.
+    # Bands of speech are about 25 dB below its level, because the power is spread over 257 frequency bins.
     shifted = (bands_db - level_db[:, None] + 35.0) / _SCALE_DB
     return shifted.clip(-_RANGE, _RANGE).astype(np.float32)

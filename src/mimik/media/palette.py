@@ -1,4 +1,4 @@
-"""The 256 colors of an animated GIF: few pixels have the colors of lips and irises, and all of them are looked at."""
+"""The 256-color palette of an animated GIF: preserves the colors of lips and irises, which cover few pixels."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from mimik.arrays import Array
 from mimik.media.containers import Rgb
 
-_BITS = 5  # of each channel, in which colors are counted
-# Of a color's number of pixels. By their number alone (1) a wall takes the palette and lips lose their pink; the root
-# leaves them 1.7 instead of 4.3 of difference (CIE76, seen from afar, a portrait at 256 px; ffmpeg's palettegen 5.9).
+_BITS = 5  # per channel, of the color histogram
+# Exponent of a color's pixel count. With 1, a wall dominates the palette and lips lose their pink. The square root
+# reduces the error of lips from 4.3 to 1.7 (CIE76, low-pass filtered, a portrait at 256 px; ffmpeg's palettegen: 5.9).
 _POWER = 0.5
-_ROUNDS = 12  # of k-means
+_ROUNDS = 12  # iterations of k-means
 
 
 def palette_of(frames: Iterable[Rgb], size: int = 256) -> NDArray[np.uint8]:
-    """Colors that stand for those of some frames.
+    """Palette for a set of frames.
 
-    Weighted k-means in CIELAB over the colors that occur, counted with 5 bits a channel.
+    Weighted k-means in CIELAB over a color histogram with 5 bits per channel.
 
     Args:
         frames: uint8 RGB [H, W, 3], at least one.
         size: of the palette.
 
     Returns:
-        [size, 3] uint8 RGB; fewer colors than size are repeated.
+        [size, 3] uint8 RGB; if fewer colors occur, they are repeated.
     """
     num, total = np.zeros(1 << 3 * _BITS), np.zeros((1 << 3 * _BITS, 3))
     for frame in frames:
@@ -41,14 +41,14 @@ def palette_of(frames: Iterable[Rgb], size: int = 256) -> NDArray[np.uint8]:
     weight = num[there] ** _POWER
     colors = _convert(total[there] / num[there, None] / 255, cv2.COLOR_RGB2LAB)
 
-    # The heaviest color first, then always the one that is missed most.
+    # Initialize with the color of the largest weight, then repeatedly the color of the largest weighted error.
     centers = colors[[int(weight.argmax())]]
     missed = np.square(colors - centers[0]).sum(1)
     for _ in range(min(size, len(colors)) - 1):
         centers = np.vstack([centers, colors[int((missed * weight).argmax())]])
         missed = np.minimum(missed, np.square(colors - centers[-1]).sum(1))
     for _ in range(_ROUNDS):
-        distance = np.square(centers).sum(1) - 2 * colors @ centers.T  # and a constant for each color
+        distance = np.square(centers).sum(1) - 2 * colors @ centers.T  # minus a constant for each color
         nearest = distance.argmin(1)
         sums = np.stack([np.bincount(nearest, weight * colors[:, i], len(centers)) for i in range(3)], 1)
         share = np.bincount(nearest, weight, len(centers))

@@ -1,4 +1,4 @@
-"""Still pictures in and out: uint8 RGB [H, W, 3], upright, sRGB."""
+"""Reading and writing of still pictures: uint8 RGB [H, W, 3], upright, sRGB."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_input
 log = logging.getLogger(__name__)
 
 FileKind = Literal["image", "video"]
-MAX_MEGAPIXELS = 100  # of one picture; refused before anything is decoded
-MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # of a written picture or video; the upper bound is that of x264
-pillow_heif.register_heif_opener()  # what phones take photos in
-# Formats that Pillow may try. Left out: those that run other programs (EPS), only name what they found (MPEG, GRIB,
-# HDF5) or take almost any bytes for theirs (TGA).
+MAX_MEGAPIXELS = 100  # of one picture; checked before decoding
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # sides of a written picture or video; the upper bound is that of x264
+pillow_heif.register_heif_opener()  # the format of phone photos
+# Formats that Pillow may try. Excluded: those that run other programs (EPS), that only identify files (MPEG, GRIB,
+# HDF5) or that accept almost any bytes (TGA).
 _PICTURE_FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("ICO", "ICNS", "PCX", "PSD", "QOI", "SGI", "DDS"),
 )
-_ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pages of a TIFF or an MPO are no animation
-# What Pillow's decoders let through when a file is damaged; found by flipping bytes.
+_ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pages of a TIFF or an MPO are not an animation
+# Exceptions that Pillow's decoders raise on damaged files; found by flipping bytes.
 PICTURE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, AssertionError, EOFError, LookupError),
     *(ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -45,12 +45,12 @@ PICTURE_ERRORS = (
 
 
 def kind(path: StrPath) -> FileKind:
-    """Whether a file holds a still picture or a moving one, by its content.
+    """Whether a file is a still picture or a video, determined by its content.
 
-    An animated GIF, WebP, PNG or AVIF is a video; a TIFF with several pages is a picture.
+    An animated GIF, WebP, PNG or AVIF is a video; a multi-page TIFF is a picture.
 
     Raises:
-        MediaError: if the file is missing, a folder, empty, sound only, or no format that can be read.
+        MediaError: if the file is missing, a folder, empty, sound only, or of an unsupported format.
     """
     return "image" if identify(Path(path)) == "still" else "video"
 
@@ -69,17 +69,17 @@ def identify(path: Path) -> Literal["still", "animation", "container"]:
 
 
 def read_image(path: StrPath) -> Rgb:
-    """One picture, upright, in sRGB; of an animation the first.
+    """Read one picture, upright, in sRGB; of an animation, the first frame.
 
-    The EXIF orientation is applied, embedded color profiles are converted to sRGB, transparency is laid on white,
+    The EXIF orientation is applied, embedded color profiles are converted to sRGB, transparency is composited on white,
     16-bit and float pictures are scaled to 0..255.
 
     Returns:
         uint8 RGB [H, W, 3].
 
     Raises:
-        MediaError: if the file is no picture, damaged, or larger than MAX_MEGAPIXELS (known before anything is
-        decoded).
+        MediaError: if the file is not a picture, is damaged, or is larger than MAX_MEGAPIXELS (checked before
+            decoding).
     """
     path = Path(path)
     check_input(path)
@@ -104,7 +104,7 @@ def read_image(path: StrPath) -> Rgb:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Loads what Pillow reads _PICTURE_FORMATS with; asked for a format it does not know yet, it loads all it has."""
+    """Load the plugins for _PICTURE_FORMATS; Pillow would load all plugins for the first unknown format."""
     Image.preinit()
     for name in ("WebP", "Tiff", "Avif", "Jpeg2K", "Ico", "Icns", "Pcx", "Psd", "Qoi", "Sgi", "Dds"):
         with suppress(ImportError):
@@ -112,15 +112,15 @@ def _load_plugins() -> None:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Reads the header only.
+    """Open a picture; reads only its header.
 
     Raises:
-        UnidentifiedImageError: if it is no picture.
-        MediaError: if it is one with a damaged header or of an impossible size.
+        UnidentifiedImageError: if the file is not a picture.
+        MediaError: if the picture has a damaged header or an impossible size.
     """
     _load_plugins()
     try:
-        with warnings.catch_warnings(action="ignore"):  # Pillow's own limit is lower and only warns
+        with warnings.catch_warnings(action="ignore"):  # Pillow's own limit is lower, and only warns
             return Image.open(path, formats=_PICTURE_FORMATS)
     except UnidentifiedImageError:
         raise
@@ -141,12 +141,12 @@ def check_megapixels(path: Path, width: int, height: int) -> None:
 def _is_animated(image: Image.Image) -> bool:
     try:
         return image.format in _ANIMATED_FORMATS and getattr(image, "is_animated", False)
-    except PICTURE_ERRORS:  # there is no intact second frame
+    except PICTURE_ERRORS:  # no intact second frame
         return False
 
 
 def to_rgb(image: Image.Image) -> Rgb:
-    """A loaded Pillow image of any mode as uint8 RGB [H, W, 3] in sRGB, on white."""
+    """Convert a loaded Pillow image of any mode to uint8 RGB [H, W, 3] in sRGB, composited on white."""
     if image.mode == "F" or image.mode.startswith("I"):
         gray = _to_8_bit(np.asarray(image))
         return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
@@ -163,10 +163,10 @@ def to_rgb(image: Image.Image) -> Rgb:
 
 
 def in_memory(picture: Any) -> Rgb:
-    """A picture that is in memory already, as uint8 RGB [H, W, 3], upright, on white.
+    """Convert a picture in memory to uint8 RGB [H, W, 3], upright, composited on white.
 
     Args:
-        picture: a Pillow image, or an array uint8 [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] gray.
+        picture: a Pillow image, or a uint8 array: [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] gray.
 
     Raises:
         MediaError: if it is neither.
@@ -190,7 +190,7 @@ def in_memory(picture: Any) -> Rgb:
 
 
 def _to_8_bit(gray: NDArray[Any]) -> NDArray[np.uint8]:
-    """[H, W] integers of 16 or 32 bits, or floats, as uint8; white follows from the type, else from the data."""
+    """Convert [H, W] 16- or 32-bit integers or floats to uint8; white is set by the type, else by the data."""
     if gray.dtype == np.uint16:
         return np.rint(gray / np.float32(257)).astype(np.uint8)
     values = np.nan_to_num(gray.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -201,7 +201,7 @@ def _to_8_bit(gray: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Mode RGB in sRGB, by the embedded profile where there is a usable one."""
+    """Convert to mode RGB in sRGB; uses the embedded profile if it is usable."""
     srgb = ImageCms.createProfile("sRGB")
     if image.mode == "LAB":
         converted = ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
@@ -223,13 +223,13 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 
 def on_white(rgb: Rgb, alpha: NDArray[np.uint8]) -> Rgb:
-    """rgb [H, W, 3] over white; alpha [H, W], straight."""
+    """Composite rgb [H, W, 3] on white; alpha [H, W] is straight."""
     weight = alpha.astype(np.float32)[..., None] / 255
     return np.rint(rgb * weight + 255 * (1 - weight)).astype(np.uint8)
 
 
 def _upright(rgb: Rgb, image: Image.Image) -> Rgb:
-    """Applies what is left of the EXIF orientation (Pillow has applied that of a TIFF while loading)."""
+    """Apply the remaining EXIF orientation (Pillow applies that of a TIFF while loading)."""
     try:
         orientation = image.getexif().get(0x0112, 1)
     except PICTURE_ERRORS:
@@ -242,7 +242,7 @@ def _upright(rgb: Rgb, image: Image.Image) -> Rgb:
 
 @dataclass(frozen=True)
 class Turn:
-    """How a stored picture is turned for display: transpose, then mirror."""
+    """Rotation of a stored picture for display: transpose, then mirror."""
 
     transpose: bool = False
     mirror_x: bool = False
@@ -257,19 +257,19 @@ class Turn:
 
     @property
     def degrees(self) -> int:
-        """Clockwise; a mirrored picture counts as the nearest rotation."""
+        """Clockwise rotation; for a mirrored picture, the nearest rotation."""
         if self.transpose:
             return 90 if self.mirror_x else 270
         return 180 if self.mirror_y else 0
 
 
 def write_image(path: StrPath, rgb: Rgb) -> None:
-    """Writes uint8 RGB [H, W, 3] as .png (lossless), .jpg/.jpeg (quality 95, full chroma) or .webp (quality 95).
+    """Write uint8 RGB [H, W, 3] as .png (lossless), .jpg/.jpeg (quality 95, full chroma) or .webp (quality 95).
 
-    .png and .webp take RGBA [H, W, 4], too.
+    .png and .webp also take RGBA [H, W, 4].
 
     Raises:
-        MediaError: on another suffix, an impossible size or a file that cannot be written.
+        MediaError: if the suffix is not one of these, the size is impossible or the file cannot be written.
     """
     path = Path(path)
     assert rgb.dtype == np.uint8 and rgb.ndim == 3, "rgb must be uint8 [H, W, 3]"

@@ -1,4 +1,4 @@
-"""Videos in: what they hold, and their frames at a constant rate."""
+"""Video input: properties of a video, and its frames at a constant rate."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ from mimik.media.pictures import PICTURE_ERRORS, Turn, check_megapixels, identif
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-_RESAMPLE_TOLERANCE_S = 0.005  # timestamps are rounded (1 ms in WebM), phones' clocks jitter; a quarter frame at most
-MAX_GAP_S = 60.0  # a longer jump of the timestamps is a fault of the file, not a pause
+_RESAMPLE_TOLERANCE_S = 0.005  # for rounded (1 ms in WebM) and jittering timestamps; at most a quarter frame
+MAX_GAP_S = 60.0  # a longer jump of the timestamps is an error of the file, not a pause
 _MAX_LAST_FRAME_S = 10.0
-_WHOLE, _CUT_S = 0.95, 0.5  # of a file that gives less than this, and lacks more, it is said how much was read
+_WHOLE, _CUT_S = 0.95, 0.5  # warn if less than this share was read and more seconds than this are missing
 _HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video holds, for progress bars and decisions; read_frames measures again what it must be exact about."""
+    """Properties of a video, for progress bars and decisions; read_frames measures exact values itself."""
 
     path: Path
-    width: int  # pixels as displayed: upright, with square pixels
+    width: int  # pixels as displayed: upright, square pixels
     height: int
     fps: float  # average, MIN_FPS..MAX_FPS
-    duration_s: float | None  # None: the file does not say
-    num_frames: int | None  # estimate of what read_frames gives at `fps`
+    duration_s: float | None  # None: not stated in the file
+    num_frames: int | None  # estimated number of frames that read_frames yields at `fps`
     has_audio: bool
-    rotation: int  # degrees clockwise that the stored picture is turned for display: 0, 90, 180 or 270
+    rotation: int  # clockwise rotation of the stored picture for display, degrees: 0, 90, 180 or 270
 
 
 def probe(path: StrPath) -> VideoInfo:
-    """What a video holds; decodes one frame, so that a file without any is known before work starts.
+    """Properties of a video; decodes one frame, so that an undecodable file is detected early.
 
-    Raises MediaError if it is no video, has sound only, or no frame can be decoded.
+    Raises MediaError if it is not a video, has only sound, or no frame can be decoded.
     """
     path = Path(path)
     found = identify(path)
@@ -72,7 +72,7 @@ def probe(path: StrPath) -> VideoInfo:
     with closing(open_container(path)) as container:
         stream = video_stream(container, path)
         fps = float(_nominal_rate(path, stream))
-        stream.codec_context.thread_count = 1  # the first frame comes without filling a pipeline
+        stream.codec_context.thread_count = 1  # the first frame is returned without filling a pipeline
         first = first_frame(container, stream, path)
         turn = _display_turn(first)
         width, height = _display_size(first, stream, None)
@@ -108,7 +108,7 @@ def _probe_animation(path: Path) -> VideoInfo:
 
 
 def _nominal_rate(path: Path, stream: Any) -> Fraction:
-    """Frames a second as the container says; as its timestamps say where that is not credible (browser recordings)."""
+    """Frame rate stated by the container; if implausible (browser recordings), measured from its timestamps."""
     rate = stream.average_rate or stream.guessed_rate
     if not rate or not MIN_FPS <= rate <= 120:
         rate = _measured_rate(path) or rate or Fraction(25)
@@ -135,7 +135,7 @@ def _duration_s(container: Any, stream: Any) -> float | None:
     if container.duration:
         duration_s = container.duration / av.time_base
         if stream.start_time and stream.time_base:
-            # Matroska tells its end, the others how much lies between start and end.
+            # Matroska states the end, other containers the time between start and end.
             begin_s = 0.0 if "matroska" in container.format.name else (container.start_time or 0) / av.time_base
             duration_s -= float(stream.start_time * stream.time_base) - begin_s
         return duration_s if duration_s > 0 else None
@@ -143,7 +143,7 @@ def _duration_s(container: Any, stream: Any) -> float | None:
 
 
 def _display_turn(frame: Any) -> Turn:
-    """From the display matrix: (x, y) is shown at (a x + c y, b x + d y)."""
+    """Read the display matrix: (x, y) is displayed at (a x + c y, b x + d y)."""
     for side_data in frame.side_data:
         if side_data.type == av.sidedata.sidedata.Type.DISPLAYMATRIX:
             a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
@@ -154,7 +154,7 @@ def _display_turn(frame: Any) -> Turn:
 
 
 def _display_size(frame: Any, stream: Any, max_side: int | None) -> tuple[int, int]:
-    """(width, height) of the stored picture with square pixels, not turned yet, longer side at most max_side."""
+    """(width, height) of the stored picture with square pixels, before rotation, longer side at most max_side."""
     aspect = float(stream.sample_aspect_ratio or 1)
     width = frame.width * (aspect if 0.1 <= aspect <= 10 else 1.0)
     height = float(frame.height)
@@ -170,28 +170,28 @@ def read_frames(
     num_threads: int | None = None,
     every: int = 1,
 ) -> Generator[Rgb]:
-    """Frames of a video at a constant rate, from the first one on, for as long as the video lasts.
+    """Frames of a video at a constant rate, from its first frame to its end.
 
-    Frame k is what the video shows k / fps seconds after its first frame: frames are repeated or left out as its
-    timestamps, which may come at any rhythm, demand. Timestamps up to 5 ms (a quarter frame at most) late count as in
-    time. VideoWriter's `audio_from` starts the sound at the same first frame, so lips and sound stay together.
+    Frame k is what the video displays k / fps seconds after its first frame. Frames are repeated or dropped to match
+    the timestamps, which may be irregular. A timestamp up to 5 ms (at most a quarter frame) late counts as on time.
+    VideoWriter's `audio_from` starts the sound at the same first frame, which keeps lips and sound in sync.
 
-    Turned upright, square pixels, SDR. The memory used does not grow with the length. What is damaged is skipped with a
-    warning in the log; a file that was cut off gives what it has. When the resolution changes, frames keep the size of
-    the first.
+    Frames are upright, with square pixels, in SDR. Memory use does not grow with the length. Damaged parts are skipped
+    with a warning in the log; a truncated file yields the frames that it has. If the resolution changes, frames keep
+    the size of the first.
 
     Args:
         path: the video; also an animated GIF, WebP, PNG or AVIF.
-        fps: frames a second to give; None: those of probe().
-        max_side: longer side at most, in pixels; smaller videos are not enlarged.
+        fps: output frame rate; None: that of probe().
+        max_side: largest length of the longer side, in pixels; smaller videos are not enlarged.
         num_threads: of the decoder; None: up to four.
-        every: gives only each such frame, from the first on.
+        every: yield only every n-th frame, starting with the first.
 
     Yields:
-        uint8 RGB [H, W, 3], each an array of its own.
+        uint8 RGB [H, W, 3], each a separate array.
 
     Raises:
-        MediaError: at the first frame, if it is no video or no frame can be decoded.
+        MediaError: at the first frame, if it is not a video or no frame can be decoded.
     """
     path = Path(path)
     found = identify(path)
@@ -224,7 +224,7 @@ def read_frames(
 
 
 def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    """Every frame that can be decoded, in order of display."""
+    """All decodable frames, in display order."""
     num_faults = 0
     packets = container.demux(stream)
     while True:
@@ -241,7 +241,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
             num_faults += 1
             frames = []
         yield from frames
-        # The demuxer's own empty packet or the one above has flushed the decoder.
+        # An empty packet, of the demuxer or the one above, has flushed the decoder.
         if packet is None or (packet.size == 0 and packet.dts is None):
             break
     if num_faults:
@@ -263,7 +263,7 @@ def _no_frame(path: Path) -> MediaError:
 
 
 def _told_s(container: Any, stream: Any) -> float | None:
-    """How long the pictures last by what the file says of itself; None if it does not."""
+    """Duration of the video as stated by the file; None if it is not stated."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1_000_000 if container.duration and not container.streams.audio else None
@@ -272,9 +272,9 @@ def _told_s(container: Any, stream: Any) -> float | None:
 def _timed_frames(
     frames: Iterable[Any], nominal_s: float, path: Path, told_s: float | None
 ) -> Iterator[tuple[float, float, Any]]:
-    """(start, duration, frame), seconds since the first frame; starts ascend strictly, whatever the file says.
+    """Yield (start, duration, frame), in seconds since the first frame; starts increase strictly for any input.
 
-    Of a file that ends before told_s, what it says of its length, the log says how much of it was read.
+    If a file ends before told_s, the duration that it states, the log reports how much was read.
     """
     origin_s: float | None = None
     last_s = -nominal_s
@@ -293,7 +293,7 @@ def _timed_frames(
             continue
         last_s = start_s
         duration_s = float((frame.duration or 0) * (frame.time_base or 0))
-        if duration_s < nominal_s / 2:  # some containers leave it out, others give one tick
+        if duration_s < nominal_s / 2:  # some containers omit it, others state one tick
             duration_s = nominal_s
         yield start_s, min(duration_s, _MAX_LAST_FRAME_S), frame
     read_s = last_s + nominal_s
@@ -305,16 +305,16 @@ def _timed_frames(
 
 
 def _at_constant_rate(timed: Iterable[tuple[float, float, Item]], rate: Fraction) -> Iterator[Item]:
-    """The item shown at each instant k / rate, until the last one's time is over; at least one if there is any.
+    """Yield the item displayed at each time k / rate until the end of the last one; at least one if there is any.
 
     Args:
-        timed: (start, duration, item), seconds; starts ascend from 0. Only the last item's duration matters.
-        rate: instants a second.
+        timed: (start, duration, item), in seconds; starts increase from 0. Only the last item's duration is used.
+        rate: output frames per second.
     """
     step = 1 / rate
     tolerance_s = min(float(step) / 4, _RESAMPLE_TOLERANCE_S)
     count = 0
-    current: list[Item] = []  # nothing, or the newest item
+    current: list[Item] = []  # empty, or the newest item
     end_s = 0.0
     for start_s, duration_s, item in timed:
         while current and float(count * step) + tolerance_s < start_s:
@@ -327,7 +327,7 @@ def _at_constant_rate(timed: Iterable[tuple[float, float, Item]], rate: Fraction
 
 
 def _mark_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
-    """Each item with whether it is the very object that came before it."""
+    """Yield each item, and whether it is the same object as the one before."""
     last: list[Item] = []
     for item in items:
         yield item, bool(last) and item is last[0]
@@ -335,7 +335,7 @@ def _mark_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
 
 
 class _ToRgb:
-    """Decoded frames of any pixel format, size and color space as upright uint8 RGB of one size."""
+    """Converts decoded frames of any pixel format, size and color space to upright uint8 RGB of one size."""
 
     def __init__(self, first: Any, size: tuple[int, int]) -> None:
         self.width, self.height = size
@@ -343,7 +343,7 @@ class _ToRgb:
         self.reformatter = VideoReformatter()
 
     def __call__(self, frame: Any) -> Rgb:
-        # Without a tag players take BT.709 from 720 lines on and BT.601 below.
+        # Players decode untagged video as BT.709 from 720 lines up, and as BT.601 below.
         options: dict[str, Any] = {"width": self.width, "height": self.height, "interpolation": Interpolation.AREA}
         if frame.colorspace == 2:  # AVCOL_SPC_UNSPECIFIED
             options["src_colorspace"] = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
@@ -359,12 +359,13 @@ class _ToRgb:
     def _turned(self, frame: Any, options: dict[str, Any]) -> Rgb:
         stored: Any = self.reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
         rgb = self.turn(stored)
-        # Not turned it is a view with padded rows, for RGB codecs of the very picture that the decoder still refers to.
+        # Without rotation, the array is a view with padded rows; for RGB codecs, of a picture that the decoder still
+        # uses.
         return rgb.copy() if rgb is stored else rgb
 
 
 def _animation_frames(path: Path) -> Iterator[tuple[float, float, Rgb]]:
-    """(start, duration, frame), seconds, of an animated picture."""
+    """Yield (start, duration, frame) of an animated picture, times in seconds."""
     start_s = 0.0
     with open_picture(path) as image:
         check_megapixels(path, image.width, image.height)
@@ -381,7 +382,7 @@ def _animation_frames(path: Path) -> Iterator[tuple[float, float, Rgb]]:
                 log.warning("%s: reading ends early at frame %d (%s)", path, index, reason_of(error))
                 break
             milliseconds = float(image.info.get("duration") or 0)
-            duration_s = milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do
+            duration_s = milliseconds / 1000 if milliseconds > 10 else 0.1  # as in browsers
             yield start_s, duration_s, rgb
             start_s += duration_s
 
@@ -396,5 +397,5 @@ def _shrink(rgb: Rgb, max_side: int | None) -> Rgb:
 
 
 def rgb_of(frame: Any) -> Rgb:
-    """A frame of PyAV that came by such a stream, as uint8 RGB [H, W, 3]."""
+    """Convert a PyAV frame of such a stream to uint8 RGB [H, W, 3]."""
     return np.asarray(frame.to_ndarray(format="rgb24"))

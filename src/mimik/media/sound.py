@@ -1,4 +1,4 @@
-"""Sound in: as samples for what listens to it, and as packets that go along with a video that is written."""
+"""Sound input: as samples, and as packets to be added to a written video."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 Samples = NDArray[np.float32]
 
 _COPIED_AUDIO = {
-    "mp4": {"aac", "mp3", "opus"},  # AC-3 and ALAC fit in as well, but browsers cannot play them
+    "mp4": {"aac", "mp3", "opus"},  # AC-3 and ALAC are possible, too, but browsers cannot play them
     "mov": {"aac", "mp3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"},
-    "matroska": set(),  # it has no edit lists that would hide what copied sound needs before its start
-    "webm": set(),  # nor has this
+    "matroska": set(),  # no edit lists, which would hide the preroll of copied sound
+    "webm": set(),  # likewise
 }
-_ENCODERS = {"webm": ("libopus", 48_000)}  # and its rate; for all others AAC at the nearest of _AAC_RATES
+_ENCODERS = {"webm": ("libopus", 48_000)}  # encoder and its rate; other containers: AAC at the nearest of _AAC_RATES
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-_OPUS_PREROLL_S = 0.08  # RFC 7845, Sec. 4.6: what a decoder needs to converge
-_UNKNOWN_PACKET_S = Fraction(1, 10)  # longer than the sound packets of any codec that is copied
+_OPUS_PREROLL_S = 0.08  # RFC 7845, Sec. 4.6: preroll for the decoder to converge
+_UNKNOWN_PACKET_S = Fraction(1, 10)  # longer than the packets of any copied codec
 
 
 _SOUNDS = "a WAV, MP3, M4A, FLAC or OGG file, or a video with sound"
@@ -45,22 +45,22 @@ _PROBE_RATE = 16_000
 
 @dataclass(frozen=True)
 class SoundInfo:
-    """What a file's sound holds."""
+    """Properties of a file's sound."""
 
     path: Path
-    duration_s: float | None  # from time 0 to its end, or to that of the file; None: the file does not say
+    duration_s: float | None  # from time 0 to the end of the sound or of the file; None: not stated in the file
     sample_rate: int  # of the file
     num_channels: int
 
 
 def probe_sound(path: StrPath) -> SoundInfo:
-    """What a file's sound holds; decodes its beginning, so that a file without any is known before work starts.
+    """Properties of a file's sound; decodes its beginning, so that undecodable sound is detected early.
 
-    Raises MediaError if the file has no sound, or none that can be decoded.
+    Raises MediaError if the file has no sound, or no sound that can be decoded.
     """
     path = Path(path)
     with closing(_samples_of(path, _PROBE_RATE)) as blocks:
-        any(len(block) for block in blocks)  # as far as the first sample
+        any(len(block) for block in blocks)  # up to the first sample
     with closing(open_container(path)) as container:
         stream = audio_stream(container)
         assert stream is not None
@@ -68,7 +68,7 @@ def probe_sound(path: StrPath) -> SoundInfo:
         if stream.duration and stream.time_base:
             end_s = (stream.start_time or 0) * stream.time_base + stream.duration * stream.time_base
         elif container.duration:
-            begin = 0 if "matroska" in container.format.name else container.start_time or 0  # Matroska tells its end
+            begin = 0 if "matroska" in container.format.name else container.start_time or 0  # Matroska states the end
             end_s = Fraction(begin + container.duration, av.time_base)
         context = stream.codec_context
         duration_s = None if end_s is None else max(0.0, float(end_s - _origin_s(path)))
@@ -76,22 +76,22 @@ def probe_sound(path: StrPath) -> SoundInfo:
 
 
 def read_sound(path: StrPath, *, rate: int = 16_000, block_s: float = 1.0) -> Generator[Samples]:
-    """A file's sound, all channels mixed into one, block by block; the memory used does not grow with the length.
+    """Read a file's sound as mono samples, block by block; memory use does not grow with the length.
 
-    Time 0 is the first frame of the video in the file, as of read_frames, or the beginning of a file without pictures:
-    sample n belongs to time n / rate. Gaps are silence; gaps of more than a minute are closed. What is damaged is
-    skipped with a warning in the log.
+    Sample n is at time n / rate. Time 0 is the first video frame, as in read_frames, or the start of a file without
+    video. Gaps are filled with silence; gaps of more than a minute are closed. Damaged parts are skipped with a warning
+    in the log.
 
     Args:
         path: a sound file, or a video with sound.
-        rate: samples a second to give.
-        block_s: length of a block in seconds; the last one is shorter.
+        rate: output samples per second.
+        block_s: length of a block in seconds; the last block is shorter.
 
     Yields:
-        float32 [num_samples], mostly within -1..1 (what clips in the file may exceed it).
+        float32 [num_samples], mostly within -1..1 (clipped sound may exceed it).
 
     Raises:
-        MediaError: at the first block, if the file has no sound, or none that can be decoded.
+        MediaError: at the first block, if the file has no sound, or no sound that can be decoded.
     """
     size = round(rate * block_s)
     assert size > 0, f"block_s {block_s}"
@@ -107,7 +107,7 @@ def read_sound(path: StrPath, *, rate: int = 16_000, block_s: float = 1.0) -> Ge
 
 
 def _samples_of(path: Path, rate: int) -> Generator[Samples]:
-    """The sound of a file in one channel on the axis of its pictures, [N] at a time; at least one sample."""
+    """Yield mono samples [N] on the time axis of the video; at least one sample in all."""
     check_input(path, "sound or video file")
     num_faults = num_samples = 0
     with closing(open_container(path, _SOUNDS)) as container:
@@ -118,9 +118,9 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
             source = _SoundSource(path, container, stream)
         except (FFmpegError, ValueError, OSError) as error:
             raise _no_samples(path, error) from error
-        # The mixer adds two channels up instead of taking their mean.
+        # Average two channels here, because the resampler would sum them.
         laid = _Axis(rate, "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo")
-        closed_s = Fraction(0)  # of gaps that are too long to be meant
+        closed_s = Fraction(0)  # total length of gaps that are too long to be intended
         for start_s, packet in itertools.chain(source.packets(None), [(None, None)]):  # the last flushes the decoder
             try:
                 frames = stream.codec_context.decode(packet)
@@ -158,25 +158,25 @@ def _no_samples(path: Path, error: BaseException | None) -> MediaError:
 
 
 class _Axis:
-    """Decoded samples [C, N] where they belong in time: gaps are silence, overlaps are cut."""
+    """Decoded samples [C, N] on the output's time axis: gaps are filled with silence, overlaps are cut."""
 
     def __init__(self, rate: int, layout: str) -> None:
-        """Args: rate: samples a second; layout: "mono" or "stereo"; whatever is laid is converted to them."""
+        """Args: rate: samples per second; layout: "mono" or "stereo"; input is converted to both."""
         self._rate = rate
         self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        self._waiting = np.empty((1 if layout == "mono" else 2, 0), np.float32)  # laid, not taken yet
-        self._start: int | None = None  # samples from time 0 to the next sample of the resampler
+        self._waiting = np.empty((1 if layout == "mono" else 2, 0), np.float32)  # added, not taken yet
+        self._start: int | None = None  # position of the resampler's next sample, in samples from time 0
         self.num_taken = 0
 
     def __len__(self) -> int:
         return self._waiting.shape[1]
 
     def gap_s(self, time_s: Fraction) -> float:
-        """From the end of what is laid to a time."""
+        """Seconds from the end of the samples so far to a time."""
         return float(time_s) - (self.num_taken + len(self)) / self._rate
 
     def lay(self, frame: Any, time_s: Fraction) -> None:
-        """Lays a frame of PyAV at a time. Raises ValueError if it comes more than MAX_GAP_S after the end."""
+        """Add a PyAV frame at a time. Raises ValueError if it starts more than MAX_GAP_S after the end."""
         start = round(time_s * self._rate)
         frame.pts = None
         chunk = self._resampled(frame)
@@ -194,15 +194,15 @@ class _Axis:
         self._waiting = np.concatenate([self._waiting, chunk.astype(np.float32)], axis=1)
 
     def flush(self) -> None:
-        """Lays what the resampler holds back."""
+        """Add the samples that the resampler still holds."""
         self._waiting = np.concatenate([self._waiting, self._resampled(None)], axis=1)
 
     def cut(self, end: int) -> None:
-        """Drops what lies after so many samples from time 0."""
+        """Drop samples after position end, in samples from time 0."""
         self._waiting = self._waiting[:, : max(0, end - self.num_taken)]
 
     def take(self, size: int) -> Samples:
-        """The next samples [C, N], N at most size."""
+        """Take the next samples [C, N], N at most size."""
         block, self._waiting = self._waiting[:, :size], self._waiting[:, size:]
         self.num_taken += block.shape[1]
         return block
@@ -213,13 +213,13 @@ class _Axis:
 
 
 class _SoundSource:
-    """The packets of a file's sound, each with its time on the axis of the pictures."""
+    """Packets of a file's sound, with times on the axis of its video."""
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
         """Raises ValueError if there is no packet."""
         for other in container.streams:
             if other is not stream:
-                other.discard = av.stream.Discard.all  # nothing but sound is read from disk
+                other.discard = av.stream.Discard.all  # only sound is read from disk
         self.origin_s = _origin_s(path)
         self._demuxed = (packet for packet in container.demux(stream) if packet.pts is not None and packet.size)
         self._next = next(self._demuxed, None)
@@ -227,7 +227,7 @@ class _SoundSource:
             raise ValueError("no sound packet in it")
 
     def packets(self, until_s: Fraction | None) -> Iterator[tuple[Fraction, Any]]:
-        """(start, packet), in order, of what starts before a time (None: to the end) and was not given before."""
+        """Yield (start, packet) of the remaining packets in order, up to a start time (None: all)."""
         while self._next is not None:
             start_s = self._next.pts * self._next.time_base - self.origin_s
             if until_s is not None and start_s >= until_s:
@@ -246,18 +246,18 @@ class AccompanyingSound(ABC):
 
     @abstractmethod
     def add_to(self, output: Any) -> None:
-        """Adds the stream to the container that is written; may be called again for another container."""
+        """Add the stream to the output container; may be called again for another container."""
 
     @abstractmethod
     def packets(self, until_s: Fraction, last: bool) -> Iterator[Any]:
-        """What starts before a time and was not given before; `last` says that no more will be asked for."""
+        """Yield the remaining packets that start before a time; last: this is the final call."""
 
     def close(self) -> None:
         self._input.close()
 
 
 class CopiedSound(AccompanyingSound):
-    """Packets as they are, only their timestamps are moved."""
+    """Copies packets unchanged except for their timestamps."""
 
     def __init__(self, path: Path, container: Any, stream: Any) -> None:
         super().__init__(path, container, stream)
@@ -269,7 +269,7 @@ class CopiedSound(AccompanyingSound):
 
     def packets(self, until_s: Fraction, last: bool) -> Iterator[Any]:
         for start_s, packet in self._source.packets(until_s):
-            # Decoders need what comes just before: one packet, more for Opus. Players skip it (edit list).
+            # Decoders need the packets just before: one, more for Opus. Players skip them (edit list).
             duration_s = packet.duration * packet.time_base if packet.duration else _UNKNOWN_PACKET_S
             if start_s + duration_s + max(duration_s, self._preroll_s) <= 0:
                 continue
@@ -284,7 +284,7 @@ class CopiedSound(AccompanyingSound):
 
 
 class TranscodedSound(AccompanyingSound):
-    """Decoded, laid on the video's axis sample by sample (gaps are silence), and encoded as AAC or Opus."""
+    """Decodes sound, aligns it to the video's time axis (gaps are silence), and encodes it as AAC or Opus."""
 
     def __init__(self, path: Path, container: Any, stream: Any, container_name: str) -> None:
         super().__init__(path, container, stream)
@@ -327,7 +327,7 @@ class TranscodedSound(AccompanyingSound):
 
 
 def open_sound(path: Path, container_name: str) -> AccompanyingSound | None:
-    """The sound of a file; None if it has none, or none that can be read, which is said in the log."""
+    """Open the sound of a file; None if there is none, or none that can be read (logged)."""
     container = open_container(path)
     try:
         stream = audio_stream(container)
@@ -342,7 +342,7 @@ def open_sound(path: Path, container_name: str) -> AccompanyingSound | None:
 
 
 def _origin_s(path: Path) -> Fraction:
-    """The time, in the file's own clock, that is time 0 of what read_frames gives."""
+    """The timestamp in the file that is time 0 of read_frames."""
     with closing(open_container(path)) as container:
         try:
             stream = video_stream(container, path)

@@ -1,8 +1,8 @@
-"""Text to speech by a program of the system: espeak-ng, or piper with a voice of the user's.
+"""Text to speech by a program of the system: espeak-ng, or piper with a voice file of the user.
 
-What is said when stands beside a sound file, where it is known: NAME.phonemes beside NAME.wav, a text file with a line
-`seconds<TAB>phoneme` for the beginning of every phoneme, in the International Phonetic Alphabet; without a phoneme for
-silence. The last line is the end of the sound.
+The phonemes of a sound file NAME.wav are stored beside it, if known, in NAME.phonemes: a text file with a line
+`seconds<TAB>phoneme` for the start of every phoneme, in the International Phonetic Alphabet; the phoneme of silence is
+empty. The last line is the end of the sound.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _TIMEOUT_S = 600
 _DEFAULT_VOICE = "en-us"
 _PIPER_SUFFIX = ".onnx"
 PHONEMES_SUFFIX = ".phonemes"
-_SAME_S = 0.05  # between the end of the phonemes and that of the sound they are of
+_SAME_S = 0.05  # largest difference between the end of the phonemes and that of their sound
 
 
 def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
-    """Writes what a text sounds like, as a WAV file, and its phonemes beside it where espeak-ng's library tells them.
+    """Synthesize a text as a WAV file, and write its phonemes beside it if espeak-ng's library provides them.
 
     Args:
         text: 1 to MAX_LETTERS letters.
         out: the file to write.
-        voice: of espeak-ng, such as "en-us" or "de"; or piper's .onnx file. None is espeak-ng's en-us.
+        voice: of espeak-ng, such as "en-us" or "de", or piper's .onnx file; None: espeak-ng's en-us.
 
     Raises:
-        InputError: if there is nothing to say, or no program that says it.
+        InputError: if the text is empty or too long, or no speech program is installed or succeeds.
     """
     words = text.strip()
     if not words or len(words) > MAX_LETTERS:
@@ -68,8 +68,8 @@ def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
 
 
 def _phonemes_of(text: str, voice: str, sound: Path) -> str | None:
-    """The lines of a text's phonemes; None where the library of espeak-ng is missing, or says it otherwise."""
-    # In a process of its own: the library holds one state, and only what it says first is what the program says.
+    """Phoneme lines of a text; None if espeak-ng's library is missing or its timing differs from that of the sound."""
+    # Run in a separate process: the library has global state, and only its first output equals the program's.
     command = [sys.executable, "-m", "mimik.media.espeak", voice]
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_TIMEOUT_S, check=True)
@@ -81,7 +81,7 @@ def _phonemes_of(text: str, voice: str, sound: Path) -> str | None:
 
 
 def _phonemes_in(lines: str) -> list[tuple[float, str]]:
-    """Raises ValueError if they are not phonemes with their instants."""
+    """Parse phoneme lines; raises ValueError if they are malformed or their times are not in order."""
     out = []
     for line in lines.splitlines():
         seconds, _, name = line.partition("\t")
@@ -93,9 +93,9 @@ def _phonemes_in(lines: str) -> list[tuple[float, str]]:
 
 
 def phonemes_beside(sound: Path) -> list[tuple[float, str]] | None:
-    """What is said in a sound file, if a file beside it tells.
+    """Phonemes of a sound file, from the file beside it; None if there is none.
 
-    Raises InputError if that file is not one of phonemes.
+    Raises InputError if that file is malformed.
     """
     path = sound.with_suffix(PHONEMES_SUFFIX)
     if not path.is_file():

@@ -1,8 +1,8 @@
-"""Pictures and videos in and out, by one name: `video.read_image`, `video.read_frames`, `video.open_writer`.
+"""Public names for reading and writing media: `video.read_image`, `video.read_frames`, `video.open_writer`.
 
-Outside this folder a picture is uint8 RGB [H, W, 3], upright, and a video is an iterator of such pictures at a constant
-rate whose first picture stands at time 0. Only this folder opens media. Everything that goes wrong because of a file is
-a MediaError with one sentence for the user.
+Outside this folder, a picture is uint8 RGB [H, W, 3], upright. A video is an iterator of such pictures at a constant
+rate, whose first picture is at time 0. Only this folder opens media. Every failure caused by a file is a MediaError
+with a one-sentence message.
 """
 
 from __future__ import annotations

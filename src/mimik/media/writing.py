@@ -1,4 +1,4 @@
-"""Videos out: a writer for each container, an animation or numbered pictures."""
+"""Video output: writers for containers, animations and numbered pictures."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 MarkFrame = Callable[[NDArray[np.uint8]], None]
 
-# At 2048x2048 px 59 instead of 84 ms of processor time a frame, and files that are 15 % larger for the same quality.
+# At 2048x2048 px: 59 instead of 84 ms of processor time per frame; files are 15 % larger at the same quality.
 _LARGE_PX, _LESS_SEARCH = 1920 * 1080, "analyse=none:subme=0"
-_GIF_PALETTE_BYTES = 64 << 20  # frames held at the start to choose the palette from: at most this much ...
-_GIF_PALETTE_FRAMES = 100  # ... and at most so many: a mouth that opens later has colors, too
+_GIF_PALETTE_BYTES = 64 << 20  # limit of the frames buffered at the start to choose the palette from
+_GIF_PALETTE_FRAMES = 100  # limit in frames; includes colors of a mouth that opens later
 
 
 def open_writer(
@@ -58,14 +58,15 @@ def open_writer(
     """The writer for a path's suffix, folder or pattern; see output_kind.
 
     Args:
-        path: where to write; an existing file is overwritten. Its folder must exist, a folder of frames is made.
+        path: output path; an existing file is overwritten. Its folder must exist; a folder of frames is created.
         width, height: of the frames, in pixels.
-        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; not for .gif, frames and ProRes.
-        audio_from: a file whose sound goes along; see holds_sound; the others say so in the log.
-        alpha: frames are RGBA, straight; see keeps_alpha. A .mov is ProRes 4444 then, a .webm VP9 with alpha.
+        quality: 0 (best) .. 51, on the scale of x264's constant rate factor; not used for .gif, frames and ProRes.
+        audio_from: a file whose sound is added; see holds_sound. Formats without sound log that it is omitted.
+        alpha: whether frames are RGBA with straight alpha; see keeps_alpha. A .mov is then ProRes 4444, a .webm VP9
+            with alpha.
 
     Raises:
-        MediaError: if the name, the size or the place is not possible, or `audio_from` cannot be opened.
+        MediaError: if the name, the size or the folder is not valid, or `audio_from` cannot be opened.
     """
     path = Path(path)
     what = output_kind(path)
@@ -85,13 +86,13 @@ def open_writer(
 
 
 class Writer(ABC):
-    """Takes the frames of one video one by one; a context manager.
+    """Writes the frames of one video; a context manager.
 
-    What stands on disk before close() has returned, or after an error, is incomplete; removing it is the caller's task.
+    Until close() has returned, and after an error, the output is incomplete; the caller removes it.
     """
 
     max_side_px = MAX_SIDE_PX
-    has_luma = False  # whether frames are encoded as planes of which the first is luma
+    has_luma = False  # whether frames are encoded as planes, luma first
 
     def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
         self.path = Path(path)
@@ -105,11 +106,12 @@ class Writer(ABC):
         self._rate = exact_rate(fps)
 
     def write(self, frame: Rgb, mark: MarkFrame | None = None) -> None:
-        """Appends one frame, uint8 RGB [height, width, 3], or RGBA [height, width, 4] where it was opened for that.
+        """Append one frame, uint8 RGB [height, width, 3], or RGBA [height, width, 4] if opened with alpha.
 
         Raises MediaError if it cannot be written (disk full, no permission).
 
-        Args: mark: changes the luma plane, uint8 [height, width], even, 16..235, before it is encoded; needs has_luma.
+        Args: mark: changes the luma plane, uint8 [height, width], even sides, 16..235, before encoding; requires
+        has_luma.
         """
         assert not self._closed, "write() after close()"
         assert frame.dtype == np.uint8, f"frame is {frame.dtype}, not uint8"
@@ -125,7 +127,7 @@ class Writer(ABC):
         self.num_frames += 1
 
     def close(self) -> None:
-        """Completes the file; a second call, or one after an error, only lets go of it.
+        """Complete the file. A second call, or a call after an error, only releases it.
 
         Raises MediaError if the file cannot be completed or no frame was written.
         """
@@ -154,21 +156,21 @@ class Writer(ABC):
     @abstractmethod
     def _append(self, frame: Rgb, mark: MarkFrame | None) -> None: ...
 
-    def _finish(self) -> None:  # noqa: B027  nothing where each frame is a file
+    def _finish(self) -> None:  # noqa: B027  a no-op if each frame is a file
         """Completes the file."""
 
     def _release(self) -> None:  # noqa: B027  likewise
-        """Lets go of open files without completing them; raises nothing."""
+        """Close open files without completing them; never raises."""
 
 
 class _StreamWriter(Writer):
-    """A writer whose pictures are one stream of one container of PyAV."""
+    """A writer whose pictures are one stream of one PyAV container."""
 
     _container: Any
     _stream: Any
 
     def _start(self, container: dict[str, Any], stream: dict[str, Any], pix_fmt: str, time_base: Fraction) -> None:
-        """Opens the file. Args: container, stream: as av.open and its container's add_stream take them."""
+        """Open the file. Args: container, stream: arguments of av.open and of its container's add_stream."""
         self._container = av.open(f"file:{self.path.absolute()}", "w", **container)
         self._stream = self._container.add_stream(**stream)
         self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, pix_fmt
@@ -185,15 +187,16 @@ class _StreamWriter(Writer):
 
 
 class VideoWriter(_StreamWriter):
-    """A video with the sound of another file: H.264 in .mp4, .m4v, .mov and .mkv, VP9 in .webm; .mov keeps alpha as
-    ProRes 4444, .webm as browsers and OBS show it.
+    """A video with the sound of another file: H.264 in .mp4, .m4v, .mov and .mkv, VP9 in .webm.
 
-    4:2:0 color needs even sizes: an odd width or height loses its last column or row. Colors are BT.709, limited
-    range, and tagged so. `quality` 0 is written as 1, because lossless H.264 plays hardly anywhere.
+    With alpha, .mov is ProRes 4444, and .webm is as browsers and OBS display it.
 
-    Sound: packets of `audio_from` are copied unchanged where the container can hold them, else they are transcoded to
-    AAC, in .webm to Opus. Time 0 is the first frame of the video in `audio_from` (see read_frames), or its start if it
-    has none; the sound ends with the video. Broken sound is left out with a warning in the log.
+    4:2:0 color requires even sides: an odd width or height loses its last column or row. Colors are BT.709, limited
+    range, and tagged as such. `quality` 0 is written as 1, because few players support lossless H.264.
+
+    Sound: packets of `audio_from` are copied unchanged if the container supports their codec. Otherwise they are
+    transcoded to AAC, in .webm to Opus. Time 0 is the first video frame of `audio_from` (see read_frames), or its start
+    if it has no video; the sound ends with the video. Broken sound is omitted, with a warning in the log.
     """
 
     def __init__(
@@ -210,11 +213,11 @@ class VideoWriter(_StreamWriter):
         num_threads: int | None = None,
         alpha: bool = False,
     ) -> None:
-        """The sizes, fps, quality, audio_from and alpha are those of open_writer.
+        """Sizes, fps, quality, audio_from and alpha are those of open_writer.
 
         Args:
-            preset: x264's trade of time for size; None: superfast, and of large frames a little faster.
-            gop: every so many frames one that can be decoded alone; None: x264 chooses.
+            preset: x264's trade-off of time and size; None: superfast, with less search for large frames.
+            gop: keyframe interval in frames; None: x264 chooses.
             num_threads: of the encoder, whose output depends on it; None: x264 chooses.
         """
         super().__init__(path, width, height, fps, alpha=alpha)
@@ -230,7 +233,7 @@ class VideoWriter(_StreamWriter):
             self._options["x264-params"] = _LESS_SEARCH
         if container_name == "webm":
             self._codec, self._format = "libvpx-vp9", "yuva420p" if alpha else "yuv420p"
-            # Its scale ends at 63. Frames from the future would need an alpha of their own, which has no place.
+            # VP9's quality scale ends at 63. Alternate reference frames have no place for an alpha channel.
             self._options = {"crf": str(round(quality * 63 / 51)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
             self._options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
         elif alpha:
@@ -247,7 +250,7 @@ class VideoWriter(_StreamWriter):
             except (FFmpegError, OSError, ValueError) as error:
                 if self._sound is None or getattr(error, "errno", None) in DISK_ERRNOS:
                     raise
-                # The header may have been refused because of the sound.
+                # The container may have rejected the header because of the sound.
                 self._drop_sound(error)
                 self._open(container_name)
 
@@ -274,7 +277,7 @@ class VideoWriter(_StreamWriter):
             raise
 
     @property
-    def has_luma(self) -> bool:  # type: ignore[override]  # a constant elsewhere
+    def has_luma(self) -> bool:  # type: ignore[override]  # a constant in other writers
         return self._format == "yuv420p"
 
     def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:
@@ -303,7 +306,7 @@ class VideoWriter(_StreamWriter):
             self._sound.close()
 
     def _mux_sound(self, until_s: Fraction, last: bool = False) -> None:
-        """Sound up to a time on the video's axis, so that the two lie side by side in the file."""
+        """Write sound up to a time on the video's axis, so that both are interleaved in the file."""
         if self._sound is None:
             return
         packets = self._sound.packets(until_s, last)
@@ -336,15 +339,14 @@ class VideoWriter(_StreamWriter):
 
 
 class GifWriter(_StreamWriter):
-    """Animated GIF that repeats for ever: one palette of 256 colors, from its beginning, and ordered dithering.
+    """Animated GIF that loops forever: one palette of 256 colors, chosen from its first frames, and ordered dithering.
 
-    GIF counts in hundredths of a second and players slow down below two of them: more than 50 frames a second are
-    thinned out.
+    GIF delays are multiples of 10 ms, and players slow down below two of them: frame rates above 50 are thinned out.
     """
 
     def __init__(self, path: StrPath, width: int, height: int, fps: float) -> None:
         super().__init__(path, width, height, fps)
-        self._held: list[Rgb] | None = []  # None once the palette is chosen
+        self._held: list[Rgb] | None = []  # frames buffered to choose the palette; None: already chosen
         self._last_centisecond = -2
         options = {"loop": "0", "final_delay": str(max(2, round(100 / self._rate)))}
         with writing(self.path):
@@ -396,16 +398,16 @@ class GifWriter(_StreamWriter):
 
 
 class WebpWriter(_StreamWriter):
-    """Animated WebP that repeats for ever. The compressed frames stay in memory until the end; the pictures do not."""
+    """Animated WebP that loops forever. Compressed frames are held in memory until the end; pictures are not."""
 
-    max_side_px = 16383  # of the format
+    max_side_px = 16383  # limit of the format
 
     def __init__(
         self, path: StrPath, width: int, height: int, fps: float, *, quality: int = 18, alpha: bool = False
     ) -> None:
         super().__init__(path, width, height, fps, alpha=alpha)
         assert 0 <= quality <= 51, f"quality {quality}"
-        # 0 -> 100, 18 -> 90, 51 -> 20 on WebP's scale: about what x264 gives for the same number.
+        # 0 -> 100, 18 -> 90, 51 -> 20 on WebP's scale: similar to x264's quality for the same number.
         options = {"quality": str(round(100 - 80 * (quality / 51) ** 2)), "compression_level": "2", "lossless": "0"}
         with writing(self.path):
             file = {"format": "webp", "container_options": {"loop": "0"}}
@@ -420,9 +422,9 @@ class WebpWriter(_StreamWriter):
 
 
 class FramesWriter(Writer):
-    """A numbered picture for each frame, from 0 on: lossless PNG or WebP, or JPEG.
+    """A numbered picture per frame, starting at 0: lossless PNG or WebP, or JPEG.
 
-    `path` is a folder (made if missing; 00000.png and so on) or a pattern such as frames/%05d.webp.
+    `path` is a folder (created if missing; 00000.png and so on) or a pattern such as frames/%05d.webp.
     """
 
     def __init__(self, path: StrPath, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
@@ -437,11 +439,11 @@ class FramesWriter(Writer):
 
     def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:
         path = self._pattern.with_name(self._pattern.name % self.num_frames)
-        # Exact: the mark lies under what is transparent, too.
+        # exact: keep the colors of transparent pixels, which carry the watermark, too.
         webp = {"lossless": True, "quality": 20, "method": 1, "exact": True}
         save_image(path, frame, {"compress_level": 1}, webp)
 
 
 def picture_frame(rgb: Rgb) -> Any:
-    """uint8 RGB [H, W, 3] as a frame of PyAV, for streams that are not files; without a time."""
+    """Convert uint8 RGB [H, W, 3] to a PyAV frame without a timestamp, for streams that are not files."""
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
