@@ -1,4 +1,4 @@
-"""Who signs: a certificate and its key, of this computer's user or given."""
+"""Signing credentials: a certificate and its key, of this computer's user or given."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from mimik.provenance.manifests import Claim, Ingredient, sign_stream
 log = logging.getLogger(__name__)
 
 LOCAL_NAME = "mimik local signer"
-_LOCAL_YEARS = 20  # without a timestamp authority a signature is of use only as long as its certificate
-_PIXEL = base64.b64decode(  # the smallest PNG, to try a certificate on
+_LOCAL_YEARS = 20  # without a timestamp authority, signatures expire with the certificate
+_PIXEL = base64.b64decode(  # the smallest PNG, for a trial signature
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 
 
 class Credentials:
-    """A certificate chain and its private key, checked to fit each other and to be valid today."""
+    """A certificate chain and its private key; validated to match and to be valid today."""
 
     def __init__(self, certificate: bytes, key: bytes) -> None:
-        """Check a chain and a key.
+        """Validate a chain and a key.
 
         Args:
-            certificate: PEM; the signer's certificate first, then those that vouch for it.
+            certificate: PEM; the signer's certificate first, then its issuers.
             key: PEM, without a passphrase: EC (P-256, P-384, P-521), RSA of 2048 bits or more, or Ed25519.
 
         Raises:
-            InputError: if they cannot be read, do not belong together, are expired, or C2PA does not accept them.
+            InputError: if they cannot be read, do not match, are expired, or are not accepted by C2PA.
         """
         from cryptography import x509
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-        # Read both.
+        # Parse both.
         try:
             leaf = x509.load_pem_x509_certificates(certificate)[0]
         except ValueError as error:
@@ -64,7 +64,7 @@ class Credentials:
         except (ValueError, UnsupportedAlgorithm) as error:
             raise InputError("the key is not a private key in a PEM file (BEGIN PRIVATE KEY).") from error
 
-        # Do they belong together, today?
+        # Check that they match and are valid today.
         algorithms = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
         if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in algorithms:
             algorithm = algorithms[private.curve.name]
@@ -87,7 +87,7 @@ class Credentials:
                 f"to {leaf.not_valid_after_utc:%Y-%m-%d}; give one that is valid today."
             )
 
-        # Does C2PA accept them? Sign one pixel, so that a refusal comes now and not after the film is made.
+        # Check that C2PA accepts them: sign one pixel, so that an error occurs before the video is made.
         self._algorithm = algorithm
         self._certificate = certificate
         self._key = private.private_bytes(
@@ -108,7 +108,7 @@ class Credentials:
 
     @classmethod
     def from_files(cls, certificate: Path, key: Path) -> Credentials:
-        """The user's own certificate chain and key, both PEM. Raises InputError, naming the files."""
+        """Credentials from the user's certificate chain and key, both PEM. Raises InputError, naming the files."""
         try:
             return cls(certificate.read_bytes(), key.read_bytes())
         except OSError as error:
@@ -118,23 +118,22 @@ class Credentials:
 
     @classmethod
     def local(cls, data: Path | None = None) -> Credentials:
-        """This user's own credentials, made on first use: a P-256 key whose certificate says "mimik local signer", no
-        more.
+        """This user's credentials, generated on first use: a P-256 key and its certificate.
 
-        They stand in the newest of the folders `signer-0001`, `signer-0002`, ...: `certificate.pem`, which may be
-        given to others (`verify(anchors=...)`), and `key.pem`, which must not. When they are expired or damaged the
-        next folder is made and the old one stays, so that files signed earlier are still recognized. A folder appears
-        whole or not at all, under a name that only one process can win, so processes that start together end up with
-        the same credentials.
+        The name in the certificate is only "mimik local signer". The credentials are in the newest of the folders
+        `signer-0001`, `signer-0002`, ...: `certificate.pem`, which may be shared (`verify(anchors=...)`), and
+        `key.pem`, which must not. If they are expired or damaged, the next folder is created. The old one is kept, so
+        that files signed earlier are still recognized. A folder is created atomically under a name that only one
+        process can claim, so concurrent processes obtain the same credentials.
 
         Args:
-            data: the folder of these folders; the environment's MIMIK_DATA or the user's data folder when None.
+            data: parent of these folders; None: MIMIK_DATA of the environment, else the user's data folder.
 
         Raises:
-            InputError: if nothing can be written there.
+            InputError: if the folder is not writable.
         """
         data = data or data_folder()
-        for _ in range(3):  # what is found, what takes its place, and what another process made in between
+        for _ in range(3):  # for an existing signer, its replacement, and one made by another process in between
             newest = max(signer_folders(data), default=None)
             if newest is not None:
                 try:
@@ -167,7 +166,7 @@ def signer_folders(data: Path) -> list[Path]:
 
 
 def _make_signer(data: Path, name: str) -> None:
-    """Make data/name: a new root, whose key is not kept, and a signer below it; no-op if the folder exists."""
+    """Create data/name: a new root, whose key is discarded, and a signer issued by it; no-op if the folder exists."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -192,7 +191,7 @@ def _make_signer(data: Path, name: str) -> None:
             .issuer_name(named("mimik local root"))
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))  # for clocks that are behind
+            .not_valid_before(now - timedelta(days=1))  # for slow clocks
             .not_valid_after(now + timedelta(days=365 * _LOCAL_YEARS))
             .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)

@@ -1,12 +1,12 @@
-"""A small detector of animated faces, for videos from anywhere: a guess, with what it is worth.
+"""A small detector of animated faces for arbitrary videos; its result is a guess, given with its accuracy.
 
-Some 90 numbers are measured on the face of a video and around it, and a logistic regression turns them into a
-probability. What they look for: a photo that is warped has no grain of its own in each frame, its texture moves along
-with the face, its background stands still, and what was drawn into it is smoother than what was filmed. Compression
-hides much of that, so the weights were fitted on clips that were coded at several qualities (tools/train_detector.py).
+About 90 features are measured on the face of a video and around it, and logistic regression maps them to a probability.
+The features exploit that a warped photo has no independent grain in each frame, that its texture moves with the face,
+that its background is static, and that synthesized parts are smoother than filmed ones. Compression hides much of this,
+so the weights were fitted on clips coded at several qualities (tools/train_detector.py).
 
-It was trained on this project's own outputs, before eyes and mouth became layers. What it is worth on other people, and
-on what other generators make, was measured and is printed with every answer: Result.known and Result.foreign.
+The detector was trained on this project's outputs before eyes and mouth became layers. Its accuracy on other people and
+on other generators was measured and is part of every result: Result.known and Result.foreign.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from mimik.face.landmarks import Image, Landmarker
 from mimik.face.tracker import Tracker
 from mimik.media import video
 
-FPS = 12.5  # frames a second that are looked at
-NUM_FRAMES = 40  # at most
-MIN_FRAMES = 12  # with a face
-_SIDE = 160  # pixels of the crops in which everything is measured
-# Where these points go in an aligned crop: outer corners of the eyes, corners of the mouth.
+FPS = 12.5  # frame rate of the analysis
+NUM_FRAMES = 40  # largest number of analyzed frames
+MIN_FRAMES = 12  # smallest number of frames with a face
+_SIDE = 160  # side of the crops in pixels
+# Landmarks of the alignment and their places in the crop: outer corners of the eyes, corners of the mouth.
 _ANCHORS = (33, 263, 61, 291)
 _PLACES = np.array([[52, 66], [108, 66], [62, 112], [98, 112]], np.float64)
-# Parts of the aligned crop: top, bottom, left, right.
+# Regions of the aligned crop: top, bottom, left, right.
 _FACE_PARTS = {
     "forehead": (32, 52, 56, 104),
     "cheeks": (86, 106, 34, 54),
     "mouth": (98, 128, 56, 104),
     "eyes": (54, 76, 40, 120),
 }
-# Parts of the crop that stands still.
+# Regions of the static crop.
 _OUTSIDE = {"left": (0, 60, 0, 22), "right": (0, 60, 138, 160), "top": (0, 14, 0, 160), "body": (144, 160, 20, 140)}
 _NUM_BANDS = 10
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How well the detector did on clips that it was not trained on."""
+    """Accuracy of the detector on held-out clips."""
 
-    auc: float  # how often a made clip gets a higher probability than a real one; 0.5 is chance, 1 perfect
-    low: float  # 95 % interval of it, over people; of foreign ones over generators
+    auc: float  # probability that a fake scores higher than a real clip; 0.5 is chance, 1 perfect
+    low: float  # 95 % confidence interval over people; of foreign clips, over generators
     high: float
-    num_real: int  # files; a clip that was coded in several ways counts as several
+    num_real: int  # files; each coded version of a clip counts
     num_made: int
 
     @property
@@ -69,20 +69,20 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """What the detector says about one video."""
+    """Result of the detector for one video."""
 
-    probability: float  # 0..1 that the face was animated, if half of all videos were, and by this project's models
-    # Whether it is far enough above one half, and the video like those it was trained on. A low probability is no
-    # answer: most of what mimik makes with its layers of eyes and mouth gets one, too.
+    probability: float  # 0..1 that the face was animated; prior: half of all videos, by this project's models
+    # Whether it is far enough above one half, and the video is similar to the training data. A low probability is not
+    # evidence: most outputs of mimik with layers of eyes and mouth get one, too.
     is_sure: bool
-    unusual: float  # how far the video lies outside of what it was trained on; above 1 it is far
-    num_frames: int  # that were looked at
-    known: Trial  # on this project's outputs of other people
+    unusual: float  # distance of the video from the training data; above 1 is far
+    num_frames: int  # number of analyzed frames
+    known: Trial  # on this project's outputs of held-out people
     foreign: Trial  # on outputs of other generators
 
     @property
     def sentence(self) -> str:
-        """The answer in a few sentences for a person."""
+        """The result in a few sentences for the user."""
         percent = round(100 * self.probability)
         if self.unusual > 1:
             answer = f"Cannot tell: this video is unlike those that the detector was trained on ({percent} %)"
@@ -102,7 +102,7 @@ class Result:
         )
 
     def to_json(self) -> str:
-        """Everything as JSON text, with the sentence."""
+        """The complete result as JSON text, with the sentence."""
         return json.dumps(
             {
                 "probability": round(self.probability, 4),
@@ -118,10 +118,10 @@ class Result:
 
 
 def detect(path: Path, *, landmarker: Landmarker | None = None) -> Result:
-    """Guess whether the face in a video was animated, from the first 3 seconds in which a face is seen.
+    """Estimate whether the face in a video was animated, from the first 3 seconds with a face.
 
     Raises:
-        InputError: if it is no video. NoFaceError: if no face is seen for about a second.
+        InputError: if it is not a video. NoFaceError: if a face is found for less than about a second.
     """
     if video.kind(path) != "video":
         raise InputError(f"{path}: is a still picture; give a video, the detector looks at how things move.")
@@ -136,7 +136,7 @@ def detect(path: Path, *, landmarker: Landmarker | None = None) -> Result:
 
 
 def track(frames: Iterable[Image], landmarker: Landmarker) -> tuple[list[Image], list[NDArray[Any]]]:
-    """The first NUM_FRAMES frames that show a face, and its points [478, 2] in each; looks at four times as many."""
+    """The first NUM_FRAMES frames with a face, and its points [478, 2] in each; reads at most four times as many."""
     tracker = Tracker(landmarker)
     kept: list[Image] = []
     points: list[NDArray[Any]] = []
@@ -150,18 +150,18 @@ def track(frames: Iterable[Image], landmarker: Landmarker) -> tuple[list[Image],
     return kept, points
 
 
-# What is measured.
+# Features.
 
 
 def measure(frames: Sequence[Image], points: Sequence[NDArray[Any]]) -> dict[str, float]:
-    """The numbers of a video, by name; all finite.
+    """Features of a video by name; all finite.
 
     Args:
-        frames: uint8 RGB [H, W, 3] each, FPS a second, all of one size.
-        points: [478, 2] of the face in each.
+        frames: uint8 RGB [H, W, 3] each, FPS per second, all of the same size.
+        points: [478, 2] of the face in each frame.
     """
     places = [_similarity(one[list(_ANCHORS)], _PLACES) for one in points]
-    still = np.median(places, axis=0)  # the crop that stands still shows the face where it is most of the time
+    still = np.median(places, axis=0)  # the static crop is at the median position of the face
     lumas = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     aligned = np.stack([_crop(luma, place) for luma, place in zip(lumas, places, strict=True)])
     steady = np.stack([_crop(luma, still) for luma in lumas])
@@ -175,7 +175,7 @@ def measure(frames: Sequence[Image], points: Sequence[NDArray[Any]]) -> dict[str
 
 
 def _similarity(source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
-    """[2, 3] the similarity that brings points closest to others (least squares)."""
+    """[2, 3] least-squares similarity from source to target points."""
     a, b = source - source.mean(0), target - target.mean(0)
     scale = max(float((a * a).sum()), 1e-9)
     cosine = float((a * b).sum()) / scale
@@ -200,12 +200,12 @@ def _log(value: Any) -> float:
 
 
 def _fine_detail(crops: Array) -> Array:
-    """What a blur takes away from each."""
+    """High-pass filtered crops: each crop minus its Gaussian blur."""
     return np.stack([crop - cv2.GaussianBlur(crop, (0, 0), 1.2) for crop in crops])
 
 
 def _spectrum(aligned: Array) -> dict[str, float]:
-    """Power of the face by frequency, and how it changes from frame to frame."""
+    """Power spectrum of the face, and its change between frames."""
     face = aligned[:, 32:128, 32:128]
     window = np.hanning(96)[:, None] * np.hanning(96)[None]
     power = np.abs(np.fft.rfft2((face - face.mean((1, 2), keepdims=True)) * window)) ** 2
@@ -215,7 +215,7 @@ def _spectrum(aligned: Array) -> dict[str, float]:
     bands -= bands[:, :1]
     found = {f"spectrum {i}": bands[:, i].mean() for i in range(1, _NUM_BANDS)}
     found |= {f"spectrum change {i}": _log(np.abs(np.diff(bands[:, i])).mean()) for i in range(1, _NUM_BANDS, 2)}
-    # Upsampling leaves more along the axes than between them.
+    # Upsampling leaves more power along the axes than between them.
     axes = (np.abs(down) < 0.02) | (right < 0.02)
     high = np.hypot(down, right) > 0.3
     found["axes"] = _log(power[:, axes & high].mean()) - _log(power[:, ~axes & high].mean())
@@ -223,7 +223,7 @@ def _spectrum(aligned: Array) -> dict[str, float]:
 
 
 def _sharpness_of_parts(aligned: Array, steady: Array) -> dict[str, float]:
-    """Detail of the parts against the cheeks', and how it changes."""
+    """Sharpness of regions relative to the cheeks, and its change over time."""
     fine, around = _fine_detail(aligned), _fine_detail(steady)
     levels = {name: np.log((_cropped(fine, box) ** 2).mean((1, 2)) + 0.05) for name, box in _FACE_PARTS.items()}
     levels |= {name: np.log((_cropped(around, box) ** 2).mean((1, 2)) + 0.05) for name, box in _OUTSIDE.items()}
@@ -238,7 +238,7 @@ def _sharpness_of_parts(aligned: Array, steady: Array) -> dict[str, float]:
 
 
 def _grain_change(aligned: Array, steady: Array) -> dict[str, float]:
-    """How much changes from frame to frame: around the face where it stands, in the face where it goes."""
+    """Change between frames: around the face in the static crop, in the face in the aligned crop."""
     found = {}
     for kind, crops, parts in (("still", steady, _OUTSIDE), ("moved", aligned, _FACE_PARTS)):
         change = np.diff(crops, axis=0)
@@ -248,14 +248,14 @@ def _grain_change(aligned: Array, steady: Array) -> dict[str, float]:
             found[f"{kind} change {name}"] = _log(here.mean())
             found[f"{kind} same {name}"] = float((here < 1).mean())
             found[f"{kind} fine {name}"] = _log(np.abs(_cropped(fine, box)).mean())
-    # Is there less grain around the face than in it?
+    # Whether there is less grain around the face than in it.
     found["grain ratio"] = found["still fine left"] + found["still fine right"] - 2 * found["moved fine cheeks"]
     found["body ratio"] = found["still change body"] - found["moved change cheeks"]
     return found
 
 
 def _texture_kept(aligned: Array) -> dict[str, float]:
-    """How well detail keeps its form: correlation of the parts between frames 1, 4 and 12 apart."""
+    """Persistence of fine texture: correlation of regions between frames 1, 4 and 12 apart."""
     fine = _fine_detail(aligned)
     found = {}
     for name, box in _FACE_PARTS.items():
@@ -269,7 +269,7 @@ def _texture_kept(aligned: Array) -> dict[str, float]:
 
 
 def _movement(points: NDArray[np.float64], places: NDArray[np.float64]) -> dict[str, float]:
-    """How head and lips move, in hundredths of the crop's side."""
+    """Motion of head and lips, in hundredths of the crop's side."""
     at = np.einsum("tij,tnj->tni", places[:, :, :2], points) + places[:, None, :, 2]
     at *= 100 / _SIDE
     size = np.median(np.hypot(places[:, 0, 0], places[:, 1, 0]))
@@ -284,20 +284,20 @@ def _movement(points: NDArray[np.float64], places: NDArray[np.float64]) -> dict[
     return found
 
 
-# The classifier.
+# Classifier.
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Logistic regression on standardized numbers."""
+    """Logistic regression on standardized features."""
 
-    names: tuple[str, ...]  # [N] of the numbers
-    mean: NDArray[np.float64]  # [N] over the clips that it was fitted on
+    names: tuple[str, ...]  # [N] of the features
+    mean: NDArray[np.float64]  # [N] over the training clips
     deviation: NDArray[np.float64]  # [N] likewise
     weights: NDArray[np.float64]  # [N]
     bias: float
-    limit: float  # mean square of standardized, clipped numbers that hardly a training clip exceeds
-    margin: float  # how far above one half a probability must be; within it, over one answer in ten was wrong
+    limit: float  # mean square of standardized, clipped features that few training clips exceed
+    margin: float  # required distance above one half; within it, more than one result in ten was wrong
     known: Trial
     foreign: Trial
 
@@ -306,7 +306,7 @@ class Classifier:
         return np.clip((values - self.mean) / self.deviation, -4, 4)
 
     def judge(self, numbers: dict[str, float], num_frames: int) -> Result:
-        """The answer for what `measure` gave."""
+        """The result for features of `measure`."""
         values = self.standardized(numbers)
         probability = 1 / (1 + math.exp(-float(values @ self.weights + self.bias)))
         unusual = float((values**2).mean()) / self.limit
@@ -314,7 +314,7 @@ class Classifier:
         return Result(probability, is_sure, unusual, num_frames, self.known, self.foreign)
 
     def save(self, path: Path) -> None:
-        """Writes the file that ships."""
+        """Write the classifier file of the package."""
         arrays = {name: getattr(self, name) for name in ("mean", "deviation", "weights")}
         about = {name: getattr(self, name) for name in ("names", "bias", "limit", "margin")}
         about |= {"known": vars(self.known), "foreign": vars(self.foreign)}

@@ -1,4 +1,4 @@
-"""What a file says about itself: by which model it was made, from what, and with whose consent."""
+"""C2PA manifests: the model, the source files and the consent stated in a file."""
 
 from __future__ import annotations
 
@@ -34,15 +34,14 @@ from mimik.provenance.formats import (
 from mimik.provenance.marking import Marker
 
 log = logging.getLogger(__name__)
-ROLES = ("photo", "driver", "background")  # of what an output was made from
-# IPTC NewsCodes. The photo is real and a trained model decided what becomes of it. For `geometry` that model only
-# finds landmarks and every pixel shown is the photo's own; still the person does what they never did, so the codes
-# for harmless work (algorithmicallyEnhanced, composite) would say too little. algorithmicMedia is for pictures
-# computed without any sampled data, trainedAlgorithmicMedia for pictures that a generator invented as a whole: both
-# would be untrue.
+ROLES = ("photo", "driver", "background")  # roles of source files
+# IPTC NewsCodes. The photo is real, and a trained model determines its animation. For `geometry`, that model only
+# detects landmarks, and every pixel shown is the photo's own. Still, the person does what they never did, so the codes
+# for harmless work (algorithmicallyEnhanced, composite) would understate it. algorithmicMedia is for pictures computed
+# without sampled data, trainedAlgorithmicMedia for pictures generated as a whole; both would be untrue.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 DESCRIPTION = "A still photo was animated by a program. The person shown was not filmed doing this."
-# What no model made: drawings of landmarks, pictures with notes in them, overviews of training data.
+# Output that is not synthetic: drawings of landmarks, annotated pictures, overviews of training data.
 NO_MODEL = "none"
 _DRAWN_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/composite"
 _DRAWN_DESCRIPTION = "Drawn by a program: an overview, or notes on a picture. Nobody in it was animated."
@@ -50,7 +49,7 @@ _DRAWN_DESCRIPTION = "Drawn by a program: an overview, or notes on a picture. No
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A file that an animation was made from, as its manifest names it: never with a folder."""
+    """A source file of an animation, as its manifest names it: without its folder."""
 
     role: str  # one of ROLES
     name: str
@@ -68,11 +67,11 @@ class Ingredient:
 
     @classmethod
     def from_file(cls, role: str, path: Path, *, name: str | None = None) -> Ingredient:
-        """The ingredient for a file, read once in pieces; the file's own Content Credentials are kept.
+        """The ingredient for a file, read once in blocks; includes the file's own Content Credentials.
 
         Raises InputError if the file cannot be read.
 
-        Args: name: what the manifest calls it, such as "bundled smile"; the file's own name when None.
+        Args: name: name in the manifest, such as "bundled smile"; None: the file's name.
         """
         media_type = (
             MEDIA_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -89,22 +88,22 @@ class Ingredient:
 
     @classmethod
     def from_pixels(cls, role: str, name: str, picture: NDArray[np.uint8]) -> Ingredient:
-        """The ingredient for a picture uint8 RGB [H, W, 3] that has no file, by the bytes of its pixels."""
+        """The ingredient for a picture uint8 RGB [H, W, 3] without a file; its hash is that of its pixels."""
         digest = hashlib.sha256(np.ascontiguousarray(picture).data).hexdigest()
         return cls(role, name, digest, "application/octet-stream")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is said about one output: by which model it was made, from what, and how."""
+    """Statements about one output: its model, its source files and its settings."""
 
-    title: str  # name of the output file
-    model: str  # such as "geometry"; NO_MODEL for what is not synthetic: it gets no watermark
+    title: str  # file name of the output
+    model: str  # such as "geometry"; NO_MODEL: not synthetic, without a watermark
     ingredients: tuple[Ingredient, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # numbers, words, and lists of them; no text with a slash
     version: str = VERSION
-    consent: str | None = None  # what the maker states about the consent of the person shown
-    label: bool = False  # whether the frames get the visible label
+    consent: str | None = None  # the maker's statement on the consent of the person shown
+    label: bool = False  # whether frames get the visible label
 
     @property
     def is_synthetic(self) -> bool:
@@ -124,22 +123,22 @@ class Claim:
 
 
 def source_record(one: Ingredient) -> dict[str, str]:
-    """How the assertion of sources names it."""
+    """The entry of an ingredient in the assertion of sources."""
     return {"role": one.role, "name": one.name, "sha256": one.sha256, "format": one.format}
 
 
 def _entry(one: Ingredient) -> dict[str, str]:
-    """How the list of ingredients names it. The label only ties it to the actions.
+    """The entry of an ingredient in the list of ingredients; its label links it to the actions.
 
-    The pixels of photo and background are placed in the result, so they are components; of the driver the motion is
-    used, so it is an input.
+    Photo and background are components, because their pixels are placed in the result. The driver is an input, because
+    only its motion is used.
     """
     relationship = "inputTo" if one.role == "driver" else "componentOf"
     return {"label": f"{one.role} {one.sha256}", "title": one.name, "format": one.format, "relationship": relationship}
 
 
 def _read_history(file: Any, one: Ingredient) -> bytes:
-    """The C2PA manifests in a file, as an archive that holds its entry too; b"" if there are none that can be read."""
+    """The C2PA manifests of a file, as an archive that includes its entry; b"" if there are none that can be read."""
     import c2pa
 
     entry = _entry(one)
@@ -170,14 +169,14 @@ def sign_stream(
     *,
     beside: bool = False,
 ) -> bytes:
-    """Copy a file and its manifest from one stream to another; the library checks its own result.
+    """Copy a file and its manifest from one stream to another; the library verifies its result.
 
-    Args: beside: leave the manifest out of the copy.
+    Args: beside: do not embed the manifest in the copy.
 
     Returns:
         The manifest.
 
-    Raises MediaError if the file is not what media_type says, or cannot be written.
+    Raises MediaError if the file does not match media_type, or cannot be written.
     """
     import c2pa
 
@@ -210,7 +209,7 @@ def sign_stream(
         "ingredients": [_entry(one) for one in claim.ingredients if not one.history],
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": actions}},
-            # A face is personal: nobody who passes the file on has agreed to training on it.
+            # A face is personal data: nobody who redistributes the file has consented to training on it.
             {
                 "label": "cawg.training-mining",
                 "data": {

@@ -1,4 +1,4 @@
-"""What every synthetic frame gets: the watermark, and the visible label where it is asked for."""
+"""Marks of synthetic frames: the watermark, and the optional visible label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mimik.media import video
 from mimik.media.video import Rgb
 from mimik.provenance.watermark import Payload, WatermarkEmbedder
 
-# What the watermark can say about the model; the numbers are in files that are out, so they stay as they are.
+# Model names by their number in the watermark; published files contain the numbers, so they must not change.
 MODEL_NUMBERS = {
     0: "an unnamed model",
     1: "geometry",
@@ -29,7 +29,7 @@ MODEL_NUMBERS = {
 
 
 def model_number(model: str) -> int:
-    """Which number the watermark has for a model's name, as a Claim has it."""
+    """The watermark's number for a model name of a Claim."""
     for number, name in MODEL_NUMBERS.items():
         if model == name:
             return number
@@ -39,9 +39,9 @@ def model_number(model: str) -> int:
 
 
 class Marker:
-    """Marks the frames of one output, be it a file, a folder of frames or a live stream.
+    """Marks the frames of one output: a file, a folder of frames or a live stream.
 
-    Holds no state but the frames' size, which may change from frame to frame.
+    Its only state is the frame size, which may change between frames.
 
     >>> marker = Marker("geometry", label=True)
     >>> marked = marker.mark(frame)
@@ -49,9 +49,9 @@ class Marker:
 
     def __init__(self, model: str, *, label: bool = False, is_video: bool = True) -> None:
         """Args:
-        model: as a Claim has it.
-        label: whether the visible label is burnt in as well.
-        is_video: whether a video codec follows; pictures need less of the watermark.
+        model: as in Claim.
+        label: whether to burn in the visible label.
+        is_video: whether a video codec follows; pictures need a weaker watermark.
         """
         self.payload = Payload(model_number(model), secrets.randbits(32))
         self.has_label = label
@@ -59,9 +59,9 @@ class Marker:
         self._embedder: WatermarkEmbedder | None = None
 
     def mark(self, frame: Rgb) -> Rgb:
-        """A marked copy of uint8 RGB [H, W, 3]; about 2 ms at 512 x 512.
+        """A marked copy of uint8 RGB [H, W, 3]; takes about 2 ms at 512 x 512.
 
-        Of RGBA [H, W, 4] the colors are marked, and the alpha is kept but under the label, which is always seen.
+        For RGBA [H, W, 4], the colors are marked. Alpha is unchanged except under the label, which is always visible.
         """
         if frame.shape[2] == 4:
             alpha = frame[..., 3]
@@ -71,11 +71,11 @@ class Marker:
         return self._embedder_of(frame).embed(self.labeled(frame))
 
     def labeled(self, frame: Rgb) -> Rgb:
-        """The frame, with the visible label where it is asked for."""
+        """The frame, with the visible label if enabled."""
         return burn_label(frame) if self.has_label else frame
 
     def luma_marker(self, frame: Rgb) -> Callable[[NDArray[np.uint8]], None]:
-        """What marks the luma plane of this frame once it is encoded; see video.Writer.write."""
+        """A function that marks the luma plane of this frame after conversion; see video.Writer.write."""
         return self._embedder_of(frame).embed_luma
 
     def _embedder_of(self, frame: Rgb) -> WatermarkEmbedder:
@@ -87,7 +87,7 @@ class Marker:
 
 
 def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
-    """A copy of uint8 RGB [H, W, 3] with a small "AI" in its lower right corner; scale: of its size, 1 is 8 % of it."""
+    """A copy of uint8 RGB [H, W, 3] with a small "AI" at the lower right; scale 1 is 8 % of the shorter side."""
     labeled = frame.copy()
     side = min(frame.shape[:2])
     color, alpha = _label(max(16, round(side * 0.08 * scale)))
@@ -104,7 +104,7 @@ def burn_label(frame: Rgb, scale: float = 1.0) -> Rgb:
 
 @lru_cache(maxsize=8)
 def _label_cover(height: int, width: int) -> Any:
-    """[H, W] uint8: how far burn_label hides what is under it; 0 but in its corner."""
+    """[H, W] uint8 opacity of burn_label; 0 outside its corner."""
     white = np.full((height, width, 3), 255, np.uint8)
     return (255 - (burn_label(white) - burn_label(np.zeros_like(white)))).max(-1)
 
@@ -112,7 +112,7 @@ def _label_cover(height: int, width: int) -> Any:
 @lru_cache(maxsize=8)
 def _label(height: int) -> tuple[Any, Any]:
     """White letters on a dark plate with round corners: color [h, w, 3] in 0..255 and opacity [h, w, 1] in 0..1."""
-    fine = 8  # drawn so much larger, then reduced
+    fine = 8  # supersampling factor
     h, w = 100 * fine, 150 * fine
     plate, letters = np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)
     radius = h // 4
@@ -121,7 +121,7 @@ def _label(height: int) -> tuple[Any, Any]:
     for x in (radius, w - radius):
         for y in (radius, h - radius):
             cv2.circle(plate, (x, y), radius, 255, -1)
-    # Lines and not a font: which fonts there are, and how they look, changes between versions of OpenCV.
+    # Draw lines instead of a font, because OpenCV's fonts and their rendering change between versions.
     left, top, bottom, stroke = 28 * fine, 22 * fine, 78 * fine, 11 * fine
     middle, right, i = 54 * fine, 80 * fine, 112 * fine
     bar = top + (bottom - top) * 2 // 3
@@ -136,13 +136,13 @@ def _label(height: int) -> tuple[Any, Any]:
 
 
 class MarkedWriter:
-    """Takes the frames of one video one by one and marks them on their way into the file; a context manager."""
+    """Marks the frames of one video and writes them to the file; a context manager."""
 
     def __init__(self, writer: video.Writer, marker: Marker | None) -> None:
         self._writer, self._marker = writer, marker
 
     def write(self, frame: Rgb) -> None:
-        """Appends one frame, uint8 RGB [height, width, 3], or RGBA where the writer was opened for it.
+        """Append one frame, uint8 RGB [height, width, 3], or RGBA if the writer was opened with alpha.
 
         Raises MediaError if it cannot be written (disk full, no permission).
         """
@@ -162,11 +162,11 @@ class MarkedWriter:
 
 
 class Draft:
-    """An output while it is written; `seal` gives it. Frames get into it through write_image and open_writer only.
+    """An unfinished output, yielded by `seal`. Frames are written only by write_image and open_writer.
 
     Attributes:
-        path: where it is written: the name and the format of the output, in a hidden folder.
-        marker: None where the output is not synthetic.
+        path: draft file with the name and the format of the output, in a hidden folder.
+        marker: None if the output is not synthetic.
     """
 
     def __init__(self, path: Path, marker: Marker | None) -> None:
@@ -174,7 +174,7 @@ class Draft:
         self.is_used = False
 
     def write_image(self, picture: Rgb) -> None:
-        """Writes uint8 RGB [H, W, 3] or RGBA [H, W, 4]; see video.write_image."""
+        """Write uint8 RGB [H, W, 3] or RGBA [H, W, 4]; see video.write_image."""
         self.is_used = True
         video.write_image(self.path, self.marker.mark(picture) if self.marker else picture)
 
@@ -188,7 +188,7 @@ class Draft:
         audio_from: Path | None = None,
         alpha: bool = False,
     ) -> MarkedWriter:
-        """A writer of a video, or of a folder of frames; see video.open_writer."""
+        """Open a writer of a video, or of a folder of frames; see video.open_writer."""
         self.is_used = True
         writer = video.open_writer(self.path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
         return MarkedWriter(writer, self.marker)

@@ -1,4 +1,4 @@
-"""Where files may be written, known from their names before any work is done."""
+"""Checks of output paths, by name, before any work is done."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")
 
 
 def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse an output that `seal` would refuse, before the work is done.
+    """Raise the errors of `seal` for an output path before the work is done.
 
     Args:
-        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp. Beside a file of BESIDE its
-            manifest is written, too.
-        force: whether what is there may be replaced.
-        inputs: files that are read; never replaced, not even with force.
+        out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp. The manifest of a format in
+            BESIDE is a file beside it, which is checked, too.
+        force: whether existing output may be replaced.
+        inputs: files that are read; never replaced, even with force.
 
     Raises:
-        InputError: if out is of an unknown format, stands already, is one of the inputs (also through links), is a
-            folder with a file's name, or its folder is missing or cannot be written to.
+        InputError: if out has an unknown format, exists without force, is one of the inputs (also through links), or is
+            a folder where a file is required, or if its folder is missing or not writable.
     """
     pattern = frames_pattern(out)
     if pattern is None and out.suffix.lower() not in (*MEDIA_TYPES, *BESIDE):
@@ -45,7 +45,7 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
         if is_input:
             raise InputError(f"-o {out}: the input {path} would be replaced; give another -o.")
 
-    # The folder that the file, the frames, or the new folder of frames is made in.
+    # The folder in which the file, the frames, or the new folder of frames is created.
     parent = out.parent if pattern is None else pattern.parent
     is_new = pattern is not None and not os.path.lexists(parent)
     folder = parent.parent if is_new else parent
@@ -76,12 +76,12 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
 
 
 def sidecar_of(out: Path) -> Path | None:
-    """Where the manifest of a file goes that cannot hold it; None for all others."""
+    """Path of the manifest of a file whose format cannot embed it; None for all other formats."""
     return out.with_suffix(SIDECAR_SUFFIX) if out.suffix.lower() in BESIDE else None
 
 
 def frames_pattern(out: Path) -> Path | None:
-    """The pattern of the numbered stills that are meant by a folder or a pattern; None if a file is meant."""
+    """The pattern of numbered stills for a folder or a pattern; None for a file."""
     if "%" in out.name:
         return out
     if out.suffix.lower() not in (*MEDIA_TYPES, *BESIDE) and (out.is_dir() or not (out.suffix or os.path.lexists(out))):

@@ -1,16 +1,16 @@
-"""`seal`: the only way in which pictures are written, each marked and signed.
+"""`seal`: the only function that writes pictures; each is marked and signed.
 
-`seal` gives a Draft to write to. What a model made gets an invisible watermark in every frame, and a visible label if
-asked for. Then the file is signed with a C2PA manifest (Content Credentials, https://spec.c2pa.org, claim version 2)
-that says that it is synthetic, which program and model made it, from which files, and what the watermark says; and it
-is put in place in one step. Everything works offline. Frames that go to a screen or a network get the same marks from a
+`seal` yields a Draft to write to. Every frame of a synthetic output gets an invisible watermark and, if requested, a
+visible label. Then the file is signed with a C2PA manifest (Content Credentials, https://spec.c2pa.org, claim version
+2) and moved into place atomically. The manifest states that the file is synthetic, the program, the model, the source
+files and the watermark's payload. Everything works offline. Frames for a screen or a network get the same marks from a
 Marker.
 
-With the certificate that the program makes for itself a signature proves that the file is unchanged since it was
-signed. It does not prove who signed: anybody can make a certificate that says "mimik".
+A signature with the self-issued certificate of the program proves that the file is unchanged since it was signed. It
+does not prove who signed: anybody can make a certificate that says "mimik".
 
-c2pa and cryptography are imported where they are used: together they take 0.1 to 0.2 s, which `mimik --help` need not
-wait for.
+c2pa and cryptography are imported where they are used, because importing them takes 0.1 to 0.2 s, by which `mimik
+--help` would be delayed.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ def seal(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Draft]:
-    """Give a Draft to write to; when the block ends, sign what is there and put it in place of `out`.
+    """Yield a Draft to write to; when the block ends, sign the result and move it to `out`.
 
-    The draft's path has the name and the format of `out`; for a folder or a pattern it is a pattern. It lies in a
-    hidden folder (mode 0700) next to `out`, which is gone at the end, however the block ends. The files that appear
-    follow the umask.
+    The draft's path has the name and the format of `out`; for a folder or a pattern it is a pattern. It is in a hidden
+    folder (mode 0700) next to `out`, which is always deleted at the end. Permissions of the resulting files follow the
+    umask.
 
-    A file replaces `out` in one step. Frames go to a new folder in one step. Into a folder that stands, which takes
-    force unless it is empty, they go one by one when all are signed; then older frames of the same pattern go, and
-    nothing else.
+    A file replaces `out` atomically, and frames become a new folder atomically. An existing folder requires force
+    unless it is empty. There, frames are moved one by one after all are signed; then older frames of the same pattern
+    are deleted, and no other files.
 
     Args:
         out: a file, a folder for frames, or a pattern for them such as frames/%05d.webp; see MEDIA_TYPES and STILLS.
-        claim: what is said about it; a frame's title is its own file name.
-        credentials: who signs; `Credentials.local()` when None.
-        force: replace what is there. The old file stays whole until the new one is complete.
-        progress: called with the number of files signed and of all files.
+        claim: statements for the manifest; the title of a frame is its file name.
+        credentials: signing key and certificate; None: `Credentials.local()`.
+        force: replace existing output. The old file is kept until the new one is complete.
+        progress: called with the number of signed files and the number of all files.
 
     Yields:
-        What to write to. All frames of one output carry the same watermark.
+        The draft to write to. All frames of one output carry the same watermark.
 
     Raises:
-        InputError: before the block runs, as from `check_output`; or if the credentials cannot be had.
-        MediaError: after it, if nothing was written, or what was written cannot be signed; nothing is left then.
+        InputError: before the block runs, as from `check_output`, or if the credentials are not available.
+        MediaError: after the block, if nothing was written, or the result cannot be signed; no output is left then.
     """
     check_output(out, force=force)
     signer = (credentials or Credentials.local())._signer()
@@ -74,13 +74,13 @@ def seal(
         drafts, signed = Path(workplace, "draft"), Path(workplace, "signed")
         drafts.mkdir()
         signed.mkdir()
-        # Numbered frames are those of a video: most are encoded by another program.
+        # Numbered frames count as video, because they are usually encoded by another program.
         is_video = pattern is not None or target.suffix.lower() not in (*STILLS, ".gif")
         marker = Marker(claim.model, label=claim.label, is_video=is_video) if claim.is_synthetic else None
         draft = Draft(drafts / target.name, marker)
         yield draft
 
-        # Sign; each draft goes as soon as its signed copy stands, so that the disk holds one file twice at most.
+        # Sign; delete each draft once its signed copy exists, so that at most one file is on the disk twice.
         accepted = frame_names(pattern) if pattern else re.compile(re.escape(out.name))
         names = sorted(path.name for path in drafts.iterdir() if accepted.fullmatch(path.name))
         if not names or any((drafts / name).stat().st_size == 0 for name in names):
@@ -120,7 +120,7 @@ def seal(
                 if accepted.fullmatch(path.name) and path.name not in names:
                     path.unlink()
     except MediaError as error:
-        # A full disk is told of the file that is wanted, not of the hidden one that becomes it.
+        # Report a full disk with the path of the output, not with that of its hidden draft.
         hidden = re.escape(str(Path(workplace))) + r"[/\\]\w+[/\\]"
         shown = "" if target.parent == Path() else f"{target.parent}{os.sep}"
         raise type(error)(re.sub(hidden, lambda _: shown, str(error))) from error
@@ -130,9 +130,9 @@ def seal(
 
 @contextmanager
 def _sidecar_placed(sidecar: Path | None, signed: Path) -> Iterator[None]:
-    """Puts the manifest beside its file before the block places the file; if it cannot, the older one is put back.
+    """Move the manifest beside its file before the block moves the file; on failure, restore the older manifest.
 
-    Args: sidecar: as sidecar_of gives it; signed: the folder that holds the new one.
+    Args: sidecar: from sidecar_of; signed: the folder of the new manifest.
     """
     if sidecar is None:
         yield

@@ -1,4 +1,4 @@
-"""What can be told of a file: its manifest, whether it is unchanged, and its watermark."""
+"""Verification of a file: its manifest, its integrity, and its watermark."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class Status(StrEnum):
-    """What `verify` can find; EXIT_CODES has the command line's codes."""
+    """Results of `verify`; EXIT_CODES has the exit codes of the command line."""
 
     MIMIK = "made by mimik"
     ALTERED = "altered since"
@@ -52,12 +52,12 @@ class Status(StrEnum):
     STRIPPED = "made by mimik, stripped of its manifest"
 
 
-# 2 is bad input everywhere in the program, here a file that cannot be read as media.
+# 2 is invalid input in all commands, here a file that cannot be read as media.
 EXIT_CODES = {Status.MIMIK: 0, Status.ALTERED: 1, Status.NOTHING: 3, Status.OTHER: 4, Status.STRIPPED: 5}
 
 
 class Signer(StrEnum):
-    """What is known about who signed."""
+    """Trust in the signer."""
 
     THIS_COMPUTER = "this computer"
     ANCHORED = "vouched for by an anchor"
@@ -66,13 +66,13 @@ class Signer(StrEnum):
 
 @dataclass(frozen=True)
 class Mark:
-    """The watermark as it was read in the frames."""
+    """The watermark read from the frames."""
 
-    value: str  # all of the payload, 11 hexadecimal digits, as the manifest's soft binding declares it
-    model: str  # which model made the frames, in words
-    file_id: str  # 8 hexadecimal digits, the same in all copies of a file
-    mirrored: bool  # whether the frames were mirrored since
-    false_positive: float  # upper bound of the chance that frames without a mark give such a reading
+    value: str  # the whole payload, 11 hexadecimal digits, as declared by the manifest's soft binding
+    model: str  # name of the model of the frames
+    file_id: str  # 8 hexadecimal digits, identical in all copies of a file
+    mirrored: bool  # whether the frames were mirrored after marking
+    false_positive: float  # upper bound of the probability of such a reading in unmarked frames
 
     @classmethod
     def of(cls, reading: Reading) -> Mark | None:
@@ -86,26 +86,26 @@ class Mark:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a file says about where it comes from, and whether that still holds.
+    """The stated origin of a file, and whether the statement still holds.
 
-    All but status, signer, mark and codes is what the manifest says: true only as far as its signer is to be trusted.
+    All fields but status, signer, mark and codes are from the manifest: only as reliable as its signer.
     """
 
     status: Status
-    signer: Signer | None = None  # None: no signature to judge
+    signer: Signer | None = None  # None: no signature to verify
     subject: str | None = None  # the name in the signer's certificate
     generator: str | None = None  # name of the program
     version: str | None = None  # of the program
     model: str | None = None
-    created: str | None = None  # RFC 3339, by the clock of the computer that signed
+    created: str | None = None  # RFC 3339, by the clock of the signing computer
     sources: tuple[Ingredient, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     consent: str | None = None  # a statement that nobody has checked
     has_label: bool = False  # whether a visible label was burnt in
     binding: str | None = None  # value of the watermark that the manifest declares
-    earlier: tuple[str, ...] = ()  # programs that signed the files that this one was made from
-    codes: tuple[str, ...] = ()  # C2PA's own failure codes, or its error where the file could not be read to the end
-    mark: Mark | None = None  # the watermark in the frames
+    earlier: tuple[str, ...] = ()  # programs that signed the source files
+    codes: tuple[str, ...] = ()  # C2PA's failure codes, or its error if the file could not be read completely
+    mark: Mark | None = None  # watermark in the frames
 
     @property
     def exit_code(self) -> int:
@@ -114,7 +114,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in a few short sentences for a person."""
+        """The verdict in a few short sentences for the user."""
         program = " ".join(filter(None, (self.generator, self.version))) or "an unnamed program"
         mark = f"mimik's invisible mark ({self.mark.model}, file {self.mark.file_id})" if self.mark else ""
 
@@ -184,7 +184,7 @@ class Verdict:
             yield "Its invisible mark cannot be read: too little of the picture holds one."
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict for JSON, with the sentence and the exit code."""
+        """The verdict as a dictionary for JSON, with the sentence and the exit code."""
         return {
             "status": self.status,
             "exit_code": self.exit_code,
@@ -206,25 +206,24 @@ class Verdict:
         }
 
     def to_json(self) -> str:
-        """to_dict as text."""
+        """to_dict as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
 
 def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
-    """Read a file's Content Credentials and its watermark, and check the file against them, offline.
+    """Read a file's Content Credentials and watermark, and verify the file against them, offline.
 
-    MIMIK takes all three: the manifest names mimik as the program, the signature holds, and the content matches its
-    hash. A certificate that is unknown, expired or unfit for C2PA makes the signer unknown, not the file altered.
-    STRIPPED: no manifest of mimik, neither the file's own nor a source's, but mimik's watermark.
+    MIMIK requires that the manifest names mimik as the program, that the signature is valid, and that the content
+    matches its hash. A certificate that is unknown, expired or unfit for C2PA makes the signer unknown, not the file
+    altered. STRIPPED: the file has mimik's watermark, but no manifest of mimik, neither its own nor that of a source.
 
     Args:
-        path: a picture or a video of any kind.
-        anchors: PEM files with root certificates to trust besides this computer's own.
+        path: a picture or a video of any format.
+        anchors: PEM files with root certificates to trust in addition to this computer's own.
 
     Raises:
-        MediaError: if the file is missing, a folder, empty, damaged beyond reading without a trace of credentials, or
-            neither of a kind that can carry them nor a picture or a video. InputError: if an anchor is no root
-            certificate in PEM.
+        MediaError: if the file is missing, a folder, empty, unreadable without any credentials, or of a format that is
+            neither media nor able to carry credentials. InputError: if an anchor is not a root certificate in PEM.
     """
     context = _verifying_context(anchors)
     verdict, unreadable = Verdict(Status.NOTHING), None
@@ -236,19 +235,19 @@ def verify(path: Path, *, anchors: Sequence[Path] = ()) -> Verdict:
     mark = None
     if not (is_mimik and verdict.model == NO_MODEL):
         try:
-            # What matches its manifest is as it was marked, from its first frame on.
+            # A file that matches its manifest is as it was marked, from its first frame on.
             mark = Mark.of(read_mark(path, max_windows=1 if is_mimik else _MAX_WINDOWS, own_size=is_mimik))
         except MediaError as error:
             if unreadable is not None:
                 raise MediaError(str(unreadable)) from unreadable
-            if verdict.status is Status.NOTHING:  # nothing is found in what cannot be read
+            if verdict.status is Status.NOTHING:  # an unreadable file cannot be reported as NOTHING
                 raise error
     status = verdict.status
     is_alone = status is Status.NOTHING or (status is Status.OTHER and GENERATOR not in verdict.earlier)
     return replace(verdict, status=Status.STRIPPED if mark and is_alone else status, mark=mark)
 
 
-# Kinds of pictures and videos besides MEDIA_TYPES that are looked for in a folder.
+# Suffixes of pictures and videos, besides MEDIA_TYPES, that are included in a folder.
 _OTHER_SUFFIXES = (
     *(".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".flv", ".ogv", ".wmv"),
     *(".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"),
@@ -256,7 +255,7 @@ _OTHER_SUFFIXES = (
 
 
 def media_files(folder: Path) -> list[Path]:
-    """Pictures and videos in a folder and below, by their names; hidden ones are left out."""
+    """Pictures and videos in a folder and its subfolders, by suffix; hidden ones are excluded."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -266,19 +265,19 @@ def media_files(folder: Path) -> list[Path]:
     )
 
 
-_WINDOW_FRAMES, _WINDOW_FPS, _MAX_WINDOWS = 48, 5.0, 6  # the first minute of a video, in pieces of 10 s
+_WINDOW_FRAMES, _WINDOW_FPS, _MAX_WINDOWS = 48, 5.0, 6  # the first minute of a video, in windows of 10 s
 
 
 def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = False) -> Reading:
-    """The watermark in a picture, or in the first minute of a video.
+    """Read the watermark of a picture, or of the first minute of a video.
 
     Args:
         path: the file.
-        max_windows: after so many pieces of 10 seconds the rest is left unread; a piece is enough for a mark.
+        max_windows: read at most this many windows of 10 seconds; one window suffices for a mark.
         own_size: whether it is known to be neither scaled nor cropped; see WatermarkDetector.read.
 
     Raises:
-        MediaError: if it is no picture and no video that can be read.
+        MediaError: if it is not a readable picture or video.
     """
     detector = WatermarkDetector()
     if video.kind(path) == "image":
@@ -300,15 +299,15 @@ def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = F
 
 
 class _NoCredentialsError(MediaError):
-    """A file in which no credentials could be looked for."""
+    """The file cannot be searched for credentials."""
 
 
 def _verify_credentials(path: Path, context: Any) -> Verdict:
     """The verdict on the manifest.
 
     Raises:
-        MediaError: if the file is missing, a folder or empty. _NoCredentialsError: if it is damaged without a trace of
-            credentials, or of a kind that cannot carry them.
+        MediaError: if the file is missing, a folder or empty. _NoCredentialsError: if it is damaged without any
+            credentials, or of a format that cannot carry them.
     """
     import c2pa
 
@@ -345,7 +344,7 @@ _MAX_SIDECAR_BYTES = 64 << 20
 
 
 def _manifest_beside(path: Path) -> bytes | None:
-    """What stands in the sidecar of a file, if there is one."""
+    """Content of a file's sidecar; None if there is none."""
     sidecar = path.with_suffix(SIDECAR_SUFFIX)
     try:
         if sidecar == path or not 0 < sidecar.stat().st_size <= _MAX_SIDECAR_BYTES:
@@ -356,7 +355,7 @@ def _manifest_beside(path: Path) -> bytes | None:
 
 
 def _judged(*given: Any, context: Any) -> Verdict:
-    """The verdict on what c2pa.Reader reads. Raises C2paError."""
+    """The verdict on the manifest that c2pa.Reader reads. Raises C2paError."""
     import c2pa
 
     with c2pa.Reader(*given, context=context) as reader:
@@ -364,7 +363,7 @@ def _judged(*given: Any, context: Any) -> Verdict:
 
 
 def _verifying_context(anchors: Sequence[Path]) -> Any:
-    """Settings that trust the roots of this computer (the list user_anchors) and of the given files (trust_anchors)."""
+    """Settings that trust the roots of this computer (list user_anchors) and of the given files (trust_anchors)."""
     trust = {}
     given = b""
     for path in anchors:
@@ -380,7 +379,7 @@ def _verifying_context(anchors: Sequence[Path]) -> Any:
             )
         given += roots
     own = b""
-    with suppress(InputError):  # who has no folder has no signer either
+    with suppress(InputError):  # without a data folder there is no signer
         for folder in signer_folders(data_folder()):
             with suppress(OSError, ValueError):
                 own += _roots((folder / "certificate.pem").read_bytes())
@@ -392,7 +391,7 @@ def _verifying_context(anchors: Sequence[Path]) -> Any:
 
 
 def _roots(pem: bytes) -> bytes:
-    """Those of some PEM certificates that may sign others.
+    """The certificates among some PEM certificates that may sign others.
 
     Raises ValueError if a certificate cannot be read, or there is none.
     """
@@ -408,14 +407,14 @@ def _roots(pem: bytes) -> bytes:
 
 
 def _judge(report: dict[str, Any]) -> Verdict:
-    """The verdict on the C2PA library's report; the manifest in it is a stranger's, so nothing is taken for granted."""
+    """The verdict on the C2PA library's report; its manifest is untrusted, so every field is checked."""
     results = report.get("validation_results") or {}
     active = results.get("activeManifest") or {}
     failures = [one["code"] for one in active.get("failure") or []]
     for delta in results.get("ingredientDeltas") or []:
         failures += [one["code"] for one in (delta.get("validationDeltas") or {}).get("failure") or []]
     is_signed = "claimSignature.validated" in [one["code"] for one in active.get("success") or []]
-    # What is wrong with a certificate says nothing about the content.
+    # Problems of a certificate do not affect the integrity of the content.
     is_intact = is_signed and all(code.startswith("signingCredential.") for code in failures)
 
     manifests = report.get("manifests") or {}
@@ -433,7 +432,7 @@ def _judge(report: dict[str, Any]) -> Verdict:
     else:
         status = Status.MIMIK if generator == GENERATOR else Status.OTHER
 
-    # What the manifest says.
+    # Fields of the manifest.
     assertions = {one.get("label"): _dict(one.get("data")) for one in manifest.get("assertions") or []}
     actions = _list(_dict(assertions.get("c2pa.actions.v2") or assertions.get("c2pa.actions")).get("actions"))
     created = next((_dict(one).get("when") for one in actions if _dict(one).get("action") == "c2pa.created"), None)
@@ -470,7 +469,7 @@ def _judge(report: dict[str, Any]) -> Verdict:
 
 
 def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Verdict:
-    """The verdict on a file that the C2PA library gave up on: look for a manifest store among its bytes.
+    """The verdict on a file that the C2PA library cannot parse: search its bytes for a manifest store.
 
     Raises _NoCredentialsError if there is none.
     """
@@ -482,7 +481,7 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
             raise _NoCredentialsError(
                 f"{path}: is damaged or not what its name says; give a file that plays."
             ) from error
-        # The superbox is a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes stands before the
+        # The superbox consists of a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes precedes the
         # mark.
         start = max(mark - 12, 0)
         store = content[start : start + int.from_bytes(content[start : start + 4], "big")]
@@ -494,7 +493,7 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
 
 
 def _program(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Name and version of the program that a manifest names; old ones have one text: "Program/1.0 c2pa-rs/0.3"."""
+    """Name and version of a manifest's program; old manifests have one string: "Program/1.0 c2pa-rs/0.3"."""
     info = _dict((manifest.get("claim_generator_info") or [{}])[0])
     name, version = info.get("name"), info.get("version")
     if not name and (text := str(manifest.get("claim_generator") or "").split(" ")[0]):

@@ -1,40 +1,39 @@
-"""The invisible mark in every frame: who made this file, readable after the file was re-encoded, scaled and cropped.
+"""The invisible watermark of every frame; robust to re-encoding, scaling and cropping.
 
 Spread spectrum (Cox, Kilian, Leighton, Shamoon, "Secure spread spectrum watermarking for multimedia", IEEE Trans. Image
-Processing 6(12), 1997): a weak pseudo-random pattern is added to the brightness of a frame, and found again by
-correlation. What makes it hold here:
+Processing 6(12), 1997): a weak pseudo-random pattern is added to the luma of a frame and detected by correlation.
 
-Pattern. The plane is covered with square cells, 120 x 120 of them, repeated without end; each holds one chip, +1 or -1,
-that follows from the key. Every block of 15 x 15 cells holds each of the 180 bits of the codeword once, and 45 cells
-that are the same in all files and serve to find the pattern, in a keyed order that differs from block to block; so any
-part of a frame holds all bits equally often. A cell is 2.4 pixels wide in a frame whose shorter side is 256 pixels and
-grows with the square root of that side: small enough to be out of the way of what the picture shows (whose energy lies
-at low frequencies), large enough to live through half the size. The pattern is smooth and free of low frequencies.
+Pattern. The plane is tiled with square cells, 120 x 120 of them per period. Each cell carries one chip, +1 or -1,
+derived from the key. Every block of 15 x 15 cells contains each of the 180 bits of the codeword once, and 45 known
+cells, which are equal in all files and locate the pattern. Their order is keyed and differs between blocks, so that any
+part of a frame contains all bits equally often. A cell is 2.4 pixels wide if the shorter side of the frame is 256
+pixels, and grows with the square root of that side. This is small enough to avoid the low frequencies, where the energy
+of pictures is, and large enough to survive scaling to half the size. The pattern is smooth and free of low frequencies.
 
-Strength. Weaker on flat and on dark parts of a frame, stronger in texture, and never so strong that the PSNR of a
-frame falls below 40 dB. In small pictures, which no video codec is to take apart, flat parts get half as much: there
-it would be seen. The pattern is the same in all frames of a file: codecs store a pattern that stands still nearly for
-free, and a reader can average over frames.
+Strength. The pattern is weaker on flat and dark parts of a frame and stronger in texture. The PSNR of a frame never
+falls below 40 dB. In pictures, which need not survive a video codec, flat parts get half the strength, because the
+pattern would be visible there. The pattern is the same in all frames of a file: codecs store a static pattern at little
+cost, and a reader can average frames.
 
-Payload. 44 bits (format version, model, file id), a CRC of 16, and a tail-biting convolutional code of rate 1/3 and
-constraint length 9, decoded by the Viterbi algorithm on soft values (Viterbi 1967; generators 557, 663, 711 octal:
+Payload. 44 bits (format version, model, file id), a CRC of 16 bits, and a tail-biting convolutional code of rate 1/3
+and constraint length 9, decoded by the Viterbi algorithm on soft values (Viterbi 1967; generators 557, 663, 711 octal:
 Larsen 1973).
 
-Reading. Frames are averaged, freed from low frequencies, divided by their local deviation, limited, and whitened in
-the frequency domain; then the mark stands out of the picture. Cropping and scaling change two things: the width of a
-cell in pixels and where the pattern begins. All widths are tried, and for each of them all beginnings at once, mirrored
-ones too, by one Fourier transform of the frame folded to one period.
+Reading. Frames are averaged, high-pass filtered, divided by their local deviation, clipped, and whitened in the
+frequency domain, which raises the mark above the picture. Cropping and scaling change the cell width in pixels and the
+offset of the pattern. All widths are tried. For each width, one Fourier transform of the frame folded to one period
+tests all offsets, mirrored ones included.
 
-Chance. A frame without the mark gives correlations that are normally distributed with deviation 1 (measured by the
-tests). Some 400 widths times 115,200 beginnings, mirrored ones among them, are tried; and for each width 9 beginnings
-near the corner of the frame, where the mark of an uncropped file begins. Each of the two groups may use half of the
-permitted chance of an error: if the best of a group's n stands z deviations out, the probability that any of them does
-so by chance is at most n Q(z), and that of a matching CRC, which is read from other cells, 2^-16. A reading is
-reported only where 2 n Q(z) 2^-16 is below MAX_FALSE_POSITIVE.
+False positives. Correlations of an unmarked frame are normally distributed with deviation 1 (measured by the tests).
+About 400 widths times 115,200 offsets, mirrored ones included, are tried, and for each width 9 offsets near the corner
+of the frame, where the mark of an uncropped file starts. Each of the two groups gets half of the permitted error
+probability. If the best of a group's n correlations is z deviations, the probability that any of them reaches z by
+chance is at most n Q(z). The probability of a matching CRC, which is read from other cells, is 2^-16. A reading is
+reported only if 2 n Q(z) 2^-16 is below MAX_FALSE_POSITIVE.
 
-The default key is public, so that everybody can read the mark; so everybody can also write or remove it. With a
-key of their own an owner can mark files so that only they can read them, until somebody has collected enough files of
-that key to estimate the cells that are the same in all.
+The default key is public, so that everybody can read the mark; everybody can therefore also write or remove it. Files
+marked with a private key are readable only by its owner, until somebody collects enough of them to estimate the known
+cells.
 """
 
 from __future__ import annotations
@@ -65,30 +64,30 @@ _GENERATORS = (0o557, 0o663, 0o711)
 _MEMORY = 8  # bits of the encoder's state
 _CODE_BITS = _WORD_BITS * len(_GENERATORS)
 
-_LIMITED = 219 / 255  # levels of luma in a video file a level of brightness
+_LIMITED = 219 / 255  # luma levels in a video file per level of brightness
 
-_BLOCK = 15  # cells; _BLOCK**2 - _CODE_BITS of them are known to the reader
-_PERIOD = 8 * _BLOCK  # cells until the pattern repeats itself
+_BLOCK = 15  # side of a block in cells; _BLOCK**2 - _CODE_BITS cells are known to the reader
+_PERIOD = 8 * _BLOCK  # period of the pattern in cells
 
 _GRID = 2 * _PERIOD  # the reader samples each cell twice along each side
-_MIN_CELLS, _MAX_CELLS = 40.0, 300.0  # along the shorter side of what is read; fewer cells give no normal sums
-_MIN_PITCH = 1.1  # pixels; narrower cells are beyond what pixels can show
-_STEP_CELLS = 0.7  # between two tried widths; at this error a third of a cell is lost at the border
-_CLEAR_CHANCE = 1e-6  # chance of a place from which on it is looked at before all others have been tried
-_REFINEMENTS = (1.0, 1.0, 0.5, 0.25)  # parts of a step to try on both sides, one after the other
-_NUM_WIDTHS = 6  # widths that are looked at in the end
-_AT_ORIGIN = (-1, 0, 1)  # samples of the reader's grid around where the pattern of an uncropped frame begins
-_MAX_SIDE = 800  # pixels of the shorter side from whose double on frames are read smaller
+_MIN_CELLS, _MAX_CELLS = 40.0, 300.0  # along the shorter side; fewer cells yield no normal distribution
+_MIN_PITCH = 1.1  # pixels; narrower cells cannot be resolved
+_STEP_CELLS = 0.7  # step between tried widths; this error shifts the pattern by a third of a cell at the border
+_CLEAR_CHANCE = 1e-6  # probability below which a candidate is decoded before other widths are tried
+_REFINEMENTS = (1.0, 1.0, 0.5, 0.25)  # fractions of a step to try on both sides, in this order
+_NUM_WIDTHS = 6  # number of candidate widths that are refined and decoded
+_AT_ORIGIN = (-1, 0, 1)  # samples of the reader's grid around the offset of an uncropped frame
+_MAX_SIDE = 800  # pixels; frames whose shorter side is at least twice this are reduced before reading
 _MAX_FRAMES = 64  # more frames add little to the average
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What the mark says."""
+    """Payload of the watermark."""
 
-    model: int  # 0..255, which model made the frames
+    model: int  # 0..255, number of the model
     file_id: int  # 0..2**32 - 1, random for each file
-    version: int = FORMAT_VERSION  # 0..15, of the payload's format
+    version: int = FORMAT_VERSION  # 0..15, version of the payload's format
 
     def __post_init__(self) -> None:
         for name, bits in (("version", _VERSION_BITS), ("model", _MODEL_BITS), ("file_id", _ID_BITS)):
@@ -108,33 +107,33 @@ class Payload:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found."""
+    """Result of reading a watermark."""
 
-    payload: Payload | None  # None if there is no mark, or too little is left of it
-    score: float  # deviations by which the best place stands out; about 5.5 in a picture without a mark
-    false_positive: float = 1.0  # upper bound of the chance that a file without the mark reads so
-    pitch: float | None = None  # pixels of a cell in what was read; None without a payload
+    payload: Payload | None  # None if there is no mark, or too little of it
+    score: float  # deviations of the best candidate; about 5.5 in an unmarked picture
+    false_positive: float = 1.0  # upper bound of the probability of such a reading in an unmarked file
+    pitch: float | None = None  # pixels per cell in the input; None without a payload
     mirrored: bool = False  # whether the frames were mirrored left to right
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Bits: payload, check, code.
+# Bits: payload, CRC, code.
 
 
 def encode(payload: Payload) -> NDArray[np.int64]:
     """The codeword, [_CODE_BITS] of 0 and 1."""
     word = payload.to_int() << _CRC_BITS | _crc(payload.to_int())
     bits = np.array([word >> i & 1 for i in reversed(range(_WORD_BITS))])
-    # Tail-biting: the encoder starts in the state in which it will end, so the bits before the first are the last.
+    # Tail-biting: the encoder starts in its final state, so the bits before the first are the last ones.
     window = np.stack([np.roll(bits, delay) for delay in range(_MEMORY + 1)], axis=1)
     taps = np.array([[g >> (_MEMORY - delay) & 1 for g in _GENERATORS] for delay in range(_MEMORY + 1)])
     return (window @ taps % 2).ravel()
 
 
 def decode(soft: NDArray[np.floating]) -> Payload | None:
-    """The payload that fits best, or None where its CRC does not match.
+    """The most likely payload, or None if its CRC does not match.
 
-    Args: soft: [_CODE_BITS] positive where a bit of the codeword is likely 0, negative where it is likely 1; any scale.
+    Args: soft: [_CODE_BITS] positive if a codeword bit is likely 0, negative if it is likely 1; any scale.
     """
     word = 0
     for bit in _viterbi(np.asarray(soft, np.float32).reshape(_WORD_BITS, len(_GENERATORS))):
@@ -149,9 +148,9 @@ def _crc(value: int) -> int:
 
 @lru_cache(maxsize=1)
 def _trellis() -> tuple[NDArray[np.int64], Array]:
-    """Of each state the two before it, [S, 2], and what the encoder sends on the way, [S, 2, 3] of +1 for 0, -1 for 1.
+    """Predecessors of each state, [S, 2], and the encoder's output per transition, [S, 2, 3]: +1 for 0, -1 for 1.
 
-    A state holds the last bits, the newest highest.
+    A state holds the last bits, the newest in the highest position.
     """
     state = np.arange(1 << _MEMORY)
     before = ((state << 1) & (len(state) - 1))[:, None] | np.arange(2)
@@ -161,8 +160,10 @@ def _trellis() -> tuple[NDArray[np.int64], Array]:
 
 
 def _viterbi(soft: Array) -> list[int]:
-    """The likeliest bits. The first of three rounds finds the state in which the circle begins, the last lets paths
-    join before the second is read."""
+    """The most likely bits, decoded from the second of three rounds over the soft values.
+
+    The first round finds the initial state of the tail-biting code; the last lets the paths merge.
+    """
     before, sent = _trellis()
     score = np.zeros(len(before), np.float32)
     choices = []
@@ -180,22 +181,22 @@ def _viterbi(soft: Array) -> list[int]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The pattern.
+# Pattern.
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What follows from the key."""
+    """Keyed arrangement of the pattern."""
 
-    role: NDArray[np.int64]  # [_PERIOD, _PERIOD] which bit of the codeword a cell holds; from _CODE_BITS on it is known
+    role: NDArray[np.int64]  # [_PERIOD, _PERIOD] index of a cell's codeword bit; known cells: _CODE_BITS and above
     chip: Array  # [_PERIOD, _PERIOD] +1 or -1
-    # Transforms of the known cells on the reader's grid, conjugate: as they are, and mirrored.
+    # Conjugate transforms of the known cells on the reader's grid: original, and mirrored.
     known: tuple[NDArray[np.complex64], NDArray[np.complex64]]
 
 
 @lru_cache(maxsize=4)
 def _layout(key: bytes) -> _Layout:
-    # Taken from a hash and not from numpy's generators, whose streams may change between versions.
+    # Derived from a hash instead of numpy's generators, whose streams may change between versions.
     cells, blocks = _PERIOD**2, (_PERIOD // _BLOCK) ** 2
     order = np.frombuffer(hashlib.shake_256(b"order" + key).digest(8 * cells), "<u8").reshape(blocks, -1)
     places = order.argsort(axis=1, kind="stable").reshape(_PERIOD // _BLOCK, _PERIOD // _BLOCK, _BLOCK, _BLOCK)
@@ -209,40 +210,40 @@ def _layout(key: bytes) -> _Layout:
 
 
 def _cells(payload: Payload, key: bytes) -> Array:
-    """[_PERIOD, _PERIOD] of +1 and -1."""
+    """[_PERIOD, _PERIOD] pattern of +1 and -1."""
     layout = _layout(key)
     known = np.ones(_BLOCK**2 - _CODE_BITS)
     return np.concatenate([1 - 2 * encode(payload), known]).astype(np.float32)[layout.role] * layout.chip
 
 
 def pitch_of(height: int, width: int) -> float:
-    """Pixels of a cell in a frame of this size as it is marked."""
+    """Pixels per cell for marking a frame of this size."""
     return 2.4 * math.sqrt(max(1.0, min(height, width) / 256))
 
 
 class WatermarkEmbedder:
-    """Marks the frames of one file. Holds no state between frames: threads may share it."""
+    """Marks the frames of one file. Stateless between frames, so that threads may share it."""
 
-    _MAX_RMS = 2.5  # levels over a frame, so that PSNR, with rounding, stays above 40.1 dB
+    _MAX_RMS = 2.5  # RMS limit over a frame, in levels; keeps the PSNR, with rounding, above 40.1 dB
     _MAX_LEVELS = 4.0
-    _TEXTURE = 0.4  # levels of mark for each level by which a texture deviates; more in pictures, for their flat parts
+    _TEXTURE = 0.4  # levels of mark per level of texture deviation; more in pictures, to offset their flat parts
     _PICTURE_TEXTURE = 0.5
-    _PICTURE_FLAT = 0.45  # of a video's strength on flat parts
-    _ACTIVITY_STEP = 4  # pixels; texture is measured on a smaller frame
-    _BAND_PX = 1 << 18  # at a time: what is passed on stays in the cache
-    _STEPS = 32  # of a level, in which the mark's strength is counted
+    _PICTURE_FLAT = 0.45  # strength on flat parts, relative to that of videos
+    _ACTIVITY_STEP = 4  # pixels; texture is measured on a reduced frame
+    _BAND_PX = 1 << 18  # pixels per band of rows, so that intermediate results fit into the cache
+    _STEPS = 32  # quantization of the mark's strength, per level
 
     def __init__(
         self, height: int, width: int, payload: Payload, *, key: bytes = PUBLIC_KEY, is_video: bool = True
     ) -> None:
         """Args:
         height, width: of the frames, in pixels.
-        is_video: whether a video codec follows, which takes some of the mark; else it is a picture or a GIF.
+        is_video: whether a video codec follows, which weakens the mark; otherwise a picture or a GIF.
         """
         self.height, self.width = height, width
         pitch = pitch_of(height, width)
         self._texture = self._TEXTURE if is_video else self._PICTURE_TEXTURE
-        # Large frames have cells enough to do with what is not seen on flat skin.
+        # Large frames have enough cells for a mark that is invisible on flat skin.
         flat = 1.8 * (256 / max(256, min(height, width))) ** 1.3
         self._flat = max(0.7, flat if is_video else self._PICTURE_FLAT * flat)
         border = 2
@@ -253,14 +254,14 @@ class WatermarkEmbedder:
         pattern = cv2.warpAffine(cells, place, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         pattern -= cv2.GaussianBlur(pattern, (0, 0), pitch)
         pattern /= np.sqrt(np.mean(pattern**2))
-        # What lightens and what darkens, 0..255: products of bytes take half of the time of wider ones.
+        # Positive and negative parts, 0..255: multiplying bytes takes half the time of wider types.
         self._top = float(np.abs(pattern).max())
         self._lightens, self._darkens = (
             cv2.convertScaleAbs(limit(pattern, 0.0), alpha=255 / self._top) for limit in (cv2.max, cv2.min)
         )
 
     def embed(self, frame: Image) -> Image:
-        """A marked copy of uint8 RGB [H, W, 3]. Raises ValueError if the frame is of another size."""
+        """A marked copy of uint8 RGB [H, W, 3]. Raises ValueError if the frame has another size."""
         if frame.shape != (self.height, self.width, 3):
             raise ValueError(f"frame of shape {frame.shape}: this embedder marks {self.width} x {self.height} RGB")
         marked = np.empty_like(frame)
@@ -270,9 +271,9 @@ class WatermarkEmbedder:
         return marked
 
     def embed_luma(self, luma: NDArray[np.uint8]) -> None:
-        """Marks a frame whose planes are encoded, as embed marks its colors, for less; in place.
+        """Mark the luma plane of a frame in place; equivalent to embed, but faster.
 
-        Args: luma: uint8 [H, W], 16 is black and 235 white; a last column or row that codecs leave out may lack.
+        Args: luma: uint8 [H, W], 16 is black and 235 white; a last column or row that codecs drop may be missing.
         """
         height, width = luma.shape
         assert 0 <= self.height - height <= 1 and 0 <= self.width - width <= 1, luma.shape
@@ -288,9 +289,9 @@ class WatermarkEmbedder:
         return cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
     def _changes(self, small: Array, k: float) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Bands of rows, and by how many levels they become lighter and darker, [rows, W].
+        """Yield bands of rows, and the levels by which they become lighter and darker, [rows, W].
 
-        Args: small: luma of a reduced frame, 0..255; k: levels of the plane a level.
+        Args: small: luma of a reduced frame, 0..255; k: levels of the plane per level of brightness.
         """
         levels = cv2.convertScaleAbs(self._strength(small), alpha=self._STEPS)
         strength = cv2.resize(levels, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
@@ -304,12 +305,12 @@ class WatermarkEmbedder:
             yield rows, lighter, darker
 
     def _strength(self, small: Array) -> Array:
-        """Levels of mark over a reduced frame's luma."""
+        """Strength of the mark in levels, for a reduced frame's luma."""
         activity = cv2.blur(cv2.absdiff(small, cv2.blur(small, (3, 3))), (3, 3))
-        # The least around: beside an edge a surface is as flat as elsewhere, and nothing there hides a mark.
+        # Use the local minimum: a flat surface beside an edge does not mask the mark.
         activity = cv2.erode(activity, np.ones((3, 3)))
         strength = np.minimum(self._flat + self._texture * activity, self._MAX_LEVELS)
-        strength *= np.minimum(0.4 + small / 64, 1)  # black parts hide nothing
+        strength *= np.minimum(0.4 + small / 64, 1)  # black parts do not mask the mark
         return strength * min(1.0, self._MAX_RMS / math.sqrt(float(np.mean(strength**2))))
 
 
@@ -318,31 +319,31 @@ class WatermarkEmbedder:
 
 
 class WatermarkDetector:
-    """Reads the mark of one key. Holds no state between files: threads may share it."""
+    """Reads marks of one key. Stateless between files, so that threads may share it."""
 
     def __init__(self, key: bytes = PUBLIC_KEY) -> None:
         self._layout = _layout(key)
 
     def read(self, frames: Iterable[Image], *, own_size: bool = False) -> Reading:
-        """What the frames say, taken together.
+        """Read the mark of some frames jointly.
 
         Args:
-            frames: uint8 RGB [H, W, 3], all of one size and cropped alike, one or more; after the first 64 the rest
-                is left unread. Give 20 to 60 spread over a video.
-            own_size: whether the frames are known to be of the size in which they were marked; the hundreds of other
-                widths are not tried then.
+            frames: uint8 RGB [H, W, 3], at least one, all of the same size and crop; frames after the first 64 are not
+                read. Pass 20 to 60 frames spread over a video.
+            own_size: whether the frames are known to have the size in which they were marked; then the hundreds of
+                other widths are not tried.
 
         Raises:
             ValueError: if there is no frame, or the sizes differ.
         """
         luma = _mean_luma(frames)
-        # What is very large is read smaller: all that is tried would take minutes, and the mark has pixels to spare.
+        # Reduce very large frames: all trials would take minutes, and the mark remains readable.
         factor = max(1, min(luma.shape) // _MAX_SIDE)
         pitches = [pitch / factor for pitch in _pitches(*luma.shape)][: 1 if own_size else None]
         if factor > 1:
             height, width = (side // factor * factor for side in luma.shape)
             luma = cv2.resize(luma[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA)
-        # Every trial counts: the widths, and those by which each candidate is made exact.
+        # Count every trial: the widths, and the refinements of each candidate.
         num_trials = len(pitches) + (2 * len(_REFINEMENTS) + 3) * _NUM_WIDTHS
         places: list[_Place] = []
         for pitch in pitches:
@@ -356,7 +357,7 @@ class WatermarkDetector:
         return Reading(None, places[0].score if places else 0.0)
 
     def _look(self, luma: Array, place: _Place, num_trials: int, factor: int) -> Reading | None:
-        """The reading at a place, or next to it: pitch and sampling are made exact, and what was tried is decoded."""
+        """The reading at or near a candidate: refine pitch and sampling, then decode the trials."""
         side = min(luma.shape)
         tried = [place]
         for part in _REFINEMENTS:
@@ -377,11 +378,11 @@ class WatermarkDetector:
         places = []
         for mirrored, known in enumerate(self._layout.known):
             correlation = np.fft.irfft2(found * known, s=(_GRID, _GRID))
-            correlation /= max(float(correlation.std()), 1e-30)  # an even frame has none
+            correlation /= max(float(correlation.std()), 1e-30)  # a uniform frame has deviation 0
             where = [(correlation, 2 * correlation.size)]
             if not mirrored:
-                # Most files are not cropped. With half of the chance of an error to spend on the few beginnings
-                # at the corner, 4.3 deviations are enough there, against 6.1 elsewhere.
+                # Most files are not cropped. With half of the error probability for the few offsets at the corner, 4.3
+                # deviations suffice there, compared with 6.1 elsewhere.
                 origin = np.full_like(correlation, -np.inf)
                 origin[np.ix_(_AT_ORIGIN, _AT_ORIGIN)] = correlation[np.ix_(_AT_ORIGIN, _AT_ORIGIN)]
                 where.append((origin, len(_AT_ORIGIN) ** 2))
@@ -393,7 +394,7 @@ class WatermarkDetector:
         return min(places)
 
     def _soft_bits(self, luma: Array, place: _Place) -> NDArray[np.float64]:
-        """[_CODE_BITS] the evidence for each bit of the codeword."""
+        """[_CODE_BITS] soft values of the codeword's bits."""
         grid = np.fft.irfft2(_matched(luma, place.pitch, place.shift), s=(_GRID, _GRID))
         grid = np.roll(grid, (-place.top, -place.left), (0, 1))
         if place.mirrored:
@@ -404,13 +405,13 @@ class WatermarkDetector:
 
 @dataclass(frozen=True, order=True)
 class _Place:
-    """Where the pattern may lie; the smallest is the likeliest."""
+    """A candidate position of the pattern; the smallest is the most likely."""
 
-    chance: float  # how many places of one pitch, without a mark, are expected to be as good
-    negative_score: float  # deviations by which it stands out, times -1
-    pitch: float  # pixels of a cell
-    shift: tuple[float, float]  # of the reader's grid against the frame, in samples down and right
-    top: int  # where the pattern begins on the reader's grid
+    chance: float  # expected number of positions of one pitch that are as good in an unmarked frame
+    negative_score: float  # deviations, negated
+    pitch: float  # pixels per cell
+    shift: tuple[float, float]  # of the reader's grid relative to the frame, in samples down and right
+    top: int  # offset of the pattern on the reader's grid
     left: int  # likewise
     mirrored: bool  # whether the frame is mirrored left to right
 
@@ -420,7 +421,7 @@ class _Place:
 
 
 def _mean_luma(frames: Iterable[Image]) -> Array:
-    """[H, W] of the first _MAX_FRAMES frames."""
+    """[H, W] mean luma of the first _MAX_FRAMES frames."""
     total, num_frames = None, 0
     for frame in frames:
         luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -438,7 +439,7 @@ def _mean_luma(frames: Iterable[Image]) -> Array:
 
 
 def _pitches(height: int, width: int) -> list[float]:
-    """The widths of a cell that are tried: first that of a frame in its own size, then those next to it."""
+    """Cell widths to try: first that of an unscaled frame, then in order of distance from it."""
     side, own = min(height, width), pitch_of(height, width)
     pitches = (side / np.arange(_MIN_CELLS, min(_MAX_CELLS, side / _MIN_PITCH), _STEP_CELLS)).tolist()
     if side / own >= _MIN_CELLS:
@@ -447,13 +448,13 @@ def _pitches(height: int, width: int) -> list[float]:
 
 
 def _matched(luma: Array, pitch: float, shift: tuple[float, float]) -> NDArray[np.complex64]:
-    """Transform of the frame, two samples a cell, folded to one period, with all frequencies of a cell alike."""
+    """Transform of the frame, two samples per cell, folded to one period, whitened and matched to a cell."""
     height, width = luma.shape
     size = max(1, round(2 * width / pitch)), max(1, round(2 * height / pitch))
     enlarge = size[0] > width
     small = cv2.resize(luma, size, interpolation=cv2.INTER_CUBIC if enlarge else cv2.INTER_AREA)
     small -= cv2.GaussianBlur(small, (0, 0), 1.3)
-    # Edges and texture would outweigh the mark; 0.5 is the variance of what coding leaves on flat parts.
+    # Edges and texture would outweigh the mark; 0.5 is the variance of coding noise on flat parts.
     small /= np.sqrt(cv2.GaussianBlur(small * small, (0, 0), 1.5) + 0.5)
     np.clip(small, -1.5, 1.5, out=small)
     rows, columns = (-(-side // _GRID) for side in small.shape)
@@ -467,7 +468,7 @@ def _matched(luma: Array, pitch: float, shift: tuple[float, float]) -> NDArray[n
 
 @lru_cache(maxsize=4)
 def _cell_response(shift: tuple[float, float]) -> NDArray[np.complex64]:
-    """Transform of the band-pass that fits a cell, moved back by a shift in samples."""
+    """Transform of a band-pass that matches a cell, shifted back by a shift in samples."""
     spot = np.zeros((_GRID, _GRID), np.float32)
     spot[_PERIOD, _PERIOD] = 1
     band = cv2.GaussianBlur(spot, (0, 0), 1.0) - cv2.GaussianBlur(spot, (0, 0), 1.7)
@@ -477,5 +478,5 @@ def _cell_response(shift: tuple[float, float]) -> NDArray[np.complex64]:
 
 
 def _normal_tail(z: float) -> float:
-    """Q(z): how likely a normal variable exceeds z deviations."""
+    """Q(z): probability that a normal variable exceeds z deviations."""
     return 0.5 * math.erfc(z / math.sqrt(2))
