@@ -1,7 +1,7 @@
-"""Who may use a page that this computer serves: addresses, passwords, keys, Host and Origin headers.
+"""Access control for pages served by this computer: addresses, passwords, keys, Host and Origin headers.
 
-A page of another site that is open in the same browser could reach a server on loopback: by a name that a name server
-makes lead there (DNS rebinding), or by a plain request. The headers that its browser sends give it away.
+A page of another site in the same browser could reach a server on loopback, by DNS rebinding (a name that resolves to
+loopback) or by a plain request. The headers that the browser sends reveal this.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ App = Callable[[Scope, Any, Send], Awaitable[None]]
 
 
 def check_host(host: str, password: str | None) -> None:
-    """Refuses to serve others than this computer's user without a password.
+    """Require a password for serving beyond localhost.
 
-    Raises InputError if host is no address, or is not loopback and there is no password.
+    Raises InputError if host is not an address, or is not loopback and there is no password.
     """
     if not is_loopback(host) and not password:
         raise InputError(
@@ -45,7 +45,7 @@ def check_host(host: str, password: str | None) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Args: host: an address, or localhost."""
+    """Whether an address is loopback. Args: host: an address, or localhost."""
     if host == "localhost":
         return True
     try:
@@ -55,15 +55,15 @@ def is_loopback(host: str) -> bool:
 
 
 def refused(served: str, host: str, origin: str | None) -> tuple[int, str] | None:
-    """Why a request is not answered: a status and one sentence; None if it may go on.
+    """Reason to refuse a request: a status and one sentence; None if it is allowed.
 
     Args:
         served: the address that the server listens on.
         host: the request's Host header.
-        origin: its Origin header, None if it has none, as programs other than browsers.
+        origin: its Origin header; None if it has none, as from programs other than browsers.
     """
     if is_loopback(served):
-        # Other names lead here only by a trick of a name server.
+        # Other names reach loopback only by DNS rebinding.
         name = re.sub(r":\d+$", "", host)
         if name not in (LOOPBACK, "localhost", "[::1]", served):
             return UNKNOWN_HOST
@@ -73,7 +73,7 @@ def refused(served: str, host: str, origin: str | None) -> tuple[int, str] | Non
 
 
 def has_password(header: str, password: str) -> bool:
-    """Whether an Authorization header brings this password, under whatever name."""
+    """Whether an Authorization header contains this password, with any user name."""
     with suppress(ValueError):
         kind, _, given = header.partition(" ")
         _, _, word = base64.b64decode(given, validate=True).decode().partition(":")
@@ -82,12 +82,12 @@ def has_password(header: str, password: str) -> bool:
 
 
 def _same(given: str, wanted: str) -> bool:
-    """Whether two secrets are equal, in a time that does not depend on where they differ."""
+    """Whether two secrets are equal; constant time, independent of where they differ."""
     return hmac.compare_digest(given.encode(), wanted.encode())
 
 
 def call_headers(framed_by: str) -> Headers:
-    """Of the pages of a call. Args: framed_by: 'none', or 'self' for a page of this server that shows it in a frame."""
+    """Headers for pages of a call. Args: framed_by: 'none', or 'self' if a page of this server embeds it in a frame."""
     policy = (
         f"default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; frame-ancestors '{framed_by}'"
     ).encode()
@@ -95,7 +95,7 @@ def call_headers(framed_by: str) -> Headers:
 
 
 class Visitors:
-    """The browsers that opened a call by its key, each told by a cookie from then on."""
+    """Browsers that opened a call by its key, identified by a cookie."""
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(24)
@@ -104,7 +104,7 @@ class Visitors:
         return _same(asked.query_params.get("key", ""), self.key)
 
     def name_of(self, asked: Any) -> str:
-        """Which browser asks; "" for one that has no cookie of this call yet."""
+        """Name of the requesting browser; "" if it has no cookie of this call."""
         name, _, stamp = asked.cookies.get(_COOKIE, "").partition(".")
         return name if name and _same(stamp, self._stamp(name)) else ""
 
@@ -118,7 +118,7 @@ class Visitors:
 
 
 class Guard:
-    """An ASGI app that answers only who may use it; others get one sentence."""
+    """ASGI middleware that answers only authorized requests; others get one sentence."""
 
     def __init__(
         self,
@@ -131,12 +131,12 @@ class Guard:
         visitors: Visitors | None = None,
     ) -> None:
         """Args:
-        app: what is served.
+        app: the served app.
         host: the address that it is served on.
-        password: of every request; None for none.
-        realm: what the browser says of the password.
-        headers: of the answer for a path.
-        visitors: without a password only they are answered; the app finds their name as `visitor` in its scope.
+        password: required for every request; None: no password.
+        realm: shown by the browser when it asks for the password.
+        headers: response headers for a path.
+        visitors: without a password, only they are answered; the app gets their name as `visitor` in its scope.
         """
         self._app, self._host, self._password, self._realm = app, host, password, realm
         self._headers, self._visitors = headers, visitors

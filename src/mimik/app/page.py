@@ -1,7 +1,6 @@
-"""The page of `mimik live`, served: live/connections.py brings the camera in and the person out.
+"""Serves the page of `mimik live`; live/connections.py receives the camera and sends the output.
 
-Served on the loopback interface, to whoever has the key that is in the address that is opened; on other interfaces to
-whoever has the password.
+On the loopback interface, access requires the key in the opened URL; on other interfaces, the password.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mimik.provenance.credentials import Credentials
 
 
 def check_page(where: Serving) -> None:
-    """Raises InputError if a page cannot be served: a host without a password, or a package that is missing."""
+    """Raises InputError if a page cannot be served: no password for this host, or a missing package."""
     check_host(where.host, where.password)
     aiortc_needed()
     with extra("live", "live"):
@@ -29,21 +28,21 @@ def check_page(where: Serving) -> None:
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a call, while it is served."""
+    """A served page of a call."""
 
     connections: Connections
-    address: str  # with the key
+    address: str  # includes the key
     obs_address: str  # of the page without controls
 
 
 @contextmanager
 def served_page(call: Call, where: Serving, *, credentials: Credentials | None = None) -> Iterator[Page]:
-    """Serves the page of a running call while the block runs.
+    """Serve the page of a running call while the block runs.
 
-    Args: credentials: who signs recordings; this computer's own when None.
+    Args: credentials: for signing recordings; None: this computer's own.
 
     Raises:
-        InputError: if the host is not possible without a password, the port is taken, or a package is missing.
+        InputError: if the host requires a password, the port is taken, or a package is missing.
     """
     check_page(where)
     from starlette.applications import Starlette
@@ -65,7 +64,7 @@ def served_page(call: Call, where: Serving, *, credentials: Credentials | None =
 
 
 def wait(call: Call) -> None:
-    """Until the call breaks, whose error is raised then, or the program is interrupted."""
+    """Block until the call fails, and raise its error, or until the program is interrupted."""
     while call.error is None:
         time.sleep(0.1)
     raise call.error

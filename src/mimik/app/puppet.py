@@ -1,4 +1,4 @@
-"""A call whose person is driven by another program's numbers instead of a camera: `mimik live PHOTO --stream`."""
+"""A call driven by motion data of another program instead of a camera: `mimik live PHOTO --stream`."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored_sample, motion_
 from mimik.motion.drivers.udp import Receiver
 from mimik.motion.smoothing import Steady
 
-_SILENT_TICK_S = 1 / 25  # between frames while a sender is silent
-_RELAXED_S = HOLD_S + 0.6  # after this much silence the person is at rest, and waits
+_SILENT_TICK_S = 1 / 25  # frame interval while a sender is silent
+_RELAXED_S = HOLD_S + 0.6  # after this silence the neutral pose is reached, and no frames are made
 
 
 @dataclass(frozen=True)
 class _Heard:
-    """A sample, counted from rest, and when it came."""
+    """A sample relative to neutral, and its arrival time."""
 
     sample: Sample
     at_s: float
 
 
 class _Strings:
-    """From samples to the person's points, as Follower is from camera frames."""
+    """Maps samples to the person's points, as Follower does for camera frames."""
 
     is_calibrating = False
 
     def __init__(self, portrait: SourceFrame, smooth: float) -> None:
-        """Args: portrait: the person; smooth: 0..1, see motion.Smoother."""
+        """Args: portrait: the source frame; smooth: 0..1, see motion.Smoother."""
         self._steady, self._aim = Steady(smooth), Aim(portrait, rest_reference())
         self._sample: Sample | None = None
         self._at_s = 0.0
 
     def calibrate(self) -> None:
-        """What is at rest is the sender's to say."""
+        """No-op: the sender defines neutral."""
 
     def __call__(self, heard: _Heard, at_s: float, controls: Controls) -> tuple[NDArray[Any], Face | None]:
-        """Where the person's points go, [478, 3] pixels of the portrait; and None, since no camera shows a face.
+        """Target points, [478, 3] in pixels of the portrait; and None, because there is no face in a camera.
 
-        Args: heard: the newest sample, which may have been given before; at_s: the time now, on its clock.
+        Args: heard: the newest sample, possibly repeated; at_s: the current time on its clock.
         """
         sample, before = heard.sample, self._sample
         dt = float(np.clip(at_s - self._at_s, 1e-3, MAX_STEP_S)) if self._at_s else _SILENT_TICK_S
         if before is not None and 0 < sample.time_s - before.time_s < MAX_STEP_S:
-            dt = sample.time_s - before.time_s  # senders send more evenly than what they send arrives
+            dt = sample.time_s - before.time_s  # timestamps of senders are more regular than arrival times
         self._sample, self._at_s = sample, at_s
         is_lost = not sample.seen or at_s - heard.at_s > HOLD_S
         motion_frame = None if is_lost else motion_frame_of(mirrored_sample(sample) if controls.mirror else sample)
@@ -64,31 +64,31 @@ class _Strings:
 
 
 class Puppet(Call):
-    """A call that a program drives: it offers samples where a camera would offer frames."""
+    """A call driven by another program: it offers samples where a camera would offer frames."""
 
     _drives = "stream"
 
     def __init__(
         self, avatar: Avatar, receiver: Receiver, config: AnimateConfig | None = None, controls: Controls | None = None
     ) -> None:
-        """Args: avatar, config, controls: as Call takes them; receiver: where samples come from, closed at the end."""
+        """Args: avatar, config, controls: as in Call; receiver: source of the samples, closed at the end."""
         super().__init__(avatar, config, controls)
         self._receiver = receiver
         self._ended = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
 
     def calibrate(self) -> None:
-        """What is sent next is the face and the head at rest."""
+        """Take the next sample as the neutral face and head pose."""
         self._receiver.mailbox.calibrate()
 
     def reset(self) -> None:
         self._follower: Any = _Strings(self.portrait, self.config.smooth)
 
     def _is_lost(self, face: Face | None) -> bool:
-        return False  # a sender that says nothing is waited for in _listen
+        return False  # silence of the sender is handled in _listen
 
     def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
-        """A camera that films as well is not looked at."""
+        """Ignore frames of a camera."""
 
     def __enter__(self) -> Call:
         super().__enter__()
@@ -109,4 +109,4 @@ class Puppet(Call):
             if sample is not None:
                 heard = _Heard(sample, at_s)
             if heard is not None and at_s - heard.at_s < _RELAXED_S:
-                super().offer(heard, at_s)  # type: ignore[arg-type]  # _Strings knows what it is
+                super().offer(heard, at_s)  # type: ignore[arg-type]  # _Strings accepts this type

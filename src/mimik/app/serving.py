@@ -1,4 +1,4 @@
-"""An ASGI app served on an address of this computer, and what the pages of a call ask for."""
+"""Serving of an ASGI app on an address of this computer, and routes for the pages of a call."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mimik.config import InputError, Option, check_options
 
 CALL_PORT, STUDIO_PORT = 8764, 8765
 _STARTED_WITHIN_S = 120.0
-_CLOSED_WITHIN_S = 2  # pages that are open hold connections
+_CLOSED_WITHIN_S = 2  # open pages keep connections alive
 _MAX_OFFER = 1 << 17  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """Where a page is served."""
+    """Address, port and password of a served page."""
 
     host: Annotated[str, Option("Address at which the page is served.", "ADDRESS")] = LOOPBACK
     port: Annotated[
@@ -42,12 +42,12 @@ class Serving:
 
 @contextmanager
 def bound(where: Serving) -> Iterator[socket.socket]:
-    """A socket that listens. Raises InputError if the port cannot be used."""
+    """A listening socket. Raises InputError if the port cannot be used."""
     host, port = where.host, where.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         try:
-            if os.name == "posix":  # elsewhere it would let two programs share a port
+            if os.name == "posix":  # on other systems it would let two programs share a port
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, port))
             listening.listen(128)
@@ -60,7 +60,7 @@ def bound(where: Serving) -> Iterator[socket.socket]:
 
 
 def page_address(where: Serving, listening: socket.socket) -> str:
-    """What to open; the address of a server on all interfaces is this computer's own."""
+    """URL to open; for a server on all interfaces, the loopback address."""
     name = {"0.0.0.0": LOOPBACK, "localhost": LOOPBACK, "::": "::1"}.get(where.host, where.host)
     port = listening.getsockname()[1]
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
@@ -68,7 +68,7 @@ def page_address(where: Serving, listening: socket.socket) -> str:
 
 @contextmanager
 def served(app: App, listening: socket.socket, command: str) -> Iterator[None]:
-    """Answers in a thread while the block runs. Args: command: that is told to be given again if it cannot start."""
+    """Serve in a thread while the block runs. Args: command: named in the message if the server cannot start."""
     import uvicorn
 
     server = uvicorn.Server(
@@ -91,7 +91,7 @@ def served(app: App, listening: socket.socket, command: str) -> Iterator[None]:
 
 
 class CallHost(Protocol):
-    """What has the calls behind some pages; `key` is that of a call, or of the browser that asks."""
+    """The calls behind some pages; `key` identifies a call, or the requesting browser."""
 
     def file(self, key: str, name: str) -> tuple[str, str] | None: ...
 
@@ -101,13 +101,13 @@ class CallHost(Protocol):
 
 
 def add_call_routes(app: Any, calls: CallHost, below: str, key_of: Callable[[Any], str], lost: str) -> None:
-    """Adds what the pages of calls ask for to an app of starlette.
+    """Add the routes for the pages of calls to a Starlette app.
 
     Args:
-        calls: what is asked.
-        below: the path that all of it stands below.
-        key_of: of a request.
-        lost: where a page is not found.
+        calls: handles the requests.
+        below: common prefix of the paths.
+        key_of: key of a request.
+        lost: text for a page that does not exist.
     """
     from starlette.requests import Request
     from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response

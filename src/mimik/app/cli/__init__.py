@@ -1,4 +1,4 @@
-"""The command line: one module for each group of commands, of which a program's run imports one."""
+"""The command line: one module per group of commands; a run imports only the module of its command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["app", "main"]
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, with all commands: who asks for it here runs any of them."""
+    """Provide `app` with all commands loaded."""
     if name == "app":
         from mimik.app.cli import console
 

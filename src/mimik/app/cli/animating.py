@@ -112,7 +112,7 @@ def animate_command(
 
 
 def _check(photo: Path, drivers: Sequence[str], out: Path, config: AnimateConfig, force: bool) -> None:
-    """Refuses what can be refused without loading anything."""
+    """Raise InputError for arguments that are invalid without loading anything."""
     formats.output_kind(out)
     check_person(photo)
     formats.check_input(photo)
@@ -126,7 +126,7 @@ def _check(photo: Path, drivers: Sequence[str], out: Path, config: AnimateConfig
 
 
 def _face_drivers(given: list[str]) -> dict[int, str]:
-    """N=DRIVER, by face. Raises InputError if one has another form, or a face is named twice."""
+    """Parse N=DRIVER by face. Raises InputError if one has another form, or a face is named twice."""
     drivers: dict[int, str] = {}
     for one in given:
         number, equals, driver = one.partition("=")
@@ -141,7 +141,7 @@ def _face_drivers(given: list[str]) -> dict[int, str]:
 def _animate_faces(
     photo: Path, driver: str, drivers: dict[int, str], out: Path, config: AnimateConfig, force: bool, signing: Signing
 ) -> Report:
-    """Every face of one photo; drivers: of single ones."""
+    """Animate every face of one photo; drivers: by face number, instead of driver."""
     if photo.is_dir() or is_folder_of_drivers(driver):
         raise InputError("--all-faces goes with one photo and one driver, not with folders.")
     _check(photo, [driver, *drivers.values()], out, config, force)
@@ -156,7 +156,7 @@ def _animate_faces(
 
 
 def _spoken(driver: str | None, text: str | None, voice: str | None, stack: ExitStack) -> str:
-    """The sound file of a text, there until the stack ends. Raises InputError if there is a driver too, or no text."""
+    """Sound file of a text, deleted with the stack. Raises InputError if there is also a driver, or no text."""
     if text is None:
         if driver is not None:
             raise InputError(f"--voice {voice}: is the voice of --say TEXT; leave it out where DRIVER is {driver}.")
@@ -171,9 +171,9 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
 
 
 def _begun(config: AnimateConfig) -> Landmarker:
-    """The landmarker; what takes it long to load, it and the network of the matte, goes on in threads of its own.
+    """Start loading the landmarker and the matte network in background threads; returns the landmarker.
 
-    The rest of the program is imported meanwhile, and the photo read.
+    Meanwhile, the rest of the program is imported and the photo is read.
     """
     from mimik.face.landmarks import Landmarker
     from mimik.rendering.matte import segmenter
@@ -185,7 +185,7 @@ def _begun(config: AnimateConfig) -> Landmarker:
 
 
 def _animate_one(photo: Path, driver: str, out: Path, config: AnimateConfig, force: bool, signing: Signing) -> Report:
-    """One photo or video of a person."""
+    """Animate one photo or video of a person."""
     _check(photo, [driver], out, config, force)
     from mimik.rendering.matte import check_backdrop
 
@@ -211,7 +211,7 @@ def _animate_folder(
     json_report: Path | None,
     cluster: Cluster,
 ) -> None:
-    """Every photo of a folder, every driver of one; a bad one is counted and told, and never stops the rest."""
+    """Animate every photo and driver of folders; failures are counted and reported, and the others continue."""
     from mimik.animation import batch
 
     if config.background == TRANSPARENT:

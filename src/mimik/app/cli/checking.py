@@ -56,14 +56,14 @@ _WORST_FIRST = (2, 1, 5, 4, 3)
 
 
 def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None:
-    """Every picture and video in a folder and below; what cannot be read is told, and never stops the rest."""
+    """Verify every picture and video in a folder and its subfolders; unreadable files are reported and skipped."""
     from mimik.provenance import verifying
 
     paths = verifying.media_files(folder)
     if not paths:
         raise InputError(f"{folder}: holds no pictures and no videos; give a folder that does, or a file.")
     records: list[dict[str, Any]] = []
-    found: dict[str, list[tuple[Path, str]]] = {}  # by status: files, and the sentence about each
+    found: dict[str, list[tuple[Path, str]]] = {}  # by status: files, and the sentence for each
     with Display("files").shown() as bar:
         for done, path in enumerate(paths):
             bar.show(path.name, done, len(paths), name="files")
@@ -89,11 +89,11 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
     raise typer.Exit(code)
 
 
-_NAMED = 8  # files of one verdict whose names are printed; --json has all
+_NAMED = 8  # number of file names printed per status; --json has all
 
 
 def _tell_alike(status: str, files: Sequence[tuple[Path, str]]) -> None:
-    """What holds for files of one verdict is said once: their names, and the sentence about the first."""
+    """Print files of the same status together: their names, and the sentence for the first."""
     names = [str(path) for path, _ in files]
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 2], f".. and {len(names) - _NAMED + 2} more"]

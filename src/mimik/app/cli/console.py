@@ -1,4 +1,4 @@
-"""The program: its commands, how a wrong command line ends, and where output goes."""
+"""The program: its commands, error handling of the command line, and output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
-# The modules that make commands known: a run imports that of its command; the list of commands, or a wrong name, all.
+# Modules that register commands. A run imports that of its command; the list of commands or an unknown name, all.
 _MODULES = {
     **dict.fromkeys(("animate", "demo"), "animating"),
     **dict.fromkeys(("edit", "faces", "export"), "photos"),
@@ -40,9 +40,9 @@ _MODULES = {
     "voice": "voices",
     "motion": "motions",
 }
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000  # made by imports, which leave no garbage: collecting takes a tenth of their time
-_LISTED_LETTERS = 84  # of a command's line in the list of commands, 100 columns wide
-_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # click's, which Typer brings along under changing names
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000  # imports leave no garbage, but collecting would take a tenth of their time
+_LISTED_LETTERS = 84  # width of a command's line in the list of commands, which is 100 columns wide
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # click's class, which Typer bundles under changing names
 # In the order of the help.
 _EXAMPLES = {
     "mimik": "mimik animate photo.jpg driver.mp4 -o out.mp4",
@@ -69,10 +69,10 @@ _EXAMPLES = {
 
 
 class _Commands(TyperGroup):
-    """A wrong command line ends with one sentence and an example, as all bad input does."""
+    """Reports an invalid command line with one sentence and an example, like all invalid input."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of _EXAMPLES."""
+        """Names of the commands in the order of _EXAMPLES."""
         known = [name.removeprefix("mimik ") for name in _EXAMPLES]
         return sorted(super().list_commands(ctx), key=known.index)
 
@@ -97,14 +97,14 @@ class _Commands(TyperGroup):
             sys.exit(130)
         except BrokenPipeError:
             raise
-        except OSError as error:  # of what is printed before a command runs, such as the version
+        except OSError as error:  # of output before a command runs, such as the version
             _complain_of_system(error)
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def _file_like_an_option(args: Any) -> str | None:
-    """The first argument that begins as an option does and is the name of a file."""
+    """The first argument that starts like an option and is an existing file; None if there is none."""
     given = args or sys.argv[1:]
     return next((one for one in given if one[:1] == "-" and len(one) > 1 and Path(one).exists()), None)
 
@@ -129,7 +129,7 @@ app.add_typer(voice_app, name="voice")
 
 
 def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What a user caused ends with one sentence and exit code 2, an interruption with 130; never with a traceback."""
+    """Report errors of a command without traceback: invalid input in one sentence, exit code 2; interruption, 130."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -138,7 +138,7 @@ def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
         except InputError as error:
             complain(str(error))
             raise typer.Exit(2) from None
-        except BrokenPipeError:  # the reader of a pipe has seen enough
+        except BrokenPipeError:  # the reader has closed the pipe
             raise
         except OSError as error:
             _complain_of_system(error)
@@ -151,7 +151,7 @@ def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function the command `mimik NAME`, with options from the settings dataclasses in its signature."""
+    """Register a function as the command `mimik NAME`; its settings dataclasses are expanded into options."""
     group, _, own = name.rpartition(" ")
     example = _EXAMPLES.get(f"mimik {name}")
 
@@ -167,7 +167,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 def _in_a_line(text: str) -> str:
-    """The first sentence of a docstring for the list of commands; a longer one ends at its last comma that fits."""
+    """The first sentence of a docstring for the list of commands; if too long, cut at the last comma that fits."""
     sentence = re.split(r"\.\s", f"{text.strip()} ", maxsplit=1)[0]
     if len(sentence) > _LISTED_LETTERS:
         ends = [found.start() for found in re.finditer(r"[;:,] | \(", sentence[:_LISTED_LETTERS])]
@@ -176,7 +176,7 @@ def _in_a_line(text: str) -> str:
 
 
 def say(sentence: str) -> None:
-    """Prints a sentence as it is, whatever a file's name holds."""
+    """Print a sentence literally, for example with a file name that contains markup."""
     console.print(escape(sentence), soft_wrap=True)
 
 
@@ -190,7 +190,7 @@ def signed(path: str | Path) -> str:
 
 
 def tell(report: Report) -> None:
-    """What a run has made."""
+    """Print the result of a run."""
     remark(*report.notes)
     made = f"{report.width}x{report.height}"
     kind = formats.output_kind(report.out)
@@ -231,7 +231,7 @@ def _root(
 
 
 def load_commands(name: str | None = None) -> None:
-    """Makes a command known, or all where that is not one."""
+    """Register the command with this name; if there is none, all commands."""
     wanted = {_MODULES[name]} if name in _MODULES else dict.fromkeys(_MODULES.values())
     for module in wanted:
         import_module(f"mimik.app.cli.{module}")
@@ -241,13 +241,13 @@ def main() -> None:
     """Entry point of the `mimik` command."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     load_commands(sys.argv[1] if len(sys.argv) > 1 else None)
-    # What is half written goes also when the program is told to end or its terminal is closed.
+    # Delete unfinished output also if the program is terminated or its terminal is closed.
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             number = getattr(signal, name)
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a file's name may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):  # a file name may contain characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         for given in sys.argv[1:]:

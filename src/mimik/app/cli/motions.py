@@ -95,7 +95,7 @@ def motion_show(
         raise InputError(
             f"{motion}: there is no such motion; give a .motion file or one of {', '.join(bundled_motions())}."
         )
-    picture = out or Path(f"{path.stem}.png")  # the name inside a stranger's file is no place to write to
+    picture = out or Path(f"{path.stem}.png")  # not the name stored in the file, because the file is untrusted
     check_picture_file(picture)
     check_output(picture, force=force, inputs=[path])
     credentials = local_credentials()

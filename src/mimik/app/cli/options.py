@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is made of their text."""
+"""Options shared by several commands, and parsing of option values."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def check_picture_file(out: Path) -> None:
         raise InputError(f"-o {out}: give a file ending in {', '.join(IMAGE_SUFFIXES)}.")
 
 
-# Options of commands from the fields of settings dataclasses.
+# Options of commands from fields of settings dataclasses.
 
 
 class Some:
-    """In the annotation of a settings dataclass: only these of its fields are options of the command."""
+    """Annotation of a settings dataclass: only these fields become options of the command."""
 
     def __init__(self, names: str = "", **defaults: Any) -> None:
-        """Args: names: with spaces between, all if empty; defaults: where a command has its own."""
+        """Args: names: separated by spaces, empty for all; defaults: that differ for the command."""
         self.names, self.defaults = names.split(), defaults
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with every parameter of a settings dataclass replaced by options for the dataclass' fields."""
+    """The command with each parameter of a settings dataclass replaced by options for its fields."""
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[Any, dict[str, Option]]] = {}
@@ -98,7 +98,7 @@ def _read(option: Option, value: Any) -> Any:
 
 
 def _parameters(kind: Any, options: Mapping[str, Option], defaults: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
-    """One parameter, as Typer reads it, for each field."""
+    """Yield a parameter for Typer for each field."""
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name, option in options.items():
@@ -123,7 +123,7 @@ def _parameters(kind: Any, options: Mapping[str, Option], defaults: Mapping[str,
 
 
 def named_file(text: str) -> Path:
-    """A path that the user names; nothing is written to a pipe or read from one, and no name is no folder."""
+    """Parse a path; pipes and empty names are rejected."""
     if text in ("", "-"):
         what = "is empty" if not text else "- stands for a pipe"
         raise typer.BadParameter(f"the name {what}; give the name of a file or folder")
@@ -137,7 +137,7 @@ def output(metavar: str, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Signing:
-    """Who signs."""
+    """Signing credentials."""
 
     certificate: Annotated[
         Path | None, Option("Sign with this PEM certificate chain, not this computer's own.", "FILE")
@@ -154,7 +154,7 @@ class Signing:
 
     @property
     def credentials(self) -> Credentials:
-        """Read, or made where this computer has none yet: whether that is possible shows before the work."""
+        """Load the credentials, or generate this computer's; called before the work, so that errors occur early."""
         if self.files is None:
             return local_credentials()
         from mimik.provenance.credentials import Credentials
@@ -163,7 +163,7 @@ class Signing:
 
 
 def local_credentials() -> Credentials:
-    """This computer's own. Raises InputError if they cannot be kept."""
+    """Credentials of this computer. Raises InputError if they cannot be stored."""
     from mimik.provenance.credentials import Credentials
 
     return Credentials.local()
@@ -171,7 +171,7 @@ def local_credentials() -> Credentials:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What many files are mapped over."""
+    """Processes that many files are distributed over."""
 
     workers: Annotated[int | None, Option("Processes for folders; by the number of cores if left out.", "N")] = None
     ray: Annotated[bool, Option("Map folders over a Ray cluster on this machine.")] = False
@@ -179,7 +179,7 @@ class Cluster:
 
     @property
     def address(self) -> str | bool:
-        """As workers.mapped takes it."""
+        """Argument of workers.mapped."""
         return self.ray_address or self.ray
 
 

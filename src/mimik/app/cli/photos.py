@@ -1,4 +1,4 @@
-"""mimik edit, faces and export: what is made of a photo or a model."""
+"""mimik edit, faces and export: commands on a photo or a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is: bars on a terminal, a line every few seconds elsewhere."""
+"""Progress of a run: bars on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from mimik.app.cli.console import errors
 from mimik.pipeline import STAGE_WORDS, RunProgress
 
-_FIRST_LINE_S = 2.0  # nobody waits longer than this without a word
+_FIRST_LINE_S = 2.0  # largest delay of the first line
 _LINE_EVERY_S = 5.0
-ONE_BAR = "run"  # of a run whose stages follow each other, or overlap
-_RATE_AFTER_S = 0.5  # of a stage: before, its rate is chance
+ONE_BAR = "run"  # name of the bar of a run whose stages are sequential or overlap
+_RATE_AFTER_S = 0.5  # of a stage; an earlier estimate of its rate is unreliable
 
 
 class Display:
-    """The progress of a run: what is being done, how much of it, in percent, how fast, and how long it will take.
+    """Displays the progress of a run: stage, count, percent, rate and time left.
 
-    Several things that are done at the same time have a bar each. A pipe or a log file gets lines instead, the first
-    after _FIRST_LINE_S.
+    Concurrent stages have one bar each. A pipe or a log file gets lines instead, the first after _FIRST_LINE_S.
     """
 
     def __init__(self, unit: str, opening: str = "preparing", *, lines: bool = True) -> None:
         """Args:
-        unit: what is counted, such as "frames".
-        opening: what is done before anything is counted; a pipe is told of it, too, once it takes long.
-        lines: whether there are lines where there is no terminal; a run with a log of its own needs none.
+        unit: unit of the counts, such as "frames".
+        opening: description of the work before counting starts; without a terminal it is printed if it takes long.
+        lines: whether to print lines if there is no terminal; False for a run with its own log.
         """
         self._unit, self._lines, self._opening = unit, lines, opening
         self._bars = Progress(
@@ -44,14 +43,14 @@ class Display:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._begun: dict[str, tuple[float, float]] = {}  # when, and at how much: a run may go on where it was stopped
+        self._begun: dict[str, tuple[float, float]] = {}  # start time and initial count (above 0 if a run resumes)
         self._run = RunProgress()
         self._said_s = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
-        self._latest = self._opening  # a line of what is being done
-        self._late: threading.Timer | None = None  # says it where nothing else has been said
+        self._latest = self._opening  # latest progress line
+        self._late: threading.Timer | None = None  # prints the latest line if no other line was printed
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """As pipelines call it: one bar for all stages, weighed by what they cost, from 0 to 100 %; see RunProgress."""
+        """Progress callback of pipelines: one bar for all stages, weighted by cost, 0 to 100 %; see RunProgress."""
         if stage not in STAGE_WORDS:
             self.show(stage, done, total)
             return
@@ -76,15 +75,15 @@ class Display:
         unit: str | None = None,
     ) -> None:
         """Args:
-        what: is being done, for people.
-        done, total: of it; total is None where it is not known.
-        state: more to say, such as what was found so far.
-        name: of the bar, where `what` changes from call to call.
-        part: of the one that is being done, 0..1.
-        free: how many of those that are done took no time: an earlier run had made them.
-        unit: what is counted, where it is not the display's.
+        what: description of the current work.
+        done, total: counts; total is None if unknown.
+        state: further text, such as intermediate results.
+        name: of the bar, if `what` changes between calls.
+        part: finished fraction of the current item, 0..1.
+        free: number of done items that an earlier run made and that took no time.
+        unit: unit of the counts, if not that of the display.
         """
-        counted = what if name in (None, ONE_BAR) else name or ""  # each stage has a rate of its own
+        counted = what if name in (None, ONE_BAR) else name or ""  # each stage has its own rate
         work, rate = (done + part, total), self._rate(counted, done + part - free)
         self._tell(name or what, what, work, work, (rate, rate), state, unit)
 
@@ -100,10 +99,10 @@ class Display:
     ) -> None:
         """Args:
         name: of the bar.
-        what: is being done, for people.
-        counts: done, and of all, in units.
-        work: done, and of all, of which percent and the time left are told.
-        rates: of both, a second.
+        what: description of the current work.
+        counts: done and total, in units.
+        work: done and total, for percent and time left.
+        rates: of counts and of work, per second.
         """
         (done, total), (worked, of_all), (rate, pace), unit = counts, work, rates, unit or self._unit
         percent = f"{min(100 if worked >= of_all else 99, round(100 * worked / of_all))} %" if of_all else ""
@@ -131,7 +130,7 @@ class Display:
         errors.print(escape(self._latest), soft_wrap=True)
 
     def _rate(self, counted: str, done: float) -> float:
-        """Of what is counted, a second; 0 before it is known."""
+        """Items per second; 0 until known."""
         begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done))
         elapsed_s = time.monotonic() - begun_s
         return (done - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
@@ -147,7 +146,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[Display]:
-        """The display, while the block runs."""
+        """Show the display while the block runs."""
         with ExitStack() as stack:
             if errors.is_terminal:
                 stack.enter_context(self._bars)
@@ -158,7 +157,7 @@ class Display:
 
 
 def _speed(rate: float) -> str:
-    """Args: rate: a second."""
+    """Text of a rate. Args: rate: items per second."""
     if rate <= 0:
         return ""
     if rate < 0.5:
@@ -168,7 +167,7 @@ def _speed(rate: float) -> str:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Says what is being done while it cannot be counted, once it takes long."""
+    """Show a text during work that cannot be counted; without a terminal, print it if the work takes long."""
     if errors.is_terminal:
         with errors.status(escape(text)):
             yield
@@ -179,7 +178,7 @@ def working(text: str) -> Iterator[None]:
 
 @contextmanager
 def _later(call: Callable[[], None]) -> Iterator[threading.Timer]:
-    """Calls after _FIRST_LINE_S, if the block still runs and the timer is not cancelled."""
+    """Call a function after _FIRST_LINE_S, unless the block has ended or the timer was cancelled."""
     late = threading.Timer(_FIRST_LINE_S, call)
     late.daemon = True
     late.start()
@@ -191,7 +190,7 @@ def _later(call: Callable[[], None]) -> Iterator[threading.Timer]:
 
 @contextmanager
 def log_shown() -> Iterator[None]:
-    """The lines of the package's log, above the bars."""
+    """Print the log of the package above the bars."""
     lines = logging.Handler()
     lines.emit = lambda record: errors.print(escape(record.getMessage()), soft_wrap=True)  # type: ignore[method-assign]
     logger = logging.getLogger("mimik")

@@ -115,7 +115,7 @@ def live_command(
 
 
 def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Outlets) -> None:
-    """A video in place of the camera."""
+    """Run a call with a video file as the camera."""
     from mimik.animation.avatar import Avatar
     from mimik.app.live import film
     from mimik.media import video
@@ -145,9 +145,9 @@ def _call(
     serving: Serving,
     to: Outlets,
 ) -> None:
-    """The page, until it is ended.
+    """Serve the page of a call until it ends.
 
-    Args: listen: to the program that drives the person, in place of a camera; sound: that does, as open_audio takes it.
+    Args: listen: opens the receiver of an external driver, instead of a camera; sound: arguments of open_audio.
     """
     from mimik.animation.avatar import Avatar
     from mimik.app import page, puppet

@@ -80,8 +80,8 @@ def prepare_command(
 @command("train")
 def train_command(*, arguments: TrainArguments) -> None:
     """Meta-learning: train a model from shards of many people; under torchrun on many GPUs."""
-    # A thread that waits for another is not to keep the core from the processes that load: on two busy cores a step of
-    # `debug` took 0.8 s with this and 5 s without. OpenMP reads it when torch is loaded.
+    # Idle threads must not occupy cores of the loading processes: on two busy cores, a step of `debug` took 0.8 s with
+    # this setting and 5 s without. OpenMP reads it when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     check_folder("--out", arguments.out)
     with extra("train", "train"):
@@ -145,7 +145,7 @@ def learn_command(
 
 
 def _what_was_learned(outcome: Any) -> str:
-    """Args: outcome: a fine_tuning.LearnOutcome."""
+    """Summary of the training. Args: outcome: a fine_tuning.LearnOutcome."""
     num_photos, num_shared = outcome.person.record["photos"], 1 + len(outcome.person.others)
     photos = "1 photo" if num_photos == 1 else f"{num_photos} photos"
     if outcome.best.step:
@@ -156,7 +156,7 @@ def _what_was_learned(outcome: Any) -> str:
 
 
 def _curve_table(outcome: Any) -> Table:
-    """The points of a person's curve, with bars from the lowest score to the highest; what was kept is marked."""
+    """Table of a person's training curve, with bars from the lowest score to the highest; the kept point is marked."""
     table = Table("step", "seconds", "identity", "motion fidelity", "score", "")
     scores = [point.score for point in outcome.curve]
     low, span = min(scores), max(max(scores) - min(scores), 1e-6)
