@@ -1,8 +1,7 @@
-"""Speech of espeak-ng with the instants of its phonemes, and the mouth that belongs to them.
+"""Synthetic speech of espeak-ng with phoneme times, and mouth targets of the phonemes.
 
-Faces on film show few bilabials and rounded vowels per speaker, and are often out of step with their sound. Synthetic
-speech has every phoneme at a known instant; what the lips do at it is in phonetics' tables. The voice network learns
-both.
+Videos have few bilabials and rounded vowels per speaker, and are often out of sync with their sound. Synthetic speech
+has phonemes at known times, and phonetics gives the lip shape of each. The voice network is trained on both.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mimik.media.espeak import Espeak
 from mimik.motion.generation.lips import CHANNELS
 from mimik.motion.generation.phonemes import MOUTH_HZ, hann_smoothed
 
-# Tracks of a Mouth. What the jaw does is the speaker's habit: real faces alone teach it.
+# Tracks of a Mouth. The jaw depends on the speaker's habit and is trained on real faces only.
 TAUGHT = tuple(CHANNELS.index(name) for name in ("width", "mouthPucker", "mouthFunnel"))
 
 
@@ -40,7 +39,7 @@ _E = Mouth(0.6, -0.5, -0.2)
 _I = Mouth(0.9, -0.7, -0.4)
 _SCHWA_MOUTH = Mouth(-0.2, -0.1, 0.0)
 _REST_MOUTH = Mouth(0.0, 0.0, -0.2)
-_MOUTHS_OF = {  # espeak-ng's names of the phonemes of its English voices
+_MOUTHS_OF = {  # by espeak-ng's names of the phonemes of its English voices
     "a a# aa A: A@ 0# V": _A,
     "0 O O2 O: o@ O@ 02": _OPEN_O,
     "E e e@": _E,
@@ -64,7 +63,7 @@ _VOICES = ("en-us", "en", "en-gb-x-rp")
 _VARIANTS = ("", *(f"+m{k}" for k in range(1, 9)), *(f"+f{k}" for k in range(1, 6)), "+klatt", "+klatt2", "+klatt3")
 _VARIANTS += ("+Alicia", "+Andrea", "+Andy", "+Annie", "+Denis", "+Gene", "+Lee", "+Marco", "+Michael", "+adam")
 _VARIANTS += ("+anika", "+benjamin", "+david", "+ed", "+iven", "+linda", "+max", "+paul", "+quincy", "+steph", "+zac")
-# Harvard sentences (IEEE 1969), and some that are full of bilabials, labiodentals and rounded vowels.
+# Harvard sentences (IEEE 1969), and some with many bilabials, labiodentals and rounded vowels.
 SENTENCES = (
     "The birch canoe slid on the smooth planks.",
     "Glue the sheet to the dark blue background.",
@@ -119,23 +118,23 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Utterance:
-    """A text as sound, and the mouth that says it."""
+    """A spoken text as sound, and its mouth targets."""
 
     sound: Array  # [N] float32 at mel.RATE_HZ
-    mouths: Array  # [T, len(Mouth)] tracks, and how far the lips are shut and labiodental, 0..1; MOUTH_HZ
+    mouths: Array  # [T, len(Mouth)] tracks, and degree of closure and labiodental contact, 0..1; MOUTH_HZ
 
     def at(self, times_s: NDArray[Any]) -> Array:
-        """[N, len(Mouth)] at instants, interpolated linearly; the ends go on."""
+        """[N, len(Mouth)] at times_s by linear interpolation; the edge values are replicated."""
         known = np.arange(len(self.mouths)) / MOUTH_HZ
         return np.stack([np.interp(times_s, known, column) for column in self.mouths.T], 1).astype(np.float32)
 
 
 def mouths_of(phonemes: list[tuple[float, str]], duration_s: float) -> Array:
-    """[T, len(Mouth)] the mouth over time, at MOUTH_HZ: phonemes run into each other, rounding farthest, contact least.
+    """[T, len(Mouth)] mouth targets at MOUTH_HZ, smoothed over phonemes: rounding most, contact least.
 
     Args:
-        phonemes: (seconds, name) where each begins.
-        duration_s: of the whole.
+        phonemes: (start in seconds, name) of each.
+        duration_s: of the utterance.
     """
     rows = np.tile(np.array(_REST_MOUTH, np.float32), (round(duration_s * MOUTH_HZ) + 1, 1))
     ends = [start for start, _ in phonemes[1:]] + [duration_s]
@@ -151,7 +150,7 @@ def mouths_of(phonemes: list[tuple[float, str]], duration_s: float) -> Array:
 
 
 def utterances(count: int, rng: np.random.Generator) -> list[Utterance]:
-    """Pairs of SENTENCES, said by many of espeak-ng's voices.
+    """Pairs of SENTENCES, spoken by many of espeak-ng's voices.
 
     Raises InputError if espeak-ng is not installed.
     """

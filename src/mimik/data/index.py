@@ -1,4 +1,4 @@
-"""The index of a folder of shards: one line per clip, with its byte ranges and its origin."""
+"""The index of a folder of shards: one line per clip, with its byte ranges and origin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMBERS = ("mp4", "npz", "json")
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
-    """One line of the index: a clip, where its bytes are and where it came from."""
+    """One line of the index: a clip, the place of its bytes, and its origin."""
 
     key: str  # name of the clip, [a-z0-9_-]+, stable between runs
     shard: str  # name of its tar file, in the folder of the index
@@ -30,17 +30,17 @@ class ClipInfo:
     num_frames: int  # of the clip
     fps: float  # of the clip
     size: int  # width and height of its frames in pixels
-    person: str  # who is seen; clips of one person share the name
+    person: str  # name of the person, shared by all clips of this person
     source: str  # path of the video, relative to its input folder
     source_sha256: str  # of the video's bytes, hexadecimal
     licence: str | None  # of the video, or None
     start_s: float  # place in the video
     end_s: float  # place in the video
-    box: tuple[float, float, float]  # left, top, side of the crop in pixels of the video
+    box: tuple[float, float, float]  # left, top, side of the crop, in pixels of the video
     face_px: float  # median width of the face in the crop
     sharpness: float  # as `mimik prepare` measures it
     yaw_range: tuple[float, float]  # smallest and largest yaw of the head, in degrees
-    fingerprint: str  # of what is seen, hexadecimal
+    fingerprint: str  # for duplicate detection, hexadecimal
 
     def to_json(self) -> str:
         """The line of the index, without a line end."""
@@ -48,7 +48,7 @@ class ClipInfo:
 
     @classmethod
     def from_json(cls, line: str) -> ClipInfo:
-        """A line of the index, checked field by field. Raises InputError, which names the field."""
+        """Parses a line of the index and checks each field. Raises InputError, which names the field."""
         try:
             values = json.loads(line)
         except ValueError as error:
@@ -90,7 +90,7 @@ def _matches(pattern: str) -> Any:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-# What every field of an index line has to be; nothing else may stand there.
+# Check and description of each field of an index line; other fields are errors.
 _CHECKS: dict[str, tuple[Any, str]] = {
     "key": (_matches(r"[a-z0-9_-]{1,90}"), "1 to 90 of a-z, 0-9, _ and -"),
     "shard": (_matches(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar"), "the name of a .tar file in the same folder"),
@@ -117,7 +117,7 @@ def read_index(source: str | Path) -> list[ClipInfo]:
 
     Args: source: the folder, its index.jsonl, or the http(s) or s3 URL of either.
 
-    Raises InputError if there is no index, or a line of it is not understood; the message names the line.
+    Raises InputError if there is no index, or a line is invalid; the message names the line.
     """
     folder, name = folder_of(source)
     where = f"{folder}/{name}"
@@ -145,14 +145,14 @@ def read_index(source: str | Path) -> list[ClipInfo]:
 
 
 def split_people(index: Sequence[ClipInfo], fraction: float, seed: int = 0) -> tuple[list[ClipInfo], list[ClipInfo]]:
-    """The clips to train on, and those of people who are held out: nobody is in both.
+    """Split clips by person into training and held-out clips; no person is in both.
 
-    Who is held out depends on the names and the seed alone, so that a corpus that grows moves few people.
+    The split depends only on the names and the seed, so that few people change sides when the corpus grows.
 
     Args:
         index: all clips.
-        fraction: of the people, to hold out; at least one person, and one stays.
-        seed: chooses other people.
+        fraction: of the people to hold out; at least one person is in each part.
+        seed: selects other people.
 
     Returns training clips and held-out clips, each in the order of the index.
 

@@ -1,4 +1,4 @@
-"""Episodes in batches, made ahead of time by worker processes."""
+"""Batches of episodes, prefetched by worker processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mimik.data.episodes import Batch, Episodes
 
 
 def _start_worker(_: int) -> None:
-    """In every worker: it is one of many, so it gets no threads of its own, and its parent says when to stop."""
+    """Initialize a worker: single-threaded, because there are many, and stopped by its parent instead of SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -32,19 +32,19 @@ def loader(
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """Batches of episodes start + rank, start + rank + world_size, .. without end, made by workers ahead of time.
+    """Endless batches of episodes start + rank, start + rank + world_size, .., prefetched by workers.
 
-    One sequence runs through all epochs, so that no rank waits at their ends and every clip is taken equally often. The
-    state of training is one number, the episodes that all ranks together have finished: start_episode + world_size *
-    batch_size * (batches that each rank did). Any number of ranks can go on from there.
+    One sequence covers all epochs, so that no rank waits at their ends and every clip is used equally often. The state
+    is one number, the episodes that all ranks together have finished: start_episode + world_size * batch_size *
+    (batches of each rank). Any number of ranks can resume from it.
 
     Args:
         episodes: what to load.
         batch_size: B of one rank.
-        num_workers: processes that load; 0 loads in the caller.
-        start_episode: how many episodes all ranks together have finished.
+        num_workers: loading processes; 0 loads in the caller.
+        start_episode: number of episodes that all ranks together have finished.
         rank, world_size: of this process.
-        pin_memory: whether batches lie in memory that a GPU reads directly.
+        pin_memory: whether batches are in page-locked memory, which a GPU reads directly.
     """
     numbers = range(start_episode + rank, sys.maxsize, world_size)
     return loader_of(episodes, numbers, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory)
@@ -59,11 +59,11 @@ def loader_of(
     pin_memory: bool = False,
     collate_fn: Callable[[list[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
-    """A DataLoader whose workers know that each is one of many; arguments as its own, and as of loader."""
+    """A DataLoader with single-threaded workers; arguments as for DataLoader and loader."""
     context: Any = None
     if num_workers:
-        # Not fork: the caller has threads of torch, opencv and CUDA, and what they held is locked for ever in a copy.
-        # A fork server has none of them, and unlike spawn loads torch once and not in every worker.
+        # Not fork: the caller has threads of torch, opencv and CUDA, whose locks would stay locked in a forked process.
+        # A fork server has no such threads and, unlike spawn, imports torch once instead of in every worker.
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(method)
         if method == "forkserver":

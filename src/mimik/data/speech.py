@@ -1,8 +1,8 @@
-"""Talking faces as training data of the voice network: sound and face tracks in, augmented pieces out.
+"""Training data of the voice network: sound and face tracks, and augmented pieces of them.
 
-A clip is one .npz file: blendshapes, points and pose of every frame, and the sound from the first frame on; what
-track_folder writes. Without points and sound in it, it has lips [T, 2], opening and width over the distance of the
-eyes, and the sound in a file NAME.ogg beside it.
+A clip is one .npz file, written by track_folder: blendshapes, points and pose of every frame, and the sound from the
+first frame on. A file without points and sound has lips [T, 2], opening and width in eye distances, and the sound is in
+NAME.ogg beside it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ log = logging.getLogger(__name__)
 
 
 _EYES = [33, 133], [362, 263]
-_MIN_S = 1.5  # shorter clips are left out
-_MIN_SEEN = 0.8  # share of the frames
-_MIN_LOUD_DB = -50.0  # 95th percentile: quieter sound is no speech
-_MIN_GAP_STD = 0.008  # lips that never move are no speech either
+_MIN_S = 1.5  # shorter clips are omitted
+_MIN_SEEN = 0.8  # smallest share of frames with a face
+_MIN_LOUD_DB = -50.0  # lower limit of the 95th percentile of loudness; quieter sound is not speech
+# lower limit of the standard deviation of the opening, in eye distances; still lips are not speech
+_MIN_GAP_STD = 0.008
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ class SpeechClip:
     """One clip."""
 
     name: str  # of the file
-    person: str  # code of the speaker; clips of one person are held out together
+    person: str  # name of the speaker; clips of one person are held out together
     sound: Array  # [N] float32, -1..1, mono at mel.RATE_HZ; sample 0 is the first frame's instant
     fps: float  # of the tracks
     tracks: Array  # [T, len(CHANNELS)] float32 as measured
-    seen: NDArray[np.bool_]  # [T] where there was a face
+    seen: NDArray[np.bool_]  # [T] whether a face was found
 
     @property
     def duration_s(self) -> float:
         return min(len(self.seen) / self.fps, len(self.sound) / mel.RATE_HZ)
 
     def at(self, times_s: NDArray[Any]) -> tuple[Array, NDArray[np.bool_]]:
-        """[N, len(CHANNELS)] the tracks at instants, interpolated linearly, and [N] where they are known."""
+        """Tracks [N, len(CHANNELS)] at times_s by linear interpolation, and [N] whether they are known."""
         place = times_s * self.fps
         low = np.floor(place).astype(int)
         inside = (low >= 0) & (low + 1 < len(self.seen)) & (times_s < self.duration_s)
@@ -65,7 +66,7 @@ class SpeechClip:
         return self.tracks[low] * (1 - share) + self.tracks[high] * share, known
 
     def is_usable(self) -> bool:
-        """Whether it is long enough, its face is seen, it has sound, and its lips move."""
+        """Whether the clip is long enough, shows a face, has sound, and the lips move."""
         if self.duration_s < _MIN_S or self.seen.mean() < _MIN_SEEN or len(self.sound) < mel.RATE_HZ:
             return False
         loudness = mel.log_mel(self.sound)[1]
@@ -73,7 +74,7 @@ class SpeechClip:
 
 
 def lip_geometry(points: NDArray[Any]) -> Array:
-    """[T, 2] inner lips' opening and mouth's width over the distance of the eyes, of points [T, 478, 3]."""
+    """[T, 2] opening of the inner lips and mouth width, in eye distances, of points [T, 478, 3]."""
     p = points.astype(np.float32)
     eyes = np.linalg.norm(p[:, _EYES[0], :2].mean(1) - p[:, _EYES[1], :2].mean(1), axis=1).clip(1e-6)
     return np.stack([np.linalg.norm(p[:, a, :2] - p[:, b, :2], axis=1) / eyes for a, b in ((13, 14), (61, 291))], 1)
@@ -92,12 +93,12 @@ def load_clip(path: Path) -> SpeechClip:
 
 
 def _decode(path: Path) -> Array:
-    """[N] a sound file at mel.RATE_HZ."""
+    """[N] samples of a sound file at mel.RATE_HZ."""
     return np.concatenate(list(read_sound(path, rate=mel.RATE_HZ)))
 
 
 def load_clips(folder: Path) -> list[SpeechClip]:
-    """Every usable clip of a folder that track_folder wrote, in order of their names.
+    """Every usable clip of a folder written by track_folder, sorted by name.
 
     Raises InputError if there is none.
     """
@@ -119,19 +120,19 @@ def _loaded(path: Path) -> SpeechClip | None:
 
 # Videos to clips.
 
-_MOST_HZ = 35.0  # videos that are faster are read at half their rate
+_MOST_HZ = 35.0  # videos with a higher frame rate are read at half of it
 CLIP_SUFFIX = ".npz"
 
 
 def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
-    """The arrays of one clip's file: face tracks of a video, and its sound from the first frame on.
+    """The arrays of one clip file: face tracks of a video, and its sound from the first frame on.
 
     Returns:
         fps; blendshapes [T, 52]; points [T, 478, 3] float16, centimeters, own frame; turn [T, 3], place [T, 3] and
         scale [T] of the head's Pose; seen [T]; sound [N] int16 at mel.RATE_HZ; person.
 
     Raises:
-        InputError: if it has no sound or no face.
+        InputError: if the video has no sound or no face.
     """
     sound = np.concatenate(list(read_sound(path, rate=mel.RATE_HZ)))
     fps = probe(path).fps
@@ -163,16 +164,16 @@ def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
 
 
 def track_folder(videos: Sequence[Path], out: Path, people: Mapping[str, str], progress: Progress) -> dict[str, str]:
-    """One file a video; those that are there stay, so that an interrupted run resumes.
+    """Write one file per video; existing files are kept, so that an interrupted run resumes.
 
     Args:
         videos: files.
         out: the folder.
-        people: code of the speaker by a video's name without suffix; where there is none, every video is a person.
-        progress: called with a stage, how many are done, and of how many.
+        people: name of the speaker by the video's name without suffix; a missing video is a separate person.
+        progress: called with the stage, the number done and the total.
 
-    Returns:
-        The reason for every video that is left out.
+        Returns:
+            The reason for every omitted video.
     """
     out.mkdir(parents=True, exist_ok=True)
     landmarker, reasons = Landmarker(), {}
@@ -198,7 +199,7 @@ def track_folder(videos: Sequence[Path], out: Path, people: Mapping[str, str], p
 
 
 def resampled(samples: Array, speed: float) -> Array:
-    """The sound played `speed` times as fast: pitch, voice and tempo change together."""
+    """The sound at `speed` times the speed: pitch, timbre and tempo change together."""
     where = np.arange(0, len(samples) - 1, speed)
     low = where.astype(int)
     share = (where - low).astype(np.float32)
@@ -206,7 +207,7 @@ def resampled(samples: Array, speed: float) -> Array:
 
 
 def _room(rng: Rng, num: int) -> NDArray[Any]:
-    """Spectrum [num / 2 + 1] of a room and a channel: decaying noise after the direct sound, a tilt, band limits."""
+    """Spectrum [num / 2 + 1] of a room and a channel: decaying noise after the direct sound, tilt, band limits."""
     response = np.zeros(num)
     response[0] = 1.0
     if rng.random() < 0.5:
@@ -225,7 +226,7 @@ def _room(rng: Rng, num: int) -> NDArray[Any]:
 
 
 def _disturbance(rng: Rng, num: int, others: Array) -> Array:
-    """[num] sound that is not the speaker's, of power 1: noise of a color, tones as of music, or other people."""
+    """[num] background sound of power 1: colored noise, music-like tones, or other speakers."""
     kind = rng.random()
     if kind < 0.45:
         spectrum = np.fft.rfft(rng.normal(size=num))
@@ -247,7 +248,7 @@ def _disturbance(rng: Rng, num: int, others: Array) -> Array:
 
 
 def disturbed(samples: Array, rng: Rng, others: Array) -> Array:
-    """The sound through a room and a channel, with something else behind it, at another level."""
+    """The sound with reverberation, a channel, background sound, and another level."""
     num = len(samples)
     size = 1 << (num + mel.RATE_HZ // 2 - 1).bit_length()
     out = np.fft.irfft(np.fft.rfft(samples, size) * _room(rng, size), size)[:num].astype(np.float32)
@@ -260,7 +261,7 @@ def disturbed(samples: Array, rng: Rng, others: Array) -> Array:
 
 @dataclass(frozen=True)
 class SpeechPiece:
-    """What the network takes and what it is to give; T steps of LIPS_HZ."""
+    """Inputs and targets of the network; T steps of LIPS_HZ."""
 
     features: Array  # [2 T, NUM_BANDS]
     tracks: Array  # [T, len(CHANNELS)]
@@ -274,8 +275,8 @@ def piece_of(
     """The whole clip as one piece.
 
     Args:
-        sound: in place of the clip's, `speed` times as fast.
-        start_offset_db: error of the level that is taken at the start.
+        sound: replaces the clip's, at `speed` times the speed.
+        start_offset_db: error of the initial level.
     """
     values = features_of(clip.sound if sound is None else sound, start_offset_db)
     tracks, known = clip.at(instants(len(values) // 2) * speed)
@@ -284,7 +285,7 @@ def piece_of(
 
 
 def features_of(samples: Array, start_offset_db: float = 0.0) -> Array:
-    """[2 T, NUM_BANDS] of a whole recording, with as much silence after it as the outputs of its end wait for."""
+    """[2 T, NUM_BANDS] features of a whole recording, padded with silence for the lookahead of the last outputs."""
     ahead = np.zeros(round(-FIRST_S * mel.RATE_HZ) + mel.WINDOW, np.float32)
     bands, loudness = mel.log_mel(np.concatenate([samples, ahead]))
     level = mel.Level(mel.speech_level(loudness[:800]) + start_offset_db)(loudness)
@@ -292,13 +293,13 @@ def features_of(samples: Array, start_offset_db: float = 0.0) -> Array:
 
 
 def instants(steps: int) -> NDArray[np.float64]:
-    """[steps] seconds that a recording's outputs are of."""
+    """[steps] times of a recording's outputs, in seconds."""
     out: NDArray[np.float64] = FIRST_S + np.arange(steps) / LIPS_HZ
     return out
 
 
 def augmented(clip: SpeechClip, rng: Rng, others: Array) -> SpeechPiece:
-    """The clip as another voice, room, microphone, level and speed would have given it."""
+    """The clip with another voice, room, microphone, level and speed."""
     speed = float(rng.uniform(0.84, 1.2)) if rng.random() < 0.8 else 1.0
     sound = resampled(clip.sound, speed) if speed != 1.0 else clip.sound
     if rng.random() < 0.9:
@@ -306,12 +307,12 @@ def augmented(clip: SpeechClip, rng: Rng, others: Array) -> SpeechPiece:
     return piece_of(clip, sound=sound, speed=speed, start_offset_db=float(rng.normal(0, 3)))
 
 
-_NUM_MASKS = 2  # of bands and of moments, in a piece
-_MASK = 9, 14  # fewer bands, fewer frames
+_NUM_MASKS = 2  # masks of bands, and of time, per piece
+_MASK = 9, 14  # upper limit (exclusive) of masked bands, and of masked frames
 
 
 def warped(values: Array, rng: Rng) -> Array:
-    """Features [2 T, NUM_BANDS] of a longer or shorter vocal tract, with bands and moments missing (SpecAugment)."""
+    """Features [2 T, NUM_BANDS] of a longer or shorter vocal tract, with masked bands and times (SpecAugment)."""
     bands = np.arange(mel.NUM_BANDS)
     where = (bands * rng.uniform(0.88, 1.12) + rng.uniform(-1.5, 1.5)).clip(0, mel.NUM_BANDS - 1.001)
     low = where.astype(int)
@@ -326,20 +327,20 @@ def warped(values: Array, rng: Rng) -> Array:
     return out
 
 
-# What clips have in common.
+# Statistics of clips.
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Between tracks and the network's numbers."""
+    """Scale between tracks and network outputs."""
 
     spread: Array  # [C] standard deviation of the training clips about their own means
-    rise: Array  # [C] mean of the tracks above the clip's lips at rest
-    usual: Array  # [C] median over the clips of their standard deviation
+    rise: Array  # [C] mean of the tracks minus the clip's lips at rest
+    usual: Array  # [C] median over clips of their standard deviation
 
 
 def rest_of(tracks: Array) -> Array:
-    """[C] the mouth at rest: the median over the twentieth of the frames in which the lips are closest."""
+    """[C] the mouth at rest: the median over the 5 % of frames with the smallest opening."""
     order = np.argsort(tracks[:, GAP], kind="stable")
     return np.median(tracks[order[: max(3, len(order) // 20)]], axis=0).astype(np.float32)
 
@@ -353,16 +354,16 @@ def scale_of(clips: Sequence[SpeechClip]) -> Scale:
 
 
 def correlation_of(a: Array, b: Array) -> float:
-    """Pearson's; 0 where one of them does not move."""
+    """Pearson correlation; 0 if one of them is constant."""
     return float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-6 else 0.0
 
 
 _MOST_LAG = 16  # steps
-_LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # correlation at the best lag, and how much better it is: else 0 is taken
+_LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # smallest correlation at the best lag, and gain over lag 0; else the lag is 0
 
 
 def lag_of(out: Array, piece: SpeechPiece) -> int:
-    """Steps by which a clip's picture is later than its sound, as outputs [T, NUM_OUTPUTS] for the sound show it."""
+    """Steps by which a clip's picture lags its sound, estimated from outputs [T, NUM_OUTPUTS] for the sound."""
     known, fits = np.flatnonzero(piece.known), []
     for lag in range(-_MOST_LAG, _MOST_LAG + 1):
         at = known[(known - lag >= 0) & (known - lag < len(out))]
@@ -373,7 +374,7 @@ def lag_of(out: Array, piece: SpeechPiece) -> int:
 
 
 def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[SpeechClip]]:
-    """The clips to train on, and those of every eighth speaker, which calibrate the result; at least one of each.
+    """Training clips, and the clips of every eighth speaker, for calibration; at least one speaker in each.
 
     Raises InputError if there is only one speaker.
     """

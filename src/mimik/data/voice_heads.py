@@ -1,7 +1,7 @@
-"""The output layer of a voice network in closed form: on clips in step with their sound, and on synthetic speech.
+"""The output layer of a voice network by ridge regression, on synchronized clips and on synthetic speech.
 
-The layers before it stay, and so do opening and contact of the lips. It is cheap, has no learning rate, and stays near
-the weights it starts from.
+The layers before it are unchanged, and so are the outputs for opening and contact. The solution is cheap, needs no
+learning rate, and stays near the initial weights.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from mimik.motion.generation.lips import (
 )
 
 # Chosen on 16 clips of held-out training speakers, by correlation.
-_PULL = 3000.0  # of a track's weights to where they start, in frames
+_PULL = 3000.0  # regularization toward the initial weights, in frames
 _SPOKEN = 0.3  # weight of a frame of synthetic speech
-_ALONE, _ALONE_WEIGHT = 50, 0.35  # clips of one speaker's corpus that are taken, and a frame's weight
+_ALONE, _ALONE_WEIGHT = 50, 0.35  # clips used of the single-speaker corpus, and weight of their frames
 
 
 def refitted(
@@ -42,7 +42,7 @@ def refitted(
     alone: Sequence[SpeechClip] = (),
     spoken: Sequence[Utterance] = (),
 ) -> dict[str, NDArray[Any]]:
-    """The weights of a network, as VoiceModel.members has them, with another output layer.
+    """The weights of a network, as from VoiceModel.members, with a new output layer.
 
     Args:
         weights: of the network.
@@ -61,7 +61,7 @@ def refitted(
     for one in spoken:
         hidden = _hidden(weights, dilations, features_of(one.sound))
         said.append((hidden, one.at(instants(len(hidden)))))
-    # Tracks about the clip's mean: ridge regression of what the first weights leave.
+    # Ridge regression of the residual of the initial weights, on tracks minus the clip's mean.
     square, product = _PULL * np.eye(start.shape[1]), np.zeros((len(CHANNELS), start.shape[1]))
     for hidden, about, weight in real:
         centered = hidden - hidden.mean(0)
@@ -82,7 +82,7 @@ def refitted(
 
 
 def _hidden(weights: Mapping[str, NDArray[Any]], dilations: tuple[int, ...], features: Array) -> Array:
-    """[T, H + 1] what the output layer takes, and 1."""
+    """[T, H + 1] inputs of the output layer, and a column of ones."""
     hidden = Member(weights, dilations).hidden(features)
     return np.concatenate([hidden, np.ones((len(hidden), 1), np.float32)], 1)
 
@@ -95,7 +95,7 @@ def _real(
     start: NDArray[Any],
     weight: float,
 ) -> Iterator[tuple[Array, Array, float]]:
-    """Of each clip, in step with its sound: hidden [T, H + 1], tracks about their mean [T, C], weight."""
+    """Per clip, synchronized with its sound: hidden [T, H + 1], tracks minus their mean [T, C], weight."""
     for clip in clips:
         piece = piece_of(clip)
         hidden = _hidden(weights, dilations, piece.features)
@@ -110,20 +110,20 @@ def _real(
 
 
 def with_contact_of(made: VoiceModel, known: VoiceModel) -> VoiceModel:
-    """The model with the opening's scale, and the threshold of contact, of another one."""
+    """The model with the scale of the opening and the contact threshold of another one."""
     tensors = {name: value.copy() for name, value in made.tensors.items()}
     for name in ("scale.rise", "scale.spread"):
         tensors[name][GAP] = known.tensors[name][GAP]
     return VoiceModel(tensors | {"scale.contact": np.array([contact_threshold(known)], np.float32)}, made.record)
 
 
-_LEAST_STD = 1e-3  # of jawOpen: less is a jaw that does not move
+_LEAST_STD = 1e-3  # smallest standard deviation of jawOpen
 
 
 def with_real_jaw(model: VoiceModel, clips: Sequence[SpeechClip]) -> VoiceModel:
-    """The model whose jaw moves as much as that of each clip's speaker, in the median over the clips; its mean stays.
+    """The model with the jaw's amplitude scaled to the real one, in the median over the clips; its mean is unchanged.
 
-    Args: clips: of people who were not trained on.
+    Args: clips: of held-out people.
     """
     ratios, means = [], []
     for clip in clips:

@@ -196,14 +196,14 @@ class VoiceConfig:
             hint="200 are usual",
         ),
     ] = 200
-    spoken_batch: int = 4  # pieces of them in a step, besides batch_size
+    spoken_batch: int = 4  # pieces of synthetic speech per step, in addition to batch_size
     spoken_weight: float = 0.5
     align_at: tuple[int, ...] = (300, 600)  # steps at which sound and picture of the clips are aligned
-    piece_steps: int = 150  # of 1 / LIPS_HZ
-    warm_up_steps: int = 20  # of a piece, without loss: what was before is not in it
+    piece_steps: int = 150  # length of a piece, in steps of 1 / LIPS_HZ
+    warm_up_steps: int = 20  # first steps of a piece, without loss, because earlier sound is missing
     num_variants: int = 4  # augmented versions of each clip that are kept
-    refreshed: int = 1  # of them, made anew in every step
-    grid_share: float = 0.2  # of the pieces that come from clips of one speaker's corpus
+    refreshed: int = 1  # of these versions, renewed in every step
+    grid_share: float = 0.2  # share of pieces from the single-speaker corpus
     lr: float = 1.5e-3
     weight_decay: float = 0.05
     ema: float = 0.998

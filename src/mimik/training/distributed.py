@@ -1,4 +1,4 @@
-"""The processes that train together: ranks, means over them, and tensors divided among them."""
+"""Distributed training: ranks, means over processes, and sharded tensors."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def whole_on_cpu(values: Any) -> Any:
 
 
 def divided_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, sharded as another one."""
+    """An unsharded tensor, sharded like another one."""
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

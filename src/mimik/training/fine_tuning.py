@@ -1,7 +1,7 @@
-"""Fine-tuning, stage 2 of the method: G and D are trained on a few photos of one person, with automatic stopping.
+"""Fine-tuning, stage 2 of the method: trains G and D on a few photos of one person, with automatic stopping.
 
 e_hat is the mean of the photos' embeddings; E is no longer needed. psi' = P e_hat becomes a parameter and is trained
-with G's own weights, against D with w' = w0 + e_hat in place of W_i. docs/fine-tuning.md has the recipe's measurements.
+with G's weights, against D with w' = w0 + e_hat instead of W_i. docs/fine-tuning.md has the measurements.
 
 Too few steps leave an identity gap, too many suppress expressions. Every few steps some frames of the bundled motions
 are synthesized and scored by identity and motion fidelity. The best state is kept.
@@ -40,9 +40,9 @@ from mimik.training.pairs import MIN_SEVERAL
 from mimik.training.photos import Deadline, Photo, read_photos
 from mimik.training.probes import Point
 
-_MAX_OTHERS = 7  # further photos that an avatar keeps, cut to the face
+_MAX_OTHERS = 7  # further photos in an avatar, cropped to the face
 
-# Newest point of the curve, steps done, and the step at which it ends unless it improves until then.
+# Newest point of the curve, steps done, and the step at which training ends without further improvement.
 CurveProgress = Callable[[Point, int, int], None]
 
 
@@ -74,11 +74,11 @@ def learn(
         out: the .avatar file; an older one is replaced.
         arguments: the settings.
         recipe: rates and limits; None: those of docs/fine-tuning.md.
-        progress: is called after every step, as CurveProgress says.
-        preparing: is called before, with what is being done, how much of it, and of all.
-        began_s: when the time of arguments.max_seconds began, by time.monotonic; now if left out.
+        progress: called after every step; see CurveProgress.
+        preparing: called during preparation with the stage, the amount done and the total.
+        began_s: start of arguments.max_seconds, by time.monotonic; None: now.
 
-    Raises InputError if something given cannot be used, or the file cannot be written; nothing is written then.
+        Raises InputError, and writes nothing, if an input cannot be used or the file cannot be written.
     """
     deadline = Deadline.after(arguments.max_seconds, time.monotonic() if began_s is None else began_s)
     preset, networks, origin = _start(arguments)
@@ -127,16 +127,16 @@ def learn(
 
 
 def _sharing(learner: Learner) -> tuple[list[int], float | None]:
-    """Numbers of the photos that share the face with the chosen one, none if it does not help; and Pairs.sharing_gain.
+    """Indices of photos to blend with the chosen one, empty if blending does not help; and Pairs.sharing_gain.
 
-    The gain is None where it does not apply: with too few photos in the same light, or the paper's form.
+    The gain is None for the paper's form, and with too few photos in the same light.
     """
     if learner.preset.networks.form == "paper" or len(learner.photos) < MIN_SEVERAL:
         return [], None
     alike = learner.pairs.lit_alike(learner.chosen)
     if len(alike) + 1 < MIN_SEVERAL:
         return [], None
-    # At most _MAX_OTHERS: each the farthest from those before it.
+    # Farthest-point selection of at most _MAX_OTHERS photos.
     shapes = np.stack([head_shape(learner.photos[number].face.points) for number in alike])
     apart = distances(shapes, learner.photos[learner.chosen].face.points)
     others: list[int] = []
@@ -156,7 +156,7 @@ def _said_of_others(gain: float | None, count: int) -> str:
 
 
 def _cut(photo: Photo) -> tuple[Image, Face]:
-    """The part of a photo around its face."""
+    """Crop of a photo around its face."""
     canvas = Canvas.of(photo.picture, window_around(photo.face.points))
     picture = np.ascontiguousarray(canvas.part(photo.picture))
     points = photo.face.points - np.array([canvas.left, canvas.top, 0], np.float32)
@@ -203,7 +203,7 @@ def _run(learner: Learner, deadline: Deadline, progress: CurveProgress) -> tuple
 
     curve = [probed()]
     best = _Best(curve[0], learner.state())
-    risen = curve[0]  # the last point that improved on the one before by min_gain
+    risen = curve[0]  # the last point that improved by min_gain
     while True:
         terms = learner.train_step()
         if not all(value.isfinite() for value in terms.values()):
@@ -216,7 +216,7 @@ def _run(learner: Learner, deadline: Deadline, progress: CurveProgress) -> tuple
                 best = _Best(curve[-1], learner.state())
             if curve[-1].score >= risen.score + recipe.min_gain:
                 risen = curve[-1]
-        # While no probe shows a face, there is nothing to lose.
+        # Do not stop while no probe shows a face.
         waits_until = max(risen.step + recipe.patience * recipe.probe_every, recipe.min_steps)
         ends = min(waits_until, recipe.num_steps) if best.point.score else recipe.num_steps
         steps_left = max(0.0, deadline.left_s) * learner.step / (time.monotonic() - began)
@@ -263,10 +263,10 @@ def learn_photos(
 
     Args:
         photos: of the person.
-        arguments, recipe, progress: as learn has them; the last time replaces max_seconds.
-        at_seconds: rising times, seconds of training including probes; 0 is the initial model.
+        arguments, recipe, progress: as for learn; the last time replaces max_seconds.
+        at_seconds: increasing training times in seconds, including probes; 0 is the initial model.
 
-    Raises InputError if the model cannot be used, or its weights grew beyond float16.
+    Raises InputError if the model cannot be used, or its weights exceed float16.
     """
     preset, networks, _ = _start(arguments)
     recipe, device = _how(arguments, preset, recipe)

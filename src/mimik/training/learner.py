@@ -43,15 +43,15 @@ class Recipe:
     batch_size: int = 8  # at most; authors' code
     ema: float = 0.972  # of G and psi'; authors' code
     num_steps: int = 400  # at most
-    probe_every: int = 10  # steps from one probe to the next
-    patience: int = 3  # probes without improvement before training stops ..
-    min_gain: float = 0.004  # in score: less is not an improvement
-    min_steps: int = 60  # .. but not before: of the paper's form, identity falls at first (docs/fine-tuning.md)
+    probe_every: int = 10  # steps between probes
+    patience: int = 3  # probes without improvement after which training stops ..
+    min_gain: float = 0.004  # smallest increase of the score that counts as an improvement
+    min_steps: int = 60  # .. but not earlier: in the paper's form identity first falls (docs/fine-tuning.md)
 
     @classmethod
     def of(cls, preset: Preset, *, from_scratch: bool = False) -> Recipe:
         """For networks of a preset."""
-        rates = preset.train.lr_generator, preset.train.lr_discriminator  # paper: the same as in training
+        rates = preset.train.lr_generator, preset.train.lr_discriminator  # paper: as in meta-learning
         if from_scratch:
             return cls(lr_generator=rates[0], lr_discriminator=rates[1], num_steps=4000, probe_every=100)
         if preset.networks.form == "texture":
@@ -60,12 +60,12 @@ class Recipe:
         return cls(lr_generator=rates[0], lr_discriminator=rates[1])
 
 
-_TEXTURE_RATE = 0.4  # times the rate of training: at 1 the held-out loss rose sooner (trial)
+_TEXTURE_RATE = 0.4  # times the meta-learning rate: at 1 the held-out loss rose sooner (trial)
 _TEXTURE_BATCH = 4  # half a second per step on two cores
 
 
-_NO_ERROR = 1e-8  # added to errors that are compared by their ratio
-_KEPT = 16  # motion frames on which G is held to its initial output, if there is one photo
+_NO_ERROR = 1e-8  # added to both errors of a ratio
+_KEPT = 16  # motion frames on which G is kept near its initial output, with one photo
 
 
 class FineTunedGenerator(nn.Module):
@@ -81,7 +81,7 @@ class FineTunedGenerator(nn.Module):
 
 
 class PersonalDiscriminatorStep(DiscriminatorStep):
-    """D' of one person: w' in place of w0 + W_i."""
+    """D' of one person: w' instead of w0 + W_i."""
 
     def __init__(self, discriminator: Discriminator, w: Tensor) -> None:
         """Args: w: [N], initial w'."""
@@ -113,15 +113,15 @@ class Learner:
         deadline: Deadline = Deadline(),  # noqa: B008  frozen
         progress: Progress = silent,
     ) -> None:
-        """Takes the networks over.
+        """Takes ownership of the networks.
 
         Args:
             preset, networks: of a release, or fresh ones.
-            photos: of the person; the most neutral one is animated.
+            photos: of the person; the most neutral one is the source.
             device: "cpu" or "cuda".
             seed: of the random warps.
-            deadline: after it no further photo is warped for training.
-            progress: called with what is being done, how much of it, and of all.
+            deadline: after it, no further photo is warped for training.
+            progress: called with the stage, the amount done and the total.
 
         Raises InputError if the weights of a content network are missing.
         """
@@ -152,7 +152,7 @@ class Learner:
         self.content = {
             name: content_network(name).to(self.device) for name, weight in preset.losses.content.items() if weight
         }
-        # Not RAdam as in the authors' code: its warm-up lasts as long as the whole run, see docs/fine-tuning.md.
+        # Not RAdam as in the authors' code: its warm-up is as long as the whole run, see docs/fine-tuning.md.
         adam: dict[str, Any] = {"betas": preset.train.betas, "eps": preset.train.eps}
         self._generator_adam = torch.optim.Adam(self.generator.parameters(), recipe.lr_generator, **adam)
         self._discriminator_adam = torch.optim.Adam(
@@ -180,7 +180,7 @@ class Learner:
     def train_step(self) -> dict[str, Tensor]:
         """One update of G and psi', and one of D and w'; returns the loss terms.
 
-        Where left-out photos tell what helps, G is trained without D: their errors are what counts.
+        With left-out photos, G is trained without D, because the errors on these photos are the criterion.
         """
         batch = self._moved(next(self._batches))
         self.discriminator_step.requires_grad_(False)
@@ -231,7 +231,7 @@ class Learner:
         return identity, motion_fidelity
 
     def _errors(self) -> Tensor:
-        """[2] on the photos that are not trained on: L1 at eyes and mouth, and content loss; ones if there are none."""
+        """[2] errors on left-out photos: L1 at eyes and mouth, and content loss; ones if there are none."""
         if self._left_out is None:
             return torch.ones(2)
         with torch.no_grad():
@@ -241,9 +241,9 @@ class Learner:
             return torch.stack([l1, weighted_content_loss(self.content, self.preset.losses, x, x_hat)]).cpu()
 
     def left_out(self) -> float | None:
-        """The error on photos that are not trained on, over that of the initial networks; None without such photos.
+        """Error on left-out photos, relative to the initial networks; None without such photos.
 
-        The larger of two ratios, L1 at eyes and mouth, and content loss: below 1 only if both improve.
+        The larger of two ratios, of L1 at eyes and mouth and of content loss: below 1 only if both improve.
         """
         if self._left_out is None:
             return None
@@ -253,8 +253,8 @@ class Learner:
     def appearance(self) -> float:
         """Appearance score of the paper's form: how well the average reconstructs the photos' faces.
 
-        1 - |x_hat - x| / |x - mean color| over the faces of at most 8 photos; 0 at least. dlib's embedding hardly
-        depends on hair, skin, light and blur.
+        1 - |x_hat - x| / |x - mean color| over the faces of at most 8 photos, at least 0. It complements dlib's
+        embedding, which hardly depends on hair, skin, light and blur.
         """
         x, y, where = (value.to(self.device) for value in self.pairs.faces(8))
         x_hat = self.average({"y": y}).image

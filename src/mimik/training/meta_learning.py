@@ -1,11 +1,10 @@
-"""Meta-learning, stage 1 of the method: E, P, G and D are trained on clips of many people.
+"""Meta-learning, stage 1 of the method: trains E, P, G and D on clips of many people.
 
-`mimik train`, or `python -m mimik.training.meta_learning` where only torch, numpy, opencv and safetensors are
-installed; under torchrun the same on many GPUs and machines. docs/training.md tells how to use it, docs/paper.md what
-it computes.
+`mimik train`, or `python -m mimik.training.meta_learning` if only torch, numpy, opencv and safetensors are installed;
+under torchrun the same on many GPUs and machines. docs/training.md describes its use, docs/paper.md the computation.
 
-All that the next step depends on is in the training state: on the CPU, a run that was stopped and went on has the same
-weights, bit for bit, as one that was not.
+The training state contains everything that the next step depends on: on the CPU, a resumed run has the same weights,
+bit for bit, as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -52,16 +51,16 @@ log = logging.getLogger(__name__)
 RELEASE_NAME = "model.safetensors"
 SETTINGS_NAME = "settings.json"
 _LOCK_NAME = ".train.lock"
-_LOCK_WAIT_S = 20.0  # a process may take this long to notice that another one is gone
-_HELD_OUT = 0.05  # of the people, where no --val is given
+_LOCK_WAIT_S = 20.0  # time in which a process notices that another one has ended
+_HELD_OUT = 0.05  # share of the people, without --val
 _VALIDATION_EPISODES = 48
-_VALIDATION_SEED = 20190520  # frames other than those of training, the same in every run
+_VALIDATION_SEED = 20190520  # other frames than in training, the same in every run
 _COLLAPSED_EMBEDDING = 0.05  # share of E's outputs that differ between people, below which a warning is logged
 _GPU_SHARE = 0.5  # of its free memory, for decoded clips; the rest is for networks, activations and warped frames
 _GRID_ROWS = 4  # rows of a sample grid
 _LOG_EVERY_S = 5.0
 _CURVE_POINTS = 50  # of the held-out curve in a release
-_TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # of a record, that a run from it repeats
+_TOTALS = ("steps", "episodes", "seconds", "device", "data", "before")  # record fields that a follow-up run repeats
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,13 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
         progress: called with steps done and requested after every step, in the first process.
 
     Raises:
-        InputError: if something given cannot be used, the disk is full, or a loss is not finite; the last good state
-            stays.
+        InputError: if an input cannot be used, the disk is full, or a loss is not finite; the last good state is kept.
     """
     with join_world(arguments.device) as world, StopSignals() as signals:
         run = _Run(arguments, world)
         try:
             return run.go(signals, progress or (lambda step, num_steps: None))
-        except RuntimeError as error:  # of a process that fails because another one did; gloo has no exception for it
+        except RuntimeError as error:  # follow-up failure of another process; gloo has no exception type for it
             if world.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
             raise InputError(
@@ -130,7 +128,7 @@ class _Run:
         self.validation = [default_collate([held_out[int(n)] for n in part]) for part in numbers]
         torch.manual_seed(arguments.seed)
         init, precision = None, arguments.precision
-        self.before: dict[str, Any] | None = None  # record of the run behind --init, with the same fields
+        self.before: dict[str, Any] | None = None  # record of the run given by --init, with the same fields
         if arguments.init is not None and state is None:
             release = self._init(arguments.init)
             init = release.networks
@@ -172,14 +170,14 @@ class _Run:
     def _opened(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
         """Locks the run folder; returns the lock and the newest state on any machine.
 
-        The first process changes when machines join and leave, and their folders may differ: then each machine keeps
-        states, so that the run survives the loss of any of them.
+        The first process changes when machines join or leave. If machines have different folders, each keeps the
+        states, so that the run survives the loss of any machine.
         """
         world = self.world
         lock = self._lock_folder() if world.first else None
-        world.shared(None)  # the first process has its lock before others try theirs
+        world.shared(None)  # the first process locks before the others try
         if world.first_here and not world.first:
-            with suppress(InputError):  # locked: the folder of the first process, on a shared disk
+            with suppress(InputError):  # locked if it is the first process's folder on a shared disk
                 lock = self._lock_folder(wait_s=0)
         state = checkpoint.read_state(self.arguments.out) if lock is not None else None
         steps = world.gathered(-1 if state is None else state["step"])
@@ -189,7 +187,7 @@ class _Run:
     def _lock_folder(self, wait_s: float = _LOCK_WAIT_S) -> IO[str]:
         """Creates and locks the run folder.
 
-        Args: wait_s: for a lock of another process; under torchrun it may belong to this run and be about to end.
+        Args: wait_s: time to wait for another process's lock, which under torchrun may be of this run and ending.
         """
         out = self.arguments.out
         try:
@@ -208,7 +206,7 @@ class _Run:
         return lock
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
-        """Raises if the settings differ from those of the state; the number of steps may differ."""
+        """Raises if the settings, except the number of steps, differ from those of the state."""
         changed = checkpoint.differences(preset_from_json(state["preset"]), self.preset)
         for name in ("train.num_steps", "train.num_epochs"):
             changed.pop(name, None)
@@ -247,7 +245,7 @@ class _Run:
         )
 
     def _loads_on_device(self) -> bool:
-        """Whether batches are made where the networks are. Raises InputError if that was asked for and cannot be."""
+        """Whether batches are made on the networks' device. Raises InputError if requested and impossible."""
         arguments, device = self.arguments, self.world.device
         if arguments.loader == "workers" or (arguments.loader == "auto" and device.type != "cuda"):
             if arguments.reuse is not None:
@@ -289,7 +287,7 @@ class _Run:
     # The loop.
 
     def go(self, signals: StopSignals, progress: Callable[[int, int], None]) -> TrainOutcome:
-        """Step after step, until the end or a reason to stop."""
+        """Train until the end or a reason to stop."""
         trainer, arguments = self.trainer, self.arguments
         meter, saved = Meter(), time.monotonic()
         batches = self._batches() if trainer.step < self.num_steps else iter(())
@@ -306,7 +304,7 @@ class _Run:
             if trainer.step < self.num_steps:
                 batch = next(batches)  # while a GPU still computes the step
                 wait_s += time.monotonic() - now
-            # Clocks and signals differ between processes: they do what any one of them wants.
+            # Clocks and signals differ between processes: if one process requests something, all do it.
             wishes = {
                 "stop": float(signals.received is not None or now - self.started > 60 * (arguments.max_minutes or 1e9)),
                 "save": float(now - saved > 60 * arguments.save_minutes),
@@ -339,7 +337,7 @@ class _Run:
         )
 
     def _checked(self, stats: Mapping[str, Tensor], wishes: Mapping[str, float]) -> dict[str, float]:
-        """Means over processes, as numbers; one transfer for all of them. Raises InputError if one is not finite."""
+        """Means over processes, as floats, in one transfer. Raises InputError if one is not finite."""
         more = torch.tensor(list(wishes.values()), device=self.world.device)
         values = torch.cat([torch.stack([value.float() for value in stats.values()]), more])
         means = dict(zip((*stats, *wishes), self.world.mean(values).tolist(), strict=True))
@@ -358,7 +356,7 @@ class _Run:
         log.info("%s", progress_line(self.trainer.step, self.num_steps, means, self.preset.train))
 
     def _validate(self) -> None:
-        """Validates on the held-out clips; every process computes the same."""
+        """Validate on the held-out clips; every process computes the same."""
         values = self.trainer.validate(self.validation)
         self.curve.append({"step": self.trainer.step, "seconds": round(self.seconds, 1), **values})
         batch = each_tensor(self.trainer.on_device(self.validation[0]), lambda value: value[:_GRID_ROWS])
@@ -460,7 +458,7 @@ def _quarter_of_memory_mb() -> int:
 
 
 def _fingerprint(index: Sequence[ClipInfo]) -> str:
-    """Hash of the clips and their order, which is that of W's rows."""
+    """Hash of the clips and their order, the order of W's rows."""
     return hashlib.sha256("\n".join(clip.to_json() for clip in index).encode()).hexdigest()
 
 

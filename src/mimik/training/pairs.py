@@ -1,4 +1,4 @@
-"""What fine-tuning trains on: inputs of G and the photo that it is to synthesize from them."""
+"""Training pairs of fine-tuning: inputs of G and the photo to synthesize from them."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def to_frames(planes: Tensor) -> Image:
 
 
 def _interior(unit: NDArray[Any], px: int) -> Tensor:
-    """[1, px, px] 0..1, mask of the inner mouth of a face with points [478, 3], in sides of the frame."""
+    """[1, px, px] 0..1, mask of the inner mouth; points [478, 3] in sides of the frame."""
     return torch.from_numpy(mouth_interior(unit * px, px, px))[None].float() / 255
 
 
 def generator_inputs(shot: PreparedPhoto, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> tuple[Batch, Array]:
-    """G's inputs when the person of a photo is animated.
+    """G's inputs for animating the person of a photo.
 
     Args:
         shot: the photo.
@@ -77,7 +77,7 @@ def generator_inputs(shot: PreparedPhoto, goals: Sequence[NDArray[Any]], config:
         config: of the model.
 
     Returns:
-        y and, for the texture form, warped, geometry and interior; the goals in pixels of the frame, [N, 478, 3].
+        y and, for the texture form, warped, geometry and interior; and the goals in pixels of the frame, [N, 478, 3].
     """
     px = config.image_px
     warper = shot.warper()
@@ -103,15 +103,15 @@ class Pairs:
     """Pairs of inputs and targets of G: an endless sequence of batches.
 
     The paper's form has one pair per photo: its landmark image and the photo. The texture form also takes a photo
-    warped to the landmarks, which must differ from the target. With a single photo it is warped to a frame of the
-    bundled motions and back; the round trip loses detail of eyes and mouth.
+    warped to the landmarks, which must differ from the target. A single photo is warped to a frame of the bundled
+    motions and back; the round trip loses detail of eyes and mouth.
 
-    The loss is restricted to what the inputs determine. A photo from another file has another background, so only the
-    face counts. After a round trip only eyes and mouth count: the rest is more accurate than after a single warp, and G
-    would unlearn its corrections. On motion frames without a photo G is held to its initial output
+    The loss covers only what the inputs determine. A photo from another file has another background, so its loss covers
+    only the face. After a round trip the loss covers only eyes and mouth: the rest is more accurate than after a single
+    warp, and G would unlearn its corrections. On motion frames without a photo, G is kept near its initial output
     (docs/fine-tuning.md has the trials).
 
-    With MIN_SEVERAL photos or more, every fourth is left out of the texture form's training.
+    With MIN_SEVERAL photos or more, the texture form leaves every fourth out of training.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class Pairs:
     ) -> None:
         """Args:
         shots: T photos.
-        windows: of the same, from windows.photo_windows.
+        windows: of these photos, from windows.photo_windows.
         preset: of the networks.
         seed: of pairs and random motion frames.
-        deadline: after it no further pair is made.
-        progress: called with what is being done, the pairs made and of all.
+        deadline: after it, no further pair is made.
+        progress: called with the stage, the pairs made and the total.
         """
-        # Every fourth photo of the texture form is never trained on: it tells what helps other frames.
+        # The texture form never trains on every fourth photo, which measures generalization.
         may_leave_out = preset.networks.form == "texture" and len(shots) >= MIN_SEVERAL
         self._left_out = set(range(1, len(shots), 4)) if may_leave_out else set()
         self._shots, self._config = shots, preset.networks
@@ -162,7 +162,7 @@ class Pairs:
         return warped
 
     def _pair(self, given: int, target: int) -> _Warped:
-        """A photo warped to the landmarks of another, or there and back."""
+        """A photo warped to the landmarks of another, or, with a single photo, to a motion frame and back."""
         shot = self._shots[given]
         picture, warper, window = shot.picture, shot.warper(), shot.window
         if given == target:
@@ -179,7 +179,7 @@ class Pairs:
         return _Warped(target, image_planes([warped])[0], geometry, interior, where)
 
     def left_out(self) -> Batch | None:
-        """As batch gives it, without a view: each photo that is not trained on, from the nearest that is.
+        """The left-out photos, each synthesized from the nearest training photo; as batch, without a view.
 
         None with fewer than MIN_SEVERAL photos, and for the paper's form.
         """
@@ -197,7 +197,7 @@ class Pairs:
         return np.stack([head_shape(shot.face.points) for shot in self._shots])
 
     def _random_target(self, shot: PreparedPhoto) -> NDArray[Any]:
-        """Points of the face at a random motion frame: of some candidates the most expressive or most turned one."""
+        """Points of the face at a motion frame, the most expressive or most turned of some random candidates."""
         part = _PARTS[int(self._rng.integers(len(_PARTS)))]
         frames = _all_motion_frames()
         some = [frames[int(i)] for i in self._rng.integers(len(frames), size=_NUM_CANDIDATES)]
@@ -212,15 +212,15 @@ class Pairs:
         return picture, Warper(away.astype(np.float32), *picture.shape[1::-1])
 
     def elsewhere(self, count: int) -> Batch:
-        """y, warped and geometry of random motion frames, for which there is no photo."""
+        """y, warped and geometry of random motion frames, without ground truth."""
         shot = self._shots[0]
         with threadpool_limits(limits=1, user_api="blas"):
             return generator_inputs(shot, [self._random_target(shot) for _ in range(count)], self._config)[0]
 
     def lit_alike(self, chosen: int) -> list[int]:
-        """Numbers of the photos, without the chosen one, whose light on the face is the chosen photo's.
+        """Indices of the other photos whose light on the face matches the chosen photo's.
 
-        Each is warped to the chosen one. Colors are compared after blurring, so that expressions count little.
+        Each is warped to the chosen one. Colors are compared after blurring, so that expressions have little effect.
         """
         px, mask = self._config.frame_px, self._faces[chosen, 0].numpy()[..., None]
         found = []
@@ -233,9 +233,9 @@ class Pairs:
         return found
 
     def sharing_gain(self, chosen: int, others: Sequence[int]) -> float:
-        """By which part the error at eyes and mouth falls if the nearest photos share the face; see rendering.several.
+        """Relative decrease of the error at eyes and mouth if the nearest photos are blended; see rendering.several.
 
-        Some of the others are made without themselves: once from the chosen photo alone, once shared.
+        Some of the other photos are synthesized without themselves as source: from the chosen photo only, and blended.
         """
         px, errors = self._config.frame_px, np.zeros(2)
         for at in np.linspace(0, len(others) - 1, min(len(others), _NUM_LEFT_OUT)).round().astype(int):
@@ -254,7 +254,7 @@ class Pairs:
         return self._x[:count], self._y[:count], self._faces[:count]
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Endless batches; each epoch has every pair once, in random order."""
+        """Endless batches; each epoch uses every pair once, in random order."""
         count = len(self._warped) or len(self._x)
         while True:
             order = self._rng.permutation(count)
@@ -295,14 +295,14 @@ class _Warped(NamedTuple):
     where: Tensor
 
 
-_POOL = 32  # warped photos at most
-_SMALLEST_POOL = 4  # of them where time is over: a batch
-MIN_SEVERAL = 3  # photos: with fewer, none can be left out to see what helps
-_SAME_LIGHT = 8.0  # gray levels between two faces, blurred, in the mean
-_LIGHTING_BLUR = 0.06  # of the frame's width, a tenth of a face
-_NUM_LEFT_OUT = 4  # photos that are made from the others, at most
-_NUM_CANDIDATES = 4  # most frames of a motion hardly move the face
-_PARTS = ("offset", "turn")  # of a motion frame
+_POOL = 32  # maximum number of warped photos
+_SMALLEST_POOL = 4  # number of warped photos after the deadline: one batch
+MIN_SEVERAL = 3  # photos from which on some are left out
+_SAME_LIGHT = 8.0  # mean difference of two blurred faces, in gray levels
+_LIGHTING_BLUR = 0.06  # frame widths, a tenth of a face
+_NUM_LEFT_OUT = 4  # maximum number of photos that are synthesized from the others
+_NUM_CANDIDATES = 4  # random motion frames per target; most frames hardly move the face
+_PARTS = ("offset", "turn")  # parts of a motion frame
 
 
 def _face_mask(points: Array, px: int) -> Array:

@@ -21,18 +21,18 @@ from mimik.pipeline import Progress, silent
 from mimik.training.arguments import MAX_SHOTS
 
 _FRAMES_PX = 1280  # longest side of a video's frames
-_FRAMES_PER_S = 5.0  # of a video of unknown length
+_FRAMES_PER_S = 5.0  # assumed frame rate of a video of unknown length
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """When a run has to end."""
+    """Time limit of a run."""
 
     at_s: float = math.inf  # by time.monotonic
 
     @classmethod
     def after(cls, seconds: float | None, began_s: float) -> Deadline:
-        """Args: seconds: that a run may take, None without limit; began_s: by time.monotonic."""
+        """Args: seconds: time limit, None without limit; began_s: start by time.monotonic."""
         return cls() if seconds is None else cls(began_s + seconds)
 
     @property
@@ -69,8 +69,8 @@ def read_photos(
         landmarker: finds the faces.
         face: which face, 1 is the widest; None is the widest.
         shots: frames of each video, evenly spaced.
-        deadline: after it no further file is read, with a note.
-        progress: called with what is being done, the files read and of all.
+        deadline: after it, no further file is read, with a note.
+        progress: called with the stage, the files read and the total.
 
     Returns:
         The photos, the files, and notes for the user.
@@ -103,7 +103,7 @@ def read_photos(
 
 
 def files_in(path: Path) -> list[Path]:
-    """A file itself, or the files of a folder, but for hidden ones.
+    """The given file, or the files of a folder except hidden ones.
 
     Raises InputError if there is none.
     """

@@ -34,19 +34,19 @@ class Point(NamedTuple):
 
     step: int  # updates of G
     seconds: float  # since the first
-    # 1 - d / 1.2, 0 at least; d: mean distance of the probes' dlib embeddings from the nearest photo's. Paper's form:
-    # the mean of this and of the appearance score (Learner.appearance).
+    # 1 - d / 1.2, at least 0; d: mean distance of the probes' dlib embeddings from the nearest photo's. Paper's form:
+    # the mean of this and the appearance score (Learner.appearance).
     identity: float
-    motion_fidelity: float  # share of the intended motion in the detected landmarks; mean over probes, 0 at least
-    score: float  # mean of the two; with left-out photos 2 - left_out
-    left_out: float | None = None  # error on photos that are not trained on, over the initial one; Learner.left_out
+    motion_fidelity: float  # share of the intended motion in the detected landmarks; mean over probes, at least 0
+    score: float  # mean of both; with left-out photos 2 - left_out
+    left_out: float | None = None  # error on left-out photos, relative to the initial one; Learner.left_out
 
 
 class Probes:
     """Frames of the bundled motions, synthesized for one person and scored."""
 
     def __init__(self, shot: PreparedPhoto, photos: Image, points: Array, preset: Preset) -> None:
-        """Args: shot: the photo that is animated; photos, points: [T, ..] from windows.photo_windows."""
+        """Args: shot: the source photo; photos, points: [T, ..] from windows.photo_windows."""
         self._landmarker = Landmarker()
         self._face_net = FaceNet().eval()
         config = preset.networks
@@ -79,9 +79,9 @@ class Probes:
 
 
 def _motion_fidelity(part: str, goal: Array, rest: Array, found: Array) -> float:
-    """1: landmarks at their targets; 0: as far from them as those of a face that does not move.
+    """1: landmarks at their targets; 0: as far from them as the landmarks of a still face.
 
-    Turns are compared in the picture, expressions in the head's own frame: else a smile would count less than a nod.
+    Turns are compared in the picture, expressions in the head's coordinates: else a smile would count less than a nod.
     """
     if part == "turn":
         places = [p[POINTS_68, :2] - p[POINTS_68, :2].mean(0) for p in (goal, rest, found)]

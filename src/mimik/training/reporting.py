@@ -1,4 +1,4 @@
-"""What a training run reports: statistics, sample grids, progress lines; and how a signal stops it."""
+"""Reports of a training run: statistics, sample grids, progress lines; and stopping by signals."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mimik.files import write_whole
 from mimik.networks.generators import Synthesis
 
 STATS_NAME = "stats.jsonl"
-_CELL_PX = 128  # at least, so that its caption fits
+_CELL_PX = 128  # minimum, so that the caption fits
 
 
 def sample_grid(batch: Batch, out: Synthesis, caption: str) -> NDArray[np.uint8]:
-    """Photo, landmarks, [warped photo,] result, [mask,] ground truth, a row per item: BGR [H, W, 3] with a caption."""
+    """Photo, landmarks, [warped photo,] result, [mask,] ground truth; a row per item: BGR [H, W, 3] with a caption."""
     columns = [batch["x_s"][:, 0], batch["y"], batch.get("warped"), out.image, out.mask, batch["x"]]
     if out.mask is not None:
         columns[4] = out.mask.expand(-1, 3, -1, -1) * 2 - 1
@@ -92,7 +92,7 @@ class RunLog:
 
 
 class Meter:
-    """Means since the last log line."""
+    """Means since the previous log line."""
 
     def __init__(self) -> None:
         self.start, self.wait_s, self.images = time.monotonic(), 0.0, 0
@@ -133,7 +133,7 @@ def progress_line(step: int, num_steps: int, means: Mapping[str, float], train: 
 
 
 class StopSignals:
-    """SIGINT and SIGTERM end the run after the step, a second signal at once."""
+    """SIGINT and SIGTERM end the run after the current step, a second signal immediately."""
 
     def __init__(self) -> None:
         self.received: int | None = None

@@ -1,4 +1,4 @@
-"""One step of training: E, P and G as one module, D as its loss needs it, and the terms that they minimize."""
+"""One training step: E, P and G as one module, D's forward passes, and the loss terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Averaged = TypeVar("Averaged", bound=nn.Module)
 
 
 class Synthesizer(nn.Module):
-    """E, P and G as one: the sources' embeddings and the synthesized target."""
+    """E, P and G as one module: the sources' embeddings and the synthesized target."""
 
     def __init__(self, embedder: Embedder, projection: Projection, generator: Generator) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class DiscriminatorOutput(NamedTuple):
 
 
 class DiscriminatorStep(nn.Module):
-    """D's forward passes: for its own update, and for that of E, P and G."""
+    """D's forward passes, for its update and for the update of E, P and G."""
 
     def __init__(self, discriminator: Discriminator) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class DiscriminatorStep(nn.Module):
     def forward(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Tensor:
         """Scores [2 B] of the real frames, then of the fake ones.
 
-        One pass, because D treats every item separately, and DDP requires one forward pass per backward pass.
+        One pass, because D processes items independently, and DDP requires one forward pass per backward pass.
         """
         score, _ = self.D(torch.cat([x, x_hat]), torch.cat([y, y]), torch.cat([video, video]))
         return score.float()
 
     def output(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> DiscriminatorOutput:
-        """Gradients reach x_hat only, if D's parameters require none."""
+        """Gradients reach only x_hat if D's parameters require none."""
         score, fake_acts = self.D(x_hat, y, video)
         with torch.no_grad():
             _, real_acts = self.D(x, y, video)
@@ -73,9 +73,9 @@ class DiscriminatorStep(nn.Module):
 class Ema(Generic[Averaged]):
     """Moving averages of E, P and G, or of a person's G and psi'.
 
-    The share of the old weights grows from 0.1 to `decay`, so that the initial weights decay quickly, unless they come
-    from a release, which is an average itself. Buffers, the vectors of spectral norm, are copied from the live network:
-    they fit the average's weights better than their own average.
+    The weight of the old average grows from 0.1 to `decay`, so that the initial weights decay quickly. It is constant
+    if these come from a release, which is an average already. Buffers, the vectors of spectral norm, are copied from
+    the live network: they fit the averaged weights better than averaged buffers.
     """
 
     def __init__(self, live: Averaged, decay: float, *, grows: bool = True) -> None:
@@ -84,13 +84,13 @@ class Ema(Generic[Averaged]):
 
     @functools.cached_property
     def _tensors(self) -> list[list[Tensor]]:
-        """Parameters and buffers of both; cached, because listing them takes a tenth of a small network's step."""
+        """Parameters and buffers of both; cached, because listing them takes 10 % of a small network's step."""
         networks = self.average, self.live
         return [*(list[Tensor](net.parameters()) for net in networks), *(list(net.buffers()) for net in networks)]
 
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
-        """Called after each step with the number of steps so far."""
+        """Call after each step with the number of steps so far."""
         decay = min(self.decay, num_updates / (9 + num_updates)) if self.grows else self.decay
         kept, live, kept_buffers, live_buffers = self._tensors
         torch._foreach_lerp_(kept, live, 1 - decay)
@@ -98,7 +98,7 @@ class Ema(Generic[Averaged]):
 
 
 class DiscriminatorInputs(NamedTuple):
-    """Inputs of D and the content networks: real and fake frames and their landmark images, all of one size.
+    """Inputs of D and the content networks: real and fake frames and their landmark images, of equal size.
 
     Paper's form: the frames themselves. Texture form: the downsampled frame, or a crop of it (D14).
     """
@@ -119,7 +119,7 @@ class DiscriminatorInputs(NamedTuple):
 def weighted_content_loss(
     content: Mapping[str, ContentNetwork], weights: LossWeights, x: Tensor, x_hat: Tensor
 ) -> Tensor:
-    """L_CNT: the sum over networks, each times its weight."""
+    """L_CNT: the weighted sum over networks."""
     total = torch.zeros((), device=x.device)
     for name, network in content.items():
         with torch.no_grad():
@@ -130,7 +130,7 @@ def weighted_content_loss(
 
 
 def landmark_distance(landmarks: LandmarkNet, batch: Batch, x_hat: Tensor) -> Tensor:
-    """The landmark term without its weight."""
+    """The unweighted landmark term."""
     with torch.autocast(x_hat.device.type, enabled=False):  # bf16 shifts the points by 2 pixels
         with torch.no_grad():
             points = landmarks.find(batch["x"], batch["face"])
@@ -160,7 +160,7 @@ def generator_terms(
     identity: FaceNet | None = None,
     landmarks: LandmarkNet | None = None,
 ) -> dict[str, Tensor]:
-    """Loss terms of E, P and G, each times its weight; terms of weight 0 are not computed.
+    """Weighted loss terms of E, P and G; terms of weight 0 are omitted.
 
     Args:
         discriminator_step: D, whose parameters must not require gradients.

@@ -40,13 +40,13 @@ _CALLS_BEFORE_CAPTURE = 3  # cuDNN chooses its algorithms, and memory is reserve
 
 
 class Replayed:
-    """A function of named tensors that is captured as a CUDA graph and replayed, so that no kernel is launched singly.
+    """A function of named tensors that is captured as a CUDA graph and replayed, to avoid launching single kernels.
 
-    The first calls run it as it is; so do all where it cannot be captured, after a warning.
+    The first calls run the function normally. If it cannot be captured, all calls do, after a warning.
     """
 
     def __init__(self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]], *, enabled: bool) -> None:
-        """Args: function: of tensors whose shapes stay; what it returns is overwritten by the next call."""
+        """Args: function: of tensors with constant shapes; the next call overwrites its result."""
         self._function, self._enabled, self._calls = function, enabled, 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._given: dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ class Replayed:
         if not self._enabled:
             return self._function(given)
         if self._calls <= _CALLS_BEFORE_CAPTURE:
-            stream = torch.cuda.Stream()  # a capture has a stream of its own, too
+            stream = torch.cuda.Stream()  # a capture also has a separate stream
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 made = self._function(given)
@@ -66,7 +66,7 @@ class Replayed:
         if self._graph is None:
             try:
                 self._capture(given)
-            except RuntimeError as error:  # all that CUDA and torch raise here
+            except RuntimeError as error:  # the type of all errors of CUDA and torch here
                 self._enabled, self._graph, self._given, self._made = False, None, {}, {}
                 log.warning("steps are not captured as a CUDA graph (%s); every kernel is launched singly", error)
                 return self._function(given)
@@ -98,17 +98,17 @@ class Trainer:
         people: Sequence[Batch] = (),
         fsdp: bool = False,
     ) -> None:
-        """Builds the networks, identical in all processes with the same torch seed.
+        """Build the networks, identical in all processes with the same torch seed.
 
         Args:
             preset: what to train.
             num_videos: training clips, rows of W.
             world: this process among all.
             precision: "fp32" or "bf16": of activations; weights are float32.
-            init: initial weights of E, P, G and D; W is not taken over.
+            init: initial weights of E, P, G and D, not of W.
             fresh: names of networks that are reinitialized instead.
-            people: batches of loading.loader; if E or P is fresh, the mean of psi_hat over them is kept.
-            fsdp: shard weights, averages and optimizer states among the processes; else each process has all.
+            people: batches of loading.loader; if E or P is fresh, the mean of psi_hat over them is preserved.
+            fsdp: shard weights, averages and optimizer states among the processes; else each process has full copies.
 
         Raises InputError if the weights of a content network are missing.
         """
@@ -157,7 +157,7 @@ class Trainer:
         self.generator_adam = torch.optim.Adam(groups, train.lr_generator, **adam)
         self.discriminator_adam = torch.optim.Adam(self._discriminator_parameters, train.lr_discriminator, **adam)
         self.step = 0
-        # What a step computes between two optimizers, replayed as CUDA graphs where one process has one GPU.
+        # The computations between optimizer steps, replayed as CUDA graphs if one process has one GPU.
         alone = world.size == 1 and world.device.type == "cuda"
         self._without, self._with_discriminator, self._discriminator_passes = (
             Replayed(function, enabled=alone)
@@ -172,7 +172,7 @@ class Trainer:
     def _keep_mean(self, init: Networks, people: Sequence[Batch]) -> None:
         """Shifts P's bias so that the mean of psi_hat over people stays that of init.
 
-        With another mean G would have to adapt first, and the embedding would collapse meanwhile.
+        With another mean, G would first have to adapt, and the embedding would collapse meanwhile.
         """
         difference = torch.zeros_like(self.networks.P.linear.bias)
         for batch in map(self.on_device, people):
@@ -200,12 +200,12 @@ class Trainer:
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of E, P and G and, from adversarial_from on, num_discriminator_updates of D; of a loader's batch.
 
-        D's updates reuse the frames: x_hat is G's output before its own update. Each costs a pass of D only, where new
-        frames would also cost one of E, P and G.
+        D's updates reuse the frames: x_hat is G's output before G's update. Each update costs one pass of D; new frames
+        would also cost a pass of E, P and G.
 
         Returns:
-            Scalars of this process: the loss terms of E, P and G, their sum "loss", the norm of its gradient before
-            clipping; and D's loss, gradient norm and mean scores.
+            Scalars of this process: the loss terms of E, P and G, their sum "loss", its gradient norm before clipping;
+            and D's loss, gradient norm and mean scores.
         """
         train = self.preset.train
         adversarial = self.step >= train.adversarial_from
@@ -262,7 +262,7 @@ class Trainer:
         return {name: value.detach() for name, value in stats.items()}
 
     def _clip(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Clips the gradient norm; returns it as it was before."""
+        """Clip the gradient norm; returns the norm before clipping."""
         norm = nn.utils.clip_grad_norm_(parameters, self.preset.train.clip_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
@@ -276,10 +276,10 @@ class Trainer:
     def validate(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Content loss, mean L1 in [-1, 1] and, if trained, landmark distance of the averages.
 
-        L1 and landmarks also of the uncorrected warped photo, if there is one. "content_stranger" is the content loss
-        with psi_hat of another person: equal to "content" if G does not depend on psi_hat. "embedding" is the share of
-        E's N outputs that differ between people: 0 if the embedding has collapsed. In the texture form the content
-        networks take whole frames only.
+        L1 and landmarks are also measured on the uncorrected warped photo, if there is one. "content_stranger" is the
+        content loss with psi_hat of another person: equal to "content" if G does not depend on psi_hat. "embedding" is
+        the share of E's N outputs that differ between people: 0 if the embedding has collapsed. In the texture form the
+        content networks take only whole frames.
 
         Args: batches: of loading.loader, with person.
         """
@@ -322,7 +322,7 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         return {
-            "synthesiser": self.synthesizer,  # the name in the state files of every version
+            "synthesiser": self.synthesizer,  # name in the state files of all versions
             "judge": self.discriminator_step,
             "average": self.ema.average,
             "generator_adam": self.generator_adam,

@@ -1,7 +1,7 @@
-"""Training of the voice network: sound of talking people to their lips.
+"""Training of the voice network, which predicts lips from sound.
 
-One process, one device. Several networks, which differ in their seeds, are averaged. The run folder holds the state of
-each, from which the same command resumes, and stats.jsonl.
+It uses one process and one device. Several networks with different seeds may be averaged. The run folder holds the
+state of each, from which the same command resumes, and stats.jsonl.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ FOLLOWED = tuple(CHANNELS.index(name) for name in ("gap", "jawOpen", "width", "m
 class _Target:
     mean: np.ndarray[Any, Any]
     rest: np.ndarray[Any, Any]
-    liveliness: np.ndarray[Any, Any]  # [C] how strongly this speaker articulates
+    liveliness: np.ndarray[Any, Any]  # [C] strength of this speaker's articulation
 
 
 def _target(clip: SpeechClip, scale: Scale) -> _Target:
@@ -83,7 +83,7 @@ def _target(clip: SpeechClip, scale: Scale) -> _Target:
 
 
 class Pool:
-    """Augmented versions of all clips, renewed a few at a time."""
+    """Augmented versions of all clips; each step renews a few."""
 
     def __init__(self, clips: Sequence[SpeechClip], one_speaker: set[str], config: VoiceConfig) -> None:
         self.rng = np.random.default_rng(config.seed)
@@ -98,7 +98,7 @@ class Pool:
                 self._chance[group] = (share if (~group).any() else 1.0) * length[group] / length[group].sum()
         self._others = np.concatenate([clip.sound for clip in clips if clip.person not in one_speaker][:60])
         self._variants: dict[int, list[SpeechPiece]] = {}
-        # Steps by which each clip's picture is late; 0 of one speaker's corpus.
+        # Steps by which each clip's picture lags its sound; 0 for the single-speaker corpus.
         self.lags = [0] * len(clips)
         self._spoken = self._said(utterances(config.spoken, self.rng)) if config.spoken else []
 
@@ -123,7 +123,7 @@ class Pool:
         return bool(self._spoken)
 
     def spoken_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of synthetic speech: features [S, 2T, bands], mouths [S, T, len(Mouth)], known [S, T]."""
+        """Batch of synthetic speech: features [S, 2T, bands], mouths [S, T, len(Mouth)], known [S, T]."""
         steps, values, mouths = self._config.piece_steps, [], []
         for index in self.rng.integers(0, len(self._spoken), self._config.spoken_batch):
             sound, mouth = self._spoken[index]
@@ -141,7 +141,7 @@ class Pool:
             del have[: max(0, len(have) - self._config.num_variants)]
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features [B, 2T, bands], tracks about the clip's mean and above rest [B, T, C], touch and known [B, T]."""
+        """Features [B, 2T, bands], tracks minus the clip's mean and minus rest [B, T, C], touch and known [B, T]."""
         steps = self._config.piece_steps
         rows = []
         for index in self.rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
@@ -168,15 +168,15 @@ class Pool:
 def voice_loss(
     out: Tensor, about: Tensor, above: Tensor, touch: Tensor, known: Tensor, config: VoiceConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Lips about the piece's mean, their speed, their correlation, whether they touch.
+    """Loss of mean-free tracks, their speed, their correlation, and contact.
 
     Args:
         out: [B, T, NUM_OUTPUTS].
-        about, above: [B, T, C] as Pool.batch gives them.
+        about, above: [B, T, C] from Pool.batch.
         touch, known: [B, T].
 
     Returns:
-        Scalar, and its terms before their weights.
+        Scalar, and its unweighted terms.
     """
     weight = torch.from_numpy(WEIGHTS / WEIGHTS.sum())
     mask = known[..., None]
@@ -186,7 +186,7 @@ def voice_loss(
     def centered(x: Tensor) -> Tensor:
         return (x - (x * mask).sum(1, keepdim=True) / count) * mask
 
-    # Near the clip's mean, not exactly about it: the piece's own mean counts a little.
+    # The mean of the piece also contributes, with a small weight.
     p, y = centered(lips), centered(about)
     frames = known.sum().clamp(min=1)
     position = (functional.smooth_l1_loss(p, y, beta=0.5, reduction="none") * weight).sum() / frames
@@ -207,7 +207,7 @@ def voice_loss(
 
 
 def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig) -> Tensor:
-    """Of synthetic speech: the known channels about the piece's mean, their correlation, contact, labiodentals.
+    """Loss of synthetic speech: the known channels minus the piece's mean, their correlation, contact, labiodentals.
 
     Args:
         out: [S, T, NUM_OUTPUTS].
@@ -230,11 +230,11 @@ def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig)
     return position + config.correlation * correlation + config.touch * (shut + labiodental)
 
 
-# Measuring.
+# Measurements.
 
 
 def outputs(net: nn.Module, piece: SpeechPiece) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """[T, NUM_OUTPUTS] of a whole clip."""
+    """[T, NUM_OUTPUTS] outputs of a whole clip."""
     with torch.no_grad():
         result: np.ndarray[Any, np.dtype[np.float32]] = net(torch.from_numpy(piece.features)[None])[0].numpy()
     return result
@@ -262,7 +262,7 @@ def measured(net: nn.Module, clips: Sequence[SpeechClip]) -> dict[str, float]:
 
 
 def _started(fresh: dict[str, Tensor], init: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Tensor]:
-    """The weights to start from; outputs that they lack begin at 0."""
+    """The initial weights; missing outputs start at 0."""
     out = {}
     for name, value in fresh.items():
         known = torch.from_numpy(init[name].copy())
@@ -273,7 +273,7 @@ def _started(fresh: dict[str, Tensor], init: Mapping[str, np.ndarray[Any, Any]])
 
 STATE = "voice_state.pt"
 STATS = "stats.jsonl"
-_INIT_LR = 6e-4  # where weights are given
+_INIT_LR = 6e-4  # learning rate with initial weights
 _AVERAGED_FROM = 0.5  # share of the steps from which the saved weights are averaged
 
 
@@ -283,7 +283,7 @@ def _averaged(mean: dict[str, Tensor], count: int, new: dict[str, Tensor]) -> di
 
 
 def _loss_of_batch(net: nn.Module, pool: Pool, config: VoiceConfig) -> tuple[Tensor, dict[str, float]]:
-    """The loss of the next batch, with synthetic speech where the pool has some, and its terms."""
+    """The loss of the next batch, including synthetic speech if the pool has any, and its terms."""
     values, about, above, touch, known = pool.batch()
     if not pool.has_speech:
         return voice_loss(net(values), about, above, touch, known, config)
@@ -306,16 +306,16 @@ def train_member(
     save_every: int = 200,
     progress: Progress = silent,
 ) -> None:
-    """Trains until config.num_steps; resumes where the folder's state stands.
+    """Trains until config.num_steps; resumes from the folder's state.
 
     Args:
         clips: to train on.
         run: the folder.
         one_speaker: persons whose clips together are config.grid_share of the pieces.
         watched: sets of clips that are measured at every save.
-        stats: the file for the measures; None is in the folder.
-        init: weights to start from, as VoiceModel.members has them.
-        progress: called with the steps done and of all.
+        stats: the file of the measurements; None: in the folder.
+        init: initial weights, as from VoiceModel.members.
+        progress: called with the steps done and the total.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -392,17 +392,17 @@ def train_member(
             log.info("step %d of %d, %.2f s/step", step, config.num_steps, (time.time() - began) / max(1, step - first))
 
 
-# The file that ships.
+# The released file.
 
-_FOUND = 0.73  # share of the real closures; more brings as many that are not real
+_FOUND = 0.73  # target share of the real closures; a higher one adds as many false closures
 _MAX_GAIN = 4.0
 
 
 def calibrated(net: nn.Module, scale: Scale, clips: Sequence[SpeechClip]) -> dict[str, np.ndarray[Any, Any]]:
-    """`scale.*` of lips.VoiceModel: what gives the tracks their real amplitude and rest, on clips held out.
+    """`scale.*` of lips.VoiceModel: amplitude and rest of the tracks, calibrated on held-out clips.
 
-    A regression is less lively than what it learned from. Each track is multiplied with the standard deviation that the
-    training clips usually have, over that of the predictions; both are medians over clips.
+    A regression has smaller amplitudes than its training data. Each track is multiplied by the ratio of the standard
+    deviations of training clips and predictions; both are medians over clips.
     """
     net.eval()
     spreads, means, pieces = [], [], []
@@ -429,9 +429,9 @@ def calibrated(net: nn.Module, scale: Scale, clips: Sequence[SpeechClip]) -> dic
 def _contact_threshold(
     pieces: Sequence[tuple[SpeechPiece, np.ndarray[Any, Any], np.ndarray[Any, Any]]],
 ) -> float:
-    """The least score whose minima below it find _FOUND of the real closures; the greatest, if none does.
+    """The smallest score for which minima below it find _FOUND of the real closures; the largest, if none does.
 
-    Args: pieces: clips with the contact_score [n] of their known steps, and where [n] lips do not touch at f and v.
+    Args: pieces: clips with the contact_score [n] of their known steps, and the mask [n] of f and v.
     """
     thresholds = np.arange(0.0, 0.21, 0.01)
     for threshold in thresholds:
@@ -449,7 +449,7 @@ def _contact_threshold(
 
 
 class _Mean(nn.Module):
-    """The mean of what several networks give."""
+    """Averages the outputs of several networks."""
 
     def __init__(self, members: Sequence[VoiceNet]) -> None:
         super().__init__()
@@ -481,14 +481,14 @@ def released(
     scale: Scale,
     record: dict[str, Any],
 ) -> VoiceModel:
-    """Networks as the file that `mimik animate` takes.
+    """The model file of the networks, as `mimik animate` takes it.
 
     Args:
         members: weights of each.
         config: of their training.
-        clips: that calibrate it, of people who were not trained on.
+        clips: for calibration, of held-out people.
         scale: of the training clips.
-        record: of the training, for the file.
+        record: of the training, stored in the file.
     """
     nets: list[VoiceNet] = []
     tensors: dict[str, np.ndarray[Any, Any]] = {}
@@ -503,7 +503,7 @@ def released(
 
 
 def _tell_part(progress: Progress, index: int, count: int, stage: str, done: int, total: int) -> None:
-    """Tells progress of one of several runs, each as long, as progress of them all."""
+    """Report progress of one of several equally long runs as progress of all."""
     progress(stage, index * total + done, count * total)
 
 
@@ -516,21 +516,21 @@ def train_voice(
     init: Path | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Trains on a folder of clips and writes the network that results; resumes if interrupted.
+    """Trains on a folder of clips and writes the resulting network; resumes if interrupted.
 
     Args:
         clips: a folder that data.speech.track_folder wrote.
-        run: the run's folder.
-        config: how.
-        one_speaker: a folder of many clips of one person, which make config.grid_share of the pieces.
-        init: a file of a voice network to start from, whose sizes are taken.
-        progress: called with the steps done and of all.
+        run: the run folder.
+        config: the settings.
+        one_speaker: a folder of many clips of one person, config.grid_share of the pieces.
+        init: file of an initial voice network, which also determines the sizes.
+        progress: called with the steps done and the total.
 
     Returns:
-        The file of the network, in the run's folder.
+        The file of the network, in the run folder.
 
     Raises:
-        InputError: if there are no clips, or the run's folder holds a run of other sizes.
+        InputError: if there are no clips, or the run folder holds a run of other sizes.
     """
     start: Sequence[Mapping[str, np.ndarray[Any, Any]]] = [{}] * config.members
     if init is not None:

@@ -1,7 +1,7 @@
-"""Training batches from a corpus that lies decoded in the memory of a device.
+"""Training batches from a corpus of decoded frames in device memory.
 
-The processor decides by arrays over the whole batch what every episode shows (data.episodes); the device reads, warps
-and draws all pixels. The batches are those of loading.loader, within the tolerances of tests/data/on_device.
+The CPU selects frames and augmentation of all episodes with array operations (data.episodes); the device reads, warps
+and draws all pixels. The batches equal those of loading.loader, within the tolerances of tests/data/on_device.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  everybody's name for it
+import torch.nn.functional as F  # noqa: N812  the usual name
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,23 +36,23 @@ from mimik.rendering.flow import NUM_GEOMETRY
 
 log = logging.getLogger(__name__)
 
-REUSE = 8  # episodes for each warped frame, where nobody says how many
+REUSE = 8  # default number of episodes per warped frame
 
 
 class DeviceCorpus:
-    """All frames of the clips of episodes, decoded, in the memory of a device.
+    """All frames of the episodes' clips, decoded, in device memory.
 
     Attributes:
-        memory: uint8 [P, 3] pixels on the device: those of all frames, clip by clip, and room for what is made.
+        memory: uint8 [P, 3] pixels on the device: all frames, clip by clip, and room for warped frames.
         starts, sides: [C] first pixel of each clip of the index, and its width.
-        first, points: [C] first frame of each clip, and [F, 478, 3] landmarks, on the processor.
+        first, points: [C] first frame of each clip, and [F, 478, 3] landmarks, on the CPU.
         room: first pixel of the room.
     """
 
     def __init__(self, episodes: Episodes, device: torch.device, room: int = 0) -> None:
-        """Decodes every clip that is long enough, with all cores; damaged ones are passed over.
+        """Decode every clip that is long enough, on all cores; damaged clips are skipped.
 
-        Args: room: pixels to allocate besides.
+        Args: room: number of additional pixels.
         """
         index, usable = episodes.index, episodes.usable.tolist()
         self.sides = np.array([episodes.store.side_of(clip) for clip in index])
@@ -64,14 +64,14 @@ class DeviceCorpus:
         self.points = np.zeros((int(lengths.sum()), faces.NUM_POINTS, 3), np.float32)
 
         def read(position: int) -> tuple[ClipFrames, Tracks] | DamagedClipError:
-            store, clip = copy.copy(episodes.store), index[position]  # a store remembers its newest clip
+            store, clip = copy.copy(episodes.store), index[position]  # because a store caches its newest clip
             try:
                 return store.read(clip, np.arange(clip.num_frames)), store.tracks(clip)
             except DamagedClipError as error:
                 return error
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            step = 4 * (os.cpu_count() or 1)  # clips that are decoded and not yet copied
+            step = 4 * (os.cpu_count() or 1)  # clips that are decoded before they are copied
             for begin in range(0, len(usable), step):
                 part = usable[begin : begin + step]
                 for position, found in zip(part, pool.map(read, part), strict=True):
@@ -87,13 +87,13 @@ class DeviceCorpus:
 
     @staticmethod
     def num_bytes(episodes: Episodes) -> int:
-        """What the decoded frames take."""
+        """Size of the decoded frames."""
         clips = [episodes.index[position] for position in episodes.usable.tolist()]
         return sum(3 * clip.num_frames * episodes.store.side_of(clip) ** 2 for clip in clips)
 
 
 class DeviceLoader:
-    """Batches of episodes without end, made on a device; the same numbers as loading.loader gives this process."""
+    """Endless batches of episodes, made on a device; the episode numbers are those of loading.loader."""
 
     def __init__(
         self,
@@ -108,15 +108,15 @@ class DeviceLoader:
         reuse: int = REUSE,
         block: int | None = None,
     ) -> None:
-        """Decodes the corpus, and starts the workers that warp, if the episodes have warped frames.
+        """Decode the corpus, and start the workers that warp, if the episodes have warped frames.
 
         Args:
             episodes: what to load.
-            device: where batches are made and stay.
+            device: of the batches.
             batch_size: B of one rank.
             num_workers: processes that make warped frames; 0 makes them in the caller.
-            start_episode, rank, world_size: as loading.loader takes them.
-            reuse: episodes for each warped frame; the paper's form has none.
+            start_episode, rank, world_size: as for loading.loader.
+            reuse: episodes per warped frame; the paper's form has no warped frames.
             block: see Schedule.
         """
         self._episodes, self._device, self._batch_size = episodes, device, batch_size
@@ -127,7 +127,7 @@ class DeviceLoader:
         self._cell = cell * (1 + has_stills)  # pixels of a warped frame
         if episodes.window_px is None:
             reuse = 1
-        if block is None:  # frames that are used once are mixed with no others
+        if block is None:  # no mixing of frames that are used once
             block = BLOCK if reuse > 1 else -(-2 * batch_size * world_size // 64) * 64
         self._schedule = Schedule(seed=episodes.seed, reuse=reuse, start=self._next, step=world_size, block=block)
         num_slots = 2 * self._schedule.capacity if episodes.window_px is not None else 0
@@ -135,8 +135,8 @@ class DeviceLoader:
         self._planes = torch.empty(num_slots * GRID * GRID, NUM_GEOMETRY, dtype=torch.float16, device=device)
         self._crops = np.zeros((num_slots, 3))
         self._points = np.zeros((num_slots, faces.NUM_POINTS, 3), np.float32)
-        self._slots: dict[int, int] = {}  # of the warped frames that are there
-        self._newest = -1, 0  # block of the newest, and how many of it are there
+        self._slots: dict[int, int] = {}  # slots of the available warped frames, by number
+        self._newest = -1, 0  # block of the newest frame, and number of available frames of this block
         if num_slots:
             self._queue = WarpQueue(episodes, self._schedule, num_workers)
 
@@ -149,7 +149,7 @@ class DeviceLoader:
     # Warped frames.
 
     def _take(self, warp: Warp) -> None:
-        """Keeps a warped frame in place of one of the block before the last."""
+        """Store a warped frame in a slot of the block before the previous one."""
         block, count = warp.number // self._schedule.block, 0
         if block == self._newest[0]:
             count = self._newest[1]
@@ -165,11 +165,11 @@ class DeviceLoader:
         self._slots[warp.number] = slot
 
     def _slots_of(self, numbers: NDArray[np.int64], sources: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[N] where the warped frames of episodes lie; waits for those that are not there, and fetches some ahead."""
+        """[N] slots of the warped frames of episodes; waits for missing ones and prefetches some of the next block."""
         assert self._queue is not None
         while not self._slots.keys() >= set(sources.tolist()):
             self._take(self._queue.take())
-        # The next block's are fetched evenly while this one is used again and again.
+        # The frames of the next block are fetched at an even rate during the later rounds of this block.
         following = self._schedule.block_of(int(numbers[0])) + 1
         if self._schedule.block_of(int(numbers[-1])) < following:
             wanted = self._schedule.progress(int(numbers[-1])) * self._schedule.capacity
@@ -208,7 +208,7 @@ class DeviceLoader:
         return cast(Batch, {**batch, **{name: to_device(column, self._device) for name, column in columns.items()}})
 
     def _pictures(self, pictures: _Pictures, points: Array, draws: Draws, slots: NDArray[np.int64] | None) -> Batch:
-        """What of a batch is pictures, or lies in them; points: [B, 1 + K, 478, 3] of the augmented frames."""
+        """The images, masks and points of a batch; points: [B, 1 + K, 478, 3] in the augmented frames."""
         episodes, device, px = self._episodes, self._device, self._episodes.window_px
         count, num_frames = points.shape[:2]
         windows = np.concatenate([np.zeros((count, num_frames, 2)), pictures.sides[..., None]], -1)
@@ -220,7 +220,7 @@ class DeviceLoader:
         side = wide // 2 if px is not None else wide
         flat = points.reshape(count, num_frames, -1)
         placed = np.asarray(flat / windows[..., 2:], np.float32).reshape(points.shape)
-        for axis in (0, 1):  # 0..1 of the window
+        for axis in (0, 1):  # in units of the window, 0..1
             placed[..., axis] -= (windows[..., axis] / windows[..., 2]).astype(np.float32)[..., None]
         target = np.ascontiguousarray(placed[:, 0] * np.float32(wide))
         frames = pictures.read(windows, wide)  # [B, 1 + K, 3, P, P]
@@ -250,17 +250,17 @@ class DeviceLoader:
 
 
 class _Pictures:
-    """Reads the frames of a batch as their windows show them, augmented."""
+    """Reads the windows of a batch's frames, with augmentation."""
 
     def __init__(
         self, memory: Tensor, change: Change, starts: NDArray[np.int64], sides: NDArray[np.int64], device: torch.device
     ) -> None:
         self._memory, self._change, self._starts, self._device = memory, change, starts, device
-        self.sides = np.repeat(sides[:, None], starts.shape[1], 1)  # [B, 1 + K] of the frames, pixels
+        self.sides = np.repeat(sides[:, None], starts.shape[1], 1)  # [B, 1 + K] sides of the frames in pixels
         self._to_frames = change.to_frames(sides)  # [B, 2, 3]
 
     def read(self, windows: NDArray[np.float64], px: int, starts: NDArray[np.int64] | None = None) -> Tensor:
-        """uint8 [B, N, 3, px, px] of windows [B, N, 3]; starts: [B] of other pictures than the batch's."""
+        """uint8 [B, N, 3, px, px] pixels of windows [B, N, 3]; starts: [B] of other pictures than the batch's."""
         count, num_frames = windows.shape[:2]
         begin = self._starts if starts is None else starts[:, None]
         sides = to_device(self.sides[:, :num_frames].reshape(-1).astype(np.float32), self._device)
@@ -281,12 +281,12 @@ class _Pictures:
         windows: NDArray[np.float64],
         cells: int,
     ) -> Tensor:
-        """float32 [B, NUM_GEOMETRY, cells, cells] of Flow.planes, as Flow.maps has them of augmented frames.
+        """float32 [B, NUM_GEOMETRY, cells, cells] flow maps from Flow.planes, equal to Flow.maps of augmented frames.
 
         Args:
-            planes: [slots * GRID * GRID, NUM_GEOMETRY], and slots: [B] which of them.
-            crops, windows: [B, 3] squares over which they lie, and that are wanted.
-            cells: of a side.
+            planes: [slots * GRID * GRID, NUM_GEOMETRY]; slots: [B] of the episodes.
+            crops, windows: [B, 3] squares of the planes, and of the result.
+            cells: per side of the result.
         """
         to_cells = self._to_frames.copy()  # augmented frame -> cells of the crop
         to_cells[..., 2] -= crops[:, :2]

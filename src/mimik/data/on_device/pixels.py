@@ -1,6 +1,6 @@
-"""Pictures of many episodes at once, by torch on any device: what data.episodes does with OpenCV, frame by frame.
+"""Batched image operations in torch, on any device: the equivalents of the OpenCV calls of data.episodes.
 
-Every function takes a batch and has no loop over its items. tests/data/on_device compares each with OpenCV's result.
+Every function processes a batch without a loop over items. tests/data/on_device compares each with OpenCV's result.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from mimik.arrays import Array
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import SOFT_EDGE, feature_margins, landmark_lines, mouth_openings
 
-_AT_A_TIME = 1 << 24  # pixels whose places are held at a time
-_LOG_SCALE = 1 << 12  # fixed-point logarithms: sums of integers do not depend on their order
+_AT_A_TIME = 1 << 24  # pixels that are sampled at once
+_LOG_SCALE = 1 << 12  # fixed-point scale of logarithms, because integer sums do not depend on the order
 _OPAQUE = 1 - 1e-5
-_PROFILE = 0.562  # of OpenCV's anti-aliased lines: twice the variance across the longer axis, pixels squared, and
-_REACH_PX = 1.52  # how far from the line they reach
-_TWICE = 2  # they are drawn one over the other
-_HALF_PX = 1.0  # of lines that are 2 px thick, and
-_ROUNDED_PX = 0.5  # by rounding their outline
-_DIRECTIONS = 64  # in which a convex hull is bounded
+_PROFILE = 0.562  # of OpenCV's antialiased lines: twice the variance across the line, in px^2, and
+_REACH_PX = 1.52  # largest distance from the line
+_TWICE = 2  # number of times that lines are drawn over each other
+_HALF_PX = 1.0  # half width of lines that are 2 px thick, and
+_ROUNDED_PX = 0.5  # half width added by rounding of the outline
+_DIRECTIONS = 64  # number of directions that bound a convex hull
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor; float64 becomes float32. The caller does not wait for the copy to a GPU."""
+    """An array as a tensor; float64 becomes float32. The copy to a GPU is asynchronous."""
     tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32 if array.dtype == np.float64 else None))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def window_places(windows: Tensor, to_frames: Tensor, px: int, sides: Tensor | None = None) -> Tensor:
-    """Where the pixels of windows lie in the frames before augmentation, from the corner: [N, px, px, 2].
+    """Positions of the pixels of windows in the frames before augmentation, from the corner: [N, px, px, 2].
 
     Args:
         windows: [N, 3] left, top, side in pixels of the augmented frames.
-        to_frames: [N, 2, 3] places in augmented frames -> in frames (Change.to_frames).
+        to_frames: [N, 2, 3] positions in augmented frames -> in frames (Change.to_frames).
         px: side of the windows.
-        sides: [N] of the frames, pixels: beyond their border the augmented frames are continued.
+        sides: [N] of the frames in pixels; beyond it, the border of the augmented frames is replicated.
     """
     at = (torch.arange(px, device=windows.device) + 0.5) / px
     x, y = (windows[:, axis, None] + windows[:, 2:] * at for axis in (0, 1))  # [N, px]
@@ -53,13 +53,13 @@ def window_places(windows: Tensor, to_frames: Tensor, px: int, sides: Tensor | N
 
 
 def read_linearly(memory: Tensor, starts: Tensor, sides: Tensor, places: Tensor, *, mirrored: bool = False) -> Tensor:
-    """Square pictures of different sizes, read linearly at any places: [N, H, W, C] float32.
+    """Bilinear sampling of square pictures of different sizes: [N, H, W, C] float32.
 
     Args:
         memory: [P, C] pixels of all pictures, each row by row.
         starts, sides: [N] first pixel of each picture, and its width.
-        places: [N, H, W, 2] x and y from the corner, pixels.
-        mirrored: what is beyond the border: the picture mirrored (OpenCV's reflect 101), else the border continued.
+        places: [N, H, W, 2] x and y from the corner, in pixels.
+        mirrored: border mode: reflected (OpenCV's BORDER_REFLECT_101), else replicated.
     """
     step = max(_AT_A_TIME // (places.shape[1] * places.shape[2]), 1)
     if len(places) > step:
@@ -85,13 +85,13 @@ def read_linearly(memory: Tensor, starts: Tensor, sides: Tensor, places: Tensor,
 
 
 def recolored(images: Tensor, color: Tensor, curve: Tensor) -> Tensor:
-    """Frames [N, H, W, 3] 0..255 with a Change's color [N, 3, 3] and curve [N, 256]: uint8 [N, 3, H, W]."""
+    """Apply a Change's color [N, 3, 3] and curve [N, 256] to frames [N, H, W, 3] 0..255: uint8 [N, 3, H, W]."""
     mixed = torch.einsum("nhwc,ndc->ndhw", images, color).round().clamp(0, 255)
     return curve.gather(1, mixed.flatten(1).long()).view(mixed.shape)
 
 
 def _patches(low: NDArray[Any], high: NDArray[Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixels of squares as large as the largest box [.., 2] to [.., 2] needs: x and y, float32 [.., side * side]."""
+    """Pixels x, y of squares at boxes [.., 2] to [.., 2], all as large as the largest: float32 [.., side * side]."""
     low = np.floor(low)
     side = int((np.ceil(high) - low).max()) + 1
     start = to_device(low.astype(np.float32), device)
@@ -101,7 +101,7 @@ def _patches(low: NDArray[Any], high: NDArray[Any], device: torch.device) -> tup
 
 
 def _laid(values: Tensor, x: Tensor, y: Tensor, px: int, reduce: str) -> Tensor:
-    """[N, px * px] of values [N, .., M] at pixels x, y of pictures px wide; those outside are left out."""
+    """Scatter values [N, .., M] to pixels x, y of pictures px wide: [N, px * px]; pixels outside are ignored."""
     inside = (x >= 0) & (y >= 0) & (x < px) & (y < px)
     index = torch.where(inside, y * px + x, px * px).long()
     out = torch.zeros(len(values), px * px + 1, dtype=values.dtype, device=values.device)
@@ -110,11 +110,11 @@ def _laid(values: Tensor, x: Tensor, y: Tensor, px: int, reduce: str) -> Tensor:
 
 
 class _Lines(NamedTuple):
-    """The lines of a style, piece by piece."""
+    """The line segments of a style."""
 
-    first: NDArray[np.intp]  # [S] points at which the pieces begin
+    first: NDArray[np.intp]  # [S] points at which the segments begin
     last: NDArray[np.intp]  # [S] and end
-    line: NDArray[np.intp]  # [S] number of the line
+    line: NDArray[np.intp]  # [S] line of the segment
     colors: Array  # [L, 3]
 
 
@@ -130,7 +130,7 @@ def _lines_of_style(style: str) -> _Lines:
 
 
 def landmark_images(points: Array, px: int, style: str, device: torch.device) -> Tensor:
-    """face.landmark_images.landmark_image of many faces: uint8 [N, 3, px, px]; points: [N, 478, 2+]."""
+    """Batched face.landmark_images.landmark_image: uint8 [N, 3, px, px]; points: [N, 478, 2+]."""
     lines = _lines_of_style(style)
     smooth = style == "smooth"
     flat = points[..., :2] - np.float32(0.5)
@@ -138,7 +138,7 @@ def landmark_images(points: Array, px: int, style: str, device: torch.device) ->
     a, b = flat[:, lines.first], flat[:, lines.last]  # [N, S, 2]
     steep = np.abs(b - a)[..., 0] <= np.abs(b - a)[..., 1]
     x, y = _patches(np.minimum(a, b) - 2, np.maximum(a, b) + 2, device)  # [N, S, M]
-    # The longer axis first, and along it forwards.
+    # The longer axis first, with increasing coordinates.
     a, b = (np.where(steep[..., None], end[..., ::-1], end) for end in (a, b))
     back = a[..., :1] > b[..., :1]
     a, b = np.where(back, b, a), np.where(back, a, b)
@@ -155,7 +155,7 @@ def landmark_images(points: Array, px: int, style: str, device: torch.device) ->
         thick = _HALF_PX * (1 + rise.square()).sqrt() + _ROUNDED_PX
         to_begin = (along - begin).abs() + (across - height).abs()
         to_end = (along - end).abs() + (across - height - rise * (end - begin)).abs()
-        # Perpendicular ends, with a pixel's neighbors at either.
+        # Perpendicular ends, with the neighbors of the end pixels.
         reach = (along - begin) + rise * (across - height)
         length = (end - begin) * (1 + rise.square())
         cover = (((apart <= thick) & (reach >= 0) & (reach <= length)) | (to_begin.minimum(to_end) <= 1)).float()
@@ -170,12 +170,12 @@ def landmark_images(points: Array, px: int, style: str, device: torch.device) ->
 
 
 def feature_masks(points: Array, px: int, device: torch.device) -> Tensor:
-    """face.landmark_images.feature_mask of many faces: uint8 [N, 1, px, px]; points: [N, 478, 2+]."""
+    """Batched face.landmark_images.feature_mask: uint8 [N, 1, px, px]; points: [N, 478, 2+]."""
     angles = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
     directions = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)  # [2, D]
     parts = [np.round(points[:, index, :2] - 0.5) for index in faces.DETAILED]
     margin = feature_margins(points).astype(np.float32)
-    # A line this thick along the hull: OpenCV makes odd ones half a pixel wider, and draws their outline.
+    # Thickness of the line along the hull: OpenCV widens odd lines by half a pixel, and draws their outline.
     grow = np.where(margin > 1, np.floor(margin / 2 + 0.5), 0) + 0.5
     low, high = (np.stack([f(part, axis=1) for part in parts], 1) for f in (np.min, np.max))
     reach = grow[:, None, None] + 1
@@ -188,7 +188,7 @@ def feature_masks(points: Array, px: int, device: torch.device) -> Tensor:
 
 
 def mouth_interiors(points: Array, px: int, device: torch.device) -> Tensor:
-    """face.landmark_images.mouth_interior of many faces: uint8 [N, 1, px, px]; points: [N, 478, 2+]."""
+    """Batched face.landmark_images.mouth_interior: uint8 [N, 1, px, px]; points: [N, 478, 2+]."""
     outline, opening, eyes = mouth_openings(points)  # [N, 20, 2], [N], [N]
     outline = np.round((outline - 0.5) * 16).astype(np.float32) / 16
     sigma = np.maximum(SOFT_EDGE * eyes, 0.5).astype(np.float32)

@@ -1,8 +1,7 @@
-"""Which warped frames episodes need, in which order, and the worker processes that make them ahead of time.
+"""Schedule of the warped frames that episodes need, and worker processes that prefetch them.
 
-A warped frame depends on clip, source and target alone: the smooth flow, the mesh, the layers of mouth and eyes are
-solved and drawn by the code that animates, on the processor, and read by several episodes that differ in augmentation,
-window and view.
+A warped frame depends only on clip, source and target. It is rendered by the code that animates, on the CPU, and is
+used by several episodes with different augmentation, windows and views.
 """
 
 from __future__ import annotations
@@ -20,19 +19,20 @@ from torch.utils.data import Dataset
 from mimik.data.episodes import Episodes, random_stream, warped_to
 from mimik.data.loading import loader_of
 
-BLOCK = 2048  # warped frames whose episodes are mixed
-_GROUP = 64  # neighbors that stay neighbors: with any number of processes that divides it, each needs its own share
-_CHUNK = 4  # warped frames that a worker hands over together
-_MIXING = 11  # what a random number is for; data.episodes has the others
+BLOCK = 2048  # warped frames whose episodes are shuffled together
+# consecutive frames that stay together, so that processes, if their number divides it, need disjoint shares
+_GROUP = 64
+_CHUNK = 4  # warped frames that a worker returns at once
+_MIXING = 11  # purpose of random numbers; the others are in data.episodes
 
 
 class Warp(NamedTuple):
-    """A warped frame as a worker makes it."""
+    """A warped frame from a worker."""
 
-    number: int  # the episode that it was made for
-    pixels: Tensor  # uint8 [S * S, 3], or of a still [2 * S * S, 3], followed by the source frame that was made
+    number: int  # its episode
+    pixels: Tensor  # uint8 [S * S, 3]; of a still [2 * S * S, 3], with the synthesized source frame at the end
     planes: Tensor  # float16 [GRID * GRID, NUM_GEOMETRY] of Flow.planes
-    crop: Tensor  # float64 [3] left, top, side over which they lie
+    crop: Tensor  # float64 [3] left, top, side of the planes
     points: Tensor  # float32 [478, 3] of the source frame
 
 
@@ -58,24 +58,24 @@ class _Warps(Dataset[Warp]):
 
 
 class Schedule:
-    """Which episode's warped frame an episode takes, and which of them one process needs, in order.
+    """Assigns warped frames to episodes, and lists those that one process needs, in order.
 
-    Episodes are mixed in blocks: a block of BLOCK * reuse episodes takes each of BLOCK warped frames reuse times, in
-    `reuse` rounds of different order. All of it depends on the episode's number and the seed alone.
+    Episodes are shuffled in blocks: a block of BLOCK * reuse episodes uses each of BLOCK warped frames reuse times, in
+    `reuse` rounds of different order. The schedule depends only on the episode's number and the seed.
     """
 
     def __init__(self, *, seed: int, reuse: int, start: int, step: int, block: int = BLOCK) -> None:
         """Args:
         seed: of the order.
-        reuse: episodes for each warped frame; 1: every episode takes its own.
-        start, step: the process does episodes start, start + step, ..
-        block: warped frames of a block, a multiple of 64.
+        reuse: episodes per warped frame; 1: every episode has a separate one.
+        start, step: the process has episodes start, start + step, ..
+        block: warped frames per block, a multiple of 64.
         """
         assert block % _GROUP == 0
         self._seed, self._reuse, self._start, self._step, self.block = seed, reuse, start, step, block
 
     def sources(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[N] numbers of the warped frames that episodes [N] take."""
+        """[N] numbers of the warped frames of episodes [N]."""
         rounds, place = np.divmod(numbers, self.block)
         group, rest = np.divmod(place, _GROUP)
         out = np.empty_like(numbers)
@@ -93,12 +93,12 @@ class Schedule:
         return number // (self.block * self._reuse)
 
     def progress(self, number: int) -> float:
-        """0..1 how far a block's later rounds are done; the first is busy with its own warped frames."""
+        """0..1 progress of a block after its first round, which is occupied with the block's own warped frames."""
         place = number % (self.block * self._reuse)
         return max(place - self.block, 0) / max(self.block * (self._reuse - 1), 1)
 
     def needed(self, block: int) -> NDArray[np.int64]:
-        """The warped frames of a block that this process needs, in the order of their first use."""
+        """The warped frames of a block that this process needs, in order of first use."""
         length = self.block * self._reuse
         first = self._start + max(-(-(block * length - self._start) // self._step), 0) * self._step
         sources = self.sources(np.arange(first, (block + 1) * length, self._step))
@@ -106,7 +106,7 @@ class Schedule:
 
     @property
     def capacity(self) -> int:
-        """Warped frames of a block that one process needs at most."""
+        """Maximum number of warped frames of a block that one process needs."""
         return self.block // self._step if _GROUP % self._step == 0 else self.block
 
     def __iter__(self) -> Iterator[int]:
@@ -117,7 +117,7 @@ class Schedule:
 
 
 class WarpQueue:
-    """Warped frames in the order of a schedule, made by workers ahead of time."""
+    """Warped frames in the order of a schedule, prefetched by workers."""
 
     def __init__(self, episodes: Episodes, schedule: Schedule, num_workers: int) -> None:
         self._batches: Iterator[Any] = iter(
@@ -126,12 +126,12 @@ class WarpQueue:
         self._next: deque[Warp] = deque()
 
     def peek(self) -> Warp:
-        """The next one; waits for it."""
+        """The next warped frame; waits for it."""
         if not self._next:
             self._next.extend(next(self._batches))
         return self._next[0]
 
     def take(self) -> Warp:
-        """The next one, which is then gone."""
+        """Remove and return the next warped frame."""
         self.peek()
         return self._next.popleft()

@@ -1,4 +1,4 @@
-"""What people look at in a folder of shards: a contact sheet and a dataset card."""
+"""Overview of a folder of shards: a contact sheet and a dataset card."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mimik.media import video
 
 @dataclass
 class PrepareReport:
-    """What stands in the folder of shards, and what this run did for it."""
+    """Content of the folder of shards, and statistics of this run."""
 
     out: str
     num_videos: int = 0  # in the folder, of this run and earlier ones
     num_new: int = 0  # by this run
     num_clips: int = 0
-    num_stills: int = 0  # of them, of one frame
+    num_stills: int = 0  # clips of one frame
     num_frames: int = 0
     num_people: int = 0
     num_shards: int = 0
@@ -39,7 +39,7 @@ class PrepareReport:
     reasons: dict[str, int] = field(default_factory=dict)  # rejections by Reason, the most frequent first
     people: str = ""  # one of PEOPLE
     seconds: float = 0.0  # of this run
-    worker_seconds: float = 0.0  # of one core, spent on the videos by all runs
+    worker_seconds: float = 0.0  # processor time for the videos, of all runs
     num_workers: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class PrepareReport:
 
     @property
     def footage_per_core(self) -> float:
-        """Hours of video in an hour of one core."""
+        """Hours of video per hour of one core."""
         return 3600 * self.footage_hours / self.worker_seconds if self.worker_seconds else 0.0
 
     def to_json(self) -> str:
@@ -61,12 +61,12 @@ class PrepareReport:
         return json.dumps({**asdict(self), **rates}, indent=2)
 
     def kept(self) -> str:
-        """How much was kept, in words."""
+        """Summary of the kept clips, in words."""
         stills = f"; {self.num_stills} are stills" if self.num_stills else ""
         return f"{self.num_clips} ({self.kept_hours:.2f} h, {self.num_frames} frames{stills})"
 
     def table(self) -> str:
-        """What was kept, and what was not for which reason, as lines of text."""
+        """Counts of kept clips and of rejections by reason, as lines of text."""
         rows: list[tuple[str, str]] = [
             ("videos, pictures", f"{self.num_videos} ({self.footage_hours:.2f} h)"),
             ("clips kept", self.kept()),
@@ -83,7 +83,7 @@ _FRONTAL_FRAMES = 3
 
 
 def _frames_of(folder: Path, entry: Mapping[str, Any], wanted: Callable[[Any], Sequence[int]]) -> tuple[Any, ...]:
-    """Some frames of a clip and their points; wanted chooses their numbers, in order, from the clip's tracks."""
+    """Some frames of a clip and their points; wanted selects the frame numbers, in order, from the clip's tracks."""
     with (folder / entry["shard"]).open("rb") as file:
 
         def member(name: str) -> bytes:
@@ -98,7 +98,7 @@ def _frames_of(folder: Path, entry: Mapping[str, Any], wanted: Callable[[Any], S
 
 
 def frontal_frames(folder: Path, entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The frames of a clip in which the face looks most at the camera, and their points."""
+    """The most frontal frames of a clip, and their points."""
 
     def wanted(tracks: Any) -> list[int]:
         away = np.abs(tracks.pose[:, :2]).sum(1)
@@ -108,7 +108,7 @@ def frontal_frames(folder: Path, entry: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
-    """The middle frame of each clip, of at most 240 evenly chosen ones, with landmarks, key and person.
+    """The middle frames of at most 240 evenly spaced clips, with landmarks, key and person.
 
     Returns: uint8 RGB [H, W, 3].
     """
@@ -132,7 +132,7 @@ def contact_sheet(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Image:
 
 
 def dataset_card(report: PrepareReport, entries: Sequence[Mapping[str, Any]], config: PrepareConfig) -> str:
-    """README.md of the folder: what is in it, where it is from, how it was made, what it is for."""
+    """README.md of the folder: content, origin, method and intended use."""
     licenses = Counter(entry["licence"] or "not stated" for entry in entries)
     rejected = "\n".join(f"| {reason} | {count} |" for reason, count in report.reasons.items()) or "| none | 0 |"
     stated = "\n".join(f"| {name} | {count} |" for name, count in sorted(licenses.items())) or "| none | 0 |"

@@ -1,4 +1,4 @@
-"""What preparation takes and gives: settings, kept clips, and reasons for what is left out."""
+"""Settings of preparation, kept clips, and reasons for rejections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ VIDEO_SUFFIXES = (
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """What decides the content of shards; every message names the option that it is about."""
+    """Settings that determine the content of shards; every error message names its option."""
 
     size: Annotated[int, Option("Width and height of a clip.", "PX", range=(64, 512), hint="pixels")] = 256
-    # A video that has fewer keeps its own. docs/scaling.md says why not 25.
+    # Videos with a lower rate keep it. docs/scaling.md explains why not 25.
     fps: Annotated[float, Option("Frames a second, at most.", "X", range=(1, 60), hint="frames a second")] = 12.5
     min_seconds: Annotated[float, Option("Shortest clip.", "S", range=(0.2, 60), hint="shortest clip")] = 1.0  # K = 8
     max_seconds: Annotated[float, Option("Longest clip; longer tracks are cut.", "S")] = 10.0
@@ -42,7 +42,7 @@ class PrepareConfig:
             hint="side of the crop in heights of the face",
         ),
     ] = 2.0
-    min_sharpness: Annotated[  # a clip in bad light measured 0.007, a blurred one 0.003
+    min_sharpness: Annotated[  # 0.007 was measured for a clip in bad light, 0.003 for a blurred one
         float, Option("Blurred faces below this are left out; 0 keeps all.", "X", range=(0, 10), hint="0 keeps all")
     ] = 0.006
     crf: Annotated[
@@ -60,7 +60,7 @@ class PrepareConfig:
 
 
 class Reason(StrEnum):
-    """Why a track or a whole video is not kept; the text goes to rejected.jsonl."""
+    """Reason for rejecting a track or a whole video; the text is written to rejected.jsonl."""
 
     NO_FACE = "no-face"
     TOO_SMALL = "too-small"
@@ -80,7 +80,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Clip:
-    """One kept piece of one track: the fields of its index line that the video alone decides, and its files."""
+    """One kept piece of one track: the fields of its index line that depend only on the video, and its files."""
 
     info: dict[str, Any]
     mp4: bytes = field(repr=False)
@@ -89,7 +89,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Rejection:
-    """One track, or with start_s None a whole video, that is not kept."""
+    """One rejected track or, with start_s None, a whole rejected video."""
 
     reason: Reason
     detail: str
@@ -99,10 +99,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of one video or picture; clips is empty where they were handed to on_clip."""
+    """Result of one video or picture; clips is empty if they were passed to on_clip."""
 
     clips: tuple[Clip, ...]
     rejections: tuple[Rejection, ...]
     sha256: str | None = None
     footage_s: float = 0.0
-    seconds: float = 0.0  # of one core that it took
+    seconds: float = 0.0  # processor time

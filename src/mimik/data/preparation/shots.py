@@ -1,4 +1,4 @@
-"""Where a video cuts from one shot to the next."""
+"""Shot boundary detection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from mimik.arrays import Array
 from mimik.face.landmarks import Image
 
-_LOOKAHEAD = 3  # frames after a suspected cut that must not look like the one before it: a flash lasts no longer
+_LOOKAHEAD = 3  # frames after a suspected cut that must differ from the frame before it; a flash is shorter
 _LOOKBACK = 8
-_MIN_CUT, _CUT_RATIO = 0.22, 3.0  # of difference; how far it stands out from its neighbors, which motion does not
+_MIN_CUT, _CUT_RATIO = 0.22, 3.0  # smallest difference, and smallest ratio to neighboring differences, at a cut
 
 
 class Look(NamedTuple):
-    """What a frame looks like from afar: [1024] luma of mean 0 and length 1 or, if flat, 0; [48] histogram of sum 1."""
+    """Coarse features of a frame: [1024] luma of mean 0 and norm 1 (0 if flat); [48] color histogram of sum 1."""
 
     luma: Array
     colors: Array
@@ -29,16 +29,16 @@ def look_at(frame: Image) -> Look:
     small = cv2.resize(frame[::step, ::step], (32, 32), interpolation=cv2.INTER_AREA)
     luma = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (3, 3), 0).astype(np.float32).ravel()
     luma -= luma.mean()
-    luma /= float(np.linalg.norm(luma)) + 64  # the noise of a black frame stays small
+    luma /= float(np.linalg.norm(luma)) + 64  # keeps the noise of black frames small
     bins = (small >> 4).reshape(-1, 3) + np.array([0, 16, 32])
     return Look(luma, np.bincount(bins.ravel(), minlength=48).astype(np.float32) / bins.size)
 
 
 def difference(a: Look, b: Look) -> float:
-    """0 equal .. about 1 nothing in common.
+    """Difference of two frames, from 0 (equal) to about 1 (unrelated).
 
-    Half from the arrangement of light, half from the colors, which count only as far as the arrangement has changed: a
-    fade or a lamp changes colors alone.
+    Half of it is the change of luma, half the change of colors. The latter is weighted by the change of luma, because a
+    fade or a lamp changes only colors.
     """
     arrangement = float(((a.luma - b.luma) ** 2).sum()) / 2
     colors = float(np.abs(a.colors - b.colors).sum()) / 2
@@ -46,14 +46,14 @@ def difference(a: Look, b: Look) -> float:
 
 
 def split_shots(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:
-    """Each frame, with whether a new shot begins with it; some frames late.
+    """Each frame, with whether a new shot begins with it; delayed by some frames.
 
-    A cut stands out from the changes around it, and what follows is not what was before: fast motion fails the first
-    test, a flash the second.
+    At a cut, the difference is larger than those around it, and the frames after it differ from those before it. The
+    first test excludes fast motion, the second flashes.
     """
-    ahead: deque[tuple[Image, Look, float]] = deque()  # frames not given yet, with their change from the one before
-    changes: deque[float] = deque(maxlen=_LOOKBACK)  # of the frames given, the cuts left out
-    before: deque[Look] = deque(maxlen=_LOOKAHEAD + 1)  # of the frames given
+    ahead: deque[tuple[Image, Look, float]] = deque()  # waiting frames, with their difference from the previous one
+    changes: deque[float] = deque(maxlen=_LOOKBACK)  # of the returned frames, without cuts
+    before: deque[Look] = deque(maxlen=_LOOKAHEAD + 1)  # of the returned frames
     last: Look | None = None  # of the newest frame
 
     def give() -> tuple[Image, bool]:

@@ -1,4 +1,4 @@
-"""Which videos are prepared, and who is seen in them."""
+"""Selection of the input videos, and the person in each."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ class Source:
     """One video or picture of the inputs."""
 
     path: Path  # of the file
-    name: str  # relative to its input folder, with slashes; stands in the index and decides the clips' keys
-    person: str | None = None  # who is seen; None: each clip is a person of its own, or clustering will tell
-    license: str | None = None  # as the manifest states it
+    name: str  # relative to its input folder, with slashes; it is in the index and determines the clips' keys
+    person: str | None = None  # None: each clip is a separate person, or clustering assigns people later
+    license: str | None = None  # as stated in the manifest
 
     @property
     def key(self) -> str:
-        """The beginning of its clips' keys, [0-9a-f]{10}."""
+        """The prefix of its clips' keys, [0-9a-f]{10}."""
         return hashlib.sha1(self.name.encode(), usedforsecurity=False).hexdigest()[:10]
 
 
 def find_sources(
     inputs: Sequence[Path], *, skip: Path | None = None, suffixes: Sequence[str] = VIDEO_SUFFIXES
 ) -> list[Source]:
-    """The videos among the inputs, in a stable order: folders recursively, by suffix; files whatever they are called.
+    """The videos among the inputs, in a stable order.
+
+    Folders are searched recursively by suffix; files are accepted with any suffix.
 
     Args:
         inputs: files and folders.
         skip: a folder that is not searched, such as the output.
         suffixes: of the files in folders.
 
-    Raises InputError if an input is missing, there is no video, or two would have the same name in the index.
+        Raises InputError if an input is missing, there is no video, or two have the same name in the index.
     """
     if not inputs:
         raise InputError("no video was given; give video files or folders of them.")
@@ -79,7 +81,7 @@ def find_sources(
 def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
     """(person, license) by the clip's path, file name or stem.
 
-    Args: path: CSV with a header; columns clip or path, and person, license where known. Others are not read.
+    Args: path: CSV with a header; columns clip or path, and optionally person, license. Others are ignored.
 
     Raises InputError if it cannot be read or has no column clip or path.
     """
@@ -98,7 +100,7 @@ def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
 def choose_people(
     sources: Sequence[Source], people: str | None, manifest: Path | None
 ) -> tuple[list[Source], str, str]:
-    """Sources with their people, how these are known (one of PEOPLE), and a sentence about it.
+    """Sources with their people, the method that assigned these (one of PEOPLE), and a sentence about it.
 
     Raises InputError if people is unknown or does not fit the inputs.
     """
@@ -139,15 +141,15 @@ def choose_people(
 
 
 def cluster_people(embeddings: Array, threshold: float = 0.45) -> list[int]:
-    """Who is the same person: Chinese whispers (Biemann 2006) on the graph of embeddings that are near each other.
+    """Cluster embeddings by person: Chinese whispers (Biemann 2006) on the graph of nearby embeddings.
 
-    Distances are computed by blocks, only near pairs are kept. Deterministic: nodes take turns in their order, ties go
-    to the smaller number.
+    Distances are computed in blocks; only near pairs are kept. The result is deterministic: nodes are visited in order,
+    ties go to the smaller number.
 
     Args:
-        embeddings: [N, D]; of dlib's 128 numbers the same person's differ by less than 0.6.
-        threshold: Euclidean distance below which two are linked, the more strongly the nearer. On 213 clips of 119
-            people, of the pairs put together 88 % were right at 0.45 and 57 % at 0.5.
+        embeddings: [N, D]; dlib's [128] embeddings of one person differ by less than 0.6.
+        threshold: Euclidean distance below which two are linked; nearer ones more strongly. On 213 clips of 119 people,
+            88 % of the joined pairs were correct at 0.45 and 57 % at 0.5.
 
     Returns:
         A number per embedding; people are numbered from 0 in the order of their first embedding.

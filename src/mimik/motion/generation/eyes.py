@@ -1,7 +1,7 @@
-"""Blinks, gaze and brows that no camera measured: by their statistics, and by what is being said.
+"""Generated blinks, gaze and brow motion, from published statistics and from the speech.
 
-Every class is one stream of random events; `step` moves it on by dt seconds. Equal seeds and equal steps give equal
-motion.
+Each class generates one stream of random events; `step` advances it by dt seconds. Equal seeds and equal steps give
+equal motion.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from mimik.arrays import Rng, smoothstep
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.expression import Float
 
-# Seconds between blinks: medians and spread of a log-normal. About 24 a minute in conversation and 15 at rest
-# (Bentivoglio et al. 1997: 26 and 17).
+# Interval between blinks while speaking or not: median in seconds, and spread, of a log-normal distribution. It gives
+# about 24 blinks per minute in conversation and 15 at rest (Bentivoglio et al. 1997: 26 and 17).
 _BLINK_EVERY_S = {True: 2.1, False: 3.4}
 _BLINK_SPREAD = 0.55
-_BLINK_LEAST_S = 0.5
-_BLINK_SHAPE_S = 0.09, 0.04, 0.19  # closing, closed, opening (VanderWerf et al. 2003)
-_BLINK_AT_PAUSE = 0.3  # chance that a pause of the speech brings one
-_BLINK_WITH_GAZE = 0.5  # and that a large gaze shift does
-_DOUBLE_BLINK = 0.08
+_BLINK_LEAST_S = 0.5  # shortest interval
+_BLINK_SHAPE_S = 0.09, 0.04, 0.19  # seconds of closing, closed, opening (VanderWerf et al. 2003)
+_BLINK_AT_PAUSE = 0.3  # probability of a blink at a pause of the speech
+_BLINK_WITH_GAZE = 0.5  # probability of a blink with a large gaze shift
+_DOUBLE_BLINK = 0.08  # probability that a second blink follows
 
-_GAZE_CAMERA_S = 2.6  # medians of a log-normal: how long the camera is looked at ...
-_GAZE_AWAY_S = 0.9  # ... and something else
+_GAZE_CAMERA_S = 2.6  # median duration of gaze at the camera (log-normal) ...
+_GAZE_AWAY_S = 0.9  # ... and of gaze elsewhere
 _GAZE_SPREAD = 0.6
 _GAZE_LIMIT_DEGREES = 11.0
-# Lee, Badler and Badler 2002 ("Eyes Alive"): size of saccades while talking, and how many go where, in steps of 45
-# degrees from the picture's right on, upwards.
+# Lee, Badler and Badler 2002 ("Eyes Alive"): size of saccades while talking in degrees, and percentage per direction,
+# in steps of 45 degrees, from the picture's right, counterclockwise.
 _SACCADE_SCALE = 6.9
 _SACCADE_DIRECTIONS = np.array([15.54, 6.46, 17.69, 7.44, 16.80, 7.89, 20.38, 7.79])
-_FIXATION_DEGREES = 0.5  # drift and small saccades while something is looked at
+_FIXATION_DEGREES = 0.5  # standard deviation of drift and small saccades during a fixation
 _FIXATION_EVERY_S = 0.45
 _SACCADE_TAU_S = 0.018
-FULL_GAZE_DEGREES = 30.0  # of a gaze blendshape of 1
-_COUNTER_ROTATION = 0.8  # share of the head's turn that the eyes take back to keep looking at the camera
+FULL_GAZE_DEGREES = 30.0  # gaze angle at a gaze blendshape of 1
+_COUNTER_ROTATION = 0.8  # share of the head rotation that the eyes compensate
 
 _BROW_RISE_S, _BROW_FALL_S = 0.09, 0.35
-_BROW_DB = 4.0  # above the level of the speech: an emphasis
-_BROW_CHANCE = 0.55
-_BROW_LEAST_S = 0.9
+_BROW_DB = 4.0  # loudness above the level of the speech that counts as emphasis
+_BROW_CHANCE = 0.55  # probability that the brows rise at an emphasis
+_BROW_LEAST_S = 0.9  # shortest interval between emphases
 
 _LOOKS = {
     axis: tuple((BLENDSHAPES.index(a), BLENDSHAPES.index(b)) for a, b in pairs)
@@ -58,11 +58,11 @@ _BROW_OUTER = [BLENDSHAPES.index(f"browOuterUp{side}") for side in ("Left", "Rig
 
 @dataclass(frozen=True)
 class Speaking:
-    """What is heard at one instant.
+    """State of the speech at one instant.
 
     Attributes:
-        active: somebody speaks, now or within the last third of a second.
-        pause_began: a pause of the speech was noticed just now.
+        active: there is speech, now or within the last third of a second.
+        pause_began: a pause of the speech was detected at this instant.
         emphasis_db: loudness above the level of the speech.
     """
 
@@ -83,7 +83,7 @@ class Blinks:
         return max(_BLINK_LEAST_S, wait)
 
     def step(self, dt: float, speaking: Speaking, *, gaze_shift: bool = False) -> float:
-        """How far the lids are closed, 0..1."""
+        """How far the eyelids are closed, 0..1."""
         self._since += dt
         wanted = self._since >= self._wait
         if self._phase is None and self._since > _BLINK_LEAST_S:
@@ -109,7 +109,7 @@ class Blinks:
 
 
 class Gaze:
-    """Looks at the camera, aside now and then, and never holds quite still."""
+    """Gaze at the camera, with occasional glances aside and small fixational movements."""
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -122,7 +122,7 @@ class Gaze:
         return median_s * math.exp(_GAZE_SPREAD * self._rng.normal())
 
     def step(self, dt: float) -> tuple[Float, bool]:
-        """[2] degrees to the picture's right and down, and whether a large shift began just now."""
+        """[2] gaze in degrees to the picture's right and down, and whether a large shift begins at this step."""
         self._wait -= dt
         self._wait_small -= dt
         shifted = False
@@ -145,7 +145,7 @@ class Gaze:
 
 
 class Brows:
-    """Brows that rise with what is emphasized."""
+    """Brows that rise with emphasis."""
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -155,7 +155,7 @@ class Brows:
         self._at = 0.0
 
     def step(self, dt: float, speaking: Speaking) -> float:
-        """How far they are raised, 0..1."""
+        """How far the brows are raised, 0..1."""
         self._since += dt
         self._hold -= dt
         if speaking.active and speaking.emphasis_db > _BROW_DB and self._since > _BROW_LEAST_S:
@@ -170,15 +170,15 @@ class Brows:
 
 
 class Eyes:
-    """Lids, gaze and brows together, as blendshapes."""
+    """Eyelids, gaze and brows, as blendshapes."""
 
     def __init__(self, rng: Rng) -> None:
         self._blinks, self._gaze, self._brows = Blinks(rng), Gaze(rng), Brows(rng)
 
     def step(self, dt: float, speaking: Speaking, head_degrees: Float) -> Float:
-        """[52] blendshapes above rest, those of the mouth 0.
+        """[52] blendshapes above rest; those of the mouth are 0.
 
-        Args: head_degrees: [2] the head's turn to the picture's right and down, from where it usually is.
+        Args: head_degrees: [2] head rotation to the picture's right and down, relative to its usual pose.
         """
         gaze, shifted = self._gaze.step(dt)
         looked = (gaze - _COUNTER_ROTATION * head_degrees) / FULL_GAZE_DEGREES

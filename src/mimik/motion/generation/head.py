@@ -1,6 +1,6 @@
-"""Head motion that no camera measured: real tracks joined without a seam, chosen by what is being said; and breathing.
+"""Generated head motion: segments of real tracks, chosen by the speech and joined smoothly; and breathing.
 
-The tracks are numbers of people who talk (tools/make_assets.py), 25 a second: turn, shift, zoom, loudness.
+The tracks are of people who talk (tools/make_assets.py), at 25 Hz: rotation, translation, scale, loudness.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from mimik.arrays import Rng, smoothstep
 from mimik.motion.expression import Float
 
 LIBRARY_HZ = 25
-POSE = 7  # numbers: turn [3] in radians, shift [3] in cm, zoom
-_TO_CM = np.array([8.0, 8.0, 8.0, 1.0, 1.0, 1.0, 8.0])  # how far a point of the face moves: one scale for the pose
+POSE = 7  # values of a pose: turn [3] in radians, shift [3] in cm, zoom
+_TO_CM = np.array([8.0, 8.0, 8.0, 1.0, 1.0, 1.0, 8.0])  # pose change -> motion of a face point in cm
 _ASSET = "assets/head_motion.npz"
 
-_STAY_S = 1.6, 4.0  # from one join to the next
-_LEAST_AFTER_S = 1.2  # a piece has at least so much left
-_NUM_DRAWN = 160
-_HEARD = 12  # frames of loudness that are compared
-_LOUDNESS_DB = 8.0  # difference that counts as much as 1 cm of pose
-_SPEED_S = 0.3  # difference of 1 cm/s that counts as so many cm
-_SETTLE_HZ = 4.5  # of the critically damped spring that takes up the difference at a join, radians per second
-_RECENT_S = 25.0  # a place of the library is not used again for so long
+_STAY_S = 1.6, 4.0  # shortest and longest time between joins
+_LEAST_AFTER_S = 1.2  # shortest remainder of a segment after a join
+_NUM_DRAWN = 160  # random candidates per join
+_HEARD = 12  # frames of loudness that are compared at a join
+_LOUDNESS_DB = 8.0  # loudness difference that weighs as much as 1 cm of pose
+_SPEED_S = 0.3  # weight of a speed difference: cm of pose per cm/s
+_SETTLE_HZ = 4.5  # radians/s, of the critically damped spring that absorbs the difference at a join
+_RECENT_S = 25.0  # time before a place of the library may be used again
 
-_BREATH_S = 3.6  # of a breath at rest; Bentley: 12 to 18 a minute
+_BREATH_S = 3.6  # duration of a breath at rest; Bentley: 12 to 18 per minute
 _BREATH_SPREAD = 0.12
-_BREATH_CM = 0.09  # the head's rise
+_BREATH_CM = 0.09  # rise of the head with a breath
 _BREATH_DEGREES = 0.35
 _DRIFT = ((0.7, np.radians(0.9), 0.05), (4.0, np.radians(1.6), 0.18))  # time constant in s, radians, cm
 _DRIFT_AXES = np.array([0.8, 1.0, 0.45, 1.0, 0.6, 0.0])
@@ -41,13 +41,13 @@ _DRIFT_SMOOTH_S = 0.35
 
 @dataclass(frozen=True)
 class HeadLibrary:
-    """Pieces of real head motion.
+    """Segments of real head motion.
 
     Attributes:
-        pose: [T, POSE] from each piece's usual pose.
+        pose: [T, POSE] relative to each segment's usual pose.
         loudness_db: [T] above the level of the speech.
-        end: [T] index behind the last frame of the piece that a frame belongs to.
-        start: [T] index of its first frame.
+        end: [T] index after the last frame of the segment that a frame belongs to.
+        start: [T] index of the first frame of that segment.
     """
 
     pose: Float
@@ -67,16 +67,16 @@ def head_library() -> HeadLibrary:
 
 
 class TalkingHead:
-    """The head of someone who speaks: goes through the library, and elsewhere in it when the speech asks for it."""
+    """The head of a speaker: plays the library, and jumps to a place that fits the speech, often at pauses."""
 
     def __init__(self, rng: Rng, library: HeadLibrary | None = None) -> None:
         self._rng = rng
         self._library = library or head_library()
         self._heard: deque[float] = deque([-40.0] * _HEARD, maxlen=_HEARD)
-        self._clock = 0.0  # seconds not yet spent on library frames
+        self._clock = 0.0  # time since the newest library frame, in library frames
         self._used = np.full(len(self._library.pose), -_RECENT_S)
         self._now_s = 0.0
-        self._rest, self._rest_speed = np.zeros(POSE), np.zeros(POSE)  # what the spring still takes up
+        self._rest, self._rest_speed = np.zeros(POSE), np.zeros(POSE)  # remaining offset of the spring, and its speed
         self._at = self._find(np.zeros(POSE), np.zeros(POSE))
         self._rest = -self._library.pose[self._at]
         self._stay_s = float(rng.uniform(*_STAY_S))
@@ -88,7 +88,7 @@ class TalkingHead:
         return (pose[other] - pose[at]) * (other - at) * LIBRARY_HZ
 
     def _find(self, pose: Float, speed: Float) -> int:
-        """Where in the library the head could be next."""
+        """The library frame at which the motion continues: the best match in loudness, pose and speed."""
         library = self._library
         inside = np.flatnonzero(
             (library.end - np.arange(len(library.end)) > _LEAST_AFTER_S * LIBRARY_HZ)
@@ -107,7 +107,7 @@ class TalkingHead:
         return int(chosen[np.argmin(sound + 0.5 * away + change)])
 
     def _advance(self, loudness_db: float, pause_began: bool) -> None:
-        """One frame of the library."""
+        """Advance by one frame of the library."""
         dt = 1 / LIBRARY_HZ
         self._heard.append(loudness_db)
         self._now_s += dt
@@ -127,7 +127,7 @@ class TalkingHead:
         self._previous, self._current = self._current, self._library.pose[self._at] + self._rest
 
     def step(self, dt: float, loudness_db: float, *, pause_began: bool = False) -> Float:
-        """[POSE] dt seconds later. Args: loudness_db: of the sound, above the level of the speech."""
+        """[POSE] the pose dt seconds later. Args: loudness_db: of the sound, above the level of the speech."""
         self._clock += dt * LIBRARY_HZ
         while self._clock >= 1:
             self._clock -= 1
@@ -137,7 +137,7 @@ class TalkingHead:
 
 
 class RestingHead:
-    """The head of someone who waits: breathes, and drifts about where it was."""
+    """The head of a waiting person: breathing, and slow drift around the usual pose."""
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -147,12 +147,12 @@ class RestingHead:
         self._smooth = np.zeros(6)
 
     def step(self, dt: float) -> Float:
-        """[POSE] dt seconds later."""
+        """[POSE] the pose dt seconds later."""
         self._phase += dt / self._length_s
         if self._phase >= 1:
             self._phase -= 1
             self._length_s = _BREATH_S * math.exp(_BREATH_SPREAD * self._rng.normal())
-        # In for two fifths of a breath, out for the rest, and a rest at the end.
+        # Inhale for 0.4 of a breath, exhale for 0.5, rest for 0.1.
         t = self._phase
         breath = float(smoothstep(t, 0, 0.4) if t < 0.4 else 1 - smoothstep(t, 0.4, 0.9))
         for (tau_s, radians, cm), state in zip(_DRIFT, self._drift, strict=True):

@@ -1,4 +1,4 @@
-"""Motion frames of someone who waits: breath, blinks, a wandering gaze, lips that press now and then; without end."""
+"""Endless motion frames of a waiting person: breath, blinks, gaze shifts, occasional small mouth movements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mimik.motion.generation.speech import mouth_frame, with_pose
 _MOUTH_EVERY_S = 6.0  # median between two small movements of the mouth
 _MOUTH_SPREAD = 0.6
 _MOUTH_LENGTH_S = 0.5, 1.8
-# Blendshapes of the movements and how strong they are.
+# Blendshapes of the movements and their strength.
 _MOUTH_MOVES = (
     {"mouthPressLeft": 0.25, "mouthPressRight": 0.25, "mouthRollLower": 0.12},
     {"mouthSmileLeft": 0.18, "mouthSmileRight": 0.16},
@@ -28,7 +28,7 @@ _MOUTHS = np.array([[move.get(name, 0.0) for name in BLENDSHAPES] for move in _M
 
 
 class _Mouth:
-    """Small movements with pauses between them."""
+    """Small mouth movements with pauses between them."""
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -61,7 +61,7 @@ class _Mouth:
 
 
 class IdleMotion:
-    """A stream of idle motion; equal seeds and steps give equal frames, and no part of it repeats."""
+    """A stream of idle motion without repetition; equal seeds and steps give equal frames."""
 
     def __init__(self, *, seed: int = 0) -> None:
         streams = np.random.default_rng(seed).spawn(3)

@@ -1,8 +1,8 @@
-"""From sound to lips: the voice network without torch, piece by piece.
+"""From sound to lips: streaming inference of the voice network, without torch.
 
-The network takes log-mel frames and gives, 50 times a second, the mouth's blendshapes, the lips' opening, the mouth's
-width, whether the lips touch, and whether the lower one meets the teeth. It is causal: its output for an instant needs
-LOOKAHEAD_S of sound after it.
+The network takes log-mel frames. It outputs, 50 times per second, the mouth's blendshapes, the lip opening, the mouth
+width, whether the lips touch, and whether the lower lip meets the upper teeth. It is causal with a fixed lookahead: the
+output for an instant needs LOOKAHEAD_S of sound after it.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from mimik.face.landmarks import BLENDSHAPES
 from mimik.media import mel
 
 LIPS_HZ = 50
-STACK = 2  # frames of mel that make one of the network's
-FIRST_S = -0.11  # instant of the network's first output; one every 1 / LIPS_HZ follows
-LOOKAHEAD_S = (mel.HOP * (STACK - 1) + mel.WINDOW) / mel.RATE_HZ - FIRST_S  # of sound, from an output's instant on
+STACK = 2  # mel frames per network step
+FIRST_S = -0.11  # time of the network's first output; the outputs are 1 / LIPS_HZ apart
+LOOKAHEAD_S = (mel.HOP * (STACK - 1) + mel.WINDOW) / mel.RATE_HZ - FIRST_S  # sound needed after an output's time
 
 MOUTH = tuple(index for index, name in enumerate(BLENDSHAPES) if name.startswith(("jaw", "mouth")))
-GEOMETRY = ("gap", "width")  # inner lips' opening and mouth's width, over the distance of the eyes
+GEOMETRY = ("gap", "width")  # opening of the inner lips and mouth width, in eye distances
 CHANNELS = (*(BLENDSHAPES[index] for index in MOUTH), *GEOMETRY)
-TOUCH, LABIODENTAL = len(CHANNELS), len(CHANNELS) + 1  # logits: the lips touch; f or v, lower lip at upper teeth
+TOUCH, LABIODENTAL = len(CHANNELS), len(CHANNELS) + 1  # logits: lips touch; lower lip at upper teeth (f, v)
 NUM_OUTPUTS = len(CHANNELS) + 2
 GAP, WIDTH = (CHANNELS.index(name) for name in GEOMETRY)
 JAW = CHANNELS.index("jawOpen")
-TOUCH_GAP = 0.015  # of the distance of the eyes: what the landmarker finds between lips that touch is less
+TOUCH_GAP = 0.015  # eye distances; the landmark detector measures less between touching lips
 
-# Contact of the lips: at minima of a score, the opening less the network's logit of contact. The network's opening
-# alone does not tell: it is drawn to its mean, so that a threshold which finds closures keeps lips shut for too long.
-_LOGITS = -4.0, 2.0  # between which the logit counts
-_LOGIT_WEIGHT = 0.06  # of it, in openings
-_BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps in which no score is lower: a minimum; a microphone waits for less
-_EARLY, _TOUCHING = 1, 2  # steps before a minimum from which lips touch, and for how many
-_QUIET_DB = -30.0  # below the level of the speech: nobody speaks, and small openings are none
-_OLDER_OPENING = 0.045  # that a threshold of minima is above one of openings
-_LEAST_OPENING = 0.03  # over the distance of the eyes, of lips that do not touch
-_SOFT_OPENING = 0.012  # above it, where small openings begin to grow
+# Lips touch at minima of a score: the opening minus a weighted contact logit. A threshold on the predicted opening does
+# not suffice: predictions regress to the mean, so a threshold that finds closures keeps the lips shut for too long.
+_LOGITS = -4.0, 2.0  # range to which the logit is clamped
+_LOGIT_WEIGHT = 0.06  # of the logit, in units of the opening
+_BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps before and after a minimum without a lower score; fewer after it if live
+_EARLY, _TOUCHING = 1, 2  # steps before a minimum at which contact begins, and its length in steps
+_QUIET_DB = -30.0  # relative to the level of the speech; in quieter sound small openings count as contact
+_OLDER_OPENING = 0.045  # threshold of minima minus threshold of openings, for older files
+_LEAST_OPENING = 0.03  # smallest opening of lips that do not touch, in eye distances
+_SOFT_OPENING = 0.012  # softness of the lower bound, in eye distances
 
 LABIODENTAL_FROM = 0.5  # probability
-NEVER = -30.0  # logit of a network that knows no labiodentals
+NEVER = -30.0  # logit of a network without a labiodental output
 
 FORMAT = "mimik voice 1"
 ASSET = "assets/voice.safetensors"
@@ -59,14 +59,14 @@ ASSET = "assets/voice.safetensors"
 
 @dataclass(frozen=True)
 class VoiceModel:
-    """Weights of the voice network and what its numbers mean."""
+    """Weights of the voice network and the scales of its outputs."""
 
-    # by the names of networks.voice.VoiceNet's state, float32, after the number of the member where there are several:
-    # "2.stem.bias"; what they give is averaged. `scale.rise` and `scale.spread` [C] besides: a track above the lips at
-    # rest is rise + spread * output. `scale.contact` [1]: minima of contact_score below it are contact; in older files
-    # `scale.touch` [2], the second of which tells as much. A network without the logit of labiodentals gives none.
+    # float32, named as in the state of networks.voice.VoiceNet; with several members, after the member's number, as in
+    # "2.stem.bias", and their outputs are averaged. `scale.rise` and `scale.spread` [C]: a track above the lips at rest
+    # is rise + spread * output. `scale.contact` [1]: minima of contact_score below it are contact; older files have
+    # `scale.touch` [2] instead, whose second value is a threshold of openings. The labiodental logit is optional.
     tensors: Mapping[str, Array]
-    record: dict[str, Any]  # settings of the network and of its training, and what was measured
+    record: dict[str, Any]  # settings of the network and its training, and measurements
 
     @property
     def members(self) -> list[dict[str, Array]]:
@@ -107,7 +107,7 @@ class VoiceModel:
 
 @functools.cache
 def bundled_voice() -> VoiceModel:
-    """The network that comes with the package."""
+    """The bundled network."""
     with resources.as_file(resources.files("mimik").joinpath(ASSET)) as path:
         return VoiceModel.load(path)
 
@@ -125,7 +125,7 @@ def _fast_sigmoid(x: Array) -> Array:
 
 
 class LipPredictor:
-    """The mean of a model's networks, for one stream."""
+    """Averages the outputs of a model's networks, for one stream."""
 
     def __init__(self, model: VoiceModel) -> None:
         self._members = [Member(tensors, model.dilations) for tensors in model.members]
@@ -137,7 +137,7 @@ class LipPredictor:
 
 
 class Member:
-    """A network's state for one stream: what it needs of the past, and nothing that grows."""
+    """One network with its streaming state, which has a constant size."""
 
     def __init__(self, w: Mapping[str, Array], dilations: tuple[int, ...]) -> None:
         self._w = w
@@ -157,7 +157,7 @@ class Member:
         return out
 
     def hidden(self, features: Array) -> Array:
-        """[n, H] what the output layer takes, for the next [2 n, NUM_BANDS] features."""
+        """[n, H] inputs of the output layer, for the next [2 n, NUM_BANDS] features."""
         w = self._w
         rows: Any = features.reshape(len(features) // STACK, -1)
         h: Any = (rows @ w["stem.weight"].T + w["stem.bias"]).clip(0)
@@ -176,7 +176,7 @@ class Member:
         return out
 
     def _recur(self, inputs: Array) -> Array:
-        """[n, H] states of the recurrent layer for its inputs' share [n, 3 H]."""
+        """[n, H] states of the recurrent layer, from the projections of its inputs [n, 3 H]."""
         weight, bias = self._w["gru.weight_hh_l0"], self._w["gru.bias_hh_l0"]
         size = len(self._hidden)
         out = np.empty((len(inputs), size), np.float32)
@@ -192,24 +192,24 @@ class Member:
 
 
 def contact_threshold(model: VoiceModel) -> float:
-    """The contact_score below which its lips may touch."""
+    """The contact_score below which the lips may touch."""
     if "scale.contact" in model.tensors:
         return float(model.tensors["scale.contact"][0])
     return float(model.tensors["scale.touch"][1]) + _OLDER_OPENING
 
 
 def contact_score(gap: Array, logit: Array) -> Array:
-    """[n] the lower, the nearer the lips are to contact, of openings [n] and logits of contact [n]."""
+    """[n] score, lower for lips nearer to contact, from openings [n] and contact logits [n]."""
     out: Array = gap - np.float32(_LOGIT_WEIGHT) * (logit.clip(*_LOGITS) - np.float32(_LOGITS[0]) / 2)
     return out
 
 
 def contacts(score: Array, threshold: float, after: int = _AFTER) -> NDArray[np.bool_]:
-    """[n] whether the lips touch in n steps: at a minimum of the score, and in the steps beside it.
+    """[n] whether the lips touch in each of n steps: at a minimum of the score, and in the steps beside it.
 
     Args:
         score: [CONTACT_BEFORE + n + after + _EARLY] of these steps, and of those before and after them.
-        threshold: that a minimum has to be below.
+        threshold: upper limit of a minimum.
         after: steps after a minimum in which no score is lower.
     """
     around = np.lib.stride_tricks.sliding_window_view(score, _BEFORE + 1 + after)
@@ -222,9 +222,9 @@ CONTACT_BEFORE, CONTACT_AFTER = _BEFORE + _TOUCHING - 1 - _EARLY, _AFTER + _EARL
 
 
 def parted(gap: Array) -> Array:
-    """The opening [n] of lips that do not touch: that of the network, but never less than lips seem to have parted.
+    """The opening [n] of lips that do not touch: the network's, with a soft lower bound.
 
-    A network that minimizes an error says of lips that may touch that they are nearly shut.
+    A regression network predicts nearly closed lips where contact is uncertain.
     """
     out: Array = _LEAST_OPENING + _SOFT_OPENING * np.logaddexp(0, (gap - _LEAST_OPENING) / _SOFT_OPENING)
     return out.astype(np.float32)
@@ -232,41 +232,41 @@ def parted(gap: Array) -> Array:
 
 @dataclass(frozen=True)
 class Lips:
-    """The mouth over a piece of time, LIPS_HZ."""
+    """The mouth over an interval, at LIPS_HZ."""
 
     tracks: Array  # [n, len(CHANNELS)] above the lips at rest, in the units of blendshapes and of GEOMETRY
-    touch: NDArray[np.bool_]  # [n] bool: the lips touch
+    touch: NDArray[np.bool_]  # [n] whether the lips touch
     labiodental: Array  # [n] 0..1: the lower lip is at the upper teeth, and does not touch the upper lip
     loudness_db: Array  # [n] of the sound at these instants, relative to full scale
-    ahead_db: Array  # [n] the loudest of what is heard already after each of them
-    level_db: Array  # [n] of the speech
+    ahead_db: Array  # [n] maximum loudness of the available sound after each instant
+    level_db: Array  # [n] level of the speech
 
 
 class LipStream:
-    """Sound in, lips out, as much at a time as comes; a step is given when four more are known, live one."""
+    """Streaming: takes sound of any length and returns lips; a step is returned four steps late (live: one)."""
 
     def __init__(self, model: VoiceModel, *, start_db: float = mel.START_DB, is_live: bool = False) -> None:
         """Args:
         model: the network.
         start_db: level of the speech at the beginning, see mel.speech_level.
-        is_live: whether lips at once count more than lips that touch a step earlier, and at the right minimum.
+        is_live: whether low latency matters more than contact one step earlier and at the right minimum.
         """
         self._predict = LipPredictor(model)
         self._rise, self._spread = model.tensors["scale.rise"], model.tensors["scale.spread"]
         self._threshold = contact_threshold(model)
         self._after = _AFTER_LIVE if is_live else _AFTER
-        self._ahead = self._after + _EARLY - is_live  # steps that are known after the one that is given
-        # Before the next step that is given.
+        self._ahead = self._after + _EARLY - is_live  # steps needed after the one that is returned
+        # Before the next step that is returned.
         self._scores: Array = np.full(CONTACT_BEFORE + is_live, np.inf, np.float32)
-        self._held: Array = np.zeros((0, NUM_OUTPUTS + 3), np.float32)  # what is known of steps that are not given yet
+        self._held: Array = np.zeros((0, NUM_OUTPUTS + 3), np.float32)  # data of steps that are not returned yet
         self._level = mel.Level(start_db)
         self._rest = np.zeros(0, np.float32)
-        # Loudness and level of the frames that outputs still wait for; the first outputs are of before the sound.
+        # Loudness and level of frames that wait for outputs; the first outputs precede the sound.
         ahead = round(-FIRST_S * mel.RATE_HZ / mel.HOP)
         self._waiting = np.tile(np.array([[-80.0, start_db]], np.float32), (ahead, 1))
 
     def push(self, samples: Array) -> Lips:
-        """What can be said after [N] more float32 samples, -1..1, mono at mel.RATE_HZ."""
+        """The steps that [N] more float32 samples complete; -1..1, mono at mel.RATE_HZ."""
         have = np.concatenate([self._rest, samples.astype(np.float32, copy=False)])
         steps = max(0, (len(have) - mel.WINDOW) // mel.HOP + 1) // STACK
         if not steps:
@@ -284,7 +284,7 @@ class LipStream:
         return self._given(np.c_[tracks, out[:, TOUCH:], now[:, 0], ahead, now[:, 1]])
 
     def _given(self, rows: Array) -> Lips:
-        """Of the steps held and the next ones, those whose contact is known."""
+        """Of the held and the next steps, those whose contact is decided."""
         held = np.concatenate([self._held, rows])
         count = max(0, len(held) - self._ahead)
         score = np.concatenate([self._scores, contact_score(held[:, GAP], held[:, TOUCH])])
@@ -294,11 +294,11 @@ class LipStream:
         touch = contacts(score, self._threshold, self._after) if count else np.zeros(0, bool)
         quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
         touch |= quiet & (now[:, GAP] < self._threshold - _OLDER_OPENING)
-        touch &= labiodental < LABIODENTAL_FROM  # the lower lip at the upper teeth is not a closure
+        touch &= labiodental < LABIODENTAL_FROM  # f, v are not closures
         tracks = now[:, :TOUCH].copy()
         tracks[:, GAP] = parted(tracks[:, GAP])
         return Lips(tracks, touch, labiodental, *now[:, NUM_OUTPUTS:].T)
 
     def finish(self) -> Lips:
-        """The rest, with silence after it."""
+        """The remaining steps, with silence after the sound."""
         return self.push(np.zeros(round(LOOKAHEAD_S * mel.RATE_HZ) + (1 + CONTACT_AFTER) * STACK * mel.HOP, np.float32))

@@ -1,10 +1,10 @@
-"""The mouth that says known phonemes: a target for every sound, and how sounds run into each other.
+"""Mouth motion for known phonemes: a target per sound, and coarticulation.
 
-Every phoneme has a mouth, and for each of its tracks a weight: how much the sound needs it. A track is the mean of the
-mouths around an instant, by weight and by a Hann window of the track's length (the dominance functions of Cohen and
-Massaro 1993, "Modeling Coarticulation in Synthetic Visual Speech", with a window of finite length). So lips round
-before a u and through the consonants beside it, which need no rounding, and nearly meet around a p. Contact of the
-lips, and the lower lip at the upper teeth, are not means: they last as long as their phonemes do.
+Every phoneme has a target for each track of the mouth, and a weight: how much the sound needs this track. A track is
+the mean of the targets around an instant, weighted by these weights and by a Hann window (the dominance functions of
+Cohen and Massaro 1993, "Modeling Coarticulation in Synthetic Visual Speech", with a finite window). So lips round
+before a u and through neighboring consonants that need no rounding, and nearly meet around a p. Contact of the lips,
+and of the lower lip with the upper teeth, is not averaged: it lasts as long as its phoneme.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from mimik.arrays import Array
 from mimik.motion.generation.lips import CHANNELS, FIRST_S, LIPS_HZ, Lips, LipStream
 
-MOUTH_HZ = 200.0  # of the targets, before they are smoothed
+MOUTH_HZ = 200.0  # sampling rate of the targets
 
-# Tracks of a target, their channels, and the length of their windows in seconds. Values are above the lips at rest: the
-# opening and the width over the distance of the eyes, blendshapes 0 to 1.
+# Tracks of a target, their channels, and the length of their windows in seconds. Values are relative to the lips at
+# rest: opening and width in eye distances, blendshapes 0 to 1.
 _TRACKS: dict[str, tuple[tuple[str, ...], float]] = {
     "gap": (("gap",), 0.13),
     "jaw": (("jawOpen",), 0.17),
@@ -36,7 +36,7 @@ _TRACKS: dict[str, tuple[tuple[str, ...], float]] = {
 _TRACK_NAMES = tuple(_TRACKS)
 _SHUT, _LABIODENTAL = "pbmɓʘ", "fvɱʋⱱ"  # the lips touch; the lower lip meets the upper teeth
 
-# Of each sound: opening, jaw, width, pucker, funnel, upper lip up, lower lip down.
+# Target per sound: opening, jaw, width, pucker, funnel, upper lip up, lower lip down.
 _REST = (0.02, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0)
 _SCHWA = (0.12, 0.10, 0.0, 0.0, 0.02, 0.03, 0.03)
 _OF: dict[str, tuple[float, ...]] = {
@@ -66,9 +66,9 @@ _OF: dict[str, tuple[float, ...]] = {
     "rʀʁ": (0.11, 0.10, 0.0, 0.0, 0.02, 0.04, 0.06),
     "kgɡŋxɣcɟçqɢχħʕhɦʔ": (0.13, 0.12, 0.02, 0.0, 0.0, 0.05, 0.07),
 }
-# How much a sound needs its opening, jaw, width, pucker, funnel, upper lip up, lower lip down.
+# Weights per sound: opening, jaw, width, pucker, funnel, upper lip up, lower lip down.
 _VOWEL = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-_TONGUE = (0.7, 0.7, 0.3, 0.15, 0.2, 0.5, 0.6)  # said with the tongue: the lips are free
+_TONGUE = (0.7, 0.7, 0.3, 0.15, 0.2, 0.5, 0.6)  # articulated by the tongue: the lips are free
 _NEEDS: dict[str, tuple[float, ...]] = {
     "ə": (0.6, 0.6, 0.4, 0.4, 0.4, 0.5, 0.5),
     "uyʉwɥʍoø": (1.3, 1.2, 1.6, 1.6, 1.6, 1.0, 1.0),
@@ -85,13 +85,13 @@ _TARGETS = {sound: values for sounds, values in _OF.items() for sound in sounds}
 _WEIGHTS = {sound: values for sounds, values in _NEEDS.items() for sound in sounds}
 _LONG = "ːˑ"
 
-_LEAST_S = 0.06  # that lips stay shut, and at the teeth
-_NEAR_S = 0.1  # around contact in which lips are on their way to it
-_RELEASE_S = 0.015  # before a plosive's end: it sounds when the lips part
+_LEAST_S = 0.06  # shortest contact of the lips, or of lip and teeth
+_NEAR_S = 0.1  # time around contact in which the opening shrinks
+_RELEASE_S = 0.015  # before a plosive's end, at which the lips part and it sounds
 
 
 def sounds_of(name: str) -> list[str]:
-    """The sounds that a phoneme's name is made of, such as a and i for a diphthong; a long one twice."""
+    """The sounds in a phoneme's name, such as a and i of a diphthong; a long sound appears twice."""
     out: list[str] = []
     for letter in unicodedata.normalize("NFC", name):
         if letter in _LONG and out:
@@ -102,11 +102,11 @@ def sounds_of(name: str) -> list[str]:
 
 
 def _is_silence(name: str) -> bool:
-    return not name or name.startswith(("(", "_"))  # a language's name in brackets sounds no more than a pause
+    return not name or name.startswith(("(", "_"))  # names of languages are in brackets
 
 
 class SaidMouth:
-    """The mouth over time of known phonemes."""
+    """Mouth motion of known phonemes."""
 
     def __init__(self, phonemes: Sequence[tuple[float, str]]) -> None:
         """Args: phonemes: (seconds, name in the International Phonetic Alphabet) where each begins; "" is silence."""
@@ -137,7 +137,7 @@ class SaidMouth:
         self._tracks = np.stack(columns, 1)
 
     def at(self, times_s: NDArray[np.float64]) -> tuple[Array, NDArray[np.bool_], Array]:
-        """Tracks [N, len(CHANNELS)] above the lips at rest, contact [N] and labiodental [N] as lips.Lips has them."""
+        """Tracks [N, len(CHANNELS)] above the lips at rest, contact [N] and labiodental [N], as in lips.Lips."""
         place = (times_s * MOUTH_HZ).clip(0, len(self._tracks) - 1)
         near = np.round(place).astype(int)
         out = np.zeros((len(times_s), len(CHANNELS)), np.float32)
@@ -149,7 +149,7 @@ class SaidMouth:
 
 
 def hann_smoothed(values: Array, length_s: float) -> Array:
-    """[T] at MOUTH_HZ, weighted by a Hann window of a length; the ends go on."""
+    """[T] values at MOUTH_HZ, smoothed by a Hann window of this length; the edge values are replicated."""
     window = np.hanning(2 * round(length_s * MOUTH_HZ / 2) + 1)[1:-1]
     half = len(window) // 2
     out: Array = np.convolve(np.pad(values, half, mode="edge"), window / window.sum(), "valid").astype(np.float32)
@@ -157,17 +157,17 @@ def hann_smoothed(values: Array, length_s: float) -> Array:
 
 
 class SaidLips:
-    """Lips of known phonemes, in the place of lips.LipStream, which tells loudness and level of their sound."""
+    """Lips of known phonemes; replaces lips.LipStream, which only measures loudness and level."""
 
     def __init__(self, stream: LipStream, phonemes: Sequence[tuple[float, str]]) -> None:
         self._stream, self._mouth, self._step = stream, SaidMouth(phonemes), 0
 
     def push(self, samples: Array) -> Lips:
-        """What can be said after [N] more samples, as LipStream.push."""
+        """The steps that [N] more samples complete, as LipStream.push."""
         return self._said(self._stream.push(samples))
 
     def finish(self) -> Lips:
-        """The rest, with silence after it."""
+        """The remaining steps, with silence after the sound."""
         return self._said(self._stream.finish())
 
     def _said(self, heard: Lips) -> Lips:

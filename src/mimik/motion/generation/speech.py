@@ -1,4 +1,4 @@
-"""Motion frames of someone who says what is heard: lips by the voice network, head, eyes and brows by what is said."""
+"""Motion frames from speech: lips by the voice network; head, eyes and brows by statistics and loudness."""
 
 from __future__ import annotations
 
@@ -34,48 +34,48 @@ from mimik.motion.generation.lips import (
 )
 from mimik.motion.generation.phonemes import SaidLips
 
-_ACTIVE_DB = -30.0  # above the level of the speech, and ...
-_ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... above what is always there: sound that counts as speech
-SILENT_DB = -58.0  # relative to full scale: never speech
-_FLOOR_RISE_DB = 0.04  # of what is always there, in a step of the lips: 2 dB/s
-_PAUSE_S = 0.16  # without speech: the lips begin to close
+_ACTIVE_DB = -30.0  # speech is louder than this, relative to the level of the speech, and ...
+_ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... than this above the noise floor
+SILENT_DB = -58.0  # relative to full scale: quieter sound is never speech
+_FLOOR_RISE_DB = 0.04  # of the noise floor per lip step: 2 dB/s
+_PAUSE_S = 0.16  # time without speech after which the lips begin to close
 _CLOSE_TAU_S, _OPEN_TAU_S = 0.06, 0.03
-_SHUT_BELOW = 0.12  # share of the lips' movement that is left when they meet in a pause
-_ACTIVE_HOLD_S = 0.35
-_PART_BY = 0.065  # most by which lips that touched part in a step, over the distance of the eyes
+_SHUT_BELOW = 0.12  # weight of lip motion below which lips touch in a pause
+_ACTIVE_HOLD_S = 0.35  # time without speech until a speaker counts as inactive
+_PART_BY = 0.065  # largest growth of the opening per step after contact, in eye distances
 
-_LABIODENTAL_LIPS = 0.3, 0.7  # probability of f or v: from where, and from where on wholly
-# The mouth of f and v: the lower lip rolled in and up, the upper one raised off the teeth.
+_LABIODENTAL_LIPS = 0.3, 0.7  # probability of f or v at which the shape below has no and full weight
+# The mouth of f and v: lower lip rolled in and up, upper lip raised above the teeth.
 _AT_TEETH = {"mouthRollLower": 0.6, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "jawOpen": 0.03}
-_TEETH_GAP = 0.06  # opening, over the distance of the eyes: a slit that shows the upper teeth
+_TEETH_GAP = 0.06  # opening in eye distances: a slit that shows the upper teeth
 
-_LEAST_OUTLINE = 0.02  # opening, over the distance of the eyes, whose outline is worth keeping
-_NARROWEST = 0.6  # of the width at rest
-_RESTING_SHARE = 0.5  # of breath and drift that is added to the head of someone who speaks
-_IDLE_AFTER_S = 2.0  # without speech: the head waits, and no longer talks
-_IDLE_TAU_S = 0.8  # of the way from one to the other
+_LEAST_OUTLINE = 0.02  # opening in eye distances from which its outline is kept
+_NARROWEST = 0.6  # smallest width, relative to the width at rest
+_RESTING_SHARE = 0.5  # weight of breath and drift while speaking
+_IDLE_AFTER_S = 2.0  # time without speech after which the head changes to idle motion
+_IDLE_TAU_S = 0.8  # time constant of this change
 
 
 @functools.cache
 def closed_reference() -> Reference:
-    """The neutral face of generated speech: the mean face, its lips touching."""
+    """The neutral face of generated speech: the mean face with touching lips."""
     rest = rest_reference()
     return replace(rest, shape=closed_mouth(rest.shape, rest.blendshapes))
 
 
 def mouth_width(shape: Float) -> float:
-    """From corner to corner, over the distance of the eyes."""
+    """Distance between the mouth corners, in eye distances."""
     return float(np.linalg.norm(shape[61, :2] - shape[291, :2])) / eye_distance(shape)
 
 
 def with_mouth(shape: Float, gap: float, width: float | None) -> Float:
-    """The shape [478, 3] with its lips so far apart, and its mouth so wide, both over the distance of the eyes.
+    """The shape [478, 3] with a given lip opening and mouth width, both in eye distances.
 
-    The opening keeps its outline, or gets that of a lens where there was none.
+    The opening keeps its outline, or gets the outline of a lens if it was closed.
 
     Args:
-        gap: between the inner lips' middles, counted from the contact of closed_reference; 0 is contact everywhere.
-        width: from corner to corner; None leaves it.
+        gap: opening at the middle of the inner lips, relative to closed_reference; 0 is contact everywhere.
+        width: distance between the corners; None leaves it.
     """
     out = shape.copy()
     if width is not None:
@@ -95,14 +95,14 @@ def with_mouth(shape: Float, gap: float, width: float | None) -> Float:
 
 @dataclass(frozen=True)
 class _Instant:
-    """What is known of one of the lips' steps.
+    """One step of the lips.
 
     Attributes:
         tracks: [len(CHANNELS)] above rest.
         touch: the lips touch.
-        labiodental: 0..1, how far the lower lip is at the upper teeth.
+        labiodental: 0..1, weight of the mouth of f and v.
         speaking: for head and eyes.
-        silent_s: since there was speech.
+        silent_s: time since the last speech.
     """
 
     tracks: Array
@@ -113,20 +113,20 @@ class _Instant:
 
 
 class _Pauses:
-    """When somebody speaks, and how much the lips may move."""
+    """Voice activity detection, and the weight of lip motion."""
 
     def __init__(self) -> None:
         self._floor_db: float | None = None
-        self.silent_s = 10.0  # since there was speech
+        self.silent_s = 10.0  # time since the last speech
         self._weight = 0.0
 
     def __call__(self, loudness_db: float, ahead_db: float, level_db: float) -> tuple[float, Speaking]:
-        """Share of the lips' movement, 0..1, and what is heard; one step of the lips later.
+        """Advance by one lip step. Returns the weight of lip motion, 0..1, and the state of the speech.
 
         Args:
             loudness_db: at this instant.
-            ahead_db: the loudest of the next tenth of a second: lips open before they sound.
-            level_db: of the speech.
+            ahead_db: maximum of the next 0.1 s, because lips open before the sound.
+            level_db: level of the speech.
         """
         dt = 1 / LIPS_HZ
         floor = loudness_db if self._floor_db is None else min(loudness_db, self._floor_db + _FLOOR_RISE_DB)
@@ -147,10 +147,10 @@ class _Pauses:
 
 
 class SpeechMotion:
-    """Sound in, motion frames out, as much at a time as comes; memory does not grow.
+    """Streaming: takes sound of any length and returns motion frames, in constant memory.
 
-    A frame of an instant is given once lips.LOOKAHEAD_S of sound after it have been heard, and as many steps more as
-    lips.LipStream waits for, and another one.
+    A frame is returned once the sound after it is as long as lips.LOOKAHEAD_S, plus the steps for which lips.LipStream
+    waits, plus one step.
     """
 
     def __init__(
@@ -164,12 +164,12 @@ class SpeechMotion:
         is_live: bool = False,
     ) -> None:
         """Args:
-        fps: motion frames a second.
+        fps: motion frames per second.
         seed: of head, eyes and brows.
         start_db: level of the speech at the beginning, see mel.speech_level.
-        model: the network; None is the one that comes with the package.
-        phonemes: that are said, as phonemes.SaidMouth takes them, in place of what the network hears.
-        is_live: as of lips.LipStream.
+        model: the network; None: the bundled one.
+        phonemes: known phonemes, as for phonemes.SaidMouth; they replace the network's output.
+        is_live: as for lips.LipStream.
         """
         heard = LipStream(model or bundled_voice(), start_db=start_db, is_live=is_live)
         self._lips = heard if phonemes is None else SaidLips(heard, phonemes)
@@ -179,18 +179,18 @@ class SpeechMotion:
         self._apart = 0  # steps since the lips touched
         self._fps, self._number = fps, 0
         self._samples = 0
-        self._talking = 0.0  # 0: the head waits, 1: it talks
+        self._talking = 0.0  # 0: idle head, 1: talking head
         streams = np.random.default_rng(seed).spawn(3)
         self._head, self._resting, self._eyes = TalkingHead(streams[0]), RestingHead(streams[1]), Eyes(streams[2])
 
     def push(self, samples: Array) -> Iterator[MotionFrame]:
-        """The motion frames that [N] more samples make possible."""
+        """The motion frames that [N] more samples complete."""
         self._samples += len(samples)
         self._append(self._lips.push(samples))
         yield from self._ready()
 
     def finish(self) -> Iterator[MotionFrame]:
-        """The rest, until the sound's end."""
+        """The remaining frames, up to the end of the sound."""
         self._append(self._lips.finish())
         total = math.ceil(self._samples / mel.RATE_HZ * self._fps - 1e-6)
         while self._number < total:
@@ -220,7 +220,7 @@ class SpeechMotion:
                 break
             a, b = self._steps[before], self._steps[before + 1]
             share = at - before
-            # A touch is short: it shows in the frame whose time it falls into.
+            # Contact is short: it is shown in the frame whose interval contains it.
             half = max(1, round(LIPS_HZ / self._fps / 2))
             near = [self._steps[i] for i in range(max(0, before + 1 - half), min(len(self._steps), before + 1 + half))]
             touch = any(step.touch for step in near)
@@ -236,7 +236,7 @@ class SpeechMotion:
         return out
 
     def _toward(self, silent_s: float) -> float:
-        """Step of the head's share of talking: after a long silence nothing but idle life is left."""
+        """Change of the talking head's weight in one frame; after a long silence only idle motion remains."""
         goal = float(silent_s < _IDLE_AFTER_S)
         return (1 - math.exp(-1 / (self._fps * _IDLE_TAU_S))) * (goal - self._talking)
 
@@ -258,9 +258,9 @@ class SpeechMotion:
 
 
 def mouth_frame(shapes: Float, gap: float, width: float | None) -> MotionFrame:
-    """The motion frame of blendshapes [52] above rest, with lips so far apart and a mouth so much wider than at rest.
+    """The motion frame of blendshapes [52] above rest, with a given lip opening and change of mouth width from rest.
 
-    Args: gap, width: over the distance of the eyes; width None is what the blendshapes give.
+    Args: gap, width: in eye distances; width None keeps the width of the blendshapes.
     """
     neutral = closed_reference().shape
     frame = motion_frame_of(Sample(0.0, shapes, np.zeros(6)))
@@ -271,7 +271,7 @@ def mouth_frame(shapes: Float, gap: float, width: float | None) -> MotionFrame:
 
 
 def with_pose(frame: MotionFrame, pose: Float) -> MotionFrame:
-    """The frame with the head as head.POSE says."""
+    """The frame with a head pose [head.POSE]."""
     return replace(frame, turn=pose[:3].copy(), shift=pose[3:6].copy(), zoom=float(pose[6]))
 
 
