@@ -1,4 +1,4 @@
-"""What the host of an export has to know, as JSON."""
+"""Content of export.json: the information that the host of an exported model needs."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _landmarks(config: NetworkConfig) -> dict[str, Any]:
 def describe(
     source: ExportSource, graphs: Sequence[Graph], person: Mapping[str, Any] | None, motions: list[Any]
 ) -> dict[str, Any]:
-    """export.json. Args: person: as person.person_files describes it; motions: likewise motion_data.motion_file."""
+    """Content of export.json. Args: person: record of person.person_files; motions: those of motion_data.motion_file."""
     config, form = source.config, source.config.form
     record: dict[str, Any] = {
         "format": EXPORT_FORMAT,

@@ -1,11 +1,11 @@
-"""Trained models for other programs: a static ONNX graph, what its host has to do, and motions to begin with.
+"""Exports trained models for other programs: a static ONNX graph, a description for its host, and sample motions.
 
-A graph has fixed shapes, batch 1, float32 at both ends, and none but common operations: convolution, instance norm,
-pooling, resizing, element-wise ones. A person's psi is baked into it, so that AdaIN is an instance norm with constants.
-What the texture form does around its network, warping and blending, is left to the host program: it is a shader's work,
-at the photo's own size. `export.json` says how, and docs/phones.md.
+A graph has fixed shapes, batch 1, float32 inputs and outputs, and only common operations: convolution, instance norm,
+pooling, resizing, element-wise ones. A person's psi is baked in, so that AdaIN becomes an instance norm with constants.
+The texture form also requires warping and blending around its network. They are left to the host program, because a
+shader does them at the photo's resolution. `export.json` and docs/phones.md specify them.
 
-torch is the reference: every graph is compared with it, in onnxruntime, before it is given away.
+torch is the reference: every graph is compared with it, in onnxruntime, before it is written.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from mimik.motion.drivers.registry import open_driver
 from mimik.motion.files import Motion
 from mimik.pipeline import Progress, silent
 
-_NUM_CALIBRATED = 32  # frames from which the ranges of 8 bits are taken
-_MAX_MOTION_FRAMES = 1500  # of a motion: a minute, 25 MB
+_NUM_CALIBRATED = 32  # frames that calibrate the 8-bit ranges
+_MAX_MOTION_FRAMES = 1500  # limit of a motion: a minute, 25 MB
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
 
 
 def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, progress: Progress = silent) -> Exported:
-    """Writes a folder with a model's graphs and what their host needs.
+    """Export a model's graphs and the data for their host into a folder.
 
     Args:
         what: "texture", a .safetensors file of `mimik train`, or an .avatar file of `mimik learn`.
-        force: replace what an earlier export wrote there.
+        force: replace an earlier export.
 
     Raises:
-        InputError: if anything given cannot be used, or a graph does not compute what torch does; nothing is written.
+        InputError: if an argument is invalid, or a graph does not match torch; nothing is written then.
     """
     check_export(what, out, config, force=force)
     motions = [_motion(name) for name in config.motions]
@@ -57,7 +57,7 @@ def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, p
     progress("making the graph", 0, None)
     graphs = make_graphs(source, stage, config.precision)
 
-    # A person to begin with.
+    # The person's pictures and motions.
     files = {graph.file: graph.data for graph in graphs}
     records: list[dict[str, Any]] = []
     person = None
@@ -69,7 +69,7 @@ def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, p
             files[f"{name}.motion.gz"] = data
             records.append({"name": name, "file": f"{name}.motion.gz", "bytes": len(data)} | record)
     files[RECORD_NAME] = json.dumps(describe(source, graphs, person, records), indent=1).encode()
-    with replaced_folder(out) as new:  # all files or none, in place of an older export
+    with replaced_folder(out) as new:  # atomic: all files or none replace an older export
         for name, data in files.items():
             (new / name).write_bytes(data)
     notes = []
@@ -81,7 +81,7 @@ def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, p
 
 
 def make_graphs(source: ExportSource, stage: Stage, precision: str) -> list[Graph]:
-    """The generator of a person; of a model that knows none the embedder, and the generator of anybody."""
+    """The generator of a person; for a model without a person, the embedder and a generator with psi_hat as input."""
     about = {"notice": NOTICE, "license": LICENSE[source.research_only], "model": source.name}
     outputs = OUTPUTS[source.config.form]
     samples = calibration_frames(stage, _NUM_CALIBRATED if precision == "int8" else NUM_COMPARED)
@@ -91,7 +91,7 @@ def make_graphs(source: ExportSource, stage: Stage, precision: str) -> list[Grap
         return [make_graph("generator", fixed, outputs, samples, precision, about=about, reference=plain)]
     assert source.networks is not None
     embedding, photos = Embedding(source.networks), moved_photos(stage, 4)
-    # The embedder runs once a photo, and what is summed up needs digits.
+    # The embedder runs once per photo, and its sums need precision.
     digits = "fp16" if precision == "int8" else precision
     embedder = make_graph("embedder", embedding, ("psi_hat",), photos, digits, about=about)
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def make_graphs(source: ExportSource, stage: Stage, precision: str) -> list[Grap
 
 
 def _motion(given: str) -> tuple[str, Motion]:
-    """A bundled motion or a .motion file, and what its file is called."""
+    """A bundled motion or a .motion file, and the stem of its output file."""
     driver = open_driver(given)
     if not isinstance(driver, MotionFile):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs of a precision, each compared with torch before it is written."""
+"""Converts networks to ONNX graphs of a given precision, and compares each with torch before it is written."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from mimik.app.export.networks import NOTICE, Array, GraphInputs, without_spectr
 from mimik.app.export.settings import OPSET, Difference, Graph
 from mimik.config import VERSION, ModelError
 
-# How far a graph may be from torch: at most and in the mean, in spans of the output, its largest minus its smallest
-# value over the frames that are compared. 8 bits are coarse; what they cost a picture is measured in docs/phones.md.
+# Limits of the largest and the mean difference from torch, relative to the span of the output: its largest minus its
+# smallest value over the compared frames. 8 bits are coarse; their effect on pictures is measured in docs/phones.md.
 _LIMITS = {"fp32": (1e-3, 1e-4), "fp16": (0.05, 0.002), "int8": (0.5, 0.05)}
 _LEAST_SPAN = 0.01
-NUM_COMPARED = 8  # frames
+NUM_COMPARED = 8  # compared frames
 
 
 @contextmanager
@@ -43,12 +43,12 @@ def _only_errors_logged(name: str | None) -> Iterator[None]:
 
 
 def _traced(module: nn.Module, inputs: GraphInputs, outputs: Sequence[str]) -> onnx.ModelProto:
-    """An ONNX graph of a module in evaluation mode, float32."""
+    """Trace a module in evaluation mode into a float32 ONNX graph."""
     module = without_spectral_norm(module)
     data: Any = io.BytesIO()
     with _only_errors_logged("torch.onnx"), warnings.catch_warnings(action="ignore"), torch.inference_mode():
-        # Shapes become constants, of which it warns: that is what a static graph is.
-        # The tracer gives the operations of torch's newer exporter in a tenth of its time, without onnxscript.
+        # Ignore the warnings that shapes become constants, which is intended for a static graph. The tracer emits the
+        # same operations as torch's newer exporter in a tenth of its time, without onnxscript.
         torch.onnx.export(
             module,
             tuple(torch.from_numpy(value) for value in inputs.values()),
@@ -64,7 +64,7 @@ def _traced(module: nn.Module, inputs: GraphInputs, outputs: Sequence[str]) -> o
 
 
 def multiply_adds(model: onnx.ModelProto) -> int:
-    """Of the convolutions and matrix products of a graph with static shapes, for one call."""
+    """Multiply-adds per call of convolutions and matrix products, for a graph with static shapes."""
     graph = model.graph
     shapes = {
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
@@ -83,7 +83,7 @@ def multiply_adds(model: onnx.ModelProto) -> int:
 
 
 class _Frames:
-    """Frames for onnxruntime's quantizer, one after the other."""
+    """Calibration frames for onnxruntime's quantizer."""
 
     def __init__(self, samples: Sequence[GraphInputs]) -> None:
         self._samples = iter(samples)
@@ -93,9 +93,9 @@ class _Frames:
 
 
 def _quantized(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.ModelProto:
-    """8-bit convolutions: weights by channel, activations in the range that the samples show; the rest stays float.
+    """Quantize convolutions to 8 bits: weights per channel, activations in the samples' range; the rest stays float.
 
-    So do the last convolutions: they cost next to nothing, and 8 bits of a correction are a shake of half a pixel.
+    The last convolutions also stay float: they are cheap, and 8 bits of the correction cause half a pixel of jitter.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder, name)) for name in ("plain.onnx", "ready.onnx", "int8.onnx")]
@@ -108,9 +108,9 @@ def _quantized(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.M
                 _Frames(samples),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QUInt8,  # what processors multiply fastest: unsigned by signed
+                activation_type=QuantType.QUInt8,  # fastest on CPUs: unsigned by signed
                 weight_type=QuantType.QInt8,
-                reduce_range=True,  # 7 bits: with AVX2 but no VNNI, sums of two products overflow 16 bits
+                reduce_range=True,  # 7 bits: with AVX2 without VNNI, sums of two products overflow 16 bits
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=last_convolutions(onnx.load(paths[1])),
             )
@@ -118,7 +118,7 @@ def _quantized(model: onnx.ModelProto, samples: Sequence[GraphInputs]) -> onnx.M
 
 
 def last_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions from which no other one leads to an output."""
+    """Names of the convolutions that are followed by no other convolution on a path to an output."""
     maker = {output: node for node in model.graph.node for output in node.output}
     waiting = [output.name for output in model.graph.output]
     found = set()
@@ -134,7 +134,7 @@ def last_convolutions(model: onnx.ModelProto) -> list[str]:
 
 
 def session(data: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSession:
-    """A graph in onnxruntime, on the processor; 0 threads lets it choose."""
+    """Load a graph into onnxruntime on the CPU; 0 threads: chosen automatically."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = 3
@@ -142,7 +142,7 @@ def session(data: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSessio
 
 
 def deviations(data: bytes, module: nn.Module, samples: Sequence[GraphInputs]) -> dict[str, Difference]:
-    """What onnxruntime computes by an ONNX file against what torch computes by the module, by output."""
+    """Differences between onnxruntime's outputs for an ONNX file and torch's for the module, by output."""
     running = session(data)
     names = [output.name for output in running.get_outputs()]
     theirs: dict[str, list[Array]] = {name: [] for name in names}
@@ -173,21 +173,21 @@ def make_graph(
     about: Mapping[str, str],
     reference: nn.Module | None = None,
 ) -> Graph:
-    """A network as an ONNX file that was found to compute the same as torch. Raises ModelError if it does not.
+    """Convert a network to ONNX and compare it with torch. Raises ModelError if they differ too much.
 
     Args:
         module: the network, in evaluation mode.
-        samples: inputs as they come in use: the first few are compared, all of them calibrate 8 bits.
+        samples: typical inputs: the first few are compared, all of them calibrate 8 bits.
         precision: one of PRECISIONS.
-        about: goes into the file's metadata.
-        reference: what it is compared with; the module itself if None.
+        about: metadata of the file.
+        reference: module to compare with; None: the module itself.
     """
     plain = _traced(module, samples[0], outputs)
     work = multiply_adds(plain)
     count = sum(int(np.prod(tensor.dims)) for tensor in plain.graph.initializer)
     model = plain
     if precision == "fp16":
-        with warnings.catch_warnings(action="ignore"):  # weights below the smallest half-precision number are cut
+        with warnings.catch_warnings(action="ignore"):  # weights below the smallest half-precision number are clipped
             model = convert_float_to_float16(plain, keep_io_types=True)
     elif precision == "int8":
         model = _quantized(plain, samples)
@@ -200,11 +200,11 @@ def make_graph(
 
 
 def check(parity: Mapping[str, Difference], precision: str, name: str) -> None:
-    """Refuse a graph that does not compute what torch computes. Raises ModelError, naming the output."""
+    """Raise ModelError, naming the output, if a graph differs too much from torch."""
     largest, mean = _LIMITS[precision]
     for output, found in parity.items():
         span = max(found.span, _LEAST_SPAN)
-        if not (found.largest <= largest * span and found.mean <= mean * span):  # not finite is wrong, too
+        if not (found.largest <= largest * span and found.mean <= mean * span):  # also rejects nan and inf
             hint = "this model cannot be exported" if precision == "fp32" else "give a finer --precision"
             raise ModelError(
                 f"--precision {precision}: {output} of the {name} is off by {found.largest:.2g} at most and "

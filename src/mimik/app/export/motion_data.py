@@ -1,4 +1,4 @@
-"""Motions as numbers that a page plays without computing a flow."""
+"""Precomputed motion data, which a page plays without computing a flow."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from mimik.motion.files import Motion
 from mimik.rendering.flow import Flow
 from mimik.rendering.mirror import opacity
 
-_FLOW_UNITS = 8192  # a motion file's flow counts in this part of the crop's side: 0.03 px of 256
+_FLOW_UNITS = 8192  # flow units per side of the crop: 0.03 px of 256
 _GEOMETRY_UNITS = 64
-_POINT_UNITS = 16  # of a landmark image's pixel
-_APART_PX = 8  # empty rows between two layers from which on they are kept apart
-_NUM_LAYERS = 2  # rectangles of layers a frame, at most: eyes and mouth
+_POINT_UNITS = 16  # units per pixel of a landmark image
+_APART_PX = 8  # smallest number of empty rows that separates two layers
+_NUM_LAYERS = 2  # largest number of layer rectangles per frame: eyes and mouth
 
 Box = tuple[int, int, int, int]  # left, top, width, height
 _EMPTY: Box = (0, 0, 0, 0)
 
 
 def packed(parts: Sequence[NDArray[Any]]) -> bytes:
-    """Integers as bytes that gzip makes small: differences to what is left and above, small ones first.
+    """Encode integers as bytes that compress well with gzip: 2D differences, zigzag-coded.
 
     Args:
-        parts: int8, uint8 or int16, all of one type, [.., H, W] each.
+        parts: int8, uint8 or int16, all of the same type, [.., H, W] each.
 
     Returns:
-        Zigzag-coded differences, modulo the type's range; of int16 all low bytes, then all high ones.
+        Zigzag-coded differences to the left and upper neighbors, modulo the type's range; for int16 all low bytes, then
+            all high bytes.
     """
     kind = parts[0].dtype
     bits, modulus = 8 * kind.itemsize, 1 << 8 * kind.itemsize
@@ -51,7 +52,7 @@ def packed(parts: Sequence[NDArray[Any]]) -> bytes:
 
 
 def unpacked(data: bytes, shapes: Sequence[tuple[int, ...]], kind: np.dtype[Any]) -> list[NDArray[Any]]:
-    """What packed packed; the page does the same, part by part."""
+    """Inverse of packed; the page decodes the same way, part by part."""
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     planes = np.frombuffer(data, np.uint8).astype(np.int64)
     count = int(ends[-1])
@@ -63,17 +64,17 @@ def unpacked(data: bytes, shapes: Sequence[tuple[int, ...]], kind: np.dtype[Any]
 
 @dataclass(frozen=True)
 class _Cut:
-    """Parts of frames that are not empty."""
+    """Non-empty parts of frames, cropped to boxes."""
 
     name: str  # of the array
-    unit: float  # of its numbers
-    per_frame: int  # parts
-    fine: int  # numbers along a side of what the boxes count in
+    unit: float  # scale of its values
+    per_frame: int  # parts per frame
+    fine: int  # values per box unit along each side
     boxes: list[Box]  # of all parts, frame by frame
     parts: list[NDArray[Any]]  # [planes, fine * height, fine * width] each
 
     def add(self, found: Sequence[tuple[Box, NDArray[Any]]]) -> None:
-        """One frame's parts, at most per_frame."""
+        """Append the parts of one frame, at most per_frame."""
         planes = self.parts[0].shape[0] if self.parts else found[0][1].shape[0]
         kind = self.parts[0].dtype if self.parts else found[0][1].dtype
         empty = (_EMPTY, np.zeros((planes, 0, 0), kind))
@@ -83,7 +84,7 @@ class _Cut:
 
 
 class _Body:
-    """The bytes of a motion file, and what export.json says of them."""
+    """The bytes of a motion file, and their record in export.json."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -95,7 +96,7 @@ class _Body:
         self._append(about, packed([values]) if differences else values.tobytes())
 
     def add_cut(self, cut: _Cut) -> None:
-        """The boxes as an array of their own, and the parts one after the other."""
+        """Append the boxes as a separate array, then the concatenated parts."""
         self.add(f"{cut.name}_boxes", np.array(cut.boxes, "<i2"), 1.0)
         first = cut.parts[0]
         about = {"name": cut.name, "type": first.dtype.name, "planes": first.shape[0], "coding": "parts"}
@@ -104,11 +105,11 @@ class _Body:
 
     def _append(self, about: dict[str, Any], data: bytes) -> None:
         self.arrays.append(about | {"offset": len(self.data)})
-        self.data += data + bytes(-len(data) % 4)  # numbers of four bytes begin at a multiple of four
+        self.data += data + bytes(-len(data) % 4)  # align to 4 bytes
 
 
 def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], None]) -> tuple[bytes, dict[str, Any]]:
-    """A motion put on one person, frame by frame, as numbers: the file, gzip; and what export.json says of it."""
+    """A motion retargeted to one person, as gzip-compressed data per frame; and its record for export.json."""
     texture = stage.config.form == "texture"
     px = stage.config.image_px
     drawn = sorted({point for index, _, _ in landmark_lines(stage.config.landmarks) for point in index})
@@ -155,12 +156,12 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
 
 
 def _in_units(field: NDArray[Any]) -> NDArray[np.int16]:
-    """[h, w, planes] -> [planes, h, w] in units of a file's flow."""
+    """[h, w, planes] -> [planes, h, w] in flow units of the file."""
     return (field * _FLOW_UNITS).round().clip(-(2**15), 2**15 - 1).astype(np.int16).transpose(2, 0, 1)
 
 
 def _details(flow: Flow) -> list[tuple[Box, NDArray[Any]]]:
-    """The finer parts of a flow: boxes in cells of its grid."""
+    """The detail grids of a flow, with boxes in cells of its grid."""
     found = []
     for part in flow.details:
         (top, bottom), (left, right) = ((edge.start, edge.stop) for edge in (part.rows, part.columns))
@@ -169,9 +170,9 @@ def _details(flow: Flow) -> list[tuple[Box, NDArray[Any]]]:
 
 
 def _mirror(flow: Flow, *, has_matte: bool) -> tuple[Box, NDArray[np.int16]]:
-    """The second source of a flow: x, y, weight, opacity and own over a box in cells of its grid.
+    """The mirrored source of a flow: x, y, weight, opacity and own over a box in cells of its grid.
 
-    Without a matte everything is opaque.
+    Without a matte, opacity is 1.
     """
     mirror = flow.mirror
     if mirror is None:
@@ -183,7 +184,7 @@ def _mirror(flow: Flow, *, has_matte: bool) -> tuple[Box, NDArray[np.int16]]:
 
 
 def _rows(layers: NDArray[np.uint8]) -> list[tuple[Box, NDArray[Any]]]:
-    """Layers, RGBA [H, W, 4], in up to two boxes, the one over the other: where rows between them are empty."""
+    """Split layers, RGBA [H, W, 4], into at most two boxes, one above the other, at the largest gap of empty rows."""
     planes = layers.transpose(2, 0, 1)
     rows = np.flatnonzero(layers.any((1, 2)))
     if not len(rows):
@@ -198,7 +199,7 @@ def _rows(layers: NDArray[np.uint8]) -> list[tuple[Box, NDArray[Any]]]:
 
 
 def _trimmed(planes: NDArray[np.uint8]) -> tuple[Box, NDArray[np.uint8]]:
-    """The box of what is not empty in planes [N, H, W], and that."""
+    """The bounding box of nonzero values in planes [N, H, W], and its content."""
     rows, columns = (np.flatnonzero(planes.any((0, axis))) for axis in (2, 1))
     if not len(rows):
         return _EMPTY, planes[:, :0, :0]

@@ -13,7 +13,7 @@ from mimik.networks.blocks import EPS, AdaIN
 from mimik.networks.generators import Generator, Networks
 from mimik.provenance.manifests import SOURCE_TYPE
 
-GraphInputs = dict[str, Array]  # a graph's inputs by name
+GraphInputs = dict[str, Array]  # inputs of a graph by name
 
 NOTICE = (
     "What this model draws is synthetic: the person shown was not filmed doing this. Whoever shows, stores or sends "
@@ -31,7 +31,7 @@ OUTPUTS = {"paper": ("x_hat",), "texture": ("correction", "residual", "mask")}
 
 
 class _FixedNorm(nn.InstanceNorm2d):
-    """An AdaIN layer of one person: bias and scale are constants."""
+    """An AdaIN layer with constant bias and scale, for one person."""
 
     def __init__(self, bias: Tensor, scale: Tensor) -> None:
         super().__init__(len(bias), eps=EPS, affine=True)
@@ -44,7 +44,7 @@ class _FixedNorm(nn.InstanceNorm2d):
 
 
 def baked(generator: Generator, psi: Tensor) -> Generator:
-    """A copy of G that draws one person, whatever psi_hat it is given.
+    """A copy of G with constant AdaIN parameters of one person; it ignores its psi_hat input.
 
     Args:
         generator: in evaluation mode.
@@ -61,10 +61,10 @@ def baked(generator: Generator, psi: Tensor) -> Generator:
 
 
 class Drawing(nn.Module):
-    """G as a graph: what changes from frame to frame in, what the host needs out."""
+    """G with the inputs and outputs of the exported graph: per-frame inputs, outputs for the host."""
 
     def __init__(self, generator: Generator, psi: Tensor | None) -> None:
-        """Args: psi: of the person; None: it is the last input."""
+        """Args: psi: of the person; None: psi_hat is the last input."""
         super().__init__()
         self.generator, self.psi = generator, psi
 
@@ -79,7 +79,7 @@ class Drawing(nn.Module):
 class Embedding(nn.Module):
     """E and P as one graph, for one photo.
 
-    P is affine, so the mean of the psi_hat of several photos is the psi_hat of their mean embedding.
+    P is affine, so that the mean psi_hat of several photos equals the psi_hat of their mean embedding.
     """
 
     def __init__(self, networks: Networks) -> None:
@@ -92,9 +92,10 @@ class Embedding(nn.Module):
 
 
 def without_spectral_norm(module: nn.Module) -> nn.Module:
-    """A copy whose weights are what spectral norm makes of them.
+    """A copy in which spectral norm is folded into the weights.
 
-    Layers are replaced: torch's own remove_parametrizations works on a class that the copy shares with the original.
+    Layers are replaced, because torch's remove_parametrizations modifies a class that the copy shares with the
+    original.
     """
     plain = copy.deepcopy(module).eval()
     for parent in list(plain.modules()):

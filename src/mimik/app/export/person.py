@@ -1,4 +1,4 @@
-"""The pictures of a person that an export holds, and what export.json says of them."""
+"""Pictures of a person in an export, and their record in export.json."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mimik.inference.avatar_file import encoded_png
 from mimik.inference.windows import reduced
 from mimik.rendering.layers.canvas import Canvas
 
-_RIM_PX = 8  # of the photo around what moves: what is moved in from there
+_RIM_PX = 8  # margin around the moving part, from which pixels can be warped in
 
 
 def person_files(stage: Stage) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What export.json says of a person: places of the pictures and of the network's window; and PNG files of them."""
+    """Record of a person for export.json, with positions of the pictures and of the window; and PNG files."""
     about: dict[str, Any] = {
         "photo": "photo.png",
         "width": stage.picture.shape[1],
@@ -49,7 +49,7 @@ def person_files(stage: Stage) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _moving_part(picture: Image, stage: Stage, scale: float) -> Canvas:
-    """The part of a picture, scale times as large as the photo, that moves, and a rim around it."""
+    """The moving part of a picture and a margin around it; the picture is scaled by `scale` relative to the photo."""
     height, width = picture.shape[:2]
     canvas = Canvas.of(picture, stage.warper.crop.scaled(scale))
     left, top = max(canvas.left - _RIM_PX, 0), max(canvas.top - _RIM_PX, 0)

@@ -1,4 +1,4 @@
-"""What an export is asked for, and what it reports."""
+"""Settings and result of an export."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EXPORT_FORMAT = "mimik export 2"
 PRECISIONS = ("fp32", "fp16", "int8")
 RECORD_NAME = "export.json"
 OPSET = 17
-_EXPORT_SUFFIXES = (".onnx", ".png", ".gz", ".json")  # what an export's folder holds
+_EXPORT_SUFFIXES = (".onnx", ".png", ".gz", ".json")  # suffixes of the files in an export's folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Settings of one `mimik export` run; every message names the option that it is about."""
+    """Settings of one `mimik export` run; error messages name the option."""
 
     format: Annotated[str, Option("onnx.", "NAME", choices=("onnx",))] = "onnx"
     precision: Annotated[
@@ -50,9 +50,9 @@ class ExportConfig:
 
 
 def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> None:
-    """Refuses, before anything is loaded, what cannot be exported. As exporting.export takes them.
+    """Reject invalid arguments of exporting.export before anything is loaded.
 
-    Raises InputError, saying why.
+    Raises InputError with the reason.
     """
     path = Path(what)
     is_avatar = path.suffix.lower() == AVATAR_SUFFIX
@@ -79,9 +79,9 @@ def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> 
 
 
 def check_export_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse, before the work, a folder that could not be written after it, or holds what is not an export's.
+    """Reject, before the work, an output folder that is not writable, or that contains files that are not of an export.
 
-    Raises InputError, saying why.
+    Raises InputError with the reason.
     """
     parent = out.absolute().parent
     if not parent.is_dir():
@@ -105,12 +105,12 @@ def check_export_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one output of a graph is from torch's, over all frames that were compared."""
+    """Difference between an output of a graph and that of torch, over all compared frames."""
 
-    largest: float  # of the absolute difference
-    mean: float  # of the absolute difference
-    span: float  # of torch's values: largest minus smallest
-    apart: float  # how far torch's values of two frames are apart, at most; 0: the output does not depend on the input
+    largest: float  # absolute difference
+    mean: float  # absolute difference
+    span: float  # range of torch's values: largest minus smallest
+    apart: float  # largest change of torch's values between frames; 0: the output does not depend on the input
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Graph:
     name: str  # "generator" or "embedder"
     data: bytes  # the ONNX file
     precision: str  # one of PRECISIONS
-    multiply_adds: int  # of convolutions and matrix products, for one call
-    parameters: int  # numbers that it holds
-    parity: dict[str, Difference]  # by output
+    multiply_adds: int  # multiply-adds of convolutions and matrix products per call
+    parameters: int  # number of parameters
+    parity: dict[str, Difference]  # by output name
 
     @property
     def file(self) -> str:
@@ -131,9 +131,9 @@ class Graph:
 
 @dataclass(frozen=True)
 class Exported:
-    """What one run wrote."""
+    """Result of one run."""
 
-    folder: Path  # where
-    graphs: tuple[Graph, ...]  # in it
-    motions: tuple[tuple[str, int], ...]  # name and bytes of each motion
-    notes: tuple[str, ...]  # what the user should know
+    folder: Path  # the output folder
+    graphs: tuple[Graph, ...]  # in the folder
+    motions: tuple[tuple[str, int], ...]  # name and size in bytes of each motion
+    notes: tuple[str, ...]  # messages for the user

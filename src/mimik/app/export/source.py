@@ -1,4 +1,4 @@
-"""What an export is made from: a model, or a person with the model's networks."""
+"""Source of an export: a model, or a person with the model's networks."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from mimik.networks.generators import Generator, Networks
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A model, and perhaps the person whom it draws."""
+    """A model, optionally with a person."""
 
-    name: str  # of the file, or "texture"
+    name: str  # file name, or "texture"
     config: NetworkConfig  # sizes and form
     generator: Generator  # G in evaluation mode
-    networks: Networks | None  # of a model that knows no person; its E and P are exported too
-    psi: Tensor | None  # [1, 2 * features of all AdaIN layers] of the person
+    networks: Networks | None  # of a model without a person, whose E and P are exported, too
+    psi: Tensor | None  # [1, 2 * features of all AdaIN layers] psi_hat of the person
     avatar: Avatar | None  # the person
-    research_only: bool  # whether the weights are, or come from, those that ship
+    research_only: bool  # whether the weights are those of the package, or fine-tuned from them
 
     @classmethod
     def of(cls, what: str, config: ExportConfig) -> ExportSource:
-        """Reads a model or a person that settings.check_export has let pass. Raises InputError if it is damaged."""
+        """Load a model or a person that settings.check_export has accepted. Raises InputError if it is damaged."""
         path = Path(what)
         if path.suffix.lower() == AVATAR_SUFFIX:
             person = read_avatar(path)
@@ -62,7 +62,7 @@ class ExportSource:
 
 
 def _generator(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], path: Path) -> Generator:
-    """G with the weights of a person's file."""
+    """G with the weights of an .avatar file."""
     low, high = config.generator_channels
     generator = Generator(
         config.image_px, form=config.form, min_channels=low, max_channels=high, attention=config.attention

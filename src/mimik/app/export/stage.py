@@ -1,4 +1,4 @@
-"""One picture of a person as a model sees it, under a motion."""
+"""Model inputs for one source image of a person under a motion."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ _CALIBRATION = ("talk", "laugh", "look-around", "surprise")  # bundled motions
 
 
 class Stage:
-    """One picture of a person as a model sees it, under a motion.
+    """Model inputs for one source image of a person under a motion.
 
     Attributes:
         picture: the photo, uint8 RGB [H, W, 3].
-        scene: the photo taken apart; None: it moves in one piece.
-        moving: what moves, uint8 RGB [H, W, 3]: the person's own colors, or the photo.
+        scene: the photo's foreground, matte and plate; None: the photo is warped as a whole.
+        moving: the image to warp, uint8 RGB [H, W, 3]: the foreground colors, or the photo.
         matte: uint8 [H, W] of the person; None without a scene.
         warper: of the photo.
-        reduced: of what moves, the picture that the network's window is sampled from, scale times as large.
-        window: of the photo.
+        reduced: `moving` scaled by `scale`, from which the network's window is sampled.
+        window: network window in the photo.
         is_gray: whether the photo is black and white.
     """
 
     def __init__(self, avatar: Avatar, config: NetworkConfig, size: int | None) -> None:
-        """Args: avatar: the person; config: of the model; size: pixels of the longer side, None is the photo's own."""
-        scene = "warp" if config.form == "paper" else "auto"  # the paper's form moves nothing but the face
+        """Args: avatar: the person; config: of the model; size: longer side in pixels, None: the photo's own."""
+        scene = "warp" if config.form == "paper" else "auto"  # the paper's form moves only the face
         portrait = avatar.source_frame(AnimateConfig(model="geometry", size=size, scene=scene))
         self.config, self.picture, self.face = config, portrait.picture, portrait.face
         self._portrait = portrait
@@ -72,20 +72,20 @@ class Stage:
 
     @functools.cached_property
     def lit(self) -> Image:
-        """What moves, lit so that its face can stand for its other side, uint8 RGB [H, W, 3]."""
+        """`moving`, relit so that one side of the face can replace the other, uint8 RGB [H, W, 3]."""
         points = self.warper.crop.from_unit(self.warper.source[:NUM_POINTS])
         return matched_light(self.moving, points, self.warper.facing[:NUM_POINTS])
 
     def shown(self, target: NDArray[Any]) -> float:
-        """0..1: how much of a frame is the scene; the rest is the photo."""
+        """0..1: blend weight of the scene in a frame; the rest is the photo."""
         return 1.0 if self.scene is None else shown(target, self.face.points, self.warper.crop)
 
     def targets(self, motion: Motion, at: Sequence[int] | None = None) -> Iterator[NDArray[Any]]:
-        """Where the face's points go, [478, 3] for each frame, as `mimik animate` would have it.
+        """Yield the target face points, [478, 3] per frame, as in `mimik animate`.
 
         Args:
-            motion: what moves them.
-            at: only these frames, in order; None: all.
+            motion: the driving motion.
+            at: frame numbers to yield, in order; None: all.
         """
         retarget = self._portrait.retarget(motion.reference)
         for number, motion_frame in enumerate(smoothed(motion.frames(), motion.fps, AnimateConfig().smooth)):
@@ -93,11 +93,11 @@ class Stage:
                 yield retarget(motion_frame)
 
     def window_at(self, target: NDArray[Any]) -> Crop:
-        """What the network sees of the frame."""
+        """The network's window of a frame."""
         return clip_window(self.face.points) if self.config.form == "paper" else window_around(target, self.window.side)
 
     def sample(self, target: NDArray[Any]) -> GraphInputs:
-        """The generator's inputs for a frame, without psi_hat."""
+        """Generator inputs for a frame, without psi_hat."""
         if self.config.form == "paper":
             return dict(zip(("y",), self._paper.network_inputs(target), strict=True))
         _, inputs = self._texture.network_inputs(self.warper.flow(target), target, self.window_at(target))
@@ -108,9 +108,9 @@ class Stage:
         return 1.0 if self.config.form == "paper" else float(self._texture.gate(target))
 
     def layers(self, flow: Flow) -> NDArray[np.uint8]:
-        """What is drawn over the warped photo: inside of the mouth, eyes, lips that come together.
+        """The layers drawn over the warped photo: inside of the mouth, eyes, closing lips.
 
-        A pixel is what it was times 1 - A, and the color is added to that.
+        Premultiplied alpha: a pixel is multiplied by 1 - A, then the color is added.
 
         Returns:
             RGBA, [H, W, 4].
@@ -118,7 +118,7 @@ class Stage:
         return _over_anything(self._paints, self.moving, flow, self._paints.overlays(flow))
 
     def layers_in(self, window: Crop, flow: Flow) -> NDArray[np.uint8]:
-        """The same as the network sees it, [frame_px, frame_px, 4]."""
+        """The same layers in the network's window, [frame_px, frame_px, 4]."""
         canvas, smaller = self._paints.canvas, self._paints_reduced.canvas
         overlays = [overlay.reduced(self.scale, canvas, smaller) for overlay in self._paints.overlays(flow)]
         painted = _over_anything(self._paints_reduced, self.reduced, flow, overlays)
@@ -126,7 +126,7 @@ class Stage:
 
 
 def _over_anything(painter: Painter, picture: Image, flow: Flow, overlays: Sequence[Overlay]) -> NDArray[np.uint8]:
-    """RGBA [H, W, 4] of what a painter draws over any picture of this size: its layers are linear in what is below."""
+    """Layers of a painter, RGBA [H, W, 4], from results over black and white, in which they are linear."""
     over_black, over_white = np.zeros_like(picture), np.full_like(picture, 255)
     for image in (over_black, over_white):
         painter.complete(image, flow, overlays)
@@ -139,13 +139,13 @@ def _never(*_inputs: Array) -> list[Array]:
 
 
 def embedded(config: NetworkConfig, picture: Image, points: NDArray[Any]) -> tuple[Array, Array]:
-    """x and y of a photo, as E reads them, [1, 3, image_px, image_px] each."""
+    """x and y of a photo as inputs of E, [1, 3, image_px, image_px] each."""
     x, y, _ = photo_windows(config, [picture], [points])
     return to_planes(to_network_size(x, config)), to_planes(y)
 
 
 def calibration_frames(stage: Stage, count: int) -> list[GraphInputs]:
-    """The generator's inputs for frames of the bundled motions, evenly spaced; those of one motion are not together."""
+    """Generator inputs for evenly spaced frames of the bundled motions, interleaved by motion."""
     each = -(-count // len(_CALIBRATION))
     by_motion = []
     for name in _CALIBRATION:
@@ -156,7 +156,7 @@ def calibration_frames(stage: Stage, count: int) -> list[GraphInputs]:
 
 
 def moved_photos(stage: Stage, count: int) -> list[GraphInputs]:
-    """The embedder's inputs for pictures of the person with several expressions."""
+    """Embedder inputs for pictures of the person with several expressions."""
     motion = Motion.load(bundled_motions()[_CALIBRATION[0]])
     painter = Painter(stage.picture, stage.warper)
     found = []
