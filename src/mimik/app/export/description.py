@@ -78,7 +78,7 @@ def _landmarks(config: NetworkConfig) -> dict[str, Any]:
 def describe(
     source: ExportSource, graphs: Sequence[Graph], person: Mapping[str, Any] | None, motions: list[Any]
 ) -> dict[str, Any]:
-    """Content of export.json. Args: person: record of person.person_files; motions: those of motion_data.motion_file."""
+    """Content of export.json. Args: person: record of person.person_files; motions: of motion_data.motion_file."""
     config, form = source.config, source.config.form
     record: dict[str, Any] = {
         "format": EXPORT_FORMAT,

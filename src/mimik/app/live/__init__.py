@@ -1,1 +1,1 @@
-"""A camera or a microphone drives a photo: controls, follower, sound, the call, and where its frames go."""
+"""Live calls: a camera or a microphone drives a photo; controls, follower, sound, call and outputs."""

@@ -1,9 +1,9 @@
 """A camera or a microphone drives a photo: the pipeline of `mimik live`, without a page or a browser.
 
-The newest frame only: what the camera films while all that can be worked on is worked on is forgotten, so that a slow
-machine shows fewer frames, never later ones. Following the camera, flow, painting and marking run in a thread each, in
-a pipeline as that of animation/render.py. What leaves carries the visible label and the watermark; recordings are
-sealed as every file is.
+Only the newest camera frame is processed: frames that arrive while the pipeline is full are dropped, so that a slow
+computer reduces the frame rate instead of adding latency. Tracking, flow, painting and marking run in one thread each,
+in a pipeline like that of animation/render.py. Output frames carry the visible label and the watermark; recordings are
+sealed like all files.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from mimik.pipeline import QUEUE_FRAMES, Clock, pipeline_threads, prefetch
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker, burn_label
 
-_WAITING_S = 1 / 25  # between frames while nothing drives
+_WAITING_S = 1 / 25  # frame interval while nothing drives
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Shown:
-    """A frame of the person, ready to leave."""
+    """An output frame of the person."""
 
-    labeled: Image  # uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which marks what it writes
+    labeled: Image  # uint8 RGB [H, W, 3] with the visible label; only for provenance.seal, which adds the watermark
     marker: Marker  # of the call
     number: int  # counts from 1
-    at_s: float  # when its camera frame was taken, or its sound was heard, on the clock of who offered it
-    face: NDArray[Any] | None  # the camera's face in 0..1 of the camera's frame, [478, 2]; None where it cannot be seen
+    at_s: float  # capture time of its camera frame or sound, on the clock of offer()'s caller
+    face: NDArray[Any] | None  # camera face in 0..1 of the camera frame, [478, 2]; None if not detected
     is_spoken: bool = False  # whether sound drives it
 
     @functools.cached_property
     def image(self) -> Image:
-        """uint8 RGB [H, W, 3], labeled and marked: what may be shown."""
+        """uint8 RGB [H, W, 3], labeled and watermarked: may be shown."""
         return self.marker.mark(self.labeled)
 
 
 @dataclass(frozen=True)
 class _Followed:
-    """A camera frame whose face was followed: Shown's fields, where the person's points go, and the controls then."""
+    """A tracked camera frame: fields of Shown, the target points, and the controls at that time."""
 
     points: NDArray[Any] | None
     face: NDArray[Any] | None
@@ -72,22 +72,22 @@ class _Followed:
 
 
 class Call:
-    """One person, one driver: offer() camera frames or hear() sound, and on_shown hears of what came of them.
+    """One person and one driver: offer() takes camera frames, hear() takes sound, on_shown() adds output callbacks.
 
-    While nothing drives, the person waits: it breathes, blinks and looks about.
+    While nothing drives, the person idles: it breathes, blinks and looks around.
 
     >>> with Call(Avatar.from_photos(["photo.jpg"])) as call:
     ...     call.on_shown(send)
     ...     call.offer(frame, time.perf_counter())
     """
 
-    _drives: str | None = None  # what a recording says of it; None: the control `driver`
+    _drives: str | None = None  # driver name in the claim of a recording; None: the control `driver`
 
     def __init__(self, avatar: Avatar, config: AnimateConfig | None = None, controls: Controls | None = None) -> None:
         """Args:
         avatar: the person.
-        config: model, view, size, smoothness, which face; LIVE_SIZE pixels of the head if None.
-        controls: at the beginning; regions and strength of the config if None.
+        config: model, view, size, smoothness, face number; None: a crop of the head at LIVE_SIZE pixels.
+        controls: initial controls; None: regions and strength of the config.
         """
         self.config = config or AnimateConfig(size=LIVE_SIZE, frame="crop")
         if self.config.neutral is not None:
@@ -99,36 +99,36 @@ class Call:
         self.portrait = avatar.source_frame(self.config, limit_side=True)
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
         self._inbox: Newest[tuple[Image | Callable[[], Image] | MotionFrame | None, float]] = Newest()
-        # As many frames at a time as there are cores to work on them: more would only wait, and be later for it.
+        # Limit frames in flight to the number of cores: more would only wait and add latency.
         self._room = threading.Semaphore(max(2, os.cpu_count() or 1))
         self._marker = Marker(self._model)
         self._shown_to, self._sounds_to = Listeners(), Listeners()
         self._limits = ExitStack()
         self._idle, self._generated = IdleMotion(), Aim(self.portrait, closed_reference())
         self._transitions = Transitions(self.portrait.face.points)
-        self._unseen_s = 0.0  # since a face was in front of the camera
+        self._unseen_s = 0.0  # time without a face in the camera
         self._offered_s = -math.inf
-        self._is_waiting = False  # nothing has driven for a while
+        self._is_waiting = False  # whether nothing has driven for a while
         self._ended = threading.Event()
         self._speech: LiveSpeech | None = None
         self._speech_lock = threading.Lock()
-        self._held: NDArray[Any] | None = None  # where the person's points are while it holds still
+        self._held: NDArray[Any] | None = None  # target points while the pose is frozen
         self._number = 0
         self._times: deque[float] = deque(maxlen=60)
         self.clock = Clock()
         self.error: BaseException | None = None
-        self.complaints: deque[str] = deque(maxlen=8)  # that its page has not shown yet
+        self.complaints: deque[str] = deque(maxlen=8)  # not yet shown by the page
         self.reset()
 
     def reset(self) -> None:
-        """Somebody else may be in front of the camera: the neutral face is looked for again."""
+        """Restart the search for the neutral face, because another person may be in front of the camera."""
         self._follower = Follower(
             self.portrait, self.avatar.landmarker, smooth=self.config.smooth, face=self.config.driver_face
         )
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the frames that are shown."""
+        """Width and height of output frames."""
         return self.portrait.size
 
     @property
@@ -136,9 +136,9 @@ class Call:
         return self._controls
 
     def set(self, **changes: Any) -> None:
-        """Changes controls, from the next frame on.
+        """Change controls, starting with the next frame.
 
-        Raises InputError if there is no such control, or it cannot have that value.
+        Raises InputError if a control does not exist, or its value is invalid.
         """
         if unknown := changes.keys() - asdict(self._controls).keys():
             raise InputError(f"{sorted(unknown)[0]}: there is no such control.")
@@ -147,12 +147,12 @@ class Call:
             self._hush()
 
     def complain(self, sentence: str) -> None:
-        """Something besides the call has failed: for its page, and for the log."""
+        """Report a failure outside the call, in the page and in the log."""
         log.warning("%s", sentence)
         self.complaints.append(sentence)
 
     def calibrate(self) -> None:
-        """The face in front of the camera is neutral now."""
+        """Take the current camera face as neutral."""
         self._follower.calibrate()
 
     @property
@@ -161,7 +161,7 @@ class Call:
 
     @property
     def frames_per_second(self) -> float:
-        """Of what was shown in the last two seconds or so."""
+        """Output frame rate over about the last two seconds."""
         times = list(self._times)
         if len(times) < 2 or time.perf_counter() - times[-1] > 2:
             return 0.0
@@ -169,19 +169,19 @@ class Call:
 
     @property
     def num_dropped(self) -> int:
-        """Camera frames that a newer one replaced before they were looked at."""
+        """Number of camera frames that were replaced by a newer one before processing."""
         return self._inbox.num_dropped
 
     def on_shown(self, hear: Callable[[Shown], None]) -> Callable[[], None]:
-        """hear(shown) is called from a thread of the call, and must not take long; call what comes back to end it."""
+        """Add a callback for output frames, called in a thread of the call; must return quickly. Returns a remover."""
         return self._shown_to.add(hear)
 
     def on_sound(self, hear: Callable[[Samples, float], None]) -> Callable[[], None]:
-        """The same for the sound that drives the person, in order, silence too, and when it began."""
+        """Add a callback for the driving sound with its start time, in order, silence included; see on_shown."""
         return self._sounds_to.add(hear)
 
     def hear(self, samples: Samples) -> None:
-        """[N] float32 more of the sound, mono at sound.RATE_HZ; has no effect unless the microphone drives."""
+        """Append [N] float32 sound samples, mono at sound.CALL_RATE_HZ; no effect unless the microphone drives."""
         if self._controls.driver != "microphone" or self._ended.is_set():
             return
         with self._speech_lock:
@@ -192,7 +192,7 @@ class Call:
         speech.put(samples)
 
     def _hush(self) -> None:
-        """The microphone's sound is at an end."""
+        """Stop processing of the microphone's sound."""
         with self._speech_lock:
             speech, self._speech = self._speech, None
         if speech is not None:
@@ -206,7 +206,7 @@ class Call:
         return face is None
 
     def _follow(self, what: Image | MotionFrame | None, at_s: float) -> _Followed:
-        """Where one thing that drives sends the person's points; None is nothing."""
+        """Track one driving item; None: no driver."""
         controls = self._controls
         dt = self._transitions.dt(at_s)
         place = None
@@ -230,7 +230,7 @@ class Call:
         return _Followed(self._held, place, at_s, controls, by == "voice")
 
     def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
-        """What comes of followed frames; at most `ahead` of them in each stage."""
+        """Yield output frames for tracked frames; at most `ahead` of them per stage."""
         moves = ((one, one.points) for one in followed)
         with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
             for one, image in images:
@@ -240,10 +240,10 @@ class Call:
                 self._times.append(time.perf_counter())
                 yield Shown(labeled, self._marker, self._number, one.at_s, one.face, one.is_spoken)
 
-    # Every frame, as a file is read.
+    # Every frame, for files.
 
     def every(self, frames: Generator[tuple[Image, float]]) -> Generator[Shown]:
-        """What comes of frames and their times, as offer takes them, one by one. Not while the call's threads run."""
+        """Yield an output frame for every (frame, time), in order. Must not be called while the call's threads run."""
         followed = (self._follow(image, at_s) for image, at_s in frames)
         with (
             pipeline_threads(),
@@ -252,7 +252,7 @@ class Call:
         ):
             yield from shown
 
-    # Newest frame only, as a camera films.
+    # Newest frame only, for cameras.
 
     def __enter__(self) -> Call:
         self._limits.enter_context(pipeline_threads())
@@ -275,9 +275,10 @@ class Call:
         self._room.release()
 
     def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
-        """A camera frame taken at at_s; returns at once.
+        """Offer a camera frame captured at at_s; returns immediately.
 
-        Args: image: uint8 RGB [H, W, 3], or what makes it, which is called only for frames that are looked at.
+        Args: image: uint8 RGB [H, W, 3], or a function that returns it, which is called only for frames that are
+        processed.
         """
         if self._controls.driver == "camera":
             self._put(image, at_s)
@@ -287,7 +288,7 @@ class Call:
         self._inbox.put((what, at_s))
 
     def _wait(self) -> None:
-        """While nothing is offered the person waits, as often as is seen; nobody looks, nothing is done."""
+        """Offer idle frames while no driver does and there is a callback for output frames."""
         while not self._ended.wait(_WAITING_S):
             if self._speech is not None and self._speech.error is not None:
                 self.error = self._speech.error
@@ -300,7 +301,7 @@ class Call:
 
     @functools.cached_property
     def waiting_image(self) -> Image:
-        """What is shown while nobody is in front of the camera yet, labeled and marked as everything is."""
+        """Labeled and watermarked image that is shown before the first output frame."""
         return self._marker.mark(burn_label(self.portrait.picture, LABEL_SCALE[self._controls.label]))
 
     def _newest(self) -> Generator[_Followed]:
@@ -314,19 +315,19 @@ class Call:
             with (
                 closing(prefetch(self._newest(), 1)) as followed,
                 closing(self._shown(followed, 1)) as every,
-                ExitStack() as closed_first,  # before those who take from it are waited for
+                ExitStack() as closed_first,  # runs before joining the threads of the pipeline
             ):
                 closed_first.callback(self._close)
                 for shown in every:
                     with self.clock("mark"):
-                        shown.image  # noqa: B018  marked here, once, and not in the threads of those who hear of it
+                        shown.image  # noqa: B018  watermark here, once, not in the callbacks' threads
                     self._shown_to(shown)
                     self._room.release()
-        except BaseException as error:  # told to whoever looks at the call
+        except BaseException as error:  # reported by the users of the call
             self.error = error
 
     def claim(self, title: str, *ingredients: Ingredient) -> Claim:
-        """What a recording says of itself."""
+        """The claim of a recording."""
         controls = self._controls
         settings: dict[str, Any] = {"motion": self.config.motion, "regions": list(controls.regions)}
         settings |= {"strength": controls.strength, "live": self._drives or controls.driver, "label": controls.label}

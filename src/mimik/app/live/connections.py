@@ -1,6 +1,6 @@
-"""The connections of a call: the camera and the microphone of a page come in and the person goes out by WebRTC.
+"""WebRTC connections of a call: receive the camera and the microphone of a page, send the person's video and sound.
 
-Whatever serves the page hands on what it posts: an offer of a connection. aiortc is imported when a page is served.
+The server of the page forwards the connection offers that the page posts. aiortc is imported when a page is served.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from mimik.provenance.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
-_PAGE_FILES = {  # of a call's pages: paths, files of assets/live, and their types
+_PAGE_FILES = {  # files of a call's pages: path, file in assets/live, and media type
     "": ("live.html", "text/html"),
     "obs": ("obs.html", "text/html"),
     "live.js": ("live.js", "text/javascript"),
     "live.css": ("live.css", "text/css"),
 }
-_BITRATE = 3_000_000  # bits a second to start with; a page on the same machine can have more than a video call
+_BITRATE = 3_000_000  # initial bits per second; a page on the same computer can get more than a video call
 _MAX_BITRATE = 6_000_000
-# Browsers hide their addresses behind names that only multicast DNS knows, which waits for seconds where there is none.
-# Where the request came from is as good: the browser's own checks tell the rest.
+# Browsers hide their addresses behind mDNS names, whose resolution takes seconds without mDNS. The address of the
+# request is equivalent, because WebRTC's connectivity checks verify it.
 _HIDDEN_ADDRESS = re.compile(r"(a=candidate:(?:\S+ ){4})\S+\.local")
-# The address that a connection's sockets are bound to; None: all of this computer's but loopback.
+# Address that a connection's sockets are bound to; None: all addresses of this computer but loopback.
 _BOUND_TO: ContextVar[str | None] = ContextVar("_BOUND_TO", default=None)
-_MAX_PAGES = 24  # that see one call at a time
-_MAX_UNREAD = 1 << 16  # bytes that wait for a page which does not read; what comes then is left out
+_MAX_PAGES = 24  # largest number of concurrent pages of a call
+_MAX_UNREAD = 1 << 16  # bytes buffered for a slow page; further messages are dropped
 _MAX_PAGE_NAME = 40  # letters
-_MAX_MESSAGE = 4096  # bytes of a control's message
+_MAX_MESSAGE = 4096  # bytes of a control message
 _MAX_RECORDING_S = 600.0
 _ENDED_WITHIN_S = 10.0
 
 
 def page_file(name: str) -> tuple[str, str] | None:
-    """Text and type of a file of a call's pages, by its path below the address of the call; None if there is none."""
+    """Text and media type of a file of a call's pages, by path relative to the call's URL; None if there is none."""
     if name == "lines.json":
-        # Which points are joined, and by which color; `points` is the order in which a message has them.
+        # Connected points and their colors; `points` is the order of points in messages.
         parts = [{"points": list(points), "color": list(color), "closed": closed} for points, color, closed in _LINES]
         return json.dumps({"points": _POINTS, "lines": parts}), "application/json"
     if name not in _PAGE_FILES:
@@ -69,18 +69,18 @@ def page_file(name: str) -> tuple[str, str] | None:
 
 
 def aiortc_needed() -> Any:
-    """aiortc, as calls need it. Raises InputError if it is not installed."""
+    """Import and patch aiortc for calls. Raises InputError if it is not installed."""
     with extra("live", "live"):
         import aiortc
         import aiortc.codecs.h264
         import aiortc.codecs.vpx
         import aiortc.rtcrtpreceiver
         from aioice import ice
-    for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # there is no other way to say it
+    for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # aiortc has no setting for it
         codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
-    if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # nor this
+    if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # likewise
         aiortc.rtcrtpreceiver.JitterBuffer = _without_waiting(aiortc.rtcrtpreceiver.JitterBuffer)
-    if not isinstance(ice.get_host_addresses, partial):  # nor this
+    if not isinstance(ice.get_host_addresses, partial):  # likewise
         ice.get_host_addresses = partial(_host_addresses, ice.get_host_addresses)
     return aiortc
 
@@ -89,7 +89,7 @@ _AT_ONCE = "AtOnce"
 
 
 def _without_waiting(buffer: Any) -> Any:
-    """aiortc's buffer of sound without its 80 ms: what is delayed by the network is silence, and nothing is late."""
+    """aiortc's jitter buffer for sound without its 80 ms prefetch: late packets become silence; minimal latency."""
 
     def start(self: Any, capacity: int, prefetch: int = 0, is_video: bool = False) -> None:
         buffer.__init__(self, capacity, 0, is_video)
@@ -98,41 +98,41 @@ def _without_waiting(buffer: Any) -> Any:
 
 
 def _host_addresses(found: Callable[[bool, bool], list[str]], use_ipv4: bool, use_ipv6: bool) -> list[str]:
-    """What aioice binds sockets to; of itself, found, it leaves loopback out."""
+    """Addresses that aioice binds sockets to; found: aioice's own function, which excludes loopback."""
     address = _BOUND_TO.get()
     return found(use_ipv4, use_ipv6) if address is None else [address]
 
 
 class Connections:
-    """Those of one call; they live in one asyncio loop."""
+    """The connections of one call; they run in one asyncio loop."""
 
     def __init__(self, call: Call, *, host: str, again: str, credentials: Credentials | None = None) -> None:
         """Raises InputError if a package is missing.
 
         Args:
             host: the address that its page is served on.
-            again: what a user does when the call has broken off.
-            credentials: who signs recordings; this computer's own when None.
+            again: instruction for the user if the call has failed.
+            credentials: for signing recordings; None: this computer's own.
         """
         self._aiortc = aiortc_needed()
         self._call, self._host, self._credentials, self._again = call, host, credentials, again
-        self._camera: Any = None  # the connection that brings it
-        self._filmed = ""  # whose it is
-        self._filming = ""  # the page that brings it
-        self._left: deque[str] = deque(maxlen=4 * _MAX_PAGES)  # pages whose camera another page of the browser replaced
+        self._camera: Any = None  # connection that sends the camera
+        self._filmed = ""  # visitor of that connection
+        self._filming = ""  # page of that connection
+        self._left: deque[str] = deque(maxlen=4 * _MAX_PAGES)  # pages that lost the camera to a newer one
         self._connections: set[Any] = set()
-        self._recordings: dict[str, tuple[str, Path]] = {}  # file name: who recorded it, where it is
+        self._recordings: dict[str, tuple[str, Path]] = {}  # file name: visitor, path
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None  # that offers come in
+        self._loop: asyncio.AbstractEventLoop | None = None  # loop in which offers arrive
         self._folder = tempfile.TemporaryDirectory(prefix="mimik-live-")
 
     @property
     def num_pages(self) -> int:
-        """That see the call now."""
+        """Number of connected pages."""
         return len(self._connections)
 
     async def aclose(self) -> None:
-        """Ends all of them and removes what was recorded for download."""
+        """Close all connections and delete recordings for download."""
         for connection in list(self._connections):
             await connection.close()
         for task in list(self._tasks):
@@ -140,44 +140,43 @@ class Connections:
         self._folder.cleanup()
 
     def close(self) -> None:
-        """As aclose, from another thread than that of the loop, which may have ended."""
+        """Thread-safe aclose, for use outside of the loop, which may have ended."""
         if self._loop is not None:
             closing = self.aclose()
             try:
                 asyncio.run_coroutine_threadsafe(closing, self._loop).result(_ENDED_WITHIN_S)
             except TimeoutError:
                 log.warning("the connections of a call did not end within %g s", _ENDED_WITHIN_S)
-            except RuntimeError:  # a loop that has ended holds no connection
+            except RuntimeError:  # an ended loop has no connections
                 closing.close()
         self._folder.cleanup()
 
     def file(self, visitor: str, name: str) -> tuple[str, str] | None:
-        """As page_file."""
+        """See page_file."""
         return page_file(name)
 
     def recording(self, visitor: str, name: str) -> Path | None:
-        """The file of a recording, for who made it; None for others."""
+        """Path of a recording for the visitor who made it; None for others."""
         who, path = self._recordings.get(name, ("", Path()))
         return path if who and who == visitor and path.is_file() else None
 
     async def offer(self, visitor: str, asked: Any, remote: str) -> tuple[int, dict[str, str]]:
-        """A page wants to be connected.
+        """Answer the connection offer of a page.
 
         Args:
-            visitor: which browser this is; its page, loaded anew, may have the camera again.
-            asked: what it posted, from JSON: sdp, role (camera or viewer), beyond_loopback, page (a word that differs
-                from load to load).
-            remote: the address that it came from.
+            visitor: name of the browser; its page may take the camera again after a reload.
+            asked: posted JSON: sdp, role (camera or viewer), beyond_loopback, page (an id that differs between loads).
+            remote: client address.
 
         Returns:
-            An HTTP status, and the answer for JSON: a session description, or an error in a sentence.
+            HTTP status, and the JSON response: a session description, or an error in one sentence.
         """
         aiortc, self._loop = self._aiortc, asyncio.get_running_loop()
         try:
             sdp = _HIDDEN_ADDRESS.sub(rf"\g<1>{remote}", str(asked["sdp"]))
             offer = aiortc.RTCSessionDescription(sdp=sdp, type="offer")
             brings_camera, page = asked["role"] == "camera", str(asked.get("page", ""))[:_MAX_PAGE_NAME]
-            # Firefox connects to no loopback address; the page asks for others when it could not connect.
+            # Firefox does not connect to loopback addresses; the page requests others if it could not connect.
             stays = is_loopback(self._host) and not asked.get("beyond_loopback", False)
         except (ValueError, KeyError, TypeError):
             return 400, {"error": "This is no offer of a connection."}
@@ -185,8 +184,8 @@ class Connections:
             return 503, {"error": f"{_MAX_PAGES} pages see this call already; close one first."}
         if brings_camera and (reason := await self._camera_kept_from(visitor, page)):
             return 409, {"error": reason}
-        _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # of this request's task alone
-        # No server outside is asked for addresses.
+        _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # only in this request's task
+        # No external STUN or TURN servers are used.
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         self._connections.add(connection)
         if brings_camera:
@@ -219,7 +218,7 @@ class Connections:
             if "\nm=audio" in sdp:
                 connection.addTrack(viewer.sound)
             await connection.setLocalDescription(await connection.createAnswer())
-        except Exception as error:  # whatever aiortc says of a description that it cannot use
+        except Exception as error:  # any error of aiortc for an invalid description
             log.info("an offer was refused: %s", error)
             viewer.close()
             await self._drop(connection)
@@ -228,13 +227,13 @@ class Connections:
         return 200, {"sdp": answer.sdp, "type": answer.type}
 
     async def _camera_kept_from(self, visitor: str, page: str) -> str | None:
-        """Why a page cannot bring the camera; None if it can: another page of the same browser has given it up then."""
+        """Reason to refuse the camera of a page; None if accepted, after closing the camera of an older page."""
         if self._camera is None:
             return None
         if visitor != self._filmed:
             return "Another page has the camera of this call; close it first."
-        # The page was loaded anew, or stands in a second tab. The newer one has the camera; both would take it from
-        # each other without end if the older one could have it back.
+        # The page was reloaded, or is open in a second tab. The newer page gets the camera. The older one must not take
+        # it back, or both would alternate forever.
         if page in self._left:
             return "A newer page of this browser has this call; close that one, or reload this one."
         if self._filming and page != self._filming:
@@ -255,7 +254,7 @@ class Connections:
 
 
 async def _film(track: Any, call: Call) -> None:
-    """Camera frames into the call, until the track ends."""
+    """Pass camera frames to the call until the track ends."""
     from aiortc.mediastreams import MediaStreamError
 
     try:
@@ -264,12 +263,12 @@ async def _film(track: Any, call: Call) -> None:
             call.offer(partial(video.rgb_of, frame), time.perf_counter())
     except MediaStreamError:  # the track ended
         return
-    except Exception as error:  # of a decoder, or of the call: told on the page
+    except Exception as error:  # an error of a decoder or of the call, shown in the page
         call.complain(f"the camera's frames cannot be used any more ({error}); reload the page.")
 
 
 async def _listen(track: Any, call: Call) -> None:
-    """The microphone's sound into the call, until the track ends."""
+    """Pass the microphone's sound to the call until the track ends."""
     resampler = to_live()
     while True:
         try:
@@ -280,7 +279,7 @@ async def _listen(track: Any, call: Call) -> None:
 
 
 class _Desk:
-    """The controls of the page that has the camera, over its data channel."""
+    """Handles the controls of the page with the camera, over its data channel."""
 
     def __init__(self, page: Connections, visitor: str, viewer: Viewer) -> None:
         self._page, self._visitor, self._viewer = page, visitor, viewer
@@ -355,7 +354,7 @@ class _Desk:
         now = time.perf_counter()
         server_ms = 1000 * (now - shown.at_s) + self._viewer.sending_ms
         message: dict[str, Any] = {"shown": shown.number, "ms": round(server_ms, 1)}
-        if shown.number % 2 == 0:  # fifteen times a second are enough for the lines over one's own picture
+        if shown.number % 2 == 0:  # every second frame suffices for the landmark overlay
             points = None if shown.face is None else np.round(shown.face[_POINTS] * 1000).astype(int).ravel().tolist()
             message["face"] = points
         self._tell(message)
@@ -378,6 +377,6 @@ class _Desk:
         self._tell({"state": state})
 
 
-# Points of the landmark lines, once each, and the lines as places among them.
+# Unique points of the landmark lines; and the lines as indices into them.
 _POINTS = sorted({int(i) for index, _, _ in LANDMARK_LINES for i in index})
 _LINES = [([_POINTS.index(int(i)) for i in index], color, closed) for index, color, closed in LANDMARK_LINES]

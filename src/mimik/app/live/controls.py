@@ -1,4 +1,4 @@
-"""What can be changed during a call, the place where its newest frame waits, and who hears of what comes."""
+"""Controls of a call, a slot for the newest frame, and listeners."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mimik.config import REGIONS, InputError, Option, check_number
 Value = TypeVar("Value")
 LABEL_SCALE = {"normal": 1.0, "small": 0.5}
 LABELS = tuple(LABEL_SCALE)
-MAX_STEP_S = 0.25  # between two frames or samples; a longer one is treated as this
+MAX_STEP_S = 0.25  # upper limit of the time between two frames or samples
 DRIVERS = "camera", "microphone"
 LIVE_SIZE = 512  # pixels of the longer side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
-    """What can be changed during a call; every message names the control that it is about."""
+    """Settings that can be changed during a call; error messages name the control."""
 
     mirror: Annotated[bool, Option("Move as in a mirror.", flag="--mirror/--no-mirror")] = False
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0
-    freeze: bool = False  # the person holds still; the stream goes on
+    freeze: bool = False  # the person's pose is held; frames continue to be sent
     driver: str = "camera"  # one of DRIVERS
     label: Annotated[str, Option("Size of the visible AI label, which is always there: normal or small.", "SIZE")] = (
         "normal"
@@ -46,7 +46,7 @@ class Controls:
 
 
 class Newest(Generic[Value]):
-    """A place for one thing: what is put there replaces what nobody has taken."""
+    """A slot for one item; a new item replaces an item that was not taken."""
 
     def __init__(self) -> None:
         self._item: Value | None = None
@@ -61,7 +61,7 @@ class Newest(Generic[Value]):
             self._changed.notify_all()
 
     def take(self) -> Value | None:
-        """Waits for something; None when the place was closed."""
+        """Wait for an item and take it; None if the slot was closed."""
         with self._changed:
             while self._item is None and not self._closed:
                 self._changed.wait()
@@ -75,7 +75,7 @@ class Newest(Generic[Value]):
 
 
 class Listeners:
-    """Who hears of something, from the thread in which it happens; they must not take long."""
+    """Callbacks, called in the thread of the event; they must return quickly."""
 
     def __init__(self) -> None:
         self._every: list[Callable[..., None]] = []
@@ -88,6 +88,6 @@ class Listeners:
             hear(*told)
 
     def add(self, hear: Callable[..., None]) -> Callable[[], None]:
-        """Call what comes back to end it."""
+        """Add a callback; returns a function that removes it."""
         self._every.append(hear)
         return lambda: self._every.remove(hear) if hear in self._every else None

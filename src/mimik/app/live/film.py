@@ -1,4 +1,4 @@
-"""A call whose camera is a video file, recorded."""
+"""A recorded call with a video file as the camera."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def film(
     credentials: Credentials | None = None,
     progress: Progress = silent,
 ) -> Report:
-    """A call whose camera is a video file, frame by frame, recorded: the live pipeline without camera and browser.
+    """Record a call with a video file as the camera, frame by frame: the live pipeline without camera and browser.
 
     Args:
-        camera: a video, whose sound goes along.
-        out: as Recording's.
-        config, controls: as Call takes them.
-        force: replace what is there.
-        credentials: who signs; this computer's own when None.
+        camera: a video; its sound is added.
+        out: as in Recording.
+        config, controls: as in Call.
+        force: replace an existing file.
+        credentials: signing key and certificate; None: this computer's own.
 
     Raises:
-        InputError: if anything given cannot be used, or the video shows no face; nothing is written then.
+        InputError: if an argument is invalid, or the video shows no face; nothing is written then.
     """
     check_recording(out, force=force, inputs=[camera, *([avatar.photo] if avatar.photo else [])])
     if video.kind(camera) != "video":

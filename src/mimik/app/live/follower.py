@@ -1,4 +1,4 @@
-"""From camera frames to where the person's points go; the neutral face is found on the way."""
+"""Maps camera frames to the person's points, and finds the neutral face."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from mimik.motion.frames import Reference, split
 from mimik.motion.neutral import find_neutral, motion_of_photo, usual_place
 from mimik.motion.smoothing import Steady
 
-_AUTO_S = 1.5  # after this much of seeing a face its neutral is known well enough to replace the first guess
-_PRESSED_S = 0.8  # "look neutral, press here": this much is looked at
-_TURN_OVER_S = 0.4  # from one neutral face to the next, so that the person does not jump
+_AUTO_S = 1.5  # face time after which the estimated neutral replaces the initial guess
+_PRESSED_S = 0.8  # duration of a calibration that the user starts
+_TURN_OVER_S = 0.4  # duration of the blend between neutral references, which avoids a jump
 
 
 @dataclass(frozen=True)
 class _Neutral:
-    """A face at rest: what motion frames are counted from."""
+    """A neutral face, which motion frames are relative to."""
 
     reference: Reference
     origin: Pose
 
     @classmethod
     def guessed(cls, face: Face) -> _Neutral:
-        """From one frame, whatever the face does in it."""
+        """Estimate from one frame with any expression."""
         reference, _ = motion_of_photo(face)
         return cls(reference, usual_place([face], reference))
 
     @classmethod
     def found(cls, seen: Sequence[Face]) -> _Neutral:
-        """From the calmest of some frames."""
+        """Estimate from several frames, by the most neutral ones."""
         reference = find_neutral(seen)
         return cls(reference, usual_place(seen, reference))
 
 
 class _Following:
-    """From a face to the person's points, counted from one neutral face."""
+    """Maps a face to the person's points, relative to one neutral face."""
 
     def __init__(self, neutral: _Neutral, portrait: SourceFrame, smooth: float) -> None:
         self._neutral, self._aim = neutral, Aim(portrait, neutral.reference)
@@ -58,21 +58,21 @@ class _Following:
 
 
 class Follower:
-    """From camera frames to the person's points; finds the neutral face by itself, and again when it is asked to."""
+    """Maps camera frames to the person's points; finds the neutral face automatically, and again on request."""
 
     def __init__(
         self, portrait: SourceFrame, landmarker: Landmarker, *, smooth: float, face: int | None = None
     ) -> None:
-        """Args: smooth: 0..1, see motion.Smoother; face: which one, 1 is the widest; None is the widest."""
+        """Args: smooth: 0..1, see motion.Smoother; face: 1-based, in order of width; None: the widest."""
         self._portrait, self._smooth = portrait, smooth
         self._tracker = Tracker(landmarker, face)
         self._following: _Following | None = None
         self._before: _Following | None = None  # fades out
-        self._mix = 1.0  # against the one before
-        self._collected: list[Face] | None = []  # faces of the calibration that goes on, as the camera shows them
+        self._mix = 1.0  # blend weight of _following against _before
+        self._collected: list[Face] | None = []  # faces of the running calibration, not mirrored
         self._collected_s = 0.0
         self._wanted_s = _AUTO_S
-        self._rest: Sequence[Face] = ()  # faces of the last one that ended
+        self._rest: Sequence[Face] = ()  # faces of the last finished calibration
         self._controls = Controls()
         self._last_s: float | None = None
         self._pressed = threading.Event()
@@ -83,17 +83,17 @@ class Follower:
         return self._collected is not None or self._pressed.is_set()
 
     def calibrate(self) -> None:
-        """The face is neutral now; any thread may say so."""
+        """Start a calibration of the neutral face; thread-safe."""
         self._pressed.set()
 
     def __call__(self, image: Image, at_s: float, controls: Controls) -> tuple[NDArray[Any] | None, Face | None]:
-        """One camera frame.
+        """Process one camera frame.
 
-        Args: image: uint8 RGB [H, W, 3]; at_s: when it was taken, on any clock that runs forward.
+        Args: image: uint8 RGB [H, W, 3]; at_s: capture time on any monotonic clock.
 
         Returns:
-            Where the person's points go, [478, 3] pixels of the portrait, None before the first face was seen; and the
-            camera's face, not mirrored, None where it cannot be seen.
+            Target points, [478, 3] in pixels of the portrait, None before the first face; and the camera face, not
+                mirrored, None if not detected.
         """
         dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, MAX_STEP_S))
         self._last_s = at_s

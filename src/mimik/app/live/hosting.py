@@ -1,4 +1,4 @@
-"""Calls inside a server that does other things, too: each has an address that cannot be guessed, for its pages."""
+"""Calls inside another server; the pages of each have an unguessable URL."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from mimik.app.live.call import Call
 from mimik.app.live.connections import Connections, page_file
 from mimik.config import AnimateConfig, InputError
 
-UNSEEN_S = 120.0  # a call that no page sees for so long has ended; a user may take some of it to allow the camera
+UNSEEN_S = 120.0  # a call without a page ends after this time, which includes the time to allow the camera
 _LOOK_EVERY_S = 2.0
 _ENDED = {"error": "This call has ended; start it again."}
 
 
 @dataclass
 class _Hosted:
-    """A call that runs."""
+    """A running call."""
 
     visitor: str
     call: Call
     connections: Connections
-    kept: ExitStack  # left when the call ends
+    kept: ExitStack  # closed when the call ends
     seen_s: float = field(default_factory=time.monotonic)
 
 
 class Calls:
-    """The calls of one server, at most one at a time: it needs all cores. Threads may share it."""
+    """The calls of one server, at most one at a time, because a call needs all cores. Thread-safe."""
 
     def __init__(self, host: str) -> None:
         """Args: host: the address that is served."""
@@ -43,15 +43,15 @@ class Calls:
         threading.Thread(target=self._look, daemon=True).start()
 
     def begin(self, visitor: str, avatar: Avatar, config: AnimateConfig, kept: ExitStack) -> str:
-        """Starts a call; an earlier one of the same visitor ends.
+        """Start a call; an earlier call of the same visitor ends.
 
-        Args: kept: left when the call has ended, or did not start.
+        Args: kept: closed when the call has ended or failed to start.
 
         Returns:
-            The key: whoever has it sees and steers the call.
+            The key, which grants viewing and control of the call.
 
         Raises:
-            InputError: if another visitor's call runs, or the settings are not for a call.
+            InputError: if a call of another visitor is running, or the settings are not valid for a call.
         """
         with kept:
             self.end(visitor)
@@ -66,19 +66,19 @@ class Calls:
             return key
 
     def end(self, visitor: str) -> None:
-        """Ends a visitor's call, if there is one."""
+        """End a visitor's call, if any."""
         for key, hosted in list(self._hosted.items()):
             if hosted.visitor == visitor:
                 self._end(key)
 
     def close(self) -> None:
-        """Ends all."""
+        """End all calls."""
         self._closed.set()
         for key in list(self._hosted):
             self._end(key)
 
     def file(self, key: str, name: str) -> tuple[str, str] | None:
-        """Text and type of a file of a call's pages; None if there is no such call or file."""
+        """Text and media type of a file of a call's pages; None if the call or the file does not exist."""
         hosted = self._hosted.get(key)
         if hosted is None:
             return None
@@ -86,12 +86,12 @@ class Calls:
         return page_file(name)
 
     def recording(self, key: str, name: str) -> Path | None:
-        """The path of a recording; None if there is none."""
+        """Path of a recording; None if there is none."""
         hosted = self._hosted.get(key)
         return hosted.connections.recording(key, name) if hosted else None
 
     async def offer(self, key: str, asked: Any, remote: str) -> tuple[int, dict[str, str]]:
-        """As Connections.offer."""
+        """See Connections.offer."""
         hosted = self._hosted.get(key)
         if hosted is None:
             return 404, _ENDED
@@ -108,7 +108,7 @@ class Calls:
         hosted.call.__exit__(None, None, None)
 
     def _look(self) -> None:
-        """Ends what nobody sees any more: a page that was closed says nothing."""
+        """End calls without pages, because a closed page sends no message."""
         while not self._closed.wait(_LOOK_EVERY_S):
             for key, hosted in list(self._hosted.items()):
                 if hosted.connections.num_pages:

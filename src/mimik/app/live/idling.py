@@ -1,4 +1,4 @@
-"""Where motion frames send the person's points, and the way from one driver to another without a jump."""
+"""Maps motion frames to the person's points, and blends between drivers without a jump."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.arrays import smoothstep
 from mimik.motion.frames import MotionFrame, Reference
 
-IDLE_AFTER_S = 1.0  # without a face
-_EASE_S = 0.6  # from one driver to the next
+IDLE_AFTER_S = 1.0  # time without a face until the idle motion starts
+_EASE_S = 0.6  # duration of the blend between drivers
 
 Points = NDArray[Any]
 
 
 class Aim:
-    """Where motion frames that are relative to one neutral face send the person's points."""
+    """Maps motion frames, relative to one neutral reference, to the person's points."""
 
     def __init__(self, portrait: SourceFrame, neutral: Reference) -> None:
         self._portrait, self._neutral = portrait, neutral
         self._controls: Controls | None = None
 
     def __call__(self, motion_frame: MotionFrame, controls: Controls) -> Points:
-        """[478, 3] pixels of the portrait."""
+        """Target points, [478, 3] in pixels of the portrait."""
         if controls != self._controls:
             self._controls = controls
             self._retarget = self._portrait.retarget(
@@ -36,26 +36,26 @@ class Aim:
 
 
 class Transitions:
-    """The points of whoever drives; when another takes over they go there within _EASE_S."""
+    """The target points of the current driver; a change of the driver is blended within _EASE_S."""
 
     def __init__(self, start: Points) -> None:
-        """Args: start: [478, 3] of the photo; None from the first driver, the camera, is the photo too."""
+        """Args: start: [478, 3] of the photo, shown while the first driver, the camera, yields None."""
         self._by = "camera"
         self._start = self._from = self._shown = start
         self._mix = 1.0
         self._at_s: float | None = None
 
     def dt(self, at_s: float) -> float:
-        """Seconds since the last frame that was shown."""
+        """Seconds since the previous frame."""
         return 1 / 25 if self._at_s is None else float(np.clip(at_s - self._at_s, 1e-3, MAX_STEP_S))
 
     def __call__(self, by: str, points: Points | None, at_s: float) -> Points | None:
-        """What to show; None is the photo as it is.
+        """Points to show; None: the unchanged photo.
 
         Args:
-            by: who drives.
-            points: [478, 3] where they want them; None is the photo.
-            at_s: the time.
+            by: name of the driver.
+            points: [478, 3] target points of the driver; None: the photo.
+            at_s: current time.
         """
         dt = self.dt(at_s)
         self._at_s = at_s

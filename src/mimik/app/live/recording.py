@@ -1,4 +1,4 @@
-"""Where the frames of a call go besides the page: a sealed file, a virtual camera."""
+"""Outputs of a call besides the page: a sealed file, a virtual camera."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECORDING_FPS = 25.0
 
 
 class Recording:
-    """What a call shows, as a sealed file, at a constant rate whatever the call's is."""
+    """Records the output of a call to a sealed file, at a constant frame rate independent of that of the call."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class Recording:
         credentials: Credentials | None = None,
         max_s: float = math.inf,
     ) -> None:
-        """Starts at once. Raises InputError if out cannot be written.
+        """Start recording. Raises InputError if out cannot be written.
 
         Args:
-            call: that runs.
+            call: the running call.
             out: .mp4, .m4v, .mov or .mkv.
-            force: replace what is there.
-            credentials: who signs; this computer's own when None.
-            max_s: what comes later is not recorded.
+            force: replace an existing file.
+            credentials: signing key and certificate; None: this computer's own.
+            max_s: largest duration; later frames are not recorded.
         """
         check_recording(out, force=force, inputs=[call.avatar.photo] if call.avatar.photo else [])
         self.path = out
@@ -61,11 +61,11 @@ class Recording:
         try:
             self._waiting.put_nowait((shown.labeled, time.perf_counter()))
             self.num_heard += 1
-        except queue.Full:  # an encoder that cannot keep up must not delay the call; the frame before is shown longer
+        except queue.Full:  # a slow encoder must not delay the call; the previous frame is repeated
             return
 
     def stop(self, *, keep: bool = True) -> Path:
-        """Ends the recording and signs it, or throws it away. Raises InputError if it could not be written."""
+        """Stop and sign the recording, or discard it. Raises InputError if it could not be written."""
         self._forget()
         self._keep = keep
         while self._thread.is_alive():
@@ -104,7 +104,7 @@ class Recording:
                     raise InputError("no new picture was shown while it ran; record for longer.")
                 writer.write(held)
                 self.num_frames += 1
-        except BaseException as error:  # raised again by stop
+        except BaseException as error:  # re-raised by stop
             self.error = error
             if self._keep:
                 self._forget()
@@ -112,25 +112,25 @@ class Recording:
 
 
 class _UnwantedError(Exception):
-    """The recording is thrown away."""
+    """The recording is discarded."""
 
 
 def check_recording(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
-    """Refuses, before the call, what cannot be recorded to.
+    """Check the path of a recording before the call.
 
-    Raises InputError if out is no video's name, or as provenance.check_output does.
+    Raises InputError if out has no video format, or as provenance.check_output does.
     """
-    fast = [suffix for suffix in video.CONTAINERS if suffix != ".webm"]  # VP9 takes too long for a call
+    fast = [suffix for suffix in video.CONTAINERS if suffix != ".webm"]  # VP9 is too slow for a call
     if out.suffix.lower() not in fast or "%" in out.name:
         raise InputError(f"--record {out}: give a file ending in {', '.join(fast)}.")
     check_output(out, force=force, inputs=inputs)
 
 
 class VirtualCamera:
-    """What a call shows, as a camera of this computer that other programs can choose."""
+    """Output of a call as a camera of this computer for other programs."""
 
     def __init__(self, call: Call, fps: float = 30.0) -> None:
-        """Starts at once. Raises InputError if the package is missing, or this computer has no such device."""
+        """Start the camera. Raises InputError if the package is missing, or this computer has no such device."""
         try:
             import pyvirtualcam
         except ModuleNotFoundError:
@@ -155,7 +155,7 @@ class VirtualCamera:
         try:
             while (image := self._newest.take()) is not None:
                 self._camera.send(image)
-        except Exception as error:  # whatever the device's driver says
+        except Exception as error:  # any error of the device's driver
             self._call.complain(f"the virtual camera has ended ({error}); the call goes on.")
 
     def close(self) -> None:
@@ -167,16 +167,16 @@ class VirtualCamera:
 
 @dataclass(frozen=True)
 class Outlets:
-    """Where a call goes besides its page, from its beginning to its end."""
+    """Outputs of a call besides its page, during the whole call."""
 
-    record: Path | None = None  # as Recording's out
+    record: Path | None = None  # see Recording's out
     virtual_camera: bool = False
-    force: bool = False  # as Recording takes it
-    credentials: Credentials | None = None  # likewise
+    force: bool = False  # see Recording
+    credentials: Credentials | None = None  # see Recording
 
     @contextmanager
     def of(self, call: Call) -> Iterator[Recording | None]:
-        """While the block runs; gives the recording, if there is one."""
+        """Run the outputs while the block runs; yields the recording, if any."""
         with ExitStack() as stack:
             recording = None
             if self.virtual_camera:

@@ -1,6 +1,6 @@
-"""Sound that drives a person while it comes in: motion frames as soon as they are possible, and the sound to go along.
+"""Sound as a live driver: motion frames with low latency, and the sound synchronized with them.
 
-The stream of sound keeps to the clock: where nothing comes in time it is silence, in which the person waits.
+The stream is kept in sync with the clock: missing sound is replaced by silence, in which the person idles.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from mimik.media.sound import Samples, probe_sound, read_sound
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.speech import SpeechMotion
 
-CALL_RATE_HZ = 48_000  # of the sound as it comes in and goes out, mono
+CALL_RATE_HZ = 48_000  # of incoming and outgoing sound, mono
 _MOTION_FPS = 25.0
-_BLOCK_S = 0.02  # of a file or a pipe
-_STARVED_S = 0.1  # nothing has come for so long: silence takes its place
-_AHEAD_S = 0.1  # what comes earlier than this is dropped: the sender's clock runs faster
-_AT_ONCE_S = 0.5  # a program that was suspended does not make up for more
+_BLOCK_S = 0.02  # block length for files and pipes
+_STARVED_S = 0.1  # after this time without sound, silence is inserted
+_AHEAD_S = 0.1  # sound that is further ahead is dropped, because the sender's clock is faster
+_AT_ONCE_S = 0.5  # larger gaps, as of a suspended program, are not filled
 
 
 class LiveSpeech:
-    """Sound in, motion frames and sound out, in a thread; the newest matter, none is given twice."""
+    """Converts sound to motion frames, and passes the sound on, in a thread."""
 
     def __init__(
         self, offer: Callable[[MotionFrame, float], None], passed_on: Callable[[Samples, float], None] | None = None
     ) -> None:
-        """Both are called with instants on the clock of time.perf_counter, and must not take long.
+        """Callbacks get times of time.perf_counter, and must return quickly.
 
         Args:
-            offer: takes every motion frame, relative to speech.closed_reference, and when its instant was heard.
-            passed_on: takes all sound in order, silence too, and when it began.
+            offer: gets each motion frame, relative to speech.closed_reference, and the time of its sound.
+            passed_on: gets all sound in order, silence included, and its start time.
         """
         self._offer, self._passed_on = offer, passed_on
         self._speech = SpeechMotion(_MOTION_FPS, seed=0, is_live=True)
@@ -54,7 +54,7 @@ class LiveSpeech:
         self.error: BaseException | None = None
 
     def put(self, samples: Samples) -> None:
-        """[N] float32 more, mono at CALL_RATE_HZ, just heard; returns at once."""
+        """Append [N] float32 samples, mono at CALL_RATE_HZ, just captured; returns immediately."""
         with self._changed:
             self._waiting.append(samples)
             self._changed.notify()
@@ -80,11 +80,11 @@ class LiveSpeech:
                     block = np.concatenate([np.zeros(0, np.float32), *self._waiting])
                     self._waiting.clear()
                 self._hear(self._in_time(block, time.perf_counter()))
-        except BaseException as error:  # told to whoever looks at the call
+        except BaseException as error:  # reported by the users of the call
             self.error = error
 
     def _in_time(self, block: Samples, now_s: float) -> Samples:
-        """The block with silence before it, or without its beginning, so that it ends about now."""
+        """The block, padded with silence or trimmed at its start, so that it ends about now."""
         late = round((now_s - self._start_s) * CALL_RATE_HZ) - self._num_samples - len(block)
         if late > _AT_ONCE_S * CALL_RATE_HZ:
             self._start_s += late / CALL_RATE_HZ
@@ -109,39 +109,39 @@ class LiveSpeech:
 
 
 def audio_frame(samples: Samples, rate: int) -> Any:
-    """A frame of PyAV with [N] float32 samples, mono."""
+    """Convert [N] float32 mono samples to a PyAV frame."""
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="flt", layout="mono")
     frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
     return frame
 
 
 def samples_of(resampler: Any, frame: Any) -> Samples:
-    """[N] float32 of a frame of PyAV, by a resampler to mono "flt" at CALL_RATE_HZ."""
+    """Convert a PyAV frame to [N] float32, with a resampler to mono "flt" at CALL_RATE_HZ."""
     frame.pts = None
     parts = [part.to_ndarray()[0] for part in resampler.resample(frame)]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def to_live() -> Any:
-    """A resampler of PyAV, from whatever its first frame is to what LiveSpeech takes."""
+    """A PyAV resampler from the format of its first frame to that of LiveSpeech."""
     return av.AudioResampler(format="flt", layout="mono", rate=CALL_RATE_HZ)
 
 
-# Where the sound comes from, besides a page.
+# Sources of sound besides a page.
 
 
 def file_blocks(path: Path) -> Generator[Samples]:
-    """A sound file, or a video's sound, in blocks of _BLOCK_S. Raises MediaError if it has none; at once."""
+    """Sound of a file in blocks of _BLOCK_S. Raises MediaError immediately if it has none."""
     probe_sound(path)
     return read_sound(path, rate=CALL_RATE_HZ, block_s=_BLOCK_S)
 
 
 def pipe_blocks(stream: BinaryIO, rate: int) -> Iterator[Samples]:
-    """What another program writes: 16-bit little-endian PCM, mono; blocks are as long as what has come.
+    """Sound piped in by another program: 16-bit little-endian PCM, mono; blocks are as long as the available data.
 
     Args:
-        stream: read1 gives what there is, and b"" at its end.
-        rate: samples a second.
+        stream: read1 returns the available bytes, and b"" at the end.
+        rate: samples per second.
     """
     up, rest = to_live(), b""
     read = getattr(stream, "read1", stream.read)
@@ -155,7 +155,7 @@ def pipe_blocks(stream: BinaryIO, rate: int) -> Iterator[Samples]:
 
 
 class Feeder:
-    """Blocks of sound at the speed at which they are heard, however fast they come."""
+    """Plays blocks of sound in real time."""
 
     def __init__(self, hear: Callable[[Samples], None], blocks: Iterator[Samples]) -> None:
         self._hear, self._blocks = hear, blocks
@@ -168,7 +168,7 @@ class Feeder:
         self._thread.start()
 
     def close(self) -> None:
-        """Does not wait for a pipe that says nothing."""
+        """Stop; does not wait for a silent pipe."""
         self._ended.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""A call in which a sound file, or another program's sound, speaks: `mimik live PHOTO --audio`."""
+"""A call driven by a sound file or by sound of another program: `mimik live PHOTO --audio`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PIPE = "-"
 
 
 def open_audio(audio: str, rate: int | None) -> Iterator[Samples]:
-    """What --audio and --audio-rate name, in blocks as Feeder takes them.
+    """Open the source of --audio and --audio-rate as blocks for Feeder.
 
-    Raises InputError if there is no sound in it, or the rate cannot be.
+    Raises InputError if there is no sound in it, or the rate is invalid.
     """
     if audio != PIPE:
         if rate is not None:
@@ -36,7 +36,7 @@ def open_audio(audio: str, rate: int | None) -> Iterator[Samples]:
 
 
 class Talker(Call):
-    """A call that says what blocks of sound say, and waits when they say nothing."""
+    """A call driven by blocks of sound; idles during silence."""
 
     _drives = "sound"
 
@@ -47,7 +47,7 @@ class Talker(Call):
         config: AnimateConfig | None = None,
         controls: Controls | None = None,
     ) -> None:
-        """Args: avatar, config, controls: as Call takes them; blocks: as open_audio gives them."""
+        """Args: avatar, config, controls: as in Call; blocks: of open_audio."""
         super().__init__(avatar, config, replace(controls or Controls(), driver="microphone"))
         self._feeder = Feeder(self.hear, blocks)
 
@@ -58,7 +58,7 @@ class Talker(Call):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the sound is at its end."""
+        """Whether the end of the sound is reached."""
         return self._feeder.has_ended
 
     def __enter__(self) -> Call:

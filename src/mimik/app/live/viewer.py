@@ -1,4 +1,4 @@
-"""What one page sees and hears of a call: tracks for aiortc."""
+"""Video and sound of a call for one page: tracks for aiortc."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from mimik.media import video
 from mimik.media.sound import Samples
 
 Heard = TypeVarTuple("Heard")
-_CLOCK_HZ = 90_000  # of RTP's timestamps of video
-_IDLE_S = 0.5  # after this long without a new frame the last one is sent again, so that a new viewer sees one
-_DELAY_S = 0.25  # of the sound before the picture's delay is known
-_FOLLOW = 0.1  # share of a new picture's delay in the estimate
-_OUT_OF_SYNC_S = 0.06  # more is put right at once: a gap or a jump in the sound is heard
+_CLOCK_HZ = 90_000  # of RTP video timestamps
+_IDLE_S = 0.5  # repeat the last frame after this time without a new one, so that a new viewer gets one
+_DELAY_S = 0.25  # initial delay of the sound
+_FOLLOW = 0.1  # smoothing factor of the delay estimate
+_OUT_OF_SYNC_S = 0.06  # larger errors are corrected at once, by an audible gap or jump
 _MOST_DELAY_S = 2.0
 _PACKET = CALL_RATE_HZ // 50
 
 
 class DelayedSound:
-    """The sound that drives a call, as late as its picture is."""
+    """The driving sound of a call, delayed to stay in sync with its video."""
 
     def __init__(self) -> None:
         self.delay_s = _DELAY_S
         self._waiting = np.zeros(0, np.float32)
-        self._begin_s = 0.0  # when the first of them was heard
+        self._begin_s = 0.0  # capture time of the first waiting sample
 
     def put(self, samples: Samples, at_s: float) -> None:
-        """[N] more at CALL_RATE_HZ, heard from at_s on."""
+        """Append [N] samples at CALL_RATE_HZ, captured from at_s on."""
         gap = round((at_s - self._begin_s) * CALL_RATE_HZ) - len(self._waiting)
         if not len(self._waiting) or abs(gap) > _MOST_DELAY_S * CALL_RATE_HZ:
             self._waiting, self._begin_s = samples[:0], at_s
@@ -47,11 +47,11 @@ class DelayedSound:
         self._begin_s += (len(waiting) - len(self._waiting)) / CALL_RATE_HZ
 
     def saw(self, delay_s: float) -> None:
-        """A picture left so long after its sound had been heard."""
+        """Update the delay with that of a sent frame, relative to its sound."""
         self.delay_s += _FOLLOW * (min(max(delay_s, 0.0), _MOST_DELAY_S) - self.delay_s)
 
     def take(self, now_s: float) -> Samples:
-        """[_PACKET] samples to be sent now."""
+        """Take [_PACKET] samples to be sent now."""
         early_s = self._begin_s + self.delay_s - now_s
         if len(self._waiting) and early_s < -_OUT_OF_SYNC_S:
             skipped = min(round(-early_s * CALL_RATE_HZ), len(self._waiting))
@@ -64,13 +64,13 @@ class DelayedSound:
 
 
 class Viewer:
-    """What one page sees: the newest frame, and the sound that drives it, as tracks for aiortc."""
+    """Output for one page: the newest frame, and the driving sound, as tracks for aiortc."""
 
     def __init__(self, call: Call, aiortc: Any) -> None:
         loop = asyncio.get_running_loop()
         self.newest: Shown | None = None
         self.changed = asyncio.Event()
-        self.sending_ms = 0.0  # encoding and sending of the last frame
+        self.sending_ms = 0.0  # encoding and sending time of the last frame
         self.delayed = DelayedSound()
         self._number = 0
         viewer = self
@@ -89,7 +89,7 @@ class Viewer:
                 if self._returned is not None:
                     viewer.sending_ms = 1000 * (now - self._returned)
                 frame = video.picture_frame(await viewer.next_image())
-                # Times of sending: those of the camera would let the browser wait for what was dropped.
+                # Use sending times: with capture times, the browser would wait for dropped frames.
                 pts = max(int((time.perf_counter() - self._start) * _CLOCK_HZ), self._last_pts + 1)
                 self._last_pts = pts
                 frame.pts, frame.time_base = pts, fractions.Fraction(1, _CLOCK_HZ)
@@ -109,7 +109,7 @@ class Viewer:
                 if self._start is None:
                     self._start = now
                 late_s = now - self._start - self._sent / CALL_RATE_HZ
-                if late_s > _OUT_OF_SYNC_S:  # a busy computer: what was not sent in time is left out
+                if late_s > _OUT_OF_SYNC_S:  # skip what a busy computer could not send in time
                     self._sent += round(late_s * CALL_RATE_HZ)
                 due_s = self._start + self._sent / CALL_RATE_HZ
                 await asyncio.sleep(max(0.0, due_s - now))
@@ -148,7 +148,7 @@ class Viewer:
 
 
 def in_loop(loop: asyncio.AbstractEventLoop, hear: Callable[[*Heard], None]) -> Callable[[*Heard], None]:
-    """hear, called in the loop's thread."""
+    """Wrap a callback so that it runs in the thread of the loop."""
 
     def tell(*heard: *Heard) -> None:
         with suppress(RuntimeError):  # the loop has ended
