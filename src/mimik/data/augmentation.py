@@ -15,15 +15,15 @@ from mimik.arrays import Array, Image
 from mimik.config import InputError
 from mimik.face import landmarks as faces
 
-NUM_DRAWN = 11  # random numbers of a change
+NUM_DRAWN = 11  # random numbers per augmentation
 
 
 @dataclass(frozen=True)
 class Change:
     """The augmentation of all frames of one episode; or of several, with a leading axis on each array."""
 
-    flip: NDArray[np.bool_]  # [] whether left and right change places
-    # [2, 3] pixels -> pixels, both counted from the corner of the first one; the flip is not in it
+    flip: NDArray[np.bool_]  # [] whether frames are mirrored
+    # [2, 3] pixels -> pixels, both from the corner of the first pixel; without the flip
     affine: NDArray[np.float64]
     color: NDArray[np.float32]  # [3, 3] for RGB, gray stays gray
     curve: Image  # [256] new value for each old one, after color
@@ -82,17 +82,17 @@ class Augmentation:
     landmarks give the networks the motion of the face between two frames, but nothing gives them the background's.
     """
 
-    strength: float = 1.0  # multiplies every range below; 0 changes nothing, not even left and right
+    strength: float = 1.0  # multiplies every range below; 0 disables augmentation, including flips
     flip: float = 0.5  # probability of the mirror image
-    rotation_deg: float = 8.0  # largest turn in the picture, either way
+    rotation_deg: float = 8.0  # largest rotation in the picture plane, in both directions
     scale: float = 0.08  # largest change of size, as a share
     shift: float = 0.04  # largest shift, as a share of the width, in x and in y
     brightness: float = 0.08  # largest change, as a share of white
     contrast: float = 0.15  # largest change, as a share
     saturation: float = 0.2  # largest change, as a share
     gamma: float = 0.15  # largest change of the logarithm of gamma
-    hue_deg: float = 6.0  # largest turn of the colors
-    gray: float = 0.1  # probability of no colors at all, as in old photographs and drawings
+    hue_deg: float = 6.0  # largest rotation of the hue
+    gray: float = 0.1  # probability of grayscale, as in old photographs and drawings
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -112,7 +112,7 @@ class Augmentation:
             self.strength * (2 * drawn[..., 1:10] - 1), -1, 0
         )
 
-        # Turned and scaled about the middle, then shifted.
+        # Rotation and scaling about the center, then translation.
         angle, scale = np.radians(turn * self.rotation_deg), 1 + size * self.scale
         c, s = scale * np.cos(angle), scale * np.sin(angle)
         linear = np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
@@ -120,7 +120,7 @@ class Augmentation:
         middle = side / 2 * np.ones(2)
         offset = middle - (linear @ middle[..., None])[..., 0] + side * self.shift * np.stack([right, down], -1)
 
-        # Saturation about gray, then a turn about the gray axis.
+        # Saturation, then a rotation about the gray axis.
         gray = (drawn[..., 10] < self.gray) & (self.strength > 0)
         vivid = np.where(gray, 0.0, 1 + colorful * self.saturation)[..., None, None]
         saturate = vivid * np.eye(3) + (1 - vivid) * np.array([0.299, 0.587, 0.114])

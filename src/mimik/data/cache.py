@@ -53,7 +53,7 @@ class FileCache:
 
     @contextlib.contextmanager
     def add(self, name: str) -> Iterator[Any]:
-        """A file to write; it appears under its name when it is complete. A full disk is no error: nothing appears."""
+        """A file to write; it appears under its name when complete. On a full disk no file appears, without an error."""
         part = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def _remove(folder: Path, lock: IO[str] | None, owner: int) -> None:
 
 
 def temporary_folder(parent: Path, owner: object) -> Path:
-    """A folder that goes when owner or the process goes; folders of processes that were killed go first."""
+    """A folder that is deleted with owner or the process; also deletes folders of killed processes."""
     for left in parent.glob("mimik-shelf-*"):
         lock = _hold(left) if (left / "lock").exists() else None
         if lock is not None:

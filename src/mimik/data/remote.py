@@ -27,7 +27,7 @@ class _PassingError(Exception):
 
 
 _RETRIES = 5
-_BACKOFF_S = 0.5  # doubled from try to try
+_BACKOFF_S = 0.5  # wait before the first retry; doubled after each
 _TIMEOUT_S = 30.0
 
 
@@ -44,7 +44,7 @@ def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -
 
     Raises InputError if it cannot be read, DamagedClipError if the file ends before stop.
     """
-    ask = _ask_s3 if url.startswith("s3://") else _ask_http  # they raise _PassingError if it may work the next time
+    ask = _ask_s3 if url.startswith("s3://") else _ask_http  # they raise _PassingError if a retry may succeed
     problem: Exception | None = None
     for attempt in range(_RETRIES + 1):
         if attempt:
@@ -65,9 +65,9 @@ def _past_the_end(url: str, stop: int | None) -> DamagedClipError:
 
 
 def _received(response: Any, length: int | None, file: Any) -> bytes:
-    """What a response holds, which goes to the file if there is one.
+    """The body of a response, written to the file if there is one.
 
-    Raises _PassingError if it is not as long as it should be.
+    Raises _PassingError if its length is wrong.
     """
     if file is None:
         data = response.read()
@@ -83,7 +83,7 @@ def _received(response: Any, length: int | None, file: Any) -> bytes:
 
 
 def _ask_http(url: str, start: int, stop: int | None, file: Any) -> bytes | None:
-    """Of a web server, or object storage that everybody may read."""
+    """Read from a web server, or from public object storage."""
     request = urllib.request.Request(url)
     if stop is not None:
         request.add_header("Range", f"bytes={start}-{stop - 1}")
@@ -107,13 +107,13 @@ def _ask_http(url: str, start: int, stop: int | None, file: Any) -> bytes | None
 
 @functools.cache
 def _s3_client() -> Any:
-    """boto3's, which finds keys, region and endpoint where the AWS tools do; one for all stores of a process."""
+    """The process's boto3 client, which finds keys, region and endpoint like the AWS tools."""
     try:
         import boto3
         import botocore.config
     except ImportError as error:
         raise InputError(f"an s3:// address needs boto3; install it with: {install_command('s3')}.") from error
-    once = {"total_max_attempts": 1}  # Server tries again, broken transfers included
+    once = {"total_max_attempts": 1}  # Server retries, also after broken transfers
     config = botocore.config.Config(connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries=once)
     try:
         return boto3.Session().client("s3", config=config)
@@ -122,7 +122,7 @@ def _s3_client() -> Any:
 
 
 def _ask_s3(url: str, start: int, stop: int | None, file: Any) -> bytes | None:
-    """Of an object store that speaks Amazon's S3."""
+    """Read from an S3-compatible object store."""
     client = _s3_client()
     import urllib3.exceptions
     from botocore import exceptions

@@ -45,7 +45,7 @@ class SpeechClip:
 
     name: str  # of the file
     person: str  # name of the speaker; clips of one person are held out together
-    sound: Array  # [N] float32, -1..1, mono at mel.RATE_HZ; sample 0 is the first frame's instant
+    sound: Array  # [N] float32, -1..1, mono at mel.RATE_HZ; sample 0 is at the time of the first frame
     fps: float  # of the tracks
     tracks: Array  # [T, len(CHANNELS)] float32 as measured
     seen: NDArray[np.bool_]  # [T] whether a face was found

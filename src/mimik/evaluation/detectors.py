@@ -1,8 +1,8 @@
-"""Finds 68 landmarks again in finished frames, by a detector that made none of their input where one is installed.
+"""Detects 68 landmarks in rendered frames, with an independent landmark detector if one is installed.
 
-The program's own landmarker makes the motion, so it is not an impartial judge of results. dlib's predictor (a cascade
-of regression trees on pixel differences; Kazemi and Sullivan 2014) has no part in making or training anything here. It
-was trained on iBUG 300-W, which is for research only: it is an optional instrument, never a part of the program.
+MediaPipe's landmarks drive the animation, so they are not independent of the results. dlib's predictor (a cascade of
+regression trees on pixel differences; Kazemi and Sullivan 2014) is not used for animation or training. It was trained
+on iBUG 300-W, which is for research only, so it is optional and only used for evaluation.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Finder = Callable[[Sequence[Image], Array], Array]  # frames, boxes [N, 4] -> [N
 
 INSTALL_DLIB = f"`{install_command('landmarks68')}` brings it (for research only: it was trained on iBUG 300-W)"
 _PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
-# Medians over 227 frames of the 22 development clips of the box that dlib's detector finds, which its predictor was
-# trained with, against the 68 points of the program's landmarker; spreads 0.085, 0.031 and 0.041.
-BOX_SIDE = 1.06  # of the root of the area that the points span
-BOX_UP = 0.054  # of the box's side: how far its center lies above the points' mean
-BOX_MOVED = 0.04  # of its side: how much dlib's own detector moves the box from one frame to another
+# Box of dlib's detector, with which its predictor was trained, relative to the 68 points of the program's landmark
+# detector: medians over 227 frames of the 22 development clips; spreads 0.085, 0.031 and 0.041.
+BOX_SIDE = 1.06  # side, relative to the square root of the area spanned by the points
+BOX_UP = 0.054  # center above the mean of the points, in box sides
+BOX_MOVED = 0.04  # motion of dlib's box between frames, in box sides
 
 
 def predictor_file() -> Path:
@@ -37,16 +37,16 @@ def predictor_file() -> Path:
     folders = list(found.submodule_search_locations or ()) if found else []
     if importlib.util.find_spec("dlib") is None or not folders:
         raise InputError(f"dlib's 68-point landmark detector is not installed; {INSTALL_DLIB}.")
-    return Path(folders[0]) / _PREDICTOR  # not imported: the package needs a setuptools that is no longer made
+    return Path(folders[0]) / _PREDICTOR  # not imported, because the package needs an old setuptools
 
 
 def dlib_finder(path: Path, *, average: bool = True) -> Finder:
-    """A function that gives dlib's points in given boxes; pixel centers lie at halves.
+    """A function that predicts dlib's points in given boxes; pixel centers are at half-integers.
 
     Args:
         path: of predictor_file().
-        average: the predictor's points depend on the box by about a hundredth of the eyes' distance; so they are the
-            mean over the box and four that are moved by BOX_MOVED.
+        average: average the points over the box and four boxes shifted by BOX_MOVED, because they vary with the box by
+            about 0.01 eye distances.
     """
     import dlib
 
@@ -65,7 +65,7 @@ def dlib_finder(path: Path, *, average: bool = True) -> Finder:
 
 
 def _around(box: NDArray[np.floating]) -> list[list[int]]:
-    """A box and it moved to four sides, as whole pixels."""
+    """A box and four shifted copies, in integer pixels."""
     step = BOX_MOVED * (box[2] - box[0])
     moves = step * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
     return [one.tolist() for one in np.round(box + np.tile(moves, 2)).astype(int)]
@@ -82,15 +82,15 @@ def face_boxes(points: NDArray[np.floating]) -> Array:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in consecutive frames; NaN where there is no face."""
+    """Landmarks and blendshapes of consecutive frames; NaN without a face."""
 
-    points: Array  # [N, 68, 2] pixels: the independent detector's, or the program's own at the nearest places
-    mesh: Array  # [N, 478, 3] of the program's landmarker
+    points: Array  # [N, 68, 2] pixels, by the independent detector or the nearest of the program's own
+    mesh: Array  # [N, 478, 3] of the program's landmark detector
     blendshapes: Array  # [N, 52] of the same
     size: tuple[int, int]  # width and height of the frames
 
     def own(self) -> Found:
-        """The same with the program's own landmarks as the 68 points."""
+        """A copy with the program's own landmarks as the 68 points."""
         return Found(self.mesh[:, POINTS_68, :2], self.mesh, self.blendshapes, self.size)
 
 
@@ -101,7 +101,7 @@ _DETECTOR_NAMES = {
 
 
 def detector_name() -> str:
-    """Which detector Detector.best() uses here, for reports and to tell records apart."""
+    """Name of the detector that Detector.best() uses, for reports and records."""
     try:
         return _DETECTOR_NAMES[predictor_file().exists()]
     except InputError:
@@ -109,17 +109,17 @@ def detector_name() -> str:
 
 
 class Detector:
-    """Finds landmarks again in finished frames, by their pixels alone.
+    """Detects landmarks in rendered frames, from pixels only.
 
     Attributes:
-        name: which detector finds the 68 points, for reports.
-        is_independent: whether it made none of the input.
+        name: of the detector of the 68 points, for reports.
+        is_independent: whether this detector is not used for the animation.
     """
 
     def __init__(self, finder: Finder | None, landmarker: Landmarker | None = None) -> None:
         """Args:
-        finder: of the 68 points; None: the program's own landmarker, which is no impartial judge.
-        landmarker: to share one.
+        finder: of the 68 points; None: the program's own landmark detector, which is not independent.
+        landmarker: to share an instance.
         """
         self._finder = finder
         self._landmarker = landmarker or Landmarker()
@@ -128,7 +128,7 @@ class Detector:
 
     @classmethod
     def best(cls, landmarker: Landmarker | None = None) -> Detector:
-        """With dlib where it is installed, else with the program's own landmarks; `name` says which."""
+        """With dlib if it is installed, else with the program's own landmarks; see `name`."""
         try:
             finder = dlib_finder(predictor_file())
         except InputError:
@@ -136,7 +136,7 @@ class Detector:
         return cls(finder, landmarker)
 
     def complete(self, images: Sequence[Image], mesh: Array, blendshapes: Array) -> Found:
-        """The same as find() where the program's own landmarks are known. Args: see Found."""
+        """find() with known landmarks of the program's own detector. Args: see Found."""
         points = mesh[:, POINTS_68, :2] if self._finder is None else self._finder(images, face_boxes(mesh))
         return Found(points, mesh, blendshapes, (images[0].shape[1], images[0].shape[0]))
 

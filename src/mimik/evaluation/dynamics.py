@@ -1,12 +1,12 @@
-"""How alive a talking head is: THEval's measures that need no network, size pumping, and expression and pose distances.
+"""Dynamics of a talking head: THEval's measures without networks, size pumping, expression and pose distances.
 
 THEval (CVPR 2026 Findings, arXiv:2511.04520) scores each measure against the real clip, 1 - |result - real| / |real|,
-and correlates with people's judgments where FID and lip-sync networks do not. Its five measures of motion and sound
-are here with these choices: lengths are in distances between the eyes of the same frame, in space, so that neither size
-nor turn of the head counts; places of the head are in centimeters of the canonical face; sound is silent below a tenth
-of its loud level instead of by a network. Compare results of the same recipe only, never with published scores.
+and correlates with human judgments where FID and lip-sync networks do not. Its five measures of motion and sound are
+implemented with these differences. Lengths are in 3D eye distances of the same frame, so that size and rotation of the
+head have no effect. Head positions are in centimeters of the canonical face. Silence is sound below a tenth of the loud
+level, instead of a network's decision. Do not compare the scores with published ones.
 
-Points are [N, 478, 3] of consecutive frames, NaN where there is no face; such frames are left out.
+Points are [N, 478, 3] of consecutive frames, NaN without a face; such frames are omitted.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _LOUD_PERCENTILE = 95
 _SILENT = 0.1  # of the loud level: -20 dB
 MIN_SILENCE_S = 0.3
 _SOUND_RATE = 16_000
-_WINDOW_S = 0.5  # of the moving mean that the scale of the head is compared with
-_STILL = 1e-6  # a measure of the real clip below this says nothing
+_WINDOW_S = 0.5  # length of the moving mean of the head's size
+_STILL = 1e-6  # measures of the real clip below this are undefined
 
 
 def pose_degrees(points: NDArray[Any]) -> Float:
@@ -44,7 +44,7 @@ def pose_degrees(points: NDArray[Any]) -> Float:
 
 
 def similarity(result: float, real: float) -> float:
-    """1 - |result - real| / |real|, at most 1; NaN where the real clip has no value, or stands still."""
+    """1 - |result - real| / |real|, at most 1; NaN if the real clip has no value, or a value near 0."""
     if not (math.isfinite(result) and math.isfinite(real)) or abs(real) < _STILL:
         return math.nan
     return 1 - abs(result - real) / abs(real)
@@ -61,7 +61,7 @@ def _eyes(points: Float) -> tuple[Float, Float, Float]:
 
 
 def lip_dynamics(points: NDArray[Any]) -> float:
-    """Mean over all pairs of the 40 lip points of the standard deviation over time of their distance."""
+    """Standard deviation over time of the distance between two lip points, averaged over all pairs of the 40 points."""
     some = _seen(points)
     if len(some) < 2:
         return math.nan
@@ -71,10 +71,10 @@ def lip_dynamics(points: NDArray[Any]) -> float:
 
 
 def head_motion(points: NDArray[Any]) -> float:
-    """sqrt(mean standard deviation of the angles x mean variance of their differences + mean variance of the place).
+    """sqrt(mean standard deviation of angles x mean variance of their frame differences + mean variance of position).
 
-    Yaw, pitch and roll in degrees, differences from frame to frame; place in the picture in centimeters of the
-    canonical face. Frames with a face are taken as consecutive.
+    Angles are yaw, pitch and roll in degrees; position in the picture is in centimeters of the canonical face. Frames
+    without a face are skipped.
     """
     some = _seen(points)
     if len(some) < 3:
@@ -88,7 +88,7 @@ def head_motion(points: NDArray[Any]) -> float:
 
 
 def brow_dynamics(points: NDArray[Any]) -> float:
-    """Standard deviation over time of the brows' mean distance from their eyes, over the distance of the eyes."""
+    """Standard deviation over time of the mean distance of the brows from their eyes, in eye distances."""
     some = _seen(points)
     if len(some) < 2:
         return math.nan
@@ -98,7 +98,7 @@ def brow_dynamics(points: NDArray[Any]) -> float:
 
 
 def mouth_opening(points: NDArray[Any]) -> Float:
-    """[N] distance of the inner lips' middles over that of the eyes; NaN where there is no face."""
+    """[N] distance between the middles of the inner lips, in eye distances; NaN without a face."""
     points = np.asarray(points, np.float64)
     gap = np.linalg.norm(points[:, _INNER_UPPER_LIP] - points[:, _INNER_LOWER_LIP], axis=-1)
     return np.asarray(gap / _eyes(points)[2])
@@ -109,14 +109,14 @@ def mouth_opening(points: NDArray[Any]) -> Float:
 
 @dataclass(frozen=True)
 class Volume:
-    """How loud the sound of a clip is."""
+    """Volume of a clip's sound."""
 
     rms: Float  # [N] root mean square during each frame
-    silent: NDArray[np.bool_]  # [N] whether the frame lies in a silence of MIN_SILENCE_S or more
+    silent: NDArray[np.bool_]  # [N] whether the frame is in a silence of MIN_SILENCE_S or more
 
     @classmethod
     def of_samples(cls, samples: Iterable[NDArray[np.float32]], rate: int, num_frames: int, fps: float) -> Volume:
-        """Args: samples: blocks of one channel from the first frame's time on; what is missing at its end is silent."""
+        """Args: samples: blocks of one channel from the first frame's time on; a missing end counts as silence."""
         blocks = list(samples)
         sound = np.concatenate(blocks).astype(np.float64) if blocks else np.zeros(0)
         edges = np.round(np.arange(num_frames + 1) * rate / fps).astype(int)
@@ -130,7 +130,7 @@ class Volume:
 
     @classmethod
     def of_file(cls, path: Path, num_frames: int, fps: float, start_s: float = 0.0) -> Volume | None:
-        """The sound of a video from a time on; None where it has none."""
+        """Volume of a video from start_s on; None without sound."""
         try:
             probe_sound(path)
             blocks = list(read_sound(path, rate=_SOUND_RATE))
@@ -141,16 +141,16 @@ class Volume:
 
 
 def silent_lip_motion(opening: Float, volume: Volume) -> float:
-    """Median absolute deviation of the mouth's opening in silences; less is stiller. NaN without three such frames."""
+    """Median absolute deviation of the mouth opening in silences. NaN with fewer than three such frames."""
     some = opening[: len(volume.silent)][volume.silent[: len(opening)]]
     some = some[np.isfinite(some)]
     return float(np.median(np.abs(some - np.median(some)))) if len(some) >= 3 else math.nan
 
 
 def lip_volume_distance(opening: Float, volume: Volume) -> float:
-    """Mean absolute difference of the mouth's opening and the sound's volume while there is speech, 0..1.
+    """Mean absolute difference of mouth opening and volume during speech, 0..1.
 
-    Both are stretched to 0..1 over those frames. NaN without three of them, or where one of both does not change.
+    Both are normalized to 0..1 over these frames. NaN with fewer than three frames, or if one of both is constant.
     """
     count = min(len(opening), len(volume.rms))
     known = ~volume.silent[:count] & np.isfinite(opening[:count])
@@ -161,13 +161,13 @@ def lip_volume_distance(opening: Float, volume: Volume) -> float:
     return float(np.abs(a - b).mean())
 
 
-# Result against driver.
+# Comparison of result and driver.
 
 
 def pumping(points: NDArray[Any], fps: float) -> float:
-    """Standard deviation of the head's size in percent, against its moving mean over half a second.
+    """Standard deviation of the head's size relative to its moving mean over half a second, in percent.
 
-    What a head does that moves to and from the camera is slower; what is left is a picture that pumps.
+    Real motion to and from the camera is slower, so this measures artificial changes of size.
     """
     seen = np.isfinite(points).all((1, 2))
     size = np.array([math.log(head_pose(p).scale) for p in points[seen]])
@@ -179,7 +179,7 @@ def pumping(points: NDArray[Any], fps: float) -> float:
 
 
 def pumping_ratio(driver: NDArray[Any], result: NDArray[Any], fps: float) -> float:
-    """pumping() of the result over that of the driver; 1 is the driver's own."""
+    """Ratio of pumping() of the result and the driver; 1 is ideal."""
     own = pumping(driver, fps)
     return pumping(result, fps) / own if own > _STILL else math.nan
 
@@ -199,7 +199,7 @@ def pose_apd(driver: NDArray[Any], result: NDArray[Any]) -> float:
 
 
 def measures(points: NDArray[Any], volume: Volume | None) -> dict[str, float]:
-    """THEval's five of one clip; NaN for those of sound where there is none."""
+    """THEval's five measures of one clip; those of sound are NaN without sound."""
     opening = mouth_opening(points)
     return {
         "lip_dynamics": lip_dynamics(points),
@@ -211,6 +211,6 @@ def measures(points: NDArray[Any], volume: Volume | None) -> dict[str, float]:
 
 
 def scores(real: NDArray[Any], result: NDArray[Any], volume: Volume | None) -> dict[str, float]:
-    """similarity() of each of measures(): by name with `_score` behind it."""
+    """similarity() of each of measures(), by the measure's name + `_score`."""
     of_real, of_result = measures(real, volume), measures(result, volume)
     return {f"{name}_score": similarity(of_result[name], of_real[name]) for name in of_real}

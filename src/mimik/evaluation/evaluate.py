@@ -1,7 +1,7 @@
-"""Measures models on clips of people they never saw: the paper's protocol, self-reenactment in order, cross-identity.
+"""Evaluation on clips of unseen people: the paper's protocol, self-reenactment in order, cross-identity.
 
-Every clip, protocol and model is one small record in REPORT/clips. A run makes the records that are missing and then
-the report from all of them, so an interrupted run goes on, and a run with one more model measures that model only.
+Each combination of clip, protocol and model has a small record in REPORT/clips. A run computes the missing records and
+writes the report from all. So interrupted runs resume, and a run with an additional model measures only this model.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def evaluate(
     lpips: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Measures models and writes the report; goes on where the same command was stopped.
+    """Measures models and writes the report; rerun to resume.
 
     Args:
         data: shards of `mimik prepare` (folder, index or URL), or a folder of videos, which is prepared first.
-        out: folder of the report; made if it is missing, continued if a report is in it.
-        portraits: folder of pictures for cross-identity; None: it is left out.
-        lpips: folder with metrics.LPIPS_FILES; None: LPIPS is left out.
-        progress: called with what was done, and the number of records done and of all.
+        out: folder of the report; created if missing, resumed if it has a report.
+        portraits: folder of pictures for cross-identity; None: no cross-identity.
+        lpips: folder with metrics.LPIPS_FILES; None: no LPIPS.
+        progress: called with the finished item, the number of records done and the total.
 
-    Returns what results.json holds. Raises InputError if anything given cannot be used; nothing is written then.
+        Returns the content of results.json. Raises InputError, and writes nothing, if an input cannot be used.
     """
     labels = [label_of(name) for name in config.models]
     if len(set(labels)) != len(labels):
@@ -76,7 +76,7 @@ def evaluate(
     photos = _photos(portraits) if portraits is not None else []
     start = time.perf_counter()
     _check_report_folder(out)
-    Credentials.local()  # whether pictures can be signed shows before the work
+    Credentials.local()  # check before the work that pictures can be signed
     perceptual = metrics.LpipsAlex(lpips) if lpips is not None else None
     shards = _shards(data, out, config, progress)
     index = spaced(read_index(shards), config.limit)
@@ -120,7 +120,7 @@ def evaluate(
 
 
 def _learned(run: Evaluation, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
-    """The records of a person who is learned for a clip, if they are not there yet. Raises as Evaluation.of_lesson."""
+    """The records of fine-tuning on a clip, computed if missing. Raises as Evaluation.of_lesson."""
     found = run.lesson_records(task, model)
     if found is None:
         return run.of_lesson(task, model, count)
@@ -130,11 +130,11 @@ def _learned(run: Evaluation, task: Task, model: str, count: Count) -> list[dict
 
 
 def _speed(run: Evaluation, task: Task, model: str, animated: str | None) -> dict[str, Any]:
-    """How fast a model is; animated: what `mimik animate` takes, None if it takes no such model."""
+    """Speed of a model; animated: its name for `mimik animate`, None if this does not accept the model."""
     name = run.name("speed", model, platform.node(), task.clip.key)
     record = run.records.get(name)
     if record is None:
-        with threadpool_limits(limits=1, user_api="blas"):  # as where pictures are measured
+        with threadpool_limits(limits=1, user_api="blas"):  # as in the measurement of pictures
             record = run.timed(task, model)
         if animated is not None:
             record["whole"] = speed(run.out, model, animated)
@@ -143,7 +143,7 @@ def _speed(run: Evaluation, task: Task, model: str, animated: str | None) -> dic
 
 
 def _mark(out: Path) -> None:
-    """Makes the folder of a report, and says what it is."""
+    """Create the folder of a report, with a file that identifies it."""
     out.mkdir(exist_ok=True)
     write_text(out / _MARK, json.dumps({"format": "mimik evaluation", "version": VERSION}) + "\n")
 
@@ -158,7 +158,7 @@ def _check_report_folder(out: Path) -> None:
 
 
 def _shards(data: str | Path, out: Path, config: EvaluateConfig, progress: Progress) -> str | Path:
-    """The shards of data; a folder of videos is prepared, inside the report's."""
+    """The shards of data; a folder of videos is prepared into the report's folder."""
     folder = Path(data)
     if not folder.is_dir() or (folder / INDEX_NAME).exists():
         return data

@@ -1,4 +1,4 @@
-"""Looks at frames: landmarks, identity and features of a result and of the real frames, and all metrics of both."""
+"""Measures frames: landmarks, identity and features of generated and real frames, and all metrics."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from mimik.face.tracker import Tracker
 from mimik.networks.features import FaceNet, content_network, face_chip
 from mimik.networks.losses import content_loss
 
-NUM_NETWORK_FRAMES = 16  # of a clip in order, evenly spaced: what CSIM and feature distances are measured on
+NUM_NETWORK_FRAMES = 16  # evenly spaced frames of a clip for CSIM and feature distances
 _BATCH = 8
 
 
 @dataclass
 class Observation:
-    """What is found in some frames of one person."""
+    """Measurements of some frames of one person."""
 
     images: Image  # uint8 RGB [N, H, W, 3]
     points: Array  # [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found
     blendshapes: Array
-    at: list[int]  # numbers of the frames that networks looked at
-    identity: Array  # [len(at), 128] of FaceNet; NaN where no face was found
-    # activations of the content network, for each batch of `at`
+    at: list[int]  # indices of the frames for the networks
+    identity: Array  # [len(at), 128] FaceNet embeddings; NaN where no face was found
+    # activations of the content network, per batch of `at`
     features: list[list[Tensor]] = field(default_factory=list)
-    # [len(at), C] means of the last of them
+    # [len(at), C] spatial means of the last activations
     embeddings: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
 class Instruments(threading.local):
-    """Landmarker and networks of one thread, loaded when they are needed first."""
+    """Landmark detector and networks of one thread, loaded on first use."""
 
     def __init__(self, device: torch.device, lpips: metrics.LpipsAlex | None) -> None:
         self.device = device
@@ -66,7 +66,7 @@ class Instruments(threading.local):
         return Detector.best(self.landmarker)
 
     def signals(self, images: Image, points: Array, blendshapes: Array) -> dict[str, Float]:
-        """motion_fidelity.signals of consecutive frames, by the detector that detectors.detector_name() names.
+        """motion_fidelity.signals of consecutive frames, with the detector of detectors.detector_name().
 
         Args: images: [N, H, W, 3], points: [N, 478, 3], blendshapes: [N, 52] found in them.
         """
@@ -77,9 +77,9 @@ class Instruments(threading.local):
         return to_model_range(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2))
 
     def find(self, images: Image, *, in_order: bool) -> tuple[Array, Array]:
-        """Landmarks [N, 478, 3] and blendshapes [N, 52] of frames [N, H, W, 3], by their pixels alone; NaN: no face.
+        """Landmarks [N, 478, 3] and blendshapes [N, 52] of frames [N, H, W, 3], from pixels only; NaN: no face.
 
-        Args: in_order: whether a face may be followed from one frame to the next; else it is searched in each.
+        Args: in_order: track the face between frames; else it is detected in each frame.
         """
         points = np.full((len(images), NUM_POINTS, 3), np.nan, np.float32)
         blendshapes = np.full((len(images), len(BLENDSHAPES)), np.nan, np.float32)
@@ -97,7 +97,7 @@ class Instruments(threading.local):
 
     @torch.inference_mode()
     def identity(self, images: Image, points: Array) -> Array:
-        """[N, 128] of FaceNet; NaN where points are."""
+        """[N, 128] FaceNet embeddings; NaN where points are."""
         out = np.full((len(images), 128), np.nan, np.float32)
         seen = np.flatnonzero(np.isfinite(points).all((1, 2)))
         for some in np.array_split(seen, math.ceil(len(seen) / _BATCH) or 1):
@@ -109,11 +109,11 @@ class Instruments(threading.local):
 
     @torch.inference_mode()
     def look(self, images: Image, at: list[int], *, in_order: bool) -> Observation:
-        """Everything that is measured of frames alone; see find."""
+        """All measurements of frames that need no reference; see find."""
         points, blendshapes = self.find(images, in_order=in_order)
         shown, places = images[at], points[at]
         first, which = _distinct(shown)
-        if in_order:  # equal pictures may have other landmarks
+        if in_order:  # with tracking, equal pictures may have different landmarks
             identity = self.identity(shown, places)
         else:
             identity = self.identity(shown[first], places[first])[which]
@@ -129,7 +129,7 @@ class Instruments(threading.local):
 
 
 def _distinct(images: Image) -> tuple[list[int], list[int]]:
-    """Which pictures show something that none before them shows, and for each picture which of those it equals."""
+    """Indices of the distinct pictures, and for each picture the index of its equal among them."""
     places: dict[bytes, int] = {}
     first: list[int] = []
     which: list[int] = []
@@ -143,16 +143,16 @@ def _distinct(images: Image) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class DriverMotion:
-    """What a driver does, as it is seen in its frames."""
+    """Motion of a driver, measured in its frames."""
 
     points: Array  # [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found
     blendshapes: Array
     signals: Mapping[str, Float]  # motion_fidelity.signals of the frames
     fps: float  # frames a second
-    volume: dynamics.Volume | None  # of its sound; None where it has none
+    volume: dynamics.Volume | None  # of its sound; None without sound
 
     def compared(self, points: Array, blendshapes: Array, signals: Mapping[str, Float]) -> dict[str, float]:
-        """The metrics of the group "motion" of a result: points, blendshapes and signals of consecutive frames."""
+        """Metrics of the group "motion"; points, blendshapes and signals are of a result's consecutive frames."""
         found = motion_fidelity.compare_signals(self.signals, signals)
         values = {
             f"{name}_{what}": row[what] for name, row in found["contacts"].items() for what in ("agreement", "recall")
@@ -169,11 +169,11 @@ class DriverMotion:
 
 @dataclass(frozen=True)
 class Goal:
-    """Real frames, looked at once for all models."""
+    """Real frames, measured once for all models."""
 
-    look: Observation  # at the frames
-    known: Array  # [N, 478, 3] landmarks of the clip, which models are given; the masks are made of them
-    motion: DriverMotion | None  # what the face does in them, where they are consecutive; else None
+    look: Observation  # of the frames
+    known: Array  # [N, 478, 3] landmarks of the clip, given to models and used for the masks
+    motion: DriverMotion | None  # motion, if the frames are consecutive; else None
 
     @cached_property
     def masks(self) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Jobs over threads with a count of what is done, and the speed of the program in a process of its own."""
+"""Multithreaded jobs with progress, and the speed of the program in a separate process."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from mimik.pipeline import Progress
 
 
 def speed(out: Path, model: str, asked: str) -> dict[str, Any]:
-    """`mimik animate` of the bundled portrait by a video of 512 px, in a process of its own, as its report tells it.
+    """Speed of `mimik animate` with the bundled portrait and a 512 px video, run in a separate process, from its
+    report.
 
-    An avatar brings its own photo.
+    An avatar uses its photo instead of the portrait.
     """
     portrait = str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png"))
     driver, result = out / "speed" / "driver.mp4", out / "speed" / f"{model}.mp4"
@@ -46,7 +47,7 @@ def _run_animate(photo: str, driver: str, out: Path, options: Sequence[str], rep
 
 
 class Count:
-    """Counts what is done, from several threads; ends them when the run is stopped."""
+    """Thread-safe progress counter; raises in all threads when the run is stopped."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
@@ -54,7 +55,7 @@ class Count:
         self.stopped = False
 
     def tell(self, what: str) -> None:
-        """What is going on, without anything being done."""
+        """Report the current activity without counting."""
         with self._lock:
             self._progress(what, self._done, self._total)
 
@@ -69,17 +70,17 @@ class Count:
 def all_done(
     jobs: Mapping[str, Callable[[], list[dict[str, Any]]]], count: Count
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The records of all jobs in their order, and the reasons of those that failed by what the user gave.
+    """The records of all jobs in order, and the reasons of jobs that failed because of the user's input.
 
-    A thread for each core, with one thread of torch each: the networks are small, and threads that wait for each other
-    at every layer cost several times what they bring on cores that are shared.
+    One thread per core, each with one thread of torch: the networks are small, and synchronizing threads at every layer
+    costs several times the gain on shared cores.
     """
     records: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # On shared cores the linear solver's threads mostly wait for each other, too.
+        # On shared cores the threads of the linear solver also mostly wait for each other.
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
             waiting = {name: pool.submit(job) for name, job in jobs.items()}
             try:

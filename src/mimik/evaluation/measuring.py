@@ -1,4 +1,4 @@
-"""One run over clips, protocols and models: measures what is missing."""
+"""One evaluation run over clips, protocols and models; computes the missing records."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from mimik.training.fine_tuning import Course, Photo, Snapshot
 
 
 class Evaluation:
-    """One run: measures what is missing."""
+    """One evaluation run; computes the missing records."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Evaluation:
         lpips: metrics.LpipsAlex | None,
         videos: Path | None = None,
     ) -> None:
-        """Args: videos: the folder from which the shards were made, for the clips' sound, which is not in them."""
+        """Args: videos: the source folder of the shards, for the clips' sound, which shards do not contain."""
         self.shards, self.config, self.out, self._videos = shards, config, out, videos
         self._motions: dict[str, DriverMotion] = {}
         self.device = torch.device(resolved_device(config.device))
@@ -78,20 +78,20 @@ class Evaluation:
         self._code, self._learning_code = code_digest(MEASURED_BY), code_digest(LEARNED_BY)
 
     def name(self, kind: str, model: str, *what: Any) -> str:
-        """Of a record."""
+        """Name of a record."""
         one = self.models[model]
         identity = one.identity if one is not None else TRUTH
         how = self.config.size, detector_name(), self._videos is not None
         return f"{kind}-{model}-{digest_of(self._code, identity, how, *what)}"
 
     def _what(self, task: Task) -> tuple[str, list[Any]]:
-        """How records of a task begin, and what they depend on besides the model."""
+        """Prefix of a task's records, and their dependencies other than the model."""
         where = task.protocol.replace(" = ", "").replace(" ", "-").lower()
         has_lpips = self.instruments.lpips is not None
         return f"{task.clip.key}-{where}", [task.clip.to_json(), task.sources, task.targets, has_lpips]
 
     def lesson_name(self, task: Task, model: str, seconds: float | None) -> str:
-        """Of a record; seconds of learning, None: what was kept. Seconds are those of this machine."""
+        """Name of a record; seconds of fine-tuning on this machine, None: the kept state."""
         kind, what = self._what(task)
         machine = platform.node(), processor(), os.cpu_count(), torch.get_num_threads(), str(self.device)
         how = self._learning_code, self.lessons[model].identity, self.config.seed, self.config.learn_seconds
@@ -100,11 +100,11 @@ class Evaluation:
         return f"{kind}-{model.replace(':', '-')}-{when}-{digest}"
 
     def store(self) -> ClipStore:
-        """Not shared between threads: it keeps the clip that it read last."""
+        """A store per thread, because a store caches its newest clip."""
         return ClipStore(self.shards, size=self.config.size)
 
     def of_clip(self, group: Sequence[Task], tell: Callable[[str], None]) -> list[dict[str, Any]]:
-        """The records of one clip under all protocols; frames that several have as targets are looked at once."""
+        """The records of one clip under all protocols; shared target frames are measured once."""
         store = self.store()
         goals: dict[tuple[int, ...], Goal] = {}
         found = []
@@ -135,7 +135,7 @@ class Evaluation:
         return Goal(look, frames.points, motion)
 
     def _motion(self, clip: ClipInfo, images: Image, points: Array, blendshapes: Array, first: int) -> DriverMotion:
-        """What a driver does from a frame of a clip on."""
+        """Motion of a clip from frame `first` on."""
         volume = None
         if self._videos is not None:
             start_s = clip.start_s + first / clip.fps
@@ -144,14 +144,14 @@ class Evaluation:
         return DriverMotion(points, blendshapes, signals, clip.fps, volume)
 
     def _driver(self, clip: ClipInfo, tracks: Tracks) -> DriverMotion:
-        """What a whole clip does; the frames are looked at once for all portraits."""
+        """Motion of a whole clip; the frames are measured once for all portraits."""
         if clip.key not in self._motions:
             frames = self.store().read(clip, range(clip.num_frames))
             self._motions[clip.key] = self._motion(clip, frames.images, frames.points, tracks.blendshapes, 0)
         return self._motions[clip.key]
 
     def _record(self, task: Task, model: str, goal: Goal, images: Image) -> dict[str, Any]:
-        """What is measured of a model's frames."""
+        """Measurements of a model's frames."""
         look = self.instruments.look(images, goal.look.at, in_order=task.in_order)
         values, l1 = against_goal(self.instruments, goal, look)
         record = {
@@ -179,10 +179,10 @@ class Evaluation:
         person = model.prepare(photos.images, photos.points)
         return np.stack([person.frame(points) for points in goal.known])
 
-    # What is learned for each clip.
+    # Fine-tuning per clip.
 
     def lesson_records(self, task: Task, model: str) -> list[dict[str, Any]] | None:
-        """Those of a person who is learned from a task's photos, at each of the times and what is kept, if all are."""
+        """Records of fine-tuning on a task's photos, at each time and for the kept state; None if one is missing."""
         found = []
         for seconds in (*self.config.learn_seconds, None):
             record = self.records.get(self.lesson_name(task, model, seconds))
@@ -192,9 +192,9 @@ class Evaluation:
         return found
 
     def of_lesson(self, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
-        """Learns the person in a task's photos with nothing else running here, and measures what there was when.
+        """Fine-tunes on a task's photos with no other job running, and measures the snapshots.
 
-        Raises InputError if the clip is damaged, or the person cannot be learned.
+        Raises InputError if the clip is damaged, or fine-tuning is impossible.
         """
         store = self.store()
         photos, blendshapes = store.read(task.clip, task.sources), store.tracks(task.clip).blendshapes
@@ -213,7 +213,7 @@ class Evaluation:
         goal = self._goal(store, task)
         names = [self.lesson_name(task, model, seconds) for seconds in (*times, None)]
         stages = [*course.stages, course.kept]
-        alike: dict[int, list[int]] = {}  # a person whose learning ended early is the same at several times
+        alike: dict[int, list[int]] = {}  # times with the same snapshot, after an early end
         for number, stage in enumerate(stages):
             alike.setdefault(id(stage), []).append(number)
 
@@ -242,18 +242,18 @@ class Evaluation:
         return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])
 
     def _made_by(self, course: Course, stage: Snapshot, photos: Image, points: Array, goal: Goal) -> Image:
-        """The frames of a person as far as it was learned."""
+        """The frames of a snapshot."""
         generator = PersonalizedGenerator(Network(course.preset.networks, stage.tensors, num_threads=1), stage.psi)
         person = WarpedPerson(photos, points, generator, is_shared=course.gain is not None and course.gain > 0)
         return np.stack([person.frame(p) for p in goal.known])
 
     def timed(self, task: Task, name: str) -> dict[str, Any]:
-        """Milliseconds, with nothing else running here: to prepare the person, and the median of a frame."""
+        """Milliseconds with no other job running: to prepare the person, and the median per frame."""
         model = self.models[name]
         assert model is not None
         frames = self.store().read(task.clip, [*task.sources, *task.targets])
         num = len(task.sources)
-        FLOWS.forget()  # or another model's would be taken
+        FLOWS.forget()  # else another model's flows would be used
         start = time.perf_counter()
         person = model.prepare(frames.images[:num], frames.points[:num])
         prepared = time.perf_counter() - start
@@ -267,7 +267,7 @@ class Evaluation:
     # Cross-identity.
 
     def portrait(self, path: Path) -> tuple[Avatar, Array]:
-        """The person of a portrait, and its embedding [128]. Raises InputError if there is no face in it."""
+        """The avatar of a portrait, and its embedding [128]. Raises InputError if no face is found."""
         avatar = Avatar.from_photos([path], landmarker=self.instruments.landmarker)
         picture = video.read_image(path)
         return avatar, self.instruments.identity(picture[None], avatar.face.points[None])[0]
@@ -275,11 +275,11 @@ class Evaluation:
     def of_portrait(
         self, path: Path, clips: Sequence[ClipInfo], models: Mapping[str, str], tell: Callable[[str], None]
     ) -> list[dict[str, Any]]:
-        """The records of one portrait, driven by clips as `mimik animate` does it."""
+        """The records of one portrait, driven by clips as in `mimik animate`."""
         person = cache(partial(self.portrait, path))
         found = []
         for clip, model in itertools.product(clips, models):
-            with contextlib.suppress(DamagedClipError):  # the clip's own job tells of it
+            with contextlib.suppress(DamagedClipError):  # reported by the clip's own job
                 found.append(self._crossed(path, person, clip, model, models[model]))
             tell(f"{path.stem} by {clip.key}, {model}")
         return found
@@ -322,14 +322,14 @@ class Evaluation:
         return record
 
     def draw(self, path: Path, picture: Image, model: str, sources: tuple[Ingredient, ...] = ()) -> None:
-        """Writes a picture of the report, sealed."""
+        """Write a signed picture of the report."""
         path.parent.mkdir(exist_ok=True)
         claim = Claim(path.name, model, sources)
         with seal(path, claim, force=True) as draft:
             draft.write_image(picture)
 
     def row(self, task: Task, number: int) -> list[Image]:
-        """Source, target, landmarks and each model's frame; number: of the target among the task's."""
+        """Source, target, landmarks and each model's frame; number: index among the task's targets."""
         frames = self.store().read(task.clip, [*task.sources, task.targets[number]])
         photos, target, points = frames.images[:-1], frames.images[-1], frames.points[-1]
         side = len(target)

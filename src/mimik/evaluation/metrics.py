@@ -1,7 +1,7 @@
-"""One recipe for each number that is published; METRICS says how each is read.
+"""One definition of each published metric; METRICS describes how to read them.
 
-Pictures are uint8 RGB [N, H, W, 3], points [N, 478, 3] in pixels of them, NaN where no face was found. What is measured
-on landmarks is measured on landmarks found again in the result, against those found in the same way in the real frame.
+Pictures are uint8 RGB [N, H, W, 3]; points are [N, 478, 3] in pixels, NaN where no face was found. Landmark metrics
+compare landmarks detected in the result with landmarks detected in the same way in the real frame.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  everybody's name for it
+import torch.nn.functional as F  # noqa: N812  the usual name
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,27 +27,28 @@ from mimik.evaluation.motion_fidelity import CONTACTS, OPEN_EYE, SIGNALS, gaze
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Image
 
-_PEAK_DB = 100.0  # what equal pictures get; one pixel that differs by one at 256 px gives 101 dB
+_PEAK_DB = 100.0  # value of equal pictures; a difference of 1 in one pixel at 256 px gives 101 dB
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004
 _OUTER_EYE_CORNERS = 33, 263
-_REGION_MARGIN = 0.12  # of the eyes' distance, around lips and lids
-_MIN_STD = {"blendshape": 0.02, "pose": 1.0}  # of the driver; what moves less says nothing about following it
+_REGION_MARGIN = 0.12  # around lips and eyelids, in eye distances
+# smallest standard deviation of the driver for which a correlation is meaningful
+_MIN_STD = {"blendshape": 0.02, "pose": 1.0}
 _MOVING = np.arange(1, len(BLENDSHAPES))  # without _neutral
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How one number is named, read and made."""
+    """Name, direction and definition of a metric."""
 
     name: str
     label: str
-    better: str  # "lower", "higher", or "one": the nearer to 1, the better
+    better: str  # "lower", "higher", or "one": nearer to 1
     recipe: str
     digits: int = 2
-    group: str = "picture"  # "motion": in a table of its own
+    group: str = "picture"  # "motion": in a separate table
 
     def badness(self, value: float) -> float:
-        """A number that is smaller the better the value is; infinite where there is no value."""
+        """A number that is smaller for better values; infinite without a value."""
         if math.isnan(value):
             return math.inf
         if self.better == "one":
@@ -137,7 +138,7 @@ METRICS = {
 
 
 def _motion_metrics() -> Iterator[Metric]:
-    """Motion fidelity and dynamics; how well a driver's motion arrives."""
+    """Metrics of motion fidelity and dynamics."""
     for name, contact in CONTACTS.items():
         unit = "of the face's usual opening" if contact.relative else "eye distances"
         how = (
@@ -188,7 +189,7 @@ def ssim_gauss11(x: Image, x_hat: Image) -> Float:
 
 
 def ssim_map(x: Image, x_hat: Image) -> Float:
-    """[H, W, 3] ssim_gauss11 of one frame [H, W, 3], before its mean; at the border the picture is reflected."""
+    """[H, W, 3] ssim_gauss11 of one frame [H, W, 3] before averaging; the border is reflected."""
     kernel = cv2.getGaussianKernel(2 * _SSIM_RADIUS + 1, _SSIM_SIGMA, cv2.CV_64F)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
@@ -204,7 +205,7 @@ def ssim_map(x: Image, x_hat: Image) -> Float:
 
 
 def region_mask(points: NDArray[Any], index: Sequence[Sequence[int]], side: tuple[int, int], margin: float) -> Any:
-    """Pixels inside the hulls of groups of points: bool [H, W].
+    """Pixels inside the convex hulls of groups of points: bool [H, W].
 
     Args:
         points: [478, 2 or 3].
@@ -228,7 +229,7 @@ def mouth_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
 
 
 def eyes_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
-    """bool [H, W]: the hulls of both eyes' lids, with a margin."""
+    """bool [H, W]: the hulls of the eyelids of both eyes, with a margin."""
     right = [*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER]
     return region_mask(points, [right, [*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER]], side, _REGION_MARGIN)
 
@@ -240,7 +241,7 @@ def masked_l1(x: Image, x_hat: Image, masks: Sequence[Any]) -> Float:
 
 
 def sharpness(images: Image, masks: Sequence[Any]) -> Float:
-    """[N] variance of the Laplacian of gray inside each mask."""
+    """[N] variance of the Laplacian of the grayscale image inside each mask."""
     values = []
     for image, mask in zip(images, masks, strict=True):
         edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F)
@@ -257,12 +258,12 @@ def face_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
 
 
 def outer_eye_distance(points: NDArray[Any]) -> Any:
-    """[...] distance in space between the outer corners of the eyes of points [..., 478, 3], in their unit."""
+    """[...] 3D distance between the outer eye corners of points [..., 478, 3], in their unit."""
     return np.linalg.norm(points[..., _OUTER_EYE_CORNERS[0], :] - points[..., _OUTER_EYE_CORNERS[1], :], axis=-1)
 
 
 def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
-    """[N] mean distance of 68 points in the picture, in percent of the real face's eye distance; NaN where one is lost.
+    """[N] mean 2D distance of 68 points, in percent of the real face's eye distance; NaN where a face is missing.
 
     Args: points, found: [N, 478, 3] found in the real frames, and in the result.
     """
@@ -271,9 +272,9 @@ def akd68_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
 
 
 def gaze_error_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
-    """[N] mean distance of the irises' places, in percent of an eye's width.
+    """[N] mean distance of the iris positions, in percent of an eye's width.
 
-    Counts the eyes that are open in the real frame; NaN where none is, or a face is lost.
+    Averaged over eyes that are open in the real frame; NaN where none is open, or a face is missing.
     """
     goal, opening = gaze(points)
     apart = np.linalg.norm(gaze(found)[0] - goal, axis=-1)  # [N, 2]
@@ -281,12 +282,12 @@ def gaze_error_percent(points: NDArray[Any], found: NDArray[Any]) -> Float:
 
 
 def correlation(driver: NDArray[Any], result: NDArray[Any], min_std: float) -> float:
-    """Pearson's correlation over frames, mean of the columns that move in the driver.
+    """Pearson correlation over frames, averaged over the columns that move in the driver.
 
     Args:
         driver: [N, C].
-        result: [N, C]; a column that stands still counts as 0. Rows with NaN in either are left out.
-        min_std: standard deviation from which a column of the driver moves.
+        result: [N, C]; a constant column counts as 0. Rows with NaN in either are omitted.
+        min_std: standard deviation from which a column of the driver counts as moving.
 
     Returns:
         -1..1; NaN where nothing moves, or fewer than 3 rows are left.
@@ -304,17 +305,17 @@ def correlation(driver: NDArray[Any], result: NDArray[Any], min_std: float) -> f
 
 
 def blendshape_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
-    """correlation() of blendshapes [N, 52], standard deviation of the driver's at least 0.02."""
+    """correlation() of blendshapes [N, 52] whose standard deviation in the driver is at least 0.02."""
     return correlation(driver[:, _MOVING], result[:, _MOVING], _MIN_STD["blendshape"])
 
 
 def pose_correlation(driver: NDArray[Any], result: NDArray[Any]) -> float:
-    """correlation() of yaw, pitch and roll of points [N, 478, 3], where the driver's standard deviation is 1 degree."""
+    """correlation() of yaw, pitch and roll of points [N, 478, 3], if the driver's standard deviation is 1 degree."""
     return correlation(pose_degrees(driver), pose_degrees(result), _MIN_STD["pose"])
 
 
 def accelerations(points: NDArray[Any]) -> Float:
-    """Second differences over time of 68 points in the picture, in median eye distances a frame squared.
+    """Second differences over time of 68 2D points, in median eye distances per frame squared.
 
     Args: points: [N, 478, 3] of consecutive frames.
 
@@ -326,12 +327,12 @@ def accelerations(points: NDArray[Any]) -> Float:
 
 
 def jitter(driver: NDArray[Any], result: NDArray[Any]) -> tuple[float, float]:
-    """How far the result's accelerations are from the driver's, and how large they are; [N, 478, 3] each.
+    """Error and size of the result's accelerations, relative to the driver's; points [N, 478, 3] each.
 
     Returns:
-        acceleration_error: mean |a' - a| over mean |a|; 0 is perfect, 1 what a still picture gets.
-        jitter_ratio: mean |a'| over mean |a|; below 1 is calmer than the driver. Both NaN where no three frames in a
-        row have faces in both, or the driver stands still.
+        acceleration_error: mean |a' - a| / mean |a|; 0 is perfect, 1 is the value of a still picture.
+        jitter_ratio: mean |a'| / mean |a|; below 1 is smoother than the driver. Both are NaN if no three consecutive
+        frames have faces in both, or the driver is still.
     """
     a, b = accelerations(driver), accelerations(result)
     both = np.isfinite(a).all((1, 2)) & np.isfinite(b).all((1, 2))
@@ -343,7 +344,7 @@ def jitter(driver: NDArray[Any], result: NDArray[Any]) -> tuple[float, float]:
 
 
 def _nan_mean(values: Float, axis: int | None = None) -> Any:
-    """The mean of what is not NaN; NaN of nothing, without a warning."""
+    """np.nanmean, without a warning if all values are NaN."""
     known = np.isfinite(values)
     count = known.sum(axis)
     return np.where(count > 0, np.where(known, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
@@ -353,10 +354,10 @@ def _nan_mean(values: Float, axis: int | None = None) -> Any:
 
 
 def cosine(a: NDArray[Any], b: NDArray[Any]) -> Float:
-    """[N] cosine of the angle between rows of [N, C] each; csim_dlib of embeddings of features.FaceNet.
+    """[N] cosine similarity of rows of [N, C] each; csim_dlib for embeddings of features.FaceNet.
 
-    dlib compares by Euclidean distance d and calls two faces one person below 0.6. Its embeddings are about equally
-    long (length r), so cosine = 1 - d^2 / (2 r^2); docs/evaluation.md has the measured r.
+    dlib compares embeddings by Euclidean distance d, with a threshold of 0.6 for one person. They have about equal
+    norms r, so cosine = 1 - d^2 / (2 r^2); docs/evaluation.md has the measured r.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
@@ -366,8 +367,8 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Frechet distance of the Gaussians fitted to two sets of features; Heusel et al. 2017, covariances over N - 1.
 
     |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2). The trace of the root is the sum of the singular values of A B^T,
-    where S_a = A^T A: exact for fewer rows than features too, where a matrix root of S_a S_b is unstable. The value
-    falls with the number of rows: compare those of the same number only.
+    where S_a = A^T A. This is exact also with fewer rows than features, where a matrix root of S_a S_b is unstable. The
+    value decreases with the number of rows: compare only values of equal numbers.
 
     Args: a, b: [N, C] and [M, C], two rows or more.
 
@@ -390,7 +391,7 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     return max(float(apart), 0.0)
 
 
-LPIPS_FILES = {"alexnet-owt-7be5be79.pth": "7be5be79", "alex.pth": "df73285e"}  # and how their SHA-256 begin
+LPIPS_FILES = {"alexnet-owt-7be5be79.pth": "7be5be79", "alex.pth": "df73285e"}  # file name: prefix of its SHA-256
 LPIPS_HELP = (
     "put alexnet-owt-7be5be79.pth (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth) and alex.pth "
     "(lpips/weights/v0.1/alex.pth of the package lpips 0.1.4) into one folder and give it as --lpips"
@@ -400,10 +401,10 @@ LPIPS_HELP = (
 class LpipsAlex(nn.Module):
     """LPIPS with AlexNet, version 0.1; Zhang et al. 2018, arXiv:1801.03924. The weights are the user's files."""
 
-    _LAYERS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))  # number in torchvision's list, stride, padding
+    _LAYERS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))  # index in torchvision's list, stride, padding
 
     def __init__(self, folder: Path) -> None:
-        """Args: folder: with LPIPS_FILES. Raises ModelError if a file is missing, or another one."""
+        """Args: folder: with LPIPS_FILES. Raises ModelError if a file is missing or differs."""
         super().__init__()
         weights: dict[str, Tensor] = {}
         for name, digest in LPIPS_FILES.items():
@@ -416,7 +417,7 @@ class LpipsAlex(nn.Module):
         self.load(weights)
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Takes the tensors of both files, by their names there."""
+        """Loads the tensors of both files, by their names in the files."""
         for layer, (number, _, _) in enumerate(self._LAYERS):
             self.register_buffer(f"weight{layer}", weights[f"features.{number}.weight"])
             self.register_buffer(f"bias{layer}", weights[f"features.{number}.bias"])
@@ -425,7 +426,7 @@ class LpipsAlex(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        """Activations of unit length in each place, after each of five convolutions."""
+        """Activations after each of five convolutions, normalized over channels."""
         x = (x - self.get_buffer("shift")) / self.get_buffer("scale")
         out = []
         for layer, (_, stride, padding) in enumerate(self._LAYERS):
@@ -445,7 +446,7 @@ class LpipsAlex(nn.Module):
         return torch.stack(layers).sum(0)
 
 
-# Over clips.
+# Statistics over clips.
 
 
 def bootstrap_interval(
@@ -463,9 +464,9 @@ def bootstrap_interval(
 
 
 def share_better(metric: Metric, a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
-    """0..1, in which share of the clips a is better than b; a tie counts half, no value is worse than any.
+    """0..1, share of clips in which a is better than b; ties count half, a missing value is worse than any.
 
-    Args: a, b: [N] of the same clips; those where neither has a value are left out. NaN where no clip is left.
+    Args: a, b: [N] of the same clips; clips without both values are omitted. NaN if no clip is left.
     """
     points = []
     for one, other in zip(a, b, strict=True):

@@ -1,6 +1,6 @@
-"""What is measured: the warp, releases, avatars, what is learned for each clip, and the oracles at both ends.
+"""Models of the evaluation: the warp, releases, avatars, fine-tuning per clip, and oracles at both ends.
 
-A new kind is a class with `prepare`, and a line in MODELS_TO_MEASURE or load_model.
+To add a kind, write a class with `prepare` and add a line to MODELS_TO_MEASURE or load_model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mimik.training.fine_tuning import LearnArguments
 
 
 class Person(Protocol):
-    """One person, made from photos."""
+    """One person, prepared from photos."""
 
     def frame(self, points: Array) -> Image:
         """The person with the landmarks points [478, 3], uint8 RGB of the photos' size."""
@@ -36,11 +36,11 @@ class Person(Protocol):
 
 
 class Model(Protocol):
-    """What is measured."""
+    """A model of the evaluation."""
 
     identity: str  # changes whenever the results may change, such as the SHA-256 of the weights
     num_bytes: int  # of its file
-    num_parameters: int  # that make a frame or prepare a person
+    num_parameters: int  # used for rendering frames and preparing a person
 
     def prepare(self, photos: Image, points: Array) -> Person:
         """Called from several threads. Args: photos: uint8 RGB [T, H, W, 3]; points: [T, 478, 3]."""
@@ -48,7 +48,7 @@ class Model(Protocol):
 
 
 class Copy:
-    """An oracle for the lower end: the photo, as it is."""
+    """Lower baseline: the unchanged photo."""
 
     identity, num_bytes, num_parameters = "copy", 0, 0
 
@@ -74,7 +74,7 @@ class Trained:
         self.num_bytes = path.stat().st_size
         self.num_parameters = release.num_parameters
         self._network = Network(release.preset.networks, release.tensors, num_threads=1)
-        self._lock = threading.Lock()  # the embedder takes one call at a time
+        self._lock = threading.Lock()  # the embedder is not thread-safe
 
     def prepare(self, photos: Image, points: Array) -> Person:
         with self._lock:
@@ -83,11 +83,11 @@ class Trained:
 
 
 class Known:
-    """A person whom `mimik learn` learned, whoever the photos show: to be read on clips of that person only."""
+    """An avatar of `mimik learn`, independent of the photos: meaningful only on clips of its person."""
 
     def __init__(self, path: Path) -> None:
         person = read_avatar(path)
-        assert person.generator is not None  # its parts fit each other, or it is a ModelError
+        assert person.generator is not None  # guaranteed, or loading raises ModelError
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self.num_bytes = path.stat().st_size
         sizes = {name: value.size for name, value in person.tensors.items() if not name.endswith(("._u", "._v"))}
@@ -106,7 +106,7 @@ class _Copied:
         self._shapes = np.stack([head_shape(p) for p in points])
 
     def nearest(self, points: Array) -> int:
-        """Which photo is nearest in pose and expression."""
+        """Index of the photo nearest in pose and expression."""
         return int(distances(self._shapes, points).argmin())
 
     def frame(self, points: Array) -> Image:
@@ -114,7 +114,7 @@ class _Copied:
 
 
 class _Flows(threading.local):
-    """Warpers and flows of the photos that were animated last; models that are measured on the same ones share them."""
+    """Cache of warpers and flows of the newest photos, shared by models measured on the same photos."""
 
     def __init__(self) -> None:
         self.forget()
@@ -124,7 +124,7 @@ class _Flows(threading.local):
         self._known: dict[Any, Any] = {}
 
     def once(self, photos: Any, key: Any, make: Callable[[], Any]) -> Any:
-        """What make gives, made once for a key while the photos stay the same."""
+        """Result of make, cached by key while the photos are the same."""
         if photos != self._photos:
             self._photos, self._known = photos, {}
         if key not in self._known:
@@ -139,9 +139,9 @@ class WarpedPerson(_Copied):
     """The photo nearest to a frame, warped.
 
     Args:
-        photos, points: as Model.prepare takes them.
+        photos, points: as for Model.prepare.
         generator: corrects the warp.
-        is_shared: whether further photos share the face, as in an avatar that keeps them.
+        is_shared: whether further photos are blended, as in an avatar with several faces.
     """
 
     def __init__(
@@ -176,18 +176,18 @@ class WarpedPerson(_Copied):
         return painter.paint(flow, points)
 
 
-TRUTH = "truth"  # the real frames themselves, through the same measuring: has to be perfect
+TRUTH = "truth"  # the real frames, measured in the same way; must be perfect
 MODELS_TO_MEASURE: dict[str, Callable[[], Model]] = {"copy": Copy, "geometry": Geometry}
-LESSONS = ("learn", "scratch")  # before a colon and a model: fine-tuned for each clip; its networks from random weights
+LESSONS = ("learn", "scratch")  # prefixes of MODEL: fine-tuned per clip, from its weights; from random weights
 
 
 def is_lesson(name: str) -> bool:
-    """Whether --models names something that is learned anew for each clip."""
+    """Whether a name of --models means fine-tuning per clip."""
     return name.partition(":")[0] in LESSONS and ":" in name
 
 
 def label_of(model: str) -> str:
-    """How tables and files name what --models names: a file without its folders."""
+    """Name of a model in tables and files: of a file, without its folders."""
     if is_lesson(model):
         kind, _, rest = model.partition(":")
         return f"{kind}:{label_of(rest)}"
@@ -195,7 +195,7 @@ def label_of(model: str) -> str:
 
 
 def load_model(name: str) -> Model | None:
-    """What --models names, but for lessons; None for the truth. Raises ModelError if there is no such model."""
+    """The model of a name of --models, except lessons; None for the truth. Raises ModelError if it does not exist."""
     if name == TRUTH:
         return None
     if name.lower().endswith(AVATAR_SUFFIX):
@@ -212,7 +212,7 @@ def load_model(name: str) -> Model | None:
 
 
 def _release(model: str, name: str) -> Path:
-    """The file of a release, or the bundled one for "texture"; name: what --models has."""
+    """The file of a release, or the bundled one for "texture"; name: as given in --models."""
     if model != "texture":
         return Path(model)
     if not BUNDLED_MODEL.exists():
@@ -225,14 +225,14 @@ def _release(model: str, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned anew for each clip, from its photos."""
+    """Fine-tuning on the photos of each clip."""
 
-    arguments: LearnArguments  # as `mimik learn` would have them
-    identity: str  # changes with the weights or networks that it starts from
+    arguments: LearnArguments  # as for `mimik learn`
+    identity: str  # changes with the initial weights or networks
 
 
 def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
-    """What --models names with learn: or scratch:. Raises ModelError if there is no such model."""
+    """The lesson of a name learn:MODEL or scratch:MODEL. Raises ModelError if the model does not exist."""
     kind, _, model = name.partition(":")
     scratch = kind == "scratch"
     if model.lower().endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):

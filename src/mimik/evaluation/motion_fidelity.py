@@ -1,9 +1,8 @@
-"""How much of a driver's motion arrives in a result: landmarks found again in both, frame by frame.
+"""Motion fidelity: compares landmarks detected in driver and result, frame by frame.
 
-Signals of a face are read from 68 landmarks that are turned to the front first: a scaled orthographic pose is fitted to
-points of the skull, and each point is put where it would be seen from the front, at the depth that the canonical face
-has there. So a turned head does not narrow the mouth, and pose and expression are read apart. Lengths are in distances
-between the centers of the eyes, the median over the clip.
+Signals are measured on 68 landmarks in a frontal view: a scaled orthographic pose is fitted to points of the skull, and
+each point is rotated to the front at the depth of the canonical face. So a turned head does not narrow the mouth, and
+pose and expression are separated. Lengths are in distances between the eye centers, the median over the clip.
 
     python -m mimik.evaluation.motion_fidelity RESULT.mp4 DRIVER.mp4 [--fps 12.5] [-o FILE.json]
 """
@@ -30,29 +29,29 @@ from mimik.evaluation.detectors import INSTALL_DLIB, Detector, Found
 from mimik.face.landmarks import POINTS_68, canonical_mesh
 from mimik.media import video
 
-# Of MediaPipe's points: corners, middle of the lids, iris.
+# MediaPipe's points: eye corners, middle of the eyelids, iris.
 EYE_PARTS = (((33, 133), 159, 145, 468), ((362, 263), 386, 374, 473))
-OPEN_EYE = 0.12  # of an eye's width between its lids: below, its iris cannot be seen
-# Places in the 68 points.
+OPEN_EYE = 0.12  # opening in eye widths; below it the iris is not visible
+# Indices in the 68 points.
 _EYE_CORNERS = [36, 39, 42, 45]
-_RIGID = [*range(27, 36), *_EYE_CORNERS]  # nose and the corners of the eyes
-_UPPER_LIP, _LOWER_LIP = [61, 62, 63], [67, 66, 65]  # inner, from the person's right
+_RIGID = [*range(27, 36), *_EYE_CORNERS]  # nose and eye corners
+_UPPER_LIP, _LOWER_LIP = [61, 62, 63], [67, 66, 65]  # inner edges, from the person's right
 _UPPER_LID, _LOWER_LID = [37, 38, 43, 44], [41, 40, 47, 46]
 _BROWS = slice(17, 27)
 _MOUTH_CORNERS = 48, 54
 _CHIN_TIP, _NOSE_BASE = 8, 33
-_UPPER_EDGE, _LOWER_EDGE = [50, 51, 52], [58, 57, 56]  # of the lips, outside
-_MIN_FACING = 0.35  # cosine of the turn: beyond about 70 degrees half of the points are guesses
-_FOCAL = 20.0  # focal length in widths of the picture: nearly no perspective
+_UPPER_EDGE, _LOWER_EDGE = [50, 51, 52], [58, 57, 56]  # outer edges of the lips
+_MIN_FACING = 0.35  # smallest cosine of the rotation: beyond about 70 degrees half of the points are unreliable
+_FOCAL = 20.0  # focal length in picture widths; nearly orthographic
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One movement that is read from landmarks."""
+    """One motion signal that is measured on landmarks."""
 
     label: str  # for tables
-    min_std: float  # standard deviation over a clip from which the driver moves it; in eye distances or degrees
-    min_correlation: float  # the bar
+    min_std: float  # smallest standard deviation of the driver over a clip, in eye distances or degrees
+    min_correlation: float  # acceptance threshold
 
 
 SIGNALS = {
@@ -68,8 +67,8 @@ SIGNALS = {
     "pitch": Signal("pitch", 2.0, 0.9),
     "roll": Signal("roll", 1.0, 0.9),
 }
-AMPLITUDES = 0.85, 1.15  # the bar
-MIN_AGREEMENT = 0.95  # the bar
+AMPLITUDES = 0.85, 1.15  # acceptance range
+MIN_AGREEMENT = 0.95  # acceptance threshold
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,11 @@ class Contact:
     """Two edges that touch or do not."""
 
     signal: str  # the opening
-    # Of the driver's opening: at most, at least that counts as one or the other; frames between are not counted. The
-    # result is shut below the middle of both.
+    # The driver is shut up to the first opening and open from the second; frames between are ignored. The result is
+    # shut below the mean of both.
     shut: float
     open: float
-    relative: bool  # whether openings are parts of the face's own usual opening (90th percentile), not eye distances
+    relative: bool  # whether openings are relative to the face's 90th percentile, instead of eye distances
 
 
 CONTACTS = {"lips": Contact("lips_gap", 0.04, 0.08, False), "lids": Contact("lids_gap", 0.45, 0.75, True)}
@@ -92,7 +91,7 @@ CONTACTS = {"lips": Contact("lips_gap", 0.04, 0.08, False), "lids": Contact("lid
 
 @functools.cache
 def _model() -> Float:
-    """[68, 3] centimeters: the canonical face at the 68 places."""
+    """[68, 3] the 68 points of the canonical face, in centimeters."""
     return np.asarray(canonical_mesh().vertices[POINTS_68])
 
 
@@ -129,7 +128,7 @@ def poses(points: NDArray[Any], size: tuple[int, int]) -> tuple[Float, Float, Fl
 
 
 def frontal(points: NDArray[Any], rotations: Float, translations: Float, scales: Float) -> Float:
-    """[N, 68, 2] where points [N, 68, 2] would be seen from the front, in the canonical face's centimeters.
+    """[N, 68, 2] points [N, 68, 2] in the frontal view, in centimeters of the canonical face.
 
     NaN where the face is turned too far. Args: see poses().
     """
@@ -144,7 +143,7 @@ def frontal(points: NDArray[Any], rotations: Float, translations: Float, scales:
 
 
 def _degrees(rotations: Float) -> Float:
-    """[N, 3] yaw, pitch and roll as face.landmarks.Pose has them."""
+    """[N, 3] yaw, pitch and roll, as in face.landmarks.Pose."""
     yaw = np.arctan2(-rotations[:, 0, 2], np.hypot(rotations[:, 1, 2], rotations[:, 2, 2]))
     pitch = np.arctan2(-rotations[:, 1, 2], rotations[:, 2, 2])
     roll = np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])
@@ -152,7 +151,7 @@ def _degrees(rotations: Float) -> Float:
 
 
 def signals(found: Found) -> dict[str, Float]:
-    """[N] for each of SIGNALS; NaN without a face, where it turns too far, or, for gaze, where the eyes are shut."""
+    """[N] per signal of SIGNALS; NaN without a face, if it is turned too far, or, for gaze, with closed eyes."""
     rotations, translations, scales = poses(found.points, found.size)
     face = frontal(found.points, rotations, translations, scales)
     values = dict(zip(("yaw", "pitch", "roll"), _degrees(rotations).T, strict=True)) | shape_signals(face)
@@ -161,11 +160,11 @@ def signals(found: Found) -> dict[str, Float]:
 
 
 def shape_signals(face: NDArray[Any]) -> dict[str, Float]:
-    """The signals of a face's shape, [N] each, of points [N, 68, 2] seen from the front, in any unit.
+    """The signals of a face's shape, [N] each, of frontal points [N, 68, 2] in any unit.
 
-    jaw: from the base of the nose to the chin. lips_gap: between the inner lips, mean of three places. lip_width:
-    between the corners. lip_rounding: thickness of both lips over their width. brows: mean height above the line of the
-    eyes. lids_gap: mean of four places, both eyes.
+    jaw: base of the nose to chin. lips_gap: between the inner lips, mean of three places. lip_width: between the
+    corners. lip_rounding: thickness of both lips / their width. brows: mean height above the line of the eyes.
+    lids_gap: mean of four places, both eyes.
     """
     right, left = face[:, [36, 39]].mean(1), face[:, [42, 45]].mean(1)
     apart = np.linalg.norm(left - right, axis=-1)
@@ -187,11 +186,11 @@ def shape_signals(face: NDArray[Any]) -> dict[str, Float]:
 
 
 def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
-    """Where the irises stand, and how open the eyes are.
+    """Iris positions and eye openings.
 
     Returns:
-        [N, 2, 2] of the right and the left eye: the iris's center along the line between the corners and across it,
-        from the middle, in widths of the eye. [N, 2] distance of the lids, in widths of the eye.
+        [N, 2, 2] of the right and the left eye: iris center along and across the line between the corners, from its
+        middle, in eye widths. [N, 2] distance of the eyelids, in eye widths.
     """
     places, openings = [], []
     for (start, end), upper, lower, iris in EYE_PARTS:
@@ -206,25 +205,25 @@ def gaze(points: NDArray[Any]) -> tuple[Float, Float]:
 
 
 def _gaze(mesh: NDArray[Any]) -> Float:
-    """[N, 2] the mean of both eyes' gaze; of MediaPipe's points [N, 478, 3], as no other detector here finds irises."""
+    """[N, 2] mean gaze of both eyes, of MediaPipe's points [N, 478, 3], the only detector of irises here."""
     places, openings = gaze(mesh)
     return np.asarray(np.where(openings[..., None] >= OPEN_EYE, places, np.nan).mean(1))
 
 
-# Comparing.
+# Comparison.
 
 
 def agreement(driver: Float, result: Float, contact: Contact) -> dict[str, float]:
-    """Whether what touches in the driver touches in the result.
+    """Agreement of contact in driver and result.
 
     Args:
-        driver, result: [N] openings; frames with NaN in either are left out.
+        driver, result: [N] openings; frames with NaN in either are omitted.
 
     Returns:
-        frames: counted, of which the driver is clearly shut or clearly open. agreement: the share in which the result
-        is as the driver. precision: of the result's shut frames those that are shut in the driver. recall: of the
-        driver's shut frames those that are shut in the result. driver_open, result_open: shares of counted frames. NaN
-        where nothing is counted.
+        frames: number of frames in which the driver is clearly shut or open; the others are ignored. agreement: share
+        in which the result equals the driver. precision: share of the result's shut frames that are shut in the driver.
+        recall: share of the driver's shut frames that are shut in the result. driver_open, result_open: shares of open
+        frames. NaN without frames.
     """
     known = np.isfinite(driver) & np.isfinite(result)
     a, b = driver[known], result[known]
@@ -249,15 +248,15 @@ def agreement(driver: Float, result: Float, contact: Contact) -> dict[str, float
 
 
 def following(driver: Float, result: Float, min_std: float) -> dict[str, float] | None:
-    """How a signal of the result follows the driver's; None where the driver does not move it.
+    """Correlation and amplitude of a signal of the result; None if the driver does not move it.
 
     Args:
-        driver, result: [N]; frames with NaN in either are left out.
-        min_std: standard deviation from which the driver moves.
+        driver, result: [N]; frames with NaN in either are omitted.
+        min_std: standard deviation from which the driver counts as moving.
 
     Returns:
-        correlation: Pearson's, 0 where the result stands still. amplitude: standard deviation of the result over the
-        driver's. driver_std: the latter. frames: counted.
+        correlation: Pearson, 0 if the result is still. amplitude: standard deviation of the result / the driver's.
+        driver_std: the latter. frames: their number.
     """
     known = np.isfinite(driver) & np.isfinite(result)
     a, b = driver[known], result[known]
@@ -274,8 +273,8 @@ def following(driver: Float, result: Float, min_std: float) -> dict[str, float] 
 
 
 def fidelity(driver: Found, result: Found) -> dict[str, Any]:
-    """Motion fidelity of a result: `contacts`, `signals` (those that the driver moves), `lost`, the share of frames in
-    which the driver has a face and the result none.
+    """Motion fidelity of a result: `contacts`, `signals` that the driver moves, and `lost`, the share of frames in
+    which the driver has a face and the result has none.
 
     Raises:
         InputError: if the numbers of frames differ by more than one.
@@ -284,7 +283,7 @@ def fidelity(driver: Found, result: Found) -> dict[str, Any]:
 
 
 def compare_signals(driver: Mapping[str, Float], result: Mapping[str, Float]) -> dict[str, Any]:
-    """fidelity() of signals that are known. A frame more at one end is left out."""
+    """fidelity() of known signals. A surplus last frame is ignored."""
     count = len(driver["yaw"]), len(result["yaw"])
     if abs(count[0] - count[1]) > 1:
         raise InputError(
@@ -304,14 +303,14 @@ def compare_signals(driver: Mapping[str, Float], result: Mapping[str, Float]) ->
 
 
 def fidelity_summary(pairs: Mapping[str, Mapping[str, Any]], *, num_worst: int = 3) -> dict[str, Any]:
-    """Medians over pairs of result and driver, against the bars.
+    """Medians over pairs of result and driver, compared with the acceptance thresholds.
 
     Args:
-        pairs: by name what fidelity() gives.
-        num_worst: how many of the worst pairs are named.
+        pairs: results of fidelity() by name.
+        num_worst: number of worst pairs to name.
 
     Returns:
-        For each contact and signal the medians, how many pairs they are of, the worst pairs, and `missed`: which bars.
+        For each contact and signal: medians, number of pairs, worst pairs, and `missed`, the thresholds not reached.
     """
     out: dict[str, Any] = {}
     for name in CONTACTS:
@@ -342,7 +341,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def table(lines: Mapping[str, Any]) -> str:
-    """Markdown of what fidelity_summary() gives."""
+    """Markdown table of a fidelity_summary()."""
     shares = {
         "agreement": "agreement",
         "precision": "precision of shut",
@@ -364,7 +363,7 @@ def table(lines: Mapping[str, Any]) -> str:
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
-    """A report for JSON: numbers to so many digits behind the point, NaN as None."""
+    """A report for JSON: numbers rounded to this many decimals, NaN as None."""
     if isinstance(value, Mapping):
         return {key: rounded(one, digits) for key, one in value.items()}
     if isinstance(value, list | tuple):

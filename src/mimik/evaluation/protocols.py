@@ -1,4 +1,4 @@
-"""Which frames of a clip are photos and which are made, under each protocol."""
+"""Source and target frames of a clip under each protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Task:
     """One clip under one protocol."""
 
     protocol: str  # "T = 8" or FIRST
-    clip: ClipInfo  # what is measured on
+    clip: ClipInfo  # the clip to measure
     sources: tuple[int, ...]  # frame numbers; none is in both
     targets: tuple[int, ...]  # frame numbers; none is in both
 
@@ -38,10 +38,10 @@ FIRST = "first frame"
 
 
 def tasks(index: Sequence[ClipInfo], config: EvaluateConfig) -> list[Task]:
-    """What is measured of clips, clip by clip: the hold-out frames are looked at once for all numbers of photos.
+    """The tasks of all clips, clip by clip, so that hold-out frames are measured once for all numbers of photos.
 
-    - "T = n": the paper's. n photos, and hold-out frames that are none of them; dataset.evaluation_episodes.
-    - FIRST: the first frame is the photo, all others are made, in order.
+    - "T = n": the paper's protocol: n photos, and disjoint hold-out frames; episodes.evaluation_episodes.
+    - FIRST: the first frame is the photo; all others are synthesized, in order.
 
     Raises InputError if no clip is long enough for one of the numbers of shots.
     """
@@ -57,12 +57,12 @@ CROSS = "cross-identity"
 
 
 def middle_target(task: Task) -> int:
-    """Which of a task's targets the grid of the report shows."""
+    """Index of the target that the report's grid shows."""
     return len(task.targets) // 2
 
 
 def driver_of(clip: ClipInfo, tracks: Tracks) -> MotionFile:
-    """A clip as the driver of an animation, by the landmarks that are kept with it."""
+    """A clip as the driver of an animation, from its stored landmarks."""
     found = [Face(p, b, 1.0) for p, b in zip(tracks.points, tracks.blendshapes, strict=True)]
     reference, motion_frames = stream_motion(found, clip.fps, smooth=0, lookahead_s=math.inf)
     motion = Motion.of_frames(clip.key, clip.fps, reference, motion_frames)
@@ -70,7 +70,7 @@ def driver_of(clip: ClipInfo, tracks: Tracks) -> MotionFile:
 
 
 def spaced(items: list[Any], limit: int | None) -> list[Any]:
-    """At most so many of them, evenly spaced."""
+    """At most `limit` items, evenly spaced."""
     if limit is None or limit >= len(items):
         return items
     return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]

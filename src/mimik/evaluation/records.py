@@ -1,4 +1,4 @@
-"""What was measured, as small files of JSON that are found again as long as code, clip and model are the same."""
+"""Measurements as small JSON files, which are reused while code, clip and model are the same."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import numpy as np
 from mimik.arrays import Array
 from mimik.files import replaced
 
-_RECIPE = 1  # of the protocols below; raised when they change, so that older records are not used
+_RECIPE = 1  # version of the protocols; raised when they change, so that older records are not used
 MEASURED_BY = ("face", "motion", "rendering", "networks", "inference", "data", "animation", "evaluation")
-LEARNED_BY = ("training", "config.py")  # what an avatar that is learned for a clip depends on besides
+LEARNED_BY = ("training", "config.py")  # further dependencies of records with fine-tuning
 
 
 def write_text(path: Path, text: str) -> None:
-    """Puts a text in place in one step."""
+    """Write a text file atomically."""
     with replaced(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
@@ -35,7 +35,7 @@ def digest_of(*what: Any) -> str:
 def code_digest(places: Sequence[str]) -> str:
     """Digest of the code that results depend on.
 
-    Args: places: folders and files of the package; what lies elsewhere may change without measuring again.
+    Args: places: folders and files of the package; changes elsewhere do not invalidate records.
     """
     root = Path(__file__).parents[1]
     files = [file for place in places for file in sorted((root / place).rglob("*.py"), key=str)]
@@ -44,14 +44,14 @@ def code_digest(places: Sequence[str]) -> str:
 
 
 class Records:
-    """The results that are there, in files of JSON."""
+    """The existing records, in JSON files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(exist_ok=True)
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """The record, None if it is not there or damaged."""
+        """The record; None if it is missing or damaged."""
         try:
             record = json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -11,7 +11,7 @@ from mimik.inference.device import resolved_device
 
 
 def _listed(kind: Callable[[str], Any], wrong: str) -> Callable[[str], tuple[Any, ...]]:
-    """A reader of values with commas between. Args: wrong: the message, with a place for the text."""
+    """A parser of comma-separated values. Args: wrong: the error message, with a placeholder for the text."""
 
     def read(text: str) -> tuple[Any, ...]:
         try:
@@ -28,7 +28,7 @@ def _written(values: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Settings of one `mimik evaluate` run; every message names the option that it is about."""
+    """Settings of one `mimik evaluate` run; every error message names its option."""
 
     models: Annotated[
         tuple[str, ...],

@@ -1,4 +1,4 @@
-"""Rows of pictures with lines of text about them."""
+"""Contact sheets: rows of pictures with captions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _cell(image: Image) -> Image:
 
 
 def comparison_sheet(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[Image]]]) -> Image:
-    """Rows of pictures under titles, each row with a line about it."""
+    """Rows of pictures under column titles, each row with a caption."""
     width = len(titles) * CELL_PX
     parts = [_text_line(width, [(i * CELL_PX, title) for i, title in enumerate(titles)])]
     for name, cells in rows:
@@ -37,7 +37,7 @@ def _text_line(width: int, texts: Sequence[tuple[int, str]]) -> Image:
 
 
 def film_strip(images: Image, points: Array, side: int) -> Image:
-    """Six even steps of an animation under the driver's landmarks, all made square."""
+    """Six evenly spaced frames of an animation below the driver's landmarks, all resized to squares."""
     at = np.linspace(0, len(images) - 1, 6).round().astype(int)
     drawn = [_cell(landmark_image(points[i], side, side)) for i in at]
     return np.concatenate([np.concatenate(drawn, 1), np.concatenate([_cell(images[i]) for i in at], 1)])

@@ -1,4 +1,4 @@
-"""Quality over seconds of learning, as a picture."""
+"""Plots of quality over fine-tuning time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mimik.evaluation.metrics import METRICS
 from mimik.evaluation.models import TRUTH
 from mimik.evaluation.report.summary import CURVES
 
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # the palette of Okabe and Ito
 
 
 def curves(results: Mapping[str, Any], protocol: str) -> str:
-    """Means with their intervals over seconds of learning, as SVG; dashed: models that learn nothing from a clip."""
+    """Means and intervals over seconds of fine-tuning, as SVG; dashed: models without fine-tuning."""
     courses = results["learning"][protocol]
     tables = results["protocols"][protocol]["models"]
     still = {name: table for name, table in tables.items() if name not in (*courses, TRUTH)}

@@ -1,4 +1,4 @@
-"""The report as Markdown and HTML, from one template, and CSV."""
+"""The report as Markdown and HTML, from one template, and as CSV."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Table:
 
 
 def _cell_text(statistics: Mapping[str, Any], digits: int, clips: int) -> str:
-    """Of so many clips; those that have no value are told."""
+    """Text of a table cell; it names the number of clips without a value."""
     if not statistics.get("clips"):
         return "-"
     text = f"{statistics['mean']:.{digits}f}"
@@ -123,7 +123,7 @@ def _learning_table(results: Mapping[str, Any], protocol: str) -> _Table:
 def context(
     results: Mapping[str, Any], pictures: Sequence[tuple[str, str]], *, has_lpips: bool = False
 ) -> dict[str, Any]:
-    """What the template of the report is given. Args: results: of results.json; pictures: files, and what they show."""
+    """Variables of the report's template. Args: results: of results.json; pictures: files and captions."""
     same = results["same_clips"]
     return {
         **{name: results[name] for name in ("version", "settings", "machine", "seconds", "notes")},
@@ -176,7 +176,7 @@ _TITLES = {
 
 
 def overview(results: Mapping[str, Any]) -> str:
-    """A few lines for a terminal: the means of the numbers that are read first."""
+    """Summary for a terminal: the means of the most important metrics."""
     lines = []
     for protocol, part in results["protocols"].items():
         lines.append(f"{protocol} ({part['clips']} {'pairs' if protocol == CROSS else 'clips'})")
@@ -199,7 +199,7 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(text)
     keys = ["protocol", "clip", "person", "model"]
     if any("learned_s" in record for record in records):
-        keys += ["seconds", "steps", "learned_s"]  # no seconds: what was kept
+        keys += ["seconds", "steps", "learned_s"]  # no seconds: the kept state
     writer.writerow([*keys, *names])
     for record in records:
         writer.writerow([record.get(key) for key in keys] + [record["metrics"].get(name) for name in names])

@@ -1,4 +1,4 @@
-"""The report's pictures: clips evenly chosen, and the best and worst of each model."""
+"""The report's pictures: evenly spaced clips, and the best and worst clips of each model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUM_CASES = 3
 def draw_pictures(
     run: Evaluation, todo: Sequence[Task], records: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, str]]:
-    """Draws the report's pictures; gives each one's file and what it shows."""
+    """Draws the report's pictures; yields the file and caption of each."""
     titles = ["source", "target", "landmarks", *(name for name, model in run.models.items() if model is not None)]
     named = "+".join([*titles[3:], *run.lessons]) or "none"
     measured = {record["clip"] for record in records}
@@ -32,7 +32,7 @@ def draw_pictures(
     }
 
     def learned(clip: str, model: str, number: int) -> Image:
-        """A frame of a person who was learned for a clip: 0: the middle one, 1: the worst."""
+        """A frame after fine-tuning on a clip: 0: the middle one, 1: the worst."""
         if (clip, model) not in kept:
             return np.full((CELL_PX, CELL_PX, 3), 24, np.uint8)
         both = video.read_image(run.out / kept[clip, model]["picture"])
@@ -70,7 +70,7 @@ def draw_pictures(
 def _cases(
     run: Evaluation, tasks: Mapping[str, Task], records: Sequence[Mapping[str, Any]], model: str
 ) -> Iterator[tuple[str, str, list[tuple[str, list[Image], str]]]]:
-    """The best and the worst clips: which of both, the picture, and of each case a title, the worst frame and the clip.
+    """The best and worst clips: "best" or "worst", the file, and for each case a title, the worst frame and the clip.
 
     Args: tasks: by clip.
     """

@@ -1,4 +1,4 @@
-"""Means, medians, intervals and comparisons over records: what results.json holds."""
+"""Means, medians, intervals and comparisons over records, for results.json."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FRECHET = "frechet_lite0"
 
 
 def _protocols(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In the order of the report: by number of photos, then in order, then cross-identity."""
+    """Protocols in the order of the report: by number of photos, then FIRST, then cross-identity."""
     names = {record["protocol"] for record in records}
     shots = sorted(names - {FIRST, CROSS}, key=lambda name: int(name.removeprefix("T = ")))
     return [*shots, *(name for name in (FIRST, CROSS) if name in names)]
 
 
 def metric_values(records: Sequence[Mapping[str, Any]], metric: str) -> Float:
-    """[N] of the records; NaN where there is no value."""
+    """[N] values of the records; NaN without a value."""
     found = [record["metrics"].get(metric) for record in records]
     return np.array([math.nan if value is None else value for value in found], np.float64)
 
@@ -43,7 +43,7 @@ def metric_values(records: Sequence[Mapping[str, Any]], metric: str) -> Float:
 def summary(
     run: Evaluation, records: Sequence[Mapping[str, Any]], speeds: Mapping[str, Any], left_out: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What results.json holds."""
+    """The content of results.json."""
     protocols: dict[str, Any] = {}
     final = [record for record in records if record.get("seconds") is None]
     for protocol in _protocols(final):
@@ -94,7 +94,7 @@ def summary(
 
 
 def _share(metric: metrics.Metric, a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> float:
-    """share_better of the clips that both have."""
+    """share_better over the clips that both have."""
     theirs = {(r["clip"], r["person"]): r for r in b}
     both = [(r, theirs[r["clip"], r["person"]]) for r in a if (r["clip"], r["person"]) in theirs]
     ours, others = ([pair[i] for pair in both] for i in (0, 1))
@@ -102,7 +102,7 @@ def _share(metric: metrics.Metric, a: Sequence[Mapping[str, Any]], b: Sequence[M
 
 
 def _same_clips(labels: Sequence[str], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the clips that are long enough for every number of photos; without them T and the clips differ."""
+    """Means over the clips that are long enough for every number of photos, so that columns differ only in T."""
     by: dict[tuple[str, str], dict[str, Any]] = {}
     for record in records:
         if record["protocol"] not in (FIRST, CROSS):
@@ -121,7 +121,7 @@ def _same_clips(labels: Sequence[str], records: Sequence[Mapping[str, Any]]) -> 
 
 
 def _learning(run: Evaluation, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each model that is learned for each clip, what it is like after some seconds; None: what was kept."""
+    """Metrics of each fine-tuned model over seconds of fine-tuning; None: the kept state."""
     found: dict[str, Any] = {}
     for protocol, model in itertools.product(_protocols(records), run.lessons):
         mine = [r for r in records if r["protocol"] == protocol and r["model"] == model]
@@ -144,7 +144,7 @@ def _learning(run: Evaluation, records: Sequence[Mapping[str, Any]]) -> dict[str
 
 
 def _notes(run: Evaluation, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader has to know of the models."""
+    """Notes about the models, for readers."""
     notes = []
     sources = {record["clip"]: record.get("source_sha256") for record in records}
     for label, model in run.models.items():
@@ -165,7 +165,7 @@ def _statistics(values: Float) -> dict[str, float | int | None]:
     return {"clips": len(known)} | {name: number_or_none(value) for name, value in numbers.items()}
 
 
-# Read first, and drawn over seconds of learning.
+# The most important metrics, which are also plotted over seconds of fine-tuning.
 CURVES = (
     "l1",
     "lite0_distance",
