@@ -53,7 +53,7 @@ class FileCache:
 
     @contextlib.contextmanager
     def add(self, name: str) -> Iterator[Any]:
-        """A file to write; it appears under its name when complete. On a full disk no file appears, without an error."""
+        """A file to write; it appears under its name when complete. If the disk is full, no file appears; no error."""
         part = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
