@@ -1,5 +1,5 @@
-"""The app of `mimik web`: animate, learn a person, edit, verify, in a browser on this computer.
+"""The app of `mimik web`: animate, learn a person, edit and verify in a browser on this computer.
 
-Everything is done by the same functions as on the command line. Each visitor has a folder of their own, which goes with
-them; nothing else of this computer can be read or written. Gradio is imported when the app is made.
+It uses the same functions as the command line. Each visitor has a separate folder, which is deleted at the end of the
+session; no other file of this computer can be read or written. Gradio is imported when the app is built.
 """

@@ -1,4 +1,4 @@
-"""The tab Animate: who, what drives, the settings, and the result beside it."""
+"""The tab Animate: person, driver, settings, and result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mimik.config import AVATAR_SUFFIX
 WHO = ("Photo", "Video", "Learned person", "Several photos")
 HOW = ("Motion", "Video", "Voice", "Text", "File")
 FIRST_MOTION = "talk"
-_IN_FRONT = ("strength", "background")  # shown; the rest is folded
-_PLAYED = (".mp4", ".webm")  # by every browser, with or without sound
+_IN_FRONT = ("strength", "background")  # visible; the other settings are collapsed
+_PLAYED = (".mp4", ".webm")  # formats that every browser plays, with or without sound
 _PICTURE_SUFFIXES = (".gif", ".webp", ".png", ".jpg")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The components that say what is asked for."""
+    """Input components of the tab."""
 
     who: Any
     photo: Any
@@ -42,19 +42,19 @@ class Inputs:
 
     @classmethod
     def place(cls, name: str) -> int:
-        """Where a component stands among all()."""
+        """Index of a component in all()."""
         return list(cls.__dataclass_fields__).index(name)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a visitor chose: only what is chosen counts, whatever else was uploaded."""
+    """The selection of a visitor; other uploads are ignored."""
 
     photos: Sequence[str]
     is_batch: bool
     driver: str | None
     driver_name: str
-    text: str | None = None  # that is spoken, instead of a driver
+    text: str | None = None  # to be spoken, instead of a driver
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Asked:
@@ -73,7 +73,7 @@ class Asked:
         return cls(chosen, is_batch, driver, name)
 
     def sentence(self) -> str:
-        """What will happen, in words."""
+        """Summary of the selection."""
         if not self.photos:
             return "Choose who is animated."
         who = f"{len(self.photos)} photos" if len(self.photos) > 1 else Path(self.photos[0]).name
@@ -85,7 +85,7 @@ class Asked:
 
 
 def build_tab(shared: Shared) -> None:
-    """The tab's contents."""
+    """Build the tab."""
     gr = shared.gr
     with gr.Row():
         with gr.Column(min_width=260):
@@ -158,7 +158,7 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
     """Controls of all settings.
 
     Returns:
-        Names and components of AnimateConfig's fields; the three of the background; the format; the side-by-side video.
+        Names and components of AnimateConfig's fields; three components of the background; format; side-by-side video.
     """
     gr = shared.gr
     found: dict[str, Any] = {}
@@ -184,7 +184,7 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
 
 
 def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any], said: Any, status: Any) -> None:
-    """What is shown follows what is chosen; a message about an earlier choice goes."""
+    """Show the inputs of the selection; clear messages on an earlier selection."""
     gr = shared.gr
     sources = [inputs.photo, inputs.person_video, inputs.avatar, inputs.photos]
     quick: dict[str, Any] = {"queue": False, **PRIVATE}
@@ -216,7 +216,7 @@ def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any],
 
 
 class _ResultArea:
-    """Where the result is shown: itself, beside the photo or driver, and over the photo with a slider."""
+    """Shows the result: alone, beside the photo or driver, and over the photo with a slider."""
 
     def __init__(self, shared: Shared) -> None:
         gr = self._gr = shared.gr
@@ -253,7 +253,7 @@ class _ResultArea:
         compared: tuple[str, str] = ("", ""),
         files: tuple[Path | None, Path | None] = (None, None),
     ) -> list[Any]:
-        """A result: one of video, picture and many. Without arguments what an earlier one left goes."""
+        """Show a result: one of video, picture and many. Without arguments, clear the area."""
         gr, offered = self._gr, self._shared.offered
         return [
             gr.update(value=video and str(video), visible=not (picture or many)),
@@ -264,18 +264,18 @@ class _ResultArea:
         ]
 
     def as_it_is(self) -> list[Any]:
-        """While there is news of the work only."""
+        """Leave the area unchanged, for progress updates."""
         return [self._gr.skip() for _ in self.components]
 
     def of(self, made: Made, asked: Asked) -> list[Any]:
-        """One result."""
+        """Show one result."""
         suffix = made.out.suffix.lower()
         plays, is_picture = suffix in _PLAYED, suffix in _PICTURE_SUFFIXES
         both = slider = ""
         if plays or is_picture:
             photo, driver = asked.photos[0], str(asked.driver)
             left = _preview(photo) or _preview(driver)
-            beside = _preview(driver) or left  # a bundled motion is numbers: the photo stands beside the result
+            beside = _preview(driver) or left  # bundled motions have no preview: show the photo beside the result
             if beside:
                 both = markup.side_by_side(*beside, made.out, plays)
             if left and _preview(photo):
@@ -288,7 +288,7 @@ class _ResultArea:
         )
 
     def of_batch(self, batch: BatchAnswer) -> list[Any]:
-        """Several results."""
+        """Show several results."""
         suffixes = (*_PLAYED, *_PICTURE_SUFFIXES)
         shown = [(str(one.out), one.out.stem) for one in batch.made if one.out.suffix.lower() in suffixes]
         return self.show(many=shown or None, compared=(_NOTHING_BESIDE, _NOTHING_BESIDE), files=(batch.archive, None))
@@ -298,7 +298,7 @@ _NOTHING_BESIDE = markup.note("There is nothing to compare for this kind of inpu
 
 
 def _preview(path: str) -> tuple[str, bool] | None:
-    """What a browser can show of an input, and whether it is a video; None if nothing."""
+    """File that a browser can show for an input, and whether it is a video; None if there is none."""
     suffix = Path(path).suffix.lower()
     if suffix in (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif"):
         return path, False
@@ -306,7 +306,7 @@ def _preview(path: str) -> tuple[str, bool] | None:
 
 
 def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Callable[..., Any]:
-    """What the button does."""
+    """Handler of the button."""
     num_inputs = len(Inputs.__dataclass_fields__)
 
     @shared.asks
@@ -336,7 +336,7 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
                 answer = [markup.note(_told_made(made)), *result.of(made, asked)]
             else:
                 answer = [_told_batch(made, len(asked.photos)), *result.of_batch(made)]
-        except Exception as error:  # what became of the visitor's work is said on the page
+        except Exception as error:  # shown in the page
             answer = [message_of(error), *result.show()]
         yield answer
 

@@ -1,7 +1,7 @@
-"""The HTTP interface: gradio's own, with named endpoints for programs; docs/web.md shows how to call them.
+"""HTTP interface: that of gradio, with named endpoints for programs; docs/web.md shows how to call them.
 
-What a program names as a file must have been uploaded: its path is checked, nothing else of this computer is read, and
-no address is fetched.
+A file argument must have been uploaded: its path is checked, no other file of this computer is read, and no URL is
+fetched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Parameter = tuple[str, Any, Any]  # name, type, default
 
 
 def add_endpoints(shared: Shared) -> None:
-    """Adds the endpoints to the page that is being built."""
+    """Add the endpoints to the page under construction."""
     file = shared.gr.FileData
     files, maybe_file = list[file], file | None  # type: ignore[valid-type]
     run = [
@@ -62,7 +62,7 @@ def add_endpoints(shared: Shared) -> None:
 
 
 def _setting_parameters(names: typing.Iterable[str]) -> list[Parameter]:
-    """AnimateConfig's fields as parameters, with its defaults."""
+    """Fields of AnimateConfig as parameters with their defaults."""
     out: list[Parameter] = []
     for name in names:
         kind, default = controls.FIELDS[name], controls.DEFAULTS[name]
@@ -81,9 +81,9 @@ def _add(
     *,
     waits: bool = True,
 ) -> None:
-    """Makes an endpoint of a function, whose docstring describes it.
+    """Add an endpoint for a function, whose docstring becomes its description.
 
-    Args: returns: types; waits: whether it goes through the queue of long work.
+    Args: returns: types; waits: whether it uses the queue of long jobs.
     """
     gr = shared.gr
     names = [name for name, _, _ in parameters]
@@ -94,7 +94,7 @@ def _add(
             return function(_Call(shared, job, dict(zip(names, values, strict=True)), gr.Progress()))
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    # gradio reads names, types and defaults from the signature; one with a default may stand before one without.
+    # gradio reads names, types and defaults from the signature; defaults may precede parameters without one.
     signature = [
         inspect.Parameter("request", kind, annotation=gr.Request),
         *(inspect.Parameter(one, kind, default=default, annotation=type) for one, type, default in parameters),
@@ -111,7 +111,7 @@ def _add(
 
 @contextmanager
 def _told(gr: Any) -> Iterator[None]:
-    """What a caller caused is one sentence in the answer."""
+    """Convert exceptions to one-sentence errors of the response."""
     try:
         yield
     except StoppedError:
@@ -124,7 +124,7 @@ def _told(gr: Any) -> Iterator[None]:
 
 
 class _Call:
-    """One call: who asks, for what, and whom to tell how far it is."""
+    """One call: its session and job, arguments, and progress."""
 
     def __init__(self, shared: Shared, job: Job, values: Mapping[str, Any], progress: Any) -> None:
         self.shared, self.job, self.values, self._progress = shared, job, values, progress
@@ -133,11 +133,11 @@ class _Call:
         self._progress(share, desc=doing)
 
     def file(self, name: str) -> str | None:
-        """A file that was uploaded; None where none is given."""
+        """Path of an uploaded file; None if none is given."""
         return self._checked(name, self.values[name])
 
     def files(self, name: str) -> list[str]:
-        """Files that were uploaded."""
+        """Paths of uploaded files."""
         given = self.values[name]
         if not isinstance(given, list):
             raise InputError(f"{name}: give a list of uploaded files.")
@@ -155,18 +155,18 @@ class _Call:
         return str(found)
 
     def answer(self, path: Path | None) -> dict[str, Any] | None:
-        """A file for the caller."""
+        """A file in the response."""
         if path is None:
             return None
         address = f"/gradio_api/file={path}"
         return {"path": str(path), "url": address, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
     def settings(self, names: typing.Iterable[str]) -> dict[str, Any]:
-        """Values of AnimateConfig's fields. Raises InputError if one is of another type."""
+        """Values of AnimateConfig's fields. Raises InputError if one has a wrong type."""
         return {name: _typed(name, self.values[name]) for name in names}
 
     def run_options(self) -> dict[str, Any]:
-        """What jobs.animate takes besides photo, driver and settings."""
+        """Arguments of jobs.animate besides photo, driver and settings."""
         asked = {"format": self.values["format"], "beside": bool(self.values["side_by_side"])}
         return {"limits": self.shared.limits, "tell": self.tell, **asked}
 
@@ -180,9 +180,9 @@ class _Call:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """A field's value, as JSON brings it, in the field's type.
+    """Convert a JSON value to a field's type.
 
-    Raises InputError if it is of another type, or a model that is no name: no file of this computer is read.
+    Raises InputError if it has a wrong type, or is a model that is not a name: no file of this computer is read.
     """
     kind = controls.plain_type(name)
     if value is None and controls.is_optional(name):
@@ -202,7 +202,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _driver(call: _Call) -> str:
-    """The file, what a text sounds like, or the bundled motion: one of them.
+    """The driver: an uploaded file, a synthesized text, or a bundled motion.
 
     Raises InputError if none is given, or more than one.
     """
@@ -221,7 +221,7 @@ def _driver(call: _Call) -> str:
     return str(name)
 
 
-# What the endpoints do.
+# Functions of the endpoints; their docstrings are the descriptions.
 
 
 def _animate(call: _Call) -> Any:

@@ -1,4 +1,4 @@
-"""The settings of a run as controls: one for each field of AnimateConfig, with its label, help and range from there."""
+"""Settings of a run as controls: one for each field of AnimateConfig, with the field's label, help and range."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from PIL import ImageColor
 
 from mimik.config import AVATAR_SUFFIX, BLUR, MODELS, REGIONS, TRANSPARENT, AnimateConfig, InputError, options_of
 
-PHOTOS_OWN, COLOR, PICTURE = "as the photo", "a color", "a picture"  # backgrounds on the page
+PHOTOS_OWN, COLOR, PICTURE = "as the photo", "a color", "a picture"  # choices of the background
 _BACKGROUNDS = {PHOTOS_OWN: None, "blurred": BLUR, "transparent": TRANSPARENT, COLOR: COLOR, PICTURE: PICTURE}
-_AUTOMATIC = "automatic"  # of a choice whose default is None
+_AUTOMATIC = "automatic"  # choice for None as the default
 FIELDS: dict[str, Any] = typing.get_type_hints(AnimateConfig)
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(AnimateConfig)}
 
@@ -29,14 +29,14 @@ GROUPS = {
     "File": ("fps", "quality", "audio", "model", "device"),
     "Provenance": ("label", "consent"),
 }
-# Where the page offers other choices than the command line: what is shown, and the value of the field.
+# Fields whose choices differ from the command line: label, and value of the field.
 _CHOICES: dict[str, Mapping[str, Any]] = {
     "background": _BACKGROUNDS,
     "regions": {name: name for name in REGIONS},
     "model": {name: name for name in MODELS},
 }
-_OBVIOUS = ("regions", "teeth", "background", "audio", "label")  # from the control itself
-# Where the page offers less than the command line.
+_OBVIOUS = ("regions", "teeth", "background", "audio", "label")  # without help text
+# Fields with fewer choices than on the command line.
 _INFO = {
     "model": "texture draws with the network; geometry only warps the photo, and is faster.",
     "face": "1 is the widest; the widest if left out.",
@@ -45,12 +45,12 @@ _INFO = {
 
 
 def choices_of(name: str) -> Mapping[str, Any] | None:
-    """What is shown of a field with choices, and its values."""
+    """Labels and values of a field with choices; None if it has none."""
     return _CHOICES.get(name) or {one: one for one in OPTIONS[name].choices} or None
 
 
 def is_optional(name: str) -> bool:
-    """Whether None is a value of the field."""
+    """Whether the field may be None."""
     kind = FIELDS[name]
     return isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
 
@@ -62,7 +62,7 @@ def plain_type(name: str) -> Any:
 
 
 def control(gr: Any, name: str, *, prefix: str = "set") -> Any:
-    """The gradio component of a field; its value is the field's default."""
+    """The gradio component of a field, set to the field's default."""
     option, kind, default, choices = OPTIONS[name], plain_type(name), DEFAULTS[name], choices_of(name)
     info = None if name in _OBVIOUS else _INFO.get(name) or plain(option.help)
     about: dict[str, Any] = {"label": option.label, "info": info, "elem_id": f"{prefix}-{name}"}
@@ -81,13 +81,13 @@ def control(gr: Any, name: str, *, prefix: str = "set") -> Any:
             return gr.Slider(*option.range, default, step=1 if kind is int else 0.05, **about)
         if not is_optional(name):
             return gr.Number(default, precision=0 if kind is int else None, **about)
-        # gradio's box for numbers shows none as 0.
+        # gradio's Number shows None as 0.
         return gr.Textbox("" if default is None else str(default), placeholder=option.empty, max_lines=1, **about)
     return gr.Textbox(default or "", max_lines=1, **about)
 
 
 def value_of(name: str, shown: Any) -> Any:
-    """What a control shows, as the field's value."""
+    """Convert the value of a control to that of the field."""
     choices, kind = choices_of(name), plain_type(name)
     if typing.get_origin(kind) is tuple:
         chosen = tuple(shown or ())
@@ -119,9 +119,9 @@ def _number_of_text(name: str, kind: Any, text: str) -> Any:
 
 
 def background_of(background: str | None, color: str | None, picture: str | None) -> str | None:
-    """What stands behind the person, of the three controls that say so; a text never names a file.
+    """The background from the three controls; a text never names a file.
 
-    Raises InputError if a picture or a color is asked for and there is none.
+    Raises InputError if a picture or a color is selected but missing.
     """
     if background == PICTURE:
         if not picture:
@@ -135,8 +135,8 @@ def background_of(background: str | None, color: str | None, picture: str | None
 
 
 def _hex_color(color: str | None) -> str:
-    """A color as #rrggbb. Raises InputError if it is none."""
-    # gradio's color picker writes rgba(r, g, b, a) with fractions.
+    """A color as #rrggbb. Raises InputError if it is not a color."""
+    # gradio's color picker emits rgba(r, g, b, a) with fractions.
     if numbers := re.fullmatch(r"rgba?\(\s*([\d.]+)\s*,\s*([\d.]+)\s*,\s*([\d.]+).*\)", color or ""):
         return "#" + "".join(f"{min(255, round(float(one))):02x}" for one in numbers.groups())
     try:
@@ -148,9 +148,9 @@ def _hex_color(color: str | None) -> str:
 
 
 def plain(sentence: str, *, for_programs: bool = False) -> str:
-    """A sentence of the command line for somebody who has none: no options, and no folders of this computer.
+    """Adapt a message of the command line for the page: no options, and no folders of this computer.
 
-    Args: for_programs: options become the names of parameters, not the labels of controls.
+    Args: for_programs: replace options by parameter names instead of labels of controls.
     """
 
     def label(match: re.Match[str]) -> str:
@@ -166,14 +166,14 @@ def plain(sentence: str, *, for_programs: bool = False) -> str:
 
 
 def values_of(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """What controls show, by the field's name, as the fields' values."""
+    """Convert values of controls, by field name, to those of the fields."""
     return {name: value_of(name, value) for name, value in shown.items()}
 
 
 def config_of(values: Mapping[str, Any], *, model: str | None, photo: str | None = None) -> AnimateConfig:
-    """The settings of a run, from values of fields. Raises InputError if one cannot be used.
+    """Settings of a run from values of fields. Raises InputError if one is invalid.
 
-    Args: model: of the server; taken where none is chosen, and the photo is no learned person with its own.
+    Args: model: of the server; used if none is chosen, and the photo is not an .avatar file with its own model.
     """
     has_own = photo is not None and Path(photo).suffix.lower() == AVATAR_SUFFIX
     chosen = values.get("model") or (None if has_own else model)

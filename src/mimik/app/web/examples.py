@@ -1,4 +1,4 @@
-"""What can be clicked on without bringing a file: CC0 portraits, and moving pictures of the bundled motions."""
+"""Examples in the page: CC0 portraits, and previews of the bundled motions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mimik.motion.drivers import registry
 
-_PORTRAIT_NAMES = {  # of the files in assets/portraits
+_PORTRAIT_NAMES = {  # by the stem of the file in assets/portraits
     "eileen_collins": "Eileen Collins, NASA",
     "generated_woman_1": "Nobody real",
     "generated_woman_2": "Nobody real",
@@ -16,18 +16,18 @@ _PORTRAIT_NAMES = {  # of the files in assets/portraits
 
 
 def folders() -> list[Path]:
-    """Where the examples lie; nothing else does."""
+    """Folders that contain only the examples."""
     assets = Path(str(resources.files("mimik").joinpath("assets")))
     return [assets / "portraits", assets / "motions"]
 
 
 def portraits() -> list[tuple[str, str]]:
-    """Pictures that ship with the program, and what they are called."""
+    """Paths and titles of the bundled portraits."""
     found = {path.stem: path for path in folders()[0].iterdir() if path.suffix in (".png", ".jpg")}
     return [(str(found[stem]), name) for stem, name in _PORTRAIT_NAMES.items() if stem in found]
 
 
 def motion_previews() -> list[tuple[str, str]]:
-    """A moving picture of each driver without a file, and its name; tools/make_previews.py makes them."""
+    """Preview and name of each bundled driver; the previews are made by tools/make_previews.py."""
     files = ((folders()[1] / f"{name}.webp", name) for name in registry.names())
     return [(str(file), name) for file, name in files if file.is_file()]

@@ -1,4 +1,4 @@
-"""What the tabs and the HTTP endpoints do, without a browser: animate, many photos, edit, verify."""
+"""Functions of the tabs and HTTP endpoints, without a browser: animate, many photos, edit, verify."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from mimik.provenance.marking import Marker
 from mimik.provenance.sealing import seal
 from mimik.provenance.verifying import verify
 
-_PREVIEW_PX = 512  # of the edited photo while a slider moves
-_SHARE_BESIDE = 0.2  # of the work is the side-by-side video, where one is made
-PAGE_FORMATS = {  # what the page calls them: the suffix, "" for a folder of frames
+_PREVIEW_PX = 512  # longest side of the edited photo while a slider moves
+_SHARE_BESIDE = 0.2  # share of the side-by-side video in the work, if one is made
+PAGE_FORMATS = {  # name in the page: suffix, "" for a folder of frames
     "mp4": ".mp4",
     "mov": ".mov",
     "mkv": ".mkv",
@@ -51,30 +51,30 @@ PAGE_FORMATS = {  # what the page calls them: the suffix, "" for a folder of fra
 }
 _STILLS = ("png", "jpg")
 EDIT_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
-Tell = Callable[[float, str], None]  # how much is done, 0..1, and what is being done
+Tell = Callable[[float, str], None]  # share done, 0..1, and description of the current step
 
 
 def unread(share: float, doing: str) -> None:
-    """Progress that nobody reads."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one photo."""
+    """Result for one photo."""
 
-    out: Path  # the sealed file; of frames, a .zip of sealed files
-    beside: Path | None  # photo or driver and result in one video, where it was asked for
+    out: Path  # the sealed file; for frames, a .zip of sealed files
+    beside: Path | None  # video with photo or driver and result side by side, if requested
     report: Report  # of the run
 
 
 class Remaining:
-    """How long work will still take, by how long it took so far."""
+    """Estimates the remaining time from the elapsed time."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._start = now, now()
 
     def __call__(self, share: float) -> str:
-        """Args: share: done so far, 0..1. Returns: "" where it is too early to say."""
+        """Args: share: done so far, 0..1. Returns: "" if it is too early for an estimate."""
         elapsed = self._now() - self._start
         if share < 0.02 or elapsed < 1:
             return ""
@@ -114,16 +114,16 @@ def animate(
     tell: Tell = unread,
     credentials: Credentials | None = None,
 ) -> Made:
-    """A sealed video of the photo.
+    """Animate a photo into a sealed video.
 
     Args:
         photo: a picture, a video of the person, or an .avatar file.
-        driver: a file, or a name such as a bundled motion's or idle.
+        driver: a file, or a name such as that of a bundled motion or idle.
         format: one of PAGE_FORMATS.
-        beside: make a second video, photo or driver at the left, result at the right.
+        beside: also make a video with photo or driver at the left, result at the right.
 
     Raises:
-        InputError: if anything given cannot be used.
+        InputError: if an argument is invalid.
         StoppedError: if the visitor stopped the job; nothing is kept then.
     """
     photo = given_photo(photo)
@@ -164,7 +164,7 @@ def animate(
             if not PAGE_FORMATS[format]:
                 out = _zipped(out)
         except OSError:
-            job.check()  # the visitor has left, and the folder with them
+            job.check()  # the visitor has left, and the folder was deleted
             raise
         except StoppedError:
             shutil.rmtree(out.parent, ignore_errors=True)
@@ -178,7 +178,7 @@ def _check_choice(format: str, formats: Mapping[str, str]) -> None:
 
 
 def _fitting(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfig:
-    """The settings without those that a page still shows and that this driver or format does not have."""
+    """The settings, with defaults for those that do not apply to this driver or format."""
     plain: dict[str, Any] = {}
     if not driver.has_frames:
         plain["neutral"] = None
@@ -204,9 +204,9 @@ def _check_length(what: str, length_s: float | None, limits: Limits) -> None:
 
 
 def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
-    """The file of what a text sounds like. Raises InputError if there is no text, no such voice, or no speech program.
+    """Synthesize a text to a file. Raises InputError if there is no text, no such voice, or no speech program.
 
-    Args: voice: of espeak-ng, such as de; None or "" for its English one. Files of this computer are not taken.
+    Args: voice: of espeak-ng, such as de; None or "": its English voice. Voice files of this computer are rejected.
     """
     if not text or not text.strip():
         raise InputError("There is no text yet: write what the person says.")
@@ -217,7 +217,7 @@ def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
 
 
 def _zipped(folder: Path) -> Path:
-    """The sealed frames of a folder in one file; they are compressed already."""
+    """Store the sealed frames of a folder in one .zip, without compression."""
     out = folder.with_suffix(".zip")
     with zipfile.ZipFile(out, "x", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.iterdir()):
@@ -229,7 +229,7 @@ def _zipped(folder: Path) -> Path:
 def _side_by_side(
     avatar: Avatar, driver: str, result: Path, report: Report, job: Job, tell: Tell, credentials: Credentials | None
 ) -> Path:
-    """Driver or photo at the left, result at the right, sealed as the result is; always an .mp4."""
+    """Sealed .mp4 with driver or photo at the left, result at the right."""
     out = job.session.new(f"{result.stem}_side_by_side.mp4")
     height = report.height // 2 * 2
     if _is_video(driver):
@@ -259,7 +259,7 @@ def _side_by_side(
 
 
 def _of_height(picture: Image, height: int) -> Image:
-    """The picture scaled to an even size of this height."""
+    """Resize a picture to this height and an even width."""
     width = max(2, round(picture.shape[1] * height / picture.shape[0]) // 2 * 2)
     if picture.shape[:2] == (height, width):
         return picture
@@ -271,11 +271,11 @@ def _of_height(picture: Image, height: int) -> Image:
 
 @dataclass(frozen=True)
 class BatchAnswer:
-    """What became of several photos."""
+    """Results for several photos."""
 
-    made: list[Made]  # of those that could be animated, in order
-    archive: Path | None  # all of it in one .zip; None where nothing was made
-    left_out: list[tuple[str, str]]  # name of a photo, and why
+    made: list[Made]  # successful photos, in order
+    archive: Path | None  # all files in one .zip; None if there are none
+    left_out: list[tuple[str, str]]  # name of a photo, and reason
 
 
 def animate_photos(
@@ -289,10 +289,10 @@ def animate_photos(
     beside: bool = False,
     tell: Tell = unread,
 ) -> BatchAnswer:
-    """Every photo with the same driver; one that cannot be used costs a reason and nothing else.
+    """Animate several photos with the same driver; failures are recorded with their reason.
 
     Raises:
-        InputError: if there are no photos, too many, or nothing drives them.
+        InputError: if there are no photos, too many, or no driver.
         StoppedError: if the visitor stopped it; nothing is kept then.
     """
     photos = given_photos(photos, limits)
@@ -327,7 +327,7 @@ def _free_name(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def edited(session: Session, photo: str | None, changes: Edit, config: AnimateConfig) -> tuple[Image, Image]:
-    """The photo before and after, small and marked. Raises InputError if there is no photo or no face in it."""
+    """The photo before and after, reduced and watermarked. Raises InputError if there is no photo or no face in it."""
     photo = given_photo(photo)
     config = replace(config, size=min(config.size or _PREVIEW_PX, _PREVIEW_PX), label=False, consent=None)
     with session.in_use():
@@ -345,7 +345,7 @@ def edited(session: Session, photo: str | None, changes: Edit, config: AnimateCo
 def save_edited(
     session: Session, photo: str | None, changes: Edit, config: AnimateConfig, *, format: str = "png"
 ) -> Path:
-    """The edited photo at the size that the settings ask for, in a sealed file.
+    """Write the edited photo at the size of the settings to a sealed file.
 
     Raises InputError if there is no photo or no face in it.
     """
@@ -359,7 +359,7 @@ def save_edited(
 
 
 def verified(file: str | None) -> tuple[str, dict[str, Any]]:
-    """What a file says of itself, in words, and all that was found. Raises InputError if it cannot be read."""
+    """The verdict on a file as a sentence and as a dictionary. Raises InputError if it cannot be read."""
     if not file:
         raise InputError("There is no file yet: drop a picture or a video.")
     verdict = verify(Path(file))
@@ -367,12 +367,12 @@ def verified(file: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def faces(photo: str | None) -> list[dict[str, Any]]:
-    """The faces of a photo, as `face` numbers them. Raises InputError if there is no photo, or no face in it."""
+    """Faces of a photo with the numbers for `face`. Raises InputError if there is no photo, or no face in it."""
     photo = given_photo(photo)
     picture = video.read_image(photo)
     found = find_faces(Landmarker(), picture, thorough=True)
     if not found:
-        choose_face(found, None, Path(photo).name, picture.shape[1::-1])  # says so
+        choose_face(found, None, Path(photo).name, picture.shape[1::-1])  # raises the error
     out = []
     for number, face in enumerate(found, start=1):
         left, top, right, bottom = (round(float(side)) for side in face.box)
@@ -385,7 +385,7 @@ def faces(photo: str | None) -> list[dict[str, Any]]:
 
 
 def report_of(made: Made) -> dict[str, Any]:
-    """A report without the places of files on this computer."""
+    """A report without folders of this computer."""
     report = asdict(made.report)
     for name in ("out", "photo", "driver", "model"):
         report[name] = Path(report[name]).name

@@ -1,4 +1,4 @@
-"""Learning a person for a page that watches: what it is doing, the curve, what was gained in words and pictures."""
+"""Learning of a person with progress for a page: current step, curve, and result in words and pictures."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from mimik.face.landmarks import Image
 from mimik.provenance.marking import Marker
 
 _RESULT_PX = 512
-_EDIT = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, which a photo at rest does not
+_EDIT = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, hidden in a neutral photo
 
 
 @dataclass(frozen=True)
 class Learned:
-    """How far it has come."""
+    """Progress of learning."""
 
-    share: float  # of the work that is done, 0..1
-    doing: str  # what it is doing, in words; at the end what was gained
+    share: float  # share of the work, 0..1
+    doing: str  # current step in words; at the end, the result
     curve: list[Any] = field(default_factory=list)  # points of fine_tuning so far
-    out: Path | None = None  # the .avatar file, at the end, if something was gained
-    before: Image | None = None  # the person by the model as it was ..
-    after: Image | None = None  # .. and with the same expression as it was learned
-    is_over: bool = False  # whether this is the last one
+    out: Path | None = None  # the .avatar file, at the end, if the model improved
+    before: Image | None = None  # the person, rendered by the initial model
+    after: Image | None = None  # the same expression, rendered by the learned model
+    is_over: bool = False  # whether this is the final item
 
 
 def learning(
     job: Job, photos: Sequence[str] | None, *, limits: Limits, model: Path | None, max_seconds: float
 ) -> Generator[Learned]:
-    """Learns a person in a thread; gives how far it has come, as often as there is news.
+    """Learn a person in a thread; yields progress.
 
     Raises:
-        InputError: if the photos cannot be used, or the learning failed.
+        InputError: if the photos cannot be used, or learning failed.
         StoppedError: if the visitor stopped it.
     """
     given = given_photos(photos, limits, " of the same person")
@@ -73,7 +73,7 @@ def learning(
             check()
             if not curve or point.step != curve[-1].step:
                 curve.append(point)
-            share = max(share, min(done / max(ends, 1), 0.99))  # it ends later if it improves
+            share = max(share, min(done / max(ends, 1), 0.99))  # learning is extended if it improves
             so_far = f"likeness {curve[-1].identity:.2f}, motion fidelity {curve[-1].motion_fidelity:.2f}"
             tell(Learned(share, f"Learning, step {done}: {so_far}", list(curve)))
 
@@ -99,7 +99,7 @@ def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None
 
 
 def gained(outcome: Any) -> tuple[str, bool]:
-    """What was gained, in words, and whether anything was. Args: outcome: a fine_tuning.LearnOutcome."""
+    """Summary of the improvement, and whether there is one. Args: outcome: a fine_tuning.LearnOutcome."""
     first, best = outcome.curve[0], outcome.best
     ended = f"It ended because {outcome.ended}."
     others = outcome.person.others
@@ -125,9 +125,9 @@ def gained(outcome: Any) -> tuple[str, bool]:
 
 
 def pictures(photos: Sequence[str], avatar: Path, model: Path | None) -> tuple[Image, Image]:
-    """The person with a slight smile and the head turned: by the model as it was, and as it was learned.
+    """The person with a slight smile and the head turned, rendered by the initial and by the learned model.
 
-    Returns: Two marked pictures of the same size, uint8 RGB [H, W, 3].
+    Returns: Two watermarked pictures of the same size, uint8 RGB [H, W, 3].
     """
     config = AnimateConfig(size=_RESULT_PX, model=None if model is None else str(model))
     people = Avatar.from_photos(list(photos)), Avatar.load(avatar)

@@ -1,4 +1,4 @@
-"""HTML of the page that gradio has no component for: the progress bar, messages, the comparison of photo and result."""
+"""HTML for which gradio has no component: progress bar, messages, comparison of photo and result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CSS = resources.files("mimik").joinpath("assets/studio.css").read_text(encoding=
 
 
 def progress(share: float, doing: str, left: str = "") -> str:
-    """One bar with percent and the time left. Args: share: 0..1; left: "about 12 s left", or ""."""
+    """A progress bar with percent and remaining time. Args: share: 0..1; left: "about 12 s left", or ""."""
     percent = f"{100 * min(max(share, 0.0), 1.0):.0f}"
     right = f"{percent} %" + (f" · {html.escape(left)}" if left else "")
     return (
@@ -21,13 +21,13 @@ def progress(share: float, doing: str, left: str = "") -> str:
 
 
 def waiting(sentence: str) -> str:
-    """A bar of which nobody knows how far it is."""
+    """An indeterminate progress bar."""
     bar = '<div class="m-bar waiting" role="progressbar"><div></div></div>'
     return f'{bar}<div class="m-line"><span>{html.escape(sentence)}</span></div>'
 
 
 def note(sentence: str, kind: str = "") -> str:
-    """A message. Args: kind: "" for what went well, "bad" for what has to be repaired, "plain" for the rest."""
+    """A message. Args: kind: "" for success, "bad" for an error, "plain" for other messages."""
     lines = "<br>".join(html.escape(line) for line in sentence.splitlines() if line)
     return f'<div class="m-note {kind}" role="status">{lines}</div>' if lines else ""
 
@@ -45,7 +45,7 @@ def side_by_side(left: str | Path, left_is_video: bool, right: str | Path, right
 
 
 def call(key: str) -> str:
-    """The page of a call in a frame, and the address of its picture alone."""
+    """The page of a call in a frame, and the URL of its video without controls."""
     address = f"call/{quote(key)}/"
     return (
         f'<iframe class="m-call" src="{address}" allow="camera; microphone; autoplay" title="The call"></iframe>'

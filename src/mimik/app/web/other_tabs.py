@@ -44,7 +44,7 @@ _CALLS = (
 
 
 def build_call(shared: Shared) -> None:
-    """A photo in, and the page of `mimik live` in a frame."""
+    """A photo input, and the page of `mimik live` in a frame."""
     gr = shared.gr
     if find_spec("aiortc") is None:
         gr.HTML(markup.note(f"Calls need aiortc, which is not installed: {install_command('live')}.", "plain"))
@@ -70,7 +70,7 @@ def build_call(shared: Shared) -> None:
     def on_start(request: Any, photo: str | None, person: str | None, chosen: str) -> tuple[str, str]:
         try:
             return "", markup.call(_begin(shared, request, photo, person, controls.value_of("model", chosen)))
-        except Exception as error:  # said on the page
+        except Exception as error:  # shown in the page
             return message_of(error), markup.note(_CALLS, "plain")
 
     @shared.asks
@@ -86,14 +86,14 @@ def build_call(shared: Shared) -> None:
 
 
 def _begin(shared: Shared, request: Any, photo: str | None, person: str | None, model: str | None) -> str:
-    """Starts the call of a visitor; gives its key. Raises InputError if it cannot be."""
+    """Start the call of a visitor; returns its key. Raises InputError if it cannot be started."""
     if photo and person:
         raise InputError("There are a photo and a learned person: remove one of them.")
     given = Path(given_photo(photo or person))
     session = shared.session(request)
     with ExitStack() as kept:
         kept.enter_context(session.in_use())
-        own = session.new(given.name)  # it stays as long as the call
+        own = session.new(given.name)  # kept until the call ends
         shutil.copyfile(given, own)
         values = {"model": model, "size": LIVE_SIZE, "frame": "crop"}
         config = controls.config_of(values, model=shared.model, photo=str(own))
@@ -105,7 +105,7 @@ def _begin(shared: Shared, request: Any, photo: str | None, person: str | None, 
 
 
 def build_person(shared: Shared) -> None:
-    """Photos of one person in; the learning curve, what was gained, and the file."""
+    """Input for photos of one person; the learning curve, the comparison, and the file."""
     gr = shared.gr
     with gr.Row():
         with gr.Column():
@@ -157,14 +157,14 @@ def _learner(shared: Shared) -> Any:
             with closing(learning(job, photos, limits=shared.limits, model=model, max_seconds=seconds)) as news:
                 for one in news:
                     yield _learned(shared, one, remaining)
-        except Exception as error:  # what became of the visitor's work is said on the page
+        except Exception as error:  # shown in the page
             yield [message_of(error), *nothing]
 
     return on_learn
 
 
 def learner_model(shared: Shared) -> Path | None:
-    """What learning starts from: the server's own model, where that is a file; None for the bundled one."""
+    """Initial model of learning: the server's model if it is a file; None for the bundled one."""
     return Path(shared.model) if shared.model and shared.model.endswith(MODEL_SUFFIX) else None
 
 
@@ -182,7 +182,7 @@ def _learned(shared: Shared, one: Learned, remaining: Remaining) -> list[Any]:
 
 
 def _plotted_curve(curve: Sequence[Any]) -> Any:
-    """The curve as gradio plots it."""
+    """The curve as a data frame for gradio."""
     if not curve:
         return None
     import pandas
@@ -199,7 +199,7 @@ def _plotted_curve(curve: Sequence[Any]) -> Any:
 
 
 def build_edit(shared: Shared) -> None:
-    """Sliders beside the photo that answers to them."""
+    """Sliders beside the edited photo."""
     gr = shared.gr
     with gr.Row():
         with gr.Column():
@@ -239,7 +239,7 @@ def build_edit(shared: Shared) -> None:
 
 
 def _sliders(gr: Any) -> list[Any]:
-    """Two in a row, so that all are in sight."""
+    """Sliders, two per row, so that all are visible."""
     made = []
     items = list(SLIDERS.items())
     for pair in (items[i : i + 2] for i in range(0, len(items), 2)):
@@ -264,7 +264,7 @@ def _looker(shared: Shared, *, compare: bool) -> Any:
             return None, "", shared.offered(None)
         try:
             before, after = edited(shared.session(request), photo, *_values(shared, values, photo))
-        except Exception as error:  # said on the page
+        except Exception as error:  # shown in the page
             return None, message_of(error), shared.offered(None)
         return (before, after) if compare else after, "", shared.offered(None)
 
@@ -278,7 +278,7 @@ def _saver(shared: Shared) -> Any:
             return shared.offered(None), markup.note("Nothing is changed yet: move a slider first.", "bad")
         try:
             out = save_edited(shared.session(request), photo, *_values(shared, values, photo), format=format)
-        except Exception as error:  # said on the page
+        except Exception as error:  # shown in the page
             return shared.offered(None), message_of(error)
         return shared.offered(out), markup.note("The file is signed and marked as synthetic.")
 
@@ -289,7 +289,7 @@ def _saver(shared: Shared) -> Any:
 
 
 def build_verify(shared: Shared) -> None:
-    """A file in, what it is in words."""
+    """Input for a file, and its verdict."""
     gr = shared.gr
     asked = gr.File(label="A picture or a video from anywhere", elem_id="asked", height=160)
     sentence = gr.HTML(elem_id="verdict")
@@ -301,7 +301,7 @@ def build_verify(shared: Shared) -> None:
             return "", None
         try:
             said, found = verified(file)
-        except Exception as error:  # said on the page
+        except Exception as error:  # shown in the page
             return message_of(error), None
         return markup.note(said), found
 

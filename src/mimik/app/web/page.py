@@ -9,15 +9,15 @@ from mimik.app.web import animate_tab, api, markup, other_tabs
 from mimik.app.web.parts import Shared, gradio_needed
 from mimik.app.web.sessions import KEPT_S, LOOK_EVERY_S, Limits, Sessions
 
-_WAITING = 16  # in the queue; more are asked to come back
+_WAITING = 16  # length of the queue; further requests are rejected
 
 
 def build_page(sessions: Sessions, calls: Calls, *, limits: Limits, model: str | None = None) -> Any:
-    """The app's page. Args: model: as AnimateConfig has it."""
+    """Build the app's page. Args: model: as in AnimateConfig."""
     gr = gradio_needed()
     shared = Shared(gr, sessions, calls, limits, model)
     with gr.Blocks(title="mimik", analytics_enabled=False, delete_cache=(LOOK_EVERY_S, KEPT_S)) as app:
-        api.add_endpoints(shared)  # first, so that the endpoints have their names
+        api.add_endpoints(shared)  # first, so that the endpoints get their names
         gr.Markdown(
             "# mimik\nOne photo of a person in, a talking head out. Animate yourself, people who agreed to it, and the "
             "long dead with respect. Every file is signed and marked as synthetic.",
@@ -44,6 +44,6 @@ def build_page(sessions: Sessions, calls: Calls, *, limits: Limits, model: str |
 
 
 def looks() -> dict[str, Any]:
-    """Arguments of gradio.mount_gradio_app: the system's own letters, none are fetched from elsewhere."""
+    """Arguments of gradio.mount_gradio_app: system fonts, so that none are downloaded."""
     theme = gradio_needed().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css": markup.CSS}

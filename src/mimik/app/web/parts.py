@@ -1,4 +1,4 @@
-"""What the tabs of the page have in common: visitors, work that reports how far it is, messages, downloads."""
+"""Common parts of the page's tabs: sessions, jobs with progress, messages, downloads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ News = TypeVar("News")
 STOPPED = "Stopped. Nothing was kept."
 BROKEN = "This did not work, because of a fault of the program and not of what you gave. Its log says more."
 _NEWS_EVERY_S = 0.25
-# Long work is done one after the other; sliders have a queue of their own.
+# Long jobs run one at a time; sliders have a separate queue.
 WORK: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1}
 QUICK: dict[str, Any] = {"concurrency_id": "quick", "concurrency_limit": 2}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -35,7 +35,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY
 
 
 def gradio_needed() -> Any:
-    """gradio, told to ask nobody outside this computer for anything. Raises InputError if it is not installed."""
+    """Import gradio with telemetry and downloads disabled. Raises InputError if it is not installed."""
     for name, value in (("GRADIO_ANALYTICS_ENABLED", "False"), ("HF_HUB_OFFLINE", "1"), ("DO_NOT_TRACK", "1")):
         os.environ.setdefault(name, value)
     with extra("web", "web"), _without_proxies():
@@ -45,9 +45,9 @@ def gradio_needed() -> Any:
 
 @contextmanager
 def _without_proxies() -> Iterator[None]:
-    """gradio makes HTTP clients when it is imported, which fail on proxies of a kind that they do not know.
+    """Hide proxies while gradio is imported: it creates HTTP clients, which fail on unknown kinds of proxies.
 
-    Nothing here asks another computer, so that no proxy is needed.
+    No proxy is needed, because the app sends no requests to other computers.
     """
     taken = {name: os.environ.pop(name) for name in _PROXIES if name in os.environ}
     try:
@@ -58,16 +58,16 @@ def _without_proxies() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every tab is given."""
+    """Shared state of all tabs."""
 
     gr: Any  # gradio
-    sessions: Sessions  # the visitors' places
+    sessions: Sessions  # of the visitors
     calls: Calls  # the live calls
-    limits: Limits  # what they may ask for
-    model: str | None  # of the server, as AnimateConfig has it
+    limits: Limits  # of the visitors
+    model: str | None  # of the server, as in AnimateConfig
 
     def asks(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """gradio hands its request and its events to whoever names their types, which are known in here only."""
+        """Replace annotations by gradio's types, known only here; gradio passes requests and events by annotation."""
         hints = function.__annotations__
         if "request" in hints:
             hints["request"] = self.gr.Request
@@ -76,28 +76,28 @@ class Shared:
         return function
 
     def session(self, request: Any) -> Session:
-        """The place of whoever asks."""
+        """The session of a request."""
         return self.sessions.of(request.session_hash)
 
     def download(self, label: str, name: str) -> Any:
-        """A button that is there when there is something to download; see `offered`."""
+        """A download button, hidden until there is a file; see `offered`."""
         return self.gr.DownloadButton(label, elem_id=name, visible=False, size="md")
 
     def offered(self, path: Path | None) -> Any:
-        """What a download button becomes."""
+        """Update of a download button."""
         if path is None:
             return self.gr.update(value=None, visible=False)
         return self.gr.update(value=str(path), label=f"Download {path.name}", visible=True)
 
     def picture(self, name: str, height: int, label: str = "Photo", **more: Any) -> Any:
-        """A box for a photo, which stays the file that it is."""
+        """An image input that keeps the original file."""
         sources = ["upload", "webcam", "clipboard"]
         return self.gr.Image(
             label=label, type="filepath", image_mode=None, sources=sources, elem_id=name, height=height, **more
         )
 
     def portraits(self, name: str, columns: int, height: int, into: list[Any]) -> Any:
-        """The shipped portraits; one that is chosen goes into the first of some boxes, and the others are emptied."""
+        """Gallery of the bundled portraits; the chosen one is set in the first of some inputs, the others cleared."""
         gallery = self.gallery(examples.portraits(), name, columns, height)
 
         @self.asks
@@ -108,14 +108,14 @@ class Shared:
         return gallery
 
     def gallery(self, pictures: Any, name: str, columns: int, height: int, fit: str = "cover", **more: Any) -> Any:
-        """Pictures of which one can be chosen."""
+        """A gallery from which one picture can be chosen."""
         about = {"show_label": False, "allow_preview": False, "interactive": False, "buttons": []}
         return self.gr.Gallery(
             pictures, label=name, columns=columns, height=height, object_fit=fit, elem_id=name, **about, **more
         )
 
     def buttons(self, doing: str, name: str) -> tuple[Any, Any, Any]:
-        """What starts long work: a button, the status under it, and where the number of the job is kept."""
+        """Controls of a long job: the start button, the status below it, and the state with the job's number."""
         with self.gr.Row():
             start = self.gr.Button(doing, variant="primary", elem_id=name, scale=3)
             end = self.gr.Button("Stop", elem_id=f"{name}-stop", scale=1, min_width=80)
@@ -130,7 +130,7 @@ class Shared:
         return start, status, number
 
     def begin(self) -> Callable[..., Any]:
-        """A handler that asks for work, before it waits in the queue: Stop ends it from then on."""
+        """A handler that creates a job before it waits in the queue, so that Stop affects it at once."""
 
         @self.asks
         def begun(request: Any) -> tuple[int, str]:
@@ -142,21 +142,21 @@ class Shared:
 def news_of(
     work: Callable[[Callable[[News], None]], Answer], leave: Callable[[], None]
 ) -> Generator[News, None, Answer]:
-    """Runs work in a thread and gives what it tells; of what was told while the reader was busy, the last.
+    """Run work in a thread and yield its news; if the reader is slow, only the latest.
 
     Args:
-        work: called with what takes its news. Its error is raised here.
-        leave: called when nobody reads on, to end it.
+        work: called with a function that takes its news. Its exception is raised here.
+        leave: called to stop the work if the generator is closed.
 
     Returns:
-        What the work returns.
+        The result of the work.
     """
     news: queue.Queue[tuple[str, Any]] = queue.Queue()
 
     def run() -> None:
         try:
             news.put(("done", work(lambda one: news.put(("news", one)))))
-        except BaseException as error:  # handed over to the reader
+        except BaseException as error:  # re-raised in the reader
             news.put(("error", error))
 
     thread = threading.Thread(target=run, daemon=True)
@@ -179,7 +179,7 @@ def news_of(
 
 
 def watched(job: Job, work: Callable[[Tell], Answer], shown: Callable[[str], News]) -> Generator[News, None, Answer]:
-    """Runs work and gives what is shown of a progress bar; the job is stopped when nobody reads on."""
+    """Run a job and yield its progress bar; the job is stopped if the generator is closed."""
     remaining = Remaining()
     last_s = 0.0
 
@@ -197,7 +197,7 @@ def watched(job: Job, work: Callable[[Tell], Answer], shown: Callable[[str], New
 
 
 def message_of(error: BaseException) -> str:
-    """What the page says where work ended without a result."""
+    """Message of the page for a job that failed or was stopped."""
     if isinstance(error, StoppedError):
         return markup.note(STOPPED, "plain")
     if isinstance(error, InputError):

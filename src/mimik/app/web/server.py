@@ -1,4 +1,4 @@
-"""Serves the app: who may use it, on which address, and what is removed at the end."""
+"""Serves the app: access control, address, and cleanup."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mimik.app.web.parts import gradio_needed
 from mimik.app.web.sessions import Limits, Sessions
 from mimik.config import AnimateConfig
 
-_CALL = "/call/"  # of calls, which the page shows in a frame
-_UNFRAMED = (b"x-frame-options", b"DENY")  # gradio's page has scripts inside, which no policy of its own allows
+_CALL = "/call/"  # path prefix of calls, which the page embeds in a frame
+_UNFRAMED = (b"x-frame-options", b"DENY")  # no Content-Security-Policy: gradio's page has inline scripts
 
 
 @contextmanager
 def served_studio(where: Serving, *, model: str | None = None, limits: Limits | None = None) -> Iterator[str]:
-    """Serves the app while the block runs, which is given its address; then all of its visitors is removed.
+    """Serve the app while the block runs; yields its URL. At the end, all data of visitors is deleted.
 
-    Args: model: as AnimateConfig has it; limits: what visitors may ask for.
+    Args: model: as in AnimateConfig; limits: of visitors.
 
     Raises:
-        InputError: if the host is not possible without a password, the port is taken, or gradio is missing.
+        InputError: if the host requires a password, the port is taken, or gradio is missing.
     """
     check_host(where.host, where.password)
     AnimateConfig(model=model)
@@ -40,11 +40,11 @@ def served_studio(where: Serving, *, model: str | None = None, limits: Limits | 
         gr.set_static_paths(examples.folders())
         _without_addresses(gr)
         blocks = build_page(sessions, calls, limits=limits, model=model)
-        # Else gradio does not check that a file which a visitor names was uploaded.
+        # Otherwise gradio does not check that a file named by a visitor was uploaded.
         blocks.has_launched = True
-        # Not Blocks.launch: that asks its own address by HTTP, through whatever proxy the environment names.
+        # Blocks.launch is not used, because it requests its own URL by HTTP through proxies of the environment.
         app = fastapi.FastAPI(openapi_url=None)
-        # A call's address is a secret of its visitor.
+        # A call's URL is a secret of its visitor.
         lost = "This call has ended; start it again."
         add_call_routes(app, calls, _CALL + "{key}/", lambda request: request.path_params["key"], lost)
         app = gr.mount_gradio_app(
@@ -67,7 +67,7 @@ def served_studio(where: Serving, *, model: str | None = None, limits: Limits | 
             return call_headers("self") if path.startswith(_CALL) else (_UNFRAMED,)
 
         guard = Guard(app, host=where.host, password=where.password, realm="mimik web", headers=headers)
-        with ExitStack() as ending:  # the last first
+        with ExitStack() as ending:  # in reverse order
             ending.callback(blocks.close, verbose=False)
             ending.enter_context(served(guard, listening, "mimik web"))
             ending.callback(calls.close)  # while the loop of its connections runs
@@ -76,7 +76,7 @@ def served_studio(where: Serving, *, model: str | None = None, limits: Limits | 
 
 
 def _without_addresses(gr: Any) -> None:
-    """gradio would fetch a file that a visitor names by its address on the web; this computer asks no other."""
+    """Prevent gradio from downloading URLs that visitors give: this computer sends no requests."""
 
     async def fetch(url: str, cache_dir: str) -> str:
         raise gr.Error("Addresses are not fetched: upload the file.", print_exception=False)

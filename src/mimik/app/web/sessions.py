@@ -1,4 +1,4 @@
-"""Each visitor's place on this computer: a folder, the work that was asked for there, and what may be asked for."""
+"""Sessions of visitors: a folder, its jobs, and limits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Annotated, Any
 
 from mimik.config import Option, check_options
 
-KEPT_S = 3600  # after its last use a place is removed
+KEPT_S = 3600  # time after its last use until a session is removed
 LOOK_EVERY_S = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a visitor may ask for."""
+    """Limits of a visitor."""
 
     upload_mb: Annotated[
         int, Option("Largest upload, in megabytes.", "MB", "--max-mb", range=(1, 4096), hint="megabytes of an upload")
@@ -37,12 +37,12 @@ class Limits:
 
 
 class StoppedError(Exception):
-    """The visitor pressed Stop; nothing that was made is kept."""
+    """The visitor pressed Stop; no results are kept."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work that a visitor asked for, waiting or running."""
+    """A waiting or running job of a visitor."""
 
     session: Session
     number: int
@@ -53,14 +53,14 @@ class Job:
 
     def check(self) -> None:
         """Raises:
-        StoppedError: if the visitor pressed Stop after asking for this, even while it waited.
+        StoppedError: if the visitor pressed Stop after requesting this job, even while it waited.
         """
         if self.is_stopped:
             raise StoppedError
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While the block runs, the session is in use. Raises StoppedError if it was stopped while it waited."""
+        """Mark the session as in use during the block. Raises StoppedError if the job was stopped while it waited."""
         with self.session.in_use():
             self.check()
             yield
@@ -68,20 +68,20 @@ class Job:
 
 @dataclass
 class Session:
-    """One visitor's place."""
+    """One visitor's session."""
 
-    folder: Path  # for the visitor's files alone
-    editing: threading.Lock = field(default_factory=threading.Lock)  # held while `editor` is looked up or made
-    editor: tuple[Any, Any] | None = None  # what answers to the sliders, and what it was made from
+    folder: Path  # only for the visitor's files
+    editing: threading.Lock = field(default_factory=threading.Lock)  # held while `editor` is looked up or created
+    editor: tuple[Any, Any] | None = None  # the editor, after the arguments that it was created from
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _num_files: int = 0
     _num_jobs: int = 0
-    num_stopped: int = 0  # jobs up to this number are to end
+    num_stopped: int = 0  # jobs up to this number are stopped
     _num_running: int = 0
     _used_s: float = field(default_factory=time.monotonic)
 
     def new(self, name: str) -> Path:
-        """A file of the visitor's that does not exist yet, in a separate folder so that its name stays plain."""
+        """Path of a new file of the visitor, in a separate folder so that its name needs no suffix."""
         with self._lock:
             self._num_files += 1
             place = self.folder / str(self._num_files)
@@ -89,14 +89,14 @@ class Session:
         return place / name
 
     def begin(self) -> Job:
-        """Work that is asked for; it may wait before it runs."""
+        """Create a job; it may wait before it runs."""
         with self._lock:
             self._num_jobs += 1
             self._used_s = time.monotonic()
             return Job(self, self._num_jobs)
 
     def stop(self) -> None:
-        """Ends all work that was asked for so far, whether it runs or waits."""
+        """Stop all jobs requested so far, running or waiting."""
         with self._lock:
             self.num_stopped = self._num_jobs
 
@@ -112,15 +112,15 @@ class Session:
                 self._used_s = time.monotonic()
 
     def is_idle(self, seconds: float) -> bool:
-        """Whether nothing was done here for so long."""
+        """Whether the session was unused for this many seconds."""
         return not self._num_running and time.monotonic() - self._used_s > seconds
 
 
 class Sessions:
-    """All visitors' places, below one folder that goes with the app.
+    """Sessions of all visitors, in one folder that is removed with the app.
 
-    They lie in the folder from which gradio serves, so that it makes no copies of them, which would outlive the visit.
-    It serves a file there to whoever names it: the names of the places cannot be guessed.
+    They are in gradio's cache folder, so that gradio makes no copies, which would outlive the session. gradio serves
+    these files to anybody who knows their path, so the folder names are unguessable.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Sessions:
         threading.Thread(target=self._look, daemon=True).start()
 
     def of(self, visitor: str | None) -> Session:
-        """The place of a visitor; a new one for a program that does not say who it is."""
+        """The session of a visitor; a new one for a program that sends no name."""
         name = visitor or secrets.token_urlsafe(24)
         with self._lock:
             if name not in self._sessions:
@@ -143,7 +143,7 @@ class Sessions:
             return self._sessions[name]
 
     def leave(self, visitor: str | None) -> None:
-        """Ends a visitor's work and removes the files."""
+        """Stop a visitor's jobs and delete the session's files."""
         with self._lock:
             session = self._sessions.pop(str(visitor), None)
         if session is not None:
@@ -151,14 +151,14 @@ class Sessions:
             shutil.rmtree(session.folder, ignore_errors=True)
 
     def stop_all(self) -> None:
-        """Ends all work."""
+        """Stop all jobs."""
         with self._lock:
             sessions = list(self._sessions.values())
         for session in sessions:
             session.stop()
 
     def remove_idle(self, seconds: float) -> None:
-        """Removes the places that were not used for so long."""
+        """Remove sessions that were unused for this many seconds."""
         with self._lock:
             idle = [visitor for visitor, session in self._sessions.items() if session.is_idle(seconds)]
         for visitor in idle:
@@ -169,7 +169,7 @@ class Sessions:
             self.remove_idle(KEPT_S)
 
     def close(self) -> None:
-        """Removes everything."""
+        """Remove everything."""
         self._closed.set()
         for visitor in list(self._sessions):
             self.leave(visitor)
