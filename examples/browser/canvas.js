@@ -1,13 +1,13 @@
-// Draws frames without a graphics processor: what compositor.js does, pixel by pixel, on a 2D canvas. Where a browser has
-// no WebGL there is no other way; where WebGL is computed on the processor, this takes half of its processor time.
+// Draws frames without a GPU: the operations of compositor.js, pixel by pixel, on a 2D canvas. It is required if a
+// browser has no WebGL. Compared with software WebGL, it takes half of the processor time.
 
 import { labelBox, drawLabel } from "./label.js";
 
-const SHEET = 3; // times as large as the photo is the sheet that frames are read from linearly
-const SHEET_PIXELS = 24 << 20; // at most
+const SHEET = 3; // upsampling factor of the image that frames are sampled from bilinearly
+const SHEET_PIXELS = 24 << 20; // size limit of the upsampled image
 
 export class CanvasCompositor {
-  /** Arguments as Compositor takes them. */
+  /** Arguments as in Compositor. */
   constructor(canvas, record, pictures) {
     const { person, frame_px: px } = record;
     const [width, height] = (this.size = [person.width, person.height]);
@@ -89,7 +89,7 @@ export class CanvasCompositor {
           const k = field.width / field.box[2];
           takeNumbers(field.values, field.width, field.height, 2, (u - field.box[0]) * k - 0.5, (v - field.box[1]) * k - 0.5, at);
           read(moving, x + at[0] * crop.side - part.left, y + at[1] * crop.side - part.top, found);
-          r = found[0]; // times alpha
+          r = found[0]; // premultiplied
           g = found[1];
           b = found[2];
           alpha = found[3] / 255;
@@ -155,14 +155,14 @@ export class CanvasCompositor {
 
 const level = (value) => (value < 0 ? 0 : value > 255 ? 255 : value);
 
-/** Between the centers of a box's outer cells. */
+/** Whether a point is between the centers of a box's outer cells. */
 function between(box, u, v) {
   return u >= box[0] + 0.5 && u <= box[0] + box[2] - 0.5 && v >= box[1] + 0.5 && v <= box[1] + box[3] - 0.5;
 }
 
-// One function for floats, one for bytes: a function that reads arrays of one kind is compiled for that.
+// Separate functions for floats and bytes, because monomorphic functions compile to faster code.
 
-/** 2 or 4 channels of a field, linearly interpolated; its border is continued. */
+/** Samples 2 or 4 channels of a field bilinearly; borders are clamped. */
 function takeNumbers(values, width, height, channels, x, y, out) {
   x = x < 0 ? 0 : x > width - 1 ? width - 1 : x;
   y = y < 0 ? 0 : y > height - 1 ? height - 1 : y;
@@ -178,7 +178,7 @@ function takeNumbers(values, width, height, channels, x, y, out) {
   out[3] = a * values[i + 3] + b * values[right + 3] + c * values[down + 3] + d * values[both + 3];
 }
 
-/** The same of RGBA, a Uint8Array. */
+/** The same for RGBA in a Uint8Array. */
 function takeBytes(values, width, height, x, y, out) {
   x = x < 0 ? 0 : x > width - 1 ? width - 1 : x;
   y = y < 0 ? 0 : y > height - 1 ? height - 1 : y;
@@ -193,12 +193,12 @@ function takeBytes(values, width, height, x, y, out) {
   out[3] = a * values[i + 3] + b * values[right + 3] + c * values[down + 3] + d * values[both + 3];
 }
 
-/** A sheet's color, times alpha, and alpha at a place of the picture that it was made of. */
+/** Premultiplied color and alpha of an upsampled picture, at a position of the original picture. */
 function read({ values, width, height, times }, x, y, out) {
   takeBytes(values, width, height, x * times - 0.5, y * times - 0.5, out);
 }
 
-/** A picture with colors times alpha, SHEET times as large by cubic interpolation, unless that is too large. */
+/** Premultiplies a picture and upsamples it bicubically by SHEET, unless the result is too large. */
 function enlarged({ data, width, height }) {
   const whole = new Float32Array(data.length);
   for (let i = 0; i < data.length; i += 4) {
@@ -206,7 +206,7 @@ function enlarged({ data, width, height }) {
     whole[i + 3] = data[i + 3];
   }
   if (width * height * SHEET ** 2 > SHEET_PIXELS) return { values: Uint8Array.from(whole), width, height, times: 1 };
-  const kernels = [2 / 3, 0, 1 / 3].map(weights); // of the pixels that a pixel becomes
+  const kernels = [2 / 3, 0, 1 / 3].map(weights); // kernels of the output pixels per input pixel
   const along = (from, length, lines, step, between, out, outStep, outBetween) => {
     for (let line = 0; line < lines; line++) {
       for (let n = 0; n < SHEET * length; n++) {
@@ -231,14 +231,14 @@ function enlarged({ data, width, height }) {
   return { values: new Uint8Array(out.buffer), width: SHEET * width, height: SHEET * height, times: SHEET };
 }
 
-/** Of cubic interpolation, a = -0.75, as OpenCV has it. */
+/** Weights of bicubic interpolation, a = -0.75, as in OpenCV. */
 function weights(t) {
   const a = -0.75, s = t + 1, r = 1 - t;
   const w = [((a * s - 5 * a) * s + 8 * a) * s - 4 * a, ((a + 2) * t - (a + 3)) * t * t + 1, ((a + 2) * r - (a + 3)) * r * r + 1];
   return [...w, 1 - w[0] - w[1] - w[2]];
 }
 
-/** The values of a picture, as far as a canvas keeps them: where alpha is 0 there is no color. */
+/** Values of a picture as preserved by a canvas: colors are lost where alpha is 0. */
 function values(bitmap) {
   const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);

@@ -1,15 +1,15 @@
-// Draws frames by WebGL 2: steps 3, 7 to 10 of export.json's "host", and the label.
+// Draws frames with WebGL 2: steps 3 and 7 to 10 of export.json's "host", and the label.
 
 import { labelBox, labelPixels } from "./label.js";
 
-const SHEET = 3; // times as large as the photo is the sheet that frames are read from linearly, as mimik itself does
-const SHEET_PIXELS = 24 << 20; // at most
+const SHEET = 3; // upsampling factor of the image that frames are sampled from bilinearly, as in mimik
+const SHEET_PIXELS = 24 << 20; // size limit of the upsampled image
 
 const SHARED = `#version 300 es
 precision highp float;
 precision highp sampler2DArray;
 
-vec4 weights(float t) { // of cubic interpolation, a = -0.75, as OpenCV has it
+vec4 weights(float t) { // of bicubic interpolation, a = -0.75, as in OpenCV
   const float a = -0.75;
   float s = t + 1.0, r = 1.0 - t;
   vec3 w = vec3(((a * s - 5.0 * a) * s + 8.0 * a) * s - 4.0 * a, ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0,
@@ -29,7 +29,7 @@ vec4 cubic(sampler2D image, vec2 p) {
 }
 `;
 
-// A picture, enlarged once.
+// Upsample a picture once.
 const ENLARGE = `${SHARED}
 uniform sampler2D moving;
 uniform float times;
@@ -37,22 +37,22 @@ out vec4 color;
 
 void main() { color = cubic(moving, gl_FragCoord.xy / times); }`;
 
-// The frame, at the photo's own size. Where WebGL runs on a processor every branch is taken for every pixel, so that what
-// a frame does not need is not in its program; one texture holds all flows, so that they are read once.
+// The frame at the photo's resolution. Software WebGL evaluates every branch for every pixel, so a program contains
+// only what its frame needs. One texture holds all flows, so that they are sampled once.
 const COMPOSE = (needs) => `${SHARED}
 ${Object.keys(needs).filter((name) => needs[name]).map((name) => `#define ${name}`).join("\n")}
-uniform sampler2D photo, answer, seen, residual; // answer: correction x, y; share of the photo kept; of its detail
+uniform sampler2D photo, answer, seen, residual; // answer: correction x, y; weight of the photo, of its detail
 uniform vec3 window; // left, top, side
 uniform float height;
 out vec4 color;
 #ifdef WARPS
 uniform sampler2D moving, flow, layers; // flow and layers: boxes side by side
-uniform vec4 canvas, part; // left, top, width, height: what moves, and its picture with a rim
-uniform vec4 boxes[4], places[4], layerBoxes[2], layerPlaces[2]; // where they lie in the frame, and in their texture
+uniform vec4 canvas, part; // left, top, width, height: of the moving part, and of its picture with a margin
+uniform vec4 boxes[4], places[4], layerBoxes[2], layerPlaces[2]; // positions in the frame, and in their texture
 uniform vec3 crop; // left, top, side
 uniform float grid, shown;
 
-bool between(vec2 u, vec4 box) { // the centers of the outer cells
+bool between(vec2 u, vec4 box) { // between the centers of the outer cells
   return all(greaterThanEqual(u, box.xy + 0.5)) && all(lessThanEqual(u, box.xy + box.zw - 0.5));
 }
 
@@ -142,7 +142,7 @@ void main() {
   color = vec4(rgb, 1);
 }`;
 
-// The label, laid over a corner.
+// The label in a corner.
 const MARK = `#version 300 es
 precision highp float;
 uniform sampler2D label;
@@ -156,13 +156,13 @@ const CORNERS = `#version 300 es
 void main() { gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0, 1); }`;
 
 const EMPTY = { box: [0, 0, 0, 0], width: 0, height: 0 };
-const FLOWS = 1024; // width of the texture that holds all flows, and of that of all layers at least
+const FLOWS = 1024; // minimum width of the textures that hold all flows and all layers
 
 export class Compositor {
   /**
-   * @param {HTMLCanvasElement} canvas what is drawn on
+   * @param {HTMLCanvasElement} canvas drawing target
    * @param {object} record export.json
-   * @param {object} pictures ImageBitmaps: photo; of the texture form moving, lit, and plate if there is one
+   * @param {object} pictures ImageBitmaps: photo; for the texture form also moving, lit, and plate if there is one
    */
   constructor(canvas, record, pictures) {
     const { person, frame_px: px } = record;
@@ -172,7 +172,7 @@ export class Compositor {
     if (!gl) throw new Error("This browser has no WebGL 2.");
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     const isPrecise = gl.getExtension("OES_texture_float_linear");
-    this.formats = isPrecise ? { 2: gl.RG32F, 4: gl.RGBA32F } : { 2: gl.RG16F, 4: gl.RGBA16F }; // by channels
+    this.formats = isPrecise ? { 2: gl.RG32F, 4: gl.RGBA32F } : { 2: gl.RG16F, 4: gl.RGBA16F }; // by number of channels
     this.framePx = px;
     this.textures = {};
     this.sizes = {};
@@ -215,7 +215,7 @@ export class Compositor {
     }
     const [width, height] = this.size;
     gl.viewport(0, 0, width, height);
-    // Outside of what moves and of the window the frame is the photo, which stands there since the first frame.
+    // Outside of the moving part and the window, the frame is the photo, which was drawn with the first frame.
     let box = joined(this.canvas, [window[0], window[1], window[2], window[2]]);
     const isMarked = !this.begun || meet(box, this.labeled);
     if (isMarked) box = joined(box, this.labeled);
@@ -239,7 +239,7 @@ export class Compositor {
     gl.scissor(low[0], this.size[1] - high[1], high[0] - low[0], high[1] - low[1]);
   }
 
-  /** Fields beside each other in one texture, one pixel apart; gives their boxes, and where they lie in it. */
+  /** Packs fields into one texture, one pixel apart; returns their boxes, and their positions in it. */
   #together(name, fields, upload, channels, Kind) {
     const { gl } = this;
     const width = Math.max(FLOWS, ...fields.map((field) => field.width + 2));
@@ -281,7 +281,7 @@ export class Compositor {
       if (typeof value === "boolean") gl.uniform1i(place, value);
       else if (typeof value === "number") gl.uniform1f(place, value);
       else if (value.length === 3) gl.uniform3fv(place, value);
-      else gl.uniform4fv(place, value); // one or several
+      else gl.uniform4fv(place, value); // one or several vectors
     }
   }
 
@@ -304,7 +304,7 @@ export class Compositor {
     return { program, used, places };
   }
 
-  /** Puts what moves in a texture SHEET times as large, unless that is too large; gives whether it did. */
+  /** Upsamples the moving part by SHEET unless the result is too large; returns whether it did. */
   #enlarge({ width, height }) {
     const { gl } = this;
     const [wide, tall] = [SHEET * width, SHEET * height];
@@ -346,7 +346,7 @@ export class Compositor {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, values);
   }
 
-  /** Numbers of 2 or 4 channels, as fine as this browser interpolates. */
+  /** Uploads values of 2 or 4 channels at the highest precision that this browser interpolates. */
   #values(name, channels, width, height, values) {
     const { gl } = this;
     this.#bind(name);
@@ -354,7 +354,7 @@ export class Compositor {
   }
 }
 
-/** The smallest box around two. */
+/** Bounding box of two boxes. */
 function joined(a, b) {
   if (!a[2]) return b;
   const low = [0, 1].map((i) => Math.min(a[i], b[i]));

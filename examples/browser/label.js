@@ -1,11 +1,11 @@
-// The visible mark: the size of mimik's own, in the lower right corner.
+// The visible label, in the lower right corner, at the size of mimik's own.
 
-const LABEL = "AI"; // the law and decency ask for it: it is drawn here and not in the page, so that no page forgets it
+const LABEL = "AI"; // required by law; drawn here and not in the page, so that no page omits it
 
 const sizeOf = (width, height) => Math.max(12, Math.round(Math.min(width, height) / 16));
 const fontOf = (size) => `600 ${size}px system-ui, sans-serif`;
 
-/** Left, top, width and height of the mark in a frame. */
+/** Left, top, width and height of the label in a frame. */
 export function labelBox(width, height) {
   const size = sizeOf(width, height);
   const context = new OffscreenCanvas(1, 1).getContext("2d");
@@ -15,14 +15,14 @@ export function labelBox(width, height) {
   return [width - wide - margin, height - tall - margin, wide, tall];
 }
 
-/** Draws the mark into a frame's corner. */
+/** Draws the label into a frame's corner. */
 export function drawLabel(context) {
   const { width, height } = context.canvas;
   const [left, top, wide, tall] = labelBox(width, height);
   drawMark(context, left, top, wide, tall, sizeOf(width, height));
 }
 
-/** The mark alone, as ImageData, for a frame of this size. */
+/** The label alone as ImageData, for a frame of this size. */
 export function labelPixels(width, height) {
   const [, , wide, tall] = labelBox(width, height);
   const context = new OffscreenCanvas(wide, tall).getContext("2d");

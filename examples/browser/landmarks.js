@@ -1,10 +1,10 @@
-// The landmark image.
+// Draws the landmark image.
 
 /**
- * y of a frame, planes of RGB in -1..1. The lines are those of OpenCV, by which mimik and its training draw.
+ * y of a frame, planes of RGB in -1..1. Lines are drawn like those of OpenCV, which mimik and its training use.
  * @param {object} landmarks of export.json
  * @param {Int16Array} at x, y of each point
- * @param {number} unit of them, in pixels
+ * @param {number} unit of `at`, in pixels
  */
 export function landmarkImage(landmarks, at, unit) {
   const px = landmarks.image_px;
@@ -30,10 +30,10 @@ function blend(image, px, x, y, color, alpha) {
   }
 }
 
-/** One pixel wide with soft edges: a bell curve across, half a pixel more at each end. */
+/** One pixel wide with soft edges: Gaussian profile across, half a pixel longer at each end. */
 function smoothLine(image, px, x0, y0, x1, y1, color) {
   const steep = Math.abs(y1 - y0) > Math.abs(x1 - x0);
-  let [a0, b0, a1, b1] = steep ? [y0, x0, y1, x1] : [x0, y0, x1, y1]; // a along, b across
+  let [a0, b0, a1, b1] = steep ? [y0, x0, y1, x1] : [x0, y0, x1, y1]; // a along the line, b across
   if (a1 < a0) [a0, b0, a1, b1] = [a1, b1, a0, b0];
   const slope = a1 > a0 ? (b1 - b0) / (a1 - a0) : 0;
   const strength = 0.992 * Math.sqrt((1 + slope * slope) / 2);
@@ -49,7 +49,7 @@ function smoothLine(image, px, x0, y0, x1, y1, color) {
   }
 }
 
-/** Two pixels wide, hard: a rectangle with its outline, and a plus at each end. */
+/** Two pixels wide without anti-aliasing: a rectangle with its outline, and a plus at each end. */
 function plainLine(image, px, x0, y0, x1, y1, color) {
   const set = (x, y) => blend(image, px, x, y, color, 1);
   for (const [x, y] of [[x0, y0], [x1, y1]]) {

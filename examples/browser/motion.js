@@ -1,11 +1,11 @@
-// Numbers of a motion file, frame by frame. export.json says where they lie, and how they are coded.
+// Reads the data of a motion file, frame by frame. Offsets and coding are in export.json.
 
 const KINDS = { float32: Float32Array, int16: Int16Array, int8: Int8Array, uint8: Uint8Array };
 
 export class Motion {
   /**
-   * @param {object} about what export.json says of it
-   * @param {ArrayBuffer} bytes the file, unpacked
+   * @param {object} about record in export.json
+   * @param {ArrayBuffer} bytes the decompressed file
    */
   constructor(about, bytes) {
     Object.assign(this, about);
@@ -35,14 +35,14 @@ export class Motion {
     });
   }
 
-  /** A row of an array that is not coded. */
+  /** A row of an uncoded array. */
   row(name, index) {
     const { values, shape } = this.arrays[name];
     const size = values.length / shape[0];
     return values.subarray(index * size, (index + 1) * size);
   }
 
-  /** What a coded array holds of a frame: a list of { values, planes, height, width, box, unit }. */
+  /** Parts of a coded array for a frame: a list of { values, planes, height, width, box, unit }. */
   parts(name, index) {
     const array = this.arrays[name];
     const each = array.per_frame ?? 1;
@@ -55,7 +55,7 @@ function regular({ shape }) {
   return Array.from({ length: count }, (_, i) => ({ begin: i * planes * height * width, planes, height, width }));
 }
 
-/** Sums of the differences to what is left and above; they wrap around as the differences did. */
+/** Integrates differences to the left and upper neighbors; sums wrap around like the differences. */
 function decoded({ Kind, coded, count }, { begin, planes, height, width }) {
   const wide = Kind.BYTES_PER_ELEMENT === 2;
   const out = new Kind(planes * height * width);

@@ -1,7 +1,6 @@
-// Plays a person that `mimik export` wrote: a worker runs the network by onnxruntime-web, WebGL 2 warps and blends.
-//
-// What happens to a frame stands in export.json under "host"; docs/phones.md explains it. Pixels are counted from their
-// corners: the first one's center is at 0.5. All pictures are kept with their top row first.
+// Plays a person exported by `mimik export`: a worker runs the network with onnxruntime-web, WebGL 2 warps and blends.
+// The processing of a frame is specified in export.json under "host"; docs/phones.md explains it. Pixel coordinates
+// start at the corner: the center of the first pixel is at 0.5. The top row of all pictures comes first.
 
 import { CanvasCompositor } from "./canvas.js";
 import { Compositor } from "./compositor.js";
@@ -11,11 +10,11 @@ const FORMAT = "mimik export 2";
 export class Player {
   /**
    * Loads an export.
-   * @param {string} folder its address, with a slash at the end
-   * @param {HTMLCanvasElement} canvas what is drawn on
-   * @param {object} options runtime: address of onnxruntime-web's dist, with a slash at the end; threads: of the
-   *   network, 1 by default; provider: "wasm" or "webgpu", else the faster one; drawing: "webgl" or "canvas", else
-   *   WebGL where a graphics processor computes it
+   * @param {string} folder its URL, with a trailing slash
+   * @param {HTMLCanvasElement} canvas drawing target
+   * @param {object} options runtime: URL of onnxruntime-web's dist, with a trailing slash; threads: of the network, 1 by
+   *   default; provider: "wasm" or "webgpu", by default the faster one; drawing: "webgl" or "canvas", by default WebGL
+   *   if it runs on a GPU
    */
   static async open(folder, canvas, { runtime, threads = 1, provider = null, drawing = null }) {
     const absolute = new URL(folder, location.href).href;
@@ -44,7 +43,7 @@ export class Player {
 
   constructor(record) {
     this.record = record;
-    this.networkMs = 0; // of a run, a moving average
+    this.networkMs = 0; // of a run, moving average
     this.#worker.onmessage = ({ data: { id, result, error } }) => {
       const { resolve, reject } = this.#waiting.get(id);
       this.#waiting.delete(id);
@@ -65,20 +64,20 @@ export class Player {
     });
   }
 
-  /** Loads a motion by its name, once; gives its record: name, fps, num_frames. */
+  /** Loads a motion by name, once; returns its record: name, fps, num_frames. */
   async motion(name) {
     await this.#ask("motion", { name });
     return this.record.motions.find((one) => one.name === name);
   }
 
-  /** Computes a frame of a loaded motion, beside the page. */
+  /** Computes a frame of a loaded motion in the worker. */
   async prepare(motion, index) {
     const frame = await this.#ask("frame", { name: motion.name, index });
     this.networkMs += (frame.networkMs - this.networkMs) * (this.networkMs ? 0.1 : 1);
     return frame;
   }
 
-  /** Draws a prepared frame on the canvas, with its label. */
+  /** Draws a prepared frame and the label on the canvas. */
   show(frame) {
     this.compositor.draw(frame);
   }
@@ -89,9 +88,9 @@ export class Player {
   }
 
   /**
-   * Plays: the next frame is computed while one is drawn. A slow device shows fewer frames, never a slower motion.
-   * @param {object} motion a loaded one
-   * @param {(rate: number) => void} onFrame is given the frames shown in the last two seconds, per second
+   * Plays a motion: the next frame is computed while one is drawn. A slow device drops frames; the speed is unchanged.
+   * @param {object} motion a loaded motion
+   * @param {(rate: number) => void} onFrame gets the frame rate of the last two seconds
    * @returns {() => Promise<void>} stops
    */
   play(motion, onFrame = () => {}) {
@@ -107,7 +106,7 @@ export class Player {
         const shown = number;
         number = Math.max(shown + 1, due(performance.now() + period));
         next = this.prepare(motion, number % motion.num_frames);
-        next.catch(() => {}); // it is told where it is awaited
+        next.catch(() => {}); // reported where it is awaited
         do await new Promise(requestAnimationFrame);
         while (isPlaying && due(performance.now()) < shown);
         if (!isPlaying) break;
@@ -127,7 +126,7 @@ export class Player {
   }
 }
 
-/** Whether WebGL 2 is there, and not computed on the processor. */
+/** Whether WebGL 2 is available and runs on a GPU. */
 function hasGraphics() {
   const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
   const about = gl?.getExtension("WEBGL_debug_renderer_info");
@@ -136,7 +135,7 @@ function hasGraphics() {
   return Boolean(gl) && !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
 }
 
-/** A PNG file as an ImageBitmap with the values that stand in it. */
+/** Loads a PNG file as an ImageBitmap with unmodified values. */
 async function picture(address) {
   const blob = await (await fetch(address)).blob();
   return createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });

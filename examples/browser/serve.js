@@ -1,5 +1,5 @@
-// Serves this folder to this computer: npm start [-- PORT]. Any static server does; this one sends the two headers that
-// let WebAssembly use several threads.
+// Serves this folder on this computer: npm start [-- PORT]. Any static server works; this one sends the two headers
+// that enable multithreaded WebAssembly.
 
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";

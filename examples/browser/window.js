@@ -1,27 +1,27 @@
-// The network's window of a frame: what is seen in it, and what becomes of the prediction. Steps 2, 4, 6, 7 and 8 of
-// export.json's "host". Pixels are counted from their corners: the first one's center is at 0.5.
+// The network's window of a frame: its input, and processing of the prediction. Steps 2, 4, 6, 7 and 8 of export.json's
+// "host". Pixel coordinates start at the corner: the center of the first pixel is at 0.5.
 
 /** The warped photo in the network's window. */
 export class WindowView {
   /**
    * @param {object} record export.json
-   * @param {{reduced: ImageData, lit: ImageData, matte: ImageData | null}} pictures of the person, person.scale as large
+   * @param {{reduced: ImageData, lit: ImageData, matte: ImageData | null}} pictures of the person, scaled by person.scale
    */
   constructor(record, pictures) {
     Object.assign(this, { record, ...pictures });
     const px = record.frame_px;
-    this.x = new Float32Array(px * px); // where each pixel comes from, in sides of the crop
+    this.x = new Float32Array(px * px); // source offset of each pixel, in sides of the crop
     this.y = new Float32Array(px * px);
-    this.other = [0, 1, 2, 3, 4].map(() => new Float32Array(px * px)); // the same of the second source, its weight, opacity and own
+    this.other = [0, 1, 2, 3, 4].map(() => new Float32Array(px * px)); // of the mirrored source; weight, opacity, own
     this.pixels = new Uint8ClampedArray(4 * px * px);
   }
 
-  /** RGBA of a frame's window, frame_px wide, with its layers; valid until the next call. */
+  /** RGBA of a frame's window with layers, frame_px wide; valid until the next call. */
   draw(motion, index, [left, top, side]) {
     const { record, pixels, x, y } = this;
     const { person, frame_px: px, grid } = record;
     const { crop } = person;
-    // Cell coordinates of the flow's grid at the first pixel, and per pixel.
+    // Grid coordinates of the first pixel, and step per pixel, in cells of the flow.
     const step = (side / px / crop.side) * grid;
     const first = [left, top].map((edge, axis) => ((edge - [crop.left, crop.top][axis]) / crop.side) * grid + step / 2);
     const whole = { left: 0, top: 0, right: px, bottom: px };
@@ -87,7 +87,7 @@ export class WindowView {
   }
 }
 
-/** Pixels whose centers lie between the centers of a box's outer cells. */
+/** Pixels whose centers are between the centers of a box's outer cells. */
 function within([left, top, width, height], first, step, px) {
   const low = (edge, axis) => Math.min(px, Math.max(0, Math.ceil((edge + 0.5 - first[axis]) / step)));
   const high = (edge, axis) => Math.min(px, Math.max(0, Math.floor((edge - 0.5 - first[axis]) / step) + 1));
@@ -95,7 +95,7 @@ function within([left, top, width, height], first, step, px) {
   return { left: low(left, 0), top: low(top, 1), right: high(left + width, 0), bottom: high(top + height, 1) };
 }
 
-/** A plane of cells, linearly interpolated at an area's pixels: pixel i is at from + i * step cells. */
+/** Samples a plane of cells bilinearly at an area's pixels: pixel i is at from + i * step cells. */
 function enlarge(out, px, { values, width, height, unit }, plane, step, from, area) {
   const base = plane * width * height;
   const clamp = (v, last) => Math.min(last, Math.max(0, v));
@@ -117,7 +117,7 @@ function enlarge(out, px, { values, width, height, unit }, plane, step, from, ar
   }
 }
 
-/** RGB of a picture, linearly interpolated; its border is continued. */
+/** Samples RGB of a picture bilinearly; borders are clamped. */
 function bilinear({ data, width, height }, x, y, out, at) {
   x = x < 0 ? 0 : x > width - 1 ? width - 1 : x;
   y = y < 0 ? 0 : y > height - 1 ? height - 1 : y;
@@ -130,7 +130,7 @@ function bilinear({ data, width, height }, x, y, out, at) {
   out[at + 2] = a * data[i + 2] + b * data[i + right + 2] + c * data[i + down + 2] + d * data[i + down + right + 2];
 }
 
-/** Lays a layer over pixels: what they were times 1 - A, plus its color. */
+/** Composites a layer with premultiplied alpha: pixels are multiplied by 1 - A, then its color is added. */
 function over(pixels, px, { box: [left, top, width, height], values }) {
   const size = width * height;
   for (let row = 0, i = 0; row < height; row++) {
@@ -141,7 +141,7 @@ function over(pixels, px, { box: [left, top, width, height], values }) {
   }
 }
 
-/** RGBA of a layer, pixel by pixel. */
+/** Converts the planes of a layer to interleaved RGBA. */
 export function interleaved({ values, width, height }) {
   const size = width * height;
   const out = new Uint8Array(4 * size);
@@ -149,7 +149,7 @@ export function interleaved({ values, width, height }) {
   return out;
 }
 
-/** The network's input `warped`: RGBA pixels, halved, as planes in -1..1. */
+/** The network's input `warped`: RGBA pixels reduced to half the size, as planes in -1..1. */
 export function halved(pixels, px) {
   const half = px / 2;
   const out = new Float32Array(3 * half * half);
@@ -166,16 +166,16 @@ export function halved(pixels, px) {
 }
 
 /**
- * What is drawn of a prediction of the texture form.
+ * Converts a prediction of the texture form to data for drawing.
  * @param {object} record export.json
  * @param {object} results of the network: correction, mask, residual
- * @param {Uint8ClampedArray} seen RGBA pixels that the network saw
+ * @param {Uint8ClampedArray} seen RGBA pixels of the network's input
  * @param {object} interior part of the mouth's mask
- * @param {{points: ArrayLike<number>, unit: number}} landmarks x and y of each; the unit, in pixels of their image
- * @param {number} gate
+ * @param {{points: ArrayLike<number>, unit: number}} landmarks x and y of each point; pixels per unit
+ * @param {number} gate weight of the prediction, 0..1
  * @returns {{answer: Float32Array, residual: Float32Array}} answer: [cells, cells, 4]: correction x and y, in sides of
- *   the window; how much of the photo is kept; how much of its detail stays over the residual. residual: [frame_px,
- *   frame_px, 4] RGB and the mouth's mask, 0..1.
+ *   the window; blend weight of the photo; weight of its detail over the residual. residual: [frame_px, frame_px, 4]
+ *   RGB and the mouth's mask, 0..1.
  */
 export function prediction(record, { correction, mask, residual: given }, seen, interior, landmarks, gate) {
   const px = record.frame_px;
@@ -202,7 +202,7 @@ export function prediction(record, { correction, mask, residual: given }, seen, 
   return { answer, residual: pixelwise(residual, size) };
 }
 
-/** The same of the paper's form: the synthesized window, faded out at its border. */
+/** The same for the paper's form: the synthesized window, faded out at its border. */
 export function synthesized(record, { x_hat: image }) {
   const px = record.frame_px;
   const residual = new Float32Array(4 * px * px);
@@ -213,7 +213,7 @@ export function synthesized(record, { x_hat: image }) {
   return { answer, residual: pixelwise(residual, px * px) };
 }
 
-/** Four planes, pixel by pixel. */
+/** Interleaves four planes. */
 function pixelwise(planes, size) {
   const out = new Float32Array(4 * size);
   for (let i = 0, at = 0; i < size; i++) {
@@ -238,11 +238,11 @@ function fillMask(plane, px, { box: [left, top, width, height], values }) {
   }
 }
 
-/** Takes detail finer than k pixels out of the residual inside the mouth, whose mask is its fourth plane; limits it there. */
+/** Removes detail finer than k pixels from the residual inside the mouth (mask: its fourth plane), and limits it. */
 function shadeOnly(residual, seen, px, [left, top, width, height], { shade_px: k, max_brighter: most }) {
   if (!width) return;
   const size = px * px, cells = px / k;
-  // Whole squares, and one more around them.
+  // Whole squares, and a margin of one.
   const low = [left, top].map((edge) => Math.max(Math.floor(edge / k) - 1, 0));
   const high = [left + width, top + height].map((edge) => Math.min(Math.ceil(edge / k) + 1, cells));
   const wide = high[0] - low[0], tall = high[1] - low[1];
@@ -267,7 +267,7 @@ function shadeOnly(residual, seen, px, [left, top, width, height], { shade_px: k
   }
 }
 
-/** How much of the residual is drawn: far from eyes and mouth it may brighten a cell by so much and no more. */
+/** Weight of the residual: far from eyes and mouth, it may brighten a cell at most by `most`. */
 function shareDrawn(residual, px, cells, { begins, ends, most, points: corners }, points, unit) {
   const size = px * px;
   const middle = [0, 1].map((axis) => (corners.reduce((sum, n) => sum + points[2 * n + axis], 0) / corners.length) * unit);
@@ -279,7 +279,7 @@ function shareDrawn(residual, px, cells, { begins, ends, most, points: corners }
   });
 }
 
-/** Means of squares of k pixels. */
+/** Means over squares of k x k pixels. */
 function means(plane, px, k) {
   const cells = px / k;
   const out = new Float32Array(cells * cells);
@@ -289,10 +289,10 @@ function means(plane, px, k) {
   return out;
 }
 
-/** How much of the photo's fine detail stays where the network changes it: little where it changes much close by. */
+/** Weight of the photo's fine detail: small where the residual is large nearby. */
 function detailKept(residual, px, cells, [low, high]) {
   const k = px / cells;
-  let most = new Float32Array(cells * cells); // of each cell
+  let most = new Float32Array(cells * cells); // maximum of each cell
   for (let c = 0, i = 0; c < 3; c++) {
     for (let y = 0; y < px; y++) {
       const row = Math.floor(y / k) * cells;
@@ -307,7 +307,7 @@ function detailKept(residual, px, cells, [low, high]) {
   return most.map((value) => 1 - smoothstep(127.5 * value, low, high));
 }
 
-/** Each cell from those up to `reach` beside it, or above and below; the border is continued. */
+/** Filters cells along one axis with radius `reach`; borders are clamped. */
 function filtered(from, cells, vertical, reach, sum) {
   const out = new Float32Array(from.length);
   const near = new Array(2 * reach + 1);
@@ -323,7 +323,7 @@ function filtered(from, cells, vertical, reach, sum) {
   return out;
 }
 
-/** 0 up to low, smoothly to 1 at high. */
+/** 0 up to low, 1 from high on, smooth in between. */
 function smoothstep(value, low, high) {
   const t = Math.min(1, Math.max(0, (value - low) / (high - low)));
   return t * t * (3 - 2 * t);
@@ -332,7 +332,7 @@ function smoothstep(value, low, high) {
 const fades = new Map();
 
 /**
- * 1 inside, smoothly to zero at the window's border and, where `shoulders` of export.json is given, over the shoulders:
+ * Weights that fade from 1 inside to 0 at the window's border and, if export.json has `shoulders`, over the shoulders:
  * cells * cells numbers.
  */
 function fade(cells, rim, shoulders) {

@@ -1,10 +1,10 @@
-// Computes frames beside the page: what the network is given, the network, by onnxruntime-web, and what is drawn of it.
+// Computes frames in a worker: inputs of the network, the network by onnxruntime-web, and data for drawing.
 
 import { landmarkImage } from "./landmarks.js";
 import { Motion } from "./motion.js";
 import { WindowView, halved, interleaved, prediction, synthesized } from "./window.js";
 
-const NUM_TIMED = 4; // runs of each provider, of which the faster one is kept
+const NUM_TIMED = 4; // timed runs of each provider, to select the faster one
 
 let state = null; // { folder, record, ort, session, provider, view, motions }
 
@@ -54,7 +54,7 @@ const COMMANDS = {
   },
 };
 
-/** What the page applies to the photo: the flow and its details, [x, y] each; the second source; layers. */
+/** Data for warping in the page: the flow and its details, [x, y] each; the mirrored source; layers. */
 function warp(motion, index) {
   const field = (part, channels) => {
     const size = part.width * part.height;
@@ -70,7 +70,7 @@ function warp(motion, index) {
   };
 }
 
-/** The second source: [x, y, weight, opacity], and beside that [own, 0, 0, 0], in one field twice as wide. */
+/** The mirrored source: [x, y, weight, opacity], and at the right [own, 0, 0, 0], in one field of twice the width. */
 function besides({ values, width, height, box, unit }) {
   const out = new Float32Array(8 * width * height);
   for (let c = 0, i = 0; c < 5; c++) {
@@ -81,7 +81,7 @@ function besides({ values, width, height, box, unit }) {
   return { box: Array.from(box), width: 2 * width, height, values: out };
 }
 
-/** The network, by WebGPU where it is there and faster, else by WebAssembly. */
+/** Starts the network with WebGPU if that is available and faster, else with WebAssembly. */
 async function start(graph, address, runtime, threads, wanted) {
   const adapter = wanted === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
   const isReal = adapter && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
@@ -127,7 +127,7 @@ async function viewOf(folder, record) {
   return new WindowView(record, { reduced, lit, matte });
 }
 
-/** The values that stand in a PNG file without transparency. */
+/** Unmodified values of a PNG file without transparency. */
 async function pixels(address) {
   const blob = await (await fetch(address)).blob();
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });

@@ -1,9 +1,9 @@
-// The page of a call: camera and microphone to the program, portrait back. No library, no request to anywhere else.
+// The page of a call: sends camera and microphone to the program, shows the person. No library, no requests elsewhere.
 "use strict";
 
 const by = (id) => document.getElementById(id);
 const role = document.body.dataset.role;
-const page = Math.random().toString(36).slice(2);  // this load of it, for the program to tell two tabs from one
+const page = Math.random().toString(36).slice(2);  // id of this page load, by which the program distinguishes tabs
 const person = by("person");
 let connection = null;
 let channel = null;
@@ -12,10 +12,10 @@ let microphone = null;
 let driver = "camera";
 let lines = null;
 let serverMs = null;
-let shownSince = [];  // times at which frames of the portrait were presented
-let downMs = [];  // from a frame's arrival at the browser to its presentation
+let shownSince = [];  // times at which frames were presented
+let downMs = [];  // time from a frame's arrival in the browser to its presentation
 let retry = null;
-let beyondLoopback = false;  // Firefox connects to no loopback address
+let beyondLoopback = false;  // Firefox does not connect to loopback addresses
 const CONNECT_MS = 6000;
 
 function say(text, isError = false) {
@@ -30,7 +30,7 @@ async function connect() {
   if (connection) connection.close();
   const peer = (connection = new RTCPeerConnection({ iceServers: [] }));
   peer.ontrack = (event) => {
-    // The newest frame at once: no buffer against jitter that this computer does not have.
+    // No jitter buffer: show the newest frame at once.
     event.receiver.jitterBufferTarget = 0;
     event.receiver.playoutDelayHint = 0;
     const shown = person.srcObject || new MediaStream();
@@ -97,7 +97,7 @@ async function tryToConnect() {
   }
 }
 
-// How late the portrait is, and how often it changes.
+// Latency and frame rate of the video.
 
 function watch() {
   if (!("requestVideoFrameCallback" in HTMLVideoElement.prototype)) return;
@@ -141,7 +141,7 @@ async function measure() {
   downMs = [];
 }
 
-// What the program says.
+// Messages of the program.
 
 function hear(message) {
   if (message.ms !== undefined) serverMs = serverMs === null ? message.ms : 0.9 * serverMs + 0.1 * message.ms;
@@ -196,7 +196,7 @@ function draw(face) {
   }
 }
 
-// What the user says.
+// Controls of the user.
 
 function tell(message) {
   if (channel && channel.readyState === "open") channel.send(JSON.stringify(message));
@@ -235,7 +235,7 @@ async function openCamera() {
   await bring("video", camera.getVideoTracks()[0]);
 }
 
-// A camera that is unplugged, taken by another program, or asleep with the computer.
+// Handles a camera that is unplugged, taken by another program, or suspended with the computer.
 function watchCamera(track) {
   const isUsed = () => camera && camera.getVideoTracks()[0] === track;
   track.onended = () => {
@@ -263,7 +263,7 @@ async function openMicrophone() {
   return true;
 }
 
-// A track to the program: over the connection that there is, or over a new one.
+// Sends a track to the program over the existing connection, or over a new one.
 async function bring(kind, track) {
   if (connection && connection.connectionState === "connected") {
     const place = connection.getTransceivers().find((one) => one.receiver.track.kind === kind);
@@ -322,5 +322,5 @@ function begin() {
   openCamera();
 }
 
-addEventListener("pagehide", () => connection && connection.close()); // so that the camera is free for another page
+addEventListener("pagehide", () => connection && connection.close()); // so that another page can use the camera
 begin();
