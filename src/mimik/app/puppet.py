@@ -49,7 +49,7 @@ class _Strings:
         """No-op: the sender defines neutral."""
 
     def __call__(self, heard: _Heard, at_s: float, controls: Controls) -> tuple[NDArray[Any], Face | None]:
-        """Target points, [478, 3] in pixels of the portrait; and None, because there is no face in a camera.
+        """Target points, [478, 3] in pixels of the portrait; and None in place of a camera face.
 
         Args: heard: the newest sample, possibly repeated; at_s: the current time on its clock.
         """

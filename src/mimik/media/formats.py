@@ -64,7 +64,7 @@ def is_text(path: Path, *, strict: bool = False) -> bool:
 
 
 def output_kind(path: StrPath) -> OutputKind:
-    """Kind of output that a path stands for, determined by its name only; call it before any work is done.
+    """Kind of output at a path, determined by its name only; call it before any work is done.
 
     "video" for .mp4, .m4v, .mov, .mkv, .webm, .gif and .webp; "image" for .png, .jpg and .jpeg; "frames" for a folder
     (an existing one, or a name without a suffix) and for a pattern such as frames/%05d.webp.

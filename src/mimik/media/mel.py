@@ -80,7 +80,7 @@ class Level:
 
 
 def speech_level(loudness_db: Array) -> float:
-    """Level of the loud frames in decibels; initializes the level of a file, so that its first word is scaled, too."""
+    """Level of the loud frames in decibels; the initial level of a file, so that its first word is normalized."""
     heard = loudness_db[loudness_db > _LEVEL_DB[0]]
     return float(np.quantile(heard, _LOOK_BACK_SHARE)) if len(heard) else START_DB
 

@@ -13,7 +13,8 @@ from mimik.media.containers import Rgb
 
 _BITS = 5  # per channel, of the color histogram
 # Exponent of a color's pixel count. With 1, a wall dominates the palette and lips lose their pink. The square root
-# reduces the error of lips from 4.3 to 1.7 (CIE76, low-pass filtered, a portrait at 256 px; ffmpeg's palettegen: 5.9).
+# reduces the error of lips from 4.3 to 1.7 (CIE76, viewed from a distance, a portrait at 256 px; palettegen of ffmpeg:
+# 5.9).
 _POWER = 0.5
 _ROUNDS = 12  # iterations of k-means
 

@@ -233,7 +233,7 @@ class VideoWriter(_StreamWriter):
             self._options["x264-params"] = _LESS_SEARCH
         if container_name == "webm":
             self._codec, self._format = "libvpx-vp9", "yuva420p" if alpha else "yuv420p"
-            # VP9's quality scale ends at 63. Alternate reference frames have no place for an alpha channel.
+            # VP9's quality scale ends at 63. The alpha of alternate reference frames cannot be stored.
             self._options = {"crf": str(round(quality * 63 / 51)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
             self._options |= {"row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
         elif alpha:

@@ -2,15 +2,15 @@
 
 `seal` yields a Draft to write to. Every frame of a synthetic output gets an invisible watermark and, if requested, a
 visible label. Then the file is signed with a C2PA manifest (Content Credentials, https://spec.c2pa.org, claim version
-2) and moved into place atomically. The manifest states that the file is synthetic, the program, the model, the source
-files and the watermark's payload. Everything works offline. Frames for a screen or a network get the same marks from a
+2) and moved into place atomically. The manifest states the synthetic origin, the program, the model, the source files
+and the watermark's payload. Everything works offline. Frames for a screen or a network get the same marks from a
 Marker.
 
 A signature with the self-issued certificate of the program proves that the file is unchanged since it was signed. It
 does not prove who signed: anybody can make a certificate that says "mimik".
 
-c2pa and cryptography are imported where they are used, because importing them takes 0.1 to 0.2 s, by which `mimik
---help` would be delayed.
+Importing c2pa and cryptography takes 0.1 to 0.2 s. They are imported where they are used, so that `mimik --help` is not
+delayed.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Drawing(nn.Module):
     """G with the inputs and outputs of the exported graph: per-frame inputs, outputs for the host."""
 
     def __init__(self, generator: Generator, psi: Tensor | None) -> None:
-        """Args: psi: of the person; None: psi_hat is the last input."""
+        """Args: psi: of the person; None: it is the last input."""
         super().__init__()
         self.generator, self.psi = generator, psi
 
