@@ -36,7 +36,7 @@ __all__ = [
     "render_all_faces",
 ]
 
-# Imported when they are asked for: training machines have nothing installed that opens media.
+# Imported lazily, because training machines may lack the packages that open media.
 _LATER = {
     "Avatar": ("mimik.animation.avatar", "Avatar"),
     "Edit": ("mimik.animation.edit", "Edit"),

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; an interruption while it is loading ends quietly too."""
+    """Run the command line; an interruption while it is loading also exits quietly."""
     try:
         from mimik.app import cli
 
