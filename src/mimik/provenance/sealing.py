@@ -42,9 +42,9 @@ def seal(
 ) -> Iterator[Draft]:
     """Yield a Draft to write to; when the block ends, sign the result and move it to `out`.
 
-    The draft's path has the name and the format of `out`; for a folder or a pattern it is a pattern. It is in a hidden
-    folder (mode 0700) next to `out`, which is always deleted at the end. Permissions of the resulting files follow the
-    umask.
+    The draft's path has the name and the format of `out`; for a folder or a pattern it is a pattern. The draft
+    is in a hidden folder (mode 0700) next to `out`; this folder is always deleted at the end. Permissions of the
+    resulting files follow the umask.
 
     A file replaces `out` atomically, and frames become a new folder atomically. An existing folder requires force
     unless it is empty. There, frames are moved one by one after all are signed; then older frames of the same pattern
