@@ -1,4 +1,4 @@
-"""Pictures and files that several tests make up."""
+"""Synthetic pictures and files for several tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mimik.face.landmarks import Image
 
 
 def coordinates(width: int, height: int) -> Image:
-    """A picture whose red and green tell where a pixel was, to a third of a pixel on small pictures."""
+    """A picture whose red and green encode the position of a pixel, to a third of a pixel on small pictures."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 / (width - 1), y * 255 / (height - 1), np.zeros_like(x)], -1).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""tools/make_docs.py: the site is made without a warning, its links work, and it says what programs can do."""
+"""tools/make_docs.py: the site is built without warnings, its links work, and it describes the API."""
 
 from __future__ import annotations
 

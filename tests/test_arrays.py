@@ -1,4 +1,4 @@
-"""arrays.py: the smoothstep."""
+"""arrays.py: smoothstep."""
 
 from __future__ import annotations
 

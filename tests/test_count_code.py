@@ -1,4 +1,4 @@
-"""tools/count_code.py: a package that was counted by hand."""
+"""tools/count_code.py: a package counted by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages: their links and anchors lead somewhere, their lines are short, and none is too long to read at once."""
+"""Pages: links and anchors resolve, lines are short, and pages have a limited length."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def without_code(text: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as GitHub makes them: lower case, letters, digits, - and _; spaces become -."""
+    """Anchors of a page's headings, as on GitHub: lower case, letters, digits, - and _; spaces become -."""
     headings = re.findall(r"^#+ (.+)$", without_code(page.read_text(encoding="utf-8")), re.MULTILINE)
     shown = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in shown}

@@ -1,4 +1,4 @@
-"""files.py: what is put in place in one step, what is put back, who holds a file, and what is refused."""
+"""files.py: atomic writes, restored files, locks, and refused paths."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_new_file_is_as_readable_as_others(tmp_path: Path) -> None:
 
 
 def test_no_moment_without_a_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The umask belongs to the process: a file that another thread makes meanwhile would be open to all."""
+    """The umask is per process: a file made by another thread meanwhile would be accessible to everybody."""
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask is changed"))
     write_whole(tmp_path / "a", b"1")
     with replaced(tmp_path / "b") as draft:
@@ -122,7 +122,7 @@ def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=rf"--json .*{words}"):
             check_file("--json", path, force=force, others=others)
-    if Path("/proc/self").exists():  # where nobody may make a file, and access rights do not say so to root
+    if Path("/proc/self").exists():  # where no file can be made, although root has the access rights
         with pytest.raises(InputError, match="--json /proc/a: the folder /proc cannot be written to"):
             check_file("--json", Path("/proc/a"), force=False)
     check_file("--json", there, force=True, others=[tmp_path / "other"])

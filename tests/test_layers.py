@@ -1,4 +1,4 @@
-"""The order of the package: a folder imports only folders above it, no cycles inside, nothing heavy before its time."""
+"""The layers of the package: a folder imports only folders above it, without cycles; heavy imports are deferred."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ import mimik
 
 SOURCE = Path(mimik.__file__).parent
 
-# The order in which the package is read. Files outside the folders: they stand above all of them.
+# The order in which the package is read. Files outside the folders are above all of them.
 GROUND = ("arrays", "config", "files", "pipeline", "workers")
 ORDER = (
     *("media", "face", "motion", "rendering", "networks", "inference"),
     *("provenance", "data", "training", "animation", "evaluation", "app"),
 )
-FRONT = {"", "__main__"}  # they hand on what stands below
+FRONT = {"", "__main__"}  # they re-export lower layers
 MAX_FILES = 12  # of a folder
 MAX_LINES = 600  # of a file
 MAX_FUNCTION_LINES = 100
 
 
 def modules() -> dict[str, Path]:
-    """Dotted names below `mimik`, and their files."""
+    """Dotted module names below `mimik`, and their files."""
     found = {}
     for path in SOURCE.rglob("*.py"):
         parts = path.relative_to(SOURCE).with_suffix("").parts
@@ -45,7 +45,7 @@ MODULES = modules()
 
 @functools.cache
 def imported(module: str) -> set[str]:
-    """Modules of the package that a module imports anywhere, inside functions too."""
+    """Modules of the package that a module imports anywhere, including inside functions."""
     text = MODULES[module].read_text(encoding="utf-8")
     assert not re.search(r"^\s*from \.", text, re.M), f"{module}: relative import"
     assert not re.search(r"^\s*import mimik\b(?!\.)", text, re.M), f"{module} imports the whole package"
@@ -144,9 +144,9 @@ for line in json.loads(sys.argv[1]):
 
 
 def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> None:
-    """Which modules are loaded is told instead of the time: that depends on what else the machine does.
+    """Tests loaded modules instead of time, which depends on the load of the machine.
 
-    One process runs all lines; what one of them loads is still there after the next.
+    One process runs all lines, so modules loaded by one line remain for the next.
     """
     (tmp_path / "photo.jpg").write_bytes(b"not looked into")
     command = [sys.executable, "-c", RUN_LINES, json.dumps(LINES)]
@@ -164,7 +164,7 @@ def test_no_file_is_too_long_to_read() -> None:
 
 
 def test_no_function_is_too_long_to_read() -> None:
-    """From the first decorator to the last line that does something."""
+    """Counted from the first decorator to the last line of code."""
     long = {}
     for module, path in MODULES.items():
         codes = [SourceFileLoader(module, str(path)).get_code(module)]  # as it was compiled before

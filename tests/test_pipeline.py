@@ -1,4 +1,4 @@
-"""pipeline.py: items made ahead in a thread, in order, and no thread left behind."""
+"""pipeline.py: items are prefetched by a thread, in order, and no thread remains."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_prefetch_that_is_never_read_starts_no_thread() -> None:
 
 
 def test_overlapping_pipelines_leave_the_threads_as_they_were() -> None:
-    """The first to begin ends before the second: what the second found was the limit of the first."""
+    """The pipeline that starts first ends first, so the second one found the first one's thread limit."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
@@ -114,7 +114,7 @@ def test_what_has_begun_runs_at_once_and_hands_over_its_error() -> None:
 
 
 def test_prefetch_interrupted_while_its_thread_starts_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C may come while the new thread is waited for; a thread that is left would die in the middle of C++."""
+    """Ctrl-C may arrive while waiting for the new thread; a remaining thread would be killed inside C++ code."""
     start, closed = threading.Thread.start, threading.Event()
 
     def interrupted(thread: threading.Thread) -> None:
@@ -135,5 +135,5 @@ def test_prefetch_interrupted_while_its_thread_starts_leaves_none(monkeypatch: p
 
 
 def test_what_has_begun_is_not_killed_at_the_end_of_the_program() -> None:
-    """Not even where a thread that may be killed has begun it."""
+    """Not even if a thread that may be killed started it."""
     assert list(prefetch(begun(lambda: threading.current_thread().daemon).result() for _ in range(2))) == [False, False]

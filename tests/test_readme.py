@@ -1,6 +1,6 @@
-"""The README cannot lie: its commands run, its links lead somewhere, and docs/help is what `--help` prints.
+"""The README is correct: its commands run, its links resolve, and docs/help equals the output of `--help`.
 
-Run as a program (`make help-files`) it writes docs/help.
+As a program (`make help-files`), this file writes docs/help.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def shown_commands() -> list[str]:
 
 
 def command_names() -> Iterator[tuple[str, ...]]:
-    """() for the program itself, then every command below it."""
+    """() for the program, then each of its commands."""
     waiting = [((), get_command(app))]
     while waiting:
         name, command = waiting.pop(0)
@@ -65,7 +65,7 @@ def help_text(name: tuple[str, ...]) -> str:
 
 
 def words(text: str) -> list[str]:
-    """What a help text says; versions of Typer differ in the types and braces that they put around names."""
+    """The words of a help text, without types and brackets, which differ between versions of Typer."""
     return re.sub(r"<[\w\[\]]+>|[{}]", " ", text).split()
 
 
@@ -100,7 +100,7 @@ def place(
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes((speech * 32767).astype("<i2").tobytes())
     smile = tmp_path_factory.mktemp("motions") / "smile.motion"
-    Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # a fifth of its frames
+    Motion.load(bundled_motions()["smile"]).at_rate(4).save(smile)  # 1/5 of its frames
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(motion_file, "bundled_motions", lambda: {"smile": smile})

@@ -1,4 +1,4 @@
-"""A release: sdist and wheel hold what the program needs, run from a place of their own, and say their version."""
+"""A release: sdist and wheel contain all required files, run outside of the checkout, and report their version."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_image_copies_what_the_package_is_built_from() -> None:
 
 
 def test_make_demo_uses_what_is_installed(tmp_path: Path) -> None:
-    """With a .venv that holds mimik nothing is installed over it; without mimik it is."""
+    """A .venv with mimik is left unchanged; without mimik it is installed."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     tools, log = tmp_path / ".venv" / "bin", tmp_path / "log"
@@ -64,7 +64,7 @@ def test_make_demo_uses_what_is_installed(tmp_path: Path) -> None:
 
 
 def copied(folder: Path) -> Path:
-    """What a release is built from."""
+    """The files from which a release is built."""
     tree = folder / "tree"
     shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "MODEL_CARD.md", "LICENSE", "NOTICE"):
@@ -73,7 +73,7 @@ def copied(folder: Path) -> Path:
 
 
 def built(what: str, tree: Path, folder: Path) -> Path:
-    """The sdist or the wheel, built without the network."""
+    """The sdist or the wheel, built offline."""
     folder.mkdir(exist_ok=True)
     code = f"from setuptools.build_meta import build_{what} as build; print(build({str(folder)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=True)
@@ -118,7 +118,7 @@ def test_wheel_and_sdist_hold_the_package_and_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_web_app_starts_as_in_its_image(tmp_path: Path) -> None:
-    """No display, nothing of the environment but what the Dockerfile sets; it writes to its two folders only."""
+    """Without a display and with only the Dockerfile's environment; it writes only to its two folders."""
     pytest.importorskip("gradio")
     data, scratch, work = (tmp_path / name for name in ("data", "tmp", "work"))
     for folder in (data, scratch, work):

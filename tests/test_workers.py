@@ -1,4 +1,4 @@
-"""workers.py: results in order, whoever makes them; what a dead, stuck or interrupted worker leaves."""
+"""workers.py: results in order from any worker; dead, stuck or interrupted workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mimik.workers import Cause, Lost, pool_results, ray_results
 
 
 class Job(NamedTuple):
-    """What a worker does: waits, and answers with its number; or something worse."""
+    """The action of a worker: wait and return its number, or fail in some way."""
 
     number: int
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: what works, and what every kind of bad input is told."""
+"""The command line: working commands, and the message for every kind of invalid input."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def mimik(*arguments: object) -> Result:
 
 
 def png(width: int, height: int, bits: int) -> bytes:
-    """A black PNG whose pixels nobody has to hold in memory."""
+    """A black PNG, made without holding its pixels in memory."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -71,7 +71,7 @@ def write_sound(path: Path) -> None:
 
 
 def write_no_frames(path: Path) -> None:
-    """A video track that is announced and never comes; one sound packet so that the file is complete."""
+    """A video track without packets; one sound packet makes the file complete."""
     with av.open(str(path), "w", format="matroska") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width = stream.height = 64
@@ -80,7 +80,7 @@ def write_no_frames(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that is given to the program here, good and bad."""
+    """A folder with all valid and invalid inputs of these tests."""
     folder = tmp_path_factory.mktemp("shelf")
     person = cv2.resize(video.read_image(PORTRAIT), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     video.write_image(folder / "person.png", person)
@@ -113,7 +113,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def hurried(one_landmarker: None) -> Iterator[None]:
-    """No lines for the impatient among the messages."""
+    """Suppresses early progress lines among the messages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "_FIRST_LINE_S", 3600.0)
         patch.setattr(progress, "_LINE_EVERY_S", 3600.0)
@@ -130,14 +130,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def contents(*folders: Path) -> dict[Path, bytes | None]:
-    """Every file and folder, hidden ones too, with what is in it."""
+    """Every file and folder, including hidden ones, with its content."""
     found = (path for folder in folders for path in folder.rglob("*"))
     return {path: path.read_bytes() if path.is_file() else None for path in found}
 
 
 @pytest.fixture
 def refuse(shelf: Path, here: Path) -> Callable[..., str]:
-    """Runs the program, expects a refusal that leaves every file as it was, and gives the message."""
+    """Runs the program, expects a refusal that leaves every file unchanged, and returns the message."""
 
     def run(*arguments: object) -> str:
         before = contents(shelf, here)
@@ -155,7 +155,7 @@ def refuse(shelf: Path, here: Path) -> Callable[..., str]:
     return run
 
 
-# What is not accepted.
+# Invalid input.
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_data_folder_that_cannot_be_written_is_told_before_the_work(
         (motion_sheet, "motion_sheet"),
     ):
         monkeypatch.setattr(where, name, worked)
-    if command[0] in ("animate", "demo"):  # networks load in threads of their own while the key is looked for
+    if command[0] in ("animate", "demo"):  # networks load in separate threads while the key is searched
         monkeypatch.setattr(landmarks, "Landmarker", lambda: None)
         monkeypatch.setattr(matte, "segmenter", lambda: None)
     monkeypatch.setattr(avatar_module, "_everyone", worked)
@@ -403,7 +403,7 @@ def test_output_in_a_folder_that_cannot_be_written_to(refuse, shelf: Path, here:
 def test_told_before_a_network_is_loaded(
     refuse, shelf: Path, here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ):
-    """Also what access rights do not tell: root may write to /proc, and cannot."""
+    """Also failures that access rights do not show: root may write to /proc, but cannot."""
     monkeypatch.setattr("openvino.Core.compile_model", None)
     (here / "junk.safetensors").write_bytes(b"no model")
     places = {"shelf": shelf, "person": shelf / "person.png", "junk": here / "junk.safetensors"}
@@ -494,12 +494,12 @@ def test_a_motion_file_does_not_choose_where_its_picture_goes(shelf: Path, here:
     assert not (here.parent / "elsewhere.png").exists()
 
 
-# What works.
+# Valid commands.
 
 
 @pytest.fixture(scope="module")
 def made(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video from a photo and a driving video by the model that a user gets, with its report next to it."""
+    """A video from a photo and a driving video with the default model, with its report."""
     out = tmp_path_factory.mktemp("made") / "out.mp4"
     options = ["-o", out, "--json", out.with_suffix(".json")]
     with pytest.MonkeyPatch.context() as patch:
@@ -508,7 +508,7 @@ def made(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.stderr
     assert f"{out}: {NUM_FRAMES} frames of 256x256 at 25/s" in result.stdout
     assert f"mimik verify {out}" in result.stdout
-    # The driver is too short to show calm lips that touch.
+    # The driver is too short to contain still, touching lips.
     assert [line for line in result.stderr.splitlines() if not line.startswith("note: the driver's ")] == []
     return out
 
@@ -659,7 +659,7 @@ def test_force_replaces_the_output(shelf: Path, here: Path):
 
 
 def test_names_with_spaces_and_marks(shelf: Path, here: Path):
-    """Brackets are Rich's markup and colons its emoji; a space must be quoted in a command that is shown."""
+    """Brackets are Rich's markup and colons its emoji; spaces must be quoted in displayed commands."""
     photo = here / "[bold]me :smile: 1.png"
     photo.write_bytes((shelf / "person.png").read_bytes())
     out = "a [red]b :cat:.png"
@@ -786,7 +786,7 @@ def test_folder_of_drivers_goes_on_where_it_was_stopped(shelf: Path, here: Path,
     assert (here / "out/driver.mp4").read_bytes() == kept and (here / "out/smile.mp4").exists()
     report = json.loads((here / "report.json").read_text())
     assert report["there"] == ["out/driver.mp4"] and len(report["reports"]) == len(report["left_out"]) == 1
-    # With other settings, what is there is in the way.
+    # With other settings, existing files prevent the run.
     other = mimik("animate", shelf / "person.png", drivers, *SMALL, "--strength", 2)
     assert other.exit_code == 2 and other.stderr.count("already exists") == 2
     assert (here / "out/driver.mp4").read_bytes() == kept
@@ -803,7 +803,7 @@ def test_one_video_is_not_spread(refuse, shelf: Path, option: list[object]):
 
 def started(arguments: Sequence[object], **options: object) -> subprocess.Popen[str]:
     command = PROGRAM + [str(argument) for argument in arguments]
-    # A shell that puts the tests into the background ignores interruptions, and so would what they start.
+    # A shell that runs the tests in the background ignores interrupts, and child processes would inherit this.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, **options
@@ -828,7 +828,7 @@ def test_a_run_that_is_stopped_leaves_nothing(here: Path, number: int, code: int
 
 @pytest.mark.slow
 def test_nothing_is_written_to_the_users_home(shelf: Path, here: Path):
-    """Nor is anybody told: OpenVINO's telemetry would leave a client number there before it sends."""
+    """Nor is anything sent: OpenVINO's telemetry would write a client ID there before sending."""
     process = started(["faces", shelf / "person.png"], env={**os.environ, "HOME": str(here), "CI": ""})
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
@@ -878,12 +878,12 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def shown(reader: int) -> str:
-    """All that a process writes to its terminal."""
+    """The complete terminal output of a process."""
     text = b""
     while True:
         try:
             piece = os.read(reader, 4096)
-        except OSError:  # Linux's way to say that the other side is closed
+        except OSError:  # on Linux, the other side is closed
             piece = b""
         if not piece:
             return text.decode(errors="replace")

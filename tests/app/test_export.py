@@ -1,4 +1,4 @@
-"""What is given away computes what torch computes, in every program that runs it, and says what it is."""
+"""Exported graphs equal torch in every runtime, and exported files describe themselves."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def preset(form: str, attention: bool = False, px: int = PX) -> Preset:
 
 
 def networks(made: Preset) -> Networks:
-    """Networks in which everything does something."""
+    """Networks in which every part has an effect."""
     torch.manual_seed(3)
     return lively(build_networks(made.networks, 0))
 
@@ -96,7 +96,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def people(
     releases: dict[str, Path], small_portrait: Image, small_face: Face, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """Files as `mimik learn` writes them, of the same person."""
+    """Avatars of the same person, as from `mimik learn`."""
     folder = tmp_path_factory.mktemp("people")
     generator = torch.Generator().manual_seed(1)
     for form, path in releases.items():
@@ -120,7 +120,7 @@ def noise(form: str, px: int = PX) -> list[np.ndarray]:
 
 
 def drawn(nets: Networks, psi: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """What torch draws, straight from networks.py."""
+    """Output of torch, directly from generators.py."""
     given = [torch.from_numpy(value) for value in inputs]
     with torch.inference_mode():
         if nets.config.form == "paper":
@@ -129,7 +129,7 @@ def drawn(nets: Networks, psi: Any, inputs: list[np.ndarray]) -> list[np.ndarray
 
 
 def in_openvino(data: bytes, sample: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """What a graph computes there, read from a file as users do."""
+    """Output of a graph in OpenVINO, read from a file as by users."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.onnx")
         path.write_bytes(data)
@@ -137,7 +137,7 @@ def in_openvino(data: bytes, sample: dict[str, np.ndarray]) -> list[np.ndarray]:
     return list(compiled(sample).values())
 
 
-# What is computed.
+# Computations.
 
 
 @pytest.mark.parametrize(("form", "attention"), [("paper", True), ("texture", False)])
@@ -149,7 +149,7 @@ def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: b
     module = Drawing(baked(nets.G, psi), psi)
     made = graphs.make_graph("generator", module, OUTPUTS[form], samples, "fp32", about={"notice": "none"})
     model = onnx.load_from_string(made.data)
-    # Static, without sampling, AdaIN folded: one instance norm for each norm of G, and no psi.
+    # Static shapes, no sampling, folded AdaIN: one instance norm per norm of G, and no psi.
     assert [value.name for value in model.graph.input] == names
     assert {node.op_type for node in model.graph.node} <= COMMON
     norms = sum(node.op_type == "InstanceNormalization" for node in model.graph.node)
@@ -163,7 +163,7 @@ def test_a_baked_graph_draws_what_torch_draws_everywhere(form: str, attention: b
             assert right.std() > 1e-3
             np.testing.assert_allclose(found, right, atol=2e-4)
     assert all(found.largest < 2e-4 for found in made.parity.values())
-    # G itself is as it was.
+    # G is unchanged.
     for found, right in zip(drawn(nets, psi, noise(form)), expected, strict=True):
         np.testing.assert_array_equal(found, right)
 
@@ -218,7 +218,7 @@ def test_a_model_without_a_person_gives_the_embedder_too(
         "generator.onnx",
     ]
     assert [graph.name for graph in made.graphs] == ["embedder", "generator"] and not made.notes
-    # psi_hat of several photos is the mean of theirs.
+    # psi_hat of several photos is the mean of the individual ones.
     release = read_release(releases["texture"])
     network = Network(release.preset.networks, release.tensors, exact=True)
     pictures = [small_portrait, small_portrait[:, ::-1].copy()]
@@ -228,7 +228,7 @@ def test_a_model_without_a_person_gives_the_embedder_too(
     e_hat = network.embed(*(np.concatenate(values) for values in zip(*read, strict=True)))
     assert not np.allclose(each[0], each[1], atol=1e-3)
     np.testing.assert_allclose(np.mean(each, axis=0), network.project(e_hat), atol=1e-3)
-    # And the generator draws whomever it is given.
+    # The generator renders any given person.
     nets = load_release(releases["texture"]).networks
     draw = graphs.session((tmp_path / "out/generator.onnx").read_bytes())
     inputs = noise("texture")
@@ -284,7 +284,7 @@ def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
     assert sum(a.nbytes for a in kept) < share * 4 * plain.parameters
     assert any(a.dtype in weights and a.size > 100 for a in kept)
     assert made.multiply_adds == plain.multiply_adds
-    # Where it is run makes no difference to speak of.
+    # The runtimes agree closely.
     made_from = ExportSource.of(str(people[form]), ExportConfig())
     samples = calibration_frames(Stage(made_from.avatar, made_from.config, 256), 4)
     ours = [graphs.session(made.data).run(None, sample) for sample in samples]
@@ -311,7 +311,7 @@ def test_the_limits_judge_what_is_not_finite() -> None:
             graphs.check({"mask": settings.Difference(wrong, wrong, 1.0, 1.0)}, "int8", "generator")
 
 
-# What goes along.
+# Files of an export.
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def test_the_record_says_what_it_is_and_fits_the_graph(
 
 
 def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
-    assert not ExportSource.of(str(people["texture"]), ExportConfig()).research_only  # of a model of the user's own
+    assert not ExportSource.of(str(people["texture"]), ExportConfig()).research_only  # the user's own model
     person = replace(read_avatar(people["texture"]), record={"model": {"name": "texture.safetensors"}})
     people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
     assert ExportSource.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
@@ -437,7 +437,7 @@ def test_a_second_source_is_kept_with_its_place_and_weight(small_face: Face) -> 
     assert box == (20, 10, 6, 4)
     expected = np.stack([offset[..., 0], offset[..., 1], weight, opacity(height), own])
     np.testing.assert_allclose(planes / 8192, expected, atol=1 / 16000)
-    # Of a photo in one piece everything is opaque.
+    # Of a photo without layers everything is opaque.
     assert (motion_data._mirror(turned, has_matte=False)[1][3] == 8192).all()
 
 
@@ -454,7 +454,7 @@ def test_layers_are_what_the_painter_draws() -> None:
     laid = bare * (1 - over[..., 3:] / 255) + over[..., :3]
     assert np.abs(drawn - bare).max() > 30
     assert np.abs(drawn - laid).max() < 4
-    # In the file they are kept apart: eyes, mouth.
+    # In the file they are separate: eyes, mouth.
     (eyes, _), (mouth, _) = motion_data._rows(stage.layers(flow))
     assert eyes[1] + eyes[3] <= mouth[1]
 
@@ -490,7 +490,7 @@ def test_packing_loses_nothing(kind: type) -> None:
     assert len(data) == sum(part.nbytes for part in parts)
 
 
-# What is refused.
+# Refused input.
 
 
 @pytest.mark.parametrize(
@@ -545,7 +545,7 @@ def test_a_persons_psi_has_to_fit(people: dict[str, Path], tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def by_command(people: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """What `mimik export` makes of a person, and says."""
+    """Files and messages of `mimik export` of a person."""
     out = tmp_path_factory.mktemp("command") / "phone"
     return out, CliRunner().invoke(cli.app, ["export", str(people["paper"]), "-o", str(out), "--size", "256"])
 
@@ -594,7 +594,7 @@ def test_the_command(by_command: tuple[Path, Result], tmp_path: Path, monkeypatc
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example with its packages, in a folder of its own."""
+    """The example with its packages, in a separate folder."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium; apt install chromium")
     node, npm = shutil.which("node"), shutil.which("npm")
@@ -647,7 +647,7 @@ DRAW = """async ([name, index]) => {
 
 
 def grain_of(part: Image) -> float:
-    """Standard deviation of what is finer than 2 px in a part of a picture, in gray levels."""
+    """Standard deviation of detail finer than 2 px in a part of a picture, in gray levels."""
     gray = part.mean(-1, dtype=np.float32)
     return float((gray - cv2.GaussianBlur(gray, (0, 0), 2)).std())
 
@@ -665,7 +665,7 @@ def test_the_page_shows_what_animate_shows(
 ) -> None:
     page, address = tab
     photo, size, texture = PORTRAIT, 512, what != "paper"
-    if what == "large":  # of more detail than the network sees
+    if what == "large":  # with more detail than the network's input
         size, photo = 1200, site / "large.png"
         larger = cv2.resize(video.read_image(PORTRAIT), (size, size), interpolation=cv2.INTER_CUBIC)
         grain = np.random.default_rng(0).normal(0, 6, (size, size, 1))
@@ -705,7 +705,7 @@ def test_the_page_shows_what_animate_shows(
             assert 0.9 < grain_of(shown[cheek]) / grain_of(expected[cheek]) < 1.1
             assert grain_of(expected[cheek]) > 3
 
-    # It plays, and says how fast.
+    # It plays and displays the frame rate.
     page.goto(f"{address}?person={what}")
     page.wait_for_function("parseFloat(document.getElementById('rate').textContent) > 0")
     page.wait_for_timeout(3000)

@@ -1,4 +1,4 @@
-"""hosting.py: a call inside another server; who gets it, and when it ends."""
+"""hosting.py: a call inside another server, its access, and its end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_one_visitor_has_the_call_until_it_ends(calls: Calls, avatar: Avatar) ->
         begun(calls, "b", avatar, ended)
     assert ended == ["b"] and key in calls._hosted
     calls.end("b")  # which has none
-    again = begun(calls, "a", avatar, ended)  # in place of the first one
+    again = begun(calls, "a", avatar, ended)  # replaces the first one
     assert ended == ["b", "a"] and again != key and calls.file(key, "") is None
     calls.end("a")
     assert ended == ["b", "a", "a"] and again not in calls._hosted

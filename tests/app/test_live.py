@@ -1,4 +1,4 @@
-"""The pipeline of a call: what comes of camera frames, calibration, newest frame only, recordings."""
+"""The pipeline of a call: frames from the camera, calibration, newest frame only, recordings."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def call(avatar: Avatar) -> Call:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch, driver_faces: list[Face | None]) -> None:
-    """Tracking has tests of its own: a "frame" here is a picture whose first pixel says which of the faces it shows."""
+    """Replaces tracking, which has separate tests: the first pixel of a "frame" is the index of its face."""
 
     def track(self: Tracker, image: np.ndarray) -> Face | None:
         number = int(image[0, 0, 0])
         return None if number == 255 else driver_faces[number]
 
     monkeypatch.setattr(Tracker, "track", track)
-    monkeypatch.setattr(call_module, "IDLE_AFTER_S", math.inf)  # what drives may take its time; test_live_sound has it
+    monkeypatch.setattr(call_module, "IDLE_AFTER_S", math.inf)  # a driver may be slow; tested in test_live_sound
 
 
 def frame(number: int | None) -> np.ndarray:
@@ -70,12 +70,12 @@ def yaw(points: np.ndarray) -> float:
 
 
 def every(call: Call, frames: Iterable[np.ndarray]) -> list[Shown]:
-    """What comes of frames; those that a generator makes are followed before the next one is made."""
+    """Results of frames; each frame of a generator is processed before the next one is generated."""
     return list(call.every((image, i / FPS) for i, image in enumerate(frames)))
 
 
 def offered(call: Call, frames: Iterable[np.ndarray]) -> list[Shown]:
-    """What a running call shows of frames that are offered one after the other."""
+    """Frames shown by a running call for frames offered one after the other."""
     shown: queue.Queue[Shown] = queue.Queue()
     with call:
         call.on_shown(shown.put)
@@ -95,7 +95,7 @@ def test_the_person_does_what_the_driver_does(avatar: Avatar, driver: Driver):
     numbers = REST + list(range(len(driver.frames)))
     points = follow(avatar, numbers)[len(REST) :]
     turned = np.array([yaw(p) for p in points]) - yaw(avatar.face.points)
-    assert np.abs(turned - driver.yaw).max() < 2.75  # where the head starts to turn, the filter lags
+    assert np.abs(turned - driver.yaw).max() < 2.75  # the filter lags at the start of the turn
     gap = np.array([p[14, 1] - p[13, 1] for p in points])
     assert np.corrcoef(gap, driver.gap)[0, 1] > 0.95
 
@@ -178,7 +178,7 @@ def test_before_a_face_is_seen_the_photo_is_shown(call: Call):
 
 
 def test_what_is_shown_is_labeled_and_marked(avatar: Avatar, portrait_path: Path, landmarker: Landmarker):
-    """A small label is smaller, and none is not to be had."""
+    """A small label is smaller; it cannot be switched off."""
     call = Call(Avatar.from_photos([portrait_path], landmarker=landmarker), CONFIG)
 
     def filmed() -> Iterator[np.ndarray]:
@@ -240,7 +240,7 @@ def test_a_virtual_camera_that_fails_is_told_on_the_page(call: Call, monkeypatch
 @pytest.mark.usefixtures("seen")
 @pytest.mark.skipif(synthesis.DEFAULT_MODEL != "texture", reason="the network's weights are not in this checkout")
 def test_stages_in_threads_draw_what_one_after_the_other_draws(avatar: Avatar, driver: Driver):
-    """The default model, in a call's threads and over a file: equal to the bit."""
+    """The default model in a call's threads and for a file: bitwise equal."""
     config = AnimateConfig(size=256, frame="crop")
     numbers = [0, 1, *range(0, len(driver.frames), 12)]
     call = Call(avatar, config)
@@ -293,7 +293,7 @@ def test_newest_keeps_one_and_counts_the_rest():
 @pytest.mark.slow
 @pytest.mark.usefixtures("seen")
 def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeypatch: pytest.MonkeyPatch):
-    """While one frame is drawn, at least five are filmed: the delay must not grow."""
+    """While one frame is rendered, at least five are captured: the delay must not grow."""
     number, is_filming = 0, False
 
     def finish(self: SourceFrame, *_: object) -> np.ndarray:
@@ -322,7 +322,7 @@ def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeyp
 
 @pytest.mark.usefixtures("seen")
 def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypatch: pytest.MonkeyPatch):
-    """While one is painted, another is made ready, and what is filmed meanwhile replaces what waits."""
+    """While one is painted, another is prepared, and newer frames replace the waiting one."""
     painting, paint = threading.Event(), threading.Event()
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     call = Call(call.avatar, CONFIG)
@@ -333,7 +333,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
         call.offer(frame(0), 0.0)
         assert painting.wait(120)
         call.offer(frame(0), 1.0)
-        until(lambda: call._inbox._item is None)  # it is being made ready
+        until(lambda: call._inbox._item is None)  # it is being prepared
         for number in range(2, 6):
             call.offer(frame(0), float(number))
         paint.set()
@@ -357,7 +357,7 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
         for number in range(1, 6000):
             if call.error:
                 break
-            call.offer(frame(0), number / FPS)  # does not wait for anybody
+            call.offer(frame(0), number / FPS)  # does not block
             time.sleep(0.02)
     assert isinstance(call.error, ZeroDivisionError)
     assert threading.active_count() == num_threads
@@ -367,7 +367,7 @@ def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyP
 
 
 def first_frame(call: Call) -> None:
-    """Waits for the first frame of a call, which takes longer than those that follow."""
+    """Waits for the first frame of a call, which takes longer than the later ones."""
     shown = threading.Event()
     call.on_shown(lambda _: shown.set())
     call.offer(frame(0), time.perf_counter())
@@ -390,7 +390,7 @@ def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path
             call.offer(frame(0), time.perf_counter())
             time.sleep(0.1)
         assert recording.stop() == out
-    # 25 a second, although the call showed at most 10.
+    # 25 frames/s, although the call showed at most 10.
     assert recording.num_frames == pytest.approx(25 * (heard[-1] - heard[0]) + 1, abs=3) and len(heard) < 9
     assert verify(out).exit_code == 0
     assert video.probe(out).fps == pytest.approx(25)
@@ -482,11 +482,11 @@ def test_bad_input_is_told_and_writes_nothing(
     assert list((tmp_path / "here").iterdir()) == []
 
 
-# A camera of this computer.
+# A virtual camera.
 
 
 class _Device:
-    """What pyvirtualcam would open."""
+    """Replaces pyvirtualcam's camera."""
 
     device = "/dev/video9"
     opened: list[_Device] = []  # noqa: RUF012

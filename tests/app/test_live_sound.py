@@ -1,4 +1,4 @@
-"""Sound that drives a call: kept to the clock, spoken in time, sent as late as its picture; idle life without it."""
+"""Sound that drives a call: synchronized with the clock, delayed like its picture; idle motion without sound."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ BLOCK = CALL_RATE_HZ // 50
 
 
 def opening(frame: MotionFrame) -> float:
-    """Of the middle of the lips, over the distance of the eyes."""
+    """Opening at the middle of the lips, in eye distances."""
     neutral = closed_reference().shape
     return float((lip_openings(neutral + frame.offset) - lip_openings(neutral))[4])
 
 
 def heard_by(speech: LiveSpeech, samples: np.ndarray) -> list[tuple[float, float, MotionFrame]]:
-    """(seconds heard, the instant of the frame, the frame) for sound that comes in blocks, without a thread."""
+    """(seconds of sound, time of the frame, frame) for sound in blocks, without a thread."""
     out: list[tuple[float, float, MotionFrame]] = []
     speech._start_s = 0.0
     now = 0.0
@@ -81,7 +81,7 @@ def test_lips_are_shut_in_silence_and_open_with_the_sound() -> None:
 
 def test_the_stream_keeps_to_the_clock() -> None:
     speech = LiveSpeech(lambda *_: None)
-    speech._start_s, speech._num_samples = 100.0, CALL_RATE_HZ  # a second has been heard
+    speech._start_s, speech._num_samples = 100.0, CALL_RATE_HZ  # after one second of sound
     block = np.ones(BLOCK, np.float32)
 
     in_time = speech._in_time(block, 101.03)
@@ -96,7 +96,7 @@ def test_the_stream_keeps_to_the_clock() -> None:
     assert len(in_silence) == round(0.2 * CALL_RATE_HZ) and not in_silence.any()
     too_fast = speech._in_time(np.ones(CALL_RATE_HZ // 2, np.float32), 101.0)
     assert len(too_fast) == 0
-    speech._in_time(block, 105.0)  # the computer slept
+    speech._in_time(block, 105.0)  # the computer was suspended
     assert speech._start_s == pytest.approx(105.0 - 1 - BLOCK / CALL_RATE_HZ)
 
 
@@ -142,14 +142,14 @@ def test_blocks_are_given_at_the_speed_of_hearing() -> None:
     feeder.close()
 
 
-# Who drives.
+# Selection of the driver.
 
 
 def test_points_go_from_one_driver_to_the_next_without_a_jump() -> None:
     start, up = np.zeros((478, 3)), np.ones((478, 3))
     transitions = Transitions(start)
     assert transitions("camera", None, 0.0) is None  # the photo
-    assert transitions("camera", up, 0.04) is up  # the camera's first frame at once
+    assert transitions("camera", up, 0.04) is up  # the camera's first frame immediately
     way = [transitions("idle", start, 0.04 + 0.04 * k) for k in range(1, 20)]
     values = np.array([w[0, 0] for w in way])
     t = (np.arange(1, 20) * 0.04 / 0.6).clip(0, 1)
@@ -172,7 +172,7 @@ def test_without_a_face_the_person_waits_and_comes_back(
     eyes = np.linalg.norm(call.portrait.face.points[33] - call.portrait.face.points[263])
     assert steps.max() < 0.1 * eyes  # a blink is the fastest
     waiting = np.array(points[110:200])
-    assert np.ptp(waiting, axis=0).max() > 0.02 * eyes  # it lives
+    assert np.ptp(waiting, axis=0).max() > 0.02 * eyes  # it moves
     np.testing.assert_allclose(points[-1], points[45], atol=0.02 * eyes)
 
 
@@ -249,7 +249,7 @@ def test_a_sound_that_goes_on_does_not_hold_up_the_end() -> None:
     assert not feeder._thread.is_alive()
 
 
-# What is sent.
+# Sent sound.
 
 
 def test_sound_is_sent_as_late_as_the_picture() -> None:
@@ -271,12 +271,12 @@ def test_sound_is_sent_as_late_as_the_picture() -> None:
         delayed.saw(0.5)
     assert delayed.delay_s == pytest.approx(0.5, abs=0.01)
     silent = [delayed.take(12.02 + 0.02 * k) for k in range(5)]
-    assert not silent[0].any()  # it waits for the picture
+    assert not silent[0].any()  # delayed like the picture
 
 
 @pytest.mark.slow
 def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
-    """What a page says drives the person, and comes back."""
+    """Sound from a page drives the person, and is sent back."""
     aiortc = pytest.importorskip("aiortc", reason="the extra `live` is not installed")
     pytest.importorskip("uvicorn", reason="the extra `live` is not installed")
     from mimik.app import page
@@ -326,7 +326,7 @@ def test_a_microphone_over_webrtc(avatar: Avatar) -> None:
     call.on_shown(lambda shown: spoken.append(shown.is_spoken))
     with call:
         begin = time.perf_counter()
-        while not spoken and time.perf_counter() - begin < 20:  # idle life, before anybody speaks
+        while not spoken and time.perf_counter() - begin < 20:  # idle motion before speech
             time.sleep(0.05)
         with page.served_page(call, Serving(port=0)) as served:
             back = asyncio.run(run(served.address))

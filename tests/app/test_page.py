@@ -1,4 +1,4 @@
-"""The page of a call: who may open it, what it serves, and a whole call in a headless Chromium."""
+"""The page of a call: access, served files, and a complete call in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from mimik.app.serving import Serving
 
 @pytest.fixture
 def call(avatar: Avatar) -> Call:
-    """A new one for each test: a call that has ended does not begin again."""
+    """A new call for each test, because an ended call cannot restart."""
     return Call(avatar, AnimateConfig(model="geometry", size=256, frame="crop"))
 
 
 def at(served: Page, path: str) -> str:
-    """An address of the same server; KEY stands for the key of the call."""
+    """An address of the same server; KEY is replaced by the key of the call."""
     root, _, key = served.address.partition("?key=")
     return root.rstrip("/") + path.replace("KEY", key)
 
@@ -58,7 +58,7 @@ async def offered(address: str, offer: dict) -> tuple[int, dict]:
 
 
 def asked(call: Call, *requests: tuple[str, dict], **options: Any) -> list[tuple[int, str, Any]]:
-    """What one browser is answered; options: of Serving."""
+    """Responses to one browser; options: of Serving."""
     with served_page(call, Serving(port=0, **options)) as served:
         browser = Browser()
         return [browser.ask(at(served, path), **about) for path, about in requests]
@@ -148,7 +148,7 @@ def test_what_is_no_offer_is_refused_and_the_camera_stays_free(call: Call, body:
 
 
 def udp_addresses() -> set[str]:
-    """Where this process has UDP sockets."""
+    """Addresses of this process's UDP sockets."""
     own = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
     found = set()
     for table in ("udp", "udp6"):
@@ -162,7 +162,7 @@ def udp_addresses() -> set[str]:
 
 
 def connected(call: Call, *, beyond_loopback: bool) -> tuple[list[str], set[str]]:
-    """The addresses that a page's answer names, and those of this process, when a frame has come through."""
+    """The addresses in a page's answer, and those of this process, after a frame has arrived."""
 
     async def run(address: str) -> tuple[list[str], set[str]]:
         connections._BOUND_TO.set("127.0.0.1")  # the browser's part
@@ -212,7 +212,7 @@ def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call:
 
 
 class Unread:
-    """A data channel whose other end reads nothing: what is sent stays."""
+    """A data channel whose other end reads nothing, so that sent data remains in the buffer."""
 
     readyState = "open"  # noqa: N815
 
@@ -249,7 +249,7 @@ def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: p
 
 
 def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Call):
-    """The newer page has it, the older one, which tries again, is told so, and has it when the newer one is gone."""
+    """The newer page has the camera. The older one retries, is told so, and gets it when the newer one closes."""
     import aiortc
 
     async def run() -> list[tuple[int, str]]:
@@ -288,7 +288,7 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
 
 @pytest.mark.slow
 def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
-    """`kill` ends a call whose page is open: exit code 143, and not a word of tasks that were destroyed."""
+    """`kill` ends a call with an open page: exit code 143, without messages about destroyed tasks."""
     command = [sys.executable, "-m", "mimik", "live", str(portrait_path), "--no-open", "--port", "0"]
     program = subprocess.Popen(
         [*command, "--model", "geometry"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -316,7 +316,7 @@ def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
 
 @pytest.fixture(scope="module")
 def camera(driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The driver as an uncompressed video that Chromium takes for a camera, 320x240."""
+    """The driver as an uncompressed video that Chromium uses as camera, 320x240."""
     path = tmp_path_factory.mktemp("camera") / "camera.y4m"
     with path.open("wb") as file:
         file.write(b"YUV4MPEG2 W320 H240 F25:1 Ip A1:1 C420jpeg\n")
@@ -337,7 +337,7 @@ def opened(call: Call, camera: Path, browser: Callable[..., Any]) -> Iterator[tu
             f"--use-file-for-fake-video-capture={camera}",
             permissions=["camera", "microphone"],
             viewport={"width": 1100, "height": 900},
-            bypass_csp=True,  # playwright's own waiting evaluates text, which the page forbids
+            bypass_csp=True,  # playwright's wait evaluates text, which the page forbids
         )
         tab = context.new_page()
         foreign: list[str] = []
@@ -363,7 +363,7 @@ def picture(tab, element: str = "person") -> np.ndarray:
 
 @pytest.mark.browser
 def test_all_controls_are_in_sight(browser: Callable[..., Any]):
-    """The page as it is laid out, without a server: what stands lowest ends above the window's lower edge."""
+    """Layout of the page, without a server: the lowest element ends above the window's lower edge."""
     tab = browser().new_page()
     for width, height in ((1366, 900), (1366, 768), (1280, 720)):
         tab.set_viewport_size({"width": width, "height": height})
@@ -377,7 +377,7 @@ def test_all_controls_are_in_sight(browser: Callable[..., Any]):
 
 @pytest.mark.browser
 def test_a_camera_that_stops_is_told(browser: Callable[..., Any]):
-    """The page without a server: its camera ends, as one that is unplugged."""
+    """The page without a server; its camera ends like an unplugged one."""
     context = browser(
         "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", permissions=["camera", "microphone"]
     )
@@ -403,7 +403,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.wait_for_selector("#lines[data-face=seen]")
     assert udp_addresses() == {"127.0.0.1"}
 
-    # Frames come, they show the person with the label, and they move.
+    # Frames arrive, show the person with the label, and move.
     count = "document.getElementById('person').getVideoPlaybackQuality().totalVideoFrames"
     before = tab.evaluate(count)
     shots = []
@@ -431,7 +431,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.click("#calibrate")
     tab.wait_for_function("document.getElementById('calibrate').textContent.startsWith('Look neutral')")
 
-    # The microphone drives instead, and what it hears comes back with the picture.
+    # The microphone drives instead, and its sound is sent back with the picture.
     tab.select_option("#driver", "microphone")
     shown: list[Any] = []
     forget = call.on_shown(shown.append)
@@ -445,7 +445,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.select_option("#driver", "camera")
     tab.wait_for_selector("#lines[data-face=seen]")
 
-    # Recording: saved by the browser, sealed.
+    # Recording: saved by the browser, signed.
     tab.click("#record")
     tab.wait_for_selector("#record[aria-pressed=true]")
     tab.wait_for_timeout(1500)
@@ -485,12 +485,12 @@ def test_twenty_reloads_and_a_second_tab(opened: tuple):
         tab.reload()
     tab.wait_for_function(shown)
     tab.wait_for_selector("#lines[data-face=seen]")
-    assert served.connections.num_pages <= 2  # the last one may not have been seen to go yet
+    assert served.connections.num_pages <= 2  # the closing of the last one may not be detected yet
     second = context.new_page()
     second.goto(served.address)
     second.wait_for_function(shown)
     tab.wait_for_function("document.getElementById('said').textContent.startsWith('A newer page of this browser')")
-    second.wait_for_timeout(4000)  # the first one has tried again
+    second.wait_for_timeout(4000)  # the first one has retried
     assert second.evaluate("connection.connectionState") == "connected"
     second.close()
     tab.wait_for_function("document.getElementById('said').textContent === 'Connected.'", timeout=60_000)

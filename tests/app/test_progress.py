@@ -1,4 +1,4 @@
-"""progress.py: what a pipe is told, and how often; what a terminal shows."""
+"""progress.py: content and rate of lines in a pipe; display in a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mimik.pipeline import RunProgress
 
 
 class Clock:
-    """Seconds that pass only when they are told to."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -39,12 +39,12 @@ def console(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
 def test_a_pipe_gets_a_line_every_few_seconds(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     out = console(monkeypatch, False)
     with Display("frames").shown() as display:
-        for number in range(1, 131):  # 10 a second
+        for number in range(1, 131):  # 10 per second
             clock.now += 0.1
             display("animate", number, 240)
     lines = out.getvalue().splitlines()
     assert len(lines) == 3  # after 2.1, 7.2 and 12.3 s
-    # 20 frames in 1.9 s after the first: 10 a second, and 219 to go.
+    # 20 frames in 1.9 s after the first: 10 per second, and 219 remain.
     assert lines[0] == "animating: 21 of 240 frames, 9 %, 10 a second, 0:22 left"
     assert [line.split(",")[1].strip() for line in lines] == ["9 %", "30 %", "51 %"]
 
@@ -87,7 +87,7 @@ def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytes
 
 
 def test_the_time_left_counts_the_video_that_is_being_made(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 5 videos an earlier run made 2; the third takes 20 s and is half done after 10."""
+    """Of 5 videos an earlier run made 2; the third takes 20 s and is half done after 10 s."""
     out = console(monkeypatch, False)
     display = Display("videos")
     display.show("c.mp4", 2, 5, "frame 0 of 100", name="videos", free=2)
@@ -102,14 +102,14 @@ def test_a_pipeline_has_one_counter_and_not_two_in_turns(
 ) -> None:
     out = console(monkeypatch, terminal)
     with Display("frames").shown() as display:
-        for number in range(1, 101):  # reading runs ahead of animating by 20 frames
+        for number in range(1, 101):  # reading is 20 frames ahead of animating
             clock.now += 1
             display("track", number, 100)
             if number > 20:
                 display("animate", number - 20, 100)
         if terminal:
             display._bars.refresh()
-            assert len(display._tasks) == 2  # what came before anything was counted, and the run
+            assert len(display._tasks) == 2  # the stage before counting, and the run
         assert "80 of 100 frames" in out.getvalue() or not terminal
     if not terminal:
         stages = [line.split(":")[0] for line in out.getvalue().splitlines()]
@@ -129,7 +129,7 @@ def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("told", [True, False])
 def test_what_is_being_done_is_told_once_and_in_order(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
-    """A stage told at once silences the opening, which is told late; without one the latest state is told then."""
+    """A stage reported immediately suppresses the delayed opening; without one, the latest state is reported then."""
     out = console(monkeypatch, False)
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.05)
     with Display("steps", "loading").shown() as display:
@@ -143,10 +143,10 @@ def test_what_is_being_done_is_told_once_and_in_order(monkeypatch: pytest.Monkey
 
 
 def test_percent_and_time_left_are_those_of_the_whole_run(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """80 frames are read at 20 a second, then 80 are animated at 5 a second and signed at 20 a second.
+    """80 frames are read at 20 frames/s, then animated at 5 frames/s and signed at 20 frames/s.
 
-    A frame that is read or signed costs a quarter of one that is animated, so the run is 20 + 80 + 20 units: at 5 a
-    second, 24 s.
+    Reading or signing a frame takes a quarter of the time of animating one, so the run has 20 + 80 + 20 units: 24 s at
+    5 units/s.
     """
     out = console(monkeypatch, False)
     display = Display("frames")
@@ -157,7 +157,7 @@ def test_percent_and_time_left_are_those_of_the_whole_run(clock: Clock, monkeypa
         display("track", number, 80)
     for number in range(1, 81):
         clock.now += 0.2
-        display("track", 80, 80)  # read ahead: not told
+        display("track", 80, 80)  # prefetching is not reported
         display("animate", number, 80)
     for number in range(1, 81):
         clock.now += 0.05

@@ -1,4 +1,4 @@
-"""puppet.py: what samples do to a person, a sender that falls silent, and a whole call over a socket."""
+"""puppet.py: effects of samples on a person, a sender that stops, and a complete call over a socket."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
                 moved.set()
 
         call.on_shown(hear)
-        call.offer(np.zeros((8, 8, 3), np.uint8), 0.0)  # a page's camera is not looked at
+        call.offer(np.zeros((8, 8, 3), np.uint8), 0.0)  # a page's camera is ignored
         deadline = time.monotonic() + 60
         number = 0
         while not moved.is_set() and time.monotonic() < deadline:
@@ -108,7 +108,7 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
 def test_the_command_line_serves_the_picture(
     small_path: Path, one_landmarker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything but the page, which has tests of its own."""
+    """Everything except the page, which has separate tests."""
     served: list[Puppet] = []
 
     @contextmanager
@@ -144,7 +144,7 @@ def test_what_cannot_be_listened_to(small_path: Path, tmp_path: Path, options: l
 
 
 def test_the_example_sends_what_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    """examples/send_face.py, hurried: its 20 seconds take none."""
+    """examples/send_face.py with simulated time."""
     now = [0.0]
     fake = types.ModuleType("time")
     fake.monotonic = lambda: now[0]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The web app: what its tabs do and refuse, who may use it, its HTTP interface; its tabs in a headless Chromium."""
+"""The web app: actions and errors of its tabs, access, the HTTP interface; its tabs in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def left_behind(session: Session) -> list[Path]:
 def test_visitors_have_folders_of_their_own_which_go_with_them(sessions: Sessions):
     one, two = sessions.of("one"), sessions.of("two")
     assert one is sessions.of("one") and one.folder != two.folder
-    assert sessions.of(None) is not sessions.of(None)  # programs that do not say who they are
+    assert sessions.of(None) is not sessions.of(None)  # clients without a session
     assert one.folder.stat().st_mode & 0o077 == 0
     file, work = one.new("mine.mp4"), one.begin()
     file.write_bytes(b"mine")
@@ -139,7 +139,7 @@ def test_animate_gives_sealed_videos(job: Job, small_path: Path, driver_with_sou
 
 @pytest.mark.slow
 def test_other_formats_and_several_photos(job: Job, small_path: Path, tmp_path: Path):
-    """A photo as driver keeps it short; what cannot be used costs a reason only."""
+    """With a photo as driver, for speed; unusable photos only give a reason."""
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     config = replace(PLAIN, fps=5.0, background="none")
@@ -180,7 +180,7 @@ def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Dri
 
 
 def test_only_what_is_chosen_counts_and_is_said():
-    """A video that was uploaded before a motion was chosen does not drive, and the other way round."""
+    """A video uploaded before a motion was chosen does not drive, and vice versa."""
     given = ["me.jpg", "me.mp4", "me.avatar", ["a.jpg", "b.jpg"]]
     drivers = ["talk", "/x/clip.mp4", "/x/voice.wav", "Good  morning", None]
     for who, photos in zip(WHO, (["me.jpg"], ["me.mp4"], ["me.avatar"], ["a.jpg", "b.jpg"]), strict=True):
@@ -321,7 +321,7 @@ def test_the_photo_answers_to_the_sliders(session: Session, small_path: Path):
 
 @pytest.mark.slow  # test_runtime asks one graph from several threads, without a person
 def test_two_sliders_at_once_give_two_right_pictures(session: Session, small_path: Path):
-    """By the default network: its buffers were overwritten by a second thread."""
+    """With the default network, whose buffers must not be overwritten by a second thread."""
     config, wanted = AnimateConfig(size=256), {}
     changes = [Edit(yaw=20.0), Edit(mouth=0.8)]
     for edit in changes:
@@ -403,7 +403,7 @@ def test_what_was_gained_is_said_and_a_file_is_offered_only_then(tmp_path: Path,
         assert (last.out is not None) == (last.before is not None) == out.exists() == is_offered
 
 
-# Who may use it.
+# Access.
 
 
 def test_limits_and_hosts_are_checked():
@@ -459,7 +459,7 @@ def test_the_default_port_is_not_that_of_the_browser_example():
     ],
 )
 def test_a_program_names_one_driver(values: dict[str, str], said: str | None):
-    """None is not a wish for the first motion: the caller would get a talking person, and no word of it."""
+    """None does not select the first motion, which would silently return a talking person."""
     api = pytest.importorskip("mimik.app.web.api")
     every = dict.fromkeys(("driver", "say", "driver_name", "voice")) | values
     call = types.SimpleNamespace(values=every, file=every.get)
@@ -470,14 +470,14 @@ def test_a_program_names_one_driver(values: dict[str, str], said: str | None):
             api._driver(call)
 
 
-# The app, served.
+# The served app.
 
 
 @contextmanager
 def app_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch, password: str | None = None, limits: Limits | None = None
 ) -> Iterator[str]:
-    """Its address; its files lie below the folder."""
+    """Serves the app; returns its address. Its files are below the folder."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
     folder.mkdir(exist_ok=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -494,12 +494,12 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def ask(address: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
-    """Status and text of what a server answers; with a body it is posted."""
+    """Status and text of a response; a body is sent by POST."""
     return Browser().ask(f"{address.rstrip('/')}{path}", body, **headers)[:2]
 
 
 def called(address: str, name: str, **values: Any) -> str:
-    """What an endpoint answers, as gradio sends it."""
+    """The response of an endpoint, as sent by gradio."""
     status, text = ask(address, f"/gradio_api/call/v2/{name}", values)
     assert status == 200, text
     return ask(address, f"/gradio_api/call/{name}/{json.loads(text)['event_id']}")[1]
@@ -524,7 +524,7 @@ def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch
         model = {"driver_name": "talk", "model": "/x.safetensors"}
         assert "give one of texture, geometry" in called(address, "animate_all", photos=[], **model)
         assert "nothing drives the photo; give one of driver" in called(address, "animate_all", photos=[])
-        assert ask(address, "/gradio_api/run/animate", {"data": []})[0] == 404  # would pass the queue by
+        assert ask(address, "/gradio_api/run/animate", {"data": []})[0] == 404  # would bypass the queue
         names = json.loads(ask(address, "/gradio_api/info")[1])["named_endpoints"]
         assert set(names) == {f"/{one}" for one in ENDPOINTS}
         parameters = {one["parameter_name"] for one in names["/animate"]["parameters"]}
@@ -545,7 +545,7 @@ def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch
 def test_a_call_in_a_tab(
     tmp_path: Path, small_path: Path, monkeypatch: pytest.MonkeyPatch, browser: Callable[..., Any]
 ):
-    """The page of `mimik live` in a frame: with the password, a key of its own, and no other site around it."""
+    """The page of `mimik live` in a frame: with the password, a separate key, and only inside this site."""
     pytest.importorskip("aiortc", reason="the extra `live` is not installed")
     right = "Basic bWltaWs6cHc="
     devices = "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"
@@ -591,7 +591,7 @@ ENDPOINTS = ("animate", "animate_all", "learn", "edit", "verify", "faces", "moti
 
 @pytest.mark.slow
 def test_it_starts_behind_a_proxy():
-    """Loopback needs none: gradio asked its own address through the proxy, and ended on SOCKS when it was imported."""
+    """Loopback bypasses the proxy: gradio used it for its own address, and failed at import with a SOCKS proxy."""
     pytest.importorskip("gradio", reason="the extra `web` is not installed")
     code = "from mimik.app.serving import Serving; from mimik.app.web import server\n"
     code += "with server.served_studio(Serving(port=0)) as address: print(address)"
@@ -640,7 +640,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     tab.on("request", lambda one: any(part in one.url for part in known) or foreign.append(one.url))
     tab.goto(address)
 
-    # Animate, without a photo first: the message goes when there is one.
+    # Animate, first without a photo: the message disappears when there is one.
     tab.wait_for_selector("#animate")
     tab.click("#animate")
     wait_for(tab, "#animate-said", "There is no photo yet")
@@ -651,7 +651,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     tab.locator("#motions button").nth(list(registry.names()).index("smile")).click()
     wait_for(tab, "#summary", "the motion “smile”")
 
-    # Stop, then to the end: one bar with percent.
+    # Stop, then a complete run: one bar with percent.
     tab.click("#animate")
     wait_for(tab, "#animate-said", "%")
     assert tab.locator("[role=progressbar]:visible").count() == 1
@@ -670,12 +670,12 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     assert tab.eval_on_selector("#slider .m-compare", "e => e.style.getPropertyValue('--at')") == "20%"
     tab.screenshot(path=tmp_path / "animate.png")  # to look at
 
-    # Verify what came out.
+    # Verify the output.
     tab.get_by_role("tab", name="Verify").click()
     tab.set_input_files("#asked input[type=file]", str(result))
     wait_for(tab, "#verdict", "made by mimik")
 
-    # Edit: the photo answers while a slider moves.
+    # Edit: the photo changes while a slider moves.
     tab.get_by_role("tab", name="Edit").click()
     tab.set_input_files("#edit-photo input[type=file]", str(small_path))
     tab.wait_for_selector("#edited img")
@@ -689,12 +689,12 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     tab.wait_for_selector("#edited-file:visible")
     assert verify(downloaded(tab, "#edited-file", tmp_path / "edited.png")).exit_code == 0
 
-    # Person: what is missing is said.
+    # Person: missing input is reported.
     tab.get_by_role("tab", name="Person").click()
     tab.click("#learn")
     wait_for(tab, "#learn-said", "There are no photos yet")
 
-    # What was made goes with the visitor.
+    # Files are deleted when the visitor leaves.
     assert foreign == []
     made = [
         path

@@ -1,4 +1,4 @@
-"""Clips of an index and a tiny model, for the tests of this folder."""
+"""Clips of an index and a tiny model, for the tests in this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""benchmarks/landmarks.py: distances, regions and comparisons by hand; what is said when dlib is missing."""
+"""benchmarks/landmarks.py: distances, regions and comparisons computed by hand; the message without dlib."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_distances_by_hand() -> None:
     result[0, 7] = 3, 4  # 5 px of 50: 10 %
     result[1, 7] = 6, 8  # 10 px of 100: 10 %
     result[1, 60] = 0, 1
-    result[2] = math.nan  # lost: not counted
+    result[2] = math.nan  # missing: ignored
     found = landmarks.distances(real, result, np.array([50.0, 100.0, 1.0]))
     expected = np.zeros(68)
     expected[7], expected[60] = 10, 0.5
@@ -45,12 +45,12 @@ def test_slope_is_the_part_of_the_motion_that_is_made() -> None:
     opening = np.array([0, 2, 4, 9, 5], np.float32)
     real[:, lower, 1] = opening[:, None]
     result = 100 + 0.6 * real
-    result[:, lower, 1] += 3  # a mouth that is never shut follows all the same
+    result[:, lower, 1] += 3  # a mouth that never closes still has the same motion
     real[3], result[4] = math.nan, math.nan
     found = landmarks.slopes(real, result, np.full(5, 100.0))
     assert found["lips"] == pytest.approx(0.6, rel=1e-4)
     assert math.isnan(found["lids"])
-    assert math.isnan(landmarks.slopes(real, result, np.full(5, 1000.0))["lips"])  # moves by less than 1 %
+    assert math.isnan(landmarks.slopes(real, result, np.full(5, 1000.0))["lips"])  # changes by less than 1 %
     assert len(upper) == len(lower)
 
 

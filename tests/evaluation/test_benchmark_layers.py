@@ -1,4 +1,4 @@
-"""benchmarks/layers.py: which frames are chosen, masks, edges and means by hand."""
+"""benchmarks/layers.py: selected frames, masks, edges and means computed by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mimik.face.landmarks import Face
 
 
 def faces_with(face: Face, gaps: list[float], lids: list[float]) -> Any:
-    """[N, 478, 3] of a face with these gaps of the lips, in eye distances, and lids, in parts of the usual opening."""
+    """[N, 478, 3] of a face with these lip gaps in eye distances, and eyelid openings relative to the usual one."""
     points = np.repeat(face.points[None].astype(np.float64), len(gaps), 0)
     eyes = np.linalg.norm(points[0, [33, 133]].mean(0) - points[0, [362, 263]].mean(0))
     for number, (gap, opening) in enumerate(zip(gaps, lids, strict=True)):
@@ -47,7 +47,7 @@ def test_edges_by_hand() -> None:
     ramp = np.repeat(np.arange(0, 60, 3, dtype=np.uint8)[None, :, None], 20, 0).repeat(3, 2)
     mask = np.zeros((20, 20), bool)
     mask[5:15, 5:15] = True
-    assert layers.edge_energy(ramp, mask) == pytest.approx(9)  # 3 gray levels a pixel
+    assert layers.edge_energy(ramp, mask) == pytest.approx(9)  # 3 gray levels per pixel
     assert layers.edge_energy(np.full_like(ramp, 7), mask) == 0
 
 

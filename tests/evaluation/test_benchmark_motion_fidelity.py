@@ -1,4 +1,4 @@
-"""benchmarks/motion_fidelity.py: files that are not there, and a run over one pair with and without the ceiling."""
+"""benchmarks/motion_fidelity.py: missing files, and a run over one pair with and without the ceiling."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def test_one_pair(
     assert run(monkeypatch, "--photos", small_path, "--drivers", driver.path, "-o", out, *options) == 0
     report = json.loads(out.read_text())
     (pair,) = report["pairs"].values()
-    assert pair["frames"] == 14 and pair["lost"] == 0  # 28 at 25 a second
-    assert pair["signals"]["jaw"]["correlation"] > 0.8  # its yaw is in the beginning, which does not count
+    assert pair["frames"] == 14 and pair["lost"] == 0  # 28 at 25 frames/s
+    assert pair["signals"]["jaw"]["correlation"] > 0.8  # its yaw is at the beginning, which is ignored
     assert bool(report["ceiling"]) == bool(report["summary_of_ceiling"]) == ceiling

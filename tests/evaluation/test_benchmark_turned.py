@@ -1,4 +1,4 @@
-"""benchmarks/turned.py: which frames are painted, which half is which, and means by hand."""
+"""benchmarks/turned.py: selected frames, the halves of the face, and means computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landmarks found again: boxes by hand, what happens without dlib, agreement of both detectors."""
+"""detectors.py: boxes computed by hand, the fallback without dlib, agreement of both detectors."""
 
 from __future__ import annotations
 
@@ -76,4 +76,4 @@ def test_dlib_and_the_landmarker_agree_on_a_portrait(
     own = found.own()
     eyes = np.linalg.norm(portrait_face.points[33] - portrait_face.points[263])
     apart = np.linalg.norm(found.points - own.points, axis=-1)[0] / eyes
-    assert apart[17:].mean() < 0.1  # two definitions of the same places; the jaw's differ more
+    assert apart[17:].mean() < 0.1  # different definitions of the points; those of the jaw differ more

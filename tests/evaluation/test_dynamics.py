@@ -1,4 +1,4 @@
-"""THEval's measures, pumping, expression and pose distances, worked by hand."""
+"""THEval's measures, pumping, expression and pose distances, computed by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mimik.face.landmarks import canonical_mesh, head_pose
 from mimik.motion.frames import rotation_matrix
 
 VERTICES = canonical_mesh().vertices
-FACE = np.concatenate([VERTICES, np.repeat(VERTICES[[468 - 1]], 10, 0)])  # irises play no part here
+FACE = np.concatenate([VERTICES, np.repeat(VERTICES[[468 - 1]], 10, 0)])  # irises are not used
 EYES = float(np.linalg.norm(VERTICES[[362, 263]].mean(0) - VERTICES[[33, 133]].mean(0)))
 
 
@@ -40,7 +40,8 @@ def test_score_by_hand() -> None:
 def test_lip_dynamics_by_hand_and_whatever_the_head_does() -> None:
     points = clip(4)
     (number,) = faces.LIPS[:1]
-    far = FACE[faces.LIPS[1:]].mean(0) + np.array([0, 0, 1e4])  # one point is far away: all its distances change alike
+    # one point is far away: all its distances change equally
+    far = FACE[faces.LIPS[1:]].mean(0) + np.array([0, 0, 1e4])
     points[:, number] = far
     points[[1, 3], number, 2] += 3
     expected = 39 / (39 * 40 / 2) * 1.5 / EYES
@@ -102,7 +103,7 @@ def test_mouth_opening_does_not_depend_on_the_head() -> None:
 def test_pumping_by_hand() -> None:
     sizes = np.exp(0.02 * np.array([1, -1] * 12))
     points = moved(clip(24), np.zeros((24, 3)), sizes)
-    # Of a window of five, the mean of +-1 in turn is +-0.2 of the middle's sign: 0.8 stays.
+    # The mean of alternating +-1 over five frames is +-0.2 with the sign of the middle, so 0.8 remains.
     assert dynamics.pumping(points, 10) == pytest.approx(1.6, rel=1e-3)
     approaching = moved(clip(24), np.zeros((24, 3)), np.exp(np.linspace(0, 0.5, 24)))
     assert dynamics.pumping(approaching, 10) < 1e-6
@@ -112,11 +113,11 @@ def test_pumping_by_hand() -> None:
 
 def test_distances_by_hand() -> None:
     driver, result = np.zeros((3, 52)), np.zeros((3, 52))
-    result[0, 1], result[1, 0], result[2] = 0.51, 1, math.nan  # _neutral does not count
+    result[0, 1], result[1, 0], result[2] = 0.51, 1, math.nan  # _neutral is ignored
     assert dynamics.blendshape_aed(driver, result) == pytest.approx(0.51 / 51 / 2)
     points = clip(2)
     turned = moved(points, [[0, 0, 6], [0, 0, 0]])
-    assert dynamics.pose_apd(points, turned) == pytest.approx(1, rel=1e-3)  # 6 of three angles and two frames
+    assert dynamics.pose_apd(points, turned) == pytest.approx(1, rel=1e-3)  # 6 over three angles and two frames
     assert math.isnan(dynamics.pose_apd(points, points * math.nan))
 
 

@@ -1,4 +1,4 @@
-"""evaluate.py: real frames are perfect, a still photo is not, a stopped run goes on, and bad input is told."""
+"""evaluate.py: real frames are perfect, a still photo is not, stopped runs resume, invalid input gives errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def mimik(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def shards(driver: Driver, driver_faces: list[Face], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One clip of a face that turns, speaks and blinks, with the landmarks found in it: every second frame."""
+    """One clip of a face that turns, speaks and blinks, with detected landmarks: every second frame."""
     folder = tmp_path_factory.mktemp("shards")
     frames, found = driver.frames[::2], driver_faces[::2]
     points, blendshapes = (np.stack([getattr(f, name) for f in found]) for name in ("points", "blendshapes"))
@@ -84,7 +84,7 @@ def portraits(small_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module", autouse=True)
 def no_speed() -> Iterator[None]:
-    """What runs the program twice in processes of their own is measured in a slow test only."""
+    """Skips the speed measurement, which runs the program twice in separate processes; a slow test covers it."""
     whole = {"frames_per_second": 30.0, "ms_per_frame": {"flow": 10.0}, "peak_memory_mb": 500.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "speed", lambda out, model, asked: whole)
@@ -120,7 +120,7 @@ def face_net() -> FaceNet:
 
 @pytest.fixture
 def quick_learning(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> None:
-    """Few pairs, probes and steps, networks that are loaded once."""
+    """Few pairs, probes and steps; networks are loaded once."""
     monkeypatch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
     monkeypatch.setattr(probes, "Landmarker", lambda: landmarker)
     monkeypatch.setattr(probes, "FaceNet", lambda: face_net)
@@ -130,7 +130,7 @@ def quick_learning(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face
     monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, preset, from_scratch=False: RECIPE))
 
 
-# What is measured.
+# Measurements.
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_the_real_frames_are_perfect(report: tuple[Path, dict[str, Any]]) -> Non
 def test_a_still_photo_does_not_move(report: tuple[Path, dict[str, Any]]) -> None:
     copy = means(report[1], FIRST, "copy")
     assert (copy["acceleration_error"], copy["jitter_ratio"]) == pytest.approx((1, 0), abs=0.1)
-    # The correlation of a track that stands still is that of its noise: the amplitude is what tells.
+    # The correlation of a still track is that of its noise, so the amplitude is tested.
     assert copy["yaw_amplitude"] == pytest.approx(0, abs=0.1)
     assert copy["head_motion_score"] == pytest.approx(0, abs=0.1)
     copy = means(report[1], "T = 1", "copy")
@@ -160,7 +160,7 @@ def test_a_still_photo_does_not_move(report: tuple[Path, dict[str, Any]]) -> Non
 @pytest.mark.slow
 def test_the_warp_is_better_than_a_still_photo(report: tuple[Path, dict[str, Any]]) -> None:
     motion = ("akd68_percent", "pose_correlation", "blendshape_correlation")
-    # In the whole picture a copy may be nearer here: little of it moves, and what is warped is sampled once more.
+    # In the whole picture a copy may be nearer here: little of it moves, and the warp resamples once more.
     for protocol, names in (("T = 1", motion), (FIRST, (*motion, "eyes_l1", "mouth_l1"))):
         geometry, copy = means(report[1], protocol, "geometry"), means(report[1], protocol, "copy")
         for name in names:
@@ -174,7 +174,7 @@ def test_the_warp_is_better_than_a_still_photo(report: tuple[Path, dict[str, Any
 @pytest.mark.slow
 def test_a_portrait_is_driven_as_users_do_it(report: tuple[Path, dict[str, Any]]) -> None:
     values = means(report[1], CROSS, "geometry")
-    assert values["csim_dlib"] > 0.9  # the same person drives herself
+    assert values["csim_dlib"] > 0.9  # self-reenactment
     assert values["pose_correlation"] > 0.7
     assert values["lost_percent"] == 0
     assert values["yaw_correlation"] > 0.7
@@ -185,7 +185,7 @@ def test_a_portrait_is_driven_as_users_do_it(report: tuple[Path, dict[str, Any]]
     assert "no face found in wall.png" in report[1]["left_out"]["wall.png"]
 
 
-# What is learned for each clip, and who was learned before.
+# Fine-tuning per clip, and existing avatars.
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_the_same_command_goes_on(
 ) -> None:
     out, before = report
     damaged = next((out / "clips").glob("*-t1-copy-*.json"))
-    damaged.write_text(damaged.read_text()[:-20])  # as a full disk leaves it
+    damaged.write_text(damaged.read_text()[:-20])  # as on a full disk
     looked: list[int] = []
     look = Instruments.look
 
@@ -351,12 +351,12 @@ def test_a_new_model_or_number_is_measured_alone(
     gray = means(results, FIRST, "gray")
     assert gray["lost_percent"] == 100
     assert math.isnan(gray["akd68_percent"])
-    assert results["protocols"][FIRST]["better"]["copy over gray"]["csim_dlib"] == 1  # no value is worse than any
+    assert results["protocols"][FIRST]["better"]["copy over gray"]["csim_dlib"] == 1  # a missing value is the worst
     assert set(results["protocols"]) == {"T = 1", FIRST}
     assert set(made) == {1}
 
 
-# What goes wrong.
+# Errors.
 
 
 def _with_other_things(out: Path) -> None:
@@ -435,4 +435,4 @@ def test_speed_is_that_of_the_program_itself(tmp_path: Path) -> None:
     assert verify(tmp_path / "speed/geometry.mp4").exit_code == 0
 
 
-SPEED = evaluate.speed  # as it is, before the fixture replaces it
+SPEED = evaluate.speed  # before the fixture replaces it

@@ -1,4 +1,4 @@
-"""benchmarks/groups.py: every number of it against one worked by hand."""
+"""benchmarks/groups.py: every number against a calculation by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mimik.face.landmarks import Face
         ((50, 10, 20), 0),
         ((30, 10, 20), -45),
         ((60, 0, 10 * math.sqrt(3)), 30),
-        ((70, 0, 0), 90),  # where dividing by b* fails
+        ((70, 0, 0), 90),  # where division by b* fails
         ((70, 0, -20), 135),  # bluer than gray: lighter still, not -45
     ],
 )
@@ -45,7 +45,7 @@ def test_skin_of_a_known_color(portrait_face: Face) -> None:
     image[:] = 200, 150, 120
     found = groups.skin_ita(image, points)
     assert set(found) == {*groups.SKIN, "all"}
-    # OpenCV looks the color up in a table of 33 steps a side.
+    # OpenCV uses a lookup table with 33 steps per side.
     assert list(found.values()) == pytest.approx([math.degrees(math.atan(16.10 / 23.13))] * 4, abs=0.5)
 
 
@@ -116,7 +116,7 @@ def test_report_of_six_clips_by_hand() -> None:
     assert above["metrics"]["l1"]["gain"]["mean"] == 5  # of 6, 5, 4
     difference = found["groups"]["ITA, 28 degrees"]["differences"]["l1"]
     assert (difference["texture"]["mean"], difference["gain"]["mean"]) == (3, -3)
-    assert found["groups"]["ITA, thirds"]["differences"]["l1"]["texture"]["mean"] == 4  # 8.5 less 4.5
+    assert found["groups"]["ITA, thirds"]["differences"]["l1"]["texture"]["mean"] == 4  # 8.5 - 4.5
     assert found["groups"]["glasses"]["groups"]["yes"]["clips"] == 1
     assert found["correlations"]["l1"]["ita"] == pytest.approx({"texture": -1, "gain": 1})
     assert found["covariates"]["ITA and turn"] == pytest.approx(-1)

@@ -1,4 +1,4 @@
-"""Instruments: equal pictures are looked at once."""
+"""instruments.py: equal pictures are measured once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""metrics.py: every number against a hand calculation, a slow reference, or what it has to be for a known change."""
+"""metrics.py: every metric against a calculation by hand, a slow reference, or its value for a known change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(7)
 
 @pytest.fixture(scope="module")
 def pictures() -> tuple[Image, Image]:
-    """Two pictures that share structure, and two of noise; [2, 40, 48, 3] each."""
+    """Two pictures with shared structure, and two of noise; [2, 40, 48, 3] each."""
     smooth = cv2.GaussianBlur(RNG.integers(0, 256, (40, 48, 3), np.uint8), (0, 0), 3)
     near = np.clip(smooth.astype(int) + RNG.integers(-20, 21, smooth.shape), 0, 255).astype(np.uint8)
     noise = RNG.integers(0, 256, (2, 40, 48, 3), np.uint8)
@@ -103,7 +103,7 @@ def test_sharpness_is_the_variance_of_the_laplacian(small_face: Face, small_port
 
 def test_akd_of_a_shift(small_face: Face) -> None:
     points = np.stack([small_face.points] * 3)
-    found = points + np.array([3, 4, 100], np.float32)  # depth does not count
+    found = points + np.array([3, 4, 100], np.float32)  # depth has no effect
     found[2] = np.nan
     akd = metrics.akd68_percent(points, found)
     apart = np.linalg.norm(small_face.points[33] - small_face.points[263])
@@ -119,18 +119,18 @@ def test_gaze_error_of_a_moved_iris(small_face: Face) -> None:
     axis = (points[0, 133] - points[0, 33])[:2]
     found[:, faces.RIGHT_IRIS, :2] += 0.1 * width * axis / np.linalg.norm(axis)
     assert metrics.gaze_error_percent(points, found)[0] == pytest.approx(5)  # 10 % in one of two eyes
-    points[1, faces.RIGHT_EYE_UPPER] = points[1, faces.RIGHT_EYE_LOWER]  # shut: it has no gaze
+    points[1, faces.RIGHT_EYE_UPPER] = points[1, faces.RIGHT_EYE_LOWER]  # closed: no gaze
     assert metrics.gaze_error_percent(points, found)[1] == pytest.approx(0, abs=1e-9)
     moved = (
         found @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) * 3 + 50
-    )  # the head's place, size and roll do not count
+    )  # position, size and roll of the head have no effect
     assert metrics.gaze_error_percent(points[:1], moved[:1])[0] == pytest.approx(5)
 
 
 def test_correlation() -> None:
     driver, result = RNG.normal(size=(20, 4)), RNG.normal(size=(20, 4))
     driver[:, 3] *= 0.001  # does not move
-    result[:, 2] = 0.25  # stands still
+    result[:, 2] = 0.25  # still
     expected = [np.corrcoef(driver[:, i], result[:, i])[0, 1] for i in (0, 1)]
     assert metrics.correlation(driver, result, 0.1) == pytest.approx(sum(expected) / 3)
     assert metrics.correlation(driver, 3 * driver - 1, 0.1) == pytest.approx(1)
@@ -161,13 +161,14 @@ def test_jitter_of_known_motions(small_face: Face) -> None:
     assert metrics.jitter(driver, driver) == (0, 1)
     assert metrics.jitter(driver, driver * 3 + 10) == pytest.approx(
         (0, 1), abs=1e-6
-    )  # the size of the face is no motion
+    )  # the size of the face has no effect
     assert metrics.jitter(driver, np.stack([driver[0]] * len(driver))) == (1, 0)
     twice = driver[0] + 2 * (driver - driver[0])
     _, ratio = metrics.jitter(driver, twice)
     size = metrics.outer_eye_distance(driver), metrics.outer_eye_distance(twice)
     assert ratio == pytest.approx(2 * np.median(size[0]) / np.median(size[1]), rel=1e-6)
-    steady = driver[0] + np.arange(len(driver))[:, None, None] * np.array([2.0, 1, 0])  # even speed is no acceleration
+    # constant speed has no acceleration
+    steady = driver[0] + np.arange(len(driver))[:, None, None] * np.array([2.0, 1, 0])
     assert metrics.jitter(driver, steady)[1] == pytest.approx(0, abs=1e-6)
     lost = driver.copy()
     lost[5] = np.nan
@@ -187,7 +188,7 @@ def test_cosine_of_unit_vectors_is_the_euclidean_distance() -> None:
 
 
 def with_moments(mean: np.ndarray, covariance: np.ndarray, num: int) -> np.ndarray:
-    """[num, C] numbers whose mean and covariance are exactly these."""
+    """[num, C] samples with exactly this mean and covariance."""
     x = RNG.normal(size=(num, len(mean)))
     x -= x.mean(0)
     x = x @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T
@@ -195,7 +196,7 @@ def with_moments(mean: np.ndarray, covariance: np.ndarray, num: int) -> np.ndarr
 
 
 def test_frechet_distance_of_two_gaussians() -> None:
-    # In one direction each: (m - m')^2 + (s - s')^2, added.
+    # Sum over directions of (m - m')^2 + (s - s')^2.
     a = with_moments(np.array([0.0, 1, 2]), np.diag([1.0, 4, 9]), 50)
     b = with_moments(np.array([2.0, 1, 1]), np.diag([9.0, 4, 1]), 80)
     assert metrics.frechet_distance(a, b) == pytest.approx(4 + 1 + 4 + 4)
@@ -212,14 +213,14 @@ def test_frechet_distance_is_that_of_the_matrix_root() -> None:
 
 def test_frechet_distance_of_fewer_rows_than_features() -> None:
     a, b = RNG.normal(size=(5, 3)), RNG.normal(size=(6, 3))
-    wide = np.linalg.qr(RNG.normal(size=(40, 3)))[0].T  # the same Gaussians in a space of 40 dimensions
+    wide = np.linalg.qr(RNG.normal(size=(40, 3)))[0].T  # the same Gaussians in 40 dimensions
     assert metrics.frechet_distance(a @ wide, b @ wide) == pytest.approx(metrics.frechet_distance(a, b))
     with pytest.raises(ValueError, match="two rows or more"):
         metrics.frechet_distance(a[:1], b)
 
 
 def test_lpips_is_its_formula() -> None:
-    """Against the plain network of torch.nn; with the published weights it equalled the package lpips 0.1.4."""
+    """Against the network built from torch.nn; with the published weights it equaled the package lpips 0.1.4."""
     torch.manual_seed(0)
     widths, names = (64, 192, 384, 256, 256), (0, 3, 6, 8, 10)
     alexnet = nn.Sequential(

@@ -1,4 +1,4 @@
-"""Models: the nearest photo, names and files, what is none."""
+"""models.py: the nearest photo, names and files, invalid names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
     some = [0, turned, speaking, blinking]
     person = models.Copy().prepare(photos[some], points[some])
     for number in some:
-        larger = points[number] * 1.1 + 20  # place and size of the head do not count
+        larger = points[number] * 1.1 + 20  # position and size of the head have no effect
         assert (person.frame(larger) == photos[number]).all()
     warped = models.Geometry().prepare(photos[some], points[some])
     apart = np.abs(warped.frame(points[speaking]).astype(int) - photos[speaking]).mean()

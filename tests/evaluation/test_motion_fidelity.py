@@ -1,4 +1,4 @@
-"""Motion fidelity: signals, contact, following and medians by hand; poses against known ones; the command."""
+"""Motion fidelity: signals, contact, correlation and medians by hand; poses against known ones; the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 400, 300
 
 
 def seen(turn: list[float], face: Any = MODEL, scale: float = 9.0, place: tuple[float, float] = (210, 160)) -> Any:
-    """[1, 68, 2] a face from afar, turned by rotation vector turn."""
+    """[1, 68, 2] points of a distant face, rotated by rotation vector turn."""
     return (scale * face @ rotation_matrix(np.array(turn)).T)[None, :, :2] + place
 
 
@@ -36,7 +36,7 @@ def test_poses_of_known_faces_are_found(turn: list[float]) -> None:
     np.testing.assert_allclose(scales, 9, rtol=0.02)
     np.testing.assert_allclose(translations, [[210, 160]], atol=1)
     front = fidelity.frontal(points, rotations, translations, scales)
-    np.testing.assert_allclose(front[0], MODEL[:, :2], atol=0.15)  # cm; what little perspective is left
+    np.testing.assert_allclose(front[0], MODEL[:, :2], atol=0.15)  # cm; due to weak perspective
 
 
 def test_a_face_that_is_turned_away_is_not_read() -> None:

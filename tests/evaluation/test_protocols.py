@@ -1,4 +1,4 @@
-"""Protocols: photos and targets never overlap, short clips are left out."""
+"""protocols.py: photos and targets never overlap, short clips are omitted."""
 
 from __future__ import annotations
 

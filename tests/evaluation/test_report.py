@@ -1,4 +1,4 @@
-"""Summaries and tables by hand."""
+"""Summaries and tables computed by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def statistics(mean: float) -> dict[str, Any]:
 
 
 def results() -> dict[str, Any]:
-    """What results.json holds, of two models and one that is learned."""
+    """The content of results.json for two models and one with fine-tuning."""
     table = {"l1": statistics(3.0), "jaw_amplitude": statistics(0.5)}
     course = [
         {"seconds": s, "clips": 2, "steps": 7, "learned_s": 5, "metrics": {n: statistics(1.0) for n in summary.CURVES}}

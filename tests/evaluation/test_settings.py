@@ -1,4 +1,4 @@
-"""Settings that are impossible."""
+"""Invalid settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""benchmarks/speech_measures.py on tracks whose answers are known."""
+"""benchmarks/speech_measures.py on tracks with known results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landmark images: the mask of an open mouth."""
+"""landmark_images.py: the mask of an open mouth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mouth(gap: float) -> np.ndarray:
 def test_its_area_is_that_of_the_opening() -> None:
     mask = mouth_interior(mouth(20), 100, 100)
     ellipse = np.pi / 4 * 40 * 20
-    rim = 98 / 2  # OpenCV fills the pixels on the outline too: half a pixel along its length
+    rim = 98 / 2  # OpenCV also fills the pixels on the outline: half a pixel along its length
     assert 0.95 * ellipse < mask.sum() / 255 < ellipse + rim
     assert mask[50, 50] == 255 and mask[30, 50] == mask[50, 25] == 0
 

@@ -1,4 +1,4 @@
-"""face.py against the points that Google's own mediapipe package finds, and against pictures made by hand."""
+"""landmarks.py against the points of Google's mediapipe package, and against synthetic pictures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def distance_px(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def placed(picture: Image, factor: float, canvas: Image, x: int, y: int) -> Image:
-    """canvas with the scaled picture in it, its corner at x, y."""
+    """canvas with the scaled picture, whose corner is at x, y."""
     small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     out = canvas.copy()
     out[y : y + small.shape[0], x : x + small.shape[1]] = small
@@ -89,7 +89,7 @@ def test_canonical_mesh_has_the_axes_of_pose() -> None:
     vertices = canonical_mesh().vertices
     assert vertices[faces.CHIN, 1] > vertices[10, 1]  # the chin is below the forehead: y points down
     assert vertices[4, 2] == vertices[:, 2].min()  # the tip of the nose is nearest: z points away
-    assert vertices[33, 0] < 0 < vertices[263, 0]  # the person's right eye stands at the picture's left
+    assert vertices[33, 0] < 0 < vertices[263, 0]  # the person's right eye is at the picture's left
 
 
 def test_lines_run_from_the_same_corner_to_the_same_corner() -> None:
@@ -102,14 +102,14 @@ def test_lines_run_from_the_same_corner_to_the_same_corner() -> None:
     ):
         assert (upper[0], upper[-1]) == (lower[0], lower[-1])
         assert (vertices[upper[1:-1], 1] <= vertices[lower[1:-1], 1] + 1e-6).all()  # upper is above lower
-        assert np.abs(vertices[upper, 0] - vertices[lower, 0]).max() < 0.4  # and the points stand opposite
+        assert np.abs(vertices[upper, 0] - vertices[lower, 0]).max() < 0.4  # and the points are opposite
 
 
 # Similarities.
 
 
 def test_fit_similarity_finds_one_made_by_hand() -> None:
-    # A quarter turn in the picture, twice as large, moved by (10, 20, 30).
+    # Rotation by 90 degrees in the picture, scale 2, translation (10, 20, 30).
     source = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 2, 3]], float)
     target = np.array([[10, 20, 30], [10, 22, 30], [8, 20, 30], [10, 20, 32], [6, 22, 36]], float)
     pose = fit_similarity(source, target)
@@ -146,7 +146,7 @@ def test_degrees_of_rotations_made_by_hand() -> None:
     right, down, clockwise = about("y", -20), about("x", 20), about("z", 20)
     assert (right @ nose)[0] > 0  # the nose goes to the picture's right
     assert (down @ nose)[1] > 0
-    assert (clockwise @ [0.0, -1.0, 0.0])[0] > 0  # the top of the head tips to the picture's right
+    assert (clockwise @ [0.0, -1.0, 0.0])[0] > 0  # the top of the head tilts to the picture's right
 
     def degrees(rotation: np.ndarray) -> tuple[float, float, float]:
         return Pose(rotation, np.zeros(3), 1.0).degrees
@@ -173,7 +173,7 @@ def test_what_expression_moves_is_not_skull() -> None:
     assert not {*jaw, *faces.BROWS, *faces.IRISES} & set(faces.SKULL)
 
 
-# What Google's package finds.
+# Comparison with Google's package.
 
 
 def test_points_are_those_of_mediapipe(portrait_face: Face) -> None:
@@ -199,7 +199,7 @@ def test_pose_is_near_that_of_mediapipe(portrait_face: Face) -> None:
     yaw, pitch, roll = np.subtract(head_pose(portrait_face.points).degrees, theirs)
     assert abs(yaw) < 2
     assert abs(roll) < 2
-    # Theirs assumes a camera of 63 degrees, 18 degrees below this face; ours sees it along the lens.
+    # Theirs assumes a camera of 63 degrees, 18 degrees below this face; ours is on the optical axis.
     assert abs(pitch) < 10
 
 
@@ -214,7 +214,7 @@ def test_a_face_knows_its_box(portrait_face: Face) -> None:
     assert portrait_face.score > 0.9
 
 
-# Finding.
+# Detection.
 
 
 @pytest.mark.slow
@@ -310,7 +310,7 @@ def test_a_face_at_the_edge_of_the_picture(landmarker: Landmarker, portrait: Ima
     assert distance_px(found[0].points, shifted) < 0.08 * portrait_face.width_px
 
 
-# Following.
+# Tracking.
 
 
 def test_follow_finds_the_face_nearby_only(landmarker: Landmarker, portrait: Image, portrait_face: Face) -> None:
@@ -399,7 +399,7 @@ def test_the_tracker_finds_the_same_person_after_a_loss(landmarker: Landmarker, 
 def test_after_a_loss_a_face_far_away_is_somebody_else_at_first(landmarker: Landmarker, couple) -> None:
     picture, (large, _) = couple
     alone = picture.copy()
-    alone[:, 260:] = 128  # the small face goes
+    alone[:, 260:] = 128  # the small face disappears
     tracker = Tracker(landmarker, 2)
     assert tracker.track(picture) is not None
     found = [tracker.track(alone) for _ in range(20)]
@@ -414,7 +414,7 @@ def test_the_tracker_starts_at_a_face_given(landmarker: Landmarker, couple) -> N
     assert tracker.track(picture).box == pytest.approx(small.box, abs=2)
 
 
-# Choosing.
+# Selection.
 
 
 def wide(width: float) -> Face:
@@ -465,7 +465,7 @@ os.kill(os.getpid(), signal.SIGINT)
 
 @pytest.mark.slow
 def test_a_signal_after_landmarkers_have_gone_is_no_crash() -> None:
-    # The signal stacks of OpenVINO's plugins; only processors with AMX have them, elsewhere this cannot fail.
+    # The signal stacks of OpenVINO's plugins exist only on processors with AMX; elsewhere this cannot fail.
     assert subprocess.run([sys.executable, "-c", INTERRUPTED]).returncode == signal.SIGINT
 
 
@@ -481,7 +481,7 @@ def test_a_mirrored_face_is_the_face_of_the_mirrored_picture(landmarker: Landmar
 
 
 def test_the_threads_that_load_networks_import_nothing() -> None:
-    """Ctrl-C while two threads import can leave the lock of imports taken: the program would never end."""
+    """Ctrl-C while two threads import can leave the import lock acquired, so that the program never ends."""
     code = (
         "import sys, mimik.face.landmarks as landmarks\n"
         "landmarks.begun = lambda load: print('openvino' in sys.modules)\n"

@@ -1,4 +1,4 @@
-"""One Core, and networks that are compiled once for all runs."""
+"""One OpenVINO Core, and compiled networks that are cached between runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_network_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         assert answer(compiled_once("doubling", b"its file", read, options)) == [0, 2, 4, 6]
     assert len(reads) == 1
-    # Other content, or other options, is another network.
+    # Other content or options give another network.
     compiled_once("doubling", b"another file", read, options)
     compiled_once("doubling", b"its file", read, options | {"INFERENCE_NUM_THREADS": 1})
     assert len(reads) == 3 and len(list(tmp_path.glob("compiled/doubling-*.blob"))) == 3
@@ -62,7 +62,7 @@ def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path, monkeypatch:
     whole = kept.read_bytes()
     for number, damaged in enumerate((b"", b"no network", whole[: len(whole) // 2]), start=2):
         kept.write_bytes(damaged)
-        for _ in range(2):  # made again, then kept again; the same network is not always stored in as many bytes
+        for _ in range(2):  # compiled and cached again; the cached size varies
             assert answer(compiled_once("doubling", b"its file", read, {})) == [0, 2, 4, 6]
             assert len(reads) == number
 

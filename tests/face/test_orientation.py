@@ -1,4 +1,4 @@
-"""Faces at any angle: turns worked by hand, found where they were put, and doubted where there is none."""
+"""Rotated faces: rotations computed by hand, detection in rotated pictures, warnings for pictures without a face."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mimik.motion.drivers.registry import open_driver
 
 
 def test_points_turn_with_their_picture(small_face: Face) -> None:
-    """A mark in the picture is where its point is, whatever the turn; width and height differ."""
+    """A mark in the picture stays at its point for each rotation; width and height differ."""
     height, width = 20, 30
     for turns in (-1, 0, 1, 2, 3, 5):
         picture = np.zeros((height, width), np.uint8)
@@ -77,7 +77,7 @@ def test_a_doubtful_face_is_told(small_face: Face) -> None:
 
 
 def drawn_dog(color: tuple[int, int, int], pointed: bool, side: int = 320) -> Image:
-    """A head with ears, a snout and a nose, on a plain ground."""
+    """A drawn dog's head with ears, snout and nose on a plain background."""
     picture = np.full((side, side, 3), 125, np.uint8)
     middle = side // 2
 
@@ -111,7 +111,7 @@ def test_a_dog_is_not_taken_for_a_person(landmarker: Landmarker, color: tuple[in
 
 
 def test_what_is_no_head_is_not_sure(landmarker: Landmarker, small_portrait: Image) -> None:
-    """Half of a face upside down under the other half: the detector finds something, and it is not sure."""
+    """Half of a face upside down below the other half: the detector finds a face with low confidence."""
     half = small_portrait[:128]
     chimera = np.concatenate([half, half[::-1]])
     assert all(face.score < 0.85 for face in find_faces(landmarker, chimera))

@@ -1,4 +1,4 @@
-"""parted_lips.py: drawn lips, 4 px a millimeter, over a gap that the landmarks do not see."""
+"""parted_lips.py: drawn lips, 4 px per millimeter, over a gap that the landmarks miss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PX_PER_MM, CENTER = 4.0, np.array([200.0, 150.0])
 
 
 def almond(up_mm: float, down_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """The upper and the lower line, [11, 2] each, from corner to corner, in pixels."""
+    """The upper and lower lip lines, [11, 2] each, from corner to corner, in pixels."""
     across = np.linspace(-1, 1, 11)
     lines = [np.stack([25 * across, height * (1 - across**2)], 1) for height in (-up_mm, down_mm)]
     upper, lower = (CENTER + PX_PER_MM * line for line in lines)
@@ -22,7 +22,7 @@ def almond(up_mm: float, down_mm: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pictured(up_mm: float, down_mm: float, level: int) -> tuple[Image, Face]:
-    """Lips of 8 mm each, between them an almond of a gray level; a face whose landmarks see lips that touch."""
+    """Lips of 8 mm each with an almond-shaped gap of a gray level; a face whose landmarks have touching lips."""
     image = np.full((300, 400, 3), 180, np.uint8)
     for size, shade in (((8.0, 8.0), 120), ((up_mm, down_mm), level)):
         upper, lower = almond(*size)
@@ -43,7 +43,7 @@ def test_inner_lips_go_to_the_edges_of_the_dark() -> None:
     image, face = pictured(2.0, 3.0, 12)
     seen = with_seen_gap(image, face)
     upper, lower = almond(2.0, 3.0)
-    middle = slice(3, 8)  # of eleven; in the corners the dark is thinner than a pixel
+    middle = slice(3, 8)  # of eleven; at the corners the gap is thinner than a pixel
     for line, edge in ((faces.LIPS_INNER_UPPER, upper), (faces.LIPS_INNER_LOWER, lower)):
         np.testing.assert_allclose(seen.points[line, :2][middle], edge[middle], atol=0.3 * PX_PER_MM)
     others = np.setdiff1d(np.arange(faces.NUM_POINTS), [*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER])

@@ -1,4 +1,4 @@
-"""tools/average_models.py: means by hand, what is not averaged, and spectral norm of the mean."""
+"""tools/average_models.py: means computed by hand, tensors that are not averaged, spectral norm of the mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""checkpoint.py: releases keep the pictures, states survive bad disks, foreign files end in one sentence."""
+"""checkpoint.py: releases preserve the output, states survive disk errors, invalid files give one-line errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def preset_of(form: str = "paper", **more: Any) -> Preset:
 
 
 def trained(preset: Preset, num_videos: int = 3) -> Networks:
-    """Networks that were moved away from where they start, with the vectors of spectral norm behind them."""
+    """Networks with changed weights and outdated vectors of spectral norm."""
     torch.manual_seed(1)
     networks = build_networks(preset.networks, num_videos)
     for _, net in networks:
@@ -234,7 +234,7 @@ def test_a_damaged_state_falls_back(tmp_path: Path, how: str, caplog: pytest.Log
 
 
 def test_a_state_runs_no_code(tmp_path: Path) -> None:
-    write_state(tmp_path, {"step": 1, "path": Path("/")})  # a class that is not among those that are safe
+    write_state(tmp_path, {"step": 1, "path": Path("/")})  # not one of the safe classes
     with pytest.raises(InputError, match="is not a training state of this program"):
         read_state(tmp_path)
 

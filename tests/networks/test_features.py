@@ -1,7 +1,7 @@
 """Frozen networks.
 
-Identity: against an embedding made by an independent port (cosine 0.9996 to dlib's own). VGGs: against their tables,
-written out layer by layer. EfficientNet-lite0: against numbers of its reference implementation in PyTorch.
+Identity: against an embedding of an independent port (cosine 0.9996 to dlib's). VGGs: against their tables, layer by
+layer. EfficientNet-lite0: against values of its reference implementation in PyTorch.
 """
 
 import hashlib
@@ -118,7 +118,7 @@ def random_weights(layers, last):
 
 
 def run_written_out(layers, weights, x, taps):
-    """The activations at torchvision's indices, and what kind of layer stands there."""
+    """The activations at torchvision's indices, and the kind of layer at each."""
     kinds = [kind for word in layers.split() for kind in (["pool"] if word == "M" else ["conv", "relu"])]
     found = []
     for index, kind in enumerate(kinds[: taps[-1] + 1]):
@@ -136,7 +136,7 @@ def run_written_out(layers, weights, x, taps):
 
 @pytest.fixture
 def thin(monkeypatch):
-    """Both VGGs with a 16th of their channels, so that they take no time; gives the same of a table."""
+    """Both VGGs with 1/16 of their channels, for speed; returns the same reduction of a table."""
     for name, blocks in features._VGG_BLOCKS.items():
         monkeypatch.setitem(features._VGG_BLOCKS, name, tuple(tuple(w // 16 for w in widths) for widths in blocks))
     return lambda layers: " ".join(word if word == "M" else str(int(word) // 16) for word in layers.split())
@@ -182,7 +182,7 @@ def test_vgg_equals_its_table_written_out(name, thin, tmp_path):
 def test_vgg_sees_a_known_pixel_in_caffes_scale(thin_vgg, tmp_path, file, takes):
     weights = thin_vgg[1] | {"features.0.bias": torch.zeros(4)}
     first = torch.zeros(4, 3, 3, 3)
-    first[:3, :, 1, 1] = torch.eye(3)  # each channel of the input as it is
+    first[:3, :, 1, 1] = torch.eye(3)  # copies each channel of the input
     torch.save(weights | {"features.0.weight": first}, tmp_path / file)
     rgb = torch.tensor([200.0, 150.0, 250.0])
     seen = content_network("vgg19", tmp_path / file)((rgb / 127.5 - 1).view(1, 3, 1, 1).expand(1, 3, 32, 32))[0]
@@ -209,7 +209,7 @@ def test_vgg_takes_every_usual_name_of_its_weights(thin_vgg, tmp_path):
 
 
 def test_lite0_equals_the_reference(lite0):
-    height, width = 45, 70  # odd: TensorFlow's padding is on both sides where it is even and not where it is odd
+    height, width = 45, 70  # odd: TensorFlow pads symmetrically only if the padding is even
     y, x = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
     image = torch.stack([torch.sin(9 * x + 4 * y), torch.cos(7 * x - 5 * y), torch.sin(11 * x * y)])[None]
     expected = [  # channels, size, three channels at (1, 1), mean magnitude; of efficientnet-lite-pytorch 0.1.0
@@ -242,7 +242,7 @@ def test_lite0_works_from_a_file_too(lite0, tmp_path, monkeypatch):
 def test_content_networks_are_frozen_and_let_gradients_through(lite0, thin_vgg):
     for net in (lite0, content_network("vgg19", thin_vgg[0])):
         assert list(net.parameters()) == []
-        assert net.state_dict() == {}  # a model that holds it does not save it
+        assert net.state_dict() == {}  # models that contain it do not save it
         assert len(net.layer_weights) == 5
         images = (torch.rand(1, 3, 32, 40) * 2 - 1).requires_grad_()
         before = [activation.detach() for activation in net.train()(images)]
@@ -335,7 +335,7 @@ def test_a_download_is_checked_and_put_in_place_in_one_step(tmp_path, monkeypatc
     assert path.read_bytes() == content
     assert shares[-1] == 1.0
     source.unlink()
-    assert download_weights("vgg19") == path  # it is there
+    assert download_weights("vgg19") == path  # it exists already
     path.unlink()
     with pytest.raises(InputError, match=r"cannot be downloaded .*fetch it yourself"):
         download_weights("vgg19")

@@ -1,4 +1,4 @@
-"""networks.py: the paper's sizes, every path against a plain reference, and what training needs of them."""
+"""generators.py: the paper's sizes, every path against a simple reference, and requirements of training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ B, K = 3, 2
 
 @pytest.fixture(autouse=True)
 def quiet_and_repeatable() -> Iterator[None]:
-    """One thread, since these networks are too small to share, and a fixed seed."""
+    """One thread, because these networks are too small for more, and a fixed seed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -65,7 +65,7 @@ def millions(count: int) -> str:
 
 
 def open_attention(*nets: nn.Module) -> None:
-    """gamma away from 0, so that self-attention does something."""
+    """Nonzero gamma, so that self-attention has an effect."""
     for net in nets:
         for module in net.modules():
             if isinstance(module, SelfAttention):
@@ -152,11 +152,11 @@ def test_the_module_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None
     assert "13056" in lines[5]
 
 
-# Blocks, against the table of docs/paper.md written out.
+# Blocks, against the table of docs/paper.md.
 
 
 def reference_block(block: ResidualBlock, h: Tensor, psi: list[Tensor]) -> Tensor:
-    """The block in the paper's order: the skip path convolves before it is averaged, after it is enlarged."""
+    """The block in the paper's order: the skip path convolves before downsampling and after upsampling."""
 
     def normalized(x: Tensor, number: int) -> Tensor:
         mean = x.mean((2, 3), keepdim=True)
@@ -209,7 +209,7 @@ def test_block_equals_its_description(norm: str, resample: str, first: bool, num
     psi = [torch.randn(2, c, dtype=torch.float64) for c in (4, 4, num_out, num_out)] if norm == "adain" else []
     before = h.clone()
     torch.testing.assert_close(block(h, psi), reference_block(block, h, psi))
-    assert torch.equal(h, before)  # its ReLU does not write into the activations that L_FM compares
+    assert torch.equal(h, before)  # the ReLU is not in place: L_FM compares these activations
     assert (block.conv1.bias is None) == (block.conv2.bias is None) == (norm != "none")
 
 
@@ -383,7 +383,7 @@ def test_every_weight_has_a_largest_singular_value_of_one() -> None:
     nets = everything()
     with torch.no_grad():
         for layer in normalized_layers(nets).values():
-            layer.parametrizations.weight.original.mul_(3)  # training would move it
+            layer.parametrizations.weight.original.mul_(3)  # as training would change it
         for _ in range(15):
             step_through(nets, *episode())
     nets.eval()
@@ -413,7 +413,7 @@ def test_gradient_reaches_a_trainable_psi_and_w() -> None:
         psi = nn.Parameter(projection(e_hat))
         w = nn.Parameter(dis.personal_weight(e_hat))
     dis(net(y, psi).image, y, w=w)[0].sum().backward()
-    assert (psi.grad != 0).float().mean() > 0.5  # what a ReLU shuts has none
+    assert (psi.grad != 0).float().mean() > 0.5  # inactive ReLUs have no gradient
     assert w.grad.abs().sum() > 0
     assert projection.linear.bias.grad is None and dis.W.weight.grad is None
     assert dis.linear.parametrizations.weight.original.grad is None
@@ -452,7 +452,7 @@ def test_a_new_discriminator_is_orthogonal_in_training_and_in_use() -> None:
 @pytest.mark.slow
 def test_bf16_autocast_trains_and_stays_near() -> None:
     def patches() -> Tensor:
-        """Of pixel noise, only rounding would be left at 4 px."""
+        """Patches, because pixel noise would leave only rounding at 4 px."""
         return pictures(B, 1 + K, px=8).repeat_interleave(8, 3).repeat_interleave(8, 4)
 
     nets, batch = everything(px=64), (patches(), patches(), torch.arange(B))
@@ -480,7 +480,7 @@ def texture(px: int = 64) -> tuple[Generator, Projection]:
 
 def test_untrained_texture_returns_the_warped_photo() -> None:
     net, projection = texture()
-    warped = pictures(2, px=128)  # frames are twice as large as what the network reads
+    warped = pictures(2, px=128)  # frames are twice as large as the network's input
     out = net(pictures(2, px=64), projection(torch.rand(2, DIM)), warped, torch.zeros(2, NUM_GEOMETRY, 32, 32))
     torch.testing.assert_close(out.image, warped, atol=1e-5, rtol=0)
     assert out.correction.shape == (2, 2, 32, 32) and not out.correction.any()

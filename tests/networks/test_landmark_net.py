@@ -1,4 +1,4 @@
-"""The landmarker in torch, against what OpenVINO makes of the same file."""
+"""The landmark detector in torch against OpenVINO with the same file."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""losses.py: every reduction against numbers worked by hand, and where gradients go."""
+"""losses.py: every reduction against values computed by hand, and gradient flow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mimik.networks.losses import (
 
 
 def layers(requires_grad: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-    """Two layers of other sizes, whose mean distances are (1 + 3 + 0 + 0) / 4 = 1 and 5."""
+    """Two layers of different sizes, whose mean distances are (1 + 3 + 0 + 0) / 4 = 1 and 5."""
     first = [torch.tensor([[1.0, -3.0], [2.0, 2.0]]).view(2, 2, 1, 1), torch.full((2, 1, 3, 3), 5.0)]
     second = [torch.tensor([[0.0, 0.0], [2.0, 2.0]]).view(2, 2, 1, 1), torch.zeros(2, 1, 3, 3)]
     for tensor in (*first, *second):
@@ -148,7 +148,7 @@ def test_content_loss_refuses_what_does_not_fit() -> None:
         content_loss(x, x_hat[:1], [1.0])
 
 
-# All of them.
+# All losses.
 
 
 def test_a_batch_of_twice_the_same_costs_the_same() -> None:
@@ -181,7 +181,7 @@ def test_identity_loss() -> None:
     loss = identity_loss(e_x, e_x_hat)
     assert loss.item() == pytest.approx(2.5, abs=1e-3)
     loss.backward()
-    assert e_x_hat.grad is not None and torch.isfinite(e_x_hat.grad).all()  # where they are equal, too
+    assert e_x_hat.grad is not None and torch.isfinite(e_x_hat.grad).all()  # also where they are equal
     torch.testing.assert_close(e_x_hat.grad[0, :2], torch.tensor([0.3, 0.4]))  # halves of the direction
 
 
@@ -191,7 +191,7 @@ def test_landmark_loss() -> None:
     loss = landmark_loss(points, found)
     assert loss.item() == pytest.approx((5 + 1) / 2)
     loss.backward()
-    assert points.grad is None  # the real frame's are a goal
+    assert points.grad is None  # those of the real frame are a target
     torch.testing.assert_close(found.grad, torch.tensor([[[0.3, 0.4], [0.0, 0.5]]]))
     assert landmark_loss(found, found).item() == pytest.approx(0, abs=2e-4)
 

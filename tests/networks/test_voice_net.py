@@ -1,4 +1,4 @@
-"""The voice network: shapes, causality, a gradient everywhere."""
+"""The voice network: shapes, causality, gradients of all parameters."""
 
 from __future__ import annotations
 

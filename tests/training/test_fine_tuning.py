@@ -1,4 +1,4 @@
-"""fine_tuning.py: where it starts, what a step moves, when it ends, and what is done with the file."""
+"""fine_tuning.py: initial state, effects of a step, stopping, and the written file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def face_net() -> FaceNet:
 
 @pytest.fixture(scope="module", autouse=True)
 def small(landmarker: Landmarker, face_net: FaceNet) -> Iterator[None]:
-    """Few pairs and few probes, networks that are loaded once, one thread."""
+    """Few pairs and probes, networks that are loaded once, one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ def moved(before: list[Tensor], module: torch.nn.Module) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
-# Where it starts.
+# Initial state.
 
 
 def test_it_starts_from_the_papers_psi_and_w(releases: dict[str, Path], photo: Photo) -> None:
@@ -131,7 +131,7 @@ def test_a_step_moves_all_that_is_the_persons(releases: dict[str, Path], photo: 
         "V": weights(made.discriminator_step.D.residual),
         "w": [made.discriminator_step.w.detach().clone()],
     }
-    for _ in range(3):  # the texture form starts as the identity: at first nothing but its last layer moves
+    for _ in range(3):  # the texture form starts as the identity: at first only its last layer changes
         terms = made.train_step()
     expected = {"content", "pixel", "adversarial", "feature_matching", "d_loss"}
     assert terms.keys() == expected | ({"synthesized", "kept"} if form == "texture" else set())
@@ -148,7 +148,7 @@ def test_the_first_step_is_the_one_of_the_equations(releases: dict[str, Path], p
         fake, fake_acts = made.discriminator_step.D(x_hat, batch["y"], w=made.discriminator_step.w)
         real, real_acts = made.discriminator_step.D(batch["x"], batch["y"], w=made.discriminator_step.w)
     terms = made.train_step()
-    # Spectral norm takes a step of power iteration at each pass, so the numbers differ a little.
+    # Spectral norm does one power iteration per pass, so the values differ slightly.
     torch.testing.assert_close(terms["adversarial"], 0.5 * losses.adversarial_loss(fake), rtol=0.2, atol=0.05)
     fm = 4.0 * losses.feature_matching_loss(fake_acts, real_acts)
     torch.testing.assert_close(terms["feature_matching"], fm, rtol=0.2, atol=0.05)
@@ -174,7 +174,7 @@ def test_a_photo_is_learned(releases: dict[str, Path], photo: Photo) -> None:
     assert last < 0.6 * first
 
 
-# What G is given.
+# Inputs of G.
 
 
 def test_one_photo_is_warped_there_and_back(releases: dict[str, Path], photo: Photo) -> None:
@@ -183,8 +183,8 @@ def test_one_photo_is_warped_there_and_back(releases: dict[str, Path], photo: Ph
     assert batch["warped"].shape == batch["x"].shape == (3, 3, 2 * PX, 2 * PX)
     assert batch["geometry"].shape == (3, 4, PX // 2, PX // 2)
     apart = (batch["warped"] - batch["x"]).abs().mean((1, 2, 3))
-    assert (apart > 0.001).all() and (apart < 0.1).all()  # back in its place, with something lost on the way
-    assert torch.equal(batch["where"], batch["regions"])  # only eyes and mouth count
+    assert (apart > 0.001).all() and (apart < 0.1).all()  # back in place, with lost detail
+    assert torch.equal(batch["where"], batch["regions"])  # the loss covers only eyes and mouth
 
 
 def test_of_two_photos_one_is_warped_to_the_other(
@@ -192,7 +192,7 @@ def test_of_two_photos_one_is_warped_to_the_other(
 ) -> None:
     turn = int(driver.yaw.argmax())
     other = dataclasses.replace(small_face, points=driver.points[turn].astype(np.float32))
-    # Twice as large: what is compared are windows, whatever the photos' sizes.
+    # Twice as large: windows are compared, independent of the photos' sizes.
     large = np.repeat(np.repeat(driver.frames[turn], 2, 0), 2, 1)
     other = dataclasses.replace(other, points=other.points * 2)
     made = learner(releases, "texture", [Photo(small_portrait, small_face, 0), Photo(large, other, 1)])
@@ -208,7 +208,7 @@ def test_of_two_photos_one_is_warped_to_the_other(
     target, warped = batch["x"][0][:, middle, middle], batch["warped"][:, :, middle, middle]
     apart = (warped - target).abs().mean((1, 2, 3))
     assert apart.min() < 0.5 * (photo - target).abs().mean()
-    # They come from two files: the face counts, the background does not.
+    # They are from two files: the loss covers the face, not the background.
     where = batch["where"][0, 0]
     assert where[PX, PX] > 0.99 and where[0].max() == where[:, 0].max() == 0
 
@@ -264,7 +264,7 @@ def test_sharing_a_face_averages_what_photos_do_not_have_in_common(releases: dic
     ]
     made = learner(releases, "texture", noisy).pairs
     assert made.lit_alike(2) == [0, 1, 3]
-    # From one photo, errors are those of two noises; from three, of one and a third, and of half of one as detail.
+    # From one photo the error is that of two noises; from three, of one and a third, and of half of one as detail.
     most, least = 1 - (4 / 3 / 2) ** 0.5, 1 - ((1 + 1 / 3 + (1 - 1 / 3) / 4) / 2) ** 0.5
     assert least - 0.02 < made.sharing_gain(2, [0, 1, 3]) < most
     dark = dataclasses.replace(photo, picture=noisy[0].picture - np.uint8(20))
@@ -282,7 +282,7 @@ def test_every_pair_comes_once_in_a_round(releases: dict[str, Path], photo: Phot
     )
 
 
-# What stops it.
+# Stopping.
 
 
 def test_following_is_a_share_of_the_way(small_face: Face) -> None:
@@ -307,11 +307,11 @@ def test_a_turn_is_no_expression(small_face: Face) -> None:
 
 
 def test_the_warped_photo_is_the_person_and_follows(releases: dict[str, Path], photo: Photo) -> None:
-    """The untrained texture form returns the warped photo, which is known to do both."""
+    """The untrained texture form returns the warped photo, which is known to have both properties."""
     made = learner(releases, "texture", [photo])
     identity, motion_fidelity = made.probe()
     assert identity > 0.4 and motion_fidelity > 0.3
-    still = made.probes.batch["warped"][:0].new_zeros(2, 3, 2 * PX, 2 * PX) - 1  # nobody there
+    still = made.probes.batch["warped"][:0].new_zeros(2, 3, 2 * PX, 2 * PX) - 1  # no face
     assert made.probes.scores(still) == (0.0, 0.0)
 
 
@@ -325,7 +325,7 @@ def test_a_face_that_does_not_move_is_the_person_but_does_not_follow(releases: d
 
 
 class Scripted:
-    """A learner whose probes find what they are told to."""
+    """A learner whose probes return scripted scores."""
 
     def __init__(self, found: list[tuple[float, float]], loss: float = 1.0, **recipe: Any) -> None:
         self.recipe = Recipe(**RATES | {"num_steps": 100, "patience": 2, "min_steps": 0} | recipe)
@@ -371,10 +371,11 @@ def test_looks_are_the_share_of_the_face_that_is_drawn(releases: dict[str, Path]
     x, _, where = made.pairs.faces(8)
     inside = where[0, 0] > 0.99
     mean = (x[0] * where[0]).sum((1, 2)) / where[0].sum()
-    for share in (0.0, 0.25, 1.0):  # what is drawn lies between the mean color and the photo
+    for share in (0.0, 0.25, 1.0):  # the output is between the mean color and the photo
         drawn = mean[:, None, None] + share * (x - mean[:, None, None])
-        drawn[..., ~inside & (where[0, 0] == 0)] = -1.0  # nobody looks there
-        made.average.forward = lambda batch, drawn=drawn: Synthesis(drawn.expand(len(batch["y"]), -1, -1, -1))  # type: ignore[method-assign]
+        drawn[..., ~inside & (where[0, 0] == 0)] = -1.0  # not measured there
+        # type: ignore[method-assign]
+        made.average.forward = lambda batch, drawn=drawn: Synthesis(drawn.expand(len(batch["y"]), -1, -1, -1))
         assert made.appearance() == pytest.approx(share, abs=1e-5)
     same = made.average(made.probes.batch).image
     assert made.probe()[0] == pytest.approx((made.probes.scores(same)[0] + 1) / 2, abs=1e-6)
@@ -383,7 +384,7 @@ def test_looks_are_the_share_of_the_face_that_is_drawn(releases: dict[str, Path]
 def test_hardly_better_is_kept_but_does_not_go_on_for_long() -> None:
     found = [(0.5 + 0.002 * number, 0.5) for number in range(20)]
     curve, best, _ = run(Scripted(found, min_gain=0.0015))
-    assert best.point == curve[-1] and curve[-1].step == 100  # 0.001 a probe: every second one is better
+    assert best.point == curve[-1] and curve[-1].step == 100  # 0.001 per probe: every second one is better
     curve, best, _ = run(Scripted(found, min_gain=0.01))
     assert best.point == curve[-1] and curve[-1].step == 20
 
@@ -529,7 +530,7 @@ def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None
         LearnArguments(**options)
 
 
-# A run, and its file.
+# A run and its file.
 
 
 @pytest.fixture(scope="module")
@@ -562,7 +563,7 @@ def test_without_torch_it_draws_what_was_trained(
         "Learner",
         lambda *args: kept.append(Learner(*args)) or kept[0],  # type: ignore[func-returns-value]
     )
-    # The probe is always better, so that the last state is kept.
+    # Each probe is better, so that the last state is kept.
     monkeypatch.setattr(Learner, "probe", lambda self: (0.1 * self.step, 0.1 * self.step))
     video.write_image(tmp_path / "a.png", photo.picture)
     learn([tmp_path / "a.png"], tmp_path / "a.avatar", LearnArguments(model=releases[form], steps=2))

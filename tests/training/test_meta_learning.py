@@ -1,4 +1,4 @@
-"""meta_learning.py: one step against a plain one, runs that stop and go on, many processes, and what a run tells."""
+"""meta_learning.py: one step against a simple reference, resumed runs, many processes, and the log of a run."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def asked(shards: Path, out: Path, **more: Any) -> TrainArguments:
 
 
 def batch_of(preset: Preset, size: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """As the loader gives it."""
+    """A batch as from the loader."""
     rng = torch.Generator().manual_seed(seed)
 
     def pixels(*shape: int) -> Tensor:
@@ -164,7 +164,7 @@ def test_options_take_the_place_of_the_presets() -> None:
 
 
 def plain_step(trainer: Trainer, adams: list[Any], batch: dict[str, Tensor], adversarial: bool) -> dict[str, float]:
-    """docs/paper.md, "One step of meta-learning", as it stands there; trainer gives the networks only."""
+    """The step of docs/paper.md, "One step of meta-learning"; of trainer only the networks are used."""
     nets, preset = trainer.networks, trainer.preset
     w = preset.losses
     x, y, x_s, y_s = (batch[name].float() / 127.5 - 1 for name in ("x", "y", "x_s", "y_s"))
@@ -247,9 +247,9 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
 def test_an_embedder_that_says_the_same_of_everybody_is_noticed() -> None:
     trainer = trainer_of(TEXTURE)
     batches = [batch_of(TEXTURE, seed=number) for number in range(2)]
-    assert trainer.validate(batches)["embedding"] > 0.2  # some of a fresh E's six numbers are dead, too
+    assert trainer.validate(batches)["embedding"] > 0.2  # some of the six outputs of a fresh E are constant, too
     last = trainer.ema.average.E.down[-1]
-    with torch.no_grad():  # its last ReLU gets nothing above 0 any more
+    with torch.no_grad():  # the inputs of its last ReLU are not positive
         for bias in (last.conv2.bias, last.skip.bias):
             bias.fill_(-100.0)
     assert trainer.validate(batches)["embedding"] == 0
@@ -316,7 +316,7 @@ def test_the_average_of_trained_weights_is_long_from_the_first_step(is_trained: 
     live, average = (s.G.to_image.bias.detach() for s in (trainer.synthesizer, trainer.ema.average))
     assert not torch.equal(live, before)
     torch.testing.assert_close(average, decay * before + (1 - decay) * live)
-    other = trainer_of(preset)  # as a run that goes on
+    other = trainer_of(preset)  # as in a resumed run
     other.load_state(trainer.state())
     assert other.ema.grows is not is_trained
 
@@ -335,8 +335,8 @@ def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
     batch = trainer_of(TEXTURE).on_device(batch_of(TEXTURE))
     seen = DiscriminatorInputs.of(batch, batch["warped"])
     assert seen.x.shape == seen.x_hat.shape == seen.y.shape == (2, 3, PX, PX)
-    torch.testing.assert_close(seen.x[0, :, 1, 2], batch["x"][0, :, 2:4, 4:6].mean((1, 2)))  # all, reduced
-    torch.testing.assert_close(seen.x_hat[1], batch["warped"][1, :, :PX, :PX])  # the upper left quarter as it is ..
+    torch.testing.assert_close(seen.x[0, :, 1, 2], batch["x"][0, :, 2:4, 4:6].mean((1, 2)))  # the frame, downsampled
+    torch.testing.assert_close(seen.x_hat[1], batch["warped"][1, :, :PX, :PX])  # the unchanged upper left quarter ..
     large = torch.nn.functional.interpolate(batch["y"], (2 * PX, 2 * PX), mode="bilinear")
     torch.testing.assert_close(seen.y[1], large[1, :, :PX, :PX])  # .. and its landmarks
     paper = trainer_of(PAPER).on_device(batch_of(PAPER))
@@ -344,7 +344,7 @@ def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
 
 
 class Twice(torch.nn.Module):
-    """A content network with one layer: twice the picture."""
+    """A content network with one layer, which doubles the picture."""
 
     layer_weights = (0.5,)
 
@@ -448,7 +448,7 @@ def state_of(run: Path) -> dict[str, Any]:
 
 
 def assert_equal(a: Any, b: Any, where: str = "state") -> None:
-    """Bit for bit."""
+    """Bitwise equality."""
     if isinstance(a, dict):
         assert a.keys() == b.keys(), where
         for key in a:
@@ -474,10 +474,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(shards: Path, tmp_pat
     for state in states:
         assert (state["step"], state["episodes"]) == (4, 8)
         state["curve"] = [{k: v for k, v in point.items() if k != "seconds"} for point in state["curve"]]
-        state["random"] = None  # nothing of a step is random but the data
+        state["random"] = None  # only the data of a step is random
         del state["seconds"], state["preset"]
     assert [point["step"] for point in states[0]["curve"]] == [0, 4]
-    assert states[1]["curve"].pop(1)["step"] == 2  # the first part's end
+    assert states[1]["curve"].pop(1)["step"] == 2  # the end of the first part
     assert_equal(*states)
     assert load_release(tmp_path / "parts" / "model.safetensors").record["steps"] == 4
 
@@ -502,7 +502,7 @@ def test_clips_that_do_not_fit_into_the_devices_memory(shards: Path, tmp_path: P
 
 
 def test_a_replayed_function_that_cannot_be_captured_is_called(caplog: pytest.LogCaptureFixture) -> None:
-    """Without a GPU nothing can be captured: the message and the results are those of any other reason."""
+    """Without a GPU nothing can be captured; message and results are as for any other reason."""
     calls: list[int] = []
 
     def double(given: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -548,7 +548,7 @@ def test_sample_grids_say_what_they_are() -> None:
     grid = sample_grid(batch, out, "synthetic - mimik training sample, step 7")
     side = 128
     assert grid.shape == (24 + 2 * side, 6 * side, 3) and grid.dtype == np.uint8
-    assert 0.02 < (grid[:24] < 128).mean() < 0.3  # writing on white
+    assert 0.02 < (grid[:24] < 128).mean() < 0.3  # text on white
     middles = grid[24 + side // 2 :: side, side // 2 :: side]
     assert (middles[0] == middles[1]).all()
     assert middles[0].tolist() == [[64] * 3, [0] * 3, [128] * 3, [191] * 3, [64] * 3, [255, 255, 0]]  # BGR
@@ -591,7 +591,7 @@ def test_two_runs_do_not_share_a_folder(shards: Path, tmp_path: Path) -> None:
     assert train(asked(shards, tmp_path / "run", steps=1), progress=second).step == 1
 
 
-@pytest.mark.slow  # that suite runs in one process: signals reach its main thread
+@pytest.mark.slow  # the slow suite runs in one process, whose main thread receives signals
 def test_a_signal_ends_the_run_after_the_step_with_a_saved_state(shards: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
 
@@ -600,7 +600,7 @@ def test_a_signal_ends_the_run_after_the_step_with_a_saved_state(shards: Path, t
             os.kill(os.getpid(), signal.SIGINT)
 
     outcome = train(asked(shards, tmp_path / "run", steps=50), progress=interrupt)
-    assert outcome.signal == signal.SIGINT and outcome.step == 3  # it came after the second step
+    assert outcome.signal == signal.SIGINT and outcome.step == 3  # it arrived after the second step
     assert state_of(tmp_path / "run")["step"] == 3
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -654,7 +654,7 @@ def test_a_release_can_be_the_start(shards: Path, tmp_path: Path) -> None:
         for (key, value), (_, own) in zip(net.state_dict().items(), fresh.state_dict().items(), strict=True):
             assert key == "W.weight" or torch.equal(value, own), (name, key)
     assert run.trainer.networks.D.W.weight.shape == (5, 6)
-    # What was learned before stands in the new record, and in that of whoever goes on from there.
+    # The new record contains the earlier training, and so does the record of a follow-up run.
     for steps in (1, 2):
         train(asked(shards, tmp_path / "second", init=release, steps=steps))
     record = load_release(tmp_path / "second" / "model.safetensors").record
@@ -758,10 +758,10 @@ if __name__ == "__main__":
 
 
 class Agent:
-    """A machine: torchrun with one process, which goes down with it."""
+    """A machine: torchrun with one process, which ends with it."""
 
     def __init__(self, script: Path, port: int, log: Path, *options: str, is_host: bool = False) -> None:
-        # Seconds, where torchrun waits for half a minute until a machine counts as gone or nobody else as coming.
+        # Seconds instead of the half minute in which torchrun waits for lost or new machines.
         settings = f"is_host={int(is_host)},last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3"
         torchrun = ["-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3"]
         torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=mimik"]
@@ -783,7 +783,7 @@ class Agent:
 
 
 def losses_of(*runs: Path) -> dict[int, dict[str, float]]:
-    """The lines of steps in stats.jsonl; of steps that were done again the later one, and of several folders all."""
+    """The lines of steps in the stats.jsonl of all folders; the later one if a step was repeated."""
     paths = [run / "stats.jsonl" for run in runs]
     lines = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
     return {line["step"]: line for line in lines if "loss" in line}
@@ -796,7 +796,7 @@ def test_machines_may_go_down_and_come_back(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str
 ) -> None:
     debug = PRESETS["debug"]
-    # A large eps keeps rounding, which depends on how many processes share a batch, from growing from step to step.
+    # A large eps prevents the growth of rounding errors, which depend on the number of processes, over steps.
     rates = dataclasses.replace(debug.train, eps=1.0, lr_generator=1e-3, lr_discriminator=1e-3, adversarial_from=2)
     preset = dataclasses.replace(
         debug,
@@ -811,7 +811,7 @@ def test_machines_may_go_down_and_come_back(
     runs = [tmp_path / "one", tmp_path / ("two" if disk == "separate" else "one")]
 
     def wait_for(steps: int) -> None:
-        deadline = time.monotonic() + 240  # other programs may keep the cores busy
+        deadline = time.monotonic() + 240  # the cores may be busy with other programs
         while max(losses_of(*runs), default=0) < steps:
             assert time.monotonic() < deadline, "\n".join(agent.log.read_text() for agent in agents)
             time.sleep(0.1)
@@ -825,7 +825,7 @@ def test_machines_may_go_down_and_come_back(
 
     num_steps = 24
     try:
-        # The older process is the first one of the two. The rendezvous lives on the other machine, which stays.
+        # The older process is the first one of the two. The rendezvous is on the other machine, which remains.
         doomed = begin(0, num_steps)
         staying = begin(1, num_steps, is_host=True)
         wait_for(5)
@@ -854,7 +854,7 @@ def test_machines_may_go_down_and_come_back(
     for number, line in expected.items():
         for name in ("loss", "pixel", "match", "gradient", "d_loss", "d_real", "d_fake"):
             if name in line:  # six digits are written
-                # Rounding depends on how many processes share a batch, and grows from step to step, in gradients most.
+                # Rounding depends on the number of processes, and grows over steps, mainly in gradients.
                 rel = (1e-2 if name == "gradient" else 1e-3) if number > 13 else 1e-4
                 assert told[number][name] == pytest.approx(line[name], rel=rel, abs=1e-5), (number, name)
 
@@ -900,8 +900,8 @@ def test_processes_that_do_not_fit(shards: Path, tmp_path: Path) -> None:
 def test_two_processes_do_what_one_does_with_the_whole_batch(
     shards: Path, tmp_path: Path, fsdp: bool, loader: str
 ) -> None:
-    # Adam's first steps have the length of the rate whatever the gradient, so a gradient that is 0 but for rounding
-    # would decide; with a large eps it does not.
+    # The length of Adam's first steps is the learning rate, also for a gradient that is 0 except for rounding. A
+    # large eps prevents this.
     rates = dataclasses.replace(PAPER.train, batch_size=4, eps=1.0, lr_generator=0.05, lr_discriminator=0.1)
     preset = dataclasses.replace(PAPER, train=rates)
     workers = "1" if fsdp else "0"
@@ -911,7 +911,7 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(
     children = [start(tmp_path, preset, *options, *more, rank=rank, size=2, port=port) for rank in (0, 1)]
     outputs = [child.communicate(timeout=300)[0] for child in children]
     assert [child.returncode for child in children] == [0, 0], "\n".join(outputs)
-    PRESETS["tiny"] = preset  # put back by the fixture
+    PRESETS["tiny"] = preset  # restored by the fixture
     train(asked(shards, tmp_path / "alone", steps=3, val_every=3, loader=loader))
     states = [state_of(folder) for folder in (together, tmp_path / "alone")]
     assert [state["episodes"] for state in states] == [12, 12]
@@ -926,5 +926,5 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(
     moments = [state["generator_adam"]["state"] for state in states]
     for slot, values in moments[0].items():
         torch.testing.assert_close(values["exp_avg_sq"], moments[1][slot]["exp_avg_sq"], rtol=0, atol=1e-5)
-    # What two processes saved, one goes on from.
+    # One process resumes from the state of two.
     assert train(asked(shards, together, steps=4)).step == 4

@@ -1,4 +1,4 @@
-"""Training of the voice network: the loss by hand, a few steps through the real entry, and what they leave."""
+"""Training of the voice network: the loss computed by hand, a few steps through the real entry, and their files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TINY = VoiceConfig(
 
 
 def clip(person: str, seconds: float = 3.0, seed: int = 0) -> SpeechClip:
-    """A tone whose loudness opens the mouth."""
+    """A tone whose loudness determines the mouth opening."""
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * mel.RATE_HZ)) / mel.RATE_HZ
     open_ = np.sin(2 * np.pi * 1.3 * time + seed) ** 2
@@ -122,11 +122,11 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
     lines = [json.loads(line) for line in (tmp_path / "run" / voice.STATS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 4, 6, 6]  # of two networks
     more = VoiceModel.load(train_voice(tracks, tmp_path / "more", replace(TINY, channels=10), init=path))
-    assert more.record["network"]["channels"] == 8 and len(more.members) == 2  # the file's
+    assert more.record["network"]["channels"] == 8 and len(more.members) == 2  # those of the file
     solved = VoiceModel.load(train_voice(tracks, tmp_path / "solved", replace(TINY, num_steps=0), init=path))
     before = VoiceModel.load(path)
     np.testing.assert_array_equal(solved.members[0]["stem.bias"], before.members[0]["stem.bias"])
-    np.testing.assert_array_equal(solved.tensors["scale.contact"], before.tensors["scale.contact"])  # contact stays
+    np.testing.assert_array_equal(solved.tensors["scale.contact"], before.tensors["scale.contact"])  # contact is kept
     assert np.abs(solved.members[0]["head.weight"] - before.members[0]["head.weight"])[0].max() > 0
     with pytest.raises(InputError, match="--steps 0: there is nothing to start from; give --init FILE"):
         train_voice(tracks, tmp_path / "none", replace(TINY, num_steps=0))
@@ -171,7 +171,7 @@ def test_calibration_gives_the_amplitude_that_is_real() -> None:
     clips = [clip("a", seed=i) for i in range(2)]
 
     class Half(torch.nn.Module):
-        """Half of what is right, and sure that lips touch below 0.05; no labiodental where they do."""
+        """Half of the correct tracks; certain contact below 0.05, and no labiodental there."""
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
             y = self.piece.tracks / scale.spread * 0.5
@@ -221,9 +221,9 @@ def test_a_picture_that_is_late_is_found_and_the_batch_takes_it() -> None:
     late = clip("a")
     piece = piece_of(late)
     heard = np.zeros((len(piece.known), NUM_OUTPUTS), np.float32)
-    heard[:-5, : len(CHANNELS)] = piece.tracks[5:]  # the tracks are 5 steps later than the sound says
+    heard[:-5, : len(CHANNELS)] = piece.tracks[5:]  # the tracks lag the sound by 5 steps
     assert voice.lag_of(heard, piece) == 5
-    assert voice.lag_of(np.random.default_rng(0).normal(size=heard.shape), piece) == 0  # nothing is clear
+    assert voice.lag_of(np.random.default_rng(0).normal(size=heard.shape), piece) == 0  # no clear lag
     config = replace(TINY, piece_steps=100, warm_up_steps=0, batch_size=1)
     pools = [Pool([late], set(), config) for _ in range(2)]
     pools[1].lags = [5]
