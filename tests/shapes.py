@@ -1,4 +1,4 @@
-"""Faces made by hand, in centimeters of their own frame: what the tests of motion/ are checked against."""
+"""Synthetic faces in centimeters of the head's coordinates: reference data of the tests of motion/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ angles = st.floats(-1.7, 1.7)
 
 
 def canonical_shape() -> np.ndarray:
-    """[478, 3] the canonical face, lips touching, with irises in the middle of its eyes, centimeters."""
+    """[478, 3] the canonical face with touching lips and centered irises, in centimeters."""
     mesh = canonical_mesh().vertices
     irises = []
     for a, b in ((33, 133), (362, 263)):
@@ -30,14 +30,14 @@ def canonical_shape() -> np.ndarray:
 
 
 def closed_lips(face: Face) -> Face:
-    """The same face with lips that touch."""
+    """The same face with touching lips."""
     pose = head_pose(face.points)
     shape = closed_mouth(pose.invert(face.points), face.blendshapes)
     return replace(face, points=pose.apply(shape).astype(np.float32))
 
 
 def opened(shape: np.ndarray, height: float = 1.0) -> np.ndarray:
-    """A face with open eyes: the canonical one looks half asleep."""
+    """A face with open eyes, which are half closed in the canonical face."""
     out = shape.copy()
     for _, lower in EYES:
         out[lower] += np.array([0, 1, 0]) * height * 0.4 * np.sin(np.linspace(0, np.pi, 9))[:, None]
@@ -58,5 +58,5 @@ def reference_of(shape: np.ndarray) -> Reference:
 
 
 def gap(shape: np.ndarray, upper: list[int], lower: list[int]) -> float:
-    """Opening of a mouth or an eye, as it is seen: added up over its points."""
+    """Visible opening of a mouth or an eye: the sum over its points."""
     return float(np.linalg.norm((shape[upper] - shape[lower])[:, :2], axis=1).sum())

@@ -1,4 +1,4 @@
-"""Shards as `mimik prepare` writes them, without a video of anybody: gray frames that say their number."""
+"""Synthetic shards as from `mimik prepare`: gray frames that encode their number."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PEOPLE = ("ada", "ada", "bob", "cleo", "dora")
 
 
 def level(number: int) -> int:
-    """Gray of frame number: the picture says which one it is."""
+    """Gray level that encodes the frame number."""
     return 20 + 5 * number
 
 
 def face_points(num_frames: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
-    """[T, 478, 3] the canonical face, a little different in every frame."""
+    """[T, 478, 3] the canonical face, slightly different in every frame."""
     vertices = faces.canonical_mesh().vertices
     whole = np.concatenate([vertices, vertices[[159] * 5 + [386] * 5]])
     whole[faces.RIGHT_IRIS[1:], :2] += [[0.5, 0], [0, -0.5], [-0.5, 0], [0, 0.5]]
@@ -49,7 +49,7 @@ def encoded(num_frames: int, side: int = SIDE) -> bytes:
 
 
 def write_shards(folder: Path, lengths: tuple[int, ...] = LENGTHS, clips_per_shard: int = 3) -> list[dict[str, Any]]:
-    """Shards as `mimik prepare` writes them; returns the lines of the index."""
+    """Writes shards as from `mimik prepare`; returns the lines of the index."""
     lines: list[dict[str, Any]] = []
     for number, (length, person) in enumerate(zip(lengths, PEOPLE, strict=False)):
         key, shard = f"{number:010x}_00", f"clips-{number // clips_per_shard:06d}.tar"
@@ -91,5 +91,5 @@ def write_index(folder: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def seen(images: np.ndarray) -> list[int]:
-    """Frame numbers that the pictures say."""
+    """Frame numbers encoded in the pictures."""
     return [round((float(image.mean()) - 20) / 5) for image in images]

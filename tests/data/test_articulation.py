@@ -1,4 +1,4 @@
-"""The mouth of synthetic speech: phonemes of espeak-ng at their instants, and what the lips do at them."""
+"""Mouth targets of synthetic speech: phonemes of espeak-ng at their times, and the lips at each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""augmentation.py: points go where their pixels go; identity stays."""
+"""augmentation.py: points move with their pixels; identity is preserved."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_colors_stay_at_the_persons_own_sides(style: str) -> None:
         x = np.flatnonzero((flipped == color).all(-1).any(0))
         assert len(x)
         assert (x.mean() < 64) == left_of_picture
-    # It is the mirror image in which the colors of the sides are exchanged, but for a pixel of rounding.
+    # The mirror image with exchanged colors of the sides, except for a pixel of rounding.
     mirrored = landmark_image(points[0], 128, 128, style=style)[:, ::-1]
     for before, after in (((255, 0, 0), (0, 255, 0)), ((255, 0, 255), (0, 255, 255)), ((255, 255, 0),) * 2):
         for one, other, image in ((before, after, flipped), (after, before, flipped)):
@@ -109,7 +109,7 @@ def test_some_episodes_have_no_colors() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
     changes = [Augmentation(hue_deg=0).draw(drawn(seed), 8) for seed in range(300)]
     gray = [change for change in changes if np.ptp(change.images(picture), axis=-1).max() <= 1]
-    assert 15 <= len(gray) <= 50  # a tenth
+    assert 15 <= len(gray) <= 50  # 10 %
 
 
 @pytest.mark.parametrize(("values", "message"), [({"flip": 2}, "flip 2"), ({"hue_deg": -1}, "hue_deg -1")])

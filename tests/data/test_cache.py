@@ -1,4 +1,4 @@
-"""The folder of decoded clips that many processes fill."""
+"""cache.py: a folder of decoded clips shared by processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""episodes.py: episodes of one clip, the same whoever makes them."""
+"""episodes.py: episodes of one clip, independent of workers and ranks."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_regions_are_the_targets_eyes_and_mouth(episodes: Episodes) -> None:
 
 
 class Portraits(ClipStore):
-    """One clip: a portrait that nods a little; its frames are made when asked for."""
+    """One clip: a slightly nodding portrait; its frames are rendered on demand."""
 
     def __init__(self, picture: np.ndarray, points: np.ndarray) -> None:
         self.size, self.root = None, "portraits"
@@ -130,11 +130,11 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
         assert item["y"].shape == (3, 64, 64) and item["regions"].shape == (1, 128, 128)
         assert item["x_s"].shape == (2, 3, 64, 64)
         assert item["geometry"].shape == (NUM_GEOMETRY, 32, 32)
-        # The head fills the window and stands in its middle.
+        # The head fills the window and is centered.
         height = np.linalg.norm(item["points"][10, :2] - item["points"][faces.CHIN, :2])
         assert height == pytest.approx(64 / 1.7, rel=0.2 if augment else 0.03)
         assert (item["points"][:, :2].mean(0) - 32).abs().max() < 6
-        # The photo, warped, is nearer to the target than the photo itself.
+        # The warped photo is nearer to the target than the photo.
         x, warped, photo = (item[name].float() for name in ("x", "warped", "x_s"))
         small = x.unflatten(2, (64, 2)).unflatten(1, (64, 2)).mean((2, 4))
         assert (x - warped).abs().mean() < 0.5 * (small - photo[0]).abs().mean()
@@ -146,7 +146,7 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
 
 
 class Stills(ClipStore):
-    """One picture under several names, whose face does something else in each."""
+    """One picture under several names, with a different expression in each."""
 
     def __init__(self, picture: Image, driver_faces: list[Face]) -> None:
         self.size, self.picture, self.driver_faces = None, picture, driver_faces
@@ -176,16 +176,16 @@ def test_a_still_is_the_target_of_its_own_warp_and_back(
     item = same[0]
     window = Crop.around(small_face.points, WINDOW_SCALE)
     assert (item["x"].permute(1, 2, 0).numpy() == window.cut(store.picture, 128)).all()  # the target is the still
-    assert damage(item) < 5  # its own expression: resampling, and how absolute motion reads this smile
+    assert damage(item) < 5  # its own expression: errors of resampling and of absolute motion for this smile
     both = Episodes(store, [still, other], num_sources=2, window_px=64)
     items = [both[n] for n in range(12)]
     of_still = [one for one in items if one["key"] == "0"]
-    assert max(map(damage, of_still)) > 2 * damage(item)  # the mouth was opened and shut
+    assert max(map(damage, of_still)) > 2 * damage(item)  # the mouth was opened and closed
     moved = max(of_still, key=damage)
     assert (moved["points_s"][0] - moved["points"]).abs().max() > 1
     assert torch.equal(moved["x"], item["x"])
     assert torch.equal(both[moved["episode"]]["warped"], moved["warped"])
-    with pytest.raises(InputError, match="has 1 frames"):  # the paper's form takes nothing from one frame
+    with pytest.raises(InputError, match="has 1 frames"):  # the paper's form needs more than one frame
         Episodes(store, [still], num_sources=2)
 
 
@@ -224,7 +224,7 @@ def test_workers_and_ranks_change_nothing(episodes: Episodes) -> None:
     assert load(1) == load(3) == alone
     ranks = [load(0, 12, rank=rank, world_size=2) for rank in range(2)]
     assert [item for pair in zip(*ranks, strict=True) for item in pair] == alone
-    # Stopped after 10 episodes of two ranks, gone on with one.
+    # Stopped after 10 episodes of two ranks, resumed with one.
     assert load(0, 14, start_episode=10) == alone[10:]
 
 

@@ -1,4 +1,4 @@
-"""index.py: every field is read back and checked; a split has each person on one side."""
+"""index.py: every field is read back and checked; a split has each person in one part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos -> shards: what is kept, what is not and why, and that no moment is a bad one to be killed at."""
+"""Videos -> shards: kept clips, reasons for rejections, and safe interruption at any time."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from mimik.media import video
 CONFIG = PrepareConfig(size=128, min_seconds=0.6)
 
 
-# One run over one of everything.
+# One run over one video of each kind.
 
 
 def beside(left: Image, right: Image, gap: int) -> Image:
-    """Two faces in one picture, the middles of the pictures `gap` px apart."""
+    """Two faces in one picture, with centers `gap` px apart."""
     height, width = left.shape[:2]
     out = np.zeros((height, width + gap, 3), np.uint8)
     out[:, gap:] = right
@@ -90,9 +90,9 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(autouse=True, scope="session")
 def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
-    """Of this process: loading the networks takes longer than preparing most of these videos."""
+    """One per process, because loading the networks takes longer than preparing most of these videos."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clips, "Landmarker", lambda **_: landmarker)  # workers are handed the function that calls it
+        patch.setattr(clips, "Landmarker", lambda **_: landmarker)  # workers get the function that calls it
         yield
 
 
@@ -181,7 +181,7 @@ def test_landmarks_lie_on_the_face_in_the_crop(shards: tuple[Path, PrepareReport
             found = landmarker.detect(frames[i])[0]
             distance = np.linalg.norm(found.points[:, :2] - tracks.points[i, :, :2], axis=1).mean()
             errors.append(distance / found.width_px)
-        # The face stands in the middle and fills about half of the crop.
+        # The face is centered and fills about half of the crop.
         assert 0.3 < entry.face_px / 128 < 0.6
         assert entry.yaw_range[0] <= tracks.pose[:, 0].mean() <= entry.yaw_range[1]
     assert max(errors) < 0.02, errors
@@ -299,11 +299,11 @@ def test_clustered_people_stand_in_the_index(folder: Path, tmp_path: Path) -> No
     assert calls == [3, 3]
 
 
-# The writer, with made-up clips.
+# The writer, with synthetic clips.
 
 
 def fake_video(path: Path, config: PrepareConfig, **options: Any) -> VideoResult:
-    """One to three clips of random bytes that the file's name decides; every fifth video has none."""
+    """One to three clips of random bytes that depend on the file name; every fifth video has none."""
     rng = np.random.default_rng(int(path.stem))
     clips = []
     for _ in range(int(rng.integers(1, 4)) if int(path.stem) % 5 else 0):
@@ -326,7 +326,7 @@ def fake_video(path: Path, config: PrepareConfig, **options: Any) -> VideoResult
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], PrepareReport]:
-    """A run over 30 made-up videos, with shards of 10 kB and a commit after every video."""
+    """A run over 30 synthetic videos, with shards of 10 kB and a commit after every video."""
     touch(tmp_path, *(f"in/{number:03d}.mp4" for number in range(30)))
     monkeypatch.setattr(module, "prepare_video", fake_video)
     monkeypatch.setattr(module, "contact_sheet", lambda *_: np.zeros((64, 64, 3), np.uint8))
@@ -341,7 +341,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Pr
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Everything that must not depend on when the work was done."""
+    """All content that must not depend on interruptions."""
     return {
         path.name: path.read_bytes()
         for path in out.iterdir()
@@ -350,7 +350,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 class Doomed:
-    """Calls a function, and something else at its n-th call instead."""
+    """Calls a function; the n-th call is replaced."""
 
     def __init__(self, function: Callable[..., Any], number: int, end: Callable[[], None]) -> None:
         self.function, self.left, self.end = function, number, end
@@ -477,7 +477,7 @@ def _until(ask: Callable[[], Any]) -> Any:
 
 
 def _opened(pipe: Path) -> int | None:
-    """The writing end of a named pipe, once somebody reads it."""
+    """The write end of a named pipe, once it has a reader."""
     with suppress(OSError):
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     return None
@@ -500,7 +500,7 @@ def test_a_worker_that_cannot_start_ends_the_run_and_is_no_reason_against_a_vide
 def test_workers_give_the_same_and_a_dead_or_stuck_one_costs_its_video_only(
     folder: Path, shards: tuple[Path, PrepareReport], tmp_path: Path
 ) -> None:
-    """A named pipe that nobody writes to makes its worker hang; the first one is killed from outside."""
+    """A worker that reads a named pipe without a writer hangs; the first one is killed from outside."""
     os.mkfifo(tmp_path / "1_pipe.mp4")
     os.mkfifo(tmp_path / "2_pipe.mp4")
     inputs = [tmp_path / "1_pipe.mp4", tmp_path / "2_pipe.mp4", folder / "a_talk.mp4"]
@@ -554,7 +554,7 @@ def test_a_machine_of_the_cluster_that_dies_costs_nothing(
     def work(task: VideoTask, beat: Callable[[], None]) -> VideoResult:
         node = ray.get_runtime_context().get_node_id()
         (places / f"{task.path.stem}_{node}").touch()
-        # The third of the doomed machine is still at work when it dies.
+        # The third task of the failing machine is still running when it fails.
         time.sleep(
             60 if len(list(places.glob(f"*_{node}"))) == 3 and (tmp_path / "doomed").read_text() == node else 0.2
         )
@@ -566,7 +566,7 @@ def test_a_machine_of_the_cluster_that_dies_costs_nothing(
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(module, "_do_task", work)
-    # Results stay on the machine that made them, as large ones do, and are lost with it.
+    # Results remain on their machine, as large ones do, and are lost with it.
     settings = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"max_direct_call_object_size": 0}}
     cluster = Cluster(initialize_head=True, head_node_args=settings)
     doomed = cluster.add_node(num_cpus=1)
@@ -582,7 +582,7 @@ def test_a_machine_of_the_cluster_that_dies_costs_nothing(
         ray.shutdown()
         cluster.shutdown()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    assert len(list(places.iterdir())) > 30  # something was done again
+    assert len(list(places.iterdir())) > 30  # some work was repeated
     assert report.num_new == 30 and "worker-died" not in report.reasons
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
 
@@ -685,7 +685,7 @@ def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
 def test_clustering_without_torch_is_refused_before_any_work(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mimik.networks.features", None)  # as where torch is not installed
+    monkeypatch.setitem(sys.modules, "mimik.networks.features", None)  # as without torch
     out = tmp_path / "shards"
     with pytest.raises(InputError, match=r"needs torch; install it with: pip install '.\[train\]'"):
         prepare([folder], out, people="cluster", num_workers=0, progress=lambda state: pytest.fail("work"))

@@ -1,4 +1,4 @@
-"""remote.py: byte ranges over http and s3; what may pass is tried again, what will not is an error."""
+"""remote.py: byte ranges over http and s3; transient errors are retried, others are raised."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from synthetic_shards import seen
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Sends files and, when asked and able, parts of them; fails as often as told first."""
+    """Sends files or byte ranges, if supported; the first requests fail as configured."""
 
     ranges = True
     failures: ClassVar[list[int | str]] = []
@@ -62,7 +62,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of a folder."""
+    """Serves a folder; returns its address."""
     Server.ranges, Server.failures[:], Server.asked[:] = True, [], []
     handler = functools.partial(Server, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as service:
@@ -75,7 +75,7 @@ def served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that fails is asked again at once."""
+    """Retries without waiting."""
     monkeypatch.setattr(remote, "_BACKOFF_S", 0.001)
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_sends_whole_files_is_asked_once_for_each(server: str, ind
     for number in (0, 1, 0):
         assert seen(store.read(index[number], [3, 7]).images) == [3, 7]
     assert store._spool is not None
-    assert [path for path, _ in Server.asked] == ["/clips-000000.tar"] * 2  # the range in vain, then all
+    assert [path for path, _ in Server.asked] == ["/clips-000000.tar"] * 2  # the range fails, then the whole file
     folder = store._spool._folder
     assert folder.exists()
     del store
@@ -128,7 +128,7 @@ def test_what_does_not_pass_is_an_error(
     Server.asked.clear()
     with pytest.raises(InputError, match="404"):
         read_index(f"{server}/elsewhere")
-    assert len(Server.asked) == 1  # what is not there is not asked for again
+    assert len(Server.asked) == 1  # missing files are not retried
     with pytest.raises(InputError, match="cannot be read"):
         ClipStore("http://127.0.0.1:9").read(index[0], [0])
     beyond = ClipInfo.from_json(
@@ -143,7 +143,7 @@ KEYS = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Says where the store is, and with which keys; nothing of this computer's own is used."""
+    """Sets address and keys of the store; the computer's AWS settings are not used."""
     pytest.importorskip("boto3", reason="the extra `s3` is not installed")
 
     def use(endpoint: str, keys: tuple[str, str] | None = ("reader", "secret")) -> None:
@@ -166,7 +166,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[...
 
 
 class Store:
-    """moto's S3, with the shards in the bucket `shelf`, which one pair of keys may read."""
+    """moto's S3, with the shards in the bucket `shelf`, readable with one pair of keys."""
 
     def __init__(self) -> None:
         from moto.server import ThreadedMotoServer
@@ -196,7 +196,7 @@ class Store:
         use(self.endpoint, self.keys)
 
     def ask(self, what: str, body: str = "") -> None:
-        """Of moto itself: reset, which forgets all; reset-auth, from when on keys are checked."""
+        """Control of moto: reset deletes everything; reset-auth enables the check of keys."""
         url = f"{self.endpoint}/moto-api/{what}"
         request = urllib.request.Request(url, body.encode(), {"Content-Type": "text/plain"}, method="POST")
         urllib.request.urlopen(request, timeout=10).close()
@@ -230,7 +230,7 @@ def test_shards_are_read_from_s3(store: Store, index: list[ClipInfo]) -> None:
     assert read_index(root) == read_index(f"{root}/index.jsonl") == index
     frames = ClipStore(root).read(index[3], [29, 4])
     assert seen(frames.images) == [29, 4]
-    again = pickle.loads(pickle.dumps(ClipStore(root)))  # as workers get it
+    again = pickle.loads(pickle.dumps(ClipStore(root)))  # as in workers
     assert seen(again.read(index[0], [3]).images) == [3]
 
 

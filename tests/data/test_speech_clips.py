@@ -1,4 +1,4 @@
-"""Clips of speech: what is read, what is left out, and that augmented sound and lips stay together."""
+"""Speech clips: reading, omitted clips, and synchronization of augmented sound and lips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mimik.motion.generation.lips import CHANNELS, FIRST_S, GAP, LIPS_HZ
 
 
 def clip(seconds: float = 3.0, fps: float = 25.0) -> SpeechClip:
-    """A burst of sound from 1.0 to 1.4 s, and lips that open for it."""
+    """A burst of sound from 1.0 to 1.4 s, with open lips."""
     rng = np.random.default_rng(0)
     time = np.arange(int(seconds * mel.RATE_HZ)) / mel.RATE_HZ
     heard = (time > 1.0) & (time < 1.4)
@@ -46,7 +46,7 @@ def test_sound_and_lips_stay_together_at_any_speed(speed: float) -> None:
     piece = piece_of(c, sound=resampled(c.sound, speed), speed=speed)
     times = FIRST_S + np.arange(len(piece.known)) / LIPS_HZ
     opened = times[piece.tracks[:, GAP] > 0.1]
-    # Output i stands for a time 145 ms before the end of the features it is given.
+    # Output i is for a time 145 ms before the end of its features.
     energy = piece.features.mean(1)[::2]
     heard = (np.flatnonzero(energy > energy.max() - 0.7) / LIPS_HZ) + mel.WINDOW / mel.RATE_HZ / 2
     assert opened.min() == pytest.approx(1.0 / speed, abs=0.05) and opened.max() == pytest.approx(1.4 / speed, abs=0.05)

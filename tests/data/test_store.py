@@ -1,4 +1,4 @@
-"""store.py and cache.py: the frames asked for, whatever the cache holds; damaged clips are named."""
+"""store.py and cache.py: the requested frames for any state of the cache; errors name damaged clips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_clip_gives_the_frames_asked_for(shards: Path, index: list[ClipInfo], 
 
 
 def test_every_frame_alone_is_the_right_one(shards: Path, index: list[ClipInfo]) -> None:
-    # Far frames are sought, near ones decoded: both have to land on the frame.
+    # Far frames are reached by seeking, near ones by decoding: both must be exact.
     store = ClipStore(shards)
     assert [seen(store.read(index[4], [n]).images)[0] for n in range(45)] == list(range(45))
 
@@ -141,7 +141,7 @@ def test_a_damaged_clip_is_named_and_can_be_skipped(tmp_path: Path, how: str, me
     bad = next(n for n in range(2) if strict.choose(n)[0] == 0)
     with pytest.raises(DamagedClipError):
         strict[bad]
-    if how != "cut":  # there the other clip is gone as well
+    if how != "cut":  # this also removes the other clip
         item = Episodes(ClipStore(tmp_path), index, num_sources=2, skip_damaged=True)[bad]
         assert item["skipped"] > 0
         assert item["clip"] == 1

@@ -1,4 +1,4 @@
-"""tracks.py: packed landmarks are exact, small, and always the same bytes."""
+"""tracks.py: packed landmarks are exact, small and deterministic."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_damaged_landmarks_are_an_input_error(data: st.DataObject) -> None:
         tracks = unpack_tracks(bytes(packed[:cut]))
     except InputError:
         return
-    # Some bytes of a zip file say nothing.
+    # Some bytes of a zip file have no meaning.
     assert (tracks.points == unpack_tracks(small_pack()).points).all()
 
 

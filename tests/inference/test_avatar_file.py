@@ -1,4 +1,4 @@
-"""avatar_file.py: an avatar's file gives back what was put in, or says what is wrong with it."""
+"""avatar_file.py: avatars are read back exactly, and damaged files give an error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_is_read_is_what_was_written(person: AvatarFile, path: Path) -> Non
         assert read.tensors[name].dtype == np.float16
         np.testing.assert_array_equal(read.tensors[name], value)
     np.testing.assert_array_equal(read.psi, person.psi)
-    np.testing.assert_array_equal(read.picture, person.picture)  # not a bit is lost
+    np.testing.assert_array_equal(read.picture, person.picture)  # lossless
     np.testing.assert_array_equal(read.face.points, person.face.points)
     np.testing.assert_array_equal(read.face.blendshapes, person.face.blendshapes)
     assert read.face.score == pytest.approx(person.face.score)
@@ -148,7 +148,7 @@ def test_content_that_makes_no_sense_is_refused_though_its_hash_fits(person: Ava
 def test_a_name_with_a_folder_is_refused(person: AvatarFile, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no plain name"):
         SourceFile("../photo.jpg", "0" * 64, "image/jpeg")
-    data = person.pack().replace(b"photo.jpg", b"../ph.jpg")  # the header is JSON; its length stays
+    data = person.pack().replace(b"photo.jpg", b"../ph.jpg")  # the header is JSON of unchanged length
     (tmp_path / "bad.avatar").write_bytes(data)
     with pytest.raises(ModelError, match="is damaged or not an avatar"):
         read_avatar(tmp_path / "bad.avatar")

@@ -1,4 +1,4 @@
-"""Which device is taken. A GPU is never needed here."""
+"""Selection of the device; no GPU is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""runtime.py: what OpenVINO computes is what networks/ computes."""
+"""runtime.py: OpenVINO's results equal those of networks/."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def preset(form: str, attention: bool) -> Preset:
 
 
 def trained(config: NetworkConfig) -> Networks:
-    """Networks in which everything does something."""
+    """Networks in which every part has an effect."""
     torch.manual_seed(0)
     return lively(build_networks(config, 2))
 
@@ -70,7 +70,7 @@ def test_openvino_computes_what_torch_computes(tmp_path: Path, form: str, attent
     for ours, theirs in zip(out, expected, strict=True):
         assert theirs.std() > 1e-3
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
-    # What runs by default: bfloat16 or 8-bit integers, and the weights here are far larger than trained ones.
+    # The default: bfloat16 or 8-bit integers; the weights here are far larger than trained ones.
     fast = Network(release.preset.networks, release.tensors).generator(psi_hat[0].numpy())
     for ours, theirs in zip(fast(*(value.numpy() for value in inputs)), expected, strict=True):
         assert np.abs(ours - theirs.numpy()).mean() < 0.15 * theirs.numpy().std()
@@ -99,7 +99,7 @@ def test_a_model_that_lacks_a_tensor_or_has_another_psi(tmp_path: Path) -> None:
 
 
 def test_calls_from_several_threads_do_not_mix() -> None:
-    """Two sliders that move at once ask one graph; each gets the answer to its own numbers."""
+    """Two concurrent sliders use one graph; each gets the result of its own inputs."""
     op = runtime._opset()
     parameter = op.parameter([1, 3, 64, 64], np.float32)
     graph = runtime._Compiled([op.multiply(parameter, runtime._constant(2.0))], [parameter], 1, "f32")
@@ -124,7 +124,7 @@ def test_calls_from_several_threads_do_not_mix() -> None:
 
 
 def test_a_processor_for_which_openvino_lacks_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without AVX there is no instance norm ("bad combination"): other layers compute the same."""
+    """Without AVX OpenVINO has no instance norm ("bad combination"), so other layers compute it."""
     made = preset("texture", attention=False)
     checkpoint.save_release(tmp_path / "model.safetensors", trained(made.networks), made, {"steps": 3})
     release = read_release(tmp_path / "model.safetensors")
@@ -158,7 +158,7 @@ def test_a_processor_for_which_openvino_lacks_layers(tmp_path: Path, monkeypatch
 
 
 def test_eight_bits_change_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Convolutions of what is normed are rounded to 8 bits, where bfloat16 is not faster; everything else is not."""
+    """Only convolutions of normalized inputs use 8 bits, and only if bfloat16 is not faster."""
     monkeypatch.setattr(runtime, "fast_precision", lambda: "f32")
     monkeypatch.setattr(runtime, "has_int8", lambda: True)
     release = read_release(BUNDLED_MODEL)

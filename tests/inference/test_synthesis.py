@@ -1,4 +1,4 @@
-"""synthesis.py: what a network says of a small window is applied to the photo itself, in the right place."""
+"""synthesis.py: network outputs for a small window are applied to the photo at full resolution, in the right place."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def flow(warper: Warper, target: Array) -> Flow:
 def answering(
     correction: tuple[float, float] = (0, 0), change: float = 0, mask: float = 1
 ) -> Callable[..., list[Array]]:
-    """A network that says the same everywhere; correction in sides of the window, change in -2..2."""
+    """A network with constant outputs; correction in sides of the window, change in -2..2."""
 
     def generator(y: Array, warped: Array, geometry: Array) -> list[Array]:
         assert y.shape == warped.shape == (1, 3, PX, PX) and geometry.shape == (1, 4, PX // 2, PX // 2)
@@ -76,7 +76,7 @@ def test_a_network_that_changes_nothing_leaves_the_geometry(portrait, portrait_f
 
 
 def test_a_correction_moves_the_warped_photo(portrait, portrait_face, warper, flow, target) -> None:
-    """Pixel p is the plain frame's at p + correction: inside the window, away from its rim, above the shoulders."""
+    """Pixel p equals the uncorrected frame's at p + correction: inside the window, above the shoulders."""
     window = window_around(target, window_around(portrait_face.points).side)
     shift = 6 / window.side, -4 / window.side
     made = painted(portrait, portrait_face, warper, flow, target, correction=shift)
@@ -98,7 +98,7 @@ def test_a_correction_moves_the_warped_photo(portrait, portrait_face, warper, fl
 
 def test_what_is_drawn_lies_where_the_mask_does_not_keep(portrait, portrait_face, warper, flow, target) -> None:
     plain = Painter(portrait, warper).paint(flow)
-    made = painted(portrait, portrait_face, warper, flow, target, change=-2, mask=0)  # black all over the window
+    made = painted(portrait, portrait_face, warper, flow, target, change=-2, mask=0)  # black in the whole window
     window = window_around(target, window_around(portrait_face.points).side)
     x, y = (target[4, :2]).astype(int)
     assert made[y, x].max() <= 2
@@ -135,7 +135,7 @@ def test_shoulders_and_clothes_are_left_to_the_warp(across: float, down: float, 
 
 
 def test_far_from_eyes_and_mouth_little_is_brightened(portrait_face: Face) -> None:
-    """By hand: 32 gray levels of brightening are halved there, 16 and any darkening stay, and so does the middle."""
+    """By hand: brightening by 32 gray levels is halved there; 16, any darkening, and the middle are unchanged."""
     points = window_around(portrait_face.points).to_unit(portrait_face.points)
     middle = points[[33, 263, 61, 291], :2].mean(0)
     for levels, far in ((32.0, 0.5), (16.0, 1.0), (-50.0, 1.0)):
@@ -162,10 +162,10 @@ def test_what_is_drawn_into_a_black_and_white_photo_is_gray(portrait, portrait_f
 
 
 class Large:
-    """The portrait two and a half times as large, with grain that the network does not see, turned a little."""
+    """The portrait at 2.5 times the size, with grain above the network's resolution, slightly turned."""
 
     def __init__(self, portrait: Image, face: Face) -> None:
-        soft = cv2.resize(portrait, (1280, 1280), interpolation=cv2.INTER_CUBIC) // 2 + 64  # nothing is cut off
+        soft = cv2.resize(portrait, (1280, 1280), interpolation=cv2.INTER_CUBIC) // 2 + 64  # nothing is clipped
         grain = np.random.default_rng(0).normal(0, 10, (1280, 1280, 1))
         self.photo = (soft + grain).round().astype(np.uint8)
         self.points = face.points * np.float32(2.5)
@@ -178,7 +178,7 @@ class Large:
         self.cheek = slice(y - 40, y + 40), slice(x - 40, x + 40)
 
     def painter(self, change: float) -> TexturePainter:
-        """Of a network that keeps nothing of the photo."""
+        """Painter with a network that ignores the photo."""
         generator = answering(change=change / 127.5, mask=0)
         return TexturePainter(self.photo, self.points, self.warper, CONFIG, generator)
 
@@ -186,7 +186,7 @@ class Large:
         return self.painter(change).paint(self.flow, self.target)
 
     def without_detail(self, change: float) -> Image:
-        """The drawing alone laid over the photo, as in a photo of the network's own resolution."""
+        """Only the network's output over the photo, as in a photo of the network's resolution."""
         prediction = self.painter(change).predict(self.flow, self.target, self.window, np.float32(1))
         image = self.plain.copy()
         _blend(image, prediction.refined, prediction.keep, self.window)
@@ -203,7 +203,7 @@ def test_a_change_of_nothing_leaves_a_large_photo(large: Large) -> None:
 
 
 def test_a_small_change_is_added_to_a_large_photo(large: Large) -> None:
-    """Its grain stays: under the drawing alone it is lost."""
+    """Its grain is kept: the network's output alone would lose it."""
 
     def grain(image: Image) -> float:
         gray = image[large.cheek].mean(-1, dtype=np.float32)
@@ -220,16 +220,17 @@ def test_where_much_changes_the_drawing_is_taken(large: Large, change: float) ->
     made = large.painted(change)
     assert np.abs(made.astype(int) - large.plain)[large.cheek].mean() > 40
     apart = np.abs(made.astype(int) - large.without_detail(change))
-    mouth = cv2.dilate(mouth_interior(large.target, 1280, 1280), np.ones((61, 61), np.uint8)) > 0  # keeps its detail
+    mouth = cv2.dilate(mouth_interior(large.target, 1280, 1280), np.ones((61, 61), np.uint8)) > 0  # detail is kept here
     apart[mouth] = 0
     assert apart[large.cheek].max() <= 1
-    assert apart.max() <= 5  # in the window's rim, where enlarging a product is not the product of what is enlarged
+    # at the window's rim, where the upsampled product differs from the product of upsampled factors
+    assert apart.max() <= 5
 
 
 def test_a_photo_of_the_networks_own_resolution_is_interpolated_once(
     portrait, portrait_face, warper, flow, target
 ) -> None:
-    """The residual is added to the warped photo, not to what the network saw of it, which is resampled twice."""
+    """The residual is added to the warped photo, not to the network's input, which is resampled twice."""
     painter = TexturePainter(portrait, portrait_face.points, warper, CONFIG, answering(change=0, mask=0))
     window = window_around(target, window_around(portrait_face.points).side)
     prediction = painter.predict(flow, target, window, np.float32(1))
@@ -242,7 +243,7 @@ def test_a_photo_of_the_networks_own_resolution_is_interpolated_once(
 
 @pytest.mark.parametrize("corner", [(20.3, 30.7), (-60.0, 40.2), (150.0, -35.5)], ids=["inside", "left", "above"])
 def test_detail_over_a_drawing_is_what_the_formula_says(corner: tuple[float, float]) -> None:
-    """Against the same in plain floating point, each picture enlarged by itself."""
+    """Against a floating-point reference that upsamples each picture separately."""
     random = np.random.default_rng(1)
     keep = cv2.GaussianBlur(random.random((16, 16)).astype(np.float32), (0, 0), 1)
     change = np.broadcast_to(np.linspace(0, 0.5, 64, dtype=np.float32), (3, 64, 64))  # to 64 gray levels on the right
@@ -293,7 +294,7 @@ def test_a_photo_that_is_not_moved_is_left_as_it_is(portrait: Image, portrait_fa
     side = window_around(points).side
 
     def black(moved: float) -> Image:
-        """By a network that draws black, with the face moved by a share of the window's side."""
+        """Output of a network that draws black, with the face moved by a fraction of the window's side."""
         target = points + np.float32([moved * side, 0, 0])
         return painted(portrait, portrait_face, warper, warper.flow(target), target, change=-2, mask=0)
 
@@ -311,7 +312,7 @@ def test_a_correction_of_zero_leaves_the_flow(flow: Flow, warper: Warper, target
 
 
 def test_a_constant_correction_is_the_composition_of_both(flow: Flow, warper: Warper, target: Array) -> None:
-    crop, window = warper.crop, warper.crop  # the same square: then cells and correction can be compared by hand
+    crop, window = warper.crop, warper.crop  # the same square, so that cells and correction are comparable by hand
     cells = 5  # of the grid
     moved = corrected(flow, np.full((64, 64, 2), cells / GRID, np.float32), crop, window)
     inner = slice(20, 100)
@@ -337,7 +338,7 @@ def test_photos_are_seen_as_prepared_clips_show_them(portrait: Image, portrait_f
     x, y, points = photo_windows(config, [portrait, larger], [portrait_face.points, portrait_face.points * 2])
     assert x.shape == (2, frame_px, frame_px, 3) and y.shape == (2, px, px, 3) and points.shape == (2, 478, 3)
     assert to_network_size(x, config).shape == y.shape
-    np.testing.assert_allclose(points[0], points[1], atol=0.05)  # resolution does not matter
+    np.testing.assert_allclose(points[0], points[1], atol=0.05)  # independent of the resolution
     assert np.abs(x[0].astype(int) - x[1]).mean() < 3
     square = clip_window(portrait_face.points) if form == "paper" else window_around(portrait_face.points)
     np.testing.assert_allclose(points[0], square.to_unit(portrait_face.points) * px, atol=1e-3)
@@ -366,7 +367,7 @@ def test_inside_a_mouth_the_residual_only_shades() -> None:
     shaded = shaded_only(residual, interior)
     outside = interior == 0
     assert (shaded[:, outside] == residual[:, outside]).all()
-    # Of white noise a mean over 8 x 8 pixels has an eighth of the deviation, and bilinear interpolation no more.
+    # For white noise, a mean over 8 x 8 pixels has 1/8 of the deviation, and bilinear interpolation has at most this.
     assert shaded[:, 16:48, 8:56].std() < 1.2 / 8
     constant = np.full((3, 64, 64), 0.3, np.float32)
     np.testing.assert_allclose(shaded_only(constant, interior), constant, atol=1e-6)
@@ -377,7 +378,7 @@ def test_inside_a_mouth_nothing_glows() -> None:
     interior[16:48, 16:48] = 255
     seen = np.full((64, 64, 3), 200, np.uint8)
     seen[:, :32] = 20  # a dark cavity beside bright teeth
-    for levels, teeth, cavity in ((60, 30, 3), (10, 10, 3), (-40, -40, -40)):  # 0.15 of what is there at most
+    for levels, teeth, cavity in ((60, 30, 3), (10, 10, 3), (-40, -40, -40)):  # at most 0.15 of the existing value
         residual = np.full((3, 64, 64), levels / 127.5, np.float32)
         made = 127.5 * shaded_only(residual, interior, seen)
         np.testing.assert_allclose(made[:, 16:48, 40:48], teeth, atol=1e-3)
@@ -407,12 +408,12 @@ def test_shading_is_that_of_training() -> None:
 
 
 def test_inside_a_mouth_all_of_the_images_detail_stays() -> None:
-    """However much the residual changes there: teeth that are finer than the network's window are not blurred."""
+    """For any residual: teeth finer than the network's resolution are not blurred."""
     random = np.random.default_rng(2)
     image = random.integers(100, 156, (200, 200, 3), np.uint8)
     made, window = image.copy(), Crop(0, 0, 200)
     warped, refined = np.full((64, 64, 3), 128, np.uint8), np.full((64, 64, 3), 188, np.uint8)
-    residual = np.full((3, 64, 64), 60 / 127.5, np.float32)  # more than what keeps detail elsewhere
+    residual = np.full((3, 64, 64), 60 / 127.5, np.float32)  # elsewhere this residual suppresses detail
     interior = np.zeros((64, 64), np.uint8)
     interior[:, 32:] = 255
     _blend_under_detail(

@@ -1,4 +1,4 @@
-"""Pictures and clips that are drawn here, so that what must come out of them is known by hand."""
+"""Synthetic pictures and clips with known content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def flat(color, width: int = 64, height: int = 48) -> np.ndarray:
 
 
 def corners(width: int = 64, height: int = 48) -> np.ndarray:
-    """Four flat quarters: red and green on top, blue and skin below."""
+    """Four uniform quarters: red and green on top, blue and skin below."""
     rgb = np.empty((height, width, 3), np.uint8)
     rgb[: height // 2, : width // 2], rgb[: height // 2, width // 2 :] = RED, GREEN
     rgb[height // 2 :, : width // 2], rgb[height // 2 :, width // 2 :] = BLUE, SKIN
@@ -83,7 +83,7 @@ def make_video(
 
 
 def click_track(seconds: float, click_s: float, rate: int = 48000) -> np.ndarray:
-    """[1, N] int16: faint noise and one loud burst of 5 ms."""
+    """[1, N] int16: faint noise with one loud burst of 5 ms."""
     samples = np.random.default_rng(0).integers(-300, 300, (1, round(seconds * rate)), dtype=np.int16)
     samples[:, round(click_s * rate) : round((click_s + 0.005) * rate)] = 30000
     return samples
@@ -99,7 +99,7 @@ def make_clip(
     audio_start_s: float = 0.0,
     click_s: float = 1.0,
 ) -> Path:
-    """A video with sound; click_s counts from the start of the sound."""
+    """A video with sound; click_s is relative to the start of the sound."""
     rate = 48000
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "bf": "0"})
@@ -129,7 +129,7 @@ def sound_packets(path: Path) -> list[tuple[float, str]]:
 
 
 def click_time(path: Path) -> float:
-    """When the burst is heard, by the timestamps of the file."""
+    """Time of the burst, by the timestamps of the file."""
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
             loud = np.abs(frame.to_ndarray().astype(np.float64)).reshape(-1)

@@ -1,4 +1,4 @@
-"""espeak-ng's library: phonemes at the instants where they sound, in the names of the alphabet asked for."""
+"""espeak-ng's library: phonemes at the times of their sounds, named in the requested alphabet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log-mel features: against a slow reference, and the same whatever the level and the pieces."""
+"""Log-mel features: against a slow reference, and independent of level and blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""palette.py: the colors that few pixels have are kept."""
+"""palette.py: colors of few pixels are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def missed(color: tuple[int, int, int], palette: np.ndarray) -> float:
-    """How far the nearest color of the palette is, in CIE76."""
+    """Distance to the nearest color of the palette, in CIE76."""
     return float(np.linalg.norm(lab(palette) - lab(np.array(color)), axis=1).min())
 
 
@@ -27,14 +27,14 @@ def test_few_colors_are_kept_as_they_are() -> None:
 
 
 def test_lips_keep_their_pink_before_a_wall_of_many_colors() -> None:
-    """Half a percent of the pixels is pink; the rest is brown and gray in all shades."""
+    """0.5 % of the pixels are pink; the rest are shades of brown and gray."""
     rng = np.random.default_rng(0)
     wall = rng.normal((150, 110, 80), (25, 22, 20), (200, 200, 3)) + rng.normal(0, 25, (200, 200, 1))
     frame = wall.clip(0, 255).astype(np.uint8)
     pink = (212, 110, 120)
     frame[100:110, 90:110] = np.array(pink) + rng.integers(-6, 7, (10, 20, 3))
     assert missed(pink, palette_of([frame])) < 2.5
-    counted = cv2.kmeans(  # by the number of pixels alone
+    counted = cv2.kmeans(  # weighted only by the number of pixels
         lab(frame)[::5], 64, None, (cv2.TERM_CRITERIA_MAX_ITER, 10, 0), 1, cv2.KMEANS_RANDOM_CENTERS
     )[2]
     alone = float(np.linalg.norm(counted - lab(np.array(pink)), axis=1).min())

@@ -1,4 +1,4 @@
-"""pictures.py: what a file is, and pictures in and out."""
+"""pictures.py: detection of file formats, and reading and writing of pictures."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_sound_only_is_no_video(tmp_path, name, codec):
 
 
 def exif_by_hand(stored: np.ndarray, orientation: int) -> np.ndarray:
-    """What the EXIF standard says about where row 0 and column 0 are shown."""
+    """The positions of row 0 and column 0 by the EXIF standard."""
     return {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -174,7 +174,7 @@ def test_cmyk_jpeg_and_color_profiles(tmp_path):
     Image.fromarray(flat((0, 160, 240))).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
     assert np.abs(video.read_image(tmp_path / "cmyk.jpg").astype(int) - (0, 160, 240)).max() <= 3
 
-    # A profile in which the stored numbers mean other colors: linear light. 188 in sRGB is half the light, 128 stored.
+    # A profile with linear light: half the light is 128 in the file and 188 in sRGB.
     linear = linear_srgb_profile()
     Image.fromarray(flat((128, 128, 128))).save(tmp_path / "linear.png", icc_profile=linear)
     assert np.abs(video.read_image(tmp_path / "linear.png").astype(int) - 188).max() <= 2

@@ -1,4 +1,4 @@
-"""containers.py and reading.py: what a video holds, and its frames at a constant rate."""
+"""containers.py and reading.py: content of a video, and its frames at a constant rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mimik.media import containers, reading, video
 
 
 def shown_slowly(starts_ms: list[int], last_ms: int, fps: int) -> list[int]:
-    """For each instant, look through all frames for the newest that has come (up to the tolerance)."""
+    """For each instant, search all frames for the newest one that has started (within the tolerance)."""
     tolerance = min(Fraction(1, 4 * fps), Fraction(5, 1000))
     shown, k = [], 0
     while k == 0 or Fraction(k, fps) + tolerance < Fraction(starts_ms[-1] + last_ms, 1000):
@@ -34,7 +34,7 @@ def test_resampling_equals_a_slow_reference(gaps_ms, last_ms, fps):
     starts_ms = [sum(gaps_ms[:i]) for i in range(len(gaps_ms) + 1)]
     ends_ms = [*starts_ms[1:], starts_ms[-1] + last_ms]
     timed = [(s / 1000, (e - s) / 1000, i) for i, (s, e) in enumerate(zip(starts_ms, ends_ms, strict=True))]
-    # Ties between a timestamp and an instant are decided by rounding in floats; step aside by a microsecond.
+    # Float rounding decides ties between a timestamp and an instant; avoid them by an offset of a microsecond.
     got = list(reading._at_constant_rate([(s - 1e-6 * (s > 0), d, i) for s, d, i in timed], Fraction(fps)))
     want = shown_slowly(starts_ms, last_ms, fps)
     assert got[: len(want)] == want[: len(got)] and abs(len(got) - len(want)) <= 1
@@ -42,7 +42,7 @@ def test_resampling_equals_a_slow_reference(gaps_ms, last_ms, fps):
 
 @given(st.sampled_from([23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120]), st.integers(1, 300), st.floats(0, 0.001))
 def test_a_constant_rate_stays_as_it_is(fps, count, jitter_s):
-    """Also when the container rounds the timestamps to milliseconds, up or down."""
+    """Also if the container rounds timestamps to milliseconds, up or down."""
     rate = containers.exact_rate(fps)
     timed = [(max(0.0, float(i / rate) + (jitter_s if i % 2 else -jitter_s)), float(1 / rate), i) for i in range(count)]
     assert list(reading._at_constant_rate(timed, rate)) == list(range(count))
@@ -99,7 +99,7 @@ def test_timestamps_that_jump(tmp_path, caplog):
 
     assert starts([50, 54, 58]) == [0, 0.04, 0.08]
     assert starts([None, None, None]) == [0, 0.04, 0.08]
-    assert starts([0, 4, 3, 8]) == [0, 0.04, 0.08]  # a step back is left out
+    assert starts([0, 4, 3, 8]) == [0, 0.04, 0.08]  # a decreasing timestamp is omitted
     assert not caplog.records
     assert starts([0, 4, 10_000_000, 10_000_004]) == [0, 0.04, 0.08, 0.12]
     assert starts([1000, 1004, 0, 4]) == [0, 0.04, 0.08, 0.12]
@@ -107,7 +107,7 @@ def test_timestamps_that_jump(tmp_path, caplog):
 
 
 def test_a_rate_that_the_container_does_not_know(tmp_path):
-    """Browsers record WebM with 1000 frames a second in the header."""
+    """Browsers record WebM with 1000 frames/s in the header."""
     clip = make_video(
         tmp_path / "a.mkv", [flat(gray_of(i)) for i in range(12)], pts=[33 * i for i in range(12)], rate=1000
     )
@@ -152,7 +152,7 @@ def test_color_matrices_and_ranges(tmp_path, pix_fmt, full_range, matrix):
 
 
 def test_untagged_colors(tmp_path):
-    """As players do: BT.601 for small pictures."""
+    """As in players: BT.601 for small pictures."""
     clip = make_video(tmp_path / "a.mp4", [flat(RED)], matrix=2)
     assert np.abs(first(clip).astype(int) - RED).max() <= 3
 
@@ -172,7 +172,7 @@ def test_ten_bits_and_alpha(tmp_path):
 
 @pytest.mark.slow
 def test_hdr_becomes_sdr(tmp_path):
-    """PQ code 0.5 is 92 nits (SMPTE ST 2084); on a screen whose white is 203 nits that is brighter than middle gray."""
+    """PQ code 0.5 is 92 nits (SMPTE ST 2084), which is brighter than middle gray on a screen with 203 nits white."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25, options={"level": "3"})
@@ -228,7 +228,7 @@ def test_a_file_that_was_cut_off_gives_what_it_has(tmp_path):
     data = (tmp_path / "b.mp4").read_bytes()
     (tmp_path / "b.mp4").write_bytes(data[: len(data) * 6 // 10])
     assert 5 <= len(list(video.read_frames(tmp_path / "b.mp4"))) <= 15
-    clip.write_bytes(clip.read_bytes()[:-300])  # without its index, which stands at the end, nothing is left
+    clip.write_bytes(clip.read_bytes()[:-300])  # without the index at its end, the file is unreadable
     refused(lambda: next(video.read_frames(clip)), str(clip), "damaged")
 
 

@@ -1,4 +1,4 @@
-"""sound.py: samples that are read, and sound that goes along with a video."""
+"""sound.py: reading samples, and sound copied into a video."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_sound_is_copied_bit_by_bit(tmp_path, source, codec, target):
     clip = make_clip(tmp_path / source, codec=codec)
     out = write_all(tmp_path / target, video.read_frames(clip), audio_from=clip)
     before, after = sound_packets(clip), sound_packets(out)
-    # A few packets may begin after the last frame; all others are there, in order, at their time. Raw samples are
-    # cut into other packets by other muxers.
+    # A few packets may start after the last frame; all others are present, in order, at their time. Muxers divide raw
+    # samples into different packets.
     if codec != "pcm_s16le":
         assert len(before) - 4 <= len(after) <= len(before)
         assert [sha for _, sha in after] == [sha for _, sha in before[: len(after)]]
@@ -46,7 +46,7 @@ def test_sound_is_copied_bit_by_bit(tmp_path, source, codec, target):
 @pytest.mark.parametrize("codec", ["aac", "libopus", "flac", "pcm_s16le"])
 @pytest.mark.parametrize(("video_start_s", "audio_start_s"), [(0.5, 0.0), (0.0, 0.4), (1.0, 0.3)])
 def test_lips_and_sound_stay_together(tmp_path, codec, video_start_s, audio_start_s):
-    """The click is heard as long after the first frame as in the source, copied or transcoded."""
+    """The click is at the same time after the first frame as in the source, copied or transcoded."""
     clip = make_clip(tmp_path / "a.mkv", codec=codec, video_start_s=video_start_s, audio_start_s=audio_start_s)
     source_click_s = click_time(clip)
     out = write_all(tmp_path / "o.mp4", video.read_frames(clip), audio_from=clip)
@@ -60,13 +60,13 @@ def test_lips_and_sound_stay_together(tmp_path, codec, video_start_s, audio_star
 
 @pytest.mark.parametrize("codec", ["aac", "libopus"])
 def test_lips_and_sound_stay_together_in_matroska(tmp_path, codec):
-    """It has no edit lists: what counts is the time from the first frame that is shown."""
+    """Matroska has no edit lists: the time is relative to the first displayed frame."""
     clip = make_clip(tmp_path / "a.mkv", codec=codec, video_start_s=0.5)
     out = write_all(tmp_path / "o.mkv", video.read_frames(clip), audio_from=clip)
     with av.open(str(out)) as container:
         start_s = float(next(container.decode(video=0)).time)
         assert container.streams.audio[0].codec_context.name == "aac"
-    assert start_s < 0.03  # the encoder's run-in comes before the first frame
+    assert start_s < 0.03  # the encoder's priming is before the first frame
     assert click_time(out) - start_s == pytest.approx(click_time(clip) - 0.5, abs=0.004)
 
 
@@ -193,7 +193,7 @@ def test_a_tone_is_read_as_the_tone_at_another_rate(tmp_path, rate, layout):
     middle = slice(400, -400)
     gain = float(read[middle] @ expected[: len(read)][middle]) / float(expected[middle] @ expected[middle])
     assert np.abs(read[: len(expected)] / gain - expected)[middle].max() < 0.01
-    if layout != "5.1":  # how loud six channels are in one is the mixer's to say
+    if layout != "5.1":  # the mixer determines the level of a downmix of six channels
         assert gain == pytest.approx(1.0, abs=0.01)
     info = sound.probe_sound(path)
     assert (info.sample_rate, info.num_channels) == (rate, num_channels)
@@ -207,7 +207,7 @@ def test_each_format_is_read_in_time(tmp_path, name, codec):
     path = write_sound(tmp_path / name, click_track(1.5, 0.9) / 32768, 48000, codec=codec)
     read = heard(path)
     assert int(np.argmax(np.abs(read) > 0.4)) / 16000 == pytest.approx(0.9, abs=0.004)
-    assert len(read) / 16000 == pytest.approx(1.5, abs=0.06)  # coded sound ends with a whole packet
+    assert len(read) / 16000 == pytest.approx(1.5, abs=0.06)  # encoded sound ends with a complete packet
     assert sound.probe_sound(path).duration_s == pytest.approx(len(read) / 16000, abs=0.06)
 
 
@@ -219,7 +219,7 @@ def test_time_counts_from_the_first_frame_of_a_video(tmp_path, video_start_s, au
     assert int(np.argmax(np.abs(read) > 0.4)) / 16000 == pytest.approx(click_s, abs=0.004)
     if audio_start_s > video_start_s:
         assert np.abs(read[: round(0.9 * 16000 * (audio_start_s - video_start_s))]).max() == 0  # silence before it
-    assert sound.probe_sound(clip).duration_s > len(read) / 16000 - 0.06  # Matroska tells when its last stream ends
+    assert sound.probe_sound(clip).duration_s > len(read) / 16000 - 0.06  # Matroska has the end of the longest stream
 
 
 def test_blocks_are_even_and_hold_no_more_than_was_asked_for(tmp_path):

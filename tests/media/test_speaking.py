@@ -1,4 +1,4 @@
-"""Text to speech by programs of the system: what is called, and what is said where there is none."""
+"""Text to speech by installed programs: the command lines, and the message if there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mimik.media.speaking import MAX_LETTERS, phonemes_beside, speak
 
 @pytest.fixture
 def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with nothing in it but what the test puts there."""
+    """A PATH that contains only programs made by the test."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -76,10 +76,10 @@ def test_espeak_speaks(tmp_path: Path) -> None:
 def test_phonemes_of_another_sound_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = speak("One two three.", tmp_path / "x.wav")
     monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
-    assert phonemes_beside(speak("Four.", path)) is None  # those of what was said before are gone
+    assert phonemes_beside(speak("Four.", path)) is None  # phonemes of the earlier speech are deleted
     program(tmp_path, "python", 'printf "0.0\\tf\\n9.0\\t\\n"')
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    assert phonemes_beside(speak("Four.", path)) is None  # 9 s are not the sound's length
+    assert phonemes_beside(speak("Four.", path)) is None  # 9 s differ from the length of the sound
 
 
 @pytest.mark.parametrize("lines", ["", "x\ta\n", "1.0\ta\n0.5\tb\n", "nan\ta\n"])

@@ -1,4 +1,4 @@
-"""writing.py: each kind of output, what comes back from it, and what fails."""
+"""writing.py: each output format, read back, and errors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_alpha_is_kept(tmp_path, name):
         assert np.abs(got[..., :3].astype(int) - SKIN).max() <= 4
     else:
         got = np.array(Image.open(tmp_path / (name % 0)).convert("RGBA"))
-        np.testing.assert_array_equal(got, frame)  # the colors of what is transparent, too
+        np.testing.assert_array_equal(got, frame)  # including colors of transparent pixels
 
 
 def test_outputs_that_are_refused(tmp_path):
@@ -167,7 +167,7 @@ def test_nothing_written(tmp_path, name):
 def test_a_full_disk(tmp_path, name):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    count = 120 if name == "a.mp4" else 8  # x264 looks some frames ahead
+    count = 120 if name == "a.mp4" else 8  # x264 has a lookahead of some frames
     noise = [np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8) for i in range(count)]
     target = tmp_path / name
     if name == "frames":

@@ -1,4 +1,4 @@
-"""Lips and eyelids that touch, in every photo."""
+"""Contact of lips and eyelids, in every photo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_drivers_closed_lips_close_an_open_mouth(no_leak: None, portrait_face:
     assert np.abs(lip_openings(closed)).max() < 0.02
     before = head_pose(portrait_face.points).invert(portrait_face.points)
     outer = [faces.LIPS_OUTER_UPPER[5], faces.LIPS_OUTER_LOWER[5]]
-    for point, side in zip(outer, (1, -1), strict=True):  # the outer lips follow, and the lips keep their thickness
+    for point, side in zip(outer, (1, -1), strict=True):  # the outer lips follow, so that the lips keep their thickness
         assert side * (closed[point, 1] - before[point, 1]) > 0.05
     upper, lower = faces.LIPS_INNER_UPPER[5], faces.LIPS_INNER_LOWER[5]
     for inner, out in ((upper, outer[0]), (lower, outer[1])):
@@ -102,7 +102,7 @@ def test_a_lower_lip_stays_above_the_chin() -> None:
     held = with_chin_below_lip(wide, shape)
     assert above(wide) < 0.6 * above(shape)
     assert above(held) == pytest.approx(0.68 * above(shape), rel=0.05)
-    assert held[faces.CHIN, 1] > wide[faces.CHIN, 1]  # both give way
+    assert held[faces.CHIN, 1] > wide[faces.CHIN, 1]  # both move
     assert held[lip, 1] < wide[lip, 1]
     upper = [*faces.LIPS_OUTER_UPPER[1:-1], *faces.LIPS_INNER_UPPER[1:-1]]
     np.testing.assert_array_equal(held[upper], wide[upper])

@@ -1,4 +1,4 @@
-"""Motion out of a stream of faces: what is held back, and what is refused."""
+"""Motion from a stream of faces: delayed frames, and refused input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shapes import EYES, gap
 
 
 class Source:
-    """Counts how many faces were taken."""
+    """Counts the consumed faces."""
 
     def __init__(self, frames: list[Face | None]) -> None:
         self.frames, self.taken = frames, 0

@@ -1,4 +1,4 @@
-"""A frame is split into pose and expression, against rigid motions made by hand."""
+"""Separation of pose and expression, against synthetic rigid motions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_rotation_of_a_quarter_turn() -> None:
     np.testing.assert_array_equal(rotation_vector(np.eye(3)), np.zeros(3))
 
 
-# Splitting.
+# Separation.
 
 
 @settings(max_examples=20, deadline=None)
@@ -69,7 +69,7 @@ def test_split_finds_the_expression_on_a_moved_head(no_leak: None) -> None:
 
 
 def test_split_takes_the_landmarkers_own_error_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A landmarker that lengthens the chin with the square of the yaw.
+    # A landmark detector that lengthens the chin with the square of the yaw.
     by_pose = np.zeros((5, NUM_POINTS, 3))
     by_pose[2, faces.CHIN] = [0, 2.0, 0]
     wrong = replace(expression_basis(), by_pose=by_pose)

@@ -1,4 +1,4 @@
-"""Motion files, there and back and damaged; other rates; the bundled motions."""
+"""Motion files: written and read back, damaged; other rates; the bundled motions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spoken(motion_frames) -> Motion:
 
 @pytest.fixture(scope="module")
 def saved(spoken: Motion, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound file; nobody may change it."""
+    """A valid file; tests must not change it."""
     path = tmp_path_factory.mktemp("motions") / "spoken.motion"
     spoken.save(path)
     return path
@@ -80,7 +80,7 @@ def test_a_motion_of_one_frame_can_be_saved(spoken: Motion, motion_frames, tmp_p
 
 
 def rewritten(source: Path, target: Path, **changed: bytes | None) -> Path:
-    """A copy of the file with some members replaced, or left out for None."""
+    """A copy of the file with some members replaced, or omitted for None."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             key = name.split(".")[0]
@@ -97,7 +97,7 @@ def array_bytes(array: np.ndarray) -> bytes:
 
 
 def lying_array() -> bytes:
-    """A header that promises 8 TB and no data."""
+    """A header that declares 8 TB, without data."""
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000), }"
     header += b" " * (-(10 + len(header) + 1) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
@@ -186,7 +186,7 @@ def test_a_foreign_zip_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["amounts", "header"])
 def test_a_motion_that_unpacks_to_too_much_is_refused_unread(saved: Path, tmp_path: Path, name: str) -> None:
-    # A file that somebody sent must not fill the memory: here 70 kB become 70 MB.
+    # An untrusted file must not fill the memory: here 70 kB expand to 70 MB.
     bomb = rewritten(saved, tmp_path / "bomb.motion", **{name: bytes(70 << 20)})
     assert bomb.stat().st_size < 150_000
     tracemalloc.start()
@@ -224,7 +224,7 @@ def test_another_rate_keeps_duration_and_ends(spoken: Motion, fps: float) -> Non
     assert other.duration_s == pytest.approx(spoken.duration_s, abs=0.6 / fps)
     np.testing.assert_array_equal(other.turn[0], spoken.turn[0])
     np.testing.assert_allclose(other.turn[-1], spoken.turn[-1], atol=0.01)
-    # Linear in between: frame k is what the motion shows at k / fps.
+    # Linear interpolation: frame k is the motion at k / fps.
     time = np.arange(len(spoken)) / 25
     at = np.minimum(np.arange(len(other)) / fps, time[-1])
     np.testing.assert_allclose(other.zoom, np.interp(at, time, spoken.zoom), atol=1e-9)
@@ -265,7 +265,7 @@ def test_a_bundled_motion_is_sound(name: str) -> None:
     for end in (0, -1):
         assert np.degrees(np.linalg.norm(motion.turn[end])) < 0.5
         assert np.linalg.norm(motion.offset[end], axis=1).mean() < 0.02
-    # And nothing jumps.
+    # No jumps.
     step = np.linalg.norm(np.diff(motion.offset, axis=0), axis=-1).mean(1)
     assert step.max() < 0.3
     assert np.degrees(np.linalg.norm(np.diff(motion.turn, axis=0), axis=1)).max() < 6
@@ -280,7 +280,7 @@ def test_a_bundled_motion_keeps_the_head_near_and_the_eyes_open(name: str) -> No
     shape = motion.reference.shape
     openings = np.array([eyelid_openings(shape + offset).mean() for offset in motion.offset])
     assert (openings < 0.35 * eyelid_openings(shape).mean()).mean() < 0.12
-    assert lip_openings(shape).max() < 0.02  # counted from lips that touch
+    assert lip_openings(shape).max() < 0.02  # relative to touching lips
 
 
 def track(name: str, *blendshapes: str) -> np.ndarray:
@@ -303,7 +303,7 @@ def test_the_bundled_motions_do_what_they_are_called() -> None:
     for name, least in (("talk", 6), ("talk-fast", 10)):
         jaw = track(name, "jawOpen")
         assert np.ptp(jaw) > 0.08
-        assert (np.diff(np.sign(jaw - jaw.mean())) != 0).sum() >= least  # it opens and closes again and again
+        assert (np.diff(np.sign(jaw - jaw.mean())) != 0).sum() >= least  # it opens and closes repeatedly
         shape, offsets = bundled(name).reference.shape, bundled(name).offset
         gaps = np.array([lip_openings(shape + offset).max() for offset in offsets])
         assert 0.3 < (gaps > 0.06).mean() < 0.9  # and the lips meet in between

@@ -1,4 +1,4 @@
-"""landmark_images.py and motion_sheet.py: the paper's colors and parts, and pictures for people."""
+"""landmark_images.py and motion_sheet.py: the paper's colors and parts, and overview pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAPER = [
 
 @pytest.fixture(scope="module")
 def points(portrait_face: Face) -> np.ndarray:
-    """The portrait's points on a canvas of 480 x 640, 320 px wide: lines do not lie on each other."""
+    """The portrait's points on a canvas of 480 x 640, 320 px wide, so that lines do not overlap."""
     low = portrait_face.points[:, :2].min(0)
     return (portrait_face.points[:, :2] - low) * (320 / portrait_face.width_px) + [80, 60]
 
@@ -53,7 +53,7 @@ def test_paper_style_draws_each_part_in_its_color(points: np.ndarray) -> None:
 
 
 def test_only_the_palette_appears(points: np.ndarray) -> None:
-    # Without anti-aliasing there are no colors in between.
+    # Without antialiasing there are no intermediate colors.
     assert colors(landmark_image(points, 480, 640, style="paper")) == {(0, 0, 0), *(c for _, c, _ in PAPER)}
     assert colors(landmark_image(points, 480, 640)) == {(0, 0, 0), *(c for _, c, _ in LANDMARK_LINES)}
 
@@ -74,7 +74,7 @@ def test_open_parts_are_not_closed(points: np.ndarray) -> None:
 
 
 def test_lines_are_two_pixels_thick() -> None:
-    # OpenCV's thickness 2 covers three pixels across; a thickness of 1 would cover one, 4 five.
+    # OpenCV's thickness 2 covers three pixels; thickness 1 would cover one, 4 five.
     points = np.zeros((478, 2))
     points[faces.POINTS_68[:17]] = np.stack([np.linspace(20, 80, 17), np.full(17, 50)], 1)
     image = landmark_image(points, 100, 100, style="paper")
@@ -128,7 +128,7 @@ def test_annotate_draws_on_the_faces_only(portrait: Image, portrait_face: Face) 
 
 
 def test_annotate_numbers_the_faces(portrait: Image, portrait_face: Face) -> None:
-    # The same face as number 1 and as number 2 differs in the label alone.
+    # The same face as number 1 and as number 2 differs only in the label.
     nothing = Face(portrait_face.points + 5000, portrait_face.blendshapes, 1.0)
     one, two = annotate(portrait, [portrait_face]), annotate(portrait, [nothing, portrait_face])
     y, _ = np.nonzero((one != two).any(-1))
@@ -158,7 +158,7 @@ def test_a_motion_sheet_of_fewer_frames_than_columns() -> None:
 
 
 def test_smooth_style_moves_by_fractions_of_a_pixel(points: np.ndarray) -> None:
-    """The gray levels' center of gravity follows the points; without anti-aliasing it stands still and jumps."""
+    """The centroid of gray levels follows the points; without antialiasing it moves in jumps."""
     still = landmark_image(points, 480, 640, style="smooth").astype(float)
     moved = landmark_image(points + np.array([0.25, 0]), 480, 640, style="smooth").astype(float)
     x = np.arange(480)

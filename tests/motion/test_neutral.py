@@ -1,4 +1,4 @@
-"""The neutral face of drivers made by hand, region by region."""
+"""The neutral face of synthetic drivers, region by region."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_neutral_of_the_driver_is_the_still_portrait(driver, driver_faces, s
 
 
 def talking_faces(rest_gap: float, num: int = 50) -> list[Face]:
-    """A driver whose brows are calm only while the mouth is open, and whose lips come as near as rest_gap, in cm."""
+    """A driver whose brows are still only while the mouth is open; rest_gap: smallest lip opening in cm."""
     shape, driver = canonical_shape(), []
     pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
     shape = opened(shape)
@@ -125,7 +125,7 @@ def test_a_named_frame_is_the_neutral_face(small_face: Face) -> None:
     driver = talking_faces(0.02)
     reference, _ = stream_motion(driver, 25.0, neutral_s=0.4)
     shape = opened(canonical_shape())
-    assert np.abs(reference.shape[faces.BROWS, 1] - shape[faces.BROWS, 1] + 0.8).max() < 0.05  # raised, as asked for
+    assert np.abs(reference.shape[faces.BROWS, 1] - shape[faces.BROWS, 1] + 0.8).max() < 0.05  # raised, as requested
     assert reference.note == "the driver's neutral face, from which motion is measured: at 0.4 s"
     late, _ = stream_motion(driver, 25.0, lookahead_s=0.5, neutral_s=1.8)
     np.testing.assert_allclose(late.shape[faces.BROWS, 1], shape[faces.BROWS, 1], atol=0.05)
@@ -154,7 +154,7 @@ def test_a_neutral_photo_as_driver_says_nothing(small_face: Face) -> None:
 def test_a_smiling_photo_as_driver_smiles(portrait_face: Face, small_face: Face) -> None:
     reference, motion_frame = motion_of_photo(portrait_face)
     corners = motion_frame.offset[[61, 291]]
-    assert corners[0, 0] < -0.1 < 0.1 < corners[1, 0]  # the corners go apart
+    assert corners[0, 0] < -0.1 < 0.1 < corners[1, 0]  # the corners move apart
     assert (corners[:, 1] < -0.1).all()  # and up
     assert motion_frame.blendshapes[BLENDSHAPES.index("mouthSmileLeft")] > 0.7
     pose = head_pose(portrait_face.points)

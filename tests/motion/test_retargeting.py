@@ -1,4 +1,4 @@
-"""A driver's motion on another person: invariants, and what a face must never do."""
+"""A driver's motion on another person: invariants, and limits of expressions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_self_reenactment_gives_the_drivers_points(driver, driver_faces, motion_
     width = small_face.width_px
     apart = []
     for motion_frame, points, yaw in zip(stream, driver.points, driver.yaw, strict=True):
-        if yaw < 6:  # a turn is damped by what the landmarker measures of it
+        if yaw < 6:  # a turn is damped by the bias of the landmark detector
             apart.append(np.linalg.norm((retarget(motion_frame) - points)[:, :2], axis=1).mean() / width)
     assert np.median(apart) < 0.01
     assert max(apart) < 0.025
@@ -56,7 +56,7 @@ def test_self_reenactment_of_exact_points(no_leak: None, small_face: Face) -> No
         motion_frame = split(a_face(points), reference, pose)
         np.testing.assert_allclose(exact(motion_frame)[:, :2], points[:, :2], atol=0.02 * small_face.width_px)
         again = retarget(motion_frame)
-        # Of another person's motion the jaw is given more than its points say: less of it is seen in the picture.
+        # For another person the jaw motion is amplified, because less of it is detected in the picture.
         np.testing.assert_allclose(again[:, :2], points[:, :2], atol=0.045 * small_face.width_px)
         np.testing.assert_allclose(again[faces.SKULL, :2], points[faces.SKULL, :2], atol=0.01)
 
@@ -67,7 +67,7 @@ def test_the_drivers_identity_does_not_leak(no_leak: None, small_face: Face) -> 
     speaking = np.zeros_like(shape)
     speaking[[faces.CHIN, *faces.LIPS_OUTER_LOWER[2:-2], *faces.LIPS_INNER_LOWER[2:-2]]] = [0, 0.5, 0]
     results = []
-    # A driver of whom only what expression moves is different: a long chin, thick lips.
+    # A driver that differs only in parts moved by expression: a long chin, thick lips.
     other = shape.copy()
     other[[faces.CHIN, 148, 377, 176, 400, 199, 175]] += [0, 1.0, 0.4]
     other[faces.LIPS_OUTER_LOWER[2:-2]] += [0, 0.4, 0]
@@ -255,9 +255,9 @@ def test_a_turned_photo_is_turned_back_through_frontal(side: int) -> None:
         turn = retargeting._reachable(np.array([0, -math.radians(degrees), 0]), pose)
         return Pose(rotation_matrix(turn) @ pose.rotation, np.zeros(3), 1.0).degrees[0]
 
-    assert after(2 * side) == pytest.approx(27 * side)  # further away is free
+    assert after(2 * side) == pytest.approx(27 * side)  # farther away is unlimited
     assert after(-20 * side) == pytest.approx(5 * side)
-    assert -20 < after(-60 * side) * side < -8  # a little to its other side
+    assert -20 < after(-60 * side) * side < -8  # slightly to its other side
     assert after(60 * side) * side <= 25 + 40
 
 

@@ -1,4 +1,4 @@
-"""Filters against slow references, gaps, and what smoothing must not take away."""
+"""Filters against slow references, gaps, and motion that smoothing must preserve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shapes import FPS, still
 
 
 def slow_one_euro(values: list[float], dt: float, min_cutoff: float, beta: float, derivative_cutoff: float) -> list:
-    """Casiez et al. 2012, Algorithm 1, for one number."""
+    """Casiez et al. 2012, Algorithm 1, for one value."""
 
     def alpha(cutoff: float) -> float:
         tau = 1 / (2 * math.pi * cutoff)
@@ -96,7 +96,7 @@ def test_more_smoothing_is_calmer() -> None:
 
 
 def test_smoothing_keeps_the_amplitude_of_speech_and_of_a_blink() -> None:
-    # Five syllables and a blink of a fifth of a second, as large as they are in people.
+    # Five syllables and a blink of 0.2 s, with real amplitudes.
     time = np.arange(50) / FPS
     mouth = 0.6 * (1 - np.cos(2 * np.pi * 5 * time)) / 2
     blink = np.interp(time, [1.0, 1.08, 1.12, 1.2], [0, 0.9, 0.9, 0])
@@ -114,14 +114,14 @@ def test_smoothing_keeps_the_amplitude_of_speech_and_of_a_blink() -> None:
 
 
 def test_the_table_is_met_from_both_sides() -> None:
-    # The strength of the filter has no jump at 0.5.
+    # The strength of the filter is continuous at 0.5.
     low, high = (Smoother(amount) for amount in (0.4999, 0.5001))
     for motion_frame in wobbling(10):
         a, b = low(motion_frame, 0.04), high(motion_frame, 0.04)
         np.testing.assert_allclose(a.offset, b.offset, atol=1e-4)
 
 
-# Lost faces.
+# Missing faces.
 
 
 def constant(**kind: float) -> MotionFrame:
@@ -140,7 +140,7 @@ def test_a_lost_face_eases_to_neutral_and_back() -> None:
     assert (np.diff(yaw[24:]) >= -1e-12).all()
     np.testing.assert_allclose(yaw[-5:], 0.4)
     assert np.abs(np.diff(yaw)).max() < 0.4 * 0.15
-    np.testing.assert_allclose(out[14].offset / 0.5, yaw[14] / 0.4)  # all of it goes together
+    np.testing.assert_allclose(out[14].offset / 0.5, yaw[14] / 0.4)  # all components decay together
 
 
 def test_a_short_gap_does_not_reach_neutral() -> None:
@@ -162,12 +162,12 @@ def test_after_a_loss_the_filter_starts_afresh() -> None:
     stream: list[MotionFrame | None] = [constant()] * 5 + [None] * 30 + [replace(still(), turn=np.full(3, -0.2))] * 20
     out = list(smoothed(stream, FPS, 0.9))
     turns = np.array([g.turn[1] for g in out[35:]])
-    assert (turns <= 1e-9).all()  # nothing of what was before the gap is left
+    assert (turns <= 1e-9).all()  # no influence of the time before the gap
     assert turns[-1] == pytest.approx(-0.2)
 
 
 def test_a_motion_begins_with_the_head_of_the_photo() -> None:
-    """A head that is turned from the first frame on, and nods: no turn at first, all of it after BEGIN_S, no jump."""
+    """A nodding head that is turned from the first frame on: no turn at first, the full turn after BEGIN_S, no jump."""
     lips = np.zeros((faces.NUM_POINTS, 3))
     lips[faces.LIPS_INNER_LOWER] = 1.0
     nod = 0.1 * np.sin(np.arange(50) / 4)

@@ -1,4 +1,4 @@
-"""antialiasing.py: what is squeezed, and that it is the mean of what lies beneath a pixel."""
+"""antialiasing.py: minified regions, and their pixels as means over the covered source area."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mimik.rendering.field import GRID, grid_centers
 
 
 def scaled_field(factor: float) -> np.ndarray:
-    """[GRID, GRID, 2] offsets of a warp that squeezes by a factor in x, about the middle."""
+    """[GRID, GRID, 2] offsets of a warp that minifies by a factor in x, about the center."""
     places = grid_centers().reshape(GRID, GRID, 2)
     offset = np.zeros_like(places, dtype=np.float32)
     offset[..., 0] = (factor - 1) * (places[..., 0] - 0.5)
@@ -31,13 +31,13 @@ def test_only_what_is_squeezed_is_averaged() -> None:
 
 @pytest.mark.parametrize("factor", [3, 4])
 def test_a_squeezed_grating_is_gray(factor: int) -> None:
-    """Stripes two pixels wide, squeezed below a pixel: their mean, where single samples give a moire."""
+    """Stripes two pixels wide, minified below a pixel, become their mean; single samples would give a moire."""
     stripes = np.zeros((40, 400), np.uint8)
     stripes[:, ::4] = stripes[:, 1::4] = 200
     x = np.repeat((factor * np.arange(90, dtype=np.float32) + 0.5 * (factor - 1))[None], 40, 0)
     y = np.repeat(np.arange(40, dtype=np.float32)[:, None], 90, 1)
     found = supersampled(stripes, x, y)[:, 2:-2].astype(float)
-    # The mean over factor pixels of the photo: exactly half for four, within a third of the contrast for three.
+    # The mean over `factor` pixels of the photo: exactly half for four, within a third of the contrast for three.
     assert np.abs(found - 100).max() < (5 if factor == 4 else 40)
     assert found.mean() == pytest.approx(100, abs=3)
 

@@ -1,4 +1,4 @@
-"""crop.py: squares lie where their coordinates say."""
+"""crop.py: squares are at their coordinates."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_a_cut_shows_the_square_where_its_unit_coordinates_say(portrait_face: Fa
     picture = coordinates(256, 256).astype(np.float32)
     crop = Crop(40.0, 60.0, 128.0)
     cut = crop.cut(picture, 64)
-    u, v = 10, 20  # of the cut: its center lies at (u + 0.5) / 64 of the side
-    x, y = 40 + (u + 0.5) * 2 - 0.5, 60 + (v + 0.5) * 2 - 0.5  # numbers of the pixel, from the center of the first
+    u, v = 10, 20  # of the crop: its center is at (u + 0.5) / 64 of the side
+    x, y = 40 + (u + 0.5) * 2 - 0.5, 60 + (v + 0.5) * 2 - 0.5  # pixel coordinates, from the center of the first pixel
     np.testing.assert_allclose(cut[v, u, :2], [x, y], atol=0.6)  # coordinates() rounds; cv2 to 1/32 px
     np.testing.assert_array_equal(Crop(0, 0, 256).cut(picture, 256), picture)
 

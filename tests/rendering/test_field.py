@@ -1,4 +1,4 @@
-"""field.py: the area ratio of flows made by hand."""
+"""field.py: the area ratio of synthetic flows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_area_ratio_of_flows_made_by_hand() -> None:
     cell = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
     x, y = np.meshgrid(cell, cell)
     inner = (slice(2, -2), slice(2, -2))
-    # The photo is shown half as large: a cell of the target covers twice as much of it each way.
+    # The photo at half the size: a cell of the target covers twice as much of it in each direction.
     np.testing.assert_allclose(area_ratio(np.stack([x, y], -1))[inner], 4, atol=1e-3)
     np.testing.assert_allclose(area_ratio(np.zeros((GRID, GRID, 2), np.float32)), 1)
     np.testing.assert_allclose(area_ratio(np.stack([-2 * x, 0 * y], -1))[inner], -1, atol=1e-3)  # mirrored
@@ -38,9 +38,9 @@ def test_the_smooth_field_is_the_interpolant_summed_in_float64() -> None:
 def test_an_opencv_without_lapack_gives_the_same_field(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     to, offset = rng.random((350, 2)), 0.05 * rng.standard_normal((350, 2))
-    slack = 1e-4 * rng.choice([1.0, 60.0, 3e4], 350)  # of points in plain view, at the outline and hidden
+    slack = 1e-4 * rng.choice([1.0, 60.0, 3e4], 350)  # of visible points, at the outline, and hidden
     found = {}
     for answer in (True, False):
         monkeypatch.setattr(field_module, "_has_lapack", lambda answer=answer: answer)
         found[answer], _ = smooth_field(to, offset, slack, [])
-    np.testing.assert_allclose(found[True], found[False], atol=1e-4)  # 0.04 pixels of a crop of 400
+    np.testing.assert_allclose(found[True], found[False], atol=1e-4)  # 0.04 px of a 400 px crop

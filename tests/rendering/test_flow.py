@@ -1,4 +1,4 @@
-"""flow.py against invariants: nothing folds, points arrive, what comes into view is known."""
+"""flow.py against invariants: no folds, points reach their targets, disocclusions are detected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_maps_say_how_the_window_was_warped(
     assert np.abs(maps[:2]).max() < 0.05 and not maps[2].any() and np.abs(maps[3]).max() < 0.1
     flow = flow_of(yaw=25)
     maps = flow.maps(warper.crop, window, 64)
-    # The middle of the face: offset in pixels, by hand and from the maps.
+    # Center of the face: offset in pixels, by hand and from the maps.
     at = window.to_unit(portrait_face.points)[4, :2]
     column, row = (at * 64).astype(int)
     place = np.array([window.left, window.top]) + (np.array([column, row]) + 0.5) / 64 * window.side
@@ -41,7 +41,7 @@ def test_the_maps_say_how_the_window_was_warped(
 
 
 def test_the_points_arrive_where_they_are_sent(warper: Warper, portrait_face: Face) -> None:
-    """The flow at a target point leads back to the photo's point."""
+    """The flow at a target point maps back to the photo's point."""
     for target in (
         turned(portrait_face.points, yaw=15),
         turned(portrait_face.points, pitch=-10, roll=8),
@@ -93,13 +93,13 @@ def test_the_flow_does_not_fold_on_other_faces(landmarker: Landmarker, name: str
 
 
 def test_what_comes_into_view_is_known(portrait_face: Face) -> None:
-    """A photo turned to one side is turned back: the far cheek was never seen."""
+    """A photo of a turned head is turned back: the far cheek is disoccluded."""
     points = turned(portrait_face.points, yaw=40)
     warper = Warper(points.astype(np.float32), 512, 512)
     back = warper.flow(turned(points, yaw=-35))
     assert not warper.flow(points).unseen.any()
     assert 10 < back.unseen.sum() < 0.1 * GRID * GRID
-    # The head looks to the picture's right: what was hidden is right of the nose.
+    # The head looks to the picture's right: the hidden region is right of the nose.
     _, x = np.nonzero(back.unseen)
     nose = warper.crop.to_unit(turned(points, yaw=-35)[4])[0] * GRID
     assert (x > nose).mean() > 0.9

@@ -1,4 +1,4 @@
-"""head_mesh.py: the raster against a slow loop."""
+"""head_mesh.py: rasterization against a slow loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mimik.rendering.head_mesh import rasterize
 
 
 def slow_raster(points: np.ndarray, attribute: np.ndarray, triangles: np.ndarray, grid: int) -> tuple:
-    """One cell and one triangle at a time; also says which cells lie so close to an edge that rounding decides."""
+    """One cell and one triangle at a time; also returns the cells so near to an edge that rounding decides."""
     depth, out = np.full((grid, grid), np.inf), np.zeros((grid, grid, attribute.shape[1]))
     doubtful = np.zeros((grid, grid), bool)
     for row in range(grid):

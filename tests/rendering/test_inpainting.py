@@ -1,4 +1,4 @@
-"""inpainting.py: known patterns behind a hole."""
+"""inpainting.py: holes in known patterns."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_a_plain_wall_stays_plain() -> None:
 
 
 def test_courses_of_bricks_go_on() -> None:
-    """Within the reach, most pixels are the wall's own; a smooth filling is nowhere near."""
+    """Within the reach, most pixels equal the wall's; a smooth filling does not come close."""
     picture = _bricks(224, 224)
     hole = _hole(224, 224)
     damaged = picture.copy()
@@ -50,7 +50,7 @@ def test_courses_of_bricks_go_on() -> None:
     near = hole & (distance < 16)
     off = np.abs(filled.astype(int) - picture).max(-1)[near]
     assert (off < 40).mean() > 0.8
-    assert np.abs(picture[near].astype(int) - picture[near].mean(0)).max(-1).mean() > 40  # what a mean would leave
+    assert np.abs(picture[near].astype(int) - picture[near].mean(0)).max(-1).mean() > 40  # the error of a mean
 
 
 def test_a_window_frame_stays_straight() -> None:
@@ -68,7 +68,7 @@ def test_a_window_frame_stays_straight() -> None:
 def _slowly_grown(
     colors: NDArray[Any], hole: NDArray[Any], candidates: NDArray[Any], expected: NDArray[Any], reach: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The reference of _grown: every candidate over the whole picture, one after the other."""
+    """Reference of _grown: each candidate over the whole picture, one after the other."""
     image, known = colors.copy(), (~hole).astype(np.float32)
     price = np.zeros(hole.shape, np.float32)
     labels, used = np.full(hole.shape, -1, np.int32), set[tuple[int, int]]()
@@ -146,7 +146,7 @@ def _slowly_grown(
 
 
 def test_filling_at_once_is_filling_candidate_by_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where patterns leave no doubt and where noise does, at the picture's edge and in its middle."""
+    """With clear patterns and with noise, at the picture's edge and in its middle."""
     noise = np.random.default_rng(3).integers(0, 256, (60, 56, 3)).astype(np.uint8)
     noise = cv2.GaussianBlur(noise, (0, 0), 1.5)
     pictures = [_bricks(60, 56), np.where(np.arange(56)[:, None] < 28, _bricks(60, 56), noise)]
@@ -160,7 +160,7 @@ def test_filling_at_once_is_filling_candidate_by_candidate(monkeypatch: pytest.M
 
 
 def test_shifts_are_moved_to_where_the_edge_fits() -> None:
-    """A wrong shift by up to two pixels of a pattern that repeats, and another that nothing is better than."""
+    """A shift that is wrong by up to two pixels in a repeating pattern, and an optimal shift."""
     tile = np.random.default_rng(1).random((16, 16, 3)).astype(np.float32)
     colors = np.tile(tile, (5, 6, 1))
     hole = np.zeros(colors.shape[:2], bool)
@@ -172,7 +172,7 @@ def test_shifts_are_moved_to_where_the_edge_fits() -> None:
 
 
 def test_a_copy_from_beyond_the_picture_stays_where_it_is() -> None:
-    """Pixels beside a piece may have no place in the picture that is copied, whichever way the piece is moved."""
+    """Pixels beside a piece may map outside the source picture, for each direction of the move."""
     colors = np.random.default_rng(0).random((48, 48, 3), dtype=np.float32)
     hole = np.zeros((48, 48), bool)
     hole[20:28, 2:10] = True

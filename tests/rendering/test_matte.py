@@ -1,4 +1,4 @@
-"""matte.py: against a slow reference and mixtures made by hand, on the portrait, and from the option to the file."""
+"""matte.py: against a slow reference and synthetic mixtures, on the portrait, and from the option to the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_person_is_found(alpha: np.ndarray, small_face: Face) -> None:
     assert alpha[inside > 0].min() > 0.98
     assert alpha[:60, :40].max() < 0.02 and alpha[:60, -40:].max() < 0.02  # the wall above her shoulders
     soft = ((alpha > 0.05) & (alpha < 0.95)).mean()
-    assert 0.001 < soft < 0.15  # an edge, not a cloud
+    assert 0.001 < soft < 0.15  # a narrow edge
 
 
 def test_what_is_no_person_is_told(small_face: Face) -> None:
@@ -68,7 +68,7 @@ def test_the_filter_is_the_guided_filter() -> None:
     radius = max(2, round(matte._GUIDE_RADIUS * 30))
 
     def windows(x: np.ndarray) -> np.ndarray:
-        """Each pixel's window, mirrored at the border as OpenCV does."""
+        """Each pixel's window, reflected at the border as in OpenCV."""
         pad = ((radius, radius), (radius, radius)) + ((0, 0),) * (x.ndim - 2)
         side = 2 * radius + 1
         return np.lib.stride_tricks.sliding_window_view(np.pad(x, pad, mode="reflect"), (side, side), axis=(0, 1))
@@ -91,7 +91,7 @@ def test_a_half_covered_pixel_gets_its_own_color_back() -> None:
     alpha = np.tile(np.clip((np.arange(200) - 95) / 10, 0, 1).astype(np.float32), (60, 1))
     mixed = alpha[..., None] * red + (1 - alpha[..., None]) * blue
     front = matte.foreground(np.rint(mixed).astype(np.uint8), alpha)
-    assert np.abs(front[:, 98:] - red).max() < 12  # from a third covered on
+    assert np.abs(front[:, 98:] - red).max() < 12  # from an opacity of 1/3 on
     assert np.abs(front[:, :90].astype(float) - red).mean() < np.abs(front[:, :90].astype(float) - blue).mean()
     behind = matte.blurred(np.rint(mixed).astype(np.uint8), alpha)
     assert np.abs(behind - blue).max() < 12  # nothing of the person shines through
@@ -101,7 +101,7 @@ def test_a_background_covers_the_frame() -> None:
     picture = np.zeros((100, 300, 3), np.uint8)
     picture[:, 100:200] = 255
     made = matte.covering(picture, 64, 64)
-    assert made.shape == (64, 64, 3) and made.mean() > 250  # the middle of it
+    assert made.shape == (64, 64, 3) and made.mean() > 250  # its center
     assert matte.covering(np.array([[[1, 2, 3]]], np.uint8), 40, 90).shape == (90, 40, 3)
 
 
@@ -140,12 +140,12 @@ def test_alpha_moves_with_the_photo(small_portrait: Image, small_face: Face, alp
 
 @pytest.fixture
 def found(alpha: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The matte is the one that was found already."""
+    """Replaces matting by a given matte."""
     monkeypatch.setattr(matte, "person_matte", lambda *_: alpha)
 
 
 def flat(frames: np.ndarray, color: float) -> np.ndarray:
-    """RGBA laid over a gray."""
+    """RGBA composited over gray."""
     a = frames[..., 3:] / 255
     return np.rint(frames[..., :3] * a + color * (1 - a)).astype(np.uint8)
 
@@ -156,7 +156,7 @@ def test_frames_without_a_background(avatar: Avatar, alpha: np.ndarray) -> None:
     assert np.abs(frames[0][..., 3] / 255 - alpha).mean() < 0.02  # the smile begins at rest
     corner = frames[:, :40, :40, 3]
     assert corner.max() == 0
-    # What is left of the mark is read wherever the person is pasted.
+    # The remaining watermark is readable wherever the person is pasted.
     for color in (255, 0):
         assert WatermarkDetector().read(list(flat(frames, color))).payload is not None
 
@@ -168,7 +168,7 @@ def test_the_label_is_seen_where_nothing_else_is(avatar: Avatar) -> None:
     covered = frame[..., 3].astype(int) - plain[..., 3]
     assert covered.min() >= 0
     ys, xs = np.nonzero(covered)
-    if len(ys):  # she fills the corner of this photo in part
+    if len(ys):  # the person partly covers the corner of this photo
         assert ys.min() > 200 and xs.min() > 200
     assert frame[-16:-10, -24:-10, 3].min() > 100
 

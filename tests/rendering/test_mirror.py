@@ -1,4 +1,4 @@
-"""mirror.py: the permutation, when the other side is used, how it is lit, and that nothing pops."""
+"""mirror.py: the permutation, use of the mirrored side, its lighting, and continuity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PX = 256
 
 
 def symmetric_points(yaw: float = 0.0) -> np.ndarray:
-    """[478, 3] of a face without any asymmetry in a picture of PX x PX, turned by yaw degrees."""
+    """[478, 3] of a symmetric face in a picture of PX x PX, turned by yaw degrees."""
     shape = opened(canonical_shape())
     order = mirror_points()[: faces.NUM_POINTS]
     shape = (shape + shape[order] * [-1, 1, 1]) / 2
@@ -30,7 +30,7 @@ def symmetric_points(yaw: float = 0.0) -> np.ndarray:
 
 
 def person(points: np.ndarray) -> np.ndarray:
-    """[PX, PX] the matte of a bald head: the face's hull."""
+    """[PX, PX] matte of a bald head: the hull of the face."""
     matte = np.zeros((PX, PX), np.float32)
     cv2.fillConvexPoly(matte, cv2.convexHull(np.round(points[:, :2]).astype(np.int32)), 1)
     return matte
@@ -56,7 +56,7 @@ def test_a_still_head_needs_no_second_source() -> None:
 
 
 def test_a_symmetric_frontal_photo_shows_both_sides_equally_well() -> None:
-    """What its one side hides the other hides, too: no turn finds anything on the other side."""
+    """Both sides hide the same regions, so for no turn the mirrored side has more."""
     points = symmetric_points()
     warper = warper_of(points)
     for turn in (-35, 15, 35):
@@ -71,7 +71,7 @@ def test_a_half_profile_turned_back_takes_the_far_cheek_from_the_near_one(yaw: f
     target = turned(points, yaw=-yaw)
     mirror = warper.flow(target).mirror
     assert mirror is not None
-    # 234 and 454 are the ends of the cheeks: that which the photo hides comes from where the other is.
+    # 234 and 454 are the ends of the cheeks: the hidden one is taken from the other.
     right, left = 234, 454
     far, near = (right, left) if yaw < 0 else (left, right)
     for point, other, weight in ((far, near, 0.5), (near, far, 0.0)):
@@ -103,7 +103,7 @@ def test_weights_change_little_from_one_degree_to_the_next() -> None:
     weights = [whole(turn) for turn in range(-40, 1)]
     assert weights[0].max() > 0.9 and weights[-1].max() == 0
     steps = [np.abs(a - b).mean() for a, b in itertools.pairwise(weights)]
-    assert max(steps) < 0.012  # of the whole square, of which the face fills a sixth
+    assert max(steps) < 0.012  # of the whole square, 1/6 of which is the face
 
 
 def test_the_second_source_changes_only_the_face() -> None:
@@ -117,7 +117,7 @@ def test_the_second_source_changes_only_the_face() -> None:
     low, high = oval.min(0) - 4, oval.max(0) + 4
     assert (xs + mirror.columns.start > low[0]).all() and (xs + mirror.columns.start < high[0]).all()
     assert (ys + mirror.rows.start > low[1]).all() and (ys + mirror.rows.start < high[1]).all()
-    # A picture whose background is red: none of it appears in the face, although the photo does not show the far cheek.
+    # The background is red: none of it appears in the face, although the photo does not show the far cheek.
     picture = np.full((PX, PX, 3), (255, 0, 0), np.uint8)
     skin = np.zeros((PX, PX), np.uint8)
     cv2.fillConvexPoly(skin, cv2.convexHull(np.round(points[:468, :2]).astype(np.int32)), 1)
@@ -143,7 +143,7 @@ def test_hair_that_the_photo_shows_keeps_its_outline_and_other_hair_is_mirrored(
 
 
 def test_the_second_source_lies_over_the_person() -> None:
-    """Porter and Duff's over, by hand: a = w b + (1 - w) a', c = (w b c_b + (1 - w) a' c_a) / a."""
+    """Porter and Duff's over operator, by hand: a = w b + (1 - w) a', c = (w b c_b + (1 - w) a' c_a) / a."""
     points = symmetric_points(25)
     warper = warper_of(points, whole_head=True)
     flow = warper.flow(turned(points, yaw=-25))
@@ -168,7 +168,7 @@ def test_the_second_source_lies_over_the_person() -> None:
 
 
 def test_the_outline_of_the_second_source_is_no_staircase() -> None:
-    """A slanting level of heights becomes a straight edge, as far as cells are from being pixels."""
+    """A slanting level set of heights becomes a straight edge, although cells are larger than pixels."""
     px = 4 * PX
     points = 4 * symmetric_points(30)
     warper = Warper(points, px, px, matte=np.ones((px, px), np.float32))
@@ -197,7 +197,7 @@ def test_the_outline_of_the_second_source_is_no_staircase() -> None:
 
 
 def test_skin_is_not_drawn_out_over_a_neck_that_the_photo_hides() -> None:
-    """A face turned by 45 degrees hides its far neck: turned back, the person ends there at the jaw."""
+    """A face turned by 45 degrees hides the far side of the neck: turned back, the person ends there at the jaw."""
     points = symmetric_points(45)
     warper = warper_of(points, whole_head=True)
     target = turned(points, yaw=-45)
@@ -216,7 +216,7 @@ def test_light_of_one_side_is_given_to_the_other() -> None:
     points = symmetric_points()
     facing = warper_of(points).facing[: faces.NUM_POINTS]
     x = np.arange(PX)
-    # The left half of the picture has 0.6 of the right half's light, with a soft edge.
+    # The left half of the picture has 0.6 of the brightness of the right half, with a soft edge.
     light = 0.6 + 0.4 / (1 + np.exp(-(x - PX / 2) / 6))
     picture = np.rint(180 * np.repeat(np.repeat(light[None, :, None], PX, 0), 3, 2)).astype(np.uint8)
     lit = matched_light(picture, points, facing)
@@ -232,7 +232,7 @@ def test_light_of_one_side_is_given_to_the_other() -> None:
 
 
 def test_a_deep_brown_shadow_becomes_skin_in_full_light() -> None:
-    """The blue of a painted shadow is a sixth of the lit side's: nothing turns orange, and noise hardly grows."""
+    """Blue in a painted shadow is 1/6 of that on the lit side: nothing turns orange, and noise hardly grows."""
     points = symmetric_points()
     facing = warper_of(points).facing[: faces.NUM_POINTS]
     lit_skin, shadow = np.array([240.0, 200, 170]), np.array([120.0, 60, 30])
@@ -247,7 +247,7 @@ def test_a_deep_brown_shadow_becomes_skin_in_full_light() -> None:
 
 
 def test_turned_portraits_are_completed_by_every_painter(portrait: Image, portrait_face: Face) -> None:
-    """A plane that is no picture, such as a matte, takes the same two sources."""
+    """Planes other than pictures, such as a matte, use the same two sources."""
     matte = np.ones(portrait.shape[:2], np.float32)
     warper = Warper(portrait_face.points, portrait.shape[1], portrait.shape[0], matte=matte)
     painter = Painter(portrait, warper)

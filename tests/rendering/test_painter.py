@@ -1,4 +1,4 @@
-"""painter.py: the photo stays the photo, what turns turns, detail stays detail."""
+"""painter.py: the photo is unchanged at rest, head turns are rendered, detail is preserved."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def test_a_face_at_the_edge_of_the_photo(portrait: Image, portrait_face: Face, s
     out = painter.paint(flow)
     assert out.shape == picture.shape
     assert (out != picture).any()
-    edge = np.ones(picture.shape[:2], bool)  # the photo's own border stands still
+    edge = np.ones(picture.shape[:2], bool)  # the photo's border does not move
     edge[1:-1, 1:-1] = False
     assert np.abs(out.astype(int) - picture)[edge].mean() < 2
 
 
 def test_a_large_photo_keeps_its_resolution(portrait: Image, portrait_face: Face) -> None:
-    """Fine stripes are still fine after the head has been turned: detail is moved, not blurred."""
+    """Fine stripes are fine after a head turn: detail is moved, not blurred."""
     big = cv2.resize(portrait, (2048, 2048), interpolation=cv2.INTER_CUBIC)
     y = np.arange(2048)[:, None]
     big = np.clip(big.astype(np.int16) + np.where(y // 2 % 2, 25, -25)[..., None], 0, 255).astype(np.uint8)
@@ -140,7 +140,7 @@ def test_a_large_photo_keeps_its_resolution(portrait: Image, portrait_face: Face
 
 
 def test_many_frames_are_read_from_an_enlarged_sheet(portrait: Image, portrait_face: Face) -> None:
-    """As from the photo itself, but for a cubic reading's rounding; where nothing moves it is the photo."""
+    """Equal to sampling the photo, except for rounding of cubic sampling; without motion equal to the photo."""
     points = portrait_face.points
     warper = Warper(points, 512, 512)
     once, often = Painter(portrait, warper), Painter(portrait, warper, is_reused=True)
@@ -169,7 +169,7 @@ def test_what_the_matte_does_not_cover_is_not_moved_and_the_rest_is_as_ever(
     shown[every.moved_matte > 0] = True
     part, whole = some.canvas.part(moved), some.canvas.part(expected)
     assert np.abs(part[shown].astype(int) - whole[shown]).max() <= 1
-    assert shown.any() and (part != whole).any(-1).mean() > 0.02  # and something was left out
+    assert shown.any() and (part != whole).any(-1).mean() > 0.02  # and some regions were omitted
 
 
 def test_a_sheet_is_made_for_many_frames_only_and_not_beyond_its_size(

@@ -1,4 +1,4 @@
-"""Several photos share a face: by how much, and where."""
+"""several.py: weights and regions of blended photos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_nothing_pops_where_photos_change_places() -> None:
 
 def test_a_frame_like_a_photo_is_that_photo(small_face: Face) -> None:
     shapes = np.stack([head_shape(small_face.points + shift) for shift in (0, np.linspace(0, 3, 478)[:, None])])
-    moved = small_face.points * np.float32(2) + np.float32(7)  # place and size do not count
+    moved = small_face.points * np.float32(2) + np.float32(7)  # position and size have no effect
     apart = distances(shapes, moved)
     assert apart[0] < 1e-3 < apart[1]
     assert photo_shares(apart)[0] > 0.99

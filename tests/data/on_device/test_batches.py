@@ -1,4 +1,4 @@
-"""batches.py: whole batches from a device's memory against those of the loader that makes them frame by frame."""
+"""batches.py: batches from device memory against those of the frame-by-frame loader."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from synthetic_shards import write_shards
 
 CPU = torch.device("cpu")
 GEOMETRY_OFF = {"rotation_deg": 0.0, "scale": 0.0, "shift": 0.0}
-# Gray levels, mean absolute difference; OpenCV reads an augmented frame twice, the device once. `warped` is painted
-# before augmentation, not after: the grid of the flow lies elsewhere.
+# Mean absolute difference in gray levels; OpenCV resamples an augmented frame twice, the device once. `warped` is
+# painted before augmentation instead of after it, with another grid of the flow.
 LEVELS = {"x": 1.5, "x_s": 1.2, "y": 0.4, "y_s": 0.4, "regions": 1.0, "interior": 0.3, "warped": 2.0}
 EXACT = ("clip", "person", "frame", "frames_s", "episode", "skipped", "view")
 
@@ -80,7 +80,7 @@ def compare(made: Batch, expected: dict[str, torch.Tensor]) -> None:
             assert torch.equal(value, other), name
         elif name == "geometry":
             assert difference.mean() < 0.03
-        else:  # pixels: points, and what is cut by them
+        else:  # pixels: points, and crops at points
             assert difference.max() < 1e-2, name
 
 
@@ -128,7 +128,7 @@ def test_batches_of_the_papers_form(shards: Path, index: list[ClipInfo]) -> None
 
 
 class NoFlow:
-    """Stands for a Flow where nothing of it matters."""
+    """Replaces a Flow whose content is not used."""
 
     def planes(self) -> np.ndarray:
         return np.zeros((GRID, GRID, NUM_GEOMETRY), np.float32)
@@ -152,7 +152,7 @@ def test_reused_frames_differ_in_augmentation_and_are_the_same_for_any_number_of
         loader = DeviceLoader(episodes, CPU, batch_size=2, num_workers=0, reuse=2, block=64, **options)
         return list(itertools.islice(loader, count))
 
-    # The second round of a block of 64; only what these episodes take is made.
+    # The second round of a block of 64; only frames used by these episodes are made.
     alone = load(2, start_episode=68)
     assert len(made) <= 8 and len(set(made)) == len(made)
     ranks = [load(1, start_episode=68, rank=rank, world_size=2) for rank in range(2)]
@@ -161,7 +161,7 @@ def test_reused_frames_differ_in_augmentation_and_are_the_same_for_any_number_of
         both = torch.cat([batch[name] for batch in alone])
         assert torch.equal(torch.cat([ranks[0][0][name], ranks[1][0][name]]), both[[0, 2, 1, 3]]), name
         assert torch.equal(resumed[name], both[2:]), name
-    # The episode of the first round that has the same warped frame as the first of these.
+    # The episode of the first round with the same warped frame as the first of these.
     first = load(1, start_episode=made[0])[0]
     assert torch.equal(first["frame"][0], alone[0]["frame"][0])
     assert not torch.equal(first["x"][0], alone[0]["x"][0])

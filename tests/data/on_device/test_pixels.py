@@ -1,4 +1,4 @@
-"""pixels.py: each operation on a batch against OpenCV's result frame by frame."""
+"""pixels.py: each batched operation against OpenCV, frame by frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PX = 128
 
 @pytest.fixture(scope="module")
 def points(driver_faces: list[Face], portrait_face: Face) -> np.ndarray:
-    """[N, 478, 3] faces in windows PX wide: a driver that talks, turned in the picture, and a portrait."""
+    """[N, 478, 3] faces in windows PX wide: a talking driver, rotated in the picture, and a portrait."""
     found = []
     for number, one in enumerate([portrait_face, *driver_faces[::4]]):
         turn = 0.15 * number
@@ -31,7 +31,7 @@ def points(driver_faces: list[Face], portrait_face: Face) -> np.ndarray:
 
 
 def apart(made: torch.Tensor, images: list[Image]) -> np.ndarray:
-    """|difference| [N, H, W] or [N, H, W, 3] of uint8 [N, C, H, W] and pictures."""
+    """Absolute difference [N, H, W] or [N, H, W, 3] of uint8 [N, C, H, W] and pictures."""
     expected = np.stack(images).astype(int)
     found = made.numpy().astype(int)
     return np.abs((found[:, 0] if expected.ndim == 3 else found.transpose(0, 2, 3, 1)) - expected)
@@ -51,10 +51,10 @@ def test_hard_lines_have_opencvs_width(points: np.ndarray, style: str) -> None:
     made = pixels.landmark_images(points, PX, style, CPU)
     difference = apart(made, expected)
     lines = np.stack(expected).max(-1) > 0
-    assert (difference[lines].max(-1) > 64).mean() < 0.15  # a pixel at their edges
+    assert (difference[lines].max(-1) > 64).mean() < 0.15  # pixels at their edges
     lit = (made.numpy().max(1) > 0).sum() / lines.sum()
     assert 0.95 < lit < 1.05
-    # No pixel beyond the next one to a line.
+    # No pixel beyond the neighbors of a line.
     near = [cv2.dilate(one.astype(np.uint8), np.ones((3, 3))) for one in lines]
     assert not (made.numpy().max(1) > 0)[np.stack(near) == 0].any()
 
@@ -101,7 +101,7 @@ def test_augmented_windows_are_those_of_opencv(portrait: Image, seed: int) -> No
         k = PX / side
         matrix = np.array([[k, 0, (0.5 - left) * k - 0.5], [0, k, (0.5 - top) * k - 0.5]])
         expected = cv2.warpAffine(augmented, matrix, (PX, PX), borderMode=cv2.BORDER_REPLICATE)
-        # Of a part OpenCV reads twice, and the device once, more sharply.
+        # OpenCV resamples a crop twice, the device once and so more sharply.
         assert apart(made[number : number + 1], [expected]).mean() < (2.5, 0.8)[number]
 
 

@@ -1,4 +1,4 @@
-"""warps.py: which warped frames episodes share, whoever does them."""
+"""warps.py: sharing of warped frames, independent of the number of processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_processes_and_pauses_change_nothing(processes: int) -> None:
         own = np.arange(100 + rank, 600, processes)  # resumed after 100 episodes
         schedule = Schedule(seed=3, reuse=2, start=100 + rank, step=processes, block=128)
         assert (schedule.sources(own) == whole[own]).all()
-        # What it makes is what it takes, each once in a block, and all of it before it is needed.
+        # A process makes exactly the frames it uses, each once per block, and before its first use.
         made: list[int] = []
         stream = iter(schedule)
         for source in schedule.sources(own).tolist():
@@ -44,7 +44,7 @@ def test_processes_and_pauses_change_nothing(processes: int) -> None:
         assert len(made) == len(set(made))
         assert set(made) == set(schedule.sources(own).tolist())
         assert max(len(schedule.needed(block)) for block in range(3)) <= schedule.capacity
-    # Two processes share the work; it is not done twice.
+    # Two processes share the work without duplication.
     if processes == 2:
         needs = [set(Schedule(seed=3, reuse=2, start=r, step=2, block=128).needed(0).tolist()) for r in (0, 1)]
         assert not needs[0] & needs[1]

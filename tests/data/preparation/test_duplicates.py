@@ -1,4 +1,4 @@
-"""duplicates.py: a copy is found, and another clip of the same setting is not."""
+"""duplicates.py: a copy is detected, another clip of the same setting is not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mimik.face.landmarks import Image
 
 
 def made_up(seed: int) -> tuple[list[Image], np.ndarray, np.ndarray]:
-    """A clip of the same room with a motion of its own."""
+    """A clip of the same room with different motion."""
     rng = np.random.default_rng(seed)
     curves = np.cumsum(rng.normal(0, 1, (40, 55)), 0).astype(np.float32)
     return [texture(3)] * 40, np.clip(curves[:, :52] / 20 + 0.4, 0, 1), curves[:, 52:] * 2

@@ -1,4 +1,4 @@
-"""shots.py: cuts are found where they are, and nothing else is a cut."""
+"""shots.py: all cuts are detected, and only cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sources.py: videos in a stable order, and who is seen in them."""
+"""sources.py: videos in a stable order, and the person in each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drivers of every kind by one call: how they are known, what each begins with, and what cannot drive."""
+"""Drivers of every kind by one call: detection of the kind, initial frames, and invalid drivers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_neutral_face_after_the_end_is_refused_at_once(driver, small_path: Pat
     with pytest.raises(InputError, match=r"--neutral 1.2: the driver lasts 1.1 s; give a time within it"):
         opened.check_options(neutral_s=1.2)
     begin = open_driver(driver.path, seconds=0.4)
-    begin.check_options(neutral_s=1.0)  # the neutral face may lie after what is taken
+    begin.check_options(neutral_s=1.0)  # the neutral face may be after the selected range
     with pytest.raises(InputError, match=r"--seconds 2: person.png is a photo and has no length"):
         open_driver(small_path, seconds=2.0)
 
@@ -105,7 +105,7 @@ def test_every_kind_begins_with_a_neutral_and_gives_as_many_frames_as_it_says(
     for source, kind in sources.items():
         opened = open_driver(source, 5.0)
         assert (opened.kind, opened.fps) == (kind, 5.0)
-        for _ in range(2):  # a driver may begin again
+        for _ in range(2):  # a driver may restart
             with opened.motion(DriverSettings(landmarker=landmarker, smooth=0)) as motion:
                 frames = list(motion.frames)
             assert len(frames) == opened.num_frames

@@ -1,4 +1,4 @@
-"""stream.py: lines there and back, and what each bad line is told."""
+"""stream.py: lines written and read back, and the error for each invalid line."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_motion_frame_there_and_back(angles: tuple[float, float, float], amoun
 
 @pytest.mark.parametrize(("name", "column"), [("yaw", 0), ("pitch", 1), ("roll", 2)])
 def test_angles_are_those_of_a_pose(name: str, column: int) -> None:
-    """12 degrees turn a face that looks at the camera by 12 degrees, as Pose.degrees counts them."""
+    """12 degrees turn a frontal face by 12 degrees, as defined by Pose.degrees."""
     turn = motion_frame_of(parse(f'{{"time": 0, "head": {{"{name}": 12}}}}')).turn
     points = faces.canonical_mesh().vertices @ rotation_matrix(turn).T
     assert faces.fit_similarity(faces.canonical_mesh().vertices, points).degrees[column] == pytest.approx(12)
@@ -124,7 +124,7 @@ def test_a_mirror_changes_sides() -> None:
 
 
 def test_blendshapes_do_what_they_say(small_face: Face) -> None:
-    """On a person: the jaw opens the mouth, a blink shuts its own eye and not the other."""
+    """On a person: the jaw opens the mouth, a blink closes only its eye."""
     retarget = Retarget(small_face, rest_reference())
 
     def openings(**values: float) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""stream_file.py: time in files, lines of a motion, and what a stream does to a photo."""
+"""stream_file.py: time in files, lines of a motion, and animation of a photo by a stream."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_file_that_is_something_else(tmp_path: Path) -> None:
 
 
 def test_a_motion_there_and_back(tmp_path: Path) -> None:
-    """What lines can say of a motion is said exactly; the rest is what is left of the points' movement."""
+    """Motion that lines can represent is exact; the rest is the residual of the points."""
     basis = expression_basis()
     shapes = np.array([shape(jawOpen=a, mouthSmileLeft=b) for a, b in ((0, 0), (0.5, 0.1), (0.2, 0.9))])
     motion_frames = [
@@ -136,7 +136,7 @@ def test_lost_frames_of_a_motion_stay_lost() -> None:
 def test_a_video_its_stream_and_the_person(
     driver: Driver, one_landmarker: None, small_face: Face, tmp_path: Path
 ) -> None:
-    """video -> stream -> person resembles video -> person: 52 numbers keep most of what 478 points say."""
+    """video -> stream -> person resembles video -> person: 52 values preserve most of the motion of 478 points."""
     motion = extract_motion(open_driver(driver.path))
     path = tmp_path / "driver.jsonl"
     path.write_text("".join(stream_lines(motion)))
@@ -149,7 +149,7 @@ def test_a_video_its_stream_and_the_person(
     a, b = (np.array([r(g) for g in gs])[..., :2] for r, gs in ((whole, motion.frames()), (ours, given)))
     apart = np.linalg.norm(a - b, axis=-1).mean()
     moved = np.linalg.norm(a - rest[:, :2], axis=-1).mean()
-    # The driver's smile never lets the lips touch, which no blendshape says: the stream's lips rest closed.
+    # The driver's lips never touch while smiling, which no blendshape represents: the stream's lips are closed at rest.
     assert apart < 0.65 * moved and apart < 0.02 * small_face.width_px
     others = sorted(set(range(len(rest))) - set(faces.LIPS))
     apart, moved = (np.linalg.norm(x[:, others], axis=-1).mean() for x in (a - b, a - rest[:, :2]))
@@ -168,6 +168,6 @@ def test_a_stream_drives_a_photo(small_path: Path, landmarker: Landmarker, tmp_p
     assert (report.num_frames, report.fps, report.driver) == (5, pytest.approx(10), "a.jsonl")
     last = landmarker.detect(list(video.read_frames(out))[-1])[0]
     turned = head_pose(last.points).degrees[0] - head_pose(avatar.face.points).degrees[0]
-    assert turned == pytest.approx(12, abs=4)  # what the landmarker sees of a warped picture
+    assert turned == pytest.approx(12, abs=4)  # as detected in a warped picture
     with pytest.raises(InputError, match="a stream as driver makes a video"):
         avatar.render(tmp_path / "a.jsonl", tmp_path / "out.png")

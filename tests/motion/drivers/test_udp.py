@@ -1,4 +1,4 @@
-"""udp.py: which addresses are taken, what is late, and what comes over a socket."""
+"""udp.py: valid addresses, late packets, and packets over a socket."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_late_lines_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         assert box.put(b"{") is None
     assert box.num_wrong == 3 and box.complaint == "is no JSON" and len(caplog.records) == 1
-    assert box.put(line(0.0, 5).encode()).head[0] == 5  # a sender that was started again
+    assert box.put(line(0.0, 5).encode()).head[0] == 5  # a restarted sender
     assert box.put(line(0.1, 6).encode()).head[0] == 6
 
 

@@ -1,4 +1,4 @@
-"""video.py of the drivers: which frames of a stream are tracked with blendshapes."""
+"""drivers/video.py: frames that are tracked with blendshapes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shapes import a_face, canonical_shape
 
 
 class Late:
-    """Sees no face before the fifth frame, and notes whether blendshapes were asked for."""
+    """Detects no face before the fifth frame, and records whether blendshapes were requested."""
 
     def __init__(self) -> None:
         self.asked: list[bool] = []
@@ -45,7 +45,7 @@ def test_blendshapes_are_asked_for_until_the_neutral_face_is_known() -> None:
 
 
 def _talking(number: int) -> Face:
-    """The face in a frame of a film: it moves to the side and opens its mouth, evenly."""
+    """The face in a frame: it moves to the side and opens its mouth at constant speed."""
     shape = canonical_shape()
     shape[[17, 14, 152], 1] += 0.6 + 0.6 * np.sin(number / 7)
     pose = Pose(np.eye(3), np.array([300.0 + 0.2 * number, 200.0, 0.0]), 11.0)
@@ -58,7 +58,7 @@ def _talking(number: int) -> Face:
 def test_a_long_film_is_looked_through_for_its_neutral_face(
     monkeypatch: pytest.MonkeyPatch, fps: float, num_frames: int, every: int
 ) -> None:
-    """Each of its frames is tracked as ever, after some of the first eight seconds are for the neutral face."""
+    """All frames are tracked as usual, after some of the first eight seconds for the neutral face."""
     asked: list[tuple[int, bool]] = []
 
     class Follows:
@@ -79,7 +79,8 @@ def test_a_long_film_is_looked_through_for_its_neutral_face(
     monkeypatch.setattr(video.video, "read_frames", frames)
     told: list[tuple[int, int | None]] = []
     film = video.Video("film.mp4", Path("film.mp4"), fps, num_frames)
-    settings = DriverSettings(landmarker=None, progress=lambda _, done, total: told.append((done, total)))  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    settings = DriverSettings(landmarker=None, progress=lambda _, done, total: told.append((done, total)))
     with film.motion(settings) as motion:
         reference, made = motion.neutral, list(motion.frames)
 
@@ -92,7 +93,7 @@ def test_a_long_film_is_looked_through_for_its_neutral_face(
         wanted, place = neutral_and_place([faces[number] for number in looked_at], fps / every)
         frames_wanted = motion_from(faces, fps, wanted, place, smooth=settings.smooth)
         assert [number for number, _ in asked] == looked_at + list(range(num_frames))
-        # Of the second time the first face alone has blendshapes.
+        # In the second pass only the first face has blendshapes.
         assert [shapes for _, shapes in asked] == [True] * (len(looked_at) + 1) + [False] * (num_frames - 1)
         assert told[-1] == (min(num_frames, 8 * fps),) * 2
     assert len(made) == num_frames and reference.note == wanted.note

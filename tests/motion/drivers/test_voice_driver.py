@@ -1,4 +1,4 @@
-"""Sound as a driver, from every kind of file that holds some; and idle, the driver without a file."""
+"""Sound as a driver, from every kind of file with sound; and idle, the driver without a file."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_sound_of_a_video_drives_when_asked_to(
     with driver.motion(DriverSettings(landmarker=landmarker)) as motion:
         lips = np.array([frame.offset for frame in motion.frames])[:, 14, 1]
     num = min(len(lips), len(lips_of_speech))
-    assert np.corrcoef(lips[:num], lips_of_speech[:num, 14, 1])[0, 1] > 0.9  # coded twice
+    assert np.corrcoef(lips[:num], lips_of_speech[:num, 14, 1])[0, 1] > 0.9  # encoded twice
 
 
 def test_a_video_file_with_sound_only_is_a_recording(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_any_rate_and_any_number_of_channels(
     place = np.arange(int(len(samples) * rate / 16000)) * 16000 / rate
     again = np.interp(place, np.arange(len(samples)), samples)
     table = np.zeros((len(again), channels))
-    table[:, 2 if channels == 6 else slice(None)] = again[:, None] if channels < 6 else again  # 5.1: in the center
+    table[:, 2 if channels == 6 else slice(None)] = again[:, None] if channels < 6 else again  # 5.1: the center channel
     lips = offsets(write_wav(tmp_path / "x.wav", table, rate), landmarker)[:, 14, 1]
     num = min(len(lips), len(lips_of_speech))
     least = 0.6 if rate == 8000 else 0.9  # half of the bands are missing
@@ -216,7 +216,7 @@ def test_settings_that_make_no_sense(settings: dict, said: str) -> None:
 
 @pytest.mark.slow
 def test_memory_stays_flat_on_a_long_recording(tmp_path: Path, landmarker: Landmarker) -> None:
-    """What a driver holds after four minutes of sound is what it holds after less than one."""
+    """Memory of a driver after four minutes of sound equals that after less than one."""
     path = tmp_path / "long.wav"
     minute = np.tile(speech(), 20)[: 60 * 16000]
     data = io.BytesIO((minute * 32767).astype("<i2").tobytes())

@@ -1,4 +1,4 @@
-"""Heads and eyes that no camera measured: no seam, lifelike numbers, no repetition."""
+"""Generated motion of head and eyes: smooth joins, realistic statistics, no repetition."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_library_is_whole_pieces_of_small_movements() -> None:
 
 
 def test_joins_cannot_be_seen() -> None:
-    """Speed and acceleration stay what they are within the library's own pieces."""
+    """Speed and acceleration at joins are as within the library's segments."""
     library = head_library()
     inside = np.diff(library.start) == 0
     real = np.linalg.norm(np.diff(library.pose, axis=0)[inside][:, :3], axis=1)
@@ -134,7 +134,7 @@ def test_brows_rise_with_emphasis_and_fall_again() -> None:
 
 def test_eyes_keep_looking_at_the_camera_while_the_head_turns() -> None:
     shapes = Eyes(rng()).step(0.04, Speaking(), np.array([20.0, 0.0]))
-    # The head is turned to the picture's right: the eyes look to the left of it.
+    # The head is turned to the picture's right, so the eyes look left relative to it.
     assert shapes[BLENDSHAPES.index("eyeLookOutRight")] > 0.3
     assert shapes[BLENDSHAPES.index("eyeLookOutLeft")] == 0
 
@@ -149,7 +149,7 @@ def test_a_resting_head_does_not_repeat() -> None:
     head = RestingHead(rng(4))
     pose = np.array([head.step(0.04)[[0, 1, 2, 4]] for _ in range(1500)])
     centered = (pose - pose.mean(0)) / pose.std(0)
-    for lag in range(250, 1200, 5):  # from 10 s on: no time shift makes it look like itself
+    for lag in range(250, 1200, 5):  # from 10 s on: no correlation with a time-shifted copy
         assert np.mean(centered[lag:] * centered[:-lag]) < 0.7
 
 

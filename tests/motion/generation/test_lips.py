@@ -1,4 +1,4 @@
-"""The voice network without torch: equal to the one that was trained, in pieces of any size, from its file."""
+"""The voice network without torch: equal to the trained one, for blocks of any size, from its file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_pieces_of_any_size_give_the_same_lips(size: int) -> None:
 def test_an_output_needs_no_more_sound_than_it_says() -> None:
     samples, changed = noise(1.0), noise(1.0)
     changed[8000:] = 0
-    before = round((0.5 - LOOKAHEAD_S - FIRST_S) * LIPS_HZ)  # outputs whose sound is over at 0.5 s
+    before = round((0.5 - LOOKAHEAD_S - FIRST_S) * LIPS_HZ)  # outputs that depend only on sound before 0.5 s
     a, b = (LipStream(bundled_voice()).push(x).tracks for x in (samples, changed))
     np.testing.assert_array_equal(a[:before], b[:before])
     assert LOOKAHEAD_S <= 0.15
@@ -106,7 +106,7 @@ def test_live_lips_come_three_steps_earlier_and_touch_a_step_later() -> None:
     loud = whole.loudness_db > whole.level_db - 20
     both = loud[1:] & loud[:-1]
     later, touch = live.touch[1:-3][both], whole.touch[:-1][both]
-    assert later[touch].all() and later.sum() < 2 * touch.sum()  # of two closures near each other, live has both
+    assert later[touch].all() and later.sum() < 2 * touch.sum()  # of two near closures, live mode has both
     np.testing.assert_array_equal(live.tracks[:-3], whole.tracks)
 
 

@@ -1,4 +1,4 @@
-"""The mouth of known phonemes: contact at its instants, rounding before and through consonants, any language."""
+"""Mouth of known phonemes: contact at the right times, rounding before and through consonants, any language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Motion of someone who speaks: lips in time, shut in pauses; the head without a seam; the same for the same seed."""
+"""Speech motion: lips in sync, closed in pauses; smooth head motion; equal for equal seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth
 
 
 def babble(seconds: float, seed: int = 0) -> np.ndarray:
-    """Something like syllables: four a second of a buzz with formants that wander."""
+    """Syllable-like sound: four bursts per second of a buzz with varying formants."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * mel.RATE_HZ)) / mel.RATE_HZ
     pitch = 120 * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time))
@@ -42,7 +42,7 @@ def frames(samples: np.ndarray, fps: float = 25.0, piece: int = 8000, seed: int 
 
 
 def gaps(moved: list[MotionFrame]) -> np.ndarray:
-    """[T] opening of the middle of the lips, from contact, over the distance of the eyes."""
+    """[T] opening at the middle of the lips, relative to contact, in eye distances."""
     neutral = closed_reference().shape
     return np.array([(lip_openings(neutral + f.offset) - lip_openings(neutral))[4] for f in moved])
 
@@ -95,7 +95,7 @@ def test_lips_rest_in_silence_and_move_in_speech() -> None:
 
 
 def bursts(pause_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A vowel of 0.4 s, five times, with silence around each; seconds at which it begins and ends."""
+    """A vowel of 0.4 s, five times, with silence around each; its start and end times in seconds."""
     speech = spoken()
     size, ramp = round(0.4 * mel.RATE_HZ), np.linspace(0, 1, 80, dtype=np.float32)
     at = int(np.argmax(np.convolve(speech**2, np.ones(size), "valid")))
@@ -121,7 +121,7 @@ def test_lips_open_with_each_burst_and_are_shut_in_each_pause(pause_s: float) ->
 
 
 def test_closures_do_not_pop() -> None:
-    """No frame with shut lips stands between two with lips wide apart."""
+    """No frame with closed lips is between two frames with wide-open lips."""
     gap = gaps(frames(np.concatenate([spoken(), spoken()])))
     shut = np.flatnonzero(gap[1:-1] < TOUCH_GAP) + 1
     assert len(shut) > 3
@@ -138,7 +138,7 @@ def test_after_two_seconds_of_silence_the_head_only_waits() -> None:
 
 
 def test_lips_move_when_the_sound_does() -> None:
-    """The same speech 13 frames later moves the lips 13 frames later; they open as it begins."""
+    """Speech that starts 13 frames later moves the lips 13 frames later; they open at its start."""
     quiet = np.zeros(round(0.52 * mel.RATE_HZ), np.float32)
     speech = spoken()
     a, b = gaps(frames(np.concatenate([quiet, speech]))), gaps(frames(np.concatenate([quiet, quiet, speech])))

@@ -1,4 +1,4 @@
-"""arch.py: dental arches lie where anatomy has them, turn with the skull, and the lower one with the jaw."""
+"""arch.py: dental arches are anatomically placed and rotate with the skull, the lower one with the jaw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mimik.rendering.layers.arch import IPD_MM, OVERBITE_MM, Anatomy, lower_wall
 
 @pytest.fixture(scope="module")
 def frontal() -> np.ndarray:
-    """The canonical face, 10 px a centimeter, looking at the viewer."""
+    """The frontal canonical face, 10 px per centimeter."""
     vertices = canonical_mesh().vertices
     return 10 * np.concatenate([vertices, np.zeros((10, 3))]) + [200, 200, 0]
 
@@ -65,7 +65,7 @@ def test_upper_teeth_stay_and_lower_teeth_follow_the_jaw(frontal: np.ndarray) ->
     px = 10 * anatomy.mm
     assert still[0, 1] - shut[1] == pytest.approx(OVERBITE_MM * px, abs=0.4 * px)
     assert dropped[1] - shut[1] == pytest.approx(12 * px, rel=0.05)
-    # The hinge is far behind: what goes down also goes back, and is a little smaller.
+    # The hinge is far behind: a point that moves down also moves back and appears slightly smaller.
     bound = lower_wall(anatomy, pose, 12.0)
     assert (bound.px_per_mm < lower_wall(anatomy, pose, 0.0).px_per_mm + 1e-9).all()
 

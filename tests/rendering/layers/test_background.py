@@ -1,4 +1,4 @@
-"""background.py: a drawn person before stripes; compositing against a slow reference; edges of the picture."""
+"""background.py: a drawn person in front of stripes; compositing against a slow reference; edges of the picture."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from mimik.rendering.matte import foreground, person_matte
 
 @pytest.fixture(scope="module")
 def striped(small_portrait: Image, small_face: Face) -> tuple[Image, np.ndarray]:
-    """The portrait before stripes, and its matte."""
+    """The portrait in front of stripes, and its matte."""
     alpha = person_matte(small_portrait, small_face.points)
     x = np.arange(small_portrait.shape[1])
     stripes = np.where((x // 8 % 2)[None, :, None], [200, 190, 170], [90, 110, 140])
@@ -54,7 +54,7 @@ def test_blend_is_what_floats_give() -> None:
 
 
 def test_strands_are_mixtures_of_hair_and_background() -> None:
-    """By hand: of 8 % noise nothing is hair; half a mixture is (0.5 - 0.08) / 0.92; a third color is neither."""
+    """By hand: 8 % noise is not hair; a mixture of one half gives (0.5 - 0.08) / 0.92; a third color is neither."""
     hair, wall, box = [20, 20, 20], [220, 220, 220], [160, 120, 60]
     white, gray = [230, 230, 230], [215, 215, 215]
     cases = [  # front, plate, photo, share
@@ -72,7 +72,7 @@ def test_front_over_plate_is_the_photo(scene: Scene, striped: tuple[Image, np.nd
     blend(out, scene.plate, np.rint(scene.alpha * 255).astype(np.uint8))
     seen = scene.alpha > 0.4
     off = np.abs(out.astype(int) - striped[0])[seen]
-    assert np.percentile(off, 99) <= 2 and off.mean() < 0.2  # colors that would lie outside of 0..255 miss a little
+    assert np.percentile(off, 99) <= 2 and off.mean() < 0.2  # colors outside of 0..255 deviate slightly
 
 
 def test_the_background_stands_still_bit_for_bit(
@@ -87,7 +87,7 @@ def test_the_background_stands_still_bit_for_bit(
             near |= np.roll(scene.alpha > 0.004, (dy, dx), (0, 1))
     assert (~near).mean() > 0.05
     np.testing.assert_array_equal(frame[~near], striped[0][~near])
-    # The photo in one piece moves there.
+    # The photo without layers moves there.
     height, width = scene.alpha.shape
     warper = Warper(small_face.points, width, height)
     target = small_face.points + np.array([0.05 * side, 0.02 * side, 0])
@@ -95,14 +95,14 @@ def test_the_background_stands_still_bit_for_bit(
 
 
 def test_stripes_that_a_head_uncovers_are_stripes(scene: Scene, small_face: Face) -> None:
-    """Columns of the plate stay columns: pale and dark, as beside the head."""
+    """Columns of the plate stay columns, pale and dark, as beside the head."""
     part = scene.canvas.part(scene.plate).astype(float)
     top = int(small_face.points[:, 1].min()) - scene.canvas.top
     assert part[: max(top, 8)].std(1).mean() > 30
 
 
 def test_a_head_that_leaves_the_picture_is_not_squeezed(scene: Scene, small_face: Face) -> None:
-    """Hair moved up by a fifth of the face is the photo's hair, moved, up to the picture's edge."""
+    """Hair moved up by a fifth of the face is the translated hair of the photo, up to the picture's edge."""
     y = int(small_face.points[10, 1])  # the highest point of the face
     shift = -(y - 4)
     frame = _painted(scene, small_face, (0, shift))

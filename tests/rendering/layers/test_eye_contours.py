@@ -1,4 +1,4 @@
-"""eye_contours.py: charts lead to pixels and back, curves go through their points."""
+"""eye_contours.py: charts map to pixels and back, curves pass through their points."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_rows_and_columns_of_a_table_are_its_places() -> None:
 
 
 def test_a_turned_head_carries_the_chart(warper: Warper, portrait_face: Face) -> None:
-    """Rolled by 90 degrees, the corners stay at 0 and 1, and the lower lid below the upper one."""
+    """After a roll of 90 degrees the corners are at 0 and 1, and the lower lid is below the upper one."""
     rolled = turned(portrait_face.points, roll=90)
     eyes = warper.flow(rolled).eyes
     for number in (0, 1):

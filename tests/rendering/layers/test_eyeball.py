@@ -1,4 +1,4 @@
-"""eyeball.py: an eyeball drawn in full is found again behind the lids that hid a part of it."""
+"""eyeball.py: a drawn eyeball is reconstructed behind eyelids that hide a part of it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_what_the_lids_hid_is_found_again() -> None:
     near = np.hypot(x - 60, y - 40) < 1.4 * RADIUS
     off = np.abs(ball.composed() - truth).mean(-1)
     assert off[near & (seen > 0.99)].mean() < 1
-    assert off[near & (seen < 0.01)].mean() < 14  # hidden: but for the rims it is the same
+    assert off[near & (seen < 0.01)].mean() < 14  # hidden: equal except at the rims
     np.testing.assert_allclose(ball.sclera[20, 60], SCLERA, atol=6)  # under the lid, over the iris
 
 
 def test_a_sclera_that_is_seen_in_shadow_is_continued_in_light() -> None:
-    """Dark red between the lids: where they hid the sclera it is as bright as is asked for, and less red."""
+    """Dark red between the lids: the hidden sclera has the requested brightness and is less red."""
     seen = between_lids()
     window = np.where(np.isclose(eyeball(), SCLERA), np.float32([90, 40, 40]), eyeball()).astype(np.float32)
     ball, plain = (
@@ -56,7 +56,7 @@ def test_a_sclera_that_is_seen_in_shadow_is_continued_in_light() -> None:
     assert hidden @ LUMA == pytest.approx(150, abs=10)
     assert before @ LUMA < 80
     assert np.ptp(hidden) < np.ptp(before)
-    np.testing.assert_allclose(ball.sclera[46, 25], [90, 40, 40], atol=2)  # what the photo shows stays
+    np.testing.assert_allclose(ball.sclera[46, 25], [90, 40, 40], atol=2)  # the visible part is unchanged
 
 
 def test_a_circle_that_is_off_is_drawn_to_the_iris() -> None:
@@ -73,7 +73,7 @@ def test_a_reflection_is_apart_from_the_iris() -> None:
     assert ball.catchlight[37, 69].min() > 60
     assert ball.catchlight[50, 55].max() < 5
     without = extract_eyeball(eyeball(), seen, seen, np.ones_like(seen), CENTER, RADIUS)
-    assert without.catchlight.max() < 5  # a light iris around a pupil is no reflection
+    assert without.catchlight.max() < 5  # a light iris around a pupil is not a reflection
 
 
 def test_the_share_of_the_iris_ends_at_its_limbus() -> None:

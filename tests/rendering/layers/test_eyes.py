@@ -1,4 +1,4 @@
-"""eyes.py: the iris keeps its shape, lids are skin and shut without a jump, and nothing changes at rest."""
+"""eyes.py: the iris keeps its shape, eyelids are skin and close smoothly, and nothing changes at rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pictured_opening(landmarker: Landmarker, picture: Image, near: Face) -> floa
 def test_an_eye_shuts_where_its_lids_touch_or_cross(
     landmarker: Landmarker, warper: Warper, painter: Painter, portrait_face: Face, gap: float
 ) -> None:
-    """The landmarker's lids of shut eyes lie on each other, or cross by a few hundredths of the eye's width."""
+    """Detected eyelids of closed eyes coincide, or cross by some hundredths of the eye's width."""
     shut = eyes_closed(portrait_face.points, 1.0).astype(np.float64)
     for upper, lower in LIDS_OF_EYES:
         middle = (shut[upper] + shut[lower]) / 2
@@ -60,14 +60,14 @@ def test_an_eye_that_closes_does_not_open_again(
     assert shut < 1.03 * almost
 
 
-# An eye that is drawn: pale skin, white sclera, a blue iris with a black pupil, a dark lash line and a brown crease.
+# A drawn eye: pale skin, white sclera, a blue iris with a black pupil, a dark lash line and a brown crease.
 
 IRIS, SCLERA, SKIN = (40, 110, 220), (235, 232, 228), (205, 160, 130)
 
 
 @pytest.fixture(scope="module")
 def drawn(portrait_face: Face) -> tuple[Image, np.ndarray, Warper]:
-    """A picture of 768 px with such eyes where the portrait's are, its points, and its warper."""
+    """A picture of 768 px with such eyes at those of the portrait, its points, and its warper."""
     k = 6
     points = portrait_face.points.astype(np.float64) * [k, k, k]
     low = points[:, :2].min(0) - 400
@@ -89,7 +89,7 @@ def drawn(portrait_face: Face) -> tuple[Image, np.ndarray, Warper]:
 
 
 def gaze(points: np.ndarray, x: float, y: float) -> np.ndarray:
-    """The face with both irises moved, in widths of an eye."""
+    """The face with both irises moved, in eye widths."""
     out = points.copy()
     width = np.linalg.norm(points[33, :2] - points[133, :2])
     out[faces.IRISES, :2] += np.array([x, y]) * width
@@ -97,7 +97,7 @@ def gaze(points: np.ndarray, x: float, y: float) -> np.ndarray:
 
 
 def blue(image: Image) -> np.ndarray:
-    """Pixels of the iris' color."""
+    """Pixels with the color of the iris."""
     return (image[..., 2].astype(int) - image[..., 0] > 70) & (image[..., 2] > 90)
 
 
@@ -110,7 +110,7 @@ def around_an_eye(points: np.ndarray, number: int = 0, margin: float = 0.3) -> t
 
 @pytest.mark.parametrize("way", [(-0.12, 0.0), (0.12, 0.0), (0.06, 0.04)])
 def test_an_iris_that_is_moved_keeps_its_radius(drawn: tuple, way: tuple[float, float]) -> None:
-    """Its rim, found again along a horizontal line, is where a disc of the same radius has it."""
+    """Its rim on a horizontal line is at that of a disc with the same radius."""
     picture, points, warper = drawn
     image = Painter(picture, warper).paint(warper.flow(gaze(points, *way)))
     for (upper, _), iris in zip(LIDS_OF_EYES, (faces.RIGHT_IRIS, faces.LEFT_IRIS), strict=True):
@@ -137,7 +137,7 @@ def test_a_shut_eye_shows_lid_and_no_iris(drawn: tuple) -> None:
 
 
 def test_a_crease_that_meets_the_lashes_leaves_no_dark_corner(drawn: tuple) -> None:
-    """Dark skin over the inner end of the lid is the crease, not lashes that a closing lid takes along."""
+    """Dark skin over the inner end of the lid is the crease, not lashes that move with a closing lid."""
     picture, points, warper = drawn
     upper, fold = LIDS_OF_EYES[0][0], FOLDS[0]
     edge, over = points[upper[5:8], :2], points[fold[4:7], :2]
@@ -152,7 +152,7 @@ def test_a_crease_that_meets_the_lashes_leaves_no_dark_corner(drawn: tuple) -> N
 
 @pytest.mark.slow
 def test_lids_close_without_a_jump(drawn: tuple) -> None:
-    """From step to step no place that the lid's edge does not cross changes by more than a little."""
+    """Between steps, places that the lid's edge does not cross change only slightly."""
     picture, points, warper = drawn
     painter = Painter(picture, warper)
     at = around_an_eye(points)
@@ -163,7 +163,7 @@ def test_lids_close_without_a_jump(drawn: tuple) -> None:
 
 
 def test_a_lid_that_rises_under_its_crease_has_no_edge(drawn: tuple) -> None:
-    """Skin that darkens evenly upwards does so over a lid that has risen, too."""
+    """Skin with a vertical gradient keeps it over a raised lid."""
     picture, points, warper = drawn
     rows, columns = around_an_eye(points, margin=0.6)
     ramp = np.linspace(40, 230, rows.stop - rows.start)[:, None, None]
@@ -187,7 +187,7 @@ def test_at_rest_the_eyes_are_the_photos(drawn: tuple) -> None:
 
 
 def test_the_layer_is_the_photo_where_nothing_has_moved(drawn: tuple) -> None:
-    """Drawn in full over an eye at rest it changes next to nothing: what is completed fits what is seen."""
+    """Drawn over an eye at rest, the layer changes almost nothing: the completion fits the visible part."""
     picture, points, warper = drawn
     flow = warper.flow(points)
     full = replace(flow, eyes=tuple(replace(eye, weight=1.0) for eye in flow.eyes))
@@ -207,7 +207,7 @@ def test_eyes_of_a_black_and_white_photo_stay_gray(drawn: tuple) -> None:
 
 
 def test_a_wide_eye_shows_more_of_the_eyeball(drawn: tuple) -> None:
-    """The strip that a rising lid uncovers over the iris is sclera or iris, not lashes."""
+    """The strip over the iris that a rising lid uncovers is sclera or iris, not lashes."""
     picture, points, warper = drawn
     image = Painter(picture, warper).paint(warper.flow(eyes_closed(points, -0.3)))
     at = around_an_eye(points)

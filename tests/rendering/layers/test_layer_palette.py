@@ -1,4 +1,4 @@
-"""The tones, sharpness and detail of a photo's mouth."""
+"""layer_palette.py: colors, sharpness and detail of a photo's mouth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mimik.rendering.layers.palette import Palette
 
 
 def _photo(face: Face, skin: tuple[int, int, int], whites: tuple[int, int, int]) -> Image:
-    """Flat skin with eyes of one color."""
+    """Uniform skin with eyes of one color."""
     right, bottom = face.points[:, :2].max(0).astype(int) + 40
     image = np.full((bottom, right, 3), skin, np.uint8)
     for upper, lower in LIDS_OF_EYES:

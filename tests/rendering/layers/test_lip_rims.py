@@ -1,4 +1,4 @@
-"""lip_rims.py: lips that close over teeth that the photo shows leave no scraps of them, and a line where they meet."""
+"""lip_rims.py: lips that close over the photo's teeth leave no fragments of these, and a line where they meet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTER = [*faces.LIPS_OUTER_UPPER, *faces.LIPS_OUTER_LOWER[-2:0:-1]]
 
 
 def ellipse(width: float, height: float) -> np.ndarray:
-    """[40, 2] around the middle of a picture of 200 by 120."""
+    """[40, 2] around the center of a picture of 200 x 120 px."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     return np.stack([100 + width * np.cos(t), 60 + height * np.sin(t)], 1)
 
@@ -46,7 +46,7 @@ def test_only_the_mouth_is_replaced(portrait: Image, portrait_face: Face) -> Non
 
 @pytest.fixture(scope="module")
 def closed(portrait: Image, portrait_face: Face) -> tuple[Image, np.ndarray]:
-    """The smiling portrait with its lips brought together, and its points."""
+    """The smiling portrait with closed lips, and its points."""
     points = portrait_face.points.astype(np.float64)
     middle = (points[faces.LIPS_INNER_UPPER] + points[faces.LIPS_INNER_LOWER]) / 2
     for inner, outer in (

@@ -1,4 +1,4 @@
-"""mouth.py: teeth, tongue and cavity between the lips; dark while they part; the photo's own teeth stay."""
+"""mouth.py: teeth, tongue and cavity between the lips; dark at small openings; the photo's teeth are kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OUTLINE = [*faces.LIPS_INNER_UPPER, *faces.LIPS_INNER_LOWER[-2:0:-1]]
 
 @pytest.fixture(scope="module")
 def shut(portrait_face: Face) -> np.ndarray:
-    """The portrait's points with the lips together."""
+    """The portrait's points with closed lips."""
     points = portrait_face.points.astype(np.float64)
     middle = (points[faces.LIPS_INNER_UPPER] + points[faces.LIPS_INNER_LOWER]) / 2
     points[faces.LIPS_INNER_UPPER] = points[faces.LIPS_INNER_LOWER] = middle
@@ -30,7 +30,7 @@ def shut(portrait_face: Face) -> np.ndarray:
 
 
 def inside(points: np.ndarray, size: int = 512) -> np.ndarray:
-    """[size, size] where the mouth is open."""
+    """[size, size] mask of the open mouth."""
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round(points[OUTLINE, :2]).astype(np.int32)], 1)
     return mask > 0
@@ -87,7 +87,7 @@ def test_teeth_are_gray_in_a_black_and_white_photo(portrait: Image, shut: np.nda
 
 
 def test_the_photos_own_teeth_stay_while_the_jaw_drops(portrait: Image, portrait_face: Face) -> None:
-    """The portrait smiles: its teeth are not to move, stretch or be replaced."""
+    """The portrait smiles: its teeth must not move, stretch or be replaced."""
     points = portrait_face.points.astype(np.float64)
     warper = Warper(portrait_face.points, 512, 512)
     assert warper.jaws.shows > 0.5
@@ -110,11 +110,11 @@ def test_the_dark_between_parted_lips_is_not_taken_for_teeth(portrait: Image, po
     cheeks = portrait_face.points[[50, 280], :2].astype(int)
     skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
     light = image[inside(target)].astype(np.float32) @ LUMA
-    assert np.percentile(light, 75) > 0.45 * skin  # of teeth as dark as the gap it is 0.26
+    assert np.percentile(light, 75) > 0.45 * skin  # 0.26 for teeth as dark as the gap
 
 
 def test_the_mouth_is_painted_alike_over_any_frame(portrait: Image, shut: np.ndarray) -> None:
-    """What is laid over a frame does not depend on what is below: a page lays it there as a patch."""
+    """The layer does not depend on the frame below it, because exported pages use it as a patch."""
     warper = Warper(shut.astype(np.float32), 512, 512)
     painter = Painter(portrait, warper)
     flow = replace(warper.flow(mouth_opened(shut, 0.1)), eyes=())
@@ -143,7 +143,7 @@ def test_a_texture_has_teeth_where_the_set_says() -> None:
     edges = one.edges[some][None]
     assert (texture.at(u, edges - 1.5)[..., 3] > 0.9).all()
     assert (texture.at(u, edges + 0.8)[..., 3] < 0.1).all()
-    # Between two teeth it is darker than in their middle.
+    # Darker between two teeth than in their middle.
     between = texture.at(one.bounds[some][None].astype(np.float32), np.full((1, one.bounds[some].size), -3.0))
     within = texture.at(u, np.full_like(u, -3.0))
     assert between[..., :3].mean() < 0.85 * within[..., :3].mean()

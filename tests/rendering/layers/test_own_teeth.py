@@ -1,4 +1,4 @@
-"""own_teeth.py: teeth are taken from a picture that shows them, tooth by tooth."""
+"""own_teeth.py: teeth are extracted from a picture that shows them, tooth by tooth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mimik.rendering.layers.own_teeth import best_teeth, teeth_of
 
 @pytest.fixture(scope="module")
 def painted(portrait: Image, portrait_face: Face) -> tuple[Image, teeth.TeethSet]:
-    """The portrait, twice as large, with the teeth of a shipped set in a mouth that is wide open; the set."""
+    """The portrait, twice as large, with the teeth of a shipped set in a wide-open mouth; and the set."""
     chosen = teeth.shipped()[0]
     points = portrait_face.points * 2
     image = cv2.resize(portrait, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)

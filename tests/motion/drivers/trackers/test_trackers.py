@@ -1,4 +1,4 @@
-"""Packets of face trackers, built by hand from their published formats: what is read of them, and what is refused."""
+"""Packets of face trackers, built by hand from their published formats: parsed values, and refused packets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mimik.motion.drivers.udp import Mailbox, Receiver
 from mimik.motion.files import Motion, bundled_motions
 from mimik.motion.kinds import check_driver
 
-# The example of https://www.ifacialmocap.com/for-developer/, shortened.
+# Example of https://www.ifacialmocap.com/for-developer/, shortened.
 IFACIALMOCAP = (
     b"mouthSmile_R-0|mouthUpperUp_L-11|eyeBlink_R-7|eyeLookDown_L-17|tongueOut-0|browInnerUp-20|jawOpen-12|"
     b"=head#-21.488958,-6.038993,-6.6019735,-0.030653415,-0.10287084,-0.6584072|rightEye#6.0297494,2.4403017,0.25649446|"
@@ -85,7 +85,7 @@ def test_ifacialmocap() -> None:
         assert sample.time_s == 7.0
         assert value(sample, "jawOpen") == pytest.approx(0.12) and value(sample, "eyeBlinkRight") == pytest.approx(0.07)
         assert value(sample, "browInnerUp") == pytest.approx(0.2) and value(sample, "mouthUpperUpLeft") == 0.11
-        # The phone lies below the face: it is seen from below, so it is turned up, and 6.6 degrees clockwise.
+        # The phone is below the face, so the face appears turned up, and 6.6 degrees clockwise.
         np.testing.assert_allclose(sample.head[:3], [-6.038993, -21.488958, 6.6019735])
 
 
@@ -144,7 +144,7 @@ def test_vmc_with_the_shapes_of_arkit_and_with_the_presets_of_an_avatar() -> Non
 
 @pytest.mark.parametrize(("axis", "expected"), [(0, [0, 20, 0]), (1, [-20, 0, 0]), (2, [0, 0, 20])])
 def test_the_head_of_vmc(axis: int, expected: list[float]) -> None:
-    """Unity's axes, seen from the front: x nods down, y turns to the own right, z leans to the picture's right."""
+    """Unity's axes, seen from the front: x nods down, y turns to the person's right, z tilts to the picture's right."""
     half = math.radians(20) / 2
     quaternion = [0.0, 0.0, 0.0, math.cos(half)]
     quaternion[axis] = math.sin(half)
@@ -162,7 +162,7 @@ def openseeface(points: np.ndarray, *, opened: float = 1.0, mouth: float = 0.0, 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (15, 0, 0), (0, -10, 0), (0, 0, 25), (-12, 8, 10)])
 def test_the_head_of_openseeface(angles: tuple[float, float, float]) -> None:
-    """Points of the canonical face, turned by known angles and seen from far away."""
+    """Points of the canonical face, rotated by known angles, at a large distance."""
     turned = canonical_mesh().vertices[POINTS_68] @ _rotation(np.array([*angles, 0, 0, 0], float)).T
     packet = openseeface(turned[:, :2] * 20 + 300, opened=0.25, mouth=0.5)
     assert len(packet) == FACE_BYTES
@@ -273,7 +273,7 @@ def test_a_silent_tracker_is_told(monkeypatch: pytest.MonkeyPatch, landmarker: L
 
 
 def recording(*rows: tuple[str, float | None]) -> list[str]:
-    """Lines of a recording: timecode and JawOpen, None where the app has lost the face."""
+    """Lines of a recording: timecode and JawOpen, None where the app lost the face."""
     lines = ["Timecode,BlendShapeCount,JawOpen,HeadYaw,HeadPitch,HeadRoll\n"]
     return lines + [f"{at},0,,,,\n" if jaw is None else f"{at},61,{jaw},0.1,-0.2,0.3\n" for at, jaw in rows]
 
@@ -291,30 +291,30 @@ def test_a_recording_of_live_link_face_drives(tmp_path: Path) -> None:
 
 
 def test_timecodes_of_a_recording() -> None:
-    """60 frames a second with two lost near the seconds' ends, over midnight; the face is away in one line."""
+    """60 frames/s across midnight, with two lost frames near ends of seconds, and one line without a face."""
     rows = [(f"23:59:59:{i:02}.{i:03}", 0.5) for i in range(58)] + [("00:00:00:00.000", None), ("00:00:00:00.000", 1.0)]
     samples = list(csv_samples(recording(*rows)))
-    assert len(samples) == 59 and samples[0][0] == 2  # what has the time of the line before is left out
+    assert len(samples) == 59 and samples[0][0] == 2  # a line with the time of the previous one is omitted
     times = np.array([sample.time_s for _, sample in samples])
     assert times[1] - times[0] == pytest.approx(1.001 / 60) and times[-1] - times[0] == pytest.approx(1.0)
     assert [sample.seen for _, sample in samples] == [True] * 58 + [False]
     first = samples[0][1]
     assert first.blendshapes[BLENDSHAPES.index("jawOpen")] == 0.5
     np.testing.assert_allclose(first.head[:3], np.degrees([0.1, -0.2, -0.3]))
-    # Less than a second says nothing of the rate; 10 a second, all there, do.
+    # Less than a second does not determine the rate; a complete second at 10 frames/s does.
     assert [s.time_s for _, s in csv_samples(recording(("01:00:00:03", 0), ("01:00:00:06", 0)))] == [3600.1, 3600.2]
     tens = [(f"00:00:{i // 10:02}:{i % 10:02}", 0.0) for i in range(25)]
     assert [s.time_s for _, s in csv_samples(recording(*tens))] == pytest.approx([i / 10 for i in range(25)])
 
 
 def test_the_head_of_the_apps_recording_counts_from_its_first_pose() -> None:
-    """The app writes angles of the eyes, and counts those of the head from the camera; `csv_lines` does neither."""
+    """The app writes eye angles, and head angles relative to the camera; `csv_lines` does neither."""
     titles = "Timecode,JawOpen,HeadYaw,HeadPitch,HeadRoll,LeftEyeYaw\n"
     rows = ["00:00:00:00,0.4,0.0,0.3,0.0,{}\n", "00:00:00:01,0.4,0.0,0.5,0.0,{}\n"]
     app, own = ([s for _, s in csv_samples([titles, *(row.format(eye) for row in rows)])] for eye in (0.1, 0))
     assert [s.head[1] for s in app] == pytest.approx([0.0, math.degrees(0.2)], abs=1e-6)
     assert [s.head[1] for s in own] == pytest.approx([math.degrees(0.3), math.degrees(0.5)])
-    assert app[0].blendshapes[BLENDSHAPES.index("jawOpen")] == 0.4  # the face is not counted anew
+    assert app[0].blendshapes[BLENDSHAPES.index("jawOpen")] == 0.4  # the expression is not relative to the first frame
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_motion_as_a_recording_of_live_link_face(tmp_path: Path) -> None:
     assert rows[rate + 1]["Timecode"] == "00:00:01:01.000" and {row["BlendshapeCount"] for row in rows} == {"61"}
     pitch = np.array([float(row["HeadPitch"]) for row in rows])
     assert np.ptp(pitch) == pytest.approx(np.ptp(motion.turn[:, 0]), rel=0.1)
-    # What is written is what a packet would say.
+    # The written values equal those of a packet.
     row = rows[len(rows) // 2]
     values = [float(row[name[:1].upper() + name[1:]]) for name in NAMES]
     packet = live_link(dict(zip(NAMES, values, strict=True)), [float(row[name]) for name in titles[-9:-6]])
