@@ -1,15 +1,15 @@
-"""One portrait, its face, and videos of a talking driver that are made from it: nothing is downloaded or kept.
+"""One portrait, its face, and videos of a talking driver made from it; nothing is downloaded or kept.
 
-The driver is the bundled portrait, moved by known amounts with the program's own warp. What is known of it is where
-its points were sent, so it is an oracle for tracking and retargeting, not for the warp.
+The driver is the bundled portrait, moved by known amounts with the program's warp. The target positions of its points
+are known, so it is an oracle for tracking and retargeting, not for the warp.
 """
 
 from __future__ import annotations
 
 import os
 
-# Tests run in several processes: threads of one that wait for their turn must not keep the others from theirs. Set
-# before torch and numpy are imported, and handed on to what the tests start.
+# Tests run in several processes, so waiting threads of one must not block the others. Set before torch and numpy are
+# imported, and inherited by child processes.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -52,17 +52,17 @@ from mimik.rendering.layers.background import Scene, take_apart
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
 
-# A property that takes long on a busy machine is as true as elsewhere.
+# No deadline, because machines may be busy.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, not scaled
+SIDE_PX = 256  # of the small portrait and of the driver's frames: the square around the head, unscaled
 DRIVER_FPS = 25.0
 
 
 @pytest.fixture(scope="session", autouse=True)
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The program's keys are made in a folder of the tests' own, so that nobody's home is touched."""
+    """The program's keys are made in a temporary folder, so that no home folder is changed."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIK_DATA", str(folder))
@@ -71,14 +71,14 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the pipeline does: on shared cores the linear solver's threads mostly wait for each other."""
+    """As in the pipeline: on shared cores the linear solver's threads mostly wait for each other."""
     with threadpool_limits(limits=1, user_api="blas"):
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def command_line_built_once() -> Iterator[None]:
-    """Typer's runner builds all commands for each call: 30 ms of processor time, more than most calls take."""
+    """Caches the commands, which Typer's runner builds for each call: 30 ms of processor time, more than most calls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.testing, "_get_command", functools.cache(typer.main.get_command))
         yield
@@ -86,7 +86,7 @@ def command_line_built_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def taken_apart_once() -> Iterator[None]:
-    """A photo is taken apart for the first of the tests that animate it: that costs more than the rest of most."""
+    """Caches the layers of a photo between tests, because their computation takes longer than most tests."""
     known: dict[tuple[Any, ...], Scene | str] = {}
 
     def once(picture: Image, points: np.ndarray) -> Scene | str:
@@ -105,9 +105,9 @@ def taken_apart_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def the_warp_alone() -> Iterator[None]:
-    """For modules in which it does not matter what draws: a person is warped without a network unless a model is named.
+    """For tests independent of the renderer: persons are warped without a network unless a model is named.
 
-    Loading the network and drawing a frame with it take several times as long as the rest of such a test.
+    Loading the network and rendering a frame with it take several times as long as the rest of such a test.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(avatar_module, "DEFAULT_MODEL", "geometry")
@@ -121,7 +121,7 @@ def landmarker() -> Landmarker:
 
 @pytest.fixture(scope="module")
 def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
-    """For modules whose tests animate: loading the landmarker's networks takes longer than most of them."""
+    """For tests that animate: loading the networks of the landmark detector takes longer than most of them."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (avatar_module, group, render, video_driver, faces):
             patch.setattr(module, "Landmarker", lambda **_: landmarker)
@@ -135,20 +135,20 @@ def avatar(small_path: Path, landmarker: Landmarker) -> Avatar:
 
 
 def until(is_so: Callable[[], object], timeout_s: float = 120.0) -> None:
-    """Waits for what a thread does, however much else the machine has to do."""
+    """Waits for a condition set by a thread, with a timeout for busy machines."""
     deadline = time.monotonic() + timeout_s
     while not is_so() and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
 class Browser:
-    """Sends requests to a server of this computer, and keeps the cookie that it gets."""
+    """Sends requests to a local server and keeps its cookie."""
 
     def __init__(self) -> None:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def ask(self, url: str, data: Any = None, **headers: str) -> tuple[int, str, Any]:
-        """Status, text and headers of the answer; data: to be posted, as JSON unless it is a text."""
+        """Status, text and headers of the response; data: the POST body, as JSON unless it is a text."""
         body = None
         if data is not None:
             body = (data if isinstance(data, str) else json.dumps(data)).encode()
@@ -168,7 +168,7 @@ def portrait_path() -> Path:
 
 @pytest.fixture(scope="session")
 def portrait(portrait_path: Path) -> Image:
-    """uint8 RGB [512, 512, 3]; nobody may write into it."""
+    """uint8 RGB [512, 512, 3], read-only."""
     picture = video.read_image(portrait_path)
     picture.setflags(write=False)
     return picture
@@ -213,8 +213,8 @@ def small_path(small_portrait: Image, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def turned(points: np.ndarray, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
-    """points [478, 3] turned about the middle of the head; degrees, signs as in Pose.degrees."""
-    # x to the right, y down, z away: a positive rotation about x lifts the chin back, so the nose goes down.
+    """points [478, 3] rotated about the center of the head; degrees, signs as in Pose.degrees."""
+    # x to the right, y down, z away: a positive rotation about x moves the chin back, so the nose moves down.
     vector = np.radians([pitch, -yaw, roll])
     turn = rotation_matrix(vector[0] * np.eye(3)[0]) @ rotation_matrix(vector[1] * np.eye(3)[1])
     turn = rotation_matrix(vector[2] * np.eye(3)[2]) @ turn
@@ -223,7 +223,7 @@ def turned(points: np.ndarray, yaw: float = 0.0, pitch: float = 0.0, roll: float
 
 
 def mouth_opened(points: np.ndarray, gap: float) -> np.ndarray:
-    """The lower lip and the chin lowered by gap times the face's height; more in the middle than at the corners."""
+    """Lower lip and chin lowered by gap face heights; more in the middle than at the corners."""
     out = np.array(points, np.float64)
     height = np.linalg.norm(out[10] - out[faces.CHIN])
     for line in (faces.LIPS_INNER_LOWER, faces.LIPS_OUTER_LOWER):
@@ -234,7 +234,7 @@ def mouth_opened(points: np.ndarray, gap: float) -> np.ndarray:
 
 
 def eyes_closed(points: np.ndarray, amount: float = 1.0) -> np.ndarray:
-    """The upper lids lowered on the lower ones."""
+    """The upper lids lowered to the lower ones."""
     out = np.array(points, np.float64)
     for upper, lower in (
         (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
@@ -249,11 +249,11 @@ class Driver:
     """A synthetic talking video.
 
     Attributes:
-        path: 256 px, 25 frames a second, no sound.
-        frames: what was encoded, [T] of [256, 256, 3].
-        points: where each frame's points were sent, [T] of [478, 3].
-        yaw: [T] turn of the head against the portrait, degrees to the picture's right.
-        gap: [T] opening of the mouth added, in heights of the face.
+        path: 256 px, 25 frames/s, no sound.
+        frames: the frames before encoding, [T] of [256, 256, 3].
+        points: target points of each frame, [T] of [478, 3].
+        yaw: [T] head rotation relative to the portrait, degrees to the picture's right.
+        gap: [T] added mouth opening, in face heights.
         blink: [T] 0 open .. 1 closed.
     """
 
@@ -266,7 +266,7 @@ class Driver:
 
 
 def _bump(first: int, last: int, length: int = 28) -> np.ndarray:
-    """[length] zero outside first..last, a smooth rise to one and back inside."""
+    """[length] zero outside first..last, inside a smooth bump of height one."""
     t = np.clip((np.arange(length) - first) / (last - first), 0, 1)
     return np.sin(np.pi * t) ** 2
 
@@ -314,7 +314,7 @@ def driver_with_sound(driver: Driver, tmp_path_factory: pytest.TempPathFactory) 
 def write_clip(
     path: Path, frames: Iterable[Image], fps: float = DRIVER_FPS, *, quality: int = 12, **options: Any
 ) -> Path:
-    """Frames in a file of the program's own writer; options: of video.open_writer."""
+    """Writes frames with the program's writer; options: of video.open_writer."""
     every = list(frames)
     height, width = every[0].shape[:2]
     with video.open_writer(path, width, height, fps, quality=quality, **options) as writer:
@@ -325,7 +325,7 @@ def write_clip(
 
 @pytest.fixture(scope="session")
 def driver_faces(landmarker: Landmarker, driver: Driver) -> list[Face | None]:
-    """What the tracker finds in the driver's video."""
+    """The faces tracked in the driver's video."""
     tracker = Tracker(landmarker)
     return [tracker.track(frame) for frame in video.read_frames(driver.path)]
 
@@ -335,7 +335,7 @@ def driver_faces(landmarker: Landmarker, driver: Driver) -> list[Face | None]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """browser(*arguments, **options) opens a headless Chromium of the system: a context of Playwright."""
+    """browser(*arguments, **options) opens the system's headless Chromium as a Playwright context."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
@@ -362,7 +362,7 @@ def browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 
 def lively(nets: Any) -> Any:
-    """The networks of networks.build, in evaluation mode, with weights by which everything in them does something."""
+    """The networks of networks.build in evaluation mode, with weights for which every part has an effect."""
     import torch
 
     from mimik.networks.blocks import SelfAttention
@@ -395,7 +395,7 @@ def index(shards: Path) -> list[ClipInfo]:
 
 @pytest.fixture
 def no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the landmarker measured turned heads without a systematic error."""
+    """Disables the correction of the landmark detector's bias for turned heads."""
     exact = replace(expression_basis(), by_pose=np.zeros((5, NUM_POINTS, 3)))
     monkeypatch.setattr(expression, "expression_basis", lambda: exact)
 

@@ -1,4 +1,4 @@
-"""animate.py end to end on tiny pictures: what is written, what is reported, what is left behind."""
+"""animate.py end to end on tiny pictures: output files, reports, remaining files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("the_warp_alone", "one_landmarker")
 
 
 class Plain:
-    """A Marker that leaves frames alone, for tests of what is under the mark."""
+    """A Marker without effect, for tests of the pixels below the watermark."""
 
     def __init__(self, model: str, *, label: bool = False) -> None:
         pass
@@ -53,7 +53,7 @@ def unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def same_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All outputs get the same mark."""
+    """All outputs get the same watermark."""
     monkeypatch.setattr(marking.secrets, "randbits", lambda bits: 7)
 
 
@@ -66,7 +66,7 @@ def left_behind(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.gif", "out.webp"])
 def test_a_video_file(avatar: Avatar, tmp_path: Path, name: str) -> None:
-    """By the warp; test_cli makes one by the default model."""
+    """With the warp; test_cli uses the default model."""
     out = tmp_path / name
     report = avatar.render("smile", out, fps=2)
     info = video.probe(out)
@@ -165,7 +165,7 @@ def test_a_progress_is_told(avatar: Avatar, driver, tmp_path: Path) -> None:
     told = []
     avatar.render(driver.path, tmp_path / "a.mp4", progress=lambda *args: told.append(args))
     assert {stage for stage, _, _ in told} == {"track", "animate"}
-    for stage, first in (("track", 1), ("animate", 0)):  # the frames are announced before the driver is read
+    for stage, first in (("track", 1), ("animate", 0)):  # the total is reported before the driver is read
         assert [done for s, done, _ in told if s == stage] == list(range(first, 29))
         assert {total for s, _, total in told if s == stage} == {28}
 
@@ -215,7 +215,7 @@ def test_a_photo_drives_a_video_and_a_still(avatar: Avatar, portrait_path: Path,
     assert picture.shape == (256, 256, 3)
     assert verify(tmp_path / "a.png").status is Status.MIMIK
     frames = list(avatar.frames(portrait_path, fps=5, smooth=0))
-    # The still is the middle of the video, but for its mark, which is a picture's.
+    # The still is the middle frame of the video, except for its watermark for pictures.
     np.testing.assert_allclose(picture.astype(int), frames[7], atol=3)
 
 
@@ -226,12 +226,12 @@ def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:
     assert left_behind(tmp_path) == []
 
 
-# What moves.
+# Motion.
 
 
 @pytest.fixture(scope="module")
 def by_driver(avatar: Avatar, driver, one_landmarker: None) -> dict[str, list[Image]]:
-    """The first frames by the driver, without smoothing; drawn by the warp alone, which made the driver itself."""
+    """The first frames with the driver, without smoothing; rendered by the warp, which also made the driver."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(avatar_module, "Marker", Plain)
         settings = {
@@ -253,7 +253,7 @@ def l1(a: Image, b: Image, face: Face) -> float:
 
 
 def gap(landmarker: Landmarker, image: Image) -> float:
-    """Between the inner lips, as found in an image, pixels."""
+    """Distance of the inner lips as detected in an image, in pixels."""
     points = landmarker.detect(image)[0].points
     return float(np.linalg.norm((points[13] - points[14])[:2]))
 
@@ -267,12 +267,12 @@ def test_self_reenactment_is_better_than_the_photo(
     copied = np.array([l1(small_portrait, b, small_face) for b in driver.frames])
     assert ours[4:17].mean() < 0.65 * copied[4:17].mean()
     assert ours[5:10].mean() < 0.5 * copied[5:10].mean()  # the turn
-    # The mouth opens as far. Pixels do not tell: it is given more jaw and less gap than points say (_ARRIVES).
+    # The mouth opens as far. Pixels differ, because retargeting changes jaw and gap (_ARRIVES).
     opened, theirs, rest = (
         gap(landmarker, image) for image in (by_driver["all"][14], driver.frames[14], small_portrait)
     )
     assert 0.7 < (opened - rest) / (theirs - rest) < 1.3
-    # Stands still where the driver does, but for the noise of the landmarks and the gap of a smile's lips.
+    # Still where the driver is, except for landmark noise and the gap of smiling lips.
     assert ours[[0, 1, 26, 27]].max() < 3.3
 
 
@@ -339,7 +339,7 @@ def test_a_driver_without_a_face(avatar: Avatar, tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
-# People.
+# Avatars.
 
 
 def test_of_several_photos_the_calmest_is_taken(
@@ -387,7 +387,7 @@ def test_two_faces_are_told_of(small_portrait: Image, landmarker: Landmarker, tm
 
 @pytest.fixture(scope="module")
 def moving(driver, landmarker: Landmarker) -> Avatar:
-    """A person of whom there is a video."""
+    """A person from a video."""
     return Avatar.from_photos([driver.path], landmarker=landmarker)
 
 
@@ -402,7 +402,7 @@ def test_the_photo_may_be_a_video(moving: Avatar, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("unmarked")
 @pytest.mark.slow
 def test_a_video_keeps_its_own_motion_outside_of_the_regions(moving: Avatar, driver) -> None:
-    """Lips that are told to rest, on the driver's own turning head."""
+    """Lips at rest on the driver's own turning head."""
     frames = list(itertools.islice(moving.frames("smile", fps=25, regions=("lips",), strength=0), 15))
     own = list(itertools.islice(video.read_frames(driver.path), 15))
     assert np.abs(frames[7][60:110].astype(int) - own[7][60:110]).mean() < 2  # eyes and brow of the turned head
@@ -417,14 +417,14 @@ def test_frames_of_a_video_without_a_face_are_left_as_they_are(driver, landmarke
     report = Avatar.from_photos([clip], landmarker=landmarker).render("smile", tmp_path / "frames")
     assert any("gap.mp4 shows no face in 2 frames" in note for note in report.notes)
     last = sorted((tmp_path / "frames").iterdir())[-1]
-    assert np.abs(video.read_image(last).astype(int) - 100).max() <= 5  # coding, and the mark
+    assert np.abs(video.read_image(last).astype(int) - 100).max() <= 5  # encoding and the watermark
 
 
 @pytest.mark.slow
 def test_no_landmarker_is_used_by_two_threads_at_once(
     moving: Avatar, driver, landmarker: Landmarker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenVINO refuses a request that is busy; a person's video and the driver's are tracked at the same time."""
+    """OpenVINO refuses busy requests; the videos of person and driver are tracked concurrently."""
     overlaps = []
 
     class Careful:
@@ -451,7 +451,7 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
     shared = threading.Lock()
     monkeypatch.setattr(avatar_module, "Landmarker", Careful)
     monkeypatch.setattr(render, "Landmarker", Careful)
-    # As with a driver of more than 12 s: what is held back ends before the driver does.
+    # As with a driver of more than 12 s: the delay for the neutral face ends before the driver.
     monkeypatch.setattr(video_driver, "stream_motion", lambda *a, **k: stream_motion(*a, **k, lookahead_s=0.1))
     num_frames = sum(1 for _ in moving.frames(driver.path))
     assert overlaps == []
@@ -463,7 +463,7 @@ def test_no_landmarker_is_used_by_two_threads_at_once(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny releases of both forms, with weights that do something."""
+    """Tiny releases of both forms, with weights that have an effect."""
     torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
     from mimik.networks import checkpoint
     from mimik.networks.generators import build_networks
@@ -494,7 +494,7 @@ def test_a_trained_model_draws_around_the_face_only(
     before = second("geometry") if form == "texture" else small_portrait
     changed = np.abs(made.astype(int) - before).max(-1)
     assert changed.max() > 20
-    square = Crop.around(avatar.face.points, 1.9)  # the window, which is 1.7 and moves; or what a prepared clip shows
+    square = Crop.around(avatar.face.points, 1.9)  # the moving window of 1.7, or the crop of a prepared clip
     left, top = max(int(square.left), 0), max(int(square.top), 0)
     changed[top : int(square.top + square.side) + 1, left : int(square.left + square.side) + 1] = 0
     assert changed.max() == 0
@@ -523,12 +523,12 @@ def test_a_model_that_is_none(avatar: Avatar, tmp_path: Path) -> None:
     assert left_behind(tmp_path) == ["wrong.safetensors"]
 
 
-# What goes wrong.
+# Errors.
 
 
 @pytest.mark.parametrize("stage", [*(pytest.param(s, marks=pytest.mark.slow) for s in ("flow", "prepared")), "finish"])
 def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, monkeypatch, stage: str) -> None:
-    """Whatever stage it is in, each of which has a thread, it ends the run with its own message."""
+    """An error in any stage, each of which has a thread, ends the run with its message."""
     works = getattr(SourceFrame, stage)
     made = []
 
@@ -550,7 +550,7 @@ def test_an_error_in_the_middle_leaves_nothing(avatar: Avatar, tmp_path: Path, m
 
 @pytest.mark.slow
 def test_stages_in_threads_give_the_frames_of_one_thread(avatar: Avatar) -> None:
-    """To the bit and in order, the very same points drawn once, and the photo where there is no face."""
+    """Bitwise equal and in order; identical points are rendered once, frames without a face show the photo."""
     source = avatar.source_frame(AnimateConfig(model=DEFAULT_MODEL, size=128))
     points = source.face.points
     turns = [turned(points, yaw, 0.3 * yaw, 0) for yaw in np.linspace(-12, 12, 5)]

@@ -1,4 +1,4 @@
-"""batch.py: which videos are made of folders, under which names, and over Ray."""
+"""batch.py: videos from folders, their names, and runs on Ray."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_over_ray(small_path: Path, driver: Driver, tmp_path: Path) -> None:
     assert all(outcome.report is not None and outcome.report.num_frames > 3 for outcome in outcomes)
     assert [verify(pair.out).exit_code for pair in every] == [0] * 3
     assert len((out / ANIMATED_NAME).read_text().splitlines()) == 3
-    # A line that was cut off is that of a video that is made again.
+    # A truncated line means that its video is made again.
     lines = (out / ANIMATED_NAME).read_text().splitlines(keepends=True)
     (out / ANIMATED_NAME).write_text("".join(lines[:2]) + lines[2][:40])
     every[2].out.unlink()

@@ -1,4 +1,4 @@
-"""Edits by numbers: each slider moves what it names, as far as it says, and nothing else; what is written is sealed."""
+"""Edits by numbers: each slider changes only its feature, by the given amount; output is signed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_picture_is_turned_by_the_degrees_asked_for(
 
 
 def found_in(editor: Editor, landmarker: Landmarker, one: Edit) -> Face:
-    """The face as it is found in the edited picture."""
+    """The face detected in the edited picture."""
     return landmarker.detect(editor(one))[0]
 
 
@@ -163,7 +163,7 @@ def test_a_rising_gaze_is_not_a_stare(small_face: Face):
 
 
 def test_both_sides_of_a_face_do_the_same(landmarker: Landmarker):
-    """Of a face that is its own mirror image, the edited one is too."""
+    """Edits of a mirror-symmetric face are symmetric."""
     order, _ = faces.mirror_order()
     mesh = faces.canonical_mesh().vertices
     iris = [mesh[[a, b]].mean(0) for a, b in ((33, 133), (362, 263))]

@@ -1,4 +1,4 @@
-"""torch draws what OpenVINO draws. The GPU itself is never needed here."""
+"""Rendering by torch equals OpenVINO; no GPU is needed."""
 
 from __future__ import annotations
 

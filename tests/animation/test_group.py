@@ -1,4 +1,4 @@
-"""All faces of a photo: each moves as it would alone, the seam lies between them, a shared driver is read once."""
+"""All faces of a photo: each moves as if alone, the seam is between them, a shared driver is read once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_each_face_moves_as_it_does_alone(pair: Path, tmp_path: Path, landmarker
         left, top, right, bottom = (round(side) for side in avatar.face.box)
         for frame, alone in zip(frames, avatar._unmarked("smile", AnimateConfig(fps=1)), strict=True):
             part = np.s_[top:bottom, left:right]
-            assert np.abs(frame[part].astype(int) - alone[part]).mean() < 3  # the watermark, and no more
+            assert np.abs(frame[part].astype(int) - alone[part]).mean() < 3  # only the watermark
 
 
 @pytest.mark.slow

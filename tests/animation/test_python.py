@@ -1,4 +1,4 @@
-"""What Python programs use: photos and drivers in memory, options, edits; and how mistakes are told."""
+"""The Python API: photos and drivers in memory, options, edits, and error messages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_string_is_one_path_and_not_its_letters() -> None:
 def test_a_picture_in_memory_is_upright_and_on_white(small_portrait: Image, small_path: Path, tmp_path: Path) -> None:
     lying = Pillow.fromarray(np.rot90(small_portrait))
     exif = lying.getexif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    exif[0x0112] = 6  # rotated clockwise by 90 degrees for display
     lying.info["exif"] = exif.tobytes()
     lying.save(tmp_path / "lying.png", exif=exif)
     opened = Pillow.open(tmp_path / "lying.png")
@@ -210,7 +210,7 @@ def test_an_edit_from_an_avatar(avatar: Avatar, small_path: Path, tmp_path: Path
     assert verify(tmp_path / "a.png").status is Status.MIMIK
     mimik.edit(small_path, tmp_path / "b.png", mimik.Edit(smile=0.6))
     difference = video.read_image(tmp_path / "a.png").astype(int) - video.read_image(tmp_path / "b.png")
-    assert np.abs(difference).max() < 24  # each has a watermark of its own
+    assert np.abs(difference).max() < 24  # each has a different watermark
     assert set(EditOptions.__annotations__) >= set(Sliders.__annotations__)
     for options, message in (
         ({"smiles": 1}, "unexpected keyword argument 'smiles'; did you mean 'smile'"),

@@ -1,4 +1,4 @@
-"""A person whose further photos share the face of each frame."""
+"""A person with several photos, which are blended in each frame."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_a_further_photo_lies_over_the_first_and_shares_its_face(small_portrait:
     alone, shared = SourceFrame(photo, config, None), SourceFrame(photo, config, None, others=[other])
     goal = small_face.points + np.array([1.5, 1, 0], np.float32)
     a, b = (source.paint(source.flow(goal), goal).astype(int) for source in (alone, shared))
-    x, y = goal[1, :2].round().astype(int)  # the nose; equal poses share equally
+    x, y = goal[1, :2].round().astype(int)  # the nose; equal poses have equal weights
     near = (slice(y - 6, y + 7), slice(x - 6, x + 7))
     assert abs((b - a)[near].mean() - lighter / 2) < 1
-    assert np.abs((b - a)[near] - lighter / 2).max() < 8  # the same pixels, enlarged and reduced
+    assert np.abs((b - a)[near] - lighter / 2).max() < 8  # the same pixels, upsampled and downsampled
     assert (a[:4] == b[:4]).all()

@@ -1,4 +1,4 @@
-"""A finished video that speaks: its sound is the recording's, in time; its lips open with the sound, as pixels."""
+"""A rendered video driven by sound: it contains the recording, in sync, and its lips open with the sound."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGIN_S = (0.5, 1.5)
 
 
 def two_vowels() -> np.ndarray:
-    """2.4 s with 0.4 s of a vowel from each of BEGIN_S on."""
+    """2.4 s of sound with a vowel of 0.4 s at each of BEGIN_S."""
     speech = np.concatenate(list(read_sound(SPEECH, rate=RATE)))
     size = round(0.4 * RATE)
     at = int(np.argmax(np.convolve(speech**2, np.ones(size), "valid")))
@@ -52,14 +52,14 @@ def write(path: Path, samples: np.ndarray) -> Path:
 
 
 def envelope(path: Path) -> np.ndarray:
-    """Mean square, 1000 a second, smoothed over 20 ms."""
+    """Mean square at 1000 Hz, smoothed over 20 ms."""
     samples = np.concatenate(list(read_sound(path, rate=RATE)))
     power = (samples[: len(samples) // 16 * 16].reshape(-1, 16) ** 2).mean(1)
     return np.convolve(power, np.ones(20) / 20, "same")
 
 
 def lag_ms(a: np.ndarray, b: np.ndarray) -> int:
-    """By how many milliseconds b is later than a."""
+    """Delay of b relative to a in milliseconds."""
     size = max(len(a), len(b))
     a, b = (np.pad(x, (0, size - len(x))) - x.mean() for x in (a, b))
     return int(np.argmax(np.correlate(b, a, "full"))) - (size - 1)
@@ -78,7 +78,7 @@ def test_sound_and_lips_are_in_time(suffix: str, avatar: Avatar, landmarker: Lan
     size, fps = (192, 25) if suffix == ".wav" else (64, 1)
     report = avatar.render(str(path), str(out), size=size, model="geometry", frame="crop", fps=fps)
     assert report.has_audio and abs(lag_ms(envelope(path), envelope(out))) <= 40
-    if suffix != ".wav":  # the lips are the same for every kind of file
+    if suffix != ".wav":  # the lips do not depend on the file format
         return
     frames = list(read_frames(out))
     assert len(frames) == 60

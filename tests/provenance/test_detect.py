@@ -1,4 +1,4 @@
-"""The detector: what it measures, how its worth is computed, and what it says about videos whose origin is known."""
+"""The detector: measurements, quality metrics, and results for videos of known origin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def classifier() -> Classifier:
     return detect._classifier()
 
 
-# What is measured.
+# Measurements.
 
 
 def test_a_similarity_is_found_exactly() -> None:
@@ -39,7 +39,7 @@ def test_a_similarity_is_found_exactly() -> None:
 
 
 def scene(num_frames: int, grain: float, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A still picture with noise in each frame, and points that stand still on it."""
+    """A still picture with noise in each frame, and still points."""
     rng = np.random.default_rng(seed)
     base = cv2.GaussianBlur(rng.normal(128, 60, (200, 200)), (0, 0), 2)
     base = (base - base.mean()) / base.std() * 40 + 128
@@ -84,7 +84,7 @@ def test_the_longest_lag_fits_into_the_shortest_clip() -> None:
 
 def test_only_frames_with_a_face_are_kept_and_not_too_many(small_face: Face) -> None:
     class Every:
-        """Sees the face in every second frame."""
+        """Detects the face in every second frame."""
 
         calls = 0
 
@@ -101,13 +101,13 @@ def test_only_frames_with_a_face_are_kept_and_not_too_many(small_face: Face) -> 
     assert Every.calls < 3 * detect.NUM_FRAMES
 
 
-# How its worth is computed.
+# Quality metrics.
 
 
 def test_auc_by_hand() -> None:
     assert auc([0.1, 0.2], [0.3, 0.4]) == 1
     assert auc([0.3, 0.4], [0.1, 0.2]) == 0
-    assert auc([1, 2, 3], [2]) == 0.5  # above one, beside one, below one
+    assert auc([1, 2, 3], [2]) == 0.5  # above one, equal to one, below one
     assert auc([0.1, 0.4, 0.35], [0.8, 0.2]) == pytest.approx(4 / 6)
 
 
@@ -123,7 +123,7 @@ def test_the_interval_counts_people_and_not_clips() -> None:
     assert (often.num_real, often.num_made) == (500, 500)
 
 
-# What it says.
+# Results.
 
 GOOD, POOR = Trial(0.95, 0.9, 0.98, 44, 44), Trial(0.55, 0.4, 0.7, 44, 100)
 
@@ -163,7 +163,7 @@ def test_a_classifier_is_what_it_was_after_saving(tmp_path: Path) -> None:
     assert not one.judge({"a": 0.0, "b": 0.5}, 40).is_sure  # a probability of one half
     assert not one.judge({"a": 4.0, "b": -4.0}, 40).is_sure  # far outside
     low = one.judge({"a": -2.0, "b": 0.5}, 40)
-    assert low.probability < 0.02 and not low.is_sure  # what is not found is no answer
+    assert low.probability < 0.02 and not low.is_sure  # missing detection is not an answer
 
 
 def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
@@ -171,7 +171,7 @@ def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
     for trial in (classifier.known, classifier.foreign):
         assert 0 <= trial.low <= trial.auc <= trial.high <= 1
         assert min(trial.num_real, trial.num_made) > 20
-    assert classifier.known.auc < 0.7  # measured on outputs with layers: the README does not praise it
+    assert classifier.known.auc < 0.7  # measured on outputs with layers
     assert 0 < classifier.margin < 0.5
 
 
@@ -182,7 +182,7 @@ def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
 def test_a_video_is_judged_and_the_answer_has_all_its_parts(driver, landmarker: Landmarker) -> None:
     found = detect.detect(driver.path, landmarker=landmarker)
     assert 0 <= found.probability <= 1
-    assert found.num_frames == 14  # of 28 at 25 a second
+    assert found.num_frames == 14  # of 28 at 25 frames/s
     assert found == detect.detect(driver.path, landmarker=landmarker)
     other = write_clip(driver.path.with_name("other.mp4"), driver.frames[::-1])
     assert detect.detect(other, landmarker=landmarker).probability != found.probability

@@ -1,4 +1,4 @@
-"""The door out: what is signed, what is refused, what is left behind, and that there is no other door."""
+"""The export boundary: signed files, refusals, remaining files, and the absence of any other writer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NUM_FRAMES = 5
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder of this test's own, so that nobody's home is touched."""
+    """A temporary data folder, so that no home folder is changed."""
     folder = tmp_path / "data"
     monkeypatch.setenv("MIMIK_DATA", str(folder))
     return folder
@@ -66,7 +66,7 @@ def picture(shade: int = 0) -> Image.Image:
 
 
 def draw(draft: Draft, *, moving: bool = False) -> None:
-    """Hand small frames to a draft, as the program does."""
+    """Write small frames to a draft, as in the program."""
     if moving or draft.path.suffix.lower() in (".mp4", ".m4v", ".mov", ".gif"):
         write_frames(draft, NUM_FRAMES)
     else:
@@ -80,7 +80,7 @@ def write_frames(draft: Draft, num_frames: int) -> None:
 
 
 def draw_file(path: Path) -> None:
-    """A small picture or clip of somebody else."""
+    """A small picture or clip from another program."""
     if path.suffix in (".mp4", ".m4v", ".mov"):
         write_clip(path, [np.asarray(picture(shade)) for shade in range(NUM_FRAMES)])
     else:
@@ -88,7 +88,7 @@ def draw_file(path: Path) -> None:
 
 
 def remuxed(path: Path, out: Path) -> Path:
-    """The packets of a video in another file, without its manifest."""
+    """Copy the packets of a video to another file, without its manifest."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
@@ -120,7 +120,7 @@ def spoil(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-# Certificates of others.
+# Certificates of other signers.
 
 
 def pem(certificate: x509.Certificate) -> bytes:
@@ -133,7 +133,7 @@ def pem_key(key: Any, password: bytes | None = None) -> bytes:
 
 
 class Authority:
-    """A root certificate and what it signs."""
+    """A root certificate and the certificates it signs."""
 
     def __init__(self, name: str = "Test Authority") -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -188,7 +188,7 @@ class Authority:
 def signed_by_another(
     path: Path, generator: str = "Canon EOS", remote: str | None = None, source: Path | None = None
 ) -> Path:
-    """A file with the manifest of another program, or with only an address where its manifest is."""
+    """A file with the manifest of another program, or with only the address of its manifest."""
     authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
     info = c2pa.C2paSignerInfo("es256", pem(authority.issue(key, "Canon")), pem_key(key), None)
     capture = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
@@ -209,7 +209,7 @@ def signed_by_another(
     return path
 
 
-# What a sealed file says.
+# Content of a signed file.
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def signed_by_another(
 )
 def test_every_format_is_signed_without_a_complaint_and_still_plays(work: Path, data: Path, name: str) -> None:
     out = sealed(work / name)
-    # C2PA's own judgment: nothing but the unknown signer, and not even that when its root is trusted.
+    # C2PA's validation: only the unknown signer is reported, and nothing if its root is trusted.
     assert [one["code"] for one in manifest_of(out)["validation_status"]] == ["signingCredential.untrusted"]
     roots = _roots((data / "signer-0001" / "certificate.pem").read_bytes()).decode()
     assert manifest_of(out, trust_anchors=roots)["validation_state"] == "Trusted"
@@ -283,7 +283,7 @@ def test_the_history_of_a_signed_photo_survives(work: Path) -> None:
     ids=["UTF-8", "other bytes"],
 )
 def test_names_that_the_locale_cannot_read_are_signed(work: Path, name: bytes, shown: str) -> None:
-    """As Python has them where the locale knows neither, such as LC_ALL=C without UTF-8."""
+    """Names as decoded by Python if the locale cannot represent them, such as LC_ALL=C without UTF-8."""
     known = name.decode("ascii", "surrogateescape")
     (work / "photo.jpg").touch()
     source = Ingredient.from_file("photo", work / "photo.jpg", name=f"{known}.jpg")
@@ -316,13 +316,13 @@ def test_an_ingredient_that_is_missing_is_named(work: Path) -> None:
         Ingredient.from_file("photo", work / "photo.jpg")
 
 
-# What is in the frames.
+# Content of the frames.
 
 SIDE = 192
 
 
 def scene(number: int = 0, height: int = SIDE, width: int = SIDE) -> np.ndarray:
-    """A picture with light, shade and texture, in which a disc moves."""
+    """A picture with light, shade and texture, and a moving disc."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     light = 90 + 60 * np.sin(x / 31) * np.cos(y / 47) + 8 * np.sin(x * y / 97)
     disc = np.hypot(x - width / 2 - 3 * number, y - height / 2) < 40
@@ -353,7 +353,7 @@ def test_what_leaves_carries_the_mark_that_its_manifest_declares(work: Path, nam
         assert verdict.mark.value == verdict.binding
         assert verdict.mark.model == "geometry"
         assert verdict.mark.false_positive < 1e-6
-        assert "mark" not in verdict.sentence  # nothing to say about it where all is well
+        assert "mark" not in verdict.sentence  # not mentioned if everything is valid
     assert len({verdict.binding for verdict in verdicts}) == 1
     assert len(files) == (6 if name == "frames" else 1)
 
@@ -438,7 +438,7 @@ def test_consent_is_repeated_as_what_it_is(work: Path) -> None:
 def test_a_drawing_is_signed_but_not_called_synthetic(work: Path) -> None:
     out = marked(work / "a.png", Claim("a.png", "none", (), label=True))
     with Image.open(out) as image:
-        assert (np.asarray(image) == scene()).all()  # neither mark nor label
+        assert (np.asarray(image) == scene()).all()  # neither watermark nor label
     verdict = verify(out)
     assert (verdict.status, verdict.mark, verdict.binding, verdict.has_label) == (Status.MIMIK, None, None, False)
     assert "nothing synthetic" in verdict.sentence
@@ -453,7 +453,7 @@ def test_what_was_written_past_the_draft_is_not_signed(work: Path) -> None:
     assert list(work.iterdir()) == []
 
 
-# What verify finds.
+# Results of verify.
 
 
 def encoded_again(source: Path, out: Path) -> Path:
@@ -469,9 +469,9 @@ def test_a_file_without_its_manifest_is_known_by_its_mark(work: Path) -> None:
     assert verdict.mark is not None
     assert verdict.mark.value == verify(whole).binding
     assert f"(geometry, file {verdict.mark.file_id})" in verdict.sentence
-    assert "its key is public" in verdict.sentence  # so that it is no proof
+    assert "its key is public" in verdict.sentence  # so it is not a proof
     assert json.loads(verdict.to_json())["mark"]["file_id"] == verdict.mark.file_id
-    # A kind of file that C2PA cannot live in.
+    # A file format without C2PA support.
     assert verify(remuxed(copy, work / "b.mkv")).status is Status.STRIPPED
 
 
@@ -493,7 +493,7 @@ def test_another_programs_manifest_does_not_hide_the_mark(work: Path) -> None:
     verdict = verify(signed_by_another(work / "b.jpg", source=work / "plain.jpg"))
     assert (verdict.status, verdict.exit_code) == (Status.STRIPPED, 5)
     assert "Content Credentials of Canon EOS 1, not those of mimik" in verdict.sentence
-    # Where the other program names mimik's file as a source, all is in order.
+    # If the other program names mimik's file as a source, the result is valid.
     honest = replace(verdict, status=Status.OTHER, earlier=("mimik",))
     assert "One of its sources says that mimik made it. The picture carries mimik's invisible mark" in honest.sentence
 
@@ -633,13 +633,13 @@ def test_credentials_that_are_on_the_network_are_not_fetched(work: Path) -> None
         path = signed_by_another(work / "a.jpg", remote=address)
         verdict = verify(path)
         Ingredient.from_file("photo", path)
-        with pytest.raises(BlockingIOError):  # nobody has called
+        with pytest.raises(BlockingIOError):  # no connection yet
             server.accept()
     assert (verdict.status, verdict.exit_code) == (Status.NOTHING, 3)
     assert "not fetched" in verdict.sentence
 
 
-# What is left behind.
+# Remaining files.
 
 
 def test_whatever_ends_the_block_nothing_is_left(work: Path) -> None:
@@ -815,7 +815,7 @@ def test_a_sidecar_is_replaced_with_its_file_only(work: Path) -> None:
     assert verify(work / "b.mkv").status is Status.MIMIK
 
 
-# What is refused before any work.
+# Refusals before any work.
 
 
 @pytest.mark.parametrize(
@@ -925,7 +925,7 @@ def test_a_data_folder_that_cannot_be_written_says_what_to_do(work: Path) -> Non
 )
 def test_own_certificates_sign(work: Path, tmp_path: Path, make: Callable[[], Any]) -> None:
     authority = Authority()
-    files = authority.write(tmp_path, make(), usage="1.3.6.1.4.1.62558.2.1")  # that of C2PA's own program
+    files = authority.write(tmp_path, make(), usage="1.3.6.1.4.1.62558.2.1")  # the one of C2PA's own program
     out = sealed(work / "a.png", credentials=Credentials.from_files(*files))
     (tmp_path / "root.pem").write_bytes(pem(authority.root))
     verdict = verify(out, anchors=[tmp_path / "root.pem"])
@@ -973,11 +973,11 @@ def test_the_trial_pixel_is_a_sound_png() -> None:
     assert zlib.crc32(b"IEND") == int.from_bytes(_PIXEL[-4:], "big")
 
 
-# There is no other door.
+# No other writer.
 
 SOURCES = sorted(Path(mimik.__file__).parent.rglob("*.py"))
 
-# Who may write without `seal` around it, and why. Pictures and films are in none of these but the media folder's.
+# Modules that may write without `seal`, and why. Only those of the media folder write pictures and videos.
 ALLOWED = {
     ("sealing.py", "seal"): "the door itself",
     ("sealing.py", "_sidecar_placed"): "a manifest, beside its file",
@@ -1026,7 +1026,7 @@ ALLOWED = {
     ("records.py", "put"): "a record: text",
     ("pages.py", "write_report"): "tables and the report: text",
 }
-# These hold the encoders, and sealing.py is the only module that may call them, in the Draft that `seal` gives.
+# These contain the encoders, and only sealing.py may call them, in the Draft of `seal`.
 MEDIA_MODULES = {"clips.py", "pictures.py", "sound.py", "writing.py"}
 WRITERS = {
     *("open_writer", "write_image"),
@@ -1037,7 +1037,7 @@ DRAFT_METHODS = {"write_image", "open_writer"}
 WRITING_METHODS = {"write_bytes", "write_text", "imwrite", "VideoWriter", "save", "savez", "savez_compressed"}
 WRITING_METHODS |= {"savetxt"}
 WRITING_METHODS |= {"tofile", "touch", "imsave", "symlink_to", "hardlink_to", "save_model", "NamedTemporaryFile"}
-WRITING_METHODS |= {"imencode", "encode_clip"}  # pictures and films in memory, which somebody may write
+WRITING_METHODS |= {"imencode", "encode_clip"}  # pictures and videos in memory, which may be written
 OPENING_MODULES = {"av", "io", "gzip", "Image", "tarfile", "lzma"}
 WRITING_MODULES = {
     "os": {"replace", "rename", "renames", "open", "fdopen", "link", "symlink", "mkfifo"},
@@ -1050,7 +1050,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _writes(call: ast.Call) -> bool:
-    """Whether a call writes a file; where the mode is not a plain text it might, so it counts."""
+    """Whether a call writes a file; a mode that is not a literal counts as writing."""
     name = _name(call.func)
     owner = _name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if owner in WRITING_MODULES:
@@ -1058,7 +1058,7 @@ def _writes(call: ast.Call) -> bool:
     if name in WRITING_METHODS:
         return True
     if name in ("rename", "replace") and owner:
-        # Path.rename and Path.replace take one argument, str.replace takes two, dataclasses.replace takes keywords.
+        # Path.rename and Path.replace have one argument, str.replace has two, dataclasses.replace has keywords.
         return len(call.args) == 1 and not call.keywords
     if name == "open":
         is_method = isinstance(call.func, ast.Attribute) and owner not in OPENING_MODULES
@@ -1072,14 +1072,14 @@ def _writes(call: ast.Call) -> bool:
 
 
 def _calls(tree: ast.AST, function: str = "", draft: str = "") -> Iterator[tuple[ast.Call, str, str]]:
-    """All calls, with the outermost function around them, and the draft that a `with seal(...)` around them gave."""
+    """All calls, with the outermost enclosing function, and the draft of an enclosing `with seal(...)`."""
     for node in ast.iter_child_nodes(tree):
         inside = function
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not function:
             inside = node.name
         if isinstance(node, ast.With | ast.AsyncWith):
             given = draft
-            for item in node.items:  # a seal counts for the items after it, too
+            for item in node.items:  # a seal also covers the items after it
                 yield from _calls(ast.Expression(item.context_expr), inside, given)
                 if isinstance(item.context_expr, ast.Call) and _name(item.context_expr.func) == "seal":
                     given = _name(item.optional_vars) if item.optional_vars else ""
@@ -1092,7 +1092,7 @@ def _calls(tree: ast.AST, function: str = "", draft: str = "") -> Iterator[tuple
 
 
 def breaches(module: str, text: str) -> list[str]:
-    """The lines of a module that write past the door."""
+    """The lines of a module that write without `seal`."""
     names = WRITERS.union(WRITING_METHODS, *WRITING_MODULES.values())
     if module in MEDIA_MODULES or not re.search(rf"\b({'|'.join(names)})\s*\(", text):  # parsing takes long
         return []
@@ -1114,7 +1114,7 @@ def breaches(module: str, text: str) -> list[str]:
 
 def test_the_table_of_writers_names_only_functions_that_exist() -> None:
     texts: dict[str, str] = {}
-    for path in SOURCES:  # files of different folders may share a name
+    for path in SOURCES:  # files in different folders may have equal names
         texts[path.name] = texts.get(path.name, "") + path.read_text(encoding="utf-8")
     assert [one for one in ALLOWED if f"def {one[1]}(" not in texts.get(one[0], "")] == []
 

@@ -1,4 +1,4 @@
-"""The invisible mark: its code, what it does to a frame, and what is read back after the file was changed."""
+"""The invisible watermark: its code, its effect on frames, and detection after changes of the file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_encoder_is_the_shift_register_of_the_standard_form() -> None:
     code = encode(PAYLOAD).reshape(60, 3)
     word = PAYLOAD.to_int() << 16 | watermark._crc(PAYLOAD.to_int())
     stream = [word >> i & 1 for i in reversed(range(60))]
-    register = stream[-8:][::-1]  # newest first; it starts as it will end
+    register = stream[-8:][::-1]  # newest first; the initial state equals the final one
     for bit, sent in zip(stream, code, strict=True):
         window = [bit, *register]
         for generator, out in zip(("101101111", "110110011", "111001001"), sent, strict=True):  # 557, 663, 711 octal
@@ -106,7 +106,7 @@ def test_noise_decodes_to_nothing() -> None:
 
 
 def test_the_format_stays_as_it_is() -> None:
-    """Files that are out must stay readable: whoever changes this raises FORMAT_VERSION and reads both."""
+    """Existing files must remain readable: a change requires a new FORMAT_VERSION and reading of both."""
     cells = watermark._cells(PAYLOAD, watermark.PUBLIC_KEY).astype(np.int8)
     assert hashlib.sha256(cells.tobytes()).hexdigest()[:16] == "7b76c8b73a691304"
     assert watermark.pitch_of(512, 900) == pytest.approx(2.4 * math.sqrt(2))
@@ -122,7 +122,7 @@ def test_every_block_holds_every_bit_once_in_an_order_of_its_own() -> None:
 def test_keys_and_payloads_give_unrelated_patterns() -> None:
     cells = [watermark._cells(payload, key) for payload in (PAYLOAD, Payload(3, 1)) for key in (b"a", b"b")]
     assert abs(np.mean(cells[0] * cells[1])) < 5 / 120
-    assert np.mean(cells[0] * cells[2]) == pytest.approx(0.2, abs=0.2)  # a fifth of the cells is the same for all
+    assert np.mean(cells[0] * cells[2]) == pytest.approx(0.2, abs=0.2)  # a fifth of the cells is common to all
 
 
 # The frame.
@@ -149,7 +149,7 @@ def test_flat_and_dark_parts_are_changed_least() -> None:
 
 @pytest.mark.parametrize("side", [256, 320])
 def test_small_pictures_have_about_half_of_it_on_flat_parts(portrait: Image, side: int) -> None:
-    """As large ones have, which nobody sees; a video at least a third more, and both as much in texture."""
+    """About half of the strength of large pictures; at least a third more in videos; equal in texture."""
     gray = np.full((side, side, 3), 128, np.uint8)
     changed = {is_video: mark(gray, is_video=is_video).astype(int) - gray for is_video in (True, False)}
     assert changed[False].std() < 1.1 and changed[False].std() < 0.75 * changed[True].std()
@@ -179,24 +179,24 @@ def test_threads_may_share_an_embedder(portrait: Image) -> None:
 
 
 def luma_of(frame: Image) -> np.ndarray:
-    """BT.709, limited range, as files have it; not rounded."""
+    """BT.709 luma, limited range, as in files; not rounded."""
     return 16 + (frame @ np.array([0.2126, 0.7152, 0.0722])) * 219 / 255
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (513, 385)])
 def test_the_marked_luma_plane_is_that_of_marked_colors(portrait: Image, height: int, width: int) -> None:
     gray = cv2.cvtColor(cv2.resize(portrait, (width, height)), cv2.COLOR_RGB2GRAY)
-    frame = cv2.cvtColor(gray // 2 + 64, cv2.COLOR_GRAY2RGB)  # nothing is clipped, and luma is what embed looks at
+    frame = cv2.cvtColor(gray // 2 + 64, cv2.COLOR_GRAY2RGB)  # no clipping, and the luma that embed uses
     embedder = WatermarkEmbedder(height, width, PAYLOAD)
     even = slice(0, height // 2 * 2), slice(0, width // 2 * 2)
-    padded = np.full((height, width + 7), 77, np.uint8)  # rows of a coded frame are longer than the picture
+    padded = np.full((height, width + 7), 77, np.uint8)  # rows of a decoded frame are longer than the picture
     plane = padded[even]
     plane[...] = np.rint(luma_of(frame)[even])
     embedder.embed_luma(plane)
     off = plane - luma_of(embedder.embed(frame))[even]
     assert np.abs(off).mean() < 0.5 and np.percentile(np.abs(off), 99.5) < 2  # rounding, twice
     assert (padded[:, width:] == 77).all()
-    assert np.abs(plane - np.rint(luma_of(frame)[even])).mean() > 0.5  # and there is a mark
+    assert np.abs(plane - np.rint(luma_of(frame)[even])).mean() > 0.5  # the mark has an effect
 
 
 # Reading.
@@ -214,7 +214,7 @@ def test_one_frame_is_enough(portrait: Image, height: int, width: int) -> None:
 
 
 def moving(portrait: Image, num_frames: int = 8) -> Iterator[Image]:
-    """The head turns a little, the rest stands still, as in what the program makes."""
+    """The head turns slightly, the rest is still, as in output of the program."""
     for i in range(num_frames):
         move = cv2.getRotationMatrix2D((220, 150), 3 * math.sin(i), 1)
         moved = cv2.warpAffine(portrait, move, (512, 512), borderMode=cv2.BORDER_REFLECT)
@@ -280,14 +280,14 @@ def test_nothing_is_read_from_frames_without_a_mark(portrait: Image, height: int
 
 
 def test_unmarked_correlations_are_normal(portrait: Image) -> None:
-    """What the bound on false readings rests on: on keys drawn at random, and over all places, tail included."""
+    """The basis of the bound on false detections: for random keys and over all positions, including the tail."""
     luma = cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY).astype(np.float32)
     found = watermark._matched(luma, 3.4, (0.5, 0.5))
     maps = []
     for i in range(24):
         correlation = np.fft.irfft2(found * watermark._layout(b"key %d" % i).known[0], s=(240, 240))
         maps.append(correlation / correlation.std())
-    # At one place over keys: independent draws; 144 places that lie far apart.
+    # At one position over keys, draws are independent; 144 positions far apart.
     draws = np.array([one[::20, ::20] for one in maps])
     assert abs(draws.mean()) < 4 / math.sqrt(draws.size)
     assert draws.std() == pytest.approx(1, abs=4 / math.sqrt(2 * draws.size))
@@ -316,7 +316,7 @@ def test_in_its_own_size_only_that_is_tried(portrait: Image, monkeypatch: pytest
     )
     assert WatermarkDetector().read([resized(frame, 200, 200)], own_size=True).payload is None
     assert tried[0] == watermark.pitch_of(200, 200)
-    assert len(tried) < 15  # that one, and what it is made exact with
+    assert len(tried) < 15  # this one, and those of its refinement
 
 
 def test_only_the_first_frames_are_read() -> None:
