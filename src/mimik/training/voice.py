@@ -141,7 +141,7 @@ class Pool:
             del have[: max(0, len(have) - self._config.num_variants)]
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features [B, 2T, bands], tracks minus the clip's mean and minus rest [B, T, C], touch and known [B, T]."""
+        """Features [B, 2T, bands], tracks normalized about the clip's mean and rest [B, T, C], touch, known [B, T]."""
         steps = self._config.piece_steps
         rows = []
         for index in self.rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
