@@ -160,7 +160,7 @@ def _different(drawn: NDArray[np.float64], limits: NDArray[np.int64]) -> NDArray
     out = np.zeros(drawn.shape, np.int64)
     for column in range(drawn.shape[1]):
         found = (drawn[:, column] * np.maximum(limits - column, 1)).astype(np.int64)
-        for taken in np.sort(out[:, :column], axis=1).T:  # counted among those that are left
+        for taken in np.sort(out[:, :column], axis=1).T:  # index among the remaining ones
             found += found >= taken
         out[:, column] = np.minimum(found, np.maximum(limits - 1, 0))
     return out
@@ -212,7 +212,7 @@ class Episodes(Dataset[Batch]):
         """Reads no clip yet.
 
         Args:
-            store: where the clips are; its size is the size of the frames.
+            store: of the clips; its size is the size of the frames.
             index: the clips. A clip's position in it is its column of W, whether or not it is long enough to be used.
             num_sources: K; the paper's is 8.
             style: of the landmark images, "paper" or "full" (draw.landmark_image).
@@ -221,10 +221,10 @@ class Episodes(Dataset[Batch]):
             augment: augmentation; None for evaluation.
             seed: random seed.
             skip_damaged: replace a damaged clip by another one, and count it in "skipped".
-            window_px: what the texture form is trained on: frames are cut to a window around the face, and the first
-                source frame is warped to the target. The networks look at windows this many pixels wide; the target and
-                the warped frame are cut twice as large (D14). A still is the target of its own warp to another pose and
-                expression and back.
+            window_px: side of the texture form's windows: frames are cropped to a window around the face, and the first
+                source frame is warped to the target. The networks' inputs have this size; target and warped frame have
+                twice the resolution (D14). A still is warped to another pose and expression and back, and is the target
+                itself.
 
         Raises InputError if no clip has num_sources + 1 frames, or an option is not understood.
         """
@@ -329,7 +329,7 @@ class Episodes(Dataset[Batch]):
         self.damaged.add(position)
 
     def remember(self, position: int, tracks: Tracks) -> None:
-        """Takes tracks of a clip that somebody has read, and that choosing far targets would read again."""
+        """Cache the tracks of a clip that was read, so that the choice of far targets does not read them again."""
         self._states[position] = np.concatenate([tracks.blendshapes, tracks.pose / np.float32(_YAW_SCALE)], axis=1)
 
     def draw_all(self, numbers: NDArray[np.int64]) -> Draws:
@@ -388,7 +388,7 @@ class Episodes(Dataset[Batch]):
         return cast(Batch, item)
 
     def read(self, number: int, num_frames: int | None = None) -> tuple[Chosen, Image, Array]:
-        """Clip and frames of an episode; the first of them, or all, with their points; a still's sources are made.
+        """Clip, and all or the first num_frames frames of an episode with their points; sources of stills are rendered.
 
         Raises InputError if the clip cannot be read.
         """
@@ -422,7 +422,7 @@ class Episodes(Dataset[Batch]):
         return Painter(image, warper).paint(warper.flow(goal)), goal
 
     def _warped(self, images: Image, points: Array, draws: Draws) -> tuple[Image, Image, Array, dict[str, Tensor]]:
-        """The target at twice window_px; frames and points in windows, target first; what is given of the warp."""
+        """The target at twice window_px; frames and points in windows, target first; the warp's batch entries."""
         px = self.window_px
         assert px is not None
         painted, flow, crop = warped_to(images, points)
@@ -444,7 +444,7 @@ class Episodes(Dataset[Batch]):
 
 
 def warped_to(images: Image, points: Array) -> tuple[Image, Flow, Crop]:
-    """The second of the frames [N, S, S, 3] painted with the points of the first; its flow, and where it lies."""
+    """The second of the frames [N, S, S, 3] rendered with the points of the first; the flow and its crop."""
     warper = Warper(points[1], images.shape[2], images.shape[1])
     flow = warper.flow(points[0])
     return Painter(images[1], warper).paint(flow), flow, warper.crop

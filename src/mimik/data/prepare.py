@@ -61,7 +61,7 @@ def _do_task(task: VideoTask, beat: workers.Beat) -> VideoResult:
 
 
 def _clips(result: VideoResult, task: VideoTask) -> Iterator[Clip]:
-    """The clips of a finished task; the spool, which this program alone wrote, is gone afterwards."""
+    """The clips of a finished task; the spool, which only this program wrote, is deleted afterwards."""
     yield from result.clips
     if task.spool is not None and task.spool.exists():
         with task.spool.open("rb") as file:
@@ -83,7 +83,7 @@ def _results(
 def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
     """The result of a video whose worker was lost."""
     if task.spool is not None:
-        task.spool.unlink(missing_ok=True)  # what it holds may be cut off
+        task.spool.unlink(missing_ok=True)  # its content may be truncated
     reason = Reason.WORKER_DIED if lost.cause is workers.Cause.DIED else Reason.TIMED_OUT
     return VideoResult((), (Rejection(reason, lost.detail),))
 
@@ -101,7 +101,7 @@ class PrepareProgress:
 
     @property
     def rate(self) -> float:
-        """Seconds of video a second."""
+        """Seconds of video per second."""
         return self.footage_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
 
@@ -136,8 +136,8 @@ def prepare(
         progress: called after every video.
 
     Raises:
-        InputError: if something given cannot be used, the settings are not those of the shards that are there, or the
-            disk is full; what was committed stays.
+        InputError: if an input cannot be used, the settings differ from those of existing shards, or the disk is full;
+            committed content is kept.
     """
     config = config or PrepareConfig()
     start = time.perf_counter()
@@ -150,7 +150,7 @@ def prepare(
     if num_workers is not None and num_workers < 0:
         raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
     cores = num_workers if num_workers is not None else os.cpu_count() or 1
-    credentials = credentials or Credentials.local()  # whether it can sign shows before the videos are read
+    credentials = credentials or Credentials.local()  # check signing before the videos are read
     output = ShardFolder(out, {"version": VERSION, "people": people, **asdict(config)}, config.shard_mb * 1_000_000)
     try:
         with closing(_Preparation(output, config, people)) as run:
@@ -203,13 +203,13 @@ class _Preparation:
         stall_s: float,
         progress: Callable[[PrepareProgress], None] | None,
     ) -> int:
-        """Works on the sources that are not done; their number."""
+        """Process the remaining sources; returns their number."""
         start = time.perf_counter()
         done = self._output.done()
         todo = [source for source in sources if source.name not in done]
         self._note_changed(sources, done)
         if not todo:
-            self._output.finish()  # a run that was killed just before this left the last shard open
+            self._output.finish()  # the last shard is open after a kill just before this
             return 0
         num_before, footage_s = len(sources) - len(todo), 0.0
         with tempfile.TemporaryDirectory(prefix=".work-", dir=self._output.folder) as folder:
@@ -316,7 +316,7 @@ class _Preparation:
         )
 
     def tell(self, report: PrepareReport, credentials: Credentials | None) -> None:
-        """Writes the card and the contact sheet, unless they stand and nothing is new."""
+        """Writes the card and the contact sheet, unless they exist and nothing is new."""
         folder = self._output.folder
         if report.num_new == 0 and (folder / "README.md").exists():
             report.notes.append("all videos were prepared before; nothing was done")

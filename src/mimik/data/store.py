@@ -60,7 +60,7 @@ class ClipStore:
 
         Args:
             root: the folder, its index.jsonl, or the http(s) or s3 URL of either.
-            size: width and height in pixels to reduce frames to; None: as they are stored.
+            size: width and height in pixels to which frames are downsampled; None: as stored.
             cache_mb: megabytes of decoded frames to keep in memory (/dev/shm), for this store and its copies in
                 workers, until the process ends; 0: none. A clip of 200 frames at 256 px takes 39.
 
@@ -79,7 +79,7 @@ class ClipStore:
             self._spool = FileCache(folder, _SPOOL_MB * 1_000_000)
 
     def read(self, clip: ClipInfo, numbers: Sequence[int] | NDArray[np.int64]) -> ClipFrames:
-        """Some frames [N] of a clip of the same root's index, in the order asked for.
+        """Some frames [N] of a clip of the same root's index, in the requested order.
 
         Raises:
             DamagedClipError: if the shard's content is not this clip.
@@ -100,7 +100,7 @@ class ClipStore:
         return ClipFrames(images[wanted], tracks.points[wanted])
 
     def tracks(self, clip: ClipInfo) -> Tracks:
-        """Landmarks, blendshapes and pose of all frames; points in pixels of the frames that read() gives."""
+        """Landmarks, blendshapes and pose of all frames; points in pixels of the frames of read()."""
         if cached := self._cached(clip):
             with contextlib.suppress(FileNotFoundError), open(cached, "rb") as file:
                 file.seek(clip.num_frames * self._frame_bytes(clip)[0])

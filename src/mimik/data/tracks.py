@@ -122,7 +122,7 @@ def _decode_points(data: bytes, num_frames: int) -> Array:
     low, high = np.frombuffer(halves, np.uint8).reshape(2, 3, num_frames, faces.NUM_POINTS)
     zigzag = low.astype(np.int32) | high.astype(np.int32) << 8
     left = np.ascontiguousarray(((zigzag >> 1) ^ -(zigzag & 1)).transpose(2, 1, 0)).reshape(faces.NUM_POINTS, -1)
-    step = left  # a wave's rows turn from what is left to steps when it is its turn
+    step = left  # each wave replaces its residuals by steps, in place
     for wave in _waves():
         step[wave.points] = _wrap16(left[wave.points] + _predicted(step, wave))
     level = _wrap16(np.cumsum(step.reshape(faces.NUM_POINTS, num_frames, 3), axis=1, dtype=np.int32))

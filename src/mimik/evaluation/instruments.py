@@ -148,7 +148,7 @@ class DriverMotion:
     points: Array  # [N, 478, 3], blendshapes: [N, 52]; NaN where no face was found
     blendshapes: Array
     signals: Mapping[str, Float]  # motion_fidelity.signals of the frames
-    fps: float  # frames a second
+    fps: float  # frames per second
     volume: dynamics.Volume | None  # of its sound; None without sound
 
     def compared(self, points: Array, blendshapes: Array, signals: Mapping[str, Float]) -> dict[str, float]:

@@ -269,7 +269,7 @@ def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejecti
     sharpness = float(np.median(piece.sharpness))
     if sharpness < config.min_sharpness:
         return reject(Reason.BLURRED, f"sharpness {sharpness:.4f}")
-    if len(piece.samples) == 1:  # of a picture nobody expects motion
+    if len(piece.samples) == 1:  # a picture, which has no motion
         return None
     shape, pixels = _stillness(piece, width)
     if shape < _STILL_SHAPE and pixels < _STILL_PIXELS:
