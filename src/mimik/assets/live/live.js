@@ -17,6 +17,9 @@ let downMs = [];  // time from a frame's arrival in the browser to its presentat
 let retry = null;
 let beyondLoopback = false;  // Firefox does not connect to loopback addresses
 const CONNECT_MS = 6000;
+let latest = null;  // state of the program that was shown last
+const changedAt = {};  // times at which the user changed controls, by name
+const SETTLE_MS = 1000;
 
 function say(text, isError = false) {
   const place = by("said");
@@ -156,18 +159,31 @@ function hear(message) {
   if (message.state) show(message.state);
 }
 
+// Sends a control that the user has changed. It keeps its value for a while: older states may still arrive.
+function set(name, value) {
+  changedAt[name] = performance.now();
+  tell({ set: { [name]: value } });
+  setTimeout(() => show(latest), SETTLE_MS + 10);
+}
+
+const settled = (name) => !(performance.now() - changedAt[name] < SETTLE_MS);
+
 function show(state) {
+  if (!state) return;
+  latest = state;
   driver = state.driver;
   if (document.activeElement !== by("driver")) by("driver").value = driver;
-  by("mirror").checked = state.mirror;
+  if (settled("mirror")) by("mirror").checked = state.mirror;
   document.querySelector(".own").classList.toggle("mirror", state.mirror);
-  for (const box of document.querySelectorAll("[name=region]")) box.checked = state.regions.includes(box.value);
-  if (document.activeElement !== by("strength")) by("strength").value = state.strength;
+  if (settled("regions")) {
+    for (const box of document.querySelectorAll("[name=region]")) box.checked = state.regions.includes(box.value);
+  }
+  if (settled("strength") && document.activeElement !== by("strength")) by("strength").value = state.strength;
   by("strength-is").textContent = Number(state.strength).toFixed(2);
   by("freeze").setAttribute("aria-pressed", state.freeze);
   by("record").setAttribute("aria-pressed", state.recording);
   by("record").textContent = state.recording ? "Stop recording" : "Record";
-  by("small-label").checked = state.label === "small";
+  if (settled("label")) by("small-label").checked = state.label === "small";
   by("calibrate").textContent = state.calibrating ? "Keep looking neutral …" : "Look neutral, press here";
   if (state.broken) say(state.broken, true);
 }
@@ -307,12 +323,12 @@ function begin() {
     by("recorded").hidden = true;
     tell({ record: by("record").getAttribute("aria-pressed") !== "true" });
   };
-  by("mirror").onchange = () => tell({ set: { mirror: by("mirror").checked } });
-  by("strength").oninput = () => tell({ set: { strength: Number(by("strength").value) } });
-  by("small-label").onchange = () => tell({ set: { label: by("small-label").checked ? "small" : "normal" } });
+  by("mirror").onchange = () => set("mirror", by("mirror").checked);
+  by("strength").oninput = () => set("strength", Number(by("strength").value));
+  by("small-label").onchange = () => set("label", by("small-label").checked ? "small" : "normal");
   for (const box of document.querySelectorAll("[name=region]")) {
     box.onchange = () =>
-      tell({ set: { regions: [...document.querySelectorAll("[name=region]:checked")].map((one) => one.value) } });
+      set("regions", [...document.querySelectorAll("[name=region]:checked")].map((one) => one.value));
   }
   if (!navigator.mediaDevices) {
     say("This browser gives a page its camera only at https:// or at 127.0.0.1; see docs/live.md.", true);
