@@ -39,8 +39,9 @@ from mimik.networks.checkpoint import load_release, save_release
 from mimik.networks.features import FaceNet
 from mimik.networks.generators import build_networks
 from mimik.provenance.verifying import verify
-from mimik.training import fine_tuning, learner, pairs, probes
+from mimik.training import fine_tuning
 from mimik.training.fine_tuning import LearnArguments, Photo, Recipe
+from quick_learning import shorten
 
 MODELS = ("geometry", "copy", "truth")
 QUICK = EvaluateConfig(models=MODELS, shots=(1,), holdout=9, size=128)
@@ -121,12 +122,7 @@ def face_net() -> FaceNet:
 @pytest.fixture
 def quick_learning(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> None:
     """Few pairs, probes and steps; networks are loaded once."""
-    monkeypatch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-    monkeypatch.setattr(probes, "Landmarker", lambda: landmarker)
-    monkeypatch.setattr(probes, "FaceNet", lambda: face_net)
-    monkeypatch.setattr(pairs, "_POOL", 3)
-    monkeypatch.setattr(learner, "_KEPT", 2)
-    monkeypatch.setattr(probes, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
+    shorten(monkeypatch, landmarker, face_net)
     monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, preset, from_scratch=False: RECIPE))
 
 

@@ -37,11 +37,11 @@ from mimik.networks.features import FaceNet
 from mimik.networks.generators import Synthesis, build_networks
 from mimik.provenance.verifying import Status, verify
 from mimik.training import fine_tuning, pairs, probes
-from mimik.training import learner as learner_module
 from mimik.training.fine_tuning import LearnArguments, learn
 from mimik.training.learner import Learner, Recipe
 from mimik.training.photos import Deadline, Photo, files_in, read_photos
 from mimik.training.probes import Point
+from quick_learning import shorten
 
 PX = 64
 SIZES = {"embedder_channels": (4, 8), "generator_channels": (4, 8), "discriminator_channels": (4, 8)}
@@ -70,12 +70,7 @@ def small(landmarker: Landmarker, face_net: FaceNet) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
-        patch.setattr(probes, "Landmarker", lambda: landmarker)
-        patch.setattr(probes, "FaceNet", lambda: face_net)
-        patch.setattr(pairs, "_POOL", 3)
-        patch.setattr(learner_module, "_KEPT", 2)
-        patch.setattr(probes, "_PROBES", (("laugh", "offset"), ("look-around", "turn")))
+        shorten(patch, landmarker, face_net)
         yield
     torch.set_num_threads(before)
 

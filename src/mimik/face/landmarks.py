@@ -88,6 +88,7 @@ _BLENDSHAPE_POINTS += [388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 46
 _BLENDSHAPE_POINTS += [475, 476, 477]
 
 _DETECTOR_PX = 128
+IPD_MM = 62.0  # adults' mean interpupillary distance (Dodgson 2004: 63), the scale of sizes in millimeters
 LANDMARKER_VIEW_PX = 256  # side of the mesh network's input
 _ROI_SCALE = 1.5  # side of the mesh network's view, relative to the face's box
 _MIN_DETECTION = 0.5

@@ -1,7 +1,7 @@
-"""Lips that are parted over the dark and that the landmarker takes for closed, as in hard light on old film.
+"""Correction of landmarks that show closed lips where the photo shows a dark gap, as in hard light on old film.
 
-A mouth that opens along the landmarks there would carry the dark along as a part of a lip, and lips that touch would
-leave it open. The inner lips are put where the picture shows that the dark ends.
+Without it, an opening mouth would carry the dark gap along as a part of a lip, and closing lips would leave it open.
+The inner lip points are moved to the edges of the dark gap.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from numpy.typing import NDArray
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image
 
-_IPD_MM = 62.0
-_DARK = 0.25  # of the lips' brightness: the line between closed lips and the shadow on one have 0.36 and more
-_LEAST_MM = 2.0  # of the dark, from which it is a gap
-_SEEN_MM = 1.0  # by which it is larger than the landmarks' gap
-_EDGE = 0.4  # of the way from the darkest to the lip's brightness
-_STEP_MM = 0.1
-_SEARCH_MM = 1.5  # from the middle of the landmarks' lips, in which the darkest place is looked for
+# Largest brightness of a gap, relative to the lips. The line between closed lips, and the shadow on one, have 0.36 or
+# more.
+_DARK = 0.25
+_LEAST_MM = 2.0  # smallest height of a gap
+_SEEN_MM = 1.0  # smallest difference between its height and the gap of the landmarks
+_EDGE = 0.4  # brightness at the edge of the gap, between its darkest place (0) and the lip (1)
+_STEP_MM = 0.1  # sampling distance
+_SEARCH_MM = 1.5  # largest distance of the darkest place from the middle between the landmarks' lips
 _UPPER, _LOWER = np.array(faces.LIPS_INNER_UPPER[1:-1]), np.array(faces.LIPS_INNER_LOWER[1:-1])
 _RIMS = np.array([faces.LIPS_OUTER_UPPER[1:-1], faces.LIPS_OUTER_LOWER[1:-1]])
-_MIDDLE = slice(2, 7)  # of the nine columns
+_MIDDLE = slice(2, 7)  # the middle ones of the nine columns of points
 
 
 def with_seen_gap(image: Image, face: Face) -> Face:
-    """The face with inner lips at the edges of the dark between them, where the landmarks overlook it; else as it is.
+    """The face with its inner lips at the edges of a dark gap that the landmarks miss; unchanged if there is none.
 
     Args: image: uint8 RGB [H, W, 3], with the face in it.
     """
     points = face.points[:, :2].astype(np.float64)
     apart = points[[33, 133]].mean(0) - points[[362, 263]].mean(0)
-    px_per_mm = float(np.linalg.norm(apart)) / _IPD_MM
+    px_per_mm = float(np.linalg.norm(apart)) / faces.IPD_MM
     if px_per_mm * _LEAST_MM < 2:
         return face
     light = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 0.6)
@@ -46,7 +47,7 @@ def with_seen_gap(image: Image, face: Face) -> Face:
     thick = np.ptp(edges, axis=1)
     if np.median(darkness[_MIDDLE]) > _DARK or np.median(thick[_MIDDLE]) < max(_LEAST_MM, gap_mm + _SEEN_MM):
         return face
-    # Between its neighbors, so that no point leaves the line.
+    # Median of three neighboring columns, against outliers.
     padded = np.pad(edges, ((1, 1), (0, 0)))
     edges = np.median([padded[:-2], edges, padded[2:]], axis=0)
     moved = face.points.copy()
@@ -60,12 +61,13 @@ def with_seen_gap(image: Image, face: Face) -> Face:
 def _dark_part(
     light: NDArray[np.uint8], middle: NDArray[Any], rims: NDArray[Any], px_per_mm: float
 ) -> tuple[float, tuple[float, float]]:
-    """How dark the darkest place between the lips is over the lips' brightness, and where the dark begins and ends.
+    """Measure the dark gap in one column of points.
 
     Args: light: [H, W]; middle: [2] between the inner lips; rims: [2, 2] of the upper and the lower lip, pixels.
 
     Returns:
-        Ratio; millimeters from the middle, negative upwards; both 0 where it is not dark.
+        Brightness of the darkest place relative to the lips; the upper and lower edge of the gap, millimeters from the
+        middle, negative upwards, or zeros if there is no gap.
     """
     ways = (rims - middle) / px_per_mm
     up, down = (float(np.linalg.norm(way)) for way in ways)

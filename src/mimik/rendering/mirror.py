@@ -133,13 +133,13 @@ class Mirror:
         beside = smoothstep(np.degrees(np.abs(np.arctan2(self._x, _HEAD_Y - y))), *_FROM_CROWN)
         collar = _COLLAR * smoothstep(neck, 0, _NECK)
         self._shell = np.zeros(len(follow)) if shown is None else (1 - collar) * beside
-        self._opacity, self._own = np.ones(len(source)), np.zeros(len(source))
-        self._opacity[face.NUM_POINTS + n :] = 0
+        self._height, self._own = np.ones(len(source)), np.zeros(len(source))
+        self._height[face.NUM_POINTS + n :] = 0
         if shown is not None:
             # Where the photo's face hides the neck, the layer is transparent; otherwise skin of the face's edge would
             # be stretched over the neck.
             behind = np.tile(_behind_face(source), 2)
-            self._opacity[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (collar * behind)[:n]
+            self._height[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (collar * behind)[:n]
             self._shell += behind * (beside - self._shell)
             self._shell[n:] *= 1 - shown[n:]
             self._own[face.NUM_POINTS :] = shown
@@ -161,7 +161,7 @@ class Mirror:
         for side in (self._x < 0, self._x > 0):
             weights[face.NUM_POINTS :][side] = hair[side[: len(face.OVAL)]].max()
         weights[face.NUM_POINTS :] *= self._shell
-        return np.column_stack([self.source[:, :2], weights, self._opacity, self._own])
+        return np.column_stack([self.source[:, :2], weights, self._height, self._own])
 
     def joined(self, front: Surface, back: Surface) -> tuple[Array, NDArray[np.bool_]]:
         """Rasterized attributes of the visible surface (the face, or the whole head), and the cells it covers."""
@@ -249,13 +249,13 @@ def mirror_flow(
     values = np.dstack([offset, attribute[..., 2:][part]])
     around = cv2.GaussianBlur(values * known[..., None], (0, 0), _CONTINUED) / np.maximum(near, 1e-3)[..., None]
     values = cv2.GaussianBlur(np.where(known[..., None] > 0, values, around), (0, 0), _SMOOTH_CELLS)
-    offset, (weight, opacity, own) = np.ascontiguousarray(values[..., :2]), cv2.split(values[..., 2:])
+    offset, (weight, height, own) = np.ascontiguousarray(values[..., :2]), cv2.split(values[..., 2:])
     for iris in (slice(0, 5), slice(5, 10)):
         _place_iris(offset, part, irises[iris], come_from[iris])
     place = offset + grid_centers().reshape(GRID, GRID, 2)[part]
     inside = smoothstep(np.minimum(place - picture[0], picture[1] - place).min(-1), *_INSIDE)
     weight = smoothstep(weight * smoothstep(near, *_OUTLINE) * fade[part] * inside, *_SEAM)
-    height = cv2.GaussianBlur(np.maximum(opacity, _LOWEST), (0, 0), _ROUNDED)
+    height = cv2.GaussianBlur(np.maximum(height, _LOWEST), (0, 0), _ROUNDED)
     own = smoothstep(own, *_OWN_BEGINS)
     return MirrorFlow(*part, offset, *(np.asarray(plane, np.float32) for plane in (weight, height, own)))
 

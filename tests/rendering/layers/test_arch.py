@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import mouth_opened, turned
-from mimik.face.landmarks import canonical_mesh, head_pose
-from mimik.rendering.layers.arch import IPD_MM, OVERBITE_MM, Anatomy, lower_wall, upper_wall
+from mimik.face.landmarks import IPD_MM, canonical_mesh, head_pose
+from mimik.rendering.layers.arch import OVERBITE_MM, Anatomy, lower_wall, upper_wall
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, prefetch, silent
 
-_TURN_FRAMES = 25  # at the beginning, in which a face that does not stand upright is looked for
-# A neutral face is looked for in this many frames at least, and this often a second: of more, in each second, third, ..
+_TURN_FRAMES = 25  # number of initial frames in which a rotated face is searched
+# Frames from which the neutral face is estimated: smallest number, and lowest rate; other frames are skipped.
 _LEAST_LOOKED_AT, _LOOKED_AT_HZ = 64, 8
-_TRACK_MAX_SIDE = 1280  # larger drivers are tracked at this size: the landmarker takes 256 px of the face
+_TRACK_MAX_SIDE = 1280  # larger frames are reduced to this side for tracking: the detector sees 256 px of a face
 
 
 class Filmed(Driver):
@@ -114,9 +114,9 @@ class Video(Filmed):
         return video.read_frames(self.path, fps=self.fps, max_side=max_side)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
-        """As of any film; the beginning is read twice, so that the first motion frame comes after a third of the time.
+        """As in Filmed, but the first frame comes earlier: the beginning of the video is read twice.
 
-        At first some frames of it are tracked, for the neutral face.
+        The first pass tracks only some of its frames, to estimate the neutral face; the second pass tracks all frames.
         """
         num = min(math.ceil(NEUTRAL_LOOKAHEAD_S * self.fps), self.num_frames or 0)
         every = min(int(self.fps // _LOOKED_AT_HZ), num // _LEAST_LOOKED_AT)

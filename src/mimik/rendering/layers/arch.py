@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import ramp
-from mimik.face.landmarks import Array, Pose, head_pose
+from mimik.face.landmarks import IPD_MM, Array, Pose, head_pose
 
-IPD_MM = 62.0  # adults' mean interpupillary distance, to which all sizes here are relative (Dodgson 2004: 63)
 # Two_p of the parabola z = x^2 / two_p: canines 17 mm from the midline lie 8.5 mm behind the incisors.
 UPPER_CURVE_MM = 34.0
 LOWER_CURVE_MM = 32.0  # the same of the lower arch
