@@ -225,11 +225,10 @@ def _driver(call: _Call) -> str:
 
 
 def _animate(call: _Call) -> Any:
-    """Animates a photo, a video of a person, or an .avatar file.
+    """Animate a photo, a video of a person, or an .avatar file.
 
-    One of driver (an uploaded file), say (a text) and driver_name (a bundled motion, or idle) is needed. Gives the
-    sealed file, the side-by-side video if it was asked for, and a report. The other parameters are those of
-    `mimik animate`.
+    Give one of driver (an uploaded file), say (a text) and driver_name (a bundled motion, or idle). Returns the signed
+    file, the side-by-side video if requested, and a report. The other parameters are those of `mimik animate`.
     """
     photo = call.file("photo")
     made = animate(call.job, photo, _driver(call), call.config(photo), **call.run_options())
@@ -237,9 +236,9 @@ def _animate(call: _Call) -> Any:
 
 
 def _animate_all(call: _Call) -> Any:
-    """Animates several photos with the same driver, given as for animate.
+    """Animate several photos with the same driver, given as in animate.
 
-    Gives a .zip of all sealed files, the reports, and a list of the photos that were left out, with the reasons.
+    Returns a .zip of all signed files, the reports, and a list of the photos that were skipped, with the reasons.
     """
     batch = animate_photos(call.job, call.files("photos"), _driver(call), call.config(), **call.run_options())
     left_out = [{"photo": name, "reason": reason} for name, reason in batch.left_out]
@@ -247,9 +246,9 @@ def _animate_all(call: _Call) -> Any:
 
 
 def _learn(call: _Call) -> Any:
-    """Learns a person from photos.
+    """Learn a person from photos.
 
-    Gives the .avatar file, null if nothing was gained; what was gained, in words; and the curve.
+    Returns the .avatar file, or null if learning improved nothing; a description of the result; and the loss curve.
     """
     seconds = call.values["max_seconds"]
     if type(seconds) not in (int, float):
@@ -266,7 +265,7 @@ def _learn(call: _Call) -> Any:
 
 
 def _edit(call: _Call) -> Any:
-    """Changes the expression, gaze and pose of a photo: a sealed picture. The parameters are those of `mimik edit`."""
+    """Edit the expression, gaze and pose of a photo. Returns a signed picture. Parameters as in `mimik edit`."""
     photo = call.file("photo")
     values = {name: call.values[name] for name in SLIDERS}
     for name, value in values.items():
@@ -278,21 +277,21 @@ def _edit(call: _Call) -> Any:
 
 
 def _verify(call: _Call) -> Any:
-    """Says what a picture or a video is: in words, and everything that was found."""
+    """Check where a picture or video comes from. Returns the verdict in words, and all findings."""
     return verified(call.file("file"))
 
 
 def _faces(call: _Call) -> Any:
-    """Lists the faces of a photo, numbered as `face` takes them: boxes in pixels, and the direction of the head."""
+    """List the faces of a photo with their number for `face`, box in pixels, and head pose."""
     return faces(call.file("photo"))
 
 
 def _motions(call: _Call) -> Any:
-    """Lists the drivers that come along: the bundled motions, and idle."""
+    """List the bundled drivers: the motions, and idle."""
     return list(registry.names())
 
 
 def _stop(call: _Call) -> Any:
-    """Ends all work of this session, whether it runs or waits."""
+    """Stop all running and queued jobs of this session."""
     call.job.session.stop()
     return STOPPED
