@@ -33,6 +33,7 @@ pytest.importorskip("aiortc", reason="the extra `live` is not installed")
 
 from mimik.app import page
 from mimik.app.live import connections
+from mimik.app.live.viewer import Viewer
 from mimik.app.page import Page, served_page
 from mimik.app.serving import Serving
 
@@ -284,6 +285,46 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
     assert [status for status, _ in answers] == [200, 200, 409, 409] + [200] * 21
     assert answers[2][1] == "A newer page of this browser has this call; close that one, or reload this one."
     assert answers[3][1] == "Another page has the camera of this call; close it first."
+
+
+def test_a_viewer_that_is_cancelled_together_with_a_new_frame_ends(call: Call):
+    """aiortc cancels recv once and then waits for its end: lost, it would wait forever."""
+    import aiortc
+
+    async def run() -> bool:
+        viewer = Viewer(call, aiortc)
+        receiving = asyncio.ensure_future(viewer.track.recv())
+        await asyncio.sleep(0.01)  # it waits for a frame
+        viewer.changed.set()
+        receiving.cancel()
+        await asyncio.wait({receiving}, timeout=5)
+        viewer.close()
+        return receiving.cancelled()
+
+    assert asyncio.run(run())
+
+
+class Stuck:
+    """A connection that never closes."""
+
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_a_connection_that_never_closes_delays_a_newer_page_by_little(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connections, "_CLOSED_WITHIN_S", 0.05)
+
+    async def run() -> tuple[str | None, int]:
+        held = connections.Connections(call, host="127.0.0.1", again="")
+        stuck = Stuck()
+        held._camera, held._filmed, held._filming = stuck, "one", "first"
+        held._connections.add(stuck)
+        refused = await asyncio.wait_for(held._camera_kept_from("one", "second"), 5)
+        num_pages = held.num_pages
+        await asyncio.wait_for(held.aclose(), 5)
+        return refused, num_pages
+
+    assert asyncio.run(run()) == (None, 0)
 
 
 @pytest.mark.slow

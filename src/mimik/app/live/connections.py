@@ -54,6 +54,7 @@ _MAX_PAGE_NAME = 40  # letters
 _MAX_MESSAGE = 4096  # bytes of a control message
 _MAX_RECORDING_S = 600.0
 _ENDED_WITHIN_S = 10.0
+_CLOSED_WITHIN_S = 5.0  # of one connection
 
 
 def page_file(name: str) -> tuple[str, str] | None:
@@ -133,8 +134,7 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close all connections and delete recordings for download."""
-        for connection in list(self._connections):
-            await connection.close()
+        await asyncio.gather(*map(self._end, list(self._connections)))
         for task in list(self._tasks):
             task.cancel()
         self._folder.cleanup()
@@ -238,15 +238,25 @@ class Connections:
             return "A newer page of this browser has this call; close that one, or reload this one."
         if self._filming and page != self._filming:
             self._left.append(self._filming)
-        await self._camera.close()
+        await self._end(self._camera)
         self._camera = None
         return None
 
     async def _drop(self, connection: Any) -> None:
-        self._connections.discard(connection)
         if self._camera is connection:
             self._camera = None
-        await connection.close()
+        await self._end(connection)
+
+    async def _end(self, connection: Any) -> None:
+        """Close a connection; a newer page does not wait longer than _CLOSED_WITHIN_S for it."""
+        self._connections.discard(connection)
+        closing = asyncio.ensure_future(connection.close())
+        self._keep(closing)
+        done, _ = await asyncio.wait({closing}, timeout=_CLOSED_WITHIN_S)
+        if not done:
+            log.warning("a connection did not close within %g s", _CLOSED_WITHIN_S)
+        for closed in done:
+            closed.result()
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)

@@ -130,8 +130,11 @@ class Viewer:
         self.changed.set()
 
     async def next_image(self) -> Any:
+        # Not asyncio.wait_for: until Python 3.12, it lost a cancellation that came together with a frame, and aiortc
+        # waited forever for the end of the sender.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.changed.wait(), _IDLE_S)
+            async with asyncio.timeout(_IDLE_S):
+                await self.changed.wait()
         self.changed.clear()
         if self.newest is None:
             return self._call.waiting_image
