@@ -109,7 +109,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     source = avatar.source_frame(config, limit_side=True)
     info = video.probe(arguments.driver)
     tracker = Tracker(avatar.landmarker)
-    frames = video.read_frames(arguments.driver, fps=info.fps, max_side=1280, num_threads=1)
+    read: Any = getattr(video, "decode_frames", video.read_frames)  # of older versions: frames that are converted
+    frames = read(arguments.driver, fps=info.fps, max_side=1280, num_threads=1)
     follow = times.timed("tracking", tracker.track)
     decoded = functools.partial(times.timed("decoding", next), frames, None)
     num_frames = arguments.frames + WARM_UP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import write_clip
 from mimik.config import NoFaceError
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import (
@@ -32,6 +34,8 @@ from mimik.face.landmarks import (
     skull_motion,
 )
 from mimik.face.tracker import Tracker
+from mimik.media import video
+from mimik.media.reading import VideoFrame
 
 MEDIAPIPE = Path(__file__).parents[1] / "fixtures" / "mediapipe_eileen_collins.npz"
 
@@ -322,6 +326,23 @@ def test_follow_finds_the_face_nearby_only(landmarker: Landmarker, portrait: Ima
     assert points_alone is not None and np.isnan(points_alone.blendshapes).all()
     np.testing.assert_array_equal(points_alone.points, found.points)
     assert landmarker.follow(np.full_like(portrait, 128), portrait_face) is None
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_follow_in_a_frame_that_is_not_converted(
+    landmarker: Landmarker, portrait: Image, portrait_face: Face, tmp_path: Path, width: int
+) -> None:
+    """A small face, and one that is reduced for the network."""
+    k = width / portrait.shape[1]
+    picture = cv2.resize(portrait, (width, round(portrait.shape[0] * k) // 2 * 2))
+    (frame,) = video.decode_frames(write_clip(tmp_path / "a.mp4", [picture], quality=8))
+    assert isinstance(frame, VideoFrame) and frame.planes() is not None
+    near = replace(portrait_face, points=portrait_face.points * np.float32(k))
+    found, expected = (landmarker.follow(image, near) for image in (frame, np.asarray(frame)))
+    assert found is not None and expected is not None
+    assert distance_px(found.points, expected.points) < 0.004 * expected.width_px
+    (detected,) = landmarker.detect(frame)
+    np.testing.assert_array_equal(detected.points, landmarker.detect(np.asarray(frame))[0].points)
 
 
 def test_follow_of_a_face_that_has_shrunk_to_nothing(landmarker: Landmarker, portrait: Image) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,7 +78,60 @@ def test_every_nth_frame(tmp_path, fps):
     clip = make_video(tmp_path / "a.mp4", [flat(gray_of(i)) for i in range(12)])
     every = indices(video.read_frames(clip, fps=fps))
     for n in (2, 3, 5):
-        assert indices(video.read_frames(clip, fps=fps, every=n)) == every[::n]
+        assert indices(map(np.asarray, video.decode_frames(clip, fps=fps, every=n))) == every[::n]
+
+
+def test_skimming_shows_an_earlier_frame_where_one_is_skipped(tmp_path):
+    options = {"bf": "2", "b_strategy": "0", "b-pyramid": "none", "sc_threshold": "0"}
+    clip = make_video(tmp_path / "a.mp4", [flat(gray_of(i)) for i in range(13)], options=options)
+    got = indices(map(np.asarray, video.decode_frames(clip, fps=25, skim=True)))
+    decoded = sorted(set(got))
+    assert decoded[0] == 0 and 5 <= len(decoded) <= 7
+    assert got == [max(shown for shown in decoded if shown <= number) for number in range(len(got))]
+
+
+def resampled(frame: reading.VideoFrame, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The frame under matrix [3, 3], from pixels of the result to pixels of the frame."""
+    planes, to_rgb = frame.planes()
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    edge = {"flags": flags, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.transform(
+        cv2.merge([cv2.warpAffine(plane.pixels, plane.place @ matrix, size, **edge) for plane in planes]), to_rgb
+    )
+
+
+def waves(width: int, height: int) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    shades = [127 + 90 * np.sin(x / 17 + y / 23 + phase) for phase in (0.0, 1.0, 2.5)]
+    return np.dstack(shades).astype(np.uint8)
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("matrix", [1, 2, 5])
+def test_planes_are_the_frame_that_is_converted(tmp_path, matrix, full_range):
+    pix = "yuvj420p" if full_range else "yuv420p"
+    clip = make_video(tmp_path / "a.mp4", [waves(128, 96)], matrix=matrix, full_range=full_range, pix_fmt=pix)
+    (frame,) = video.decode_frames(clip)
+    got, usual = (resampled(frame, np.eye(3), (128, 96)), np.asarray(frame))
+    off, usually_off = (np.abs(one.astype(int) - waves(128, 96)).mean() for one in (got, usual))
+    assert frame.shape == (96, 128, 3) and off < usually_off + 0.2 and off < 3
+
+
+def test_planes_have_the_places_of_the_displayed_frame(tmp_path):
+    """A video of oblong pixels, reduced: places are those of the frame that read_frames yields."""
+    clip = make_video(tmp_path / "a.mp4", [waves(192, 144)], aspect=Fraction(4, 3), options={"crf": "4"})
+    (frame,) = video.decode_frames(clip, max_side=128)
+    got, usual = (
+        cv2.cvtColor(one, cv2.COLOR_RGB2GRAY).astype(int)
+        for one in (resampled(frame, np.eye(3), frame.shape[1::-1]), np.asarray(frame))
+    )
+    assert frame.shape == (72, 128, 3) and np.std(got - usual) < 1  # the mean differs: swscale truncates
+
+
+@pytest.mark.parametrize(("key", "value"), [("pix_fmt", "yuv444p"), ("rotation", 90), ("matrix", 9)])
+def test_unusual_frames_have_no_planes(tmp_path, key, value):
+    (frame,) = video.decode_frames(make_video(tmp_path / "a.mp4", [corners()], **{key: value}))
+    assert frame.planes() is None and frame.shape == np.asarray(frame).shape
 
 
 def test_repeated_frames_are_arrays_of_their_own(tmp_path):

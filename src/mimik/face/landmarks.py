@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
+from mimik.media.reading import VideoFrame
 from mimik.pipeline import begun
 
 NUM_POINTS = 478
@@ -296,17 +297,18 @@ class Landmarker:
             )
         self._anchors = _anchors()
 
-    def detect(self, image: Image, *, thorough: bool = False) -> list[Face]:
+    def detect(self, image: Image | VideoFrame, *, thorough: bool = False) -> list[Face]:
         """All faces of a picture, the widest first.
 
         The detector sees 128 px, so it is shown the whole picture, then tiles of it that get smaller until there is a
         face, or, when thorough, down to the smallest.
 
         Args:
-            image: uint8 RGB [H, W, 3].
+            image: uint8 RGB [H, W, 3], or a frame that is converted to it.
             thorough: search for small faces too when there are large ones.
         """
         found: list[Face] = []
+        image = np.asarray(image)
         height, width = image.shape[:2]
         side = max(height, width)
         while True:
@@ -322,10 +324,13 @@ class Landmarker:
                 return sorted(found, key=lambda face: -face.width_px)
             side = max(side // 2, _MIN_TILE_PX)
 
-    def follow(self, image: Image, previous: Face, *, blendshapes: bool = True) -> Face | None:
+    def follow(self, image: Image | VideoFrame, previous: Face, *, blendshapes: bool = True) -> Face | None:
         """Track the face to a video's next frame, at its previous position; None if it is not there.
 
-        Args: blendshapes: whether they are wanted, too: a quarter of the time.
+        Args:
+            image: uint8 RGB [H, W, 3], or a frame, of which only the face is converted to it.
+            previous: the face in the frame before.
+            blendshapes: whether they are wanted, too: a quarter of the time.
         """
         return self._landmarks(image, _Roi.of_points(previous.points), blendshapes=blendshapes)
 
@@ -336,14 +341,13 @@ class Landmarker:
             return None
         return self._landmarks(image, _Roi.of_points(face.points))
 
-    def _landmarks(self, image: Image, roi: _Roi, *, blendshapes: bool = True) -> Face | None:
+    def _landmarks(self, image: Image | VideoFrame, roi: _Roi, *, blendshapes: bool = True) -> Face | None:
         if roi.side < 4:
             return None
         matrix = roi.matrix()
         at_pixel_center = matrix.copy()  # cv2's origin is the center of the first pixel, that of the points its corner
         at_pixel_center[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-        interpolation = cv2.INTER_AREA if roi.side > 2 * LANDMARKER_VIEW_PX else cv2.INTER_LINEAR
-        view = _warp(image, at_pixel_center, interpolation)
+        view = _view(image, at_pixel_center)
         mesh = self._mesh.result()
         seen = mesh.get_input_tensor().data
         np.multiply(view, np.float32(1 / 255), out=seen[0], casting="unsafe")
@@ -413,9 +417,27 @@ def _tiles(width: int, height: int, side: int) -> list[tuple[int, int]]:
     return [(x, y) for y in starts(height) for x in starts(width)]
 
 
-def _warp(image: Image, matrix: NDArray[np.float64], interpolation: int) -> Image:
-    """The 256 px view of the picture under matrix; a strongly reduced view is prefiltered against aliasing."""
-    if interpolation == cv2.INTER_AREA:
+def _view(image: Image | VideoFrame, matrix: NDArray[np.float64]) -> Image:
+    """The 256 px view of the picture under matrix; of a video frame, only this part is converted to RGB."""
+    if isinstance(image, np.ndarray):
+        return _warp(image, matrix)
+    found = image.planes()
+    if found is None:
+        return _warp(np.asarray(image), matrix)
+    planes, to_rgb = found
+    bottom = np.array([0.0, 0.0, 1.0])
+    views = [_warp(plane.pixels, plane.place @ np.vstack([matrix, bottom]), plane.black) for plane in planes]
+    return cv2.transform(cv2.merge(views), to_rgb)
+
+
+def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], outside: int = 0) -> NDArray[np.uint8]:
+    """A picture, or a plane, as the mesh network's view; a strongly reduced view is prefiltered against aliasing.
+
+    Args:
+        matrix: [2, 3] from pixels of the view to pixels of the picture.
+        outside: value beyond the picture.
+    """
+    if np.hypot(matrix[0, 0], matrix[1, 0]) > 2:
         factor = 0.5
         while np.hypot(matrix[0, 0], matrix[1, 0]) * factor > 2:
             factor /= 2
@@ -433,16 +455,20 @@ def _warp(image: Image, matrix: NDArray[np.float64], interpolation: int) -> Imag
         low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, None)
         high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, image.shape[1::-1])
         if (high - low).min() < 2:
-            return np.zeros((LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 3), np.uint8)
+            return np.full((LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, *image.shape[2:]), outside, np.uint8)
         part = image[low[1] : high[1], low[0] : high[0]]
         image = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         scale = np.array(image.shape[1::-1]) / (high - low)
         matrix = matrix.copy()
         matrix[:, 2] = (matrix[:, 2] + 0.5 - low) * scale - 0.5
         matrix[:, :2] *= scale[:, None]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(
-        image, matrix, (LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX), flags=flags, borderMode=cv2.BORDER_CONSTANT
+        image,
+        matrix,
+        (LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(outside,) * 3,
     )
 
 

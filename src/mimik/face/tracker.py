@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mimik.face.landmarks import Face, Image, Landmarker
+from mimik.media.reading import VideoFrame
 
 _REACH, _REACH_GROWS = 1.0, 0.1  # face widths that a lost face may have moved: at once, and more for each frame missed
 _JUMP_AFTER = 12  # frames without the lost face, about half a second, before one far away is followed
@@ -33,8 +34,8 @@ class Tracker:
         """Track this face, in pixels of the same video, instead of a numbered one."""
         self._last, self._misses = face, 1
 
-    def track(self, image: Image, *, blendshapes: bool = True) -> Face | None:
-        """The face in the next frame, uint8 RGB [H, W, 3]; None if it is not visible; see Landmarker.follow."""
+    def track(self, image: Image | VideoFrame, *, blendshapes: bool = True) -> Face | None:
+        """The face in the next frame, None if it is not visible; arguments as in Landmarker.follow."""
         face = None
         if self._last is not None and self._misses == 0:
             face = self._landmarker.follow(image, self._last, blendshapes=blendshapes)
@@ -50,7 +51,7 @@ class Tracker:
         """Whether to search in this frame: after a while, a lost face is searched in every fifth only, to save time."""
         return self._misses < 25 or self._misses % 5 == 0
 
-    def _search(self, image: Image) -> Face | None:
+    def _search(self, image: Image | VideoFrame) -> Face | None:
         # After a loss, a face near the lost one is assumed to be the same person. One far away may be another person
         # and is used only if the face does not return. At the start, the number selects the face.
         faces = self._landmarker.detect(image, thorough=self._number > 1 and self._last is None)

@@ -71,12 +71,12 @@ def test_a_long_film_is_looked_through_for_its_neutral_face(
             asked.append((int(image[0, 0, 0]), blendshapes))
             return _talking(asked[-1][0])
 
-    def frames(path: Path, *, fps: float, max_side: int, every: int = 1) -> Generator[Any]:
+    def frames(path: Path, *, fps: float, max_side: int, every: int = 1, skim: bool = False) -> Generator[Any]:
         yield from (np.full((2, 2, 1), number, np.int32) for number in range(0, num_frames, every))
 
     monkeypatch.setattr(video, "Tracker", Follows)
     monkeypatch.setattr(video, "_turns", lambda *_: 0)
-    monkeypatch.setattr(video.video, "read_frames", frames)
+    monkeypatch.setattr(video.video, "decode_frames", frames)
     told: list[tuple[int, int | None]] = []
     film = video.Video("film.mp4", Path("film.mp4"), fps, num_frames)
     # type: ignore[arg-type]

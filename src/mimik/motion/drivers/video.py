@@ -17,6 +17,7 @@ from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.face.orientation import find_faces, quarter_turns
 from mimik.face.tracker import Tracker
 from mimik.media import video
+from mimik.media.reading import VideoFrame
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.extraction import NEUTRAL_LOOKAHEAD_S, held_s, motion_from, neutral_and_place, stream_motion
 from mimik.motion.files import Motion
@@ -36,8 +37,11 @@ class Filmed(Driver):
     shows_faces = True
 
     @abstractmethod
-    def pictures(self, max_side: int) -> Generator[Image]:
-        """The frames, uint8 RGB [H, W, 3], at fps; max_side: larger frames may be reduced to it, pixels."""
+    def pictures(self, max_side: int) -> Generator[Image | VideoFrame]:
+        """The frames, uint8 RGB [H, W, 3] or converted to it, at fps.
+
+        Args: max_side: larger frames may be reduced to it, pixels.
+        """
 
     def faces(
         self, tracker: Tracker, clock: Clock, progress: Progress, num_blendshapes: float = math.inf
@@ -110,8 +114,8 @@ class Video(Filmed):
         num_frames = None if info.duration_s is None else math.ceil(info.duration_s * rate - 1e-6)
         return cls(path.name, path, rate, num_frames, sound=path if info.has_audio else None)
 
-    def pictures(self, max_side: int) -> Generator[Image]:
-        return video.read_frames(self.path, fps=self.fps, max_side=max_side)
+    def pictures(self, max_side: int) -> Generator[Image | VideoFrame]:
+        return video.decode_frames(self.path, fps=self.fps, max_side=max_side)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         """As in Filmed, but the first frame comes earlier: the beginning of the video is read twice.
@@ -123,7 +127,7 @@ class Video(Filmed):
         if settings.neutral_s is not None or every < 2:
             return super().motion(settings)
         tracker = Tracker(settings.landmarker, settings.face)
-        looked_at = video.read_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE, every=every)
+        looked_at = video.decode_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE, every=every, skim=True)
         decoded = prefetch(settings.clock.each("decode", looked_at))
 
         def report_progress(stage: str, done: int, _: int | None) -> None:
@@ -158,7 +162,7 @@ def _noted(
 
 
 def _tracked(
-    frames: Generator[Image],
+    frames: Generator[Image | VideoFrame],
     tracker: Tracker,
     clock: Clock,
     progress: Progress,
@@ -179,9 +183,9 @@ def _tracked(
             yield face
 
 
-def _turns(frame: Image, tracker: Tracker) -> int | None:
+def _turns(frame: Image | VideoFrame, tracker: Tracker) -> int | None:
     """Number of quarter turns that make a driver's frames upright, from one of them; None if it shows no face."""
-    found = find_faces(tracker.landmarker, frame)
+    found = find_faces(tracker.landmarker, np.asarray(frame))
     return quarter_turns(found[0]) if found else None
 
 
