@@ -1,9 +1,9 @@
-"""How fast `mimik animate` is, where the time goes, and whether memory stays flat.
+"""Speed of `mimik animate`: frames per second, time per stage, and peak memory.
 
     python benchmarks/animate.py [--driver VIDEO] [--photo PHOTO] [--size 512] [--repeats 3] [-o RESULT.json]
 
-Without --driver a 1280x720 driver is made first: the bundled portrait, animated by the bundled talk. Every repeat is a
-process of its own, so that its peak memory is its own. Prints a table, and the same as JSON with -o.
+Without --driver it first renders a 1280x720 driver: the bundled portrait, animated by the bundled talk. Every repeat
+runs in a separate process, so that peak memory is measured per run. Prints a table; -o writes it as JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reporting import PORTRAIT, machine, markdown, write_json
 
 
 def make_driver(path: Path, seconds: float, width: int = 1280, height: int = 720, fps: float = 25.0) -> None:
-    """A talking head of 720 lines, for as long as asked: the bundled motion again and again."""
+    """Write a video of a talking head; the bundled motion repeats."""
     frames = []
     with closing(Avatar.from_photos([PORTRAIT]).frames("talk", fps=fps)) as images:
         for image in images:
@@ -42,7 +42,7 @@ def make_driver(path: Path, seconds: float, width: int = 1280, height: int = 720
 
 
 def run_once(photo: Path, driver: Path, size: int, out: Path) -> dict[str, Any]:
-    """One run in a process of its own, with the processor time that it took."""
+    """Report of one run in a separate process, with its processor time."""
     code = (
         "import sys, json, resource; from mimik import Avatar;"
         "r = Avatar.from_photos([sys.argv[1]]).render(sys.argv[2], sys.argv[3], force=True, size=int(sys.argv[4]));"
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, default=PORTRAIT)
     parser.add_argument("--driver", type=Path)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of the driver that is made")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the generated driver")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
@@ -85,8 +85,8 @@ def main() -> None:
     print(f"{result['what']}, {os.cpu_count()} cores")
     times = {f"{stage} (busy)": ms for stage, ms in middle["ms_per_frame"].items()}
     times |= {"processor time, all": cpu_ms, "end to end": 1000 / statistics.median(rates)}
-    print(markdown(["stage", "ms a frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
-    print(f"{statistics.median(rates):.1f} frames a second end to end; peak memory {result['peak_memory_mb']:.0f} MB")
+    print(markdown(["stage", "ms per frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
+    print(f"{statistics.median(rates):.1f} frames per second end to end; peak memory {result['peak_memory_mb']:.0f} MB")
     write_json(arguments.out, result)
 
 

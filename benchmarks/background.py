@@ -1,13 +1,13 @@
-"""How far the background moves behind a moving head, and what keeping it still costs.
+"""Motion of the background behind a moving head, and the cost of keeping it still.
 
     python benchmarks/background.py [--photos FILE ...] [--motions NAME,...] [-o OUT.json]
 
-Six bundled motions move eight photos, at 512 px of the longer side, with the model `geometry`, with `--scene warp` (the
-whole photo deforms) and with `--scene auto` (the head is a layer over a still plate where the matte can be trusted).
-Corners of the photo within the flow's square and outside of the dilated matte are tracked into every 25th frame by
-Lucas and Kanade's method, forwards and backwards; those that the head covers in the frame are left out of both.
-Reported per photo over all motions: mean and 95th percentile of the displacement in pixels; processor time (all
-threads) of flow and painting a frame, and of preparing the photo. Prints a table, writes the same as JSON.
+Six bundled motions drive eight photos at 512 px with the model `geometry`, once with `--scene warp` (the whole photo
+deforms) and once with `--scene auto` (the head is a layer over a still plate if the matte is reliable). Corners inside
+the flow's square and outside the dilated matte are tracked into every 25th frame by the Lucas-Kanade method, forwards
+and backwards; corners that the head covers in a frame are excluded. Reported per photo, over all motions: mean and 95th
+percentile of the displacement in pixels; processor time (all threads) of flow and painting per frame, and of preparing
+the photo. Prints a table and writes it as JSON.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ PHOTOS = (
     "assets/donors/male_512_1.jpg",
     "assets/donors/male_512_24.jpg",
 )
-_MARGIN = 0.02  # of the square's side: from the matte to the first corner
-_COVERED = 9  # pixels around a corner, half of the side: the tracker's window
-_RETURNS = 0.5  # pixels: a corner tracked there and back ends that near, or is not counted
+_MARGIN = 0.02  # of the square's side: smallest distance between matte and corners
+_COVERED = 9  # pixels: half the side of the tracker's window
+_RETURNS = 0.5  # pixels: largest forward-backward error of a corner
 _LK: dict[str, Any] = {"winSize": (2 * _COVERED + 1,) * 2, "maxLevel": 3}
 
 
@@ -69,7 +69,7 @@ def corners(picture: Image, matte: NDArray[np.float32], crop: Crop) -> NDArray[n
 def displacements(
     photo: Image, frame: Image, points: NDArray[np.float32], cover: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """[M] pixels that corners moved; those under the head, [H, W] > 0, and those that were lost are left out."""
+    """[M] displacements of corners in pixels, without lost corners and those under the head (cover [H, W] > 0)."""
     before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, frame))
     there, ok, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **_LK)
     back, ok_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **_LK)
@@ -81,7 +81,7 @@ def displacements(
 
 
 def measure(path: Path, motions: list[str], landmarker: Landmarker) -> dict[str, Any]:
-    """One photo under all motions, by both scenes."""
+    """Results of one photo with all motions and both scenes."""
     avatar = Avatar.from_photos([path], landmarker=landmarker)
     sources: dict[str, SourceFrame] = {}
     row: dict[str, Any] = {"photo": path.name}

@@ -1,4 +1,4 @@
-"""Pages of a folder for a headless Chromium, as the benchmarks of exported persons open them."""
+"""HTTP server of a folder, for benchmarks that open exported persons in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOFTWARE_WEBGL = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-sw
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """A folder, with the headers that let WebAssembly use several threads."""
+    """Serves a folder with the headers that allow multithreaded WebAssembly."""
 
     def end_headers(self) -> None:
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
@@ -27,7 +27,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of a folder's pages, while it is needed."""
+    """Context with the address at which a folder is served."""
     handler = functools.partial(_Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,12 +1,12 @@
-"""What exported graphs weigh, how fast they are in each runtime, and what smaller numbers cost.
+"""Size, speed and precision of exported graphs in each runtime.
 
     python benchmarks/export.py [--models texture,paper] [--where native,browser] [--repeats 20] [-o RESULT.json]
 
-`texture` is the model that ships, with the bundled portrait built in; `paper` is the paper's generator in the paper's
-size with random weights: its speed and size are right, its pictures are noise, so no quality is measured for it but how
-far its output moves. Every figure is one frame at a time on the processor, with one thread and with all. `browser` is
-a headless Chromium with onnxruntime-web; it needs node, npm, and `npm ci` in examples/browser first. Prints a table of
-the least of the repeats, and those and the medians as JSON with -o, which adds to what an earlier run wrote there.
+`texture` is the bundled model with the bundled portrait; `paper` is the paper's generator at the paper's size with
+random weights. Its speed and size are realistic, but its output is noise, so only the deviation from fp32 is measured.
+Every figure is for one frame at a time on the processor, with one thread and with all. `browser` is a headless Chromium
+with onnxruntime-web; it needs node, npm, and `npm ci` in examples/browser first. Prints a table of the minimum over the
+repeats; -o writes minimum and median as JSON, merged into the results of earlier runs.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ _QUALITY_MOTIONS = ("talk", "laugh", "look-around", "surprise")
 
 
 def sources(names: Sequence[str]) -> dict[str, ExportSource]:
-    """What is measured."""
+    """Sources of the models to measure."""
     return {name: {"texture": _shipped, "paper": _random}[name]() for name in names}
 
 
 def _shipped() -> ExportSource:
-    """The model that ships, with the bundled portrait."""
+    """The bundled model with the bundled portrait."""
     return ExportSource.of("texture", ExportConfig(photo=exporting.PORTRAIT))
 
 
 def _random() -> ExportSource:
-    """The paper's generator in the paper's size, with random weights."""
+    """The paper's generator at the paper's size, with random weights."""
     config = PRESETS["paper_v2"].networks
     torch.manual_seed(0)
     low, high = config.generator_channels
@@ -72,7 +72,7 @@ def _random() -> ExportSource:
 
 
 def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Milliseconds: the median, and the least, which other programs on the machine disturb less."""
+    """Median and minimum in milliseconds; other programs disturb the minimum less."""
     for _ in range(_WARM_UP):
         run()
     taken = []
@@ -84,7 +84,7 @@ def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 
 def speed(graph: Graph, sample: GraphInputs, repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a frame by runtime and number of threads."""
+    """Milliseconds per frame by runtime and number of threads."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, graph.file)
@@ -107,9 +107,9 @@ def psnr(found: Any, expected: Any, peak: float) -> float:
 
 
 def quality(source: ExportSource, graphs: Sequence[Graph], count: int) -> dict[str, dict[str, float]]:
-    """PSNR against fp32 in dB, mean and least over frames of bundled motions that nothing was calibrated with.
+    """PSNR against fp32 in dB, mean and minimum over frames of bundled motions that were not used for calibration.
 
-    Of texture over the window of finished frames of 512 px; of paper over the network's output.
+    For texture over the window of final frames at 512 px; for paper over the network's output.
     """
     assert source.avatar is not None
     stage = Stage(source.avatar, source.config, 512)
@@ -164,7 +164,7 @@ window.measure = async (file, shapes, repeats, warm_up) => {
 
 
 def in_browser(graphs: dict[str, list[Graph]], samples: dict[str, GraphInputs], repeats: int) -> dict[str, Any]:
-    """Milliseconds a frame of each graph in WebAssembly, and frames a second of the whole page for texture."""
+    """Milliseconds per frame of each graph in WebAssembly, and for texture frames per second of the whole page."""
     from playwright.sync_api import sync_playwright
 
     chromium = next(path for path in map(shutil.which, ("chromium", "chromium-browser")) if path)
@@ -260,7 +260,7 @@ def main() -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result in Markdown."""
+    """The results as a Markdown table."""
     models = result["models"]
     names = list(dict.fromkeys(name for m in models.values() for p in m["precisions"].values() for name in p["ms"]))
     heads = ["", "multiply-adds", "MB", "PSNR against fp32, dB: mean; least", *(f"ms, {name}" for name in names)]

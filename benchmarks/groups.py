@@ -1,18 +1,19 @@
-"""An evaluation's numbers by what pictures show: how light the skin is, how far the head turns, glasses, beard, teeth.
+"""Results of an evaluation by group: skin tone, head turn, glasses, beard, teeth.
 
     python benchmarks/groups.py REPORT --data SHARDS [--models geometry,texture] [--labels FILE.csv] [-o OUT.json]
 
-REPORT is a folder of `mimik evaluate`, SHARDS what it was given. Everything here is measured on the picture, or seen in
-it by one person on the clip's first frame (groups.csv): nothing says who somebody is. Of age and sex nothing is said.
+REPORT is a folder of `mimik evaluate`, SHARDS its --data. Groups are measured on the pictures, or labeled by one person
+on the first frame of each clip (groups.csv); nobody is identified. Age and sex are not covered.
 
 Skin: the individual typology angle, ITA = atan2(L* - 50, b*) in degrees, of cheeks and forehead, in CIELAB of sRGB
-under D65, median over pixels, then over frames (Chardon et al. 1991, and their limits 55, 41, 28, 10, -30). It was made
-for skin under a lamp that is known. In a video the light, the camera and who graded the colors have a share in it, so
-how far apart a clip's frames and the two cheeks lie stands beside it. Groups: above and below 28 degrees, and thirds.
+under D65, median over pixels, then over frames (Chardon et al. 1991, with their limits 55, 41, 28, 10, -30). ITA is
+defined for known lighting. In a video it also depends on light, camera and color grading, so its spread over a clip's
+frames and the difference between the cheeks are reported too. Groups: above and below 28 degrees, and thirds.
 
-The gain is how much better the second model is than the first in a clip, in the metric's own unit; positive is better.
-Intervals are bootstraps over clips, of a difference between two groups within each of them; half their width is what a
-difference must have to be seen. No correction for the number of comparisons: of 20 draws one looks like a difference.
+The gain is the improvement of the second model over the first in a clip, in the unit of the metric; positive is better.
+Intervals are bootstraps over clips; for a difference between two groups, each group is resampled. A difference smaller
+than half its interval cannot be detected. There is no correction for multiple comparisons: one in 20 differences is
+significant by chance.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ HEADLINES = ("l1", "lite0_distance", "csim_dlib", "akd68_percent", "eyes_l1", "m
 COVARIATES = {"ita": "ITA", "yaw": "turn", "face_px": "face, px", "sharpness": "sharpness"}
 
 
-# What the picture shows.
+# Measures of the pictures.
 
 
 def ita(lab: NDArray[Any]) -> Any:
@@ -71,7 +72,7 @@ def class_of(angle: float) -> str:
 
 
 def skin_ita(image: Image, points: NDArray[Any]) -> dict[str, float]:
-    """ITA of the median color of each patch of skin, and of all of them; NaN for one that is not in the picture.
+    """ITA of the median color of each skin patch, and of all patches; NaN outside the picture.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -83,13 +84,13 @@ def skin_ita(image: Image, points: NDArray[Any]) -> dict[str, float]:
     return {name: float(ita(np.median(lab[mask], 0))) if mask.any() else math.nan for name, mask in masks.items()}
 
 
-def look(store: ClipStore, clip: ClipInfo) -> dict[str, float]:
-    """What is measured on a clip's pictures and landmarks.
+def measures(store: ClipStore, clip: ClipInfo) -> dict[str, float]:
+    """Measures of a clip's pictures and landmarks.
 
     Returns:
-        ita: median over frames, degrees. ita_frames: between the 5th and the 95th percentile of its frames. ita_cheeks:
-        median distance of the two cheeks. yaw: 95th percentile of the turn away from the first frame, degrees.
-        face_px: median width of the face in the video. sharpness: as `mimik prepare` measures it.
+        ita: median over frames, degrees. ita_frames: 5th to 95th percentile range over frames. ita_cheeks: median
+        difference between the cheeks. yaw: 95th percentile of the yaw relative to the first frame, degrees. face_px:
+        median width of the face in the video. sharpness: as measured by `mimik prepare`.
     """
     numbers = np.unique(np.linspace(0, clip.num_frames - 1, NUM_FRAMES).round().astype(int))
     frames = store.read(clip, numbers)
@@ -110,9 +111,9 @@ def look(store: ClipStore, clip: ClipInfo) -> dict[str, float]:
 
 
 def spearman(a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
-    """Rank correlation, equal values sharing their mean rank; NaN if one of them does not vary.
+    """Rank correlation, with mean ranks for ties; NaN if one of the arguments is constant.
 
-    Args: a, b: [N]; pairs with a NaN are left out.
+    Args: a, b: [N]; pairs with a NaN are excluded.
     """
     pairs = np.stack([np.asarray(a, np.float64), np.asarray(b, np.float64)])
     pairs = pairs[:, np.isfinite(pairs).all(0)]
@@ -122,7 +123,7 @@ def spearman(a: Sequence[float] | Float, b: Sequence[float] | Float) -> float:
 
 
 def chance_spearman(number: int, *, num_samples: int = 10000, seed: int = 0) -> float:
-    """The size that the correlation of so many unrelated pairs exceeds in one of 20 cases."""
+    """95th percentile of the absolute correlation of `number` unrelated pairs."""
     rng = np.random.default_rng(seed)
     ranks = np.arange(number)
     found = [abs(np.corrcoef(ranks, rng.permutation(number))[0, 1]) for _ in range(num_samples)]
@@ -130,7 +131,7 @@ def chance_spearman(number: int, *, num_samples: int = 10000, seed: int = 0) -> 
 
 
 def difference_interval(a: Float, b: Float, *, seed: int = 0, num_samples: int = 2000) -> tuple[float, float]:
-    """Percentile bootstrap, 95 %, of mean(a) - mean(b), drawn from each; NaN where one has fewer than two values."""
+    """95 % percentile bootstrap of mean(a) - mean(b), each resampled; NaN if one has fewer than two values."""
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     if min(len(a), len(b)) < 2:
         return math.nan, math.nan
@@ -141,7 +142,7 @@ def difference_interval(a: Float, b: Float, *, seed: int = 0, num_samples: int =
 
 
 def gains(metric: metrics.Metric, before: Float, after: Float) -> Float:
-    """[N] how much better `after` is; of a metric whose best value is 1, in its logarithm."""
+    """[N] improvement of `after` over `before`; in logarithms for a metric whose best value is 1."""
     bad = [np.array([metric.badness(value) for value in values]) for values in (before, after)]
     return np.array([a - b if np.isfinite(a) and np.isfinite(b) else math.nan for a, b in zip(*bad, strict=True)])
 
@@ -152,11 +153,11 @@ def gains(metric: metrics.Metric, before: Float, after: Float) -> Float:
 def splits(
     rows: Mapping[str, Mapping[str, float]], seen: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, list[str]]]:
-    """Of each way to divide the clips its groups, the keys of the clips in each; first the one that is compared first.
+    """Keys of the clips by split and group; the first two groups of a split are compared.
 
     Args:
-        rows: what look() gives of each clip.
-        seen: of each clip "yes" or "no" for the columns of the labels; clips that it lacks are in none of those groups.
+        rows: measures() of each clip.
+        seen: "yes" or "no" by clip and column of the labels; clips without labels are in none of those groups.
     """
     order = sorted(rows, key=lambda clip: rows[clip]["ita"])
     dark, middle, light = (list(some) for some in np.array_split(np.array(order), 3))
@@ -190,14 +191,14 @@ def report(
     values: Mapping[str, Mapping[str, Mapping[str, float]]],
     models: tuple[str, str],
 ) -> dict[str, Any]:
-    """Everything that stands in the tables.
+    """The content of the tables.
 
     Args:
-        rows: what look() gives of each clip.
-        people: of each clip.
+        rows: measures() of each clip.
+        people: person of each clip.
         seen: labels of each clip.
-        values: of each metric, model and clip.
-        models: the one that is compared with, and the one that is looked at.
+        values: by metric, model and clip.
+        models: the baseline and the model to compare.
     """
     clips = list(rows)
     kinds: dict[str, dict[str, Float]] = {}
@@ -333,13 +334,13 @@ def tables(results: Mapping[str, Any]) -> list[str]:
 def read_values(
     folder: Path, protocol: str, models: Sequence[str]
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
-    """Of each metric, model and clip of an evaluation the value, NaN where there is none; and the person of each clip.
+    """Values by metric, model and clip (NaN if missing), and the person of each clip.
 
-    Raises InputError if the folder has no such numbers.
+    Raises InputError if the folder lacks these values.
     """
     path = folder / "clips.csv"
     if not path.is_file():
-        raise InputError(f"{folder}: has no clips.csv; give a folder that `mimik evaluate -o` wrote.")
+        raise InputError(f"{folder}: has no clips.csv; use a folder that `mimik evaluate -o` wrote.")
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     wanted = [line for line in lines if line["protocol"] == protocol and line["model"] in models]
@@ -354,12 +355,12 @@ def read_values(
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Of each clip what was seen.
+    """Labels of each clip.
 
-    Raises InputError if the file is not one of labels.
+    Raises InputError if the file is not a labels file.
     """
     if not path.is_file():
-        raise InputError(f"--labels {path}: is no file; give a CSV with the columns clip, {', '.join(SEEN)}.")
+        raise InputError(f"--labels {path}: is no file; use a CSV with the columns clip, {', '.join(SEEN)}.")
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     for number, line in enumerate(lines, 2):
@@ -383,18 +384,18 @@ def main() -> int:
 def run(args: argparse.Namespace) -> None:
     models = tuple(args.models.split(","))
     if len(models) != 2:
-        raise InputError(f"--models {args.models}: give two names, the one to compare with first.")
+        raise InputError(f"--models {args.models}: use two names, the one to compare with first.")
     if args.out is not None and not args.out.parent.is_dir():
         raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
     values, people = read_values(args.report, args.protocol, models)
     seen = read_labels(args.labels)
     index = {clip.key: clip for clip in read_index(args.data)}
     if missing := [clip for clip in people if clip not in index]:
-        raise InputError(f"--data {args.data}: lacks clip {missing[0]} of {args.report}; give what was measured.")
+        raise InputError(f"--data {args.data}: lacks clip {missing[0]} of {args.report}; use what was measured.")
     store = ClipStore(args.data)
     rows = {}
     for number, clip in enumerate(people):
-        rows[clip] = look(store, index[clip])
+        rows[clip] = measures(store, index[clip])
         print(f"{number + 1}/{len(people)}", end="\r", file=sys.stderr, flush=True)
     results = report(rows, people, seen, values, (models[0], models[1]))
     print("\n".join(tables(results)))

@@ -1,21 +1,21 @@
-"""AKD by an independent landmark detector: dlib's 68 points in the frames of models, beside MediaPipe's.
+"""AKD by an independent landmark detector: dlib's 68 points on the output of models, compared with MediaPipe's.
 
     python benchmarks/landmarks.py --data SHARDS [--models geometry,texture,FILE.safetensors] [--step 2] [-o OUT.json]
 
-AKD of `mimik evaluate` is found by the landmarker that makes the models' input, and models are trained with it. dlib's
-predictor (a cascade of regression trees, no network) has no part in either. Frames are made as `mimik evaluate` makes
-them: the first frame of a clip is the photo, of the others every --step-th is made. dlib gets no detector, which would
-be a third opinion: its box comes from the real frame's landmarks, and is the same for the real frame and the results.
-So it starts from the right place, and its distances are smaller than they would be in a video without a real one.
-Both are given in percent of the distance between the outer corners of the real face's eyes. The first model is the one
-that the others are compared with. How far lips and lids follow is the slope of the result's opening on the real one's
-over a clip's frames, median of the clips in which it moves: 1 is all of it; unrest of the real points makes it smaller.
+`mimik evaluate` measures AKD with the landmarker that also produces the models' inputs, at run time and in training.
+dlib's predictor (a cascade of regression trees) is independent of both. Frames are rendered as by `mimik evaluate`: the
+first frame of a clip is the photo, and every --step-th other frame is synthesized. dlib's own face detector is not
+used: the box comes from the real frame's landmarks, for the real frame and the results alike. It is therefore well
+initialized, and its distances are smaller than in a video without a real frame. Distances are in percent of the
+distance between the outer corners of the real face's eyes. The first model is the baseline. Fidelity of lips and
+eyelids is the slope of the result's opening over the real one's in a clip, median over the clips in which it moves: 1
+is complete; jitter of the real points lowers it.
 
-"real, box moved" is dlib on the real frames with the box moved by as much as dlib's own detector moves it: what of
-dlib's distances is dlib's own unrest. Prints tables, and writes the same as JSON, with every clip; what was measured
-of a clip and a model is kept beside it, in OUT.clips, and not measured again.
+"real, box moved" is dlib on the real frames with the box moved by as much as dlib's own detector moves it: the part of
+the distances that is dlib's own jitter. Prints tables and writes them as JSON, with every clip; results of a clip and
+model are cached beside it, in OUT.clips.
 
-dlib and its predictor are no part of the program: the predictor was trained on iBUG 300-W, which is for research only.
+dlib and its predictor are not part of the program: the predictor was trained on iBUG 300-W, for research only.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ FLOOR = "real, box moved"
 
 
 def distances(real: Array, result: Array, eyes: NDArray[Any]) -> NDArray[np.float64]:
-    """[68] mean over frames of each point's distance, in percent; NaN where no frame has both.
+    """[68] distance of each point in percent, mean over frames; NaN if no frame has both.
 
     Args:
         real, result: [N, 68, 2]; NaN where no face was found.
@@ -70,7 +70,7 @@ def distances(real: Array, result: Array, eyes: NDArray[Any]) -> NDArray[np.floa
 
 
 def slopes(real: Array, result: Array, eyes: NDArray[Any]) -> dict[str, float]:
-    """How much of the real opening's changes the result makes; NaN where it does not move. Args: see distances()."""
+    """Slope of the result's openings over the real ones; NaN if the real one does not move. Args: see distances()."""
     found = {}
     for name, (upper, lower) in OPENINGS.items():
         openings = [np.linalg.norm(p[:, upper] - p[:, lower], axis=-1).mean(1) / eyes for p in (real, result)]
@@ -81,12 +81,12 @@ def slopes(real: Array, result: Array, eyes: NDArray[Any]) -> dict[str, float]:
 
 
 def by_region(apart: Sequence[float]) -> dict[str, float]:
-    """Means of [68] points: all of them, and those of each part of the face."""
+    """Means of [68] values over all points and over each part of the face."""
     return {"all": float(np.mean(apart))} | {name: float(np.mean(apart[part])) for name, part in REGIONS.items()}
 
 
-class Witnesses:
-    """Finds the points of a clip's frames by both."""
+class Detectors:
+    """Both landmark detectors, for the frames of a clip."""
 
     def __init__(self, data: Path, size: int, step: int, find: Finder) -> None:
         self.step = step
@@ -95,7 +95,7 @@ class Witnesses:
         self._own = Instruments(torch.device("cpu"), None)
 
     def open(self, clip: ClipInfo) -> None:
-        """Looks at the real frames of a clip."""
+        """Detect the points of a clip's real frames."""
         numbers = np.arange(1, clip.num_frames, self.step)
         self.photo, frames = self._store.read(clip, [0]), self._store.read(clip, numbers)
         self.images, self.points = frames.images, frames.points
@@ -108,19 +108,19 @@ class Witnesses:
         return {"dlib": self._find(images, self.boxes), "mediapipe": own[:, POINTS_68, :2]}
 
     def made(self, model: Model | None) -> Image:
-        """A model's frames; None: the real ones."""
+        """Frames of a model; the real ones for None."""
         if model is None:
             return self.images
         person = model.prepare(self.photo.images, self.photo.points)
         return np.stack([person.frame(points) for points in self.points])
 
     def measure(self, model: Model | None) -> dict[str, Any]:
-        """By each detector the [68] distances, and the slopes."""
+        """[68] distances and the slopes, by detector."""
         found = self._found(self.made(model))
         return {name: self._told(name, found[name]) for name in found}
 
     def floor(self) -> dict[str, Any]:
-        """By dlib the same of the real frames against themselves, means of four boxes that are moved."""
+        """The same for dlib on the real frames with moved boxes, mean of four boxes."""
         side = (self.boxes[:, 2] - self.boxes[:, 0])[:, None]
         moves = BOX_MOVED * side * np.array([[1, 0, 1, 0], [0, 1, 0, 1]])[:, None]
         found = [self._find(self.images, self.boxes + sign * move) for move in moves for sign in (-1, 1)]
@@ -134,16 +134,15 @@ class Witnesses:
 
 
 def compared(values: Mapping[str, Mapping[str, Mapping[str, Any]]], first: str) -> dict[str, Any]:
-    """What stands in the tables for one detector.
+    """Table content for one detector.
 
     Args:
-        values: of each clip and model [68] distances and the slopes.
-        first: the model that the others are compared with.
+        values: [68] distances and the slopes, by clip and model.
+        first: the baseline.
 
     Returns:
-        Of each model and region: mean and interval over clips; and how far it is from the first model, in the same
-        clips: mean and interval of the difference, and the share of clips in which it is better. Of each opening the
-        median slope.
+        By model and region: mean and interval over clips; mean and interval of the difference from the baseline on the
+        same clips, and the share of clips in which it is better. By opening: the median slope.
     """
     lower = metrics.METRICS["akd68_percent"]
     summary: dict[str, Any] = {}
@@ -183,9 +182,9 @@ def table(summary: Mapping[str, Any], first: str) -> str:
 
 
 def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Path) -> dict[str, Any]:
-    """Of each detector, clip and model [68] distances and the slopes.
+    """[68] distances and the slopes, by detector, clip and model.
 
-    Args: folder: where what is measured is kept.
+    Args: folder: of the cache.
     """
     file = predictor_file()
     models = {label_of(name): load_model(name) for name in names}
@@ -194,7 +193,7 @@ def measured(data: Path, names: Sequence[str], step: int, size: int, folder: Pat
     clips = [clip for clip in read_index(data) if clip.num_frames > 3]
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     kept = Records(folder)
-    witnesses = Witnesses(data, size, step, dlib_finder(file, average=False))
+    witnesses = Detectors(data, size, step, dlib_finder(file, average=False))
     values: dict[str, Any] = {"dlib": {}, "mediapipe": {}}
     start, total = time.perf_counter(), len(clips) * (len(models) + 1)
     for number, clip in enumerate(clips):
@@ -234,7 +233,7 @@ def main() -> int:
 def run(args: argparse.Namespace) -> None:
     names = args.models.split(",")
     if args.step < 1:
-        raise InputError(f"--step {args.step}: give 1 for every frame, or more.")
+        raise InputError(f"--step {args.step}: use 1 for every frame, or more.")
     if not args.out.parent.is_dir():
         raise InputError(f"-o {args.out}: the folder {args.out.parent} does not exist; make it first.")
     with threadpool_limits(limits=1, user_api="blas"):

@@ -1,12 +1,12 @@
-"""How late a call is in a real browser, glass to glass: a camera's frames carry a number, read back from the portrait.
+"""Glass-to-glass latency of a call in a real browser: numbered camera frames are read back from the portrait.
 
     python benchmarks/latency.py [--model NAME] [--size 512] [--seconds 20] [--browser CHROMIUM] [-o OUT.json]
 
-Chromium's camera is a film of 640x480 at 30 frames a second, a talking head with a number in its corner, as squares of
-black and white. The program reads the number from the frame that reached it and draws it into the frame of the portrait
-that comes of it, which goes back as always. In the page the number is read from each camera frame as the page gets it,
-and from each frame of the portrait as it is shown; the difference is how late it is. The camera's own exposure and the
-screen's refresh come on top. Needs the extras live and browser, and a Chromium. Browser and program share the machine.
+Chromium's camera is a video of 640x480 at 30 frames per second: a talking head with a number in its corner, coded as
+black and white squares. The program reads the number from the received frame and draws it into the corresponding frame
+of the portrait. The page reads the number from each camera frame on arrival, and from each frame of the portrait when
+it is shown; the difference is the latency. Exposure of the camera and refresh of the screen are not included. Needs the
+extras live and browser, and a Chromium. Browser and program share the machine.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ function fromPortrait(video) {
 
 
 def stamped(image: Image, number: int) -> Image:
-    """A copy with the number in its upper left corner."""
+    """A copy of the frame with the number in its upper left corner."""
     out = image.copy()
     for bit in range(NUM_BITS):
         out[:SQUARE_PX, SQUARE_PX * bit : SQUARE_PX * (bit + 1)] = 255 * (number >> bit & 1)
@@ -95,7 +95,7 @@ def number_of(image: Image) -> int:
 
 
 class NumberedCall(Call):
-    """Draws the number of each camera frame into what comes of it; while the person idles there is none."""
+    """Draws the number of each camera frame into the resulting frame; idle frames have none."""
 
     numbers: dict[float, int] = {}  # noqa: RUF012  one call is made
 
@@ -111,8 +111,8 @@ class NumberedCall(Call):
             yield shown
 
 
-def lateness_ms(numbers: dict[str, list[list[float]]]) -> np.ndarray:
-    """[N] of each number that the portrait showed for the first time."""
+def latencies_ms(numbers: dict[str, list[list[float]]]) -> np.ndarray:
+    """[N] latency at the first display of each number."""
     late: list[float] = []
     before = None
     for at, number in numbers["portrait"]:
@@ -170,7 +170,7 @@ def main() -> None:
             said.append(tab.evaluate("window.mimikLatency"))
         numbers: dict[str, Any] = tab.evaluate("window.numbers")
         browser.close()
-    late = lateness_ms(numbers)
+    late = latencies_ms(numbers)
     first, last = numbers["portrait"][0][0], numbers["portrait"][-1][0]
     fps = 1000 * len(late) / (last - first)
     camera_fps = 1000 * (len(numbers["camera"]) - 1) / (numbers["camera"][-1][0] - numbers["camera"][0][0])
@@ -188,7 +188,7 @@ def main() -> None:
     print(f"{result['what']}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     print(f"stages, ms a shown frame: {result['stage_ms_per_shown_frame']}")
     print(
-        f"{fps:.1f} frames a second of a camera's {camera_fps:.1f}; {middle:.0f} ms late (quartiles {low:.0f} to "
+        f"{fps:.1f} frames per second of a camera's {camera_fps:.1f}; {middle:.0f} ms late (quartiles {low:.0f} to "
         f"{high:.0f}, 95 % below {p95:.0f}); the page says {sum(parts.values()):.0f}: {parts}"
     )
     write_json(arguments.out, result)

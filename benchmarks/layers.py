@@ -1,14 +1,14 @@
-"""What lies behind the skin: open mouths painted from closed ones, and shut eyes from open ones, of the same clip.
+"""Mouth and eye layers: open mouths rendered from closed ones, and closed eyes from open ones, of the same clip.
 
     python benchmarks/layers.py [--models geometry,texture] [--only mouth,eyes] [--against BEFORE.json] [-o OUT.json]
 
-In the clips of the development set, (a) frames with an open mouth (gap of the inner lips over the distance between the
-eyes' centers more than 0.12) are painted from a frame of the same clip whose lips are closed, and (b) frames with shut
-eyes from one whose eyes are open, along the real frame's landmarks, at the clip's own resolution, by the `Portrait`
-that makes all videos. Measured inside the real frame's inner lips: L1 (0..255) and edge energy (mean square of the
-gradient of gray), result over real; at the eyes: L1 in the hulls of the lids and a margin. Means over a clip's frames,
-then over clips. `copy` is the photo as it is. The chosen frames and their landmarks are kept in --cache. Prints tables,
-writes the same as JSON.
+In clips of the development set, (a) frames with an open mouth (gap of the inner lips more than 0.12 of the distance
+between the eyes' centers) are rendered from a frame of the same clip with closed lips, and (b) frames with closed eyes
+from one with open eyes. Rendering follows the real frame's landmarks at the clip's resolution, by the same SourceFrame
+as all videos. Measured inside the real frame's inner lips: L1 (0..255) and edge energy (mean squared gradient of gray),
+result over real; at the eyes: L1 in the hulls of the eyelids and a margin. Means over the frames of a clip, then over
+clips. `copy` is the unchanged photo. The chosen frames and their landmarks are cached in --cache. Prints tables and
+writes them as JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from reporting import SHARED, commit, exit_code, markdown, write_json
 FPS = 12.5
 NUM_FRAMES = 4  # of a clip, evenly spaced among those that qualify
 OPEN_LIPS, CLOSED_LIPS = 0.12, 0.035  # gap of the inner lips, in distances between the eyes' centers
-SHUT_EYES, OPEN_EYES = 0.35, 0.8  # opening of the lids, in parts of the clip's usual one (its 90th percentile)
+SHUT_EYES, OPEN_EYES = 0.35, 0.8  # opening of the eyelids, relative to the clip's 90th percentile
 PARTS = ("mouth", "eyes")
 LIPS_INSIDE = faces.LIPS_INNER_UPPER + faces.LIPS_INNER_LOWER[-2:0:-1]
 _MIN_PX = 16  # a smaller region is not measured
@@ -51,7 +51,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Case:
-    """A photo and the frames to paint from it, uint8 RGB, with the frames' points [N, 478, 3]."""
+    """A photo and the frames to render from it, uint8 RGB, with the frames' points [N, 478, 3]."""
 
     photo: Image
     frames: Image
@@ -66,17 +66,17 @@ def lips_gap(points: NDArray[Any]) -> NDArray[Any]:
 
 
 def lids_gap(points: NDArray[Any]) -> NDArray[Any]:
-    """[N] opening of the lids of the eye that is wider open, in parts of its usual one."""
+    """[N] opening of the eyelids of the wider open eye, relative to its usual opening."""
     gaps = metrics.gaze(points)[1]
     return np.asarray((gaps / np.percentile(gaps, 90, axis=0)).max(1))
 
 
 def choose(points: NDArray[Any], part: str) -> tuple[int, list[int]] | None:
-    """Which frame is the photo and which are painted; None where a clip shows no such frames.
+    """Numbers of the photo and of the frames to render; None if a clip has no suitable frames.
 
-    The photo is the qualifying frame whose pose is nearest to the median of what is painted.
+    The photo is the suitable frame whose pose is nearest to the median pose of the rendered frames.
 
-    Args: points: [N, 478, 3] of consecutive frames; NaN where there is no face.
+    Args: points: [N, 478, 3] of consecutive frames; NaN without a face.
     """
     seen = np.flatnonzero(np.isfinite(points).all((1, 2)))
     if len(seen) < 3:
@@ -96,7 +96,7 @@ def choose(points: NDArray[Any], part: str) -> tuple[int, list[int]] | None:
 
 
 def arrays_of(path: Path) -> Arrays:
-    """What is painted of a clip: of each part that it shows the fields of a Case."""
+    """The fields of a clip's Cases, by part."""
     tracker, images = Tracker(landmarker()), list(video.read_frames(path, fps=FPS))
     nothing = np.full((faces.NUM_POINTS, 3), np.nan, np.float32)
     points = np.stack([nothing if (face := tracker.track(image)) is None else face.points for image in images])
@@ -110,14 +110,14 @@ def arrays_of(path: Path) -> Arrays:
 
 
 def cases(path: Path, cache: Path) -> dict[str, Case]:
-    """What is painted of a clip, by part."""
+    """The Cases of a clip, by part."""
     found = kept(path, cache, [FPS, NUM_FRAMES, OPEN_LIPS, CLOSED_LIPS, SHUT_EYES, OPEN_EYES], arrays_of)
     shown = [part for part in PARTS if f"{part}.photo" in found]
     return {part: Case(*(found[f"{part}.{name}"] for name in ("photo", "frames", "points"))) for part in shown}
 
 
 def by_model(case: Case, model: str, folder: Path) -> list[Image]:
-    """The frames of a case by a model."""
+    """The frames of a case, rendered by a model."""
     if model == COPY:
         return [case.photo] * len(case.frames)
     path = folder / "photo.png"
@@ -126,21 +126,21 @@ def by_model(case: Case, model: str, folder: Path) -> list[Image]:
 
 
 def lips_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
-    """bool [H, W]: inside the inner lips, without a pixel at the rim."""
+    """bool [H, W]: inside of the inner lips, eroded by one pixel."""
     mask = np.zeros(side, np.uint8)
     cv2.fillPoly(mask, [np.round(points[LIPS_INSIDE, :2] - 0.5).astype(np.int32)], 1)
     return cv2.erode(mask, np.ones((3, 3), np.uint8)).astype(bool)
 
 
 def edge_energy(image: Image, mask: Any) -> float:
-    """Mean square of the gradient of gray (Sobel over 8, gray levels a pixel) inside a mask."""
+    """Mean squared gradient of gray inside a mask (Sobel over 8, gray levels per pixel)."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
     across, down = (cv2.Sobel(gray, cv2.CV_64F, x, 1 - x) / 8 for x in (1, 0))
     return float((across**2 + down**2)[mask].mean())
 
 
 def measured(case: Case, images: Sequence[Image], part: str) -> dict[str, float]:
-    """Means over the frames of a case: l1, edges (result over real, as a ratio of sums); frames counted."""
+    """Means over the frames of a case: l1, edges (ratio of sums, result over real), and the number of frames."""
     side = case.frames.shape[1:3]
     make: Callable[..., Any] = lips_mask if part == "mouth" else metrics.eyes_mask
     rows = []
@@ -156,7 +156,7 @@ def measured(case: Case, images: Sequence[Image], part: str) -> dict[str, float]
 
 
 def summary(clips: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """For each part and model: mean L1 over clips, median of the edges' ratio, clips counted; {part: {model: ..}}."""
+    """{part: {model: ..}}: mean L1 over clips, median ratio of edge energy, number of clips."""
     out: dict[str, Any] = {}
     for part in PARTS:
         of_part = [clip[part] for clip in clips.values() if part in clip]
@@ -172,7 +172,7 @@ def summary(clips: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, A
 
 
 def table(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    """Markdown; with what was measured before, the ratio of both L1."""
+    """A Markdown table; with earlier results, also the ratio of L1."""
     rows = []
     for part, models in found.items():
         for model, row in models.items():
@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> None:
     start, version = time.process_time(), commit()
     parts = args.only.split(",")
     if not set(parts) <= set(PARTS):
-        raise InputError(f"--only {args.only}: give {' or '.join(PARTS)}, or both with a comma between.")
+        raise InputError(f"--only {args.only}: use {' or '.join(PARTS)}, or both with a comma between.")
     before = json.loads(args.against.read_text(encoding="utf-8")) if args.against else None
     clips: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +227,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _draw(folder: Path, name: str, case: Case, made: Mapping[str, Sequence[Image]]) -> None:
-    """One row for each frame: the photo, the real frame, each model's; the face, enlarged to 256 px."""
+    """Contact sheet of the face at 256 px, one row per frame: photo, real frame, each model."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, real in enumerate(case.frames):

@@ -1,13 +1,13 @@
-"""How many frames a second a call shows, and how late: the pipeline of `mimik live`, fed at a camera's rate.
+"""Frame rate and latency of a call: the pipeline of `mimik live` at the rate of a camera.
 
     python benchmarks/live.py [--camera VIDEO | --audio SPEECH] [--photo PHOTO] [--model NAME] [--size 512]
                               [--seconds 20] [-o OUT.json]
 
-A camera of 640x480 at 30 frames a second is played from memory; what it shows is the video, or the bundled portrait
-animated by the bundled talk. Late is from the moment at which a camera frame is handed over to the moment at which the
-labeled and marked frame of the person is ready: the browser's part, and the camera's own, come on top. The first three
-seconds are not counted. With --audio a sound file is heard in blocks of 20 ms instead, as a microphone gives them; late
-is from the instant of the sound to the frame that shows it. Prints a table, and the same as JSON with -o.
+The camera is simulated from memory at 640x480 and 30 frames per second; it shows the video, or the bundled portrait
+animated by the bundled talk. Latency is the time from the arrival of a camera frame to the labeled and marked frame of
+the person; camera and browser are not included. The first three seconds are excluded. With --audio, a sound file is
+played in blocks of 20 ms as from a microphone; latency is then the time from a sound to the frame that shows it. Prints
+a table; -o writes it as JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WARM_UP_S = 3.0
 
 
 def camera_frames(source: Path | None, count: int = 240) -> list[np.ndarray]:
-    """uint8 RGB [480, 640, 3], a talking head in the middle."""
+    """Frames uint8 RGB [480, 640, 3] of a talking head."""
     if source is None:
         images = islice(Avatar.from_photos([PORTRAIT]).frames("talk", fps=CAMERA_FPS, model="geometry"), count)
     else:
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     frames = [] if arguments.audio else camera_frames(arguments.camera)
-    frames += frames[::-1]  # no jump where it begins again
+    frames += frames[::-1]  # no jump when it repeats
     config = AnimateConfig(model=arguments.model, size=arguments.size, frame="crop")
     avatar = Avatar.from_photos([arguments.photo])
     call = Talker(avatar, file_blocks(arguments.audio), config) if arguments.audio else Call(avatar, config)
@@ -109,9 +109,9 @@ def main() -> None:
     }
     print(f"{result['what']}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     times = stages | {"processor time, all": result["processor_ms_per_frame"]}
-    print(markdown(["stage", "ms a frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
+    print(markdown(["stage", "ms per frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
     print(
-        f"{fps:.1f} frames a second; {middle:.0f} ms late (quartiles {low:.0f} to "
+        f"{fps:.1f} frames per second; {middle:.0f} ms late (quartiles {low:.0f} to "
         f"{high:.0f}, 95 % below {result['latency_ms']['p95']:.0f})"
     )
     write_json(arguments.out, result)

@@ -1,10 +1,10 @@
-"""How many episodes a second dataset.loader makes, where the time goes, and what an H200 would need.
+"""Throughput of the data loader in episodes per second, time per stage, and the demand of an H200.
 
     python benchmarks/loader.py [--data SHARDS] [--workers 0 1 2] [--k 1 8] [--size 128 256] [--seconds 3]
         [--device cpu] [--episodes 48] [-o OUT.json]
 
-Without --data it writes shards first: the bundled portrait, moved about, with noise, 200 frames a clip. Prints tables,
-and the same as JSON with -o. "cached" is after every clip was decoded once, "uncached" decodes for every episode.
+Without --data it first writes shards: the bundled portrait with synthetic motion and noise, 200 frames per clip. Prints
+tables; -o writes them as JSON. "cached": every clip is already decoded; "uncached": every episode decodes.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from reporting import PORTRAIT, machine, markdown, write_json
 
 BATCH = 8
 
-# What a training step costs; an estimate from the layers of docs/paper.md, section 3, at 256 px, in GMAC of a forward
-# pass: E 15 a frame, G 35, D 15, VGG19 and VGGFace 45. Forward and backward are three forwards; D sees two pictures for
-# its own loss and one for G's, the frozen networks see two pictures and go backward through one.
+# Cost of a training step, estimated from the layers in docs/paper.md, section 3, at 256 px, in GMAC of a forward pass:
+# E 15 per frame, G 35, D 15, VGG19 and VGGFace 45. Forward and backward cost three forward passes; D takes two pictures
+# for its own loss and one for G's; the frozen networks take two pictures, one of them with a backward pass.
 GMAC_PER_SOURCE = 3 * 15
 GMAC_PER_TARGET = 3 * 35 + 3 * 3 * 15 + (2 * 45 + 45)
 H200_TFLOPS = 300.0  # assumed: 30 % of the 990 dense bf16 TFLOPS of the data sheet
 
 
 def write_shards(folder: Path, num_clips: int, num_frames: int, side: int = 256) -> None:
-    """Clips of the portrait, turned, shifted and scaled; four different ones, again and again."""
+    """Write clips of the portrait with rotation, translation and scaling; four clips, repeated."""
     picture = cv2.resize(video.read_image(PORTRAIT), (side, side), interpolation=cv2.INTER_AREA)
     vertices = faces.canonical_mesh().vertices
     face = np.concatenate([vertices, vertices[[159] * 5 + [386] * 5]]) * (0.4 * side / 15) + [side / 2, side / 2, 0]
@@ -83,12 +83,12 @@ def write_shards(folder: Path, num_clips: int, num_frames: int, side: int = 256)
 
 
 def rate(episodes: Episodes, num_workers: int, seconds: float, warm_up: int) -> float:
-    """Episodes a second through the loader, in steady state."""
+    """Episodes per second of the loader in steady state."""
     torch.set_num_threads(1)
     batches = iter(loader(episodes, batch_size=BATCH, num_workers=num_workers))
     for _ in range(warm_up):
         next(batches)
-    if num_workers:  # what the workers made ahead during the warm-up is not counted
+    if num_workers:  # discard what the workers prefetched during the warm-up
         for _ in range(4 * num_workers):
             next(batches)
     done, start = 0, time.perf_counter()
@@ -99,7 +99,7 @@ def rate(episodes: Episodes, num_workers: int, seconds: float, warm_up: int) -> 
 
 
 def milliseconds(function: Callable[[], Any], repeats: int = 15) -> float:
-    """Median over repeats, after one that does not count."""
+    """Median time over repeats after one warm-up call."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -109,7 +109,7 @@ def milliseconds(function: Callable[[], Any], repeats: int = 15) -> float:
 
 
 def stages(root: Path, index: list[ClipInfo], num_sources: int, size: int) -> dict[str, float]:
-    """Milliseconds an episode of each stage, on one thread; an episode is num_sources + 1 frames."""
+    """Milliseconds per episode of each stage, on one thread; an episode is num_sources + 1 frames."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     plain = ClipStore(root, size=size)
@@ -141,9 +141,9 @@ def stages(root: Path, index: list[ClipInfo], num_sources: int, size: int) -> di
 
 
 def both_loaders(root: str | Path, index: list[ClipInfo], device: torch.device, count: int) -> dict[str, float]:
-    """Processor time an episode of the texture form, ms, of either loader in one process; of `count` episodes.
+    """Processor time of both loaders in one process, ms per episode of the texture form, over `count` episodes.
 
-    On a GPU the pixels' time is that of the GPU and the processor together.
+    On a GPU, the time of the pixels is wall time of GPU and processor.
     """
     store = ClipStore(root, cache_mb=2000)
     episodes = Episodes(
@@ -188,7 +188,7 @@ def both_loaders(root: str | Path, index: list[ClipInfo], device: torch.device, 
 
 
 def demand(num_sources: int, size: int) -> float:
-    """Episodes a second that one H200 would train on, by the estimate above."""
+    """Episodes per second that one H200 could train on, by the estimate above."""
     gmac = (GMAC_PER_SOURCE * num_sources + GMAC_PER_TARGET) * (size / 256) ** 2
     return H200_TFLOPS * 1000 / (2 * gmac)
 
@@ -199,12 +199,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--k", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
-    parser.add_argument("--clips", type=int, default=16, help="to make, or to take of --data")
-    parser.add_argument("--frames", type=int, default=200, help="of a clip that is made")
-    parser.add_argument("--seconds", type=float, default=3.0, help="to measure each row")
+    parser.add_argument("--clips", type=int, default=16, help="number of clips to write, or to use of --data")
+    parser.add_argument("--frames", type=int, default=200, help="length of a written clip")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement")
     parser.add_argument("--cache-mb", type=float, default=4000)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of the device loader")
-    parser.add_argument("--episodes", type=int, default=48, help="of the texture form, for both loaders")
+    parser.add_argument("--episodes", type=int, default=48, help="number of episodes for both loaders")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -228,16 +228,16 @@ def main() -> None:
                 name = "cached" if cache else "uncached"
                 print(f"| {size} | {k} | {num_workers} | {name} | {speed:.1f} | {speed * (k + 1):.1f} |", flush=True)
         loaders = both_loaders(root, index, torch.device(arguments.device), arguments.episodes)
-        heads = ["texture, K = 2, 256 px, one thread", "ms an episode"]
+        heads = ["texture, K = 2, 256 px, one thread", "ms per episode"]
         print("\n" + markdown(heads, [[name, f"{value:.1f}"] for name, value in loaders.items()]))
         for size, k in itertools.product(arguments.size, arguments.k):
             costs[f"{size} px, K = {k}"] = stages(root, index, k, size)
     rows_of = {stage: [f"{of[stage]:.2f}" for of in costs.values()] for stage in next(iter(costs.values()))}
-    heads = ["ms an episode, one thread", *costs]
+    heads = ["ms per episode, one thread", *costs]
     print("\n" + markdown(heads, [[stage, *cells] for stage, cells in rows_of.items()]))
     needs = []
     print(f"\nAn H200, assumed to reach {H200_TFLOPS:g} TFLOPS, and an episode of 2 x ({GMAC_PER_SOURCE} K + ", end="")
-    print(f"{GMAC_PER_TARGET}) GFLOP at 256 px (constants of this file), could train on, and would keep busy:")
+    print(f"{GMAC_PER_TARGET}) GFLOP at 256 px (constants of this file), could train on, and needs:")
     for size, k in itertools.product(arguments.size, arguments.k):
         for cache in (False, True):
             alike = [row for row in rows if (row["size"], row["k"], row["cached"]) == (size, k, cache)]

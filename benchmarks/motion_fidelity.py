@@ -1,13 +1,13 @@
-"""How much of the drivers' motion arrives in photos of other people: landmarks found again in finished frames.
+"""Motion fidelity: the drivers' motion in photos of other people, by landmarks detected in the final frames.
 
     python benchmarks/motion_fidelity.py [--model geometry] [--photos A,B] [--drivers A,B] [-o OUT.json]
 
 Eight photos (closed and open mouths, paintings, a drawing, black and white) by six clips of the development set, the
-first 5 seconds at 12.5 frames a second, cropped to the face at 384 px, made by `Avatar.frames`. The 68 points are found
-again in result and driver by dlib where it is installed, else by MediaPipe; the report says by which. `ceiling` is each
-driver against itself in smaller pictures: what the noise of the instruments leaves to be reached. `detectors` is each
-driver as MediaPipe finds it, which all motion is made of, against the same as dlib finds it.
-mimik.evaluation.motion_fidelity defines the signals. Prints tables, and writes them as JSON.
+first 5 seconds at 12.5 frames per second, cropped to the face at 384 px, rendered by `Avatar.frames`. The 68 points are
+detected in result and driver by dlib if installed, else by MediaPipe; the report names the detector. `ceiling` compares
+each driver with itself in smaller pictures: the best score that detector noise allows. `detectors` compares each
+driver's signals by MediaPipe, from which motion is computed, with those by dlib. The signals are defined in
+mimik.evaluation.motion_fidelity. Prints tables, and writes them as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mimik.media import video
 from mimik.motion.smoothing import BEGIN_S
 from reporting import ROOT, SHARED, commit, exit_code, machine, write_json
 
-PHOTOS = {  # what each is here for
+PHOTOS = {  # by name: what it tests
     "eileen_collins.png": "a photo, smiling with teeth",
     "female_512_74.jpg": "a photo, mouth wide open",
     "male_512_24.jpg": "a photo, lips parted, narrow eyes",
@@ -46,21 +46,21 @@ PHOTOS = {  # what each is here for
 DRIVERS = ("1c3f5d502b_0", "205922bbc8_0", "332bc88cc6_0", "3cc4f18adc_0", "79ca7f2fce_0", "b50419cbcd_0")
 FOLDERS = (ROOT / "src/mimik/assets/portraits", SHARED / "assets/donors", SHARED / "portraits")
 FPS, SECONDS, SIZE_PX = 12.5, 5.0, 384
-_SMALLER = 0.8  # of the driver's pictures, for the ceiling
+_SMALLER = 0.8  # scale of the driver's pictures for the ceiling
 
 
 def file_of(option: str, name: str, usual: Iterable[Path]) -> Path:
-    """A path that was given, or the first of the usual ones that there is. Raises InputError if there is none."""
+    """The given path, or the first default path that exists. Raises InputError if there is none."""
     places = [Path(name), *usual]
     for path in places:
         if path.is_file():
             return path
     folders = ", ".join(str(path.parent) for path in places[1:])
-    raise InputError(f"--{option} {name}: no such file, here or in {folders}; give a path.")
+    raise InputError(f"--{option} {name}: no such file, here or in {folders}; use a path.")
 
 
 def first_frames(path: Path) -> Iterator[Image]:
-    """The frames of a driver that are used."""
+    """The first frames of a driver."""
     for number, image in enumerate(video.read_frames(path, fps=FPS)):
         if number >= round(FPS * SECONDS):
             return
@@ -68,12 +68,12 @@ def first_frames(path: Path) -> Iterator[Image]:
 
 
 def smaller(image: Image) -> Image:
-    """The picture at a part of its size, as a camera farther away would show it."""
+    """The picture scaled down, as from a camera farther away."""
     return cv2.resize(image, None, fx=_SMALLER, fy=_SMALLER, interpolation=cv2.INTER_AREA)
 
 
 def without_beginning(signals: dict[str, Float]) -> dict[str, Float]:
-    """A driver's signals without its pose in the beginning: the head starts as the photo has it (begun_at_rest)."""
+    """A driver's signals relative to its initial pose, because the head starts in the photo's pose."""
     values = {name: value.copy() for name, value in signals.items()}
     for name in ("yaw", "pitch", "roll"):
         values[name][: math.ceil(FPS * BEGIN_S)] = math.nan
@@ -83,7 +83,7 @@ def without_beginning(signals: dict[str, Float]) -> dict[str, Float]:
 def measured(
     photos: Sequence[Path], drivers: Sequence[Path], options: dict[str, Any], *, with_ceiling: bool
 ) -> dict[str, Any]:
-    """`pairs` of photo and driver, `ceiling` and `detectors` of each driver; what fidelity() gives."""
+    """Results of fidelity(): `pairs` of photo and driver; `ceiling` and `detectors` by driver."""
     landmarker = Landmarker()
     detector = Detector.best(landmarker)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,9 +117,9 @@ def measured(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="geometry", help="as in mimik animate")
-    parser.add_argument("--photos", default=",".join(PHOTOS), help="names or paths, with commas between")
-    parser.add_argument("--drivers", default=",".join(DRIVERS), help="names or paths, with commas between")
-    parser.add_argument("--no-ceiling", action="store_true", help="leave out what does not depend on the program")
+    parser.add_argument("--photos", default=",".join(PHOTOS), help="names or paths, separated by commas")
+    parser.add_argument("--drivers", default=",".join(DRIVERS), help="names or paths, separated by commas")
+    parser.add_argument("--no-ceiling", action="store_true", help="skip what does not depend on the program")
     parser.add_argument("-o", "--out", type=Path, default=Path("motion_fidelity.json"))
     args = parser.parse_args()
     return exit_code(lambda: run(args))
@@ -156,9 +156,9 @@ def run(args: argparse.Namespace) -> None:
     for name, line in summaries["pairs"].items():
         print(f"worst of {name}: {', '.join(line['worst'])}")
     if "ceiling" in summaries:
-        print("\nCeiling, each driver against itself in smaller pictures:\n")
+        print("\nCeiling: each driver against itself in smaller pictures:\n")
         print(motion_fidelity.table(summaries["ceiling"]))
-        print("\nEach driver as MediaPipe finds it against the same by the detector named above:\n")
+        print("\nEach driver by MediaPipe against the same by the detector named above:\n")
         print(motion_fidelity.table(summaries["detectors"]))
 
 

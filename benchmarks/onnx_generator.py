@@ -1,9 +1,9 @@
-"""G of one person in OpenVINO: the graph of inference/runtime.py, and the ONNX graph that `mimik export` traces.
+"""G of one person in OpenVINO: the graph of inference/runtime.py against the ONNX graph that `mimik export` traces.
 
     python benchmarks/onnx_generator.py [--frames 24] [--repeats 5]
 
-One thread, processor time of a call, the median over repeats; the graphs take turns. Differences are those from the
-graph of runtime.py in float32, over frames of the bundled motions: the residual in gray levels, before the mask.
+One thread; processor time per call, median over repeats, graphs interleaved. Differences are relative to the graph of
+runtime.py in float32, over frames of the bundled motions: the residual in gray levels, before the mask.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Call = Callable[..., list[Array]]
 
 
 def compiled(data: bytes) -> Call:
-    """An ONNX graph in float32, or with the 8-bit convolutions that it holds."""
+    """An ONNX graph compiled in float32, or with its 8-bit convolutions."""
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     core = openvino.Core()
     request = core.compile_model(core.read_model(data), "CPU", options).create_infer_request()
@@ -73,7 +73,7 @@ def main() -> None:
     for name, made in found.items():
         apart = np.abs(np.stack([a[1] - b[1] for a, b in zip(made, found["built, f32"], strict=True)])) * 127.5
         rows.append([name, f"{np.median(times[name]):.1f}", f"{apart.max():.4f}, {apart.mean():.4f}"])
-    print(markdown(["graph", "ms a call", "residual: largest, mean difference"], rows))
+    print(markdown(["graph", "ms per call", "residual: largest, mean difference"], rows))
 
 
 if __name__ == "__main__":

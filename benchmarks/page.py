@@ -1,11 +1,11 @@
-"""Frames a second of pages that play an exported person, and the processor time of a frame, side by side in one run.
+"""Speed of pages that play an exported person: frames per second and processor time per frame, compared in one run.
 
     python benchmarks/page.py NAME=FOLDER[?QUERY] .. [--seconds 10] [--rounds 2] [-o RESULT.json]
 
-A FOLDER holds a copy of examples/browser after `npm ci`, with an export in `person`: of this commit or of another one.
-QUERY is the page's: threads=1&drawing=webgl. The pages play in turn in a headless Chromium whose WebGL is computed by
-the processor (SwiftShader). Processor time is that of Chromium's processes, from /proc: on a busy machine frames a
-second mean little, and ratios of processor time still hold. Needs Linux, and the extra `browser`.
+FOLDER is a copy of examples/browser after `npm ci`, with an export of this or another commit in `person`. QUERY is that
+of the page: threads=1&drawing=webgl. The pages play in turn in a headless Chromium with software WebGL (SwiftShader).
+Processor time is that of Chromium's processes, from /proc; on a busy machine only its ratios are meaningful. Needs
+Linux and the extra `browser`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KINDS = ("renderer", "gpu-process")
 
 
 def processor_time() -> dict[str, float]:
-    """Seconds of the processes below this one, by kind of Chromium's processes."""
+    """Processor seconds of the child processes, by kind of Chromium process."""
     below: dict[int, list[tuple[int, float]]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -55,7 +55,7 @@ def processor_time() -> dict[str, float]:
 
 
 def measure(browser: Browser, address: str, seconds: float) -> dict[str, float]:
-    """Frames a second and milliseconds of processor time a frame of a page that plays."""
+    """Frames per second, and milliseconds of processor time per frame, of a playing page."""
     page = browser.new_page(viewport={"width": 700, "height": 900})
     page.set_default_timeout(120_000)
     page.goto(address)
@@ -93,7 +93,7 @@ def main() -> None:
                 rows.setdefault(name, []).append({key: round(value, 1) for key, value in found.items()})
         browser.close()
     result = {
-        "what": "pages that play an exported person: frames a second, and ms of processor time a frame",
+        "what": "pages that play an exported person: frames per second, and ms of processor time a frame",
         "machine": machine(),
         "browser": f"Chromium {version}, headless, WebGL by SwiftShader on the processor",
         "pages": {given.split("=", 1)[0]: given.partition("?")[2] for given in arguments.pages},

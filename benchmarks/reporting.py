@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine that they ran on, Markdown tables, results as JSON, errors in one sentence."""
+"""Shared by the benchmarks: description of the machine, Markdown tables, JSON results, error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_c
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Processor, those of its flags on which speed depends, cores, load, and the versions of packages."""
+    """Processor with the flags that affect speed, cores, load, and versions of packages."""
     path = Path("/proc/cpuinfo")
     lines = [line.partition(":") for line in (path.read_text() if path.exists() else "").splitlines()]
     found = {key.strip(): value.strip() for key, _, value in reversed(lines)}
@@ -38,24 +38,24 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout of the package that is measured; "+" where it has changes, empty where it is not a checkout."""
+    """Commit of the measured package; "+" is appended if there are changes; empty outside a checkout."""
     describe = ["git", "-C", str(Path(mimik.__file__).parent), "describe", "--always", "--dirty=+"]
     return subprocess.run(describe, capture_output=True, text=True).stdout.strip()
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
+    """A Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def write_json(path: Path | None, result: Any) -> None:
-    """The result where it was asked for."""
+    """Write the results, if a path is given."""
     if path is not None:
         path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def exit_code(run: Callable[[], None]) -> int:
-    """Runs a benchmark; 2, and the sentence, where something that was given cannot be used."""
+    """Run a benchmark and return the exit code; on an InputError print the message and return 2."""
     try:
         run()
     except (InputError, OSError) as error:

@@ -1,6 +1,6 @@
-"""How well lips follow speech: measures on tracks of the mouth, real against generated, at one rate.
+"""Lip-sync measures: generated tracks of the mouth against real ones, at one frame rate.
 
-Lip-sync and silent lip stability are THEval's (arXiv:2511.04520), on this program's points.
+Lip-sync and silent lip stability follow THEval (arXiv:2511.04520), on this program's landmarks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from mimik.motion.generation.lips import TOUCH_GAP
 
 Bools = NDArray[np.bool_]
 
-_BILABIAL_S = 0.3  # lips that touch for longer are a pause, not a sound
-_TOLERANCE_S = 0.04  # between the real closure and the generated one
-_SPEECH_S = 0.25  # a closure with speech on both sides, as near as that
+_BILABIAL_S = 0.3  # longer contact of the lips is a pause
+_TOLERANCE_S = 0.04  # largest offset of the generated closure
+_SPEECH_S = 0.25  # a closure needs speech on both sides within this time
 _MOST_SHIFT_S = 0.2
-_SILENCE_S = 0.3  # THEval: silences from this length on
+_SILENCE_S = 0.3  # THEval: shortest silence
 
 
 @dataclass(frozen=True)
 class SpeechScore:
-    """One clip; nan where the clip has nothing to measure it on."""
+    """Measures of one clip; NaN where they are undefined."""
 
     # Pearson correlation of jawOpen, of the lips' opening, the mouth's width, and mouthPucker + mouthFunnel with the
     # real tracks
@@ -38,20 +38,20 @@ class SpeechScore:
     gap_amplitude: float  # standard deviation over the real one
     width_amplitude: float  # standard deviation over the real one
     rounding_amplitude: float  # standard deviation over the real one
-    bilabials: float  # share of the real closures within speech in which the generated lips touch
-    num_bilabials: int  # of these closures
-    false_closures: float  # closures a second of the generated lips, in speech, where the real lips are not closed
-    shut: float  # share of the time in which somebody speaks and the generated lips touch
-    lip_sync: float  # mean absolute difference of the opening and the loudness, each from 0 to 1, while somebody speaks
+    bilabials: float  # share of real closures within speech at which the generated lips touch
+    num_bilabials: int  # number of these closures
+    false_closures: float  # generated closures per second of speech without a real closure
+    shut: float  # share of speech in which the generated lips touch
+    lip_sync: float  # mean absolute difference of the opening and the loudness, each from 0 to 1, in speech
     pause_gap: float  # median opening of the lips in pauses, over the distance of the eyes
     silent_stability: float  # median absolute deviation of that opening
-    late_s: float  # seconds by which the generated lips come later than the real ones, where jaw and opening fit best
-    jaw_in_step: float  # correlation of jawOpen, moved by that: a video may be out of step with its sound
+    late_s: float  # delay of the generated lips at which jaw and opening fit best, seconds
+    jaw_in_step: float  # correlation of jawOpen after removing that delay, as videos may be out of sync
 
 
 @dataclass(frozen=True)
 class MouthTrack:
-    """A mouth over time: jaw [T], gap [T], width [T], rounding [T]; touch [T] is whether the lips touch."""
+    """Track of a mouth: jaw [T], gap [T], width [T], rounding [T]; touch [T], whether the lips touch."""
 
     jaw: Float
     gap: Float
@@ -71,7 +71,7 @@ def pearson(a: Float, b: Float) -> float:
 
 
 def bilabials(real: Bools, speech: Bools, fps: float) -> list[tuple[int, int]]:
-    """Runs in which real lips touch, short and with speech before and after."""
+    """Short runs of touching real lips with speech before and after."""
     near = max(1, round(_SPEECH_S * fps))
     found = []
     for first, end in runs(real):
@@ -88,14 +88,14 @@ def silences(speech: Bools, fps: float) -> list[tuple[int, int]]:
 def score(
     real: MouthTrack, made: MouthTrack, loudness_db: Float, speech: Bools, seen: Bools, fps: float
 ) -> SpeechScore:
-    """Measures one clip.
+    """Measures of one clip.
 
     Args:
-        real, made: T frames of both mouths.
+        real, made: tracks of T frames.
         loudness_db: [T] of the sound.
-        speech: [T] whether somebody speaks.
-        seen: [T] where the real face is known.
-        fps: frames a second.
+        speech: [T], whether somebody speaks.
+        seen: [T], whether the real face is visible.
+        fps: frames per second.
     """
     follows = {}
     for name in ("jaw", "gap", "width", "rounding"):
@@ -147,7 +147,7 @@ def _unit(x: Float) -> Float:
 
 
 def medians(scores: Sequence[SpeechScore]) -> dict[str, float]:
-    """Median over the clips of every measure; of bilabials the share over all closures of all clips."""
+    """Median of each measure over clips; for bilabials, the share over the closures of all clips."""
     out = {}
     for name in (f.name for f in fields(SpeechScore)):
         known = [value for score in scores if not np.isnan(value := getattr(score, name))]

@@ -1,12 +1,11 @@
-"""Processor time of each step of `mimik animate`, a frame: where the time goes, on one thread.
+"""Processor time per frame of each step of `mimik animate`, on one thread.
 
     python benchmarks/stages.py DRIVER [--photo PHOTO] [--size 512] [--model NAME] [--frames 60] [-o OUT.json]
     python benchmarks/stages.py DRIVER --before CHECKOUT ...
 
-The steps run one after the other, so that the processor time of each is its own; a machine that is shared changes it
-much less than it changes wall time. The first frames, in which layers are prepared, are not counted. Steps that are
-indented are parts of the one above. With --before the same is measured in another checkout of this program, in turns
-with this one, and the ratio is printed: ratios of one run hold where absolute times do not.
+The steps run sequentially, so that processor time can be attributed; other load affects it much less than wall time.
+The first frames, which prepare layers, are excluded. Indented steps are parts of the step above. --before also measures
+another checkout, interleaved with this one, and prints the ratio, which is more reliable than absolute times.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import Any
 from reporting import PORTRAIT, ROOT, machine, markdown, write_json
 
 WARM_UP = 8  # frames
-# Part, and the functions in which it is spent: module, class or "", name. What a checkout lacks is left out.
+# Step, and the functions that it consists of: module, class or "", name. Functions that a checkout lacks are skipped.
 PARTS = {
     "  landmarker's view": [("mimik.face.landmarks", "", "_warp")],
     "  solving": [("mimik.rendering.field", "", "_solve")],
@@ -57,7 +56,7 @@ class Times:
         self._inside: set[str] = set()
 
     def timed(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose processor time is counted; one call inside another of the same step is counted once."""
+        """A wrapper that measures the function's processor time; nested calls of the same step count once."""
 
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> Any:
@@ -75,7 +74,7 @@ class Times:
 
 
 def until_none(step: Callable[[], Any]) -> Iterator[Any]:
-    """What a function returns, call by call, until it is None."""
+    """Results of repeated calls, until None."""
     while (item := step()) is not None:
         yield item
 
@@ -122,7 +121,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     made = 0
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.mp4")
-        os.environ["MIMIK_DATA"] = folder  # the user's own key is not touched
+        os.environ["MIMIK_DATA"] = folder  # do not touch the user's own key
         sealing = seal(out, Claim(out.name, "texture", avatar.ingredients()), credentials=Credentials.local())
         draft = sealing.__enter__()
         writer = draft.open_writer(*source.size, info.fps, quality=18)
@@ -177,7 +176,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_in(checkout: Path, arguments: list[str]) -> dict[str, Any]:
-    """This file, run with the package of a checkout."""
+    """Results of this file, run with the package of a checkout."""
     env = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, *arguments, "--inside"]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -204,7 +203,7 @@ def main() -> None:
     given = [str(arguments.driver.resolve()), "--photo", str(arguments.photo.resolve()), "--size", arguments.size]
     given += ["--frames", str(arguments.frames), *(["--model", arguments.model] if arguments.model else [])]
     checkouts = {"now": ROOT.resolve()} | ({"before": arguments.before.resolve()} if arguments.before else {})
-    # In turns, and the least of each step: what another program adds is never negative.
+    # Interleaved; the minimum of each step, because other programs only add time.
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in checkouts}
     for _ in range(arguments.repeats):
         for name, checkout in checkouts.items():
@@ -216,7 +215,7 @@ def main() -> None:
     steps = list(dict.fromkeys([*best.get("before", {}), *best["now"]]))
     steps.sort(key=lambda step: step == "total")
     width, height = runs["now"][0]["size"]
-    print(f"{width}x{height}, {runs['now'][0]['frames']} frames, ms of processor time a frame")
+    print(f"{width}x{height}, {runs['now'][0]['frames']} frames, ms of processor time per frame")
     names = list(reversed(best))
     print(markdown(["step", *names], [[s, *(f"{best[n].get(s, float('nan')):.2f}" for n in names)] for s in steps]))
     result = {"machine": machine(), "arguments": {**vars(arguments)}, "ms_per_frame": best, "runs": runs}

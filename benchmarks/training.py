@@ -1,14 +1,14 @@
-"""What a training step costs, part by part: milliseconds, multiply-adds, how many of these a second, and of the roof.
+"""Cost of a training step by part: milliseconds, multiply-adds, their rate, and the share of the device's peak rate.
 
     python benchmarks/training.py --data SHARDS [--preset texture] [--batch 8] [--k 2] [--clips N] [--precision fp32]
         [--device cpu] [--steps 7] [--warm-up 4] [--workers 0] [--reuse 8] [-o OUT.json]
 
-Prints a table, and the same as JSON with -o. Every part runs alone, forward and backward, on the same batch: median and
-interquartile range over --steps, after two that do not count; on a CPU of processor time. VGG19 and VGGFace have random
-weights where the real ones are missing: they take the same time.
+Prints a table; -o writes it as JSON. Every part runs separately, forward and backward, on the same batch: median and
+interquartile range over --steps, after two warm-up steps; on a CPU, of processor time. If the weights of VGG19 and
+VGGFace are missing, random ones are used, which take the same time.
 
-Then whole steps with either loader: frames a second, and the share of the time in which the next batch is asked for.
-The roof is what one large convolution reaches on the same device, with activations of the same precision.
+Then whole steps with each loader: frames per second, and the share of the time spent waiting for batches. The peak rate
+is that of one large convolution on the same device, with activations of the same precision.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from reporting import commit, machine, markdown, write_json
 
 
 def content_network(name: str) -> features.ContentNetwork:
-    """As features.content_network; with random weights where there are none."""
+    """As features.content_network, but with random weights if they are missing."""
     try:
         return features.content_network(name)
     except InputError:
@@ -65,7 +65,7 @@ def content_network(name: str) -> features.ContentNetwork:
 
 
 def episodes_of(preset: Preset, data: str, num_clips: int | None) -> Episodes:
-    """As meta_learning has them, clips kept decoded; of the first clips, or of all."""
+    """Episodes as in meta_learning, with cached decoded clips; of the first clips, or all."""
     texture = preset.networks.form == "texture"
     px = preset.networks.image_px
     return Episodes(
@@ -80,7 +80,7 @@ def episodes_of(preset: Preset, data: str, num_clips: int | None) -> Episodes:
 
 
 class Clock:
-    """Times functions, with the device synchronized."""
+    """Measures functions, with the device synchronized."""
 
     def __init__(self, device: torch.device, repeats: int) -> None:
         self.device, self.repeats = device, repeats
@@ -89,7 +89,7 @@ class Clock:
     def run(self, function: Callable[[], Any]) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        # On a CPU processor time, which other work beside changes least.
+        # On a CPU: processor time, which other load affects least.
         now = time.perf_counter if self.device.type == "cuda" else time.process_time
         start = now()
         function()
@@ -98,7 +98,7 @@ class Clock:
         return 1000 * (now() - start)
 
     def __call__(self, name: str, function: Callable[[], Any], per_step: float = 1.0) -> None:
-        """Args: name: of the part; function: does it once; per_step: how often a step does it."""
+        """Args: name: of the part; function: runs it once; per_step: calls per step."""
         with FlopCounterMode(display=False) as counter:
             function()
         self.run(function)
@@ -129,9 +129,9 @@ def roof(device: torch.device, precision: str) -> float:
 def with_loader(
     trainer: Trainer, episodes: Episodes, name: str, num_workers: int, reuse: int, warm_up: int, steps: int
 ) -> dict[str, float]:
-    """Frames a second of whole steps, and the share of waiting, after the warm-up.
+    """Frames per second of whole steps, and the share of waiting, after the warm-up.
 
-    The device loader is in its steady state after a block of warped frames, warps.BLOCK / batch steps.
+    The device loader reaches its steady state after a block of warped frames, warps.BLOCK / batch steps.
     """
     batch_size, device = trainer.preset.train.batch_size, trainer.world.device
     began = time.perf_counter()
@@ -160,7 +160,7 @@ def with_loader(
 
 
 def parts(trainer: Trainer, loaded: list[dict[str, Tensor]], clock: Clock) -> None:
-    """All parts of a step in which D takes part."""
+    """All parts of a step with an update of D."""
     nets, preset = trainer.networks, trainer.preset
     batch = trainer.on_device(loaded[0])
     with torch.no_grad(), trainer._autocast():
@@ -233,12 +233,12 @@ def main() -> None:
     parser.add_argument("--preset", default="texture", choices=sorted(PRESETS))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--k", type=int)
-    parser.add_argument("--clips", type=int, help="to take of --data; all if left out")
+    parser.add_argument("--clips", type=int, help="number of clips to use; all if omitted")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=7)
-    parser.add_argument("--warm-up", type=int, default=4, help="steps with either loader that do not count")
+    parser.add_argument("--warm-up", type=int, default=4, help="warm-up steps of each loader")
     parser.add_argument("--workers", type=int, default=0, help="loader processes")
     parser.add_argument("--reuse", type=int, default=REUSE, help="episodes for each warped frame")
     parser.add_argument("-o", dest="out", type=Path)
@@ -263,7 +263,7 @@ def main() -> None:
     clock("loading, one process, clips decoded before", load)
     torch.manual_seed(0)
     trainer = Trainer(preset, clips, World(0, 1, device), precision=arguments.precision)
-    trainer.step = 10**6  # D takes part
+    trainer.step = 10**6  # with updates of D
     parts(trainer, loaded, clock)
     most = roof(device, arguments.precision)
     loaders = {
@@ -276,7 +276,7 @@ def main() -> None:
     rows = [[name, *(f"{value:.1f}" for value in row.values())] for name, row in clock.rows.items()]
     print(markdown(["part", "ms", "IQR", "GMAC", "GMAC/s"], rows))
     share = clock.rows["whole step"]["gmac_per_s"] / most
-    print(f"\nroof {most:.0f} GMAC/s; a whole step reaches {100 * share:.1f} % of it")
+    print(f"\npeak {most:.0f} GMAC/s; a whole step reaches {100 * share:.1f} % of it")
     for name, row in loaders.items():
         print(
             f"loader {name}: {row['frames_per_s']:.1f} frames/s, {100 * row['waiting']:.1f} % waiting,"

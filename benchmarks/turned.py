@@ -1,15 +1,14 @@
-"""Turned heads: frames whose head is turned by more than 20 degrees against the photo, painted from it.
+"""Large rotations: frames with a head turn of more than 20 degrees relative to the photo, rendered from it.
 
     python benchmarks/turned.py [--models geometry,texture] [--data FOLDER] [--against COMMIT] [-o OUT.json]
 
-The photo is the first frame of a clip in which a face is found; up to three frames of the clip whose yaw differs from
-the photo's by more than 20 degrees are painted from it along their own landmarks, at the clip's own resolution, by the
-source frame that makes all videos. Measured on either half of the face, which the line forehead - nose - chin divides:
-the half that the turn uncovers and the half that it turns away. L1 (0..255), feature distance (EfficientNet-lite0's
-activations of the face, 256 px, with everything outside the half taken from the real frame) and SSIM; means over a
-clip's frames, then over clips. `copy` is the photo as it is. --against paints the same frames by the program of another
-commit, checked out into a temporary folder, and adds ratios. Frames and landmarks are kept in --cache. Prints a table,
-writes the same as JSON.
+The photo is the first frame of a clip with a face; up to three frames whose yaw differs from the photo's by more than
+20 degrees are rendered from it along their own landmarks, at the clip's resolution, by the same SourceFrame as all
+videos. Measured separately on the half of the face that the turn uncovers and on the half that it hides, divided by the
+line forehead - nose - chin: L1 (0..255), feature distance (EfficientNet-lite0's activations of the face at 256 px, with
+the rest taken from the real frame) and SSIM; means over the frames of a clip, then over clips. `copy` is the unchanged
+photo. --against renders the same frames with another commit, checked out into a temporary folder, and adds ratios.
+Frames and landmarks are cached in --cache. Prints a table and writes it as JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from repainting import COPY, Arrays, clips_in, evenly, kept, landmarker, painted
 from reporting import ROOT, SHARED, exit_code, markdown, write_json
 
 FPS = 4.0
-NUM_FRAMES = 3  # of a clip, evenly spaced among those that are turned enough
+NUM_FRAMES = 3  # of a clip, evenly spaced among the suitable ones
 MIN_TURN = 20.0  # degrees of yaw between photo and frame
 HALVES = ("uncovered", "turned away")
 MEASURES = ("l1", "features", "ssim")
@@ -46,7 +45,7 @@ _FACE_PX = 256
 
 
 def choose(yaws: Sequence[float | None]) -> tuple[int, list[int]] | None:
-    """The photo's number and those of the frames to paint, of a clip's yaws (None: no face); None: too few turns."""
+    """Numbers of the photo and of the frames to render, from yaws (None: no face); None without large turns."""
     seen = [i for i, yaw in enumerate(yaws) if yaw is not None]
     if not seen:
         return None
@@ -57,7 +56,7 @@ def choose(yaws: Sequence[float | None]) -> tuple[int, list[int]] | None:
 
 
 def case(path: Path) -> Arrays:
-    """What is painted of a clip: photo, frames, points, yaw; empty if it does not turn."""
+    """Arrays of a clip: photo, frames, points, yaw; empty without large turns."""
     tracker, images = Tracker(landmarker()), list(video.read_frames(path, fps=FPS))
     found = [tracker.track(image) for image in images]
     yaws = [None if face is None else head_pose(face.points).degrees[0] for face in found]
@@ -73,7 +72,7 @@ def case(path: Path) -> Arrays:
 
 
 def paint(tasks: Mapping[str, Arrays], models: Sequence[str], out: Path) -> None:
-    """Writes the frames of every clip and model: uint8 RGB [N, H, W, 3] in out/CLIP-MODEL.npy."""
+    """Render every clip with every model: uint8 RGB [N, H, W, 3] in out/CLIP-MODEL.npy."""
     for clip, arrays in tasks.items():
         photo = out / f"{clip}.png"
         video.write_image(photo, arrays["photo"])
@@ -82,11 +81,11 @@ def paint(tasks: Mapping[str, Arrays], models: Sequence[str], out: Path) -> None
 
 
 def halves(points: NDArray[Any], turn: float, side: tuple[int, int]) -> list[NDArray[np.bool_]]:
-    """[H, W] masks of the half of the face that a turn uncovers and of the half that it turns away.
+    """[H, W] masks of the half of the face that a turn uncovers, and of the half that it hides.
 
     Args:
         points: [478, 3] of the frame.
-        turn: degrees of yaw since the photo; positive to the picture's right, which uncovers the person's right half.
+        turn: yaw relative to the photo, degrees; positive to the picture's right, which uncovers the right half.
         side: height and width of the frame.
     """
     oval, middle = list(faces.OVAL), _MIDLINE
@@ -105,7 +104,7 @@ def halves(points: NDArray[Any], turn: float, side: tuple[int, int]) -> list[NDA
 
 
 class Meter:
-    """Measures a painted frame against the real one, on parts of it."""
+    """Compares regions of a rendered frame with the real one."""
 
     def __init__(self) -> None:
         import torch
@@ -166,7 +165,7 @@ def summary(clips: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    """Markdown: each model's figures, and where there is a commit before its figures and the change in percent."""
+    """A Markdown table of each model; with an earlier commit, also its figures and the change in percent."""
     rows = []
     for half in HALVES:
         for model, row in found.items():
@@ -182,7 +181,7 @@ def table(found: Mapping[str, Any], before: Mapping[str, Any]) -> str:
 
 
 def painted_by(commit: str, models: Sequence[str], args: argparse.Namespace, folder: Path) -> None:
-    """Paints the frames into folder by the program of a commit.
+    """Render the frames into a folder with the program of a commit.
 
     Raises InputError if there is no such commit, or its program fails.
     """
@@ -192,7 +191,7 @@ def painted_by(commit: str, models: Sequence[str], args: argparse.Namespace, fol
     )
     if made.returncode:
         raise InputError(
-            f"--against {commit}: {made.stderr.strip().splitlines()[-1]}; give a commit of this repository."
+            f"--against {commit}: {made.stderr.strip().splitlines()[-1]}; use a commit of this repository."
         )
     try:
         given = ["--models", ",".join(models), "--data", args.data, "--cache", args.cache, "--paint", folder]
@@ -200,7 +199,7 @@ def painted_by(commit: str, models: Sequence[str], args: argparse.Namespace, fol
             [sys.executable, __file__, *map(str, given)], env={**os.environ, "PYTHONPATH": str(checkout / "src")}
         )
         if run.returncode:
-            raise InputError(f"--against {commit}: its program could not paint the frames; give a later commit.")
+            raise InputError(f"--against {commit}: its program could not paint the frames; use a later commit.")
     finally:
         subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", checkout], check=True)
 
@@ -209,9 +208,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED / "corpus/dev", help="a folder of clips")
     parser.add_argument("--models", default="geometry,texture", help="as in mimik animate")
-    parser.add_argument("--against", metavar="COMMIT", help="a commit whose program paints the same frames")
+    parser.add_argument("--against", metavar="COMMIT", help="commit to compare with")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "mimik-turned")
-    parser.add_argument("--paint", type=Path, help="only paint, into this folder; used by --against")
+    parser.add_argument("--paint", type=Path, help="only render, into this folder; used by --against")
     parser.add_argument("-o", "--out", type=Path, default=Path("turned.json"))
     args = parser.parse_args()
     return exit_code(lambda: run(args))

@@ -1,15 +1,15 @@
-"""The table of docs/voice.md: lips from sound against real tracks, and against loudness and viseme rules.
+"""The tables of docs/voice.md: generated lips against real tracks, with loudness and viseme rules as baselines.
 
     mimik voice tracks CLIPS_OF_OTHER_PEOPLE -o dev
     python benchmarks/voice.py dev --fit TRAINING_TRACKS [--voice run/voice.safetensors] [-o results.json]
 
     python benchmarks/voice.py --articulation [--known] [--voice run/voice.safetensors]
 
-The second command says sentences by espeak-ng, which gives the instant of every phoneme, and prints what the mouth does
-at each kind of them; with --known the driver is given the phonemes, as it is with --say.
+The second command synthesizes sentences with espeak-ng, which provides the time of every phoneme, and prints measures
+of the mouth by kind of phoneme; with --known the driver is given the phonemes, as with --say.
 
-Rules need pocketsphinx (pip install pocketsphinx); without it their column is left out. Everything is measured at 25
-frames a second, on what the driver would give: pauses, contact and all.
+Rules need pocketsphinx (pip install pocketsphinx); without it their column is omitted. Everything is measured at 25
+frames per second on the driver's motion frames, with its handling of pauses and contact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from speech_measures import MouthTrack, SpeechScore, medians, score
 
 FPS = 25
 ROUNDING = [CHANNELS.index(name) for name in ("mouthPucker", "mouthFunnel")]
-SPEECH_DB = -24.0  # above the level of the speech
+SPEECH_DB = -24.0  # relative to the level of the speech
 
 # Jaw, opening, width about rest and rounding of CMU phones: the mouth shapes of animators' viseme charts.
 OPEN = {"AA": 0.5, "AE": 0.4, "AH": 0.3, "AO": 0.4, "AW": 0.4, "AY": 0.45, "EH": 0.3, "ER": 0.2, "EY": 0.25, "IH": 0.2}
@@ -52,7 +52,7 @@ def real_track(clip: SpeechClip) -> tuple[np.ndarray, MouthTrack, np.ndarray]:
 
 
 def network_track(clip: SpeechClip, model: VoiceModel) -> MouthTrack:
-    """What the driver gives, read back from its motion frames."""
+    """Track of the mouth in the driver's motion frames."""
     loudness = mel.log_mel(clip.sound[: 8 * mel.RATE_HZ])[1]
     motion = SpeechMotion(FPS, start_db=mel.speech_level(loudness), model=model)
     frames = [*motion.push(clip.sound), *motion.finish()][: int(clip.duration_s * FPS)]
@@ -65,7 +65,7 @@ def network_track(clip: SpeechClip, model: VoiceModel) -> MouthTrack:
 
 
 def loudness_at(clip: SpeechClip, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Decibels relative to full scale, and above the level of the speech."""
+    """Loudness in decibels relative to full scale, and relative to the level of the speech."""
     loudness = mel.log_mel(clip.sound)[1]
     above = loudness - mel.Level(mel.speech_level(loudness[:800]))(loudness)
     at = (np.arange(len(loudness)) * mel.HOP + mel.WINDOW / 2) / mel.RATE_HZ
@@ -73,7 +73,7 @@ def loudness_at(clip: SpeechClip, times: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 class Loudness:
-    """Jaw, opening and width as linear functions of the loudness, with the real amplitude; fitted on other people."""
+    """Baseline: jaw, opening and width linear in the loudness, with the real amplitude; fitted on other people."""
 
     def __init__(self, clips: list[SpeechClip]) -> None:
         x, y, means = [], [], []
@@ -100,7 +100,7 @@ class Loudness:
 
 
 class Rules:
-    """Phones of pocketsphinx, each with the mouth of a table, smoothed."""
+    """Baseline: phones of pocketsphinx, with mouth shapes from a table, smoothed."""
 
     def __init__(self) -> None:
         from pocketsphinx import Decoder, get_model_path
@@ -128,7 +128,7 @@ class Rules:
         return MouthTrack.of(jaw, gap, width, rounding, gap < 0.03)
 
 
-SAID = (  # none of them is in data.articulation.SENTENCES
+SAID = (  # not in data.articulation.SENTENCES
     ("en-us+f2", "Bob and Mary bake apple pie."),
     ("en-us", "Maybe Pam put both of my brown bags above the map."),
     ("en+m3", "Very few of the five fish have survived a fall of fifty feet."),
@@ -147,7 +147,7 @@ KINDS = {
 
 
 def articulation(model: VoiceModel, *, known: bool) -> dict[str, dict[str, float]]:
-    """By kind of phoneme: how many, the share in which the lips touch, means of opening, width and rounding.
+    """Measures by kind of phoneme: count, share with touching lips, means of opening, width and rounding.
 
     Args:
         model: the network.
@@ -185,12 +185,12 @@ def articulation(model: VoiceModel, *, known: bool) -> dict[str, dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tracks", type=Path, nargs="?")
-    parser.add_argument("--fit", type=Path, help="tracks of other people, for the loudness")
+    parser.add_argument("--fit", type=Path, help="tracks of other people, to fit the loudness baseline")
     parser.add_argument("--articulation", action="store_true", help="sentences of espeak-ng instead of tracks")
     parser.add_argument(
         "--known", action="store_true", help="with --articulation: the phonemes are known, as with --say"
     )
-    parser.add_argument("--voice", type=Path, help="the network; the bundled one if left out")
+    parser.add_argument("--voice", type=Path, help="the network; the bundled one if omitted")
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     model = VoiceModel.load(arguments.voice) if arguments.voice else bundled_voice()

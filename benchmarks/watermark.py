@@ -1,11 +1,10 @@
-"""How well the watermark holds: what is read back after each attack, what it costs, and what unmarked video gives.
+"""Robustness of the watermark: detection after each attack, cost, and false positives on unmarked video.
 
     python benchmarks/watermark.py [--portraits FOLDER] [--corpus FOLDER] [--limit N] [-o RESULT.json]
 
-Every file is a portrait animated by the program, or a real video, marked with a random payload and written as the
-program writes videos (H.264, crf 18); then it is attacked, coded again, and read. A file counts as read only if every
-bit of the payload is right.
-Prints a table, and writes the same as JSON.
+Every file is an animated portrait or a real video, marked with a random payload and encoded like all outputs (H.264,
+crf 18); then it is attacked, re-encoded, and read. A file counts as read only if every bit of the payload is correct.
+Prints a table and writes it as JSON.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ from reporting import PORTRAIT, ROOT, SHARED, machine, markdown, write_json
 
 ASSETS = PORTRAIT.parents[1]
 FIRST_FRAME = 10
-# Shorter side in pixels: how many motions each portrait plays at it, and for how many frames.
+# Shorter side in pixels: number of motions per portrait, and of frames.
 PLAN = {256: (3, 40), 384: (1, 12), 512: (2, 12), 720: (1, 8), 1080: (1, 6)}
 CORPUS_FRAMES = 32
-FILMED, NUM_FILMED = "as filmed", 40  # real videos, marked at 256 pixels: nothing was chosen to suit them
+FILMED, NUM_FILMED = "as filmed", 40  # real videos, marked at 256 pixels; no constant was tuned on them
 
 Frames = list[np.ndarray]
 
 
-# What happens to files.
+# Attacks.
 
 
 def code(frames: Frames, codec: str = "libx264", suffix: str = "mp4", **options: str) -> Frames:
-    """Frames as they come back from a codec, [H, W, 3] with even sides."""
+    """Frames [H, W, 3] with even sides after encoding and decoding."""
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     memory = io.BytesIO()
     with av.open(memory, "w", format=suffix) as container:
@@ -77,7 +76,7 @@ def scaled(frames: Frames, factor: float) -> Frames:
 
 
 def cropped(frames: Frames, left: float, top: float) -> Frames:
-    """70 % of each side; left and top are where in the rest the piece begins, made odd in pixels."""
+    """Crop to 70 % of each side; left and top are the offset as share of the rest, rounded to odd pixels."""
     height, width = frames[0].shape[:2]
     y, x = (int(side * 0.3 * part) | 1 for side, part in ((height, top), (width, left)))
     return [frame[y : y + int(height * 0.7), x : x + int(width * 0.7)] for frame in frames]
@@ -92,13 +91,13 @@ def jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
 
 
 def screenshot(frames: Frames) -> Frames:
-    """Two neighboring frames of a player that shows them at 125 %."""
+    """Screen recording: neighboring frames blended, at 125 %."""
     middle = len(frames) // 2
     return [jpeg(frame, 90) for frame in scaled(frames[middle : middle + 2], 1.25)]
 
 
 def page(frames: Frames) -> Frames:
-    """The same at 100 %, with what stands around the player on the screen."""
+    """The same at 100 %, with a web page around the player."""
     middle = len(frames) // 2
     height, width = frames[0].shape[:2]
     shots = []
@@ -144,7 +143,7 @@ ATTACKS: dict[str, Callable[[Frames], Frames]] = {
 
 
 def make(portrait: Path, motion: str, side: int) -> Frames:
-    """An animation, or what a video shows, with the shorter side as asked."""
+    """Frames of an animation or a video, with the given shorter side."""
     num_frames = PLAN[side][1]
     if motion == FILMED:
         images = video.read_frames(portrait, fps=25)
@@ -161,7 +160,7 @@ def make(portrait: Path, motion: str, side: int) -> Frames:
 
 
 def measure(job: tuple[Path, str, int]) -> dict[str, Any]:
-    """One file through all attacks."""
+    """Results of one file for all attacks."""
     cv2.setNumThreads(1)
     portrait, motion, side = job
     frames = make(portrait, motion, side)
@@ -191,7 +190,7 @@ def measure(job: tuple[Path, str, int]) -> dict[str, Any]:
 
 
 def measure_unmarked(path: Path) -> dict[str, Any]:
-    """The best score in a video without a mark."""
+    """Best score in a video without a mark."""
     cv2.setNumThreads(1)
     info = video.probe(path)
     fps = min(info.fps, CORPUS_FRAMES / max(info.duration_s or 10.0, 1.0))
@@ -201,7 +200,7 @@ def measure_unmarked(path: Path) -> dict[str, Any]:
 
 
 def embedding_ms(side: int = 512, repeats: int = 300) -> dict[str, float]:
-    """Processor time of one frame on one core; not the clock's, because other programs may run at the same time."""
+    """Processor time per frame on one core, because other programs may be running."""
     cv2.setNumThreads(1)
     frame = cv2.resize(video.read_image(next((ASSETS / "portraits").glob("*.png"))), (side, side))
     start = time.thread_time()
@@ -227,7 +226,7 @@ def jobs(portraits: list[Path]) -> list[tuple[Path, str, int]]:
 
 
 def table(rows: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Of each attack and size: files read of files tried."""
+    """Number of files read and tried, by attack and size."""
     cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for name, one in row["attacks"].items():
@@ -243,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portraits", type=Path, default=SHARED / "portraits", help="pictures to animate too")
     parser.add_argument("--corpus", type=Path, default=SHARED / "corpus", help="videos without a mark")
-    parser.add_argument("--limit", type=int, help="at most so many files and so many videos")
+    parser.add_argument("--limit", type=int, help="largest number of files and of videos")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "benchmarks/results/watermark.json")
     args = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Averages the weights of models of one preset that were trained from one start; Wortsman et al. 2022, "Model soups".
+"""Average the weights of models of one preset with a common initialization; Wortsman et al. 2022, "Model soups".
 
 python tools/average_models.py runs/a/model.safetensors runs/b/model.safetensors -o model.safetensors
 
-What is not averaged is the first model's: D, since the others' may not fit the average's frames, and with --networks G
-also E and P, which belong together. The record says what was averaged.
+Everything else is taken from the first model: D, because the other ones may not fit the averaged generator, and with
+--networks G also E and P, which belong together. The record states what was averaged.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import nn
 from mimik.networks import checkpoint
 from mimik.networks.generators import Networks
 
-_SETTLE = 30  # power iterations, after which spectral norm's vectors are the averaged weights'
+_SETTLE = 30  # power iterations until spectral norm's vectors fit the averaged weights
 
 
 def average(releases: list[checkpoint.TrainedModel], names: list[str]) -> Networks:
-    """The first model's networks, those of these names with the mean of all models' weights.
+    """Networks of the first model; those named carry the mean of all models' weights.
 
     Raises ValueError if the networks of two models differ in size.
     """
@@ -31,7 +31,7 @@ def average(releases: list[checkpoint.TrainedModel], names: list[str]) -> Networ
             continue
         for parameter, *same in zip(net.parameters(), *(other.parameters() for _, other in rest), strict=True):
             if any(one.shape != parameter.shape for one in same):
-                raise ValueError(f"{name}: {list(parameter.shape)} and other sizes; give models of one preset.")
+                raise ValueError(f"{name}: {list(parameter.shape)} and other sizes; use models of one preset.")
             with torch.no_grad():
                 parameter.copy_(torch.stack([parameter, *same]).mean(0))
         net.train()

@@ -20,7 +20,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules(checkout: Path) -> dict[str, tuple[int, ast.Module]]:
-    """Lines and syntax tree of every file of the package that is not empty, by its path below src/mimik."""
+    """Lines and syntax tree of every non-empty file of the package, by path below src/mimik."""
     package = checkout / "src/mimik"
     found = {}
     for path in sorted(package.rglob("*.py")):
@@ -28,7 +28,7 @@ def modules(checkout: Path) -> dict[str, tuple[int, ast.Module]]:
         if text.strip():
             found[str(path.relative_to(package))] = (len(text.splitlines()), ast.parse(text))
     if not found:
-        raise SystemExit(f"{checkout}: has no src/mimik with Python files; give a checkout of mimik.")
+        raise SystemExit(f"{checkout}: has no src/mimik with Python files; use a checkout of mimik.")
     return found
 
 
@@ -41,7 +41,7 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def defined(tree: ast.Module) -> set[str]:
-    """Functions, classes and constants that a module defines at its top level, without names of the form __x__."""
+    """Functions, classes and constants at the top level of a module, without names of the form __x__."""
     names = set()
     for node in tree.body:
         if isinstance(node, Function | ast.ClassDef):
@@ -56,7 +56,7 @@ def defined(tree: ast.Module) -> set[str]:
 
 
 def settings(tree: ast.Module) -> set[str]:
-    """Fields of dataclasses that hold a user's settings: those whose name ends with Config or Arguments."""
+    """Fields of settings dataclasses: those named *Config or *Arguments."""
     fields = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name.endswith(("Config", "Arguments")):
@@ -69,7 +69,7 @@ def settings(tree: ast.Module) -> set[str]:
 
 
 def options(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Command and option for every parameter with a default that a command declares in its signature."""
+    """Command and option of every parameter with a default in the signature of a command."""
     for node in tree.body:
         if isinstance(node, Function) and any("command(" in f"{ast.unparse(one)}(" for one in node.decorator_list):
             positional = [*node.args.posonlyargs, *node.args.args]
@@ -81,7 +81,7 @@ def options(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def counted(checkout: Path) -> dict[str, str]:
-    """What the table shows of one checkout."""
+    """Table column of one checkout."""
     found = modules(checkout)
     lengths = {path: lines for path, (lines, _) in found.items()}
     largest = max(lengths, key=lambda path: lengths[path])

@@ -1,4 +1,4 @@
-"""Makes the numbers that the package ships, from landmark tracks of a folder of talking videos.
+"""Generate the bundled data files from landmark tracks of talking videos.
 
     python tools/make_assets.py basis VIDEOS... -o src/mimik/assets/expression_basis.npz
     python tools/make_assets.py motion VIDEO START_S END_S NAME -o src/mimik/assets/motions
@@ -6,9 +6,9 @@
     python tools/make_assets.py matte selfie_segmentation.tflite -o src/mimik/assets/selfie_segmentation.zip
     python tools/make_assets.py mesh src/mimik/assets/face_landmarker.task -o src/mimik/assets/canonical_face.npz
 
-`matte` brings MediaPipe's network, which the wheel of mediapipe 0.10.21 holds, into a form that OpenVINO reads. `mesh`
-takes MediaPipe's canonical face out of the landmarker's file. Of videos only landmarks, blendshapes and poses are kept;
-no pixel of a video reaches the output.
+`matte` converts MediaPipe's network from the wheel of mediapipe 0.10.21 into OpenVINO's format. `mesh` extracts
+MediaPipe's canonical face from the landmarker's file. Only landmarks, blendshapes and poses of the videos are used; the
+output contains no pixels.
 """
 
 from __future__ import annotations
@@ -84,19 +84,19 @@ def fit_basis(videos: list[Path], out: Path) -> None:
 
 
 def cut_motion(path: Path, start_s: float, end_s: float, name: str, folder: Path) -> None:
-    """One template: neutral from the whole clip, lightly smoothed, eased in and out so that it can be repeated."""
+    """Extract one motion: neutral of the whole clip, lightly smoothed, eased in and out so that it loops."""
     fps = video.probe(path).fps
     take(track(path, Landmarker()), fps, start_s, end_s, name).save(folder / f"{name}.motion")
 
 
 def take(found: list[Face | None], fps: float, start_s: float, end_s: float, name: str) -> Motion:
-    """A part of a clip as a motion that can be repeated: neutral of the whole clip, eased in and out, at MOTION_FPS."""
+    """A part of a clip as a looping motion: neutral of the whole clip, eased in and out, at MOTION_FPS."""
     reference, motion_frames = stream_motion(found, fps, smooth=0.3, lookahead_s=1e9)
     every = list(motion_frames)[round(start_s * fps) : round(end_s * fps)]
     ease = max(1, round(EASE_S * fps))
     weight = np.minimum(np.arange(len(every)), np.arange(len(every))[::-1]).clip(0, ease) / ease
     eased = [g.scaled(w * w * (3 - 2 * w)) for g, w in zip(every, weight, strict=True)]
-    # The blendshapes ease too: what reads them, such as the curves of `motion show`, loops as the points do.
+    # Ease the blendshapes too, so that the curves of `motion show` loop like the points.
     rest = reference.blendshapes
     eased = [
         replace(g, blendshapes=rest + w * w * (3 - 2 * w) * (g.blendshapes - rest))
@@ -105,14 +105,14 @@ def take(found: list[Face | None], fps: float, start_s: float, end_s: float, nam
     return Motion.of_frames(name, fps, replace(reference, note=""), eased).at_rate(MOTION_FPS)
 
 
-HEAD_CUTOFF_HZ = 4.0  # faster is the landmarker's noise
+HEAD_CUTOFF_HZ = 4.0  # higher frequencies are landmark noise
 HEAD_LIMITS = {"degrees": 13.0, "degrees a second": 95.0, "cm": 2.4, "log zoom": 0.05}
-HEAD_SPEED = 4.0, 19.0  # degrees a second in the median: neither a statue nor a shaken camera
-HEAD_S = 330.0  # of all pieces together
+HEAD_SPEED = 4.0, 19.0  # accepted median speed, degrees per second: excludes still heads and shaken cameras
+HEAD_S = 330.0  # total length
 
 
 def low_pass(x: np.ndarray, fps: float) -> np.ndarray:
-    """[T, N] without what is faster than HEAD_CUTOFF_HZ; a Gaussian, symmetric in time."""
+    """[T, N] low-pass filtered at HEAD_CUTOFF_HZ by a symmetric Gaussian."""
     sigma = fps / (2 * np.pi * HEAD_CUTOFF_HZ)
     taps = np.exp(-0.5 * (np.arange(-int(4 * sigma) - 1, int(4 * sigma) + 2) / sigma) ** 2)
     padded = np.pad(x, ((len(taps) // 2,) * 2, (0, 0)), mode="edge")
@@ -120,7 +120,7 @@ def low_pass(x: np.ndarray, fps: float) -> np.ndarray:
 
 
 def head_piece(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Pose [T, head.POSE] and loudness [T] of a clip that `mimik voice-tracks` wrote; None where it is of no use."""
+    """Pose [T, head.POSE] and loudness [T] of a clip of `mimik voice tracks`; None if it is unsuitable."""
     with np.load(path) as z:
         fps, seen, samples = float(z["fps"]), z["seen"], z["sound"].astype(np.float32) / 32768
         turn, place, scale = (z[name].astype(np.float64) for name in ("turn", "place", "scale"))
@@ -163,12 +163,12 @@ def collect_heads(tracks: list[Path], out: Path) -> None:
 
 
 def hash_of(name: str) -> str:
-    """An order that does not follow where the clips come from."""
+    """Sort key that is independent of the clips' origin."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
 def convert_matte(path: Path, out: Path) -> None:
-    """The network as OpenVINO's own files, its last layer rebuilt: TFLite has no standard name for it."""
+    """The network in OpenVINO's format, with the last layer rebuilt because it is not a standard TFLite operation."""
     openvino = openvino_core.openvino()
     from openvino import opset13 as op
     from openvino.frontend import FrontEndManager
@@ -195,7 +195,7 @@ def convert_matte(path: Path, out: Path) -> None:
 
 
 def protobuf_fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, value) of one protobuf message; nested messages and fixed32 come as bytes."""
+    """(field number, value) pairs of a protobuf message; nested messages and fixed32 are bytes."""
     at = 0
 
     def varint() -> int:
@@ -220,7 +220,7 @@ def protobuf_fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def convert_mesh(bundle: Path, out: Path) -> None:
-    """Vertices [468, 3] in the axes of face.Pose, and triangles [898, 3] of the canonical face."""
+    """Vertices [468, 3] in the axes of face.Pose, and triangles [898, 3], of the canonical face."""
     with zipfile.ZipFile(bundle) as file:
         metadata = file.read("geometry_pipeline_metadata_landmarks.binarypb")
     mesh = [field for number, value in protobuf_fields(metadata) if number == 1 for field in protobuf_fields(value)]

@@ -1,4 +1,4 @@
-"""Writes the documentation as a site: the pages of docs/ and the Python interface. A warning is an error."""
+"""Build the documentation site: the pages of docs/ and the Python interface. Warnings are errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def slug(heading, separator):
 
 
 def write_interface(out: Path) -> None:
-    """HTML pages of MODULES.
+    """Write HTML pages of MODULES.
 
     Args: out: the folder to write to.
 
@@ -61,7 +61,7 @@ def write_interface(out: Path) -> None:
 
 
 def stage_pages(stage: Path) -> list[Path]:
-    """Copies all pages and the files that they link to below a folder; returns the pages, below the root."""
+    """Copy all pages and the files that they link to into a folder; returns the pages, relative to the root."""
     found = sorted({path.relative_to(ROOT) for pattern in PAGES for path in ROOT.glob(pattern)})
     linked = set(found)
     for page in found:
@@ -76,12 +76,12 @@ def stage_pages(stage: Path) -> list[Path]:
 
 
 def write_site(out: Path) -> None:
-    """The whole site.
+    """Build the whole site.
 
-    Args: out: the folder to write to; what is there is replaced.
+    Args: out: the folder to write to; its content is replaced.
 
     Raises:
-        SystemExit: if MkDocs warns of anything, with its words.
+        SystemExit: if MkDocs warns, with its message.
         Warning: as write_interface does.
     """
     with tempfile.TemporaryDirectory() as folder:

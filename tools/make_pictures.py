@@ -1,9 +1,9 @@
-"""Makes the pictures of README and gallery: portraits in rows, a driver's frames, drawn as landmarks, in columns.
+"""Render the pictures of README and gallery: portraits in rows; driver frames, drawn as landmarks, in columns.
 
 python tools/make_pictures.py docs/pictures/readme.jpg PHOTO... --motions talk laugh look-around --columns 7
 python tools/make_pictures.py docs/gallery/mona_lisa.jpg PHOTO --models geometry texture
 
-With several models, every photo has a row for each.
+With several models, every photo has a row per model.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from mimik.provenance.sealing import seal
 from mimik.rendering.crop import Crop
 
 CELL_PX = 224
-SHOWN = 0.7  # of the crop's side
+SHOWN = 0.7  # share of the crop's side
 
 
 def telling_frames(motion: Motion, count: int) -> list[MotionFrame]:
-    """The frames of a motion that differ most from neutral and from each other, in their order."""
+    """The frames of a motion that differ most from neutral and from each other, in temporal order."""
     motion_frames = list(smoothed(motion.frames(), motion.fps, 0.5))
     told = np.array([[*(g.turn * 10), *g.offset[[14, 61, 159, 386]].ravel()] for g in motion_frames])
     chosen = [int(np.linalg.norm(told, axis=1).argmax())]

@@ -1,4 +1,4 @@
-"""Makes the small moving pictures of motions that `mimik web` shows: the driver's face, drawn as landmarks.
+"""Render the motion previews of `mimik web`: the driver's face, drawn as landmarks.
 
 python tools/make_previews.py -o src/mimik/assets/motions
 """
@@ -22,7 +22,7 @@ from mimik.provenance.sealing import seal
 SIDE_PX = 112
 FPS = 8.0
 IDLE_S = 5.0
-FACE_CM = 22.0  # across the picture
+FACE_CM = 22.0  # width of the picture
 
 
 def drawn(reference: Reference, motion_frame: MotionFrame) -> np.ndarray:
@@ -36,7 +36,7 @@ def drawn(reference: Reference, motion_frame: MotionFrame) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     folder = parser.parse_args().out
     settings = DriverSettings(landmarker=Landmarker())
     for name, path in registry.names().items():

@@ -1,4 +1,4 @@
-"""Makes the picture strip of docs/voice.md: a portrait that says a sentence, with what it says under the frames.
+"""Render the film strip of docs/voice.md: a portrait that says a sentence, with captions under the frames.
 
 python tools/make_speech_picture.py docs/pictures/voice.jpg PHOTO --say "Bob and Mary." --show 1:o 10:M
 """
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("photo", type=Path)
     parser.add_argument("--say", required=True)
-    parser.add_argument("--show", nargs="+", required=True, metavar="FRAME:TEXT", help="frames of 25 a second")
+    parser.add_argument("--show", nargs="+", required=True, metavar="FRAME:TEXT", help="frame numbers at 25 per second")
     arguments = parser.parse_args()
     wanted = {int(number): text for number, _, text in (one.partition(":") for one in arguments.show)}
     with tempfile.TemporaryDirectory() as folder:

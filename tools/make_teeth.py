@@ -1,9 +1,10 @@
-"""Makes the sets of teeth that come with the package from portraits with visible teeth.
+"""Extract the bundled sets of teeth from portraits with visible teeth.
 
 python tools/make_teeth.py ../shared/assets/donors --output src/mimik/assets/teeth.npz
 
-Of each portrait the upper arch is unrolled, its enamel found, the boundaries between teeth are searched near where
-anatomy expects them, light is equalized, and what lips hide is continued. The portraits are CC0 (see NOTICE).
+In each portrait the upper arch is unrolled and its enamel segmented; boundaries between teeth are searched near
+their anatomical positions; lighting is equalized; parts hidden by the lips are extrapolated. The portraits are CC0 (see
+NOTICE).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mimik.face.landmarks import Landmarker
 from mimik.media.video import read_image
 from mimik.rendering.layers.own_teeth import teeth_of
 
-# Portraits whose teeth are whole, evenly lit and seen from in front; the others show dark gaps or too little.
+# Frontal portraits with complete, evenly lit teeth.
 DONORS = {
     "ada": "female_512_48", "bea": "female_512_32", "cleo": "female_512_22", "dora": "female_512_38",
     "ella": "female_512_40", "fay": "female_512_59", "gia": "female_512_71", "hana": "female_512_99",

@@ -1,4 +1,4 @@
-"""The pictures of the web app in docs/pictures, taken in a headless Chromium; needs `.[web,live,browser]`.
+"""Take the screenshots of the web app in docs/pictures with a headless Chromium; needs `.[web,live,browser]`.
 
 python tools/make_web_pictures.py docs/pictures
 """
@@ -20,7 +20,7 @@ WAIT_MS = 240_000
 
 
 def take(address: str, folder: Path) -> None:
-    """One picture of each tab that docs/web.md shows."""
+    """Take a screenshot of each tab that docs/web.md shows."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
@@ -55,7 +55,7 @@ def _edit(tab: Any, out: Path) -> None:
 
 
 def _shoot(tab: Any, out: Path) -> None:
-    tab.mouse.move(WIDTH - 1, HEIGHT - 1)  # away from what it would point at
+    tab.mouse.move(WIDTH - 1, HEIGHT - 1)  # away from the controls
     tab.wait_for_timeout(3000)
     tab.screenshot(path=str(out), type="jpeg", quality=82)
 

@@ -1,14 +1,14 @@
-"""Train `mimik detect`: make examples, measure them, fit the weights that ship, and test them on other people.
+"""Train `mimik detect`: render examples, measure them, fit the bundled weights, and test them on other people.
 
     python tools/train_detector.py make CORPUS CACHE [--model NAME_OR_FILE ...] [--limit N]
     python tools/train_detector.py fit CORPUS CACHE [--limit N]
 
-CORPUS holds train/, dev/ and foreign/ with clips of talking people, and clips.csv that says who is who. `make` animates
-the first frame of each clip of train/ and dev/ with the motion of another clip of the same split; nothing of it carries
-the watermark, or the detector would learn that. Call it once for each model. `fit` codes real and made clips alike, at
-several qualities, measures both (mimik.provenance.detect), fits the classifier on train/ only, and writes
-src/mimik/assets/detector.npz and benchmarks/results/detect.json. foreign/, the outputs of other generators, is never
-trained on.
+CORPUS contains train/, dev/ and foreign/ with clips of talking people, and clips.csv with their identities. `make`
+animates the first frame of each clip of train/ and dev/ with the motion of another clip of the same split, without
+watermark, which the detector would otherwise learn. Run it once per model. `fit` encodes real and animated clips at
+several qualities, computes features (mimik.provenance.detect), fits the classifier on train/ only, and writes
+src/mimik/assets/detector.npz and benchmarks/results/detect.json. foreign/ contains outputs of other generators and is
+never used for training.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MADE_FPS = detect.FPS
 
 
 def auc(real: Sequence[float] | NDArray[Any], made: Sequence[float] | NDArray[Any]) -> float:
-    """How often a made clip has a higher score than a real one; ties count half."""
+    """AUC: probability that an animated clip scores higher than a real one; ties count half."""
     higher = np.subtract.outer(np.asarray(made, float), np.asarray(real, float))
     return float(((higher > 0) + 0.5 * (higher == 0)).mean())
 
@@ -52,7 +52,7 @@ def auc(real: Sequence[float] | NDArray[Any], made: Sequence[float] | NDArray[An
 def bootstrapped(
     real: Sequence[tuple[str, float]], made: Sequence[tuple[str, float]], *, rounds: int = 2000, seed: int = 0
 ) -> detect.Trial:
-    """AUC with its 95 % interval: people are drawn with replacement, with all their clips.
+    """AUC with a 95 % bootstrap interval over people, each with all clips.
 
     Args: real, made: (person, score) of each clip.
     """
@@ -75,7 +75,7 @@ def _by_person(scores: Sequence[tuple[str, float]]) -> dict[str, NDArray[np.floa
 
 
 def people(corpus: Path) -> dict[str, str]:
-    """Who is in a clip, by its name; of foreign/ which generator made it, so that intervals are over generators."""
+    """Identity in each clip, by name; for foreign/ the generator, so that intervals are over generators."""
     with (corpus / "clips.csv").open(newline="") as file:
         return {
             row["clip"]: row["repository"] if row["split"] == "foreign" else row["person"]
@@ -84,10 +84,10 @@ def people(corpus: Path) -> dict[str, str]:
 
 
 def make(corpus: Path, cache: Path, model: str, limit: int | None) -> None:
-    """One made clip for each clip of train/ and dev/; goes on where it was stopped."""
+    """Render one animated clip for each clip of train/ and dev/; resumes if interrupted."""
     who = people(corpus)
     landmarker = Landmarker()
-    # One thread: on a busy machine they wait for each other most of the time.
+    # One thread: faster on a busy machine.
     render.prefetch = source_frame.prefetch = video_driver.prefetch = lambda items, size=0: items
     for split in ("train", "dev"):
         clips = sorted((corpus / split).glob("*.mp4"))
@@ -129,8 +129,8 @@ def make_one(clip: Path, driver: Path, path: Path, model: str, landmarker: Landm
 
 # Measuring.
 
-# How each clip is coded: x264's constant rate factor, and whether it carries the watermark. Real clips carry it as
-# often as made ones, or the detector would learn that.
+# Encoding of each clip: x264's constant rate factor, and whether it carries the watermark. Real clips carry it as
+# often as animated ones, so that the detector does not learn it.
 VERSIONS = {
     "train": ((20, False), (28, False), (35, False), (23, True)),
     "dev": ((23, False), (31, False), (23, True)),
@@ -151,7 +151,7 @@ def coded(frames: list[np.ndarray], crf: int, is_marked: bool) -> list[np.ndarra
 
 
 def measure_clip(path: Path, versions: tuple[tuple[int, bool], ...], landmarker: Landmarker) -> list[dict[str, float]]:
-    """The numbers of a clip in each version."""
+    """Features of a clip in each version."""
     with closing(video.read_frames(path, fps=detect.FPS, num_threads=1)) as read:
         frames, points = detect.track(read, landmarker)
     if len(frames) < detect.MIN_FRAMES:
@@ -160,7 +160,7 @@ def measure_clip(path: Path, versions: tuple[tuple[int, bool], ...], landmarker:
 
 
 def measure_all(corpus: Path, cache: Path, limit: int | None) -> list[dict[str, Any]]:
-    """One record for each clip, kept in the cache: split, kind, person, numbers of each version."""
+    """One cached record per clip: split, kind, person, features of each version."""
     who, records, landmarker = people(corpus), [], Landmarker()
     made = []
     for folder in sorted(cache.glob("dev/*")) + sorted(cache.glob("train/*")):
@@ -205,7 +205,7 @@ def logistic(x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: float) 
 def rows(
     records: list[dict[str, Any]], names: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All versions of the clips: numbers, whether made, person, weight (real and made count alike, and all clips)."""
+    """All versions of the clips: features, whether animated, person, weight (equal for both classes and all clips)."""
     x, y, who, w = [], [], [], []
     for one in records:
         for numbers in one["numbers"]:
@@ -223,7 +223,7 @@ PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def out_of_fold(x: np.ndarray, y: np.ndarray, who: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:
-    """Score of each row by weights that were fitted without its person."""
+    """Cross-validated score of each row, by weights fitted without its person."""
     scores = np.zeros(len(y))
     names = sorted(set(who))
     for fold in range(6):
@@ -246,7 +246,7 @@ def fit(corpus: Path, cache: Path, limit: int | None) -> None:
         losses[penalty] = float((w * np.logaddexp(0, np.where(y == 1, -scores, scores))).sum() / w.sum())
     penalty = min(losses, key=lambda one: losses[one])
 
-    # Calibration: what was said of people who were left out, made less or more sure.
+    # Calibration of the cross-validated scores.
     scores = out_of_fold(x, y, who, w, penalty)
     slope, shift = logistic(scores[:, None], y, w, 1e-3)
     calibrated = 1 / (1 + np.exp(-(scores * slope[0] + shift)))
@@ -287,7 +287,7 @@ def fit(corpus: Path, cache: Path, limit: int | None) -> None:
         "models": sorted({one["model"] for one in train if one["kind"] == "made"}),
         "trials": {},
     }
-    known = bootstrapped(real, scored(made) + scored(made, is_marked=True))  # with mark as they leave, and without
+    known = bootstrapped(real, scored(made) + scored(made, is_marked=True))  # with and without watermark
     report["trials"]["dev, with the watermark"] = vars(bootstrapped(real, scored(made, is_marked=True)))
     for model in sorted({one["model"] for one in made}):
         trial = bootstrapped(real, scored([one for one in made if one["model"] == model]))
@@ -320,7 +320,7 @@ def main() -> None:
     for one in (making, fitting):
         one.add_argument("corpus", type=Path)
         one.add_argument("cache", type=Path)
-        one.add_argument("--limit", type=int, help="about so many made clips of train/ for each model")
+        one.add_argument("--limit", type=int, help="approximate number of animated clips of train/ per model")
     making.add_argument("--model", default="geometry", help="as for mimik animate")
     arguments = parser.parse_args()
     if arguments.command == "make":
