@@ -37,7 +37,7 @@ def test_absurd_settings_name_their_option(field, value, option):
 
 
 def test_unknown_model_is_a_model_error():
-    with pytest.raises(ModelError, match=r"give texture or geometry, or a \.safetensors file"):
+    with pytest.raises(ModelError, match=r"use texture or geometry, or a \.safetensors file"):
         AnimateConfig(model="magic")
 
 

@@ -53,7 +53,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "_sync", full)
-    with pytest.raises(InputError, match=r"a: no space left for its 0.0 MB; what was there is kept"):
+    with pytest.raises(InputError, match=r"a: no space left for its 0.0 MB; existing files are kept"):
         write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
     with pytest.raises(InputError, match="cannot be written"):
@@ -115,14 +115,14 @@ def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("x")
     for path, force, others, words in (
-        (tmp_path / "none/a", False, [], "there is no folder"),
-        (tmp_path, True, [], "is a folder; give the name of a file in it"),
+        (tmp_path / "none/a", False, [], "does not exist; create it first"),
+        (tmp_path, True, [], "is a folder; use the name of a file in it"),
         (there, True, [there], "is another file of this run"),
-        (there, False, [], "already exists; give --force"),
+        (there, False, [], "already exists; pass --force"),
     ):
         with pytest.raises(InputError, match=rf"--json .*{words}"):
             check_file("--json", path, force=force, others=others)
     if Path("/proc/self").exists():  # where no file can be made, although root has the access rights
-        with pytest.raises(InputError, match="--json /proc/a: the folder /proc cannot be written to"):
+        with pytest.raises(InputError, match="--json /proc/a: the folder /proc is not writable"):
             check_file("--json", Path("/proc/a"), force=False)
     check_file("--json", there, force=True, others=[tmp_path / "other"])

@@ -54,7 +54,7 @@ def test_results_come_in_order_and_a_lost_worker_costs_its_task_only() -> None:
     results = list(pool_results(work, jobs, 2, stall_s=2))
     assert [result for result in results if not isinstance(result, Lost)] == [0, 1, 4, 5]
     assert results[2] == Lost(Cause.DIED, "its process ended with code 7")
-    assert results[3] == Lost(Cause.STALLED, "nothing happened for 2 s")
+    assert results[3] == Lost(Cause.STALLED, "no response for 2 s")
 
 
 @pytest.mark.slow

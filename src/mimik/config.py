@@ -74,9 +74,7 @@ def data_folder() -> Path:
 
         return Path(platformdirs.user_data_dir("mimik", appauthor=False))
     except (ImportError, RuntimeError) as error:  # no HOME, and the user is unknown to the system
-        raise InputError(
-            "no folder is known in which this user's keys and weights could be kept; set MIMIK_DATA to a folder."
-        ) from error
+        raise InputError("no user data folder for keys and weights is known; set MIMIK_DATA to a folder.") from error
 
 
 REGIONS = ("pose", "lips", "eyes", "brows", "gaze")
@@ -104,20 +102,20 @@ def parse_regions(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in REGIONS]
     if unknown or not names:
-        what = f"there is no region {unknown[0]!r}" if unknown else "no region is named"
-        accepted = f"give all, or any of {', '.join(REGIONS)}, separated by commas"
+        what = f"no such region: {unknown[0]!r}" if unknown else "no region given"
+        accepted = f"use all, or any of {', '.join(REGIONS)}, separated by commas"
         raise InputError(f"--regions {text.strip() or repr(text)}: {what}; {accepted}.")
     return tuple(name for name in REGIONS if name in names)
 
 
 def check_number(option: str, value: float, low: float, high: float, hint: str) -> None:
     if not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{option} {value}: give a number from {low:g} to {high:g} ({hint}).")
+        raise InputError(f"{option} {value}: use a number from {low:g} to {high:g} ({hint}).")
 
 
 def _choice(option: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
-        raise InputError(f"{option} {value}: give one of {', '.join(choices)}.")
+        raise InputError(f"{option} {value}: use one of {', '.join(choices)}.")
 
 
 @dataclass(frozen=True)
@@ -186,13 +184,13 @@ def read_size(text: str) -> int | None:
         return None if text == "native" else int(text)
     except ValueError:
         raise InputError(
-            f"--size: {text!r} is not an integer; give 'native' or the pixels of the longer side."
+            f"--size: {text!r} is not an integer; use 'native' or the number of pixels of the longer side."
         ) from None
 
 
 _FACE_NUM = {"metavar": "N", "range": (1, 99), "hint": "1 is the largest face; `mimik faces PHOTO` shows the numbers"}
 PHOTO_FACE = Option(
-    "Which face, as `mimik faces` numbers them; the widest if left out.",
+    "Which face, as `mimik faces` numbers them; the widest if omitted.",
     label="Face of the photo",
     empty="the widest",
     **_FACE_NUM,  # type: ignore[arg-type]
@@ -226,7 +224,7 @@ class AnimateConfig:
     seconds: Annotated[
         float | None,
         Option(
-            "Seconds of the driver to use, from its start; for idle and trackers 10 if left out.",
+            "Seconds of the driver to use, from its start; for idle and trackers 10 if omitted.",
             "S",
             range=(0.1, MAX_SECONDS),
             hint="the length of the result",
@@ -247,7 +245,7 @@ class AnimateConfig:
         str | None,
         Option(
             "Which generator: texture; geometry, which warps the photo without a network; or a .safetensors file that "
-            f"`mimik train` wrote. An avatar brings its own; otherwise {MODELS[0]} if left out.",
+            f"`mimik train` wrote. An avatar brings its own; otherwise {MODELS[0]} if omitted.",
             "NAME",
             label="Generator",
         ),
@@ -275,7 +273,7 @@ class AnimateConfig:
     strength: Annotated[
         float,
         Option(
-            "How strongly the driver moves the person, 0 to 3.",
+            "Multiplies the driver's motion, 0 to 3.",
             "X",
             range=(0, 3),
             hint="1 is the driver's own strength",
@@ -299,8 +297,8 @@ class AnimateConfig:
     scene: Annotated[
         str,
         Option(
-            "auto: the background stands still behind the head, if the two can be separated. warp: near the head the "
-            "background moves with it.",
+            "auto: the background stands still behind the head, if they can be separated. warp: the background moves "
+            "with the head.",
             "HOW",
             choices=SCENES,
             label="Scene",
@@ -310,7 +308,7 @@ class AnimateConfig:
     driver_face: Annotated[
         int | None,
         Option(
-            "Which face of DRIVER; the widest if left out.",
+            "Which face of DRIVER; the widest if omitted.",
             label="Face of the driver",
             empty="the widest",
             **_FACE_NUM,
@@ -319,7 +317,7 @@ class AnimateConfig:
     neutral: Annotated[
         float | None,
         Option(
-            "Time in seconds at which the face of a driving video is neutral; found automatically if left out.",
+            "Time in seconds at which the face of a driving video is neutral; found automatically if omitted.",
             "TIME",
             range=(0, 86400),
             hint="seconds from the driver's beginning",
@@ -330,11 +328,11 @@ class AnimateConfig:
     fps: Annotated[
         float | None,
         Option(
-            "Frames a second, 1 to 120; the driver's own if left out.",
+            "Frames per second, 1 to 120; the driver's own if omitted.",
             "X",
             range=(1, 120),
-            hint="frames a second; leave it out for the driver's own",
-            label="Frames a second",
+            hint="frames per second; omit it for the driver's own",
+            label="Frames per second",
             empty="the driver's own",
         ),
     ] = None
@@ -347,11 +345,11 @@ class AnimateConfig:
             hint="smaller is better; 18 looks lossless",
         ),
     ] = 18
-    audio: Annotated[bool, Option("Keep the driver's sound.", label="Take the driver's sound along")] = True
+    audio: Annotated[bool, Option("Keep the driver's sound.", label="Keep the driver's sound")] = True
     teeth: Annotated[
         str | None,
         Option(
-            f"Teeth to use if no photo shows the person's: {', '.join(TEETH)}; chosen by the lighting if left out.",
+            f"Teeth to use if no photo shows the person's: {', '.join(TEETH)}; chosen by the lighting if omitted.",
             "NAME",
             choices=TEETH,
         ),
@@ -360,15 +358,13 @@ class AnimateConfig:
         str | None,
         Option(
             "What to show behind the person: none (transparent: a .webm, .mov or .webp file, or PNG frames), blur, a "
-            "color such as white or #00ff00, or a picture; the photo's own if left out.",
+            "color such as white or #00ff00, or a picture; the photo's own if omitted.",
             "WHAT",
         ),
     ] = None
     label: Annotated[
         bool,
-        Option(
-            'Burn a small visible "AI" into the lower right corner.', label='Burn a small visible "AI" into a corner'
-        ),
+        Option('Burn a small "AI" label into the lower right corner.', label='Burn a small visible "AI" into a corner'),
     ] = False
     consent: Annotated[
         str | None,
@@ -384,19 +380,19 @@ class AnimateConfig:
             object.__setattr__(self, "size", None)
         if self.model is not None and self.model not in MODELS and not self.model.lower().endswith(MODEL_SUFFIX):
             raise ModelError(
-                f"--model {self.model}: no such model; give {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
+                f"--model {self.model}: no such model; use {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
                 "`mimik train` wrote."
             )
         if not self.regions or any(name not in REGIONS for name in self.regions):
-            raise InputError(f"--regions {self.regions}: give any of {', '.join(REGIONS)}.")
+            raise InputError(f"--regions {self.regions}: use any of {', '.join(REGIONS)}.")
         check_options(self)
         if self.device == "cuda" and self.model == "geometry":
-            raise InputError("--device cuda: --model geometry has no network to run there; leave one of them out.")
+            raise InputError("--device cuda: --model geometry has no network to run on a GPU; omit one of them.")
         if self.consent is not None and not (
             self.consent.strip() and self.consent.isprintable() and len(self.consent) <= CONSENT_LETTERS
         ):
             raise InputError(
-                f"--consent with {len(self.consent)} letters: give one line of 1 to {CONSENT_LETTERS}, such as: She "
+                f"--consent with {len(self.consent)} characters: use one line of 1 to {CONSENT_LETTERS}, such as: She "
                 "agreed in writing on 3 May."
             )
 

@@ -68,10 +68,10 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise InputError(
-                f"{path}: no space left for its {len(data) / 1e6:.1f} MB; what was there is kept. Make room and give "
-                "the same command again."
+                f"{path}: no space left for its {len(data) / 1e6:.1f} MB; existing files are kept. Free some space and "
+                "rerun the command."
             ) from error
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another folder.") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}); use another folder.") from error
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def check_folder(option: str, folder: Path) -> None:
     """
     first_there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     if not can_write_in(first_there):
-        raise InputError(f"{option} {folder}: {first_there} cannot be written to; give another folder.")
+        raise InputError(f"{option} {folder}: {first_there} is not writable; use another folder.")
 
 
 def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] = ()) -> None:
@@ -155,12 +155,14 @@ def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] =
     """
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}; make it first, or give another name.")
+        raise InputError(
+            f"{option} {path}: the folder {path.parent} does not exist; create it first, or use another name."
+        )
     if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; give the name of a file in it.")
+        raise InputError(f"{option} {path}: is a folder; use the name of a file in it.")
     if any(path.resolve() == other.resolve() for other in others):
-        raise InputError(f"{option} {path}: is another file of this run; give a name of its own.")
+        raise InputError(f"{option} {path}: is another file of this run; use a different name.")
     if os.path.lexists(path) and not force:
-        raise InputError(f"{option} {path}: already exists; give --force to replace it, or another name.")
+        raise InputError(f"{option} {path}: already exists; pass --force to replace it, or use another name.")
     if not can_write_in(folder):
-        raise InputError(f"{option} {path}: the folder {path.parent} cannot be written to; give another one.")
+        raise InputError(f"{option} {path}: the folder {path.parent} is not writable; use another one.")

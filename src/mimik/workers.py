@@ -177,7 +177,7 @@ def pool_results(
                                 (finished[worker.number],) = message
                                 worker.number = None
                     elif time.monotonic() - worker.heard_s > stall_s:
-                        lost = Lost(Cause.STALLED, f"nothing happened for {stall_s:g} s")
+                        lost = Lost(Cause.STALLED, f"no response for {stall_s:g} s")
                     if lost is not None and worker.number is not None:
                         finished[worker.number] = lost
                         worker.stop()
@@ -242,7 +242,7 @@ def ray_results(
                 yield ray.get(reference, timeout=timeout_s)
             except ray.exceptions.GetTimeoutError:
                 ray.cancel(reference, force=True)
-                yield Lost(Cause.STALLED, f"not done after {timeout_s:g} s")
+                yield Lost(Cause.STALLED, f"not finished after {timeout_s:g} s")
             except ray.exceptions.RayError as error:
                 yield Lost(Cause.DIED, f"Ray: {type(error).__name__}")
     finally:

@@ -144,7 +144,7 @@ def test_sound_is_copied(avatar: Avatar, driver_with_sound: Path, tmp_path: Path
     assert not video.probe(tmp_path / "b.mp4").has_audio
     gif = avatar.render(driver_with_sound, tmp_path / "c.gif", fps=5)
     assert not gif.has_audio
-    assert f"a .gif file has no sound; give an .mp4 or .webm to keep that of {driver_with_sound.name}" in gif.notes
+    assert f"a .gif file has no sound; use an .mp4 or .webm to keep that of {driver_with_sound.name}" in gif.notes
     frames = avatar.render(driver_with_sound, tmp_path / "frames", fps=5)
     assert any(note.startswith("a folder of pictures has no sound") for note in frames.notes)
     assert avatar.render(driver_with_sound, tmp_path / "d.webm", fps=5).has_audio
@@ -221,7 +221,7 @@ def test_a_photo_drives_a_video_and_a_still(avatar: Avatar, portrait_path: Path,
 
 def test_a_still_needs_a_photo(avatar: Avatar, driver, tmp_path: Path) -> None:
     for given, kind in ((driver.path, "video"), ("smile", "motion")):
-        with pytest.raises(InputError, match=f"a {kind} as driver makes a video; give an .mp4"):
+        with pytest.raises(InputError, match=f"a {kind} as driver produces a video; use an .mp4"):
             avatar.render(given, tmp_path / "a.png")
     assert left_behind(tmp_path) == []
 
@@ -333,7 +333,7 @@ def test_a_driver_without_a_face(avatar: Avatar, tmp_path: Path) -> None:
     before = threading.active_count()
     with pytest.raises(NoFaceError, match=r"driver blank\.mp4: no face was found"):
         avatar.render(clip, tmp_path / "out.mp4")
-    with pytest.raises(NoFaceError, match="shows fewer faces; give a smaller number"):
+    with pytest.raises(NoFaceError, match="shows fewer faces; use a smaller number"):
         avatar.render(clip, tmp_path / "out.mp4", driver_face=2)
     assert left_behind(tmp_path) == ["blank.mp4"]
     assert threading.active_count() == before
@@ -395,7 +395,7 @@ def moving(driver, landmarker: Landmarker) -> Avatar:
 def test_the_photo_may_be_a_video(moving: Avatar, tmp_path: Path) -> None:
     report = moving.render("smile", tmp_path / "a.mp4", fps=5)
     assert report.num_frames in (5, 6)
-    assert any("is shorter than the driver; the result ends with it" in note for note in report.notes)
+    assert any("is shorter than the driver, and so is the result" in note for note in report.notes)
     assert verify(tmp_path / "a.mp4").status is Status.MIMIK
 
 
@@ -597,7 +597,7 @@ def test_the_inputs_are_never_overwritten(avatar: Avatar, driver, small_path: Pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": 9}, "^strength=9: give"),
+        ({"strength": 9}, "^strength=9: use"),
         ({"model": "magic"}, "^model=magic: "),
         ({"regions": ("ears",)}, "^regions="),
         ({"fps": 0}, "^fps=0: "),

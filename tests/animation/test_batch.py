@@ -51,9 +51,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     photos, empty = touch(tmp_path / "photos", "a.png"), touch(tmp_path / "empty")
     (tmp_path / "file").touch()
     for photo, driver, out, words in (
-        (empty, "smile", "out", "empty has no photos in it"),
+        (empty, "smile", "out", "empty contains no photos"),
         (photos, str(empty), "out", "empty: is a folder without drivers"),
-        (photos, "smile", "out.mp4", "give a folder for the videos too"),
+        (photos, "smile", "out.mp4", "use a folder for the videos as well"),
         (photos, "smile", "file", "is a file"),
         (photos, "smile", "photos", "is the folder of the photos"),
     ):

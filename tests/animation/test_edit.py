@@ -131,7 +131,7 @@ def test_expressions_reach_the_blendshape_that_they_name(editor: Editor, landmar
 
 def test_what_a_photo_does_not_allow_is_told(editor: Editor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edit, "_MEASURES", edit._MEASURES | {"yaw": replace(edit._MEASURES["yaw"], furthest=0.5)})
-    assert editor.notes(Edit(yaw=27))[0].startswith("--yaw 27: this photo allows 1")
+    assert editor.notes(Edit(yaw=27))[0].startswith("--yaw 27: this photo allows only 1")
     monkeypatch.setattr(edit, "_MEASURES", edit._MEASURES | {"mouth": replace(edit._MEASURES["mouth"], furthest=0.3)})
     assert "--mouth 0.9: this photo allows" in editor.notes(Edit(mouth=0.9))[0]
     assert editor.notes(Edit(blink=1)) == editor.notes(Edit()) == []
@@ -188,7 +188,7 @@ def test_values_outside_the_slider_are_refused(name: str):
     Edit(**{name: low})
     Edit(**{name: high})
     for value in (low - 0.1, high + 0.1, float("nan")):
-        with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} .*give a number from"):
+        with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} .*use a number from"):
             Edit(**{name: value})
 
 
@@ -213,10 +213,10 @@ def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, s
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--smile", "2"], "--smile 2.0: give a number from -1 to 1"),
+        (["--smile", "2"], "--smile 2.0: use a number from -1 to 1"),
         (["--yaw", "much"], "'much' is not a number"),
-        (["-o", "smiling.mp4"], "an edit makes one picture"),
-        (["-o", "frames/%05d.png"], "an edit makes one picture"),
+        (["-o", "smiling.mp4"], "an edit produces one picture"),
+        (["-o", "frames/%05d.png"], "an edit produces one picture"),
         (["-o", "there.png"], "already exists"),
         (["--model", "best"], "no such model"),
         (["--certificate", "mine.pem"], "--certificate and --key go together"),

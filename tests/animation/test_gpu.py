@@ -13,7 +13,7 @@ from mimik.networks.release import read_release
 
 
 def test_devices_that_are_refused() -> None:
-    with pytest.raises(InputError, match="--device gpu: give one of auto, cpu, cuda"):
+    with pytest.raises(InputError, match="--device gpu: use one of auto, cpu, cuda"):
         AnimateConfig(device="gpu")
     with pytest.raises(InputError, match="--device cuda: --model geometry has no network"):
         AnimateConfig(device="cuda", model="geometry")

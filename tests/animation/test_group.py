@@ -96,12 +96,12 @@ def test_faces_may_have_drivers_of_their_own(pair: Path, small_path: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--face-driver", "2=nod"], "--face-driver goes with --all-faces"),
-        (["--all-faces", "--face-driver", "two"], "--face-driver two: give the face's number and a driver"),
-        (["--all-faces", "--face-driver", "7=nod"], "--face-driver 7=...: there is no such face; give one of 1, 2"),
-        (["--all-faces", "--frame", "crop"], "--frame crop: is for one face"),
-        (["--all-faces", "--background", "blur"], "--background blur: is for one face"),
-        (["--all-faces", "--face", "2"], "--face 2: is for one face"),
+        (["--face-driver", "2=nod"], "--face-driver requires --all-faces"),
+        (["--all-faces", "--face-driver", "two"], "--face-driver two: use the face's number and a driver"),
+        (["--all-faces", "--face-driver", "7=nod"], "--face-driver 7=...: no such face; use one of 1, 2"),
+        (["--all-faces", "--frame", "crop"], "--frame crop applies to one face"),
+        (["--all-faces", "--background", "blur"], "--background blur applies to one face"),
+        (["--all-faces", "--face", "2"], "--face 2 applies to one face"),
     ],
 )
 def test_what_does_not_go_together(pair: Path, tmp_path: Path, options: list[str], words: str) -> None:

@@ -59,8 +59,8 @@ def test_a_picture_in_memory_is_upright_and_on_white(small_portrait: Image, smal
 @pytest.mark.parametrize(
     ("photo", "message"),
     [
-        (np.zeros((8, 8, 3)), r"an array float64 \[8, 8, 3\] is not a picture: its values have to be uint8"),
-        (np.zeros((2, 8, 8, 3), np.uint8), r"an array uint8 \[2, 8, 8, 3\] is not a picture; give a path"),
+        (np.zeros((8, 8, 3)), r"an array float64 \[8, 8, 3\] is not a picture: its values must be uint8"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"an array uint8 \[2, 8, 8, 3\] is not a picture; use a path"),
         (7, "a int is not a picture"),
         ([], "no photo was given"),
     ],
@@ -117,13 +117,13 @@ def test_a_picture_in_memory_drives_as_its_file_does(avatar: Avatar, portrait_pa
 
 
 def test_what_is_no_driver_is_refused(avatar: Avatar, portrait: Image) -> None:
-    with pytest.raises(TypeError, match=r"frames in memory have no rate; give fps=, frames a second"):
+    with pytest.raises(TypeError, match=r"frames in memory have no rate; pass fps=, frames per second"):
         avatar.frames(portrait[None])
     with pytest.raises(InputError, match="the driver has no frames"):
         avatar.frames(portrait[None][:0], fps=25)
     with pytest.raises(InputError, match="a int is not a driver"):
         avatar.frames(7)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="drive_by=sound: what is in memory has no sound"):
+    with pytest.raises(TypeError, match="drive_by=sound: a driver in memory has no sound"):
         avatar.frames(portrait[None], fps=25, drive_by="sound")
     once = open_driver(iter([portrait]), 25)
     list(once.pictures(512))  # type: ignore[attr-defined]
@@ -152,9 +152,9 @@ def test_options_are_those_of_the_settings() -> None:
     [
         ({"strenght": 1}, r"^render\(\) got an unexpected keyword argument 'strenght'; did you mean 'strength'\?$"),
         ({"face": 2}, r"^render\(\) got an unexpected keyword argument 'face'; the face is chosen by Avatar"),
-        ({"config": AnimateConfig(), "fps": 2}, r"^render\(\) got config and 'fps'; give one of them$"),
+        ({"config": AnimateConfig(), "fps": 2}, r"^render\(\) got config and 'fps'; pass only one$"),
         ({"driver_face": 2}, "^driver_face=2: bundled smile is a motion and shows no faces"),
-        ({"seed": 2}, "^seed=2: bundled smile is a motion and has a motion of its own; .* or leave seed= out"),
+        ({"seed": 2}, "^seed=2: bundled smile is a motion and has its own motion; .* or omit seed="),
         ({"neutral": 1.0}, "^neutral=1: bundled smile"),
     ],
 )
@@ -167,9 +167,9 @@ def test_unknown_and_useless_options_are_type_errors(
 
 
 def test_options_that_a_file_does_not_have_are_type_errors(avatar: Avatar, tmp_path: Path, small_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"quality=3: is that of a video; a\.gif has none"):
+    with pytest.raises(TypeError, match=r"quality=3: applies to videos only; omit it for a\.gif"):
         avatar.render("smile", tmp_path / "a.gif", quality=3)
-    with pytest.raises(TypeError, match=r"fps=: a\.png is one picture; leave fps= out"):
+    with pytest.raises(TypeError, match=r"fps=: a\.png is one picture; omit fps="):
         avatar.render(small_path, tmp_path / "a.png", fps=3)
     with pytest.raises(TypeError, match=r"frames\(\) got an unexpected keyword argument 'quality'; it is the quality"):
         avatar.frames("smile", quality=3)  # type: ignore[call-arg]
@@ -185,11 +185,11 @@ def test_native_size(avatar: Avatar) -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("--size 20: give a number", "size=20: give a number"),
-        ("-o a.mp4: already exists; give --force to replace it, or another -o.",
-         "out=a.mp4: already exists; give force=True to replace it, or another out."),
-        ("--driver-face 2: x-ray; leave --driver-face out", "driver_face=2: x-ray; leave driver_face= out"),
-        ("sound; give --no-audio", "sound; give audio=False"),
+        ("--size 20: use a number", "size=20: use a number"),
+        ("-o a.mp4: already exists; pass --force to replace it, or use another -o.",
+         "out=a.mp4: already exists; pass force=True to replace it, or use another out."),
+        ("--driver-face 2: x-ray; omit --driver-face", "driver_face=2: x-ray; omit driver_face="),
+        ("sound; pass --no-audio", "sound; pass audio=False"),
     ],
 )  # fmt: skip
 def test_messages_in_python_words(message: str, expected: str) -> None:
@@ -218,9 +218,9 @@ def test_an_edit_from_an_avatar(avatar: Avatar, small_path: Path, tmp_path: Path
     ):
         with pytest.raises(TypeError, match=message):
             avatar.edit(tmp_path / "c.png", **options)
-    with pytest.raises(InputError, match=r"^yaw=90: give a number from -35 to 35"):
+    with pytest.raises(InputError, match=r"^yaw=90: use a number from -35 to 35"):
         avatar.edit(tmp_path / "c.png", yaw=90)
-    with pytest.raises(InputError, match="already exists; give force=True"):
+    with pytest.raises(InputError, match="already exists; pass force=True"):
         avatar.edit(tmp_path / "a.png", yaw=9)
 
 

@@ -266,7 +266,7 @@ def test_an_embedder_that_says_nothing_is_told(
     nets.E.down[-1].conv2.bias.data.fill_(-100)
     save_release(tmp_path / "dead.safetensors", nets, preset("texture"), {})
     made = exporting.export(str(tmp_path / "dead.safetensors"), tmp_path / "out", ExportConfig())
-    assert "says the same of every picture" in made.notes[0]
+    assert "is the same for every picture" in made.notes[0]
 
 
 @pytest.mark.slow
@@ -300,14 +300,14 @@ def test_what_does_not_compute_the_same_is_not_given_away(
     people: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(graphs._LIMITS, "fp32", (0.0, 0.0))
-    with pytest.raises(ModelError, match=r"--precision fp32: .* is off by .* Nothing is written"):
+    with pytest.raises(ModelError, match=r"--precision fp32: .* deviates by .* Nothing is written"):
         exporting.export(str(people["texture"]), tmp_path / "out", ExportConfig(size=256))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_limits_judge_what_is_not_finite() -> None:
     for wrong in (float("nan"), float("inf")):
-        with pytest.raises(ModelError, match="mask of the generator is off"):
+        with pytest.raises(ModelError, match="mask of the generator deviates"):
             graphs.check({"mask": settings.Difference(wrong, wrong, 1.0, 1.0)}, "int8", "generator")
 
 
@@ -496,14 +496,14 @@ def test_packing_loses_nothing(kind: type) -> None:
 @pytest.mark.parametrize(
     ("what", "options", "message"),
     [
-        ("photo.jpg", {}, r"photo.jpg: is no model; give texture, .* a photo goes with --photo"),
-        ("geometry", {}, "geometry: is no model"),
-        ("none.safetensors", {}, "there is no such file"),
-        ("none.avatar", {}, "there is no such file"),
-        ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar has its person already"),
-        ("texture", {"motions": ("talk",)}, "--motion talk: moves a person; give --photo"),
-        ("texture", {"motions": ("dance",)}, "driver dance: there is no such file"),
-        ("texture", {"motions": (str(PORTRAIT),), "photo": PORTRAIT}, r"--motion .*: is a photo; give a .motion file"),
+        ("photo.jpg", {}, r"photo.jpg: is not a model; use texture, .* pass a photo with --photo"),
+        ("geometry", {}, "geometry: is not a model"),
+        ("none.safetensors", {}, "no such file"),
+        ("none.avatar", {}, "no such file"),
+        ("none.avatar", {"photo": Path("x.png")}, r"--photo x.png: none.avatar already contains a person"),
+        ("texture", {"motions": ("talk",)}, "--motion talk: needs a person; pass --photo"),
+        ("texture", {"motions": ("dance",)}, "driver dance: no such file"),
+        ("texture", {"motions": (str(PORTRAIT),), "photo": PORTRAIT}, r"--motion .*: is a photo; use a .motion file"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: str, tmp_path: Path) -> None:
@@ -515,9 +515,9 @@ def test_what_cannot_be_exported_is_refused(what: str, options: dict, message: s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "tflite"}, "--format tflite: give one of onnx"),
-        ({"precision": "int4"}, "--precision int4: give one of fp32, fp16, int8"),
-        ({"face": 2}, "--face 2: goes with --photo"),
+        ({"format": "tflite"}, "--format tflite: use one of onnx"),
+        ({"precision": "int4"}, "--precision int4: use one of fp32, fp16, int8"),
+        ({"face": 2}, "--face 2: requires --photo"),
         ({"size": 10}, "--size 10"),
     ],
 )
@@ -528,7 +528,7 @@ def test_wrong_settings_are_refused(options: dict, message: str) -> None:
 
 def test_a_long_motion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "_MAX_MOTION_FRAMES", 100)
-    with pytest.raises(InputError, match="--motion talk: has 118 frames; give one of at most 100"):
+    with pytest.raises(InputError, match="--motion talk: has 118 frames; use one of at most 100"):
         exporting.export("texture", tmp_path / "out", ExportConfig(motions=("talk",), photo=PORTRAIT))
 
 
@@ -561,15 +561,15 @@ def test_folders_of_others_are_left_alone(
     check_export_folder(out, force=False)
     for path, force, message in (
         (file, True, "is a file"),
-        (busy, True, "holds other files"),
-        (tmp_path / "none/out", False, "there is no folder"),
+        (busy, True, "contains other files"),
+        (tmp_path / "none/out", False, "does not exist; create it first"),
     ):
         with pytest.raises(InputError, match=message):
             check_export_folder(path, force=force)
     shutil.copytree(by_command[0], out)
-    with pytest.raises(InputError, match="holds an export; give --force"):
+    with pytest.raises(InputError, match="contains an export; pass --force"):
         check_export_folder(out, force=False)
-    with pytest.raises(InputError, match="holds a file of this run"):
+    with pytest.raises(InputError, match="contains a file of this run"):
         check_export_folder(out, force=True, inputs=[out / "photo.png"])
     exporting.export(str(people["paper"]), out, ExportConfig(size=256, precision="fp16"), force=True)
     assert json.loads((out / "export.json").read_text())["graphs"]["generator"]["precision"] == "fp16"
@@ -582,7 +582,7 @@ def test_the_command(by_command: tuple[Path, Result], tmp_path: Path, monkeypatc
     assert "x_hat" in done.stdout and "in the mean" in done.stdout and "synthetic" in done.stdout
     assert "holds the person's photo" in done.stderr
     done = CliRunner().invoke(cli.app, ["export", "photo.jpg", "-o", str(tmp_path / "other")])
-    assert done.exit_code == 2 and "is no model" in done.stderr
+    assert done.exit_code == 2 and "is not a model" in done.stderr
     monkeypatch.setitem(sys.modules, "mimik.app.export.exporting", None)
     monkeypatch.delattr("mimik.app.export.exporting")
     done = CliRunner().invoke(cli.app, ["export", "texture", "-o", str(tmp_path / "other")])

@@ -39,7 +39,7 @@ def test_one_visitor_has_the_call_until_it_ends(calls: Calls, avatar: Avatar) ->
     assert page is not None and "Look neutral" in page[0] and page[1] == "text/html"
     assert calls.file(key, "lines.json") is not None and calls.file(key, "../page.py") is None
     assert calls.file("guessed", "") is None and calls.recording("guessed", "a.mp4") is None
-    with pytest.raises(InputError, match="another call runs on this computer"):
+    with pytest.raises(InputError, match="another call is running on this computer"):
         begun(calls, "b", avatar, ended)
     assert ended == ["b"] and key in calls._hosted
     calls.end("b")  # which has none

@@ -218,7 +218,7 @@ def test_a_recording_that_fails_is_told_on_the_page(call: Call, tmp_path: Path, 
     monkeypatch.setattr(call, "claim", full)
     recording = Recording(call, tmp_path / "call.mp4")
     recording._thread.join()
-    assert list(call.complaints) == ["the recording has ended and is lost: no space left on the disk"]
+    assert list(call.complaints) == ["the recording failed and is lost: no space left on the disk"]
     with pytest.raises(OSError, match="no space"):
         recording.stop()
 
@@ -232,7 +232,7 @@ def test_a_virtual_camera_that_fails_is_told_on_the_page(call: Call, monkeypatch
     camera = VirtualCamera(call)
     camera._newest.put(frame(0))
     camera._thread.join()
-    assert list(call.complaints) == ["the virtual camera has ended (no such device); the call goes on."]
+    assert list(call.complaints) == ["the virtual camera has ended (no such device); the call continues."]
     camera.close()
 
 
@@ -261,12 +261,12 @@ def test_stages_in_threads_draw_what_one_after_the_other_draws(avatar: Avatar, d
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"strength": 4}, "strength 4: give a number from 0 to 3"),
-        ({"strength": "much"}, "strength 'much': give a number"),
-        ({"strength": float("nan")}, "strength nan: give a number"),
-        ({"regions": ("ears",)}, "regions ears: give any of pose"),
-        ({"mirror": 1}, "mirror 1: give true or false"),
-        ({"speed": 2}, "speed: there is no such control"),
+        ({"strength": 4}, "strength 4: use a number from 0 to 3"),
+        ({"strength": "much"}, "strength 'much': use a number"),
+        ({"strength": float("nan")}, "strength nan: use a number"),
+        ({"regions": ("ears",)}, "regions ears: use any of pose"),
+        ({"mirror": 1}, "mirror 1: use true or false"),
+        ({"speed": 2}, "speed: no such control"),
     ],
 )
 def test_impossible_controls_are_refused(call: Call, changes: dict, message: str):
@@ -421,7 +421,7 @@ def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: 
     assert 1 <= recording.num_frames <= 9
 
 
-@pytest.mark.parametrize("name, message", [("call.gif", "--record .*give a file ending in"), ("there.mp4", "exists")])
+@pytest.mark.parametrize("name, message", [("call.gif", "--record .*use a file ending in"), ("there.mp4", "exists")])
 def test_a_recording_that_cannot_be_is_refused_at_once(call: Call, tmp_path: Path, name: str, message: str):
     (tmp_path / "there.mp4").write_bytes(b"mine")
     with pytest.raises(InputError, match=message):
@@ -455,12 +455,12 @@ def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, dr
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--camera", "{driver}"], "give --record OUT.mp4 too"),
-        (["--camera", "{photo}", "--record", "out.mp4"], "is a picture; give a video"),
+        (["--camera", "{driver}"], "also pass --record OUT.mp4"),
+        (["--camera", "{photo}", "--record", "out.mp4"], "is a picture; use a video"),
         (["--camera", "{wall}", "--record", "out.mp4"], "no face was found in any of its 4 frames"),
-        (["--camera", "{driver}", "--record", "out.gif"], "give a file ending in .mp4"),
+        (["--camera", "{driver}", "--record", "out.gif"], "use a file ending in .mp4"),
         (["--camera", "{driver}", "--record", "out.mp4", "--label", "none"], "a live call is always labeled"),
-        (["--camera", "{driver}", "--record", "out.mp4", "--virtual-camera"], "--virtual-camera goes with your own"),
+        (["--camera", "{driver}", "--record", "out.mp4", "--virtual-camera"], "--virtual-camera works with your own"),
         (["--camera", "{driver}", "--record", "out.mp4", "--strength", "9"], "--strength 9.0"),
     ],
 )
@@ -520,7 +520,9 @@ def test_a_computer_without_such_a_device_is_told(call: Call, monkeypatch: pytes
         raise RuntimeError("v4l2loopback backend: no device found\ndetails")
 
     monkeypatch.setitem(sys.modules, "pyvirtualcam", types.SimpleNamespace(Camera=none))
-    with pytest.raises(InputError, match=r"no device for it \(v4l2loopback backend: no device found\); install OBS"):
+    with pytest.raises(
+        InputError, match=r"no virtual camera device \(v4l2loopback backend: no device found\); install OBS"
+    ):
         VirtualCamera(call)
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
     with pytest.raises(InputError, match=r"pip install '.\[camera\]'"):

@@ -195,7 +195,7 @@ def test_a_camera_does_not_disturb_a_voice(avatar: Avatar) -> None:
     assert call._inbox._item is not None
     call.hear(np.zeros(BLOCK, np.float32))
     assert call._speech is None
-    with pytest.raises(InputError, match="driver 'harp': give one of camera, microphone"):
+    with pytest.raises(InputError, match="driver 'harp': use one of camera, microphone"):
         call.set(driver="harp")
 
 
@@ -220,7 +220,7 @@ def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
     got = np.concatenate(heard)
     assert np.abs(got).max() == pytest.approx(np.abs(whole).max(), rel=1e-3)
     assert call.claim("call.mp4").settings["live"] == "sound"
-    with pytest.raises(InputError, match="this call says what --audio gives it"):
+    with pytest.raises(InputError, match="this call speaks what --audio supplies"):
         call.set(driver="camera")
 
 
@@ -229,9 +229,9 @@ def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
     [
         (["--audio", "none.wav"], "none.wav"),
         (["--audio", "-", "--audio-rate", "100"], "--audio-rate 100"),
-        (["--audio", str(SPEECH), "--audio-rate", "8000"], "a file says its own rate"),
-        (["--audio-rate", "8000"], "give --audio - too"),
-        (["--audio", "-", "--stream", "udp://127.0.0.1:0"], "--stream and --audio exclude each other"),
+        (["--audio", str(SPEECH), "--audio-rate", "8000"], "a file states its own rate"),
+        (["--audio-rate", "8000"], "also pass --audio -"),
+        (["--audio", "-", "--stream", "udp://127.0.0.1:0"], "--stream and --audio are mutually exclusive"),
         (["--audio", "-", "--record", "out.mp4"], "calls are recorded without sound"),
     ],
 )

@@ -68,8 +68,8 @@ def test_a_command_gets_its_settings_from_its_options():
 
 
 def test_a_setting_is_checked_by_its_option():
-    with pytest.raises(InputError, match=r"--count 10: give a number from 1 to 9 \(things\)"):
+    with pytest.raises(InputError, match=r"--count 10: use a number from 1 to 9 \(things\)"):
         run("p.jpg -o x.mp4 --count 10")
-    with pytest.raises(InputError, match="--kind c: give one of a, b"):
+    with pytest.raises(InputError, match="--kind c: use one of a, b"):
         Settings(kind="c")
     assert options_of(Settings)["has_end"].flag == "--has-end" and "hidden" not in options_of(Settings)

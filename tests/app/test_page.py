@@ -76,7 +76,7 @@ def test_the_page_opens_with_its_key_and_then_without(call: Call):
         ("/obs", {}),
         ("/lines.json", {}),
     )
-    assert without[0] == wrong[0] == 403 and "has the key" in without[1]
+    assert without[0] == wrong[0] == 403 and "contains the key" in without[1]
     for answer in (opened, again, script, obs, lines):
         assert answer[0] == 200
         assert "frame-ancestors 'none'" in answer[2]["Content-Security-Policy"]
@@ -100,7 +100,7 @@ def test_a_recording_is_for_who_made_it(call: Call, tmp_path: Path):
         browser = Browser()
         browser.ask(served.address)
         served.connections._recordings["call.mp4"] = "somebody else", secret
-        assert browser.ask(at(served, "/recordings/call.mp4"))[:2] == (404, "There is no such recording of yours.\n")
+        assert browser.ask(at(served, "/recordings/call.mp4"))[:2] == (404, "You have no such recording.\n")
 
 
 def test_a_strangers_page_and_a_false_name_are_refused(call: Call):
@@ -122,9 +122,9 @@ def test_a_password_is_asked_for(call: Call):
 
 
 def test_others_are_not_served_without_a_password():
-    with pytest.raises(InputError, match=r"--host 0.0.0.0: others could see .* --password"):
+    with pytest.raises(InputError, match=r"--host 0.0.0.0: others could view .* --password"):
         page.check_page(Serving(host="0.0.0.0"))
-    with pytest.raises(InputError, match="--host here: give an address"):
+    with pytest.raises(InputError, match="--host here: use an address"):
         page.check_page(Serving(host="here", password="pw"))
 
 
@@ -246,7 +246,7 @@ def test_more_pages_than_a_call_can_serve_are_refused(call: Call, monkeypatch: p
         served.connections._connections = {object()}  # type: ignore[assignment]
         status, text, _ = Browser().ask(at(served, "/offer?key=KEY"), {"sdp": "v=0", "role": "viewer"})
         served.connections._connections = set()
-    assert status == 503 and json.loads(text)["error"] == "1 pages see this call already; close one first."
+    assert status == 503 and json.loads(text)["error"] == "1 pages already show this call; close one first."
 
 
 def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Call):
@@ -283,8 +283,8 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
 
     answers = asyncio.run(run())
     assert [status for status, _ in answers] == [200, 200, 409, 409] + [200] * 21
-    assert answers[2][1] == "A newer page of this browser has this call; close that one, or reload this one."
-    assert answers[3][1] == "Another page has the camera of this call; close it first."
+    assert answers[2][1] == "A newer page of this browser has this call; close that page, or reload this one."
+    assert answers[3][1] == "Another page uses the camera of this call; close it first."
 
 
 def test_a_viewer_that_is_cancelled_together_with_a_new_frame_ends(call: Call):
@@ -431,7 +431,7 @@ def test_a_camera_that_stops_is_told(browser: Callable[..., Any]):
     muted = tab.evaluate(f"(() => {{ {event.format('mute')}; return ({after})(); }})()")
     ended = tab.evaluate(f"(() => {{ {event.format('ended')}; return ({after})(); }})()")
     context.close()
-    assert muted == ["The camera sends no picture, and the portrait waits.", True]
+    assert muted == ["The camera sends no picture, so the portrait is paused.", True]
     assert ended[0].startswith("The camera has stopped, and the portrait waits; press Start") and not ended[1]
 
 
@@ -570,4 +570,4 @@ def test_a_camera_whose_frames_cannot_be_used_is_told_on_the_page():
     call = types.SimpleNamespace(told=[])
     call.complain = call.told.append
     asyncio.run(connections._film(Track(), call))
-    assert call.told == ["the camera's frames cannot be used any more (no frame); reload the page."]
+    assert call.told == ["the camera's frames can no longer be used (no frame); reload the page."]

@@ -132,9 +132,9 @@ def test_the_command_line_serves_the_picture(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--stream", "udp://0.0.0.0:1"], "0.0.0.0 is no address of this computer alone"),
-        (["--stream", "osc"], "--stream osc: give udp://127.0.0.1:PORT"),
-        (["--stream", "udp://127.0.0.1:1", "--camera", "a.mp4", "--record", "b.mp4"], "exclude each other"),
+        (["--stream", "udp://0.0.0.0:1"], "0.0.0.0 is not a loopback address"),
+        (["--stream", "osc"], "--stream osc: use udp://127.0.0.1:PORT"),
+        (["--stream", "udp://127.0.0.1:1", "--camera", "a.mp4", "--record", "b.mp4"], "are mutually exclusive"),
     ],
 )
 def test_what_cannot_be_listened_to(small_path: Path, tmp_path: Path, options: list[str], words: str) -> None:

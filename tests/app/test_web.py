@@ -162,19 +162,19 @@ def test_other_formats_and_several_photos(job: Job, small_path: Path, tmp_path: 
 def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Driver):
     photo, clip, see_through = str(small_path), str(driver.path), replace(PLAIN, background="none")
     for one, drive, config, format, message in (
-        (None, "talk", PLAIN, "mp4", "no photo yet"),
+        (None, "talk", PLAIN, "mp4", "No photo yet"),
         (photo, None, PLAIN, "mp4", "Nothing drives the photo yet"),
         (photo, "/etc/passwd-of-nobody", PLAIN, "mp4", "Nothing drives the photo yet"),
-        (photo, clip, PLAIN, "mp4", r"What drives it is 1 s long: give at most 1 s"),
-        (clip, "talk", PLAIN, "mp4", r"of the person is 1 s long: give at most 1 s"),
-        (photo, "idle", replace(PLAIN, seconds=99.0), "mp4", "What drives it is 99 s long: give at most 1 s"),
+        (photo, clip, PLAIN, "mp4", r"The driver is 1 s long: use at most 1 s"),
+        (clip, "talk", PLAIN, "mp4", r"of the person is 1 s long: use at most 1 s"),
+        (photo, "idle", replace(PLAIN, seconds=99.0), "mp4", "The driver is 99 s long: use at most 1 s"),
         (photo, "talk", see_through, "mp4", "cannot be transparent: choose webm"),
-        (photo, "talk", PLAIN, "png", "A png file holds one picture"),
-        (photo, "talk", PLAIN, "exe", "Format exe: give one of mp4"),
+        (photo, "talk", PLAIN, "png", "A png file contains one picture"),
+        (photo, "talk", PLAIN, "exe", "Format exe: use one of mp4"),
     ):
         with pytest.raises(InputError, match=message):
             jobs.animate(job, one, drive, config, limits=Limits(seconds=1.0), format=format)
-    for photos, message in (([], "no photos yet"), ([photo] * 3, "give at most 2")):
+    for photos, message in (([], "No photos yet"), ([photo] * 3, "use at most 2")):
         with pytest.raises(InputError, match=message):
             jobs.animate_photos(job, photos, "talk", PLAIN, limits=Limits(photos=2))
 
@@ -189,8 +189,8 @@ def test_only_what_is_chosen_counts_and_is_said():
     assert Asked.of([WHO[3], *given, HOW[1], *drivers]).sentence() == "2 photos will follow clip.mp4."
     assert Asked.of([WHO[0], *given, "Voice", *drivers]).sentence() == "me.jpg will follow voice.wav."
     assert Asked.of([WHO[0], *given, "Text", *drivers]).sentence() == "me.jpg will say “Good morning”"
-    assert Asked.of([WHO[0], *given, "File", *drivers]).sentence() == "me.jpg: choose what drives it."
-    assert Asked.of([WHO[0], None, *given[1:], HOW[0], *drivers]).sentence() == "Choose who is animated."
+    assert Asked.of([WHO[0], *given, "File", *drivers]).sentence() == "me.jpg: choose a driver."
+    assert Asked.of([WHO[0], None, *given[1:], HOW[0], *drivers]).sentence() == "Choose a person to animate."
 
 
 def test_a_text_becomes_a_voice_and_its_voice_is_no_file(job: Job, monkeypatch: pytest.MonkeyPatch):
@@ -200,7 +200,7 @@ def test_a_text_becomes_a_voice_and_its_voice_is_no_file(job: Job, monkeypatch: 
     jobs.spoken(job, "Good morning", "")
     assert said == [("Good morning", "de"), ("Good morning", None)]
     for text, voice, message in (
-        (" ", None, "no text yet"),
+        (" ", None, "No text yet"),
         ("a", "/x/piper.onnx", "voice of espeak-ng"),
         ("a", "-f/x", "voice"),
     ):
@@ -236,10 +236,10 @@ def test_what_ended_the_work_is_one_message(job: Job, caplog: pytest.LogCaptureF
         return work
 
     assert news(lambda tell: 7) == 7
-    stopped, bad = news(raises(StoppedError())), news(raises(InputError("--size 9: give more.")))
+    stopped, bad = news(raises(StoppedError())), news(raises(InputError("--size 9: use more.")))
     assert "Stopped. Nothing was kept." in stopped and "bad" not in stopped
-    assert "“Size” 9: give more." in bad and "bad" in bad
-    assert "fault of the program" in news(raises(KeyError("x"))) and "KeyError" in caplog.text
+    assert "“Size” 9: use more." in bad and "bad" in bad
+    assert "error in the program" in news(raises(KeyError("x"))) and "KeyError" in caplog.text
 
 
 # Controls.
@@ -266,7 +266,7 @@ def test_every_setting_has_a_control_with_the_default_of_the_command_line():
         "neutral": 0,
     }
     for name, shown in (("size", "512.5"), ("fps", "fast"), ("face", "inf"), ("strength", None)):
-        with pytest.raises(InputError, match=r"give a (whole )?number"):
+        with pytest.raises(InputError, match=r"use (a number|an integer)"):
             controls.value_of(name, shown)
 
 
@@ -281,15 +281,15 @@ def test_a_background_is_never_a_file_of_this_computer(small_path: Path):
     assert controls.background_of(controls.COLOR, "rgba(255.0, 127.6, 0, 1)", None) == "#ff8000"
     assert controls.background_of(controls.PICTURE, None, str(small_path)) == str(small_path)
     for given in (str(small_path), "/etc/passwd", "", controls.COLOR):
-        with pytest.raises(InputError, match="give a color"):
+        with pytest.raises(InputError, match="use a color"):
             controls.background_of(given, None, None)
-    with pytest.raises(InputError, match="no background picture yet"):
+    with pytest.raises(InputError, match="No background picture"):
         controls.background_of(controls.PICTURE, None, None)
 
 
 def test_sentences_name_controls_or_parameters_and_no_folders():
-    said = "--driver-face 3: /tmp/mimik-web-x/cache/4c0/clip.mp4 shows one face; give --driver-face 1."
-    assert controls.plain(said) == "“Face of the driver” 3: clip.mp4 shows one face; give “Face of the driver” 1."
+    said = "--driver-face 3: /tmp/mimik-web-x/cache/4c0/clip.mp4 shows one face; pass --driver-face 1."
+    assert controls.plain(said) == "“Face of the driver” 3: clip.mp4 shows one face; pass “Face of the driver” 1."
     assert controls.plain(said, for_programs=True).startswith("driver_face 3: clip.mp4 shows")
     assert controls.plain("use http://127.0.0.1:1/a/b") == "Use http://127.0.0.1:1/a/b"
 
@@ -390,16 +390,16 @@ def test_what_was_gained_is_said_and_a_file_is_offered_only_then(tmp_path: Path,
     picture = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(learning, "pictures", lambda *_: (picture, picture))
     for best, others, message, is_offered in (
-        (first, 0, "Nothing was gained: after 40 steps", False),
+        (first, 0, "No improvement: after 40 steps", False),
         (first, 7, "8 photos share the face.", True),
-        (later, 0, "Gained in 40 steps: likeness 0.50 → 0.75, motion fidelity 0.25 → 0.25", True),
+        (later, 0, "Improved in 40 steps: likeness 0.50 → 0.75, motion fidelity 0.25 → 0.25", True),
     ):
         out = tmp_path / "person.avatar"
         out.write_bytes(b"learned")
         outcome = types.SimpleNamespace(curve=[first, later], best=best, ended="the time was over")
         outcome.person = types.SimpleNamespace(others=(None,) * others)
         last = learning._finished(outcome, ["a.jpg"], out, None)
-        assert message in last.doing and "It ended because the time was over." in last.doing
+        assert message in last.doing and "Training ended because the time was over." in last.doing
         assert (last.out is not None) == (last.before is not None) == out.exists() == is_offered
 
 
@@ -450,10 +450,10 @@ def test_the_default_port_is_not_that_of_the_browser_example():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "nothing drives the photo; give one of driver (an uploaded file), say (a text) and driver_name."),
-        ({"driver": "a.mp4", "say": "Hello."}, "driver and say exclude each other"),
-        ({"say": "Hello.", "driver_name": "talk"}, "say and driver_name exclude each other"),
-        ({"driver_name": "dance"}, "driver_name dance: give one of"),
+        ({}, "nothing drives the photo; pass one of driver (an uploaded file), say (a text) and driver_name."),
+        ({"driver": "a.mp4", "say": "Hello."}, "driver and say are mutually exclusive"),
+        ({"say": "Hello.", "driver_name": "talk"}, "say and driver_name are mutually exclusive"),
+        ({"driver_name": "dance"}, "driver_name dance: use one of"),
         ({"driver_name": "smile"}, None),
         ({"driver": "a.mp4"}, None),
     ],
@@ -517,13 +517,13 @@ def test_what_is_served_is_guarded(tmp_path: Path, small_path: Path, monkeypatch
                 answer = called(address, "verify", file=given)
                 assert "is not an uploaded file" in answer or "not uploaded by a user" in answer
         assert list((tmp_path / "app").rglob("passwd")) == []
-        assert "are not fetched" in called(address, "verify", file=FILE | {"path": "http://127.0.0.1:9/a.jpg"})
-        assert "give a color" in called(
+        assert "are not downloaded" in called(address, "verify", file=FILE | {"path": "http://127.0.0.1:9/a.jpg"})
+        assert "use a color" in called(
             address, "animate_all", photos=[], driver_name="talk", background=str(small_path)
         )
         model = {"driver_name": "talk", "model": "/x.safetensors"}
-        assert "give one of texture, geometry" in called(address, "animate_all", photos=[], **model)
-        assert "nothing drives the photo; give one of driver" in called(address, "animate_all", photos=[])
+        assert "use one of texture, geometry" in called(address, "animate_all", photos=[], **model)
+        assert "nothing drives the photo; pass one of driver" in called(address, "animate_all", photos=[])
         assert ask(address, "/gradio_api/run/animate", {"data": []})[0] == 404  # would bypass the queue
         names = json.loads(ask(address, "/gradio_api/info")[1])["named_endpoints"]
         assert set(names) == {f"/{one}" for one in ENDPOINTS}
@@ -562,7 +562,7 @@ def test_a_call_in_a_tab(
         tab.goto(address)
         tab.get_by_role("tab", name="Call").click()
         tab.click("#call-start")
-        wait_for(tab, "#call-said", "There is no photo yet")
+        wait_for(tab, "#call-said", "No photo yet")
         tab.set_input_files("#call-photo input[type=file]", str(small_path))
         tab.wait_for_selector("#call-photo img")
         tab.click("#call-start")
@@ -643,11 +643,11 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     # Animate, first without a photo: the message disappears when there is one.
     tab.wait_for_selector("#animate")
     tab.click("#animate")
-    wait_for(tab, "#animate-said", "There is no photo yet")
+    wait_for(tab, "#animate-said", "No photo yet")
     tab.set_input_files("#photo input[type=file]", str(small_path))
     tab.wait_for_selector("#photo img")
     wait_for(tab, "#summary", f"{small_path.name} will follow the motion “talk”")
-    assert "no photo yet" not in tab.inner_text("body")
+    assert "No photo yet" not in tab.inner_text("body")
     tab.locator("#motions button").nth(list(registry.names()).index("smile")).click()
     wait_for(tab, "#summary", "the motion “smile”")
 
@@ -692,7 +692,7 @@ def test_every_tab_in_a_browser(address: str, small_path: Path, tmp_path: Path, 
     # Person: missing input is reported.
     tab.get_by_role("tab", name="Person").click()
     tab.click("#learn")
-    wait_for(tab, "#learn-said", "There are no photos yet")
+    wait_for(tab, "#learn-said", "No photos yet")
 
     # Files are deleted when the visitor leaves.
     assert foreign == []
@@ -723,7 +723,7 @@ def test_a_person_is_learned_in_a_browser(address: str, small_path: Path, tmp_pa
     tab.wait_for_selector("#curve canvas, #curve svg")
     tab.wait_for_function("/ained/.test(document.querySelector('#learn-said')?.innerText)")
     tab.screenshot(path=tmp_path / "person.png")  # to look at
-    if "Nothing was gained" in tab.inner_text("#learn-said"):
+    if "No improvement" in tab.inner_text("#learn-said"):
         assert not tab.locator("#person-file").is_visible()
         return
     assert tab.locator("#gained img").count() >= 2

@@ -35,7 +35,7 @@ def test_index_gives_every_field(shards: Path, index: list[ClipInfo]) -> None:
         ({"members": {"mp4": [0, 1]}}, "'members'"),
         ({"members": {"mp4": [0, 1], "npz": [-1, 2], "json": [1, 1]}}, "'members'"),
         ({"fps": float("inf")}, "'fps'"),
-        ({"key": "0000000000_00"}, "stands there twice"),
+        ({"key": "0000000000_00"}, "appears twice"),
     ],
 )
 def test_index_lines_that_are_not_understood(
@@ -65,7 +65,7 @@ def test_no_index_and_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="mimik prepare -o"):
         read_index(tmp_path)
     (tmp_path / "index.jsonl").touch()
-    with pytest.raises(InputError, match="lists no clip"):
+    with pytest.raises(InputError, match="lists no clips"):
         read_index(tmp_path)
 
 

@@ -419,7 +419,7 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", Doomed(os.fsync, 150, full))
-        with pytest.raises(InputError, match=r"No space left on device.*run the same command again"):
+        with pytest.raises(InputError, match=r"No space left on device.*rerun the same command"):
             many(out)
     shards = sorted(path.name for path in out.glob("*.tar"))
     assert shards
@@ -442,7 +442,7 @@ def test_more_videos_are_added_to_what_is_there(many: Callable[[Path], PrepareRe
 
 def test_other_settings_need_another_folder(many: Callable[[Path], PrepareReport], tmp_path: Path) -> None:
     many(tmp_path / "out")
-    with pytest.raises(InputError, match=r"was made with fps 12.5, not 25.0; give the same settings"):
+    with pytest.raises(InputError, match=r"was made with fps 12.5, not 25.0; use the same settings"):
         prepare([tmp_path / "in"], tmp_path / "out", PrepareConfig(fps=25.0), people="clip", num_workers=0)
 
 
@@ -593,7 +593,7 @@ def test_a_machine_of_the_cluster_that_dies_costs_nothing(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"size": 250}, "--size 250: give a multiple of 16"),
+        ({"size": 250}, "--size 250: use a multiple of 16"),
         ({"size": 1024}, "--size 1024"),
         ({"fps": 0.5}, "--fps 0.5"),
         ({"min_seconds": 0}, "--min-seconds 0"),
@@ -618,18 +618,18 @@ def test_inputs_that_cannot_be_used_are_told(tmp_path: Path) -> None:
         ([], "no video was given"),
         ([tmp_path / "none"], "does not exist"),
         ([tmp_path / "c"], "no video in"),
-        ([tmp_path / "a", tmp_path / "b"], "give the folder above both"),
+        ([tmp_path / "a", tmp_path / "b"], "use the folder above both"),
     ):
         with pytest.raises(InputError, match=text):
             prepare(inputs, out)
     a = [tmp_path / "a"]
-    with pytest.raises(InputError, match="--people nobody: give one of folder, manifest"):
+    with pytest.raises(InputError, match="--people nobody: use one of folder, manifest"):
         prepare(a, out, people="nobody")
     with pytest.raises(InputError, match=r"--manifest CLIPS\.csv"):
         prepare(a, out, people="manifest")
-    with pytest.raises(InputError, match="--people folder: does not go with --manifest"):
+    with pytest.raises(InputError, match="--people folder: cannot be combined with --manifest"):
         prepare(a, out, people="folder", manifest=tmp_path / "m.csv")
-    with pytest.raises(InputError, match=r"one\.mp4 is in no folder of a person"):
+    with pytest.raises(InputError, match=r"one\.mp4 is not in a folder of one person"):
         prepare([tmp_path / "d"], out, people="folder")
     with pytest.raises(InputError, match="cannot be read"):
         read_manifest(tmp_path / "m.csv")
@@ -639,7 +639,7 @@ def test_inputs_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--workers -1"):
         prepare(a, out, people="clip", num_workers=-1)
     assert not out.exists()
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="is not writable"):
         prepare(a, tmp_path / "a" / "x.mp4" / "out", people="clip", num_workers=0)
 
 
@@ -667,15 +667,15 @@ def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
     assert json.loads((tmp_path / "report.json").read_text())["num_clips"] == 1
     code, said, notes = run(*settings, "--people", "clip")
     assert code == 0
-    assert "Nothing was new." in said
+    assert "Nothing new." in said
     code, _, notes = run(driver.path, "-o", out, "--size", 128, "--people", "clip")
     assert code == 2
-    assert "give the same settings or a new folder" in notes
+    assert "use the same settings or a new folder" in notes
     assert run(tmp_path / "nothing", "-o", tmp_path / "x")[0] == 2
     (tmp_path / "notes.mp4").write_text("no video")
     report = tmp_path / "nothing.json"
     code, said, notes = run(tmp_path / "notes.mp4", "-o", tmp_path / "z", "--workers", 0, "--json", report)
-    assert code == 2 and "nothing was kept, for the reasons above" in notes and "an hour" not in said
+    assert code == 2 and "nothing was kept, for the reasons above" in notes and "per hour" not in said
     assert json.loads(report.read_text())["num_clips"] == 0
     assert run(driver.path, "-o", tmp_path / "y", "--size", 100)[2].count("multiple of 16") == 1
     assert not (tmp_path / "x").exists()

@@ -242,18 +242,18 @@ def test_what_s3_does_not_give_is_told(
     place = json.loads(index[0].to_json()) | {"members": {n: [10**9, 10] for n in ("mp4", "npz", "json")}}
     with pytest.raises(DamagedClipError, match="does not fit"):
         ClipStore("s3://shelf/faces").read(ClipInfo.from_json(json.dumps(place)), [0])
-    with pytest.raises(InputError, match=r"s3://shelf/faces/index.jsonl: the store refuses these keys \(InvalidAcc"):
+    with pytest.raises(InputError, match=r"s3://shelf/faces/index.jsonl: the store rejects these keys \(InvalidAcc"):
         s3(store.endpoint, ("AKIAWRONG", "wrong"))
         read_index("s3://shelf/faces")
-    with pytest.raises(InputError, match=r"the store refuses these keys \(SignatureDoesNotMatch\); check AWS_ACC"):
+    with pytest.raises(InputError, match=r"the store rejects these keys \(SignatureDoesNotMatch\); check AWS_ACC"):
         s3(store.endpoint, (store.keys[0], "wrong"))
         read_index("s3://shelf/faces")
-    with pytest.raises(InputError, match=r"no keys for it were found; set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(InputError, match=r"no keys found; set AWS_ACCESS_KEY_ID"):
         s3(store.endpoint, None)
         read_index("s3://shelf/faces")
     store.ask("reset-auth", "inf")
     s3(store.endpoint)
-    with pytest.raises(InputError, match=r"there is no bucket shelves at http://127\.0\.0\.1.*AWS_ENDPOINT_URL"):
+    with pytest.raises(InputError, match=r"no bucket shelves at http://127\.0\.0\.1.*AWS_ENDPOINT_URL"):
         read_index("s3://shelves/faces")
     with pytest.raises(InputError, match=r"s3://shelf/elsewhere/index\.jsonl cannot be read .*NoSuchKey"):
         read_index("s3://shelf/elsewhere")

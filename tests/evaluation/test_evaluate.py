@@ -265,7 +265,7 @@ def test_an_avatar_is_a_model(
     assert own["megabytes"] == round(path.stat().st_size / 1e6, 2)
     assert own["parameters"] == sum(p.numel() for p in networks.G.parameters()) + len(psi)
     assert own["whole"]["peak_memory_mb"] == 500
-    assert "ada.avatar was learned from the very video of these clips: ada_00." in results["notes"]
+    assert "ada.avatar was trained on the source video of these clips: ada_00." in results["notes"]
     assert "peak memory, MB" in (tmp_path / "report/report.md").read_text()
 
 
@@ -363,19 +363,19 @@ def _with_other_things(out: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message", "before"),
     [
-        (["--models", "gan"], "no such model; there are", None),
-        (["--models", "learn:gan,copy"], "--models learn:gan: no such model; after learn: give", None),
-        (["--learn-seconds", "soon"], "--learn-seconds soon: give seconds", None),
-        (["--shots", "one"], "--shots one: give whole numbers", None),
+        (["--models", "gan"], "no such model; use", None),
+        (["--models", "learn:gan,copy"], "--models learn:gan: no such model; after learn: use", None),
+        (["--learn-seconds", "soon"], "--learn-seconds soon: use seconds", None),
+        (["--shots", "one"], "--shots one: use integers", None),
         (["--shots", "1,90"], "Use fewer shots", None),
         (["--size", "512"], "--size 512: clip ada_00 has 256 px", None),
-        (["--portraits", "nowhere"], "--portraits nowhere: is no folder", None),
-        (["--portraits", "nowhere", "--models", "copy"], "is for models that animate", None),
-        (["--pairs", "3"], "--pairs 3: goes with --portraits FOLDER", None),
-        (["--lpips", "nowhere"], "there is no alexnet-owt-7be5be79.pth", None),
-        (["--data", "nowhere"], "no index.jsonl there", None),
-        ([], "is a folder with other things in it", _with_other_things),
-        ([], "is a file; give a folder", lambda out: out.write_text("x")),
+        (["--portraits", "nowhere"], "--portraits nowhere: is not a folder", None),
+        (["--portraits", "nowhere", "--models", "copy"], "requires a model that animates", None),
+        (["--pairs", "3"], "--pairs 3: requires --portraits FOLDER", None),
+        (["--lpips", "nowhere"], "contains no alexnet-owt-7be5be79.pth", None),
+        (["--data", "nowhere"], "contains no index.jsonl", None),
+        ([], "contains other files", _with_other_things),
+        ([], "is a file; use a folder", lambda out: out.write_text("x")),
     ],
 )
 def test_bad_input_ends_in_one_sentence(
@@ -406,7 +406,7 @@ def test_damaged_clips_are_left_out_and_told(shards: Path, tmp_path: Path) -> No
     assert results["protocols"]["T = 1"]["clips"] == 1
     assert "is damaged" in results["left_out"]["bob_00"]
     (folder / "index.jsonl").write_text(f"{broken.to_json()}\n")
-    with pytest.raises(InputError, match="nothing could be measured; clip bob_00"):
+    with pytest.raises(InputError, match="nothing could be measured: clip bob_00"):
         evaluate.evaluate(folder, tmp_path / "other", config)
 
 

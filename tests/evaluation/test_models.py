@@ -41,14 +41,14 @@ def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
 
 
 def test_an_unknown_model_names_those_there_are() -> None:
-    with pytest.raises(ModelError, match="--models vid2vid: no such model; there are copy, geometry"):
+    with pytest.raises(ModelError, match="--models vid2vid: no such model; use copy, geometry"):
         models.load_model("vid2vid")
 
 
 def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(models, "BUNDLED_MODEL", tmp_path / "none.safetensors")
     for name in ("texture", "learn:texture"):
-        with pytest.raises(ModelError, match=f"--models {name}: no model comes with this installation"):
+        with pytest.raises(ModelError, match=f"--models {name}: this installation contains no model"):
             load(name)
     monkeypatch.setattr(models, "BUNDLED_MODEL", release)
     assert load("texture").identity in load("learn:texture").identity
@@ -64,10 +64,10 @@ def load(name: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("learn:geometry", "after learn: give a .safetensors file that `mimik train` wrote, or texture."),
+        ("learn:geometry", "after learn: use a .safetensors file that `mimik train` wrote, or texture."),
         ("scratch:paper", "or a preset: paper_v1, paper_v2, authors_code"),
-        ("learn:nowhere.safetensors", "there is no such file"),
-        ("nowhere.avatar", "there is no such file; give an avatar"),
+        ("learn:nowhere.safetensors", "no such file"),
+        ("nowhere.avatar", "no such file; use an avatar"),
         ("paper", "and learn: or scratch: before texture"),
     ],
 )

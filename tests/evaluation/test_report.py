@@ -63,7 +63,7 @@ def results() -> dict[str, Any]:
         "settings": {"size": 128, "seed": 0, "holdout": 9, "models": ["a|b", "truth"]},
         "machine": {"cores": 2, "processor": "one <fast>", "device": "cpu", "landmarks": "dlib"},
         "seconds": 12.3,
-        "notes": ["a|b knows one person."],
+        "notes": ["a|b is an avatar of one person."],
         "protocols": {
             "T = 1": {
                 "clips": 2,
@@ -85,10 +85,10 @@ def test_the_report_says_the_same_in_both_forms() -> None:
     for word in (
         "9 hold-out frames. Measured on 2 cores",
         "Clips: 2, of 1 people.",
-        "The 68 points are found by dlib",
+        "The 68 points are detected by dlib",
         "took 12 s",
         "LPIPS: not available",
-        "Quality against seconds of learning, T = 1",
+        "Quality over training time, T = 1",
         "learning-t1.svg",
         "no face found",
     ):
@@ -101,10 +101,11 @@ def test_the_report_says_the_same_in_both_forms() -> None:
     assert "| jaw opening: amplitude (1 is best) | 0.50 [0.40, 0.60]; 0.50 |" in markdown
     assert html.count("<table>") == html.count("</table>") == 9
     assert html.count("<p>") == html.count("</p>")
-    assert "truth are the real frames" in markdown
+    assert "truth: the real frames" in markdown
     assert "{" not in re.sub(r"(?s)<style>.*</style>", "", html)
     assert (
-        "LPIPS" not in pages.page(pages.context(results(), [], has_lpips=True), "markdown").split("## What the")[1][:40]
+        "LPIPS"
+        not in pages.page(pages.context(results(), [], has_lpips=True), "markdown").split("## Definitions of")[1][:40]
     )
 
 

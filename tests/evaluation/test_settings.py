@@ -16,16 +16,16 @@ from mimik.evaluation.settings import EvaluateConfig
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"models": ()}, "--models : give one name or more"),
+        ({"models": ()}, "--models : list one or more names"),
         ({"models": ("copy", "copy")}, "each once"),
-        ({"shots": (0,)}, "--shots 0: give numbers of photos"),
-        ({"holdout": 2}, "--holdout 2: give 3 frames or more"),
-        ({"size": 32}, "--size 32: give 64 to 2048"),
-        ({"limit": 0}, "--limit 0: give 1 or more"),
-        ({"pairs": 0}, "--pairs 0: give 1 or more"),
-        ({"learn_seconds": (0, 0.5)}, "--learn-seconds 0,0.5: give rising seconds"),
-        ({"learn_seconds": (30, 10)}, "--learn-seconds 30,10: give rising seconds"),
-        ({"device": "tpu"}, "--device tpu: give one of auto, cpu, cuda"),
+        ({"shots": (0,)}, "--shots 0: list numbers of photos"),
+        ({"holdout": 2}, "--holdout 2: use 3 or more frames"),
+        ({"size": 32}, "--size 32: use 64 to 2048"),
+        ({"limit": 0}, "--limit 0: use 1 or more"),
+        ({"pairs": 0}, "--pairs 0: use 1 or more"),
+        ({"learn_seconds": (0, 0.5)}, "--learn-seconds 0,0.5: use increasing seconds"),
+        ({"learn_seconds": (30, 10)}, "--learn-seconds 30,10: use increasing seconds"),
+        ({"device": "tpu"}, "--device tpu: use one of auto, cpu, cuda"),
     ],
 )
 def test_impossible_settings(fields: dict[str, Any], message: str) -> None:

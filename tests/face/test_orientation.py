@@ -56,7 +56,7 @@ def test_a_photo_on_its_head_is_turned_and_said_so(
     image = source_of_photo(tmp_path / "a.png", landmarker, None)
     np.testing.assert_array_equal(image.picture, small_portrait)
     assert abs(head_pose(image.face.points).degrees[2]) < 20
-    assert image.note == "the face in a.png stands on its head; the picture is turned upright"
+    assert image.note == "the face in a.png is upside down; the picture is rotated upright"
 
 
 def test_a_driver_that_lies_on_its_side_drives_as_an_upright_one(landmarker: Landmarker, driver) -> None:

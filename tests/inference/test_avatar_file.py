@@ -113,7 +113,7 @@ def test_a_file_that_ends_early_is_seen(path: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_avatar_is_named(tmp_path: Path, portrait_path: Path) -> None:
-    with pytest.raises(ModelError, match="there is no such file"):
+    with pytest.raises(ModelError, match="no such file"):
         read_avatar(tmp_path / "none.avatar")
     with pytest.raises(ModelError, match="is damaged or not an avatar"):
         read_avatar(portrait_path)

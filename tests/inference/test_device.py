@@ -36,7 +36,7 @@ def test_which_device(
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch_that(False))
-    with pytest.raises(InputError, match="--device cuda: torch finds no GPU; give cpu"):
+    with pytest.raises(InputError, match="--device cuda: torch finds no GPU; use cpu"):
         devices.resolved_device("cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install '.\[train\]'"):

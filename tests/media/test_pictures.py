@@ -29,7 +29,7 @@ def test_still_pictures_are_told_by_content(tmp_path, name):
     wrongly_named = (tmp_path / name).rename(tmp_path / "a.mp4")
     assert video.kind(wrongly_named) == "image"
     assert video.read_image(wrongly_named).shape == (48, 64, 3)
-    refused(lambda: video.probe(wrongly_named), "still picture", "give a video")
+    refused(lambda: video.probe(wrongly_named), "still picture", "use a video")
     refused(lambda: next(video.read_frames(wrongly_named)), "still picture")
 
 
@@ -42,7 +42,7 @@ def test_moving_pictures_are_videos(tmp_path):
     assert video.kind(tmp_path / "pages.tiff") == "image"
     clip = make_video(tmp_path / "a.mp4", [flat(RED)] * 3).rename(tmp_path / "a.jpg")
     assert video.kind(clip) == "video"
-    refused(lambda: video.read_image(clip), "is a video", "give a picture")
+    refused(lambda: video.read_image(clip), "is a video", "use a picture")
 
 
 def test_files_that_are_neither(tmp_path):
@@ -54,14 +54,14 @@ def test_files_that_are_neither(tmp_path):
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile '/etc/passwd'\n")
     (tmp_path / "photo.heic").write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(12) + b"mif1" + bytes(500))
     cases = {
-        tmp_path: "is a folder; give",
+        tmp_path: "is a folder; use",
         tmp_path / "no.mp4": "does not exist",
         tmp_path / "empty.mp4": "is empty (0 bytes)",
-        tmp_path / "notes.txt": "no format that can be read",
-        tmp_path / "notes.mp4": "holds a text, whatever its name says",
-        tmp_path / "noise.jpg": "no format that can be read",
-        tmp_path / "list.m3u8": "no format that can be read",
-        tmp_path / "list.mp4": "holds a text, whatever its name says",
+        tmp_path / "notes.txt": "in an unsupported format",
+        tmp_path / "notes.mp4": "is a text file",
+        tmp_path / "noise.jpg": "in an unsupported format",
+        tmp_path / "list.m3u8": "in an unsupported format",
+        tmp_path / "list.mp4": "is a text file",
         tmp_path / "photo.heic": "convert it to JPEG or PNG",
     }
     for path, words in cases.items():

@@ -153,7 +153,7 @@ def test_a_silent_source_and_a_gif_with_sound(tmp_path, caplog):
     assert not video.probe(write_all(tmp_path / "o.mp4", [flat(RED)] * 3, audio_from=silent)).has_audio
     caplog.set_level(logging.INFO, "mimik.media.writing")
     write_all(tmp_path / "o.gif", [flat(RED)] * 3, audio_from=silent)
-    assert "cannot hold sound" in caplog.text
+    assert "cannot contain sound" in caplog.text
 
 
 # Samples.
@@ -280,9 +280,9 @@ def test_what_has_no_sound(tmp_path):
     with wave.open(str(none), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
     for call in (sound.probe_sound, heard):
-        refused(lambda call=call: call(silent), "silent.mp4 has no sound", "give a WAV, MP3")
-        refused(lambda call=call: call(tmp_path / "text.wav"), "text.wav holds a text, whatever its", "give one sound")
+        refused(lambda call=call: call(silent), "silent.mp4 has no sound", "use a WAV, MP3")
+        refused(lambda call=call: call(tmp_path / "text.wav"), "text.wav is a text file", "use a sound")
         refused(lambda call=call: call(tmp_path / "empty.mp3"), "empty.mp3 is empty (0 bytes)")
-        refused(lambda call=call: call(tmp_path / "a.png"), "a.png", "give a WAV, MP3")
-        refused(lambda call=call: call(tmp_path), "is a folder; give one sound or video file")
-        refused(lambda call=call: call(none), "none.wav has a sound track without a sample")
+        refused(lambda call=call: call(tmp_path / "a.png"), "a.png", "use a WAV, MP3")
+        refused(lambda call=call: call(tmp_path), "is a folder; use a sound or video file")
+        refused(lambda call=call: call(none), "none.wav has a sound track that cannot be decoded")

@@ -27,13 +27,13 @@ def program(folder: Path, name: str, lines: str) -> None:
 
 
 def test_nothing_is_installed(empty_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no speech program is installed; install espeak-ng .* or give a recording"):
+    with pytest.raises(InputError, match=r"no speech program is installed; install espeak-ng .* or use a recording"):
         speak("hello", tmp_path / "x.wav")
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "a" * (MAX_LETTERS + 1)])
 def test_nothing_or_too_much_to_say(text: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--say with \d+ letters: give 1 to 20000"):
+    with pytest.raises(InputError, match=r"--say with \d+ characters: use 1 to 20000"):
         speak(text, tmp_path / "x.wav")
 
 
@@ -46,7 +46,7 @@ def test_what_espeak_is_given(empty_path: Path, tmp_path: Path) -> None:
 
 def test_what_piper_is_given(empty_path: Path, tmp_path: Path) -> None:
     voice = tmp_path / "joe.onnx"
-    with pytest.raises(InputError, match=r"joe\.onnx: there is no such file; give piper's \.onnx"):
+    with pytest.raises(InputError, match=r"joe\.onnx: no such file; use piper's \.onnx"):
         speak("hello", tmp_path / "x.wav", voice=str(voice))
     voice.write_bytes(b"x")
     with pytest.raises(InputError, match="piper is not installed; pip install piper-tts"):
@@ -58,7 +58,7 @@ def test_what_piper_is_given(empty_path: Path, tmp_path: Path) -> None:
 
 def test_a_program_that_fails(empty_path: Path, tmp_path: Path) -> None:
     program(empty_path, "espeak-ng", "echo 'no voice xx.' >&2; exit 3")
-    with pytest.raises(InputError, match=r"--voice xx: espeak-ng made no sound \(no voice xx\); try another voice"):
+    with pytest.raises(InputError, match=r"--voice xx: espeak-ng produced no sound \(no voice xx\); try another voice"):
         speak("hello", tmp_path / "x.wav", voice="xx")
 
 
@@ -86,5 +86,5 @@ def test_phonemes_of_another_sound_are_not_taken(tmp_path: Path, monkeypatch: py
 def test_files_that_are_not_phonemes(lines: str, tmp_path: Path) -> None:
     assert phonemes_beside(tmp_path / "y.wav") is None
     (tmp_path / "y.phonemes").write_text(lines)
-    with pytest.raises(InputError, match=r"y\.phonemes does not tell the phonemes of y\.wav .* or remove the file"):
+    with pytest.raises(InputError, match=r"y\.phonemes does not list the phonemes of y\.wav .* or remove the file"):
         phonemes_beside(tmp_path / "y.wav")

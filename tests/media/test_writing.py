@@ -78,7 +78,7 @@ def test_outputs_that_are_refused(tmp_path):
         refused(lambda name=name: video.open_writer(tmp_path / "no" / name, 64, 48, 25), "its folder does not exist")
         refused(lambda name=name: video.open_writer(tmp_path / name, 8, 48, 25), "8x48", "16 to")
         refused(lambda name=name: video.open_writer(tmp_path / name, 64, 20000, 25), "64x20000")
-        refused(lambda name=name: video.open_writer(tmp_path / name, 64, 48, float("nan")), "nan frames a second")
+        refused(lambda name=name: video.open_writer(tmp_path / name, 64, 48, float("nan")), "nan frames per second")
     refused(lambda: video.open_writer(tmp_path / "a.mp4", 64, 48, 25, audio_from=tmp_path / "no.mp3"), "does not exist")
 
 
@@ -159,7 +159,7 @@ def test_views_of_other_arrays_can_be_written(tmp_path):
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp"])
 def test_nothing_written(tmp_path, name):
     writer = video.open_writer(tmp_path / name, 64, 48, 25)
-    refused(writer.close, "got no frame")
+    refused(writer.close, "received no frame")
     writer.close()
 
 

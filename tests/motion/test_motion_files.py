@@ -127,7 +127,7 @@ def lying_array() -> bytes:
     ids=lambda changed: "-".join(f"{k}:{str(v)[:12]}" for k, v in changed.items()),
 )
 def test_a_damaged_motion_is_refused(saved: Path, tmp_path: Path, changed: dict) -> None:
-    with pytest.raises(InputError, match=r"bad\.motion is not a readable motion file; give one that"):
+    with pytest.raises(InputError, match=r"bad\.motion is not a readable motion file; use one that"):
         Motion.load(rewritten(saved, tmp_path / "bad.motion", **changed))
 
 

@@ -111,7 +111,7 @@ def test_points_outside_of_the_image_are_cut(points: np.ndarray) -> None:
 
 
 def test_an_unknown_style() -> None:
-    with pytest.raises(ValueError, match="style 'thin': give one of paper, full, smooth"):
+    with pytest.raises(ValueError, match="style 'thin': use one of paper, full, smooth"):
         landmark_image(np.zeros((478, 3)), 8, 8, style="thin")
 
 

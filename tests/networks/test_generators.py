@@ -268,7 +268,7 @@ def test_any_size_gives_the_right_shapes(px: int, attention: bool) -> None:
 def test_other_sizes_are_refused() -> None:
     for make in (embedder, generator, discriminator):
         for px in (16, 96):
-            with pytest.raises(ValueError, match=f"image_px {px}: give a power of two"):
+            with pytest.raises(ValueError, match=f"image_px {px}: use a power of two"):
                 make(px)
 
 

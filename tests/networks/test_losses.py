@@ -83,12 +83,12 @@ def test_feature_matching_loss_moves_the_synthesized_frame_only() -> None:
 
 def test_feature_matching_loss_refuses_what_does_not_fit() -> None:
     fake, real = layers()
-    with pytest.raises(ValueError, match="over_layers 'max': give one of mean, sum"):
+    with pytest.raises(ValueError, match="over_layers 'max': use one of mean, sum"):
         feature_matching_loss(fake, real, over_layers="max")
     for other in (real[:1], real[::-1], [real[0][:1], real[1]]):  # a batch of 1 would be broadcast
-        with pytest.raises(ValueError, match="give the same ones of both frames"):
+        with pytest.raises(ValueError, match="use the same ones of both frames"):
             feature_matching_loss(fake, other)
-    with pytest.raises(ValueError, match="give the same ones"):
+    with pytest.raises(ValueError, match="use the same ones"):
         feature_matching_loss([], [])
 
 
@@ -119,7 +119,7 @@ def test_match_loss_moves_the_embedder_and_not_w() -> None:
     ("e_hat", "w_i"), [((2, 3, 4), (3, 4)), ((2, 3, 4), (2, 5)), ((2, 4), (2, 4)), ((2, 3, 4), (1, 4))]
 )
 def test_match_loss_refuses_what_does_not_fit(e_hat: tuple[int, ...], w_i: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"give \[B, K, N\] and \[B, N\]"):
+    with pytest.raises(ValueError, match=r"use \[B, K, N\] and \[B, N\]"):
         match_loss(torch.zeros(e_hat), torch.zeros(w_i))
 
 
@@ -144,7 +144,7 @@ def test_content_loss_refuses_what_does_not_fit() -> None:
     x, x_hat = layers()
     with pytest.raises(ValueError, match="1 weights for 2 layers"):
         content_loss(x, x_hat, [1.0])
-    with pytest.raises(ValueError, match="give the same ones of both frames"):
+    with pytest.raises(ValueError, match="use the same ones of both frames"):
         content_loss(x, x_hat[:1], [1.0])
 
 

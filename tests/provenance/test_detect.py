@@ -134,13 +134,11 @@ def result(probability: float, *, is_sure: bool = True, unusual: float = 0.5, fo
 
 def test_the_sentence_says_what_the_answer_is_worth() -> None:
     assert result(0.93).sentence.startswith("The face looks animated (93 %)")
-    assert result(0.07, is_sure=False).sentence.startswith(
-        "Cannot tell: 7 % for an animated face; it may be filmed, or"
-    )
-    assert result(0.6, is_sure=False).sentence.startswith("Cannot tell: 60 %")
-    assert result(0.99, unusual=1.2).sentence.startswith("Cannot tell: this video is unlike")
+    assert result(0.07, is_sure=False).sentence.startswith("Undecided: 7 % for an animated face; it may be filmed, or")
+    assert result(0.6, is_sure=False).sentence.startswith("Undecided: 60 %")
+    assert result(0.99, unusual=1.2).sentence.startswith("Undecided: this video is unlike")
     for one in (result(0.93), result(0.07, is_sure=False)):
-        assert "a guess and no proof" in one.sentence
+        assert "an estimate, not proof" in one.sentence
         assert "AUC 0.95 (0.90 to 0.98; 44 made, 44 real files)" in one.sentence
         assert "does not generalize" in one.sentence and "AUC 0.55" in one.sentence
     better = result(0.9, foreign=Trial(0.8, 0.7, 0.88, 44, 100)).sentence
@@ -197,10 +195,10 @@ def test_the_bundled_portrait_animated_is_not_taken_for_filmed(landmarker: Landm
 
 
 def test_what_cannot_be_judged_is_refused(small_path: Path, landmarker: Landmarker, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a still picture; give a video"):
+    with pytest.raises(InputError, match="is a still picture; use a video"):
         detect.detect(small_path, landmarker=landmarker)
     write_clip(tmp_path / "wall.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 8)
-    with pytest.raises(NoFaceError, match="a face is seen in 0 of the frames"):
+    with pytest.raises(NoFaceError, match="a face is visible in 0 of the frames"):
         detect.detect(tmp_path / "wall.mp4", landmarker=landmarker)
 
 
@@ -216,5 +214,5 @@ def test_filmed_people_are_mostly_not_taken_for_animated(landmarker: Landmarker)
         pytest.skip("the corpus of talking faces is not here")
     found = [detect.detect(clip, landmarker=landmarker) for clip in clips]
     assert np.median([one.probability for one in found]) < 0.5
-    assert replace(found[0], is_sure=False).sentence.startswith("Cannot tell")
+    assert replace(found[0], is_sure=False).sentence.startswith("Undecided")
     assert video.kind(clips[0]) == "video"

@@ -429,7 +429,7 @@ def test_consent_is_repeated_as_what_it_is(work: Path) -> None:
     statement = 'She agreed in writing on 3 May; see "letters/3".'
     verdict = verify(marked(work / "a.png", replace(claim(), consent=statement)))
     assert verdict.consent == statement
-    assert f'states, which nobody has checked: "{statement}"' in verdict.sentence
+    assert f'Unverified statement of its maker: "{statement}"' in verdict.sentence
     for wrong in ("", "two\nlines", "x" * 501):
         with pytest.raises(ValueError, match="consent"):
             replace(claim(), consent=wrong)
@@ -492,7 +492,7 @@ def test_another_programs_manifest_does_not_hide_the_mark(work: Path) -> None:
         image.convert("RGB").save(work / "plain.jpg", quality=92)
     verdict = verify(signed_by_another(work / "b.jpg", source=work / "plain.jpg"))
     assert (verdict.status, verdict.exit_code) == (Status.STRIPPED, 5)
-    assert "Content Credentials of Canon EOS 1, not those of mimik" in verdict.sentence
+    assert "Content Credentials of Canon EOS 1, not of mimik" in verdict.sentence
     # If the other program names mimik's file as a source, the result is valid.
     honest = replace(verdict, status=Status.OTHER, earlier=("mimik",))
     assert "One of its sources says that mimik made it. The picture carries mimik's invisible mark" in honest.sentence
@@ -501,7 +501,7 @@ def test_another_programs_manifest_does_not_hide_the_mark(work: Path) -> None:
 def test_a_mark_of_another_file_is_told(work: Path) -> None:
     verdict = verify(marked(work / "a.png"))
     assert verdict.mark is not None
-    assert "not the one that the credentials name" in replace(verdict, binding="1" * 11).sentence
+    assert "not the one named in the credentials" in replace(verdict, binding="1" * 11).sentence
     assert "cannot be read" in replace(verdict, mark=None).sentence
 
 
@@ -552,7 +552,7 @@ def test_another_program_is_named(work: Path) -> None:
     verdict = verify(signed_by_another(work / "a.jpg"))
     assert (verdict.status, verdict.exit_code, verdict.signer) == (Status.OTHER, 4, Signer.UNKNOWN)
     assert "Canon EOS 1" in verdict.sentence
-    assert "not checked" in verdict.sentence
+    assert "not verified" in verdict.sentence
 
 
 def test_another_installation_is_not_this_computer_unless_its_root_is_given(
@@ -821,7 +821,7 @@ def test_a_sidecar_is_replaced_with_its_file_only(work: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("film.flv", "give a file ending in"),
+        ("film.flv", "use a file ending in"),
         ("film%d.mp4", "a pattern has one"),
         ("a%d%d.png", "a pattern has one"),
         ("missing/film.mp4", "does not exist"),
@@ -845,7 +845,7 @@ def test_outputs_that_are_refused(work: Path, name: str, message: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_to_is_refused(work: Path) -> None:
     work.chmod(0o500)
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="is not writable"):
         check_output(work / "a.png", force=False)
 
 
@@ -948,7 +948,7 @@ def test_own_certificates_that_cannot_sign_are_refused_with_a_reason(tmp_path: P
     refused("not a private key", secret=b"nonsense")
     refused("does not belong", secret=pem_key(ec.generate_private_key(ec.SECP256R1())))
     refused("valid from", until=timedelta(days=-1))
-    refused("kind that C2PA does not use", key=ec.generate_private_key(ec.SECP256K1()))
+    refused("C2PA does not support this kind", key=ec.generate_private_key(ec.SECP256K1()))
     refused("cannot sign", usage=ExtendedKeyUsageOID.SERVER_AUTH.dotted_string)
     refused("cannot sign", usage=None)
     (tmp_path / "certificate.pem").write_text("nonsense")

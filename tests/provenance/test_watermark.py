@@ -65,7 +65,7 @@ def test_a_payload_is_a_number_of_44_bits_and_comes_back(payload: Payload) -> No
 
 @pytest.mark.parametrize("wrong", [{"model": 256}, {"model": -1}, {"file_id": 1 << 32}, {"version": 16}])
 def test_payloads_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="give a number from 0 to"):
+    with pytest.raises(ValueError, match="use a number from 0 to"):
         Payload(**{"model": 0, "file_id": 0, **wrong})
 
 

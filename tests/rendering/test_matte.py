@@ -113,9 +113,7 @@ def test_what_a_background_can_be(tmp_path: Path) -> None:
     path = tmp_path / "beach.png"
     video.write_image(path, np.full((32, 48, 3), 7, np.uint8))
     assert np.shape(matte.backdrop(str(path), video.read_image)) == (32, 48, 3)
-    with pytest.raises(
-        InputError, match=r"--background beech.png: there is no such file; give the path of a picture, a color"
-    ):
+    with pytest.raises(InputError, match=r"--background beech.png: no such file; use the path of a picture, a color"):
         matte.backdrop("beech.png", video.read_image)
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match=r"text\.png"):
@@ -235,7 +233,7 @@ def test_the_manifest_names_the_background(avatar: Avatar, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.mkv", "f%d.jpg", "a.jpg"])
 def test_what_cannot_be_transparent(avatar: Avatar, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"cannot be transparent; give a \.webm or \.mov file, a folder"):
+    with pytest.raises(InputError, match=r"cannot be transparent; use a \.webm or \.mov file, a folder"):
         avatar.render("smile", tmp_path / name, background="none")
     assert not list(tmp_path.iterdir())
 

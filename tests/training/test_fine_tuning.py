@@ -452,7 +452,7 @@ def test_photos_folders_and_videos_are_read(
 
 def test_an_empty_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
     (tmp_path / ".hidden.png").write_text("x")
-    with pytest.raises(InputError, match="is an empty folder; give photos of one person"):
+    with pytest.raises(InputError, match="is an empty folder; use photos of one person"):
         files_in(tmp_path)
     with pytest.raises(InputError, match=r"none\.png does not exist"):
         files_in(tmp_path / "none.png")
@@ -463,7 +463,7 @@ def test_no_more_photos_are_read_when_time_is_over(small_path: Path, landmarker:
     photos, _, notes = read_photos(
         [small_path] * 3, landmarker, deadline=Deadline(0.0), progress=lambda *how: told.append(how)
     )
-    assert len(photos) == 1 and "the time was over after 1 of 3 files" in notes[0]
+    assert len(photos) == 1 and "the time ran out after 1 of 3 files" in notes[0]
     assert told == [("reading the photos", 0, 3), ("reading the photos", 1, 3)]
 
 
@@ -483,7 +483,7 @@ def test_time_that_is_over_ends_the_preparation(
     warps = [done for what, done, _ in told if what == "warping the photos"]
     assert warps == list(range(pairs._SMALLEST_POOL + 1)), "of 8, only those that a batch needs"
     assert outcome.curve[-1].step == 1 and outcome.ended == "the time limit was reached"
-    assert any("the time was over before training" in note for note in outcome.notes)
+    assert any("the time ran out before training" in note for note in outcome.notes)
 
 
 def test_a_photo_without_a_face_is_named(tmp_path: Path, landmarker: Landmarker) -> None:
@@ -511,9 +511,9 @@ def test_of_several_faces_the_widest_is_taken_with_a_note(
     ("options", "message"),
     [
         ({"device": "tpu"}, "--device tpu"),
-        ({"preset": "debug"}, "--preset goes with --from-scratch"),
+        ({"preset": "debug"}, "--preset requires --from-scratch"),
         ({"preset": "none", "from_scratch": True}, "--preset none"),
-        ({"preset": "debug", "from_scratch": True, "model": Path("m")}, "exclude each other"),
+        ({"preset": "debug", "from_scratch": True, "model": Path("m")}, "are mutually exclusive"),
         ({"steps": 0}, "--steps 0"),
         ({"max_seconds": 0}, "--max-seconds 0"),
         ({"shots": 0}, "--shots 0"),
@@ -602,7 +602,7 @@ def test_a_learned_person_is_animated_and_its_photos_are_named(
 
 
 def test_an_avatar_stands_alone(learned: Path, small_path: Path, landmarker: Landmarker) -> None:
-    with pytest.raises(InputError, match="give it alone"):
+    with pytest.raises(InputError, match="pass it alone"):
         Avatar.from_photos([learned, small_path])
     with pytest.raises(InputError, match="has one face"):
         Avatar.from_photos([learned], face=2)
@@ -637,10 +637,10 @@ def test_the_command_learns_and_animates(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["learn", "PHOTO", "-o", "person.zip"], "a file ending in .avatar"),
-        (["learn", "PHOTO", "-o", "nowhere/person.avatar"], "there is no folder"),
+        (["learn", "PHOTO", "-o", "person.zip"], "an avatar file ends in .avatar"),
+        (["learn", "PHOTO", "-o", "nowhere/person.avatar"], "does not exist; create it first"),
         (["learn", "missing.jpg", "-o", "person.avatar", "--model", "MODEL"], "missing.jpg"),
-        (["learn", "PHOTO", "-o", "person.avatar", "--model", "missing.safetensors"], "there is no such file"),
+        (["learn", "PHOTO", "-o", "person.avatar", "--model", "missing.safetensors"], "no such file"),
         (["learn", "PHOTO", "-o", "person.avatar", "--model", "PHOTO"], "not a model of this program"),
         (["animate", "missing.avatar", "talk", "-o", "out.mp4"], "does not exist"),
     ],
@@ -672,7 +672,7 @@ def test_without_torch_the_command_says_what_to_install(
 
 def test_without_a_model_it_asks_for_one(small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tuning, "BUNDLED_MODEL", tmp_path / "none")
-    with pytest.raises(ModelError, match="give --model FILE"):
+    with pytest.raises(ModelError, match="pass --model FILE"):
         learn([small_path], tmp_path / "p.avatar", LearnArguments())
 
 

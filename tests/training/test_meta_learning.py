@@ -125,19 +125,19 @@ def test_both_command_lines_take_the_same_options() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "large"}, "--preset large: give one of paper_v1"),
-        ({"variant": "fft"}, "--variant fft: give one of ft, ff"),
+        ({"preset": "large"}, "--preset large: use one of paper_v1"),
+        ({"variant": "fft"}, "--variant fft: use one of ft, ff"),
         ({"device": "tpu"}, "--device tpu"),
-        ({"precision": "fp16"}, "--precision fp16: give one of auto, fp32, bf16"),
+        ({"precision": "fp16"}, "--precision fp16: use one of auto, fp32, bf16"),
         ({"steps": 0}, "--steps 0"),
         ({"save_minutes": float("nan")}, "--save-minutes nan"),
         ({"cache_mb": -1}, "--cache-mb -1"),
-        ({"loader": "gpu"}, "--loader gpu: give one of auto, device, workers"),
+        ({"loader": "gpu"}, "--loader gpu: use one of auto, device, workers"),
         ({"reuse": 2, "loader": "workers"}, "--reuse 2: only the device loader"),
         ({"reuse": 2, "preset": "debug"}, "--reuse 2: only the device loader of the texture form"),
         (
             {"fresh": "E,F", "init": Path("model.safetensors")},
-            "--fresh E,F: 'F' is not a network; give any of E, P, G, D",
+            "--fresh E,F: 'F' is not a network; use any of E, P, G, D",
         ),
         ({"fresh": "E"}, "--fresh E: without --init"),
     ],
@@ -156,7 +156,7 @@ def test_options_take_the_place_of_the_presets() -> None:
     content = dataclasses.replace(arguments, content="vgg19, vggface=0.5,efficientnet_lite0").resolved().losses.content
     assert content == {"vgg19": 0.15, "vggface": 0.5, "efficientnet_lite0": 1.0}
     for text in ("vgg19=much", "", "vgg19=-1", "vgg19=nan"):
-        with pytest.raises(InputError, match="give NAME or NAME=WEIGHT"):
+        with pytest.raises(InputError, match="use NAME or NAME=WEIGHT"):
             dataclasses.replace(arguments, content=text).resolved()
 
 
@@ -488,7 +488,7 @@ def test_a_run_that_loads_on_its_device_resumes_with_the_same_weights(
     caplog.set_level(logging.INFO, "mimik")
     options: dict[str, Any] = {"loader": "device", "val_every": 100}
     train(asked(shards, tmp_path / "whole", steps=3, **options))
-    assert any("batches are made on cpu: the decoded clips take 0.00 GB" in one.message for one in caplog.records)
+    assert any("batches are prepared on cpu: the decoded clips take 0.00 GB" in one.message for one in caplog.records)
     for steps in (1, 3):
         train(asked(shards, tmp_path / "parts", steps=steps, **options))
     whole, parts = (state_of(tmp_path / name) for name in ("whole", "parts"))
@@ -497,7 +497,7 @@ def test_a_run_that_loads_on_its_device_resumes_with_the_same_weights(
 
 
 def test_clips_that_do_not_fit_into_the_devices_memory(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the decoded clips take 0.00 GB, and 0.00 GB .* or give --loader workers"):
+    with pytest.raises(InputError, match=r"the decoded clips take 0.00 GB, and 0.00 GB .* or pass --loader workers"):
         train(asked(shards, tmp_path / "run", steps=1, loader="device", cache_mb=0))
 
 
@@ -514,7 +514,7 @@ def test_a_replayed_function_that_cannot_be_captured_is_called(caplog: pytest.Lo
     for value in (1.0, 3.0):
         assert replayed({"x": torch.tensor(value)})["out"] == 2 * value
     assert len(calls) == 2
-    assert [one.message for one in caplog.records if "every kernel is launched singly" in one.message]
+    assert [one.message for one in caplog.records if "every kernel is launched separately" in one.message]
     assert len([one for one in caplog.records if "captured" in one.message]) == 1
 
 
@@ -576,9 +576,9 @@ def test_a_run_goes_on_with_what_it_began_with_only(shards: Path, tmp_path: Path
 
 def test_folders_that_are_no_run(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").touch()
-    with pytest.raises(InputError, match="holds other files"):
+    with pytest.raises(InputError, match="contains other files"):
         train(asked(shards, tmp_path))
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="is not writable"):
         train(asked(shards, tmp_path / "letter.txt"))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
@@ -677,7 +677,7 @@ def test_held_out_people_without_other_shards(shards: Path, tmp_path: Path) -> N
     single = tmp_path / "single"
     single.mkdir()
     write_shards(single, (12, 12))
-    with pytest.raises(InputError, match=r"shows one person.*give --val"):
+    with pytest.raises(InputError, match=r"shows one person.*pass --val"):
         train(asked(single, tmp_path / "other", val=None))
 
 
@@ -695,7 +695,7 @@ def test_command(shards: Path, tmp_path: Path) -> None:
     assert wrong.exit_code == 2 and "was trained with train.batch_size 2, not 1" in wrong.output
     if not torch.cuda.is_available():
         assert "torch finds no GPU" in mimik("--out", str(tmp_path / "new"), "--device", "cuda").output
-    assert "nothing to shard" in mimik("--out", str(tmp_path / "new"), "--fsdp").output
+    assert "only one process" in mimik("--out", str(tmp_path / "new"), "--fsdp").output
 
 
 # Other machines, many processes.
@@ -839,7 +839,7 @@ def test_machines_may_go_down_and_come_back(
         for agent in agents:
             agent.pull_the_plug()
     text = staying.log.read_text()
-    assert "another process is gone" in text and "Traceback" not in text
+    assert "another process has ended" in text and "Traceback" not in text
     assert text.count("resuming from step") == 2
     states = [state_of(run) for run in runs]
     assert [state["step"] for state in states] == [num_steps] * 2
@@ -884,13 +884,13 @@ def test_the_plain_command_line_ends_with_one_sentence_too(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--steps", "3"])
     assert meta_learning.main() == 2
-    assert "no index.jsonl there" in caplog.records[-1].message
+    assert "contains no index.jsonl" in caplog.records[-1].message
     assert not (tmp_path / "run").exists()
 
 
 def test_processes_that_do_not_fit(shards: Path, tmp_path: Path) -> None:
     pair = World(1, 2, torch.device("cpu"))
-    with pytest.raises(InputError, match="--batch 3: give a multiple of the 2 processes"):
+    with pytest.raises(InputError, match="--batch 3: use a multiple of the 2 processes"):
         meta_learning._Run(asked(shards, tmp_path / "run", batch=3), pair)
     assert not (tmp_path / "run").exists()
 

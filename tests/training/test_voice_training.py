@@ -89,7 +89,7 @@ def test_every_eighth_speaker_is_held_out() -> None:
     clips = [clip(f"p{i:02d}", seed=i) for i in range(12)]
     training, held = held_out(clips)
     assert {c.person for c in held} == {"p03", "p11"} and len(training) == 10
-    with pytest.raises(InputError, match="the clips are of 1 speaker; give clips of several people"):
+    with pytest.raises(InputError, match="the clips show 1 speaker; use clips of several people"):
         held_out([clip("a"), clip("a", seed=1)])
 
 
@@ -128,9 +128,9 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
     np.testing.assert_array_equal(solved.members[0]["stem.bias"], before.members[0]["stem.bias"])
     np.testing.assert_array_equal(solved.tensors["scale.contact"], before.tensors["scale.contact"])  # contact is kept
     assert np.abs(solved.members[0]["head.weight"] - before.members[0]["head.weight"])[0].max() > 0
-    with pytest.raises(InputError, match="--steps 0: there is nothing to start from; give --init FILE"):
+    with pytest.raises(InputError, match="--steps 0: there is nothing to start from; pass --init FILE"):
         train_voice(tracks, tmp_path / "none", replace(TINY, num_steps=0))
-    with pytest.raises(InputError, match=r"holds a run with .*channels.*; give another folder"):
+    with pytest.raises(InputError, match=r"contains a run with .*channels.*; use another folder"):
         train_voice(tracks, tmp_path / "run", replace(TINY, channels=10))
 
 
@@ -163,7 +163,7 @@ def test_outputs_that_the_weights_lack_begin_at_nothing() -> None:
 
 
 def test_a_folder_without_clips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no clip of a talking face; give a folder that `mimik voice tracks"):
+    with pytest.raises(InputError, match="contains no clip of a talking face; use a folder that `mimik voice tracks"):
         train_voice(tmp_path, tmp_path / "run", TINY)
 
 

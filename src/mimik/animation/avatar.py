@@ -98,13 +98,13 @@ class Avatar:
         """
         every = as_list(photos)
         if not every:
-            raise InputError("no photo was given; give at least one picture of the person.")
+            raise InputError("no photo was given; pass at least one picture of the person.")
         paths = [one for one in every if isinstance(one, Path)]
         if avatars := [path for path in paths if path.suffix.lower() == AVATAR_SUFFIX]:
             if len(every) > 1:
-                raise InputError(f"{avatars[0]}: is a learned person already; give it alone, or photos.")
+                raise InputError(f"{avatars[0]}: is a learned person; pass it alone, or pass photos.")
             if face is not None:
-                raise OptionError(f"--face {face}: {avatars[0].name} has one face; leave --face out.")
+                raise OptionError(f"--face {face}: {avatars[0].name} has one face; omit --face.")
             return cls.load(avatars[0], landmarker=landmarker)
         landmarker = landmarker or Landmarker()
         if len(every) == 1 and paths and video.kind(paths[0]) == "video":
@@ -301,7 +301,7 @@ class Avatar:
             changes = {name: value for name, value in options.items() if name in sliders}
             others = {name: value for name, value in options.items() if name not in sliders}
             if edit is not None and changes:
-                raise TypeError(f"edit() got an Edit and {min(changes)!r}; give one of them")
+                raise TypeError(f"edit() got an Edit and {min(changes)!r}; pass only one")
             chosen = settings("edit", EditOptions, others, config)
             made = edit or Edit(**changes)  # type: ignore[arg-type]  # the check above knows the names
             check_edit(Path(out), force=force, inputs=[self.photo] if self.photo else [])
@@ -364,7 +364,9 @@ class Avatar:
         check_output(out, force=force, inputs=inputs)
         check_file_options(out, config)
         if kind == "image" and not opened.is_still:
-            raise InputError(f"-o {out}: a {opened.kind} as driver makes a video; give an .mp4, or a photo as driver.")
+            raise InputError(
+                f"-o {out}: a {opened.kind} as driver produces a video; use an .mp4 file, or a photo as driver."
+            )
         credentials = credentials or Credentials.local()  # fails before the work if signing is impossible
         report = Report(str(out), self._named_photo, opened.name, config.model or self.model, fps=opened.fps)
         if self._image.note:
@@ -394,7 +396,7 @@ class Avatar:
                 report.has_audio = sound is not None and video.holds_sound(out)
                 if sound is not None and not report.has_audio:
                     what = "a folder of pictures" if kind == "frames" else f"a {out.suffix} file"
-                    report.notes.append(f"{what} has no sound; give an .mp4 or .webm to keep that of {opened.name}")
+                    report.notes.append(f"{what} has no sound; use an .mp4 or .webm to keep that of {opened.name}")
         report.seconds = round(time.perf_counter() - start, 3)
         report.ms_per_frame = rendering.clock.ms_per_frame(report.num_frames)
         report.peak_memory_mb = round(peak_memory_mb(), 1)
@@ -505,19 +507,19 @@ def render_all_faces(
             (f"--face {chosen.face}", chosen.face is not None),
         ):
             if given:
-                raise OptionError(f"{option}: is for one face; leave it out, or leave --all-faces out.")
+                raise OptionError(f"{option} applies to one face; omit it, or omit --all-faces.")
         landmarker = landmarker or Landmarker()
         people, notes = _everyone(photo, landmarker)
         opened = {number: opened_driver(one, chosen) for number, one in (drivers or {}).items()}
         if unknown := sorted(opened.keys() - people.keys()):
             there = ", ".join(map(str, people))
-            raise InputError(f"--face-driver {unknown[0]}=...: there is no such face; give one of {there}.")
+            raise InputError(f"--face-driver {unknown[0]}=...: no such face; use one of {there}.")
         shared = SharedDriver(opened_driver(driver, chosen), len(people.keys() - opened.keys()))
         for number, one in opened.items():
             if one.fps != shared.fps:
                 raise InputError(
-                    f"face {number}: {one.name} has {one.fps:g} frames a second and {shared.name} {shared.fps:g}; give "
-                    "--fps, which then is that of all."
+                    f"face {number}: {one.name} has {one.fps:g} frames/s and {shared.name} {shared.fps:g}; pass "
+                    "--fps to set one rate for all."
                 )
         (first, avatar), *others = people.items()
         report = avatar._render(
@@ -537,7 +539,7 @@ def _everyone(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[int, Avata
     """The people in a picture by face number, and notes on faces that are not animated."""
     (given,) = as_list(photo)
     if isinstance(given, Path) and (given.suffix.lower() == AVATAR_SUFFIX or video.kind(given) == "video"):
-        raise InputError(f"{given}: has one face; give a photo, or leave --all-faces out.")
+        raise InputError(f"{given}: has one face; use a photo, or omit --all-faces.")
     path = given if isinstance(given, Path) else None
     picture = video.read_image(given) if isinstance(given, Path) else given
     found = find_faces(landmarker, picture, thorough=True)
@@ -552,9 +554,9 @@ def _everyone(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[int, Avata
         elif face.score < DOUBTFUL and number > 1:
             why = f"is uncertain ({100 * face.score:.0f} %)"
         elif quarter_turns(face):
-            why = "does not stand upright; turn the picture, or animate it alone with --face"
+            why = "is not upright; rotate the picture, or animate it alone with --face"
         if why:
-            notes.append(f"face {number} of {name} {why}; it is left as it is")
+            notes.append(f"face {number} of {name} {why}; it is not animated")
         else:
             people[number] = Avatar(landmarker, [SourceImage(path, picture, face)])
     if not people:

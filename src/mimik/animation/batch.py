@@ -84,18 +84,18 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
     photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
     drivers = [str(path) for path in _files(Path(driver), registry.suffixes())] if many_drivers else [driver]
     if not photos:
-        raise InputError(f"{photo} has no photos in it; give a folder with {', '.join(PHOTO_SUFFIXES)} files.")
+        raise InputError(f"{photo} contains no photos; use a folder with {', '.join(PHOTO_SUFFIXES)} files.")
     if not drivers:
         suffixes = ", ".join(registry.suffixes())
-        raise InputError(f"driver {driver}: is a folder without drivers; give one with {suffixes} files, or a file.")
+        raise InputError(f"driver {driver}: is a folder without drivers; use one with {suffixes} files, or a file.")
     for folder, what in [(photo, "photos")] * many_photos + [(Path(driver), "drivers")] * many_drivers:
         if out.suffix and not out.is_dir():
-            raise InputError(f"-o {out}: {folder} is a folder of {what}; give a folder for the videos too.")
+            raise InputError(f"-o {out}: {folder} is a folder of {what}; use a folder for the videos as well.")
         if out.exists() and not out.is_dir():
-            raise InputError(f"-o {out}: is a file; give a folder for the videos.")
+            raise InputError(f"-o {out}: is a file; use a folder for the videos.")
         check_folder("-o", out)
         if out.resolve() == folder.resolve():
-            raise InputError(f"-o {out}: is the folder of the {what}; give another one for the videos.")
+            raise InputError(f"-o {out}: is the folder of the {what}; use another one for the videos.")
     of_photo = dict(zip(photos, _names(photos), strict=True))
     of_driver = dict(zip(drivers, _names([Path(path) for path in drivers]), strict=True))
 
@@ -166,7 +166,7 @@ def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
     path = folder / ANIMATED_NAME
     held = hold(path, "a+")
     if held is None:
-        raise InputError(f"-o {folder}: another run is writing there; wait for it, or give another one.")
+        raise InputError(f"-o {folder}: another run is writing there; wait for it, or use another folder.")
     with held as file:
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]  # the last line is incomplete if a run was killed
@@ -177,7 +177,7 @@ def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
                 entry = json.loads(line)
                 known[entry["out"]] = entry["made_from"]
             except (ValueError, KeyError, TypeError):
-                raise InputError(f"{path} is damaged; remove it, and give --force or another folder.") from None
+                raise InputError(f"{path} is damaged; remove it, and pass --force or use another folder.") from None
         yield file, known
 
 
@@ -220,7 +220,7 @@ def animate_all(
         InputError: if no video can be rendered at all.
     """
     if num_workers is not None and num_workers < 0:
-        raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
+        raise InputError(f"--workers {num_workers}: use a number of processes, or 0 to work in this process.")
     if num_workers is None and not ray:
         num_workers = max(1, (os.cpu_count() or 1) // CORES_PER_VIDEO)
         num_workers = 0 if num_workers == 1 else num_workers
@@ -237,7 +237,7 @@ def animate_all(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"-o {out}: the folder cannot be made ({error.strerror}); give another one.") from None
+        raise InputError(f"-o {out}: the folder cannot be created ({error.strerror}); use another one.") from None
     num_good = 0
     try:
         with _record(out) as (file, known):

@@ -310,7 +310,7 @@ class Editor:
             label=self._config.label,
             consent=self._config.consent,
         )
-        progress("trying the changes", 2, EDIT_STEPS)
+        progress("fitting the changes", 2, EDIT_STEPS)
         self._amounts(edit)
         progress("drawing", 3, EDIT_STEPS)
         with seal(out, claim, credentials=credentials, force=force) as draft:
@@ -342,7 +342,7 @@ def _missed(name: str, value: float, before: float, wanted: float, reached: floa
     if _MEASURES[name].full is None:
         if abs(reached - wanted) <= _REPORTED_DEGREES:
             return ""
-        return f"{option} {value:g}: this photo allows {reached - before:.0f} degrees"
+        return f"{option} {value:g}: this photo allows only {reached - before:.0f} degrees"
     if (
         abs(value) < _REPORTED_FROM
         or abs(wanted - before) < 0.1
@@ -350,7 +350,7 @@ def _missed(name: str, value: float, before: float, wanted: float, reached: floa
     ):
         return ""
     part = max(0.0, (reached - before) / (wanted - before))
-    return f"{option} {value:g}: this photo allows {100 * part:.0f} % of it"
+    return f"{option} {value:g}: this photo allows only {100 * part:.0f} % of it"
 
 
 @dataclass(frozen=True)
@@ -369,12 +369,12 @@ def check_changes(edit: Edit) -> None:
     if edit == Edit():
         names = [f"--{name.replace('_', '-')}" for name in asdict(edit)]
         raise InputError(
-            f"no change was asked for: give at least one of {', '.join(names)}, such as --smile 0.6 for half a smile."
+            f"no change was requested; pass at least one of {', '.join(names)}, such as --smile 0.6 for half a smile."
         )
 
 
 def check_edit(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     """Check, before any work, that the output file can be written. Raises InputError if not."""
     if out.suffix.lower() not in PICTURES or "%" in out.name:
-        raise InputError(f"-o {out}: an edit makes one picture; give a file ending in {', '.join(PICTURES)}.")
+        raise InputError(f"-o {out}: an edit produces one picture; use a file ending in {', '.join(PICTURES)}.")
     check_output(out, force=force, inputs=inputs)

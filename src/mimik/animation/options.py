@@ -121,7 +121,7 @@ def settings(function: str, accepted: type, options: Mapping[str, Any], config: 
     if config is None:
         return AnimateConfig(**options)
     if options:
-        raise TypeError(f"{function}() got config and {min(options)!r}; give one of them")
+        raise TypeError(f"{function}() got config and {min(options)!r}; pass only one")
     return config
 
 
@@ -170,7 +170,7 @@ def in_python_words(message: str) -> str:
 
 
 _TRANSPARENT_OUTPUTS = (
-    "give a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
+    "use a .webm or .mov file, a folder for PNG frames, a .webp file, or a .png file where the driver is a photo"
 )
 
 
@@ -190,8 +190,6 @@ def check_file_options(out: Path, config: AnimateConfig) -> None:
     if kind == "image":
         for option, given in (("--fps", config.fps), ("--smooth", config.smooth != AnimateConfig.smooth)):
             if given:
-                raise OptionError(f"{option}: {out.name} is one picture; leave {option} out, or give an .mp4.")
+                raise OptionError(f"{option}: {out.name} is one picture; omit {option}, or use an .mp4 file.")
     if config.quality != AnimateConfig.quality and (kind != "video" or out.suffix.lower() == ".gif"):
-        raise OptionError(
-            f"--quality {config.quality}: is that of a video; {out.name} has none, so leave --quality out."
-        )
+        raise OptionError(f"--quality {config.quality}: applies to videos only; omit it for {out.name}.")

@@ -89,7 +89,7 @@ class Rendering:
         scene = self._source.scene
         self._report.scene = "warp" if isinstance(scene, str) else "plate"
         if isinstance(scene, str) and self._config.scene == "auto" and not self._source.image.is_video:
-            self._report.notes.append(f"the background near the head moves with it: it {scene}")
+            self._report.notes.append(f"the background moves with the head, because it {scene}")
 
     def _motion(self, smooth: float) -> DrivingMotion:
         return self._driver.motion(
@@ -152,10 +152,10 @@ class Rendering:
             self._report.notes.append(note)
         if num_without:
             self._report.notes.append(
-                f"{source.image.name} shows no face in {num_without} frames; they are left as they are"
+                f"{source.image.name} shows no face in {num_without} frames; they are kept unchanged"
             )
         if self._driver.num_frames and self._report.num_frames < self._driver.num_frames - 1:
-            self._report.notes.append(f"{source.image.name} is shorter than the driver; the result ends with it")
+            self._report.notes.append(f"{source.image.name} is shorter than the driver, and so is the result")
 
     def _count(self, motion_frame: MotionFrame) -> None:
         self._report.num_frames += 1

@@ -86,9 +86,9 @@ class SourceFrame:
         if self.image.is_video:
             return "belongs to a video"
         if self._config.scene == "warp":
-            return "was asked to"
+            return "was requested by --scene warp"
         if self._generator is not None and self._generator.config.form == "paper":
-            return "is a part of what this model paints"
+            return "is painted by this model"
         return take_apart(self.picture, self.face.points)
 
     @functools.cached_property
@@ -271,8 +271,8 @@ def read_backdrop(image: SourceImage, background: str | None) -> Image | str | N
         return None
     if image.is_video:
         raise InputError(
-            f"--background {background}: {image.name} is a video, and the person is cut out of photos only; give "
-            "a photo, or leave --background out."
+            f"--background {background}: {image.name} is a video, and --background works on photos only; use "
+            "a photo, or omit --background."
         )
     return matte.backdrop(background, video.read_image)
 
@@ -302,7 +302,7 @@ class View:
         longer = config.size or max(shown)
         note = None
         if max_side is not None and longer > max_side:
-            note = f"the video's longer side is {max_side} px instead of {longer}: more can not be played everywhere"
+            note = f"the video's longer side is {max_side} px instead of {longer}: many players do not support more"
             longer = max_side
         k = longer / max(shown)
         # Chroma subsampling needs even sizes.

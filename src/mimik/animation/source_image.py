@@ -79,7 +79,7 @@ def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | N
     picture, chosen, turned = upright(picture, chosen, name)
     several = None
     if len(found) > 1 and number is None:
-        several = f"{name} shows {len(found)} faces; the widest is animated, --face N takes another"
+        several = f"{name} shows {len(found)} faces; the widest is animated; select another with --face N"
     notes = [note for note in (several, turned, doubt(chosen, name)) if note]
     return SourceImage(path, picture, with_seen_gap(picture, chosen), "; ".join(notes) or None)
 
@@ -98,7 +98,7 @@ def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> S
                 seen.append((frame, face))
     if not seen:
         raise NoFaceError(
-            f"no face found in the first seconds of {path.name}; use a video in which the face is seen from the start."
+            f"no face found in the first seconds of {path.name}; use a video that shows the face from the start."
         )
     frame, face = seen[calmest([face for _, face in seen])]
     teeth = best_teeth([(picture, found.points) for picture, found in seen])
@@ -110,4 +110,4 @@ def _check_upright(frame: Image, landmarker: Landmarker, name: str) -> None:
     found = find_faces(landmarker, frame)
     if found and quarter_turns(found[0]):
         how = "on its head" if quarter_turns(found[0]) == 2 else "on its side"
-        raise NoFaceError(f"the face in {name} is {how}; turn the video upright first, or give a photo of the person.")
+        raise NoFaceError(f"the face in {name} is {how}; rotate the video upright first, or use a photo of the person.")

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from mimik.config import InputError
 
 LOOPBACK = "127.0.0.1"
-UNKNOWN_HOST = 421, "This address is not served here.\n"  # status and text
-FOREIGN_ORIGIN = 403, "Pages of other servers may not use this one.\n"
+UNKNOWN_HOST = 421, "This server does not serve this address.\n"  # status and text
+FOREIGN_ORIGIN = 403, "Pages of other servers may not use this server.\n"
 NO_PASSWORD = 401, "A password is needed.\n"
-NO_KEY = 403, "Open the address that `mimik live` printed: it has the key of this call.\n"
+NO_KEY = 403, "Open the address that `mimik live` printed: it contains the key of this call.\n"
 _COOKIE = "mimik-live"
 _EVERY_ANSWER = (b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff")
 
@@ -39,8 +39,8 @@ def check_host(host: str, password: str | None) -> None:
     """
     if not is_loopback(host) and not password:
         raise InputError(
-            f"--host {host}: others could see and steer what is served; give --password too, or leave --host out to "
-            "stay on this computer."
+            f"--host {host}: others could view and control the page; also pass --password, or omit --host to "
+            "serve this computer only."
         )
 
 
@@ -51,7 +51,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise InputError(f"--host {host}: give an address such as {LOOPBACK} or 0.0.0.0.") from None
+        raise InputError(f"--host {host}: use an address such as {LOOPBACK} or 0.0.0.0.") from None
 
 
 def refused(served: str, host: str, origin: str | None) -> tuple[int, str] | None:

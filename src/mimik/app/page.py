@@ -49,7 +49,7 @@ def served_page(call: Call, where: Serving, *, credentials: Credentials | None =
 
     visitors, app = Visitors(), Starlette()
     held = Connections(call, host=where.host, again="start `mimik live` again.", credentials=credentials)
-    add_call_routes(app, held, "/", lambda request: request.scope["visitor"], "There is no such page.")
+    add_call_routes(app, held, "/", lambda request: request.scope["visitor"], "No such page.")
     guard = Guard(
         app,
         host=where.host,

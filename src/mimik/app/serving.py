@@ -28,11 +28,11 @@ class Serving:
 
     host: Annotated[str, Option("Address at which the page is served.", "ADDRESS")] = LOOPBACK
     port: Annotated[
-        int, Option("Port of the page; 0 takes any that is free.", "N", range=(0, 65535), hint="0: any that is free")
+        int, Option("Port of the page; 0: any free port.", "N", range=(0, 65535), hint="0: any free port")
     ] = CALL_PORT
     password: Annotated[
         str | None,
-        Option("Needed to open the page; required unless served on localhost.", "WORD", env="MIMIK_PASSWORD"),
+        Option("Password of the page; required unless served on localhost.", "WORD", env="MIMIK_PASSWORD"),
     ] = None
     open_page: Annotated[bool, Option("Open the page in the browser.", flag="--open")] = True
 
@@ -54,7 +54,7 @@ def bound(where: Serving) -> Iterator[socket.socket]:
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(
-                f"--port {port}: cannot be used on {host} ({why}); give another one, or 0 for any that is free."
+                f"--port {port}: cannot be used on {host} ({why}); use another port, or 0 for any free port."
             ) from None
         yield listening
 
@@ -119,7 +119,7 @@ def add_call_routes(app: Any, calls: CallHost, below: str, key_of: Callable[[Any
     async def recording(request: Request) -> Response:
         path = calls.recording(key_of(request), request.path_params["name"])
         if path is None:
-            return PlainTextResponse("There is no such recording of yours.\n", status_code=404)
+            return PlainTextResponse("You have no such recording.\n", status_code=404)
         return FileResponse(path, filename=path.name)
 
     async def offer(request: Request) -> Response:
@@ -127,7 +127,7 @@ def add_call_routes(app: Any, calls: CallHost, below: str, key_of: Callable[[Any
         async for piece in request.stream():
             body += piece
             if len(body) > _MAX_OFFER:
-                return JSONResponse({"error": "This is no offer of a connection."}, status_code=413)
+                return JSONResponse({"error": "This is not a connection offer."}, status_code=413)
         try:
             asked = json.loads(body)
         except ValueError:

@@ -98,12 +98,15 @@ class Augmentation:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not math.isfinite(value) or value < 0:
-                raise InputError(f"augmentation {field.name} {value}: give 0 or more.")
+                raise InputError(f"augmentation {field.name} {value}: use 0 or more.")
         for name in ("flip", "gray"):
             if getattr(self, name) > 1:
-                raise InputError(f"augmentation {name} {getattr(self, name)}: give a probability from 0 to 1.")
+                raise InputError(f"augmentation {name} {getattr(self, name)}: use a probability from 0 to 1.")
         if self.strength * max(self.scale, self.contrast, self.saturation) >= 1:
-            raise InputError(f"augmentation strength {self.strength}: too strong; frames would vanish.")
+            raise InputError(
+                f"augmentation strength {self.strength}: too strong; nothing of a frame would remain; use a smaller "
+                "one."
+            )
 
     def draw(self, drawn: NDArray[np.float64], side: Any) -> Change:
         """An augmentation for frames that are side [..] px wide and high; drawn: [.., NUM_DRAWN] random in 0..1."""

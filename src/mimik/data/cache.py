@@ -63,7 +63,7 @@ class FileCache:
             part.replace(self._folder / name)
         except OSError as error:
             self._full = True
-            log.warning("%s takes nothing more (%s)", self._folder, error)
+            log.warning("%s cannot store more (%s)", self._folder, error)
         finally:
             if part is not None:
                 part.unlink(missing_ok=True)

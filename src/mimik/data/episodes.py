@@ -119,7 +119,7 @@ def evaluation_episodes(
     Raises InputError if no clip is long enough, or a number is not positive.
     """
     if shots < 1 or num_holdout < 1:
-        raise InputError(f"{shots} shots and {num_holdout} hold-out frames: give 1 or more of both.")
+        raise InputError(f"{shots} shots and {num_holdout} hold-out frames: use 1 or more of both.")
     episodes = []
     for position, info in enumerate(index):
         if info.num_frames < shots + num_holdout:
@@ -229,10 +229,10 @@ class Episodes(Dataset[Batch]):
         Raises InputError if no clip has num_sources + 1 frames, or an option is not understood.
         """
         if num_sources < 1:
-            raise InputError(f"--k {num_sources}: give 1 source frame or more.")
+            raise InputError(f"--k {num_sources}: use 1 or more source frames.")
         for option, value, choices in (("style", style, STYLES), ("target", target, TARGETS)):
             if value not in choices:
-                raise InputError(f"{option} {value!r}: give one of {', '.join(choices)}.")
+                raise InputError(f"{option} {value!r}: use one of {', '.join(choices)}.")
         self.store, self.index = store, list(index)
         self.num_sources, self.style, self.target, self.augment = num_sources, style, target, augment
         self.seed, self.skip_damaged, self.window_px = seed, skip_damaged, window_px
@@ -244,7 +244,7 @@ class Episodes(Dataset[Batch]):
             raise InputError(f"{frames}, but {has}. Use a smaller --k, or run prepare with a larger --min-frames.")
         for clip in self.index:
             if store.size is not None and store.size > clip.size:
-                raise InputError(f"--size {store.size}, but clip {clip.key} has {clip.size} px: give that or less.")
+                raise InputError(f"--size {store.size}, but clip {clip.key} has {clip.size} px; use that or less.")
         if num_short := len(self.index) - len(self.usable):
             log.info("%d of %d clips have fewer than %d frames", num_short, len(self.index), num_sources + 1)
         self.damaged: set[int] = set()  # positions of clips that could not be read
@@ -282,7 +282,7 @@ class Episodes(Dataset[Batch]):
                 attempt, number = int(skipped[row]), numbers[row : row + 1]
                 if attempt >= _DAMAGED_IN_A_ROW:
                     raise InputError(
-                        f"{_DAMAGED_IN_A_ROW} damaged clips in a row in {self.store.root}: prepare it again."
+                        f"{_DAMAGED_IN_A_ROW} damaged clips in a row in {self.store.root}; run `mimik prepare` again."
                     )
                 place = drawn_numbers(self.seed, _REPLACE + _ATTEMPT * attempt, number, 1).item() * len(self)
                 clips[row] = self._order(int(epochs[row]))[int(place)]

@@ -95,9 +95,9 @@ _CHECKS: dict[str, tuple[Any, str]] = {
     "key": (_matches(r"[a-z0-9_-]{1,90}"), "1 to 90 of a-z, 0-9, _ and -"),
     "shard": (_matches(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar"), "the name of a .tar file in the same folder"),
     "members": (_are_members, "offset and bytes of mp4, npz and json"),
-    "num_frames": (lambda value: _is_count(value) and value > 0, "a whole number above 0"),
+    "num_frames": (lambda value: _is_count(value) and value > 0, "an integer above 0"),
     "fps": (lambda value: _is_number(value) and value > 0, "a number above 0"),
-    "size": (lambda value: _is_count(value) and value > 0, "a whole number of pixels"),
+    "size": (lambda value: _is_count(value) and value > 0, "an integer, in pixels"),
     "person": (lambda value: isinstance(value, str) and value != "", "a name"),
     "source": (lambda value: isinstance(value, str), "a path"),
     "source_sha256": (_matches("[0-9a-f]{64}"), "64 hexadecimal digits"),
@@ -127,7 +127,7 @@ def read_index(source: str | Path) -> list[ClipInfo]:
         try:
             text = Path(folder, name).read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            raise InputError(f"{source}: no {name} there; give the folder that `mimik prepare -o` wrote.") from error
+            raise InputError(f"{source}: contains no {name}; use the folder that `mimik prepare -o` wrote.") from error
     clips: dict[str, ClipInfo] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -137,10 +137,10 @@ def read_index(source: str | Path) -> list[ClipInfo]:
         except InputError as error:
             raise InputError(f"{where}, line {number}: {error}; run `mimik prepare` again to repair it.") from error
         if clip.key in clips:
-            raise InputError(f"{where}, line {number}: key {clip.key!r} stands there twice.")
+            raise InputError(f"{where}, line {number}: key {clip.key!r} appears twice.")
         clips[clip.key] = clip
     if not clips:
-        raise InputError(f"{where} lists no clip; see rejected.jsonl beside it for the reasons.")
+        raise InputError(f"{where} lists no clips; see rejected.jsonl beside it for the reasons.")
     return list(clips.values())
 
 
@@ -159,10 +159,10 @@ def split_people(index: Sequence[ClipInfo], fraction: float, seed: int = 0) -> t
     Raises InputError if fraction is not between 0 and 1, or there are fewer than two people.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"held-out fraction {fraction}: give a number between 0 and 1 (0.1 holds out a tenth).")
+        raise InputError(f"held-out fraction {fraction}: use a number between 0 and 1 (0.1 holds out a tenth).")
     people = {clip.person for clip in index}
     if len(people) < 2:
-        raise InputError(f"{len(people)} person in {len(index)} clips: splitting by person needs two or more.")
+        raise InputError(f"{len(people)} person in {len(index)} clips; splitting by person needs two or more.")
     by_chance = sorted(people, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     out = set(by_chance[: min(max(round(fraction * len(people)), 1), len(people) - 1)])
     return [c for c in index if c.person not in out], [c for c in index if c.person in out]

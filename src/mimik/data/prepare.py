@@ -148,7 +148,7 @@ def prepare(
     if people == "cluster" and embed is None:
         _face_net()  # before the videos are read
     if num_workers is not None and num_workers < 0:
-        raise InputError(f"--workers {num_workers}: give a number of processes, or 0 for this one.")
+        raise InputError(f"--workers {num_workers}: use a number of processes, or 0 to work in this process.")
     cores = num_workers if num_workers is not None else os.cpu_count() or 1
     credentials = credentials or Credentials.local()  # check signing before the videos are read
     output = ShardFolder(out, {"version": VERSION, "people": people, **asdict(config)}, config.shard_mb * 1_000_000)
@@ -165,8 +165,8 @@ def prepare(
             return report
     except OSError as error:
         raise InputError(
-            f"-o {out}: cannot be written to ({error.strerror or error}); what was finished is intact. Free some space "
-            "and run the same command again: it continues."
+            f"-o {out}: is not writable ({error.strerror or error}); finished work is kept. Free some space "
+            "and rerun the same command to resume."
         ) from error
 
 
@@ -176,7 +176,7 @@ def _face_net() -> type[Any]:
         from mimik.networks.features import FaceNet
     except ImportError as error:
         raise InputError(
-            f"--people cluster needs torch; install it with: {install_command('train')}, or give --people clip."
+            f"--people cluster needs torch; install it with: {install_command('train')}, or pass --people clip."
         ) from error
     return FaceNet
 
@@ -319,7 +319,7 @@ class _Preparation:
         """Writes the card and the contact sheet, unless they exist and nothing is new."""
         folder = self._output.folder
         if report.num_new == 0 and (folder / "README.md").exists():
-            report.notes.append("all videos were prepared before; nothing was done")
+            report.notes.append("all videos were already prepared; nothing was done")
             return
         entries = self._output.entries()
         write_synced(folder / "README.md", dataset_card(report, entries, self._config).encode())

@@ -57,7 +57,7 @@ def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -
 
 
 def _unreadable(url: str, problem: Exception | None) -> InputError:
-    return InputError(f"{url} cannot be read ({problem}): check the address and the server, then resume.")
+    return InputError(f"{url} cannot be read ({problem}); check the address and the server, then rerun to resume.")
 
 
 def _past_the_end(url: str, stop: int | None) -> DamagedClipError:
@@ -142,19 +142,17 @@ def _ask_s3(url: str, start: int, stop: int | None, file: Any) -> bytes | None:
             raise _PassingError(f"{status} {code}") from error
         if code == "NoSuchBucket":
             where = client.meta.endpoint_url
-            raise InputError(
-                f"{url}: there is no bucket {bucket} at {where}; check its name, and AWS_ENDPOINT_URL."
-            ) from error
+            raise InputError(f"{url}: no bucket {bucket} at {where}; check its name and AWS_ENDPOINT_URL.") from error
         if status in (401, 403):
             raise InputError(
-                f"{url}: the store refuses these keys ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                f"{url}: the store rejects these keys ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 f"and that they may read {bucket}."
             ) from error
         raise _unreadable(url, error) from error
     except exceptions.NoCredentialsError as error:
         raise InputError(
-            f"{url}: no keys for it were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
-            "https:// address of a store that everybody may read."
+            f"{url}: no keys found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use the "
+            "https:// address of a public store."
         ) from error
     except (
         exceptions.ConnectionError,

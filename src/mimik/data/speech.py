@@ -105,7 +105,8 @@ def load_clips(folder: Path) -> list[SpeechClip]:
     clips = [clip for path in sorted(folder.glob("*.npz")) if (clip := _loaded(path)) and clip.is_usable()]
     if not clips:
         raise InputError(
-            f"{folder} has no clip of a talking face; give a folder that `mimik voice tracks VIDEOS -o {folder}` wrote."
+            f"{folder} contains no clip of a talking face; use a folder that `mimik voice tracks VIDEOS -o {folder}` "
+            "wrote."
         )
     return clips
 
@@ -114,7 +115,7 @@ def _loaded(path: Path) -> SpeechClip | None:
     try:
         return load_clip(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        log.warning("%s is left out (%s)", path, error)
+        log.warning("%s is skipped (%s)", path, error)
         return None
 
 
@@ -381,7 +382,7 @@ def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[Speech
     people = sorted({clip.person for clip in clips})
     if len(people) < 2:
         raise InputError(
-            f"the clips are of {len(people)} speaker; give clips of several people, or `mimik voice tracks --manifest`."
+            f"the clips show {len(people)} speaker; use clips of several people, or `mimik voice tracks --manifest`."
         )
     held = set(people[3::8] or people[-1:])
     return [c for c in clips if c.person not in held], [c for c in clips if c.person in held]

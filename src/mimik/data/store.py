@@ -67,7 +67,7 @@ class ClipStore:
         Raises InputError on impossible numbers.
         """
         if (size is not None and size < 1) or cache_mb < 0:
-            raise InputError(f"size {size}, cache_mb {cache_mb}: give a size of 1 px or more and 0 or more megabytes.")
+            raise InputError(f"size {size}, cache_mb {cache_mb}: use a size of 1 px or more and 0 or more megabytes.")
         self.root, _ = folder_of(root)
         self.size = size
         self._newest: tuple[ClipInfo, bytes, Tracks] | None = None
@@ -127,7 +127,7 @@ class ClipStore:
         if self.size is None or self.size == clip.size:
             return clip.size
         if self.size > clip.size:
-            raise InputError(f"size {self.size}, but clip {clip.key} has {clip.size} px: give {clip.size} or less.")
+            raise InputError(f"size {self.size}, but clip {clip.key} has {clip.size} px; use {clip.size} or less.")
         return self.size
 
     def _frame_bytes(self, clip: ClipInfo) -> tuple[int, int]:
@@ -161,7 +161,7 @@ class ClipStore:
 
     def _damaged(self, clip: ClipInfo, what: str) -> DamagedClipError:
         return DamagedClipError(
-            f"clip {clip.key} in {self.root}/{clip.shard} is damaged: {what}. Fetch or prepare the shard again,"
+            f"clip {clip.key} in {self.root}/{clip.shard} is damaged: {what}. Download or prepare the shard again,"
             " or train with damaged clips left out (skip_damaged)."
         )
 
@@ -192,9 +192,7 @@ class ClipStore:
                 file.seek(start)
                 data = file.read(stop - start)
         except OSError as error:
-            raise InputError(
-                f"{path} cannot be read ({error.strerror}): its shards belong beside the index."
-            ) from error
+            raise InputError(f"{path} cannot be read ({error.strerror}): put its shards beside the index.") from error
         if len(data) != stop - start:
             raise self._damaged(clip, f"the shard ends at byte {start + len(data)}, before byte {stop}")
         return data
@@ -207,7 +205,9 @@ class ClipStore:
             fetch(url, file=file)
         path = self._spool.find(name)
         if path is None:
-            raise InputError(f"{url}: no room for whole shards in {tempfile.gettempdir()}; download them yourself.")
+            raise InputError(
+                f"{url}: not enough space for whole shards in {tempfile.gettempdir()}; download them yourself."
+            )
         return path
 
     def _decode(self, clip: ClipInfo, mp4: bytes, wanted: NDArray[np.int64] | None) -> Image:

@@ -143,9 +143,9 @@ def pack_tracks(points: NDArray[Any], blendshapes: NDArray[Any], pose: NDArray[A
     shapes = (points.shape, blendshapes.shape, pose.shape)
     wanted = ((num_frames, faces.NUM_POINTS, 3), (num_frames, len(faces.BLENDSHAPES)), (num_frames, 3))
     if shapes != wanted or not num_frames:
-        raise InputError(f"tracks of shapes {shapes}: give points [T, 478, 3], blendshapes [T, 52] and pose [T, 3].")
+        raise InputError(f"tracks of shapes {shapes}: use points [T, 478, 3], blendshapes [T, 52] and pose [T, 3].")
     if not all(np.isfinite(array).all() for array in (points, blendshapes, pose)):
-        raise InputError("tracks hold numbers that are not finite: leave out the frames without a face.")
+        raise InputError("tracks contain values that are not finite; omit the frames without a face.")
     if np.abs(points).max() > _MAX_PX:
         raise InputError(f"a point lies {np.abs(points).max():.0f} px from the crop's corner; {_MAX_PX:g} fit.")
     out = io.BytesIO()
@@ -165,7 +165,9 @@ def unpack_tracks(data: bytes) -> Tracks:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             version, num_frames = arrays["header"].tolist()
             if version != _PACK_VERSION:
-                raise InputError(f"landmarks in format {version}, this mimik reads {_PACK_VERSION}: prepare again.")
+                raise InputError(
+                    f"landmarks in format {version}, this version reads {_PACK_VERSION}; run `mimik prepare` again."
+                )
             blendshapes, pose = arrays["blendshapes"].T, arrays["pose"]
             packed = arrays["points"]
         if not 0 < num_frames <= _MAX_PACKED_FRAMES or packed.dtype != np.uint8:
@@ -176,5 +178,5 @@ def unpack_tracks(data: bytes) -> Tracks:
     except InputError:
         raise
     except Exception as error:  # of zipfile, zlib, lzma and numpy: damaged bytes raise nearly anything
-        raise InputError(f"damaged landmarks ({error}): fetch the shard again, or prepare it again.") from error
+        raise InputError(f"damaged landmarks ({error}): download or prepare the shard again.") from error
     return Tracks(points, blendshapes.astype(np.float32) / np.float32(255), pose.astype(np.float32))

@@ -156,5 +156,5 @@ class Detector:
             meshes.append(mesh)
             shapes.append(np.full(len(BLENDSHAPES), np.nan, np.float32) if face is None else face.blendshapes)
         if size is None:
-            raise InputError("no frames to find landmarks in; give a video with one frame or more.")
+            raise InputError("no frames to detect landmarks in; use a video with at least one frame.")
         return Found(np.stack(points), np.stack(meshes), np.stack(shapes), size)

@@ -58,7 +58,7 @@ def evaluate(
     """
     labels = [label_of(name) for name in config.models]
     if len(set(labels)) != len(labels):
-        raise InputError(f"--models {','.join(config.models)}: two files of one name; rename one.")
+        raise InputError(f"--models {','.join(config.models)}: two files have the same name; rename one.")
     alone = {label_of(name): name for name in config.models if not is_lesson(name)}
     models = {label: load_model(name) for label, name in alone.items()}
     lessons = {
@@ -68,10 +68,10 @@ def evaluate(
     }
     able = {label: name for label, name in alone.items() if name in MODELS or name.lower().endswith(MODEL_SUFFIX)}
     if portraits is None and config.pairs is not None:
-        raise InputError(f"--pairs {config.pairs}: goes with --portraits FOLDER; give both or neither.")
+        raise InputError(f"--pairs {config.pairs}: requires --portraits FOLDER; pass both or neither.")
     if portraits is not None and not able:
         raise InputError(
-            f"--portraits {portraits}: is for models that animate, and --models names none: {', '.join(MODELS)}."
+            f"--portraits {portraits}: requires a model that animates, and --models lists none: {', '.join(MODELS)}."
         )
     photos = _photos(portraits) if portraits is not None else []
     start = time.perf_counter()
@@ -82,7 +82,7 @@ def evaluate(
     index = spaced(read_index(shards), config.limit)
     for clip in index:
         if clip.size < config.size:
-            raise InputError(f"--size {config.size}: clip {clip.key} has {clip.size} px; give that or less.")
+            raise InputError(f"--size {config.size}: clip {clip.key} has {clip.size} px; use that or less.")
     todo = tasks(index, config)
     _mark(out)
     run = Evaluation(shards, config, out, models, lessons, perceptual, None if shards == data else Path(data))
@@ -111,7 +111,7 @@ def evaluate(
         speeds[model] = _speed(run, todo[0], model, alone[model] if is_animated else None)
         count(f"speed of {model}")
     if not records:
-        raise InputError(f"{data}: nothing could be measured; {next(iter(left_out.values()), 'no clip is usable')}")
+        raise InputError(f"{data}: nothing could be measured: {next(iter(left_out.values()), 'no clip is usable')}")
 
     results = summary(run, records, speeds, left_out)
     results["seconds"] = round(time.perf_counter() - start, 1)
@@ -150,11 +150,11 @@ def _mark(out: Path) -> None:
 
 def _check_report_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(f"-o {out}: is a file; give a folder for the report.")
+        raise InputError(f"-o {out}: is a file; use a folder for the report.")
     if out.is_dir() and not (out / _MARK).exists() and any(out.iterdir()):
-        raise InputError(f"-o {out}: is a folder with other things in it; give a new one, or that of a report.")
+        raise InputError(f"-o {out}: contains other files; use a new folder, or that of a report.")
     if not out.parent.is_dir():
-        raise InputError(f"-o {out}: the folder {out.parent} does not exist; make it first.")
+        raise InputError(f"-o {out}: the folder {out.parent} does not exist; create it first.")
 
 
 def _shards(data: str | Path, out: Path, config: EvaluateConfig, progress: Progress) -> str | Path:
@@ -176,8 +176,8 @@ def _shards(data: str | Path, out: Path, config: EvaluateConfig, progress: Progr
 
 def _photos(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"--portraits {folder}: is no folder; give one with pictures of faces.")
+        raise InputError(f"--portraits {folder}: is not a folder; use one with pictures of faces.")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
-        raise InputError(f"--portraits {folder}: has no pictures in it; give one with {', '.join(PHOTO_SUFFIXES)}.")
+        raise InputError(f"--portraits {folder}: contains no pictures; use one with {', '.join(PHOTO_SUFFIXES)}.")
     return found

@@ -232,7 +232,7 @@ class Evaluation:
                     self.draw(self.out / own["picture"], np.concatenate(list(shown), 1), model)
                 self.records.put(name, own)
                 found.append(own)
-                count(f"{what}, {'what was kept' if seconds is None else f'{seconds:g} s'}")
+                count(f"{what}, {'the kept state' if seconds is None else f'{seconds:g} s'}")
             return found
 
         jobs = {str(numbers): partial(measured, numbers) for numbers in alike.values()}

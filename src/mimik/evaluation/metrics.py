@@ -56,7 +56,7 @@ class Metric:
         return value if self.better == "lower" else -value
 
 
-_FOUND = "landmarks found again in the result against those found in the real frame"
+_FOUND = "landmarks detected in the result and in the real frame"
 METRICS = {
     metric.name: metric
     for metric in (
@@ -99,21 +99,21 @@ METRICS = {
             "blendshape correlation",
             "higher",
             "Pearson's over the frames of a clip, mean of the blendshapes that move in the driver (standard deviation "
-            "0.02 or more); 0 for one that stands still in the result",
+            "0.02 or more); 0 for one that does not move in the result",
             3,
         ),
         Metric(
             "pose_correlation",
             "pose correlation",
             "higher",
-            "the same of yaw, pitch and roll, where the driver's moves (1 degree or more)",
+            "the same for yaw, pitch and roll, where the driver moves (1 degree or more)",
             3,
         ),
         Metric(
             "gaze_error_percent",
             "gaze error, % of an eye's width",
             "lower",
-            f"distance of the iris's place between the eye's corners, {_FOUND}; open eyes only",
+            f"distance of the iris's position between the corners of the eye, {_FOUND}; open eyes only",
         ),
         Metric("eyes_l1", "L1 of the eyes", "lower", "L1 in the hull of the real frame's lids and a margin"),
         Metric("mouth_l1", "L1 of the mouth", "lower", "L1 in the hull of the real frame's lips and a margin"),
@@ -122,7 +122,7 @@ METRICS = {
             "acceleration error",
             "lower",
             "mean |a' - a| over mean |a|: second differences over time of 68 points, in eyes' distances, of result and "
-            "driver; 1 for a picture that stands still",
+            "driver; 1 for a still picture",
         ),
         Metric(
             "jitter_ratio", "jitter, result over driver", "one", "mean |a'| over mean |a| of the same accelerations"
@@ -143,10 +143,10 @@ def _motion_metrics() -> Iterator[Metric]:
         unit = "of the face's usual opening" if contact.relative else "eye distances"
         how = (
             f"frames in which the driver's opening is at most {contact.shut} (shut) or at least {contact.open} {unit} "
-            "(open), 68 points found again"
+            "(open), 68 points detected in the result"
         )
         yield Metric(f"{name}_agreement", f"{name} open or shut as the driver's", "higher", f"share of {how}", 3)
-        yield Metric(f"{name}_recall", f"{name}: shut frames that arrive", "higher", f"of the shut ones among {how}", 3)
+        yield Metric(f"{name}_recall", f"{name}: recall of shut frames", "higher", f"of the shut ones among {how}", 3)
     for name, signal in SIGNALS.items():
         how = f"motion_fidelity.signals, where the driver's standard deviation is {signal.min_std:g} or more"
         yield Metric(f"{name}_correlation", f"{signal.label}: correlation", "higher", f"Pearson's; {how}")
@@ -160,7 +160,7 @@ def _motion_metrics() -> Iterator[Metric]:
 
 _SCORES = {
     "lip_dynamics": ("lip dynamics", "standard deviation over time of the distances of 40 lip points"),
-    "head_motion": ("head motion", "deviation and speed of the head's angles, variance of its place"),
+    "head_motion": ("head motion", "deviation and speed of the head's angles, variance of its position"),
     "brow_dynamics": ("brow dynamics", "standard deviation of the brows' distance from the eyes"),
     "silent_lips": ("lips in silence", "median absolute deviation of the mouth's opening in silences of 0.3 s or more"),
     "lip_volume": ("lips and volume", "mean absolute difference of the mouth's opening and the sound's volume"),
@@ -378,7 +378,7 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     Raises ValueError on other shapes.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"features {list(a.shape)} and {list(b.shape)}: give [N, C] and [M, C] of two rows or more.")
+        raise ValueError(f"features {list(a.shape)} and {list(b.shape)}: use [N, C] and [M, C] of two rows or more.")
 
     def root(x: NDArray[Any]) -> Float:
         centered = (x - x.mean(0)) / math.sqrt(len(x) - 1)
@@ -394,7 +394,7 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
 LPIPS_FILES = {"alexnet-owt-7be5be79.pth": "7be5be79", "alex.pth": "df73285e"}  # file name: prefix of its SHA-256
 LPIPS_HELP = (
     "put alexnet-owt-7be5be79.pth (https://download.pytorch.org/models/alexnet-owt-7be5be79.pth) and alex.pth "
-    "(lpips/weights/v0.1/alex.pth of the package lpips 0.1.4) into one folder and give it as --lpips"
+    "(lpips/weights/v0.1/alex.pth of the package lpips 0.1.4) into one folder and pass that as --lpips"
 )
 
 
@@ -410,9 +410,9 @@ class LpipsAlex(nn.Module):
         for name, digest in LPIPS_FILES.items():
             path = folder / name
             if not path.is_file():
-                raise ModelError(f"--lpips {folder}: there is no {name} in it; {LPIPS_HELP}.")
+                raise ModelError(f"--lpips {folder}: contains no {name}; {LPIPS_HELP}.")
             if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
-                raise ModelError(f"--lpips {folder}: {name} is another or a damaged file; {LPIPS_HELP}.")
+                raise ModelError(f"--lpips {folder}: {name} is damaged or a different file; {LPIPS_HELP}.")
             weights |= torch.load(path, map_location="cpu", weights_only=True)
         self.load(weights)
 

@@ -205,7 +205,7 @@ def load_model(name: str) -> Model | None:
     if name not in MODELS_TO_MEASURE:
         there = ", ".join([*MODELS_TO_MEASURE, "texture", TRUTH])
         raise ModelError(
-            f"--models {name}: no such model; there are {there}, {MODEL_SUFFIX} and {AVATAR_SUFFIX} files, and learn: "
+            f"--models {name}: no such model; use {there}, a {MODEL_SUFFIX} or an {AVATAR_SUFFIX} file, and learn: "
             f"or scratch: before texture or a {MODEL_SUFFIX} file."
         )
     return MODELS_TO_MEASURE[name]()
@@ -217,8 +217,7 @@ def _release(model: str, name: str) -> Path:
         return Path(model)
     if not BUNDLED_MODEL.exists():
         raise ModelError(
-            f"--models {name}: no model comes with this installation; give a {MODEL_SUFFIX} file that `mimik train` "
-            "wrote."
+            f"--models {name}: this installation contains no model; use a {MODEL_SUFFIX} file that `mimik train` wrote."
         )
     return BUNDLED_MODEL
 
@@ -245,4 +244,4 @@ def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
         return Lesson(arguments, f"{kind} {preset_to_json(PRESETS[model])}")
     there = f"a {MODEL_SUFFIX} file that `mimik train` wrote"
     there += f", or a preset: {', '.join(PRESETS)}" if scratch else ", or texture"
-    raise ModelError(f"--models {name}: no such model; after {kind}: give {there}.")
+    raise ModelError(f"--models {name}: no such model; after {kind}: use {there}.")

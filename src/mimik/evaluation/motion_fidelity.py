@@ -287,7 +287,7 @@ def compare_signals(driver: Mapping[str, Float], result: Mapping[str, Float]) ->
     count = len(driver["yaw"]), len(result["yaw"])
     if abs(count[0] - count[1]) > 1:
         raise InputError(
-            f"the driver has {count[0]} frames and the result {count[1]}; give a result that was made of this driver, "
+            f"the driver has {count[0]} frames and the result {count[1]}; use a result of this driver, "
             "and the same --fps for both."
         )
     every = slice(min(count))
@@ -377,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result", type=Path, help="a video that was made, with sound or without")
     parser.add_argument("driver", type=Path, help="the video that drove it")
-    parser.add_argument("--fps", type=float, default=12.5, help="frames a second that are looked at; default 12.5")
+    parser.add_argument("--fps", type=float, default=12.5, help="frames per second to measure; default 12.5")
     parser.add_argument("-o", "--out", type=Path, help="where the numbers go as JSON")
     args = parser.parse_args(arguments)
     try:

@@ -33,7 +33,7 @@ class EvaluateConfig:
     models: Annotated[
         tuple[str, ...],
         Option(
-            "What is measured: geometry, texture, files of `mimik train` and `mimik learn`; for scale copy (the "
+            "Models to evaluate: geometry, texture, files of `mimik train` and `mimik learn`; for scale copy (the "
             "photo) and truth (the real frames). learn:MODEL is fine-tuned to the photos of each clip, scratch:MODEL "
             "learns them from random weights.",
             "LIST",
@@ -44,44 +44,46 @@ class EvaluateConfig:
     shots: Annotated[  # T
         tuple[int, ...],
         Option(
-            "How many photos of a person are given.",
+            "Numbers of photos per person.",
             "LIST",
-            read=_listed(int, "--shots {}: give whole numbers with commas between them, such as 1,8,32."),
+            read=_listed(int, "--shots {}: use integers separated by commas, such as 1,8,32."),
             written=_written,
         ),
     ] = (1, 8, 32)  # paper
-    holdout: Annotated[int, Option("Frames of a clip to make from them.", "N")] = 32  # paper
+    holdout: Annotated[int, Option("Hold-out frames of a clip to reconstruct.", "N")] = 32  # paper
     size: Annotated[int, Option("Width and height of the frames.", "PX")] = 256
-    limit: Annotated[int | None, Option("Clips, evenly spaced; all if left out.", "N")] = None
-    pairs: Annotated[int | None, Option("Pairs of portrait and driver, evenly spaced; all if left out.", "N")] = None
+    limit: Annotated[int | None, Option("Clips, evenly spaced; all if omitted.", "N")] = None
+    pairs: Annotated[int | None, Option("Pairs of portrait and driver, evenly spaced; all if omitted.", "N")] = None
     device: Annotated[str, DEVICE] = "auto"
-    seed: Annotated[int, Option("Chooses other frames.", "N")] = 0
+    seed: Annotated[int, Option("Random seed of the choice of frames.", "N")] = 0
     learn_seconds: Annotated[
         tuple[float, ...],
         Option(
-            "When learn:MODEL and scratch:MODEL are measured; the last ends them.",
+            "Times at which learn:MODEL and scratch:MODEL are measured; training ends at the last.",
             "LIST",
-            read=_listed(float, "--learn-seconds {}: give seconds with commas between, such as 0,30."),
+            read=_listed(float, "--learn-seconds {}: use seconds separated by commas, such as 0,30."),
             written=_written,
         ),
     ] = (0, 10, 30, 60)
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) != len(self.models):
-            raise InputError(f"--models {','.join(self.models)}: give one name or more, each once.")
+            raise InputError(f"--models {','.join(self.models)}: list one or more names, each once.")
         if not self.shots or min(self.shots) < 1 or len(set(self.shots)) != len(self.shots):
-            raise InputError(f"--shots {','.join(map(str, self.shots))}: give numbers of photos, 1 or more, each once.")
+            raise InputError(f"--shots {','.join(map(str, self.shots))}: list numbers of photos, 1 or more, each once.")
         if self.holdout < 3:
-            raise InputError(f"--holdout {self.holdout}: give 3 frames or more; correlations need them.")
+            raise InputError(f"--holdout {self.holdout}: use 3 or more frames; correlations need them.")
         if not 64 <= self.size <= 2048:
-            raise InputError(f"--size {self.size}: give 64 to 2048 pixels, at most what the clips have.")
+            raise InputError(f"--size {self.size}: use 64 to 2048 pixels, at most the size of the clips.")
         for option, value in (("--limit", self.limit), ("--pairs", self.pairs)):
             if value is not None and value < 1:
-                raise InputError(f"{option} {value}: give 1 or more, or leave it out for all.")
+                raise InputError(f"{option} {value}: use 1 or more, or omit it for all.")
         times = self.learn_seconds
         if not times or list(times) != sorted(set(times)) or times[0] < 0 or not 1 <= times[-1] <= 1e5:
             given = ",".join(f"{t:g}" for t in times)
-            raise InputError(f"--learn-seconds {given}: give rising seconds, 1 or more at the end, such as 0,10,30,60.")
+            raise InputError(
+                f"--learn-seconds {given}: use increasing seconds, the last 1 or more, such as 0,10,30,60."
+            )
         check_options(self)
         if self.device == "cuda":
             resolved_device(self.device)

@@ -50,7 +50,7 @@ def landmark_lines(style: str) -> list[tuple[list[int], Color, bool]]:
     Raises ValueError if there is no such style.
     """
     if style not in STYLES:
-        raise ValueError(f"style {style!r}: give one of {', '.join(STYLES)}")
+        raise ValueError(f"style {style!r}: use one of {', '.join(STYLES)}")
     if style == "paper":
         return [([faces.POINTS_68[i] for i in index], color, closed) for index, color, closed in _PAPER]
     return [(list(index), color, closed) for index, color, closed in LANDMARK_LINES]

@@ -516,16 +516,16 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
     width, height = size
     if not faces:
         raise NoFaceError(
-            f"no face found in {name} ({width}x{height}); use a picture in which one face is seen from the front or "
-            f"half side and is at least {ADVISED_FACE_PX} px wide."
+            f"no face found in {name} ({width}x{height}); use a picture that shows one face from the front or "
+            f"half side, at least {ADVISED_FACE_PX} px wide."
         )
     if (number or 1) > len(faces):
         there = "is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"
-        raise NoFaceError(f"face {number} of {name} was asked for, but there {there}; `mimik faces {name}` shows them.")
+        raise NoFaceError(f"face {number} of {name} was requested, but there {there}; `mimik faces {name}` shows them.")
     face = faces[(number or 1) - 1]
     if face.width_px < MIN_FACE_PX:
         raise NoFaceError(
-            f"the face in {name} is {face.width_px:.0f} px wide; use one in which it is at least {ADVISED_FACE_PX} px "
-            "wide."
+            f"the face in {name} is {face.width_px:.0f} px wide; use a picture in which it is at least "
+            f"{ADVISED_FACE_PX} px wide."
         )
     return face

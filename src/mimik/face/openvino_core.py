@@ -73,7 +73,7 @@ def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: d
         try:
             return core.import_model(kept.read_bytes(), "CPU", options)
         except (RuntimeError, OSError, ValueError):
-            log.debug("%s is of no use and is made again", kept, exc_info=True)
+            log.debug("%s is unusable and is compiled again", kept, exc_info=True)
     compiled = core.compile_model(read(), "CPU", options)
     if kept is not None:
         try:
@@ -81,7 +81,7 @@ def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: d
             data = compiled.export_model()
             write_whole(kept, data if isinstance(data, bytes) else data.getvalue())
         except (RuntimeError, OSError, InputError):
-            log.debug("%s could not be kept", kept, exc_info=True)
+            log.debug("%s could not be stored", kept, exc_info=True)
     return compiled
 
 

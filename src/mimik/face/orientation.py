@@ -91,8 +91,8 @@ def upright(picture: Image, face: Face, name: str) -> tuple[Image, Face, str | N
     if not turns:
         return picture, face, None
     height, width = picture.shape[:2]
-    how = "stands on its head" if turns == 2 else "lies on its side"
-    note = f"the face in {name} {how}; the picture is turned upright"
+    how = "is upside down" if turns == 2 else "lies on its side"
+    note = f"the face in {name} {how}; the picture is rotated upright"
     return np.ascontiguousarray(np.rot90(picture, turns)), turned_face(face, turns, width, height), note
 
 

@@ -154,7 +154,7 @@ def read_avatar(path: Path) -> AvatarFile:
     try:
         return _avatar_of(*read_tensors(path, AVATAR_FORMAT))
     except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.") from None
+        raise ModelError(f"{path}: no such file; use an avatar that `mimik learn` wrote.") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, cv2.error, RecursionError) as error:
         why = str(error).strip().split("\n")[0].rstrip(".")
         raise ModelError(f"{path}: is damaged or not an avatar ({why}); run `mimik learn` again.") from None

@@ -21,9 +21,9 @@ def resolved_device(device: str) -> str:
     except ModuleNotFoundError:
         if device == "auto":
             return "cpu"
-        raise InputError(f"--device cuda: torch is not installed; {install_command('train')}, or give cpu.") from None
+        raise InputError(f"--device cuda: torch is not installed; {install_command('train')}, or use cpu.") from None
     if torch.cuda.is_available():
         return "cuda"
     if device == "auto":
         return "cpu"
-    raise InputError("--device cuda: torch finds no GPU; give cpu, or install a torch with CUDA.")
+    raise InputError("--device cuda: torch finds no GPU; use cpu, or install a torch with CUDA.")

@@ -101,7 +101,8 @@ class Network:
             except RuntimeError as error:
                 why = " ".join(str(error).split())[-80:]
                 raise ModelError(
-                    f"OpenVINO cannot run the model on this processor ({why}); give --model geometry, which needs none."
+                    f"OpenVINO cannot run the model on this processor ({why}); pass --model geometry, which needs no "
+                    "network."
                 ) from error
 
     def _built(self, psi_hat: Array, graph: _Graph) -> _Compiled:
@@ -293,7 +294,7 @@ class _Graph:
         try:
             return self._tensors[name].astype(np.float32)
         except KeyError:
-            raise ModelError(f"the model lacks {name}; it is from another version or damaged.") from None
+            raise ModelError(f"the model lacks {name}; it is damaged or from another version.") from None
 
     def count(self, name: str) -> int:
         """Number of blocks in a list."""

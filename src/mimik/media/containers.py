@@ -37,7 +37,7 @@ def refuse_heif(path: Path) -> None:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         raise MediaError(
-            f"{path} is a damaged HEIC or AVIF picture, or of an unknown kind; convert it to JPEG or PNG first."
+            f"{path} is a damaged HEIC or AVIF picture, or of an unsupported kind; convert it to JPEG or PNG first."
         )
 
 
@@ -52,7 +52,7 @@ def open_container(path: Path, readable: str = _READABLE) -> Any:
     except (FFmpegError, OSError, ValueError) as error:
         why = reason_of(error)
         said = "" if why.startswith("Invalid ") else f" ({why})"  # adds no information
-        raise MediaError(f"{path} is damaged or in no format that can be read{said}; give {readable}.") from error
+        raise MediaError(f"{path} is damaged or in an unsupported format{said}; use {readable}.") from error
 
 
 def video_stream(container: Any, path: Path) -> Any:
@@ -61,7 +61,7 @@ def video_stream(container: Any, path: Path) -> Any:
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
         what = "sound but no picture" if container.streams.audio else "no picture in it"
-        raise MediaError(f"{path} has {what}; give a video that shows a face.")
+        raise MediaError(f"{path} has {what}; use a video that shows a face.")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:
@@ -89,10 +89,10 @@ def writing(path: Path) -> Iterator[None]:
     except (FFmpegError, OSError, ValueError) as error:
         if not path.parent.is_dir():
             raise MediaError(
-                f"{path} cannot be written, its folder does not exist; make it or give another place."
+                f"{path} cannot be written, its folder does not exist; create it first, or use another one."
             ) from error
         raise MediaError(
-            f"{path} cannot be written ({reason_of(error)}); free some space, check permissions or give another place."
+            f"{path} cannot be written ({reason_of(error)}); free some space, check permissions, or use another folder."
         ) from error
 
 

@@ -26,18 +26,18 @@ _PICTURE_OR_VIDEO = "picture or video file"
 def check_input(path: Path, what: str = _PICTURE_OR_VIDEO) -> None:
     """Raise MediaError if a path cannot be opened. Args: what: the expected file, for the message."""
     if str(path).startswith(("http:/", "https:/")):
-        raise MediaError(f"{path.name} is an address on the web; download the {what} first, and give its path.")
+        raise MediaError(f"{path.name} is a web address; download the {what} first, and use its path.")
     try:
         if path.is_dir():
-            raise MediaError(f"{path} is a folder; give one {what}.")
+            raise MediaError(f"{path} is a folder; use a {what}.")
         if not path.exists():
             raise MediaError(f"{path} does not exist; check the path.")
         if not path.is_file():
-            raise MediaError(f"{path} is not an ordinary file; give a {what} on disk.")
+            raise MediaError(f"{path} is not a regular file; use a {what} on disk.")
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty (0 bytes); copy or download it again.")
         if is_text(path, strict=True) and path.suffix.lower() in _NOT_TEXTS:
-            raise MediaError(f"{path} holds a text, whatever its name says; give one {what}.")
+            raise MediaError(f"{path} is a text file; use a {what}.")
     except (OSError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
@@ -78,7 +78,7 @@ def output_kind(path: StrPath) -> OutputKind:
         if FRAMES_PATTERN.fullmatch(path.name) and suffix in IMAGE_SUFFIXES:
             return "frames"
         raise MediaError(
-            f"{path}: a pattern has one %05d and ends in .png, .jpg or .webp; give one such as frames/%05d.webp."
+            f"{path}: a pattern has one %05d and ends in .png, .jpg or .webp; use one such as frames/%05d.webp."
         )
     if path.is_dir() or (not suffix and not path.exists()):
         return "frames"
@@ -86,7 +86,7 @@ def output_kind(path: StrPath) -> OutputKind:
         return "video"
     if suffix in IMAGE_SUFFIXES:
         return "image"
-    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; give {OUTPUT_FORMATS}.")
+    raise MediaError(f"{path} cannot be written as {suffix or 'a file without a suffix'}; use {OUTPUT_FORMATS}.")
 
 
 def keeps_alpha(path: StrPath) -> bool:

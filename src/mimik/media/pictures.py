@@ -90,16 +90,14 @@ def read_image(path: StrPath) -> Rgb:
             return _upright(to_rgb(image), image)
     except UnidentifiedImageError as error:
         if identify(path) == "container":
-            raise MediaError(f"{path} is a video; give a picture (JPEG, PNG, WebP, TIFF).") from error
+            raise MediaError(f"{path} is a video; use a picture (JPEG, PNG, WebP, TIFF).") from error
         raise
     except MediaError:
         raise
     except MemoryError as error:
-        raise MediaError(f"{path} does not fit into memory; give a smaller picture.") from error
+        raise MediaError(f"{path} does not fit into memory; use a smaller picture.") from error
     except PICTURE_ERRORS as error:
-        raise MediaError(
-            f"{path} is damaged or incomplete ({reason_of(error)}); give an intact JPEG or PNG."
-        ) from error
+        raise MediaError(f"{path} is damaged or incomplete ({reason_of(error)}); use an intact JPEG or PNG.") from error
 
 
 @functools.cache
@@ -125,16 +123,16 @@ def open_picture(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise MediaError(f"{path} has more than {MAX_MEGAPIXELS} megapixels; give a smaller picture.") from error
+        raise MediaError(f"{path} has more than {MAX_MEGAPIXELS} megapixels; use a smaller picture.") from error
     except PICTURE_ERRORS as error:
-        raise MediaError(f"{path} has a damaged header ({reason_of(error)}); give an intact JPEG or PNG.") from error
+        raise MediaError(f"{path} has a damaged header ({reason_of(error)}); use an intact JPEG or PNG.") from error
 
 
 def check_megapixels(path: Path, width: int, height: int) -> None:
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise MediaError(
             f"{path} has {width * height / 1e6:.0f} megapixels ({width}x{height}); "
-            f"give a picture of at most {MAX_MEGAPIXELS} megapixels."
+            f"use a picture of at most {MAX_MEGAPIXELS} megapixels."
         )
 
 
@@ -171,7 +169,7 @@ def in_memory(picture: Any) -> Rgb:
     Raises:
         MediaError: if it is neither.
     """
-    accepted = "give a path, a Pillow image, or a uint8 RGB array [H, W, 3]"
+    accepted = "use a path, a Pillow image, or a uint8 RGB array [H, W, 3]"
     if isinstance(picture, Image.Image):
         check_megapixels(Path("the image"), picture.width, picture.height)
         return _upright(to_rgb(picture), picture)
@@ -179,7 +177,7 @@ def in_memory(picture: Any) -> Rgb:
         raise MediaError(f"a {type(picture).__name__} is not a picture; {accepted}.")
     described = f"an array {picture.dtype} {list(picture.shape)}"
     if picture.dtype != np.uint8:
-        raise MediaError(f"{described} is not a picture: its values have to be uint8, 0 to 255; {accepted}.")
+        raise MediaError(f"{described} is not a picture: its values must be uint8, 0 to 255; {accepted}.")
     if picture.ndim == 2:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
     if picture.ndim != 3 or picture.shape[2] not in (3, 4) or min(picture.shape[:2]) < 1:
@@ -218,7 +216,7 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
                 assert converted is not None
                 return converted
         except (ImageCms.PyCMSError, *PICTURE_ERRORS) as error:
-            log.warning("unusable color profile left out (%s)", reason_of(error))
+            log.warning("unusable color profile ignored (%s)", reason_of(error))
     return image.convert("RGB")
 
 

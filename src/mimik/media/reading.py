@@ -70,7 +70,7 @@ def probe(path: StrPath) -> VideoInfo:
     path = Path(path)
     found = identify(path)
     if found == "still":
-        raise MediaError(f"{path} is a still picture; give a video.")
+        raise MediaError(f"{path} is a still picture; use a video.")
     if found == "animation":
         return _probe_animation(path)
     with closing(open_container(path)) as container:
@@ -225,7 +225,7 @@ def decode_frames(
     path = Path(path)
     found = identify(path)
     if found == "still":
-        raise MediaError(f"{path} is a still picture; give a video.")
+        raise MediaError(f"{path} is a still picture; use a video.")
     if found == "animation":
         rate = exact_rate(fps or probe(path).fps)
         shrunk = ((start_s, length_s, _shrink(rgb, max_side)) for start_s, length_s, rgb in _animation_frames(path))
@@ -288,7 +288,7 @@ def first_frame(container: Any, stream: Any, path: Path) -> Any:
 def _no_frame(path: Path) -> MediaError:
     return MediaError(
         f"{path} holds no frame that can be decoded (damaged, cut off or copy-protected); "
-        "give an intact video, for example MP4 with H.264."
+        "use an intact video, for example MP4 with H.264."
     )
 
 

@@ -113,7 +113,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
     with closing(open_container(path, _SOUNDS)) as container:
         stream = audio_stream(container)
         if stream is None:
-            raise MediaError(f"{path} has no sound; give {_SOUNDS}.")
+            raise MediaError(f"{path} has no sound; use {_SOUNDS}.")
         try:
             source = _SoundSource(path, container, stream)
         except (FFmpegError, ValueError, OSError) as error:
@@ -154,7 +154,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
 
 def _no_samples(path: Path, error: BaseException | None) -> MediaError:
     why = f" ({reason_of(error)})" if error else ""
-    return MediaError(f"{path} has a sound track without a sample that can be decoded{why}; give {_SOUNDS}.")
+    return MediaError(f"{path} has a sound track that cannot be decoded{why}; use {_SOUNDS}.")
 
 
 class _Axis:
@@ -336,7 +336,7 @@ def open_sound(path: Path, container_name: str) -> AccompanyingSound | None:
                 return CopiedSound(path, container, stream)
             return TranscodedSound(path, container, stream, container_name)
     except (FFmpegError, ValueError, OSError) as error:
-        log.warning("%s: the sound cannot be read and is left out (%s)", path, reason_of(error))
+        log.warning("%s: the sound cannot be read and is dropped (%s)", path, reason_of(error))
     container.close()
     return None
 

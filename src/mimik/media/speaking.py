@@ -37,7 +37,7 @@ def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
     """
     words = text.strip()
     if not words or len(words) > MAX_LETTERS:
-        raise InputError(f"--say with {len(words)} letters: give 1 to {MAX_LETTERS}.")
+        raise InputError(f"--say with {len(words)} characters: use 1 to {MAX_LETTERS}.")
     is_piper = voice is not None and voice.lower().endswith(_PIPER_SUFFIX)
     if voice is not None and is_piper:
         command = _piper(Path(voice), out)
@@ -46,18 +46,20 @@ def speak(text: str, out: Path, *, voice: str | None = None) -> Path:
         if program is None:
             raise InputError(
                 "--say: no speech program is installed; install espeak-ng (apt install espeak-ng, brew install "
-                "espeak-ng), give piper's voice with --voice FILE.onnx, or give a recording as DRIVER."
+                "espeak-ng), use piper's voice with --voice FILE.onnx, or use a recording as DRIVER."
             )
         command = [program, "-v", voice or _DEFAULT_VOICE, "-w", str(out), "--stdin"]
     try:
         done = subprocess.run(command, input=words.encode(), capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise InputError(f"--say: {Path(command[0]).name} did not finish in {_TIMEOUT_S} s; give less text.") from None
+        raise InputError(
+            f"--say: {Path(command[0]).name} did not finish in {_TIMEOUT_S} s; use a shorter text."
+        ) from None
     if done.returncode or not out.exists() or not out.stat().st_size:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         reason = lines[-1][:200].rstrip(".") if lines else f"exit code {done.returncode}"
         shown = f"--voice {voice}" if voice else "--say"
-        raise InputError(f"{shown}: {Path(command[0]).name} made no sound ({reason}); try another voice or text.")
+        raise InputError(f"{shown}: {Path(command[0]).name} produced no sound ({reason}); try another voice or text.")
     phonemes = None if is_piper else _phonemes_of(words, voice or _DEFAULT_VOICE, out)
     beside = out.with_suffix(PHONEMES_SUFFIX)
     if phonemes is None:
@@ -104,18 +106,18 @@ def phonemes_beside(sound: Path) -> list[tuple[float, str]] | None:
         return _phonemes_in(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} does not tell the phonemes of {sound.name} ({error}); give lines of seconds, a tab and a phoneme, "
-            "in the order of time, or remove the file."
+            f"{path} does not list the phonemes of {sound.name} ({error}); use lines of seconds, a tab and a phoneme, "
+            "in order of time, or remove the file."
         ) from None
 
 
 def _piper(voice: Path, out: Path) -> list[str]:
     if not voice.is_file():
-        raise InputError(f"--voice {voice}: there is no such file; give piper's .onnx file with its .onnx.json beside.")
+        raise InputError(f"--voice {voice}: no such file; use piper's .onnx file with its .onnx.json beside it.")
     program = shutil.which("piper")
     if program is None:
         raise InputError(
-            f"--voice {voice}: piper is not installed; pip install piper-tts, or give a voice of espeak-ng such as "
+            f"--voice {voice}: piper is not installed; pip install piper-tts, or use a voice of espeak-ng such as "
             "en-us."
         )
     return [program, "--model", str(voice), "--output_file", str(out)]

@@ -72,12 +72,12 @@ def open_writer(
     what = output_kind(path)
     suffix = path.suffix.lower()
     if what == "image":
-        raise MediaError(f"{path} holds one picture; for a video give {OUTPUT_FORMATS}.")
+        raise MediaError(f"{path} holds one picture; for a video use {OUTPUT_FORMATS}.")
     assert not alpha or keeps_alpha(path), path
     if what == "video" and suffix in CONTAINERS:
         return VideoWriter(path, width, height, fps, quality=quality, audio_from=audio_from, alpha=alpha)
     if audio_from is not None:
-        log.info("%s cannot hold sound; that of %s is left out", path, audio_from)
+        log.info("%s cannot contain sound; that of %s is dropped", path, audio_from)
     if what == "frames":
         return FramesWriter(path, width, height, fps, alpha=alpha)
     if suffix == ".gif":
@@ -102,7 +102,7 @@ class Writer(ABC):
         self._closed = self._failed = False
         check_size(self.path, width, height, self.max_side_px)
         if not (math.isfinite(fps) and MIN_FPS <= fps <= MAX_FPS):
-            raise MediaError(f"{self.path}: {fps} frames a second; give {MIN_FPS:g} to {MAX_FPS:g}.")
+            raise MediaError(f"{self.path}: {fps} frames per second; use {MIN_FPS:g} to {MAX_FPS:g}.")
         self._rate = exact_rate(fps)
 
     def write(self, frame: Rgb, mark: MarkFrame | None = None) -> None:
@@ -137,7 +137,7 @@ class Writer(ABC):
         if self._failed or not self.num_frames:
             self._release()
             if not self._failed:
-                raise MediaError(f"{self.path} got no frame; give a driving video that has at least one.")
+                raise MediaError(f"{self.path} received no frame; use a driving video that has at least one.")
             return
         try:
             with writing(self.path):
@@ -223,7 +223,7 @@ class VideoWriter(_StreamWriter):
         super().__init__(path, width, height, fps, alpha=alpha)
         container_name = CONTAINERS.get(self.path.suffix.lower())
         if container_name is None:
-            raise MediaError(f"{self.path} cannot be written as a video; give {', '.join(CONTAINERS)}.")
+            raise MediaError(f"{self.path} cannot be written as a video; use {', '.join(CONTAINERS)}.")
         assert 0 <= quality <= 51, f"quality {quality}"
         if audio_from is not None:
             check_input(Path(audio_from))
@@ -328,7 +328,7 @@ class VideoWriter(_StreamWriter):
 
     def _drop_sound(self, error: BaseException) -> None:
         assert self._sound is not None
-        log.warning("%s: the sound is broken and left out from here on (%s)", self._sound.path, reason_of(error))
+        log.warning("%s: the sound is broken and dropped from here on (%s)", self._sound.path, reason_of(error))
         self._sound.close()
         self._sound = None
 
@@ -431,7 +431,7 @@ class FramesWriter(Writer):
         super().__init__(path, width, height, fps, alpha=alpha)
         self._pattern = self.path if "%" in self.path.name else self.path / "%05d.png"
         if not FRAMES_PATTERN.fullmatch(self._pattern.name) or self._pattern.suffix.lower() not in IMAGE_SUFFIXES:
-            raise MediaError(f"{self.path}: give a folder or a pattern such as frames/%05d.webp.")
+            raise MediaError(f"{self.path}: use a folder or a pattern such as frames/%05d.webp.")
         if self._pattern.suffix.lower() == ".webp":
             check_size(self.path, width, height, WebpWriter.max_side_px)
         with writing(self.path):

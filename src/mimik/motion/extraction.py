@@ -84,7 +84,7 @@ def check_within(neutral_s: float, num_frames: int | None, fps: float) -> None:
     """
     if num_frames is not None and neutral_s >= num_frames / fps:
         raise InputError(
-            f"--neutral {neutral_s:g}: the driver lasts {num_frames / fps:.1f} s; give a time within it, in seconds."
+            f"--neutral {neutral_s:g}: the driver lasts {num_frames / fps:.1f} s; use a time within it, in seconds."
         )
 
 
@@ -95,5 +95,5 @@ def _named(held: Sequence[Face | None], fps: float, time_s: float) -> Reference:
     chosen = [i for i in near if abs(i / fps - time_s) <= max(_NAMED_S, 0.5 / fps) + 1e-9]
     faces = [face for face in (held[i] for i in chosen) if face is not None]
     if not faces:
-        raise InputError(f"--neutral {time_s:g}: the driver shows no face there; give a time at which it does.")
+        raise InputError(f"--neutral {time_s:g}: the driver shows no face then; use a time at which it does.")
     return named_neutral(faces, time_s)

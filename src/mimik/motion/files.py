@@ -214,7 +214,7 @@ def _read_member(file: zipfile.ZipFile, name: str) -> bytes:
 
 def _not_a_motion(path: Path) -> InputError:
     return InputError(
-        f"{path} is not a readable motion file; give one that `mimik motion extract VIDEO -o X.motion` wrote, or the "
+        f"{path} is not a readable motion file; use one that `mimik motion extract VIDEO -o X.motion` wrote, or the "
         f"name of a bundled one: {', '.join(bundled_motions())}."
     )
 

@@ -71,29 +71,28 @@ def check_driver(source: str) -> None:
 def no_such_driver(source: str) -> InputError:
     """Error message for a driver that is neither a file nor a name."""
     if not source:
-        return InputError("the driver's name is empty; give a file, or the name of a bundled motion.")
+        return InputError("the driver's name is empty; use a file, or the name of a bundled motion.")
     if source.startswith(("http:/", "https:/")):
-        return InputError(f"driver {source}: is an address on the web; download the file first, and give its path.")
+        return InputError(f"driver {source}: is a web address; download the file first, and use its path.")
     names = driver_names()
     close = difflib.get_close_matches(source, names, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     accepted = ", ".join(kind.accepted for kind in reversed(KINDS) if kind.accepted)
     return InputError(
-        f"driver {source}: there is no such file{meant}; give {accepted} or one of the bundled motions: "
-        f"{', '.join(names)}."
+        f"driver {source}: no such file{meant}; use {accepted} or one of the bundled motions: {', '.join(names)}."
     )
 
 
 _OTHER_FILES = {  # by suffix: what to do with files that look like drivers but are not
-    ".avatar": "is a learned person; give it as PHOTO, before the driver",
-    ".safetensors": "is a model; give it with --model",
-    ".onnx": "is a network; a piper voice is given with --voice, beside --say TEXT",
+    ".avatar": "is a learned person; pass it as PHOTO, before the driver",
+    ".safetensors": "is a model; pass it with --model",
+    ".onnx": "is a network; pass a piper voice with --voice, together with --say TEXT",
     ".bvh": "is a skeleton's motion; record the face as .csv (Live Link Face) or .jsonl",
     ".fbx": "is a scene; record the face as .csv (Live Link Face) or .jsonl",
-    ".json": "is no driver; numbers are given as lines of .jsonl, or as .csv of Live Link Face",
-    ".pdf": "is a document; to have a text spoken give --say TEXT",
-    ".docx": "is a document; to have a text spoken give --say TEXT",
-    ".zip": "is an archive; unpack it, and give a file of it",
+    ".json": "is not a driver; pass numbers as .jsonl, or as .csv of Live Link Face",
+    ".pdf": "is a document; to have a text spoken pass --say TEXT",
+    ".docx": "is a document; to have a text spoken pass --say TEXT",
+    ".zip": "is an archive; unpack it, and use a file in it",
 }
 _TEXTS = ("", ".txt", ".text", ".md", ".rst", ".log", ".srt", ".vtt", ".html")  # if they contain text
 
@@ -115,7 +114,8 @@ def check_person(photo: Path) -> None:
         what = "is a text"
     if what:
         raise InputError(
-            f"{photo}: {what}, and a person is wanted first; give a photo, a video of the person or an .avatar file."
+            f"{photo}: {what}, and the first argument is the person; use a photo, a video of the person or an .avatar "
+            "file."
         )
 
 
@@ -128,6 +128,6 @@ def check_readable(source: str) -> None:
     path = Path(source)
     advice = _OTHER_FILES.get(path.suffix.lower())
     if advice is None and path.suffix.lower() in _TEXTS and is_text(path):
-        advice = f'is a text; to have it spoken give --say TEXT, such as --say "$(cat {path.name})"'
+        advice = f'is a text; to have it spoken pass --say TEXT, such as --say "$(cat {path.name})"'
     if advice:
         raise InputError(f"driver {source}: {advice}.")

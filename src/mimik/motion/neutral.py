@@ -120,7 +120,7 @@ def named_neutral(driver: Sequence[Face], time_s: float) -> Reference:
         closed_mouth(own, values),
         pose.rotation,
         values,
-        note=f"the driver's neutral face, from which motion is measured: at {time_s:g} s",
+        note=f"neutral face of the driver: at {time_s:g} s",
     )
 
 
@@ -191,11 +191,11 @@ def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
     said = []
     if never:
         what = " or ".join(_CALM_WORDS[name] for name in never)
-        said.append(f"the driver's beginning never shows {what}, so those of a usual face stand for its neutral face")
+        said.append(f"the driver's beginning never shows {what}, so those of an average face are used as neutral")
     if times:
         found = ", ".join(f"{name} at {time:.1f} s" for name, time in times.items())
         said.append(
-            f"the driver's neutral face, from which motion is measured: {found}; if the result looks tense or "
+            f"neutral face of the driver: {found}; if the result looks tense or "
             "open-mouthed, name a calmer moment with --neutral SECONDS"
         )
     return "; ".join(said)
@@ -213,7 +213,7 @@ def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
     return Pose(reference.rotation, translation, float(np.median([p.scale for p in poses])))
 
 
-_OF_PHOTO = "one picture does not tell how the driver looks at rest; a usual face stands for that"
+_OF_PHOTO = "one picture does not show the driver's face at rest; an average face is used as neutral"
 
 
 def motion_of_photo(driver: Face) -> tuple[Reference, MotionFrame]:

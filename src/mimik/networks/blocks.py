@@ -139,7 +139,7 @@ def attention_or_identity(num_channels: int, wanted: bool) -> nn.Module:
 
 def check_image_px(image_px: int) -> None:
     if image_px < 32 or image_px & (image_px - 1):
-        raise ValueError(f"image_px {image_px}: give a power of two, 32 or more.")
+        raise ValueError(f"image_px {image_px}: use a power of two, 32 or more.")
 
 
 def block_widths(num_blocks: int, min_channels: int, max_channels: int) -> list[int]:

@@ -83,7 +83,7 @@ def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, rec
     for name, value in half.items():
         if not value.isfinite().all():
             raise InputError(
-                f"{path}: {name} has values beyond float16, so it is not written; train with a lower rate."
+                f"{path}: {name} has values beyond the range of float16, so it is not written; train with a lower rate."
             )
     about = {"format": RELEASE_FORMAT, "preset": preset_to_json(preset), "record": json.dumps(record)}
     write_whole(path, safetensors.torch.save(half, metadata=about))
@@ -160,8 +160,8 @@ def read_state(run: Path) -> dict[str, Any] | None:
             try:
                 return torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
             except (pickle.UnpicklingError, RuntimeError) as error:
-                raise InputError(f"{path}: is not a training state of this program; give a new folder.") from error
+                raise InputError(f"{path}: is not a training state of this program; use a new folder.") from error
         damaged.append(path)
     if damaged:
-        raise InputError(f"{damaged[0]}: is damaged, and no older state is left; give a new folder.")
+        raise InputError(f"{damaged[0]}: is damaged, and no older state is left; use a new folder.")
     return None

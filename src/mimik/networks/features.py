@@ -355,7 +355,7 @@ def download_weights(name: str, progress: Callable[[float], None] = lambda share
         partial.replace(path)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(
-            f"{_VGG19_URL} cannot be downloaded to {folder} ({error}); fetch it yourself and put it there."
+            f"{_VGG19_URL} cannot be downloaded to {folder} ({error}); download it yourself and put it there."
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -364,7 +364,7 @@ def download_weights(name: str, progress: Callable[[float], None] = lambda share
 
 def _check_name(name: str) -> None:
     if name not in CONTENT_NETWORKS:
-        raise InputError(f"content network {name!r}: give one of {', '.join(CONTENT_NETWORKS)}.")
+        raise InputError(f"content network {name!r}: use one of {', '.join(CONTENT_NETWORKS)}.")
 
 
 def _find_weights(name: str) -> Path:
@@ -399,24 +399,24 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     Raises InputError if it cannot be read, its hash does not match its name, or it is torchvision's version.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{path}: weights are {', '.join(_SUFFIXES)}; give such a file.")
+        raise InputError(f"{path}: use a weights file ending in {', '.join(_SUFFIXES)}.")
     try:
         digits = _check_hash(path, path.name)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give a file of weights.") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); use another file.") from error
     if digits in _TORCHVISION:
         raise InputError(
-            f"{path} is torchvision's {_TORCHVISION[digits]}, which expects other pictures than Caffe's; give weights "
-            "that were converted from Caffe."
+            f"{path} is torchvision's {_TORCHVISION[digits]}, which expects other inputs than Caffe's; use weights "
+            "converted from Caffe."
         )
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises nearly anything on damaged bytes
-        raise InputError(f"{path} holds no weights or is damaged; fetch or convert it again.") from error
+        raise InputError(f"{path} contains no weights or is damaged; download or convert it again.") from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise InputError(f"{path} holds something else than named tensors; give a state_dict.")
+        raise InputError(f"{path} does not contain named tensors; use a state_dict.")
     return tensors
 
 
@@ -428,11 +428,11 @@ def _get(path: Path, tensors: Mapping[str, Tensor], keys: Sequence[str], shape: 
             if list(value.shape) != list(shape):
                 raise InputError(
                     f"{path}: {key} is {list(value.shape)}, {list(shape)} is expected; these are another network's "
-                    "weights, give the right ones."
+                    "weights, use the right ones."
                 )
             return value
     raise InputError(
-        f"{path}: there is no {' or '.join(keys)}; these are another network's weights, give the right ones."
+        f"{path}: there is no {' or '.join(keys)}; these are another network's weights, use the right ones."
     )
 
 

@@ -194,7 +194,7 @@ class Generator(nn.Module):
         super().__init__()
         check_image_px(image_px)
         if form not in FORMS:
-            raise ValueError(f"form {form!r}: give one of {', '.join(FORMS)}.")
+            raise ValueError(f"form {form!r}: use one of {', '.join(FORMS)}.")
         self.form = form
         texture = form == "texture"
         widths = block_widths(_TEXTURE_BLOCKS if texture else NUM_GENERATOR_BLOCKS, min_channels, max_channels)

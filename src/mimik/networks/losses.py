@@ -53,7 +53,7 @@ def feature_matching_loss(
     Raises ValueError on another over_layers, or if the activations differ in number or shape.
     """
     if over_layers not in OVER_LAYERS:
-        raise ValueError(f"over_layers {over_layers!r}: give one of {', '.join(OVER_LAYERS)}.")
+        raise ValueError(f"over_layers {over_layers!r}: use one of {', '.join(OVER_LAYERS)}.")
     per_layer = torch.stack(_layer_distances(fake_acts, real_acts))  # [L]
     return per_layer.mean() if over_layers == "mean" else per_layer.sum()
 
@@ -70,7 +70,7 @@ def match_loss(e_hat: Tensor, w_i: Tensor) -> Tensor:
     Raises ValueError if B or N differ.
     """
     if e_hat.ndim != 3 or w_i.shape != (e_hat.shape[0], e_hat.shape[2]):
-        raise ValueError(f"e_hat {list(e_hat.shape)} and w_i {list(w_i.shape)}: give [B, K, N] and [B, N].")
+        raise ValueError(f"e_hat {list(e_hat.shape)} and w_i {list(w_i.shape)}: use [B, K, N] and [B, N].")
     return (e_hat - w_i.detach()[:, None]).abs().mean()
 
 
@@ -89,7 +89,7 @@ def content_loss(features_x: Sequence[Tensor], features_x_hat: Sequence[Tensor],
     """
     distances = _layer_distances(features_x_hat, features_x)
     if len(weights) != len(distances):
-        raise ValueError(f"{len(weights)} weights for {len(distances)} layers: give one for each.")
+        raise ValueError(f"{len(weights)} weights for {len(distances)} layers: use one for each.")
     return torch.stack([weight * distance for weight, distance in zip(weights, distances, strict=True)]).sum()
 
 
@@ -126,6 +126,6 @@ def _layer_distances(fake: Sequence[Tensor], real: Sequence[Tensor]) -> list[Ten
     """L1 distance of each layer, mean over its elements; no gradient to real."""
     shapes = [list(f.shape) for f in fake], [list(r.shape) for r in real]
     if shapes[0] != shapes[1] or not fake:
-        raise ValueError(f"layers of shapes {shapes[0]} and {shapes[1]}: give the same ones of both frames.")
+        raise ValueError(f"layers of shapes {shapes[0]} and {shapes[1]}: use the same ones of both frames.")
     # In float32: under autocast a mean in bf16 has three digits.
     return [(f.float() - r.detach().float()).abs().mean() for f, r in zip(fake, real, strict=True)]

@@ -25,7 +25,7 @@ def preset_from_json(text: str) -> Preset:
     try:
         return _from_plain(Preset, json.loads(text), "preset")
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"its settings are not understood ({error})") from None
+        raise ModelError(f"its settings are invalid ({error})") from None
 
 
 def _from_plain(kind: Any, value: Any, name: str) -> Any:

@@ -67,10 +67,10 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file; give a model that `mimik train` wrote.") from None
+        raise ModelError(f"{path}: no such file; use a model that `mimik train` wrote.") from None
     except (SafetensorError, OSError, ValueError) as error:
         why = str(error).rstrip(".")
-        raise ModelError(f"{path}: is damaged or not a model of this program ({why}); fetch it again.") from None
+        raise ModelError(f"{path}: is damaged or not a model of this program ({why}); download it again.") from None
 
 
 def read_release(path: Path) -> Release:
@@ -78,5 +78,5 @@ def read_release(path: Path) -> Release:
     with reading(path):
         about, tensors = read_tensors(path, RELEASE_FORMAT)
         if unknown := sorted(about.keys() ^ {"format", "preset", "record"}):
-            raise ModelError(f"its header is not understood at {unknown[0]!r}")
+            raise ModelError(f"its header is invalid at {unknown[0]!r}")
         return Release(preset_from_json(about["preset"]), json.loads(about["record"]), tensors)

@@ -53,13 +53,13 @@ class Credentials:
             leaf = x509.load_pem_x509_certificates(certificate)[0]
         except ValueError as error:
             raise InputError(
-                "the certificate is not a PEM file; give one that starts with BEGIN CERTIFICATE."
+                "the certificate is not a PEM file; use one that starts with BEGIN CERTIFICATE."
             ) from error
         try:
             private = serialization.load_pem_private_key(key, password=None)
         except TypeError as error:
             raise InputError(
-                "the key is protected by a passphrase; give one without: openssl pkey -in KEY -out NEWKEY."
+                "the key is protected by a passphrase; remove it: openssl pkey -in KEY -out NEWKEY."
             ) from error
         except (ValueError, UnsupportedAlgorithm) as error:
             raise InputError("the key is not a private key in a PEM file (BEGIN PRIVATE KEY).") from error
@@ -74,7 +74,7 @@ class Credentials:
             algorithm = "ed25519"
         else:
             raise InputError(
-                "the key is of a kind that C2PA does not use; give EC P-256, P-384 or P-521, RSA 2048+ or Ed25519."
+                "C2PA does not support this kind of key; use EC P-256, P-384 or P-521, RSA 2048+ or Ed25519."
             )
         if private.public_key() != leaf.public_key():
             raise InputError(
@@ -84,7 +84,7 @@ class Credentials:
         if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
             raise InputError(
                 f"the certificate is valid from {leaf.not_valid_before_utc:%Y-%m-%d} "
-                f"to {leaf.not_valid_after_utc:%Y-%m-%d}; give one that is valid today."
+                f"to {leaf.not_valid_after_utc:%Y-%m-%d}; use one that is valid today."
             )
 
         # Check that C2PA accepts them: sign one pixel, so that an error occurs before the video is made.
@@ -99,7 +99,7 @@ class Credentials:
             sign_stream(io.BytesIO(_PIXEL), io.BytesIO(), "image/png", trial, trial.title, self._signer())
         except InputError as error:
             raise InputError(
-                f"the certificate of {self.subject} cannot sign ({one_line(error.__cause__)}); give an end-entity "
+                f"the certificate of {self.subject} cannot sign ({one_line(error.__cause__)}); use an end-entity "
                 "certificate whose extended key usage is e-mail protection, document signing or C2PA claim signing."
             ) from error
 
@@ -112,7 +112,7 @@ class Credentials:
         try:
             return cls(certificate.read_bytes(), key.read_bytes())
         except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read ({error.strerror}); give a PEM file.") from error
+            raise InputError(f"{error.filename}: cannot be read ({error.strerror}); use a PEM file.") from error
         except InputError as error:
             raise InputError(f"--certificate {certificate} with --key {key}: {error}") from error
 
@@ -139,7 +139,7 @@ class Credentials:
                 try:
                     return cls((newest / "certificate.pem").read_bytes(), (newest / "key.pem").read_bytes())
                 except (InputError, OSError) as error:
-                    log.warning("%s cannot be used, it is kept and a new signer is made (%s)", newest, error)
+                    log.warning("%s cannot be used; it is kept, and a new signer is created (%s)", newest, error)
             number = int(newest.name.removeprefix("signer-")) + 1 if newest is not None else 1
             try:
                 _make_signer(data, f"signer-{number:04d}")
@@ -148,9 +148,7 @@ class Credentials:
                     f"{data}: the signing key cannot be written there ({error.strerror}); "
                     "set MIMIK_DATA to a folder that you can write to."
                 ) from error
-        raise InputError(
-            f"{data}: no signing key that can be used could be made there; set MIMIK_DATA to another folder."
-        )
+        raise InputError(f"{data}: no usable signing key could be created there; set MIMIK_DATA to another folder.")
 
     def _signer(self) -> Any:
         import c2pa

@@ -85,19 +85,19 @@ class Result:
         """The result in a few sentences for the user."""
         percent = round(100 * self.probability)
         if self.unusual > 1:
-            answer = f"Cannot tell: this video is unlike those that the detector was trained on ({percent} %)"
+            answer = f"Undecided: this video is unlike those that the detector was trained on ({percent} %)"
         elif self.is_sure:
             answer = f"The face looks animated ({percent} %)"
         else:
-            answer = f"Cannot tell: {percent} % for an animated face; it may be filmed, or animated by any program"
+            answer = f"Undecided: {percent} % for an animated face; it may be filmed, or animated by any program"
         if self.foreign.low < 0.6:
-            general = "It does not generalize: what other programs make it may miss as if by chance"
+            general = "It does not generalize: on videos of other programs it may do no better than chance"
         elif self.foreign.auc < self.known.auc - 0.1:
-            general = "On what other programs make it is much weaker"
+            general = "On videos of other programs it is much weaker"
         else:
-            general = "On what other programs make"
+            general = "On videos of other programs"
         return (
-            f"{answer}. This is a guess and no proof. On mimik's own outputs of people it never saw: "
+            f"{answer}. This is an estimate, not proof. On mimik's own outputs of people it never saw: "
             f"{self.known.words}. {general}: {self.foreign.words}. `mimik verify` looks for proof."
         )
 
@@ -124,12 +124,12 @@ def detect(path: Path, *, landmarker: Landmarker | None = None) -> Result:
         InputError: if it is not a video. NoFaceError: if a face is found for less than about a second.
     """
     if video.kind(path) != "video":
-        raise InputError(f"{path}: is a still picture; give a video, the detector looks at how things move.")
+        raise InputError(f"{path}: is a still picture; use a video, because the detector measures motion.")
     with closing(video.read_frames(path, fps=FPS)) as read:
         frames, points = track(read, landmarker or Landmarker())
     if len(frames) < MIN_FRAMES:
         raise NoFaceError(
-            f"{path}: a face is seen in {len(frames)} of the frames; give a video in which one is seen for "
+            f"{path}: a face is visible in {len(frames)} of the frames; use a video in which one is visible for "
             f"{MIN_FRAMES / FPS:.1f} s or longer."
         )
     return _classifier().judge(measure(frames, points), len(frames))

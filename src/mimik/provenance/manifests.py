@@ -59,11 +59,11 @@ class Ingredient:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise ValueError(f"role {self.role!r}: give one of {', '.join(ROLES)}")
+            raise ValueError(f"role {self.role!r}: use one of {', '.join(ROLES)}")
         if not self.name or "/" in self.name or "\\" in self.name:
-            raise ValueError(f"name {self.name!r}: give a file name without its folder; folders tell who the user is")
+            raise ValueError(f"name {self.name!r}: use a file name without its folder; folders tell who the user is")
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"sha256 {self.sha256!r}: give 64 lower-case hexadecimal digits")
+            raise ValueError(f"sha256 {self.sha256!r}: use 64 lower-case hexadecimal digits")
 
     @classmethod
     def from_file(cls, role: str, path: Path, *, name: str | None = None) -> Ingredient:
@@ -84,7 +84,7 @@ class Ingredient:
                 file.seek(0)
                 return replace(one, history=_read_history(file, one))
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that exists.") from error
+            raise InputError(f"{path}: cannot be read ({error.strerror}); use a file that exists.") from error
 
     @classmethod
     def from_pixels(cls, role: str, name: str, picture: NDArray[np.uint8]) -> Ingredient:
@@ -111,15 +111,13 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.consent is not None and not (self.consent.isprintable() and 0 < len(self.consent) <= CONSENT_LETTERS):
-            raise ValueError(f"consent {self.consent!r}: give one line of 1 to {CONSENT_LETTERS} letters")
+            raise ValueError(f"consent {self.consent!r}: use one line of 1 to {CONSENT_LETTERS} letters")
         for key, value in self.settings.items():
             for item in value if isinstance(value, list | tuple) else (value,):
                 if not isinstance(item, str | int | float | None) or (
                     isinstance(item, str) and re.search(r"[/\\]", item)
                 ):
-                    raise ValueError(
-                        f"setting {key} {value!r}: give numbers and words; paths do not go into a manifest"
-                    )
+                    raise ValueError(f"setting {key} {value!r}: use numbers and words; paths do not go into a manifest")
 
 
 def source_record(one: Ingredient) -> dict[str, str]:
@@ -236,6 +234,8 @@ def sign_stream(
     except c2pa.C2paError as error:
         reason = one_line(error)
         hint = (
-            "make room on the disk, or give another place" if reason.startswith("Io") else "give another format with -o"
+            "free some space on the disk, or use another folder"
+            if reason.startswith("Io")
+            else "use another format with -o"
         )
         raise MediaError(f"{title}: cannot be signed as {media_type} ({reason}); {hint}.") from error

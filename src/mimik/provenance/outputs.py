@@ -30,7 +30,7 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     pattern = frames_pattern(out)
     if pattern is None and out.suffix.lower() not in (*MEDIA_TYPES, *BESIDE):
         raise InputError(
-            f"-o {out}: give a file ending in {', '.join((*MEDIA_TYPES, *BESIDE))}, a folder for PNG frames, or "
+            f"-o {out}: use a file ending in {', '.join((*MEDIA_TYPES, *BESIDE))}, a folder for PNG frames, or "
             "frames/%05d.webp."
         )
     if pattern is not None and not (_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
@@ -43,7 +43,7 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             real = path.resolve()
             is_input = real.parent == pattern.parent.resolve() and bool(frame_names(pattern).fullmatch(real.name))
         if is_input:
-            raise InputError(f"-o {out}: the input {path} would be replaced; give another -o.")
+            raise InputError(f"-o {out}: the input {path} would be replaced; pass another -o.")
 
     # The folder in which the file, the frames, or the new folder of frames is created.
     parent = out.parent if pattern is None else pattern.parent
@@ -51,27 +51,29 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     folder = parent.parent if is_new else parent
     if not folder.is_dir():
         what = "is not a folder" if os.path.lexists(folder) else "does not exist"
-        raise InputError(f"-o {out}: the folder {folder} {what}; make it first, or give another -o.")
+        raise InputError(f"-o {out}: the folder {folder} {what}; create it first, or pass another -o.")
     if not can_write_in(folder):
-        raise InputError(f"-o {out}: the folder {folder} cannot be written to; give another -o.")
+        raise InputError(f"-o {out}: the folder {folder} is not writable; pass another -o.")
 
     if pattern is not None:
         if not is_new and not force and any(folder.iterdir()):
-            raise InputError(f"-o {out}: {folder} is not empty; give --force to replace its frames, or another -o.")
+            raise InputError(f"-o {out}: {folder} is not empty; pass --force to replace its frames, or use another -o.")
     elif os.path.lexists(out):
         if out.is_dir():
-            raise InputError(f"-o {out}: is a folder; give the name of a file in it.")
+            raise InputError(f"-o {out}: is a folder; use the name of a file in it.")
         if out.exists() and not out.is_file():
-            raise InputError(f"-o {out}: is not an ordinary file; give another -o.")
+            raise InputError(f"-o {out}: is not a regular file; pass another -o.")
         if not force:
-            raise InputError(f"-o {out}: already exists; give --force to replace it, or another -o.")
+            raise InputError(f"-o {out}: already exists; pass --force to replace it, or use another -o.")
     if (sidecar := sidecar_of(out)) is not None and os.path.lexists(sidecar):
         if not sidecar.is_file():
-            raise InputError(f"-o {out}: its manifest goes into {sidecar}, which is no ordinary file; give another -o.")
+            raise InputError(
+                f"-o {out}: its manifest goes into {sidecar}, which is not a regular file; pass another -o."
+            )
         if not force:
             raise InputError(
-                f"-o {out}: its manifest goes into {sidecar}, which exists; give --force to replace both, or another "
-                "-o."
+                f"-o {out}: its manifest goes into {sidecar}, which exists; pass --force to replace both, or use "
+                "another -o."
             )
 
 

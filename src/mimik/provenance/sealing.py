@@ -84,7 +84,7 @@ def seal(
         accepted = frame_names(pattern) if pattern else re.compile(re.escape(out.name))
         names = sorted(path.name for path in drafts.iterdir() if accepted.fullmatch(path.name))
         if not names or any((drafts / name).stat().st_size == 0 for name in names):
-            raise MediaError(f"{out}: nothing was written to it, so nothing is kept; try another format with -o.")
+            raise MediaError(f"{out}: nothing was written, so no file is kept; try another format with -o.")
         assert draft.marker is None or draft.is_used, "synthetic frames were written past the draft, without a mark"
         for done, name in enumerate(names, start=1):
             title, suffix = name if pattern else claim.title, target.suffix.lower()

@@ -125,25 +125,25 @@ class Verdict:
                     "The file only points to Content Credentials on the network, which were not fetched; no invisible "
                     "mark of mimik was found."
                 )
-            return f"{found} That proves nothing: most files have neither, and both can be removed."
+            return f"{found} This proves nothing: most files have neither, and both can be removed."
 
         if self.status is Status.STRIPPED:
-            lost = "Its Content Credentials are gone, as after a conversion"
+            lost = "Its Content Credentials were removed, for example by a conversion"
             if self.generator:
-                lost = f"It carries the Content Credentials of {program}, not those of mimik"
+                lost = f"It carries Content Credentials of {program}, not of mimik"
             return (
-                f"The picture carries {mark}: what it shows is synthetic, made by mimik. {lost}, so from what and when "
-                "it was made is not known. The mark is not found by chance, but its key is public: whoever wants to "
-                "can put it on any picture."
+                f"The picture carries {mark}: it is synthetic, made by mimik. {lost}, so its sources and date "
+                "are unknown. The mark is not found by chance, but its key is public, so anyone can put it "
+                "on any picture."
             )
 
         if self.status is Status.ALTERED:
             credentials = f"the Content Credentials of {program}" if self.generator else "Content Credentials"
             bound = " the same that these credentials name" if self.mark and self.mark.value == self.binding else ""
-            still = f" The picture carries {mark},{bound or ' so what it shows is synthetic'}." if mark else ""
+            still = f" The picture carries {mark},{bound or ' so it is synthetic'}." if mark else ""
             return (
-                f"This file carries {credentials}, but does not match them: it or they were changed or damaged after "
-                f"signing. What they say need not hold for what you see.{still}"
+                f"This file carries {credentials}, but does not match them: the file or the credentials were changed "
+                f"or damaged after signing. Their statements may not apply to what you see.{still}"
             )
 
         return " ".join(filter(None, (self._unaltered(program), self._who(), *self._more(mark))))
@@ -153,9 +153,9 @@ class Verdict:
             return f"This file says that it comes from another program, {program}, and is unchanged since."
         says = "was made by" if self.signer is Signer.THIS_COMPUTER else "says that it was made by"
         if self.model == NO_MODEL:
-            return f"This file {says} {program} and is unchanged since: a drawing or an overview, nothing synthetic."
+            return f"This file {says} {program} and is unchanged since: a drawing or contact sheet, nothing synthetic."
         model = f" (model {self.model})" if self.model else ""
-        return f"This file {says} {program}{model} and is unchanged since: what it shows is synthetic."
+        return f"This file {says} {program}{model} and is unchanged since: it is synthetic."
 
     def _who(self) -> str:
         name = f'"{self.subject}"' if self.subject else "an unnamed signer"
@@ -164,10 +164,10 @@ class Verdict:
         if self.signer is Signer.THIS_COMPUTER:
             return "It was signed with this computer's own key."
         if self.signer is Signer.ANCHORED:
-            return f"It was signed by {name}, for whom a certificate vouches that you chose to trust."
+            return f"It was signed by {name}, verified by a certificate that you chose to trust."
         if self.subject == LOCAL_NAME:
-            return "The signer made its certificate itself: that shows that the file is unchanged, not who made it."
-        return f"It is signed as {name}; whether that is true was not checked, as no anchor for it was given."
+            return "The certificate is self-signed: it shows that the file is unchanged, not who made it."
+        return f"It is signed as {name}; this was not verified, because no matching --anchor was given."
 
     def _more(self, mark: str) -> Iterator[str]:
         if self.status is Status.OTHER:
@@ -177,11 +177,11 @@ class Verdict:
                 yield f"The picture carries {mark}."
             return
         if self.consent is not None:
-            yield f'Its maker states, which nobody has checked: "{self.consent}"'
+            yield f'Unverified statement of its maker: "{self.consent}"'
         if self.mark and self.mark.value != self.binding:
-            yield f"The picture carries {mark}, which is not the one that the credentials name: perhaps a source's."
+            yield f"The picture carries {mark}, not the one named in the credentials; it may come from a source."
         elif self.binding and not self.mark:
-            yield "Its invisible mark cannot be read: too little of the picture holds one."
+            yield "Its invisible mark cannot be read: too little of the picture can carry one."
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a dictionary for JSON, with the sentence and the exit code."""
@@ -294,7 +294,7 @@ def read_mark(path: Path, *, max_windows: int = _MAX_WINDOWS, own_size: bool = F
             if reading.payload:
                 break
     if best is None:
-        raise MediaError(f"{path}: shows no frame; give a video that plays.")
+        raise MediaError(f"{path}: contains no frame; use a video that plays.")
     return best
 
 
@@ -316,7 +316,7 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise MediaError(f"{path}: is empty; give a picture or a video.")
+                raise MediaError(f"{path}: is empty; use a picture or a video.")
             if suffix not in MEDIA_TYPES and (manifest := _manifest_beside(path)):
                 try:
                     return _judged(media_type or "application/octet-stream", file, manifest, context=context)
@@ -331,13 +331,13 @@ def _verify_credentials(path: Path, context: Any) -> Verdict:
                     return Verdict(Status.NOTHING, codes=(one_line(error),))
                 if isinstance(error, c2pa.C2paError.NotSupported):
                     raise _NoCredentialsError(
-                        f"{path}: not a file that can be checked; give a picture or a video."
+                        f"{path}: not a file that can be checked; use a picture or a video."
                     ) from error
                 return _judge_damaged(path, file.fileno(), context, error)
     except OSError as error:
         if path.is_dir():
-            raise MediaError(f"{path}: is a folder; give one picture or video, such as a frame in it.") from error
-        raise MediaError(f"{path}: cannot be read ({error.strerror}); give a picture or a video.") from error
+            raise MediaError(f"{path}: is a folder; use one picture or video, such as a frame in it.") from error
+        raise MediaError(f"{path}: cannot be read ({error.strerror}); use a picture or a video.") from error
 
 
 _MAX_SIDECAR_BYTES = 64 << 20
@@ -371,11 +371,11 @@ def _verifying_context(anchors: Sequence[Path]) -> Any:
             roots = _roots(path.read_bytes())
         except (OSError, ValueError) as error:
             raise InputError(
-                f"--anchor {path}: cannot be read as PEM certificates; give a root certificate in PEM."
+                f"--anchor {path}: cannot be read as PEM certificates; use a root certificate in PEM."
             ) from error
         if not roots:
             raise InputError(
-                f"--anchor {path}: holds no root certificate; give that of the authority that the signer names."
+                f"--anchor {path}: contains no root certificate; use that of the authority that the signer names."
             )
         given += roots
     own = b""
@@ -479,7 +479,7 @@ def _judge_damaged(path: Path, file: int, context: Any, error: Exception) -> Ver
         mark = content.find(STORE_MARK)
         if mark < 0:
             raise _NoCredentialsError(
-                f"{path}: is damaged or not what its name says; give a file that plays."
+                f"{path}: is damaged or not what its name says; use a file that plays."
             ) from error
         # The superbox consists of a length of 4 bytes, "jumb", and its first box, whose length of 4 bytes precedes the
         # mark.

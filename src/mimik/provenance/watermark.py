@@ -93,7 +93,7 @@ class Payload:
         for name, bits in (("version", _VERSION_BITS), ("model", _MODEL_BITS), ("file_id", _ID_BITS)):
             value = getattr(self, name)
             if not 0 <= value < 1 << bits:
-                raise ValueError(f"{name} {value}: give a number from 0 to {(1 << bits) - 1}")
+                raise ValueError(f"{name} {value}: use a number from 0 to {(1 << bits) - 1}")
 
     def to_int(self) -> int:
         return (self.version << _MODEL_BITS | self.model) << _ID_BITS | self.file_id
@@ -428,13 +428,13 @@ def _mean_luma(frames: Iterable[Image]) -> Array:
         if total is None:
             total = np.zeros(luma.shape, np.float32)
         if luma.shape != total.shape:
-            raise ValueError(f"frames of {total.shape} and {luma.shape} pixels: give frames of one size")
+            raise ValueError(f"frames of {total.shape} and {luma.shape} pixels: use frames of one size")
         cv2.accumulate(luma, total)
         num_frames += 1
         if num_frames == _MAX_FRAMES:
             break
     if total is None:
-        raise ValueError("no frame was given; give one or more")
+        raise ValueError("no frame was given; use one or more")
     return np.divide(total, num_frames, dtype=np.float32)
 
 

@@ -95,7 +95,7 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     if (rough * face).sum() < 0.5 * face.sum():
         raise InputError(
             "--background: the person in the photo cannot be separated from the background; use another photo, or "
-            "leave --background out."
+            "omit --background."
         )
     low, high = _SURE
     guided = _guided(picture, ramp(rough, low, high).astype(np.float32))
@@ -200,10 +200,9 @@ def check_backdrop(wanted: str | None) -> None:
         ImageColor.getrgb(wanted)
     except ValueError:
         path = Path(wanted)
-        why = "is a folder" if path.is_dir() else "there is no such file" if _is_path(path) else "is not a color"
+        why = "is a folder" if path.is_dir() else "no such file" if _is_path(path) else "is not a color"
         raise InputError(
-            f"--background {wanted}: {why}; give the path of a picture, a color such as white or #00ff00, none, or "
-            "blur."
+            f"--background {wanted}: {why}; use the path of a picture, a color such as white or #00ff00, none, or blur."
         ) from None
 
 

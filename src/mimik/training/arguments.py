@@ -28,7 +28,7 @@ class TrainArguments:
     out: Annotated[Path, Option("Folder of the run; rerun the same command to resume.", "RUN", "-o --out")]
     preset: Annotated[str, Option(f"Networks, losses and rates: {_PRESET_NAMES}.", "NAME", choices=PRESETS)] = "texture"
     val: Annotated[
-        str | None, Option("Shards of other people; a twentieth of the people in --data if left out.", "SHARDS")
+        str | None, Option("Shards of other people; a twentieth of the people in --data if omitted.", "SHARDS")
     ] = None
     steps: Annotated[int | None, Option("Total updates of E, P and G.", "N", range=(1, 1e9), hint="updates")] = None
     batch: Annotated[
@@ -66,7 +66,7 @@ class TrainArguments:
     reuse: Annotated[
         int | None,
         Option(
-            "Episodes for each warped frame of the device loader, with other augmentation; 8 if left out.",
+            "Episodes for each warped frame of the device loader, with other augmentation; 8 if omitted.",
             "N",
             range=(1, 64),
             hint="episodes",
@@ -75,7 +75,7 @@ class TrainArguments:
     cache_mb: Annotated[
         int | None,
         Option(
-            "Memory for decoded clips; a quarter of the machine's, or half of what is free on a GPU, if left out.",
+            "Memory for decoded clips; a quarter of the machine's, or half of what is free on a GPU, if omitted.",
             "MB",
             range=(0, 1e9),
             hint="megabytes; 0 keeps nothing",
@@ -84,12 +84,12 @@ class TrainArguments:
     seed: Annotated[int, _SEED] = 0
     save_minutes: Annotated[float, Option("Minutes between saved states.", "M", range=(0, 1e6), hint="minutes")] = 5.0
     max_minutes: Annotated[
-        float | None, Option("Stop after this long, with a saved state.", "M", range=(0, 1e9), hint="minutes")
+        float | None, Option("Stop after this time and save the state.", "M", range=(0, 1e9), hint="minutes")
     ] = None
     val_every: Annotated[
         int, Option("Steps between validations and sample grids.", "N", range=(1, 1e9), hint="steps")
     ] = 250
-    init: Annotated[Path | None, Option("A release of the same networks to start from.", "MODEL")] = None
+    init: Annotated[Path | None, Option("A release with the same networks to start from.", "MODEL")] = None
     fresh: Annotated[
         str | None, Option("Networks to reinitialize instead of taking from --init: of E, P, G, D, by commas.", "LIST")
     ] = None
@@ -100,11 +100,11 @@ class TrainArguments:
         if self.reuse is not None and (self.loader == "workers" or PRESETS[self.preset].networks.form != "texture"):
             raise InputError(
                 f"--reuse {self.reuse}: only the device loader of the texture form reuses frames; omit --reuse, or "
-                "give --loader device and --preset texture."
+                "pass --loader device and --preset texture."
             )
         if unknown := [name for name in self.fresh_networks if name not in NETWORKS]:
             raise InputError(
-                f"--fresh {self.fresh}: {unknown[0]!r} is not a network; give any of {', '.join(NETWORKS)}."
+                f"--fresh {self.fresh}: {unknown[0]!r} is not a network; use any of {', '.join(NETWORKS)}."
             )
         if self.fresh is not None and self.init is None:
             raise InputError(f"--fresh {self.fresh}: without --init all networks are fresh; omit --fresh.")
@@ -136,7 +136,7 @@ def _parse_content(text: str, known: Mapping[str, float]) -> dict[str, float]:
         except ValueError:
             weights[name] = -1.0
         if not name or not 0 <= weights[name] < 1e9:
-            raise InputError(f"--content {text}: give NAME or NAME=WEIGHT, separated by commas, such as vgg19=0.15.")
+            raise InputError(f"--content {text}: use NAME or NAME=WEIGHT, separated by commas, such as vgg19=0.15.")
     return weights
 
 
@@ -145,21 +145,19 @@ class LearnArguments:
     """Settings of one run of `mimik learn`."""
 
     model: Annotated[
-        Path | None, Option("What is fine-tuned: a file that `mimik train` wrote; texture if left out.", "MODEL")
+        Path | None, Option("Model to fine-tune: a file that `mimik train` wrote; texture if omitted.", "MODEL")
     ] = None
-    from_scratch: Annotated[bool, Option("Start from random networks, to see what the model's knowledge is worth.")] = (
-        False
-    )
+    from_scratch: Annotated[bool, Option("Start from random networks, to compare with the pretrained model.")] = False
     preset: Annotated[
         str | None,
-        Option(f"Networks of --from-scratch: {_PRESET_NAMES}; the model's if left out.", "NAME", choices=PRESETS),
+        Option(f"Networks of --from-scratch: {_PRESET_NAMES}; the model's if omitted.", "NAME", choices=PRESETS),
     ] = None
     steps: Annotated[
-        int | None, Option("Steps at most; training stops automatically.", "N", range=(1, 1e6), hint="the limit")
+        int | None, Option("Most steps; training stops automatically.", "N", range=(1, 1e6), hint="the limit")
     ] = None
     max_seconds: Annotated[
         float | None,
-        Option("Seconds at most, from the start; the running step is finished.", "S", range=(1, 1e6), hint="the limit"),
+        Option("Most seconds, with loading; the running step is finished.", "S", range=(1, 1e6), hint="the limit"),
     ] = None
     face: Annotated[int | None, PHOTO_FACE] = None
     shots: Annotated[
@@ -171,9 +169,9 @@ class LearnArguments:
     def __post_init__(self) -> None:
         check_options(self)
         if self.preset is not None and not self.from_scratch:
-            raise InputError("--preset goes with --from-scratch; a model has its own preset.")
+            raise InputError("--preset requires --from-scratch; a model has its own preset.")
         if self.preset is not None and self.model is not None:
-            raise InputError("--preset and --model exclude each other: a model has its own preset.")
+            raise InputError("--preset and --model are mutually exclusive: a model has its own preset.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,14 +181,14 @@ class VoiceConfig:
     channels: int = 160
     recurrent: int = 128
     members: Annotated[
-        int, Option("Networks that are trained and averaged.", "N", range=(1, 8), hint="one is usual")
+        int, Option("Number of networks to train and average.", "N", range=(1, 8), hint="one is usual")
     ] = 1
     dropout: float = 0.15
-    batch_size: Annotated[int, Option("Pieces of 3 s in a step.", "N", range=(1, 1024), hint="16 is usual")] = 16
+    batch_size: Annotated[int, Option("Batch size, in pieces of 3 s.", "N", range=(1, 1024), hint="16 is usual")] = 16
     spoken: Annotated[
         int,
         Option(
-            "Pairs of sentences by espeak-ng that teach contact and rounding; 0: none.",
+            "Pairs of sentences spoken by espeak-ng that teach lip contact and rounding; 0: none.",
             "N",
             range=(0, 100_000),
             hint="200 are usual",

@@ -70,7 +70,7 @@ def join_world(device: str) -> Iterator[World]:
     device = resolved_device(device)
     if device == "cuda":
         if local >= torch.cuda.device_count():
-            raise InputError(f"process {local} of this machine has no GPU: start {torch.cuda.device_count()} or fewer.")
+            raise InputError(f"process {local} of this machine has no GPU; start {torch.cuda.device_count()} or fewer.")
         torch.cuda.set_device(local)
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")  # TF32

@@ -90,7 +90,7 @@ def learn(
     others: list[int] = []
     gain = None
     if deadline.is_over:
-        notes.append("--max-seconds: the time was over before training; give more of it, or fewer photos")
+        notes.append("--max-seconds: the time ran out before training; allow more, or use fewer photos")
     else:
         if len(photos) > 1:
             preparing("comparing photos", 0, None)
@@ -118,7 +118,9 @@ def learn(
     psi = best.state.pop("psi")[0]
     tensors = {name: value.astype(np.float16) for name, value in best.state.items()}
     if not all(np.isfinite(value).all() for value in tensors.values()):
-        raise InputError("the weights exceed float16, so nothing was written; give other photos, or fewer --steps.")
+        raise InputError(
+            "the weights exceed the range of float16, so nothing was written; use other photos, or fewer --steps."
+        )
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
     cut = tuple(_cut(photos[number]) for number in others)
     person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources), teeth, cut)
@@ -149,7 +151,7 @@ def _sharing(learner: Learner) -> tuple[list[int], float | None]:
 
 def _said_of_others(gain: float | None, count: int) -> str:
     if gain is None:
-        return f"one photo is animated: give {MIN_SEVERAL} or more in the same light to let several share the face"
+        return f"one photo is animated: pass {MIN_SEVERAL} or more in the same light to let several share the face"
     if not count:
         return "one photo is animated: sharing the face among several did not improve left-out photos"
     return f"{1 + count} photos share the face: on left-out photos, errors at eyes and mouth fall by {100 * gain:.0f} %"
@@ -179,7 +181,7 @@ def _start(arguments: LearnArguments) -> tuple[Preset, Networks, dict[str, str]]
         name = arguments.preset or "texture"
         return PRESETS[name], build_networks(PRESETS[name].networks, 0), {"preset": name}
     if path is None:
-        raise ModelError("no model comes with this installation; give --model FILE of one that `mimik train` wrote.")
+        raise ModelError("this installation contains no model; pass --model FILE with one that `mimik train` wrote.")
     release = load_release(path)
     networks = build_networks(release.preset.networks, 0) if arguments.from_scratch else release.networks
     return release.preset, networks, dataclasses.asdict(SourceFile.of(path))
@@ -293,5 +295,5 @@ def learn_photos(
 def _stage(state: Mapping[str, NDArray[Any]], steps: int, seconds: float) -> Snapshot:
     tensors = {name: value.astype(np.float16) for name, value in state.items() if name != "psi"}
     if not all(np.isfinite(value).all() for value in tensors.values()):
-        raise InputError("the weights exceed float16; give other photos, or less time.")
+        raise InputError("the weights exceed the range of float16; use other photos, or less time.")
     return Snapshot(steps, round(seconds, 3), tensors, np.asarray(state["psi"][0], np.float32))

@@ -92,7 +92,7 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
             if world.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
             raise InputError(
-                f"step {run.trainer.step}: another process is gone. torchrun resumes from the newest saved state as "
+                f"step {run.trainer.step}: another process has ended. torchrun resumes from the newest saved state as "
                 "often as --max-restarts allows; rerunning the command does too."
             ) from error
         except OSError as error:
@@ -114,9 +114,9 @@ class _Run:
         self.preset = arguments.resolved()
         train = self.preset.train
         if arguments.fsdp and world.size == 1:
-            raise InputError("--fsdp: there is one process and nothing to shard; start more with torchrun.")
+            raise InputError("--fsdp: there is only one process; start more with torchrun.")
         if train.batch_size % world.size:
-            raise InputError(f"--batch {train.batch_size}: give a multiple of the {world.size} processes.")
+            raise InputError(f"--batch {train.batch_size}: use a multiple of the {world.size} processes.")
         self.index, self.held_out = self._indices()
         self.fingerprint = _fingerprint(self.index)
         self.lock, state = self._opened()
@@ -164,7 +164,7 @@ class _Run:
         if self.arguments.val is not None:
             return index, read_index(self.arguments.val)
         if len({clip.person for clip in index}) < 2:
-            raise InputError(f"--data {self.arguments.data}: shows one person, so nobody can be held out; give --val.")
+            raise InputError(f"--data {self.arguments.data}: shows one person, so nobody can be held out; pass --val.")
         return split_people(index, _HELD_OUT)
 
     def _opened(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
@@ -193,14 +193,14 @@ class _Run:
         try:
             out.mkdir(parents=True, exist_ok=True)
             if any(out.iterdir()) and not (out / _LOCK_NAME).exists():
-                raise InputError(f"--out {out}: holds other files; give a new folder, or that of a run to resume.")
+                raise InputError(f"--out {out}: contains other files; use a new folder, or that of a run to resume.")
             until = time.monotonic() + (wait_s if dist.is_torchelastic_launched() else 0)
             while (lock := hold(out / _LOCK_NAME)) is None:
                 if time.monotonic() >= until:
-                    raise InputError(f"--out {out}: another run is writing there; wait for it, or give another.")
+                    raise InputError(f"--out {out}: another run is writing there; wait for it, or use another folder.")
                 time.sleep(0.5)
         except OSError as error:
-            raise InputError(f"--out {out}: cannot be written to ({error.strerror}); give another folder.") from error
+            raise InputError(f"--out {out}: is not writable ({error.strerror}); use another folder.") from error
         for left in out.glob(f".*{DRAFT_SUFFIX}"):  # of a run that was killed
             left.unlink()
         return lock
@@ -216,13 +216,13 @@ class _Run:
         if changed:
             name, (old, new) = next(iter(changed.items()))
             what = "other clips" if name == "data" else f"{name} {old}, not {new}"
-            raise InputError(f"--out {self.arguments.out}: was trained with {what}; give the same, or a new folder.")
+            raise InputError(f"--out {self.arguments.out}: was trained with {what}; use the same, or a new folder.")
 
     def _init(self, path: Path) -> checkpoint.TrainedModel:
         release = checkpoint.load_release(path)
         for name, (old, new) in checkpoint.differences(release.preset, self.preset).items():
             if name.startswith("networks."):
-                raise InputError(f"--init {path}: has {name} {old}, not {new}; give another --preset.")
+                raise InputError(f"--init {path}: has {name} {old}, not {new}; use another --preset.")
         return release
 
     def _episodes(self, source: str, index: Sequence[ClipInfo], *, augment: Augmentation | None, seed: int) -> Episodes:
@@ -249,7 +249,7 @@ class _Run:
         arguments, device = self.arguments, self.world.device
         if arguments.loader == "workers" or (arguments.loader == "auto" and device.type != "cuda"):
             if arguments.reuse is not None:
-                raise InputError(f"--reuse {arguments.reuse}: without a GPU, give --loader device too, or omit it.")
+                raise InputError(f"--reuse {arguments.reuse}: without a GPU, also pass --loader device, or omit it.")
             return False
         needed = DeviceCorpus.num_bytes(self.training)
         if arguments.cache_mb is not None:
@@ -260,11 +260,11 @@ class _Run:
             limit = _quarter_of_memory_mb() * 1_000_000 // self.world.local_size
         takes = f"the decoded clips take {needed / 1e9:.2f} GB, and {limit / 1e9:.2f} GB are for them"
         if needed <= limit:
-            log.info("batches are made on %s: %s", device, takes)
+            log.info("batches are prepared on %s: %s", device, takes)
             return True
         if arguments.loader == "device" or arguments.reuse is not None:
-            raise InputError(f"--loader device: {takes}. Raise --cache-mb, or give --loader workers without --reuse.")
-        log.warning("batches are made by worker processes, because %s; raise --cache-mb to load on the GPU", takes)
+            raise InputError(f"--loader device: {takes}. Raise --cache-mb, or pass --loader workers without --reuse.")
+        log.warning("batches are prepared by worker processes, because %s; raise --cache-mb to load on the GPU", takes)
         return False
 
     def _batches(self) -> Iterator[Batch]:

@@ -78,7 +78,7 @@ def read_photos(
     Raises InputError if a file cannot be read or shows no face; in a folder it is skipped, with a note.
     """
     if not paths:
-        raise InputError("no photo was given; give at least one photo of the person.")
+        raise InputError("no photo was given; pass at least one photo of the person.")
     photos: list[Photo] = []
     sources: list[SourceFile] = []
     notes: list[str] = []
@@ -86,7 +86,7 @@ def read_photos(
     for number, (path, file) in enumerate(every):
         progress("reading the photos", number, len(every))
         if photos and deadline.is_over:
-            notes.append(f"--max-seconds: the time was over after {number} of {len(every)} files; no more were read")
+            notes.append(f"--max-seconds: the time ran out after {number} of {len(every)} files; no more were read")
             break
         try:
             found = _faces_in(file, landmarker, face, shots, notes)
@@ -98,7 +98,7 @@ def read_photos(
         photos += [Photo(picture, one, len(sources)) for picture, one in found]
         sources.append(SourceFile.of(file))
     if not photos:
-        raise InputError(f"{paths[0]}: none of its files shows a face; give photos of one person.")
+        raise InputError(f"{paths[0]}: none of its files shows a face; use photos of one person.")
     return photos, sources, notes
 
 
@@ -112,7 +112,7 @@ def files_in(path: Path) -> list[Path]:
         return [path]
     files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
     if not files:
-        raise InputError(f"{path}: is an empty folder; give photos of one person, or a folder that holds them.")
+        raise InputError(f"{path}: is an empty folder; use photos of one person, or a folder that contains them.")
     return files
 
 
@@ -127,7 +127,7 @@ def _faces_in(
     picture, chosen, turned = upright(picture, chosen, path.name)
     notes += [note for note in (turned, doubt(chosen, path.name)) if note]
     if len(found) > 1 and number is None:
-        notes.append(f"{path.name} shows {len(found)} faces; the widest is used, --face N selects another")
+        notes.append(f"{path.name} shows {len(found)} faces; the widest is used; select another with --face N")
     return [(picture, chosen)]
 
 
@@ -142,5 +142,5 @@ def _shots_of_video(path: Path, landmarker: Landmarker, number: int | None, shot
             if len(faces) >= (number or 1):
                 found.append((frame, faces[(number or 1) - 1]))
     if not found:
-        raise NoFaceError(f"no face found in {path.name}; use a video in which one face is seen from the front.")
+        raise NoFaceError(f"no face found in {path.name}; use a video that shows one face from the front.")
     return [found[i] for i in np.linspace(0, len(found) - 1, min(shots, len(found))).round().astype(int)]

@@ -68,7 +68,7 @@ class Replayed:
                 self._capture(given)
             except RuntimeError as error:  # the type of all errors of CUDA and torch here
                 self._enabled, self._graph, self._given, self._made = False, None, {}, {}
-                log.warning("steps are not captured as a CUDA graph (%s); every kernel is launched singly", error)
+                log.warning("steps are not captured as a CUDA graph (%s); every kernel is launched separately", error)
                 return self._function(given)
         assert self._graph is not None
         for name, value in self._given.items():

@@ -331,7 +331,7 @@ def train_member(
         state = torch.load(run / STATE, weights_only=True)
         sizes = {name: state["config"][name] for name in ("channels", "recurrent")}
         if sizes != {name: getattr(config, name) for name in sizes}:
-            raise InputError(f"{run} holds a run with {sizes}; give another folder, or the same sizes.")
+            raise InputError(f"{run} contains a run with {sizes}; use another folder, or the same sizes.")
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
@@ -539,7 +539,7 @@ def train_voice(
         sizes = {name: model.record["network"][name] for name in ("channels", "recurrent")}
         config = replace(config, **sizes, members=len(start), lr=_INIT_LR, align_at=(1,))
     elif not config.num_steps:
-        raise InputError("--steps 0: there is nothing to start from; give --init FILE, or steps.")
+        raise InputError("--steps 0: there is nothing to start from; pass --init FILE, or use more steps.")
     training, calibrating = held_out(load_clips(clips))
     alone = load_clips(one_speaker) if one_speaker else []
     runs = [run / f"member{index}" for index in range(config.members)]

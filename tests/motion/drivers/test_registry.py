@@ -37,20 +37,18 @@ def test_drivers_are_known_by_their_content(driver, driver_with_sound: Path, sma
 
 
 def test_a_driver_that_is_not_there() -> None:
-    with pytest.raises(
-        InputError, match=r"driver grin: there is no such file; give .* laugh, listen, look-around, nod"
-    ):
+    with pytest.raises(InputError, match=r"driver grin: no such file; use .* laugh, listen, look-around, nod"):
         open_driver("grin")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("notes.txt", "Hello, gr\u00fc\u00dfe.", "is a text; to have it spoken give --say TEXT"),
+        ("notes.txt", "Hello, gr\u00fc\u00dfe.", "is a text; to have it spoken pass --say TEXT"),
         ("README", "Hello.", "is a text; to have it spoken"),
-        ("anna.avatar", "", "is a learned person; give it as PHOTO"),
-        ("model.safetensors", "", "is a model; give it with --model"),
-        ("shapes.json", "{}", "is no driver; numbers are given as lines of .jsonl"),
+        ("anna.avatar", "", "is a learned person; pass it as PHOTO"),
+        ("model.safetensors", "", "is a model; pass it with --model"),
+        ("shapes.json", "{}", "is not a driver; pass numbers as .jsonl"),
         ("clips.csv", "clip,person\n1,2\n", r"line 1 has no columns Timecode and JawOpen; a \.csv file that drives"),
     ],
 )
@@ -63,7 +61,7 @@ def test_a_file_that_is_no_driver(tmp_path: Path, name: str, content: str, said:
 def test_a_neutral_face_after_the_end_is_refused_at_once(driver, small_path: Path) -> None:
     opened = open_driver(driver.path)
     opened.check_options(neutral_s=1.0)
-    with pytest.raises(InputError, match=r"--neutral 1.2: the driver lasts 1.1 s; give a time within it"):
+    with pytest.raises(InputError, match=r"--neutral 1.2: the driver lasts 1.1 s; use a time within it"):
         opened.check_options(neutral_s=1.2)
     begin = open_driver(driver.path, seconds=0.4)
     begin.check_options(neutral_s=1.0)  # the neutral face may be after the selected range
@@ -164,7 +162,7 @@ def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> No
     for refused in (open_driver, kinds.check_driver):
         with pytest.raises(
             InputError,
-            match=r"\(did you mean nothing\?\); give nothing at all, a video, a photo, a recording of speech, "
+            match=r"\(did you mean nothing\?\); use nothing at all, a video, a photo, a recording of speech, "
             r"a tracker's address .*, a \.jsonl or \.csv file, a \.motion file or one of .*idle, nothing\.",
         ):
             refused("nothin")
@@ -183,10 +181,10 @@ def test_options_without_effect_are_refused(driver, small_path: Path) -> None:
     for options, message in (
         (
             {"neutral_s": 1.0},
-            "--neutral 1: bundled smile is a motion and has no frames to choose from; give a video",
+            "--neutral 1: bundled smile is a motion and has no frames to choose from; use a video",
         ),
         ({"face": 2}, "--driver-face 2: bundled smile is a motion and shows no faces to choose from"),
-        ({"seed": 3}, "--seed 3: bundled smile is a motion and has a motion of its own"),
+        ({"seed": 3}, "--seed 3: bundled smile is a motion and has its own motion"),
     ):
         with pytest.raises(InputError, match=message) as error:
             opened.check_options(**options)

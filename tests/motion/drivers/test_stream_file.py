@@ -79,13 +79,13 @@ def test_rest_is_what_the_sender_says_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([line(0), "oops"], "line 2 is no JSON; a driver's lines look like {"),
+        ([line(0), "oops"], "line 2 is not JSON; a driver's lines look like {"),
         ([line(0), line(1), line(1)], "line 3 has time 1, which is not after that of the line before"),
         (['{"time": 0, "blendshapes": {"grin": 1}}'], "line 1 has the blendshape 'grin'"),
-        ([""], "has no lines; give a file that `mimik motion extract VIDEO -o X.jsonl` wrote"),
+        ([""], "has no lines; use a file that `mimik motion extract VIDEO -o X.jsonl` wrote"),
         (['{"time": 0}', '{"time": 1}'], "none of its 2 lines has blendshapes or a head"),
-        ([line(0), line(33), line(66)], "its lines are 33 s apart; time is counted in seconds"),
-        ([line(0), line(0.1), line(0.2), line(1e6)], "lasts 1e+06 s; give one of 36000 s or less"),
+        ([line(0), line(33), line(66)], "its lines are 33 s apart; times are in seconds"),
+        ([line(0), line(0.1), line(0.2), line(1e6)], "lasts 1e+06 s; use one of 36000 s or less"),
     ],
     ids=range(7),
 )
@@ -169,5 +169,5 @@ def test_a_stream_drives_a_photo(small_path: Path, landmarker: Landmarker, tmp_p
     last = landmarker.detect(list(video.read_frames(out))[-1])[0]
     turned = head_pose(last.points).degrees[0] - head_pose(avatar.face.points).degrees[0]
     assert turned == pytest.approx(12, abs=4)  # as detected in a warped picture
-    with pytest.raises(InputError, match="a stream as driver makes a video"):
+    with pytest.raises(InputError, match="a stream as driver produces a video"):
         avatar.render(tmp_path / "a.jsonl", tmp_path / "out.png")

@@ -32,15 +32,15 @@ def test_addresses_of_this_computer(text: str, expected: tuple[str, int]) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("udp://0.0.0.0:11111", "0.0.0.0 is no address of this computer alone"),
-        ("udp://192.168.0.4:11111", "192.168.0.4 is no address of this computer alone"),
-        ("udp://example.org:11111", "example.org is no address of this computer alone"),
-        ("tcp://127.0.0.1:11111", "give udp://127.0.0.1:PORT"),
-        ("udp://127.0.0.1", "give udp://127.0.0.1:PORT"),
-        ("udp://127.0.0.1:99999", "give udp://127.0.0.1:PORT"),
-        ("udp://[::1", "give udp://127.0.0.1:PORT"),
-        ("11111", "give udp://127.0.0.1:PORT"),
-        ("", "give udp://127.0.0.1:PORT"),
+        ("udp://0.0.0.0:11111", "0.0.0.0 is not a loopback address"),
+        ("udp://192.168.0.4:11111", "192.168.0.4 is not a loopback address"),
+        ("udp://example.org:11111", "example.org is not a loopback address"),
+        ("tcp://127.0.0.1:11111", "use udp://127.0.0.1:PORT"),
+        ("udp://127.0.0.1", "use udp://127.0.0.1:PORT"),
+        ("udp://127.0.0.1:99999", "use udp://127.0.0.1:PORT"),
+        ("udp://[::1", "use udp://127.0.0.1:PORT"),
+        ("11111", "use udp://127.0.0.1:PORT"),
+        ("", "use udp://127.0.0.1:PORT"),
     ],
 )
 def test_other_addresses_are_refused(text: str, words: str) -> None:
@@ -58,7 +58,7 @@ def test_late_lines_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     assert (box.num_late, box.num_wrong) == (3, 0)
     for _ in range(3):
         assert box.put(b"{") is None
-    assert box.num_wrong == 3 and box.complaint == "is no JSON" and len(caplog.records) == 1
+    assert box.num_wrong == 3 and box.complaint == "is not JSON" and len(caplog.records) == 1
     assert box.put(line(0.0, 5).encode()).head[0] == 5  # a restarted sender
     assert box.put(line(0.1, 6).encode()).head[0] == 6
 

@@ -131,7 +131,7 @@ def test_silence_is_said_and_leaves_the_lips_at_rest(tmp_path: Path, landmarker:
     path = write_wav(tmp_path / "quiet.wav", np.zeros(20000))
     with open_driver(path).motion(DriverSettings(landmarker=landmarker)) as motion:
         frames = list(motion.frames)
-    assert motion.notes == ["quiet.wav is silent: nothing is said in it"]
+    assert motion.notes == ["quiet.wav is silent"]
     assert np.abs([frame.offset[14, 1] - frame.offset[13, 1] for frame in frames]).max() < 0.05  # cm
 
 
@@ -141,12 +141,16 @@ def test_the_sound_of_something_else(tmp_path: Path, small_path: Path, driver) -
     nothing = tmp_path / "nothing.wav"
     nothing.write_bytes(b"")
     no_samples = write_wav(tmp_path / "header.wav", np.zeros(0))
-    for path, said in ((text, r"words\.wav holds a text"), (nothing, "empty"), (no_samples, "without a sample")):
+    for path, said in (
+        (text, r"words\.wav is a text file"),
+        (nothing, "empty"),
+        (no_samples, "that cannot be decoded"),
+    ):
         with pytest.raises(MediaError, match=said):
             open_driver(path)
     for source, said in (
         (driver.path, "has no sound"),
-        (small_path, "no format that can be read; give a WAV"),
+        (small_path, "in an unsupported format; use a WAV"),
         (tmp_path / "x.wav", "not exist"),
     ):
         with pytest.raises(MediaError, match=said):
@@ -204,9 +208,9 @@ def test_of_other_drivers_the_beginning_is_taken(source: str, landmarker: Landma
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"drive_by": "smell"}, "--drive-by smell: give one of picture, sound"),
-        ({"seconds": 0.0}, r"--seconds 0\.0: give a number from 0\.1 to 36000"),
-        ({"seed": -1}, "--seed -1: give a number from 0"),
+        ({"drive_by": "smell"}, "--drive-by smell: use one of picture, sound"),
+        ({"seconds": 0.0}, r"--seconds 0\.0: use a number from 0\.1 to 36000"),
+        ({"seed": -1}, "--seed -1: use a number from 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict, said: str) -> None:

@@ -102,5 +102,5 @@ def test_a_file_of_phonemes_beside_the_recording(tmp_path: Path) -> None:
     assert np.abs(gaps[1][11:14]).max() < 1e-6 and gaps[1][[6, 18]].min() > 0.1
     assert np.abs(gaps[0] - gaps[1]).max() > 0.05
     path.with_suffix(".phonemes").write_text("a 1\n")
-    with pytest.raises(InputError, match=r"does not tell the phonemes of x\.wav .* remove the file"):
+    with pytest.raises(InputError, match=r"does not list the phonemes of x\.wav .* remove the file"):
         Voice.open(str(path))

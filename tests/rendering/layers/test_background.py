@@ -136,10 +136,10 @@ def test_no_plate_where_the_matte_is_not_to_be_trusted(small_portrait: Image, sm
     unsure = np.full(shape, 0.5, np.float32)
     unsure[:, :3] = 0
     assert take_apart(small_portrait, small_face.points, np.where(np.arange(shape[1]) < 20, 0, unsure)) == (
-        "has no clear edge against the person"
+        "has no clear boundary with the person"
     )
     cut = small_face.points - [np.median(small_face.points[:, 0]), 0, 0]
-    assert "edge cuts" in str(take_apart(small_portrait, cut, unsure))
+    assert "at the edge" in str(take_apart(small_portrait, cut, unsure))
     noise = np.random.default_rng(0).integers(0, 256, small_portrait.shape).astype(np.uint8)
     assert take_apart(noise, small_face.points) == "cannot be separated from the person"
 
@@ -148,5 +148,5 @@ def test_the_option_chooses(small_portrait: Image, small_face: Face, small_path:
     image = SourceImage(small_path, small_portrait, small_face)  # type: ignore[arg-type]
     auto = SourceFrame(image, AnimateConfig(), None)
     assert isinstance(auto.scene, Scene)
-    assert SourceFrame(image, AnimateConfig(scene="warp"), None).scene == "was asked to"
+    assert SourceFrame(image, AnimateConfig(scene="warp"), None).scene == "was requested by --scene warp"
     assert SourceFrame(replace(image, is_video=True), AnimateConfig(), None).scene == "belongs to a video"

@@ -35,7 +35,8 @@ def animate_command(
     photo: Annotated[
         Path,
         typer.Argument(
-            metavar="PHOTO", help="A photo of the person, a video of it, an .avatar file, or a folder of photos."
+            metavar="PHOTO",
+            help="A photo of the person, a video of the person, an .avatar file, or a folder of photos.",
         ),
     ],
     driver: Annotated[
@@ -54,20 +55,20 @@ def animate_command(
         Path,
         output(
             "OUT",
-            "What to write: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
+            "Output: a .mp4, .m4v, .mov, .mkv, .webm, .gif or .webp file; a folder for PNG frames, or "
             "frames/%05d.webp; a .png or .jpg file when DRIVER is a photo; a folder for videos when PHOTO or DRIVER is "
             "one.",
         ),
     ],
     say: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Instead of DRIVER: a text for the person to say; needs espeak-ng or piper."),
+        typer.Option(metavar="TEXT", help="Instead of DRIVER: text for the person to say; needs espeak-ng or piper."),
     ] = None,
     voice: Annotated[
         str | None,
         typer.Option(
             metavar="VOICE",
-            help="Voice of --say: espeak-ng's en-us (if left out), de or another, or piper's .onnx file.",
+            help="Voice of --say: espeak-ng's en-us (if omitted), de or another, or piper's .onnx file.",
         ),
     ] = None,
     config: AnimateConfig,
@@ -79,7 +80,7 @@ def animate_command(
         typer.Option(
             "--face-driver",
             metavar="N=DRIVER",
-            help="With --all-faces: what drives face N in place of DRIVER; may be given again.",
+            help="With --all-faces: driver of face N instead of DRIVER; may be repeated.",
         ),
     ] = None,
     force: Force = False,
@@ -92,7 +93,7 @@ def animate_command(
         if say is not None or voice is not None or driver is None:
             driver = _spoken(driver, say, voice, stack)
         if face_drivers and not all_faces:
-            raise InputError("--face-driver goes with --all-faces; to choose one face give --face N.")
+            raise InputError("--face-driver requires --all-faces; to select one face pass --face N.")
         if json_report is not None:
             check_file("--json", json_report, force=force, others=[photo, Path(driver), out])
         if all_faces:
@@ -103,7 +104,7 @@ def animate_command(
         else:
             for option, given in options_of(Cluster).items():
                 if getattr(cluster, option):
-                    said = "there is one video to make; give a folder of photos or of drivers."
+                    said = "only one video is requested; use a folder of photos or of drivers."
                     raise InputError(f"{given.flag}: {said}")
             report = _animate_one(photo, driver, out, config, force, signing)
         tell(report)
@@ -131,9 +132,9 @@ def _face_drivers(given: list[str]) -> dict[int, str]:
     for one in given:
         number, equals, driver = one.partition("=")
         if not (number.isdecimal() and equals and driver):
-            raise InputError(f"--face-driver {one}: give the face's number and a driver, such as 2=smile.")
+            raise InputError(f"--face-driver {one}: use the face's number and a driver, such as 2=smile.")
         if int(number) in drivers:
-            raise InputError(f"--face-driver {one}: face {number} has a driver already; give one for each face.")
+            raise InputError(f"--face-driver {one}: face {number} already has a driver; pass one for each face.")
         drivers[int(number)] = driver
     return drivers
 
@@ -143,7 +144,7 @@ def _animate_faces(
 ) -> Report:
     """Animate every face of one photo; drivers: by face number, instead of driver."""
     if photo.is_dir() or is_folder_of_drivers(driver):
-        raise InputError("--all-faces goes with one photo and one driver, not with folders.")
+        raise InputError("--all-faces works with one photo and one driver, not with folders.")
     _check(photo, [driver, *drivers.values()], out, config, force)
     from mimik.animation.avatar import render_all_faces
 
@@ -159,10 +160,10 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
     """Sound file of a text, deleted with the stack. Raises InputError if there is also a driver, or no text."""
     if text is None:
         if driver is not None:
-            raise InputError(f"--voice {voice}: is the voice of --say TEXT; leave it out where DRIVER is {driver}.")
-        raise InputError("DRIVER is missing; give a video, a recording of speech or a bundled motion, or --say TEXT.")
+            raise InputError(f"--voice {voice}: applies to --say TEXT only; omit it when DRIVER is {driver}.")
+        raise InputError("DRIVER is missing; pass a video, a recording of speech, a bundled motion, or --say TEXT.")
     if driver is not None:
-        raise InputError(f"--say: {driver} is the driver already; give one of them.")
+        raise InputError(f"--say: {driver} is already the driver; pass only one of the two.")
     from mimik.media.speaking import speak
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mimik-")))
@@ -216,8 +217,7 @@ def _animate_folder(
 
     if config.background == TRANSPARENT:
         raise InputError(
-            "--background none: of folders .mp4 files are made, which cannot be transparent; give one photo and "
-            "one driver."
+            "--background none: folders produce .mp4 files, which cannot be transparent; use one photo and one driver."
         )
     check_model(config.model)
     every = batch.pairs(photo, driver, out)
@@ -245,7 +245,7 @@ def _animate_folder(
         stack.enter_context(closing(results))
         for outcome in results:
             outcomes.append(outcome)
-            report, said = outcome.report, "made by an earlier run"
+            report, said = outcome.report, "already made"
             if report is not None:
                 notes = "".join(f"; {note}" for note in report.notes)
                 said = f"{report.num_frames} frames of {report.width}x{report.height}, in {report.seconds:.1f} s{notes}"
@@ -257,7 +257,7 @@ def _animate_folder(
     failures = [outcome for outcome in outcomes if outcome.reason is not None]
     num_there = len(outcomes) - len(made) - len(failures)
     if failures:
-        table = Table(what[:-1], "why not", title=f"{len(failures)} of {len(every)} {what} were left out")
+        table = Table(what[:-1], "why not", title=f"{len(failures)} of {len(every)} {what} were skipped")
         for outcome in failures:
             table.add_row(escape(name(outcome.pair)), escape(outcome.reason or ""))
         errors.print(table)
@@ -276,10 +276,12 @@ def _animate_folder(
 @command("demo")
 def demo(
     out: Annotated[Path, output("OUT", "The video to write.")] = Path("demo.mp4"),
-    driver: Annotated[str, typer.Option(metavar="DRIVER", help="What drives her, as in `mimik animate`.")] = "talk",
+    driver: Annotated[
+        str, typer.Option(metavar="DRIVER", help="What drives the person, as in `mimik animate`.")
+    ] = "talk",
     force: Force = False,
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
     tell(_animate_one(portrait, driver, out, AnimateConfig(), force, Signing()))
-    say(f"Watch it: {out.resolve()}")
+    say(f"Result: {out.resolve()}")

@@ -20,15 +20,11 @@ from mimik.media import formats
 
 @command("verify")
 def verify_command(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE|FOLDER", help="A picture or a video from anywhere, or a folder of them.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="A picture, a video, or a folder of them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
     anchor: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="A PEM certificate to trust, such as another computer's; may be given again."
-        ),
+        typer.Option(metavar="FILE", help="A PEM certificate to trust, such as another computer's; may be repeated."),
     ] = None,
 ) -> None:
     """Say in plain words where a file comes from, by its manifest and by the invisible mark in its frames.
@@ -61,7 +57,7 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
 
     paths = verifying.media_files(folder)
     if not paths:
-        raise InputError(f"{folder}: holds no pictures and no videos; give a folder that does, or a file.")
+        raise InputError(f"{folder}: contains no pictures or videos; use a folder that does, or a file.")
     records: list[dict[str, Any]] = []
     found: dict[str, list[tuple[Path, str]]] = {}  # by status: files, and the sentence for each
     with Display("files").shown() as bar:
@@ -103,8 +99,8 @@ def _tell_alike(status: str, files: Sequence[tuple[Path, str]]) -> None:
 
 @command("detect")
 def detect_command(
-    file: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face, from anywhere.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of a face.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
 ) -> None:
     """Guess whether a face was animated; it misses most of what mimik makes. Use it where `mimik verify` finds nothing.
 
@@ -129,7 +125,7 @@ def evaluate_command(
         str,
         typer.Option(
             metavar="DATA",
-            help="Clips of people that no model has seen: what `mimik prepare` wrote, or a folder of videos.",
+            help="Clips of people that no model was trained on: the output of `mimik prepare`, or a folder of videos.",
         ),
     ],
     out: Annotated[Path, output("REPORT", "The folder of the report.")],
@@ -158,5 +154,5 @@ def evaluate_command(
 
         results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=told)
     say(overview(results))
-    remark(*(f"{name} was left out: {why}" for name, why in results["left_out"].items()))
-    say(f"Read it: {out / 'report.html'}")
+    remark(*(f"{name} was skipped: {why}" for name, why in results["left_out"].items()))
+    say(f"Report: {out / 'report.html'}")

@@ -88,7 +88,7 @@ class _Commands(TyperGroup):
             command = error.ctx.command_path if error.ctx else "mimik"
             what = error.format_message().rstrip(".").replace(". Did you mean ", ", did you mean ")
             if (dashed := _file_like_an_option(options.get("args") or (args and args[0]))) is not None:
-                complain(f"{dashed}: looks like an option; give the file as ./{dashed}.")
+                complain(f"{dashed}: looks like an option; pass the file as ./{dashed}.")
                 sys.exit(2)
             hint = f"write for example: {_EXAMPLES[command]}" if command in _EXAMPLES else "look at its options"
             complain(f"{what[:1].lower()}{what[1:]}; {hint} (all options: {command} --help).".replace("?;", "?"))
@@ -144,7 +144,7 @@ def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
             _complain_of_system(error)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            complain("stopped; what was not finished is not kept.")
+            complain("stopped; unfinished files are not kept.")
             raise typer.Exit(130) from None
 
     return run
@@ -212,7 +212,7 @@ def complain(sentence: str) -> None:
 
 def _complain_of_system(error: OSError) -> None:
     where = f"{error.filename}: " if error.filename else ""
-    complain(f"{where}{error.strerror or error}; check the disk and the permissions, or give another place.")
+    complain(f"{where}{error.strerror or error}; check the disk and the permissions, or use another folder.")
 
 
 def _version(asked: bool) -> None:
@@ -253,8 +253,8 @@ def main() -> None:
         for given in sys.argv[1:]:
             if not given.isascii():
                 complain(
-                    f"{given!a} has letters that this terminal's encoding, {encoding}, does not know; set "
-                    "PYTHONUTF8=1 or LC_ALL=C.UTF-8, or give a name of plain letters."
+                    f"{given!a} has characters that this terminal's encoding, {encoding}, cannot represent; set "
+                    "PYTHONUTF8=1 or LC_ALL=C.UTF-8, or use an ASCII name."
                 )
                 sys.exit(2)
     app(prog_name="mimik")

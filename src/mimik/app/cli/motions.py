@@ -29,8 +29,8 @@ def motion_extract(
         Path,
         output(
             "OUT",
-            "The .motion file to write; or for other programs a .jsonl file, lines of blendshapes and head pose, or a "
-            ".csv file as Live Link Face records it, for Blender and Unreal.",
+            "The .motion file to write; or, for other programs, a .jsonl file of blendshapes and head poses, or a .csv "
+            "file in the format of Live Link Face, for Blender and Unreal.",
         ),
     ],
     config: Annotated[AnimateConfig, Some("face neutral fps")],
@@ -41,9 +41,7 @@ def motion_extract(
     A .jsonl or .csv file holds less of it, but other programs can read it.
     """
     if out.suffix.lower() not in (".motion", _STREAM_SUFFIX, _CSV_SUFFIX):
-        raise InputError(
-            f"-o {out}: a motion is written to a file ending in .motion, {_STREAM_SUFFIX} or {_CSV_SUFFIX}."
-        )
+        raise InputError(f"-o {out}: a motion file ends in .motion, {_STREAM_SUFFIX} or {_CSV_SUFFIX}.")
     check_file("-o", out, force=force, others=[driver])
     formats.check_input(driver)
     from mimik.motion.drivers.registry import open_driver
@@ -76,7 +74,7 @@ def motion_list() -> None:
     """The motions that come with the program."""
     from mimik.motion.files import Motion
 
-    table = Table("name", "seconds", "frames a second")
+    table = Table("name", "seconds", "frames per second")
     for name, path in bundled_motions().items():
         motion = Motion.load(path)
         table.add_row(name, f"{motion.duration_s:.1f}", f"{motion.fps:g}")
@@ -86,15 +84,13 @@ def motion_list() -> None:
 @command("motion show")
 def motion_show(
     motion: Annotated[str, typer.Argument(metavar="MOTION", help="A .motion file, or the name of a bundled motion.")],
-    out: Annotated[Path | None, output("OUT", "The picture: .png, .jpg or .webp; MOTION.png if left out.")] = None,
+    out: Annotated[Path | None, output("OUT", "The picture: .png, .jpg or .webp; MOTION.png if omitted.")] = None,
     force: Force = False,
 ) -> None:
     """A picture of a motion: the face drawn at even steps, over curves of what it does."""
     path = bundled_motions().get(motion, Path(motion))
     if not path.is_file():
-        raise InputError(
-            f"{motion}: there is no such motion; give a .motion file or one of {', '.join(bundled_motions())}."
-        )
+        raise InputError(f"{motion}: no such motion; use a .motion file or one of {', '.join(bundled_motions())}.")
     picture = out or Path(f"{path.stem}.png")  # not the name stored in the file, because the file is untrusted
     check_picture_file(picture)
     check_output(picture, force=force, inputs=[path])

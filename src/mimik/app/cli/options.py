@@ -28,7 +28,7 @@ def whole_number(text: str) -> int:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not an integer") from None
     if abs(number) > 10**9:
-        raise typer.BadParameter(f"{text!r} is far too large")
+        raise typer.BadParameter(f"{text!r} is too large")
     return number
 
 
@@ -46,7 +46,7 @@ def write_json(path: Path, text: str) -> None:
 
 def check_picture_file(out: Path) -> None:
     if out.suffix.lower() not in IMAGE_SUFFIXES or "%" in out.name:
-        raise InputError(f"-o {out}: give a file ending in {', '.join(IMAGE_SUFFIXES)}.")
+        raise InputError(f"-o {out}: use a file ending in {', '.join(IMAGE_SUFFIXES)}.")
 
 
 # Options of commands from fields of settings dataclasses.
@@ -126,7 +126,7 @@ def named_file(text: str) -> Path:
     """Parse a path; pipes and empty names are rejected."""
     if text in ("", "-"):
         what = "is empty" if not text else "- stands for a pipe"
-        raise typer.BadParameter(f"the name {what}; give the name of a file or folder")
+        raise typer.BadParameter(f"the name {what}; use the name of a file or folder")
     return Path(text)
 
 
@@ -146,7 +146,7 @@ class Signing:
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
-            raise InputError("--certificate and --key go together: give both, or neither for this computer's own.")
+            raise InputError("--certificate and --key go together; pass both, or neither to use this computer's own.")
 
     @property
     def files(self) -> tuple[Path, Path] | None:
@@ -173,9 +173,9 @@ def local_credentials() -> Credentials:
 class Cluster:
     """Processes that many files are distributed over."""
 
-    workers: Annotated[int | None, Option("Processes for folders; by the number of cores if left out.", "N")] = None
-    ray: Annotated[bool, Option("Map folders over a Ray cluster on this machine.")] = False
-    ray_address: Annotated[str | None, Option("Map folders over the Ray cluster at this address.", "ADDRESS")] = None
+    workers: Annotated[int | None, Option("Processes for folders; by the number of cores if omitted.", "N")] = None
+    ray: Annotated[bool, Option("Process folders on a Ray cluster on this machine.")] = False
+    ray_address: Annotated[str | None, Option("Process folders on the Ray cluster at this address.", "ADDRESS")] = None
 
     @property
     def address(self) -> str | bool:
@@ -183,5 +183,5 @@ class Cluster:
         return self.ray_address or self.ray
 
 
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-JsonReport = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a report of the run here.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+JsonReport = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a JSON report of the run.")]

@@ -24,7 +24,7 @@ from mimik.provenance.outputs import check_output
 @command("edit")
 def edit_command(
     photo: Annotated[
-        Path, typer.Argument(metavar="PHOTO", help="A photo of the person, a video of it, or an .avatar file.")
+        Path, typer.Argument(metavar="PHOTO", help="A photo of the person, a video of the person, or an .avatar file.")
     ],
     *,
     out: Annotated[Path, output("OUT", "The picture to write: .png, .jpg or .webp.")],
@@ -131,6 +131,6 @@ def export_command(
         console.print(table)
     moved = "".join(f", {name} ({count / 1e6:.1f} MB)" for name, count in made.motions)
     say(
-        f"{out}: {', '.join(graph.file for graph in made.graphs)}{moved}. What it draws is synthetic; whoever shows it "
-        f"has to mark it. How, and what else a host does: {out / RECORD_NAME}"
+        f"{out}: {', '.join(graph.file for graph in made.graphs)}{moved}. Its output is synthetic, and whoever shows "
+        f"it must mark it. Instructions for the host program: {out / RECORD_NAME}"
     )

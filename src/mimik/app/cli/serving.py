@@ -36,7 +36,7 @@ def live_command(
     *,
     camera: Annotated[
         Path | None,
-        typer.Option(metavar="VIDEO", help="Use this video instead of a camera and write --record, without a page."),
+        typer.Option(metavar="VIDEO", help="Use this video as camera and write --record, without a page."),
     ] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Record what is shown: a .mp4, .m4v or .mov file.")
@@ -45,7 +45,7 @@ def live_command(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Instead of a camera, use what another program sends: lines of blendshapes and head poses to "
+            help="Instead of a camera, use data from another program: lines of blendshapes and head poses to "
             "udp://127.0.0.1:PORT, or a face tracker: livelink://HOST, ifacialmocap://HOST, vmc://HOST or "
             "openseeface://HOST, where HOST 0.0.0.0 listens to the network.",
         ),
@@ -54,11 +54,11 @@ def live_command(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Instead of a camera, speak this sound file, or with - the 16-bit mono PCM that a program pipes in.",
+            help="Instead of a camera, speak this sound file, or - for 16-bit mono PCM from standard input.",
         ),
     ] = None,
     audio_rate: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="HZ", help="Sample rate of --audio -; 16000 if left out.")
+        int | None, typer.Option(parser=whole_number, metavar="HZ", help="Sample rate of --audio -; 16000 if omitted.")
     ] = None,
     controls: Annotated[Controls, Some("mirror label")],
     config: Annotated[
@@ -70,7 +70,7 @@ def live_command(
         ),
     ],
     virtual_camera: Annotated[
-        bool, typer.Option("--virtual-camera", help="Also act as a camera of this computer, for other programs.")
+        bool, typer.Option("--virtual-camera", help="Also provide the picture as a virtual camera.")
     ] = False,
     serving: Serving,
     force: Force = False,
@@ -82,9 +82,9 @@ def live_command(
     """
     given = [name for name, one in (("--stream", stream), ("--camera", camera), ("--audio", audio)) if one is not None]
     if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} exclude each other: give the one that shall drive the person.")
+        raise InputError(f"{' and '.join(given)} are mutually exclusive; pass the one that drives the person.")
     if audio is None and audio_rate is not None:
-        raise InputError(f"--audio-rate {audio_rate}: give --audio - too.")
+        raise InputError(f"--audio-rate {audio_rate}: also pass --audio -.")
     if audio is not None and record is not None:
         raise InputError(
             f"--record {record}: calls are recorded without sound; `mimik animate PHOTO SPEECH -o OUT.mp4` writes a "
@@ -121,11 +121,11 @@ def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Control
     from mimik.media import video
 
     if to.record is None:
-        raise InputError(f"--camera {camera}: give --record OUT.mp4 too, or leave it out to use your own camera.")
+        raise InputError(f"--camera {camera}: also pass --record OUT.mp4, or omit --camera to use your own camera.")
     if to.virtual_camera:
-        raise InputError("--virtual-camera goes with your own camera; leave --camera out.")
+        raise InputError("--virtual-camera works with your own camera; omit --camera.")
     if video.kind(camera) != "video":
-        raise InputError(f"--camera {camera}: is a picture; give a video.")
+        raise InputError(f"--camera {camera}: is a picture; use a video.")
     with working(f"reading {photo.name}"):
         avatar = Avatar.from_photos([photo], face=config.face)
     with Display("frames").shown() as bars:
@@ -176,7 +176,7 @@ def _call(
             elif has_camera:
                 say(f"The call: {served.address}")
             say(f"{'For OBS:' if has_camera else 'See it:':9} {served.obs_address}")
-            say("Ctrl-C ends it.")
+            say("Press Ctrl-C to end it.")
             if serving.open_page:
                 webbrowser.open_new_tab(served.address if has_camera else served.obs_address)
             page.wait(call)
@@ -184,7 +184,7 @@ def _call(
         say("The call has ended.")
     if receiver and (receiver.mailbox.num_wrong or receiver.mailbox.num_late):
         box = receiver.mailbox
-        remark(f"{box.num_wrong} lines could not be used, {box.num_late} came too late")
+        remark(f"{box.num_wrong} lines were invalid, {box.num_late} arrived too late")
     if recorded is not None and recorded.num_frames:
         say(f"{to.record}: recorded. {signed(recorded.path)}")
 
@@ -207,9 +207,9 @@ def web_command(
     try:
         with served_studio(serving, model=config.model, limits=limits) as address:
             say(f"The app: {address}")
-            say("Ctrl-C ends it.")
+            say("Press Ctrl-C to end it.")
             if serving.open_page:
                 webbrowser.open_new_tab(address)
             threading.Event().wait()
     except KeyboardInterrupt:
-        say("The app has ended; what its visitors left is removed.")
+        say("The app has ended; uploads and results of its visitors are removed.")

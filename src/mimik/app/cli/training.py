@@ -34,8 +34,8 @@ def prepare_command(
         str | None,
         typer.Option(
             metavar="HOW",
-            help="How to tell people apart: folder (the first folder is the person), manifest, cluster (by face) or "
-            "clip (each its own); chosen by what there is if left out.",
+            help="How to distinguish people: folder (the first folder is the person), manifest, cluster (by face) or "
+            "clip (each its own); chosen by the input if omitted.",
         ),
     ] = None,
     manifest: Annotated[Path | None, typer.Option(metavar="CSV", help="Columns clip or path, person, license.")] = None,
@@ -53,7 +53,7 @@ def prepare_command(
     with Display("videos").shown() as bar:
 
         def told(state: prepare.PrepareProgress) -> None:
-            found = f"{state.kept} clips kept, {state.rejected} tracks left out, {state.rate:.1f} s of video a second"
+            found = f"{state.kept} clips kept, {state.rejected} tracks rejected, {state.rate:.1f} s of video a second"
             bar.show("preparing", state.done, state.total, found)
 
         report = prepare.prepare(
@@ -71,10 +71,10 @@ def prepare_command(
     if json_report is not None:
         write_json(json_report, report.to_json())
     if not report.num_clips:
-        complain("nothing was kept, for the reasons above; give other videos, or allow more: mimik prepare --help")
+        complain("nothing was kept, for the reasons above; use other videos, or relax the limits: mimik prepare --help")
         raise typer.Exit(2)
-    say(f"{report.videos_per_core_hour:.0f} videos an hour and core." if report.num_new else "Nothing was new.")
-    say(f"Look at them: {out / 'contact_sheet.jpg'}")
+    say(f"{report.videos_per_core_hour:.0f} videos per hour and core." if report.num_new else "Nothing new.")
+    say(f"Contact sheet: {out / 'contact_sheet.jpg'}")
 
 
 @command("train")
@@ -93,11 +93,11 @@ def train_command(*, arguments: TrainArguments) -> None:
         return
     done = f"{outcome.step} of {outcome.num_steps} steps; the model is {outcome.release}."
     if outcome.signal:
-        complain(f"stopped after {done} The same command goes on from there.")
+        complain(f"stopped after {done} Rerun the same command to resume.")
         raise typer.Exit(128 + outcome.signal)
     say(done)
     if outcome.step < outcome.num_steps:
-        say("The same command goes on from there.")
+        say("Rerun the same command to resume.")
 
 
 @command("learn")
@@ -108,13 +108,13 @@ def learn_command(
     *,
     out: Annotated[Path, output("PERSON.avatar", "The file to write.")],
     arguments: LearnArguments,
-    curve: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the curve as JSON here.")] = None,
+    curve: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the curve as JSON.")] = None,
     force: Force = False,
 ) -> None:
     """Learn one person from a few photos, in about a minute; `mimik animate` takes the file as PHOTO."""
     began_s = time.monotonic()
     if out.suffix.lower() != AVATAR_SUFFIX:
-        raise InputError(f"-o {out}: a person is written to a file ending in {AVATAR_SUFFIX}.")
+        raise InputError(f"-o {out}: an avatar file ends in {AVATAR_SUFFIX}.")
     check_file("-o", out, force=force, others=photos)
     if curve is not None:
         check_file("--curve", curve, force=force, others=[*photos, out])

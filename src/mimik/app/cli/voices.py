@@ -17,12 +17,12 @@ from mimik.training.arguments import VoiceConfig
 @command("voice tracks")
 def voice_tracks(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="Videos of talking people, or folders.")],
-    out: Annotated[Path, output("FOLDER", "Where the clips' files go.")],
+    out: Annotated[Path, output("FOLDER", "Folder for the tracks.")],
     manifest: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="CSV with columns clip or path, and person; without it people are told apart by folders.",
+            help="CSV with columns clip or path, and person; if omitted, each folder is a person.",
         ),
     ] = None,
 ) -> None:
@@ -36,7 +36,7 @@ def voice_tracks(
     people = {source.path.stem: source.person for source in sources if source.person}
     with Display("videos", "opening").shown() as bar:
         reasons = track_folder([source.path for source in sources], out, people, bar)
-    remark(*(f"{name} was left out: {why}" for name, why in reasons.items()))
+    remark(*(f"{name} was skipped: {why}" for name, why in reasons.items()))
     say(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
 
 
@@ -44,13 +44,13 @@ def voice_tracks(
 def voice_train(
     tracks: Annotated[Path, typer.Argument(metavar="TRACKS", help="The folder that `mimik voice tracks` wrote.")],
     *,
-    out: Annotated[Path, output("RUN", "The run's folder.")],
+    out: Annotated[Path, output("RUN", "Folder of the run.")],
     one_speaker: Annotated[
         Path | None,
-        typer.Option(metavar="TRACKS", help="A folder with many clips of one person: a fifth of what is shown."),
+        typer.Option(metavar="TRACKS", help="A folder with many clips of one person, used for a fifth of the batches."),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A voice network to start from, whose sizes are taken.")
+        Path | None, typer.Option(metavar="FILE", help="A voice network to start from; it sets the sizes.")
     ] = None,
     config: VoiceConfig,
 ) -> None:

@@ -74,9 +74,9 @@ def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, p
             (new / name).write_bytes(data)
     notes = []
     if source.avatar is not None:
-        notes.append(f"{out} holds the person's photo: it is not for everybody who may have the program")
+        notes.append(f"{out} holds the person's photo: do not distribute it to everyone who may have the program")
     elif graphs[0].parity["psi_hat"].apart == 0:
-        notes.append("the embedder says the same of every picture, so this model draws all people by the same psi_hat")
+        notes.append("the embedding is the same for every picture, so this model uses one psi_hat for all people")
     return Exported(out, tuple(graphs), tuple((one["name"], one["bytes"]) for one in records), tuple(notes))
 
 
@@ -105,10 +105,10 @@ def _motion(given: str) -> tuple[str, Motion]:
     driver = open_driver(given)
     if not isinstance(driver, MotionFile):
         raise InputError(
-            f"--motion {given}: is a {driver.kind}; give a .motion file: mimik motion extract {given} -o my.motion."
+            f"--motion {given}: is a {driver.kind}; use a .motion file: mimik motion extract {given} -o my.motion."
         )
     if len(driver.recorded) > _MAX_MOTION_FRAMES:
         raise InputError(
-            f"--motion {given}: has {len(driver.recorded)} frames; give one of at most {_MAX_MOTION_FRAMES}."
+            f"--motion {given}: has {len(driver.recorded)} frames; use one of at most {_MAX_MOTION_FRAMES}."
         )
     return Path(given).stem, driver.recorded

@@ -205,9 +205,9 @@ def check(parity: Mapping[str, Difference], precision: str, name: str) -> None:
     for output, found in parity.items():
         span = max(found.span, _LEAST_SPAN)
         if not (found.largest <= largest * span and found.mean <= mean * span):  # also rejects nan and inf
-            hint = "this model cannot be exported" if precision == "fp32" else "give a finer --precision"
+            hint = "this model cannot be exported" if precision == "fp32" else "use a higher --precision"
             raise ModelError(
-                f"--precision {precision}: {output} of the {name} is off by {found.largest:.2g} at most and "
+                f"--precision {precision}: {output} of the {name} deviates by {found.largest:.2g} at most and "
                 f"{found.mean:.2g} in the mean, of a span of {found.span:.2g}; allowed are {largest:g} and {mean:g} of "
                 f"the span. Nothing is written; {hint}."
             )

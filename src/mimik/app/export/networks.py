@@ -16,15 +16,15 @@ from mimik.provenance.manifests import SOURCE_TYPE
 GraphInputs = dict[str, Array]  # inputs of a graph by name
 
 NOTICE = (
-    "What this model draws is synthetic: the person shown was not filmed doing this. Whoever shows, stores or sends "
-    f"its frames has to say so: a visible mark in the picture, and {SOURCE_TYPE} as digitalSourceType in the C2PA "
-    "manifest or IPTC metadata of a file. The graph cannot do that by itself; the program that runs it must. Do not "
-    "animate a living person without their consent."
+    "The output of this model is synthetic: the person shown was not filmed doing this. Whoever shows, stores or sends "
+    f"its frames must say so, with a visible mark in the picture and {SOURCE_TYPE} as digitalSourceType in the C2PA "
+    "manifest or IPTC metadata of a file. The graph cannot do that; the program that runs it must. Do not animate a "
+    "living person without their consent."
 )
 LICENSE = {
     True: "The weights were trained on video clips published for research, most without a stated license: for research "
-    "only. MODEL_CARD.md of mimik has the data, the evaluation and what it does badly.",
-    False: "The weights are those of whoever trained them; what may be done with them depends on the data.",
+    "only. MODEL_CARD.md of mimik describes the data, the evaluation and the limits.",
+    False: "The license of the weights is that of whoever trained them and depends on the training data.",
 }
 
 OUTPUTS = {"paper": ("x_hat",), "texture": ("correction", "residual", "mask")}

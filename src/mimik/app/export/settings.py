@@ -36,7 +36,7 @@ class ExportConfig:
     motions: Annotated[
         tuple[str, ...],
         Option(
-            "A bundled motion or a .motion file, put on the person, for examples/browser; may be given again.",
+            "A bundled motion or a .motion file, put on the person, for examples/browser; may be repeated.",
             "MOTION",
             "--motion",
         ),
@@ -46,7 +46,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         check_options(self)
         if self.face is not None and self.photo is None:
-            raise InputError(f"--face {self.face}: goes with --photo; leave it out, or give a photo.")
+            raise InputError(f"--face {self.face}: requires --photo; omit it, or pass a photo.")
 
 
 def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> None:
@@ -58,13 +58,13 @@ def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> 
     is_avatar = path.suffix.lower() == AVATAR_SUFFIX
     if not is_avatar and what != "texture" and path.suffix.lower() != MODEL_SUFFIX:
         raise InputError(
-            f"{what}: is no model; give texture, a {MODEL_SUFFIX} file of `mimik train` or an {AVATAR_SUFFIX} file "
-            "of `mimik learn`; a photo goes with --photo."
+            f"{what}: is not a model; use texture, a {MODEL_SUFFIX} file of `mimik train` or an {AVATAR_SUFFIX} file "
+            "of `mimik learn`; pass a photo with --photo."
         )
     if is_avatar and config.photo is not None:
-        raise InputError(f"--photo {config.photo}: {path.name} has its person already; leave --photo out.")
+        raise InputError(f"--photo {config.photo}: {path.name} already contains a person; omit --photo.")
     if is_avatar and not path.is_file():
-        raise ModelError(f"{path}: there is no such file; give an avatar that `mimik learn` wrote.")
+        raise ModelError(f"{path}: no such file; use an avatar that `mimik learn` wrote.")
     if not is_avatar and what != "texture":
         from mimik.networks.release import check_release
 
@@ -74,7 +74,7 @@ def check_export(what: str, out: Path, config: ExportConfig, *, force: bool) -> 
     for motion in config.motions:
         check_driver(motion)
     if config.motions and not is_avatar and config.photo is None:
-        raise InputError(f"--motion {config.motions[0]}: moves a person; give --photo, or an {AVATAR_SUFFIX} file.")
+        raise InputError(f"--motion {config.motions[0]}: needs a person; pass --photo, or use an {AVATAR_SUFFIX} file.")
     check_export_folder(out, force=force, inputs=[path, *([config.photo] if config.photo else [])])
 
 
@@ -85,22 +85,22 @@ def check_export_folder(out: Path, *, force: bool, inputs: Sequence[Path] = ()) 
     """
     parent = out.absolute().parent
     if not parent.is_dir():
-        raise InputError(f"-o {out}: there is no folder {out.parent}; make it first, or give another name.")
+        raise InputError(f"-o {out}: the folder {out.parent} does not exist; create it first, or use another name.")
     if not can_write_in(parent):
-        raise InputError(f"-o {out}: the folder {out.parent} cannot be written to; give another one.")
+        raise InputError(f"-o {out}: the folder {out.parent} is not writable; use another one.")
     if not os.path.lexists(out):
         return
     if out.is_symlink() or not out.is_dir():
-        raise InputError(f"-o {out}: is a file; give the name of a folder.")
+        raise InputError(f"-o {out}: is a file; use the name of a folder.")
     names = sorted(path.name for path in out.iterdir())
     if not names:
         return
     if RECORD_NAME not in names or not all(name.endswith(_EXPORT_SUFFIXES) for name in names):
-        raise InputError(f"-o {out}: holds other files; give a new folder, or an empty one.")
+        raise InputError(f"-o {out}: contains other files; use a new or empty folder.")
     if not force:
-        raise InputError(f"-o {out}: holds an export; give --force to replace it, or another name.")
+        raise InputError(f"-o {out}: contains an export; pass --force to replace it, or use another name.")
     if any(path.resolve().parent == out.resolve() for path in inputs):
-        raise InputError(f"-o {out}: holds a file of this run; give another folder.")
+        raise InputError(f"-o {out}: contains a file of this run; use another folder.")
 
 
 @dataclass(frozen=True)

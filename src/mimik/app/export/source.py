@@ -45,7 +45,7 @@ class ExportSource:
             shipped = isinstance(origin, dict) and origin.get("name") == BUNDLED_MODEL.name
             psi = torch.from_numpy(person.psi)[None]
             if psi.shape[1] != 2 * sum(generator.adain_sizes):
-                raise ModelError(f"{path}: its psi' does not fit its generator; learn the person again.")
+                raise ModelError(f"{path}: its psi' does not fit its generator; run `mimik learn` again.")
             return cls(path.name, networks, generator, None, psi, Avatar.load(path), shipped)
         release = load_release(BUNDLED_MODEL if what == "texture" else path)
         nets = release.networks
@@ -71,5 +71,5 @@ def _generator(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], path:
     try:
         generator.load_state_dict(state)
     except RuntimeError:
-        raise ModelError(f"{path}: its generator's parts do not fit each other; learn the person again.") from None
+        raise ModelError(f"{path}: its generator's parts do not fit each other; run `mimik learn` again.") from None
     return generator.eval()

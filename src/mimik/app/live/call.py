@@ -92,8 +92,8 @@ class Call:
         self.config = config or AnimateConfig(size=LIVE_SIZE, frame="crop")
         if self.config.neutral is not None:
             raise InputError(
-                f"--neutral {self.config.neutral:g}: a live call finds the neutral face while it runs; leave --neutral "
-                "out, and use the calibration of the page."
+                f"--neutral {self.config.neutral:g}: a live call finds the neutral face while it runs; omit --neutral "
+                "and calibrate on the page."
             )
         self.avatar = avatar
         self.portrait = avatar.source_frame(self.config, limit_side=True)
@@ -141,7 +141,7 @@ class Call:
         Raises InputError if a control does not exist, or its value is invalid.
         """
         if unknown := changes.keys() - asdict(self._controls).keys():
-            raise InputError(f"{sorted(unknown)[0]}: there is no such control.")
+            raise InputError(f"{sorted(unknown)[0]}: no such control.")
         self._controls = replace(self._controls, **changes)
         if self._controls.driver != "microphone":
             self._hush()

@@ -146,7 +146,7 @@ class Connections:
             try:
                 asyncio.run_coroutine_threadsafe(closing, self._loop).result(_ENDED_WITHIN_S)
             except TimeoutError:
-                log.warning("the connections of a call did not end within %g s", _ENDED_WITHIN_S)
+                log.warning("the connections of a call did not close within %g s", _ENDED_WITHIN_S)
             except RuntimeError:  # an ended loop has no connections
                 closing.close()
         self._folder.cleanup()
@@ -179,9 +179,9 @@ class Connections:
             # Firefox does not connect to loopback addresses; the page requests others if it could not connect.
             stays = is_loopback(self._host) and not asked.get("beyond_loopback", False)
         except (ValueError, KeyError, TypeError):
-            return 400, {"error": "This is no offer of a connection."}
+            return 400, {"error": "This is not a connection offer."}
         if len(self._connections) >= _MAX_PAGES:
-            return 503, {"error": f"{_MAX_PAGES} pages see this call already; close one first."}
+            return 503, {"error": f"{_MAX_PAGES} pages already show this call; close one first."}
         if brings_camera and (reason := await self._camera_kept_from(visitor, page)):
             return 409, {"error": reason}
         _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # only in this request's task
@@ -219,10 +219,10 @@ class Connections:
                 connection.addTrack(viewer.sound)
             await connection.setLocalDescription(await connection.createAnswer())
         except Exception as error:  # any error of aiortc for an invalid description
-            log.info("an offer was refused: %s", error)
+            log.info("an offer was rejected: %s", error)
             viewer.close()
             await self._drop(connection)
-            return 400, {"error": "This browser's offer of a connection cannot be used."}
+            return 400, {"error": "The connection offer of this browser cannot be used."}
         answer = connection.localDescription
         return 200, {"sdp": answer.sdp, "type": answer.type}
 
@@ -231,11 +231,11 @@ class Connections:
         if self._camera is None:
             return None
         if visitor != self._filmed:
-            return "Another page has the camera of this call; close it first."
+            return "Another page uses the camera of this call; close it first."
         # The page was reloaded, or is open in a second tab. The newer page gets the camera. The older one must not take
         # it back, or both would alternate forever.
         if page in self._left:
-            return "A newer page of this browser has this call; close that one, or reload this one."
+            return "A newer page of this browser has this call; close that page, or reload this one."
         if self._filming and page != self._filming:
             self._left.append(self._filming)
         await self._end(self._camera)
@@ -274,7 +274,7 @@ async def _film(track: Any, call: Call) -> None:
     except MediaStreamError:  # the track ended
         return
     except Exception as error:  # an error of a decoder or of the call, shown in the page
-        call.complain(f"the camera's frames cannot be used any more ({error}); reload the page.")
+        call.complain(f"the camera's frames can no longer be used ({error}); reload the page.")
 
 
 async def _listen(track: Any, call: Call) -> None:
@@ -319,7 +319,7 @@ class _Desk:
             asked = json.loads(message)
             what, value = next(iter(asked.items()))
         except (ValueError, AttributeError, StopIteration):
-            raise InputError("this message of the page is not understood.") from None
+            raise InputError("this message from the page is invalid.") from None
         if what == "set" and isinstance(value, dict):
             if isinstance(value.get("regions"), list):
                 value["regions"] = tuple(map(str, value["regions"]))
@@ -333,7 +333,7 @@ class _Desk:
         elif what == "record" and value is False:
             self._page._keep(asyncio.ensure_future(self._stop_recording(keep=True)))
         else:
-            raise InputError("this message of the page is not understood.")
+            raise InputError("this message from the page is invalid.")
         self._tell_state()
 
     async def _stop_recording(self, *, keep: bool) -> None:
@@ -382,7 +382,7 @@ class _Desk:
             "calibrating": call.is_calibrating,
             "recording": self._recording is not None,
             "fps": round(call.frames_per_second, 1),
-            "broken": None if call.error is None else f"the call has broken off; {self._page._again}",
+            "broken": None if call.error is None else f"the call has ended unexpectedly; {self._page._again}",
         }
         self._tell({"state": state})
 

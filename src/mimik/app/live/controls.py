@@ -21,28 +21,26 @@ LIVE_SIZE = 512  # pixels of the longer side
 class Controls:
     """Settings that can be changed during a call; error messages name the control."""
 
-    mirror: Annotated[bool, Option("Move as in a mirror.", flag="--mirror/--no-mirror")] = False
+    mirror: Annotated[bool, Option("Mirror the motion.", flag="--mirror/--no-mirror")] = False
     regions: tuple[str, ...] = REGIONS
     strength: float = 1.0
     freeze: bool = False  # the person's pose is held; frames continue to be sent
     driver: str = "camera"  # one of DRIVERS
-    label: Annotated[str, Option("Size of the visible AI label, which is always there: normal or small.", "SIZE")] = (
-        "normal"
-    )
+    label: Annotated[str, Option("Size of the mandatory AI label: normal or small.", "SIZE")] = "normal"
 
     def __post_init__(self) -> None:
         if any(name not in REGIONS for name in self.regions):
-            raise InputError(f"regions {', '.join(map(str, self.regions))}: give any of {', '.join(REGIONS)}.")
+            raise InputError(f"regions {', '.join(map(str, self.regions))}: use any of {', '.join(REGIONS)}.")
         if isinstance(self.strength, bool) or not isinstance(self.strength, int | float):
-            raise InputError(f"strength {self.strength!r}: give a number from 0 to 3.")
+            raise InputError(f"strength {self.strength!r}: use a number from 0 to 3.")
         check_number("strength", self.strength, 0.0, 3.0, "1 is your own strength")
         for name in ("mirror", "freeze"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} {getattr(self, name)!r}: give true or false.")
+                raise InputError(f"{name} {getattr(self, name)!r}: use true or false.")
         if self.driver not in DRIVERS:
-            raise InputError(f"driver {self.driver!r}: give one of {', '.join(DRIVERS)}.")
+            raise InputError(f"driver {self.driver!r}: use one of {', '.join(DRIVERS)}.")
         if self.label not in LABELS:
-            raise InputError(f"label {self.label!r}: give one of {', '.join(LABELS)}; a live call is always labeled.")
+            raise InputError(f"label {self.label!r}: use one of {', '.join(LABELS)}; a live call is always labeled.")
 
 
 class Newest(Generic[Value]):

@@ -46,7 +46,7 @@ def film(
     """
     check_recording(out, force=force, inputs=[camera, *([avatar.photo] if avatar.photo else [])])
     if video.kind(camera) != "video":
-        raise InputError(f"--camera {camera}: is a picture; give a video.")
+        raise InputError(f"--camera {camera}: is a picture; use a video.")
     info = video.probe(camera)
     call = Call(avatar, config, controls)
     report = Report(
@@ -66,8 +66,8 @@ def film(
                 yield one.labeled
         if report.num_lost == report.num_frames:
             raise NoFaceError(
-                f"--camera {camera.name}: no face was found in any of its {report.num_frames} frames; give a video in "
-                "which one face is seen from the front or half side most of the time."
+                f"--camera {camera.name}: no face was found in any of its {report.num_frames} frames; use a video "
+                "that shows one face from the front or half side most of the time."
             )
 
     sound = camera if info.has_audio else None

@@ -57,7 +57,7 @@ class Calls:
             self.end(visitor)
             with self._lock:
                 if self._hosted:
-                    raise InputError("another call runs on this computer: it has to end before yours can start.")
+                    raise InputError("another call is running on this computer; it must end before yours can start.")
                 call = Call(avatar, config)
                 connections = Connections(call, host=self._host, again="start it again.")
                 key = secrets.token_urlsafe(24)

@@ -101,14 +101,14 @@ class Recording:
                 if not self._keep:
                     raise _UnwantedError
                 if held is None:
-                    raise InputError("no new picture was shown while it ran; record for longer.")
+                    raise InputError("no new frame was shown during the recording; record for longer.")
                 writer.write(held)
                 self.num_frames += 1
         except BaseException as error:  # re-raised by stop
             self.error = error
             if self._keep:
                 self._forget()
-                self._call.complain(f"the recording has ended and is lost: {error}")
+                self._call.complain(f"the recording failed and is lost: {error}")
 
 
 class _UnwantedError(Exception):
@@ -122,7 +122,7 @@ def check_recording(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     """
     fast = [suffix for suffix in video.CONTAINERS if suffix != ".webm"]  # VP9 is too slow for a call
     if out.suffix.lower() not in fast or "%" in out.name:
-        raise InputError(f"--record {out}: give a file ending in {', '.join(fast)}.")
+        raise InputError(f"--record {out}: use a file ending in {', '.join(fast)}.")
     check_output(out, force=force, inputs=inputs)
 
 
@@ -141,8 +141,8 @@ class VirtualCamera:
         except RuntimeError as error:
             why = str(error).strip().split("\n")[0].rstrip(".")
             raise InputError(
-                f"--virtual-camera: this computer has no device for it ({why}); install OBS (Windows, macOS) or the "
-                "kernel module v4l2loopback (Linux), or let OBS capture the page that is printed."
+                f"--virtual-camera: this computer has no virtual camera device ({why}); install OBS (Windows, macOS) "
+                "or the kernel module v4l2loopback (Linux), or let OBS capture the page that is printed."
             ) from None
         self.device: str = self._camera.device
         self._call = call
@@ -156,7 +156,7 @@ class VirtualCamera:
             while (image := self._newest.take()) is not None:
                 self._camera.send(image)
         except Exception as error:  # any error of the device's driver
-            self._call.complain(f"the virtual camera has ended ({error}); the call goes on.")
+            self._call.complain(f"the virtual camera has ended ({error}); the call continues.")
 
     def close(self) -> None:
         self._forget()

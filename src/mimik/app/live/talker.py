@@ -26,12 +26,12 @@ def open_audio(audio: str, rate: int | None) -> Iterator[Samples]:
     """
     if audio != PIPE:
         if rate is not None:
-            raise InputError(f"--audio-rate {rate}: is for --audio -; a file says its own rate.")
+            raise InputError(f"--audio-rate {rate}: applies to --audio - only; a file states its own rate.")
         return file_blocks(Path(audio))
     if rate is not None:
         check_number("--audio-rate", rate, 4000, 192_000, "16000 and 24000 are usual")
     if sys.stdin.isatty():
-        raise InputError("--audio -: nothing is piped in; pipe 16-bit PCM, mono, into it, or give a sound file.")
+        raise InputError("--audio -: no data is piped in; pipe 16-bit mono PCM into it, or use a sound file.")
     return pipe_blocks(sys.stdin.buffer, rate or mel.RATE_HZ)
 
 
@@ -53,7 +53,9 @@ class Talker(Call):
 
     def set(self, **changes: Any) -> None:
         if changes.get("driver", "microphone") != "microphone":
-            raise InputError("this call says what --audio gives it; start `mimik live` without it to use a camera.")
+            raise InputError(
+                "this call speaks what --audio supplies; start `mimik live` without --audio to use a camera."
+            )
         super().set(**changes)
 
     @property

@@ -75,12 +75,12 @@ class Asked:
     def sentence(self) -> str:
         """Summary of the selection."""
         if not self.photos:
-            return "Choose who is animated."
+            return "Choose a person to animate."
         who = f"{len(self.photos)} photos" if len(self.photos) > 1 else Path(self.photos[0]).name
         if self.text is not None:
             return f"{who} will say {self.driver_name}"
         if self.driver is None:
-            return f"{who}: choose what drives it."
+            return f"{who}: choose a driver."
         return f"{who} will follow {self.driver_name}."
 
 
@@ -109,7 +109,7 @@ def build_tab(shared: Shared) -> None:
 
 def _who(shared: Shared) -> tuple[Any, ...]:
     gr = shared.gr
-    who = gr.Radio(WHO, value=WHO[0], label="Who is animated", elem_id="who")
+    who = gr.Radio(WHO, value=WHO[0], label="Person to animate", elem_id="who")
     photo = shared.picture("photo", 240)
     person_video = gr.Video(
         label="A video of the person", height=250, sources=["upload", "webcam"], elem_id="person", visible=False
@@ -130,22 +130,22 @@ def _who(shared: Shared) -> tuple[Any, ...]:
 
 def _driver_choice(shared: Shared) -> tuple[Any, ...]:
     gr = shared.gr
-    how = gr.Radio(HOW, value=HOW[0], label="What drives it", elem_id="how")
+    how = gr.Radio(HOW, value=HOW[0], label="Driver", elem_id="how")
     motion = gr.State(FIRST_MOTION)
     previews = examples.motion_previews()
     names = [name for _, name in previews]
     first = names.index(FIRST_MOTION) if FIRST_MOTION in names else None
     motions = shared.gallery(previews, "motions", 4, 340, "contain", selected_index=first)
     driver_video = gr.Video(
-        label="Video that drives it", height=330, sources=["upload", "webcam"], elem_id="driver", visible=False
+        label="Driving video", height=330, sources=["upload", "webcam"], elem_id="driver", visible=False
     )
     sound = gr.Audio(
         label="A recording of speech", type="filepath", sources=["upload", "microphone"], elem_id="sound", visible=False
     )
     with gr.Column(visible=False) as words:
-        text = gr.Textbox(label="What the person says", lines=4, max_lines=8, max_length=2000, elem_id="text")
+        text = gr.Textbox(label="Text to speak", lines=4, max_lines=8, max_length=2000, elem_id="text")
         voice = gr.Textbox(
-            label="Voice", info="Of espeak-ng, such as de or en-gb.", placeholder="en-us", max_lines=1, elem_id="voice"
+            label="Voice", info="espeak-ng, such as de or en-gb.", placeholder="en-us", max_lines=1, elem_id="voice"
         )
     types = ["image", ".motion", ".jsonl", ".csv"]
     driver_file = gr.File(
@@ -168,7 +168,7 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
         background.append(gr.ColorPicker("#ffffff", label="Background color", visible=False, elem_id="set-color"))
         background.append(shared.picture("set-picture", 140, "Background picture", visible=False))
         format = gr.Dropdown(list(PAGE_FORMATS), value="mp4", label="Format", filterable=False, elem_id="format")
-        beside = gr.Checkbox(False, label="Also a side-by-side video as a file", elem_id="beside")
+        beside = gr.Checkbox(False, label="Also produce a side-by-side video", elem_id="beside")
     with gr.Accordion("More settings", open=False, elem_id="more"):
         for names in controls.GROUPS.values():
             with gr.Row():
@@ -345,7 +345,7 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
 
 def _told_batch(batch: BatchAnswer, num_photos: int) -> str:
     lines = [f"{len(batch.made)} of {num_photos} photos are animated. Every file is signed and marked."]
-    lines += [f"{name} was left out: {controls.plain(reason)}" for name, reason in batch.left_out]
+    lines += [f"{name} was skipped: {controls.plain(reason)}" for name, reason in batch.left_out]
     return markup.note("\n".join(lines), "" if batch.made else "bad")
 
 

@@ -119,7 +119,7 @@ def _told(gr: Any) -> Iterator[None]:
     except InputError as error:
         raise gr.Error(controls.plain(str(error), for_programs=True), print_exception=False) from None
     except Exception as error:
-        log.error("a program's call failed", exc_info=error)
+        log.error("an API call failed", exc_info=error)
         raise gr.Error(BROKEN, print_exception=False) from None
 
 
@@ -140,7 +140,7 @@ class _Call:
         """Paths of uploaded files."""
         given = self.values[name]
         if not isinstance(given, list):
-            raise InputError(f"{name}: give a list of uploaded files.")
+            raise InputError(f"{name}: use a list of uploaded files.")
         return [path for path in (self._checked(name, one) for one in given) if path]
 
     def _checked(self, name: str, given: Any) -> str | None:
@@ -149,7 +149,9 @@ class _Call:
         path = given.get("path") if isinstance(given, dict) else given
         cache = self.shared.sessions.cache.resolve()
         if not isinstance(path, str) or "\0" in path or not (found := Path(path).resolve()).is_relative_to(cache):
-            raise InputError(f"{name}: is not an uploaded file; upload it first, and give the path that this answers.")
+            raise InputError(
+                f"{name}: is not an uploaded file; upload it first, and use the path that the upload returns."
+            )
         if not found.is_file():
             raise InputError(f"{name}: is no longer there; upload it again.")
         return str(found)
@@ -190,14 +192,14 @@ def _typed(name: str, value: Any) -> Any:
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         return tuple(map(str, value))
     if name == "model" and value not in MODELS:
-        raise InputError(f"model {value}: give one of {', '.join(MODELS)}, or leave it out.")
+        raise InputError(f"model {value}: use one of {', '.join(MODELS)}, or omit it.")
     if kind is float and type(value) is int:
         return float(value)
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if type(value) is not kind:
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind, "a list")
-        raise InputError(f"{name} {value!r}: give {wanted}{', or null' if controls.is_optional(name) else ''}.")
+        wanted = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(kind, "a list")
+        raise InputError(f"{name} {value!r}: use {wanted}{', or null' if controls.is_optional(name) else ''}.")
     return value
 
 
@@ -210,14 +212,14 @@ def _driver(call: _Call) -> str:
     driver = call.file("driver")
     given = [what for what, one in (("driver", driver), ("say", text), ("driver_name", name)) if one is not None]
     if len(given) != 1:
-        found = f"{' and '.join(given)} exclude each other" if given else "nothing drives the photo"
-        raise InputError(f"{found}; give one of driver (an uploaded file), say (a text) and driver_name.")
+        found = f"{' and '.join(given)} are mutually exclusive" if given else "nothing drives the photo"
+        raise InputError(f"{found}; pass one of driver (an uploaded file), say (a text) and driver_name.")
     if driver:
         return driver
     if text is not None:
         return spoken(call.job, str(text), None if voice is None else str(voice))
     if name not in registry.names():
-        raise InputError(f"driver_name {name}: give one of {', '.join(registry.names())}, or upload a driver.")
+        raise InputError(f"driver_name {name}: use one of {', '.join(registry.names())}, or upload a driver.")
     return str(name)
 
 
@@ -252,7 +254,7 @@ def _learn(call: _Call) -> Any:
     """
     seconds = call.values["max_seconds"]
     if type(seconds) not in (int, float):
-        raise InputError(f"max_seconds {seconds!r}: give a number.")
+        raise InputError(f"max_seconds {seconds!r}: use a number.")
     limits, model = call.shared.limits, learner_model(call.shared)
     last = None
     with closing(
@@ -270,7 +272,7 @@ def _edit(call: _Call) -> Any:
     values = {name: call.values[name] for name in SLIDERS}
     for name, value in values.items():
         if type(value) not in (int, float):
-            raise InputError(f"{name} {value!r}: give a number.")
+            raise InputError(f"{name} {value!r}: use a number.")
     settings = call.settings(EDIT_SETTINGS)
     config = controls.config_of(settings, model=call.shared.model, photo=photo)
     return call.answer(save_edited(call.job.session, photo, Edit(**values), config, format=call.values["format"]))

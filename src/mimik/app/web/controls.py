@@ -38,9 +38,9 @@ _CHOICES: dict[str, Mapping[str, Any]] = {
 _OBVIOUS = ("regions", "teeth", "background", "audio", "label")  # without help text
 # Fields with fewer choices than on the command line.
 _INFO = {
-    "model": "texture draws with the network; geometry only warps the photo, and is faster.",
-    "face": "1 is the widest; the widest if left out.",
-    "driver_face": "1 is the widest; the widest if left out.",
+    "model": "texture uses the network; geometry only warps the photo, and is faster.",
+    "face": "1 is the widest; the widest if omitted.",
+    "driver_face": "1 is the widest; the widest if omitted.",
 }
 
 
@@ -114,8 +114,8 @@ def _number_of_text(name: str, kind: Any, text: str) -> Any:
             raise ValueError
         return kind(number)
     except (ValueError, OverflowError):
-        what = "a whole number" if kind is int else "a number"
-        raise InputError(f"“{label}” {text}: give {what}{', or leave it empty' if may_be_empty else ''}.") from None
+        what = "an integer" if kind is int else "a number"
+        raise InputError(f"“{label}” {text}: use {what}{', or leave it empty' if may_be_empty else ''}.") from None
 
 
 def background_of(background: str | None, color: str | None, picture: str | None) -> str | None:
@@ -125,7 +125,7 @@ def background_of(background: str | None, color: str | None, picture: str | None
     """
     if background == PICTURE:
         if not picture:
-            raise InputError("There is no background picture yet: give one, or choose another background.")
+            raise InputError("No background picture: add one, or choose another background.")
         return picture
     if background == COLOR:
         return _hex_color(color)
@@ -143,7 +143,7 @@ def _hex_color(color: str | None) -> str:
         return "#" + "".join(f"{one:02x}" for one in ImageColor.getrgb(color or "")[:3])
     except ValueError:
         raise InputError(
-            f"Background {color or 'without a color'}: give a color such as white or #00ff00, none, or blur."
+            f"Background {color or 'without a color'}: use a color such as white or #00ff00, none, or blur."
         ) from None
 
 

@@ -87,7 +87,7 @@ def given_photo(photo: str | None) -> str:
     InputError: if there is none.
     """
     if not photo:
-        raise InputError("There is no photo yet: give one of the person.")
+        raise InputError("No photo yet: add one of the person.")
     return photo
 
 
@@ -96,9 +96,9 @@ def given_photos(photos: Sequence[str] | None, limits: Limits, whose: str = "") 
     InputError: if there are none, or too many.
     """
     if not photos:
-        raise InputError(f"There are no photos yet: give one or more{whose}.")
+        raise InputError(f"No photos yet: add one or more{whose}.")
     if len(photos) > limits.photos:
-        raise InputError(f"These are {len(photos)} photos: give at most {limits.photos}.")
+        raise InputError(f"You added {len(photos)} photos: use at most {limits.photos}.")
     return photos
 
 
@@ -129,18 +129,18 @@ def animate(
     photo = given_photo(photo)
     _check_choice(format, PAGE_FORMATS)
     if not driver or (driver not in registry.names() and not Path(driver).is_file()):
-        raise InputError("Nothing drives the photo yet: choose a motion, or give a video or a recording.")
+        raise InputError("Nothing drives the photo yet: choose a motion, or add a video or a recording.")
     if config.background == TRANSPARENT and not video.keeps_alpha(f"a{PAGE_FORMATS[format]}"):
         raise InputError(
             f"A .{format} file cannot be transparent: choose webm, mov, webp or PNG frames, or another background."
         )
     opened = registry.open_driver(driver, config.fps, by=config.drive_by, seconds=config.seconds)
     if format in _STILLS and not opened.is_still:
-        raise InputError(f"A {format} file holds one picture: choose a video format, or give a photo as the driver.")
+        raise InputError(f"A {format} file contains one picture: choose a video format, or use a photo as the driver.")
     if _is_video(photo):
         _check_length("The video of the person", video.probe(photo).duration_s, limits)
     if not opened.is_still and opened.num_frames:
-        _check_length("What drives it", opened.num_frames / opened.fps, limits)
+        _check_length("The driver", opened.num_frames / opened.fps, limits)
     share = 1 - _SHARE_BESIDE * beside
 
     run = RunProgress()
@@ -174,7 +174,7 @@ def animate(
 
 def _check_choice(format: str, formats: Mapping[str, str]) -> None:
     if format not in formats:
-        raise InputError(f"Format {format}: give one of {', '.join(formats)}.")
+        raise InputError(f"Format {format}: use one of {', '.join(formats)}.")
 
 
 def _fitting(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfig:
@@ -200,7 +200,7 @@ def _is_video(path: str) -> bool:
 
 def _check_length(what: str, length_s: float | None, limits: Limits) -> None:
     if length_s is not None and length_s > limits.seconds:
-        raise InputError(f"{what} is {length_s:.0f} s long: give at most {limits.seconds:.0f} s.")
+        raise InputError(f"{what} is {length_s:.0f} s long: use at most {limits.seconds:.0f} s.")
 
 
 def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
@@ -209,10 +209,10 @@ def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
     Args: voice: of espeak-ng, such as de; None or "": its English voice. Voice files of this computer are rejected.
     """
     if not text or not text.strip():
-        raise InputError("There is no text yet: write what the person says.")
+        raise InputError("No text yet: enter what the person should say.")
     voice = (voice or "").strip() or None
     if voice is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+-]*", voice):
-        raise InputError(f"Voice {voice}: give a voice of espeak-ng such as en-us or de.")
+        raise InputError(f"Voice {voice}: use a voice of espeak-ng such as en-us or de.")
     return str(speak(text, job.session.new("speech.wav"), voice=voice))
 
 
@@ -361,7 +361,7 @@ def save_edited(
 def verified(file: str | None) -> tuple[str, dict[str, Any]]:
     """The verdict on a file as a sentence and as a dictionary. Raises InputError if it cannot be read."""
     if not file:
-        raise InputError("There is no file yet: drop a picture or a video.")
+        raise InputError("No file yet: add a picture or a video.")
     verdict = verify(Path(file))
     return verdict.sentence, verdict.to_dict()
 

@@ -81,10 +81,10 @@ def learning(
             return fine_tuning.learn(paths, out, arguments, progress=step, preparing=preparing)
 
     what = "the photo" if len(paths) == 1 else f"the {len(paths)} photos"
-    yield Learned(0.0, f"Finding the face in {what} and preparing the networks")
+    yield Learned(0.0, f"Finding the face in {what} and loading the networks")
     outcome = yield from news_of(work, has_left.set)
     job.check()
-    yield Learned(0.99, "Making the pictures before and after", outcome.curve)
+    yield Learned(0.99, "Rendering the comparison", outcome.curve)
     yield _finished(outcome, given, out, model)
 
 
@@ -101,12 +101,12 @@ def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None
 def gained(outcome: Any) -> tuple[str, bool]:
     """Summary of the improvement, and whether there is one. Args: outcome: a fine_tuning.LearnOutcome."""
     first, best = outcome.curve[0], outcome.best
-    ended = f"It ended because {outcome.ended}."
+    ended = f"Training ended because {outcome.ended}."
     others = outcome.person.others
     if best.step == first.step and not others:
         return (
-            f"Nothing was gained: after {outcome.curve[-1].step} steps no state was better than the model as it is. "
-            f"{ended} There is no file to keep: animate the photo itself, or try again with other photos.",
+            f"No improvement: after {outcome.curve[-1].step} steps no state outperformed the unchanged model. "
+            f"{ended} No file was written: animate the photo itself, or try other photos.",
             False,
         )
     changes = ", ".join(
@@ -118,7 +118,7 @@ def gained(outcome: Any) -> tuple[str, bool]:
     )
     shared = f"{1 + len(others)} photos share the face. " if others else ""
     return (
-        f"{shared}Gained in {best.step} steps: {changes} (1 is best). {ended} Keep the file: the Animate tab takes it "
+        f"{shared}Improved in {best.step} steps: {changes} (1 is best). {ended} The Animate tab accepts the file "
         "as a learned person.",
         True,
     )

@@ -51,7 +51,7 @@ def call(key: str) -> str:
         f'<iframe class="m-call" src="{address}" allow="camera; microphone; autoplay" title="The call"></iframe>'
         f'<div class="m-line"><span>For OBS: a browser source with <a href="{address}obs" target="_blank" '
         'rel="noopener">the picture alone</a> (copy its address).</span>'
-        f'<a href="{address}" target="_blank" rel="noopener">The call in a window of its own</a></div>'
+        f'<a href="{address}" target="_blank" rel="noopener">Open the call in its own window</a></div>'
     )
 
 

@@ -37,9 +37,9 @@ LEARN_SECONDS = 60.0
 # Call.
 
 _CALLS = (
-    "Your camera or your voice drives the person here, in the page; another address has the picture alone, for OBS and "
-    "through it for any call program. Camera, sound and picture stay on this computer. Every frame carries a small AI "
-    "label and the invisible mark."
+    "Your camera or voice drives the person on this page. A second address shows the picture alone, for OBS and any "
+    "call program that takes its virtual camera. Camera, sound and picture stay on this computer. Every frame carries "
+    "a small AI label and the invisible mark."
 )
 
 
@@ -88,7 +88,7 @@ def build_call(shared: Shared) -> None:
 def _begin(shared: Shared, request: Any, photo: str | None, person: str | None, model: str | None) -> str:
     """Start the call of a visitor; returns its key. Raises InputError if it cannot be started."""
     if photo and person:
-        raise InputError("There are a photo and a learned person: remove one of them.")
+        raise InputError("Both a photo and a learned person are set: remove one of them.")
     given = Path(given_photo(photo or person))
     session = shared.session(request)
     with ExitStack() as kept:
@@ -112,19 +112,19 @@ def build_person(shared: Shared) -> None:
             photos = gr.File(
                 label="Photos of one person", file_count="multiple", file_types=["image"], elem_id="photos", height=180
             )
-            seconds = gr.Slider(10, 600, LEARN_SECONDS, step=10, label="Learn for at most, seconds", elem_id="seconds")
+            seconds = gr.Slider(10, 600, LEARN_SECONDS, step=10, label="Time limit, seconds", elem_id="seconds")
             learn, status, number = shared.buttons("Learn this person", "learn")
-            keep = shared.download("The person, to keep", "person-file")
+            keep = shared.download("Learned person (.avatar)", "person-file")
         with gr.Column():
             curve = gr.LinePlot(
                 x="step",
                 y="value",
                 color="what",
-                x_title="steps of learning",
+                x_title="step",
                 y_title="1 is best",
                 color_title=" ",
                 y_lim=[0, 1],
-                label="While it learns: measured on other expressions and poses",
+                label="Progress, measured on other expressions and poses",
                 height=220,
                 elem_id="curve",
             )
@@ -220,8 +220,8 @@ def build_edit(shared: Shared) -> None:
                     )  # fmt: skip
             message = gr.HTML(elem_id="edit-said")
             with gr.Row():
-                save = gr.Button("Make the file", variant="primary", elem_id="save")
-                zero = gr.Button("Back to zero", elem_id="zero")
+                save = gr.Button("Create the file", variant="primary", elem_id="save")
+                zero = gr.Button("Reset", elem_id="zero")
                 format = gr.Dropdown(list(EDIT_FORMATS), value="png", label="Format", filterable=False)
             saved = shared.download("Download", "edited-file")
             with gr.Accordion("More settings", open=False):
@@ -275,7 +275,7 @@ def _saver(shared: Shared) -> Any:
     @shared.asks
     def on_save(request: Any, format: str, photo: str, *values: Any) -> tuple[Any, str]:
         if not any(values[len(EDIT_SETTINGS) :]) and photo:
-            return shared.offered(None), markup.note("Nothing is changed yet: move a slider first.", "bad")
+            return shared.offered(None), markup.note("No changes yet: move a slider first.", "bad")
         try:
             out = save_edited(shared.session(request), photo, *_values(shared, values, photo), format=format)
         except Exception as error:  # shown in the page
@@ -291,9 +291,9 @@ def _saver(shared: Shared) -> Any:
 def build_verify(shared: Shared) -> None:
     """Input for a file, and its verdict."""
     gr = shared.gr
-    asked = gr.File(label="A picture or a video from anywhere", elem_id="asked", height=160)
+    asked = gr.File(label="A picture or a video", elem_id="asked", height=160)
     sentence = gr.HTML(elem_id="verdict")
-    with gr.Accordion("Everything that was found", open=False):
+    with gr.Accordion("Details", open=False):
         details = gr.JSON()
 
     def on_verify(file: str) -> tuple[str, Any]:

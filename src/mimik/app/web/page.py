@@ -19,7 +19,7 @@ def build_page(sessions: Sessions, calls: Calls, *, limits: Limits, model: str |
     with gr.Blocks(title="mimik", analytics_enabled=False, delete_cache=(LOOK_EVERY_S, KEPT_S)) as app:
         api.add_endpoints(shared)  # first, so that the endpoints get their names
         gr.Markdown(
-            "# mimik\nOne photo of a person in, a talking head out. Animate yourself, people who agreed to it, and the "
+            "# mimik\nOne photo of a person in, a talking head out. Animate yourself, people who consented, and the "
             "long dead with respect. Every file is signed and marked as synthetic.",
             elem_id="title",
         )

@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 News = TypeVar("News")
 
 STOPPED = "Stopped. Nothing was kept."
-BROKEN = "This did not work, because of a fault of the program and not of what you gave. Its log says more."
+BROKEN = "This failed because of an error in the program, not because of your input. See its log."
 _NEWS_EVERY_S = 0.25
 # Long jobs run one at a time; sliders have a separate queue.
 WORK: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1}
@@ -202,5 +202,5 @@ def message_of(error: BaseException) -> str:
         return markup.note(STOPPED, "plain")
     if isinstance(error, InputError):
         return markup.note(plain(str(error)), "bad")
-    log.error("a visitor's work failed", exc_info=error)
+    log.error("a job failed", exc_info=error)
     return markup.note(BROKEN, "bad")

@@ -79,6 +79,6 @@ def _without_addresses(gr: Any) -> None:
     """Prevent gradio from downloading URLs that visitors give: this computer sends no requests."""
 
     async def fetch(url: str, cache_dir: str) -> str:
-        raise gr.Error("Addresses are not fetched: upload the file.", print_exception=False)
+        raise gr.Error("URLs are not downloaded: upload the file.", print_exception=False)
 
     gr.processing_utils.async_ssrf_protected_download = fetch

@@ -50,7 +50,7 @@ async function connect() {
     if (["failed", "disconnected", "closed"].includes(peer.connectionState)) {
       enable(false);
       clearTimeout(retry);
-      say("The connection to the program is lost; trying again.", true);
+      say("Connection to the program lost; reconnecting.", true);
       retry = setTimeout(tryToConnect, 2000);
     }
   };
@@ -95,7 +95,7 @@ async function tryToConnect() {
     await connect();
   } catch (error) {
     const gone = error instanceof TypeError;
-    say(gone ? "The program does not answer; is it running?" : error.message, true);
+    say(gone ? "The program does not respond; check that it is running." : error.message, true);
     retry = setTimeout(tryToConnect, 3000);
   }
 }
@@ -154,7 +154,7 @@ function hear(message) {
     const link = by("recorded");
     link.href = message.recorded;
     link.hidden = false;
-    say("The recording is signed and ready to be saved.");
+    say("The recording is signed and ready to save.");
   }
   if (message.state) show(message.state);
 }
@@ -233,9 +233,9 @@ async function openCamera() {
     camera = opened;
   } catch (error) {
     const why = {
-      NotAllowedError: "The camera was not allowed; allow it in the browser's address bar, then press Start the camera.",
-      NotFoundError: "There is no camera; plug one in, then press Start the camera.",
-      NotReadableError: "Another program has the camera; close that, then press Start the camera.",
+      NotAllowedError: "Camera access was denied; allow it in the browser's address bar, then press Start the camera.",
+      NotFoundError: "No camera found; connect one, then press Start the camera.",
+      NotReadableError: "Another program is using the camera; close it, then press Start the camera.",
     };
     say(why[error.name] || `The camera cannot be used: ${error.message}`, true);
     return;
@@ -258,9 +258,9 @@ function watchCamera(track) {
     if (!isUsed()) return;
     by("start").hidden = false;
     draw(null);
-    say("The camera has stopped, and the portrait waits; press Start the camera when it is there again.", true);
+    say("The camera has stopped, so the portrait is paused; press Start the camera when it is available again.", true);
   };
-  track.onmute = () => isUsed() && say("The camera sends no picture, and the portrait waits.", true);
+  track.onmute = () => isUsed() && say("The camera sends no picture, so the portrait is paused.", true);
   track.onunmute = () => isUsed() && say("Connected.");
 }
 
@@ -269,8 +269,8 @@ async function openMicrophone() {
     microphone = microphone || (await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 }, video: false }));
   } catch (error) {
     const why = {
-      NotAllowedError: "The microphone was not allowed; allow it in the browser's address bar, then choose it again.",
-      NotFoundError: "There is no microphone; plug one in, then choose it again.",
+      NotAllowedError: "Microphone access was denied; allow it in the browser's address bar, then choose it again.",
+      NotFoundError: "No microphone found; connect one, then choose it again.",
     };
     say(why[error.name] || `The microphone cannot be used: ${error.message}`, true);
     return false;
@@ -331,7 +331,7 @@ function begin() {
       set("regions", [...document.querySelectorAll("[name=region]:checked")].map((one) => one.value));
   }
   if (!navigator.mediaDevices) {
-    say("This browser gives a page its camera only at https:// or at 127.0.0.1; see docs/live.md.", true);
+    say("Browsers allow camera access only at https:// or 127.0.0.1; see docs/live.md.", true);
     return;
   }
   fetch("lines.json").then((response) => response.json()).then((found) => (lines = found));

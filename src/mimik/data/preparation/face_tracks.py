@@ -260,9 +260,9 @@ def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejecti
     if width < config.min_face_px:
         return reject(Reason.TOO_SMALL, f"the face is {width:.0f} px wide")
     if piece.num_outside > _MAX_OUTSIDE * len(piece):
-        return reject(Reason.OUT_OF_FRAME, "the picture's border cuts through the face")
+        return reject(Reason.OUT_OF_FRAME, "the picture's border cuts the face")
     if piece.num_crowded > _MAX_CROWDED * len(piece):
-        return reject(Reason.OVERLAPPING, f"another face is in the way in {piece.num_crowded} of {len(piece)} frames")
+        return reject(Reason.OVERLAPPING, f"another face overlaps in {piece.num_crowded} of {len(piece)} frames")
     yaw = float(np.median([abs(head_pose(points).degrees[0]) for points in piece.points]))
     if yaw > _MAX_YAW:
         return reject(Reason.TURNED_AWAY, f"the head is turned by {yaw:.0f} degrees")

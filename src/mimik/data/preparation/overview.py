@@ -140,53 +140,55 @@ def dataset_card(report: PrepareReport, entries: Sequence[Mapping[str, Any]], co
     known = {
         "folder": "the first folder of each path",
         "manifest": "a manifest",
-        "cluster": "clustering of face embeddings, which errs, most with people who look alike; these were not kept",
-        "clip": "nothing: each clip counts as a person of its own",
+        "cluster": "clustering of face embeddings, which can confuse similar people; embeddings are not stored",
+        "clip": "nothing: each clip counts as a separate person",
     }[report.people]
     return f"""# Talking faces, prepared by mimik {VERSION}
 
-**These are faces of people, and so are the landmarks: biometric data.** Many laws ask for a reason or for consent to
-keep them. Do not use them to recognize anybody; delete a clip when its person asks for it: `index.jsonl` tells the key
-and the shard of each source.
+**These are faces of people, and so are the landmarks: biometric data.** Many laws require a legal basis
+or consent to store them. Do not use them to recognize anybody; delete a clip when its person requests it:
+`index.jsonl` lists the key and the shard of each source.
 
-| what | how much |
+| item | amount |
 |---|---|
 | videos and pictures read | {report.num_videos} ({report.footage_hours:.2f} h) |
 | clips kept | {report.kept()} |
-| people | {report.num_people}, told by {known} |
+| people | {report.num_people}, distinguished by {known} |
 | shards | {report.num_shards} ({report.num_bytes / 1e6:.1f} MB) |
 
 ## Rights
-As stated for the sources; mimik checked none of it. "Not stated" is no permission.
+As stated for the sources; not verified by mimik. "Not stated" does not imply permission.
 
 | license | clips |
 |---|---|
 {stated}
 
-## Not kept
+## Rejected
 Tracks and videos by reason; `rejected.jsonl` lists each.
 
-| reason | how many |
+| reason | count |
 |---|---|
 {rejected}
 
 ## How it was made
-Shots are split at cuts; every face is tracked in each; a track is cut into pieces, each cropped with one fixed box
-around its whole motion, and resampled. Landmarks (478 points), 52 blendshapes and head pose were measured in the source
-at its own resolution. A picture is a clip of one frame. The same videos, settings and versions give the same bytes.
+Videos are split into shots at cuts, and every face is tracked. A track is split into clips, each cropped with one
+fixed box around its whole motion, and resampled. Landmarks (478 points), 52 blendshapes and head pose were measured in
+the source at its resolution. A picture is a clip of one frame. The same videos, settings and versions give the same
+bytes.
 
 | setting | value |
 |---|---|
 {options}
 
-## What is where
+## Files
 - `clips-NNNNNN.tar`: WebDataset shards; per clip KEY.mp4 (H.264), KEY.npz (mimik.data.tracks.unpack_tracks), KEY.json
 - `index.jsonl`: a line per clip, with the byte ranges of its members
-- `rejected.jsonl`, `done.jsonl`, `config.json`, `state.json`: what was not kept, what was read, with which settings,
-  and how far; `mimik prepare` continues from them
+- `rejected.jsonl`, `done.jsonl`, `config.json`, `state.json`: rejected tracks, finished sources, settings, and
+  progress; `mimik prepare` resumes from them
 - `contact_sheet.jpg`: a frame of each clip
 
-## What it is for
-Training and measuring models that animate faces. Hold out people, not clips. Who is missing in the sources is missing
-here: small, turned, covered and quickly moving faces are left out on purpose, which is not the same for all people.
+## Intended use
+Training and evaluating models that animate faces. Hold out people, not clips. Groups that are missing in the sources
+are missing here. Small, turned, covered and quickly moving faces are rejected, which affects some groups more than
+others.
 """

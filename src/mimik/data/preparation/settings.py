@@ -21,13 +21,13 @@ class PrepareConfig:
 
     size: Annotated[int, Option("Width and height of a clip.", "PX", range=(64, 512), hint="pixels")] = 256
     # Videos with a lower rate keep it. docs/scaling.md explains why not 25.
-    fps: Annotated[float, Option("Frames a second, at most.", "X", range=(1, 60), hint="frames a second")] = 12.5
-    min_seconds: Annotated[float, Option("Shortest clip.", "S", range=(0.2, 60), hint="shortest clip")] = 1.0  # K = 8
-    max_seconds: Annotated[float, Option("Longest clip; longer tracks are cut.", "S")] = 10.0
+    fps: Annotated[float, Option("Frames per second, at most.", "X", range=(1, 60), hint="frames per second")] = 12.5
+    min_seconds: Annotated[float, Option("Minimum length.", "S", range=(0.2, 60), hint="shortest clip")] = 1.0  # K = 8
+    max_seconds: Annotated[float, Option("Maximum length; longer tracks are split.", "S")] = 10.0
     min_face_px: Annotated[
         int,
         Option(
-            "Narrower faces are left out, in pixels of the video.",
+            "Minimum face width, in pixels of the video.",
             "PX",
             range=(24, 2048),
             hint="width of the face in the source",
@@ -43,19 +43,19 @@ class PrepareConfig:
         ),
     ] = 2.0
     min_sharpness: Annotated[  # 0.007 was measured for a clip in bad light, 0.003 for a blurred one
-        float, Option("Blurred faces below this are left out; 0 keeps all.", "X", range=(0, 10), hint="0 keeps all")
+        float, Option("Minimum sharpness of a face; 0 keeps all.", "X", range=(0, 10), hint="0 keeps all")
     ] = 0.006
     crf: Annotated[
         int,
         Option("x264's constant rate factor of the clips.", "N", range=(1, 40), hint="smaller is better and larger"),
     ] = 20  # 40 dB
-    gop: Annotated[int, Option("From key frame to key frame.", "FRAMES", range=(1, 250), hint="frames")] = 12
+    gop: Annotated[int, Option("Interval of key frames.", "FRAMES", range=(1, 250), hint="frames")] = 12
     shard_mb: Annotated[int, Option("Size of a shard.", "MB", range=(1, 4096), hint="megabytes")] = 64
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.size % 16:
-            raise InputError(f"--size {self.size}: give a multiple of 16, such as 128, 256 or 512.")
+            raise InputError(f"--size {self.size}: use a multiple of 16, such as 128, 256 or 512.")
         check_number("--max-seconds", self.max_seconds, self.min_seconds, 60, "longest clip, not below --min-seconds")
 
 

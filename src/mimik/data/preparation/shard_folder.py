@@ -45,7 +45,7 @@ def _open_at(path: Path, size: int) -> IO[bytes]:
         path.touch()
     there = path.stat().st_size
     if there < size:
-        raise InputError(f"{path} is shorter than state.json says; the folder is damaged, give a new one.")
+        raise InputError(f"{path} is shorter than state.json says, so the folder is damaged; use a new folder.")
     file = path.open("r+b")
     if there > size:
         file.truncate(size)
@@ -77,11 +77,9 @@ class ShardFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = hold(self.folder / ".lock")
         except OSError as error:
-            raise InputError(
-                f"-o {self.folder}: cannot be written to ({error.strerror}); give another folder."
-            ) from error
+            raise InputError(f"-o {self.folder}: is not writable ({error.strerror}); use another folder.") from error
         if lock is None:
-            raise InputError(f"-o {self.folder}: another run is writing there; wait for it or give another folder.")
+            raise InputError(f"-o {self.folder}: another run is writing there; wait for it, or use another folder.")
         return lock
 
     def _reopen(self) -> None:
@@ -106,18 +104,18 @@ class ShardFolder:
         path = self.folder / "config.json"
         if not path.exists():
             if any(self.folder.glob("clips-*")) or (self.folder / "index.jsonl").exists():
-                raise InputError(f"-o {self.folder}: holds shards without config.json; give an empty or new folder.")
+                raise InputError(f"-o {self.folder}: contains shards without config.json; use an empty or new folder.")
             write_synced(path, json.dumps(config, indent=2).encode() + b"\n")
             return
         try:
             old = json.loads(path.read_text())
         except ValueError as error:
-            raise InputError(f"{path} is damaged; give a new folder.") from error
+            raise InputError(f"{path} is damaged; use a new folder.") from error
         differ = sorted(name for name in {*old, *config} if old.get(name) != config.get(name))
         if differ:
             name = differ[0]
             raise InputError(
-                f"-o {self.folder}: was made with {name} {old.get(name)}, not {config.get(name)}; give the same "
+                f"-o {self.folder}: was made with {name} {old.get(name)}, not {config.get(name)}; use the same "
                 "settings or a new folder."
             )
 
@@ -206,7 +204,7 @@ class ShardFolder:
         """Replaces the index, whose lines keep their lengths, in one step."""
         self._index.flush()
         data = b"".join(map(to_line, entries))
-        assert len(data) == self._index.tell(), "the lines of the index changed their length"
+        assert len(data) == self._index.tell(), "the lines of the index changed length"
         self._index.close()
         write_synced(self.folder / "index.jsonl", data)
         self._index = _open_at(self.folder / "index.jsonl", len(data))

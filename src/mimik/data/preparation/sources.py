@@ -49,11 +49,11 @@ def find_sources(
         Raises InputError if an input is missing, there is no video, or two have the same name in the index.
     """
     if not inputs:
-        raise InputError("no video was given; give video files or folders of them.")
+        raise InputError("no video was given; use video files or folders of them.")
     found: dict[str, Source] = {}
     for given in inputs:
         if not given.exists():
-            raise InputError(f"{given} does not exist; give video files or folders of them.")
+            raise InputError(f"{given} does not exist; use video files or folders of them.")
         if given.is_dir():
             paths = sorted(
                 path
@@ -70,11 +70,11 @@ def find_sources(
             other = found.get(name)
             if other is not None and not other.path.samefile(path):
                 raise InputError(
-                    f"{other.path} and {path} would both be {name!r} in the index; give the folder above both."
+                    f"{other.path} and {path} would both be {name!r} in the index; use the folder above both."
                 )
             found.setdefault(name, Source(path, name))
     if not found:
-        raise InputError(f"no video in {', '.join(map(str, inputs))}; give files ending in {', '.join(suffixes)}.")
+        raise InputError(f"no video in {', '.join(map(str, inputs))}; use files ending in {', '.join(suffixes)}.")
     return list(found.values())
 
 
@@ -89,11 +89,11 @@ def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--manifest {path}: cannot be read ({error}); give a CSV file in UTF-8.") from error
+        raise InputError(f"--manifest {path}: cannot be read ({error}); use a CSV file in UTF-8.") from error
     columns = set(rows[0]) if rows else set()
     name = next((column for column in ("path", "clip") if column in columns), None)
     if name is None:
-        raise InputError(f"--manifest {path}: has no column 'clip' or 'path'; give those and person, license.")
+        raise InputError(f"--manifest {path}: has no column 'clip' or 'path'; use these and person, license.")
     return {row[name]: (row.get("person") or None, row.get("licence") or row.get("license") or None) for row in rows}
 
 
@@ -108,9 +108,9 @@ def choose_people(
         settings._choice("--people", people, PEOPLE)
     has_folders = all("/" in source.name for source in sources)
     if people == "manifest" and manifest is None:
-        raise InputError("--people manifest: give the file too, --manifest CLIPS.csv.")
+        raise InputError("--people manifest: also pass --manifest CLIPS.csv.")
     if manifest is not None and people not in (None, "manifest"):
-        raise InputError(f"--people {people}: does not go with --manifest; leave one of them out.")
+        raise InputError(f"--people {people}: cannot be combined with --manifest; omit one of them.")
     if manifest is not None:
         table = read_manifest(manifest)
         named, num_missing = [], 0
@@ -121,22 +121,22 @@ def choose_people(
             named.append(Source(source.path, source.name, *(row or (None, None))))
         said = f"people from {manifest.name}"
         if num_missing:
-            said += f"; {num_missing} videos are not in it, each of their clips is a person of its own"
+            said += f"; {num_missing} videos are not in it, each of their clips counts as a separate person"
         return named, "manifest", said
     if people == "folder" or (people is None and has_folders and len({s.name.split("/")[0] for s in sources}) > 1):
         flat = next((source for source in sources if "/" not in source.name), None)
         if flat is not None:
-            raise InputError(f"--people folder: {flat.path} is in no folder of a person; give the folder above these.")
+            raise InputError(f"--people folder: {flat.path} is not in a folder of one person; use the folder above.")
         return (
             [Source(s.path, s.name, s.name.split("/")[0], s.license) for s in sources],
             "folder",
-            "people from the first folder of each path; --people tells otherwise",
+            "people from the first folder of each path; set --people to change this",
         )
     if people is None:
         if importlib.util.find_spec("torch") is not None:
-            return list(sources), "cluster", "people by clustering their faces; --people tells otherwise"
-        return list(sources), "clip", "each clip a person of its own, as torch is not installed; see --people"
-    said = "people by clustering their faces" if people == "cluster" else "each clip a person of its own"
+            return list(sources), "cluster", "people by clustering of faces; set --people to change this"
+        return list(sources), "clip", "each clip counts as a separate person, as torch is not installed; see --people"
+    said = "people by clustering of faces" if people == "cluster" else "each clip counts as a separate person"
     return list(sources), people, said
 
 

@@ -97,7 +97,7 @@ def _speed_table(results: Mapping[str, Any]) -> _Table:
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in whole["ms_per_frame"].items())
         rows.append([*row, f"{whole['frames_per_second']:.0f}", stages, f"{whole['peak_memory_mb']:.0f}"])
     header = ["model", "file, MB", "parameters, M", "prepare, ms", "frame, ms", "end to end, frames/s"]
-    return _Table([*header, "ms a frame of each stage", "peak memory, MB"], rows)
+    return _Table([*header, "ms per frame of each stage", "peak memory, MB"], rows)
 
 
 def _same_clips_table(results: Mapping[str, Any]) -> _Table:
@@ -116,7 +116,7 @@ def _learning_table(results: Mapping[str, Any], protocol: str) -> _Table:
             when = "kept" if row["seconds"] is None else f"{row['seconds']:g}"
             cells = [_cell_text(row["metrics"][name], METRICS[name].digits, row["clips"]) for name in CURVES]
             rows.append([model, when, f"{row['steps']:.0f}", f"{row['learned_s']:.0f}", *cells])
-    header = ["mean [95 % interval]; median", "after, s", "steps", "learned for, s"]
+    header = ["mean [95 % interval]; median", "after, s", "steps", "training time, s"]
     return _Table([*header, *(METRICS[name].label for name in CURVES)], rows)
 
 
@@ -147,7 +147,7 @@ def _protocol(results: Mapping[str, Any], name: str) -> dict[str, Any]:
     part, holdout = results["protocols"][name], results["settings"]["holdout"]
     things, people = ("Pairs of portrait and driver", "portraits") if name == CROSS else ("Clips", "people")
     return {
-        "title": _TITLES.get(name, f"{name}: photos of the same clip; {holdout} others are made"),
+        "title": _TITLES.get(name, f"{name}: photos of the same clip; {holdout} hold-out frames"),
         "count": f"{things}: {part['clips']}, of {part['people']} {people}.",
         "pictures": _metric_table(results, name, "picture"),
         "motion": _metric_table(results, name, "motion"),

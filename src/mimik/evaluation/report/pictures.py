@@ -44,7 +44,7 @@ def draw_pictures(
             cells = run.row(task, middle_target(task)) + [learned(task.clip.key, model, 0) for model in run.lessons]
             rows.append((f"{task.clip.key}  {task.protocol}", cells))
         run.draw(run.out / "pictures/grid.png", comparison_sheet([*titles, *run.lessons], rows), named)
-        yield "pictures/grid.png", f"Clips evenly chosen, T = {shots}, the middle one of the hold-out frames."
+        yield "pictures/grid.png", f"Evenly spaced clips, T = {shots}, the middle one of the hold-out frames."
     in_order = {task.clip.key: task for task in todo if task.protocol == FIRST}
     for model in [*run.lessons, *(name for name in titles[3:] if name != "copy")]:
         is_lesson = model in run.lessons

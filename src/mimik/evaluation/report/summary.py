@@ -149,10 +149,10 @@ def _notes(run: Evaluation, records: Sequence[Mapping[str, Any]]) -> list[str]:
     sources = {record["clip"]: record.get("source_sha256") for record in records}
     for label, model in run.models.items():
         if isinstance(model, Known):
-            notes.append(f"{label} knows one person: its numbers mean something on clips of that person only.")
+            notes.append(f"{label} is an avatar of one person: its numbers apply to clips of that person only.")
             seen = sorted(clip for clip, source in sources.items() if source in model.sources)
             if seen:
-                notes.append(f"{label} was learned from the very video of these clips: {', '.join(seen)}.")
+                notes.append(f"{label} was trained on the source video of these clips: {', '.join(seen)}.")
     return notes
 
 

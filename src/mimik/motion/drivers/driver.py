@@ -139,14 +139,14 @@ class Driver(ABC):
         if neutral_s is not None and self.has_frames:
             check_within(neutral_s, self.num_frames, self.fps)
         if neutral_s is not None and not self.has_frames:
-            given = f"--neutral {neutral_s:g}", "has no frames to choose from; give a video", "--neutral"
+            given = f"--neutral {neutral_s:g}", "has no frames to choose from; use a video", "--neutral"
         elif face is not None and not self.shows_faces:
-            given = f"--driver-face {face}", "shows no faces to choose from; give a video or a photo", "--driver-face"
+            given = f"--driver-face {face}", "shows no faces to choose from; use a video or a photo", "--driver-face"
         elif seed and not self.is_generated:
-            given = f"--seed {seed}", "has a motion of its own; give a recording of speech, or idle,", "--seed"
+            given = f"--seed {seed}", "has its own motion; use a recording of speech, or idle,", "--seed"
         if given:
             option, why, name = given
-            raise OptionError(f"{option}: {self.name} is a {self.kind} and {why} as driver, or leave {name} out.")
+            raise OptionError(f"{option}: {self.name} is a {self.kind} and {why} as driver, or omit {name}.")
 
     def lasting(self, seconds: float) -> Driver:
         """The driver with another length: its first seconds, if it has an end.
@@ -156,7 +156,7 @@ class Driver(ABC):
         """
         if self.is_still:
             raise OptionError(
-                f"--seconds {seconds:g}: {self.name} is a {self.kind} and has no length; leave --seconds out, or give "
+                f"--seconds {seconds:g}: {self.name} is a {self.kind} and has no length; omit --seconds, or use "
                 "a video."
             )
         return Beginning(self, seconds)

@@ -42,16 +42,16 @@ class Frames(Filmed):
             InputError: if there is no frame, or the array is no row of pictures.
         """
         if fps is None:
-            raise OptionError("frames in memory have no rate; give --fps, frames a second.")
-        check_number("--fps", fps, 1, 120, "frames a second")
+            raise OptionError("frames in memory have no rate; pass --fps, frames per second.")
+        check_number("--fps", fps, 1, 120, "frames per second")
         num_frames = len(frames) if isinstance(frames, np.ndarray | list | tuple) else None
         if num_frames == 0:
-            raise InputError("the driver has no frames; give one picture at least.")
+            raise InputError("the driver has no frames; use at least one picture.")
         return cls(frames, float(fps), num_frames)
 
     def pictures(self, max_side: int) -> Generator[Image]:
         if self._is_read and isinstance(self._frames, Iterator):
-            raise InputError("the driver is an iterator whose frames are used up; make a new one for each run.")
+            raise InputError("the driver is an iterator whose frames are used up; create a new one for each run.")
         self._is_read = True
         for frame in self._frames:
             yield in_memory(frame)

@@ -66,7 +66,7 @@ def open_driver(
         return source
     if not isinstance(source, str | PathLike):
         if by != "picture":
-            raise OptionError(f"--drive-by {by}: what is in memory has no sound; give a file, or leave it out.")
+            raise OptionError(f"--drive-by {by}: a driver in memory has no sound; use a file, or omit --drive-by.")
         opened = _in_memory(source, fps)
     elif by == "sound":
         opened = Voice.open(str(source), fps)
@@ -82,7 +82,7 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
         return PhotoDriver.of(source, fps)
     if not isinstance(source, Iterable):
         raise InputError(
-            f"a {type(source).__name__} is not a driver; give a path, a bundled motion's name, a Motion, a picture, or "
+            f"a {type(source).__name__} is not a driver; use a path, a bundled motion's name, a Motion, a picture, or "
             "frames."
         )
     return Frames.of(source, fps)

@@ -79,11 +79,11 @@ def parse(line: str | bytes) -> Sample:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError("is no JSON") from None
+        raise ValueError("is not JSON") from None
     if not isinstance(record, dict):
-        raise ValueError('is no JSON object such as {"time": 0.04, "blendshapes": {"jawOpen": 0.3}}')
+        raise ValueError('is not a JSON object such as {"time": 0.04, "blendshapes": {"jawOpen": 0.3}}')
     if unknown := record.keys() - {"time", "blendshapes", "head", "rest"}:
-        raise ValueError(f"has {_shown(min(unknown))}; give time, blendshapes, head and rest")
+        raise ValueError(f"has {_shown(min(unknown))}; use time, blendshapes, head and rest")
     if "time" not in record:
         raise ValueError("has no time")
     time_s = _number("time", record["time"], math.inf)
@@ -97,7 +97,7 @@ def parse(line: str | bytes) -> Sample:
         if name not in _UNHEARD:
             values[BLENDSHAPES.index(name)] = number
     if unknown := head.keys() - _HEAD_LIMITS.keys():
-        raise ValueError(f"has the head's {_shown(min(unknown))}; give {', '.join(_HEAD_LIMITS)}")
+        raise ValueError(f"has the head's {_shown(min(unknown))}; use {', '.join(_HEAD_LIMITS)}")
     place = np.array([_number(name, head.get(name, 0.0), limit) for name, limit in _HEAD_LIMITS.items()])
     rest = record.get("rest", False)
     if not isinstance(rest, bool):
@@ -112,7 +112,7 @@ def _shown(name: str) -> str:
 def _table(record: dict[str, Any], name: str) -> dict[str, Any]:
     table = record.get(name, {})
     if not isinstance(table, dict):
-        raise ValueError(f"has {name} that are no JSON object")
+        raise ValueError(f"has {name} that is not a JSON object")
     return table
 
 
@@ -121,7 +121,7 @@ def _number(name: str, value: Any, limit: float) -> float:
     number = float(value) if is_number and abs(value) < 1e300 else math.nan
     if not abs(number) <= limit:  # nan, too
         accepted = "a number" if limit == math.inf else f"a number from {-limit:g} to {limit:g}"
-        raise ValueError(f"has {name} {_shown(str(value))}; give {accepted}")
+        raise ValueError(f"has {name} {_shown(str(value))}; use {accepted}")
     return number
 
 

@@ -124,7 +124,7 @@ class Stream:
             with path.open("rb") as file:
                 for number, sample in csv_samples(_text(file)) if is_csv else _samples(_lines(file)):
                     if len(times) == _MAX_LINES:
-                        raise InputError(f"{path} has more than {_MAX_LINES} lines; cut it into several files.")
+                        raise InputError(f"{path} has more than {_MAX_LINES} lines; split it into several files.")
                     if times and sample.time_s <= times[-1]:
                         raise ValueError(
                             number, f"has time {sample.time_s:g}, which is not after that of the line before"
@@ -138,20 +138,20 @@ class Stream:
             number, why = error.args
             raise InputError(f"{path}, line {number} {why}; {_CSV_LIKE if is_csv else _LIKE}.") from None
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror or error}); give another file.") from None
+            raise InputError(f"{path} cannot be read ({error.strerror or error}); use another file.") from None
         if not times:
             raise InputError(
-                f"{path} has no lines; give a file that `mimik motion extract VIDEO -o X{path.suffix.lower()}` wrote."
+                f"{path} has no lines; use a file that `mimik motion extract VIDEO -o X{path.suffix.lower()}` wrote."
             )
         if not any(seen):
-            raise InputError(f"{path}: none of its {len(seen)} lines has blendshapes or a head; give one that has.")
+            raise InputError(f"{path}: none of its {len(seen)} lines has blendshapes or a head; use a file that has.")
         if len(times) > 1 and (apart_s := float(np.median(np.diff(times)))) > _MAX_APART_S:
             raise InputError(
-                f"{path}: its lines are {apart_s:g} s apart; time is counted in seconds, and a driver needs several "
-                "lines in each."
+                f"{path}: its lines are {apart_s:g} s apart; times are in seconds, and a driver needs several "
+                "lines per second."
             )
         if times[-1] - times[0] > _MAX_S:
-            raise InputError(f"{path} lasts {times[-1] - times[0]:g} s; give one of {_MAX_S} s or less.")
+            raise InputError(f"{path} lasts {times[-1] - times[0]:g} s; use one of {_MAX_S} s or less.")
         table = np.array(rows)
         split = len(BLENDSHAPES)
         return cls(path.name, np.array(times) - times[0], table[:, :split], table[:, split:], np.array(seen))
@@ -171,7 +171,7 @@ def _text(file: Any) -> Iterator[str]:
     """Lines of a .csv file. Raises ValueError with the number of a line that is too long, or no text."""
     for number, line in enumerate(_lines(file), start=1):
         if len(line) > MAX_LINE_BYTES or b"\0" in line:
-            raise ValueError(number, "is no line of a table")
+            raise ValueError(number, "is not a row of a table")
         yield line.decode("utf-8-sig", "replace")
 
 

@@ -38,7 +38,7 @@ def parse_address(text: str) -> tuple[str, int]:
     except ValueError:
         parts, host, port = urlsplit(""), "", None
     if not host or port is None or parts.scheme != "udp" or parts.path.strip("/") or parts.query or parts.username:
-        raise InputError(f"--stream {text}: give udp://127.0.0.1:PORT, or a tracker such as livelink://0.0.0.0.")
+        raise InputError(f"--stream {text}: use udp://127.0.0.1:PORT, or a tracker such as livelink://0.0.0.0.")
     if host == "localhost":
         host = "127.0.0.1"
     try:
@@ -47,8 +47,8 @@ def parse_address(text: str) -> tuple[str, int]:
         is_own = False
     if not is_own:
         raise InputError(
-            f"--stream {text}: {host} is no address of this computer alone; give 127.0.0.1, localhost or [::1], and "
-            "let a small program here hand on what comes from another device."
+            f"--stream {text}: {host} is not a loopback address; use 127.0.0.1, localhost or [::1], and "
+            "forward packets of other devices with a program on this computer."
         )
     return host, port
 
@@ -96,7 +96,7 @@ class Mailbox:
                 self.num_wrong += 1
                 if str(error) != self.complaint and self.num_wrong <= _MAX_COMPLAINTS:
                     what = "a line" if self._reader is None else "a packet"
-                    log.warning("%s that was sent %s; it is left out.", what, error)
+                    log.warning("%s that was sent %s; it is skipped.", what, error)
                 self.complaint = str(error)
                 continue
             if sample is None:
@@ -139,7 +139,7 @@ class Receiver:
         except (OSError, OverflowError) as error:
             self._socket.close()
             why = getattr(error, "strerror", None) or error
-            raise InputError(f"--stream: {host}, port {port} cannot be used ({why}); give another port.") from None
+            raise InputError(f"--stream: {host}, port {port} cannot be used ({why}); use another port.") from None
         self._socket.setblocking(False)
         self.mailbox = Mailbox(reader)
         self._phone: tuple[str, int] | None = None

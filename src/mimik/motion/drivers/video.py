@@ -70,11 +70,11 @@ class Filmed(Driver):
             tracked.close()
             if settings.face is not None and settings.face > 1:
                 raise NoFaceError(
-                    f"--driver-face {settings.face}: driver {self.name} shows fewer faces; give a smaller number, or "
-                    "leave --driver-face out for the largest face."
+                    f"--driver-face {settings.face}: driver {self.name} shows fewer faces; use a smaller number, or "
+                    "omit --driver-face for the largest face."
                 ) from error
             raise NoFaceError(
-                f"driver {self.name}: no face was found in any of its frames; give a video in which one face is seen "
+                f"driver {self.name}: no face was found in any of its frames; use a video in which one face is seen "
                 "from the front or half side most of the time."
             ) from error
         except BaseException:
@@ -149,7 +149,7 @@ def jump_note(tracker: Tracker, name: str) -> str | None:
     if not tracker.num_jumps:
         return None
     times = "once" if tracker.num_jumps == 1 else f"{tracker.num_jumps} times"
-    return f"the face in {name} is lost and found in another place {times}; it may be another person's there"
+    return f"the face in {name} is lost and found again in another place {times}; it may be another person"
 
 
 def _noted(

@@ -67,7 +67,7 @@ class Voice(Driver):
             yield from speech.push(piece)
         yield from speech.finish()
         if loudest < SILENT_DB:
-            notes.append(f"{self.name} is silent: nothing is said in it")
+            notes.append(f"{self.name} is silent")
 
 
 _PIECE_S = 0.5  # that is read at a time

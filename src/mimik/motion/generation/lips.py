@@ -100,7 +100,7 @@ class VoiceModel:
             LipPredictor(model)(np.zeros((STACK, mel.NUM_BANDS), np.float32))
         except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
             raise ModelError(
-                f"{path} is not a voice network ({error}); give a file that `mimik voice train` wrote."
+                f"{path} is not a voice network ({error}); use a file that `mimik voice train` wrote."
             ) from error
         return model
 

@@ -105,7 +105,7 @@ def _doubt(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int, heigh
     oval = points[OVAL, :2]
     inside = ((oval >= 0) & (oval < [width, height])).all(1).mean()
     if inside < _FACE_INSIDE:
-        return "cannot be separated from a face that the picture's edge cuts"
+        return "cannot be separated from a face at the edge of the picture"
     if (alpha < 0.05).mean() < _MIN_BACKGROUND:
         return "is hardly visible around the head"
     # The head: the face's outline, enlarged.
@@ -115,7 +115,7 @@ def _doubt(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int, heigh
     cv2.fillPoly(head, [np.round(outline).astype(np.int32)], 1)
     unsure = ((alpha > 0.1) & (alpha < 0.9))[head > 0].mean()
     if unsure > _MAX_UNSURE:
-        return "has no clear edge against the person"
+        return "has no clear boundary with the person"
     return None
 
 

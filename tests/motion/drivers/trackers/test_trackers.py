@@ -186,9 +186,9 @@ def test_addresses() -> None:
     assert phone == Address("ifacialmocap", "0.0.0.0", 49983, "192.168.1.7")
     assert is_tracker("vmc://x") and not is_tracker("udp://127.0.0.1:1") and not is_tracker("vmc")
     for text in ("vmc://example.org", "vmc://127.0.0.1:99999", "vmc://127.0.0.1/a", "livelink://0.0.0.0?x=1"):
-        with pytest.raises(InputError, match=r"give one of livelink://0\.0\.0\.0:11111, ifacialmocap"):
+        with pytest.raises(InputError, match=r"use one of livelink://0\.0\.0\.0:11111, ifacialmocap"):
             parse_tracker(text)
-    with pytest.raises(InputError, match="only iFacialMocap is asked to send"):
+    with pytest.raises(InputError, match="phone= applies to iFacialMocap only"):
         parse_tracker("vmc://0.0.0.0?phone=192.168.1.7")
     check_driver("vmc://127.0.0.1")
     assert file_of("vmc://127.0.0.1") is None
@@ -264,7 +264,7 @@ def test_a_tracker_is_recorded_as_a_driver(monkeypatch: pytest.MonkeyPatch, land
 def test_a_silent_tracker_is_told(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
     monkeypatch.setattr(tracker_driver, "_WAIT_S", 0.05)
     begun_s = time.monotonic()
-    with pytest.raises(InputError, match=r"udp://127\.0\.0\.1:\d+: no face came within 0 s; start the tracker"):
+    with pytest.raises(InputError, match=r"udp://127\.0\.0\.1:\d+: no face arrived within 0 s; start the tracker"):
         open_driver("vmc://127.0.0.1:0").motion(DriverSettings(landmarker=landmarker))
     assert time.monotonic() - begun_s < 30  # the usual wait is 60 s
 
@@ -323,8 +323,8 @@ def test_the_head_of_the_apps_recording_counts_from_its_first_pose() -> None:
         (recording(("soon", 0.0)), "line 2 has no timecode such as 00:00:01:12.000"),
         ([*recording(), "00:00:00:01,61,wide,0,0,0\n"], "line 2 has a value that is not a number"),
         (recording(("00:00:02:00", 0.0), ("00:00:01:00", 0.0)), "line 3 has time 1, which is not after"),
-        (recording(), "has no lines; give a file that `mimik motion extract VIDEO -o X.csv` wrote"),
-        (["a" * 70_000], "line 1 is no line of a table"),
+        (recording(), "has no lines; use a file that `mimik motion extract VIDEO -o X.csv` wrote"),
+        (["a" * 70_000], "line 1 is not a row of a table"),
     ],
 )
 def test_a_recording_that_cannot_be_used(tmp_path: Path, lines: list[str], said: str) -> None:

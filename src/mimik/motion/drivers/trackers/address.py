@@ -40,7 +40,7 @@ def parse_tracker(text: str) -> Address:
     Raises InputError if it has another form.
     """
     wrong = InputError(
-        f"{text}: give one of {', '.join(f'{name}://0.0.0.0:{port}' for name, port in PORTS.items())}; 127.0.0.1 in "
+        f"{text}: use one of {', '.join(f'{name}://0.0.0.0:{port}' for name, port in PORTS.items())}; 127.0.0.1 in "
         "place of 0.0.0.0 listens to this computer alone."
     )
     try:
@@ -57,5 +57,5 @@ def parse_tracker(text: str) -> Address:
     if parts.scheme not in PORTS or parts.path.strip("/") or parts.username or query:
         raise wrong
     if phone is not None and parts.scheme != "ifacialmocap":
-        raise InputError(f"{text}: only iFacialMocap is asked to send; leave phone= out.")
+        raise InputError(f"{text}: phone= applies to iFacialMocap only; omit it.")
     return Address(parts.scheme, host, PORTS[parts.scheme] if port is None else port, phone)

@@ -39,7 +39,7 @@ class TrackerDriver(Driver):
     @classmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
         if fps is not None:
-            check_number("--fps", fps, 1, 120, "frames a second")
+            check_number("--fps", fps, 1, 120, "frames per second")
         return cls(parse_tracker(source), fps or _USUAL_FPS, USUAL_S)
 
     def lasting(self, seconds: float) -> Self:
@@ -64,8 +64,8 @@ class TrackerDriver(Driver):
             wrong = receiver.mailbox.num_wrong
             why = f", and {wrong} packets that could not be read" if wrong else ""
             raise InputError(
-                f"{receiver.address}: no face came within {_WAIT_S:.0f} s{why}; start the tracker, and let it send to "
-                "this computer and port."
+                f"{receiver.address}: no face arrived within {_WAIT_S:.0f} s{why}; start the tracker, and make it "
+                "send to this computer and port."
             )
         begun_s = now_s = time.monotonic()
         times, samples = [0.0], [sample]
