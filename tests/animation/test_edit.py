@@ -65,6 +65,21 @@ def test_a_mouth_opens_and_smiles(editor: Editor, small_face: Face):
     assert np.ptp(smiling[corners, 0]) > np.ptp(before[corners, 0])
 
 
+def test_the_upper_lip_rises_early_off_the_teeth():
+    mesh = np.concatenate([canonical_mesh().vertices, np.zeros((len(faces.IRISES), 3))])
+    shape = with_lip_openings(mesh, np.zeros(9))
+    eyes_cm = np.linalg.norm((shape[33] + shape[133] - shape[362] - shape[263]) / 2)
+
+    def rise_mm(amount: float) -> float:
+        offset = edited_motion_frame(Edit(mouth=amount), shape).offset
+        return float(offset[2, 1] - offset[13, 1]) / eyes_cm * 63
+
+    # Training frames: 2.6 mm at gaps of 6 to 9 mm, 3.9 mm at 16 to 24 mm.
+    assert rise_mm(0.35) == pytest.approx(2.6, abs=0.7)
+    assert rise_mm(1.0) == pytest.approx(3.7, abs=0.9)
+    assert rise_mm(0.35) > 0.6 * rise_mm(1.0)
+
+
 def test_lips_that_touch_smile_closed():
     shape = canonical_mesh().vertices
     shape = np.concatenate([shape, np.zeros((len(faces.IRISES), 3))])

@@ -363,13 +363,16 @@ class Painter:
 
     def _complete(self, part: Image, flow: Flow, overlays: Sequence[Overlay], left_top: NDArray[np.int_]) -> None:
         """The same for a part of the canvas that begins at left_top."""
-        if flow.mouth is not None and self._mouth.rims.are_needed:
+        if flow.mouth is not None:
             self._close_lips(part, flow, flow.mouth, left_top)
         for overlay in overlays:
             overlay.lay(part, left_top)
 
     def _close_lips(self, region: Image, flow: Flow, opening: Opening, left_top: NDArray[np.int_]) -> None:
-        """Warp the mouth from the photo with inpainted lips, weighted by the change of its opening from the photo's."""
+        """Warp the mouth from the photo with inpainted lips, weighted by the change of its opening from the photo's.
+
+        Lips that touch in the photo would carry the dark line between them along both of their rims as they part.
+        """
         low, high = (edge.clip(left_top, left_top + region.shape[1::-1]) for edge in self._mouth.reach(opening))
         if (high <= low).any():
             return
@@ -379,7 +382,8 @@ class Painter:
             self._add_other_side(lips, low, self._lit_lips, flow.mirror, None)
         (left, top), (right, bottom) = low - left_top, high - left_top
         part = region[top:bottom, left:right]
-        cv2.addWeighted(lips, opening.changed, part, 1 - opening.changed, 0, dst=part)
+        share = opening.changed * opening.parted
+        cv2.addWeighted(lips, share, part, 1 - share, 0, dst=part)
 
     def _eye(self, number: int) -> EyeLayer:
         """The layer of an eye, prepared when the eye first moves."""

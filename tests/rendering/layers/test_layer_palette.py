@@ -29,7 +29,14 @@ def test_varnish_colors_the_enamel_as_it_does_the_whites_of_the_eyes(small_face:
     skin = np.array([190, 170, 140]) / (np.array([190, 170, 140]) @ LUMA) - 1
     assert hues[0][2] == pytest.approx(0.60 * skin[2], abs=0.02)  # white eyes: the regression's
     color = np.array([200, 170, 90]) / (np.array([200, 170, 90]) @ LUMA) - 1
-    assert hues[1][2] == pytest.approx(0.8 * color[2], abs=0.04)
+    assert hues[1][2] == pytest.approx(0.9 * color[2], abs=0.04)
+
+
+def test_red_eyes_do_not_make_teeth_redder_than_the_skin(small_face: Face) -> None:
+    skin = np.array([190, 170, 140])
+    palette = Palette.of(_photo(small_face, (190, 170, 140), (200, 140, 120)), small_face.points, False)
+    red = palette.enamel[0] / float(palette.enamel @ LUMA)
+    assert red <= skin[0] / (skin @ LUMA) + 0.01
 
 
 def test_a_drawing_has_no_fine_detail_and_a_photo_of_skin_has(small_face: Face) -> None:

@@ -68,6 +68,19 @@ def test_lips_that_part_a_little_show_a_dark_line(portrait: Image, shut: np.ndar
     assert lightest[0] < 0.65 * lightest[1]
 
 
+def test_the_line_between_closed_lips_stays_out_of_the_rims_of_open_ones(portrait: Image, shut: np.ndarray) -> None:
+    lips = np.full_like(portrait, (190, 120, 120))
+    line = np.round(shut[faces.LIPS_INNER_UPPER, :2]).astype(np.int32)
+    cv2.polylines(lips, [line], False, (60, 20, 20), 2)
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    target = mouth_opened(shut, 0.1)
+    image = Painter(lips, warper).paint(warper.flow(target)).astype(np.float32) @ LUMA
+    x, y = target[14, :2].round().astype(int)
+    # Below the soft edge of the interior, the lower lip has the color of the lips.
+    rim = image[y + 3 : y + 8, x - 10 : x + 11]
+    np.testing.assert_allclose(rim, np.array((190, 120, 120)) @ LUMA, atol=6)
+
+
 def test_a_little_more_open_is_a_little_different(portrait: Image, shut: np.ndarray) -> None:
     warper = Warper(shut.astype(np.float32), 512, 512)
     painter = Painter(portrait, warper)

@@ -47,6 +47,18 @@ def test_teeth_are_found_where_they_were_painted(
     np.testing.assert_allclose(level, teeth.ENAMEL, rtol=0.12)  # relative to its own mean
 
 
+def test_teeth_in_warm_light_are_found_and_gums_and_lips_are_not() -> None:
+    """Colors of a photo in which lips, light and teeth are reddish."""
+    picture = np.full((40, 90, 3), (200, 95, 100), np.uint8)  # lips
+    within = np.zeros((40, 90), bool)
+    within[10:30, 10:80] = True
+    picture[10:16, 10:80] = (170, 85, 85)  # gums
+    picture[16:30, 10:80] = (200, 150, 140)
+    found = teeth.enamel(picture, within, 5.0)
+    assert found[17:29, 12:78].all()
+    assert not found[:16].any()
+
+
 def test_a_closed_or_tiny_mouth_gives_no_teeth(portrait: Image, portrait_face: Face) -> None:
     points = portrait_face.points.copy()
     points[faces.LIPS_INNER_LOWER] = points[faces.LIPS_INNER_UPPER]

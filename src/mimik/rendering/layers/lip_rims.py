@@ -1,8 +1,8 @@
-"""Closing the lips of a photo in which the mouth is open.
+"""Lips without the interior of the mouth, and without the dark line between lips that touch.
 
-When such lips close, the interior of the mouth has no target area, and the landmarks do not follow the rim of a lip
-exactly: remnants of teeth would remain along it. The lips are therefore inpainted over the interior once per photo.
-Frames in which the mouth is less open than in the photo are warped from the inpainted photo.
+When the lips of an open mouth close, its interior has no target area, and the landmarks do not follow the rim of a lip
+exactly: remnants of teeth would remain along it. When lips that touch part, both rims would keep the dark line between
+them. The lips are therefore inpainted over interior or line once per photo, and such frames are warped from the result.
 """
 
 from __future__ import annotations
@@ -43,11 +43,6 @@ class LipRims:
     def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws) -> None:
         """Args: picture: uint8 RGB [H, W, 3], the photo; canvas: where frames are drawn; jaws: of the person in it."""
         self._picture, self._canvas, self._jaws = picture, canvas, jaws
-
-    @property
-    def are_needed(self) -> bool:
-        """Whether the photo shows the interior of the mouth."""
-        return self._jaws.shows > 0
 
     @cached_property
     def continued(self) -> Image:

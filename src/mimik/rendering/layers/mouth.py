@@ -26,24 +26,26 @@ from mimik.rendering.layers.palette import Palette
 from mimik.rendering.layers.teeth import Texture
 
 # Constants of light and tongue were tuned on frames with an open mouth, each rendered from a frame with closed lips, of
-# 99 clips of the training set in two groups of different people. Criteria: L1 inside the lips (`geometry`: 37.1 and
-# 35.9) and edge energy (0.8 of the real frames').
+# 38 clips of the training set. Criteria: brightness and hue along the line from the upper to the lower lip (mean
+# difference from the real frames at gaps of 9 to 12 mm: 0.04 of the skin's brightness; before: 0.09), L1 inside the
+# lips (36.9) and edge energy (0.8 of the real frames').
 _SOFT_MM = 0.35  # blur of the lips' edge over the interior
-_LIGHT_MM = 1.9, 3.5  # sigma of the Gaussian aperture through which light reaches the front teeth, and the back
+_LIGHT_MM = 1.6, 3.5  # sigma of the Gaussian aperture through which light reaches the front teeth, and the back
 _SHADOW_MM = 1.2  # downward shift of the light: shadow of the upper lip
 _LIGHT = 1.05  # brightness in the middle of a wide opening, before clipping to 1
+_AMBIENT, _AMBIENT_MM = 0.3, (1.0, 6.0)  # least light at the upper teeth, and the gap over which it rises to that
 _DEEP = 0.3  # brightness of the depth of the cavity
 _TURNED_LIGHT = 0.35  # share of light where an arch turns away from the viewer
 _BACK_LIGHT = 0.4  # light at the ends of an arch, relative to its front
-_REDDENS = np.array([1.0, 1.2, 1.2], np.float32)  # exponents of the shade in red, green, blue: shaded enamel is redder
-_LOWER_LIGHT = 0.84  # brightness of the lower teeth, relative to the upper ones
+_REDDENS = np.array([1.0, 1.3, 1.3], np.float32)  # exponents of the shade in red, green, blue: shaded enamel is redder
+_LOWER_LIGHT = 0.95  # brightness of the lower teeth, relative to the upper ones
 # Half the tongue's width; height of its back above the lower teeth with the jaw closed, and wide open.
 _TONGUE_MM = 24.0, 3.0, 14.0
 _TONGUE_RISES = 1.6  # upper bound of the jaw opening for the tongue's height, in units of 20 mm
 _FURROW = 0.12  # darkness of the furrow along the middle of the tongue
 # Light of the cavity far back; additional light at the palate; distance over which the latter falls off, mm.
 _THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0
-_SMOOTH_MM, _SMOOTH = 1.6, 0.75  # sigma, and amount, of the smoothing of teeth in a picture without fine detail
+_SMOOTH_MM, _SMOOTH = 1.6, 0.45  # sigma, and amount, of the smoothing of teeth in a picture without fine detail
 _MIN_OWN_SHADE = 0.5  # smallest shade by which the photo's own teeth are divided: darker parts stay dark
 _SHADED_MM = 1.5  # height of enamel below the upper lip that is too dark to be detected
 _MIN_OWN_LIGHT = 0.4  # of the skin's brightness, that enamel has at least
@@ -76,7 +78,7 @@ class MouthLayer:
     """Draws the interior of one person's mouth into frames of one picture.
 
     Attributes:
-        rims: closes the lips if the picture shows an open mouth.
+        rims: the lips without interior and without the line between them.
     """
 
     def __init__(self, picture: Image, canvas: Canvas, jaws: Jaws, is_gray: bool) -> None:
@@ -148,7 +150,7 @@ class MouthLayer:
         weight = cv2.GaussianBlur(
             cv2.erode(found.astype(np.float32), np.ones((3, 3))), (0, 0), max(0.3 * px_per_mm, 0.5)
         )
-        light = self._light_of(photo, _LIGHT_MM[0])
+        light = _with_ambient(self._light_of(photo, _LIGHT_MM[0]), photo)
         u, v = teeth.wall_grid(px_per_mm)
         at = wall.place(*np.meshgrid(u, v)).astype(np.float32)
         shade = cv2.remap(light, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -253,12 +255,12 @@ class MouthLayer:
         lit *= 0.35 + 0.65 * smoothstep(low_facing * 2)
         lit *= 1 - _FURROW * np.exp(-((low_u / 2.6) ** 2)) * smoothstep(-low_v, 2, 10)
         color += tongue * (palette.tongue * light * lit[..., None] - color)
-        for texture, (u, v, facing), strength in (
-            (lower, (low_u, low_v, low_facing), _LOWER_LIGHT),
-            (upper, above, 1.0),
+        for texture, (u, v, facing), lit in (
+            (lower, (low_u, low_v, low_facing), _LOWER_LIGHT * near[..., 0]),
+            (upper, above, _with_ambient(near[..., 0], patch)),
         ):
             found = texture.at(u, v)
-            shade = near[..., 0] * strength * _shade(u, facing)
+            shade = lit * _shade(u, facing)
             opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
             color += opacity * (found[..., :3] * _tinted(shade) - color)
         if self._is_gray:
@@ -322,6 +324,12 @@ class _OwnTeeth:
 def _gap(outline: NDArray[Any]) -> float:
     """Largest gap of an opening; outline [20, 2]: the upper lip's contour, then the lower lip's, reversed."""
     return float(np.linalg.norm(outline[:10:-1] - outline[1:10], axis=1).max())
+
+
+def _with_ambient(light: Array, patch: _Patch) -> Array:
+    """Light at the upper teeth: under the lip, they are lit by the lower lip and the face's surroundings."""
+    least = _AMBIENT * float(smoothstep(_gap(patch.outline) / patch.px_per_mm, *_AMBIENT_MM))
+    return np.asarray(least + (1 - least) * light, np.float32)
 
 
 def _shade(u: NDArray[Any], facing: NDArray[Any]) -> Array:

@@ -28,10 +28,10 @@ _TILE = 256  # pixels: side of the repeating grain pattern
 # the sclera; and their chroma in red and blue, relative to the skin's.
 _ENAMEL_OF_SKIN, _ENAMEL_OF_EYES = 0.72, 0.50
 _ENAMEL_HUE = np.array([0.46, 0.0, 0.60], np.float32)
-_HUE_OF_EYES = 0.8  # lower bound of the enamel's chroma, relative to that of the sclera
+_HUE_OF_EYES = 0.9  # lower bound of the enamel's chroma, relative to that of the sclera
 _MAX_ENAMEL = 245.0
 _CAVITY = np.array([0.30, 0.17, 0.15], np.float32)  # color of the unshaded cavity, relative to the skin's brightness
-_TONGUE_TONE = np.array([0.87, 0.57, 0.56], np.float32)
+_TONGUE_TONE = np.array([0.80, 0.48, 0.48], np.float32)
 _GUM = np.array([0.88, 0.56, 0.55], np.float32)
 _MAX_CHROMA = 6  # largest difference between a pixel's channels in a black-and-white photo, 0..255
 _EVEN = [50, 280, 205, 425, 151, 9, 200]  # cheeks, forehead, chin
@@ -76,7 +76,9 @@ class Palette:
         enamel_light = min(
             _ENAMEL_OF_SKIN * light + _ENAMEL_OF_EYES * np.clip(whites_light, 0.6 * light, 1.8 * light), _MAX_ENAMEL
         )
-        hue, of_eyes = _ENAMEL_HUE * (skin / light - 1), _HUE_OF_EYES * (whites / whites_light - 1)
+        of_skin = skin / light - 1
+        hue, of_eyes = _ENAMEL_HUE * of_skin, _HUE_OF_EYES * (whites / whites_light - 1)
+        of_eyes[0] = min(of_eyes[0], max(of_skin[0], 0.0))  # skin in the coarse pixels of an eye does not redden teeth
         hue = np.where(np.abs(of_eyes) > np.abs(hue), of_eyes, hue)  # varnish and colored light affect both
         hue[1] = -(hue[0] * LUMA[0] + hue[2] * LUMA[2]) / LUMA[1]  # no change in luma
         enamel = enamel_light * (1 + hue)

@@ -21,7 +21,7 @@ from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image, head_pose
 from mimik.rendering.layers.arch import Anatomy, upper_wall
-from mimik.rendering.layers.canvas import LUMA
+from mimik.rendering.layers.canvas import LUMA, grown
 
 MAP_PX_PER_MM = 5  # resolution of a set's maps
 HALF_MM = 42  # extent of the maps along the wall, on either side of the midline
@@ -44,7 +44,8 @@ _CANINE_MM = 1.3  # height of a canine's tip below its corners
 GUM_LEVEL = 0.85  # brightness of gums in a texture, relative to the mean enamel
 
 _ENAMEL_LIGHT = 0.5  # lower bound of enamel's luma, relative to the brightest in the mouth
-_ENAMEL_RED = 0.28  # upper bound of enamel's (R - G) / luma
+_ENAMEL_RED = 0.28, 0.40  # upper bound of enamel's (R - G) / luma; the same in warm light, which reddens lips, too
+_ENAMEL_OF_LIPS = 0.6  # that bound relative to the (R - G) / luma of the lips
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,9 @@ def enamel(picture: Image, within: NDArray[np.bool_], px_per_mm: float) -> NDArr
     red = (colors[..., 0] - colors[..., 1]) / np.maximum(light, 1)
     bright = np.percentile(light[within], 85)
     k = max(int(0.6 * px_per_mm), 1)
-    found = (light > _ENAMEL_LIGHT * bright) & (red < _ENAMEL_RED) & within
+    beside = grown(within.astype(np.uint8), 2 * px_per_mm) > within
+    reddest = np.clip(_ENAMEL_OF_LIPS * np.median(red[beside]), *_ENAMEL_RED) if beside.any() else _ENAMEL_RED[0]
+    found = (light > _ENAMEL_LIGHT * bright) & (red < reddest) & within
     opened = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, np.ones((k, k), np.uint8))
     return np.asarray(opened > 0)
 
