@@ -22,12 +22,16 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centers, part_around, smooth_field, unfold
 from mimik.rendering.head_mesh import (
     CONTROL,
+    JAW,
     LIPS_RIM,
     across,
+    beside_jaw,
     head,
+    long_hair,
     normals,
     on_outline,
     rasterize,
+    shell_of,
     side_points,
 )
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
@@ -48,6 +52,7 @@ _OUTLINE_CM = 3.0  # depth of the head's outline behind the middle of the face
 # Below the middle of the face: points beside the head follow it fully above the first value, not at all below the
 # second.
 _NECK_CM = 3.5, 8.5
+_NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair begins to move
 _SLIT = 0.04  # eye widths: opening that the flow keeps between closed lids; the eyelids are drawn over it
 _MOVED = 0.004, 0.03  # eye widths of lid or gaze motion, over which the eye layers fade in
 
@@ -153,7 +158,9 @@ class Warper:
         face_points = self.crop.to_unit(points.astype(np.float64))
         self.jaws = Jaws(face_points, teeth)
         mesh = head()
-        self.source = np.concatenate([face_points, self.jaws.skull.apply(mesh.shell)])
+        outline = None if matte is None else self.crop.cut(matte, GRID)
+        self._long_hair = (1.0, 1.0) if outline is None else long_hair(self.jaws.skull, outline)
+        self.source = np.concatenate([face_points, shell_of(self.jaws.skull, self._long_hair)])
         self._follow = np.concatenate([np.ones(len(face_points)), mesh.follow])[:, None]
         self._normals = normals(self.source)
         self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
@@ -163,19 +170,19 @@ class Warper:
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
         self.facing = -self._normals[:, 2]
-        shown = (
-            None
-            if matte is None
-            else hair_shown(self.source, self.jaws.skull, self.crop.cut(matte, GRID), self._picture)
-        )
+        shown = None if outline is None else hair_shown(self.source, self.jaws.skull, outline, self._picture)
         self._mirror = Mirror(self.source, self.facing, shown)
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
         # In a turned photo, nose and far cheek meet at the outline: for further turns, the outline is not constrained.
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
         self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
+        self._from_jaw = beside_jaw(self.source, self.jaws.skull)
         # A free border is that of the square, even if the picture ends before it.
         low = np.where(free[:2], 0, low)
         high[0] = 1 if free[2] else high[0]
+        # A fixed border next to hair that moves would fold the flow.
+        gap = np.where([*free, False], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
+        self._follow[face.NUM_POINTS :, 0] *= ramp(gap, *_NEAR_BORDER)
         self._border = self._at_depth(frame_of(low, high))
         self._border_follow = self._freedom(self._border, low, high, free)[:, None]
         cells = self._at_depth(grid_centers().astype(np.float64))
@@ -191,9 +198,7 @@ class Warper:
         self, places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: tuple[bool, bool, bool]
     ) -> NDArray[np.float64]:
         """[N] 0..1, how far the border nearest to each of the places [N, 3] moves with the skull."""
-        x, y = places[:, 0], places[:, 1]
-        gaps = np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
-        is_free = np.array([*free, False])[gaps.argmin(1)]
+        is_free = np.array([*free, False])[_gaps(places, low, high).argmin(1)]
         return is_free * follows(places, self.jaws.skull)
 
     def flow(self, target: NDArray[Any]) -> Flow:
@@ -202,7 +207,9 @@ class Warper:
         goal_face = _parted(found)
         motion = skull_motion(self.source[: face.NUM_POINTS], goal_face)
         shell = self.source[face.NUM_POINTS :]
-        shell = shell + (motion.apply(shell) - shell) * self._follow[face.NUM_POINTS :]
+        skull = self.jaws.skull
+        moved = Pose(motion.rotation @ skull.rotation, motion.apply(skull.translation), motion.scale * skull.scale)
+        shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow[face.NUM_POINTS :]
         goal = np.concatenate([goal_face, shell])
 
         # Self-occlusion in the target: 0 visible .. 1 hidden. It changes gradually with the pose: removing a point
@@ -228,15 +235,24 @@ class Warper:
         rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
         to_outline = on_outline(goal, motion.rotation @ self.jaws.skull.rotation)
         border = self._border + (motion.apply(self._border) - self._border) * self._border_follow
-        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, border[:, :2]])
+        to_jaw = beside_jaw(goal, moved)
+        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, border[:, :2]])
         come_from = np.concatenate(
-            [self.source[keep, :2], self.source[rim, :2].mean(0), self._from_outline, self._border[:, :2]]
+            [
+                self.source[keep, :2],
+                self.source[rim, :2].mean(0),
+                self._from_outline,
+                self._from_jaw,
+                self._border[:, :2],
+            ]
         )
         parts = [part for part in (part_around(goal[index]) for index in face.DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
-        sides = slice(len(keep) + rim.shape[1], len(to) - len(border))
+        sides = slice(len(keep) + rim.shape[1], len(to) - len(to_jaw) - len(border))
         slack[sides] *= _OUTLINE_SLACK
-        behind_head = np.concatenate([hidden[keep], hidden[rim].max(0), self._loose_sides * hidden[side_points()]])
+        behind_head = np.concatenate(
+            [hidden[keep], hidden[rim].max(0), self._loose_sides * hidden[side_points()], hidden[JAW]]
+        )
         slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
 
@@ -309,6 +325,12 @@ def follows(places: NDArray[np.float64], skull: Pose) -> NDArray[np.float64]:
         skull: pose that maps the canonical face to the coordinates of places.
     """
     return 1 - ramp(skull.invert(places)[:, 1], *_NECK_CM)
+
+
+def _gaps(places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
+    """[N, 4] distances of places [N, 3] from the left, upper, right and lower border; negative outside."""
+    x, y = places[:, 0], places[:, 1]
+    return np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
 
 
 def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64], weight: float) -> EyeContours:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import ramp
+from mimik.arrays import ramp, smoothstep
 from mimik.face import landmarks as face
-from mimik.face.landmarks import Array, canonical_mesh
+from mimik.face.landmarks import Array, Pose, canonical_mesh
 
 # Control points of the flow: they determine pose and expression; the remaining points lie between them.
 _FEATURE_POINTS = [*face.LIPS, *face.EYES, *face.BROWS, *face.NOSE, *face.OVAL]
@@ -28,6 +28,21 @@ CONTROL = np.array(sorted({*_FEATURE_POINTS, *CHEEKS, *FOREHEAD, *_LIDS, *_UNDER
 # [2, 20] neighboring points of the lips' outer contour. Their midpoints are control points too; otherwise the contour
 # of a lip that moves far would be wavy.
 LIPS_RIM = np.array([pair for line in (face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LOWER) for pair in pairwise(line)]).T
+# Points of the jaw's edge. Points beside them, outward and down by these distances, move with the jaw. Without these, a
+# neck, which turns less than the head, would pull skin of the jaw sideways.
+JAW = np.array([132, 58, 172, 361, 288, 397])
+_BESIDE_JAW_CM = 0.9, 0.3
+# Semi-axes (width, height, depth) of the two ellipsoids of hair, in centimeters of the canonical face frame; and the
+# depth of their rings.
+_HAIR_CM = (9.0, 11.0, 10.8), (12.0, 14.0, 14.4)
+_RING_CM = 3.0
+_SKULL_CM = 0.0, -3.0, 5.0  # center of the skull
+_EAR_CM = 4.5  # depth of the ears
+_EAR_NORMAL = 0.97, -0.24  # outward normal of an ear, sideways and in depth
+_NEAR = 0.0, 0.24  # visibility of an ear over which the ring beside it turns with it
+_ABOVE_EARS_CM = -1.0, 9.0  # heights above the middle of the face over which a ring beside an ear becomes round
+# Where hair beyond an ear would be, [P, 3] on the side of positive x.
+_BEYOND_EAR_CM = np.array([(10.8, y, _RING_CM) for y in (-3.0, -1.0, 1.0, 3.0)])
 # Distance from the midline from which points of the rings are side points: above the nose, below it.
 _AT_SIDE_CM = 4.0, 2.0
 _SLOPE = 2.0  # a candidate is outside a side point if it is at least this many times further out than above or below it
@@ -40,12 +55,14 @@ class Head:
     Attributes:
         shell: [S, 3] points of hair and neck in the canonical face frame, centimeters.
         follow: [S] share of the skull's motion, 0..1; less than 1 for the neck and for hair on the shoulders.
+        hair: [S] 0..1, 1 for hair, 0 for the neck.
         triangles: [T, 3] indices into the 478 points followed by the shell; the openings of eyes and mouth have none.
         num_face: number of face triangles, which come first; the others are the shell's.
     """
 
     shell: NDArray[np.float64]
     follow: NDArray[np.float64]
+    hair: NDArray[np.float64]
     triangles: NDArray[np.int32]
     num_face: int
 
@@ -54,13 +71,14 @@ class Head:
 def head() -> Head:
     mesh = canonical_mesh()
     oval = mesh.vertices[face.OVAL]
-    center = np.array([0.0, -3.0])
-    angle = np.arctan2(oval[:, 0], -(oval[:, 1] - center[1]))  # 0 is up
+    angle = _angles()
     below = ramp(oval[:, 1], 3.5, 8.5)  # 1 at the chin: there the shell is the neck
     rings, follows = [], []
-    for width, height, neck_width, neck_y, neck_follow in ((9.0, 11.0, 5.5, 11.5, 0.6), (12.0, 14.0, 8.0, 15.0, 0.1)):
-        hair = np.stack([width * np.sin(angle), center[1] - height * np.cos(angle), np.full(len(oval), 3.0)], 1)
-        neck = np.stack([neck_width * np.sin(angle) * 1.6, np.full(len(oval), neck_y), np.full(len(oval), 3.0)], 1)
+    for (width, height, _), (neck_width, neck_y, neck_follow) in zip(
+        _HAIR_CM, ((5.5, 11.5, 0.6), (8.0, 15.0, 0.1)), strict=True
+    ):
+        hair = np.stack([width * np.sin(angle), _SKULL_CM[1] - height * np.cos(angle), np.full(len(oval), _RING_CM)], 1)
+        neck = np.stack([neck_width * np.sin(angle) * 1.6, np.full(len(oval), neck_y), np.full(len(oval), _RING_CM)], 1)
         ring = hair * (1 - below[:, None]) + neck * below[:, None]
         rings.append(ring)
         follows.append(np.where(below > 0, 1 - (1 - neck_follow) * below, 1.0))
@@ -83,7 +101,70 @@ def head() -> Head:
     parts = [mesh.triangles[keep], np.concatenate(strips)]
     # The same winding all over: outward normals point at the viewer, -z, for most triangles of a frontal head.
     parts = [t if np.median(across(vertices, t)[:, 2]) < 0 else t[:, ::-1] for t in parts]
-    return Head(shell, np.concatenate(follows), np.concatenate(parts).astype(np.int32), len(parts[0]))
+    is_hair = np.tile(1 - below, len(rings))
+    return Head(shell, np.concatenate(follows), is_hair, np.concatenate(parts).astype(np.int32), len(parts[0]))
+
+
+def _angles() -> NDArray[np.float64]:
+    """[n] direction of each point of the face's oval from the center of the head, radians; 0 is up."""
+    oval = canonical_mesh().vertices[face.OVAL]
+    return np.arctan2(oval[:, 0], _SKULL_CM[1] - oval[:, 1])
+
+
+def shell_of(pose: Pose, long_hair: tuple[float, float]) -> NDArray[np.float64]:
+    """[S, 3] the shell of a head in a picture: the outline of an ellipsoid in this pose.
+
+    A head stays as wide when it turns, but the points of a flat ring would approach each other. Only beside a visible
+    ear the inner ring turns with the face, like the ear, and so does the outer ring if no hair covers it. z is that of
+    a flat ring.
+
+    Args:
+        pose: of the head.
+        long_hair: 0..1, whether hair reaches beyond the ear, at the picture's left and right of a frontal face.
+    """
+    unit = np.stack([np.sin(_angles()), -np.cos(_angles())], 1)
+    center = pose.apply(np.array(_SKULL_CM))[:2]
+    side = np.sign(unit[:, 0])
+    facing = -_EAR_NORMAL[0] * side * pose.rotation[2, 0] - _EAR_NORMAL[1] * pose.rotation[2, 2]
+    free_ear = 1 - np.where(side < 0, *long_hair)
+    changes = []
+    for number, axes in enumerate(_HAIR_CM):
+        ring = _SKULL_CM[:2] + unit * axes[:2]
+        flat, ears = (pose.apply(np.column_stack([ring, np.full(len(ring), z)]))[:, :2] for z in (_RING_CM, _EAR_CM))
+        # The outline is center + scale * root @ (unit circle), for any root @ root.T = seen @ seen.T. The root chosen
+        # is the one nearest to the flat ring; without a turn, both are equal.
+        seen = pose.rotation[:2] * axes
+        values, vectors = np.linalg.eigh(seen @ seen.T)
+        root = (vectors * np.sqrt(values)) @ vectors.T
+        u, _, v = np.linalg.svd(root @ seen[:, :2])
+        outline = center + pose.scale * unit @ (root @ u @ v).T
+        at_ear = smoothstep(facing, *_NEAR) * (1 - smoothstep(-ring[:, 1], *_ABOVE_EARS_CM))
+        at_ear *= free_ear if number else 1
+        changes.append(outline + at_ear[:, None] * (ears - outline) - flat)
+    shell = pose.apply(head().shell)
+    shell[:, :2] += head().hair[:, None] * np.concatenate(changes)
+    return shell
+
+
+def long_hair(skull: Pose, matte: Array) -> tuple[float, float]:
+    """Whether hair (or a veil) reaches beyond each ear, see shell_of.
+
+    Args:
+        skull: pose of the head, in units of the matte's side.
+        matte: [N, N] 0..1, of the person.
+    """
+    found = []
+    for side in (-1.0, 1.0):
+        x, y = (skull.apply(_BEYOND_EAR_CM * [side, 1, 1])[:, :2] * len(matte)).astype(int).clip(0, len(matte) - 1).T
+        found.append(float(matte[y, x].mean()))
+    return found[0], found[1]
+
+
+def beside_jaw(points: NDArray[np.float64], pose: Pose) -> NDArray[np.float64]:
+    """[6, 2] points beside JAW, outside of the face; points: [V, 3] of a head in a picture; pose: of this head."""
+    out, down = _BESIDE_JAW_CM
+    away = np.column_stack([out * np.sign(canonical_mesh().vertices[JAW, 0]), np.full(len(JAW), down)])
+    return np.asarray(points[JAW, :2] + pose.scale * away @ pose.rotation[:2, :2].T)
 
 
 @functools.cache
