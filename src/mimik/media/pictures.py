@@ -32,9 +32,10 @@ MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384  # sides of a written picture or video; the
 pillow_heif.register_heif_opener()  # the format of phone photos
 # Formats that Pillow may try. Excluded: those that run other programs (EPS), that only identify files (MPEG, GRIB,
 # HDF5) or that accept almost any bytes (TGA).
+_USUAL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")  # their plugins are loaded by Image.preinit
 _PICTURE_FORMATS = (
-    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM"),
-    *("ICO", "ICNS", "PCX", "PSD", "QOI", "SGI", "DDS"),
+    *_USUAL_FORMATS,
+    *("WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "ICNS", "PCX", "PSD", "QOI", "SGI", "DDS"),
 )
 _ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # several pages of a TIFF or an MPO are not an animation
 # Exceptions that Pillow's decoders raise on damaged files; found by flipping bytes.
@@ -103,7 +104,6 @@ def read_image(path: StrPath) -> Rgb:
 @functools.cache
 def _load_plugins() -> None:
     """Load the plugins for _PICTURE_FORMATS; Pillow would load all plugins for the first unknown format."""
-    Image.preinit()
     for name in ("WebP", "Tiff", "Avif", "Jpeg2K", "Ico", "Icns", "Pcx", "Psd", "Qoi", "Sgi", "Dds"):
         with suppress(ImportError):
             import_module(f"PIL.{name}ImagePlugin")
@@ -116,9 +116,12 @@ def open_picture(path: Path) -> Image.Image:
         UnidentifiedImageError: if the file is not a picture.
         MediaError: if the picture has a damaged header or an impossible size.
     """
-    _load_plugins()
+    Image.preinit()
     try:
         with warnings.catch_warnings(action="ignore"):  # Pillow's own limit is lower, and only warns
+            with suppress(UnidentifiedImageError):
+                return Image.open(path, formats=_USUAL_FORMATS)
+            _load_plugins()
             return Image.open(path, formats=_PICTURE_FORMATS)
     except UnidentifiedImageError:
         raise

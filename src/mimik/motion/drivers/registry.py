@@ -16,9 +16,6 @@ from mimik.config import InputError, OptionError
 from mimik.motion import kinds
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.motion_file import MotionFile
-from mimik.motion.drivers.photo import PhotoDriver
-from mimik.motion.drivers.pictures import Frames
-from mimik.motion.drivers.voice import Voice
 from mimik.motion.files import Motion
 
 # A file, a name, or what is in memory: a motion, a picture, or frames that come with a rate.
@@ -69,6 +66,8 @@ def open_driver(
             raise OptionError(f"--drive-by {by}: a driver in memory has no sound; use a file, or omit --drive-by.")
         opened = _in_memory(source, fps)
     elif by == "sound":
+        from mimik.motion.drivers.voice import Voice
+
         opened = Voice.open(str(source), fps)
     else:
         opened = _open(str(source), fps)
@@ -76,6 +75,9 @@ def open_driver(
 
 
 def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArray[Any]], fps: float | None) -> Driver:
+    from mimik.motion.drivers.photo import PhotoDriver
+    from mimik.motion.drivers.pictures import Frames
+
     if isinstance(source, Motion):
         return MotionFile.of(source, fps)
     if isinstance(source, PIL.Image.Image) or (isinstance(source, np.ndarray) and source.ndim < 4):
@@ -89,7 +91,7 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
 
 
 def _open(source: str, fps: float | None) -> Driver:
-    if source not in names():
+    if source not in kinds.driver_names():
         kinds.check_readable(source)
     for kind in _kinds():
         if kind.takes(source):
