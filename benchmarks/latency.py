@@ -26,7 +26,7 @@ from playwright.sync_api import sync_playwright
 from live import CAMERA_FPS, camera_frames
 from mimik import Avatar
 from mimik.app import page
-from mimik.app.live.call import Call, Shown, _Followed
+from mimik.app.live.call import Call, Shown, _TrackedFrame
 from mimik.app.serving import Serving
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
@@ -99,13 +99,13 @@ class NumberedCall(Call):
 
     numbers: dict[float, int] = {}  # noqa: RUF012  one call is made
 
-    def _follow(self, what: Image | MotionFrame | None, at_s: float) -> _Followed:
+    def _track(self, what: Image | MotionFrame | None, at_s: float) -> _TrackedFrame:
         if isinstance(what, np.ndarray):
             self.numbers[at_s] = number_of(what)
-        return super()._follow(what, at_s)
+        return super()._track(what, at_s)
 
-    def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
-        for shown in super()._shown(followed, ahead):
+    def _rendered(self, tracked: Generator[_TrackedFrame], ahead: int) -> Generator[Shown]:
+        for shown in super()._rendered(tracked, ahead):
             number = self.numbers.pop(shown.at_s, None)
             shown.labeled = shown.labeled if number is None else stamped(shown.labeled, number)
             yield shown

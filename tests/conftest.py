@@ -48,7 +48,7 @@ from mimik.motion.expression import expression_basis
 from mimik.motion.extraction import stream_motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.background import Scene, take_apart
+from mimik.rendering.layers.background import Scene, decompose_photo
 from mimik.rendering.painter import Painter
 from synthetic_shards import write_shards
 
@@ -92,14 +92,14 @@ def taken_apart_once() -> Iterator[None]:
     def once(picture: Image, points: np.ndarray) -> Scene | str:
         key = picture.shape, picture.tobytes(), points.tobytes()
         if key not in known:
-            scene = known[key] = take_apart(picture, points)
+            scene = known[key] = decompose_photo(picture, points)
             for array in vars(scene).values() if isinstance(scene, Scene) else ():
                 if isinstance(array, np.ndarray):
                     array.setflags(write=False)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_frame, "take_apart", once)
+        patch.setattr(source_frame, "decompose_photo", once)
         yield
 
 

@@ -49,7 +49,7 @@ class Lost:
     detail: str
 
 
-def no_beat() -> None:
+def ignore_heartbeat() -> None:
     """A Beat that does nothing."""
 
 
@@ -135,7 +135,7 @@ def pool_results(
     """
     if num_workers == 0:
         for task in tasks:
-            yield work(task, no_beat)
+            yield work(task, ignore_heartbeat)
         return
     window = 4 * num_workers + 8  # results that may wait for an earlier one
     finished: dict[int, _Result | Lost] = {}
@@ -226,7 +226,7 @@ def ray_results(
 
     def remote_work(task: _Task) -> _Result:
         cv2.setNumThreads(1)
-        return work(task, no_beat)
+        return work(task, ignore_heartbeat)
 
     try:
         available = max(1, int(ray.cluster_resources().get("CPU", 1)))

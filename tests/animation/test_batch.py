@@ -82,7 +82,7 @@ def test_an_unexpected_error_costs_its_pair_only(
     def make(job: batch._Job, progress: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr(batch, "_make", make)
+    monkeypatch.setattr(batch, "_render", make)
     every = [Pair(small_path, name, out / f"{name}.mp4") for name in ("smile", "nod")]
     outcomes = list(animate_all(every, SMALL, num_workers=0))
     assert [outcome.reason for outcome in outcomes] == ["unexpected ZeroDivisionError: surprise"] * 2

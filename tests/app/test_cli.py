@@ -313,7 +313,7 @@ def test_a_data_folder_that_cannot_be_written_is_told_before_the_work(
     if command[0] in ("animate", "demo"):  # networks load in separate threads while the key is searched
         monkeypatch.setattr(landmarks, "Landmarker", lambda: None)
         monkeypatch.setattr(matte, "segmenter", lambda: None)
-    monkeypatch.setattr(avatar_module, "_everyone", worked)
+    monkeypatch.setattr(avatar_module, "_animatable_people", worked)
     message = refuse(*(one.format(shelf=shelf) for one in command))
     assert "the signing key cannot be written there (Not a directory); set MIMIK_DATA to a folder" in message
 

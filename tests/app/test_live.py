@@ -160,13 +160,13 @@ def test_a_lost_face_eases_to_neutral(avatar: Avatar, driver: Driver):
 def test_regions_and_strength_hold_from_the_next_frame_on(call: Call, driver: Driver):
     most = int(driver.yaw.argmax())
     for i, n in enumerate([*REST, most]):
-        call._follow(frame(n), i / FPS)
+        call._track(frame(n), i / FPS)
     start = yaw(call.portrait.face.points)
-    full = yaw(call._follow(frame(most), 2.0).points) - start
+    full = yaw(call._track(frame(most), 2.0).points) - start
     call.set(strength=0.5)
-    half = yaw(call._follow(frame(most), 2.04).points) - start
+    half = yaw(call._track(frame(most), 2.04).points) - start
     call.set(regions=("lips", "eyes"))
-    still = yaw(call._follow(frame(most), 2.08).points) - start
+    still = yaw(call._track(frame(most), 2.08).points) - start
     assert half == pytest.approx(full / 2, rel=0.1)
     assert abs(still) < 0.5
 
@@ -218,7 +218,7 @@ def test_a_recording_that_fails_is_told_on_the_page(call: Call, tmp_path: Path, 
     monkeypatch.setattr(call, "claim", full)
     recording = Recording(call, tmp_path / "call.mp4")
     recording._thread.join()
-    assert list(call.complaints) == ["the recording failed and is lost: no space left on the disk"]
+    assert list(call.problems) == ["the recording failed and is lost: no space left on the disk"]
     with pytest.raises(OSError, match="no space"):
         recording.stop()
 
@@ -232,7 +232,7 @@ def test_a_virtual_camera_that_fails_is_told_on_the_page(call: Call, monkeypatch
     camera = VirtualCamera(call)
     camera._newest.put(frame(0))
     camera._thread.join()
-    assert list(call.complaints) == ["the virtual camera has ended (no such device); the call continues."]
+    assert list(call.problems) == ["the virtual camera has ended (no such device); the call continues."]
     camera.close()
 
 
@@ -378,20 +378,18 @@ def first_frame(call: Call) -> None:
 @pytest.mark.usefixtures("seen")
 def test_a_recording_is_sealed_and_as_long_as_it_took(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: self.picture)
-    heard, hear = list[float](), Recording._hear
-    monkeypatch.setattr(
-        Recording, "_hear", lambda self, shown: (heard.append(time.perf_counter()), hear(self, shown))[1]
-    )
+    times, add = list[float](), Recording._add
+    monkeypatch.setattr(Recording, "_add", lambda self, shown: (times.append(time.perf_counter()), add(self, shown))[1])
     out = tmp_path / "call.mp4"
     with call:
         first_frame(call)
         recording = Recording(call, out)
-        while not heard or heard[-1] - heard[0] < 0.5:
+        while not times or times[-1] - times[0] < 0.5:
             call.offer(frame(0), time.perf_counter())
             time.sleep(0.1)
         assert recording.stop() == out
     # 25 frames/s, although the call showed at most 10.
-    assert recording.num_frames == pytest.approx(25 * (heard[-1] - heard[0]) + 1, abs=3) and len(heard) < 9
+    assert recording.num_frames == pytest.approx(25 * (times[-1] - times[0]) + 1, abs=3) and len(times) < 9
     assert verify(out).exit_code == 0
     assert video.probe(out).fps == pytest.approx(25)
     assert list(tmp_path.iterdir()) == [out]

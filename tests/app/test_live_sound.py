@@ -52,7 +52,7 @@ def heard_by(speech: LiveSpeech, samples: np.ndarray) -> list[tuple[float, float
     speech._offer = lambda frame, at_s: out.append((now, at_s, frame))
     for start in range(0, len(samples), BLOCK):
         now = (start + BLOCK) / CALL_RATE_HZ
-        speech._hear(samples[start : start + BLOCK])
+        speech._process(samples[start : start + BLOCK])
     return out
 
 
@@ -103,7 +103,7 @@ def test_the_stream_keeps_to_the_clock() -> None:
 def test_what_breaks_is_told_to_the_call(avatar: Avatar) -> None:
     call = Call(avatar, CONFIG, Controls(driver="microphone"))
     with call:
-        call.hear(np.zeros((2, 2), np.float32))
+        call.add_sound(np.zeros((2, 2), np.float32))
         for _ in range(1500):
             if call.error is not None:
                 break
@@ -159,7 +159,7 @@ def test_points_go_from_one_driver_to_the_next_without_a_jump() -> None:
 
 def frames_of(call: Call, faces: list[int | None]) -> list[np.ndarray]:
     images = [np.full((64, 64, 3), 255 if n is None else n, np.uint8) for n in faces]
-    return [call._follow(image, i / 25).points for i, image in enumerate(images)]
+    return [call._track(image, i / 25).points for i, image in enumerate(images)]
 
 
 def test_without_a_face_the_person_waits_and_comes_back(
@@ -193,7 +193,7 @@ def test_a_camera_does_not_disturb_a_voice(avatar: Avatar) -> None:
     call.set(driver="camera")
     call.offer(np.zeros((64, 64, 3), np.uint8), 0.0)
     assert call._inbox._item is not None
-    call.hear(np.zeros(BLOCK, np.float32))
+    call.add_sound(np.zeros(BLOCK, np.float32))
     assert call._speech is None
     with pytest.raises(InputError, match="driver 'harp': use one of camera, microphone"):
         call.set(driver="harp")
@@ -268,7 +268,7 @@ def test_sound_is_sent_as_late_as_the_picture() -> None:
     assert began / CALL_RATE_HZ + 0.02 == pytest.approx(0.3, abs=0.06)
     np.testing.assert_array_equal(sent[began:], ramp[: len(sent) - began])
     for _ in range(100):
-        delayed.saw(0.5)
+        delayed.update_delay(0.5)
     assert delayed.delay_s == pytest.approx(0.5, abs=0.01)
     silent = [delayed.take(12.02 + 0.02 * k) for k in range(5)]
     assert not silent[0].any()  # delayed like the picture

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mimik.app.cli.options import Some, expanded, output
+from mimik.app.cli.options import OnlyFields, expand_settings, output
 from mimik.config import InputError, Option, check_options, options_of, read_size
 
 
@@ -43,16 +43,16 @@ def run(line: str) -> Told:
         photo: Annotated[Path, typer.Argument()],
         *,
         out: Annotated[Path, output("OUT", "File.")],
-        settings: Annotated[Settings, Some("count size is_loud has_end kind names", count=5)],
+        settings: Annotated[Settings, OnlyFields("count size is_loud has_end kind names", count=5)],
     ) -> None:
         told.append(Told(photo, out, settings))
 
     command.__annotations__ |= {
         "photo": Annotated[Path, typer.Argument()],
         "out": Annotated[Path, output("OUT", "File.")],
-        "settings": Annotated[Settings, Some("count size is_loud has_end kind names", count=5)],
+        "settings": Annotated[Settings, OnlyFields("count size is_loud has_end kind names", count=5)],
     }
-    app.command()(expanded(command))
+    app.command()(expand_settings(command))
     done = CliRunner().invoke(app, line.split())
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -230,13 +230,13 @@ class Unread:
 
 def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
     held = connections.Connections(call, host="127.0.0.1", again="")
-    desk = connections._Desk(held, "", types.SimpleNamespace(sending_ms=0.0))
-    desk._channel = channel = Unread()
+    channel = connections._ControlChannel(held, "", types.SimpleNamespace(sending_ms=0.0))
+    channel._channel = channel = Unread()
     for number in range(5000):
-        desk._tell({"shown": number, "face": [500] * 100})
+        channel._send({"shown": number, "face": [500] * 100})
     assert 0 < channel.bufferedAmount <= connections._MAX_UNREAD + 1000
     channel.sent.clear()  # it reads again
-    desk._tell({"shown": 1})
+    channel._send({"shown": 1})
     assert channel.sent
 
 
@@ -269,14 +269,14 @@ def test_two_pages_of_a_browser_do_not_take_the_camera_from_each_other(call: Cal
         for load in ("first", "second", "first"):
             await ask(load)
         await ask("stranger", visitor="two")
-        assert held._filming == "second" and held.num_pages == 1
+        assert held._camera_page == "second" and held.num_pages == 1
         await held._camera.close()
         await asyncio.sleep(0)
         held._camera = None
         await ask("first")
         for number in range(20):  # reloads: each is another page
             await ask(f"load {number}")
-        assert held.num_pages == 1 and held._filming == "load 19"
+        assert held.num_pages == 1 and held._camera_page == "load 19"
         await held.aclose()
         await peer.close()
         return answers
@@ -317,9 +317,9 @@ def test_a_connection_that_never_closes_delays_a_newer_page_by_little(call: Call
     async def run() -> tuple[str | None, int]:
         held = connections.Connections(call, host="127.0.0.1", again="")
         stuck = Stuck()
-        held._camera, held._filmed, held._filming = stuck, "one", "first"
+        held._camera, held._camera_visitor, held._camera_page = stuck, "one", "first"
         held._connections.add(stuck)
-        refused = await asyncio.wait_for(held._camera_kept_from("one", "second"), 5)
+        refused = await asyncio.wait_for(held._camera_refusal("one", "second"), 5)
         num_pages = held.num_pages
         await asyncio.wait_for(held.aclose(), 5)
         return refused, num_pages
@@ -568,6 +568,6 @@ def test_a_camera_whose_frames_cannot_be_used_is_told_on_the_page():
             raise ValueError("no frame")
 
     call = types.SimpleNamespace(told=[])
-    call.complain = call.told.append
-    asyncio.run(connections._film(Track(), call))
+    call.report_problem = call.told.append
+    asyncio.run(connections._receive_camera(Track(), call))
     assert call.told == ["the camera's frames can no longer be used (no frame); reload the page."]

@@ -21,7 +21,7 @@ from mimik.animation.avatar import Avatar
 from mimik.app.cli import app
 from mimik.app.live.controls import Controls
 from mimik.app.live.recording import Recording
-from mimik.app.puppet import Puppet, _Heard, _Strings
+from mimik.app.puppet import Puppet, _ReceivedSample, _SampleRetarget
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import head_pose
 from mimik.motion.drivers.stream import HOLD_S, Sample
@@ -41,12 +41,12 @@ def yaw_of(avatar: Avatar, points: np.ndarray) -> float:
 
 
 def test_a_silent_sender_holds_then_rests(avatar: Avatar) -> None:
-    strings, controls = _Strings(avatar.source_frame(CONFIG), 0.0), Controls()
+    retarget, controls = _SampleRetarget(avatar.source_frame(CONFIG), 0.0), Controls()
     for i in range(20):
-        points, face = strings(_Heard(turned(10, i / 25), i / 25), i / 25, controls)
+        points, face = retarget(_ReceivedSample(turned(10, i / 25), i / 25), i / 25, controls)
     assert yaw_of(avatar, points) == pytest.approx(10, abs=0.5) and face is None
-    heard = _Heard(turned(10, 0.76), 0.76)
-    held = [strings(heard, 0.76 + i / 25, controls)[0] for i in range(1, 30)]
+    heard = _ReceivedSample(turned(10, 0.76), 0.76)
+    held = [retarget(heard, 0.76 + i / 25, controls)[0] for i in range(1, 30)]
     angles = np.array([yaw_of(avatar, p) for p in held])
     at_s = np.arange(1, 30) / 25
     assert np.abs(angles[at_s < HOLD_S] - 10).max() < 0.5
@@ -55,18 +55,18 @@ def test_a_silent_sender_holds_then_rests(avatar: Avatar) -> None:
 
 
 def test_a_face_that_the_sender_does_not_see_goes_to_rest(avatar: Avatar) -> None:
-    strings, controls = _Strings(avatar.source_frame(CONFIG), 0.0), Controls()
+    retarget, controls = _SampleRetarget(avatar.source_frame(CONFIG), 0.0), Controls()
     for i in range(60):
         sample = turned(10 if i < 30 else 0, i / 25, seen=i < 30)
-        points, _ = strings(_Heard(sample, i / 25), i / 25, controls)
+        points, _ = retarget(_ReceivedSample(sample, i / 25), i / 25, controls)
     assert yaw_of(avatar, points) == pytest.approx(0, abs=0.1)
 
 
 def test_controls_change_what_is_shown(avatar: Avatar) -> None:
-    strings = _Strings(avatar.source_frame(CONFIG), 0.0)
+    retarget = _SampleRetarget(avatar.source_frame(CONFIG), 0.0)
 
     def shown(controls: Controls) -> float:
-        return yaw_of(avatar, strings(_Heard(turned(10), 1.0), 1.0, controls)[0])
+        return yaw_of(avatar, retarget(_ReceivedSample(turned(10), 1.0), 1.0, controls)[0])
 
     assert shown(Controls()) == pytest.approx(10, abs=0.5)
     assert shown(Controls(mirror=True)) == pytest.approx(-10, abs=0.5)
@@ -101,7 +101,7 @@ def test_a_program_drives_a_call_that_is_recorded(avatar: Avatar, tmp_path: Path
     assert np.abs(seen[-1].astype(int) - call.portrait.picture).mean() > 3  # the head has turned
     assert call.claim("a.mp4").settings["live"] == "stream"
     assert verify(out).status is Status.MIMIK
-    assert receiver.mailbox.num_wrong == 0
+    assert receiver.mailbox.num_invalid == 0
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from mimik.animation.sliders import Edit
 from mimik.app import guard, serving
 from mimik.app.serving import Serving
 from mimik.app.web import controls, examples, jobs, learning, markup, parts, server
-from mimik.app.web.animate_tab import HOW, WHO, Asked
+from mimik.app.web.animate_tab import HOW, WHO, Selection
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, InputError
 from mimik.media import video
@@ -184,20 +184,20 @@ def test_only_what_is_chosen_counts_and_is_said():
     given = ["me.jpg", "me.mp4", "me.avatar", ["a.jpg", "b.jpg"]]
     drivers = ["talk", "/x/clip.mp4", "/x/voice.wav", "Good  morning", None]
     for who, photos in zip(WHO, (["me.jpg"], ["me.mp4"], ["me.avatar"], ["a.jpg", "b.jpg"]), strict=True):
-        assert Asked.of([who, *given, HOW[0], *drivers]).photos == photos
-    assert Asked.of([WHO[0], *given, HOW[0], *drivers]).sentence() == "me.jpg will follow the motion “talk”."
-    assert Asked.of([WHO[3], *given, HOW[1], *drivers]).sentence() == "2 photos will follow clip.mp4."
-    assert Asked.of([WHO[0], *given, "Voice", *drivers]).sentence() == "me.jpg will follow voice.wav."
-    assert Asked.of([WHO[0], *given, "Text", *drivers]).sentence() == "me.jpg will say “Good morning”"
-    assert Asked.of([WHO[0], *given, "File", *drivers]).sentence() == "me.jpg: choose a driver."
-    assert Asked.of([WHO[0], None, *given[1:], HOW[0], *drivers]).sentence() == "Choose a person to animate."
+        assert Selection.of([who, *given, HOW[0], *drivers]).photos == photos
+    assert Selection.of([WHO[0], *given, HOW[0], *drivers]).sentence() == "me.jpg will follow the motion “talk”."
+    assert Selection.of([WHO[3], *given, HOW[1], *drivers]).sentence() == "2 photos will follow clip.mp4."
+    assert Selection.of([WHO[0], *given, "Voice", *drivers]).sentence() == "me.jpg will follow voice.wav."
+    assert Selection.of([WHO[0], *given, "Text", *drivers]).sentence() == "me.jpg will say “Good morning”"
+    assert Selection.of([WHO[0], *given, "File", *drivers]).sentence() == "me.jpg: choose a driver."
+    assert Selection.of([WHO[0], None, *given[1:], HOW[0], *drivers]).sentence() == "Choose a person to animate."
 
 
 def test_a_text_becomes_a_voice_and_its_voice_is_no_file(job: Job, monkeypatch: pytest.MonkeyPatch):
     said: list[Any] = []
     monkeypatch.setattr(jobs, "speak", lambda text, out, *, voice: said.append((text, voice)) or out)
-    assert Path(jobs.spoken(job, "Good morning", "de")).is_relative_to(job.session.folder)
-    jobs.spoken(job, "Good morning", "")
+    assert Path(jobs.synthesize_speech(job, "Good morning", "de")).is_relative_to(job.session.folder)
+    jobs.synthesize_speech(job, "Good morning", "")
     assert said == [("Good morning", "de"), ("Good morning", None)]
     for text, voice, message in (
         (" ", None, "No text yet"),
@@ -205,7 +205,7 @@ def test_a_text_becomes_a_voice_and_its_voice_is_no_file(job: Job, monkeypatch: 
         ("a", "-f/x", "voice"),
     ):
         with pytest.raises(InputError, match=message):
-            jobs.spoken(job, text, voice)
+            jobs.synthesize_speech(job, text, voice)
 
 
 def test_time_left_is_what_the_work_so_far_says():
@@ -220,7 +220,7 @@ def test_time_left_is_what_the_work_so_far_says():
 
 def test_what_ended_the_work_is_one_message(job: Job, caplog: pytest.LogCaptureFixture):
     def news(work: Callable[..., Any]) -> Any:
-        steps = parts.watched(job, work, str)
+        steps = parts.with_progress_bar(job, work, str)
         try:
             while True:
                 next(steps)

@@ -11,7 +11,7 @@ import pytest
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS
 from mimik.motion.frames import MotionFrame
-from mimik.motion.smoothing import BEGIN_S, OneEuro, Smoother, begun_at_rest, smoothed
+from mimik.motion.smoothing import BEGIN_S, OneEuro, Smoother, relative_to_photo_pose, smoothed
 from shapes import FPS, still
 
 # Filters.
@@ -173,7 +173,7 @@ def test_a_motion_begins_with_the_head_of_the_photo() -> None:
     nod = 0.1 * np.sin(np.arange(50) / 4)
     turns = np.stack([nod, np.full(50, 0.4), np.zeros(50)], 1)
     given = [replace(still(), turn=t, shift=np.array([2.0, 0, 0]), zoom=0.1, offset=lips) for t in turns]
-    begun, num = list(begun_at_rest(given, 25.0)), round(BEGIN_S * 25)
+    begun, num = list(relative_to_photo_pose(given, 25.0)), round(BEGIN_S * 25)
     np.testing.assert_allclose(begun[0].turn, 0, atol=1e-9)
     np.testing.assert_allclose([*begun[0].shift, begun[0].zoom], 0, atol=1e-9)
     assert all((frame.offset == lips).all() for frame in begun)
@@ -181,7 +181,7 @@ def test_a_motion_begins_with_the_head_of_the_photo() -> None:
         np.testing.assert_allclose(ours.turn, theirs.turn)
     step = np.linalg.norm(np.diff([frame.turn for frame in begun], axis=0), axis=1)
     assert step.max() < 0.4 / num * 1.5 + 0.1 / 4 + 1e-3  # of a smoothstep, and of the nod
-    assert list(begun_at_rest([], 25.0)) == []
+    assert list(relative_to_photo_pose([], 25.0)) == []
     same = [replace(still(), turn=np.array([0.0, 0.01 * k, 0])) for k in range(30)]
-    for ours, theirs in zip(begun_at_rest(same, 25.0), same, strict=True):
+    for ours, theirs in zip(relative_to_photo_pose(same, 25.0), same, strict=True):
         np.testing.assert_allclose(ours.turn, theirs.turn, atol=1e-12)

@@ -29,7 +29,7 @@ from mimik.animation.source_image import PhotoLike, SourceImage, as_list, source
 from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError
 from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
 from mimik.face.orientation import DOUBTFUL, find_faces, quarter_turns
-from mimik.inference.avatar_file import AvatarFile, calmest, read_avatar
+from mimik.inference.avatar_file import AvatarFile, most_neutral_face, read_avatar
 from mimik.inference.device import resolved_device
 from mimik.inference.runtime import Network
 from mimik.inference.synthesis import BUNDLED_MODEL, DEFAULT_MODEL, PersonalizedGenerator
@@ -110,7 +110,7 @@ class Avatar:
         if len(every) == 1 and paths and video.kind(paths[0]) == "video":
             return cls(landmarker, [source_of_video(paths[0], landmarker, face)])
         images = [source_of_photo(photo, landmarker, face) for photo in every]
-        return cls(landmarker, images, chosen=calmest([image.face for image in images]))
+        return cls(landmarker, images, chosen=most_neutral_face([image.face for image in images]))
 
     @classmethod
     def load(cls, path: str | Path, *, landmarker: Landmarker | None = None) -> Avatar:
@@ -509,7 +509,7 @@ def render_all_faces(
             if given:
                 raise OptionError(f"{option} applies to one face; omit it, or omit --all-faces.")
         landmarker = landmarker or Landmarker()
-        people, notes = _everyone(photo, landmarker)
+        people, notes = _animatable_people(photo, landmarker)
         opened = {number: opened_driver(one, chosen) for number, one in (drivers or {}).items()}
         if unknown := sorted(opened.keys() - people.keys()):
             there = ", ".join(map(str, people))
@@ -535,7 +535,7 @@ def render_all_faces(
         return report
 
 
-def _everyone(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[int, Avatar], list[str]]:
+def _animatable_people(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[int, Avatar], list[str]]:
     """The people in a picture by face number, and notes on faces that are not animated."""
     (given,) = as_list(photo)
     if isinstance(given, Path) and (given.suffix.lower() == AVATAR_SUFFIX or video.kind(given) == "video"):

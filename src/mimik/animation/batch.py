@@ -135,7 +135,7 @@ def _read_avatar(photo: Path, face: int | None, version: tuple[int, int] | None)
     return Avatar.from_photos([photo], face=face, landmarker=_landmarker())
 
 
-def _make(job: _Job, progress: Progress) -> Report:
+def _render(job: _Job, progress: Progress) -> Report:
     """Render one video. Raises InputError if that is impossible."""
     pair, config = job.pair, job.config
     driver = opened_driver(pair.driver, config)
@@ -145,14 +145,14 @@ def _make(job: _Job, progress: Progress) -> Report:
     return avatar.render(driver, pair.out, config=config, force=job.force, credentials=credentials, progress=progress)
 
 
-def _work(job: _Job, beat: workers.Beat) -> Report | str:
+def _run_job(job: _Job, beat: workers.Beat) -> Report | str:
     """Render one video; returns its report, or the reason of a failure."""
-    return _attempt(job, lambda stage, done, total: beat())
+    return _try_job(job, lambda stage, done, total: beat())
 
 
-def _attempt(job: _Job, progress: Progress) -> Report | str:
+def _try_job(job: _Job, progress: Progress) -> Report | str:
     try:
-        return _make(job, progress)
+        return _render(job, progress)
     except InputError as error:
         return str(error)
     except Exception as error:  # one bad pair must not end the others
@@ -181,7 +181,7 @@ def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
         yield file, known
 
 
-def _made_from(pair: Pair, config: AnimateConfig) -> dict[str, Any]:
+def _inputs_of(pair: Pair, config: AnimateConfig) -> dict[str, Any]:
     """Everything that determines a video's content."""
     paths = {"photo": pair.photo}
     if driver := registry.file_of(pair.driver):
@@ -241,21 +241,21 @@ def animate_all(
     num_good = 0
     try:
         with _record(out) as (file, known):
-            asked = {pair: _made_from(pair, config) for pair in every}
-            there = {
-                pair for pair in every if not force and pair.out.exists() and known.get(pair.out.name) == asked[pair]
+            inputs = {pair: _inputs_of(pair, config) for pair in every}
+            existing = {
+                pair for pair in every if not force and pair.out.exists() and known.get(pair.out.name) == inputs[pair]
             }
             # A task that Ray repeats after losing a machine may find its own output file.
             free = {pair for pair in every if not pair.out.exists()} if ray else set()
-            jobs = [_Job(pair, config, signer, force or pair in free) for pair in every if pair not in there]
+            jobs = [_Job(pair, config, signer, force or pair in free) for pair in every if pair not in existing]
             with closing(_job_results(jobs, num_workers, ray, progress)) as results:
                 for pair in every:
-                    if pair in there:
+                    if pair in existing:
                         outcome = Outcome(pair)
                     else:
                         outcome = _outcome(pair, next(results))
                     if outcome.report is not None:
-                        file.write(json.dumps({"out": pair.out.name, "made_from": asked[pair]}) + "\n")
+                        file.write(json.dumps({"out": pair.out.name, "made_from": inputs[pair]}) + "\n")
                         file.flush()
                     num_good += outcome.reason is None
                     yield outcome
@@ -283,15 +283,15 @@ def _job_results(
     if ray:
         address = ray if isinstance(ray, str) else None
         yield from workers.ray_results(
-            _work, jobs, address=address, num_workers=num_workers, timeout_s=_VIDEO_TIMEOUT_S, cores=CORES_PER_VIDEO
+            _run_job, jobs, address=address, num_workers=num_workers, timeout_s=_VIDEO_TIMEOUT_S, cores=CORES_PER_VIDEO
         )
     elif num_workers:
-        yield from workers.pool_results(_work, jobs, num_workers, stall_s=_STALL_S)
+        yield from workers.pool_results(_run_job, jobs, num_workers, stall_s=_STALL_S)
     else:
         for job in jobs:
-            yield _attempt(job, functools.partial(_tell_pair, progress, job.pair))
+            yield _try_job(job, functools.partial(_report_pair, progress, job.pair))
 
 
-def _tell_pair(progress: PairProgress | None, pair: Pair, stage: str, done: int, total: int | None) -> None:
+def _report_pair(progress: PairProgress | None, pair: Pair, stage: str, done: int, total: int | None) -> None:
     if progress is not None and stage == "animate":
         progress(pair, done, total)

@@ -236,21 +236,21 @@ class Editor:
 
     def _corrected(self, edit: Edit) -> tuple[dict[str, float], tuple[str, ...]]:
         amounts: dict[str, float] = asdict(edit)
-        asked = {
+        requested = {
             name: value
             for name, value in asdict(edit).items()
             if value and name in _MEASURES and not (name in _OPEN_LOOP and value < 0)
         }
-        rest = self._trial(dict.fromkeys(amounts, 0.0)) if asked else None
+        rest = self._trial(dict.fromkeys(amounts, 0.0)) if requested else None
         if rest is None:
             return amounts, ()
-        before = {name: _MEASURES[name].read(rest) for name in asked}
-        wanted = {name: _wanted(name, value, before[name]) for name, value in asked.items()}
+        before = {name: _MEASURES[name].read(rest) for name in requested}
+        wanted = {name: _target_measure(name, value, before[name]) for name, value in requested.items()}
         best, best_error, reached = dict(amounts), np.inf, before
         last: dict[str, tuple[float, float]] = {}  # amounts and measurements of the previous step
         held: set[str] = set()
         stalled: set[str] = set()
-        for name, value in asked.items():
+        for name, value in requested.items():
             amounts[name] = value * min(_slider_room(name, value, before[name]), _MEASURES[name].furthest)
             if abs(wanted[name] - before[name]) < _MEASURES[name].tolerance:
                 held.add(name)  # the photo shows it already
@@ -258,13 +258,13 @@ class Editor:
             face = self._trial(amounts)
             if face is None:
                 break
-            now = {name: _MEASURES[name].read(face) for name in asked}
-            worst = max(abs(wanted[name] - now[name]) / _MEASURES[name].tolerance for name in asked)
+            now = {name: _MEASURES[name].read(face) for name in requested}
+            worst = max(abs(wanted[name] - now[name]) / _MEASURES[name].tolerance for name in requested)
             if worst < best_error:
                 best, best_error, reached = dict(amounts), worst, now
             if worst <= 1:
                 break
-            for name, value in asked.items():
+            for name, value in requested.items():
                 if name in held:
                     continue
                 way, done = wanted[name] - before[name], now[name] - before[name]
@@ -281,7 +281,9 @@ class Editor:
                 factor = float(np.clip(way / done, 0.6, 1.4)) if done * way > 0 else 1.4
                 furthest = abs(value) * _MEASURES[name].furthest
                 amounts[name] = float(np.clip(amounts[name] * factor, -furthest, furthest))
-        return best, tuple(_missed(name, asked[name], before[name], wanted[name], reached[name]) for name in asked)
+        return best, tuple(
+            _shortfall_note(name, requested[name], before[name], wanted[name], reached[name]) for name in requested
+        )
 
     def notes(self, edit: Edit) -> list[str]:
         """Notes for the user on changes that this photo does not allow."""
@@ -335,7 +337,7 @@ def _slider_room(name: str, value: float, before: float) -> float:
     return float(np.clip(1 - before * np.sign(value) / full, _LEAST_ROOM, 1))
 
 
-def _wanted(name: str, value: float, before: float) -> float:
+def _target_measure(name: str, value: float, before: float) -> float:
     """The values that the landmark detector should measure in the result."""
     full = _MEASURES[name].full
     if full is None:
@@ -344,7 +346,7 @@ def _wanted(name: str, value: float, before: float) -> float:
     return before + abs(value) * (full - before)
 
 
-def _missed(name: str, value: float, before: float, wanted: float, reached: float) -> str:
+def _shortfall_note(name: str, value: float, before: float, wanted: float, reached: float) -> str:
     """A note if the photo does not allow the requested value; "" if it does."""
     option = f"--{name.replace('_', '-')}"
     if _MEASURES[name].full is None:

@@ -22,7 +22,7 @@ from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.video import jump_note
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.retargeting import Retarget
-from mimik.motion.smoothing import begun_at_rest
+from mimik.motion.smoothing import relative_to_photo_pose
 from mimik.pipeline import Clock, Progress, begun, pipeline_threads, prefetch, silent
 from mimik.provenance.marking import MarkedWriter
 
@@ -61,10 +61,10 @@ class Rendering:
         with self._motion(self._config.smooth) as motion, pipeline_threads():
             if preparing is not None:
                 preparing.result()
-            self._tell_of_scene()
+            self._note_scene()
             frames = motion.frames
             if self._config.motion == "relative":
-                frames = begun_at_rest(frames, self._driver.fps)
+                frames = relative_to_photo_pose(frames, self._driver.fps)
             yield from self._of_photo(motion.neutral, frames)
             self._report.notes += motion.notes
 
@@ -81,11 +81,11 @@ class Rendering:
         """The single picture that results from a photo as driver."""
         with self._motion(smooth=0) as motion:
             every = list(motion.frames)
-            self._tell_of_scene()
+            self._note_scene()
             self._report.notes += motion.notes
             return next(self._of_photo(motion.neutral, iter([every[len(every) // 2]])))
 
-    def _tell_of_scene(self) -> None:
+    def _note_scene(self) -> None:
         scene = self._source.scene
         self._report.scene = "warp" if isinstance(scene, str) else "plate"
         if isinstance(scene, str) and self._config.scene == "auto" and not self._source.image.is_video:
@@ -108,13 +108,13 @@ class Rendering:
         if self._source.image.is_video:
             yield from self._of_video(reference, motion_frames)
             return
-        moves = self._moves(motion_frames, self._source.retarget(reference))
+        moves = self._targets(motion_frames, self._source.retarget(reference))
         with closing(self._source.images(moves, self.clock)) as images:
             for motion_frame, image in images:
                 self._count(motion_frame)
                 yield image
 
-    def _moves(
+    def _targets(
         self, motion_frames: Iterator[MotionFrame], retarget: Retarget
     ) -> Generator[tuple[MotionFrame, NDArray[Any]]]:
         for motion_frame in motion_frames:

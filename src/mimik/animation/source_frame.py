@@ -24,7 +24,7 @@ from mimik.pipeline import NUM_AT_ONCE, QUEUE_FRAMES, Clock, prefetch
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, before, take_apart
+from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, before, decompose_photo
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import PicturePainter, Prepared
@@ -89,7 +89,7 @@ class SourceFrame:
             return "was requested by --scene warp"
         if self._generator is not None and self._generator.config.form == "paper":
             return "is painted by this model"
-        return take_apart(self.picture, self.face.points)
+        return decompose_photo(self.picture, self.face.points)
 
     @functools.cached_property
     def photo_warper(self) -> Warper:
@@ -116,7 +116,7 @@ class SourceFrame:
         if isinstance(scene, str):
             return self.painter(self.picture, self.face, self.photo_warper, is_reused=True)
         if self._backdrop is not None:
-            return self._before_backdrop(self.picture, scene.alpha, self.face, self.photo_warper, is_reused=True)
+            return self._backdrop_painter(self.picture, scene.alpha, self.face, self.photo_warper, is_reused=True)
         painter = self._plain_painter(scene.front, self.face, self.photo_warper, is_reused=True, matte=scene.alpha)
         return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (self.picture, self.face.points))
 
@@ -161,9 +161,9 @@ class SourceFrame:
         if self._backdrop is None:
             return self._plain_painter(picture, face, warper, is_reused=is_reused)
         alpha = matte.person_matte(picture, face.points)
-        return self._before_backdrop(picture, alpha, face, warper, is_reused=is_reused)
+        return self._backdrop_painter(picture, alpha, face, warper, is_reused=is_reused)
 
-    def _before_backdrop(
+    def _backdrop_painter(
         self, picture: Image, alpha: Array, face: Face, warper: Warper, *, is_reused: bool
     ) -> PicturePainter:
         behind: Image | None = None

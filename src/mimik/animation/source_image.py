@@ -18,7 +18,7 @@ from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
 from mimik.face.parted_lips import with_seen_gap
 from mimik.face.tracker import Tracker
-from mimik.inference.avatar_file import calmest
+from mimik.inference.avatar_file import most_neutral_face
 from mimik.media import video
 from mimik.media.pictures import in_memory
 from mimik.motion.kinds import check_person
@@ -100,7 +100,7 @@ def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> S
         raise NoFaceError(
             f"no face found in the first seconds of {path.name}; use a video that shows the face from the start."
         )
-    frame, face = seen[calmest([face for _, face in seen])]
+    frame, face = seen[most_neutral_face([face for _, face in seen])]
     teeth = best_teeth([(picture, found.points) for picture, found in seen])
     return SourceImage(path, frame, face, is_video=True, teeth=teeth)
 

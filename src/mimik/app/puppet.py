@@ -23,18 +23,18 @@ from mimik.motion.drivers.udp import Receiver
 from mimik.motion.smoothing import Steady
 
 _SILENT_TICK_S = 1 / 25  # frame interval while a sender is silent
-_RELAXED_S = HOLD_S + 0.6  # after this silence the neutral pose is reached, and no frames are made
+_NEUTRAL_AFTER_S = HOLD_S + 0.6  # after this silence the neutral pose is reached, and no frames are made
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _ReceivedSample:
     """A sample relative to neutral, and its arrival time."""
 
     sample: Sample
     at_s: float
 
 
-class _Strings:
+class _SampleRetarget:
     """Maps samples to the person's points, as Follower does for camera frames."""
 
     is_calibrating = False
@@ -48,17 +48,17 @@ class _Strings:
     def calibrate(self) -> None:
         """No-op: the sender defines neutral."""
 
-    def __call__(self, heard: _Heard, at_s: float, controls: Controls) -> tuple[NDArray[Any], Face | None]:
+    def __call__(self, received: _ReceivedSample, at_s: float, controls: Controls) -> tuple[NDArray[Any], Face | None]:
         """Target points, [478, 3] in pixels of the portrait; and None in place of a camera face.
 
         Args: heard: the newest sample, possibly repeated; at_s: the current time on its clock.
         """
-        sample, before = heard.sample, self._sample
+        sample, before = received.sample, self._sample
         dt = float(np.clip(at_s - self._at_s, 1e-3, MAX_STEP_S)) if self._at_s else _SILENT_TICK_S
         if before is not None and 0 < sample.time_s - before.time_s < MAX_STEP_S:
             dt = sample.time_s - before.time_s  # timestamps of senders are more regular than arrival times
         self._sample, self._at_s = sample, at_s
-        is_lost = not sample.seen or at_s - heard.at_s > HOLD_S
+        is_lost = not sample.seen or at_s - received.at_s > HOLD_S
         motion_frame = None if is_lost else motion_frame_of(mirrored_sample(sample) if controls.mirror else sample)
         return self._aim(self._steady(motion_frame, dt), controls), None
 
@@ -82,7 +82,7 @@ class Puppet(Call):
         self._receiver.mailbox.calibrate()
 
     def reset(self) -> None:
-        self._follower: Any = _Strings(self.portrait, self.config.smooth)
+        self._follower: Any = _SampleRetarget(self.portrait, self.config.smooth)
 
     def _is_lost(self, face: Face | None) -> bool:
         return False  # silence of the sender is handled in _listen
@@ -102,11 +102,11 @@ class Puppet(Call):
         super().__exit__(*error)
 
     def _listen(self) -> None:
-        heard: _Heard | None = None
+        received: _ReceivedSample | None = None
         while not self._ended.is_set():
             sample = self._receiver.receive(_SILENT_TICK_S)
             at_s = time.perf_counter()
             if sample is not None:
-                heard = _Heard(sample, at_s)
-            if heard is not None and at_s - heard.at_s < _RELAXED_S:
-                super().offer(heard, at_s)  # type: ignore[arg-type]  # _Strings accepts this type
+                received = _ReceivedSample(sample, at_s)
+            if received is not None and at_s - received.at_s < _NEUTRAL_AFTER_S:
+                super().offer(received, at_s)  # type: ignore[arg-type]  # _SampleRetarget accepts this type

@@ -21,7 +21,7 @@ from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, MODELS, VERSION, InputErro
 from mimik.data import prepare
 from mimik.data.index import INDEX_NAME, read_index
 from mimik.evaluation import metrics
-from mimik.evaluation.jobs import Count, all_done, speed
+from mimik.evaluation.jobs import Count, run_tasks, speed
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.models import TRUTH, is_lesson, label_of, load_lesson, load_model
 from mimik.evaluation.protocols import Task, spaced, tasks
@@ -98,7 +98,7 @@ def evaluate(
     }
     for path, group in itertools.groupby(pairs, lambda pair: pair[0]):
         jobs[path.name] = partial(run.of_portrait, path, [clip for _, clip in group], able, count)
-    records, left_out = all_done(jobs, count)
+    records, left_out = run_tasks(jobs, count)
     for task, model in to_learn:
         if task.clip.key not in left_out:
             try:

@@ -67,7 +67,7 @@ class Count:
             self._progress(what, self._done, self._total)
 
 
-def all_done(
+def run_tasks(
     jobs: Mapping[str, Callable[[], list[dict[str, Any]]]], count: Count
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The records of all jobs in order, and the reasons of jobs that failed because of the user's input.

@@ -27,7 +27,7 @@ from mimik.data.tracks import Tracks
 from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
 from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, against_goal, mean_known
-from mimik.evaluation.jobs import Count, all_done
+from mimik.evaluation.jobs import Count, run_tasks
 from mimik.evaluation.models import FLOWS, TRUTH, Lesson, Model, WarpedPerson, label_of
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
 from mimik.evaluation.records import (
@@ -236,7 +236,7 @@ class Evaluation:
             return found
 
         jobs = {str(numbers): partial(measured, numbers) for numbers in alike.values()}
-        records, failed = all_done(jobs, count)
+        records, failed = run_tasks(jobs, count)
         if failed:
             raise InputError(next(iter(failed.values())))
         return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])

@@ -138,7 +138,7 @@ class AvatarFile:
         return safetensors.numpy.save(tensors, metadata=about | {"sha256": _digest(tensors, about)})
 
 
-def calmest(found: Sequence[Face]) -> int:
+def most_neutral_face(found: Sequence[Face]) -> int:
     """Index of the face closest to the person's neutral face."""
     if len(found) == 1:
         return 0

@@ -241,7 +241,9 @@ def decode_frames(
         if skim:
             stream.codec_context.skip_frame = "NONREF"
         convert: _ToRgb | None = None
-        timed = _timed_frames(_decoded(container, stream, path), float(1 / nominal), path, _told_s(container, stream))
+        timed = _timed_frames(
+            _decoded(container, stream, path), float(1 / nominal), path, _stated_duration_s(container, stream)
+        )
         made: VideoFrame | None = None
         for frame, repeated in _mark_repeats(itertools.islice(_at_constant_rate(timed, rate), 0, None, every)):
             if convert is None:
@@ -292,7 +294,7 @@ def _no_frame(path: Path) -> MediaError:
     )
 
 
-def _told_s(container: Any, stream: Any) -> float | None:
+def _stated_duration_s(container: Any, stream: Any) -> float | None:
     """Duration of the video as stated by the file; None if it is not stated."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)

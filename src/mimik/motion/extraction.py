@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Pose
 from mimik.motion.frames import MotionFrame, Reference, split
-from mimik.motion.neutral import find_neutral, named_neutral, usual_place
+from mimik.motion.neutral import find_neutral, median_pose, named_neutral
 from mimik.motion.smoothing import smoothed
 
 _NAMED_S = 0.1  # interval around the user's time over which the neutral reference is averaged
@@ -39,7 +39,7 @@ def stream_motion(
         NoFaceError: if there is no face in the whole stream.
         InputError: if there is none at neutral_s.
     """
-    wanted_s = held_s(neutral_s, lookahead_s)
+    wanted_s = lookahead_of(neutral_s, lookahead_s)
     source = iter(driver)
     held: list[Face | None] = []
     seen: list[Face] = []
@@ -54,8 +54,8 @@ def stream_motion(
     if neutral_s is None:
         reference, origin = neutral_and_place(held, fps)
     else:
-        reference = _named(held, fps, neutral_s)
-        origin = usual_place(seen, reference)
+        reference = _reference_at(held, fps, neutral_s)
+        origin = median_pose(seen, reference)
     return reference, motion_from(itertools.chain(held, source), fps, reference, origin, smooth=smooth)
 
 
@@ -63,7 +63,7 @@ def neutral_and_place(faces: Sequence[Face | None], fps: float) -> tuple[Referen
     """Neutral reference and usual position of these faces, at least one of which is not None; fps: of the faces."""
     seen = [face for face in faces if face is not None]
     reference = find_neutral(seen, [number / fps for number, face in enumerate(faces) if face is not None])
-    return reference, usual_place(seen, reference)
+    return reference, median_pose(seen, reference)
 
 
 def motion_from(
@@ -73,7 +73,7 @@ def motion_from(
     return smoothed((None if f is None else split(f, reference, origin) for f in driver), fps, smooth)
 
 
-def held_s(neutral_s: float | None, lookahead_s: float = NEUTRAL_LOOKAHEAD_S) -> float:
+def lookahead_of(neutral_s: float | None, lookahead_s: float = NEUTRAL_LOOKAHEAD_S) -> float:
     """Seconds of a driver that are read before its first motion frame; arguments as in stream_motion."""
     return lookahead_s if neutral_s is None else max(lookahead_s, neutral_s + _NAMED_S)
 
@@ -88,7 +88,7 @@ def check_within(neutral_s: float, num_frames: int | None, fps: float) -> None:
         )
 
 
-def _named(held: Sequence[Face | None], fps: float, time_s: float) -> Reference:
+def _reference_at(held: Sequence[Face | None], fps: float, time_s: float) -> Reference:
     """The neutral reference at a time given by the user."""
     check_within(time_s, len(held), fps)  # the file may have said that it is longer
     near = sorted(range(len(held)), key=lambda number: abs(number / fps - time_s))

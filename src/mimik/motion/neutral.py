@@ -70,7 +70,7 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
     calm = (shapes - np.percentile(shapes, 10, axis=0)).clip(0) * _EXPRESSIVE_WEIGHTS
     best = np.argsort(calm.sum(1) + away, kind="stable")[: max(1, min(len(driver) // 10, 15))]
     middle = poses[best[0]]
-    rest = np.mean([middle.invert(_onto(driver[i].points, driver[best[0]].points)) for i in best], axis=0)
+    rest = np.mean([middle.invert(_aligned_to(driver[i].points, driver[best[0]].points)) for i in best], axis=0)
     own = _aligned(driver, poses, rest, middle.rotation)
 
     # What is calm, region by region.
@@ -95,7 +95,7 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
         shape += weights[region][:, None] * (own[chosen].mean(0) - rest)
         index = region_blendshapes(region)
         values[index] = shapes[chosen][:, index].mean(0)
-    shape, lasting, never = _without_lasting_expression(shape, values)
+    shape, lasting, never = _without_persistent_expression(shape, values)
     return Reference(
         shape,
         middle.rotation,
@@ -114,7 +114,7 @@ def named_neutral(driver: Sequence[Face], time_s: float) -> Reference:
         time_s: of that instant, for the note.
     """
     pose = head_pose(driver[0].points)
-    own = np.mean([pose.invert(_onto(f.points, driver[0].points)) for f in driver], axis=0)
+    own = np.mean([pose.invert(_aligned_to(f.points, driver[0].points)) for f in driver], axis=0)
     values = np.asarray(np.mean([f.blendshapes for f in driver], axis=0), np.float64)
     return Reference(
         closed_mouth(own, values),
@@ -128,7 +128,7 @@ def _aligned(driver: Sequence[Face], poses: Sequence[Pose], rest: Float, rotatio
     """[T, 478, 3] the faces in the face frame of rest, corrected for detection errors on turned heads."""
     aligned = []
     for face, pose in zip(driver, poses, strict=True):
-        own = _onto(pose.invert(face.points), rest)
+        own = _aligned_to(pose.invert(face.points), rest)
         aligned.append(own - (pose_leak(pose.rotation) - pose_leak(rotation)))
     return np.array(aligned)
 
@@ -141,7 +141,7 @@ def _gaze_of_shape(shape: Float) -> Float:
     return np.asarray(np.mean(both, axis=0))
 
 
-def _without_lasting_expression(shape: Float, values: Float) -> tuple[Float, Float, list[str]]:
+def _without_persistent_expression(shape: Float, values: Float) -> tuple[Float, Float, list[str]]:
     """Subtract persistent expressions from the neutral shape.
 
     Args:
@@ -201,12 +201,12 @@ def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
     return "; ".join(said)
 
 
-def _onto(points: NDArray[Any], other: NDArray[Any]) -> Float:
+def _aligned_to(points: NDArray[Any], other: NDArray[Any]) -> Float:
     """Points [478, 3], rigidly aligned to the skull of other."""
     return faces.skull_motion(points, other).apply(points)
 
 
-def usual_place(seen: Sequence[Face], reference: Reference) -> Pose:
+def median_pose(seen: Sequence[Face], reference: Reference) -> Pose:
     """Median position and size of the driver's neutral head in the driver's picture."""
     poses = [fit_similarity(reference.shape[faces.SKULL], f.points[faces.SKULL]) for f in seen]
     translation = np.median([p.translation for p in poses], axis=0)

@@ -30,7 +30,7 @@ _CUTOFF = {
 }
 
 
-def begun_at_rest(motion_frames: Iterable[MotionFrame], fps: float) -> Iterator[MotionFrame]:
+def relative_to_photo_pose(motion_frames: Iterable[MotionFrame], fps: float) -> Iterator[MotionFrame]:
     """The motion frames, starting with the head pose of the photo.
 
     A driver rarely starts in its usual pose: in 40 clips of the training set, the first frame is 6.8 degrees away from

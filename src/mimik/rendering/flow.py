@@ -38,7 +38,7 @@ from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.mirror import Mirror, MirrorFlow, hair_shown, mirror_flow
-from mimik.rendering.occlusion import DEPTH_GAP, Surface, believe_mesh, joined, near_occlusion
+from mimik.rendering.occlusion import DEPTH_GAP, Surface, joined, near_occlusion, trust_mesh
 
 NUM_GEOMETRY = 4  # flow maps that are inputs of the network, see Flow.maps
 _TURNED_DEG = 4.0, 8.0  # degrees of head rotation over which occlusion handling fades in
@@ -264,7 +264,7 @@ class Warper:
             mirror = mirror_flow(*self._mirror.joined(*layers), self._fade, *irises, self._picture)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
-                offset = believe_mesh(smooth, *joined(*layers), turned * near)
+                offset = trust_mesh(smooth, *joined(*layers), turned * near)
             unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
         offset, stretch = unfold(offset * self._fade[..., None])
         details = []

@@ -58,7 +58,7 @@ def _load_segmenter() -> Any:
     )
 
 
-def _ask(picture: Image) -> Array:
+def _run_segmenter(picture: Image) -> Array:
     """[256, 256] probability of a person, for uint8 RGB of any size."""
     view = cv2.resize(picture, (_NETWORK_PX, _NETWORK_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(segmenter().result()([view[None].astype(np.float32) / 255])[0][0, 0])
@@ -78,20 +78,20 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
         InputError: if the network does not segment the face as a person.
     """
     height, width = picture.shape[:2]
-    rough = cv2.resize(_ask(picture), (width, height), interpolation=cv2.INTER_LINEAR)
+    rough = cv2.resize(_run_segmenter(picture), (width, height), interpolation=cv2.INTER_LINEAR)
     square = Crop.around(points, _HEAD_SIDE)
     left, top = max(0, int(square.left)), max(0, int(square.top))
     right, bottom = min(width, int(square.left + square.side)), min(height, int(square.top + square.side))
     if min(right - left, bottom - top) >= 32 and (right - left) * (bottom - top) < 0.8 * height * width:
         size = right - left, bottom - top
-        near = cv2.resize(_ask(picture[top:bottom, left:right]), size, interpolation=cv2.INTER_LINEAR)
+        near = cv2.resize(_run_segmenter(picture[top:bottom, left:right]), size, interpolation=cv2.INTER_LINEAR)
         # Blend at the square's borders, except where they are the picture's.
         ends = [(size[0], left == 0, right == width), (size[1], top == 0, bottom == height)]
         x, y = (_fade(n, _FADE * square.side, is_first, is_last) for n, is_first, is_last in ends)
         weight = y[:, None] * x[None, :]
         part = rough[top:bottom, left:right]
         part += weight * (near - part)
-    face = _face(points, height, width)
+    face = _face_mask(points, height, width)
     if (rough * face).sum() < 0.5 * face.sum():
         raise InputError(
             "--background: the person in the photo cannot be separated from the background; use another photo, or "
@@ -100,10 +100,10 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     low, high = _SURE
     guided = _guided(picture, ramp(rough, low, high).astype(np.float32))
     alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # remove faint residues of the filter on both sides
-    return _of_one(np.maximum(alpha, face).astype(np.float32), points)
+    return _matte_of_person(np.maximum(alpha, face).astype(np.float32), points)
 
 
-def _of_one(alpha: Array, points: NDArray[Any]) -> Array:
+def _matte_of_person(alpha: Array, points: NDArray[Any]) -> Array:
     """The matte restricted to the connected component of this face: without other people and isolated fragments."""
     pieces = cv2.connectedComponents((alpha > _PIECE).astype(np.uint8), connectivity=4)[1]
     height, width = alpha.shape
@@ -114,7 +114,7 @@ def _of_one(alpha: Array, points: NDArray[Any]) -> Array:
     return np.where(near & ~others, alpha, np.float32(0))
 
 
-def _face(points: NDArray[Any], height: int, width: int) -> Array:
+def _face_mask(points: NDArray[Any], height: int, width: int) -> Array:
     """[H, W] soft mask of the face: 1 inside, 0 outside."""
     oval = points[OVAL, :2]
     inner = oval.mean(0) + 0.9 * (oval - oval.mean(0))

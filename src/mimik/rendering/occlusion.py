@@ -81,7 +81,7 @@ def joined(front: Surface, back: Surface) -> tuple[Array, Array]:
     return share * face_offset + (1 - share) * shell_offset, total
 
 
-def believe_mesh(smooth: Array, mesh: Array, known: Array, where: Array) -> Array:
+def trust_mesh(smooth: Array, mesh: Array, known: Array, where: Array) -> Array:
     """The mesh's offsets where they disagree with the smooth field; the smooth field elsewhere.
 
     Args:

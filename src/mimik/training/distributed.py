@@ -42,7 +42,7 @@ class World:
         return values
 
     @property
-    def first_here(self) -> bool:
+    def is_first_on_machine(self) -> bool:
         """Whether this is the first process on its machine."""
         return self.size == 1 or int(os.environ.get("LOCAL_RANK", self.rank)) == 0
 
@@ -94,7 +94,7 @@ def whole_on_cpu(values: Any) -> Any:
     return values.cpu() if isinstance(values, Tensor) else values
 
 
-def divided_like(value: Tensor, like: Tensor) -> Tensor:
+def sharded_like(value: Tensor, like: Tensor) -> Tensor:
     """An unsharded tensor, sharded like another one."""
     if not isinstance(like, DTensor):
         return value

@@ -82,7 +82,7 @@ def learn(
     """
     deadline = Deadline.after(arguments.max_seconds, time.monotonic() if began_s is None else began_s)
     preset, networks, origin = _start(arguments)
-    recipe, device = _how(arguments, preset, recipe)
+    recipe, device = _recipe_and_device(arguments, preset, recipe)
     photos, sources, notes = read_photos(
         paths, Landmarker(), face=arguments.face, shots=arguments.shots, deadline=deadline, progress=preparing
     )
@@ -96,7 +96,7 @@ def learn(
             preparing("comparing photos", 0, None)
         others, gain = _sharing(learner)
         if preset.networks.form == "texture" and len(photos) > 1:
-            notes.append(_said_of_others(gain, len(others)))
+            notes.append(_sharing_note(gain, len(others)))
     preparing("first score", 0, None)
     curve, best, ended = _run(learner, deadline, progress or (lambda point, step, num_steps: None))
     record = {
@@ -122,7 +122,7 @@ def learn(
             "the weights exceed the range of float16, so nothing was written; use other photos, or fewer --steps."
         )
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
-    cut = tuple(_cut(photos[number]) for number in others)
+    cut = tuple(_face_crop(photos[number]) for number in others)
     person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources), teeth, cut)
     write_whole(out, person.pack())
     return LearnOutcome(person, curve, best.point, ended, notes)
@@ -149,7 +149,7 @@ def _sharing(learner: Learner) -> tuple[list[int], float | None]:
     return (others if gain > 0 else []), gain
 
 
-def _said_of_others(gain: float | None, count: int) -> str:
+def _sharing_note(gain: float | None, count: int) -> str:
     if gain is None:
         return f"one photo is animated: pass {MIN_SEVERAL} or more in the same light to let several share the face"
     if not count:
@@ -157,7 +157,7 @@ def _said_of_others(gain: float | None, count: int) -> str:
     return f"{1 + count} photos share the face: on left-out photos, errors at eyes and mouth fall by {100 * gain:.0f} %"
 
 
-def _cut(photo: Photo) -> tuple[Image, Face]:
+def _face_crop(photo: Photo) -> tuple[Image, Face]:
     """Crop of a photo around its face."""
     canvas = Canvas.of(photo.picture, window_around(photo.face.points))
     picture = np.ascontiguousarray(canvas.part(photo.picture))
@@ -165,7 +165,7 @@ def _cut(photo: Photo) -> tuple[Image, Face]:
     return picture, dataclasses.replace(photo.face, points=points)
 
 
-def _how(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tuple[Recipe, str]:
+def _recipe_and_device(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tuple[Recipe, str]:
     """The recipe with the overrides of the arguments, and the device, "cpu" or "cuda"."""
     recipe = recipe or Recipe.of(preset, from_scratch=arguments.from_scratch)
     if arguments.steps is not None:
@@ -271,7 +271,7 @@ def learn_photos(
     Raises InputError if the model cannot be used, or its weights exceed float16.
     """
     preset, networks, _ = _start(arguments)
-    recipe, device = _how(arguments, preset, recipe)
+    recipe, device = _recipe_and_device(arguments, preset, recipe)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed)
     stages: list[Snapshot] = []
     began = time.monotonic()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mimik.config import Preset
 from mimik.data.episodes import Batch, each_tensor
-from mimik.inference.avatar_file import calmest
+from mimik.inference.avatar_file import most_neutral_face
 from mimik.inference.windows import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
@@ -131,7 +131,7 @@ class Learner:
         train = dataclasses.replace(preset.train, variant="ff")
         self.preset = dataclasses.replace(preset, losses=weights, train=train)
         self.recipe, self.photos, self.device = recipe, photos, torch.device(device)
-        self.chosen = calmest([photo.face for photo in photos])
+        self.chosen = most_neutral_face([photo.face for photo in photos])
         self._shots = [PreparedPhoto.of(photo, preset) for photo in photos]
         self._windows = x, y, _ = photo_windows(
             preset.networks, [photo.picture for photo in photos], [photo.face.points for photo in photos]

@@ -87,7 +87,7 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
     with join_world(arguments.device) as world, StopSignals() as signals:
         run = _Run(arguments, world)
         try:
-            return run.go(signals, progress or (lambda step, num_steps: None))
+            return run.run(signals, progress or (lambda step, num_steps: None))
         except RuntimeError as error:  # follow-up failure of another process; gloo has no exception type for it
             if world.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
@@ -119,7 +119,7 @@ class _Run:
             raise InputError(f"--batch {train.batch_size}: use a multiple of the {world.size} processes.")
         self.index, self.held_out = self._indices()
         self.fingerprint = _fingerprint(self.index)
-        self.lock, state = self._opened()
+        self.lock, state = self._lock_and_load()
         if state is not None:
             self._check_state(state)
         held_out = self._episodes(arguments.val or arguments.data, self.held_out, augment=None, seed=_VALIDATION_SEED)
@@ -167,7 +167,7 @@ class _Run:
             raise InputError(f"--data {self.arguments.data}: shows one person, so nobody can be held out; pass --val.")
         return split_people(index, _HELD_OUT)
 
-    def _opened(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
+    def _lock_and_load(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
         """Locks the run folder; returns the lock and the newest state on any machine.
 
         The first process changes when machines join or leave. If machines have different folders, each keeps the
@@ -176,7 +176,7 @@ class _Run:
         world = self.world
         lock = self._lock_folder() if world.first else None
         world.shared(None)  # the first process locks before the others try
-        if world.first_here and not world.first:
+        if world.is_first_on_machine and not world.first:
             with suppress(InputError):  # locked if it is the first process's folder on a shared disk
                 lock = self._lock_folder(wait_s=0)
         state = checkpoint.read_state(self.arguments.out) if lock is not None else None
@@ -286,7 +286,7 @@ class _Run:
 
     # The loop.
 
-    def go(self, signals: StopSignals, progress: Callable[[int, int], None]) -> TrainOutcome:
+    def run(self, signals: StopSignals, progress: Callable[[int, int], None]) -> TrainOutcome:
         """Train until the end or a reason to stop."""
         trainer, arguments = self.trainer, self.arguments
         meter, saved = Meter(), time.monotonic()
@@ -317,7 +317,7 @@ class _Run:
             if self.world.first:
                 progress(trainer.step, self.num_steps)
                 if meter.elapsed_s > _LOG_EVERY_S:
-                    self._tell(meter)
+                    self._log(meter)
                     meter = Meter()
             if trainer.step % arguments.val_every == 0 or trainer.step == self.num_steps:
                 self._validate()
@@ -325,7 +325,7 @@ class _Run:
                 self._save()
                 saved = time.monotonic()
         if self.world.first and meter.images:
-            self._tell(meter)
+            self._log(meter)
         if self.saved_step != trainer.step:
             self._save()
         return TrainOutcome(
@@ -349,7 +349,7 @@ class _Run:
             )
         return means
 
-    def _tell(self, meter: Meter) -> None:
+    def _log(self, meter: Meter) -> None:
         assert self.diary is not None
         means = {**meter.means(), "memory_gb": peak_memory_gb(self.world.device)}
         self.diary.numbers(self.trainer.step, {**means, "seconds": self.seconds})

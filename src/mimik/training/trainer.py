@@ -20,7 +20,7 @@ from mimik.networks import checkpoint, losses
 from mimik.networks.features import FaceNet, content_network
 from mimik.networks.generators import Networks, Synthesis, build_networks
 from mimik.networks.landmark_net import LandmarkNet
-from mimik.training.distributed import World, divided_like, whole_on_cpu
+from mimik.training.distributed import World, sharded_like, whole_on_cpu
 from mimik.training.step import (
     DiscriminatorInputs,
     DiscriminatorStep,
@@ -349,7 +349,7 @@ class Trainer:
                 parameters = [p for group in part.param_groups for p in group["params"]]
                 moments = {
                     i: {
-                        key: value if key == "step" else divided_like(value, parameters[i])
+                        key: value if key == "step" else sharded_like(value, parameters[i])
                         for key, value in slots.items()
                     }
                     for i, slots in values["state"].items()
@@ -357,4 +357,4 @@ class Trainer:
                 part.load_state_dict({**values, "state": moments})
             else:
                 own = part.state_dict()
-                part.load_state_dict({key: divided_like(value, own[key]) for key, value in values.items()})
+                part.load_state_dict({key: sharded_like(value, own[key]) for key, value in values.items()})

@@ -55,10 +55,10 @@ def test_late_lines_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     assert box.put(line(4.9, 2).encode()) is None and box.put(line(5.0, 2).encode()) is None
     assert box.num_late == 2
     assert box.put(f"{line(5.1, 3)}\n\n{line(5.2, 4)}\n{line(5.15, 9)}".encode()).head[0] == 4
-    assert (box.num_late, box.num_wrong) == (3, 0)
+    assert (box.num_late, box.num_invalid) == (3, 0)
     for _ in range(3):
         assert box.put(b"{") is None
-    assert box.num_wrong == 3 and box.complaint == "is not JSON" and len(caplog.records) == 1
+    assert box.num_invalid == 3 and box.last_error == "is not JSON" and len(caplog.records) == 1
     assert box.put(line(0.0, 5).encode()).head[0] == 5  # a restarted sender
     assert box.put(line(0.1, 6).encode()).head[0] == 6
 

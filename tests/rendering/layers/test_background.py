@@ -12,7 +12,7 @@ from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, _strands, blend, take_apart
+from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, _strands, blend, decompose_photo
 from mimik.rendering.matte import foreground, person_matte
 
 
@@ -29,7 +29,7 @@ def striped(small_portrait: Image, small_face: Face) -> tuple[Image, np.ndarray]
 
 @pytest.fixture(scope="module")
 def scene(striped: tuple[Image, np.ndarray], small_face: Face) -> Scene:
-    found = take_apart(striped[0], small_face.points)
+    found = decompose_photo(striped[0], small_face.points)
     assert isinstance(found, Scene)
     return found
 
@@ -131,17 +131,17 @@ def test_edges_limit_what_they_cut(small_face: Face) -> None:
 
 def test_no_plate_where_the_matte_is_not_to_be_trusted(small_portrait: Image, small_face: Face) -> None:
     shape = small_portrait.shape[:2]
-    every = take_apart(small_portrait, small_face.points, np.ones(shape, np.float32))
+    every = decompose_photo(small_portrait, small_face.points, np.ones(shape, np.float32))
     assert every == "is hardly visible around the head"
     unsure = np.full(shape, 0.5, np.float32)
     unsure[:, :3] = 0
-    assert take_apart(small_portrait, small_face.points, np.where(np.arange(shape[1]) < 20, 0, unsure)) == (
+    assert decompose_photo(small_portrait, small_face.points, np.where(np.arange(shape[1]) < 20, 0, unsure)) == (
         "has no clear boundary with the person"
     )
     cut = small_face.points - [np.median(small_face.points[:, 0]), 0, 0]
-    assert "at the edge" in str(take_apart(small_portrait, cut, unsure))
+    assert "at the edge" in str(decompose_photo(small_portrait, cut, unsure))
     noise = np.random.default_rng(0).integers(0, 256, small_portrait.shape).astype(np.uint8)
-    assert take_apart(noise, small_face.points) == "cannot be separated from the person"
+    assert decompose_photo(noise, small_face.points) == "cannot be separated from the person"
 
 
 def test_the_option_chooses(small_portrait: Image, small_face: Face, small_path: object) -> None:

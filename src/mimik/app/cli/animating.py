@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimik.animation.options import check_file_options, check_model
-from mimik.app.cli.console import command, errors, say, signed, tell
+from mimik.app.cli.console import command, errors, print_line, print_report, verify_hint
 from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
@@ -107,7 +107,7 @@ def animate_command(
                     said = "only one video is requested; use a folder of photos or of drivers."
                     raise InputError(f"{given.flag}: {said}")
             report = _animate_one(photo, driver, out, config, force, signing)
-        tell(report)
+        print_report(report)
         if json_report is not None:
             write_json(json_report, report.to_json())
 
@@ -171,7 +171,7 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
         return str(speak(text, folder / "speech.wav", voice=voice))
 
 
-def _begun(config: AnimateConfig) -> Landmarker:
+def _begin(config: AnimateConfig) -> Landmarker:
     """Start loading the landmarker and the matte network in background threads; returns the landmarker.
 
     Meanwhile, the rest of the program is imported and the photo is read.
@@ -191,7 +191,7 @@ def _animate_one(photo: Path, driver: str, out: Path, config: AnimateConfig, for
     from mimik.rendering.matte import check_backdrop
 
     check_backdrop(config.background)
-    landmarker, credentials = _begun(config), signing.credentials
+    landmarker, credentials = _begin(config), signing.credentials
     from mimik.animation.avatar import Avatar, opened_driver
 
     with working(f"opening {driver}"):
@@ -232,12 +232,12 @@ def _animate_folder(
     with ExitStack() as stack:
         bar = stack.enter_context(Display(what, "opening").shown())
 
-        def tell(pair: batch.Pair, state: str = "", part: float = 0.0) -> None:
+        def print_report(pair: batch.Pair, state: str = "", part: float = 0.0) -> None:
             there = sum(one.report is None and one.reason is None for one in outcomes)
             bar.show(name(pair), len(outcomes), len(every), state, name=what, part=min(part, 1.0), free=there)
 
         def frames(pair: batch.Pair, done: int, total: int | None) -> None:
-            tell(pair, f"frame {done} of {total or '?'}", done / total if total else 0.0)
+            print_report(pair, f"frame {done} of {total or '?'}", done / total if total else 0.0)
 
         results = batch.animate_all(
             every, config, num_workers=cluster.workers, ray=cluster.address, signer=signer, force=force, progress=frames
@@ -252,7 +252,7 @@ def _animate_folder(
             if outcome.reason is not None:
                 said = "left out"
             errors.print(escape(f"{len(outcomes)}/{len(every)} {name(outcome.pair)}: {said}"), soft_wrap=True)
-            tell(outcome.pair)
+            print_report(outcome.pair)
     made = [outcome.report for outcome in outcomes if outcome.report is not None]
     failures = [outcome for outcome in outcomes if outcome.reason is not None]
     num_there = len(outcomes) - len(made) - len(failures)
@@ -263,7 +263,7 @@ def _animate_folder(
         errors.print(table)
     if made or num_there:
         before = f", {num_there} by an earlier run" if num_there else ""
-        say(f"{out}: {len(made)} of {len(every)} videos made{before}. {signed(out)}")
+        print_line(f"{out}: {len(made)} of {len(every)} videos made{before}. {verify_hint(out)}")
     if json_report is not None:
         left_out = [{"photo": o.pair.photo.name, "driver": o.pair.driver, "reason": o.reason} for o in failures]
         there = [str(o.pair.out) for o in outcomes if o.report is None and o.reason is None]
@@ -283,5 +283,5 @@ def demo(
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
     portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
-    tell(_animate_one(portrait, driver, out, AnimateConfig(), force, Signing()))
-    say(f"Result: {out.resolve()}")
+    print_report(_animate_one(portrait, driver, out, AnimateConfig(), force, Signing()))
+    print_line(f"Result: {out.resolve()}")

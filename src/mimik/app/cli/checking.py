@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimik.app.cli.console import command, remark, say
+from mimik.app.cli.console import command, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError, extra
@@ -44,7 +44,7 @@ def verify_command(
     if as_json:
         typer.echo(verdict.to_json())
     else:
-        say(f"{file}: {verdict.sentence}")
+        print_line(f"{file}: {verdict.sentence}")
     raise typer.Exit(verdict.exit_code)
 
 
@@ -79,22 +79,22 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
         typer.echo(json.dumps({"folder": str(folder), "exit_code": code, "counts": counts, "files": records}, indent=2))
     else:
         for status, files in sorted(found.items(), key=lambda item: len(item[1])):
-            _tell_alike(status, files)
+            _print_group(status, files)
         said = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        say(f"{len(records)} files: {said}.")
+        print_line(f"{len(records)} files: {said}.")
     raise typer.Exit(code)
 
 
 _NAMED = 8  # number of file names printed per status; --json has all
 
 
-def _tell_alike(status: str, files: Sequence[tuple[Path, str]]) -> None:
+def _print_group(status: str, files: Sequence[tuple[Path, str]]) -> None:
     """Print files of the same status together: their names, and the sentence for the first."""
     names = [str(path) for path, _ in files]
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 2], f".. and {len(names) - _NAMED + 2} more"]
     what = f"{len(files)} {'file' if len(files) == 1 else 'files'}: {status}"
-    say(f"{what} ({', '.join(names)})\n  {'' if len(files) == 1 else f'{files[0][0]}: '}{files[0][1]}")
+    print_line(f"{what} ({', '.join(names)})\n  {'' if len(files) == 1 else f'{files[0][0]}: '}{files[0][1]}")
 
 
 @command("detect")
@@ -115,7 +115,7 @@ def detect_command(
     if as_json:
         typer.echo(result.to_json())
     else:
-        say(f"{file}: {result.sentence}")
+        print_line(f"{file}: {result.sentence}")
 
 
 @command("evaluate")
@@ -149,10 +149,10 @@ def evaluate_command(
 
     with Display("results", "opening").shown() as bar:
 
-        def told(what: str, done: int, total: int | None) -> None:
+        def show(what: str, done: int, total: int | None) -> None:
             bar.show(what, done, total, name="results")
 
-        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=told)
-    say(overview(results))
-    remark(*(f"{name} was skipped: {why}" for name, why in results["left_out"].items()))
-    say(f"Report: {out / 'report.html'}")
+        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=show)
+    print_line(overview(results))
+    print_notes(*(f"{name} was skipped: {why}" for name, why in results["left_out"].items()))
+    print_line(f"Report: {out / 'report.html'}")

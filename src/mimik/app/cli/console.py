@@ -20,7 +20,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from mimik import __version__
-from mimik.app.cli.options import expanded
+from mimik.app.cli.options import expand_settings
 from mimik.config import InputError
 from mimik.media import formats
 from mimik.provenance.outputs import sidecar_of
@@ -40,8 +40,8 @@ _MODULES = {
     "voice": "voices",
     "motion": "motions",
 }
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000  # imports leave no garbage, but collecting would take a tenth of their time
-_LISTED_LETTERS = 84  # width of a command's line in the list of commands, which is 100 columns wide
+_GC_THRESHOLD = 20_000  # imports leave no garbage, but collecting would take a tenth of their time
+_SUMMARY_WIDTH = 84  # width of a command's line in the list of commands, which is 100 columns wide
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # click's class, which Typer bundles under changing names
 # In the order of the help.
 _EXAMPLES = {
@@ -87,23 +87,23 @@ class _Commands(TyperGroup):
                 sys.exit(2)
             command = error.ctx.command_path if error.ctx else "mimik"
             what = error.format_message().rstrip(".").replace(". Did you mean ", ", did you mean ")
-            if (dashed := _file_like_an_option(options.get("args") or (args and args[0]))) is not None:
-                complain(f"{dashed}: looks like an option; pass the file as ./{dashed}.")
+            if (dashed := _file_with_dash(options.get("args") or (args and args[0]))) is not None:
+                print_error(f"{dashed}: looks like an option; pass the file as ./{dashed}.")
                 sys.exit(2)
             hint = f"write for example: {_EXAMPLES[command]}" if command in _EXAMPLES else "look at its options"
-            complain(f"{what[:1].lower()}{what[1:]}; {hint} (all options: {command} --help).".replace("?;", "?"))
+            print_error(f"{what[:1].lower()}{what[1:]}; {hint} (all options: {command} --help).".replace("?;", "?"))
             sys.exit(2)
         except typer.Abort:
             sys.exit(130)
         except BrokenPipeError:
             raise
         except OSError as error:  # of output before a command runs, such as the version
-            _complain_of_system(error)
+            _print_system_error(error)
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _file_like_an_option(args: Any) -> str | None:
+def _file_with_dash(args: Any) -> str | None:
     """The first argument that starts like an option and is an existing file; None if there is none."""
     given = args or sys.argv[1:]
     return next((one for one in given if one[:1] == "-" and len(one) > 1 and Path(one).exists()), None)
@@ -136,15 +136,15 @@ def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
         except InputError as error:
-            complain(str(error))
+            print_error(str(error))
             raise typer.Exit(2) from None
         except BrokenPipeError:  # the reader has closed the pipe
             raise
         except OSError as error:
-            _complain_of_system(error)
+            _print_system_error(error)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            complain("stopped; unfinished files are not kept.")
+            print_error("stopped; unfinished files are not kept.")
             raise typer.Exit(130) from None
 
     return run
@@ -156,9 +156,9 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     example = _EXAMPLES.get(f"mimik {name}")
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        made = catching_errors(expanded(function))
+        made = catching_errors(expand_settings(function))
         epilog = example and f"For example: {example}"
-        short = _in_a_line(function.__doc__ or "")
+        short = _first_sentence(function.__doc__ or "")
         return {"": app, "motion": motion_app, "voice": voice_app}[group].command(own, epilog=epilog, short_help=short)(
             made
         )
@@ -166,32 +166,32 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return add
 
 
-def _in_a_line(text: str) -> str:
+def _first_sentence(text: str) -> str:
     """The first sentence of a docstring for the list of commands; if too long, cut at the last comma that fits."""
     sentence = re.split(r"\.\s", f"{text.strip()} ", maxsplit=1)[0]
-    if len(sentence) > _LISTED_LETTERS:
-        ends = [found.start() for found in re.finditer(r"[;:,] | \(", sentence[:_LISTED_LETTERS])]
+    if len(sentence) > _SUMMARY_WIDTH:
+        ends = [found.start() for found in re.finditer(r"[;:,] | \(", sentence[:_SUMMARY_WIDTH])]
         sentence = sentence[: ends[-1]] if ends else sentence
     return f"{sentence}."
 
 
-def say(sentence: str) -> None:
+def print_line(sentence: str) -> None:
     """Print a sentence literally, for example with a file name that contains markup."""
     console.print(escape(sentence), soft_wrap=True)
 
 
-def remark(*sentences: str) -> None:
+def print_notes(*sentences: str) -> None:
     for sentence in sentences:
         errors.print(f"note: {escape(sentence)}", soft_wrap=True)
 
 
-def signed(path: str | Path) -> str:
+def verify_hint(path: str | Path) -> str:
     return f"Signed: mimik verify {shlex.quote(str(path))}"
 
 
-def tell(report: Report) -> None:
+def print_report(report: Report) -> None:
     """Print the result of a run."""
-    remark(*report.notes)
+    print_notes(*report.notes)
     made = f"{report.width}x{report.height}"
     kind = formats.output_kind(report.out)
     if kind != "image":
@@ -203,16 +203,16 @@ def tell(report: Report) -> None:
         first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))
     sidecar = sidecar_of(Path(report.out))
     beside = f" Its signature is beside it, in {sidecar.name}: keep both together." if sidecar is not None else ""
-    say(f"{report.out}: {made}, in {report.seconds:.1f} s.{beside} {signed(first)}")
+    print_line(f"{report.out}: {made}, in {report.seconds:.1f} s.{beside} {verify_hint(first)}")
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     errors.print(f"[bold red]mimik:[/] {escape(sentence)}", soft_wrap=True)
 
 
-def _complain_of_system(error: OSError) -> None:
+def _print_system_error(error: OSError) -> None:
     where = f"{error.filename}: " if error.filename else ""
-    complain(f"{where}{error.strerror or error}; check the disk and the permissions, or use another folder.")
+    print_error(f"{where}{error.strerror or error}; check the disk and the permissions, or use another folder.")
 
 
 def _version(asked: bool) -> None:
@@ -239,7 +239,7 @@ def load_commands(name: str | None = None) -> None:
 
 def main() -> None:
     """Entry point of the `mimik` command."""
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(_GC_THRESHOLD)
     load_commands(sys.argv[1] if len(sys.argv) > 1 else None)
     # Delete unfinished output also if the program is terminated or its terminal is closed.
     for name in ("SIGTERM", "SIGHUP"):
@@ -252,7 +252,7 @@ def main() -> None:
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         for given in sys.argv[1:]:
             if not given.isascii():
-                complain(
+                print_error(
                     f"{given!a} has characters that this terminal's encoding, {encoding}, cannot represent; set "
                     "PYTHONUTF8=1 or LC_ALL=C.UTF-8, or use an ASCII name."
                 )

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mimik.app.cli.console import command, console, remark, say
-from mimik.app.cli.options import Force, Some, check_picture_file, local_credentials, output
+from mimik.app.cli.console import command, console, print_line, print_notes
+from mimik.app.cli.options import Force, OnlyFields, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
 from mimik.files import check_file, replaced
@@ -33,7 +33,7 @@ def motion_extract(
             "file in the format of Live Link Face, for Blender and Unreal.",
         ),
     ],
-    config: Annotated[AnimateConfig, Some("face neutral fps")],
+    config: Annotated[AnimateConfig, OnlyFields("face neutral fps")],
     force: Force = False,
 ) -> None:
     """Write a video's motion as a .motion file: numbers only, a few kilobytes a second.
@@ -59,14 +59,14 @@ def motion_extract(
         else:
             motion.save(draft)
     rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)
-    say(
+    print_line(
         f"{out}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB ({rate:.1f} kB a "
         "second)."
     )
     if opened.sound is not None:
-        remark(f"{out.name} holds motion only; the sound stays in {driver.name}")
+        print_notes(f"{out.name} holds motion only; the sound stays in {driver.name}")
     if motion.reference.note:
-        remark(motion.reference.note)
+        print_notes(motion.reference.note)
 
 
 @command("motion list")
@@ -105,4 +105,4 @@ def motion_show(
     claim = Claim(picture.name, "none", (Ingredient.from_file("driver", path, name=name),))
     with seal(picture, claim, credentials=credentials, force=force) as draft:
         draft.write_image(motion_sheet(loaded))
-    say(f"{picture}: written.")
+    print_line(f"{picture}: written.")

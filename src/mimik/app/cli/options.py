@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mimik.provenance.credentials import Credentials
 
 
-def whole_number(text: str) -> int:
+def parse_integer(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
@@ -32,7 +32,7 @@ def whole_number(text: str) -> int:
     return number
 
 
-def decimal_number(text: str) -> float:
+def parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
@@ -52,7 +52,7 @@ def check_picture_file(out: Path) -> None:
 # Options of commands from fields of settings dataclasses.
 
 
-class Some:
+class OnlyFields:
     """Annotation of a settings dataclass: only these fields become options of the command."""
 
     def __init__(self, names: str = "", **defaults: Any) -> None:
@@ -60,7 +60,7 @@ class Some:
         self.names, self.defaults = names.split(), defaults
 
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
+def expand_settings(command: Callable[..., None]) -> Callable[..., None]:
     """The command with each parameter of a settings dataclass replaced by options for its fields."""
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
@@ -72,7 +72,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
         if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
-        some = next((one for one in about if isinstance(one, Some)), Some())
+        some = next((one for one in about if isinstance(one, OnlyFields)), OnlyFields())
         known: Any = options_of(kind)
         options = {name: known[name] for name in some.names or known}
         parameters += _parameters(kind, options, some.defaults)
@@ -113,7 +113,7 @@ def _parameters(kind: Any, options: Mapping[str, Option], defaults: Mapping[str,
             hint, default = types.GenericAlias(list, plain) | None, None
         else:
             hint = hints[name]
-            about["parser"] = {int: whole_number, float: decimal_number}.get(plain)
+            about["parser"] = {int: parse_integer, float: parse_number}.get(plain)
         yield inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,

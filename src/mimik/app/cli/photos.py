@@ -11,8 +11,8 @@ from rich.table import Table
 
 from mimik.animation.options import check_model
 from mimik.animation.sliders import SETTINGS, Edit
-from mimik.app.cli.console import command, console, remark, say, signed
-from mimik.app.cli.options import Force, Signing, Some, check_picture_file, local_credentials, output
+from mimik.app.cli.console import command, console, print_line, print_notes, verify_hint
+from mimik.app.cli.options import Force, OnlyFields, Signing, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig, check_export
 from mimik.config import AnimateConfig, extra
@@ -29,7 +29,7 @@ def edit_command(
     *,
     out: Annotated[Path, output("OUT", "The picture to write: .png, .jpg or .webp.")],
     changes: Edit,
-    config: Annotated[AnimateConfig, Some(" ".join(SETTINGS))],
+    config: Annotated[AnimateConfig, OnlyFields(" ".join(SETTINGS))],
     force: Force = False,
     signing: Signing,
 ) -> None:
@@ -46,12 +46,12 @@ def edit_command(
 
     with Display("steps", f"editing {photo.name}").shown() as bar:
 
-        def told(step: str, done: int, total: int | None) -> None:
+        def show(step: str, done: int, total: int | None) -> None:
             bar.show(step, done, total, name="edit")
 
-        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials, progress=told)
-    remark(*made.notes)
-    say(f"{out}: {made.width}x{made.height}. {signed(out)}")
+        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials, progress=show)
+    print_notes(*made.notes)
+    print_line(f"{out}: {made.width}x{made.height}. {verify_hint(out)}")
 
 
 @command("faces")
@@ -92,12 +92,12 @@ def faces_command(
         table.add_row(*row, f"{turned}, tilted {roll:z.0f}°", f"{100 * face.score:.0f} %")
     console.print(table)
     doubts = (doubt(face, f"{photo.name}, number {number},") for number, face in enumerate(found, start=1))
-    remark(*(one for one in doubts if one))
+    print_notes(*(one for one in doubts if one))
     if out is not None:
         claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))
         with seal(out, claim, credentials=credentials, force=force) as draft:
             draft.write_image(annotate(picture, found))
-        say(f"{out}: written.")
+        print_line(f"{out}: written.")
 
 
 @command("export")
@@ -122,7 +122,7 @@ def export_command(
 
     with Display("frames").shown() as steps:
         made = exporting.export(what, out, config, force=force, progress=steps)
-    remark(*made.notes)
+    print_notes(*made.notes)
     for graph in made.graphs:
         size = f"{len(graph.data) / 1e6:.1f} MB, {graph.multiply_adds / 1e9:.3g} G multiply-adds, {graph.precision}"
         table = Table("output", "off by at most", "in the mean", "of a span of", title=f"{graph.file}: {size}")
@@ -130,7 +130,7 @@ def export_command(
             table.add_row(name, *(f"{value:.2g}" for value in (found.largest, found.mean, found.span)))
         console.print(table)
     moved = "".join(f", {name} ({count / 1e6:.1f} MB)" for name, count in made.motions)
-    say(
+    print_line(
         f"{out}: {', '.join(graph.file for graph in made.graphs)}{moved}. Its output is synthetic, and whoever shows "
         f"it must mark it. Instructions for the host program: {out / RECORD_NAME}"
     )

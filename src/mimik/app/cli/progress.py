@@ -43,7 +43,7 @@ class Display:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._begun: dict[str, tuple[float, float]] = {}  # start time and initial count (above 0 if a run resumes)
+        self._started: dict[str, tuple[float, float]] = {}  # start time and initial count (above 0 if a run resumes)
         self._run = RunProgress()
         self._said_s = time.monotonic() - _LINE_EVERY_S + _FIRST_LINE_S
         self._latest = self._opening  # latest progress line
@@ -121,9 +121,9 @@ class Display:
             text = ", ".join(part for part in said if part)
             self._latest = f"{what}: {text}" if text else what
             if time.monotonic() - self._said_s > _LINE_EVERY_S or not (done or total):
-                self._say_latest()
+                self._print_latest()
 
-    def _say_latest(self) -> None:
+    def _print_latest(self) -> None:
         self._said_s = time.monotonic()
         if self._late is not None:
             self._late.cancel()
@@ -131,8 +131,8 @@ class Display:
 
     def _rate(self, counted: str, done: float) -> float:
         """Items per second; 0 until known."""
-        begun_s, before = self._begun.setdefault(counted, (time.monotonic(), done))
-        elapsed_s = time.monotonic() - begun_s
+        started_s, before = self._started.setdefault(counted, (time.monotonic(), done))
+        elapsed_s = time.monotonic() - started_s
         return (done - before) / elapsed_s if elapsed_s > _RATE_AFTER_S else 0.0
 
     def _draw(self, name: str, what: str, done: float, total: float | None, percent: str, state: str) -> None:
@@ -152,7 +152,7 @@ class Display:
                 stack.enter_context(self._bars)
                 self._draw(self._opening, self._opening, 0, None, "", "")
             elif self._lines:
-                self._late = stack.enter_context(_later(self._say_latest))
+                self._late = stack.enter_context(_delayed(self._print_latest))
             yield self
 
 
@@ -172,12 +172,12 @@ def working(text: str) -> Iterator[None]:
         with errors.status(escape(text)):
             yield
         return
-    with _later(lambda: errors.print(escape(text), soft_wrap=True)):
+    with _delayed(lambda: errors.print(escape(text), soft_wrap=True)):
         yield
 
 
 @contextmanager
-def _later(call: Callable[[], None]) -> Iterator[threading.Timer]:
+def _delayed(call: Callable[[], None]) -> Iterator[threading.Timer]:
     """Call a function after _FIRST_LINE_S, unless the block has ended or the timer was cancelled."""
     late = threading.Timer(_FIRST_LINE_S, call)
     late.daemon = True

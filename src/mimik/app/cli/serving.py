@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, remark, say, signed, tell
-from mimik.app.cli.options import Force, Signing, Some, local_credentials, whole_number
+from mimik.app.cli.console import command, print_line, print_notes, print_report, verify_hint
+from mimik.app.cli.options import Force, OnlyFields, Signing, local_credentials, parse_integer
 from mimik.app.cli.progress import Display, working
 from mimik.app.live.controls import LIVE_SIZE, Controls
 from mimik.app.serving import STUDIO_PORT, Serving
@@ -58,12 +58,12 @@ def live_command(
         ),
     ] = None,
     audio_rate: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="HZ", help="Sample rate of --audio -; 16000 if omitted.")
+        int | None, typer.Option(parser=parse_integer, metavar="HZ", help="Sample rate of --audio -; 16000 if omitted.")
     ] = None,
-    controls: Annotated[Controls, Some("mirror label")],
+    controls: Annotated[Controls, OnlyFields("mirror label")],
     config: Annotated[
         AnimateConfig,
-        Some(
+        OnlyFields(
             "model device motion regions strength smooth size frame scene face teeth consent",
             size=LIVE_SIZE,
             frame="crop",
@@ -109,12 +109,12 @@ def live_command(
     if record is not None:
         recording.check_recording(record, force=force, inputs=[photo, *([camera] if camera else [])])
     if camera is not None:
-        _film_to(photo, camera, config, controls, outlets)
+        _render_to_file(photo, camera, config, controls, outlets)
     else:
         _call(photo, listen, (audio, audio_rate), config, controls, serving, outlets)
 
 
-def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Outlets) -> None:
+def _render_to_file(photo: Path, camera: Path, config: AnimateConfig, controls: Controls, to: Outlets) -> None:
     """Run a call with a video file as the camera."""
     from mimik.animation.avatar import Avatar
     from mimik.app.live import film
@@ -133,7 +133,7 @@ def _film_to(photo: Path, camera: Path, config: AnimateConfig, controls: Control
             avatar, camera, to.record, config=config, controls=controls, force=to.force, credentials=to.credentials,
             progress=bars,
         )  # fmt: skip
-    tell(how)
+    print_report(how)
 
 
 def _call(
@@ -172,29 +172,29 @@ def _call(
         with call, to.of(call) as recorded, page.served_page(call, serving, credentials=to.credentials) as served:
             has_camera = receiver is None and blocks is None
             if receiver:
-                say(f"Send to:  {receiver.address}")
+                print_line(f"Send to:  {receiver.address}")
             elif has_camera:
-                say(f"The call: {served.address}")
-            say(f"{'For OBS:' if has_camera else 'See it:':9} {served.obs_address}")
-            say("Press Ctrl-C to end it.")
+                print_line(f"The call: {served.address}")
+            print_line(f"{'For OBS:' if has_camera else 'See it:':9} {served.obs_address}")
+            print_line("Press Ctrl-C to end it.")
             if serving.open_page:
                 webbrowser.open_new_tab(served.address if has_camera else served.obs_address)
             page.wait(call)
     except KeyboardInterrupt:
-        say("The call has ended.")
-    if receiver and (receiver.mailbox.num_wrong or receiver.mailbox.num_late):
+        print_line("The call has ended.")
+    if receiver and (receiver.mailbox.num_invalid or receiver.mailbox.num_late):
         box = receiver.mailbox
-        remark(f"{box.num_wrong} lines were invalid, {box.num_late} arrived too late")
+        print_notes(f"{box.num_invalid} lines were invalid, {box.num_late} arrived too late")
     if recorded is not None and recorded.num_frames:
-        say(f"{to.record}: recorded. {signed(recorded.path)}")
+        print_line(f"{to.record}: recorded. {verify_hint(recorded.path)}")
 
 
 @command("web")
 def web_command(
     *,
-    config: Annotated[AnimateConfig, Some("model")],
-    serving: Annotated[Serving, Some(port=STUDIO_PORT)],
-    limits: Annotated[Limits, Some("upload_mb seconds")],
+    config: Annotated[AnimateConfig, OnlyFields("model")],
+    serving: Annotated[Serving, OnlyFields(port=STUDIO_PORT)],
+    limits: Annotated[Limits, OnlyFields("upload_mb seconds")],
 ) -> None:
     """Animate, learn, edit and verify in the browser, and over HTTP from other programs (docs/web.md)."""
     from mimik.app.web.parts import gradio_needed
@@ -206,10 +206,10 @@ def web_command(
         gradio_needed()
     try:
         with served_studio(serving, model=config.model, limits=limits) as address:
-            say(f"The app: {address}")
-            say("Press Ctrl-C to end it.")
+            print_line(f"The app: {address}")
+            print_line("Press Ctrl-C to end it.")
             if serving.open_page:
                 webbrowser.open_new_tab(address)
             threading.Event().wait()
     except KeyboardInterrupt:
-        say("The app has ended; uploads and results of its visitors are removed.")
+        print_line("The app has ended; uploads and results of its visitors are removed.")

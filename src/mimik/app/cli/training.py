@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, complain, console, remark, say
+from mimik.app.cli.console import command, console, print_error, print_line, print_notes
 from mimik.app.cli.options import Cluster, Force, JsonReport, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError, extra
@@ -52,7 +52,7 @@ def prepare_command(
     check_folder("-o", out)
     with Display("videos").shown() as bar:
 
-        def told(state: prepare.PrepareProgress) -> None:
+        def show(state: prepare.PrepareProgress) -> None:
             found = f"{state.kept} clips kept, {state.rejected} tracks rejected, {state.rate:.1f} s of video a second"
             bar.show("preparing", state.done, state.total, found)
 
@@ -64,17 +64,17 @@ def prepare_command(
             manifest=manifest,
             num_workers=cluster.workers,
             ray=cluster.address,
-            progress=told,
+            progress=show,
         )
-    remark(*report.notes)
-    say(report.table())
+    print_notes(*report.notes)
+    print_line(report.table())
     if json_report is not None:
         write_json(json_report, report.to_json())
     if not report.num_clips:
-        complain("nothing was kept, for the reasons above; use other videos, or relax the limits: mimik prepare --help")
+        print_error("nothing was kept, for the reasons above; use other videos or wider limits: mimik prepare --help")
         raise typer.Exit(2)
-    say(f"{report.videos_per_core_hour:.0f} videos per hour and core." if report.num_new else "Nothing new.")
-    say(f"Contact sheet: {out / 'contact_sheet.jpg'}")
+    print_line(f"{report.videos_per_core_hour:.0f} videos per hour and core." if report.num_new else "Nothing new.")
+    print_line(f"Contact sheet: {out / 'contact_sheet.jpg'}")
 
 
 @command("train")
@@ -93,11 +93,11 @@ def train_command(*, arguments: TrainArguments) -> None:
         return
     done = f"{outcome.step} of {outcome.num_steps} steps; the model is {outcome.release}."
     if outcome.signal:
-        complain(f"stopped after {done} Rerun the same command to resume.")
+        print_error(f"stopped after {done} Rerun the same command to resume.")
         raise typer.Exit(128 + outcome.signal)
-    say(done)
+    print_line(done)
     if outcome.step < outcome.num_steps:
-        say("Rerun the same command to resume.")
+        print_line("Rerun the same command to resume.")
 
 
 @command("learn")
@@ -131,15 +131,15 @@ def learn_command(
         def preparing(what: str, done: int, total: int | None) -> None:
             bar.show(what, done, total, name=ONE_BAR, unit="warps" if what.startswith("warping") else "photos")
 
-        def told(point: Any, step: int, ends: int) -> None:
+        def show(point: Any, step: int, ends: int) -> None:
             bar.show("learning", step, ends, f"score {point.score:.3f}", name=ONE_BAR)
 
-        outcome = fine_tuning.learn(photos, out, arguments, progress=told, preparing=preparing, began_s=began_s)
-    remark(*outcome.notes)
+        outcome = fine_tuning.learn(photos, out, arguments, progress=show, preparing=preparing, began_s=began_s)
+    print_notes(*outcome.notes)
     console.print(_curve_table(outcome))
-    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")
-    say(f"Training ended because {outcome.ended}. The file holds the person's photo.")
-    say(f"Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
+    print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")
+    print_line(f"Training ended because {outcome.ended}. The file holds the person's photo.")
+    print_line(f"Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
     if curve is not None:
         write_json(curve, json.dumps(outcome.person.record, indent=2))
 

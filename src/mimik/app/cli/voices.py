@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimik.app.cli.console import command, remark, say
+from mimik.app.cli.console import command, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, log_shown
 from mimik.config import extra
@@ -36,8 +36,8 @@ def voice_tracks(
     people = {source.path.stem: source.person for source in sources if source.person}
     with Display("videos", "opening").shown() as bar:
         reasons = track_folder([source.path for source in sources], out, people, bar)
-    remark(*(f"{name} was skipped: {why}" for name, why in reasons.items()))
-    say(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
+    print_notes(*(f"{name} was skipped: {why}" for name, why in reasons.items()))
+    print_line(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
 
 
 @command("voice train")
@@ -60,4 +60,4 @@ def voice_train(
 
     with Display("steps", "training", lines=False).shown() as bar, log_shown():
         path = train_voice(tracks, out, config, one_speaker=one_speaker, init=init, progress=bar)
-    say(f"{path}: the voice network after {config.num_steps} steps; measures: {out / 'stats.jsonl'}.")
+    print_line(f"{path}: the voice network after {config.num_steps} steps; measures: {out / 'stats.jsonl'}.")

@@ -61,7 +61,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class _Followed:
+class _TrackedFrame:
     """A tracked camera frame: fields of Shown, the target points, and the controls at that time."""
 
     points: NDArray[Any] | None
@@ -72,7 +72,7 @@ class _Followed:
 
 
 class Call:
-    """One person and one driver: offer() takes camera frames, hear() takes sound, on_shown() adds output callbacks.
+    """One person and one driver: offer() takes frames, add_sound() takes sound, on_shown() adds output callbacks.
 
     While nothing drives, the person idles: it breathes, blinks and looks around.
 
@@ -100,24 +100,24 @@ class Call:
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
         self._inbox: Newest[tuple[Image | Callable[[], Image] | MotionFrame | None, float]] = Newest()
         # Limit frames in flight to the number of cores: more would only wait and add latency.
-        self._room = threading.Semaphore(max(2, os.cpu_count() or 1))
+        self._free_slots = threading.Semaphore(max(2, os.cpu_count() or 1))
         self._marker = Marker(self._model)
-        self._shown_to, self._sounds_to = Listeners(), Listeners()
+        self._frame_callbacks, self._sound_callbacks = Listeners(), Listeners()
         self._limits = ExitStack()
         self._idle, self._generated = IdleMotion(), Aim(self.portrait, closed_reference())
         self._transitions = Transitions(self.portrait.face.points)
-        self._unseen_s = 0.0  # time without a face in the camera
+        self._no_face_s = 0.0  # time without a face in the camera
         self._offered_s = -math.inf
-        self._is_waiting = False  # whether nothing has driven for a while
+        self._is_idle = False  # whether nothing has driven for a while
         self._ended = threading.Event()
         self._speech: LiveSpeech | None = None
         self._speech_lock = threading.Lock()
-        self._held: NDArray[Any] | None = None  # target points while the pose is frozen
+        self._frozen_points: NDArray[Any] | None = None  # target points while the pose is frozen
         self._number = 0
         self._times: deque[float] = deque(maxlen=60)
         self.clock = Clock()
         self.error: BaseException | None = None
-        self.complaints: deque[str] = deque(maxlen=8)  # not yet shown by the page
+        self.problems: deque[str] = deque(maxlen=8)  # not yet shown by the page
         self.reset()
 
     def reset(self) -> None:
@@ -144,12 +144,12 @@ class Call:
             raise InputError(f"{sorted(unknown)[0]}: no such control.")
         self._controls = replace(self._controls, **changes)
         if self._controls.driver != "microphone":
-            self._hush()
+            self._stop_speech()
 
-    def complain(self, sentence: str) -> None:
+    def report_problem(self, sentence: str) -> None:
         """Report a failure outside the call, in the page and in the log."""
         log.warning("%s", sentence)
-        self.complaints.append(sentence)
+        self.problems.append(sentence)
 
     def calibrate(self) -> None:
         """Take the current camera face as neutral."""
@@ -172,66 +172,66 @@ class Call:
         """Number of camera frames that were replaced by a newer one before processing."""
         return self._inbox.num_dropped
 
-    def on_shown(self, hear: Callable[[Shown], None]) -> Callable[[], None]:
+    def on_shown(self, callback: Callable[[Shown], None]) -> Callable[[], None]:
         """Add a callback for output frames, called in a thread of the call; must return quickly. Returns a remover."""
-        return self._shown_to.add(hear)
+        return self._frame_callbacks.add(callback)
 
-    def on_sound(self, hear: Callable[[Samples, float], None]) -> Callable[[], None]:
+    def on_sound(self, callback: Callable[[Samples, float], None]) -> Callable[[], None]:
         """Add a callback for the driving sound with its start time, in order, silence included; see on_shown."""
-        return self._sounds_to.add(hear)
+        return self._sound_callbacks.add(callback)
 
-    def hear(self, samples: Samples) -> None:
+    def add_sound(self, samples: Samples) -> None:
         """Append [N] float32 sound samples, mono at sound.CALL_RATE_HZ; no effect unless the microphone drives."""
         if self._controls.driver != "microphone" or self._ended.is_set():
             return
         with self._speech_lock:
             if self._speech is None:
-                self._speech = LiveSpeech(self._speak, self._sounds_to)
+                self._speech = LiveSpeech(self._put_spoken, self._sound_callbacks)
                 self._speech.start()
             speech = self._speech
         speech.put(samples)
 
-    def _hush(self) -> None:
+    def _stop_speech(self) -> None:
         """Stop processing of the microphone's sound."""
         with self._speech_lock:
             speech, self._speech = self._speech, None
         if speech is not None:
             speech.close()
 
-    def _speak(self, motion_frame: MotionFrame, at_s: float) -> None:
+    def _put_spoken(self, motion_frame: MotionFrame, at_s: float) -> None:
         if self._controls.driver == "microphone":
             self._put(motion_frame, at_s)
 
     def _is_lost(self, face: Face | None) -> bool:
         return face is None
 
-    def _follow(self, what: Image | MotionFrame | None, at_s: float) -> _Followed:
+    def _track(self, driving: Image | MotionFrame | None, at_s: float) -> _TrackedFrame:
         """Track one driving item; None: no driver."""
         controls = self._controls
         dt = self._transitions.dt(at_s)
-        place = None
+        face_in_frame = None
         points: NDArray[Any] | None
         with self.clock("follow"):
-            by = "voice" if isinstance(what, MotionFrame) else "idle" if what is None else "camera"
-            if isinstance(what, MotionFrame):
-                points = self._generated(what, controls)
-            elif what is not None:
-                points, face = self._follower(what, at_s, controls)
+            by = "voice" if isinstance(driving, MotionFrame) else "idle" if driving is None else "camera"
+            if isinstance(driving, MotionFrame):
+                points = self._generated(driving, controls)
+            elif driving is not None:
+                points, face = self._follower(driving, at_s, controls)
                 if face is not None:
-                    place = face.points[:, :2] / np.array(what.shape[1::-1], np.float32)
-                self._unseen_s = self._unseen_s + dt if self._is_lost(face) else 0.0
-                if self._unseen_s > IDLE_AFTER_S:
+                    face_in_frame = face.points[:, :2] / np.array(driving.shape[1::-1], np.float32)
+                self._no_face_s = self._no_face_s + dt if self._is_lost(face) else 0.0
+                if self._no_face_s > IDLE_AFTER_S:
                     by = "idle"
             if by == "idle":
                 points = self._generated(self._idle.step(dt), controls)
             points = self._transitions(by, points, at_s)
-        if not controls.freeze or self._held is None:
-            self._held = points
-        return _Followed(self._held, place, at_s, controls, by == "voice")
+        if not controls.freeze or self._frozen_points is None:
+            self._frozen_points = points
+        return _TrackedFrame(self._frozen_points, face_in_frame, at_s, controls, by == "voice")
 
-    def _shown(self, followed: Generator[_Followed], ahead: int) -> Generator[Shown]:
+    def _rendered(self, tracked: Generator[_TrackedFrame], ahead: int) -> Generator[Shown]:
         """Yield output frames for tracked frames; at most `ahead` of them per stage."""
-        moves = ((one, one.points) for one in followed)
+        moves = ((one, one.points) for one in tracked)
         with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
             for one, image in images:
                 with self.clock("label"):
@@ -244,11 +244,11 @@ class Call:
 
     def every(self, frames: Generator[tuple[Image, float]]) -> Generator[Shown]:
         """Yield an output frame for every (frame, time), in order. Must not be called while the call's threads run."""
-        followed = (self._follow(image, at_s) for image, at_s in frames)
+        tracked = (self._track(image, at_s) for image, at_s in frames)
         with (
             pipeline_threads(),
-            closing(prefetch(followed)) as ready,
-            closing(self._shown(ready, QUEUE_FRAMES)) as shown,
+            closing(prefetch(tracked)) as ready,
+            closing(self._rendered(ready, QUEUE_FRAMES)) as shown,
         ):
             yield from shown
 
@@ -258,13 +258,13 @@ class Call:
         self._limits.enter_context(pipeline_threads())
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        self._waiting = threading.Thread(target=self._wait, daemon=True)
+        self._waiting = threading.Thread(target=self._offer_idle_frames, daemon=True)
         self._waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._hush()
+        self._stop_speech()
         self._waiting.join()
         self._close()
         self._thread.join()
@@ -272,7 +272,7 @@ class Call:
 
     def _close(self) -> None:
         self._inbox.close()
-        self._room.release()
+        self._free_slots.release()
 
     def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
         """Offer a camera frame captured at at_s; returns immediately.
@@ -283,11 +283,11 @@ class Call:
         if self._controls.driver == "camera":
             self._put(image, at_s)
 
-    def _put(self, what: Image | Callable[[], Image] | MotionFrame | None, at_s: float) -> None:
-        self._offered_s, self._is_waiting = time.perf_counter(), False
-        self._inbox.put((what, at_s))
+    def _put(self, driving: Image | Callable[[], Image] | MotionFrame | None, at_s: float) -> None:
+        self._offered_s, self._is_idle = time.perf_counter(), False
+        self._inbox.put((driving, at_s))
 
-    def _wait(self) -> None:
+    def _offer_idle_frames(self) -> None:
         """Offer idle frames while no driver does and there is a callback for output frames."""
         while not self._ended.wait(_WAITING_S):
             if self._speech is not None and self._speech.error is not None:
@@ -295,8 +295,8 @@ class Call:
                 return
             now = time.perf_counter()
             last = max(self._offered_s, self._times[-1] if self._times else -math.inf)
-            if self._shown_to and (self._is_waiting or now - last > IDLE_AFTER_S):
-                self._is_waiting = True
+            if self._frame_callbacks and (self._is_idle or now - last > IDLE_AFTER_S):
+                self._is_idle = True
                 self._inbox.put((None, now))
 
     @functools.cached_property
@@ -304,25 +304,25 @@ class Call:
         """Labeled and watermarked image that is shown before the first output frame."""
         return self._marker.mark(burn_label(self.portrait.picture, LABEL_SCALE[self._controls.label]))
 
-    def _newest(self) -> Generator[_Followed]:
-        while self._room.acquire() and (item := self._inbox.take()) is not None:
-            what, at_s = item
-            yield self._follow(what() if callable(what) else what, at_s)
+    def _tracked_frames(self) -> Generator[_TrackedFrame]:
+        while self._free_slots.acquire() and (item := self._inbox.take()) is not None:
+            driving, at_s = item
+            yield self._track(driving() if callable(driving) else driving, at_s)
 
     def _run(self) -> None:
         try:
             self.portrait.prepare()
             with (
-                closing(prefetch(self._newest(), 1)) as followed,
-                closing(self._shown(followed, 1)) as every,
+                closing(prefetch(self._tracked_frames(), 1)) as tracked,
+                closing(self._rendered(tracked, 1)) as every,
                 ExitStack() as closed_first,  # runs before joining the threads of the pipeline
             ):
                 closed_first.callback(self._close)
                 for shown in every:
                     with self.clock("mark"):
                         shown.image  # noqa: B018  watermark here, once, not in the callbacks' threads
-                    self._shown_to(shown)
-                    self._room.release()
+                    self._frame_callbacks(shown)
+                    self._free_slots.release()
         except BaseException as error:  # reported by the users of the call
             self.error = error
 

@@ -116,11 +116,11 @@ class Connections:
             credentials: for signing recordings; None: this computer's own.
         """
         self._aiortc = aiortc_needed()
-        self._call, self._host, self._credentials, self._again = call, host, credentials, again
+        self._call, self._host, self._credentials, self._restart_hint = call, host, credentials, again
         self._camera: Any = None  # connection that sends the camera
-        self._filmed = ""  # visitor of that connection
-        self._filming = ""  # page of that connection
-        self._left: deque[str] = deque(maxlen=4 * _MAX_PAGES)  # pages that lost the camera to a newer one
+        self._camera_visitor = ""  # visitor of that connection
+        self._camera_page = ""  # page of that connection
+        self._superseded_pages: deque[str] = deque(maxlen=4 * _MAX_PAGES)  # pages that lost the camera to a newer one
         self._connections: set[Any] = set()
         self._recordings: dict[str, tuple[str, Path]] = {}  # file name: visitor, path
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -182,34 +182,34 @@ class Connections:
             return 400, {"error": "This is not a connection offer."}
         if len(self._connections) >= _MAX_PAGES:
             return 503, {"error": f"{_MAX_PAGES} pages already show this call; close one first."}
-        if brings_camera and (reason := await self._camera_kept_from(visitor, page)):
+        if brings_camera and (reason := await self._camera_refusal(visitor, page)):
             return 409, {"error": reason}
         _BOUND_TO.set(("::1" if ":" in self._host else LOOPBACK) if stays else None)  # only in this request's task
         # No external STUN or TURN servers are used.
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         self._connections.add(connection)
         if brings_camera:
-            self._camera, self._filmed, self._filming = connection, visitor, page
+            self._camera, self._camera_visitor, self._camera_page = connection, visitor, page
             self._call.reset()
         viewer = Viewer(self._call, aiortc)
-        desk = _Desk(self, visitor, viewer)
+        controls = _ControlChannel(self, visitor, viewer)
 
         @connection.on("track")
-        def film(track: Any) -> None:
+        def on_track(track: Any) -> None:
             if brings_camera:
-                take = _film if track.kind == "video" else _listen
-                self._keep(asyncio.ensure_future(take(track, self._call)))
+                receive = _receive_camera if track.kind == "video" else _receive_sound
+                self._keep_task(asyncio.ensure_future(receive(track, self._call)))
 
         @connection.on("datachannel")
-        def listen(channel: Any) -> None:
+        def on_channel(channel: Any) -> None:
             if brings_camera:
-                desk.attend(channel)
+                controls.open(channel)
 
         @connection.on("connectionstatechange")
-        async def ended() -> None:
+        async def on_state_change() -> None:
             if connection.connectionState in ("failed", "closed", "disconnected"):
                 viewer.close()
-                await desk.close()
+                await controls.close()
                 await self._drop(connection)
 
         try:
@@ -226,18 +226,18 @@ class Connections:
         answer = connection.localDescription
         return 200, {"sdp": answer.sdp, "type": answer.type}
 
-    async def _camera_kept_from(self, visitor: str, page: str) -> str | None:
+    async def _camera_refusal(self, visitor: str, page: str) -> str | None:
         """Reason to refuse the camera of a page; None if accepted, after closing the camera of an older page."""
         if self._camera is None:
             return None
-        if visitor != self._filmed:
+        if visitor != self._camera_visitor:
             return "Another page uses the camera of this call; close it first."
         # The page was reloaded, or is open in a second tab. The newer page gets the camera. The older one must not take
         # it back, or both would alternate forever.
-        if page in self._left:
+        if page in self._superseded_pages:
             return "A newer page of this browser has this call; close that page, or reload this one."
-        if self._filming and page != self._filming:
-            self._left.append(self._filming)
+        if self._camera_page and page != self._camera_page:
+            self._superseded_pages.append(self._camera_page)
         await self._end(self._camera)
         self._camera = None
         return None
@@ -251,19 +251,19 @@ class Connections:
         """Close a connection; a newer page does not wait longer than _CLOSED_WITHIN_S for it."""
         self._connections.discard(connection)
         closing = asyncio.ensure_future(connection.close())
-        self._keep(closing)
+        self._keep_task(closing)
         done, _ = await asyncio.wait({closing}, timeout=_CLOSED_WITHIN_S)
         if not done:
             log.warning("a connection did not close within %g s", _CLOSED_WITHIN_S)
         for closed in done:
             closed.result()
 
-    def _keep(self, task: asyncio.Task[Any]) -> None:
+    def _keep_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def _film(track: Any, call: Call) -> None:
+async def _receive_camera(track: Any, call: Call) -> None:
     """Pass camera frames to the call until the track ends."""
     from aiortc.mediastreams import MediaStreamError
 
@@ -274,10 +274,10 @@ async def _film(track: Any, call: Call) -> None:
     except MediaStreamError:  # the track ended
         return
     except Exception as error:  # an error of a decoder or of the call, shown in the page
-        call.complain(f"the camera's frames can no longer be used ({error}); reload the page.")
+        call.report_problem(f"the camera's frames can no longer be used ({error}); reload the page.")
 
 
-async def _listen(track: Any, call: Call) -> None:
+async def _receive_sound(track: Any, call: Call) -> None:
     """Pass the microphone's sound to the call until the track ends."""
     resampler = to_live()
     while True:
@@ -285,10 +285,10 @@ async def _listen(track: Any, call: Call) -> None:
             frame = await track.recv()
         except Exception:  # aiortc's MediaStreamError: the track ended
             return
-        call.hear(samples_of(resampler, frame))
+        call.add_sound(samples_of(resampler, frame))
 
 
-class _Desk:
+class _ControlChannel:
     """Handles the controls of the page with the camera, over its data channel."""
 
     def __init__(self, page: Connections, visitor: str, viewer: Viewer) -> None:
@@ -296,23 +296,23 @@ class _Desk:
         self._call = page._call
         self._channel: Any = None
         self._recording: Recording | None = None
-        self._forget: Callable[[], None] = lambda: None
-        self._told_s = 0.0
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._state_sent_s = 0.0
 
-    def attend(self, channel: Any) -> None:
+    def open(self, channel: Any) -> None:
         self._channel = channel
-        self._forget = self._call.on_shown(in_loop(asyncio.get_running_loop(), self._tell_face))
+        self._unsubscribe = self._call.on_shown(in_loop(asyncio.get_running_loop(), self._send_face))
 
         @channel.on("message")
-        def hear(message: Any) -> None:
+        def on_message(message: Any) -> None:
             try:
-                self._hear(message)
+                self._handle(message)
             except InputError as error:
-                self._tell({"error": str(error)})
+                self._send({"error": str(error)})
 
-        self._tell_state()
+        self._send_state()
 
-    def _hear(self, message: Any) -> None:
+    def _handle(self, message: Any) -> None:
         try:
             if len(message) > _MAX_MESSAGE:
                 raise ValueError
@@ -331,10 +331,10 @@ class _Desk:
             out = Path(self._page._folder.name, name)
             self._recording = Recording(self._call, out, credentials=self._page._credentials, max_s=_MAX_RECORDING_S)
         elif what == "record" and value is False:
-            self._page._keep(asyncio.ensure_future(self._stop_recording(keep=True)))
+            self._page._keep_task(asyncio.ensure_future(self._stop_recording(keep=True)))
         else:
             raise InputError("this message from the page is invalid.")
-        self._tell_state()
+        self._send_state()
 
     async def _stop_recording(self, *, keep: bool) -> None:
         recording, self._recording = self._recording, None
@@ -343,48 +343,48 @@ class _Desk:
         try:
             path = await asyncio.to_thread(recording.stop, keep=keep)
         except InputError as error:
-            self._tell({"error": str(error)})
+            self._send({"error": str(error)})
             return
         if keep:
             self._page._recordings[path.name] = self._visitor, path
-            self._tell({"recorded": f"recordings/{path.name}", "frames": recording.num_frames})
-        self._tell_state()
+            self._send({"recorded": f"recordings/{path.name}", "frames": recording.num_frames})
+        self._send_state()
 
     async def close(self) -> None:
-        self._forget()
+        self._unsubscribe()
         self._channel = None
         await self._stop_recording(keep=False)
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         channel = self._channel
         if channel is not None and channel.readyState == "open" and channel.bufferedAmount < _MAX_UNREAD:
             channel.send(json.dumps(message, separators=(",", ":")))
 
-    def _tell_face(self, shown: Shown) -> None:
+    def _send_face(self, shown: Shown) -> None:
         now = time.perf_counter()
         server_ms = 1000 * (now - shown.at_s) + self._viewer.sending_ms
         message: dict[str, Any] = {"shown": shown.number, "ms": round(server_ms, 1)}
         if shown.number % 2 == 0:  # every second frame suffices for the landmark overlay
             points = None if shown.face is None else np.round(shown.face[_POINTS] * 1000).astype(int).ravel().tolist()
             message["face"] = points
-        self._tell(message)
-        if now - self._told_s > 0.5:
-            self._told_s = now
-            self._tell_state()
+        self._send(message)
+        if now - self._state_sent_s > 0.5:
+            self._state_sent_s = now
+            self._send_state()
 
-    def _tell_state(self) -> None:
+    def _send_state(self) -> None:
         call = self._call
-        while call.complaints:
-            self._tell({"error": call.complaints.popleft()})
+        while call.problems:
+            self._send({"error": call.problems.popleft()})
         if self._recording is not None and self._recording.error is not None:
             self._recording = None
         state = asdict(call.controls) | {
             "calibrating": call.is_calibrating,
             "recording": self._recording is not None,
             "fps": round(call.frames_per_second, 1),
-            "broken": None if call.error is None else f"the call has ended unexpectedly; {self._page._again}",
+            "broken": None if call.error is None else f"the call has ended unexpectedly; {self._page._restart_hint}",
         }
-        self._tell({"state": state})
+        self._send({"state": state})
 
 
 # Unique points of the landmark lines; and the lines as indices into them.

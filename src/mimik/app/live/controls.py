@@ -76,16 +76,16 @@ class Listeners:
     """Callbacks, called in the thread of the event; they must return quickly."""
 
     def __init__(self) -> None:
-        self._every: list[Callable[..., None]] = []
+        self._callbacks: list[Callable[..., None]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._every)
+        return bool(self._callbacks)
 
-    def __call__(self, *told: Any) -> None:
-        for hear in list(self._every):
-            hear(*told)
+    def __call__(self, *arguments: Any) -> None:
+        for callback in list(self._callbacks):
+            callback(*arguments)
 
-    def add(self, hear: Callable[..., None]) -> Callable[[], None]:
+    def add(self, callback: Callable[..., None]) -> Callable[[], None]:
         """Add a callback; returns a function that removes it."""
-        self._every.append(hear)
-        return lambda: self._every.remove(hear) if hear in self._every else None
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None

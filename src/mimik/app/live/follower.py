@@ -17,12 +17,12 @@ from mimik.arrays import smoothstep
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, mirrored_face
 from mimik.face.tracker import Tracker
 from mimik.motion.frames import Reference, split
-from mimik.motion.neutral import find_neutral, motion_of_photo, usual_place
+from mimik.motion.neutral import find_neutral, median_pose, motion_of_photo
 from mimik.motion.smoothing import Steady
 
 _AUTO_S = 1.5  # face time after which the estimated neutral replaces the initial guess
-_PRESSED_S = 0.8  # duration of a calibration that the user starts
-_TURN_OVER_S = 0.4  # duration of the blend between neutral references, which avoids a jump
+_REQUESTED_S = 0.8  # duration of a calibration that the user starts
+_BLEND_S = 0.4  # duration of the blend between neutral references, which avoids a jump
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class _Neutral:
     origin: Pose
 
     @classmethod
-    def guessed(cls, face: Face) -> _Neutral:
+    def from_frame(cls, face: Face) -> _Neutral:
         """Estimate from one frame with any expression."""
         reference, _ = motion_of_photo(face)
-        return cls(reference, usual_place([face], reference))
+        return cls(reference, median_pose([face], reference))
 
     @classmethod
-    def found(cls, seen: Sequence[Face]) -> _Neutral:
+    def from_frames(cls, faces: Sequence[Face]) -> _Neutral:
         """Estimate from several frames, by the most neutral ones."""
-        reference = find_neutral(seen)
-        return cls(reference, usual_place(seen, reference))
+        reference = find_neutral(faces)
+        return cls(reference, median_pose(faces, reference))
 
 
-class _Following:
+class _FaceRetarget:
     """Maps a face to the person's points, relative to one neutral face."""
 
     def __init__(self, neutral: _Neutral, portrait: SourceFrame, smooth: float) -> None:
@@ -66,25 +66,25 @@ class Follower:
         """Args: smooth: 0..1, see motion.Smoother; face: 1-based, in order of width; None: the widest."""
         self._portrait, self._smooth = portrait, smooth
         self._tracker = Tracker(landmarker, face)
-        self._following: _Following | None = None
-        self._before: _Following | None = None  # fades out
-        self._mix = 1.0  # blend weight of _following against _before
+        self._retarget: _FaceRetarget | None = None
+        self._previous: _FaceRetarget | None = None  # fades out
+        self._mix = 1.0  # blend weight of _retarget against _previous
         self._collected: list[Face] | None = []  # faces of the running calibration, not mirrored
         self._collected_s = 0.0
-        self._wanted_s = _AUTO_S
+        self._duration_s = _AUTO_S
         self._rest: Sequence[Face] = ()  # faces of the last finished calibration
         self._controls = Controls()
         self._last_s: float | None = None
-        self._pressed = threading.Event()
+        self._is_requested = threading.Event()
         self._width = 0
 
     @property
     def is_calibrating(self) -> bool:
-        return self._collected is not None or self._pressed.is_set()
+        return self._collected is not None or self._is_requested.is_set()
 
     def calibrate(self) -> None:
         """Start a calibration of the neutral face; thread-safe."""
-        self._pressed.set()
+        self._is_requested.set()
 
     def __call__(self, image: Image, at_s: float, controls: Controls) -> tuple[NDArray[Any] | None, Face | None]:
         """Process one camera frame.
@@ -99,41 +99,41 @@ class Follower:
         self._last_s = at_s
         self._width = image.shape[1]
         found = self._tracker.track(image)
-        was, self._controls = self._controls, controls
-        if self._following is not None and controls.mirror != was.mirror:
-            self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
+        before, self._controls = self._controls, controls
+        if self._retarget is not None and controls.mirror != before.mirror:
+            self._blend_to(_Neutral.from_frames([self._mirrored(one) for one in self._rest]))
         if found is not None:
             self._collect(found, dt)
-        if self._following is None:
+        if self._retarget is None:
             return None, found
-        face = None if found is None else self._shown(found)
-        points = self._following(face, dt, controls)
-        if self._before is not None:
-            self._mix = min(1.0, self._mix + dt / _TURN_OVER_S)
+        face = None if found is None else self._mirrored(found)
+        points = self._retarget(face, dt, controls)
+        if self._previous is not None:
+            self._mix = min(1.0, self._mix + dt / _BLEND_S)
             eased = float(smoothstep(self._mix))
-            points = eased * points + (1 - eased) * self._before(face, dt, controls)
+            points = eased * points + (1 - eased) * self._previous(face, dt, controls)
             if self._mix == 1:
-                self._before = None
+                self._previous = None
         return points, found
 
-    def _shown(self, face: Face) -> Face:
+    def _mirrored(self, face: Face) -> Face:
         return mirrored_face(face, self._width) if self._controls.mirror else face
 
     def _collect(self, face: Face, dt: float) -> None:
-        if self._pressed.is_set():
-            self._pressed.clear()
-            self._collected, self._collected_s, self._wanted_s = [], 0.0, _PRESSED_S
-        if self._following is None:
+        if self._is_requested.is_set():
+            self._is_requested.clear()
+            self._collected, self._collected_s, self._duration_s = [], 0.0, _REQUESTED_S
+        if self._retarget is None:
             self._rest = [face]
-            self._following = _Following(_Neutral.guessed(self._shown(face)), self._portrait, self._smooth)
+            self._retarget = _FaceRetarget(_Neutral.from_frame(self._mirrored(face)), self._portrait, self._smooth)
         if self._collected is None:
             return
         self._collected.append(face)
         self._collected_s += dt
-        if self._collected_s >= self._wanted_s:
+        if self._collected_s >= self._duration_s:
             self._rest, self._collected = self._collected, None
-            self._turn_to(_Neutral.found([self._shown(one) for one in self._rest]))
+            self._blend_to(_Neutral.from_frames([self._mirrored(one) for one in self._rest]))
 
-    def _turn_to(self, neutral: _Neutral) -> None:
-        self._before, self._mix = self._following, 0.0
-        self._following = _Following(neutral, self._portrait, self._smooth)
+    def _blend_to(self, neutral: _Neutral) -> None:
+        self._previous, self._mix = self._retarget, 0.0
+        self._retarget = _FaceRetarget(neutral, self._portrait, self._smooth)

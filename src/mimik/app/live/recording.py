@@ -52,21 +52,21 @@ class Recording:
         self._keep = True
         self._max_s = max_s
         self.num_frames = 0
-        self.num_heard = 0
-        self._forget = call.on_shown(self._hear)
+        self.num_added = 0
+        self._unsubscribe = call.on_shown(self._add)
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
-    def _hear(self, shown: Shown) -> None:
+    def _add(self, shown: Shown) -> None:
         try:
             self._waiting.put_nowait((shown.labeled, time.perf_counter()))
-            self.num_heard += 1
+            self.num_added += 1
         except queue.Full:  # a slow encoder must not delay the call; the previous frame is repeated
             return
 
     def stop(self, *, keep: bool = True) -> Path:
         """Stop and sign the recording, or discard it. Raises InputError if it could not be written."""
-        self._forget()
+        self._unsubscribe()
         self._keep = keep
         while self._thread.is_alive():
             try:
@@ -107,8 +107,8 @@ class Recording:
         except BaseException as error:  # re-raised by stop
             self.error = error
             if self._keep:
-                self._forget()
-                self._call.complain(f"the recording failed and is lost: {error}")
+                self._unsubscribe()
+                self._call.report_problem(f"the recording failed and is lost: {error}")
 
 
 class _UnwantedError(Exception):
@@ -149,17 +149,17 @@ class VirtualCamera:
         self._newest: Newest[Image] = Newest()
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
-        self._forget = call.on_shown(lambda shown: self._newest.put(shown.image))
+        self._unsubscribe = call.on_shown(lambda shown: self._newest.put(shown.image))
 
     def _send(self) -> None:
         try:
             while (image := self._newest.take()) is not None:
                 self._camera.send(image)
         except Exception as error:  # any error of the device's driver
-            self._call.complain(f"the virtual camera has ended ({error}); the call continues.")
+            self._call.report_problem(f"the virtual camera has ended ({error}); the call continues.")
 
     def close(self) -> None:
-        self._forget()
+        self._unsubscribe()
         self._newest.close()
         self._thread.join()
         self._camera.close()
@@ -183,5 +183,5 @@ class Outlets:
                 stack.callback(VirtualCamera(call).close)
             if self.record is not None:
                 recording = Recording(call, self.record, force=self.force, credentials=self.credentials)
-                stack.callback(lambda: recording.stop(keep=recording.num_heard > 0))
+                stack.callback(lambda: recording.stop(keep=recording.num_added > 0))
             yield recording

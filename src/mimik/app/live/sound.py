@@ -79,7 +79,7 @@ class LiveSpeech:
                         return
                     block = np.concatenate([np.zeros(0, np.float32), *self._waiting])
                     self._waiting.clear()
-                self._hear(self._in_time(block, time.perf_counter()))
+                self._process(self._in_time(block, time.perf_counter()))
         except BaseException as error:  # reported by the users of the call
             self.error = error
 
@@ -95,7 +95,7 @@ class LiveSpeech:
             return block[min(len(block), -late) :]
         return block
 
-    def _hear(self, block: Samples) -> None:
+    def _process(self, block: Samples) -> None:
         if not len(block):
             return
         at_s = self._start_s + self._num_samples / CALL_RATE_HZ
@@ -157,8 +157,8 @@ def pipe_blocks(stream: BinaryIO, rate: int) -> Iterator[Samples]:
 class Feeder:
     """Plays blocks of sound in real time."""
 
-    def __init__(self, hear: Callable[[Samples], None], blocks: Iterator[Samples]) -> None:
-        self._hear, self._blocks = hear, blocks
+    def __init__(self, callback: Callable[[Samples], None], blocks: Iterator[Samples]) -> None:
+        self._callback, self._blocks = callback, blocks
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.error: BaseException | None = None
@@ -176,7 +176,7 @@ class Feeder:
             due_s = time.perf_counter()
             for block in self._blocks:
                 due_s = max(due_s, time.perf_counter() - _STARVED_S / 2)
-                self._hear(block)
+                self._callback(block)
                 due_s += len(block) / CALL_RATE_HZ
                 if self._ended.wait(max(0.0, due_s - time.perf_counter())):
                     return

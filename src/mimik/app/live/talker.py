@@ -49,7 +49,7 @@ class Talker(Call):
     ) -> None:
         """Args: avatar, config, controls: as in Call; blocks: of open_audio."""
         super().__init__(avatar, config, replace(controls or Controls(), driver="microphone"))
-        self._feeder = Feeder(self.hear, blocks)
+        self._feeder = Feeder(self.add_sound, blocks)
 
     def set(self, **changes: Any) -> None:
         if changes.get("driver", "microphone") != "microphone":

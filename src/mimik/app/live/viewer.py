@@ -17,11 +17,11 @@ from mimik.app.live.sound import CALL_RATE_HZ
 from mimik.media import video
 from mimik.media.sound import Samples
 
-Heard = TypeVarTuple("Heard")
+Arguments = TypeVarTuple("Arguments")
 _CLOCK_HZ = 90_000  # of RTP video timestamps
 _IDLE_S = 0.5  # repeat the last frame after this time without a new one, so that a new viewer gets one
 _DELAY_S = 0.25  # initial delay of the sound
-_FOLLOW = 0.1  # smoothing factor of the delay estimate
+_SMOOTHING = 0.1  # smoothing factor of the delay estimate
 _OUT_OF_SYNC_S = 0.06  # larger errors are corrected at once, by an audible gap or jump
 _MOST_DELAY_S = 2.0
 _PACKET = CALL_RATE_HZ // 50
@@ -46,9 +46,9 @@ class DelayedSound:
         self._waiting = waiting[-round(_MOST_DELAY_S * CALL_RATE_HZ) :]
         self._begin_s += (len(waiting) - len(self._waiting)) / CALL_RATE_HZ
 
-    def saw(self, delay_s: float) -> None:
+    def update_delay(self, delay_s: float) -> None:
         """Update the delay with that of a sent frame, relative to its sound."""
-        self.delay_s += _FOLLOW * (min(max(delay_s, 0.0), _MOST_DELAY_S) - self.delay_s)
+        self.delay_s += _SMOOTHING * (min(max(delay_s, 0.0), _MOST_DELAY_S) - self.delay_s)
 
     def take(self, now_s: float) -> Samples:
         """Take [_PACKET] samples to be sent now."""
@@ -81,19 +81,19 @@ class Viewer:
             def __init__(self) -> None:
                 super().__init__()
                 self._start = time.perf_counter()
-                self._returned: float | None = None
+                self._returned_s: float | None = None
                 self._last_pts = -1
 
             async def recv(self) -> Any:
                 now = time.perf_counter()
-                if self._returned is not None:
-                    viewer.sending_ms = 1000 * (now - self._returned)
+                if self._returned_s is not None:
+                    viewer.sending_ms = 1000 * (now - self._returned_s)
                 frame = video.picture_frame(await viewer.next_image())
                 # Use sending times: with capture times, the browser would wait for dropped frames.
                 pts = max(int((time.perf_counter() - self._start) * _CLOCK_HZ), self._last_pts + 1)
                 self._last_pts = pts
                 frame.pts, frame.time_base = pts, fractions.Fraction(1, _CLOCK_HZ)
-                self._returned = time.perf_counter()
+                self._returned_s = time.perf_counter()
                 return frame
 
         class Sound(aiortc.MediaStreamTrack):
@@ -122,8 +122,8 @@ class Viewer:
 
         self._call = call
         self.track, self.sound = Track(), Sound()
-        self._forget = call.on_shown(in_loop(loop, self._put))
-        self._forget_sound = call.on_sound(in_loop(loop, self.delayed.put))
+        self._unsubscribe = call.on_shown(in_loop(loop, self._put))
+        self._unsubscribe_sound = call.on_sound(in_loop(loop, self.delayed.put))
 
     def _put(self, shown: Shown) -> None:
         self.newest = shown
@@ -140,20 +140,20 @@ class Viewer:
             return self._call.waiting_image
         if self.newest.is_spoken and self.newest.number != self._number:
             self._number = self.newest.number
-            self.delayed.saw(time.perf_counter() - self.newest.at_s + self.sending_ms / 1000)
+            self.delayed.update_delay(time.perf_counter() - self.newest.at_s + self.sending_ms / 1000)
         return self.newest.image
 
     def close(self) -> None:
-        self._forget()
-        self._forget_sound()
+        self._unsubscribe()
+        self._unsubscribe_sound()
         self.track.stop()
         self.sound.stop()
 
 
-def in_loop(loop: asyncio.AbstractEventLoop, hear: Callable[[*Heard], None]) -> Callable[[*Heard], None]:
+def in_loop(loop: asyncio.AbstractEventLoop, hear: Callable[[*Arguments], None]) -> Callable[[*Arguments], None]:
     """Wrap a callback so that it runs in the thread of the loop."""
 
-    def tell(*heard: *Heard) -> None:
+    def tell(*heard: *Arguments) -> None:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(hear, *heard)
 

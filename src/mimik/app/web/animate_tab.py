@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from mimik.app.web import controls, examples, markup
-from mimik.app.web.jobs import PAGE_FORMATS, BatchAnswer, Made, Tell, animate, animate_photos, spoken
-from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, watched
+from mimik.app.web.jobs import (
+    PAGE_FORMATS,
+    AnimatedPhoto,
+    BatchAnswer,
+    Tell,
+    animate,
+    animate_photos,
+    synthesize_speech,
+)
+from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, with_progress_bar
 from mimik.app.web.sessions import Job
 from mimik.config import AVATAR_SUFFIX
 
@@ -47,7 +55,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Selection:
     """The selection of a visitor; other uploads are ignored."""
 
     photos: Sequence[str]
@@ -57,7 +65,7 @@ class Asked:
     text: str | None = None  # to be spoken, instead of a driver
 
     @classmethod
-    def of(cls, values: Sequence[Any]) -> Asked:
+    def of(cls, values: Sequence[Any]) -> Selection:
         """Args: values: of Inputs.all()."""
         who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file = values
         source = dict(zip(WHO, (photo, person_video, avatar, photos), strict=True))[who]
@@ -89,12 +97,12 @@ def build_tab(shared: Shared) -> None:
     gr = shared.gr
     with gr.Row():
         with gr.Column(min_width=260):
-            who, photo, person_video, avatar, photos, portraits = _who(shared)
+            who, photo, person_video, avatar, photos, portraits = _person_inputs(shared)
         with gr.Column(min_width=260):
-            how, motion, motions, driver_video, sound, words, driver_file = _driver_choice(shared)
+            how, motion, motions, driver_video, sound, words, driver_file = _driver_inputs(shared)
             text, voice = words[1:]
         with gr.Column(min_width=320, scale=2):
-            said = gr.HTML(markup.note(Asked([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
+            said = gr.HTML(markup.note(Selection([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
             go, status, number = shared.buttons("Animate", "animate")
             result = _ResultArea(shared)
     inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file)
@@ -103,11 +111,11 @@ def build_tab(shared: Shared) -> None:
     handler = _handler(shared, [name for name, _ in settings], result)
     begun = go.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
     shown = [component for _, component in settings]
-    asked = [number, *inputs.all(), *background, format, beside, voice, *shown]
-    begun.then(handler, asked, [status, *result.components], **WORK, **PRIVATE)
+    selection = [number, *inputs.all(), *background, format, beside, voice, *shown]
+    begun.then(handler, selection, [status, *result.components], **WORK, **PRIVATE)
 
 
-def _who(shared: Shared) -> tuple[Any, ...]:
+def _person_inputs(shared: Shared) -> tuple[Any, ...]:
     gr = shared.gr
     who = gr.Radio(WHO, value=WHO[0], label="Person to animate", elem_id="who")
     photo = shared.picture("photo", 240)
@@ -128,7 +136,7 @@ def _who(shared: Shared) -> tuple[Any, ...]:
     return who, photo, person_video, avatar, photos, shared.portraits("examples", 4, 96, [photo])
 
 
-def _driver_choice(shared: Shared) -> tuple[Any, ...]:
+def _driver_inputs(shared: Shared) -> tuple[Any, ...]:
     gr = shared.gr
     how = gr.Radio(HOW, value=HOW[0], label="Driver", elem_id="how")
     motion = gr.State(FIRST_MOTION)
@@ -199,7 +207,7 @@ def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any],
     inputs.how.change(lambda choice: visible(HOW, choice), inputs.how, drivers, **quick)
 
     def summary(*values: Any) -> tuple[str, str]:
-        return markup.note(Asked.of(values).sentence(), "plain"), ""
+        return markup.note(Selection.of(values).sentence(), "plain"), ""
 
     for one in inputs.all():
         if one is not inputs.motion:
@@ -208,9 +216,9 @@ def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any],
     @shared.asks
     def chosen(event: Any, *values: Any) -> tuple[str, str, str]:
         name = examples.motion_previews()[event.index][1]
-        asked = list(values)
-        asked[inputs.all().index(inputs.motion)] = name
-        return name, *summary(*asked)
+        selection = list(values)
+        selection[inputs.all().index(inputs.motion)] = name
+        return name, *summary(*selection)
 
     drivers[0].select(chosen, inputs.all(), [inputs.motion, said, status], **quick)
 
@@ -267,13 +275,13 @@ class _ResultArea:
         """Leave the area unchanged, for progress updates."""
         return [self._gr.skip() for _ in self.components]
 
-    def of(self, made: Made, asked: Asked) -> list[Any]:
+    def of(self, made: AnimatedPhoto, selection: Selection) -> list[Any]:
         """Show one result."""
         suffix = made.out.suffix.lower()
         plays, is_picture = suffix in _PLAYED, suffix in _PICTURE_SUFFIXES
         both = slider = ""
         if plays or is_picture:
-            photo, driver = asked.photos[0], str(asked.driver)
+            photo, driver = selection.photos[0], str(selection.driver)
             left = _preview(photo) or _preview(driver)
             beside = _preview(driver) or left  # bundled motions have no preview: show the photo beside the result
             if beside:
@@ -312,30 +320,30 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
     @shared.asks
     def on_animate(request: Any, number: int, *values: Any) -> Generator[list[Any]]:
         job = Job(shared.session(request), number)
-        asked = Asked.of(values[:num_inputs])
+        selection = Selection.of(values[:num_inputs])
         background, color, picture, format, beside, voice = values[num_inputs : num_inputs + 6]
         shown = dict(zip(names, values[num_inputs + 6 :], strict=True))
         yield [markup.waiting("Starting"), *result.show()]
         try:
             behind = controls.background_of(controls.value_of("background", background), color, picture)
-            photo = asked.photos[0] if asked.photos and not asked.is_batch else None
+            photo = selection.photos[0] if selection.photos and not selection.is_batch else None
             settings = controls.values_of(shown) | {"background": behind}
             config = controls.config_of(settings, model=shared.model, photo=photo)
-            if asked.text is not None or values[Inputs.place("how")] == "Text":
+            if selection.text is not None or values[Inputs.place("how")] == "Text":
                 job.check()
-                asked = replace(asked, driver=spoken(job, asked.text, voice))
+                selection = replace(selection, driver=synthesize_speech(job, selection.text, voice))
             options: dict[str, Any] = {"limits": shared.limits, "format": format, "beside": beside}
 
-            def work(tell: Tell) -> Made | BatchAnswer:
-                if asked.is_batch:
-                    return animate_photos(job, asked.photos, asked.driver, config, tell=tell, **options)
-                return animate(job, photo, asked.driver, config, tell=tell, **options)
+            def work(tell: Tell) -> AnimatedPhoto | BatchAnswer:
+                if selection.is_batch:
+                    return animate_photos(job, selection.photos, selection.driver, config, tell=tell, **options)
+                return animate(job, photo, selection.driver, config, tell=tell, **options)
 
-            made = yield from watched(job, work, lambda bar: [bar, *result.as_it_is()])
-            if isinstance(made, Made):
-                answer = [markup.note(_told_made(made)), *result.of(made, asked)]
+            made = yield from with_progress_bar(job, work, lambda bar: [bar, *result.as_it_is()])
+            if isinstance(made, AnimatedPhoto):
+                answer = [markup.note(_result_summary(made)), *result.of(made, selection)]
             else:
-                answer = [_told_batch(made, len(asked.photos)), *result.of_batch(made)]
+                answer = [_batch_summary(made, len(selection.photos)), *result.of_batch(made)]
         except Exception as error:  # shown in the page
             answer = [message_of(error), *result.show()]
         yield answer
@@ -343,13 +351,13 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
     return on_animate
 
 
-def _told_batch(batch: BatchAnswer, num_photos: int) -> str:
+def _batch_summary(batch: BatchAnswer, num_photos: int) -> str:
     lines = [f"{len(batch.made)} of {num_photos} photos are animated. Every file is signed and marked."]
     lines += [f"{name} was skipped: {controls.plain(reason)}" for name, reason in batch.left_out]
     return markup.note("\n".join(lines), "" if batch.made else "bad")
 
 
-def _told_made(made: Made) -> str:
+def _result_summary(made: AnimatedPhoto) -> str:
     report = made.report
     what = f"{report.width}x{report.height}"
     if report.num_frames > 1:

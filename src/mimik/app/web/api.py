@@ -17,7 +17,7 @@ from typing import Any
 from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.web import controls
-from mimik.app.web.jobs import animate, animate_photos, faces, report_of, save_edited, spoken, verified
+from mimik.app.web.jobs import animate, animate_photos, faces, report_of, save_edited, synthesize_speech, verified
 from mimik.app.web.learning import learning
 from mimik.app.web.other_tabs import LEARN_SECONDS, learner_model
 from mimik.app.web.parts import BROKEN, STOPPED, WORK, Shared, log
@@ -89,7 +89,7 @@ def _add(
     names = [name for name, _, _ in parameters]
 
     def endpoint(request: Any, *values: Any) -> Any:
-        with _told(gr):
+        with _reported(gr):
             job = shared.session(request).begin()
             return function(_Call(shared, job, dict(zip(names, values, strict=True)), gr.Progress()))
 
@@ -110,7 +110,7 @@ def _add(
 
 
 @contextmanager
-def _told(gr: Any) -> Iterator[None]:
+def _reported(gr: Any) -> Iterator[None]:
     """Convert exceptions to one-sentence errors of the response."""
     try:
         yield
@@ -217,7 +217,7 @@ def _driver(call: _Call) -> str:
     if driver:
         return driver
     if text is not None:
-        return spoken(call.job, str(text), None if voice is None else str(voice))
+        return synthesize_speech(call.job, str(text), None if voice is None else str(voice))
     if name not in registry.names():
         raise InputError(f"driver_name {name}: use one of {', '.join(registry.names())}, or upload a driver.")
     return str(name)

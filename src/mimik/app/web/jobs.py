@@ -54,12 +54,12 @@ EDIT_FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp"}
 Tell = Callable[[float, str], None]  # share done, 0..1, and description of the current step
 
 
-def unread(share: float, doing: str) -> None:
+def ignore_progress(share: float, doing: str) -> None:
     """Ignore progress."""
 
 
 @dataclass(frozen=True)
-class Made:
+class AnimatedPhoto:
     """Result for one photo."""
 
     out: Path  # the sealed file; for frames, a .zip of sealed files
@@ -82,7 +82,7 @@ class Remaining:
         return f"about {left / 60:.0f} min left" if left >= 90 else f"about {max(1, round(left))} s left"
 
 
-def given_photo(photo: str | None) -> str:
+def check_photo(photo: str | None) -> str:
     """Raises:
     InputError: if there is none.
     """
@@ -91,7 +91,7 @@ def given_photo(photo: str | None) -> str:
     return photo
 
 
-def given_photos(photos: Sequence[str] | None, limits: Limits, whose: str = "") -> Sequence[str]:
+def check_photos(photos: Sequence[str] | None, limits: Limits, whose: str = "") -> Sequence[str]:
     """Raises:
     InputError: if there are none, or too many.
     """
@@ -111,9 +111,9 @@ def animate(
     limits: Limits,
     format: str = "mp4",
     beside: bool = False,
-    tell: Tell = unread,
+    tell: Tell = ignore_progress,
     credentials: Credentials | None = None,
-) -> Made:
+) -> AnimatedPhoto:
     """Animate a photo into a sealed video.
 
     Args:
@@ -126,7 +126,7 @@ def animate(
         InputError: if an argument is invalid.
         StoppedError: if the visitor stopped the job; nothing is kept then.
     """
-    photo = given_photo(photo)
+    photo = check_photo(photo)
     _check_choice(format, PAGE_FORMATS)
     if not driver or (driver not in registry.names() and not Path(driver).is_file()):
         raise InputError("Nothing drives the photo yet: choose a motion, or add a video or a recording.")
@@ -156,7 +156,7 @@ def animate(
         try:
             tell(0.0, "Reading the photo and the driver")
             avatar = Avatar.from_photos([photo], face=config.face)
-            fitting = _fitting(config, opened, format)
+            fitting = _applicable(config, opened, format)
             report = avatar.render(opened, out, config=fitting, credentials=credentials, progress=step)
             second = None
             if beside and format not in _STILLS:
@@ -169,7 +169,7 @@ def animate(
         except StoppedError:
             shutil.rmtree(out.parent, ignore_errors=True)
             raise
-    return Made(out, second, report)
+    return AnimatedPhoto(out, second, report)
 
 
 def _check_choice(format: str, formats: Mapping[str, str]) -> None:
@@ -177,7 +177,7 @@ def _check_choice(format: str, formats: Mapping[str, str]) -> None:
         raise InputError(f"Format {format}: use one of {', '.join(formats)}.")
 
 
-def _fitting(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfig:
+def _applicable(config: AnimateConfig, driver: Driver, format: str) -> AnimateConfig:
     """The settings, with defaults for those that do not apply to this driver or format."""
     plain: dict[str, Any] = {}
     if not driver.has_frames:
@@ -203,7 +203,7 @@ def _check_length(what: str, length_s: float | None, limits: Limits) -> None:
         raise InputError(f"{what} is {length_s:.0f} s long: use at most {limits.seconds:.0f} s.")
 
 
-def spoken(job: Job, text: str | None, voice: str | None = None) -> str:
+def synthesize_speech(job: Job, text: str | None, voice: str | None = None) -> str:
     """Synthesize a text to a file. Raises InputError if there is no text, no such voice, or no speech program.
 
     Args: voice: of espeak-ng, such as de; None or "": its English voice. Voice files of this computer are rejected.
@@ -248,7 +248,7 @@ def _side_by_side(
         writer: Any = None
         for done, (other, frame) in enumerate(zip(others, frames, strict=False), start=1):
             job.check()
-            both = np.concatenate([_of_height(other, height), _of_height(frame, height)], axis=1)
+            both = np.concatenate([_resized(other, height), _resized(frame, height)], axis=1)
             if writer is None:
                 sound = result if report.has_audio else None
                 writer = stack.enter_context(draft.open_writer(both.shape[1], height, report.fps, audio_from=sound))
@@ -258,7 +258,7 @@ def _side_by_side(
     return out
 
 
-def _of_height(picture: Image, height: int) -> Image:
+def _resized(picture: Image, height: int) -> Image:
     """Resize a picture to this height and an even width."""
     width = max(2, round(picture.shape[1] * height / picture.shape[0]) // 2 * 2)
     if picture.shape[:2] == (height, width):
@@ -273,7 +273,7 @@ def _of_height(picture: Image, height: int) -> Image:
 class BatchAnswer:
     """Results for several photos."""
 
-    made: list[Made]  # successful photos, in order
+    made: list[AnimatedPhoto]  # successful photos, in order
     archive: Path | None  # all files in one .zip; None if there are none
     left_out: list[tuple[str, str]]  # name of a photo, and reason
 
@@ -287,7 +287,7 @@ def animate_photos(
     limits: Limits,
     format: str = "mp4",
     beside: bool = False,
-    tell: Tell = unread,
+    tell: Tell = ignore_progress,
 ) -> BatchAnswer:
     """Animate several photos with the same driver; failures are recorded with their reason.
 
@@ -295,8 +295,8 @@ def animate_photos(
         InputError: if there are no photos, too many, or no driver.
         StoppedError: if the visitor stopped it; nothing is kept then.
     """
-    photos = given_photos(photos, limits)
-    made: list[Made] = []
+    photos = check_photos(photos, limits)
+    made: list[AnimatedPhoto] = []
     left_out: list[tuple[str, str]] = []
     for number, photo in enumerate(photos):
 
@@ -328,7 +328,7 @@ def _free_name(archive: zipfile.ZipFile, path: Path) -> str:
 
 def edited(session: Session, photo: str | None, changes: Edit, config: AnimateConfig) -> tuple[Image, Image]:
     """The photo before and after, reduced and watermarked. Raises InputError if there is no photo or no face in it."""
-    photo = given_photo(photo)
+    photo = check_photo(photo)
     config = replace(config, size=min(config.size or _PREVIEW_PX, _PREVIEW_PX), label=False, consent=None)
     with session.in_use():
         with session.editing:
@@ -349,7 +349,7 @@ def save_edited(
 
     Raises InputError if there is no photo or no face in it.
     """
-    photo = given_photo(photo)
+    photo = check_photo(photo)
     _check_choice(format, EDIT_FORMATS)
     check_changes(changes)
     with session.in_use():
@@ -368,7 +368,7 @@ def verified(file: str | None) -> tuple[str, dict[str, Any]]:
 
 def faces(photo: str | None) -> list[dict[str, Any]]:
     """Faces of a photo with the numbers for `face`. Raises InputError if there is no photo, or no face in it."""
-    photo = given_photo(photo)
+    photo = check_photo(photo)
     picture = video.read_image(photo)
     found = find_faces(Landmarker(), picture, thorough=True)
     if not found:
@@ -384,7 +384,7 @@ def faces(photo: str | None) -> list[dict[str, Any]]:
     return out
 
 
-def report_of(made: Made) -> dict[str, Any]:
+def report_of(made: AnimatedPhoto) -> dict[str, Any]:
     """A report without folders of this computer."""
     report = asdict(made.report)
     for name in ("out", "photo", "driver", "model"):

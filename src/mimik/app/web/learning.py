@@ -13,7 +13,7 @@ import cv2
 from mimik.animation.avatar import Avatar
 from mimik.animation.edit import Editor
 from mimik.animation.sliders import Edit
-from mimik.app.web.jobs import given_photos
+from mimik.app.web.jobs import check_photos
 from mimik.app.web.parts import news_of
 from mimik.app.web.sessions import Job, Limits, StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, extra
@@ -46,7 +46,7 @@ def learning(
         InputError: if the photos cannot be used, or learning failed.
         StoppedError: if the visitor stopped it.
     """
-    given = given_photos(photos, limits, " of the same person")
+    given = check_photos(photos, limits, " of the same person")
     with extra("Learning", "train"):
         from mimik.training import fine_tuning
     arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
@@ -90,7 +90,7 @@ def learning(
 
 def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None) -> Learned:
     """Args: outcome: a fine_tuning.LearnOutcome."""
-    said, has_gained = gained(outcome)
+    said, has_gained = improvement(outcome)
     if not has_gained:
         out.unlink(missing_ok=True)
         return Learned(1.0, said, outcome.curve, is_over=True)
@@ -98,7 +98,7 @@ def _finished(outcome: Any, photos: Sequence[str], out: Path, model: Path | None
     return Learned(1.0, said, outcome.curve, out, before, after, is_over=True)
 
 
-def gained(outcome: Any) -> tuple[str, bool]:
+def improvement(outcome: Any) -> tuple[str, bool]:
     """Summary of the improvement, and whether there is one. Args: outcome: a fine_tuning.LearnOutcome."""
     first, best = outcome.curve[0], outcome.best
     ended = f"Training ended because {outcome.ended}."

@@ -14,7 +14,7 @@ from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
 from mimik.app.live.controls import LIVE_SIZE
 from mimik.app.web import controls, markup
-from mimik.app.web.jobs import EDIT_FORMATS, Remaining, edited, given_photo, save_edited, verified
+from mimik.app.web.jobs import EDIT_FORMATS, Remaining, check_photo, edited, save_edited, verified
 from mimik.app.web.learning import Learned, learning
 from mimik.app.web.parts import PRIVATE, QUICK, WORK, Shared, message_of
 from mimik.app.web.sessions import Job
@@ -89,7 +89,7 @@ def _begin(shared: Shared, request: Any, photo: str | None, person: str | None, 
     """Start the call of a visitor; returns its key. Raises InputError if it cannot be started."""
     if photo and person:
         raise InputError("Both a photo and a learned person are set: remove one of them.")
-    given = Path(given_photo(photo or person))
+    given = Path(check_photo(photo or person))
     session = shared.session(request)
     with ExitStack() as kept:
         kept.enter_context(session.in_use())
@@ -139,11 +139,11 @@ def build_person(shared: Shared) -> None:
             )
     outputs = [status, curve, compared, keep]
     begun = learn.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
-    begun.then(_learner(shared), [number, photos, seconds], outputs, **WORK, **PRIVATE)
+    begun.then(_learn_handler(shared), [number, photos, seconds], outputs, **WORK, **PRIVATE)
     photos.change(lambda: "", None, status, queue=False, **PRIVATE)
 
 
-def _learner(shared: Shared) -> Any:
+def _learn_handler(shared: Shared) -> Any:
     gr = shared.gr
 
     @shared.asks
@@ -156,7 +156,7 @@ def _learner(shared: Shared) -> Any:
             model = learner_model(shared)
             with closing(learning(job, photos, limits=shared.limits, model=model, max_seconds=seconds)) as news:
                 for one in news:
-                    yield _learned(shared, one, remaining)
+                    yield _learning_outputs(shared, one, remaining)
         except Exception as error:  # shown in the page
             yield [message_of(error), *nothing]
 
@@ -168,7 +168,7 @@ def learner_model(shared: Shared) -> Path | None:
     return Path(shared.model) if shared.model and shared.model.endswith(MODEL_SUFFIX) else None
 
 
-def _learned(shared: Shared, one: Learned, remaining: Remaining) -> list[Any]:
+def _learning_outputs(shared: Shared, one: Learned, remaining: Remaining) -> list[Any]:
     gr = shared.gr
     if one.is_over:
         status = markup.note(one.doing, "" if one.out else "plain")
@@ -227,12 +227,12 @@ def build_edit(shared: Shared) -> None:
             with gr.Accordion("More settings", open=False):
                 settings = [controls.control(gr, name, prefix="edit-set") for name in EDIT_SETTINGS]
     inputs = [still, *settings, *sliders]
-    look = _looker(shared, compare=False)
+    look = _edit_handler(shared, compare=False)
     quick: dict[str, Any] = {"trigger_mode": "always_last", **QUICK, **PRIVATE}
     for changed in (still.change, *(one.input for one in (*sliders, *settings))):
         changed(look, inputs, [shown, message, saved], **quick)
-    comparing.select(_looker(shared, compare=True), inputs, [both, message, saved], **quick)
-    save.click(_saver(shared), [format, *inputs], [saved, message], **WORK, **PRIVATE)
+    comparing.select(_edit_handler(shared, compare=True), inputs, [both, message, saved], **quick)
+    save.click(_save_handler(shared), [format, *inputs], [saved, message], **WORK, **PRIVATE)
     zero.click(lambda: [0] * len(sliders), None, sliders, queue=False, **PRIVATE).then(
         look, inputs, [shown, message, saved], **quick
     )
@@ -257,7 +257,7 @@ def _values(shared: Shared, values: Sequence[Any], photo: str | None) -> tuple[E
     return changes, controls.config_of(controls.values_of(shown), model=shared.model, photo=photo)
 
 
-def _looker(shared: Shared, *, compare: bool) -> Any:
+def _edit_handler(shared: Shared, *, compare: bool) -> Any:
     @shared.asks
     def on_edit(request: Any, photo: str, *values: Any) -> tuple[Any, str, Any]:
         if not photo:
@@ -271,7 +271,7 @@ def _looker(shared: Shared, *, compare: bool) -> Any:
     return on_edit
 
 
-def _saver(shared: Shared) -> Any:
+def _save_handler(shared: Shared) -> Any:
     @shared.asks
     def on_save(request: Any, format: str, photo: str, *values: Any) -> tuple[Any, str]:
         if not any(values[len(EDIT_SETTINGS) :]) and photo:

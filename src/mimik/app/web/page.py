@@ -43,7 +43,7 @@ def build_page(sessions: Sessions, calls: Calls, *, limits: Limits, model: str |
     return app.queue(max_size=_WAITING, default_concurrency_limit=1, api_open=False)
 
 
-def looks() -> dict[str, Any]:
+def theme_options() -> dict[str, Any]:
     """Arguments of gradio.mount_gradio_app: system fonts, so that none are downloaded."""
     theme = gradio_needed().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css": markup.CSS}

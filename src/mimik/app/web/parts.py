@@ -178,12 +178,14 @@ def news_of(
         thread.join()
 
 
-def watched(job: Job, work: Callable[[Tell], Answer], shown: Callable[[str], News]) -> Generator[News, None, Answer]:
+def with_progress_bar(
+    job: Job, work: Callable[[Tell], Answer], shown: Callable[[str], News]
+) -> Generator[News, None, Answer]:
     """Run a job and yield its progress bar; the job is stopped if the generator is closed."""
     remaining = Remaining()
     last_s = 0.0
 
-    def told(news: Callable[[News], None]) -> Answer:
+    def run(news: Callable[[News], None]) -> Answer:
         def tell(share: float, doing: str) -> None:
             nonlocal last_s
             now = time.monotonic()
@@ -193,7 +195,7 @@ def watched(job: Job, work: Callable[[Tell], Answer], shown: Callable[[str], New
 
         return work(tell)
 
-    return news_of(told, job.session.stop)
+    return news_of(run, job.session.stop)
 
 
 def message_of(error: BaseException) -> str:

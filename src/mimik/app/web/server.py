@@ -11,7 +11,7 @@ from mimik.app.guard import Guard, Headers, call_headers, check_host
 from mimik.app.live.hosting import Calls
 from mimik.app.serving import Serving, add_call_routes, bound, page_address, served
 from mimik.app.web import examples
-from mimik.app.web.page import build_page, looks
+from mimik.app.web.page import build_page, theme_options
 from mimik.app.web.parts import gradio_needed
 from mimik.app.web.sessions import Limits, Sessions
 from mimik.config import AnimateConfig
@@ -60,7 +60,7 @@ def served_studio(where: Serving, *, model: str | None = None, limits: Limits | 
             mcp_server=False,
             footer_links=[],
             allowed_paths=[],
-            **looks(),
+            **theme_options(),
         )
 
         def headers(path: str) -> Headers:

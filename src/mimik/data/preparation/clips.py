@@ -117,7 +117,7 @@ def prepare_video(
     config: PrepareConfig,
     *,
     on_clip: Callable[[Clip], None] | None = None,
-    beat: workers.Beat = workers.no_beat,
+    beat: workers.Beat = workers.ignore_heartbeat,
 ) -> VideoResult:
     """Prepare one video or picture; a picture is a clip of one frame.
 

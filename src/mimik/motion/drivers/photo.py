@@ -55,10 +55,10 @@ class PhotoDriver(Driver):
         _, face, _ = upright(picture, face, self.name)
         reference, motion_frame = motion_of_photo(face)
         notes = [note for note in (reference.note, doubt(face, self.name)) if note]
-        return DrivingMotion(reference, iter(_held(motion_frame, self.fps)), notes=notes)
+        return DrivingMotion(reference, iter(_transition(motion_frame, self.fps)), notes=notes)
 
 
-def _held(motion_frame: MotionFrame, fps: float) -> list[MotionFrame]:
+def _transition(motion_frame: MotionFrame, fps: float) -> list[MotionFrame]:
     """Transition from neutral to the photo's motion frame, hold, and transition back."""
     rise, hold, fall = (round(seconds * fps) for seconds in _PHASES_S)
     amounts = np.concatenate([np.linspace(0, 1, rise), np.ones(hold), np.linspace(1, 0, fall)])

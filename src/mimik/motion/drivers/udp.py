@@ -58,7 +58,7 @@ class Mailbox:
 
     Attributes:
         num_late: lines with a time before that of the newest sample.
-        num_wrong: invalid lines.
+        num_invalid: invalid lines.
         complaint: error message of the last invalid line.
     """
 
@@ -74,8 +74,8 @@ class Mailbox:
         self._is_rested = reader is None
         self._calibrates = False
         self._newest: Sample | None = None
-        self.num_late = self.num_wrong = 0
-        self.complaint: str | None = None
+        self.num_late = self.num_invalid = 0
+        self.last_error: str | None = None
 
     def calibrate(self) -> None:
         """Use the next sample as neutral."""
@@ -93,11 +93,11 @@ class Mailbox:
             try:
                 sample = parse(part) if self._reader is None else self._reader(part, time.monotonic())
             except ValueError as error:
-                self.num_wrong += 1
-                if str(error) != self.complaint and self.num_wrong <= _MAX_COMPLAINTS:
+                self.num_invalid += 1
+                if str(error) != self.last_error and self.num_invalid <= _MAX_COMPLAINTS:
                     what = "a line" if self._reader is None else "a packet"
                     log.warning("%s that was sent %s; it is skipped.", what, error)
-                self.complaint = str(error)
+                self.last_error = str(error)
                 continue
             if sample is None:
                 continue

@@ -19,7 +19,7 @@ from mimik.face.tracker import Tracker
 from mimik.media import video
 from mimik.media.reading import VideoFrame
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
-from mimik.motion.extraction import NEUTRAL_LOOKAHEAD_S, held_s, motion_from, neutral_and_place, stream_motion
+from mimik.motion.extraction import NEUTRAL_LOOKAHEAD_S, lookahead_of, motion_from, neutral_and_place, stream_motion
 from mimik.motion.files import Motion
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.pipeline import Clock, Progress, prefetch, silent
@@ -55,7 +55,9 @@ class Filmed(Driver):
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         tracker = Tracker(settings.landmarker, settings.face)
-        first = math.ceil(held_s(settings.neutral_s) * self.fps)  # frames that are read before the first one is made
+        first = math.ceil(
+            lookahead_of(settings.neutral_s) * self.fps
+        )  # frames that are read before the first one is made
 
         def report_progress(stage: str, done: int, total: int | None) -> None:
             settings.progress(stage, done, first if total is None else min(first, total))

@@ -68,7 +68,7 @@ class Scene:
     canvas: Canvas
 
 
-def take_apart(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
+def decompose_photo(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
     """Decompose a photo; if that is impossible, return the reason, which completes a sentence about "the background".
 
     Args:

@@ -205,7 +205,7 @@ def test_the_first_head_is_rest_and_calibration_makes_another() -> None:
     assert head(20, 1) == pytest.approx(0, abs=1e-4) and head(25, 2) == pytest.approx(5, abs=1e-4)
     box.calibrate()
     assert head(30, 4) == pytest.approx(0, abs=1e-4) and head(25, 5) == pytest.approx(-5, abs=1e-4)
-    assert box.put(b"rubbish") is None and (box.num_wrong, box.complaint) == (1, "is not a packet of Live Link Face")
+    assert box.put(b"rubbish") is None and (box.num_invalid, box.last_error) == (1, "is not a packet of Live Link Face")
 
 
 def test_a_phone_is_asked_to_send() -> None:

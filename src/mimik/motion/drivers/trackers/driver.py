@@ -52,7 +52,7 @@ class TrackerDriver(Driver):
             stream = self._recorded(receiver, settings.progress)
         finally:
             receiver.close()
-        wrong = receiver.mailbox.num_wrong
+        wrong = receiver.mailbox.num_invalid
         notes = [f"{wrong} packets of the tracker could not be read"] if wrong else []
         # The last sample is held until the end that was asked for.
         frames = itertools.islice(itertools.chain(stream.frames(self.fps), itertools.repeat(None)), self.num_frames)
@@ -61,7 +61,7 @@ class TrackerDriver(Driver):
     def _recorded(self, receiver: Receiver, progress: Progress) -> Stream:
         sample = receiver.receive(_WAIT_S)
         if sample is None:
-            wrong = receiver.mailbox.num_wrong
+            wrong = receiver.mailbox.num_invalid
             why = f", and {wrong} packets that could not be read" if wrong else ""
             raise InputError(
                 f"{receiver.address}: no face arrived within {_WAIT_S:.0f} s{why}; start the tracker, and make it "
