@@ -212,7 +212,7 @@ def test_a_browser_that_connects_to_no_loopback_address_can_ask_for_others(call:
     assert set(candidates) <= sockets
 
 
-class Unread:
+class UnreadChannel:
     """A data channel whose other end reads nothing, so that sent data remains in the buffer."""
 
     readyState = "open"  # noqa: N815
@@ -230,13 +230,13 @@ class Unread:
 
 def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
     held = connections.Connections(call, host="127.0.0.1", again="")
-    channel = connections._ControlChannel(held, "", types.SimpleNamespace(sending_ms=0.0))
-    channel._channel = channel = Unread()
+    controls = connections._ControlChannel(held, "", types.SimpleNamespace(sending_ms=0.0))
+    controls._channel = channel = UnreadChannel()
     for number in range(5000):
-        channel._send({"shown": number, "face": [500] * 100})
+        controls._send({"shown": number, "face": [500] * 100})
     assert 0 < channel.bufferedAmount <= connections._MAX_UNREAD + 1000
     channel.sent.clear()  # it reads again
-    channel._send({"shown": 1})
+    controls._send({"shown": 1})
     assert channel.sent
 
 
