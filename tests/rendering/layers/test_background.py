@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, _strands, blend, decompose_photo
+from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, _share_of_person, blend, decompose_photo
 from mimik.rendering.matte import foreground, person_matte
 
 
@@ -64,7 +65,27 @@ def test_strands_are_mixtures_of_hair_and_background() -> None:
         (white, gray, box, 0.0),  # a box behind a white shoulder, where the wall was continued
     ]
     front, plate, photo = (np.array([[case[n] for case in cases]], np.uint8) for n in range(3))
-    np.testing.assert_allclose(_strands(photo, front, plate)[0], [case[3] for case in cases], atol=0.01)
+    share, is_mixture, apart = _share_of_person(photo, front, plate)
+    np.testing.assert_allclose((share * is_mixture)[0], [case[3] for case in cases], atol=0.01)
+    np.testing.assert_allclose(apart[0], [1, 1, 1, (15 * 3**0.5 - 20) / 20], atol=0.01)
+
+
+def test_a_matte_that_is_too_wide_leaves_no_rim(small_portrait: Image, small_face: Face) -> None:
+    """Before a plain dark wall, the colors say that a halo of the matte is wall."""
+    alpha = person_matte(small_portrait, small_face.points)
+    wall = np.random.default_rng(0).normal([20, 18, 30], 1.5, small_portrait.shape)
+    a = alpha[..., None]
+    photo = np.rint((a * foreground(small_portrait, alpha) + (1 - a) * wall).clip(0, 255)).astype(np.uint8)
+    side = Crop.around(small_face.points).side
+    halo = cv2.dilate(alpha, np.ones((2 * [2 * round(0.012 * side) + 1]), np.uint8)) * 0.5
+    chin = round(small_face.points[:, 1].max())
+    wide = np.maximum(alpha, halo)
+    found = decompose_photo(photo, small_face.points, wide.astype(np.float32))
+    assert isinstance(found, Scene)
+    beside = (alpha < 0.01) & (wide > 0.3)
+    beside[chin:] = False  # shoulders may be as dark as the wall
+    assert beside.sum() > 50
+    assert wide[beside].mean() > 0.3 and found.alpha[beside].mean() < 0.1
 
 
 def test_front_over_plate_is_the_photo(scene: Scene, striped: tuple[Image, np.ndarray]) -> None:

@@ -37,6 +37,9 @@ _CONTRAST = 40.0  # smallest color distance between hair and background, 0..255,
 # Distance of a color from the line between those of hair and background, in units of the distance between these: a
 # mixture of both up to the first value, something else from the second on.
 _THIRD_COLOR = 0.25, 0.5
+_PERSON = 0.8, 0.97  # matte values between which its word counts more and more against that of the colors
+_SAME = 6.0, 14.0  # distance of photo and plate, 0..255, from which on the plate is used alone
+_SMOOTHED_PX = 2.0
 _NOISE = 0.08  # share of hair up to which a pixel is treated as noise
 # Matte values over which the front changes from a local estimate to the solution of the matting equation.
 _SOLVED = 0.15, 0.4
@@ -91,7 +94,10 @@ def decompose_photo(picture: Image, points: NDArray[Any], alpha: Array | None = 
     hole, plain, strands = _hole(part, a, side)
     behind = fill(part, hole, _UNCOVERS * side, plain)
     around = foreground(part, a)
-    a = np.maximum(a, strands * _strands(part, around, behind))
+    share, is_mixture, apart = _share_of_person(part, around, behind)
+    less = is_mixture * apart * plain * ramp(a, *_PERSON[::-1]) * np.maximum(a - share, 0)
+    a = np.maximum(a - less, strands * share * is_mixture)
+    behind = _with_photo(behind, part, (1 - apart) * ramp(a, *_PERSON[::-1]))
     alpha = alpha.copy()
     canvas.part(alpha)[...] = a
     front, plate = picture.copy(), picture.copy()
@@ -141,18 +147,30 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
     return narrow | (strands > 0), plain, cv2.GaussianBlur(strands, (0, 0), max(side / 200, 0.7))
 
 
-def _strands(part: Image, front: Image, plate: Image) -> Array:
-    """[h, w] 0..1 coverage by hair, from the position of a pixel's color between those of plate and front.
+def _share_of_person(part: Image, front: Image, plate: Image) -> tuple[Array, Array, Array]:
+    """Coverage by the person, from the position of a pixel's color between those of plate and front.
 
-    A color that is no mixture of both is not hair.
+    Returns:
+        [h, w] 0..1 each: the coverage; whether the color is a mixture of both; whether both differ enough.
     """
     toward = front.astype(np.float32) - plate
     off = part.astype(np.float32) - plate
-    length = (toward * toward).sum(-1)
-    along = (off * toward).sum(-1)
-    beside = np.sqrt(((off * off).sum(-1) - along * along / np.maximum(length, 1)).clip(0))
-    share = ramp(along / np.maximum(length, _CONTRAST**2), _NOISE, 1)
-    return share * ramp(beside / np.maximum(np.sqrt(length), _CONTRAST), _THIRD_COLOR[1], _THIRD_COLOR[0])
+    length = np.sqrt((toward * toward).sum(-1))
+    along = (off * toward).sum(-1) / np.maximum(length, 1)
+    beside = np.sqrt(((off * off).sum(-1) - along * along).clip(0))
+    reference = np.maximum(length, _CONTRAST)
+    is_mixture = ramp(beside / reference, _THIRD_COLOR[1], _THIRD_COLOR[0])
+    return ramp(along * length / reference**2, _NOISE, 1), is_mixture, ramp(length, _CONTRAST / 2, _CONTRAST)
+
+
+def _with_photo(plate: Image, part: Image, share: Array) -> Image:
+    """The plate, with the photo itself where both are similar: as sharp as the photo, and without an edge.
+
+    Args: share: [h, w] 0..1, where the photo may be shown.
+    """
+    apart = np.abs(part.astype(np.float32) - plate).max(-1)
+    share = share * ramp(cv2.GaussianBlur(apart, (0, 0), _SMOOTHED_PX), *_SAME[::-1])
+    return cv2.convertScaleAbs(plate + share[..., None] * (part.astype(np.float32) - plate))
 
 
 def _front(part: Image, alpha: Array, plate: Image, around: Image) -> Image:
