@@ -122,28 +122,41 @@ def shell_of(pose: Pose, long_hair: tuple[float, float]) -> NDArray[np.float64]:
         pose: of the head.
         long_hair: 0..1, whether hair reaches beyond the ear, at the picture's left and right of a frontal face.
     """
-    unit = np.stack([np.sin(_angles()), -np.cos(_angles())], 1)
-    center = pose.apply(np.array(_SKULL_CM))[:2]
-    side = np.sign(unit[:, 0])
-    facing = -_EAR_NORMAL[0] * side * pose.rotation[2, 0] - _EAR_NORMAL[1] * pose.rotation[2, 2]
-    free_ear = 1 - np.where(side < 0, *long_hair)
-    changes = []
-    for number, axes in enumerate(_HAIR_CM):
-        ring = _SKULL_CM[:2] + unit * axes[:2]
-        flat, ears = (pose.apply(np.column_stack([ring, np.full(len(ring), z)]))[:, :2] for z in (_RING_CM, _EAR_CM))
-        # The outline is center + scale * root @ (unit circle), for any root @ root.T = seen @ seen.T. The root chosen
-        # is the one nearest to the flat ring; without a turn, both are equal.
-        seen = pose.rotation[:2] * axes
-        values, vectors = np.linalg.eigh(seen @ seen.T)
-        root = (vectors * np.sqrt(values)) @ vectors.T
-        u, _, v = np.linalg.svd(root @ seen[:, :2])
-        outline = center + pose.scale * unit @ (root @ u @ v).T
-        at_ear = smoothstep(facing, *_NEAR) * (1 - smoothstep(-ring[:, 1], *_ABOVE_EARS_CM))
-        at_ear *= free_ear if number else 1
-        changes.append(outline + at_ear[:, None] * (ears - outline) - flat)
+    unit, flat, at_ears = _rings()
+    facing = _EAR_NORMAL[0] * np.sign(-unit[:, 0]) * pose.rotation[2, 0] - _EAR_NORMAL[1] * pose.rotation[2, 2]
+    at_ears = at_ears * smoothstep(facing, *_NEAR)
+    at_ears[1] *= 1 - np.where(unit[:, 0] < 0, *long_hair)
     shell = pose.apply(head().shell)
-    shell[:, :2] += head().hair[:, None] * np.concatenate(changes)
+    # Of the rings, in units of the face frame and relative to the center of the skull.
+    outline = np.stack([unit @ _outline(pose.rotation[:2] * axes).T for axes in _HAIR_CM])
+    projected = flat @ pose.rotation[:2, :2].T
+    ears, rings = (projected + (z - _SKULL_CM[2]) * pose.rotation[:2, 2] for z in (_EAR_CM, _RING_CM))
+    changes = outline + at_ears[..., None] * (ears - outline) - rings
+    shell[:, :2] += pose.scale * head().hair[:, None] * changes.reshape(-1, 2)
     return shell
+
+
+@functools.cache
+def _rings() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """[n, 2] unit circle; [2, n, 2] rings of hair around the center of the skull; [2, n] 0..1, how near to the ears."""
+    unit = np.stack([np.sin(_angles()), -np.cos(_angles())], 1)
+    flat = np.stack([unit * axes[:2] for axes in _HAIR_CM])
+    return unit, flat, 1 - smoothstep(-flat[..., 1] - _SKULL_CM[1], *_ABOVE_EARS_CM)
+
+
+def _outline(seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[2, 2] that maps the unit circle to the outline of an ellipsoid with projected axes seen [2, 3].
+
+    This holds for each root with root @ root.T = seen @ seen.T. The result is the one nearest to seen[:, :2], which is
+    the outline without a turn.
+    """
+    square = seen @ seen.T
+    spread = np.sqrt(max(square[0, 0] * square[1, 1] - square[0, 1] ** 2, 0.0))
+    root = (square + spread * np.eye(2)) / np.sqrt(max(square[0, 0] + square[1, 1] + 2 * spread, 1e-12))
+    (a, b), (c, d) = root @ seen[:, :2]
+    x, y = a + d, c - b
+    length = max(float(np.hypot(x, y)), 1e-12)
+    return np.asarray(root @ np.array([[x, -y], [y, x]]) / length)
 
 
 def long_hair(skull: Pose, matte: Array) -> tuple[float, float]:
