@@ -90,6 +90,16 @@ def test_skimming_shows_an_earlier_frame_where_one_is_skipped(tmp_path):
     assert got == [max(shown for shown in decoded if shown <= number) for number in range(len(got))]
 
 
+def test_rough_frames_differ_little(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [rng.normal(waves(128, 96 + 2 * i)[2 * i :], 12).clip(0, 255).astype(np.uint8) for i in range(9)]
+    options = {"crf": "36", "bf": "2", "b_strategy": "0", "b-pyramid": "none", "sc_threshold": "0"}
+    clip = make_video(tmp_path / "a.mp4", frames, options=options)
+    exact, rough = (list(map(np.asarray, video.decode_frames(clip, rough=rough))) for rough in (False, True))
+    off = np.array([np.abs(a.astype(int) - b).mean() for a, b in zip(exact, rough, strict=True)])
+    assert 0 < off.max() < 3 and (off == 0).sum() >= 3
+
+
 def resampled(frame: reading.VideoFrame, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The frame under matrix [3, 3], from pixels of the result to pixels of the frame."""
     planes, to_rgb = frame.planes()

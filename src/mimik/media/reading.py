@@ -209,6 +209,7 @@ def decode_frames(
     max_side: int | None = None,
     num_threads: int | None = None,
     every: int = 1,
+    rough: bool = False,
     skim: bool = False,
 ) -> Generator[VideoFrame | Rgb]:
     """The frames of read_frames, not yet converted to RGB; a repeated frame is the same object.
@@ -216,6 +217,7 @@ def decode_frames(
     Args:
         path, fps, max_side, num_threads: as in read_frames.
         every: yield only every n-th frame, starting with the first.
+        rough: do not deblock frames that the decoder does not need for others; the points of a face are as steady.
         skim: skip frames that the decoder does not need for others; the frame before, mostly one earlier, is yielded
             instead. Takes two thirds of the time if half of the frames are such.
 
@@ -238,6 +240,8 @@ def decode_frames(
         rate = exact_rate(fps) if fps else nominal
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = num_threads or min(4, os.cpu_count() or 1)
+        if rough:
+            stream.codec_context.options = {"skip_loop_filter": "noref"}
         if skim:
             stream.codec_context.skip_frame = "NONREF"
         convert: _ToRgb | None = None

@@ -117,7 +117,7 @@ class Video(Filmed):
         return cls(path.name, path, rate, num_frames, sound=path if info.has_audio else None)
 
     def pictures(self, max_side: int) -> Generator[Image | VideoFrame]:
-        return video.decode_frames(self.path, fps=self.fps, max_side=max_side)
+        return video.decode_frames(self.path, fps=self.fps, max_side=max_side, rough=True)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         """As in Filmed, but the first frame comes earlier: the beginning of the video is read twice.
@@ -129,7 +129,9 @@ class Video(Filmed):
         if settings.neutral_s is not None or every < 2:
             return super().motion(settings)
         tracker = Tracker(settings.landmarker, settings.face)
-        looked_at = video.decode_frames(self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE, every=every, skim=True)
+        looked_at = video.decode_frames(
+            self.path, fps=self.fps, max_side=_TRACK_MAX_SIDE, every=every, rough=True, skim=True
+        )
         decoded = prefetch(settings.clock.each("decode", looked_at))
 
         def report_progress(stage: str, done: int, _: int | None) -> None:
