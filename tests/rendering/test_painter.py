@@ -139,15 +139,33 @@ def test_a_large_photo_keeps_its_resolution(portrait: Image, portrait_face: Face
     assert detail(out) > 0.7 * detail(big)
 
 
-def test_many_frames_are_read_from_an_enlarged_sheet(portrait: Image, portrait_face: Face) -> None:
+@pytest.mark.parametrize(("sheets", "mean"), [(((3, 1 << 30),), 0.3), (((3, 1 << 20), (2, 1 << 30)), 0.4)])
+def test_many_frames_are_read_from_an_enlarged_sheet(
+    portrait: Image,
+    portrait_face: Face,
+    monkeypatch: pytest.MonkeyPatch,
+    sheets: tuple[tuple[int, int], ...],
+    mean: float,
+) -> None:
     """Equal to sampling the photo, except for rounding of cubic sampling; without motion equal to the photo."""
+    monkeypatch.setattr(painter_module, "_SHEETS", sheets)
     points = portrait_face.points
     warper = Warper(points, 512, 512)
     once, often = Painter(portrait, warper), Painter(portrait, warper, is_reused=True)
     flow = warper.flow(turned(points, yaw=9))
     difference = once.carry(portrait, flow).astype(float) - often.carry(portrait, flow)
-    assert np.abs(difference).mean() < 0.3 and 10 * np.log10(255**2 / (difference**2).mean()) > 50
+    assert often._sheet is not None and often._sheet.factor == sheets[-1][0]
+    assert np.abs(difference).mean() < mean and 10 * np.log10(255**2 / (difference**2).mean()) > 50
     np.testing.assert_array_equal(often.paint(warper.flow(points)), portrait)
+
+
+def test_a_doubled_picture_holds_its_pixels_and_cubic_ones_between() -> None:
+    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 30, 4)).astype(np.uint8), (0, 0), 1.0)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    half = np.array([[0.5, 0, 0], [0, 0.5, 0]])
+    expected = cv2.warpAffine(picture, half, (60, 80), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    assert np.abs(painter_module._doubled(picture).astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(painter_module._doubled(picture)[::2, ::2], picture)
 
 
 @pytest.mark.parametrize("yaw", [3, 20])
@@ -177,5 +195,5 @@ def test_a_sheet_is_made_for_many_frames_only_and_not_beyond_its_size(
 ) -> None:
     warper = Warper(portrait_face.points, 512, 512)
     assert Painter(portrait, warper)._sheet is None
-    monkeypatch.setattr(painter_module, "_SHEET_BYTES", 1 << 20)
+    monkeypatch.setattr(painter_module, "_SHEETS", ((3, 1 << 20), (2, 1 << 20)))
     assert Painter(portrait, warper, is_reused=True)._sheet is None

@@ -25,9 +25,9 @@ from mimik.rendering.layers.opening import Opening
 from mimik.rendering.layers.palette import is_black_and_white
 from mimik.rendering.mirror import MirrorFlow, matched_light, opacity
 
-# Enlargement of the picture that frames are sampled from; odd, so that its pixel centers include the photo's.
-_SHEET = 3
-_SHEET_BYTES = 96 << 20  # largest size of that picture
+# Enlargement of the picture that frames are sampled from, and its largest size in bytes: the first that fits is used.
+_SHEETS = ((3, 24 << 20), (2, 96 << 20))
+_CUBIC = (-0.09375, 0.59375, 0.59375, -0.09375)  # weights of OpenCV's cubic interpolation halfway between pixels
 _SHEET_MARGIN = 8  # photo pixels around the canvas that it includes
 _BAND_PX = 1 << 18  # pixels processed at a time
 _BAND_ROWS = 128  # largest height of a band, if only a part of each band is processed
@@ -37,14 +37,16 @@ _MATTE_CELLS = 2.5  # cells by which the matte is dilated before the test whethe
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A part of the photo, enlarged by _SHEET.
+    """A part of the photo, enlarged; its pixels include the photo's.
 
     Attributes:
         pixels: uint8 RGBA.
+        factor: by which it is enlarged.
         base: x [1, w] and y [h, 1] of the canvas pixels in this picture.
     """
 
     pixels: Image
+    factor: int
     base: tuple[Array, Array]
 
 
@@ -139,15 +141,20 @@ class Painter:
         left, top = (max(edge - _SHEET_MARGIN, 0) for edge in (self.canvas.left, self.canvas.top))
         right, bottom = (edge + n + _SHEET_MARGIN for edge, n in zip((left, top), self.canvas.size, strict=True))
         part = self._picture[top:bottom, left:right]
-        if not self._is_reused or 4 * part.shape[0] * part.shape[1] * _SHEET**2 > _SHEET_BYTES:
+        height, width = part.shape[:2]
+        factor = next((by for by, most in _SHEETS if 4 * height * width * by**2 <= most), None)
+        if not self._is_reused or factor is None:
             return None
         four = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)  # cv2.remap is fastest with four channels
         if self._matte is not None:
             four[..., 3] = self._matte[top:bottom, left:right]
-        pixels = cv2.resize(four, None, fx=_SHEET, fy=_SHEET, interpolation=cv2.INTER_CUBIC)
-        middle = _SHEET // 2  # center of the block that a pixel becomes
-        x, y = (_SHEET * (base - edge) + middle for base, edge in zip(self._base, (left, top), strict=True))
-        return _Sheet(pixels, (x, y))
+        if factor == 2:
+            pixels, middle = _doubled(four), 0
+        else:
+            pixels = cv2.resize(four, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+            middle = factor // 2  # center of the block that a pixel becomes
+        x, y = (factor * (base - edge) + middle for base, edge in zip(self._base, (left, top), strict=True))
+        return _Sheet(pixels, factor, (x, y))
 
     def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
         """The picture, or another plane [H, W] of its size, warped by the flow, without overlays."""
@@ -266,7 +273,7 @@ class Painter:
 
     def _maps(self, flow: Flow, sheet: _Sheet | None = None) -> _Maps:
         """The flow in pixels of the picture, or of the sheet if one is given."""
-        base, enlarged = (self._base, 1) if sheet is None else (sheet.base, _SHEET)
+        base, enlarged = (self._base, 1) if sheet is None else (sheet.base, sheet.factor)
         k = np.float32(enlarged * self.canvas.crop.side)
         parts = [(flow.offset, (0, 0), (GRID, GRID), 1)]
         for detail in flow.details:
@@ -412,3 +419,14 @@ class Painter:
         shape = int(size[0]), int(size[1])
         # With single planes, OpenCV is faster, and exact: it does not round the positions.
         return [cv2.warpAffine(plane, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE) for plane in planes]
+
+
+def _doubled(picture: Image) -> Image:
+    """A picture [H, W, 4], and cubic interpolation between its pixels: [2 H, 2 W, 4]."""
+    for axis in (1, 0):
+        kernel = np.reshape(_CUBIC, (1, 4) if axis else (4, 1))
+        between = cv2.filter2D(picture, -1, kernel, anchor=(1, 0) if axis else (0, 1), borderType=cv2.BORDER_REPLICATE)
+        height, width = picture.shape[:2]
+        every = np.stack([picture, between], axis + 1)
+        picture = every.reshape(height * (2 - axis), width * (1 + axis), 4)
+    return picture
