@@ -203,7 +203,7 @@ class Connections:
         @connection.on("datachannel")
         def on_channel(channel: Any) -> None:
             if brings_camera:
-                controls.open(channel)
+                controls.attach(channel)
 
         @connection.on("connectionstatechange")
         async def on_state_change() -> None:
@@ -299,7 +299,7 @@ class _ControlChannel:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._state_sent_s = 0.0
 
-    def open(self, channel: Any) -> None:
+    def attach(self, channel: Any) -> None:
         self._channel = channel
         self._unsubscribe = self._call.on_shown(in_loop(asyncio.get_running_loop(), self._send_face))
 
