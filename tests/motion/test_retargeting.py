@@ -123,6 +123,24 @@ def test_a_mouth_does_not_open_wider_than_mouths_do(small_face: Face) -> None:
     assert 0.3 < opening / np.linalg.norm(shape[61] - shape[291]) < 0.75
 
 
+def test_a_smile_holds_the_upper_lip_up_while_the_mouth_is_open(small_face: Face) -> None:
+    """The photo smiles with teeth. The lip comes down for contact, and is back when a driver's mouth opens."""
+    photo = head_pose(small_face.points).invert(small_face.points)
+    assert gap(photo, faces.LIPS_INNER_UPPER, faces.LIPS_INNER_LOWER) > 0.05
+    retarget = Retarget(small_face, reference_of(canonical_shape()))
+    heights = []
+    for opening in (0.0, 0.01, 0.6, 1.0):  # centimeters; only the lower lip moves
+        motion_frame = still()
+        motion_frame.offset[[*faces.LIPS_INNER_LOWER[1:-1], *faces.LIPS_OUTER_LOWER[1:-1]], 1] += opening
+        shape = head_pose(small_face.points).invert(retarget(motion_frame))
+        heights.append(float(shape[13, 1] - photo[13, 1]))
+    closed, nearly, speaking, wide = heights
+    assert closed > 0.05
+    assert nearly == pytest.approx(closed, abs=0.005)
+    assert abs(wide) < 0.45 * closed
+    assert wide <= speaking < closed
+
+
 def all_moving() -> MotionFrame:
     offset = np.random.default_rng(0).normal(0, 0.15, (NUM_POINTS, 3))
     return MotionFrame(np.array([0.05, 0.1, 0.05]), np.array([0.5, 0.3, 0.0]), 0.05, offset, np.zeros(52))

@@ -31,7 +31,7 @@ LIPS_TOUCH = 0.02  # detected gap of touching lips: 0.002 to 0.014 (22 clips of 
 _LIPS_SHUT = 0.0  # target opening of lips that are parted in the photo
 _LIPS_SOFT = 0.04  # openings below are mapped toward 0, see soft_contact
 _EYELIDS_SOFT = 0.15
-_UPPER_LIP_SHARE = 0.4  # of the closing motion
+UPPER_LIP_SHARE = 0.4  # of the closing motion
 UPPER_LID = 0.85
 _BESIDE_CM = 1.3  # distance within which skin follows the lips
 _LIP_TO_CHIN = (
@@ -99,7 +99,7 @@ def _lip_fields() -> tuple[Float, Float]:
     return upper, lower
 
 
-def with_lip_openings(shape: Float, openings: Float, *, upper_lip: float = _UPPER_LIP_SHARE) -> Float:
+def with_lip_openings(shape: Float, openings: Float, *, upper_lip: float = UPPER_LIP_SHARE) -> Float:
     """The shape with these lip openings; outer lips and adjacent skin follow.
 
     Args:
