@@ -38,8 +38,6 @@ _HAIR_CM = (9.0, 11.0, 10.8), (12.0, 14.0, 14.4)
 _RING_CM = 3.0
 _SKULL_CM = 0.0, -3.0, 5.0  # center of the skull
 _EAR_CM = 4.5  # depth of the ears
-_EAR_NORMAL = 0.97, -0.24  # outward normal of an ear, sideways and in depth
-_NEAR = 0.0, 0.24  # visibility of an ear over which the ring beside it turns with it
 _ABOVE_EARS_CM = -1.0, 9.0  # heights above the middle of the face over which a ring beside an ear becomes round
 # Where hair beyond an ear would be, [P, 3] on the side of positive x.
 _BEYOND_EAR_CM = np.array([(10.8, y, _RING_CM) for y in (-3.0, -1.0, 1.0, 3.0)])
@@ -114,17 +112,16 @@ def _angles() -> NDArray[np.float64]:
 def shell_of(pose: Pose, long_hair: tuple[float, float]) -> NDArray[np.float64]:
     """[S, 3] the shell of a head in a picture: the outline of an ellipsoid in this pose.
 
-    A head stays as wide when it turns, but the points of a flat ring would approach each other. Only beside a visible
-    ear the inner ring turns with the face, like the ear, and so does the outer ring if no hair covers it. z is that of
-    a flat ring.
+    A head stays as wide when it turns, but the points of a flat ring would approach each other. Only at the height of
+    the ears the inner ring turns with the face, like an ear, and so does the outer ring if no hair covers it. z is that
+    of a flat ring.
 
     Args:
         pose: of the head.
         long_hair: 0..1, whether hair reaches beyond the ear, at the picture's left and right of a frontal face.
     """
     unit, flat, at_ears = _rings()
-    facing = _EAR_NORMAL[0] * np.sign(-unit[:, 0]) * pose.rotation[2, 0] - _EAR_NORMAL[1] * pose.rotation[2, 2]
-    at_ears = at_ears * smoothstep(facing, *_NEAR)
+    at_ears = at_ears.copy()
     at_ears[1] *= 1 - np.where(unit[:, 0] < 0, *long_hair)
     shell = pose.apply(head().shell)
     # Of the rings, in units of the face frame and relative to the center of the skull.
