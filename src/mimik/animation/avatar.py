@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
@@ -28,7 +28,7 @@ from mimik.animation.source_frame import SourceFrame, read_backdrop
 from mimik.animation.source_image import PhotoLike, SourceImage, as_list, source_of_photo, source_of_video
 from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError
 from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
-from mimik.face.orientation import DOUBTFUL, find_faces, quarter_turns
+from mimik.face.orientation import DOUBTFUL, find_faces, num_quarter_turns
 from mimik.inference.avatar_file import AvatarFile, most_neutral_face, read_avatar
 from mimik.inference.device import resolved_device
 from mimik.inference.runtime import Network
@@ -37,7 +37,7 @@ from mimik.media import video
 from mimik.motion.drivers.driver import Driver
 from mimik.motion.drivers.registry import DriverLike, open_driver
 from mimik.networks.release import read_release
-from mimik.pipeline import Progress, begun, silent
+from mimik.pipeline import Progress, run_in_thread, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
@@ -214,7 +214,7 @@ class Avatar:
         """
         backdrop = read_backdrop(self._image, config.background)
         generator = self.generator(config.model or self.model, config.device)
-        teeth = partial(named_teeth, config.teeth) if config.teeth else begun(lambda: self.teeth).result
+        teeth = partial(named_teeth, config.teeth) if config.teeth else run_in_thread(lambda: self.teeth).result
         others = self._every[1:] if self._person else ()  # `mimik learn` keeps them only if they help
         return SourceFrame(self._image, config, generator, backdrop, limit_side=limit_side, teeth=teeth, others=others)
 
@@ -309,8 +309,19 @@ class Avatar:
             credentials = credentials or Credentials.local()
             progress("preparing layers", 1, EDIT_STEPS)
             editor = Editor(self, chosen)
-            editor.write_sealed(Path(out), made, force=force, credentials=credentials, progress=progress)
-            return Edited(*editor.size, editor.notes(made))
+            progress("fitting the changes", 2, EDIT_STEPS)
+            notes = editor.notes(made)
+            progress("drawing", 3, EDIT_STEPS)
+            model = Path(chosen.model or self.model).name
+            changed = {name: value for name, value in asdict(made).items() if value}
+            claim = Claim(
+                Path(out).name, model, self.ingredients(), changed, label=chosen.label, consent=chosen.consent
+            )
+            with seal(Path(out), claim, credentials=credentials, force=force) as draft:
+                image = editor(made)
+                progress("marking and signing", 4, EDIT_STEPS)
+                draft.write_image(image)
+            return Edited(*editor.size, notes)
 
     def render(
         self,
@@ -553,7 +564,7 @@ def _animatable_people(photo: PhotoLike, landmarker: Landmarker) -> tuple[dict[i
             why = f"is {face.width_px:.0f} px wide"
         elif face.score < DOUBTFUL and number > 1:
             why = f"is uncertain ({100 * face.score:.0f} %)"
-        elif quarter_turns(face):
+        elif num_quarter_turns(face):
             why = "is not upright; rotate the picture, or animate it alone with --face"
         if why:
             notes.append(f"face {number} of {name} {why}; it is not animated")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -21,11 +21,7 @@ from mimik.motion.drivers.stream import UPPER_LID_SHARE
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
 from mimik.motion.regions import region_weights
-from mimik.pipeline import Progress, silent
-from mimik.provenance.credentials import Credentials
-from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.outputs import check_output
-from mimik.provenance.sealing import seal
 
 EDIT_STEPS = 5  # steps of similar duration: reading, separating, trying, drawing, signing
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -172,15 +168,7 @@ class Editable(Protocol):
     @property
     def landmarker(self) -> Landmarker: ...
 
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def photo(self) -> Path | None: ...
-
     def source_frame(self, config: AnimateConfig, *, limit_side: bool = False) -> SourceFrame: ...
-
-    def ingredients(self) -> tuple[Ingredient, ...]: ...
 
 
 class Editor:
@@ -294,39 +282,11 @@ class Editor:
         return self._retarget(edited_motion_frame(self._amounts(edit)[0], self._shape))
 
     def __call__(self, edit: Edit) -> Image:
-        """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see write_sealed and provenance.Marker."""
+        """The edited photo, uint8 RGB [H, W, 3]; neither signed nor marked: see Avatar.edit and provenance.Marker."""
         if edit == Edit():
             return self._portrait.picture.copy()
         points = self.points(edit)
         return self._portrait.paint(self._portrait.flow(points), points)
-
-    def write_sealed(
-        self,
-        out: Path,
-        edit: Edit,
-        *,
-        force: bool = False,
-        credentials: Credentials | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        """Writes an edited photo, sealed; arguments as Avatar.edit's. Raises InputError if it cannot be written."""
-        settings: dict[str, Any] = {name: value for name, value in asdict(edit).items() if value}
-        model = Path(self._config.model or self._avatar.model).name
-        claim = Claim(
-            out.name,
-            model,
-            self._avatar.ingredients(),
-            settings,
-            label=self._config.label,
-            consent=self._config.consent,
-        )
-        progress("fitting the changes", 2, EDIT_STEPS)
-        self._amounts(edit)
-        progress("drawing", 3, EDIT_STEPS)
-        with seal(out, claim, credentials=credentials, force=force) as draft:
-            image = self(edit)
-            progress("marking and signing", 4, EDIT_STEPS)
-            draft.write_image(image)
 
 
 def _slider_room(name: str, value: float, before: float) -> float:

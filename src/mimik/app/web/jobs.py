@@ -354,7 +354,7 @@ def save_edited(
     check_changes(changes)
     with session.in_use():
         out = session.new(f"{Path(photo).stem}_edited{EDIT_FORMATS[format]}")
-        Editor(Avatar.from_photos([photo], face=config.face), config).write_sealed(out, changes)
+        Avatar.from_photos([photo], face=config.face).edit(out, changes, config=config)
     return out
 
 
