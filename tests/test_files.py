@@ -11,7 +11,7 @@ import pytest
 
 from mimik import files
 from mimik.config import InputError
-from mimik.files import check_file, hold, replaced, replaced_folder, write_whole
+from mimik.files import atomic_folder, atomic_write, check_file, hold, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -21,11 +21,11 @@ def names(folder: Path) -> list[str]:
 def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with replaced(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text("new")
         assert path.read_text() == "old" and draft.suffix == ".txt"
     assert path.read_text() == "new" and names(tmp_path) == ["a.txt"]
-    with pytest.raises(RuntimeError), replaced(path, durable=True) as draft:
+    with pytest.raises(RuntimeError), atomic_write(path, durable=True) as draft:
         draft.write_text("half")
         raise RuntimeError
     assert path.read_text() == "new" and names(tmp_path) == ["a.txt"]
@@ -33,7 +33,7 @@ def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
 
 def test_a_new_file_is_as_readable_as_others(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"")
-    with replaced(tmp_path / "a"):
+    with atomic_write(tmp_path / "a"):
         pass
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
@@ -41,41 +41,41 @@ def test_a_new_file_is_as_readable_as_others(tmp_path: Path) -> None:
 def test_no_moment_without_a_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The umask is per process: a file made by another thread meanwhile would be accessible to everybody."""
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask is changed"))
-    write_whole(tmp_path / "a", b"1")
-    with replaced(tmp_path / "b") as draft:
+    write_atomically(tmp_path / "a", b"1")
+    with atomic_write(tmp_path / "b") as draft:
         draft.write_bytes(b"2")
 
 
 def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_whole(tmp_path / "a", b"old")
+    write_atomically(tmp_path / "a", b"old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "_sync", full)
     with pytest.raises(InputError, match=r"a: no space left for its 0.0 MB; existing files are kept"):
-        write_whole(tmp_path / "a", b"new")
+        write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
     with pytest.raises(InputError, match="cannot be written"):
-        write_whole(tmp_path / "missing" / "a", b"new")
+        write_atomically(tmp_path / "missing" / "a", b"new")
 
 
 def test_an_error_names_the_file_that_is_wanted_and_not_its_draft(tmp_path: Path) -> None:
     path = tmp_path / "a.motion"
     for named in (None, "draft"):
-        with pytest.raises(OSError, match="No space") as told, replaced(path) as draft:
+        with pytest.raises(OSError, match="No space") as told, atomic_write(path) as draft:
             raise OSError(errno.ENOSPC, "No space left on device", *([str(draft)] if named else []))
         assert told.value.filename == str(path) and not list(tmp_path.iterdir())
-    with pytest.raises(OSError, match="gone") as told, replaced(path):
+    with pytest.raises(OSError, match="gone") as told, atomic_write(path):
         raise OSError(errno.ENOENT, "gone", "other")
     assert told.value.filename == "other"
 
 
 def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    with replaced_folder(out) as new:
+    with atomic_folder(out) as new:
         (new / "one").write_text("1")
-    with replaced_folder(out) as new:
+    with atomic_folder(out) as new:
         (new / "two").write_text("2")
     assert names(out) == ["two"] and names(tmp_path) == ["out"]
     rename = Path.rename
@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path, monkeypatc
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OSError, match="made up"), replaced_folder(out) as new:
+    with pytest.raises(OSError, match="made up"), atomic_folder(out) as new:
         (new / "three").write_text("3")
     assert names(out) == ["two"] and names(tmp_path) == ["out"]
 
@@ -103,7 +103,7 @@ def test_one_holds_a_file_at_a_time(tmp_path: Path) -> None:
 def test_threads_that_write_the_same_file_leave_one_whole(tmp_path: Path) -> None:
     path = tmp_path / "a"
     texts = [str(number) * 10_000 for number in range(8)]
-    threads = [threading.Thread(target=write_whole, args=(path, text.encode())) for text in texts]
+    threads = [threading.Thread(target=write_atomically, args=(path, text.encode())) for text in texts]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from mimik.config import InputError
-from mimik.pipeline import begun, pipeline_threads, prefetch
+from mimik.pipeline import pipeline_threads, prefetch, run_in_thread
 
 
 def test_prefetch_keeps_the_order() -> None:
@@ -95,14 +95,14 @@ def test_overlapping_pipelines_leave_the_threads_as_they_were() -> None:
         cv2.setNumThreads(before)
 
 
-def test_what_has_begun_runs_at_once_and_hands_over_its_error() -> None:
+def test_run_in_thread_starts_at_once_and_returns_errors() -> None:
     runs = threading.Event()
 
     def make() -> int:
         runs.set()
         return 7
 
-    made = begun(make)
+    made = run_in_thread(make)
     assert runs.wait(5)
     assert made.result(5) == 7
 
@@ -110,7 +110,7 @@ def test_what_has_begun_runs_at_once_and_hands_over_its_error() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        begun(fail).result(5)
+        run_in_thread(fail).result(5)
 
 
 def test_prefetch_interrupted_while_its_thread_starts_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +134,9 @@ def test_prefetch_interrupted_while_its_thread_starts_leaves_none(monkeypatch: p
     assert closed.is_set() and threading.active_count() == before
 
 
-def test_what_has_begun_is_not_killed_at_the_end_of_the_program() -> None:
+def test_run_in_thread_is_not_killed_at_exit() -> None:
     """Not even if a thread that may be killed started it."""
-    assert list(prefetch(begun(lambda: threading.current_thread().daemon).result() for _ in range(2))) == [False, False]
+    assert list(prefetch(run_in_thread(lambda: threading.current_thread().daemon).result() for _ in range(2))) == [
+        False,
+        False,
+    ]

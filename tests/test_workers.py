@@ -80,12 +80,12 @@ def warm_up_that_fails() -> None:
 
 
 @pytest.mark.slow
-def test_workers_that_cannot_start_are_told() -> None:
+def test_workers_that_cannot_start_are_reported() -> None:
     with pytest.raises(InputError, match="a worker ended with code 3 before it could start"):
         list(pool_results(work, [Job(0)], 1, stall_s=60, warm_up=warm_up_that_fails))
 
 
-def test_ray_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_that_is_missing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install '.\[cluster\]'"):
         list(ray_results(work, [Job(0)], address=None, num_workers=1, timeout_s=1))

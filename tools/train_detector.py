@@ -51,7 +51,7 @@ def auc(real: Sequence[float] | NDArray[Any], made: Sequence[float] | NDArray[An
 
 def bootstrapped(
     real: Sequence[tuple[str, float]], made: Sequence[tuple[str, float]], *, rounds: int = 2000, seed: int = 0
-) -> detect.Trial:
+) -> detect.DetectorTest:
     """AUC with a 95 % bootstrap interval over people, each with all clips.
 
     Args: real, made: (person, score) of each clip.
@@ -64,7 +64,7 @@ def bootstrapped(
         values.append(auc(a, b))
     low, high = np.quantile(values, [0.025, 0.975])
     score = auc([one for _, one in real], [one for _, one in made])
-    return detect.Trial(score, float(low), float(high), len(real), len(made))
+    return detect.DetectorTest(score, float(low), float(high), len(real), len(made))
 
 
 def _by_person(scores: Sequence[tuple[str, float]]) -> dict[str, NDArray[np.float64]]:
@@ -262,7 +262,7 @@ def fit(corpus: Path, cache: Path, limit: int | None) -> None:
     z = np.clip((x - mean) / deviation, -4, 4)
     weights, bias = logistic(z, y, w, penalty)
     limit = float(np.quantile((z**2).mean(1), 0.99))
-    none = detect.Trial(0.5, 0.0, 1.0, 0, 0)
+    none = detect.DetectorTest(0.5, 0.0, 1.0, 0, 0)
     final = detect.Classifier(
         names, mean, deviation, weights * slope[0], bias * slope[0] + shift, limit, margin, none, none
     )

@@ -19,7 +19,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replaced(path: Path, *, suffix: str | None = None, durable: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, suffix: str | None = None, durable: bool = False) -> Iterator[Path]:
     """A draft file that atomically replaces path when the block exits without an exception.
 
     Readers see either the old or the new file. The draft is a hidden file in the same folder, with the permissions of a
@@ -57,13 +57,13 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically: readers see either the old or the new content, even after a crash.
 
     Raises InputError if the disk is full or the path is not writable; the old file is kept then.
     """
     try:
-        with replaced(path, suffix=DRAFT_SUFFIX, durable=True) as draft, draft.open("wb") as file:
+        with atomic_write(path, suffix=DRAFT_SUFFIX, durable=True) as draft, draft.open("wb") as file:
             file.write(data)
     except OSError as error:
         if error.errno in _NO_SPACE:
@@ -75,7 +75,7 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill, which replaces path when the block exits without an exception.
 
     If the replacement fails, the old folder is restored.

@@ -92,7 +92,7 @@ class Clock:
                 yield item
 
 
-def begun(make: Callable[[], T]) -> Future[T]:
+def run_in_thread(make: Callable[[], T]) -> Future[T]:
     """Run a function in a new thread; the Future has its result or its exception.
 
     The thread is not a daemon: killing a thread inside C++ code at interpreter exit would abort the process.

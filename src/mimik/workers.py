@@ -139,20 +139,20 @@ def pool_results(
         return
     window = 4 * num_workers + 8  # results that may wait for an earlier one
     finished: dict[int, _Result | Lost] = {}
-    begun = 0
+    num_started = 0
     workers = [_Worker(work, warm_up) for _ in range(min(num_workers, len(tasks)))]
     try:
         for number in range(len(tasks)):
             while number not in finished:
                 for i, worker in enumerate(workers):
-                    if worker.number is None and begun < min(len(tasks), number + window):
+                    if worker.number is None and num_started < min(len(tasks), number + window):
                         try:
-                            worker.give(begun, tasks[begun])
+                            worker.give(num_started, tasks[num_started])
                         except OSError:  # it died idle
                             worker.stop()
                             workers[i] = worker = _Worker(work, warm_up)
-                            worker.give(begun, tasks[begun])
-                        begun += 1
+                            worker.give(num_started, tasks[num_started])
+                        num_started += 1
                 busy = [worker for worker in workers if worker.number is not None]
                 ready = set(wait([worker.connection for worker in busy], timeout=_CHECK_S))
                 for i, worker in enumerate(workers):

@@ -161,7 +161,7 @@ def test_the_rate_changes_the_number_of_frames_but_not_the_duration(
 
 
 @pytest.mark.slow
-def test_a_progress_is_told(avatar: Avatar, driver, tmp_path: Path) -> None:
+def test_a_progress_is_reported(avatar: Avatar, driver, tmp_path: Path) -> None:
     told = []
     avatar.render(driver.path, tmp_path / "a.mp4", progress=lambda *args: told.append(args))
     assert {stage for stage, _, _ in told} == {"track", "animate"}
@@ -342,7 +342,7 @@ def test_a_driver_without_a_face(avatar: Avatar, tmp_path: Path) -> None:
 # Avatars.
 
 
-def test_of_several_photos_the_calmest_is_taken(
+def test_of_several_photos_the_most_neutral_is_used(
     driver, small_path: Path, landmarker: Landmarker, tmp_path: Path
 ) -> None:
     loud = [tmp_path / name for name in ("a.png", "b.png")]
@@ -369,7 +369,7 @@ def test_a_person_from_nothing(tmp_path: Path, landmarker: Landmarker) -> None:
 
 @pytest.mark.usefixtures("unmarked")
 @pytest.mark.slow
-def test_two_faces_are_told_of(small_portrait: Image, landmarker: Landmarker, tmp_path: Path) -> None:
+def test_two_faces_are_reported(small_portrait: Image, landmarker: Landmarker, tmp_path: Path) -> None:
     photo = tmp_path / "two.png"
     small = cv2.resize(small_portrait, (200, 200), interpolation=cv2.INTER_AREA)
     both = np.full((256, 470, 3), 120, np.uint8)
@@ -603,7 +603,7 @@ def test_the_inputs_are_never_overwritten(avatar: Avatar, driver, small_path: Pa
         ({"fps": 0}, "^fps=0: "),
     ],
 )
-def test_bad_settings_are_told_before_any_work(avatar: Avatar, tmp_path: Path, options: dict, message: str) -> None:
+def test_bad_settings_are_reported_before_any_work(avatar: Avatar, tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         avatar.render("no such driver", tmp_path / "a.mp4", **options)
     assert isinstance(error.value, ModelError) == ("model" in options)

@@ -122,7 +122,7 @@ def blendshape(face: Face, *names: str) -> float:
     return float(np.mean([face.blendshapes[BLENDSHAPES.index(name)] for name in names]))
 
 
-def test_thirty_degrees_are_thirty_or_the_note_says_how_many(editor: Editor, landmarker: Landmarker):
+def test_thirty_degrees_are_reached_or_the_note_states_the_angle(editor: Editor, landmarker: Landmarker):
     for degrees in (30, -30):
         turned = [head_pose(found_in(editor, landmarker, e).points).degrees[0] for e in (Edit(), Edit(yaw=degrees))]
         change = turned[1] - turned[0]
@@ -144,7 +144,7 @@ def test_expressions_reach_the_blendshape_that_they_name(editor: Editor, landmar
     assert 0.1 < half < 0.8 * wide
 
 
-def test_what_a_photo_does_not_allow_is_told(editor: Editor, monkeypatch: pytest.MonkeyPatch):
+def test_what_a_photo_does_not_allow_is_reported(editor: Editor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edit, "_MEASURES", edit._MEASURES | {"yaw": replace(edit._MEASURES["yaw"], furthest=0.5)})
     assert editor.notes(Edit(yaw=27))[0].startswith("--yaw 27: this photo allows only 1")
     monkeypatch.setattr(edit, "_MEASURES", edit._MEASURES | {"mouth": replace(edit._MEASURES["mouth"], furthest=0.3)})
@@ -237,7 +237,7 @@ def test_the_command_writes_a_sealed_picture(small_path: Path, tmp_path: Path, s
         (["--certificate", "mine.pem"], "--certificate and --key go together"),
     ],
 )
-def test_bad_input_is_told_and_writes_nothing(
+def test_bad_input_is_reported_and_writes_nothing(
     small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ):
     monkeypatch.chdir(tmp_path)
@@ -252,7 +252,7 @@ def test_bad_input_is_told_and_writes_nothing(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_landmarker")
-def test_every_step_is_told_before_it_is_begun(small_path: Path, tmp_path: Path):
+def test_every_step_is_reported_before_it_starts(small_path: Path, tmp_path: Path):
     told: list[tuple[str, int, int | None]] = []
     avatar_module.edit_photo(small_path, tmp_path / "a.png", smile=0.5, size=64, progress=lambda *how: told.append(how))
     assert [(done, total) for _, done, total in told] == [

@@ -13,7 +13,7 @@ from mimik.animation.group import SharedDriver, blended, face_shares
 from mimik.app.cli import app
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Face, Image, Landmarker
-from mimik.face.orientation import turned_face
+from mimik.face.orientation import rotated_face
 from mimik.media import video
 from mimik.motion.drivers.driver import DriverSettings
 from mimik.motion.drivers.registry import open_driver
@@ -31,7 +31,7 @@ def pair(small_portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_shares_are_those_of_the_nearest_face(small_face: Face) -> None:
-    other = turned_face(small_face, 2, 512, 256)
+    other = rotated_face(small_face, 2, 512, 256)
     weights = face_shares([small_face, other], 512, 256)
     np.testing.assert_allclose(weights.sum(0), 1, atol=1e-5)
     for number, face in enumerate((small_face, other)):

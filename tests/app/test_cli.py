@@ -294,7 +294,7 @@ def test_unreadable_certificate_is_refused(refuse, shelf: Path):
     ],
     ids=lambda command: " ".join(command[:2])[:14],
 )
-def test_a_data_folder_that_cannot_be_written_is_told_before_the_work(
+def test_a_data_folder_that_cannot_be_written_is_reported_before_the_work(
     refuse, shelf: Path, here: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     (shelf / "photos").mkdir(exist_ok=True)
@@ -403,7 +403,7 @@ def test_output_in_a_folder_that_cannot_be_written_to(refuse, shelf: Path, here:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
-def test_told_before_a_network_is_loaded(
+def test_errors_precede_loading_networks(
     refuse, shelf: Path, here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ):
     """Also failures that access rights do not show: root may write to /proc, but cannot."""
@@ -516,7 +516,7 @@ def made(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_report_tells_what_the_file_holds(made: Path):
+def test_the_report_describes_the_file(made: Path):
     report = json.loads(made.with_suffix(".json").read_text())
     info = video.probe(made)
     assert (report["width"], report["height"], report["fps"]) == (info.width, info.height, info.fps)
@@ -771,7 +771,7 @@ SMALL = ["-o", "out", "--size", 64, "--fps", 4, "--model", "geometry"]
 
 
 @pytest.mark.slow
-def test_folder_of_drivers_goes_on_where_it_was_stopped(shelf: Path, here: Path, drivers: Path):
+def test_a_folder_of_drivers_resumes(shelf: Path, here: Path, drivers: Path):
     command = ["animate", shelf / "person.png", drivers, *SMALL, "--json", "report.json", "--force"]
     first = mimik(*command, "--workers", 2)
     assert first.exit_code == 1, first.stderr

@@ -253,7 +253,7 @@ def test_a_models_person_is_baked_in(
         np.testing.assert_allclose(found, right, atol=1e-3)
 
 
-def test_an_embedder_that_says_nothing_is_told(
+def test_an_uninformative_embedder_is_reported(
     releases: dict[str, Path], exported: tuple[Path, settings.Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = exporting.make_graph
@@ -330,9 +330,7 @@ def exported(
     return folder / "out", exporting.export(str(people["texture"]), folder / "out", config)
 
 
-def test_the_record_says_what_it_is_and_fits_the_graph(
-    people: dict[str, Path], exported: tuple[Path, settings.Exported]
-) -> None:
+def test_the_record_describes_the_graph(people: dict[str, Path], exported: tuple[Path, settings.Exported]) -> None:
     out, made = exported
     record = json.loads((out / "export.json").read_text())
     assert "synthetic" in record["notice"] and record["digital_source_type"] == SOURCE_TYPE
@@ -351,7 +349,7 @@ def test_the_record_says_what_it_is_and_fits_the_graph(
     np.testing.assert_array_equal(video.read_image(out / "photo.png"), Avatar.load(people["texture"]).picture)
 
 
-def test_the_weights_that_ship_are_said_to_be_for_research(people: dict[str, Path]) -> None:
+def test_the_bundled_weights_are_for_research(people: dict[str, Path]) -> None:
     assert not ExportSource.of(str(people["texture"]), ExportConfig()).research_only  # the user's own model
     person = replace(read_avatar(people["texture"]), record={"model": {"name": "texture.safetensors"}})
     people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
@@ -460,7 +458,7 @@ def test_layers_are_what_the_painter_draws() -> None:
 
 
 @pytest.mark.parametrize("style", ["paper", "smooth"])
-def test_the_lines_that_a_host_is_told_are_those_that_are_drawn(small_face: Face, style: str) -> None:
+def test_the_exported_lines_are_those_that_are_drawn(small_face: Face, style: str) -> None:
     told = description._landmarks(replace(preset("paper").networks, landmarks=style))
     points = small_face.points[told["points"]] / 256 * PX
     image = np.zeros((PX, PX, 3), np.uint8)
@@ -714,7 +712,7 @@ def test_the_page_shows_what_animate_shows(
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_page_says_what_is_missing(site: Path, tab: tuple[Any, str]) -> None:
+def test_the_page_names_missing_files(site: Path, tab: tuple[Any, str]) -> None:
     page, address = tab
     page.goto(f"{address}?person=nobody")
     page.wait_for_selector("#said.error")

@@ -26,7 +26,7 @@ def calls() -> Iterator[Calls]:
     one.close()
 
 
-def begun(calls: Calls, visitor: str, avatar: Avatar, ended: list[str]) -> str:
+def started(calls: Calls, visitor: str, avatar: Avatar, ended: list[str]) -> str:
     kept = ExitStack()
     kept.callback(ended.append, visitor)
     return calls.begin(visitor, avatar, CONFIG, kept)
@@ -34,27 +34,27 @@ def begun(calls: Calls, visitor: str, avatar: Avatar, ended: list[str]) -> str:
 
 def test_one_visitor_has_the_call_until_it_ends(calls: Calls, avatar: Avatar) -> None:
     ended: list[str] = []
-    key = begun(calls, "a", avatar, ended)
+    key = started(calls, "a", avatar, ended)
     page = calls.file(key, "")
     assert page is not None and "Look neutral" in page[0] and page[1] == "text/html"
     assert calls.file(key, "lines.json") is not None and calls.file(key, "../page.py") is None
     assert calls.file("guessed", "") is None and calls.recording("guessed", "a.mp4") is None
     with pytest.raises(InputError, match="another call is running on this computer"):
-        begun(calls, "b", avatar, ended)
+        started(calls, "b", avatar, ended)
     assert ended == ["b"] and key in calls._hosted
     calls.end("b")  # which has none
-    again = begun(calls, "a", avatar, ended)  # replaces the first one
+    again = started(calls, "a", avatar, ended)  # replaces the first one
     assert ended == ["b", "a"] and again != key and calls.file(key, "") is None
     calls.end("a")
     assert ended == ["b", "a", "a"] and again not in calls._hosted
     assert asyncio.run(calls.offer(again, {}, "127.0.0.1"))[0] == 404
-    third = begun(calls, "b", avatar, ended)
+    third = started(calls, "b", avatar, ended)
     assert asyncio.run(calls.offer(third, {"no": "offer"}, "127.0.0.1"))[0] == 400
 
 
 def test_a_call_that_no_page_sees_ends(calls: Calls, avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosting, "UNSEEN_S", 0.0)
     ended: list[str] = []
-    key = begun(calls, "a", avatar, ended)
+    key = started(calls, "a", avatar, ended)
     until(lambda: ended, 30)
     assert ended == ["a"] and key not in calls._hosted

@@ -211,7 +211,7 @@ def test_frozen_the_person_holds_still(call: Call, driver: Driver):
     assert (after != before).any()
 
 
-def test_a_recording_that_fails_is_told_on_the_page(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_recording_that_fails_is_reported_on_the_page(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: object) -> None:
         raise OSError("no space left on the disk")
 
@@ -223,7 +223,7 @@ def test_a_recording_that_fails_is_told_on_the_page(call: Call, tmp_path: Path, 
         recording.stop()
 
 
-def test_a_virtual_camera_that_fails_is_told_on_the_page(call: Call, monkeypatch: pytest.MonkeyPatch):
+def test_a_virtual_camera_that_fails_is_reported_on_the_page(call: Call, monkeypatch: pytest.MonkeyPatch):
     class Gone(_Device):
         def send(self, image: np.ndarray) -> None:
             raise RuntimeError("no such device")
@@ -346,7 +346,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
 @pytest.mark.parametrize(
     "where, what", [(Tracker, "track"), (SourceFrame, "flow"), (SourceFrame, "prepared"), (SourceFrame, "finish")]
 )
-def test_what_breaks_in_a_thread_is_told(call: Call, monkeypatch: pytest.MonkeyPatch, where: type, what: str):
+def test_what_breaks_in_a_thread_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch, where: type, what: str):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("broken")
 
@@ -462,7 +462,7 @@ def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, dr
         (["--camera", "{driver}", "--record", "out.mp4", "--strength", "9"], "--strength 9.0"),
     ],
 )
-def test_bad_input_is_told_and_writes_nothing(
+def test_bad_input_is_reported_and_writes_nothing(
     small_path: Path,
     driver: Driver,
     tmp_path: Path,
@@ -513,7 +513,7 @@ def test_a_virtual_camera_gets_marked_frames(call: Call, monkeypatch: pytest.Mon
     assert (device.sent[0] == shown[0].image).all()
 
 
-def test_a_computer_without_such_a_device_is_told(call: Call, monkeypatch: pytest.MonkeyPatch):
+def test_a_computer_without_such_a_device_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch):
     def none(**_: object) -> None:
         raise RuntimeError("v4l2loopback backend: no device found\ndetails")
 

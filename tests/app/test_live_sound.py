@@ -100,7 +100,7 @@ def test_the_stream_keeps_to_the_clock() -> None:
     assert speech._start_s == pytest.approx(105.0 - 1 - BLOCK / CALL_RATE_HZ)
 
 
-def test_what_breaks_is_told_to_the_call(avatar: Avatar) -> None:
+def test_what_breaks_is_reported_to_the_call(avatar: Avatar) -> None:
     call = Call(avatar, CONFIG, Controls(driver="microphone"))
     with call:
         call.add_sound(np.zeros((2, 2), np.float32))
@@ -200,7 +200,7 @@ def test_a_camera_does_not_disturb_a_voice(avatar: Avatar) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
+def test_a_file_drives_the_lips_and_is_played(avatar: Avatar, tmp_path: Path) -> None:
     whole = np.concatenate(list(read_sound(SPEECH, rate=CALL_RATE_HZ)))
     begin = int(np.flatnonzero(np.abs(whole) > 0.02)[0])
     path, whole = tmp_path / "speech.wav", whole[begin : begin + CALL_RATE_HZ]
@@ -235,13 +235,13 @@ def test_a_file_speaks_and_can_be_heard(avatar: Avatar, tmp_path: Path) -> None:
         (["--audio", "-", "--record", "out.mp4"], "calls are recorded without sound"),
     ],
 )
-def test_what_cannot_be_spoken_is_told(small_path: Path, options: list[str], message: str) -> None:
+def test_what_cannot_be_spoken_is_reported(small_path: Path, options: list[str], message: str) -> None:
     pytest.importorskip("aiortc", reason="the extra `live` is not installed")
     result = CliRunner().invoke(app, ["live", str(small_path), "--no-open", "--port", "0", *options])
     assert result.exit_code == 2 and message in " ".join(result.output.split())
 
 
-def test_a_sound_that_goes_on_does_not_hold_up_the_end() -> None:
+def test_continuing_sound_does_not_delay_the_end() -> None:
     feeder = Feeder(lambda block: None, iter([np.zeros(CALL_RATE_HZ * 60, np.float32)]))
     feeder.start()
     feeder.close()

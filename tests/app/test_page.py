@@ -128,7 +128,7 @@ def test_others_are_not_served_without_a_password():
         page.check_page(Serving(host="here", password="pw"))
 
 
-def test_a_port_that_is_taken_is_told(call: Call):
+def test_a_used_port_is_reported(call: Call):
     with served_page(call, Serving(port=0)) as one:
         port = int(at(one, "").rpartition(":")[2])
         with pytest.raises(InputError, match=f"--port {port}: cannot be used"):
@@ -417,7 +417,7 @@ def test_all_controls_are_in_sight(browser: Callable[..., Any]):
 
 
 @pytest.mark.browser
-def test_a_camera_that_stops_is_told(browser: Callable[..., Any]):
+def test_a_camera_that_stops_is_reported(browser: Callable[..., Any]):
     """The page without a server; its camera ends like an unplugged one."""
     context = browser(
         "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", permissions=["camera", "microphone"]
@@ -562,7 +562,7 @@ def test_a_page_that_cannot_connect_on_loopback_asks_for_other_addresses(
     assert "127.0.0.1" not in udp_addresses()
 
 
-def test_a_camera_whose_frames_cannot_be_used_is_told_on_the_page():
+def test_a_camera_whose_frames_cannot_be_used_is_reported_on_the_page():
     class Track:
         async def recv(self) -> None:
             raise ValueError("no frame")

@@ -58,7 +58,7 @@ def test_what_is_resumed_has_its_own_rate(clock: Clock, monkeypatch: pytest.Monk
     assert out.getvalue() == "learning: 1020 of 1100 steps, 93 %, 2 a second, 0:40 left\n"
 
 
-def test_steps_without_a_number_are_told_at_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_without_a_number_are_reported_at_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     out = console(monkeypatch, False)
     display = Display("frames")
     display("optimizing", 0, None)
@@ -66,7 +66,7 @@ def test_steps_without_a_number_are_told_at_once(clock: Clock, monkeypatch: pyte
     assert out.getvalue() == "optimizing\nchecking\n"
 
 
-def test_a_run_with_a_log_of_its_own_tells_nothing_else(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_its_own_log_a_run_prints_nothing_else(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     out = console(monkeypatch, False)
     with Display("steps", lines=False).shown() as display:
         clock.now += 100
@@ -117,7 +117,7 @@ def test_a_pipeline_has_one_counter_and_not_two_in_turns(
         assert out.getvalue().splitlines()[-1].endswith(" left")
 
 
-def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_wait_without_a_number_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     out = console(monkeypatch, False)
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.01)
     with working("reading a.jpg"):
@@ -128,7 +128,7 @@ def test_a_long_wait_without_a_number_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_what_is_being_done_is_told_once_and_in_order(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+def test_stages_are_reported_once_in_order(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
     """A stage reported immediately suppresses the delayed opening; without one, the latest state is reported then."""
     out = console(monkeypatch, False)
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.05)

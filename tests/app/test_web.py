@@ -159,7 +159,7 @@ def test_other_formats_and_several_photos(job: Job, small_path: Path, tmp_path: 
     assert video.kind(still.out) == "image" and verify(still.out).exit_code == 0
 
 
-def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Driver):
+def test_what_cannot_be_animated_is_reported(job: Job, small_path: Path, driver: Driver):
     photo, clip, see_through = str(small_path), str(driver.path), replace(PLAIN, background="none")
     for one, drive, config, format, message in (
         (None, "talk", PLAIN, "mp4", "No photo yet"),
@@ -179,7 +179,7 @@ def test_what_cannot_be_animated_is_told(job: Job, small_path: Path, driver: Dri
             jobs.animate_photos(job, photos, "talk", PLAIN, limits=Limits(photos=2))
 
 
-def test_only_what_is_chosen_counts_and_is_said():
+def test_only_the_selected_input_counts():
     """A video uploaded before a motion was chosen does not drive, and vice versa."""
     given = ["me.jpg", "me.mp4", "me.avatar", ["a.jpg", "b.jpg"]]
     drivers = ["talk", "/x/clip.mp4", "/x/voice.wav", "Good  morning", None]
@@ -208,7 +208,7 @@ def test_a_text_becomes_a_voice_and_its_voice_is_no_file(job: Job, monkeypatch: 
             jobs.synthesize_speech(job, text, voice)
 
 
-def test_time_left_is_what_the_work_so_far_says():
+def test_time_left_is_extrapolated_from_finished_work():
     now = [0.0]
     remaining = jobs.Remaining(lambda: now[0])
     assert remaining(0.5) == ""
@@ -357,9 +357,7 @@ def test_empty_tabs_say_what_is_missing(session: Session, job: Job):
 # Person.
 
 
-def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
-    job: Job, small_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_learning_reports_the_curve_and_stops_on_request(job: Job, small_path: Path, monkeypatch: pytest.MonkeyPatch):
     fine_tuning = pytest.importorskip("mimik.training.fine_tuning", reason="torch is not installed")
     point = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.5)
 
@@ -384,7 +382,7 @@ def test_learning_tells_the_curve_and_ends_when_it_is_stopped(
     assert said[0].startswith("Finding the face in the photo") and "likeness 0.50, motion fidelity 0.25" in said[-1]
 
 
-def test_what_was_gained_is_said_and_a_file_is_offered_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_offered_only_after_improvement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fine_tuning = pytest.importorskip("mimik.training.fine_tuning", reason="torch is not installed")
     first, later = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.375), fine_tuning.Point(40, 9.0, 0.75, 0.25, 0.5)
     picture = np.zeros((8, 8, 3), np.uint8)

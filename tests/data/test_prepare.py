@@ -63,17 +63,18 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
     """One video of each kind."""
     folder = tmp_path_factory.mktemp("videos")
     frames = driver.frames
+    some = frames[:18]  # long enough for a clip
     write_clip(folder / "a_talk.mp4", frames)
     later = [np.ascontiguousarray(f) for f in frames[::-1]]
     write_clip(folder / "b_cut.mp4", [cv2.LUT(f, np.arange(255, -1, -1, np.uint8)) // 3 for f in frames[:10]] + later)
     with video.open_writer(folder / "c_copy.mp4", 256, 256, DRIVER_FPS, quality=26) as writer:
         for frame in frames:
             writer.write(frame)
-    pan = [np.roll(small_portrait, (i // 4, i // 3), (0, 1)) for i in range(28)]
+    pan = [np.roll(small_portrait, (i // 4, i // 3), (0, 1)) for i in range(18)]
     write_clip(folder / "d_still.mp4", pan)
-    write_clip(folder / "e_blurred.mp4", [cv2.GaussianBlur(f, (0, 0), 3) for f in frames])
+    write_clip(folder / "e_blurred.mp4", [cv2.GaussianBlur(f, (0, 0), 3) for f in some])
     tiny = []
-    for frame in frames:
+    for frame in some:
         canvas = texture(5, (320, 320)) // 2
         canvas[100:196, 100:196] = cv2.resize(frame, (96, 96), interpolation=cv2.INTER_AREA)
         tiny.append(canvas)
@@ -81,7 +82,7 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
     write_clip(folder / "g_short.mp4", frames[:8])
     write_clip(folder / "h_nobody.mp4", [texture(7, (256, 256))] * 20)
     write_clip(folder / "i_two.mp4", [beside(a, b[:, ::-1], 256) for a, b in zip(frames, later, strict=True)])
-    write_clip(folder / "j_overlap.mp4", [beside(a, b[:, ::-1], 100) for a, b in zip(frames, later, strict=True)])
+    write_clip(folder / "j_overlap.mp4", [beside(a, b[:, ::-1], 100) for a, b in zip(some, later, strict=False)])
     (folder / "k_text.mp4").write_text("this is no video")
     (folder / "l_truncated.mp4").write_bytes((folder / "a_talk.mp4").read_bytes()[:900])
     (folder / "notes.txt").write_text("not looked at")
@@ -408,7 +409,7 @@ def test_nothing_that_was_committed_is_made_again(
     assert many(out).num_new == 30 - 12
 
 
-def test_a_full_disk_is_told_and_what_was_finished_stays(
+def test_a_full_disk_is_reported_and_finished_work_is_kept(
     many: Callable[[Path], PrepareReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -611,7 +612,7 @@ def test_settings_are_refused_by_name(options: dict[str, Any], text: str) -> Non
         PrepareConfig(**options)
 
 
-def test_inputs_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_inputs_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "a/x.mp4", "b/x.mp4", "c/y.txt", "d/one.mp4", "d/id/two.mp4")
     out = tmp_path / "out"
     for inputs, text in (
@@ -643,14 +644,14 @@ def test_inputs_that_cannot_be_used_are_told(tmp_path: Path) -> None:
         prepare(a, tmp_path / "a" / "x.mp4" / "out", people="clip", num_workers=0)
 
 
-def test_ray_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_that_is_missing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "in/a.mp4")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"--ray needs Ray; install it with: pip install '.\[cluster\]'"):
         prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
 
 
-def test_the_command_line_prepares_and_goes_on(tmp_path, driver):
+def test_the_command_line_prepares_and_resumes(tmp_path, driver):
     from typer.testing import CliRunner
 
     from mimik.app.cli import app

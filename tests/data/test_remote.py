@@ -235,7 +235,7 @@ def test_shards_are_read_from_s3(store: Store, index: list[ClipInfo]) -> None:
 
 
 @pytest.mark.slow
-def test_what_s3_does_not_give_is_told(
+def test_errors_of_s3_are_reported(
     store: Store, s3: Callable[..., None], index: list[ClipInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.ask("reset-auth", "0")

@@ -49,7 +49,7 @@ def test_missing_dlib_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         detectors.predictor_file()
 
 
-def test_without_dlib_the_programs_own_landmarks_are_used_and_said(
+def test_without_dlib_mediapipe_is_used_and_named(
     monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker, portrait: Image, portrait_face: Face
 ) -> None:
     without_dlib(monkeypatch)

@@ -273,7 +273,7 @@ def test_an_avatar_is_a_model(
 
 
 @pytest.mark.slow
-def test_the_report_tells_everything(report: tuple[Path, dict[str, Any]]) -> None:
+def test_the_report_is_complete(report: tuple[Path, dict[str, Any]]) -> None:
     out, results = report
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
     markdown, page = (out / "report.md").read_text(), (out / "report.html").read_text()
@@ -304,7 +304,7 @@ def test_pictures_are_sealed_and_shown(report: tuple[Path, dict[str, Any]]) -> N
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on(
+def test_the_same_command_resumes(
     report: tuple[Path, dict[str, Any]], shards: Path, portraits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, before = report
@@ -393,7 +393,7 @@ def test_bad_input_ends_in_one_sentence(
 
 
 @pytest.mark.slow
-def test_damaged_clips_are_left_out_and_told(shards: Path, tmp_path: Path) -> None:
+def test_damaged_clips_are_left_out_and_reported(shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
     (folder / "clips-000000.tar").write_bytes((shards / "clips-000000.tar").read_bytes())

@@ -127,7 +127,7 @@ def test_report_of_six_clips_by_hand() -> None:
     assert not any(line.startswith("| glasses: yes less no") for line in lines)  # one clip has no spread
 
 
-def test_values_are_read_and_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_values_are_read_and_missing_ones_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no clips\.csv"):
         groups.read_values(tmp_path, "first frame", ["geometry", "texture"])
     (tmp_path / "clips.csv").write_text(

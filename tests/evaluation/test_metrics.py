@@ -250,7 +250,7 @@ def test_lpips_is_its_formula() -> None:
     assert lpips(x, x).tolist() == [0, 0]
 
 
-def test_lpips_without_its_weights_says_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_lpips_weights_are_reported_with_instructions(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"contains no alexnet-owt-7be5be79.pth; .*download.pytorch.org"):
         metrics.LpipsAlex(tmp_path)
     (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"something else")
@@ -280,6 +280,6 @@ def test_share_better() -> None:
     assert math.isnan(metrics.share_better(METRICS["l1"], [nan], [nan]))
 
 
-def test_every_metric_says_how_it_is_made() -> None:
+def test_every_metric_has_a_recipe() -> None:
     assert all(metric.recipe and metric.better in ("lower", "higher", "one") for metric in METRICS.values())
     assert len({metric.label for metric in METRICS.values()}) == len(METRICS)

@@ -56,8 +56,8 @@ def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyP
 
 
 def load(name: str) -> Any:
-    if models.is_lesson(name):
-        return models.load_lesson(name, device="cpu", seed=0)
+    if models.is_learned(name):
+        return models.load_learning(name, device="cpu", seed=0)
     return models.load_model(name)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mimik.config import InputError
 from mimik.evaluation import motion_fidelity as fidelity
-from mimik.evaluation.detectors import Found
+from mimik.evaluation.detectors import DetectedPoints
 from mimik.evaluation.motion_fidelity import Contact
 from mimik.face.landmarks import POINTS_68, Face, Image, Landmarker, canonical_mesh
 from mimik.motion.frames import rotation_matrix
@@ -211,7 +211,7 @@ def test_signals_of_found_faces(landmarker: Landmarker, portrait: Image, portrai
     nothing = np.full((1, 478, 3), np.nan, np.float32)
     mesh = np.concatenate([portrait_face.points[None], nothing])
     shapes = np.stack([portrait_face.blendshapes, np.full(52, np.nan, np.float32)])
-    found = fidelity.signals(Found(mesh[:, POINTS_68, :2], mesh, shapes, (512, 512)))
+    found = fidelity.signals(DetectedPoints(mesh[:, POINTS_68, :2], mesh, shapes, (512, 512)))
     assert found.keys() == fidelity.SIGNALS.keys()
     for values in found.values():
         assert np.isfinite(values[0]) and np.isnan(values[1])

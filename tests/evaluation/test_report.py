@@ -39,7 +39,7 @@ def test_numbers_of_photos_are_compared_on_the_same_clips() -> None:
     assert summary._same_clips(["a"], records[:2]) == {}
 
 
-def test_a_number_of_fewer_clips_says_so() -> None:
+def test_metrics_of_fewer_clips_show_their_number() -> None:
     statistics = summary._statistics(np.array([1.0, 2.0, math.nan, 6.0]))
     assert pages._cell_text(statistics, 1, 3).endswith("; 2.0")
     assert pages._cell_text(statistics, 1, 4).endswith("; 2.0 (3 of 4 clips)")
@@ -79,7 +79,7 @@ def results() -> dict[str, Any]:
     }
 
 
-def test_the_report_says_the_same_in_both_forms() -> None:
+def test_the_report_has_equal_content_in_both_formats() -> None:
     what = pages.context(results(), [("pictures/grid.png", "Clips & people.")])
     markdown, html = pages.page(what, "markdown"), pages.page(what, "html")
     for word in (
@@ -109,10 +109,11 @@ def test_the_report_says_the_same_in_both_forms() -> None:
     )
 
 
-def test_curves_are_drawn_for_each_number() -> None:
+def test_curves_are_drawn_for_each_number(monkeypatch: pytest.MonkeyPatch) -> None:
     some = results()
     some["protocols"]["T = 1"]["models"]["geometry"] = {name: statistics(2.0) for name in summary.CURVES}
     drawn = curves.curves(some, "T = 1")
     assert drawn.count('id="axes_') == len(summary.CURVES)
     assert METRICS["csim_dlib"].label in drawn and "learn:a" in drawn and "geometry" in drawn
-    assert drawn == curves.curves(some, "T = 1")
+    monkeypatch.setattr(curves, "CURVES", summary.CURVES[:2])  # faster
+    assert curves.curves(some, "T = 1") == curves.curves(some, "T = 1")

@@ -460,7 +460,7 @@ def test_choose_face() -> None:
         ([wide(17)], None, ["the face in a.jpg is 17 px wide", f"at least {ADVISED_FACE_PX} px wide"]),
     ],
 )
-def test_choose_face_says_what_to_do(found: list[Face], number: int | None, words: list[str]) -> None:
+def test_errors_of_choose_face_name_the_next_step(found: list[Face], number: int | None, words: list[str]) -> None:
     with pytest.raises(NoFaceError) as error:
         choose_face(found, number, "a.jpg", (640, 480))
     for word in words:
@@ -505,7 +505,7 @@ def test_the_threads_that_load_networks_import_nothing() -> None:
     """Ctrl-C while two threads import can leave the import lock acquired, so that the program never ends."""
     code = (
         "import sys, mimik.face.landmarks as landmarks\n"
-        "landmarks.begun = lambda load: print('openvino' in sys.modules)\n"
+        "landmarks.run_in_thread = lambda load: print('openvino' in sys.modules)\n"
         "landmarks.Landmarker()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -12,7 +12,7 @@ import pytest
 from conftest import turned
 from mimik.animation.source_image import source_of_photo
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
-from mimik.face.orientation import doubt, find_faces, quarter_turns, turned_face, upright
+from mimik.face.orientation import confidence_note, find_faces, num_quarter_turns, rotated_face, upright
 from mimik.media import video
 from mimik.motion.drivers.driver import DriverSettings
 from mimik.motion.drivers.registry import open_driver
@@ -26,13 +26,13 @@ def test_points_turn_with_their_picture(small_face: Face) -> None:
         picture[4, 7] = 1
         face = replace(small_face, points=np.array([[7.5, 4.5, 9.0]], np.float32))
         y, x = np.argwhere(np.rot90(picture, turns))[0]
-        np.testing.assert_allclose(turned_face(face, turns, width, height).points, [[x + 0.5, y + 0.5, 9.0]])
+        np.testing.assert_allclose(rotated_face(face, turns, width, height).points, [[x + 0.5, y + 0.5, 9.0]])
 
 
 @pytest.mark.parametrize(("roll", "turns"), [(0, 0), (-50, 0), (50, 0), (88, 1), (-91, 3), (178, 2), (-170, 2)])
 def test_quarters_that_make_a_face_upright(small_face: Face, roll: float, turns: int) -> None:
     rolled = replace(small_face, points=turned(small_face.points, roll=roll).astype(np.float32))
-    assert quarter_turns(rolled) == turns
+    assert num_quarter_turns(rolled) == turns
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -42,14 +42,14 @@ def test_a_face_is_found_whichever_side_is_up(
     lying = np.ascontiguousarray(np.rot90(small_portrait, turns))
     (face,) = find_faces(landmarker, lying)
     assert face.score > 0.8
-    assert quarter_turns(face) == -turns % 4
+    assert num_quarter_turns(face) == -turns % 4
     picture, straight, note = upright(lying, face, "a.png")
     np.testing.assert_array_equal(picture, small_portrait)
     assert np.abs(straight.points[:, :2] - small_face.points[:, :2]).max() < 0.05 * small_face.width_px
     assert note and "a.png" in note
 
 
-def test_a_photo_on_its_head_is_turned_and_said_so(
+def test_an_upside_down_photo_is_rotated_with_a_note(
     landmarker: Landmarker, small_portrait: Image, tmp_path: Path
 ) -> None:
     video.write_image(tmp_path / "a.png", np.ascontiguousarray(np.rot90(small_portrait, 2)))
@@ -70,9 +70,9 @@ def test_a_driver_that_lies_on_its_side_drives_as_an_upright_one(landmarker: Lan
     assert np.abs(turns[0] - turns[1]).max() < np.radians(1.5)
 
 
-def test_a_doubtful_face_is_told(small_face: Face) -> None:
-    assert small_face.score > 0.8 and doubt(small_face, "a.png") is None
-    said = doubt(replace(small_face, score=0.31), "a.png")
+def test_a_doubtful_face_is_reported(small_face: Face) -> None:
+    assert small_face.score > 0.8 and confidence_note(small_face, "a.png") is None
+    said = confidence_note(replace(small_face, score=0.31), "a.png")
     assert said and said.startswith("the face in a.png is uncertain (confidence 31 %)")
 
 
@@ -107,7 +107,7 @@ def drawn_dog(color: tuple[int, int, int], pointed: bool, side: int = 320) -> Im
 @pytest.mark.parametrize(("color", "pointed"), [((170, 110, 60), False), ((215, 200, 190), True), ((95, 60, 40), True)])
 def test_a_dog_is_not_taken_for_a_person(landmarker: Landmarker, color: tuple[int, int, int], pointed: bool) -> None:
     found = find_faces(landmarker, drawn_dog(color, pointed))
-    assert all(doubt(face, "dog.png") for face in found), [face.score for face in found]
+    assert all(confidence_note(face, "dog.png") for face in found), [face.score for face in found]
 
 
 def test_what_is_no_head_is_not_sure(landmarker: Landmarker, small_portrait: Image) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Image
-from mimik.face.parted_lips import with_seen_gap
+from mimik.face.parted_lips import with_detected_gap
 
 PX_PER_MM, CENTER = 4.0, np.array([200.0, 150.0])
 
@@ -41,7 +41,7 @@ def pictured(up_mm: float, down_mm: float, level: int) -> tuple[Image, Face]:
 
 def test_inner_lips_go_to_the_edges_of_the_dark() -> None:
     image, face = pictured(2.0, 3.0, 12)
-    seen = with_seen_gap(image, face)
+    seen = with_detected_gap(image, face)
     upper, lower = almond(2.0, 3.0)
     middle = slice(3, 8)  # of eleven; at the corners the gap is thinner than a pixel
     for line, edge in ((faces.LIPS_INNER_UPPER, upper), (faces.LIPS_INNER_LOWER, lower)):
@@ -57,10 +57,10 @@ def test_inner_lips_go_to_the_edges_of_the_dark() -> None:
 )
 def test_other_mouths_are_left_as_they_are(up_mm: float, down_mm: float, level: int) -> None:
     image, face = pictured(up_mm, down_mm, level)
-    assert with_seen_gap(image, face) is face
+    assert with_detected_gap(image, face) is face
 
 
 def test_a_gap_that_the_landmarks_see_is_left_as_it_is() -> None:
     image, face = pictured(2.0, 3.0, 12)
-    seen = with_seen_gap(image, face)
-    assert with_seen_gap(image, seen) is seen
+    seen = with_detected_gap(image, face)
+    assert with_detected_gap(image, seen) is seen

@@ -89,7 +89,7 @@ def test_the_preview_shows_the_face(person: AvatarFile, path: Path) -> None:
     assert np.abs(middle.mean((0, 1)) - face.mean((0, 1))).max() < 25
 
 
-def test_a_person_says_what_draws_it(person: AvatarFile) -> None:
+def test_an_avatar_names_its_model(person: AvatarFile) -> None:
     assert person.model == "paper, fine-tuned"
     assert replace(person, record={"from_scratch": True}).model == "paper, from scratch"
 
@@ -165,7 +165,7 @@ def test_a_source_is_named_and_hashed(tmp_path: Path) -> None:
     assert SourceFile.of(tmp_path / "a.png") == SourceFile("a.png", digest, "image/png")
 
 
-def test_the_calmest_face_is_nearest_to_the_median(small_face: Face) -> None:
+def test_the_most_neutral_face_is_nearest_to_the_median(small_face: Face) -> None:
     rest = np.full(52, 0.1, np.float32)
     loud = rest.copy()
     loud[[25, 44, 45]] = 0.9

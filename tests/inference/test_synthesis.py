@@ -242,7 +242,7 @@ def test_a_photo_of_the_networks_own_resolution_is_interpolated_once(
 
 
 @pytest.mark.parametrize("corner", [(20.3, 30.7), (-60.0, 40.2), (150.0, -35.5)], ids=["inside", "left", "above"])
-def test_detail_over_a_drawing_is_what_the_formula_says(corner: tuple[float, float]) -> None:
+def test_detail_over_a_drawing_follows_the_formula(corner: tuple[float, float]) -> None:
     """Against a floating-point reference that upsamples each picture separately."""
     random = np.random.default_rng(1)
     keep = cv2.GaussianBlur(random.random((16, 16)).astype(np.float32), (0, 0), 1)

@@ -8,7 +8,7 @@ import pytest
 from mimik.media import mel
 
 
-def test_log_mel_is_what_its_definition_says() -> None:
+def test_log_mel_follows_its_definition() -> None:
     rng = np.random.default_rng(0)
     samples = rng.normal(0, 0.1, mel.WINDOW + 3 * mel.HOP).astype(np.float32)
     bands, loudness = mel.log_mel(samples)
@@ -52,12 +52,12 @@ def test_the_level_follows_what_is_louder_and_forgets_slowly() -> None:
     assert down[-1] == pytest.approx(-21.5, abs=0.1)
 
 
-def test_the_level_goes_on_where_the_last_piece_ended() -> None:
+def test_the_level_continues_across_pieces() -> None:
     loudness = np.random.default_rng(2).uniform(-60, -10, 200).astype(np.float32)
     whole, parts = mel.Level(), mel.Level()
     np.testing.assert_array_equal(whole(loudness), np.concatenate([parts(loudness[:70]), parts(loudness[70:])]))
 
 
-def test_silence_has_the_level_of_speech_nobody_has_heard() -> None:
+def test_initial_silence_has_the_default_level() -> None:
     assert mel.speech_level(np.full(50, -80, np.float32)) == mel.START_DB
     assert np.isfinite(mel.features(*(np.full((3, 64), -107.0), np.full(3, -28.0)))).all()

@@ -24,7 +24,7 @@ STILLS = ["a.jpg", "a.png", "a.webp", "a.bmp", "a.tiff", "a.gif", "a.ppm", "a.jp
 
 
 @pytest.mark.parametrize("name", STILLS)
-def test_still_pictures_are_told_by_content(tmp_path, name):
+def test_still_pictures_are_detected_by_content(tmp_path, name):
     Image.fromarray(corners()).save(tmp_path / name)
     wrongly_named = (tmp_path / name).rename(tmp_path / "a.mp4")
     assert video.kind(wrongly_named) == "image"

@@ -340,7 +340,7 @@ def test_animations_keep_their_timing(tmp_path):
         assert first(tmp_path / name, max_side=32).shape == (24, 32, 3)
 
 
-def test_of_a_file_that_is_cut_off_it_is_said_how_much_was_read(tmp_path, caplog):
+def test_of_a_truncated_file_the_readable_share_is_reported(tmp_path, caplog):
     options = {"crf": "4", "preset": "ultrafast", "g": "1"}
     frames = [flat((gray_of(i % 18),) * 3) for i in range(100)]
     whole = make_video(tmp_path / "a.mkv", frames, options=options)

@@ -92,7 +92,7 @@ def test_each_region_is_neutral_in_its_own_frames() -> None:
     assert reference.note == ""
 
 
-def test_lips_that_never_touch_are_brought_together_and_the_note_says_so() -> None:
+def test_lips_that_never_touch_are_closed_with_a_note() -> None:
     driver = talking_faces(0.8)
     reference = find_neutral(driver, [i / 25 for i in range(len(driver))])
     assert lip_openings(reference.shape).max() < 0.01
@@ -138,7 +138,7 @@ def test_a_named_frame_is_the_neutral_face(small_face: Face) -> None:
 # A photo as driver.
 
 
-def test_a_neutral_photo_as_driver_says_nothing(small_face: Face) -> None:
+def test_a_neutral_photo_as_driver_causes_no_note(small_face: Face) -> None:
     basis = expression_basis()
     usual = rotation_matrix(np.array([basis.neutral_pitch, 0, 0]))
     calm = replace(

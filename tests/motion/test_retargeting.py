@@ -279,7 +279,7 @@ def test_a_turned_photo_is_turned_back_through_frontal(side: int) -> None:
     assert after(60 * side) * side <= 25 + 40
 
 
-def test_a_frontal_photo_turns_both_ways_alike() -> None:
+def test_a_frontal_photo_turns_equally_to_both_sides() -> None:
     pose = Pose(np.eye(3), np.zeros(3), 1.0)
     for degrees in (5, 15, 25, 45):
         left, right = (retargeting._reachable(np.array([0, s * math.radians(degrees), 0]), pose)[1] for s in (-1, 1))

@@ -272,7 +272,7 @@ def test_content_networks_work_in_bfloat16_and_channels_last(lite0):
         ("vgg16", "use one of vgg19, vggface, efficientnet_lite0"),
     ],
 )
-def test_missing_weights_are_told_with_the_way_to_get_them(name, says, tmp_path, monkeypatch):
+def test_missing_weights_are_reported_with_instructions(name, says, tmp_path, monkeypatch):
     monkeypatch.setenv("MIMIK_DATA", str(tmp_path))
     monkeypatch.setattr(features, "_LITE0_WHEEL", "no_such_package")
     with pytest.raises(InputError, match=says) as caught:
@@ -287,14 +287,14 @@ def test_weights_are_found_in_the_data_folder(thin_vgg, tmp_path, monkeypatch):
     assert content_network("vgg19").name == "vgg19"
 
 
-def test_no_folder_for_weights_is_told(monkeypatch):
+def test_no_folder_for_weights_is_reported(monkeypatch):
     monkeypatch.delenv("MIMIK_DATA")
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     with pytest.raises(InputError, match="set MIMIK_DATA to a folder"):
         content_network("vgg19")
 
 
-def test_unusable_files_are_told(thin_vgg, tmp_path, monkeypatch):
+def test_unusable_files_are_reported(thin_vgg, tmp_path, monkeypatch):
     path, weights = thin_vgg
     torch.save(weights, tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()

@@ -19,7 +19,7 @@ from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Landmarker
 from mimik.media import video
 from mimik.provenance import detect
-from mimik.provenance.detect import Classifier, Result, Trial, measure
+from mimik.provenance.detect import Classifier, DetectorTest, Result, measure
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +125,14 @@ def test_the_interval_counts_people_and_not_clips() -> None:
 
 # Results.
 
-GOOD, POOR = Trial(0.95, 0.9, 0.98, 44, 44), Trial(0.55, 0.4, 0.7, 44, 100)
+GOOD, POOR = DetectorTest(0.95, 0.9, 0.98, 44, 44), DetectorTest(0.55, 0.4, 0.7, 44, 100)
 
 
-def result(probability: float, *, is_sure: bool = True, unusual: float = 0.5, foreign: Trial = POOR) -> Result:
+def result(probability: float, *, is_sure: bool = True, unusual: float = 0.5, foreign: DetectorTest = POOR) -> Result:
     return Result(probability, is_sure, unusual, 40, GOOD, foreign)
 
 
-def test_the_sentence_says_what_the_answer_is_worth() -> None:
+def test_the_sentence_states_the_reliability() -> None:
     assert result(0.93).sentence.startswith("The face looks animated (93 %)")
     assert result(0.07, is_sure=False).sentence.startswith("Undecided: 7 % for an animated face; it may be filmed, or")
     assert result(0.6, is_sure=False).sentence.startswith("Undecided: 60 %")
@@ -141,7 +141,7 @@ def test_the_sentence_says_what_the_answer_is_worth() -> None:
         assert "an estimate, not proof" in one.sentence
         assert "AUC 0.95 (0.90 to 0.98; 44 made, 44 real files)" in one.sentence
         assert "does not generalize" in one.sentence and "AUC 0.55" in one.sentence
-    better = result(0.9, foreign=Trial(0.8, 0.7, 0.88, 44, 100)).sentence
+    better = result(0.9, foreign=DetectorTest(0.8, 0.7, 0.88, 44, 100)).sentence
     assert "does not generalize" not in better and "much weaker" in better
     data = json.loads(result(0.93).to_json())
     assert data["probability"] == 0.93 and data["foreign"]["auc"] == 0.55

@@ -385,7 +385,7 @@ def test_models_have_numbers_that_stay(model: str, number: int) -> None:
     assert Marker(model).payload.model == number
 
 
-def test_every_output_has_a_number_of_its_own() -> None:
+def test_every_output_has_a_unique_number() -> None:
     assert len({Marker("geometry").payload.file_id for _ in range(20)}) == 20
 
 
@@ -414,7 +414,7 @@ def test_the_label_is_small_legible_and_in_its_corner() -> None:
     assert burn_label(np.zeros((16, 16, 3), np.uint8)).max() > 0
 
 
-def test_a_labeled_file_shows_it_and_says_so(work: Path) -> None:
+def test_a_labeled_file_shows_and_records_the_label(work: Path) -> None:
     out = marked(work / "a.png", replace(claim(), label=True))
     with Image.open(out) as image:
         corner = np.asarray(image)[-24:, -30:].astype(int)
@@ -475,7 +475,7 @@ def test_a_file_without_its_manifest_is_known_by_its_mark(work: Path) -> None:
     assert verify(remuxed(copy, work / "b.mkv")).status is Status.STRIPPED
 
 
-def test_an_altered_file_says_whether_its_mark_is_still_the_declared_one(work: Path) -> None:
+def test_the_verdict_of_an_altered_file_compares_its_mark(work: Path) -> None:
     out = marked(work / "a.png")
     other = marked(work / "b.png")
     out.write_bytes(out.read_bytes() + b"more")
@@ -498,7 +498,7 @@ def test_another_programs_manifest_does_not_hide_the_mark(work: Path) -> None:
     assert "One of its sources says that mimik made it. The picture carries mimik's invisible mark" in honest.sentence
 
 
-def test_a_mark_of_another_file_is_told(work: Path) -> None:
+def test_a_mark_of_another_file_is_reported(work: Path) -> None:
     verdict = verify(marked(work / "a.png"))
     assert verdict.mark is not None
     assert "not the one named in the credentials" in replace(verdict, binding="1" * 11).sentence
@@ -538,7 +538,7 @@ def test_cut_short_longer_or_with_a_spoilt_manifest_is_altered(work: Path, name:
         assert verify(work / name).status is Status.ALTERED
 
 
-def test_nothing_is_found_after_encoding_again_and_that_is_said_to_prove_nothing(work: Path) -> None:
+def test_nothing_found_after_reencoding_proves_nothing(work: Path) -> None:
     sealed(work / "a.png")
     with Image.open(work / "a.png") as image:
         image.save(work / "b.png")
@@ -654,9 +654,7 @@ def test_whatever_ends_the_block_nothing_is_left(work: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.png", "work/out.png", "/out.png"])
-def test_a_full_disk_is_told_of_the_file_that_was_wanted(
-    work: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_error_names_the_requested_file(work: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(work.parent if name.startswith("work") else work)
     out = work / name[1:] if name.startswith("/") else Path(name)
     with (
@@ -908,7 +906,7 @@ def test_processes_that_start_together_share_one_chain(data: Path) -> None:
     assert sorted(path.name for path in data.iterdir()) == ["signer-0001", "signer-0002"]
 
 
-def test_a_data_folder_that_cannot_be_written_says_what_to_do(work: Path) -> None:
+def test_the_error_of_a_read_only_data_folder_names_the_next_step(work: Path) -> None:
     (work / "file").touch()
     with pytest.raises(InputError, match="set MIMIK_DATA"):
         Credentials.local(work / "file" / "data")
@@ -1004,10 +1002,10 @@ ALLOWED = {
     ("landmarks.py", "__init__"): "a network of the bundle, for OpenVINO to read; gone at once",
     ("detect.py", "save"): "the detector's weights",
     ("features.py", "download_weights"): "weights of a frozen network, from their author",
-    ("files.py", "replaced"): "the one atomic writer; what is put in place is its caller's to answer for",
+    ("files.py", "atomic_write"): "the one atomic writer; what is put in place is its caller's to answer for",
     ("files.py", "_sync"): "opens a file or folder to make it durable",
-    ("files.py", "write_whole"): "models, states, settings, and the captioned sample grids of a training run",
-    ("files.py", "replaced_folder"): "the folder of an export",
+    ("files.py", "write_atomically"): "models, states, settings, and the captioned sample grids of a training run",
+    ("files.py", "atomic_folder"): "the folder of an export",
     ("files.py", "hold"): "an empty lock file, or the record of a folder of videos",
     ("cache.py", "add"): "decoded clips of shards, shared between loader processes",
     ("cache.py", "_hold"): "an empty lock file",
@@ -1120,7 +1118,7 @@ def test_the_table_of_writers_names_only_functions_that_exist() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_frames_leave_only_through_the_door(path: Path) -> None:
+def test_frames_are_written_only_by_sealing(path: Path) -> None:
     found = breaches(path.name, path.read_text(encoding="utf-8"))
     assert not found, "\n".join(found)
 

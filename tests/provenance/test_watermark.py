@@ -112,7 +112,7 @@ def test_the_format_stays_as_it_is() -> None:
     assert watermark.pitch_of(512, 900) == pytest.approx(2.4 * math.sqrt(2))
 
 
-def test_every_block_holds_every_bit_once_in_an_order_of_its_own() -> None:
+def test_every_block_contains_every_bit_once_in_its_own_order() -> None:
     role = watermark._layout(b"some key").role
     blocks = role.reshape(8, 15, 8, 15).transpose(0, 2, 1, 3).reshape(64, 225)
     assert (np.sort(blocks, axis=1) == np.arange(225)).all()
@@ -251,7 +251,7 @@ def test_it_is_read_back_from_a_changed_file(
     assert_read(reading)
 
 
-def test_a_reading_says_what_happened_to_the_frames(clip: list[Image]) -> None:
+def test_a_reading_describes_scale_and_offset(clip: list[Image]) -> None:
     own = watermark.pitch_of(512, 512)
     plain = WatermarkDetector().read(clip[:1])
     assert (plain.pitch, plain.mirrored) == (pytest.approx(own, rel=0.01), False)
@@ -308,10 +308,10 @@ def test_in_its_own_size_only_that_is_tried(portrait: Image, monkeypatch: pytest
     frame = mark(resized(portrait, 256, 256))
     assert_read(WatermarkDetector().read([frame], own_size=True))
     tried = []
-    place = WatermarkDetector._best_place
+    place = WatermarkDetector._best_alignment
     monkeypatch.setattr(
         WatermarkDetector,
-        "_best_place",
+        "_best_alignment",
         lambda self, luma, pitch, *rest: tried.append(pitch) or place(self, luma, pitch, *rest),
     )
     assert WatermarkDetector().read([resized(frame, 200, 200)], own_size=True).payload is None

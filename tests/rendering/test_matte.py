@@ -45,7 +45,7 @@ def test_the_person_is_found(alpha: np.ndarray, small_face: Face) -> None:
     assert 0.001 < soft < 0.15  # a narrow edge
 
 
-def test_what_is_no_person_is_told(small_face: Face) -> None:
+def test_a_photo_argument_that_is_not_a_person_is_reported(small_face: Face) -> None:
     wall = np.full((256, 256, 3), 120, np.uint8)
     with pytest.raises(
         InputError, match="--background: the person in the photo cannot be separated from the background"

@@ -211,8 +211,8 @@ def test_of_two_photos_one_is_warped_to_the_other(
 def test_all_of_another_frame_of_the_same_video_counts(
     releases: dict[str, Path], small_portrait: Image, small_face: Face, driver: Driver
 ) -> None:
-    turned_face = dataclasses.replace(small_face, points=driver.points[7].astype(np.float32))
-    photos = [Photo(small_portrait, small_face, 0), Photo(driver.frames[7], turned_face, 0)]
+    rotated_face = dataclasses.replace(small_face, points=driver.points[7].astype(np.float32))
+    photos = [Photo(small_portrait, small_face, 0), Photo(driver.frames[7], rotated_face, 0)]
     pairs = learner(releases, "texture", photos).pairs
     assert all((one.where == 1).all() for one in pairs._warped)
 
@@ -258,12 +258,12 @@ def test_sharing_a_face_averages_what_photos_do_not_have_in_common(releases: dic
         for _ in range(4)
     ]
     made = learner(releases, "texture", noisy).pairs
-    assert made.lit_alike(2) == [0, 1, 3]
+    assert made.has_same_lighting(2) == [0, 1, 3]
     # From one photo the error is that of two noises; from three, of one and a third, and of half of one as detail.
     most, least = 1 - (4 / 3 / 2) ** 0.5, 1 - ((1 + 1 / 3 + (1 - 1 / 3) / 4) / 2) ** 0.5
     assert least - 0.02 < made.sharing_gain(2, [0, 1, 3]) < most
     dark = dataclasses.replace(photo, picture=noisy[0].picture - np.uint8(20))
-    assert learner(releases, "texture", [*noisy[:3], dark]).pairs.lit_alike(0) == [1, 2]
+    assert learner(releases, "texture", [*noisy[:3], dark]).pairs.has_same_lighting(0) == [1, 2]
 
 
 def test_every_pair_comes_once_in_a_round(releases: dict[str, Path], photo: Photo) -> None:
@@ -408,7 +408,7 @@ def test_with_one_photo_it_is_held_to_what_it_drew_elsewhere(releases: dict[str,
     assert learner(releases, "texture", [photo, photo])._kept is None
 
 
-def test_it_goes_on_while_no_face_is_seen() -> None:
+def test_recording_continues_without_a_face() -> None:
     curve, best, _ = run(Scripted([(0, 0)] * 6 + [(0.5, 0), (0.4, 0)]))
     assert best.point.step == 60 and curve[-1].step == 80
 
@@ -450,7 +450,7 @@ def test_photos_folders_and_videos_are_read(
     assert yaw[1] > 2  # the frames are spread over the video, so they differ
 
 
-def test_an_empty_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
+def test_an_empty_folder_and_a_missing_file_are_reported(tmp_path: Path) -> None:
     (tmp_path / ".hidden.png").write_text("x")
     with pytest.raises(InputError, match="is an empty folder; use photos of one person"):
         files_in(tmp_path)
@@ -535,7 +535,7 @@ def learned(releases: dict[str, Path], small_path: Path, tmp_path_factory: pytes
     return path
 
 
-def test_the_file_says_what_was_done(learned: Path, releases: dict[str, Path], small_path: Path) -> None:
+def test_the_avatar_records_its_training(learned: Path, releases: dict[str, Path], small_path: Path) -> None:
     person = read_avatar(learned)
     assert person.preset == TEXTURE and person.model == "texture, fine-tuned"
     record = person.record
@@ -645,7 +645,7 @@ def test_the_command_learns_and_animates(
         (["animate", "missing.avatar", "talk", "-o", "out.mp4"], "does not exist"),
     ],
 )
-def test_the_command_says_what_is_wrong(
+def test_errors_of_the_command(
     arguments: list[str],
     words: str,
     releases: dict[str, Path],
@@ -660,7 +660,7 @@ def test_the_command_says_what_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_torch_the_command_says_what_to_install(
+def test_without_torch_the_command_names_the_extra(
     small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "mimik.training.fine_tuning")
@@ -697,6 +697,6 @@ def test_a_full_disk_leaves_nothing(
         (0, 4, 0, "in which nothing was learned from 4 photos: it moves as `mimik animate` of the photo alone does"),
     ],
 )
-def test_what_was_learned_is_said_as_it_is(step: int, num_photos: int, num_others: int, said: str) -> None:
+def test_the_summary_of_learning_is_truthful(step: int, num_photos: int, num_others: int, said: str) -> None:
     person = SimpleNamespace(record={"photos": num_photos}, others=(None,) * num_others)
     assert _what_was_learned(SimpleNamespace(best=SimpleNamespace(step=step), person=person)) == said

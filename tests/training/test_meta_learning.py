@@ -244,7 +244,7 @@ def test_terms_are_the_losses_times_their_weights_and_add_up() -> None:
     torch.testing.assert_close(told["loss"], sum(told[name] for name in seen))
 
 
-def test_an_embedder_that_says_the_same_of_everybody_is_noticed() -> None:
+def test_a_collapsed_embedding_is_detected() -> None:
     trainer = trainer_of(TEXTURE)
     batches = [batch_of(TEXTURE, seed=number) for number in range(2)]
     assert trainer.validate(batches)["embedding"] > 0.2  # some of the six outputs of a fresh E are constant, too
@@ -352,7 +352,7 @@ class Twice(torch.nn.Module):
         return [2 * images]
 
 
-def test_held_out_content_is_told_with_a_strangers_psi_hat_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_content_is_also_measured_with_another_psi_hat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "content_network", lambda name: Twice())
     trainer = trainer_of(dataclasses.replace(PAPER, losses=LossWeights(content={"twice": 1.0})))
     batch = batch_of(PAPER)
@@ -509,7 +509,7 @@ def test_a_replayed_function_that_cannot_be_captured_is_called(caplog: pytest.Lo
         calls.append(1)
         return {"out": 2 * given["x"]}
 
-    replayed = trainer_module.Replayed(double, enabled=True)
+    replayed = trainer_module.CapturedStep(double, enabled=True)
     replayed._calls = trainer_module._CALLS_BEFORE_CAPTURE
     for value in (1.0, 3.0):
         assert replayed({"x": torch.tensor(value)})["out"] == 2 * value
@@ -556,7 +556,7 @@ def test_sample_grids_say_what_they_are() -> None:
     assert paper.shape[1] == 4 * side
 
 
-def test_a_run_goes_on_with_what_it_began_with_only(shards: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_only_with_equal_settings(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(asked(shards, run, steps=1))
     before = (run / STATE_NAME).read_bytes()

@@ -48,7 +48,12 @@ class SharedDriver(Driver):
             own = self._waiting[self._num_begun]
             self._num_begun += 1
         begun = self._begun
-        return DrivingMotion(begun.neutral, self._copy(begun, own), begun.close, begun.notes if first else None)
+        return DrivingMotion(
+            begun.neutral,
+            self._copy(begun, own),
+            begun.close,
+            begun.notes if first else None,
+        )
 
     def _copy(self, begun: DrivingMotion, own: deque[MotionFrame]) -> Iterator[MotionFrame]:
         while True:

@@ -23,7 +23,7 @@ from mimik.motion.drivers.video import jump_note
 from mimik.motion.frames import MotionFrame, Reference
 from mimik.motion.retargeting import Retarget
 from mimik.motion.smoothing import relative_to_photo_pose
-from mimik.pipeline import Clock, Progress, begun, pipeline_threads, prefetch, silent
+from mimik.pipeline import Clock, Progress, pipeline_threads, prefetch, run_in_thread, silent
 from mimik.provenance.marking import MarkedWriter
 
 
@@ -57,7 +57,7 @@ class Rendering:
     def images(self) -> Generator[Image]:
         """The animated frames, uint8 RGB [H, W, 3]."""
         # Decompose the photo while the beginning of the driver is read.
-        preparing = None if self._source.image.is_video else begun(self._source.prepare)
+        preparing = None if self._source.image.is_video else run_in_thread(self._source.prepare)
         with self._motion(self._config.smooth) as motion, pipeline_threads():
             if preparing is not None:
                 preparing.result()

@@ -243,7 +243,7 @@ class SourceFrame:
             with clock("paint"):
                 return self.finish(prepared)
 
-        def begun(pool: ThreadPoolExecutor) -> Generator[tuple[Moved, Future[Image] | None]]:
+        def submitted(pool: ThreadPoolExecutor) -> Generator[tuple[Moved, Future[Image] | None]]:
             making: Future[Image] | None = None
             held = None
             with closing(moves):
@@ -255,7 +255,7 @@ class SourceFrame:
 
         with ThreadPoolExecutor(min(NUM_AT_ONCE, ahead + 1)) as pool:
             try:
-                with closing(prefetch(begun(pool), ahead)) as every:
+                with closing(prefetch(submitted(pool), ahead)) as every:
                     for what, making in every:
                         yield what, self.picture if making is None else making.result()
             finally:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mimik.config import NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
-from mimik.face.orientation import doubt, find_faces, quarter_turns, upright
-from mimik.face.parted_lips import with_seen_gap
+from mimik.face.orientation import confidence_note, find_faces, num_quarter_turns, upright
+from mimik.face.parted_lips import with_detected_gap
 from mimik.face.tracker import Tracker
 from mimik.inference.avatar_file import most_neutral_face
 from mimik.media import video
@@ -80,8 +80,8 @@ def source_of_photo(photo: Path | Image, landmarker: Landmarker, number: int | N
     several = None
     if len(found) > 1 and number is None:
         several = f"{name} shows {len(found)} faces; the widest is animated; select another with --face N"
-    notes = [note for note in (several, turned, doubt(chosen, name)) if note]
-    return SourceImage(path, picture, with_seen_gap(picture, chosen), "; ".join(notes) or None)
+    notes = [note for note in (several, turned, confidence_note(chosen, name)) if note]
+    return SourceImage(path, picture, with_detected_gap(picture, chosen), "; ".join(notes) or None)
 
 
 def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> SourceImage:
@@ -108,6 +108,6 @@ def source_of_video(path: Path, landmarker: Landmarker, number: int | None) -> S
 def _check_upright(frame: Image, landmarker: Landmarker, name: str) -> None:
     """Raises NoFaceError for a video whose face is upside down or sideways."""
     found = find_faces(landmarker, frame)
-    if found and quarter_turns(found[0]):
-        how = "on its head" if quarter_turns(found[0]) == 2 else "on its side"
+    if found and num_quarter_turns(found[0]):
+        how = "on its head" if num_quarter_turns(found[0]) == 2 else "on its side"
         raise NoFaceError(f"the face in {name} is {how}; rotate the video upright first, or use a photo of the person.")

@@ -317,11 +317,11 @@ class Episodes(Dataset[Batch]):
             try:
                 self.remember(position, self.store.tracks(self.index[position]))
             except DamagedClipError as error:
-                self.pass_over(position, error)
+                self.skip_clip(position, error)
                 return np.zeros((self.index[position].num_frames, len(faces.BLENDSHAPES) + 3), np.float32)
         return self._states[position]
 
-    def pass_over(self, position: int, error: DamagedClipError) -> None:
+    def skip_clip(self, position: int, error: DamagedClipError) -> None:
         """Replace a damaged clip from now on; raises its error if skip_damaged is off."""
         if not self.skip_damaged:
             raise error
@@ -400,13 +400,13 @@ class Episodes(Dataset[Batch]):
                 frames = self.store.read(clip, chosen.frames[0, :num_frames])
                 break
             except DamagedClipError as error:
-                self.pass_over(position, error)
+                self.skip_clip(position, error)
         images, points = frames.images, frames.points
         if self.is_still(clip):
-            images[1:], points[1:] = self._moved_still(clip, images[0], points[0], number)
+            images[1:], points[1:] = self._shift_still(clip, images[0], points[0], number)
         return chosen, images, points
 
-    def _moved_still(self, clip: ClipInfo, image: Image, points: Array, number: int) -> tuple[Image, Array]:
+    def _shift_still(self, clip: ClipInfo, image: Image, points: Array, number: int) -> tuple[Image, Array]:
         """A still warped, with layers, to the pose and expression of a frame of the corpus; and its points.
 
         The networks learn to correct the errors of this warp and of the warp back, mainly at mouth and eyes.
@@ -428,7 +428,7 @@ class Episodes(Dataset[Batch]):
         painted, flow, crop = warped_to(images, points)
         squares = squares_around(points, WINDOW_SCALE)
         if self.augment is not None:
-            squares = moved_squares(squares, draws.window)
+            squares = shifted_squares(squares, draws.window)
         windows = [Crop(*square) for square in squares.tolist()]
         large = np.stack([window.cut(image, 2 * px) for image, window in zip(images, windows, strict=True)])
         units = np.stack([window.to_unit(p) for p, window in zip(points, windows, strict=True)])
@@ -469,7 +469,7 @@ def views_of(points: Array, px: int, drawn: NDArray[np.float64]) -> NDArray[np.i
     return np.where(drawn[..., :1] < 0.5, -1, view)
 
 
-def moved_squares(squares: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def shifted_squares(squares: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Augment windows [.., N, 3] (left, top, side) by a scale and a shift, which are shared within an episode.
 
     Args: drawn: [.., 3] random numbers in 0..1: scale, shift to the right, shift down.

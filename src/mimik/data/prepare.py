@@ -80,7 +80,7 @@ def _results(
     return workers.ray_results(_do_task, tasks, address=address, num_workers=cores, timeout_s=48 * stall_s)
 
 
-def _of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
+def _result_of_lost(lost: workers.Lost, task: VideoTask) -> VideoResult:
     """The result of a video whose worker was lost."""
     if task.spool is not None:
         task.spool.unlink(missing_ok=True)  # its content may be truncated
@@ -161,7 +161,7 @@ def prepare(
             report.notes.insert(0, said)
             report.num_workers = cores
             report.seconds = round(time.perf_counter() - start, 2)
-            run.tell(report, credentials)
+            run.report_progress(report, credentials)
             return report
     except OSError as error:
         raise InputError(
@@ -218,7 +218,7 @@ class _Preparation:
             with closing(_results(tasks, cores, ray, stall_s)) as results:
                 for number, (source, task, result) in enumerate(zip(todo, tasks, results, strict=True), start=1):
                     if isinstance(result, workers.Lost):
-                        result = _of_lost(result, task)
+                        result = _result_of_lost(result, task)
                     self._add(source, task, result)
                     footage_s += result.footage_s
                     if progress is not None:
@@ -315,7 +315,7 @@ class _Preparation:
             notes=self._notes,
         )
 
-    def tell(self, report: PrepareReport, credentials: Credentials | None) -> None:
+    def report_progress(self, report: PrepareReport, credentials: Credentials | None) -> None:
         """Writes the card and the contact sheet, unless they exist and nothing is new."""
         folder = self._output.folder
         if report.num_new == 0 and (folder / "README.md").exists():

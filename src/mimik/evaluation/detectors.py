@@ -81,7 +81,7 @@ def face_boxes(points: NDArray[np.floating]) -> Array:
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedPoints:
     """Landmarks and blendshapes of consecutive frames; NaN without a face."""
 
     points: Array  # [N, 68, 2] pixels, by the independent detector or the nearest of the program's own
@@ -89,9 +89,9 @@ class Found:
     blendshapes: Array  # [N, 52] of the same
     size: tuple[int, int]  # width and height of the frames
 
-    def own(self) -> Found:
+    def own(self) -> DetectedPoints:
         """A copy with the program's own landmarks as the 68 points."""
-        return Found(self.mesh[:, POINTS_68, :2], self.mesh, self.blendshapes, self.size)
+        return DetectedPoints(self.mesh[:, POINTS_68, :2], self.mesh, self.blendshapes, self.size)
 
 
 _DETECTOR_NAMES = {
@@ -135,12 +135,12 @@ class Detector:
             finder = None
         return cls(finder, landmarker)
 
-    def complete(self, images: Sequence[Image], mesh: Array, blendshapes: Array) -> Found:
+    def complete(self, images: Sequence[Image], mesh: Array, blendshapes: Array) -> DetectedPoints:
         """find() with known landmarks of the program's own detector. Args: see Found."""
         points = mesh[:, POINTS_68, :2] if self._finder is None else self._finder(images, face_boxes(mesh))
-        return Found(points, mesh, blendshapes, (images[0].shape[1], images[0].shape[0]))
+        return DetectedPoints(points, mesh, blendshapes, (images[0].shape[1], images[0].shape[0]))
 
-    def find(self, images: Iterable[Image]) -> Found:
+    def find(self, images: Iterable[Image]) -> DetectedPoints:
         """Landmarks in consecutive frames, uint8 RGB [H, W, 3]. Raises InputError if there are no frames."""
         tracker = Tracker(self._landmarker)
         points, meshes, shapes = [], [], []
@@ -157,4 +157,4 @@ class Detector:
             shapes.append(np.full(len(BLENDSHAPES), np.nan, np.float32) if face is None else face.blendshapes)
         if size is None:
             raise InputError("no frames to detect landmarks in; use a video with at least one frame.")
-        return Found(np.stack(points), np.stack(meshes), np.stack(shapes), size)
+        return DetectedPoints(np.stack(points), np.stack(meshes), np.stack(shapes), size)

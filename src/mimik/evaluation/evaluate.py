@@ -21,9 +21,9 @@ from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, MODELS, VERSION, InputErro
 from mimik.data import prepare
 from mimik.data.index import INDEX_NAME, read_index
 from mimik.evaluation import metrics
-from mimik.evaluation.jobs import Count, run_tasks, speed
+from mimik.evaluation.jobs import ProgressCount, run_tasks, speed
 from mimik.evaluation.measuring import Evaluation
-from mimik.evaluation.models import TRUTH, is_lesson, label_of, load_lesson, load_model
+from mimik.evaluation.models import TRUTH, is_learned, label_of, load_learning, load_model
 from mimik.evaluation.protocols import Task, spaced, tasks
 from mimik.evaluation.records import write_text
 from mimik.evaluation.report.pages import write_report
@@ -59,12 +59,12 @@ def evaluate(
     labels = [label_of(name) for name in config.models]
     if len(set(labels)) != len(labels):
         raise InputError(f"--models {','.join(config.models)}: two files have the same name; rename one.")
-    alone = {label_of(name): name for name in config.models if not is_lesson(name)}
+    alone = {label_of(name): name for name in config.models if not is_learned(name)}
     models = {label: load_model(name) for label, name in alone.items()}
     lessons = {
-        label_of(name): load_lesson(name, device=resolved_device(config.device), seed=config.seed)
+        label_of(name): load_learning(name, device=resolved_device(config.device), seed=config.seed)
         for name in config.models
-        if is_lesson(name)
+        if is_learned(name)
     }
     able = {label: name for label, name in alone.items() if name in MODELS or name.lower().endswith(MODEL_SUFFIX)}
     if portraits is None and config.pairs is not None:
@@ -91,7 +91,7 @@ def evaluate(
     own = [name for name in alone if name not in (TRUTH, "copy")]
     to_learn = list(itertools.product([task for task in todo if not task.in_order], run.lessons))
     num_looks = len(to_learn) * (len(config.learn_seconds) + 1)
-    count = Count(progress, len(todo) * len(alone) + len(pairs) * len(able) + num_looks + len(own))
+    count = ProgressCount(progress, len(todo) * len(alone) + len(pairs) * len(able) + num_looks + len(own))
     jobs = {
         key: partial(run.of_clip, list(group), count)
         for key, group in itertools.groupby(todo, lambda task: task.clip.key)
@@ -119,11 +119,11 @@ def evaluate(
     return results
 
 
-def _learned(run: Evaluation, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
-    """The records of fine-tuning on a clip, computed if missing. Raises as Evaluation.of_lesson."""
-    found = run.lesson_records(task, model)
+def _learned(run: Evaluation, task: Task, model: str, count: ProgressCount) -> list[dict[str, Any]]:
+    """The records of fine-tuning on a clip, computed if missing. Raises as Evaluation.learning_of."""
+    found = run.learning_records(task, model)
     if found is None:
-        return run.of_lesson(task, model, count)
+        return run.learning_of(task, model, count)
     for _ in found:
         count(f"{task.clip.key}, {task.protocol}, {model}")
     return found

@@ -168,7 +168,7 @@ class DriverMotion:
 
 
 @dataclass(frozen=True)
-class Goal:
+class GroundTruth:
     """Real frames, measured once for all models."""
 
     look: Observation  # of the frames
@@ -187,7 +187,9 @@ class Goal:
 
 
 @torch.inference_mode()
-def against_goal(instruments: Instruments, goal: Goal, result: Observation) -> tuple[dict[str, float], list[float]]:
+def against_ground_truth(
+    instruments: Instruments, goal: GroundTruth, result: Observation
+) -> tuple[dict[str, float], list[float]]:
     """All metrics of a result, and the L1 of each of its frames."""
     real = goal.look
     l1 = metrics.l1(real.images, result.images)

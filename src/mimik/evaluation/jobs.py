@@ -46,7 +46,7 @@ def _run_animate(photo: str, driver: str, out: Path, options: Sequence[str], rep
         raise InputError(f"the speed of {out.stem} could not be measured: {done.stderr.strip()[-300:]}")
 
 
-class Count:
+class ProgressCount:
     """Thread-safe progress counter; raises in all threads when the run is stopped."""
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -68,7 +68,7 @@ class Count:
 
 
 def run_tasks(
-    jobs: Mapping[str, Callable[[], list[dict[str, Any]]]], count: Count
+    jobs: Mapping[str, Callable[[], list[dict[str, Any]]]], count: ProgressCount
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The records of all jobs in order, and the reasons of jobs that failed because of the user's input.
 

@@ -26,9 +26,16 @@ from mimik.data.store import ClipStore
 from mimik.data.tracks import Tracks
 from mimik.evaluation import dynamics, metrics
 from mimik.evaluation.detectors import detector_name
-from mimik.evaluation.instruments import NUM_NETWORK_FRAMES, DriverMotion, Goal, Instruments, against_goal, mean_known
-from mimik.evaluation.jobs import Count, run_tasks
-from mimik.evaluation.models import FLOWS, TRUTH, Lesson, Model, WarpedPerson, label_of
+from mimik.evaluation.instruments import (
+    NUM_NETWORK_FRAMES,
+    DriverMotion,
+    GroundTruth,
+    Instruments,
+    against_ground_truth,
+    mean_known,
+)
+from mimik.evaluation.jobs import ProgressCount, run_tasks
+from mimik.evaluation.models import FLOWS, TRUTH, Learning, Model, WarpedPerson, label_of
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
 from mimik.evaluation.records import (
     LEARNED_BY,
@@ -63,7 +70,7 @@ class Evaluation:
         config: EvaluateConfig,
         out: Path,
         models: Mapping[str, Model | None],
-        lessons: Mapping[str, Lesson],
+        lessons: Mapping[str, Learning],
         lpips: metrics.LpipsAlex | None,
         videos: Path | None = None,
     ) -> None:
@@ -90,7 +97,7 @@ class Evaluation:
         has_lpips = self.instruments.lpips is not None
         return f"{task.clip.key}-{where}", [task.clip.to_json(), task.sources, task.targets, has_lpips]
 
-    def lesson_name(self, task: Task, model: str, seconds: float | None) -> str:
+    def learning_name(self, task: Task, model: str, seconds: float | None) -> str:
         """Name of a record; seconds of fine-tuning on this machine, None: the kept state."""
         kind, what = self._what(task)
         machine = platform.node(), processor(), os.cpu_count(), torch.get_num_threads(), str(self.device)
@@ -106,7 +113,7 @@ class Evaluation:
     def of_clip(self, group: Sequence[Task], tell: Callable[[str], None]) -> list[dict[str, Any]]:
         """The records of one clip under all protocols; shared target frames are measured once."""
         store = self.store()
-        goals: dict[tuple[int, ...], Goal] = {}
+        goals: dict[tuple[int, ...], GroundTruth] = {}
         found = []
         for task, model in itertools.product(group, self.models):
             kind, what = self._what(task)
@@ -122,7 +129,7 @@ class Evaluation:
             tell(f"{task.clip.key}, {task.protocol}, {model}")
         return found
 
-    def _goal(self, store: ClipStore, task: Task) -> Goal:
+    def _goal(self, store: ClipStore, task: Task) -> GroundTruth:
         """The real frames of a task."""
         frames = store.read(task.clip, task.targets)
         at = list(range(len(task.targets)))
@@ -132,7 +139,7 @@ class Evaluation:
         motion = None
         if task.in_order:
             motion = self._motion(task.clip, look.images, look.points, look.blendshapes, task.targets[0])
-        return Goal(look, frames.points, motion)
+        return GroundTruth(look, frames.points, motion)
 
     def _motion(self, clip: ClipInfo, images: Image, points: Array, blendshapes: Array, first: int) -> DriverMotion:
         """Motion of a clip from frame `first` on."""
@@ -150,10 +157,10 @@ class Evaluation:
             self._motions[clip.key] = self._motion(clip, frames.images, frames.points, tracks.blendshapes, 0)
         return self._motions[clip.key]
 
-    def _record(self, task: Task, model: str, goal: Goal, images: Image) -> dict[str, Any]:
+    def _record(self, task: Task, model: str, goal: GroundTruth, images: Image) -> dict[str, Any]:
         """Measurements of a model's frames."""
         look = self.instruments.look(images, goal.look.at, in_order=task.in_order)
-        values, l1 = against_goal(self.instruments, goal, look)
+        values, l1 = against_ground_truth(self.instruments, goal, look)
         record = {
             "protocol": task.protocol,
             "clip": task.clip.key,
@@ -170,7 +177,7 @@ class Evaluation:
             }
         return record
 
-    def _made(self, store: ClipStore, task: Task, name: str, goal: Goal) -> Image:
+    def _made(self, store: ClipStore, task: Task, name: str, goal: GroundTruth) -> Image:
         """The model's frames."""
         model = self.models[name]
         if model is None:
@@ -181,17 +188,17 @@ class Evaluation:
 
     # Fine-tuning per clip.
 
-    def lesson_records(self, task: Task, model: str) -> list[dict[str, Any]] | None:
+    def learning_records(self, task: Task, model: str) -> list[dict[str, Any]] | None:
         """Records of fine-tuning on a task's photos, at each time and for the kept state; None if one is missing."""
         found = []
         for seconds in (*self.config.learn_seconds, None):
-            record = self.records.get(self.lesson_name(task, model, seconds))
+            record = self.records.get(self.learning_name(task, model, seconds))
             if record is None or ("picture" in record and not (self.out / record["picture"]).exists()):
                 return None
             found.append(record)
         return found
 
-    def of_lesson(self, task: Task, model: str, count: Count) -> list[dict[str, Any]]:
+    def learning_of(self, task: Task, model: str, count: ProgressCount) -> list[dict[str, Any]]:
         """Fine-tunes on a task's photos with no other job running, and measures the snapshots.
 
         Raises InputError if the clip is damaged, or fine-tuning is impossible.
@@ -211,7 +218,7 @@ class Evaluation:
             progress=lambda point, step, num_steps: count.tell(f"{what}: step {step} of learning"),
         )
         goal = self._goal(store, task)
-        names = [self.lesson_name(task, model, seconds) for seconds in (*times, None)]
+        names = [self.learning_name(task, model, seconds) for seconds in (*times, None)]
         stages = [*course.stages, course.kept]
         alike: dict[int, list[int]] = {}  # times with the same snapshot, after an early end
         for number, stage in enumerate(stages):
@@ -241,7 +248,7 @@ class Evaluation:
             raise InputError(next(iter(failed.values())))
         return sorted(records, key=lambda record: math.inf if record["seconds"] is None else record["seconds"])
 
-    def _made_by(self, course: Course, stage: Snapshot, photos: Image, points: Array, goal: Goal) -> Image:
+    def _made_by(self, course: Course, stage: Snapshot, photos: Image, points: Array, goal: GroundTruth) -> Image:
         """The frames of a snapshot."""
         generator = PersonalizedGenerator(Network(course.preset.networks, stage.tensors, num_threads=1), stage.psi)
         person = WarpedPerson(photos, points, generator, is_shared=course.gain is not None and course.gain > 0)

@@ -181,14 +181,14 @@ MODELS_TO_MEASURE: dict[str, Callable[[], Model]] = {"copy": Copy, "geometry": G
 LESSONS = ("learn", "scratch")  # prefixes of MODEL: fine-tuned per clip, from its weights; from random weights
 
 
-def is_lesson(name: str) -> bool:
+def is_learned(name: str) -> bool:
     """Whether a name of --models means fine-tuning per clip."""
     return name.partition(":")[0] in LESSONS and ":" in name
 
 
 def label_of(model: str) -> str:
     """Name of a model in tables and files: of a file, without its folders."""
-    if is_lesson(model):
+    if is_learned(model):
         kind, _, rest = model.partition(":")
         return f"{kind}:{label_of(rest)}"
     return Path(model).name if model.lower().endswith((MODEL_SUFFIX, AVATAR_SUFFIX)) else model
@@ -223,14 +223,14 @@ def _release(model: str, name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Learning:
     """Fine-tuning on the photos of each clip."""
 
     arguments: LearnArguments  # as for `mimik learn`
     identity: str  # changes with the initial weights or networks
 
 
-def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
+def load_learning(name: str, *, device: str, seed: int) -> Learning:
     """The lesson of a name learn:MODEL or scratch:MODEL. Raises ModelError if the model does not exist."""
     kind, _, model = name.partition(":")
     scratch = kind == "scratch"
@@ -238,10 +238,10 @@ def load_lesson(name: str, *, device: str, seed: int) -> Lesson:
         path = _release(model, name)
         read_release(path)
         arguments = LearnArguments(model=path, from_scratch=scratch, device=device, seed=seed)
-        return Lesson(arguments, f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}")
+        return Learning(arguments, f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     if scratch and model in PRESETS:
         arguments = LearnArguments(preset=model, from_scratch=True, device=device, seed=seed)
-        return Lesson(arguments, f"{kind} {preset_to_json(PRESETS[model])}")
+        return Learning(arguments, f"{kind} {preset_to_json(PRESETS[model])}")
     there = f"a {MODEL_SUFFIX} file that `mimik train` wrote"
     there += f", or a preset: {', '.join(PRESETS)}" if scratch else ", or texture"
     raise ModelError(f"--models {name}: no such model; after {kind}: use {there}.")

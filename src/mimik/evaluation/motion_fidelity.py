@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Float
 from mimik.config import InputError
-from mimik.evaluation.detectors import INSTALL_DLIB, Detector, Found
+from mimik.evaluation.detectors import INSTALL_DLIB, DetectedPoints, Detector
 from mimik.face.landmarks import POINTS_68, canonical_mesh
 from mimik.media import video
 
@@ -150,7 +150,7 @@ def _degrees(rotations: Float) -> Float:
     return np.degrees(np.stack([yaw, pitch, roll], 1))
 
 
-def signals(found: Found) -> dict[str, Float]:
+def signals(found: DetectedPoints) -> dict[str, Float]:
     """[N] per signal of SIGNALS; NaN without a face, if it is turned too far, or, for gaze, with closed eyes."""
     rotations, translations, scales = poses(found.points, found.size)
     face = frontal(found.points, rotations, translations, scales)
@@ -272,7 +272,7 @@ def following(driver: Float, result: Float, min_std: float) -> dict[str, float] 
     }
 
 
-def fidelity(driver: Found, result: Found) -> dict[str, Any]:
+def fidelity(driver: DetectedPoints, result: DetectedPoints) -> dict[str, Any]:
     """Motion fidelity of a result: `contacts`, `signals` that the driver moves, and `lost`, the share of frames in
     which the driver has a face and the result has none.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mimik.arrays import Array
-from mimik.files import replaced
+from mimik.files import atomic_write
 
 _RECIPE = 1  # version of the protocols; raised when they change, so that older records are not used
 MEASURED_BY = ("face", "motion", "rendering", "networks", "inference", "data", "animation", "evaluation")
@@ -24,7 +24,7 @@ LEARNED_BY = ("training", "config.py")  # further dependencies of records with f
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with replaced(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
 from mimik.media.reading import VideoFrame
-from mimik.pipeline import begun
+from mimik.pipeline import run_in_thread
 
 NUM_POINTS = 478
 NUM_MESH_POINTS = 468  # without the two irises
@@ -292,7 +292,7 @@ class Landmarker:
         # Load the networks in parallel, while the photo is read.
         with landmarker_bundle() as bundle:
             self._mesh, self._detector, self._blendshapes = (
-                begun(functools.partial(load, name, bundle.read(f"{name}.tflite")))
+                run_in_thread(functools.partial(load, name, bundle.read(f"{name}.tflite")))
                 for name in ("face_landmarks_detector", "face_detector", "face_blendshapes")
             )
         self._anchors = _anchors()
@@ -318,7 +318,7 @@ class Landmarker:
                     moved = _Roi(roi.x + x, roi.y + y, roi.side, roi.angle)
                     if not any(_contains(face, moved) for face in found):
                         face = self._settle(image, moved)
-                        if face is not None and not any(_same_place(face, other) for other in found):
+                        if face is not None and not any(_is_same_face(face, other) for other in found):
                             found.append(replace(face, score=face.score * score * _fit(face.points)))
             if side <= _MIN_TILE_PX or (found and not thorough):
                 return sorted(found, key=lambda face: -face.width_px)
@@ -496,7 +496,7 @@ def _contains(face: Face, roi: _Roi) -> bool:
     return left < roi.x < right and top < roi.y < bottom and roi.side < 4 * (right - left)
 
 
-def _same_place(a: Face, b: Face) -> bool:
+def _is_same_face(a: Face, b: Face) -> bool:
     distance = np.linalg.norm(a.points[:, :2].mean(0) - b.points[:, :2].mean(0))
     return bool(distance < 0.5 * max(a.width_px, b.width_px))
 

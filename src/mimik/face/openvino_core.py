@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mimik.config import InputError, data_folder
-from mimik.files import write_whole
+from mimik.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: d
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             data = compiled.export_model()
-            write_whole(kept, data if isinstance(data, bytes) else data.getvalue())
+            write_atomically(kept, data if isinstance(data, bytes) else data.getvalue())
         except (RuntimeError, OSError, InputError):
             log.debug("%s could not be stored", kept, exc_info=True)
     return compiled

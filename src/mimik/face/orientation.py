@@ -51,14 +51,14 @@ def find_faces(landmarker: Landmarker, picture: Image, *, thorough: bool = False
     height, width = picture.shape[:2]
     size = (width, height) if best == 2 else (height, width)
     turned = landmarker.detect(np.ascontiguousarray(np.rot90(picture, best)), thorough=thorough)
-    return [turned_face(face, -best, *size) for face in turned]
+    return [rotated_face(face, -best, *size) for face in turned]
 
 
 def _confidence(faces: Sequence[Face]) -> float:
     return max((face.score for face in faces), default=0.0)
 
 
-def turned_face(face: Face, turns: int, width: int, height: int) -> Face:
+def rotated_face(face: Face, turns: int, width: int, height: int) -> Face:
     """The face after the picture is rotated counter-clockwise by quarter turns, as by np.rot90.
 
     Args:
@@ -73,7 +73,7 @@ def turned_face(face: Face, turns: int, width: int, height: int) -> Face:
     return replace(face, points=points)
 
 
-def quarter_turns(face: Face) -> int:
+def num_quarter_turns(face: Face) -> int:
     """Number of counter-clockwise quarter turns after which this face is upright."""
     roll = head_pose(face.points).degrees[2]
     return 0 if abs(roll) < _TURNED_DEGREES else round(roll / 90) % 4
@@ -87,16 +87,16 @@ def upright(picture: Image, face: Face, name: str) -> tuple[Image, Face, str | N
     Returns:
         Both, and a note for the user if they were rotated.
     """
-    turns = quarter_turns(face)
+    turns = num_quarter_turns(face)
     if not turns:
         return picture, face, None
     height, width = picture.shape[:2]
     how = "is upside down" if turns == 2 else "lies on its side"
     note = f"the face in {name} {how}; the picture is rotated upright"
-    return np.ascontiguousarray(np.rot90(picture, turns)), turned_face(face, turns, width, height), note
+    return np.ascontiguousarray(np.rot90(picture, turns)), rotated_face(face, turns, width, height), note
 
 
-def doubt(face: Face, name: str) -> str | None:
+def confidence_note(face: Face, name: str) -> str | None:
     """A warning if the detection may not be a face; None if the confidence is high."""
     if face.score >= DOUBTFUL:
         return None

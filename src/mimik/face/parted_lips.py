@@ -29,7 +29,7 @@ _RIMS = np.array([faces.LIPS_OUTER_UPPER[1:-1], faces.LIPS_OUTER_LOWER[1:-1]])
 _MIDDLE = slice(2, 7)  # the middle ones of the nine columns of points
 
 
-def with_seen_gap(image: Image, face: Face) -> Face:
+def with_detected_gap(image: Image, face: Face) -> Face:
     """The face with its inner lips at the edges of a dark gap that the landmarks miss; unchanged if there is none.
 
     Args: image: uint8 RGB [H, W, 3], with the face in it.

@@ -33,7 +33,7 @@ from mimik.inference.windows import (
     to_planes,
     window_around,
 )
-from mimik.pipeline import begun
+from mimik.pipeline import run_in_thread
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper
@@ -97,7 +97,7 @@ class PersonalizedGenerator:
     def __init__(self, network: Network, psi_hat: Array | Callable[[], Array]) -> None:
         """Start to compile the generator with psi_hat in a thread; the first painter waits for it."""
         self.config = network.config
-        self._generator = begun(lambda: network.generator(psi_hat() if callable(psi_hat) else psi_hat))
+        self._generator = run_in_thread(lambda: network.generator(psi_hat() if callable(psi_hat) else psi_hat))
 
     @classmethod
     def of_photos(cls, network: Network, pictures: Sequence[Image], points: Sequence[Array]) -> PersonalizedGenerator:

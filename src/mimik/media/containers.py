@@ -80,7 +80,7 @@ def exact_rate(fps: float) -> Fraction:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Convert errors of the block that writes a file to MediaError."""
     try:
         yield

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mimik.config import MediaError
-from mimik.media.containers import Rgb, open_container, reason_of, refuse_heif, video_stream, writing
+from mimik.media.containers import Rgb, open_container, reason_of, refuse_heif, video_stream, write_errors
 from mimik.media.formats import IMAGE_SUFFIXES, StrPath, check_input
 
 log = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ def write_image(path: StrPath, rgb: Rgb) -> None:
 def save_image(path: Path, rgb: Rgb, png: dict[str, Any], webp: dict[str, Any]) -> None:
     options = {".png": ("PNG", png), ".webp": ("WEBP", webp)}
     name, settings = options.get(path.suffix.lower(), ("JPEG", {"quality": 95, "subsampling": 0}))
-    with writing(path):
+    with write_errors(path):
         Image.fromarray(np.ascontiguousarray(rgb)).save(path, name, **settings)
 
 

@@ -244,14 +244,14 @@ def decode_frames(
             stream.codec_context.options = {"skip_loop_filter": "noref"}
         if skim:
             stream.codec_context.skip_frame = "NONREF"
-        convert: _ToRgb | None = None
+        convert: _RgbConverter | None = None
         timed = _timed_frames(
             _decoded(container, stream, path), float(1 / nominal), path, _stated_duration_s(container, stream)
         )
         made: VideoFrame | None = None
         for frame, repeated in _mark_repeats(itertools.islice(_at_constant_rate(timed, rate), 0, None, every)):
             if convert is None:
-                convert = _ToRgb(frame, _display_size(frame, stream, max_side))
+                convert = _RgbConverter(frame, _display_size(frame, stream, max_side))
             if made is None or not repeated:
                 made = VideoFrame(frame, convert)
             yield made
@@ -370,7 +370,7 @@ def _mark_repeats(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
         last = [item]
 
 
-class _ToRgb:
+class _RgbConverter:
     """Converts decoded frames of any pixel format, size and color space to upright uint8 RGB of one size."""
 
     def __init__(self, first: Any, size: tuple[int, int]) -> None:
@@ -427,7 +427,7 @@ class VideoFrame:
         shape: (height, width, 3) as displayed.
     """
 
-    def __init__(self, frame: Any, convert: _ToRgb) -> None:
+    def __init__(self, frame: Any, convert: _RgbConverter) -> None:
         self._frame, self._convert = frame, convert
         size = convert.height, convert.width
         self.shape = (*(size[::-1] if convert.turn.transpose else size), 3)

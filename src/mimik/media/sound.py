@@ -119,7 +119,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
         except (FFmpegError, ValueError, OSError) as error:
             raise _no_samples(path, error) from error
         # Average two channels here, because the resampler would sum them.
-        laid = _Axis(rate, "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo")
+        laid = _Timeline(rate, "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo")
         closed_s = Fraction(0)  # total length of gaps that are too long to be intended
         for start_s, packet in itertools.chain(source.packets(None), [(None, None)]):  # the last flushes the decoder
             try:
@@ -140,7 +140,7 @@ def _samples_of(path: Path, rate: int) -> Generator[Samples]:
                 if gap_s > MAX_GAP_S:
                     log.warning("%s: %.0f s of its sound are missing; the gap is closed", path, gap_s)
                     closed_s += Fraction(gap_s)
-                laid.lay(frame, time_s - closed_s)
+                laid.place(frame, time_s - closed_s)
             num_samples += len(laid)
             yield laid.take(len(laid)).mean(0)
         laid.flush()
@@ -157,7 +157,7 @@ def _no_samples(path: Path, error: BaseException | None) -> MediaError:
     return MediaError(f"{path} has a sound track that cannot be decoded{why}; use {_SOUNDS}.")
 
 
-class _Axis:
+class _Timeline:
     """Decoded samples [C, N] on the output's time axis: gaps are filled with silence, overlaps are cut."""
 
     def __init__(self, rate: int, layout: str) -> None:
@@ -175,7 +175,7 @@ class _Axis:
         """Seconds from the end of the samples so far to a time."""
         return float(time_s) - (self.num_taken + len(self)) / self._rate
 
-    def lay(self, frame: Any, time_s: Fraction) -> None:
+    def place(self, frame: Any, time_s: Fraction) -> None:
         """Add a PyAV frame at a time. Raises ValueError if it starts more than MAX_GAP_S after the end."""
         start = round(time_s * self._rate)
         frame.pts = None
@@ -292,7 +292,7 @@ class TranscodedSound(AccompanyingSound):
         nearest = min(_AAC_RATES, key=lambda known: abs(known - rate))
         self._codec, self._rate = _ENCODERS.get(container_name, ("aac", nearest))
         self._layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
-        self._axis = _Axis(self._rate, self._layout)
+        self._axis = _Timeline(self._rate, self._layout)
 
     def add_to(self, output: Any) -> None:
         self._target = output.add_stream(self._codec, rate=self._rate, layout=self._layout, bit_rate=128_000)
@@ -305,7 +305,7 @@ class TranscodedSound(AccompanyingSound):
                 continue  # the gap is filled with silence
             for frame in frames:
                 time_s = start_s if frame.pts is None else frame.pts * frame.time_base - self._source.origin_s
-                self._axis.lay(frame, time_s)
+                self._axis.place(frame, time_s)
             yield from self._encode()
         if last:
             # Cut at the end of the video.

@@ -20,7 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from mimik.config import MediaError
-from mimik.media.containers import DISK_ERRNOS, MAX_FPS, MIN_FPS, Rgb, exact_rate, reason_of, writing
+from mimik.media.containers import DISK_ERRNOS, MAX_FPS, MIN_FPS, Rgb, exact_rate, reason_of, write_errors
 from mimik.media.formats import (
     CONTAINERS,
     FRAMES_PATTERN,
@@ -119,7 +119,7 @@ class Writer(ABC):
         assert frame.shape == shape, f"frame {frame.shape}, not {shape}"
         assert mark is None or self.has_luma, "a writer without luma planes marks none"
         try:
-            with writing(self.path):
+            with write_errors(self.path):
                 self._append(frame, mark)
         except MediaError:
             self._failed = True
@@ -140,7 +140,7 @@ class Writer(ABC):
                 raise MediaError(f"{self.path} received no frame; use a driving video that has at least one.")
             return
         try:
-            with writing(self.path):
+            with write_errors(self.path):
                 self._finish()
         except MediaError:
             self._release()
@@ -244,7 +244,7 @@ class VideoWriter(_StreamWriter):
         self._num_threads = num_threads
         self._reformatter = VideoReformatter()
         self._sound = open_sound(Path(audio_from), container_name) if audio_from is not None else None
-        with writing(self.path):
+        with write_errors(self.path):
             try:
                 self._open(container_name)
             except (FFmpegError, OSError, ValueError) as error:
@@ -349,7 +349,7 @@ class GifWriter(_StreamWriter):
         self._held: list[Rgb] | None = []  # frames buffered to choose the palette; None: already chosen
         self._last_centisecond = -2
         options = {"loop": "0", "final_delay": str(max(2, round(100 / self._rate)))}
-        with writing(self.path):
+        with write_errors(self.path):
             file = {"format": "gif", "container_options": options}
             self._start(file, {"codec_name": "gif", "rate": 100}, "pal8", Fraction(1, 100))
 
@@ -409,7 +409,7 @@ class WebpWriter(_StreamWriter):
         assert 0 <= quality <= 51, f"quality {quality}"
         # 0 -> 100, 18 -> 90, 51 -> 20 on WebP's scale: similar to x264's quality for the same number.
         options = {"quality": str(round(100 - 80 * (quality / 51) ** 2)), "compression_level": "2", "lossless": "0"}
-        with writing(self.path):
+        with write_errors(self.path):
             file = {"format": "webp", "container_options": {"loop": "0"}}
             stream = {"codec_name": "libwebp_anim", "rate": self._rate, "options": options}
             self._start(file, stream, "bgra", Fraction(1, 1000))
@@ -434,7 +434,7 @@ class FramesWriter(Writer):
             raise MediaError(f"{self.path}: use a folder or a pattern such as frames/%05d.webp.")
         if self._pattern.suffix.lower() == ".webp":
             check_size(self.path, width, height, WebpWriter.max_side_px)
-        with writing(self.path):
+        with write_errors(self.path):
             self._pattern.parent.mkdir(parents=True, exist_ok=True)
 
     def _append(self, frame: Rgb, mark: MarkFrame | None) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mimik.config import InputError, ModelError, NetworkConfig, Preset
-from mimik.files import DRAFT_SUFFIX, write_whole
+from mimik.files import DRAFT_SUFFIX, write_atomically
 from mimik.networks.generators import Networks, build_networks
 from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import RELEASE_FORMAT, read_release, reading
@@ -86,7 +86,7 @@ def write_release(path: Path, tensors: Mapping[str, Tensor], preset: Preset, rec
                 f"{path}: {name} has values beyond the range of float16, so it is not written; train with a lower rate."
             )
     about = {"format": RELEASE_FORMAT, "preset": preset_to_json(preset), "record": json.dumps(record)}
-    write_whole(path, safetensors.torch.save(half, metadata=about))
+    write_atomically(path, safetensors.torch.save(half, metadata=about))
 
 
 def load_release(path: Path) -> TrainedModel:
@@ -136,7 +136,7 @@ def write_state(run: Path, state: Mapping[str, Any]) -> None:
     torch.save(dict(state), data)
     digest = hashlib.sha256(data.getbuffer()).digest()
     newest, draft = run / STATE_NAME, run / f".{STATE_NAME}{DRAFT_SUFFIX}"
-    write_whole(draft, memoryview(b"".join((_STATE_MARK, digest, data.getbuffer()))))
+    write_atomically(draft, memoryview(b"".join((_STATE_MARK, digest, data.getbuffer()))))
     with suppress(FileNotFoundError):
         os.replace(newest, run / PREVIOUS_NAME)
     os.replace(draft, newest)

@@ -51,7 +51,7 @@ _NUM_BANDS = 10
 
 
 @dataclass(frozen=True)
-class Trial:
+class DetectorTest:
     """Accuracy of the detector on held-out clips."""
 
     auc: float  # probability that a fake scores higher than a real clip; 0.5 is chance, 1 perfect
@@ -77,8 +77,8 @@ class Result:
     is_sure: bool
     unusual: float  # distance of the video from the training data; above 1 is far
     num_frames: int  # number of analyzed frames
-    known: Trial  # on this project's outputs of held-out people
-    foreign: Trial  # on outputs of other generators
+    known: DetectorTest  # on this project's outputs of held-out people
+    foreign: DetectorTest  # on outputs of other generators
 
     @property
     def sentence(self) -> str:
@@ -298,8 +298,8 @@ class Classifier:
     bias: float
     limit: float  # mean square of standardized, clipped features that few training clips exceed
     margin: float  # required distance above one half; within it, more than one result in ten was wrong
-    known: Trial
-    foreign: Trial
+    known: DetectorTest
+    foreign: DetectorTest
 
     def standardized(self, numbers: dict[str, float]) -> NDArray[np.float64]:
         values = np.array([numbers[name] for name in self.names])
@@ -324,7 +324,7 @@ class Classifier:
     def load(cls, path: Path) -> Classifier:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
-            about |= {"known": Trial(**about["known"]), "foreign": Trial(**about["foreign"])}
+            about |= {"known": DetectorTest(**about["known"]), "foreign": DetectorTest(**about["foreign"])}
             about["names"] = tuple(about["names"])
             return cls(mean=file["mean"], deviation=file["deviation"], weights=file["weights"], **about)
 

@@ -345,26 +345,26 @@ class WatermarkDetector:
             luma = cv2.resize(luma[:height, :width], (width // factor, height // factor), interpolation=cv2.INTER_AREA)
         # Count every trial: the widths, and the refinements of each candidate.
         num_trials = len(pitches) + (2 * len(_REFINEMENTS) + 3) * _NUM_WIDTHS
-        places: list[_Place] = []
+        places: list[_Alignment] = []
         for pitch in pitches:
-            places.append(self._best_place(luma, pitch))
-            if places[-1].chance < _CLEAR_CHANCE and (found := self._look(luma, places[-1], num_trials, factor)):
+            places.append(self._best_alignment(luma, pitch))
+            if places[-1].chance < _CLEAR_CHANCE and (found := self._search(luma, places[-1], num_trials, factor)):
                 return found
         places.sort()
         for place in places[:_NUM_WIDTHS]:
-            if found := self._look(luma, place, num_trials, factor):
+            if found := self._search(luma, place, num_trials, factor):
                 return found
         return Reading(None, places[0].score if places else 0.0)
 
-    def _look(self, luma: Array, place: _Place, num_trials: int, factor: int) -> Reading | None:
+    def _search(self, luma: Array, place: _Alignment, num_trials: int, factor: int) -> Reading | None:
         """The reading at or near a candidate: refine pitch and sampling, then decode the trials."""
         side = min(luma.shape)
         tried = [place]
         for part in _REFINEMENTS:
             cells = side / min(tried).pitch
-            tried += [self._best_place(luma, side / (cells + sign * part * _STEP_CELLS)) for sign in (-1, 1)]
+            tried += [self._best_alignment(luma, side / (cells + sign * part * _STEP_CELLS)) for sign in (-1, 1)]
         pitch = min(tried).pitch
-        tried += [self._best_place(luma, pitch, shift) for shift in ((0, 0), (0, 0.5), (0.5, 0))]
+        tried += [self._best_alignment(luma, pitch, shift) for shift in ((0, 0), (0, 0.5), (0.5, 0))]
         for place in sorted(tried):
             chance = max(place.chance * num_trials * 2.0**-_CRC_BITS, sys.float_info.min)
             if chance >= MAX_FALSE_POSITIVE:
@@ -373,7 +373,7 @@ class WatermarkDetector:
                 return Reading(payload, place.score, chance, factor * place.pitch, place.mirrored)
         return None
 
-    def _best_place(self, luma: Array, pitch: float, shift: tuple[float, float] = (0.5, 0.5)) -> _Place:
+    def _best_alignment(self, luma: Array, pitch: float, shift: tuple[float, float] = (0.5, 0.5)) -> _Alignment:
         found = _matched(luma, pitch, shift)
         places = []
         for mirrored, known in enumerate(self._layout.known):
@@ -390,10 +390,10 @@ class WatermarkDetector:
                 peak = int(scores.argmax())
                 chance = 2 * positions * _normal_tail(float(scores.flat[peak]))
                 top, left = divmod(peak, _GRID)
-                places.append(_Place(chance, -float(scores.flat[peak]), pitch, shift, top, left, bool(mirrored)))
+                places.append(_Alignment(chance, -float(scores.flat[peak]), pitch, shift, top, left, bool(mirrored)))
         return min(places)
 
-    def _soft_bits(self, luma: Array, place: _Place) -> NDArray[np.float64]:
+    def _soft_bits(self, luma: Array, place: _Alignment) -> NDArray[np.float64]:
         """[_CODE_BITS] soft values of the codeword's bits."""
         grid = np.fft.irfft2(_matched(luma, place.pitch, place.shift), s=(_GRID, _GRID))
         grid = np.roll(grid, (-place.top, -place.left), (0, 1))
@@ -404,7 +404,7 @@ class WatermarkDetector:
 
 
 @dataclass(frozen=True, order=True)
-class _Place:
+class _Alignment:
     """A candidate position of the pattern; the smallest is the most likely."""
 
     chance: float  # expected number of positions of one pitch that are as good in an unmarked frame

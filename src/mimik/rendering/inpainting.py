@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import Array, Image
-from mimik.pipeline import begun
+from mimik.pipeline import run_in_thread
 
 _COARSE_PX = 112  # longer side at which shifts are chosen
 _PATCH = 9  # side of the compared neighborhoods, pixels at that size
@@ -50,7 +50,7 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     """
     if not hole.any() or hole.mean() > 0.95:
         return picture.copy()
-    smoothing = begun(lambda: _smooth_fill(picture, hole))
+    smoothing = run_in_thread(lambda: _smooth_fill(picture, hole))
     shifts, is_known = _shifts(picture, hole, reach)
     smooth = smoothing.result()
     out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth)

@@ -25,7 +25,7 @@ from mimik.arrays import ramp
 from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image
 from mimik.face.openvino_core import compiled_once, inference_core
-from mimik.pipeline import begun
+from mimik.pipeline import run_in_thread
 from mimik.rendering.crop import Crop
 
 _NETWORK_PX = 256  # side of the network's input
@@ -43,7 +43,7 @@ _BLUR = 1 / 40  # radius of the blurred background, in longer sides
 @functools.cache
 def segmenter() -> Future[Any]:
     """The network, loaded in a thread: [1, 256, 256, 3] RGB in 0..1 -> [1, 1, 256, 256] probability of a person."""
-    return begun(_load_segmenter)
+    return run_in_thread(_load_segmenter)
 
 
 def _load_segmenter() -> Any:

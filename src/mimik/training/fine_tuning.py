@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset
 from mimik.face.landmarks import Face, Image, Landmarker
-from mimik.files import write_whole
+from mimik.files import write_atomically
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.device import resolved_device
 from mimik.inference.synthesis import BUNDLED_MODEL
@@ -124,7 +124,7 @@ def learn(
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
     cut = tuple(_face_crop(photos[number]) for number in others)
     person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources), teeth, cut)
-    write_whole(out, person.pack())
+    write_atomically(out, person.pack())
     return LearnOutcome(person, curve, best.point, ended, notes)
 
 
@@ -135,7 +135,7 @@ def _sharing(learner: Learner) -> tuple[list[int], float | None]:
     """
     if learner.preset.networks.form == "paper" or len(learner.photos) < MIN_SEVERAL:
         return [], None
-    alike = learner.pairs.lit_alike(learner.chosen)
+    alike = learner.pairs.has_same_lighting(learner.chosen)
     if len(alike) + 1 < MIN_SEVERAL:
         return [], None
     # Farthest-point selection of at most _MAX_OTHERS photos.

@@ -37,7 +37,7 @@ from mimik.data.index import ClipInfo, read_index, split_people
 from mimik.data.loading import loader
 from mimik.data.on_device.batches import REUSE, DeviceCorpus, DeviceLoader
 from mimik.data.store import ClipStore
-from mimik.files import DRAFT_SUFFIX, hold, write_whole
+from mimik.files import DRAFT_SUFFIX, hold, write_atomically
 from mimik.networks import checkpoint
 from mimik.networks.preset_json import preset_from_json, preset_to_json
 from mimik.training.arguments import TrainArguments
@@ -443,7 +443,7 @@ class _Run:
             "data": _description(self.index),
             "held_out": _description(self.held_out),
         }
-        write_whole(self.arguments.out / SETTINGS_NAME, (json.dumps(text, indent=2, default=str) + "\n").encode())
+        write_atomically(self.arguments.out / SETTINGS_NAME, (json.dumps(text, indent=2, default=str) + "\n").encode())
 
     def close(self) -> None:
         if self.diary is not None:

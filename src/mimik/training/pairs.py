@@ -166,7 +166,7 @@ class Pairs:
         shot = self._shots[given]
         picture, warper, window = shot.picture, shot.warper(), shot.window
         if given == target:
-            picture, warper = self._warped_away(shot)
+            picture, warper = self._warped_sources(shot)
             where = self._regions[target]
         elif shot.source == self._shots[target].source:
             where = torch.ones_like(self._regions[target])
@@ -204,7 +204,7 @@ class Pairs:
         reference, motion_frame = max(some, key=lambda one: float(np.abs(getattr(one[1], part)).sum()))
         return Retarget(shot.face, reference)(motion_frame)
 
-    def _warped_away(self, shot: PreparedPhoto) -> tuple[Image, Warper]:
+    def _warped_sources(self, shot: PreparedPhoto) -> tuple[Image, Warper]:
         """The photo warped to a random motion frame, and the warper of the result."""
         away = self._random_target(shot)
         warper = shot.warper()
@@ -217,7 +217,7 @@ class Pairs:
         with threadpool_limits(limits=1, user_api="blas"):
             return generator_inputs(shot, [self._random_target(shot) for _ in range(count)], self._config)[0]
 
-    def lit_alike(self, chosen: int) -> list[int]:
+    def has_same_lighting(self, chosen: int) -> list[int]:
         """Indices of the other photos whose light on the face matches the chosen photo's.
 
         Each is warped to the chosen one. Colors are compared after blurring, so that expressions have little effect.

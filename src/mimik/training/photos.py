@@ -14,7 +14,7 @@ import numpy as np
 
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
-from mimik.face.orientation import doubt, find_faces, upright
+from mimik.face.orientation import confidence_note, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
 from mimik.media import formats, video
 from mimik.pipeline import Progress, silent
@@ -125,7 +125,7 @@ def _faces_in(
     found = find_faces(landmarker, picture, thorough=(number or 1) > 1)
     chosen = choose_face(found, number, path.name, picture.shape[1::-1])
     picture, chosen, turned = upright(picture, chosen, path.name)
-    notes += [note for note in (turned, doubt(chosen, path.name)) if note]
+    notes += [note for note in (turned, confidence_note(chosen, path.name)) if note]
     if len(found) > 1 and number is None:
         notes.append(f"{path.name} shows {len(found)} faces; the widest is used; select another with --face N")
     return [(picture, chosen)]

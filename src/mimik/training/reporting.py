@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812  everybody's name for it
 from numpy.typing import NDArray
 
 from mimik.data.episodes import Batch
-from mimik.files import write_whole
+from mimik.files import write_atomically
 from mimik.networks.generators import Synthesis
 
 STATS_NAME = "stats.jsonl"
@@ -70,7 +70,7 @@ class RunLog:
         path = self._run / "samples" / f"{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         encoded = cv2.imencode(".png", picture)[1].tobytes()
-        write_whole(path, encoded)
+        write_atomically(path, encoded)
         if self._events is not None:
             from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -39,7 +39,7 @@ _MASKS = ("regions", "interior")
 _CALLS_BEFORE_CAPTURE = 3  # cuDNN chooses its algorithms, and memory is reserved
 
 
-class Replayed:
+class CapturedStep:
     """A function of named tensors that is captured as a CUDA graph and replayed, to avoid launching single kernels.
 
     The first calls run the function normally. If it cannot be captured, all calls do, after a warning.
@@ -160,7 +160,7 @@ class Trainer:
         # The computations between optimizer steps, replayed as CUDA graphs if one process has one GPU.
         alone = world.size == 1 and world.device.type == "cuda"
         self._without, self._with_discriminator, self._discriminator_passes = (
-            Replayed(function, enabled=alone)
+            CapturedStep(function, enabled=alone)
             for function in (
                 functools.partial(self._generator_passes, adversarial=False),
                 functools.partial(self._generator_passes, adversarial=True),

@@ -167,7 +167,7 @@ def test_reused_frames_differ_in_augmentation_and_are_the_same_for_any_number_of
     assert not torch.equal(first["x"][0], alone[0]["x"][0])
 
 
-def test_damaged_clips_are_passed_over_alike(tmp_path: Path) -> None:
+def test_damaged_clips_are_skipped_identically(tmp_path: Path) -> None:
     (line, _) = write_shards(tmp_path, (12, 12))
     start, length = line["members"]["npz"]
     data = bytearray((tmp_path / line["shard"]).read_bytes())

@@ -92,7 +92,7 @@ def test_the_motion_of_what_has_none(small_path: Path, tmp_path: Path) -> None:
         extract_motion(open_driver(blank))
 
 
-def test_every_kind_begins_with_a_neutral_and_gives_as_many_frames_as_it_says(
+def test_every_kind_yields_a_neutral_and_the_declared_number_of_frames(
     driver, small_path: Path, landmarker: Landmarker, tmp_path: Path
 ) -> None:
     lines = tmp_path / "a.jsonl"

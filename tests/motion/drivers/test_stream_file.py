@@ -68,7 +68,7 @@ def test_a_line_without_a_face_is_lost(tmp_path: Path) -> None:
     assert yaws(loaded.frames(10)) == [8, 9, None, 4]
 
 
-def test_rest_is_what_the_sender_says_it_is(tmp_path: Path) -> None:
+def test_the_sender_defines_rest(tmp_path: Path) -> None:
     rest = line(0.1, 10, blendshapes={"jawOpen": 0.2, "mouthPucker": 0.1}, rest=True)
     after = line(0.2, 15, blendshapes={"jawOpen": 0.5})
     loaded = Stream.load(written(tmp_path / "a.jsonl", line(0, 10), rest, after))

@@ -127,7 +127,7 @@ def test_clipped_and_noisy_speech_still_moves_the_lips(
         assert np.corrcoef(lips[:num], lips_of_speech[:num, 14, 1])[0, 1] > 0.5, name
 
 
-def test_silence_is_said_and_leaves_the_lips_at_rest(tmp_path: Path, landmarker: Landmarker) -> None:
+def test_silence_is_reported_and_leaves_the_lips_at_rest(tmp_path: Path, landmarker: Landmarker) -> None:
     path = write_wav(tmp_path / "quiet.wav", np.zeros(20000))
     with open_driver(path).motion(DriverSettings(landmarker=landmarker)) as motion:
         frames = list(motion.frames)

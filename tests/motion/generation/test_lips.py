@@ -66,7 +66,7 @@ def test_pieces_of_any_size_give_the_same_lips(size: int) -> None:
     assert a.shape[0] >= 1.3 * LIPS_HZ
 
 
-def test_an_output_needs_no_more_sound_than_it_says() -> None:
+def test_the_lookahead_is_as_declared() -> None:
     samples, changed = noise(1.0), noise(1.0)
     changed[8000:] = 0
     before = round((0.5 - LOOKAHEAD_S - FIRST_S) * LIPS_HZ)  # outputs that depend only on sound before 0.5 s

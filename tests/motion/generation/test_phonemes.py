@@ -32,7 +32,7 @@ def test_the_mouth_of_boo_and_five() -> None:
     assert b[GAP] < 0.02 and TOUCH_GAP < u[GAP] < a[GAP] > i[GAP]
 
 
-def test_rounding_goes_on_through_consonants_that_need_no_lips() -> None:
+def test_rounding_continues_through_neutral_consonants() -> None:
     through, end = SaidMouth([(0.0, "u"), (0.3, "t"), (0.36, "u"), (0.7, "")]).at(np.array([0.33, 0.69]))[0][:, PUCKER]
     alone = SaidMouth([(0.0, "i"), (0.3, "t"), (0.36, "i"), (0.7, "")]).at(np.array([0.33]))[0][0, PUCKER]
     assert through > 0.8 * phonemes._TARGETS["u"][3] and alone == pytest.approx(0, abs=1e-6)

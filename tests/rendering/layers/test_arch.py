@@ -17,7 +17,7 @@ def frontal() -> np.ndarray:
     return 10 * np.concatenate([vertices, np.zeros((10, 3))]) + [200, 200, 0]
 
 
-def test_an_incisor_is_as_wide_as_the_eyes_distance_says(frontal: np.ndarray) -> None:
+def test_the_width_of_an_incisor_follows_the_eye_distance(frontal: np.ndarray) -> None:
     eyes = np.linalg.norm(frontal[[33, 133]].mean(0) - frontal[[362, 263]].mean(0))
     wall = upper_wall(Anatomy.of(frontal), head_pose(frontal))
     left, right = wall.place(np.array([0.0, 8.5]), np.zeros(2))

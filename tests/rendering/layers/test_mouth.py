@@ -126,7 +126,7 @@ def test_the_dark_between_parted_lips_is_not_taken_for_teeth(portrait: Image, po
     assert np.percentile(light, 75) > 0.45 * skin  # 0.26 for teeth as dark as the gap
 
 
-def test_the_mouth_is_painted_alike_over_any_frame(portrait: Image, shut: np.ndarray) -> None:
+def test_the_mouth_does_not_depend_on_the_frame_below(portrait: Image, shut: np.ndarray) -> None:
     """The layer does not depend on the frame below it, because exported pages use it as a patch."""
     warper = Warper(shut.astype(np.float32), 512, 512)
     painter = Painter(portrait, warper)
@@ -147,7 +147,7 @@ def test_there_are_ten_sets_and_the_light_chooses() -> None:
         assert one.edges[middle - 1 : middle + 1].max() == pytest.approx(0, abs=0.01)
 
 
-def test_a_texture_has_teeth_where_the_set_says() -> None:
+def test_a_texture_has_teeth_at_the_positions_of_its_set() -> None:
     one = teeth.shipped()[0]
     texture = teeth.upper_texture(one, 4)
     middles = (one.bounds[:-1] + one.bounds[1:]) / 2

@@ -12,7 +12,7 @@ from mimik.app.cli.console import command, console, print_line, print_notes
 from mimik.app.cli.options import Force, OnlyFields, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError
-from mimik.files import check_file, replaced
+from mimik.files import atomic_write, check_file
 from mimik.media import formats
 from mimik.motion.kinds import bundled_motions
 from mimik.provenance.outputs import check_output
@@ -52,7 +52,7 @@ def motion_extract(
     with Display("frames").shown() as bars:
         opened = open_driver(driver, config.fps)
         motion = extract_motion(opened, face=config.face, neutral_s=config.neutral, progress=bars)
-    with replaced(out) as draft:
+    with atomic_write(out) as draft:
         if out.suffix.lower() in (_STREAM_SUFFIX, _CSV_SUFFIX):
             with draft.open("w", encoding="utf-8") as file:
                 file.writelines((csv_lines if out.suffix.lower() == _CSV_SUFFIX else stream_lines)(motion))

@@ -72,7 +72,7 @@ def faces_command(
         credentials = local_credentials()
     from mimik.face.landmark_images import annotate
     from mimik.face.landmarks import Landmarker, choose_face, head_pose
-    from mimik.face.orientation import doubt, find_faces
+    from mimik.face.orientation import confidence_note, find_faces
     from mimik.media import video
     from mimik.provenance.manifests import Claim, Ingredient
     from mimik.provenance.sealing import seal
@@ -91,7 +91,7 @@ def faces_command(
         row = [str(number), *(f"{v:.0f}" for v in (left, top, right - left, bottom - top))]
         table.add_row(*row, f"{turned}, tilted {roll:z.0f}°", f"{100 * face.score:.0f} %")
     console.print(table)
-    doubts = (doubt(face, f"{photo.name}, number {number},") for number, face in enumerate(found, start=1))
+    doubts = (confidence_note(face, f"{photo.name}, number {number},") for number, face in enumerate(found, start=1))
     print_notes(*(one for one in doubts if one))
     if out is not None:
         claim = Claim(out.name, "none", (Ingredient.from_file("photo", photo),))

@@ -28,7 +28,7 @@ from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, moved_photos
 from mimik.config import InputError
-from mimik.files import replaced_folder
+from mimik.files import atomic_folder
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.files import Motion
@@ -69,7 +69,7 @@ def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, p
             files[f"{name}.motion.gz"] = data
             records.append({"name": name, "file": f"{name}.motion.gz", "bytes": len(data)} | record)
     files[RECORD_NAME] = json.dumps(describe(source, graphs, person, records), indent=1).encode()
-    with replaced_folder(out) as new:  # atomic: all files or none replace an older export
+    with atomic_folder(out) as new:  # atomic: all files or none replace an older export
         for name, data in files.items():
             (new / name).write_bytes(data)
     notes = []

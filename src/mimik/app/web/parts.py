@@ -133,10 +133,10 @@ class Shared:
         """A handler that creates a job before it waits in the queue, so that Stop affects it at once."""
 
         @self.asks
-        def begun(request: Any) -> tuple[int, str]:
+        def on_begin(request: Any) -> tuple[int, str]:
             return self.session(request).begin().number, markup.waiting("Waiting for its turn")
 
-        return begun
+        return on_begin
 
 
 def news_of(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mimik.arrays import Array
 from mimik.data.augmentation import Augmentation, Change
-from mimik.data.episodes import Batch, Draws, Episodes, moved_squares, views_of
+from mimik.data.episodes import Batch, Draws, Episodes, shifted_squares, views_of
 from mimik.data.on_device import pixels
 from mimik.data.on_device.pixels import to_device
 from mimik.data.on_device.warps import BLOCK, Schedule, Warp, WarpQueue
@@ -76,7 +76,7 @@ class DeviceCorpus:
                 part = usable[begin : begin + step]
                 for position, found in zip(part, pool.map(read, part), strict=True):
                     if isinstance(found, DamagedClipError):
-                        episodes.pass_over(position, found)
+                        episodes.skip_clip(position, found)
                         continue
                     frames, tracks = found
                     start, first = int(self.starts[position]), int(self.first[position])
@@ -215,7 +215,7 @@ class DeviceLoader:
         if px is not None:
             windows = squares_around(points, WINDOW_SCALE)
             if episodes.augment is not None:
-                windows = moved_squares(windows, draws.window)
+                windows = shifted_squares(windows, draws.window)
         wide = 2 * px if px is not None else int(pictures.sides[0, 0])
         side = wide // 2 if px is not None else wide
         flat = points.reshape(count, num_frames, -1)

@@ -16,7 +16,7 @@ import numpy as np
 from mimik import workers
 from mimik.config import MediaError
 from mimik.data.preparation.duplicates import fingerprint
-from mimik.data.preparation.face_tracks import CROP_MARGIN, MAX_SHIFT, MAX_SHRINK, FirstReading, Piece, reason_to_reject
+from mimik.data.preparation.face_tracks import CROP_MARGIN, MAX_SHIFT, MAX_SHRINK, Piece, TrackingPass, reason_to_reject
 from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shots import split_shots
 from mimik.data.tracks import pack_tracks
@@ -77,7 +77,7 @@ def pack_clip(piece: Piece, config: PrepareConfig, fps: float) -> Clip:
     return Clip(info, mp4, pack_tracks(points, blendshapes, pose))
 
 
-class SecondReading:
+class CroppingPass:
     """Reads the same video again, behind the first reading, and crops the accepted pieces."""
 
     def __init__(self, frames: Generator[Image], config: PrepareConfig, size: tuple[int, int], fps: float) -> None:
@@ -148,9 +148,9 @@ def prepare_video(
             info = video.probe(path)
             width, height, fps = info.width, info.height, info.fps
             readings = [video.read_frames(path, num_threads=1) for _ in range(2)]
-        first = FirstReading(config, process_landmarker(), fps)
+        first = TrackingPass(config, process_landmarker(), fps)
         with closing(readings[0]) as frames, closing(readings[1]) as again:
-            second = SecondReading(again, config, (width, height), fps)
+            second = CroppingPass(again, config, (width, height), fps)
 
             def settle(pieces: Iterable[Piece], until: int) -> None:
                 for piece in pieces:

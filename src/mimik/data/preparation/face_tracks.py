@@ -62,7 +62,7 @@ class Piece:
         self.num_outside += outside > 0.1 * (bottom - top)
         if index - self.start == round(len(self.samples) * self.step):
             if len(self.samples) % look_every == 0:
-                look = _face_look(frame, face)
+                look = _face_thumbnail(frame, face)
                 self.looks.append(cv2.resize(look, (32, 32), interpolation=cv2.INTER_AREA))
                 self.sharpness.append(_face_sharpness(look))
             self.samples.append(index)
@@ -80,7 +80,7 @@ class Piece:
         self.end = other.end
 
 
-def _face_look(frame: Image, face: Face) -> Image:
+def _face_thumbnail(frame: Image, face: Face) -> Image:
     """The face's box, gray, [128, 128]."""
     left, top, right, bottom = (round(v) for v in face.box)
     part = frame[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
@@ -112,7 +112,7 @@ class FaceTrack:
         return self.full.start if self.full is not None else self.piece.start
 
 
-class FirstReading:
+class TrackingPass:
     """Tracks all faces of a video frame by frame, and returns completed pieces."""
 
     def __init__(self, config: PrepareConfig, landmarker: Landmarker, fps: float) -> None:
@@ -168,7 +168,9 @@ class FirstReading:
                 track.piece.moved = True
                 ended += self._finished(track)
                 track.full, track.piece = None, Piece(self._index, self._step)
-            crowded = any(self._is_clear(o) and _crowds(o.face, track.face, self._config.context) for o in self._tracks)
+            crowded = any(
+                self._is_clear(o) and _overlaps(o.face, track.face, self._config.context) for o in self._tracks
+            )
             track.piece.add(self._index, frame, track.face, crowded, self._look_every)
         self._index += 1
         return ended
@@ -219,7 +221,7 @@ class FirstReading:
         return False
 
 
-def _crowds(other: Face, face: Face, context: float) -> bool:
+def _overlaps(other: Face, face: Face, context: float) -> bool:
     """Whether another face overlaps this one, or is large and completely inside its crop."""
     if other is face:
         return False

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from mimik.config import InputError
 from mimik.data.preparation.settings import Clip
-from mimik.files import DRAFT_SUFFIX, hold, replaced
+from mimik.files import DRAFT_SUFFIX, atomic_write, hold
 
 UNKNOWN_PERSON = (
     "unknown"  # the person until clustering; as long as the names that it gives, so lines keep their length
@@ -35,7 +35,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file atomically and durably."""
-    with replaced(path, suffix=DRAFT_SUFFIX, durable=True) as draft:
+    with atomic_write(path, suffix=DRAFT_SUFFIX, durable=True) as draft:
         draft.write_bytes(data)
 
 

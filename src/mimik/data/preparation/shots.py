@@ -17,24 +17,24 @@ _LOOKBACK = 8
 _MIN_CUT, _CUT_RATIO = 0.22, 3.0  # smallest difference, and smallest ratio to neighboring differences, at a cut
 
 
-class Look(NamedTuple):
+class FrameSignature(NamedTuple):
     """Coarse features of a frame: [1024] luma of mean 0 and norm 1 (0 if flat); [48] color histogram of sum 1."""
 
     luma: Array
     colors: Array
 
 
-def look_at(frame: Image) -> Look:
+def frame_signature(frame: Image) -> FrameSignature:
     step = max(1, min(frame.shape[:2]) // 96)
     small = cv2.resize(frame[::step, ::step], (32, 32), interpolation=cv2.INTER_AREA)
     luma = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (3, 3), 0).astype(np.float32).ravel()
     luma -= luma.mean()
     luma /= float(np.linalg.norm(luma)) + 64  # keeps the noise of black frames small
     bins = (small >> 4).reshape(-1, 3) + np.array([0, 16, 32])
-    return Look(luma, np.bincount(bins.ravel(), minlength=48).astype(np.float32) / bins.size)
+    return FrameSignature(luma, np.bincount(bins.ravel(), minlength=48).astype(np.float32) / bins.size)
 
 
-def difference(a: Look, b: Look) -> float:
+def difference(a: FrameSignature, b: FrameSignature) -> float:
     """Difference of two frames, from 0 (equal) to about 1 (unrelated).
 
     Half of it is the change of luma, half the change of colors. The latter is weighted by the change of luma, because a
@@ -51,12 +51,14 @@ def split_shots(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:
     At a cut, the difference is larger than those around it, and the frames after it differ from those before it. The
     first test excludes fast motion, the second flashes.
     """
-    ahead: deque[tuple[Image, Look, float]] = deque()  # waiting frames, with their difference from the previous one
+    ahead: deque[tuple[Image, FrameSignature, float]] = (
+        deque()
+    )  # waiting frames, with their difference from the previous one
     changes: deque[float] = deque(maxlen=_LOOKBACK)  # of the returned frames, without cuts
-    before: deque[Look] = deque(maxlen=_LOOKAHEAD + 1)  # of the returned frames
-    last: Look | None = None  # of the newest frame
+    before: deque[FrameSignature] = deque(maxlen=_LOOKAHEAD + 1)  # of the returned frames
+    last: FrameSignature | None = None  # of the newest frame
 
-    def give() -> tuple[Image, bool]:
+    def finish_shot() -> tuple[Image, bool]:
         frame, look, change = ahead.popleft()
         is_cut = not before
         if before and change >= _MIN_CUT:
@@ -71,10 +73,10 @@ def split_shots(frames: Iterable[Image]) -> Iterator[tuple[Image, bool]]:
         return frame, is_cut
 
     for frame in frames:
-        look = look_at(frame)
+        look = frame_signature(frame)
         ahead.append((frame, look, 0.0 if last is None else difference(look, last)))
         last = look
         if len(ahead) > _LOOKAHEAD:
-            yield give()
+            yield finish_shot()
     while ahead:
-        yield give()
+        yield finish_shot()

@@ -47,14 +47,14 @@ def draw_pictures(
         yield "pictures/grid.png", f"Evenly spaced clips, T = {shots}, the middle one of the hold-out frames."
     in_order = {task.clip.key: task for task in todo if task.protocol == FIRST}
     for model in [*run.lessons, *(name for name in titles[3:] if name != "copy")]:
-        is_lesson = model in run.lessons
+        is_learned = model in run.lessons
         mine = [r for r in records if r["protocol"] == FIRST and r["model"] == model]
-        if is_lesson:
+        if is_learned:
             mine = [record for (_, name), record in kept.items() if name == model]
-        for kind, name, cases in _cases(run, first if is_lesson else in_order, mine, model):
-            rows = [(title, [*cells, learned(clip, model, 1)] if is_lesson else cells) for title, cells, clip in cases]
-            run.draw(run.out / name, comparison_sheet([*titles, model] if is_lesson else titles, rows), named)
-            photos = f"T = {shots}" if is_lesson else "first frame as photo"
+        for kind, name, cases in _cases(run, first if is_learned else in_order, mine, model):
+            rows = [(title, [*cells, learned(clip, model, 1)] if is_learned else cells) for title, cells, clip in cases]
+            run.draw(run.out / name, comparison_sheet([*titles, model] if is_learned else titles, rows), named)
+            photos = f"T = {shots}" if is_learned else "first frame as photo"
             yield name, f"{model}: the {kind} clips by feature distance, {photos}; each clip's worst frame by L1."
     crossed = sorted(
         (r for r in records if r["protocol"] == CROSS and r["metrics"]["csim_dlib"] is not None),

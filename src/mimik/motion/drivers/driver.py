@@ -191,4 +191,9 @@ class Beginning(Driver):
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         begun = self._driver.motion(settings)
-        return DrivingMotion(begun.neutral, itertools.islice(begun.frames, self.num_frames), begun.close, begun.notes)
+        return DrivingMotion(
+            begun.neutral,
+            itertools.islice(begun.frames, self.num_frames),
+            begun.close,
+            begun.notes,
+        )

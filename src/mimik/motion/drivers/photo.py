@@ -9,7 +9,7 @@ import numpy as np
 
 from mimik.arrays import smoothstep
 from mimik.face.landmarks import Image, choose_face
-from mimik.face.orientation import doubt, find_faces, upright
+from mimik.face.orientation import confidence_note, find_faces, upright
 from mimik.media import video
 from mimik.media.pictures import in_memory
 from mimik.motion.drivers.driver import USUAL_FPS, Driver, DriverSettings, DrivingMotion
@@ -54,7 +54,7 @@ class PhotoDriver(Driver):
         face = choose_face(found, settings.face, self.name, picture.shape[1::-1])
         _, face, _ = upright(picture, face, self.name)
         reference, motion_frame = motion_of_photo(face)
-        notes = [note for note in (reference.note, doubt(face, self.name)) if note]
+        notes = [note for note in (reference.note, confidence_note(face, self.name)) if note]
         return DrivingMotion(reference, iter(_transition(motion_frame, self.fps)), notes=notes)
 
 

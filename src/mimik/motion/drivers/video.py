@@ -14,7 +14,7 @@ import numpy as np
 
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker
-from mimik.face.orientation import find_faces, quarter_turns
+from mimik.face.orientation import find_faces, num_quarter_turns
 from mimik.face.tracker import Tracker
 from mimik.media import video
 from mimik.media.reading import VideoFrame
@@ -190,7 +190,7 @@ def _tracked(
 def _turns(frame: Image | VideoFrame, tracker: Tracker) -> int | None:
     """Number of quarter turns that make a driver's frames upright, from one of them; None if it shows no face."""
     found = find_faces(tracker.landmarker, np.asarray(frame))
-    return quarter_turns(found[0]) if found else None
+    return num_quarter_turns(found[0]) if found else None
 
 
 def extract_motion(

@@ -146,8 +146,8 @@ def _fitted_iris(
         weight = seen[..., part]
         score += 0.5 * ((pale * weight).sum(-1) / np.maximum(weight.sum(-1), 1e-3)).clip(-40, 0)
     # Penalize the distance from the landmarks' circle, so that another circle has to be clearly better.
-    doubt = 6.0 * ((sx / 0.3) ** 2 + (sy / 0.2) ** 2)[:, None] + 2.0 * ((_RADII - 1) / 0.25)[None] ** 2
-    best = np.unravel_index(np.argmax(score - doubt), score.shape)
+    confidence_note = 6.0 * ((sx / 0.3) ** 2 + (sy / 0.2) ** 2)[:, None] + 2.0 * ((_RADII - 1) / 0.25)[None] ** 2
+    best = np.unravel_index(np.argmax(score - confidence_note), score.shape)
     return centers[best[0]], float(radius * _RADII[best[1]])
 
 

@@ -261,7 +261,7 @@ def test_a_tracker_is_recorded_as_a_driver(monkeypatch: pytest.MonkeyPatch, land
     assert turns[8] > turns[1] >= 0
 
 
-def test_a_silent_tracker_is_told(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
+def test_a_silent_tracker_is_reported(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
     monkeypatch.setattr(tracker_driver, "_WAIT_S", 0.05)
     begun_s = time.monotonic()
     with pytest.raises(InputError, match=r"udp://127\.0\.0\.1:\d+: no face arrived within 0 s; start the tracker"):
