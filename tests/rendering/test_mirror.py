@@ -204,12 +204,13 @@ def test_skin_is_not_drawn_out_over_a_neck_that_the_photo_hides() -> None:
     picture = np.full((PX, PX, 3), 100, np.uint8)
     painter = Painter(picture, warper, matte=np.rint(255 * person(points)).astype(np.uint8))
     painter.paint(warper.flow(target))
-    oval = target[faces.OVAL, :2]
-    jaw = target[[136, 365], :2]  # the corners of the jaw
-    far = jaw[int(np.argmax(np.abs(points[[136, 365], 0] - points[:, 0].mean()) < PX / 8))]
-    outside = far + 0.06 * np.ptp(oval[:, 0]) * (far - oval.mean(0)) / np.linalg.norm(far - oval.mean(0))
-    x, y = (outside - [painter.canvas.left, painter.canvas.top]).astype(int)
-    assert painter.moved_matte[y, x] < 64
+    place = np.array([painter.canvas.left, painter.canvas.top])
+    hull = cv2.convexHull(np.round(target[:, :2] - place).astype(np.int32))
+    face = np.zeros(painter.moved_matte.shape, np.uint8)
+    cv2.fillConvexPoly(face, hull, 1)
+    beside = cv2.dilate(face, np.ones((2 * [2 * round(0.06 * np.ptp(hull[..., 0])) + 1]), np.uint8)) == 0
+    corners = target[[136, 365], 1].min() - place[1]
+    assert (painter.moved_matte[: int(corners)] * beside[: int(corners)]).max() < 64
 
 
 def test_light_of_one_side_is_given_to_the_other() -> None:
