@@ -37,10 +37,12 @@ _SHAPES: dict[str, tuple[dict[str, float], str]] = {
 _LIP_RISES, _LIP_RISES_BY = 0.8, 0.3  # mouthUpperUp at a very large opening; slider value of half of it
 _LIPS_PARTED = 0.06, 0.14  # gap in the photo, in eye distances, over which its upper lip counts as risen already
 _GAZE_CM = np.array([0.45, 0.3])  # largest shift of an iris in x and y; an eye is 3 cm wide
-_LID_FOLLOWS = 1.7  # motion of the upper lid relative to the iris' vertical motion, as in frames that look down
-_LID_LOWERS = 0.65  # largest share of the eye's opening by which the lid falls with the gaze: the eye stays open
-_LID_RISES = 0.5  # largest share of the eye's opening by which it rises with the gaze
-_LOWER_LID_FOLLOWS = 0.45  # motion of the lower lid relative to the upper one
+# Down and up: motion of the upper lid relative to the iris' vertical motion (training frames: 1.7 and 0.9 to 1.4);
+# motion of the lower lid relative to the upper one; exponent of the lid's arch.
+_LID_FOLLOWS, _LOWER_LID_FOLLOWS, _LID_ARCH = (1.7, 1.2), (0.45, 0.7), (1.0, 0.5)
+# Largest share of the eye's opening by which it closes with a falling gaze, so that it stays open, and opens with a
+# rising one, so that it does not stare; training frames that look up are 12 % wider open.
+_LIDS_CLOSE, _LIDS_OPEN = 0.65, 0.22
 _WIDE = 0.35  # increase of the eye's opening at --blink -1, relative
 
 
@@ -81,12 +83,13 @@ def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> Motio
         (faces.RIGHT_EYE_UPPER, faces.RIGHT_EYE_LOWER),
         (faces.LEFT_EYE_UPPER, faces.LEFT_EYE_LOWER),
     ):
-        arch = np.sin(np.linspace(0, np.pi, len(upper)))[:, None]
+        up = int(gaze[1] < 0)
+        arch = np.sin(np.linspace(0, np.pi, len(upper)))[:, None].clip(0) ** _LID_ARCH[up]
         middle = len(upper) // 2
-        room = max(float(shape[lower[middle], 1] - shape[upper[middle], 1]), 0.0) / (1 - _LOWER_LID_FOLLOWS)
-        way = float(np.clip(_LID_FOLLOWS * gaze[1], -_LID_RISES * room, _LID_LOWERS * room))
+        room = max(float(shape[lower[middle], 1] - shape[upper[middle], 1]), 0.0) / (1 - _LOWER_LID_FOLLOWS[up])
+        way = float(np.clip(_LID_FOLLOWS[up] * gaze[1], -_LIDS_OPEN * room, _LIDS_CLOSE * room))
         offset[upper, 1:2] += way * arch
-        offset[lower, 1:2] += _LOWER_LID_FOLLOWS * way * arch
+        offset[lower, 1:2] += _LOWER_LID_FOLLOWS[up] * way * arch
         opening = (shape[lower] + offset[lower]) - (shape[upper] + offset[upper])
         closed = blink if blink > 0 else blink * _WIDE
         offset[upper] += UPPER_LID_SHARE * closed * opening
