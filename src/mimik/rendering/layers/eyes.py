@@ -60,6 +60,7 @@ _DEPTHS = 24  # rows of a shadow table
 _MEETING, _CORNER = (0.2, 0.5), np.float32(0.03)
 # Distance by which a lid has come down, over which its skin changes from stretched to synthesized.
 _UNFOLDED = 0.0, 0.07
+_SQUEEZED = 1.5, 3.0  # minification of the skin of a raised lid, over which it changes to a blurred photo's
 _CREASE_FADE = np.float32(0.06)  # distance above the crease over which its line fades when the fold opens
 _SKIN_FLOOR = 0.9  # smallest brightness of unfolded skin, relative to the surrounding skin
 _GRAIN_AT = 0.3, 0.62  # chart y of the skin under the eye from which the grain is taken
@@ -168,6 +169,8 @@ class EyeLayer:
         self._crease = _CREASE * self._fold_height
         self._strip = self._lash_height()
         self._crease = np.maximum(self._crease, self._strip + 0.03)
+        high_px = float(np.median(self._crease - self._strip)) * self._width
+        self._soft = cv2.GaussianBlur(self._photo, (0, 0), max(0.35 * high_px, 0.6))
         height = (self._lower - self._upper).clip(0)
         self._shadow = np.minimum(_LID_SHADOW, 0.32 * height).astype(np.float32)
         self._rim = np.minimum(_LOWER_RIM, 0.22 * height).astype(np.float32)
@@ -272,7 +275,8 @@ class EyeLayer:
         own_lower = self._lower[own] + (1 - still_open) * _FRINGE
         strip, own_crease = self._strip[own], self._crease[own]
         # A rising lid margin slides under the crease, then pushes it up.
-        crease = np.maximum(upper - fold - (self._fold_height[own] - own_crease), strip + 0.02).astype(np.float32)
+        least = np.minimum(strip + max(0.02, 1.5 / self._width), own_crease)
+        crease = np.maximum(upper - fold - (self._fold_height[own] - own_crease), least).astype(np.float32)
         made = smoothstep(crease - own_crease, *_UNFOLDED)
         beside = smoothstep(places, -_BESIDE[1], -_BESIDE[0]) * (1 - smoothstep(places, 1 + _BESIDE[0], 1 + _BESIDE[1]))
         # Look up the table values at the pixels.
@@ -291,6 +295,12 @@ class EyeLayer:
         height = np.where(over < strip, over, np.where(over_crease < 0, between, over_crease + own_crease))
         own_y = np.where(over > under, own_top - height.clip(0), own_bottom + under.clip(0))
         skin = self._sample(self._photo, px, own_y, cv2.INTER_CUBIC)
+        # Skin that slides under its crease is minified: sample it from a blurred photo, or dark lashes alias to dots.
+        px_high = np.float32(1 / self._width)
+        squeezed = smoothstep((own_crease - strip) / (crease - strip), *_SQUEEZED)
+        squeezed = squeezed * ((over > strip - px_high) & (over_crease < px_high))
+        if squeezed.any():
+            skin += squeezed[..., None] * (self._sample(self._soft, px, own_y) - skin)
         low, high = 0.6 + _DARKER * closing, 1.3 + _DARKER * closing
         alpha = made * smoothstep(over, low * strip, high * strip + np.float32(0.02))
         alpha *= 1 - smoothstep(over, strip + np.float32(0.6) * (crease - strip), crease + _CREASE_FADE)
