@@ -3,7 +3,7 @@
 python tools/make_pictures.py docs/pictures/readme.jpg PHOTO... --motions talk laugh look-around --columns 7
 python tools/make_pictures.py docs/gallery/mona_lisa.jpg PHOTO --models geometry texture
 
-With several models, every photo has a row per model.
+A motion is the name of a bundled one, or a .motion file. With several models, every photo has a row per model.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
     landmarker = Landmarker()
     drivers = []
     for i, name in enumerate(arguments.motions):
-        motion = Motion.load(bundled_motions()[name])
+        motion = Motion.load(bundled_motions().get(name) or Path(name))
         count = arguments.columns // len(arguments.motions) + (i < arguments.columns % len(arguments.motions))
         drivers += [(motion.reference, motion_frame) for motion_frame in telling_frames(motion, count)]
     rows = [np.concatenate([np.zeros((CELL_PX, CELL_PX, 3), np.uint8), *(drawn(*d) for d in drivers)], axis=1)]
