@@ -284,7 +284,8 @@ def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
     assert sum(a.nbytes for a in kept) < share * 4 * plain.parameters
     assert any(a.dtype in weights and a.size > 100 for a in kept)
     assert made.multiply_adds == plain.multiply_adds
-    # The runtimes agree closely.
+    # The runtimes agree closely; they round bytes differently.
+    tolerance = {"fp16": 0.02, "int8": 0.03}[precision]
     made_from = ExportSource.of(str(people[form]), ExportConfig())
     samples = calibration_frames(Stage(made_from.avatar, made_from.config, 256), 4)
     ours = [graphs.session(made.data).run(None, sample) for sample in samples]
@@ -293,7 +294,7 @@ def test_smaller_numbers_make_smaller_files_that_draw_nearly_the_same(
         zip(*ours, strict=True), zip(*others, strict=True), made.parity.values(), strict=True
     ):
         assert found[0].dtype == np.float32
-        assert np.abs(np.stack(found) - np.stack(other)).mean() < 0.02 * max(difference.span, 0.01)
+        assert np.abs(np.stack(found) - np.stack(other)).mean() < tolerance * max(difference.span, 0.01)
 
 
 def test_what_does_not_compute_the_same_is_not_given_away(
