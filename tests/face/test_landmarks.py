@@ -345,6 +345,16 @@ def test_follow_in_a_frame_that_is_not_converted(
     np.testing.assert_array_equal(detected.points, landmarker.detect(np.asarray(frame))[0].points)
 
 
+def test_a_tracker_that_knows_where_the_face_is_detects_nothing(
+    landmarker: Landmarker, portrait: Image, portrait_face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landmarker, "detect", lambda *_, **__: pytest.fail("detected"))
+    tracker = Tracker(landmarker)
+    tracker.start(portrait_face, is_there=True)
+    found = tracker.track(portrait)
+    assert found is not None and distance_px(found.points, portrait_face.points) < 0.01 * portrait_face.width_px
+
+
 def test_follow_of_a_face_that_has_shrunk_to_nothing(landmarker: Landmarker, portrait: Image) -> None:
     assert landmarker.follow(portrait, Face(np.full((478, 3), 50, np.float32), np.zeros(52, np.float32), 1.0)) is None
 

@@ -30,9 +30,12 @@ class Tracker:
     def landmarker(self) -> Landmarker:
         return self._landmarker
 
-    def start(self, face: Face) -> None:
-        """Track this face, in pixels of the same video, instead of a numbered one."""
-        self._last, self._misses = face, 1
+    def start(self, face: Face, *, is_there: bool = False) -> None:
+        """Track this face, in pixels of the same video, instead of a numbered one.
+
+        Args: is_there: whether it is at this place in the next frame, so that it need not be detected.
+        """
+        self._last, self._misses = face, 0 if is_there else 1
 
     def track(self, image: Image | VideoFrame, *, blendshapes: bool = True) -> Face | None:
         """The face in the next frame, None if it is not visible; arguments as in Landmarker.follow."""

@@ -39,7 +39,15 @@ def test_blendshapes_are_asked_for_until_the_neutral_face_is_known() -> None:
 
     for num_blendshapes, num_asked in ((2, 5), (7, 7)):
         tracker = Late()
-        found = video._tracked(frames(), tracker, Clock(), silent, 9, num_blendshapes)  # type: ignore[arg-type]
+        found = video._tracked(
+            frames(),
+            tracker,  # type: ignore[arg-type]
+            Clock(),
+            silent,
+            9,
+            num_blendshapes,
+            video._Orientation(),
+        )
         assert sum(face is not None for face in found) == 5
         assert tracker.asked == [True] * num_asked + [False] * (9 - num_asked)
 
@@ -60,12 +68,17 @@ def test_a_long_film_is_looked_through_for_its_neutral_face(
 ) -> None:
     """All frames are tracked as usual, after some of the first eight seconds for the neutral face."""
     asked: list[tuple[int, bool]] = []
+    started: list[Face] = []
 
     class Follows:
         num_jumps, landmarker = 0, None
 
         def __init__(self, *_: Any) -> None:
             pass
+
+        def start(self, face: Face, *, is_there: bool) -> None:
+            assert is_there
+            started.append(face)
 
         def track(self, image: Image, *, blendshapes: bool = True) -> Face:
             asked.append((int(image[0, 0, 0]), blendshapes))
@@ -93,6 +106,8 @@ def test_a_long_film_is_looked_through_for_its_neutral_face(
         wanted, place = neutral_and_place([faces[number] for number in looked_at], fps / every)
         frames_wanted = motion_from(faces, fps, wanted, place, smooth=settings.smooth)
         assert [number for number, _ in asked] == looked_at + list(range(num_frames))
+        # The second pass continues at the face that the first one found in the first frame.
+        np.testing.assert_array_equal([face.points for face in started], [faces[0].points])
         # In the second pass only the first face has blendshapes.
         assert [shapes for _, shapes in asked] == [True] * (len(looked_at) + 1) + [False] * (num_frames - 1)
         assert told[-1] == (min(num_frames, 8 * fps),) * 2

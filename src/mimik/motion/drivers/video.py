@@ -7,6 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,17 @@ _LEAST_LOOKED_AT, _LOOKED_AT_HZ = 64, 8
 _TRACK_MAX_SIDE = 1280  # larger frames are reduced to this side for tracking: the detector sees 256 px of a face
 
 
+@dataclass
+class _Orientation:
+    """How the frames of a driver are turned.
+
+    Attributes:
+        turns: quarters that make the frames upright; None before the first face.
+    """
+
+    turns: int | None = None
+
+
 class Filmed(Driver):
     """A driver whose frames show a face, which is tracked while the frames are read."""
 
@@ -44,14 +56,23 @@ class Filmed(Driver):
         """
 
     def faces(
-        self, tracker: Tracker, clock: Clock, progress: Progress, num_blendshapes: float = math.inf
+        self,
+        tracker: Tracker,
+        clock: Clock,
+        progress: Progress,
+        num_blendshapes: float = math.inf,
+        orientation: _Orientation | None = None,
     ) -> Generator[Face | None]:
         """The face in each frame, None if it is not visible; decoding runs in a separate thread.
 
-        Args: num_blendshapes: number of initial frames that need blendshapes; more until a face is found.
+        Args:
+            num_blendshapes: number of initial frames that need blendshapes; more until a face is found.
+            orientation: of the frames; None: found here.
         """
         decoded = prefetch(clock.each("decode", self.pictures(_TRACK_MAX_SIDE)))
-        return _tracked(decoded, tracker, clock, progress, self.num_frames, num_blendshapes)
+        return _tracked(
+            decoded, tracker, clock, progress, self.num_frames, num_blendshapes, orientation or _Orientation()
+        )
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         tracker = Tracker(settings.landmarker, settings.face)
@@ -137,13 +158,17 @@ class Video(Filmed):
         def report_progress(stage: str, done: int, _: int | None) -> None:
             settings.progress(stage, min(every * done, num), num)
 
-        with closing(_tracked(decoded, tracker, settings.clock, report_progress, None, math.inf)) as tracked:
+        orientation = _Orientation()
+        first_pass = _tracked(decoded, tracker, settings.clock, report_progress, None, math.inf, orientation)
+        with closing(first_pass) as tracked:
             found = list(itertools.islice(tracked, math.ceil(num / every)))
         if not any(found):
             return super().motion(settings)
         reference, origin = neutral_and_place(found, self.fps / every)
         tracker = Tracker(settings.landmarker, settings.face)
-        faces = prefetch(self.faces(tracker, settings.clock, silent, num_blendshapes=0), size=64)
+        if found[0] is not None:
+            tracker.start(found[0], is_there=True)
+        faces = prefetch(self.faces(tracker, settings.clock, silent, 0, orientation), size=64)
         motion_frames = motion_from(faces, self.fps, reference, origin, smooth=settings.smooth)
         return self._driving(reference, motion_frames, faces, tracker)
 
@@ -172,15 +197,15 @@ def _tracked(
     progress: Progress,
     total: int | None,
     num_blendshapes: float,
+    orientation: _Orientation,
 ) -> Generator[Face | None]:
-    turns: int | None = None  # quarters that make the frames upright; None before the first face
     any_face = False
     with closing(frames):
         for done, frame in enumerate(frames, start=1):
             with clock("track"):
-                if turns is None and done <= _TURN_FRAMES:
-                    turns = _turns(frame, tracker)
-                upright = np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
+                if orientation.turns is None and done <= _TURN_FRAMES:
+                    orientation.turns = _turns(frame, tracker)
+                upright = np.ascontiguousarray(np.rot90(frame, orientation.turns)) if orientation.turns else frame
                 face = tracker.track(upright, blendshapes=done <= num_blendshapes or not any_face)
             any_face = any_face or face is not None
             progress("track", done, total)
