@@ -432,7 +432,7 @@ def test_a_camera_that_stops_is_reported(browser: Callable[..., Any]):
     ended = tab.evaluate(f"(() => {{ {event.format('ended')}; return ({after})(); }})()")
     context.close()
     assert muted == ["The camera sends no picture, so the portrait is paused.", True]
-    assert ended[0].startswith("The camera has stopped, and the portrait waits; press Start") and not ended[1]
+    assert ended[0].startswith("The camera has stopped, so the portrait is paused; press Start") and not ended[1]
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_a_pipe_gets_a_line_every_few_seconds(clock: Clock, monkeypatch: pytest.
     lines = out.getvalue().splitlines()
     assert len(lines) == 3  # after 2.1, 7.2 and 12.3 s
     # 20 frames in 1.9 s after the first: 10 per second, and 219 remain.
-    assert lines[0] == "animating: 21 of 240 frames, 9 %, 10 a second, 0:22 left"
+    assert lines[0] == "animating: 21 of 240 frames, 9 %, 10 per second, 0:22 left"
     assert [line.split(",")[1].strip() for line in lines] == ["9 %", "30 %", "51 %"]
 
 
@@ -55,7 +55,7 @@ def test_what_is_resumed_has_its_own_rate(clock: Clock, monkeypatch: pytest.Monk
     display("learning", 1000, 1100)
     clock.now += 10
     display("learning", 1020, 1100)
-    assert out.getvalue() == "learning: 1020 of 1100 steps, 93 %, 2 a second, 0:40 left\n"
+    assert out.getvalue() == "learning: 1020 of 1100 steps, 93 %, 2 per second, 0:40 left\n"
 
 
 def test_steps_without_a_number_are_reported_at_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytes
         display._bars.refresh()
         assert len(display._tasks) == 2 and "opening" not in display._tasks
     assert "b.mp4" in out.getvalue() and "25 %" in out.getvalue()
-    assert "2 of 8 videos, 1 clip kept, 0.5 a second" in out.getvalue()
+    assert "2 of 8 videos, 1 clip kept, 0.5 per second" in out.getvalue()
 
 
 def test_the_time_left_counts_the_video_that_is_being_made(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +163,8 @@ def test_percent_and_time_left_are_those_of_the_whole_run(clock: Clock, monkeypa
         clock.now += 0.05
         display("sign", number, 80)
     lines = out.getvalue().splitlines()
-    assert lines[0] == "reading the driver: 41 of 80 frames, 9 %, 20 a second, 0:22 left"
-    assert lines[1] == "animating: 16 of 80 frames, 30 %, 5 a second, 0:17 left"
+    assert lines[0] == "reading the driver: 41 of 80 frames, 9 %, 20 per second, 0:22 left"
+    assert lines[1] == "animating: 16 of 80 frames, 30 %, 5 per second, 0:17 left"
     shares = [int(line.split(", ")[1].removesuffix(" %")) for line in lines]
     assert shares == sorted(shares) and len(shares) == len(set(shares)) == 5
     assert [line.split(":")[0] for line in lines][-1] == "signing"

@@ -719,7 +719,7 @@ def test_a_person_is_learned_in_a_browser(address: str, small_path: Path, tmp_pa
     seconds.dispatch_event("input")
     tab.click("#learn")
     tab.wait_for_selector("#curve canvas, #curve svg")
-    tab.wait_for_function("/ained/.test(document.querySelector('#learn-said')?.innerText)")
+    tab.wait_for_function("/mprove/.test(document.querySelector('#learn-said')?.innerText)")
     tab.screenshot(path=tmp_path / "person.png")  # to look at
     if "No improvement" in tab.inner_text("#learn-said"):
         assert not tab.locator("#person-file").is_visible()

@@ -278,7 +278,7 @@ def test_the_report_is_complete(report: tuple[Path, dict[str, Any]]) -> None:
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
     markdown, page = (out / "report.md").read_text(), (out / "report.html").read_text()
     for text in (markdown, page):
-        named = "The 68 points are found by"
+        named = "The 68 points are detected by"
         for word in ("T = 1", "Cross-identity", "LPIPS: not available", "NOT comparable", "no face found", named):
             assert word in text
         assert all(metric.label in html.unescape(text) for metric in METRICS.values())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mimik.arrays import Array
 
 RATE_HZ = 16_000  # of the sound, mono
-HOP = 160  # samples: 100 frames a second
+HOP = 160  # samples: 100 frames per second
 WINDOW = 400  # samples, Hann; frame k starts at sample k * HOP
 NUM_BANDS = 64
 _FFT = 512

@@ -162,7 +162,7 @@ def _speed(rate: float) -> str:
         return ""
     if rate < 0.5:
         return f"{1 / rate:.0f} s each"
-    return f"{rate:.2g} a second" if rate < 10 else f"{rate:.0f} a second"
+    return f"{rate:.2g} per second" if rate < 10 else f"{rate:.0f} per second"
 
 
 @contextmanager

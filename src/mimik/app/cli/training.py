@@ -53,7 +53,7 @@ def prepare_command(
     with Display("videos").shown() as bar:
 
         def show(state: prepare.PrepareProgress) -> None:
-            found = f"{state.kept} clips kept, {state.rejected} tracks rejected, {state.rate:.1f} s of video a second"
+            found = f"{state.kept} clips kept, {state.rejected} tracks rejected, {state.rate:.1f} s of video per second"
             bar.show("preparing", state.done, state.total, found)
 
         report = prepare.prepare(

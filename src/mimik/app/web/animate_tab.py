@@ -362,6 +362,6 @@ def _result_summary(made: AnimatedPhoto) -> str:
     what = f"{report.width}x{report.height}"
     if report.num_frames > 1:
         sound = ", with sound" if report.has_audio else ""
-        what = f"{report.num_frames} frames of {what} at {report.fps:g} a second{sound}"
+        what = f"{report.num_frames} frames of {what} at {report.fps:g} per second{sound}"
     lines = [f"{what}, made in {report.seconds:.0f} s. The file is signed and marked as synthetic."]
     return "\n".join([*lines, *(f"Note: {controls.plain(note)}." for note in report.notes)])

@@ -114,7 +114,7 @@ def build_person(shared: Shared) -> None:
             )
             seconds = gr.Slider(10, 600, LEARN_SECONDS, step=10, label="Time limit, seconds", elem_id="seconds")
             learn, status, number = shared.buttons("Learn this person", "learn")
-            keep = shared.download("Learned person (.avatar)", "person-file")
+            keep = shared.download("Download", "person-file")
         with gr.Column():
             curve = gr.LinePlot(
                 x="step",

@@ -88,7 +88,7 @@ def sample_from(time_s: float, values: np.ndarray) -> Sample:
 
 
 _TIMECODE = re.compile(r"\s*(\d{1,2})[:;.](\d\d)[:;.](\d\d)[:;.](\d{1,3}(?:\.\d+)?)\s*")
-_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120)  # frames a second of timecodes
+_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120)  # frame rates of timecodes
 _UNKNOWN_RATE = 30  # of a recording of less than a second
 _DAY_S = 86_400.0
 
