@@ -141,6 +141,23 @@ def test_a_smile_holds_the_upper_lip_up_while_the_mouth_is_open(small_face: Face
     assert wide <= speaking < closed
 
 
+def test_a_mouth_that_moves_sideways_is_not_amplified_as_one_that_widens(small_face: Face) -> None:
+    retarget = Retarget(closed_lips(small_face), reference_of(canonical_shape()))
+    pose = head_pose(small_face.points)
+    rest = pose.invert(retarget(still()))
+
+    def corners(right: float, left: float) -> np.ndarray:
+        """Motion [2] of the mouth's corners outward or to the picture's right, centimeters."""
+        motion_frame = still()
+        motion_frame.offset[[61, 291], 0] = right, left
+        return (pose.invert(retarget(motion_frame)) - rest)[[61, 291], 0]
+
+    widens, moves = corners(-0.2, 0.2), corners(0.2, 0.2)
+    np.testing.assert_allclose(widens, -widens[::-1], atol=0.01)
+    np.testing.assert_allclose(moves[0], moves[1], atol=0.01)
+    assert widens[1] == pytest.approx(retargeting._ARRIVES["width"] * moves[1], rel=0.02)
+
+
 def all_moving() -> MotionFrame:
     offset = np.random.default_rng(0).normal(0, 0.15, (NUM_POINTS, 3))
     return MotionFrame(np.array([0.05, 0.1, 0.05]), np.array([0.5, 0.3, 0.0]), 0.05, offset, np.zeros(52))

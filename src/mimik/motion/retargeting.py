@@ -15,7 +15,7 @@ import numpy as np
 from mimik.arrays import smoothstep
 from mimik.config import REGIONS
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import BLENDSHAPES, Face, Pose, canonical_mesh, head_pose
+from mimik.face.landmarks import BLENDSHAPES, Face, Pose, canonical_mesh, head_pose, mirror_order
 from mimik.motion.contact import (
     UPPER_LIP_SHARE,
     closed_mouth,
@@ -68,7 +68,9 @@ class Retarget:
         # Both with lips that touch: openings count from there.
         self._closed = closed_mouth(self._shape, person.blendshapes)
         other = closed_mouth(reference.shape, reference.blendshapes)
-        self._gain = np.ones((faces.NUM_POINTS, 3)) if exact else _feature_gain(self._closed, other)
+        self._gain, self._widening = np.ones((faces.NUM_POINTS, 3)), np.zeros(faces.NUM_POINTS)
+        if not exact:
+            self._gain, self._widening = _feature_gain(self._closed, other)
         self._opening_gain = 1.0 if exact else _opening_gain(self._closed, other)
         self._max_reveal = _MAX_REVEAL_EXACT if exact else _MAX_REVEAL
         self._reference_shape = reference.shape
@@ -110,7 +112,7 @@ class Retarget:
             if "pose" in self._regions:
                 pose = replace(pose, rotation=self._pose.rotation)
         closing = (self._closed - self._shape) * min(self._strength, 1.0)
-        offset = ((motion_frame.offset + self._apart) * self._gain + self._added) * self._strength
+        offset = (self._amplified(motion_frame.offset + self._apart) + self._added) * self._strength
         if not self._exact:
             closing[:, 1] -= self._lifted(closing[:, 1], offset[:, 1], motion_frame)
         shape = self._with_contact(base + (closing + offset) * keep, motion_frame)
@@ -128,6 +130,13 @@ class Retarget:
             pose.scale * math.exp(zoom),
         ).apply(shape)
         return points if self._limit is None else self._limit(points)
+
+    def _amplified(self, offset: Float) -> Float:
+        """A driver's expression [478, 3] with the gains; a mouth that moves sideways is not one that widens."""
+        sideways = (offset[:, 0] + offset[mirror_order()[0], 0]) / 2
+        out = offset * self._gain
+        out[:, 0] -= sideways * self._widening
+        return np.asarray(out)
 
     def _lifted(self, closing: Float, offset: Float, motion_frame: MotionFrame) -> Float:
         """[478] by how much a lip that a smile in the photo lifts rises again, as the driver's mouth opens.
@@ -204,8 +213,8 @@ def _reachable(turn: Float, pose: Pose, max_reveal: float = _MAX_REVEAL) -> Floa
     return turn
 
 
-def _feature_gain(own: Float, other: Float) -> Float:
-    """[478, 3] gain of the driver's motion for the person, in face frames.
+def _feature_gain(own: Float, other: Float) -> tuple[Float, Float]:
+    """[478, 3] gain of the driver's motion for the person, in face frames; its part [478] for the mouth's width.
 
     It is the ratio of the person's feature sizes to the driver's, attenuated, because faces vary less than their
     measurements; times _ARRIVES, because a landmark detector measures less motion in a warped picture than its points
@@ -218,7 +227,8 @@ def _feature_gain(own: Float, other: Float) -> Float:
     weights = region_weights()
     mouth = ratio(lambda s: np.linalg.norm(s[_CORNERS[0]] - s[_CORNERS[1]]), _WIDTH_EXPONENT)
     gain = np.ones((faces.NUM_POINTS, 3)) + weights["lips"][:, None] * (mouth - 1)
-    gain[:, 0] += weights["lips"] * mouth * (_ARRIVES["width"] - 1)
+    widening = weights["lips"] * mouth * (_ARRIVES["width"] - 1)
+    gain[:, 0] += widening
     gain[:, 1] += _below_mouth(own) * mouth * (_ARRIVES["jaw"] - 1)
     sides = np.sign(canonical_mesh().vertices[:, 0])
     for upper, lower, iris, corners, brow, side in (
@@ -233,7 +243,7 @@ def _feature_gain(own: Float, other: Float) -> Float:
         gain[[*upper, *lower]] = ratio(lambda s, u=upper, v=lower: np.linalg.norm(s[u] - s[v], axis=1).sum())
         eye = ratio(lambda s, c=corners: np.linalg.norm(s[c[0]] - s[c[1]]), 1.0)
         gain[iris] = eye * np.array([_ARRIVES["gaze_x"], _ARRIVES["gaze_y"], 1.0])
-    return gain
+    return gain, widening
 
 
 def _below_mouth(shape: Float) -> Float:
