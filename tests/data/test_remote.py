@@ -119,7 +119,7 @@ def test_what_passes_is_tried_again(
 def test_what_does_not_pass_is_an_error(
     server: str, index: list[ClipInfo], impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_RETRIES", 2)
+    monkeypatch.setattr(remote, "_REQUEST_RETRIES", 2)
     Server.failures[:] = [500] * 9
     with pytest.raises(InputError, match=r"clips-000000.tar cannot be read .*500"):
         ClipStore(server).read(index[0], [0])
@@ -269,14 +269,14 @@ def test_errors_of_s3_are_reported(
 def test_a_store_that_goes_away_is_waited_for(
     store: Store, index: list[ClipInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_RETRIES", 2)
+    monkeypatch.setattr(remote, "_REQUEST_RETRIES", 2)
     monkeypatch.setattr(remote, "_BACKOFF_S", 0.01)
     clips = ClipStore("s3://shelf/faces")
     assert seen(clips.read(index[0], [3]).images) == [3]
     store.server.stop()
     with pytest.raises(InputError, match=r"clips-000001\.tar cannot be read .*check the address and the server, then"):
         clips.read(index[3], [4])
-    monkeypatch.setattr(remote, "_RETRIES", 8)
+    monkeypatch.setattr(remote, "_REQUEST_RETRIES", 8)
     back = threading.Timer(0.4, store.restart)
     back.start()
     assert seen(clips.read(index[3], [4]).images) == [4]

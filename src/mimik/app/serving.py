@@ -18,7 +18,7 @@ from mimik.config import InputError, Option, check_options
 
 CALL_PORT, STUDIO_PORT = 8764, 8765
 _STARTED_WITHIN_S = 120.0
-_CLOSED_WITHIN_S = 2  # open pages keep connections alive
+_SERVER_CLOSED_WITHIN_S = 2  # open pages keep connections alive
 _MAX_OFFER = 1 << 17  # bytes
 
 
@@ -73,7 +73,7 @@ def served(app: App, listening: socket.socket, command: str) -> Iterator[None]:
 
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_level="error", access_log=False, lifespan="on", timeout_graceful_shutdown=_CLOSED_WITHIN_S
+            app, log_level="error", access_log=False, lifespan="on", timeout_graceful_shutdown=_SERVER_CLOSED_WITHIN_S
         )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -26,9 +26,9 @@ class _PassingError(Exception):
     """A transient server error."""
 
 
-_RETRIES = 5
+_REQUEST_RETRIES = 5
 _BACKOFF_S = 0.5  # wait before the first retry; doubled after each
-_TIMEOUT_S = 30.0
+_REQUEST_TIMEOUT_S = 30.0
 
 
 def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -> bytes | None:
@@ -46,7 +46,7 @@ def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -
     """
     ask = _ask_s3 if url.startswith("s3://") else _ask_http  # they raise _PassingError if a retry may succeed
     problem: Exception | None = None
-    for attempt in range(_RETRIES + 1):
+    for attempt in range(_REQUEST_RETRIES + 1):
         if attempt:
             time.sleep(_BACKOFF_S * 2 ** (attempt - 1))
         try:
@@ -88,7 +88,7 @@ def _ask_http(url: str, start: int, stop: int | None, file: Any) -> bytes | None
     if stop is not None:
         request.add_header("Range", f"bytes={start}-{stop - 1}")
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S) as response:
             if stop is None:
                 length = response.headers.get("Content-Length")
                 return _received(response, None if length is None else int(length), file)
@@ -114,7 +114,7 @@ def _s3_client() -> Any:
     except ImportError as error:
         raise InputError(f"an s3:// address needs boto3; install it with: {install_command('s3')}.") from error
     once = {"total_max_attempts": 1}  # Server retries, also after broken transfers
-    config = botocore.config.Config(connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries=once)
+    config = botocore.config.Config(connect_timeout=_REQUEST_TIMEOUT_S, read_timeout=_REQUEST_TIMEOUT_S, retries=once)
     try:
         return boto3.Session().client("s3", config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:

@@ -56,7 +56,7 @@ class Metric:
         return value if self.better == "lower" else -value
 
 
-_FOUND = "landmarks detected in the result and in the real frame"
+_DETECTED_IN_BOTH = "landmarks detected in the result and in the real frame"
 METRICS = {
     metric.name: metric
     for metric in (
@@ -89,7 +89,7 @@ METRICS = {
             "akd68_percent",
             "AKD, % of the eyes' distance",
             "lower",
-            f"mean distance of 68 points, {_FOUND}; frames in which both have a face",
+            f"mean distance of 68 points, {_DETECTED_IN_BOTH}; frames in which both have a face",
         ),
         Metric(
             "lost_percent", "faces lost, %", "lower", "frames without a face in the result where the real one has", 1
@@ -113,7 +113,7 @@ METRICS = {
             "gaze_error_percent",
             "gaze error, % of an eye's width",
             "lower",
-            f"distance of the iris's position between the corners of the eye, {_FOUND}; open eyes only",
+            f"distance of the iris's position between the corners of the eye, {_DETECTED_IN_BOTH}; open eyes only",
         ),
         Metric("eyes_l1", "L1 of the eyes", "lower", "L1 in the hull of the real frame's lids and a margin"),
         Metric("mouth_l1", "L1 of the mouth", "lower", "L1 in the hull of the real frame's lips and a margin"),

@@ -91,7 +91,7 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
         weight = y[:, None] * x[None, :]
         part = rough[top:bottom, left:right]
         part += weight * (near - part)
-    face = _face_mask(points, height, width)
+    face = _face_alpha(points, height, width)
     if (rough * face).sum() < 0.5 * face.sum():
         raise InputError(
             "--background: the person in the photo cannot be separated from the background; use another photo, or "
@@ -114,7 +114,7 @@ def _matte_of_person(alpha: Array, points: NDArray[Any]) -> Array:
     return np.where(near & ~others, alpha, np.float32(0))
 
 
-def _face_mask(points: NDArray[Any], height: int, width: int) -> Array:
+def _face_alpha(points: NDArray[Any], height: int, width: int) -> Array:
     """[H, W] soft mask of the face: 1 inside, 0 outside."""
     oval = points[OVAL, :2]
     inner = oval.mean(0) + 0.9 * (oval - oval.mean(0))

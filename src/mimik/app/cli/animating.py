@@ -171,7 +171,7 @@ def _spoken(driver: str | None, text: str | None, voice: str | None, stack: Exit
         return str(speak(text, folder / "speech.wav", voice=voice))
 
 
-def _begin(config: AnimateConfig) -> Landmarker:
+def _load_in_background(config: AnimateConfig) -> Landmarker:
     """Start loading the landmarker and the matte network in background threads; returns the landmarker.
 
     Meanwhile, the rest of the program is imported and the photo is read.
@@ -191,7 +191,7 @@ def _animate_one(photo: Path, driver: str, out: Path, config: AnimateConfig, for
     from mimik.rendering.matte import check_backdrop
 
     check_backdrop(config.background)
-    landmarker, credentials = _begin(config), signing.credentials
+    landmarker, credentials = _load_in_background(config), signing.credentials
     from mimik.animation.avatar import Avatar, opened_driver
 
     with working(f"opening {driver}"):

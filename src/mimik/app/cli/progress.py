@@ -109,7 +109,7 @@ class Display:
         said = [
             f"{int(done)} of {total} {unit}" if total else f"{int(done)} {unit}" if done else "",
             state,
-            _speed(rate),
+            _rate_text(rate),
         ]
         if of_all and pace > 0:
             minutes, seconds = divmod(round(max(0.0, of_all - worked) / pace), 60)
@@ -156,7 +156,7 @@ class Display:
             yield self
 
 
-def _speed(rate: float) -> str:
+def _rate_text(rate: float) -> str:
     """Text of a rate. Args: rate: items per second."""
     if rate <= 0:
         return ""
