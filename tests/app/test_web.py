@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -483,6 +484,16 @@ def app_at(
     with server.served_studio(where, model="geometry", limits=limits) as address:
         yield address
     assert list(folder.rglob("*.mp4")) == []
+
+
+@pytest.mark.parametrize("num_inputs", [1, 2])
+def test_a_chosen_portrait_replaces_the_inputs(num_inputs: int):
+    gr = mock.MagicMock()
+    parts.Shared(gr, *[None] * 4).portraits("examples", 4, 96, [object()] * num_inputs)  # type: ignore[arg-type]
+    chosen = gr.Gallery.return_value.select.call_args.args[0]
+    path = examples.portraits()[1][0]
+    # gradio takes the value itself for one output, a list for several.
+    assert chosen(types.SimpleNamespace(index=1)) == (path if num_inputs == 1 else [path, None])
 
 
 @pytest.fixture

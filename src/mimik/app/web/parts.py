@@ -101,8 +101,9 @@ class Shared:
         gallery = self.gallery(examples.portraits(), name, columns, height)
 
         @self.asks
-        def chosen(event: Any) -> list[str | None]:
-            return [examples.portraits()[event.index][0], *[None] * (len(into) - 1)]
+        def chosen(event: Any) -> Any:
+            path = examples.portraits()[event.index][0]
+            return [path, *[None] * (len(into) - 1)] if len(into) > 1 else path  # gradio takes no list for one output
 
         gallery.select(chosen, None, into, queue=False, **PRIVATE)
         return gallery
