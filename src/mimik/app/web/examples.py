@@ -9,9 +9,9 @@ from mimik.motion.drivers import registry
 
 _PORTRAIT_NAMES = {  # by the stem of the file in assets/portraits
     "eileen_collins": "Eileen Collins, NASA",
-    "generated_woman_1": "Nobody real",
-    "generated_woman_2": "Nobody real",
-    "generated_man_1": "Nobody real",
+    "generated_woman_1": "Synthetic face",
+    "generated_woman_2": "Synthetic face",
+    "generated_man_1": "Synthetic face",
 }
 
 
