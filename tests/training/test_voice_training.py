@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mimik.config import InputError
+from mimik.data import voice_heads
 from mimik.data.articulation import TAUGHT, Mouth, Utterance, mouths_of
 from mimik.data.speech import SpeechClip, piece_of
 from mimik.data.voice_heads import with_real_jaw
@@ -123,13 +124,6 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
     assert [line["step"] for line in lines] == [4, 4, 6, 6]  # of two networks
     more = VoiceModel.load(train_voice(tracks, tmp_path / "more", replace(TINY, channels=10), init=path))
     assert more.record["network"]["channels"] == 8 and len(more.members) == 2  # those of the file
-    solved = VoiceModel.load(train_voice(tracks, tmp_path / "solved", replace(TINY, num_steps=0), init=path))
-    before = VoiceModel.load(path)
-    np.testing.assert_array_equal(solved.members[0]["stem.bias"], before.members[0]["stem.bias"])
-    np.testing.assert_array_equal(solved.tensors["scale.contact"], before.tensors["scale.contact"])  # contact is kept
-    assert np.abs(solved.members[0]["head.weight"] - before.members[0]["head.weight"])[0].max() > 0
-    with pytest.raises(InputError, match="--steps 0: there is nothing to start from; pass --init FILE"):
-        train_voice(tracks, tmp_path / "none", replace(TINY, num_steps=0))
     with pytest.raises(InputError, match=r"contains a run with .*channels.*; use another folder"):
         train_voice(tracks, tmp_path / "run", replace(TINY, channels=10))
 
@@ -197,9 +191,9 @@ def test_the_threshold_of_contact_finds_the_real_closures() -> None:
     score = piece.tracks[piece.known, GAP]
     assert (piece.touch[piece.known] > 0).any()
     nowhere, everywhere = np.zeros(len(score), bool), np.ones(len(score), bool)
-    assert 0 <= voice._contact_threshold([(piece, score - 0.05, nowhere)]) <= 0.02
+    assert voice._contact_threshold([(piece, score - 0.05, nowhere)]) == pytest.approx(-0.04, abs=0.011)
     assert voice._contact_threshold([(piece, score + 0.05, nowhere)]) == pytest.approx(0.06, abs=0.011)
-    assert voice._contact_threshold([(piece, score, everywhere)]) == pytest.approx(0.2)
+    assert voice._contact_threshold([(piece, score, everywhere)]) == pytest.approx(0.3)
 
 
 def test_the_jaw_moves_as_much_as_the_speakers_and_nothing_else_changes() -> None:
@@ -215,6 +209,35 @@ def test_the_jaw_moves_as_much_as_the_speakers_and_nothing_else_changes() -> Non
         if name in ("scale.spread", "scale.rise"):
             same[JAW] = False
         assert np.array_equal(made.tensors[name][same], value[same])
+
+
+def test_the_output_of_contact_is_solved_on_brief_closures() -> None:
+    rng = np.random.default_rng(0)
+    hidden = np.c_[rng.normal(size=(400, 3)), np.ones(400)].astype(np.float32)
+    touch = np.zeros(400, np.float32)
+    for start in range(20, 380, 20):
+        touch[start : start + 5] = 1
+    hidden[:, 1] += 2 * touch
+    hidden[:, 2] += 9 * (np.arange(400) < 19)
+    paused = touch.copy()
+    paused[:19] = 1  # a pause, which is no sound, would teach the third value
+    rows = [voice_heads._contact_row([(hidden, hidden, each, 1.0)], []) for each in (touch, paused)]
+    for row in rows:
+        assert row[1] > 1.0 > 3 * abs(row[0])
+        chance = 1 / (1 + np.exp(-hidden[20:] @ row))
+        assert chance.mean() == pytest.approx(touch[20:].mean(), abs=0.02)  # a free bias gives the real share
+    assert rows[1][2] < 0.2
+
+
+def test_a_lag_needs_evidence_in_proportion_to_its_size() -> None:
+    piece, rng = piece_of(clip("a")), np.random.default_rng(3)
+    tracks = rng.normal(size=piece.tracks.shape).astype(np.float32)
+    noisy = tracks + 2.0 * rng.normal(size=tracks.shape).astype(np.float32)  # a correlation of 0.45
+    heard = np.zeros((len(tracks), NUM_OUTPUTS), np.float32)
+    for steps, lag in ((2, 2), (14, 0)):
+        heard[:-steps, : len(CHANNELS)] = noisy[steps:]
+        late = replace(piece, tracks=tracks, known=np.ones(len(tracks), bool))
+        assert voice.lag_of(heard, late) == lag
 
 
 def test_a_picture_that_is_late_is_found_and_the_batch_takes_it() -> None:

@@ -285,6 +285,14 @@ def piece_of(
     return SpeechPiece(values, tracks, touch, known)
 
 
+def shifted(piece: SpeechPiece, lag: int) -> SpeechPiece:
+    """The piece with tracks that come `lag` steps earlier; the steps without tracks are unknown."""
+    there = np.arange(len(piece.known)) + lag
+    inside = there.clip(0, len(there) - 1)
+    known = piece.known[inside] & (inside == there)
+    return SpeechPiece(piece.features, piece.tracks[inside], piece.touch[inside], known)
+
+
 def features_of(samples: Array, start_offset_db: float = 0.0) -> Array:
     """[2 T, NUM_BANDS] features of a whole recording, padded with silence for the lookahead of the last outputs."""
     ahead = np.zeros(round(-FIRST_S * mel.RATE_HZ) + mel.WINDOW, np.float32)
@@ -360,18 +368,24 @@ def correlation_of(a: Array, b: Array) -> float:
 
 
 _MOST_LAG = 16  # steps
-_LEAST_FIT, _LEAST_GAIN = 0.3, 0.02  # smallest correlation at the best lag, and gain over lag 0; else the lag is 0
+_USUAL_LAG = 2.5  # mean absolute lag of clips from the web, in steps
+_INDEPENDENT_HZ = 4.0  # independent values per second of a track of the mouth
 
 
 def lag_of(out: Array, piece: SpeechPiece) -> int:
-    """Steps by which a clip's picture lags its sound, estimated from outputs [T, NUM_OUTPUTS] for the sound."""
-    known, fits = np.flatnonzero(piece.known), []
-    for lag in range(-_MOST_LAG, _MOST_LAG + 1):
+    """Steps by which a clip's picture lags its sound, estimated from outputs [T, NUM_OUTPUTS] for the sound.
+
+    The most probable lag: a Laplace distribution of lags is the prior, and the likelihood is that of the correlation of
+    jaw and opening, as if they had _INDEPENDENT_HZ normal values per second. Short clips need a clearer maximum.
+    """
+    known = np.flatnonzero(piece.known)
+    lags, scores = np.arange(-_MOST_LAG, _MOST_LAG + 1), []
+    for lag in lags:
         at = known[(known - lag >= 0) & (known - lag < len(out))]
-        fits.append(np.mean([correlation_of(out[at - lag, c], piece.tracks[at, c]) for c in (GAP, JAW)]))
-    best = int(np.argmax(fits))
-    is_clear = fits[best] > _LEAST_FIT and fits[best] - fits[_MOST_LAG] > _LEAST_GAIN
-    return best - _MOST_LAG if is_clear else 0
+        fit = np.mean([correlation_of(out[at - lag, c], piece.tracks[at, c]) for c in (GAP, JAW)]).clip(0, 0.99)
+        independent = len(at) * _INDEPENDENT_HZ / LIPS_HZ
+        scores.append(-0.5 * independent * np.log(1 - fit**2) - abs(lag) / _USUAL_LAG)
+    return int(lags[np.argmax(scores)])
 
 
 def held_out(clips: Sequence[SpeechClip]) -> tuple[list[SpeechClip], list[SpeechClip]]:

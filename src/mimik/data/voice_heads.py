@@ -1,7 +1,7 @@
-"""The output layer of a voice network by ridge regression, on synchronized clips and on synthetic speech.
+"""The output layer of a voice network, on synchronized clips and on synthetic speech: ridge and logistic regression.
 
-The layers before it are unchanged, and so are the outputs for opening and contact. The solution is cheap, needs no
-learning rate, and stays near the initial weights.
+The layers before it are unchanged, and so is the output for the opening. The solution is cheap, needs no learning rate,
+and stays near the initial weights.
 """
 
 from __future__ import annotations
@@ -12,25 +12,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import Array, runs
 from mimik.data.articulation import TAUGHT, Utterance
-from mimik.data.speech import Array, Scale, SpeechClip, features_of, instants, lag_of, piece_of
+from mimik.data.speech import Scale, SpeechClip, features_of, instants, lag_of, piece_of, shifted
 from mimik.motion.generation.lips import (
     CHANNELS,
     GAP,
     JAW,
     LABIODENTAL,
+    LIPS_HZ,
     NEVER,
     NUM_OUTPUTS,
+    TOUCH,
     LipPredictor,
     Member,
     VoiceModel,
-    contact_threshold,
 )
 
 # Chosen on 16 clips of held-out training speakers, by correlation.
 _PULL = 3000.0  # regularization toward the initial weights, in frames
 _SPOKEN = 0.3  # weight of a frame of synthetic speech
 _ALONE, _ALONE_WEIGHT = 50, 0.35  # clips used of the single-speaker corpus, and weight of their frames
+_CONTACT_PULL = 30.0  # regularization of the contact logit toward 0, in frames
+_CONTACT_SPOKEN = 1.0  # weight of a frame of synthetic speech for contact
+_BRIEF_S = 0.3  # longer contact is a pause, not a sound
+_NEWTON_STEPS = 6
 
 
 def refitted(
@@ -61,9 +67,10 @@ def refitted(
     for one in spoken:
         hidden = _hidden(weights, dilations, features_of(one.sound))
         said.append((hidden, one.at(instants(len(hidden)))))
+    out[TOUCH] = _contact_row(real, said)
     # Ridge regression of the residual of the initial weights, on tracks minus the clip's mean.
     square, product = _PULL * np.eye(start.shape[1]), np.zeros((len(CHANNELS), start.shape[1]))
-    for hidden, about, weight in real:
+    for hidden, about, _, weight in real:
         centered = hidden - hidden.mean(0)
         square += weight * centered.T @ centered
         product += weight * (about - centered @ start[: len(CHANNELS)].T).T @ centered
@@ -74,7 +81,7 @@ def refitted(
         product[list(TAUGHT)] += _SPOKEN * (about - centered @ start[list(TAUGHT)].T).T @ centered
     if said:
         out[list(TAUGHT)] = start[list(TAUGHT)] + np.linalg.solve(square, product[list(TAUGHT)].T).T
-    out[GAP] = start[GAP]
+    out[GAP] = start[GAP]  # its level, which these equations leave out, shuts the lips in pauses
     if len(weights["head.bias"]) < NUM_OUTPUTS:
         out[LABIODENTAL, -1] = NEVER
     head = {"head.weight": out[:, :-1].astype(np.float32), "head.bias": out[:, -1].astype(np.float32)}
@@ -94,27 +101,48 @@ def _real(
     scale: Scale,
     start: NDArray[Any],
     weight: float,
-) -> Iterator[tuple[Array, Array, float]]:
-    """Per clip, synchronized with its sound: hidden [T, H + 1], tracks minus their mean [T, C], weight."""
+) -> Iterator[tuple[Array, Array, Array, float]]:
+    """Per clip, synchronized with its sound: hidden [T, H + 1], tracks minus their mean [T, C], contact [T], weight."""
     for clip in clips:
         piece = piece_of(clip)
         hidden = _hidden(weights, dilations, piece.features)
-        lag = lag_of(hidden @ start.T.astype(np.float32), piece) if weight == 1.0 else 0
-        place = np.arange(len(hidden)) + lag
-        inside = place.clip(0, len(hidden) - 1)
-        known = piece.known[inside] & (inside == place)
-        y = piece.tracks[inside][known]
+        if weight == 1.0:
+            piece = shifted(piece, lag_of(hidden @ start.T.astype(np.float32), piece))
+        y = piece.tracks[piece.known]
         if len(y):
             spread = scale.spread * np.sqrt((y.var(0) + 0.3 * scale.spread**2) / (1.3 * scale.spread**2))
-            yield hidden[known], (y - y.mean(0)) / spread, weight
+            yield hidden[piece.known], (y - y.mean(0)) / spread, piece.touch[piece.known], weight
 
 
-def with_contact_of(made: VoiceModel, known: VoiceModel) -> VoiceModel:
-    """The model with the scale of the opening and the contact threshold of another one."""
-    tensors = {name: value.copy() for name, value in made.tensors.items()}
-    for name in ("scale.rise", "scale.spread"):
-        tensors[name][GAP] = known.tensors[name][GAP]
-    return VoiceModel(tensors | {"scale.contact": np.array([contact_threshold(known)], np.float32)}, made.record)
+def _contact_row(real: Sequence[tuple[Array, Array, Array, float]], said: Sequence[tuple[Array, Array]]) -> Array:
+    """[H + 1] weights of the contact logit: logistic regression of brief closures, by Newton's method.
+
+    Frames of longer contact are left out: the network would predict pauses.
+    """
+    parts = []
+    for hidden, _, touch, weight in real:
+        contact = touch > 0.5
+        brief, is_used = np.zeros(len(touch)), np.ones(len(touch), bool)
+        for first, end in runs(contact):
+            if end - first <= _BRIEF_S * LIPS_HZ and first > 0 and end < len(touch):
+                brief[first:end] = 1
+            else:
+                is_used[first:end] = False
+        parts.append((hidden[is_used], brief[is_used], weight))
+    shut = len(TAUGHT)  # column of a Mouth
+    parts += [(hidden, (mouths[:, shut] > 0.5).astype(float), _CONTACT_SPOKEN) for hidden, mouths in said]
+    inputs = np.concatenate([hidden for hidden, _, _ in parts]).astype(np.float32)
+    target = np.concatenate([target for _, target, _ in parts])
+    weights = np.concatenate([np.full(len(target), weight) for _, target, weight in parts])
+    row = np.zeros(inputs.shape[1])
+    pull = np.full(len(row), _CONTACT_PULL)
+    pull[-1] = 1e-3  # the bias is nearly free
+    for _ in range(_NEWTON_STEPS):
+        chance = 1 / (1 + np.exp(-(inputs @ row).clip(-30, 30)))
+        scaled = inputs * (weights * chance * (1 - chance)).astype(np.float32)[:, None]
+        slope = inputs.T @ (weights * (target - chance)) - pull * row
+        row += np.linalg.solve(inputs.T @ scaled + np.diag(pull), slope)
+    return row.astype(np.float32)
 
 
 _LEAST_STD = 1e-3  # smallest standard deviation of jawOpen

@@ -178,29 +178,29 @@ class LearnArguments:
 class VoiceConfig:
     """How the voice network is trained."""
 
-    channels: int = 160
+    channels: int = 128
     recurrent: int = 128
     members: Annotated[
         int, Option("Number of networks to train and average.", "N", range=(1, 8), hint="one is usual")
     ] = 1
     dropout: float = 0.15
-    batch_size: Annotated[int, Option("Batch size, in pieces of 3 s.", "N", range=(1, 1024), hint="16 is usual")] = 16
+    batch_size: Annotated[int, Option("Batch size, in pieces of 3 s.", "N", range=(1, 1024), hint="20 is usual")] = 20
     spoken: Annotated[
         int,
         Option(
             "Pairs of sentences spoken by espeak-ng that teach lip contact and rounding; 0: none.",
             "N",
             range=(0, 100_000),
-            hint="200 are usual",
+            hint="240 are usual",
         ),
-    ] = 200
+    ] = 240
     spoken_batch: int = 4  # pieces of synthetic speech per step, in addition to batch_size
     spoken_weight: float = 0.5
-    align_at: tuple[int, ...] = (300, 600)  # steps at which sound and picture of the clips are aligned
+    align_at: tuple[int, ...] = (300, 600, 1000)  # steps at which sound and picture of the clips are aligned
     piece_steps: int = 150  # length of a piece, in steps of 1 / LIPS_HZ
     warm_up_steps: int = 20  # first steps of a piece, without loss, because earlier sound is missing
     num_variants: int = 4  # augmented versions of each clip that are kept
-    refreshed: int = 1  # of these versions, renewed in every step
+    refreshed: int = 3  # of these versions, renewed in every step
     grid_share: float = 0.2  # share of pieces from the single-speaker corpus
     lr: float = 1.5e-3
     weight_decay: float = 0.05
@@ -208,15 +208,15 @@ class VoiceConfig:
     num_steps: Annotated[
         int,
         Option(
-            "Training steps; more than there are continue a run; 0 with --init: the output layer alone.",
+            "Training steps; more than there are continue a run.",
             "N",
             "--steps",
-            range=(0, 1_000_000),
-            hint="1500 take about fifteen minutes a network on one core",
+            range=(1, 1_000_000),
+            hint="1500 take about fifteen minutes per network on one core",
         ),
     ] = 1500
     velocity: float = 0.5
-    correlation: float = 0.4
+    correlation: float = 0.5
     touch: float = 0.5
     absolute: float = 0.05
     seed: Annotated[int, _SEED] = 0

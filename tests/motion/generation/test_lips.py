@@ -20,12 +20,12 @@ from mimik.motion.generation.lips import (
     LOOKAHEAD_S,
     NUM_OUTPUTS,
     TOUCH_GAP,
+    ContactRule,
     LipPredictor,
     LipStream,
     VoiceModel,
     bundled_voice,
     contact_score,
-    contact_threshold,
     contacts,
     parted,
 )
@@ -96,7 +96,8 @@ def test_lips_touch_where_the_score_is_lowest_not_wherever_it_is_low() -> None:
     edge = [np.full(count, np.inf) for count in (CONTACT_BEFORE, CONTACT_AFTER)]
     assert np.flatnonzero(contacts(np.concatenate([edge[0], twice, edge[1]]), 0.15)).tolist() == [5, 6]
     assert np.flatnonzero(contacts(np.concatenate([edge[0], twice, edge[1][2:]]), 0.15, 1)).tolist() == [3, 4, 5, 6]
-    assert contact_score(np.zeros(2, np.float32), np.array([2.0, -9.0], np.float32)) == pytest.approx([-0.24, 0.12])
+    logits = np.array([2.0, -9.0], np.float32)
+    assert contact_score(np.zeros(2, np.float32), logits, 0.06) == pytest.approx([-0.24, 0.12])
 
 
 def test_live_lips_come_three_steps_earlier_and_touch_a_step_later() -> None:
@@ -124,10 +125,11 @@ def test_while_somebody_speaks_lips_are_seldom_shut() -> None:
     assert lips.tracks[~lips.touch, GAP].min() > 2 * TOUCH_GAP
 
 
-def test_the_threshold_of_older_files() -> None:
+def test_the_rule_of_contact_in_files_of_each_age() -> None:
     older = VoiceModel({"scale.touch": np.array([-0.5, 0.075], np.float32)}, {})
-    assert contact_threshold(older) == pytest.approx(0.12)
-    assert contact_threshold(VoiceModel({"scale.contact": np.array([0.2])}, {})) == pytest.approx(0.2)
+    assert ContactRule.of(older) == pytest.approx((0.12, 0.06, 0.075))
+    for stored, rule in (((0.2,), (0.2, 0.06, 0.155)), ((0.2, 0.3, 0.1), (0.2, 0.3, 0.1))):
+        assert ContactRule.of(VoiceModel({"scale.contact": np.array(stored)}, {})) == pytest.approx(rule)
 
 
 def test_the_file_that_ships(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -42,11 +42,12 @@ TOUCH_GAP = 0.015  # eye distances; the landmark detector measures less between 
 # Lips touch at minima of a score: the opening minus a weighted contact logit. A threshold on the predicted opening does
 # not suffice: predictions regress to the mean, so a threshold that finds closures keeps the lips shut for too long.
 _LOGITS = -4.0, 2.0  # range to which the logit is clamped
-_LOGIT_WEIGHT = 0.06  # of the logit, in units of the opening
+_OLDER_LOGIT_WEIGHT = 0.06  # of the logit, in units of the opening, for older files
 _BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps before and after a minimum without a lower score; fewer after it if live
 _EARLY, _TOUCHING = 1, 2  # steps before a minimum at which contact begins, and its length in steps
 _QUIET_DB = -30.0  # relative to the level of the speech; in quieter sound small openings count as contact
 _OLDER_OPENING = 0.045  # threshold of minima minus threshold of openings, for older files
+QUIET_OPENING = 0.1  # smaller openings count as contact in quiet sound, in eye distances
 _LEAST_OPENING = 0.03  # smallest opening of lips that do not touch, in eye distances
 _SOFT_OPENING = 0.012  # softness of the lower bound, in eye distances
 
@@ -63,8 +64,8 @@ class VoiceModel:
 
     # float32, named as in the state of networks.voice.VoiceNet; with several members, after the member's number, as in
     # "2.stem.bias", and their outputs are averaged. `scale.rise` and `scale.spread` [C]: a track above the lips at rest
-    # is rise + spread * output. `scale.contact` [1]: minima of contact_score below it are contact; older files have
-    # `scale.touch` [2] instead, whose second value is a threshold of openings. The labiodental logit is optional.
+    # is rise + spread * output. `scale.contact` [3] is a ContactRule; older files have its first value only, or
+    # `scale.touch` [2], whose second value is a threshold of openings. The labiodental logit is optional.
     tensors: Mapping[str, Array]
     record: dict[str, Any]  # settings of the network and its training, and measurements
 
@@ -191,16 +192,25 @@ class Member:
         return out
 
 
-def contact_threshold(model: VoiceModel) -> float:
-    """The contact_score below which the lips may touch."""
-    if "scale.contact" in model.tensors:
-        return float(model.tensors["scale.contact"][0])
-    return float(model.tensors["scale.touch"][1]) + _OLDER_OPENING
+class ContactRule(NamedTuple):
+    """When the lips touch; see contact_score."""
+
+    threshold: float  # of the score of a minimum
+    logit_weight: float  # weight of the contact logit, in units of the opening
+    quiet_opening: float  # smaller openings are contact in quiet sound
+
+    @classmethod
+    def of(cls, model: VoiceModel) -> ContactRule:
+        known = model.tensors.get("scale.contact")
+        if known is not None and len(known) == len(cls._fields):
+            return cls(*known.tolist())
+        threshold = float(model.tensors["scale.touch"][1]) + _OLDER_OPENING if known is None else float(known[0])
+        return cls(threshold, _OLDER_LOGIT_WEIGHT, threshold - _OLDER_OPENING)
 
 
-def contact_score(gap: Array, logit: Array) -> Array:
+def contact_score(gap: Array, logit: Array, logit_weight: float) -> Array:
     """[n] score, lower for lips nearer to contact, from openings [n] and contact logits [n]."""
-    out: Array = gap - np.float32(_LOGIT_WEIGHT) * (logit.clip(*_LOGITS) - np.float32(_LOGITS[0]) / 2)
+    out: Array = gap - np.float32(logit_weight) * (logit.clip(*_LOGITS) - np.float32(_LOGITS[0]) / 2)
     return out
 
 
@@ -253,7 +263,7 @@ class LipStream:
         """
         self._predict = LipPredictor(model)
         self._rise, self._spread = model.tensors["scale.rise"], model.tensors["scale.spread"]
-        self._threshold = contact_threshold(model)
+        self._contact = ContactRule.of(model)
         self._after = _AFTER_LIVE if is_live else _AFTER
         self._ahead = self._after + _EARLY - is_live  # steps needed after the one that is returned
         # Before the next step that is returned.
@@ -287,13 +297,13 @@ class LipStream:
         """Of the held and the next steps, those whose contact is decided."""
         held = np.concatenate([self._held, rows])
         count = max(0, len(held) - self._ahead)
-        score = np.concatenate([self._scores, contact_score(held[:, GAP], held[:, TOUCH])])
+        score = np.concatenate([self._scores, contact_score(held[:, GAP], held[:, TOUCH], self._contact.logit_weight)])
         self._held, self._scores = held[count:], score[count : count + len(self._scores)]
         now = held[:count]
         labiodental = _fast_sigmoid(now[:, LABIODENTAL])
-        touch = contacts(score, self._threshold, self._after) if count else np.zeros(0, bool)
+        touch = contacts(score, self._contact.threshold, self._after) if count else np.zeros(0, bool)
         quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
-        touch |= quiet & (now[:, GAP] < self._threshold - _OLDER_OPENING)
+        touch |= quiet & (now[:, GAP] < self._contact.quiet_opening)
         touch &= labiodental < LABIODENTAL_FROM  # f, v are not closures
         tracks = now[:, :TOUCH].copy()
         tracks[:, GAP] = parted(tracks[:, GAP])
