@@ -189,11 +189,12 @@ export function prediction(record, { correction, mask, residual: given }, seen, 
   const still = means(residual.subarray(3 * size), px, px / cells);
   const detail = detailKept(residual, px, cells, record.redrawn);
   const border = fade(cells, record.rim, record.shoulders);
-  const share = shareDrawn(residual, px, cells, record.brightened, landmarks.points, landmarks.unit / record.landmarks.image_px);
+  const far = farFromFeatures(cells, record.brightened, landmarks.points, landmarks.unit / record.landmarks.image_px);
+  const share = shareDrawn(residual, px, cells, far, record.brightened.most);
   const answer = new Float32Array(4 * cells * cells);
   for (let i = 0; i < cells * cells; i++) {
     const weight = border[i] * gate;
-    const moves = weight * (1 - still[i]);
+    const moves = weight * (1 - still[i]) * (1 - far[i] * (1 - record.moved_beside));
     answer[4 * i] = correction[i] * moves;
     answer[4 * i + 1] = correction[cells * cells + i] * moves;
     answer[4 * i + 2] = 1 - (1 - mask[i]) * weight * share[i];
@@ -268,14 +269,21 @@ function shadeOnly(residual, seen, px, [left, top, width, height], { shade_px: k
 }
 
 /** Weight of the residual: far from eyes and mouth, it may brighten a cell at most by `most`. */
-function shareDrawn(residual, px, cells, { begins, ends, most, points: corners }, points, unit) {
+function shareDrawn(residual, px, cells, far, most) {
   const size = px * px;
-  const middle = [0, 1].map((axis) => (corners.reduce((sum, n) => sum + points[2 * n + axis], 0) / corners.length) * unit);
   const [red, green, blue] = [0, 1, 2].map((c) => means(residual.subarray(c * size, (c + 1) * size), px, px / cells));
   return red.map((value, i) => {
-    const x = ((i % cells) + 0.5) / cells - middle[0], y = (Math.floor(i / cells) + 0.5) / cells - middle[1];
     const brighter = 127.5 * (value + green[i] + blue[i]) / 3;
-    return 1 - smoothstep(Math.hypot(x, y), begins, ends) * (1 - most / Math.max(brighter, most));
+    return 1 - far[i] * (1 - most / Math.max(brighter, most));
+  });
+}
+
+/** 0 around eyes and mouth, 1 on hair and ears: cells * cells numbers. unit: sides of the window per unit of the points. */
+function farFromFeatures(cells, { begins, ends, points: corners }, points, unit) {
+  const middle = [0, 1].map((axis) => (corners.reduce((sum, n) => sum + points[2 * n + axis], 0) / corners.length) * unit);
+  return Float32Array.from({ length: cells * cells }, (_, i) => {
+    const x = ((i % cells) + 0.5) / cells - middle[0], y = (Math.floor(i / cells) + 0.5) / cells - middle[1];
+    return smoothstep(Math.hypot(x, y), begins, ends);
   });
 }
 

@@ -21,6 +21,7 @@ from mimik.inference.synthesis import (
     _blend_under_detail,
     corrected,
     detail_kept,
+    far_from_features,
     shaded_only,
     share_drawn,
     still_inside,
@@ -76,15 +77,15 @@ def test_a_network_that_changes_nothing_leaves_the_geometry(portrait, portrait_f
 
 
 def test_a_correction_moves_the_warped_photo(portrait, portrait_face, warper, flow, target) -> None:
-    """Pixel p equals the uncorrected frame's at p + correction: inside the window, above the shoulders."""
+    """Pixel p equals the uncorrected frame's at p + correction: around eyes and mouth."""
     window = window_around(target, window_around(portrait_face.points).side)
     shift = 6 / window.side, -4 / window.side
     made = painted(portrait, portrait_face, warper, flow, target, correction=shift)
     plain = Painter(portrait, warper).paint(flow)
     y, x = np.indices((512, 512), np.float32)
     expected = cv2.remap(plain, x + 6, y - 4, cv2.INTER_LINEAR)
-    low = np.ceil([window.left + 0.15 * window.side, window.top + 0.15 * window.side]).astype(int).clip(0)
-    high = np.floor([window.left + 0.85 * window.side, window.top + 0.55 * window.side]).astype(int)
+    middle, reach = target[[33, 263, 61, 291], :2].mean(0), 0.13 * window.side
+    low, high = np.ceil(middle - reach).astype(int), np.floor(middle + reach).astype(int)
     inside = slice(low[1], high[1]), slice(low[0], high[0])
     apart = np.abs(made[inside].astype(int) - expected[inside])
     assert apart.mean() < 2.0 < np.abs(made[inside].astype(int) - plain[inside]).mean()
@@ -139,11 +140,21 @@ def test_far_from_eyes_and_mouth_little_is_brightened(portrait_face: Face) -> No
     points = window_around(portrait_face.points).to_unit(portrait_face.points)
     middle = points[[33, 263, 61, 291], :2].mean(0)
     for levels, far in ((32.0, 0.5), (16.0, 1.0), (-50.0, 1.0)):
-        share = share_drawn(np.full((3, PX, PX), levels / 127.5, np.float32), points, PX // 2)
+        share = share_drawn(np.full((3, PX, PX), levels / 127.5, np.float32), far_from_features(points, PX // 2))
         assert share.shape == (PX // 2, PX // 2)
         x, y = (middle * PX / 2).astype(int)
         assert share[y, x] == 1
         assert share[y, 0] == pytest.approx(far) == share[0, x]
+
+
+def test_hair_follows_half_of_the_flow_correction(portrait_face, portrait, warper, flow, target) -> None:
+    window = window_around(target)
+    painter = TexturePainter(portrait, portrait_face.points, warper, CONFIG, answering(correction=(0.01, 0)))
+    offset = painter.predict(flow, target, window, np.float32(1)).correction[..., 0]
+    n = offset.shape[0]
+    x, y = ((window.to_unit(target[[33, 263, 61, 291], :2]).mean(0)) * n).astype(int)
+    assert offset[y, x] == pytest.approx(0.01, rel=0.01)
+    assert offset[y, n // 10 + 2] == pytest.approx(0.005, rel=0.01)
 
 
 def test_what_is_drawn_into_a_black_and_white_photo_is_gray(portrait, portrait_face, warper, flow, target) -> None:

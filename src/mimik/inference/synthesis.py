@@ -52,6 +52,8 @@ SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
 # Limit of brightening, by the distance from the middle of eyes and mouth in window sides: none within `begins`, `most`
 # gray levels beyond `ends`. Without it, the network draws skin over the hair of turning heads.
 BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
+# Share of the flow correction that remains there. The network learned it on a warp that made turned heads too narrow.
+MOVED_BESIDE = 0.5
 MAX_BRIGHTER = 0.15  # of a layer's light, that the residual adds inside the mouth
 _STRIP = 64  # rows composited at a time, so that they fit into the processor's cache
 _STILL_PX = 0.02  # corrections smaller than this do not move an overlay
@@ -285,8 +287,10 @@ class TexturePainter(PicturePainter):
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
         residual = shaded_only(residual, inside, seen)
         fade = self._fade * gate
-        drawn = fade * share_drawn(residual, window.to_unit(target), fade.shape[0])
-        offset = correction[0].transpose(1, 2, 0) * (fade * still_inside(inside, fade.shape[0]))[..., None]
+        far = far_from_features(window.to_unit(target), fade.shape[0])
+        drawn = fade * share_drawn(residual, far)
+        moves = fade * still_inside(inside, fade.shape[0]) * (1 - far * np.float32(1 - MOVED_BESIDE))
+        offset = correction[0].transpose(1, 2, 0) * moves[..., None]
         places = cv2.resize(offset * np.float32(frame_px), (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         cv2.add(places, self._places, dst=places)
         warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -362,19 +366,25 @@ def _window_fade(px: int) -> Array:
     return smoothstep(np.minimum(from_border[:, None], from_border), 0, RIM)
 
 
-def share_drawn(residual: Array, points: NDArray[Any], cells: int) -> Array:
-    """[cells, cells] 0..1 factor of the residual's weight, which limits brightening as described at BRIGHTENED.
+def far_from_features(points: NDArray[Any], cells: int) -> Array:
+    """[cells, cells] 0 around eyes and mouth, 1 on hair and ears; see BRIGHTENED.
 
-    Args:
-        residual: [3, n, n] in units of 127.5 gray levels.
-        points: [478, 2 or 3] face points in the window, in its sides.
-        cells: side of the result, a divisor of n.
+    Args: points: [478, 2 or 3] face points in the window, in its sides.
     """
     middle = points[list(FEATURE_CORNERS), :2].mean(0).astype(np.float32)
     x, y = ((np.arange(cells, dtype=np.float32) + 0.5) / cells - m for m in middle)
-    beyond = smoothstep(np.hypot(x, y[:, None]), BRIGHTENED["begins"], BRIGHTENED["ends"])
-    brighter = cv2.resize(residual.mean(0), (cells, cells), interpolation=cv2.INTER_AREA) * np.float32(127.5)
-    return np.asarray(1 - beyond * (1 - BRIGHTENED["most"] / np.maximum(brighter, BRIGHTENED["most"])), np.float32)
+    return np.asarray(smoothstep(np.hypot(x, y[:, None]), BRIGHTENED["begins"], BRIGHTENED["ends"]), np.float32)
+
+
+def share_drawn(residual: Array, far: Array) -> Array:
+    """[cells, cells] 0..1 factor of the residual's weight, which limits brightening as described at BRIGHTENED.
+
+    Args:
+        residual: [3, n, n] in units of 127.5 gray levels; n is a multiple of cells.
+        far: result of far_from_features.
+    """
+    brighter = cv2.resize(residual.mean(0), far.shape, interpolation=cv2.INTER_AREA) * np.float32(127.5)
+    return np.asarray(1 - far * (1 - BRIGHTENED["most"] / np.maximum(brighter, BRIGHTENED["most"])), np.float32)
 
 
 def _above_shoulders(px: int) -> Array:

@@ -17,7 +17,15 @@ from mimik.app.export.source import ExportSource
 from mimik.config import VERSION, NetworkConfig
 from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS
-from mimik.inference.synthesis import BRIGHTENED, FEATURE_CORNERS, MAX_BRIGHTER, REDRAWN, RIM, SHOULDERS
+from mimik.inference.synthesis import (
+    BRIGHTENED,
+    FEATURE_CORNERS,
+    MAX_BRIGHTER,
+    MOVED_BESIDE,
+    REDRAWN,
+    RIM,
+    SHOULDERS,
+)
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE
 from mimik.rendering.field import GRID
@@ -96,7 +104,7 @@ def describe(
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
         record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER, "shoulders": SHOULDERS}
         numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
-        record["brightened"] = {**BRIGHTENED, "points": numbers}
+        record |= {"brightened": {**BRIGHTENED, "points": numbers}, "moved_beside": MOVED_BESIDE}
     if person is not None:
         record |= {"person": person, "motions": motions}
     return record
