@@ -84,7 +84,7 @@ def test_a_correction_moves_the_warped_photo(portrait, portrait_face, warper, fl
     plain = Painter(portrait, warper).paint(flow)
     y, x = np.indices((512, 512), np.float32)
     expected = cv2.remap(plain, x + 6, y - 4, cv2.INTER_LINEAR)
-    middle, reach = target[[33, 263, 61, 291], :2].mean(0), 0.13 * window.side
+    middle, reach = target[[33, 263, 61, 291], :2].mean(0), 0.1 * window.side
     low, high = np.ceil(middle - reach).astype(int), np.floor(middle + reach).astype(int)
     inside = slice(low[1], high[1]), slice(low[0], high[0])
     apart = np.abs(made[inside].astype(int) - expected[inside])
