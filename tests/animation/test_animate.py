@@ -272,8 +272,8 @@ def test_self_reenactment_is_better_than_the_photo(
         gap(landmarker, image) for image in (by_driver["all"][14], driver.frames[14], small_portrait)
     )
     assert 0.7 < (opened - rest) / (theirs - rest) < 1.3
-    # Still where the driver is, except for landmark noise and the gap of smiling lips.
-    assert ours[[0, 1, 26, 27]].max() < 3.3
+    # Still where the driver is, except for landmark noise, and the gap and the raised upper lip of smiling lips.
+    assert ours[[0, 1, 26, 27]].max() < 4.0
 
 
 @pytest.mark.slow
