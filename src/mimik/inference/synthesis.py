@@ -53,7 +53,7 @@ SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
 # gray levels beyond `ends`. Without it, the network draws skin over the hair of turning heads.
 BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
 # Share of the flow correction that remains there. The network learned it on a warp that made turned heads too narrow.
-MOVED_BESIDE = 0.5
+MOVED_BESIDE = 0.75
 MAX_BRIGHTER = 0.15  # of a layer's light, that the residual adds inside the mouth
 _STRIP = 64  # rows composited at a time, so that they fit into the processor's cache
 _STILL_PX = 0.02  # corrections smaller than this do not move an overlay
