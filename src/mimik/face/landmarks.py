@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
-from mimik.media.reading import VideoFrame
 from mimik.pipeline import run_in_thread
+
+if TYPE_CHECKING:  # training needs no PyAV
+    from mimik.media.reading import VideoFrame
 
 NUM_POINTS = 478
 NUM_MESH_POINTS = 468  # without the two irises

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mimik.face.landmarks import Face, Image, Landmarker
-from mimik.media.reading import VideoFrame
+
+if TYPE_CHECKING:
+    from mimik.media.reading import VideoFrame
 
 _REACH, _REACH_GROWS = 1.0, 0.1  # face widths that a lost face may have moved: at once, and more for each frame missed
 _JUMP_AFTER = 12  # frames without the lost face, about half a second, before one far away is followed
