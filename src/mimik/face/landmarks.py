@@ -142,6 +142,10 @@ class Pose:
         """Picture -> face frame, [..., 3]."""
         return (p - self.translation) @ self.rotation / self.scale
 
+    def after(self, first: Pose) -> Pose:
+        """The composition of both: first, then this one."""
+        return Pose(self.rotation @ first.rotation, self.apply(first.translation), self.scale * first.scale)
+
     @property
     def degrees(self) -> tuple[float, float, float]:
         """Yaw (to the picture's right), pitch (down) and roll (clockwise in the picture), in degrees."""

@@ -161,7 +161,6 @@ class Warper:
         outline = None if matte is None else self.crop.cut(matte, GRID)
         self._long_hair = (1.0, 1.0) if outline is None else long_hair(self.jaws.skull, outline)
         self.source = np.concatenate([face_points, shell_of(self.jaws.skull, self._long_hair)])
-        self._follow = np.concatenate([np.ones(len(face_points)), mesh.follow])[:, None]
         self._normals = normals(self.source)
         self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
         front = mesh.triangles[across(self.source, mesh.triangles)[:, 2] < 0]
@@ -182,7 +181,7 @@ class Warper:
         high[0] = 1 if free[2] else high[0]
         # A fixed border next to hair that moves would fold the flow.
         gap = np.where([*free, False], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
-        self._follow[face.NUM_POINTS :, 0] *= ramp(gap, *_NEAR_BORDER)
+        self._follow = (mesh.follow * ramp(gap, *_NEAR_BORDER))[:, None]
         self._border = self._at_depth(frame_of(low, high))
         self._border_follow = self._freedom(self._border, low, high, free)[:, None]
         cells = self._at_depth(grid_centers().astype(np.float64))
@@ -207,9 +206,8 @@ class Warper:
         goal_face = _parted(found)
         motion = skull_motion(self.source[: face.NUM_POINTS], goal_face)
         shell = self.source[face.NUM_POINTS :]
-        skull = self.jaws.skull
-        moved = Pose(motion.rotation @ skull.rotation, motion.apply(skull.translation), motion.scale * skull.scale)
-        shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow[face.NUM_POINTS :]
+        moved = motion.after(self.jaws.skull)
+        shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow
         goal = np.concatenate([goal_face, shell])
 
         # Self-occlusion in the target: 0 visible .. 1 hidden. It changes gradually with the pose: removing a point
@@ -233,7 +231,7 @@ class Warper:
 
         keep = self._control
         rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
-        to_outline = on_outline(goal, motion.rotation @ self.jaws.skull.rotation)
+        to_outline = on_outline(goal, moved.rotation)
         border = self._border + (motion.apply(self._border) - self._border) * self._border_follow
         to_jaw = beside_jaw(goal, moved)
         to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, border[:, :2]])

@@ -76,9 +76,8 @@ class Filmed(Driver):
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         tracker = Tracker(settings.landmarker, settings.face)
-        first = math.ceil(
-            lookahead_of(settings.neutral_s) * self.fps
-        )  # frames that are read before the first one is made
+        # Frames that are read before the first one is made.
+        first = math.ceil(lookahead_of(settings.neutral_s) * self.fps)
 
         def report_progress(stage: str, done: int, total: int | None) -> None:
             settings.progress(stage, done, first if total is None else min(first, total))

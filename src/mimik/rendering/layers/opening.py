@@ -67,11 +67,7 @@ class Jaws:
             goal: [478+, 3] face points of the frame.
             motion: of the skull, from the photo to the frame.
         """
-        pose = Pose(
-            motion.rotation @ self.skull.rotation,
-            motion.apply(self.skull.translation),
-            motion.scale * self.skull.scale,
-        )
+        pose = motion.after(self.skull)
         mm = pose.scale * self.anatomy.mm
         gap, own = _gaps(goal), self._own_gap * motion.scale
         # The warp would squeeze the interior of an open-mouth photo between closing lips, so it is always covered.
