@@ -154,6 +154,7 @@ def both_loaders(root: str | Path, index: list[ClipInfo], device: torch.device, 
         target="far",
         augment=Augmentation(),
         window_px=128,
+        scene="auto",
     )
     now = time.perf_counter if device.type == "cuda" else time.process_time
     spent: dict[str, float] = {}

@@ -451,7 +451,9 @@ class TrainConfig:
 
     variant: str = "ft"  # one of VARIANTS
     num_sources: int = 8  # K; paper
-    target: str = "uniform"  # one of dataset.TARGETS
+    target: str = "uniform"  # one of episodes.TARGETS
+    scene: str = "warp"  # one of SCENES: whether the background of the warped frames of `texture` is still
+    stills_share: float | None = None  # share of stills in an epoch; None: each is used once
     batch_size: int = 48  # episodes of all processes together; code
     lr_generator: float = 5e-5  # of E, P and G; paper
     lr_embedder: float | None = None  # of E and P; None: lr_generator
@@ -467,6 +469,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _choice("variant", self.variant, VARIANTS)
+        _choice("scene", self.scene, SCENES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -566,6 +569,8 @@ PRESETS: dict[str, Preset] = {
             betas=(0.5, 0.999),
             ema=0.999,
             eps=1e-8,  # at 1e-5, eps dominates the small gradients of D
+            scene="auto",
+            stills_share=0.25,
             num_steps=30000,
         ),
     ),

@@ -16,9 +16,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 from conftest import turned
-from mimik.config import InputError
+from mimik.animation.source_frame import SourceFrame
+from mimik.animation.source_image import SourceImage
+from mimik.config import AnimateConfig, InputError
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import Episodes, evaluation_episodes, to_model_range, views_of
+from mimik.data.episodes import Episodes, evaluation_episodes, to_model_range, views_of, warped_to
 from mimik.data.index import ClipInfo
 from mimik.data.loading import loader
 from mimik.data.store import ClipFrames, ClipStore
@@ -143,6 +145,34 @@ def test_windows_hold_the_face_and_the_photo_warped_to_the_target(
     views = views_of(np.stack([unit] * 200), 64, np.random.default_rng(0).random((200, 4)))
     whole = (views < 0).all(1)
     assert 80 < whole.sum() < 120 and views[~whole].min() >= 0 and views[~whole].max() <= 64
+
+
+def test_warped_frames_over_their_plate_are_what_animation_shows(portrait: np.ndarray, portrait_face: Face) -> None:
+    image = SourceImage(None, portrait, portrait_face)
+    frame = SourceFrame(image, AnimateConfig(model="geometry"), None)
+    goal = turned(portrait_face.points, 0, 5.0, 0).astype(np.float32)
+    shown = frame.paint(frame.flow(goal), goal)
+    pair = np.stack([portrait, portrait]), np.stack([goal, portrait_face.points])
+    made = warped_to(*pair, "auto")
+    share = made.matte[..., None] / 255
+    assert made.matte.min() == 0 and 0.2 < share.mean() < 0.8
+    over = made.image * share + made.plate * (1 - share)
+    whole = warped_to(*pair)
+    assert (whole.matte == 255).all() and (whole.plate == whole.image).all()
+    error, error_of_whole = (np.abs(frame - shown.astype(float)).mean() for frame in (over, whole.image))
+    print(error, error_of_whole)
+    assert error < 0.5 * error_of_whole  # not 0: animation reads an enlarged copy of the photo
+
+
+def test_an_epoch_has_every_clip_and_the_wanted_share_of_stills(index: list[ClipInfo]) -> None:
+    clips = [dataclasses.replace(index[0], key=str(n), num_frames=1 + 8 * (n < 6)) for n in range(106)]
+    store = ClipStore("unread")
+    every = Episodes(store, clips, num_sources=2, window_px=64)
+    some = Episodes(store, clips, num_sources=2, window_px=64, stills_share=0.25)
+    assert len(every) == 106 and len(some) == 8  # 2 of 8 are stills
+    epochs = [[some.choose(8 * epoch + n)[0] for n in range(8)] for epoch in range(20)]
+    assert all(set(range(6)) <= set(epoch) and len(set(epoch)) == 8 for epoch in epochs)
+    assert len({clip for epoch in epochs for clip in epoch}) > 30  # other stills in each
 
 
 class Stills(ClipStore):

@@ -25,7 +25,9 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 from torch import Tensor
 
 from mimik.app import cli
+from mimik.app.cli import training as cli_training
 from mimik.config import PRESETS, InputError, LossWeights, NetworkConfig, Preset, TrainConfig
+from mimik.data.episodes import Batch
 from mimik.face.landmarks import EXPRESSIVE, LANDMARKER_VIEW_PX
 from mimik.networks import losses
 from mimik.networks.checkpoint import PREVIOUS_NAME, STATE_NAME, load_release, read_state
@@ -37,7 +39,13 @@ from mimik.training.arguments import TrainArguments
 from mimik.training.distributed import World
 from mimik.training.meta_learning import train
 from mimik.training.reporting import sample_grid
-from mimik.training.step import DiscriminatorInputs, generator_terms, other_people, weighted_content_loss
+from mimik.training.step import (
+    DiscriminatorInputs,
+    generator_terms,
+    other_people,
+    over_plate,
+    weighted_content_loss,
+)
 from mimik.training.trainer import Trainer
 from synthetic_shards import write_shards
 
@@ -114,7 +122,7 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def test_both_command_lines_take_the_same_options() -> None:
-    command = inspect.signature(cli.training.train_command).parameters
+    command = inspect.signature(cli_training.train_command).parameters
     fields = {field.name: field for field in dataclasses.fields(TrainArguments)}
     assert list(command) == list(fields)
     for name, parameter in command.items():
@@ -153,6 +161,8 @@ def test_options_take_the_place_of_the_presets() -> None:
     assert (preset.train.batch_size, preset.train.num_sources, preset.train.num_steps) == (12, 4, 9)
     assert (preset.train.variant, preset.train.num_epochs) == ("ff", 150)
     assert preset.losses == PRESETS["paper_v2"].losses
+    texture = TrainArguments(data="a", out=Path("b"), scene="warp", lr=2e-4).resolved().train
+    assert (texture.scene, texture.lr_generator) == ("warp", 2e-4)
     content = dataclasses.replace(arguments, content="vgg19, vggface=0.5,efficientnet_lite0").resolved().losses.content
     assert content == {"vgg19": 0.15, "vggface": 0.5, "efficientnet_lite0": 1.0}
     for text in ("vgg19=much", "", "vgg19=-1", "vgg19=nan"):
@@ -341,6 +351,28 @@ def test_what_judges_the_texture_form_sees_all_of_a_frame_or_a_part() -> None:
     torch.testing.assert_close(seen.y[1], large[1, :, :PX, :PX])  # .. and its landmarks
     paper = trainer_of(PAPER).on_device(batch_of(PAPER))
     assert DiscriminatorInputs.of(paper, paper["x"]).y is paper["y"]
+
+
+def test_the_person_is_judged_over_the_still_background() -> None:
+    """The matte of an image moves with its flow correction: half a frame to the right of the left half is all."""
+    image = torch.full((1, 3, 8, 8), 0.5)
+    batch = Batch(plate=torch.full_like(image, -1), matte=torch.zeros(1, 1, 8, 8))
+    batch["matte"][..., :4] = 1
+    still = torch.zeros(1, 2, 2, 2)
+    out = over_plate(Synthesis(image, image / 2, torch.ones(1, 1, 8, 8), still), batch)
+    assert out.synthesized is not None
+    assert (out.image[..., :4] == 0.5).all() and (out.image[..., 4:] == -1).all()
+    assert (out.synthesized[..., :4] == 0.25).all() and (out.synthesized[..., 4:] == -1).all()
+    left = torch.stack([torch.full((1, 2, 2), -0.5), torch.zeros(1, 2, 2)], 1)  # of where pixels come from
+    assert (over_plate(Synthesis(image, correction=left), batch).image == 0.5).all()
+    assert over_plate(Synthesis(image, correction=left), Batch()).image is image
+    # With an untrained G, which returns the warped photo, and no loss outside the matte.
+    trainer = trainer_of(TEXTURE)
+    given = batch_of(TEXTURE)
+    given["plate"], given["matte"] = given["warped"].flip(0), torch.zeros_like(given["regions"])
+    assert trainer.validate([{**given, "plate": given["x"]}])["l1"] < 1e-6
+    values = trainer.validate([given])
+    assert values["l1"] == pytest.approx(values["l1_warped"], rel=1e-5)
 
 
 class Twice(torch.nn.Module):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -30,6 +30,9 @@ from mimik.networks.features import chip_transform
 from mimik.rendering.crop import WINDOW_SCALE, Crop, squares_around
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter
+
+if TYPE_CHECKING:
+    from mimik.rendering.layers.background import Scene
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,8 @@ def _planes(images: Image) -> Tensor:
 class Batch(TypedDict, total=False):
     """A batch of episodes. Images and masks are uint8 0..255 from loaders, float32 in [-1, 1] and 0..1 for networks.
 
-    Frames of the texture form, x, regions, warped, interior and where, are [.., 2 H, 2 W] for y of [.., H, W].
+    Frames of the texture form, x, regions, warped, interior, matte, plate and where, are [.., 2 H, 2 W] for y of
+    [.., H, W].
     Fine-tuning has no sources and no numbers.
     """
 
@@ -82,6 +86,8 @@ class Batch(TypedDict, total=False):
     # Of the texture form.
     warped: Tensor  # [B, 3, 2 H, 2 W] the first source frame, warped to the target
     interior: Tensor  # [B, 1, 2 H, 2 W] mask of the target's open mouth
+    matte: Tensor  # [B, 1, 2 H, 2 W] of the person in warped; without it and plate, warped includes the background
+    plate: Tensor  # [B, 3, 2 H, 2 W] the still background of the target
     geometry: Tensor  # [B, NUM_GEOMETRY, H / 2, W / 2] float32 flow maps (flow.Flow.maps)
     view: Tensor  # [B, 2] int64 view of D and the content networks: the whole frame or a crop (generators.view_frames)
     where: Tensor  # [B, 1, 2 H, 2 W] of fine-tuning: mask of the loss
@@ -208,6 +214,8 @@ class Episodes(Dataset[Batch]):
         seed: int = 0,
         skip_damaged: bool = False,
         window_px: int | None = None,
+        scene: str = "warp",
+        stills_share: float | None = None,
     ) -> None:
         """Reads no clip yet.
 
@@ -225,9 +233,14 @@ class Episodes(Dataset[Batch]):
                 source frame is warped to the target. The networks' inputs have this size; target and warped frame have
                 twice the resolution (D14). A still is warped to another pose and expression and back, and is the target
                 itself.
+            scene: "auto": the person is warped in front of a still background, as in animation, which needs the
+                matting network and thus OpenVINO; "warp": the whole source frame is warped.
+            stills_share: share of stills in an epoch that has all other clips; None: all stills.
 
         Raises InputError if no clip has num_sources + 1 frames, or an option is not understood.
         """
+        if scene == "auto":
+            _decomposition()
         if num_sources < 1:
             raise InputError(f"--k {num_sources}: use 1 or more source frames.")
         for option, value, choices in (("style", style, STYLES), ("target", target, TARGETS)):
@@ -235,7 +248,7 @@ class Episodes(Dataset[Batch]):
                 raise InputError(f"{option} {value!r}: use one of {', '.join(choices)}.")
         self.store, self.index = store, list(index)
         self.num_sources, self.style, self.target, self.augment = num_sources, style, target, augment
-        self.seed, self.skip_damaged, self.window_px = seed, skip_damaged, window_px
+        self.seed, self.skip_damaged, self.window_px, self.scene = seed, skip_damaged, window_px, scene
         self.usable = np.flatnonzero([clip.num_frames > num_sources or self.is_still(clip) for clip in self.index])
         if not len(self.usable):
             longest = max(self.index, key=lambda clip: clip.num_frames, default=None)
@@ -248,6 +261,11 @@ class Episodes(Dataset[Batch]):
         if num_short := len(self.index) - len(self.usable):
             log.info("%d of %d clips have fewer than %d frames", num_short, len(self.index), num_sources + 1)
         self.damaged: set[int] = set()  # positions of clips that could not be read
+        is_still = np.array([self.is_still(self.index[position]) for position in self.usable])
+        self._stills, self._clips = self.usable[is_still], self.usable[~is_still]
+        self._num_stills = len(self._stills)
+        if stills_share is not None and len(self._clips):
+            self._num_stills = min(round(len(self._clips) * stills_share / (1 - stills_share)), len(self._stills))
         self._num_frames = np.array([clip.num_frames for clip in self.index])
         self._states: dict[int, Array] = {}
         self._orders: dict[int, NDArray[np.intp]] = {}
@@ -259,8 +277,8 @@ class Episodes(Dataset[Batch]):
         return self.window_px is not None and clip.num_frames == 1
 
     def __len__(self) -> int:
-        """Episodes of an epoch: one of every clip that is long enough."""
-        return len(self.usable)
+        """Episodes of an epoch: one of every clip that is long enough, and of as many stills as wanted."""
+        return len(self._clips) + self._num_stills
 
     def choose(self, number: int) -> tuple[int, int, list[int]]:
         """Clip position, target frame and source frames of an episode."""
@@ -342,7 +360,10 @@ class Episodes(Dataset[Batch]):
         if epoch not in self._orders:
             if len(self._orders) >= _ORDERS_KEPT:
                 self._orders.clear()
-            self._orders[epoch] = random_stream(self.seed, _ORDER, epoch).permutation(self.usable)
+            stream, some = random_stream(self.seed, _ORDER, epoch), self.usable
+            if self._num_stills < len(self._stills):
+                some = np.concatenate([self._clips, stream.permutation(self._stills)[: self._num_stills]])
+            self._orders[epoch] = stream.permutation(some)
         return self._orders[epoch]
 
     def __getitem__(self, number: int) -> Batch:
@@ -425,7 +446,7 @@ class Episodes(Dataset[Batch]):
         """The target at twice window_px; frames and points in windows, target first; the warp's batch entries."""
         px = self.window_px
         assert px is not None
-        painted, flow, crop = warped_to(images, points)
+        made = warped_to(images, points, self.scene)
         squares = squares_around(points, WINDOW_SCALE)
         if self.augment is not None:
             squares = shifted_squares(squares, draws.window)
@@ -435,19 +456,63 @@ class Episodes(Dataset[Batch]):
         placed = np.asarray(units * (2 * px), np.float32)
         small = np.stack([cv2.resize(frame, (px, px), interpolation=cv2.INTER_AREA) for frame in large])
         more = {
-            "warped": _planes(windows[0].cut(painted, 2 * px)[None])[0],
+            "warped": _planes(windows[0].cut(made.image, 2 * px)[None])[0],
             "interior": torch.from_numpy(mouth_interior(placed[0], 2 * px, 2 * px))[None],
-            "geometry": torch.from_numpy(flow.maps(crop, windows[0], px // 2)),
+            "geometry": torch.from_numpy(made.flow.maps(made.crop, windows[0], px // 2)),
             "view": torch.from_numpy(views_of(placed[0] / (2 * px), px, draws.view)),
         }
+        if self.scene == "auto":
+            more["matte"] = torch.from_numpy(windows[0].cut(made.matte, 2 * px))[None]
+            more["plate"] = _planes(windows[0].cut(made.plate, 2 * px)[None])[0]
         return large[:1], small, placed / np.float32(2), more
 
 
-def warped_to(images: Image, points: Array) -> tuple[Image, Flow, Crop]:
-    """The second of the frames [N, S, S, 3] rendered with the points of the first; the flow and its crop."""
-    warper = Warper(points[1], images.shape[2], images.shape[1])
+class Warped(NamedTuple):
+    """A source frame rendered with other points, by the code that animates.
+
+    Attributes:
+        image: uint8 RGB [S, S, 3], the person's colors, or the whole frame; with layers.
+        matte: uint8 [S, S] of the person in it; 255 everywhere for a whole frame.
+        plate: uint8 RGB [S, S, 3], the still background; the image itself for a whole frame.
+        flow, crop: by which it was warped, and the square that the flow covers.
+    """
+
+    image: Image
+    matte: NDArray[np.uint8]
+    plate: Image
+    flow: Flow
+    crop: Crop
+
+
+def _decomposition() -> Callable[[Image, Array], Scene | str]:
+    """decompose_photo, imported late: a training machine may lack what it needs; InputError then."""
+    try:
+        from mimik.rendering.layers.background import decompose_photo
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--scene auto: needs {error.name}; install mimik's dependencies, or pass --scene warp."
+        ) from None
+    return decompose_photo
+
+
+def warped_to(images: Image, points: Array, scene: str = "warp") -> Warped:
+    """The second of the frames [N, S, S, 3] rendered with the points of the first; scene: see Episodes."""
+    picture, source = images[1], points[1]
+    size = picture.shape[1::-1]
+    layers = _decomposition()(picture, source) if scene == "auto" else "not wanted"
+    if isinstance(layers, str):
+        warper = Warper(source, *size)
+        flow = warper.flow(points[0])
+        image = Painter(picture, warper).paint(flow)
+        return Warped(image, np.full(image.shape[:2], 255, np.uint8), image, flow, warper.crop)
+    warper = Warper(source, *size, matte=layers.alpha, free=layers.free)
     flow = warper.flow(points[0])
-    return Painter(images[1], warper).paint(flow), flow, warper.crop
+    matte = np.rint(layers.alpha * 255).astype(np.uint8)
+    painter = Painter(layers.front, warper, matte=matte)
+    image = painter.paint(flow)
+    moved = matte.copy()
+    layers.canvas.part(moved)[...] = painter.moved_matte
+    return Warped(image, moved, layers.plate, flow, warper.crop)
 
 
 def views_of(points: Array, px: int, drawn: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mimik.config import DEVICE, PHOTO_FACE, PRESETS, VARIANTS, InputError, Option, Preset, check_options
+from mimik.config import DEVICE, PHOTO_FACE, PRESETS, SCENES, VARIANTS, InputError, Option, Preset, check_options
 
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
@@ -35,8 +35,20 @@ class TrainArguments:
         int | None, Option("Episodes per step, over all processes.", "N", range=(1, 1e9), hint="episodes")
     ] = None
     k: Annotated[int | None, Option("Source frames of an episode.", "N", range=(1, 1e9), hint="frames")] = None
+    lr: Annotated[
+        float | None, Option("Learning rate of G; the preset's if omitted.", "X", range=(0, 1), hint="1e-3 is large")
+    ] = None
     variant: Annotated[
         str | None, Option("ft: with match loss, for fine-tuning; ff: without.", "NAME", choices=VARIANTS)
+    ] = None
+    scene: Annotated[
+        str | None,
+        Option(
+            "auto: the texture form's warped person moves in front of a still background, as in animation, which needs "
+            "OpenVINO; warp: whole frames are warped.",
+            "NAME",
+            choices=SCENES,
+        ),
     ] = None
     content: Annotated[
         str | None, Option("Networks of the content loss: NAME or NAME=WEIGHT, separated by commas.", "LIST")
@@ -117,6 +129,7 @@ class TrainArguments:
         """The preset with the overrides of these arguments. Raises InputError if --content cannot be parsed."""
         preset = PRESETS[self.preset]
         changes: dict[str, Any] = {"num_steps": self.steps, "batch_size": self.batch, "num_sources": self.k}
+        changes |= {"scene": self.scene, "lr_generator": self.lr}
         changes = {name: value for name, value in changes.items() if value is not None}
         if self.variant not in (None, preset.train.variant):
             changes |= {"variant": self.variant, "num_epochs": _EPOCHS[str(self.variant)]}

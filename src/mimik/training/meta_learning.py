@@ -242,6 +242,8 @@ class _Run:
             seed=seed,
             skip_damaged=True,
             window_px=networks.image_px if texture else None,
+            scene=train.scene if texture else "warp",
+            stills_share=train.stills_share,
         )
 
     def _loads_on_device(self) -> bool:

@@ -16,7 +16,15 @@ from mimik.data.episodes import Batch
 from mimik.face import landmarks as face
 from mimik.networks import losses
 from mimik.networks.features import ContentNetwork, FaceNet, chips
-from mimik.networks.generators import Discriminator, Embedder, Generator, Projection, Synthesis, view_frames
+from mimik.networks.generators import (
+    Discriminator,
+    Embedder,
+    Generator,
+    Projection,
+    Synthesis,
+    apply_correction,
+    view_frames,
+)
 from mimik.networks.landmark_net import LandmarkNet
 
 Averaged = TypeVar("Averaged", bound=nn.Module)
@@ -34,7 +42,21 @@ class Synthesizer(nn.Module):
         e = self.E(batch["x_s"], batch["y_s"])
         psi_hat = self.P(e.mean(1))
         out = self.G(batch["y"], psi_hat, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
-        return e.clone(), out  # not a view: FSDP registers its hook on it
+        return e.clone(), over_plate(out, batch)  # not a view: FSDP registers its hook on it
+
+
+def over_plate(out: Synthesis, batch: Batch) -> Synthesis:
+    """G's output composited over the still background, if the batch has one; the flow correction moves the matte."""
+    matte = batch.get("matte")
+    if matte is None or out.correction is None:
+        return out
+    matte = apply_correction(matte, out.correction.float())
+    image, synthesized = (
+        None if frame is None else torch.lerp(batch["plate"], frame.float(), matte)
+        for frame in (out.image, out.synthesized)
+    )
+    assert image is not None
+    return out._replace(image=image, synthesized=synthesized)
 
 
 class DiscriminatorOutput(NamedTuple):

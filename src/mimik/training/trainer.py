@@ -34,8 +34,8 @@ from mimik.training.step import (
 
 log = logging.getLogger(__name__)
 
-_IMAGES = ("x", "y", "x_s", "y_s", "warped")
-_MASKS = ("regions", "interior")
+_IMAGES = ("x", "y", "x_s", "y_s", "warped", "plate")
+_MASKS = ("regions", "interior", "matte")
 _CALLS_BEFORE_CAPTURE = 3  # cuDNN chooses its algorithms, and memory is reserved
 
 
@@ -301,12 +301,15 @@ class Trainer:
                 with self._autocast():
                     values[name] = weighted_content_loss(self.content, self.preset.losses, seen.x, seen.x_hat)
             values["l1"] = (x_hat.float() - x).abs().mean()
-            if "warped" in batch:
-                values["l1_warped"] = (batch["warped"] - x).abs().mean()
+            warped = batch.get("warped")
+            if warped is not None:
+                if "matte" in batch:
+                    warped = torch.lerp(batch["plate"], warped, batch["matte"])
+                values["l1_warped"] = (warped - x).abs().mean()
             if self.landmarks is not None:
                 values["landmarks"] = landmark_distance(self.landmarks, batch, x_hat)
-                if "warped" in batch:
-                    values["landmarks_warped"] = landmark_distance(self.landmarks, batch, batch["warped"])
+                if warped is not None:
+                    values["landmarks_warped"] = landmark_distance(self.landmarks, batch, warped)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(x)
         count = sum(len(batch["x"]) for batch in batches)

@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 from torch.utils.data import default_collate
 
 from conftest import turned
+from mimik.arrays import Array
 from mimik.data.augmentation import Augmentation
-from mimik.data.episodes import Batch, Episodes
+from mimik.data.episodes import Batch, Episodes, Warped
 from mimik.data.index import ClipInfo, read_index
 from mimik.data.on_device import warps
 from mimik.data.on_device.batches import DeviceCorpus, DeviceLoader
@@ -34,6 +35,7 @@ GEOMETRY_OFF = {"rotation_deg": 0.0, "scale": 0.0, "shift": 0.0}
 # Mean absolute difference in gray levels; OpenCV resamples an augmented frame twice, the device once. `warped` is
 # painted before augmentation instead of after it, with another grid of the flow.
 LEVELS = {"x": 1.5, "x_s": 1.2, "y": 0.4, "y_s": 0.4, "regions": 1.0, "interior": 0.3, "warped": 2.0}
+LEVELS |= {"plate": 2.5, "matte": 2.5}
 EXACT = ("clip", "person", "frame", "frames_s", "episode", "skipped", "view")
 
 
@@ -85,9 +87,9 @@ def compare(made: Batch, expected: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("augment", [None, Augmentation(flip=1, **GEOMETRY_OFF), Augmentation()])
-@pytest.mark.parametrize("target", ["uniform", "far"])
+@pytest.mark.parametrize(("target", "scene"), [("uniform", "warp"), ("uniform", "auto"), ("far", "warp")])
 def test_batches_of_the_texture_form(
-    store: PortraitClips, index: list[ClipInfo], augment: Augmentation | None, target: str
+    store: PortraitClips, index: list[ClipInfo], augment: Augmentation | None, target: str, scene: str
 ) -> None:
     if target == "far" and augment is None:
         pytest.skip("choosing frames does not depend on augmentation")
@@ -100,14 +102,23 @@ def test_batches_of_the_texture_form(
         augment=augment,
         window_px=64,
         seed=4,
+        scene=scene,
     )
     (made,) = itertools.islice(DeviceLoader(episodes, CPU, batch_size=2, num_workers=0, reuse=1), 1)
     expected = default_collate([episodes[n] for n in range(2)])
     assert made.keys() == expected.keys() - {"key"}
+    if scene == "auto":  # colors where the matte is 0 are not seen and depend on the frame's border
+        for batch in (made, expected):
+            share = batch["matte"] / 255
+            batch["warped"] = (batch["warped"] * share + batch["plate"] * (1 - share)).round().byte()
     compare(made, expected)
     if augment is None:  # pixel for pixel
         assert (made["x"].int() - expected["x"].int()).abs().max() <= 1
         assert (made["warped"].int() - expected["warped"].int()).abs().max() <= 1
+        if scene == "auto":
+            assert (made["matte"].int() - expected["matte"].int()).abs().max() <= 1
+            assert (made["plate"].int() - expected["plate"].int()).abs().max() <= 1
+            assert made["matte"].min() == 0 and made["matte"].max() == 255
 
 
 def test_batches_of_the_papers_form(shards: Path, index: list[ClipInfo]) -> None:
@@ -137,7 +148,12 @@ class NoFlow:
 def test_reused_frames_differ_in_augmentation_and_are_the_same_for_any_number_of_processes(
     store: PortraitClips, index: list[ClipInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warps, "warped_to", lambda images, points: (images[1], NoFlow(), Crop(0, 0, 256)))
+    whole = np.full((256, 256), 255, np.uint8)
+
+    def unwarped(images: Image, points: Array, scene: str) -> Any:
+        return Warped(images[1], whole, images[1], NoFlow(), Crop(0, 0, 256))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(warps, "warped_to", unwarped)
     episodes = Episodes(store, clips_of(index)[:1], num_sources=1, augment=Augmentation(), window_px=32, style="smooth")
     made: list[int] = []
     read = episodes.read

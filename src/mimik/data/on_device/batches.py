@@ -124,7 +124,8 @@ class DeviceLoader:
         self._queue: WarpQueue | None = None
         cell = int(max(episodes.store.side_of(clip) for clip in episodes.index)) ** 2
         has_stills = any(episodes.is_still(clip) for clip in episodes.index)
-        self._cell = cell * (1 + has_stills)  # pixels of a warped frame
+        self._has_scene = episodes.scene == "auto"
+        self._cell = cell * (1 + 2 * self._has_scene + has_stills)  # pixels of a warped frame; see Warp
         if episodes.window_px is None:
             reuse = 1
         if block is None:  # no mixing of frames that are used once
@@ -192,7 +193,8 @@ class DeviceLoader:
         points = corpus.points[corpus.first[chosen.clips, None] + chosen.frames]  # [B, 1 + K, 478, 3]
         if slots is not None:
             made = np.array([episodes.is_still(episodes.index[clip]) for clip in chosen.clips])
-            starts[made, 1:] = (corpus.room + slots * self._cell + sides**2)[made, None]
+            before = (1 + 2 * self._has_scene) * sides**2
+            starts[made, 1:] = (corpus.room + slots * self._cell + before)[made, None]
             points[made, 1:] = self._points[slots[made], None]
         change = (episodes.augment or Augmentation(strength=0)).draw(draws.change, sides)
         pictures = _Pictures(corpus.memory, change, starts, sides, self._device)
@@ -242,7 +244,12 @@ class DeviceLoader:
             "face": to_device(faces.landmarker_view(target), device),
         }
         if slots is not None and px is not None:
-            batch["warped"] = pictures.read(windows[:, :1], wide, self.corpus.room + slots * self._cell)[:, 0]
+            start, pixels_each = self.corpus.room + slots * self._cell, pictures.sides[:, 0] ** 2
+            batch["warped"] = pictures.read(windows[:, :1], wide, start)[:, 0]
+            if self._has_scene:
+                matte = pictures.read(windows[:, :1], wide, start + pixels_each, recolors=False)
+                batch["matte"] = matte[:, 0, :1]
+                batch["plate"] = pictures.read(windows[:, :1], wide, start + 2 * pixels_each)[:, 0]
             batch["interior"] = pixels.mouth_interiors(target, wide, device)
             batch["geometry"] = pictures.geometry(self._planes, slots, self._crops[slots], windows[:, 0], px // 2)
             batch["view"] = to_device(views_of(placed[:, 0], px, draws.view), device)
@@ -259,7 +266,14 @@ class _Pictures:
         self.sides = np.repeat(sides[:, None], starts.shape[1], 1)  # [B, 1 + K] sides of the frames in pixels
         self._to_frames = change.to_frames(sides)  # [B, 2, 3]
 
-    def read(self, windows: NDArray[np.float64], px: int, starts: NDArray[np.int64] | None = None) -> Tensor:
+    def read(
+        self,
+        windows: NDArray[np.float64],
+        px: int,
+        starts: NDArray[np.int64] | None = None,
+        *,
+        recolors: bool = True,
+    ) -> Tensor:
         """uint8 [B, N, 3, px, px] pixels of windows [B, N, 3]; starts: [B] of other pictures than the batch's."""
         count, num_frames = windows.shape[:2]
         begin = self._starts if starts is None else starts[:, None]
@@ -269,6 +283,8 @@ class _Pictures:
         seen = pixels.read_linearly(
             self._memory, to_device(begin.reshape(-1), self._device), sides, places, mirrored=True
         )
+        if not recolors:
+            return seen.round().byte().permute(0, 3, 1, 2).reshape(count, num_frames, 3, px, px)
         change = self._change
         color, curve = (to_device(np.repeat(a, num_frames, 0), self._device) for a in (change.color, change.curve))
         return pixels.recolored(seen, color, curve).view(count, num_frames, 3, px, px)

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mimik.data.episodes import Episodes, random_stream, warped_to
 from mimik.data.loading import loader_of
 
-BLOCK = 2048  # warped frames whose episodes are shuffled together
+BLOCK = 512  # warped frames whose episodes are shuffled together
 # consecutive frames that stay together, so that processes, if their number divides it, need disjoint shares
 _GROUP = 64
 _CHUNK = 4  # warped frames that a worker returns at once
@@ -30,7 +30,8 @@ class Warp(NamedTuple):
     """A warped frame from a worker."""
 
     number: int  # its episode
-    pixels: Tensor  # uint8 [S * S, 3]; of a still [2 * S * S, 3], with the synthesized source frame at the end
+    # uint8 [N * S * S, 3]: the warped frame; of scenes, then matte (thrice) and plate; of stills, then the source frame
+    pixels: Tensor
     planes: Tensor  # float16 [GRID * GRID, NUM_GEOMETRY] of Flow.planes
     crop: Tensor  # float64 [3] left, top, side of the planes
     points: Tensor  # float32 [478, 3] of the source frame
@@ -44,15 +45,19 @@ class _Warps(Dataset[Warp]):
 
     def __getitem__(self, number: int) -> Warp:
         chosen, images, points = self._episodes.read(number, 2)
-        painted, flow, crop = warped_to(images, points)
-        is_still = self._episodes.is_still(self._episodes.index[int(chosen.clips[0])])
-        pixels = [painted, images[1]] if is_still else [painted]
-        planes = flow.planes().reshape(-1, flow.planes().shape[-1]).astype(np.float16)
+        made = warped_to(images, points, self._episodes.scene)
+        pixels = [made.image]
+        if self._episodes.scene == "auto":
+            pixels += [np.dstack([made.matte] * 3), made.plate]
+        if self._episodes.is_still(self._episodes.index[int(chosen.clips[0])]):
+            pixels.append(images[1])
+        planes = made.flow.planes()
+        planes = planes.reshape(-1, planes.shape[-1]).astype(np.float16)
         return Warp(
             number,
             torch.from_numpy(np.stack(pixels).reshape(-1, 3)),
             torch.from_numpy(planes),
-            torch.tensor([crop.left, crop.top, crop.side], dtype=torch.float64),
+            torch.tensor([made.crop.left, made.crop.top, made.crop.side], dtype=torch.float64),
             torch.from_numpy(points[1].copy()),
         )
 
