@@ -107,3 +107,21 @@ def test_what_comes_into_view_is_known(portrait_face: Face) -> None:
 
 def test_turning_away_hides_and_reveals_little(flow_of) -> None:
     assert flow_of(yaw=20).unseen.sum() < 0.02 * GRID * GRID
+
+
+@pytest.mark.parametrize("yaw", [-30, 30])
+def test_a_shoulder_cut_by_the_edge_is_not_continued_beyond_it(portrait_face: Face, yaw: int) -> None:
+    """A turned head does not pull the edge of the picture, and with it the end of a sleeve, into view."""
+    crop = Crop.around(portrait_face.points)
+    edge = 0.1 * crop.side
+    points = portrait_face.points - np.array([crop.left + edge, 0, 0], np.float32)
+    width, height = round(crop.side - 2 * edge), round(crop.top + crop.side)
+    shoulders = round(points[58, 1])  # at the corners of the jaw
+    matte = np.zeros((height, width), np.float32)
+    matte[shoulders:] = 1
+    warper = Warper(points, width, height, matte=matte, free=(True, True, True))
+    flow = warper.flow(turned(points, yaw=yaw))
+    x, y = ((np.arange(GRID) + 0.5) / GRID * crop.side + start for start in (-edge, crop.top))
+    rows, columns = y > shoulders + 6 * crop.side / GRID, (x > 0) & (x < width)
+    sampled = x[columns] + flow.offset[rows][:, columns, 0] * crop.side
+    assert sampled.min() > -0.004 * crop.side and sampled.max() < width + 0.004 * crop.side

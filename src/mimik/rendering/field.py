@@ -153,11 +153,17 @@ def frame_of(low: NDArray[Any], high: NDArray[Any], per_side: int = 10) -> NDArr
     return low + unit * (high - low)
 
 
-def fade_of(low: NDArray[Any], high: NDArray[Any]) -> Array:
-    """[GRID, GRID] 1 inside the rectangle, fading to 0 at its border."""
+def fade_of(low: NDArray[Any], high: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> Array:
+    """[GRID, GRID] 1 inside, fading to 0 at the border.
+
+    Args:
+        low, high: (left, top) and (right, bottom) of the border.
+        left, right: [GRID] of the border at each row of cells.
+    """
     at = grid_centers().reshape(GRID, GRID, 2)
-    distance = np.minimum(at - low, high - at).min(-1) - 0.75 / GRID
-    return np.asarray(smoothstep(distance, 0, _BORDER), np.float32)
+    x, y = at[..., 0], at[..., 1]
+    distance = np.minimum(np.minimum(x - left[:, None], right[:, None] - x), np.minimum(y - low[1], high[1] - y))
+    return np.asarray(smoothstep(distance - 0.75 / GRID, 0, _BORDER), np.float32)
 
 
 def area_ratio(offset: Array) -> Array:

@@ -19,7 +19,17 @@ from mimik.arrays import ramp, smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, skull_motion
 from mimik.rendering.crop import Crop
-from mimik.rendering.field import GRID, RIDGE, fade_of, frame_of, grid_centers, part_around, smooth_field, unfold
+from mimik.rendering.field import (
+    GRID,
+    RIDGE,
+    centers_along,
+    fade_of,
+    frame_of,
+    grid_centers,
+    part_around,
+    smooth_field,
+    unfold,
+)
 from mimik.rendering.head_mesh import (
     CONTROL,
     JAW,
@@ -53,6 +63,8 @@ _OUTLINE_CM = 3.0  # depth of the head's outline behind the middle of the face
 # second.
 _NECK_CM = 3.5, 8.5
 _NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair begins to move
+_CUT = 0.1, 0.5  # matte value at the picture's edge, over which the edge counts as cutting the person
+_CUT_CELLS = 1.5  # sigma over which it is smoothed from row to row
 _SLIT = 0.04  # eye widths: opening that the flow keeps between closed lids; the eyelids are drawn over it
 _MOVED = 0.004, 0.03  # eye widths of lid or gaze motion, over which the eye layers fade in
 
@@ -168,6 +180,7 @@ class Warper:
         self._picture = self.crop.to_unit(np.array([[0.0, 0.0], [width, height]]))
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
+        edges = low[0], high[0]
         self.facing = -self._normals[:, 2]
         shown = None if outline is None else hair_shown(self.source, self.jaws.skull, outline, self._picture)
         self._mirror = Mirror(self.source, self.facing, shown)
@@ -176,17 +189,22 @@ class Warper:
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
         self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
         self._from_jaw = beside_jaw(self.source, self.jaws.skull)
-        # A free border is that of the square, even if the picture ends before it.
+        # A free border is that of the square, even if the picture ends before it. Where the picture's edge cuts the
+        # person, it is not free: a shoulder that left the edge would continue as streaks.
         low = np.where(free[:2], 0, low)
         high[0] = 1 if free[2] else high[0]
+        cut = np.zeros((GRID, 2)) if outline is None else _cut_by_edge(outline) * [free[0], free[2]]
+        self._sides = low[0] + cut[:, 0] * (edges[0] - low[0]), high[0] - cut[:, 1] * (high[0] - edges[1])
+        self._cut = cut
         # A fixed border next to hair that moves would fold the flow.
         gap = np.where([*free, False], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
         self._follow = (mesh.follow * ramp(gap, *_NEAR_BORDER))[:, None]
         self._border = self._at_depth(frame_of(low, high))
+        self._border[:, 0] = self._border[:, 0].clip(*self._at_rows(self._sides[0], self._sides[1], self._border))
         self._border_follow = self._freedom(self._border, low, high, free)[:, None]
         cells = self._at_depth(grid_centers().astype(np.float64))
         freedom = self._freedom(cells, low, high, free).reshape(GRID, GRID).astype(np.float32)
-        self._fade = 1 - (1 - fade_of(low, high)) * (1 - freedom)
+        self._fade = 1 - (1 - fade_of(low, high, *self._sides)) * (1 - freedom)
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions [N, 2] in the square, as [N, 3] at the depth of the head's outline."""
@@ -197,8 +215,21 @@ class Warper:
         self, places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: tuple[bool, bool, bool]
     ) -> NDArray[np.float64]:
         """[N] 0..1, how far the border nearest to each of the places [N, 3] moves with the skull."""
-        is_free = np.array([*free, False])[_gaps(places, low, high).argmin(1)]
-        return is_free * follows(places, self.jaws.skull)
+        gaps = _gaps(places, low, high)
+        left, right = self._at_rows(self._sides[0], self._sides[1], places)
+        gaps[:, 0], gaps[:, 2] = places[:, 0] - left, right - places[:, 0]
+        is_free = np.tile(np.array([*free, False], float), (len(places), 1))
+        for side, cut in zip((0, 2), self._at_rows(self._cut[:, 0], self._cut[:, 1], places), strict=True):
+            is_free[:, side] *= 1 - cut
+        return np.asarray(is_free[np.arange(len(places)), gaps.argmin(1)] * follows(places, self.jaws.skull))
+
+    @staticmethod
+    def _at_rows(
+        left: NDArray[Any], right: NDArray[Any], places: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Values [GRID] per row of cells, interpolated at the height of places [N, 3]."""
+        rows = centers_along(GRID)
+        return np.interp(places[:, 1], rows, left), np.interp(places[:, 1], rows, right)
 
     def flow(self, target: NDArray[Any]) -> Flow:
         """The flow to a frame with face points target [478, 3], in photo pixels."""
@@ -329,6 +360,15 @@ def _gaps(places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) ->
     """[N, 4] distances of places [N, 3] from the left, upper, right and lower border; negative outside."""
     x, y = places[:, 0], places[:, 1]
     return np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
+
+
+def _cut_by_edge(outline: Array) -> NDArray[np.float64]:
+    """[GRID, 2] 0..1, whether the picture's left and right edge cut the person at each row of a matte [GRID, GRID]."""
+    left, right = (
+        cv2.GaussianBlur(np.ascontiguousarray(outline[:, edge]), (0, 0), _CUT_CELLS).reshape(GRID)
+        for edge in (slice(0, 1), slice(GRID - 1, GRID))
+    )
+    return np.asarray(smoothstep(np.stack([left, right], 1), *_CUT))
 
 
 def _contours(points: NDArray[np.float64], number: int, down: NDArray[np.float64], weight: float) -> EyeContours:
