@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import ramp, smoothstep
 from mimik.face import landmarks as face
-from mimik.face.landmarks import Array, Pose, skull_motion
+from mimik.face.landmarks import Array, Image, Pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import (
     GRID,
@@ -48,7 +48,16 @@ from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.mirror import Mirror, MirrorFlow, hair_shown, mirror_flow
-from mimik.rendering.occlusion import DEPTH_GAP, Surface, joined, near_occlusion, trust_mesh
+from mimik.rendering.occlusion import (
+    DEPTH_GAP,
+    HiddenEar,
+    Surface,
+    ear_mask,
+    hidden_ears,
+    joined,
+    near_occlusion,
+    trust_mesh,
+)
 
 NUM_GEOMETRY = 4  # flow maps that are inputs of the network, see Flow.maps
 _TURNED_DEG = 4.0, 8.0  # degrees of head rotation over which occlusion handling fades in
@@ -65,6 +74,7 @@ _NECK_CM = 3.5, 8.5
 _NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair begins to move
 _CUT = 0.1, 0.5  # matte value at the picture's edge, over which the edge counts as cutting the person
 _CUT_CELLS = 1.5  # sigma over which it is smoothed from row to row
+_EAR_MARGIN = 0.04  # crop sides around the far outline, in which a hidden ear is removed
 _SLIT = 0.04  # eye widths: opening that the flow keeps between closed lids; the eyelids are drawn over it
 _MOVED = 0.004, 0.03  # eye widths of lid or gaze motion, over which the eye layers fade in
 
@@ -81,6 +91,7 @@ class Flow:
         mouth: the opening between the lips; None if the photo already shows its interior.
         eyes: contours of the eyes that are drawn over the warped photo.
         mirror: the second source for uncovered skin; None if it is not needed.
+        ears: that are hidden behind the far cheek.
     """
 
     offset: Array
@@ -90,6 +101,7 @@ class Flow:
     mouth: Opening | None
     eyes: tuple[EyeContours, ...]
     mirror: MirrorFlow | None = None
+    ears: tuple[HiddenEar, ...] = ()
 
     def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
         """The flow maps that the texture generator takes, resampled to its window.
@@ -310,7 +322,14 @@ class Warper:
             self.jaws.opening(goal, motion),
             self._eyes(found, motion),
             mirror,
+            hidden_ears(moved, _EAR_MARGIN),
         )
+
+    def ear_mask(self, picture: Image, matte: NDArray[np.uint8], crop: Crop, side: int) -> NDArray[np.uint8] | None:
+        """occlusion.ear_mask of the photo, at any size; crop: of the warper at this size."""
+        skull = self.jaws.skull
+        pose = Pose(skull.rotation, crop.from_unit(skull.translation[None])[0], crop.side * skull.scale)
+        return ear_mask(picture, matte, crop.from_unit(self.source[: face.NUM_POINTS]), pose, side)
 
     def contours(self, number: int) -> EyeContours:
         """Contours of an eye in the photo; number: 0 the person's right, 1 the left."""

@@ -206,6 +206,8 @@ class Painter:
             part[band] = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
             if matte is not None:
                 self.moved_matte[band] = cv2.extractChannel(four, 3)
+        if matte is not None and flow.ears:
+            self._remove_ears(flow, left_top, weight)
         if flow.mirror is not None:
             other = self._lit if plane is self._picture else plane
             self._add_other_side(part, left_top, other, flow.mirror, self.moved_matte if matte is not None else None)
@@ -234,6 +236,30 @@ class Painter:
         for run in squeezed_parts(share > _UNSEEN):
             mean, kept = supersampled(source, x[run], y[run]), share[run]
             found[run] = cv2.blendLinear(mean, np.ascontiguousarray(found[run]), kept, 1 - kept)
+
+    def _remove_ears(self, flow: Flow, left_top: NDArray[np.int_], weight: Array | None) -> None:
+        """Make hidden ears transparent in the matte of a part of the canvas that begins at left_top; see _average."""
+        maps = self._maps(flow)
+        for ear in flow.ears:
+            mask = self._ear_masks[ear.side]
+            if mask is None:
+                continue
+            shape = self.moved_matte.shape
+            first, last = (tuple((edge * GRID).astype(int).tolist()) for edge in (ear.low, ear.high))
+            low, high = (np.array(edge).clip(left_top, left_top + shape[::-1]) for edge in self._pixels(first, last))
+            if (high <= low).any():
+                continue
+            x, y = self._places(maps, low, high)
+            found = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            self._average(found, mask, x, y, weight, low)
+            (left, top), (right, bottom) = low - left_top, high - left_top
+            part = self.moved_matte[top:bottom, left:right]
+            part[...] = np.rint(part * (1 - found * np.float32(ear.share / 255)))
+
+    @cached_property
+    def _ear_masks(self) -> list[NDArray[np.uint8] | None]:
+        assert self._matte is not None
+        return [self._warper.ear_mask(self._picture, self._matte, self.canvas.crop, side) for side in (0, 1)]
 
     @cached_property
     def _cover(self) -> NDArray[np.uint8]:
