@@ -1,6 +1,7 @@
 """Glass-to-glass latency of a call in a real browser: numbered camera frames are read back from the portrait.
 
-    python benchmarks/latency.py [--model NAME] [--size 512] [--seconds 20] [--browser CHROMIUM] [-o OUT.json]
+    python benchmarks/latency.py [--model NAME] [--size 512] [--quality auto] [--seconds 20]
+                                 [--browser CHROMIUM] [-o OUT.json]
 
 Chromium's camera is a video of 640x480 at 30 frames per second: a talking head with a number in its corner, coded as
 black and white squares. The program reads the number from the received frame and draws it into the corresponding frame
@@ -27,6 +28,7 @@ from live import CAMERA_FPS, camera_frames
 from mimik import Avatar
 from mimik.app import page
 from mimik.app.live.call import Call, Shown, _TrackedFrame
+from mimik.app.live.controls import AUTO, QUALITIES, Controls
 from mimik.app.serving import Serving
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
@@ -128,13 +130,16 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, default=PORTRAIT)
     parser.add_argument("--model")
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--quality", default=AUTO, choices=QUALITIES)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--browser", default=shutil.which("chromium"))
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
     half = camera_frames(None, NUM_FRAMES // 2)
     call = NumberedCall(
-        Avatar.from_photos([arguments.photo]), AnimateConfig(model=arguments.model, size=arguments.size, frame="crop")
+        Avatar.from_photos([arguments.photo]),
+        AnimateConfig(model=arguments.model, size=arguments.size, frame="crop"),
+        Controls(quality=arguments.quality),
     )
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -182,11 +187,13 @@ def main() -> None:
         "camera_frames_per_second": round(camera_fps, 2),
         "latency_ms": {"median": middle, "quartiles": [low, high], "p95": p95},
         "said_by_the_page_ms": parts,
+        "frames_by_quality": {one.value: num for one, num in call.num_frames.items()},
         "stage_ms_per_shown_frame": call.clock.ms_per_frame(call._number),
         "machine": machine("aiortc", "openvino"),
     }
     print(f"{result['what']}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     print(f"stages, ms a shown frame: {result['stage_ms_per_shown_frame']}")
+    print(f"frames by quality: {result['frames_by_quality']}")
     print(
         f"{fps:.1f} frames per second of a camera's {camera_fps:.1f}; {middle:.0f} ms late (quartiles {low:.0f} to "
         f"{high:.0f}, 95 % below {p95:.0f}); the page says {sum(parts.values()):.0f}: {parts}"

@@ -1,7 +1,7 @@
 """Frame rate and latency of a call: the pipeline of `mimik live` at the rate of a camera.
 
     python benchmarks/live.py [--camera VIDEO | --audio SPEECH] [--photo PHOTO] [--model NAME] [--size 512]
-                              [--seconds 20] [-o OUT.json]
+                              [--quality auto] [--seconds 20] [-o OUT.json]
 
 The camera is simulated from memory at 640x480 and 30 frames per second; it shows the video, or the bundled portrait
 animated by the bundled talk. Latency is the time from the arrival of a camera frame to the labeled and marked frame of
@@ -25,6 +25,7 @@ import numpy as np
 
 from mimik import Avatar
 from mimik.app.live.call import Call, Shown
+from mimik.app.live.controls import AUTO, QUALITIES, Controls
 from mimik.app.live.sound import file_blocks
 from mimik.app.live.talker import Talker
 from mimik.config import AnimateConfig
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--quality", default=AUTO, choices=QUALITIES)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
@@ -71,7 +73,12 @@ def main() -> None:
     frames += frames[::-1]  # no jump when it repeats
     config = AnimateConfig(model=arguments.model, size=arguments.size, frame="crop")
     avatar = Avatar.from_photos([arguments.photo])
-    call = Talker(avatar, file_blocks(arguments.audio), config) if arguments.audio else Call(avatar, config)
+    controls = Controls(quality=arguments.quality)
+    call = (
+        Talker(avatar, file_blocks(arguments.audio), config, controls)
+        if arguments.audio
+        else Call(avatar, config, controls)
+    )
     heard: list[tuple[float, float]] = []
 
     def hear(shown: Shown) -> None:
@@ -102,6 +109,7 @@ def main() -> None:
         "what": f"live, {call.size[0]}x{call.size[1]}, model {arguments.model or call.avatar.model}",
         "frames_per_second": round(fps, 2),
         "latency_ms": {"median": middle, "quartiles": [low, high], "p95": float(np.percentile(late_ms, 95))},
+        "frames_by_quality": {one.value: num for one, num in call.num_frames.items()},
         "stage_ms_per_shown_frame": stages,
         "processor_ms_per_frame": round(1000 * used_s / len(counted), 2),
         "camera_frames_replaced": call.num_dropped,
@@ -112,7 +120,8 @@ def main() -> None:
     print(markdown(["stage", "ms per frame"], [[stage, f"{ms:.2f}"] for stage, ms in times.items()]))
     print(
         f"{fps:.1f} frames per second; {middle:.0f} ms late (quartiles {low:.0f} to "
-        f"{high:.0f}, 95 % below {result['latency_ms']['p95']:.0f})"
+        f"{high:.0f}, 95 % below {result['latency_ms']['p95']:.0f}); "
+        f"frames by quality: {result['frames_by_quality']}"
     )
     write_json(arguments.out, result)
 

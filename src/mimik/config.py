@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,6 +117,15 @@ def check_number(option: str, value: float, low: float, high: float, hint: str) 
 def _choice(option: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise InputError(f"{option} {value}: use one of {', '.join(choices)}.")
+
+
+class Quality(Enum):
+    """How much is computed for a frame, from most to least."""
+
+    FULL = "full"
+    HALF = "half"  # the network runs for every second frame; its outputs are used for the one after, too
+    WARP = "warp"  # no network
+    SMALL = "small"  # no network, and a smaller picture
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def test_stages_in_threads_draw_what_one_after_the_other_draws(avatar: Avatar, d
         expected.append(burn_label(image))
     assert (expected[-1] != expected[0]).any()
     for way in (every, offered):
-        made = way(Call(avatar, config), [frame(n) for n in numbers])
+        made = way(Call(avatar, config, Controls(quality="full")), [frame(n) for n in numbers])
         assert [one.number for one in made] == list(range(1, len(numbers) + 1))
         for one, image in zip(made, expected, strict=True):
             np.testing.assert_array_equal(one.labeled, image)

@@ -13,6 +13,7 @@ from mimik.config import PRESETS
 from mimik.face.landmark_images import mouth_interior
 from mimik.face.landmarks import Array, Face, Image
 from mimik.inference.synthesis import (
+    GeometryPainter,
     PaperPainter,
     Prediction,
     TexturePainter,
@@ -31,6 +32,7 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter
+from mimik.rendering.painters import NO_NETWORK
 
 CONFIG = PRESETS["texture"].networks
 PX = CONFIG.image_px
@@ -68,6 +70,28 @@ def answering(
 
 def painted(portrait: Image, face: Face, warper: Warper, flow: Flow, target: Array, **prediction) -> Image:
     return TexturePainter(portrait, face.points, warper, CONFIG, answering(**prediction)).paint(flow, target)
+
+
+def test_outputs_of_a_frame_before_replace_the_network(portrait, portrait_face, warper, flow, target) -> None:
+    """They lie in the window around the face: constant outputs give each frame what its own would."""
+    made = 0
+
+    def generator(*inputs: Array) -> list[Array]:
+        nonlocal made
+        made += 1
+        return answering(correction=(0.01, -0.005), change=0.2, mask=0.3)(*inputs)
+
+    painter = TexturePainter(portrait, portrait_face.points, warper, CONFIG, generator)
+    before = turned(portrait_face.points, -6, 2, 0)
+    outputs = painter.prepare(warper.flow(before), before).outputs
+    assert made == 1
+    kept = painter.finish(painter.prepare(flow, target, outputs))
+    assert made == 1
+    np.testing.assert_array_equal(kept, painter.paint(flow, target))
+    assert made == 2
+    without = painter.prepare(flow, target, NO_NETWORK)
+    np.testing.assert_array_equal(painter.finish(without), GeometryPainter(portrait, warper).paint(flow, target))
+    assert made == 2 and without.outputs is None
 
 
 def test_a_network_that_changes_nothing_leaves_the_geometry(portrait, portrait_face, warper, flow, target) -> None:

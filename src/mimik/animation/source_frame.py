@@ -14,25 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.source_image import SourceImage
-from mimik.config import BLUR, AnimateConfig, InputError
+from mimik.config import BLUR, AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Array, Face, Image, head_pose
 from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator
 from mimik.media import video
 from mimik.motion.frames import Reference
 from mimik.motion.retargeting import Retarget
-from mimik.pipeline import NUM_AT_ONCE, QUEUE_FRAMES, Clock, prefetch
+from mimik.pipeline import NUM_AT_ONCE, QUEUE_FRAMES, Clock, prefetch, run_in_thread
 from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, before, decompose_photo
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.teeth import TeethSet
-from mimik.rendering.painters import PicturePainter, Prepared
+from mimik.rendering.painters import NO_NETWORK, PicturePainter, Prepared
 from mimik.rendering.several import SharedPainter
 
 Moved = TypeVar("Moved")
 MAX_VIDEO_SIDE = 4096  # larger videos need an H.264 level that few players support
 _CROP_SHOWN = 0.8  # share of the flow's square that --frame crop shows: its border does not move
+_SMALL = 0.75  # sides of the frames of Quality.SMALL
 
 
 class SourceFrame:
@@ -69,6 +70,13 @@ class SourceFrame:
     def size(self) -> tuple[int, int]:
         """Width and height of the frames."""
         return self.view.width, self.view.height
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """Those that differ for this person and model."""
+        if self._generator is None or self._generator.config.form == "paper":
+            return Quality.FULL, Quality.SMALL
+        return tuple(Quality)
 
     @property
     def note(self) -> str | None:
@@ -143,6 +151,21 @@ class SourceFrame:
         _ = self.photo_warper, self._painter
 
     @functools.cached_property
+    def _smaller(self) -> Future[SourceFrame]:
+        """The source frame of Quality.SMALL, which is prepared in a thread from the first access on."""
+
+        def make() -> SourceFrame:
+            config = replace(self._config, size=round(_SMALL * max(self.size)))
+            smaller = SourceFrame(
+                self.image, config, self._generator, self._backdrop, limit_side=True, teeth=self._teeth,
+                others=self._other_images,
+            )  # fmt: skip
+            smaller.prepare()
+            return smaller
+
+        return run_in_thread(make)
+
+    @functools.cached_property
     def _limit(self) -> EdgeLimit | None:
         return None if isinstance(self.scene, str) else EdgeLimit(self.face.points, self.scene.alpha)
 
@@ -215,16 +238,21 @@ class SourceFrame:
         """The frame with face points [478, 3], uint8 RGB [H, W, 3]."""
         return self.finish(self.prepared(flow, points))
 
-    def prepared(self, flow: Flow, points: NDArray[Any]) -> Prepared:
-        """The first step of painting a frame: layers and network."""
-        return self._painter.prepare(flow, points)
+    def prepared(self, flow: Flow, points: NDArray[Any], outputs: Any = None) -> Prepared:
+        """The first step of painting a frame: layers and network; outputs: as in PicturePainter.prepare."""
+        return self._painter.prepare(flow, points, outputs)
 
     def finish(self, prepared: Prepared) -> Image:
         """The second step: composite the picture."""
         return self._painter.finish(prepared)
 
     def images(
-        self, moves: Generator[tuple[Moved, NDArray[Any] | None]], clock: Clock, *, ahead: int = QUEUE_FRAMES
+        self,
+        moves: Generator[tuple[Moved, NDArray[Any] | None]],
+        clock: Clock,
+        *,
+        ahead: int = QUEUE_FRAMES,
+        quality: Callable[[Moved], Quality] = lambda _: Quality.FULL,
     ) -> Generator[tuple[Moved, Image]]:
         """Render a stream in order; several frames are rendered concurrently in threads.
 
@@ -233,23 +261,45 @@ class SourceFrame:
                 If consecutive items have the identical array, the frame is rendered once.
             clock: for the stages "flow", "predict" and "paint".
             ahead: largest number of frames that are queued or being rendered, besides the one being returned.
+            quality: of an item's frame; WARP is used instead of SMALL until the smaller photo is prepared.
         """
 
-        def frame(points: NDArray[Any]) -> Image:
-            with clock("flow"):
-                flow = self.flow(points)
-            with clock("predict"):
-                prepared = self.prepared(flow, points)
+        def frame(points: NDArray[Any], how: Quality, kept: Future[Any] | None, own: Future[Any]) -> Image:
+            outputs = None
+            try:
+                source = self
+                if how is Quality.SMALL:
+                    source = self._smaller.result()
+                    points = points * (source.size[0] / self.size[0])
+                with clock("flow"):
+                    flow = source.flow(points)
+                if how in (Quality.WARP, Quality.SMALL):
+                    outputs = NO_NETWORK
+                elif kept is not None:
+                    outputs = kept.result()
+                with clock("predict"):
+                    prepared = source.prepared(flow, points, outputs)
+                    outputs = prepared.outputs
+            finally:
+                own.set_result(outputs)  # also after an error, because another thread waits for it
             with clock("paint"):
-                return self.finish(prepared)
+                return source.finish(prepared)
 
         def submitted(pool: ThreadPoolExecutor) -> Generator[tuple[Moved, Future[Image] | None]]:
             making: Future[Image] | None = None
             held = None
+            before: Future[Any] | None = None  # outputs of the frame before, if its network runs
             with closing(moves):
                 for what, points in moves:
-                    if points is not held:
-                        making = None if points is None else pool.submit(frame, points)
+                    if points is None:
+                        making = before = None
+                    elif points is not held:
+                        how, own = quality(what), Future[Any]()
+                        if how is Quality.SMALL and not self._smaller.done():
+                            how = Quality.WARP
+                        kept = before if how is Quality.HALF else None
+                        making = pool.submit(frame, points, how, kept, own)
+                        before = own if kept is None and how in (Quality.FULL, Quality.HALF) else None
                     held = points
                     yield what, making
 

@@ -39,7 +39,7 @@ from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.painter import Painter
-from mimik.rendering.painters import SHADE_PX, PicturePainter, Prepared
+from mimik.rendering.painters import NO_NETWORK, SHADE_PX, PicturePainter, Prepared
 
 BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
@@ -81,7 +81,7 @@ class GeometryPainter(PicturePainter):
         """Args: as in painter.Painter."""
         self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte)
 
-    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
         return Prepared(flow, target, self._painter.overlays(flow))
 
     def finish(self, prepared: Prepared) -> Image:
@@ -154,8 +154,8 @@ class PaperPainter(PicturePainter):
         self._window = clip_window(points)
         self._keep = 1 - _window_fade(self._px)
 
-    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        """Synthesize the window; the flow is not used."""
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+        """Synthesize the window; flow and outputs are not used."""
         (x_hat,) = self._generator(*self.network_inputs(target))
         refined = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
         return Prepared(flow, target, prediction=refined)
@@ -188,6 +188,7 @@ class Prediction(NamedTuple):
         keep: [px / 2, px / 2] 0..1, weight of the warped photo.
         residual: [3, frame_px, frame_px] in units of 127.5 gray levels.
         interior: uint8 [frame_px, frame_px], 255 inside the mouth, where the residual has no fine detail.
+        outputs: of the network, from which all this is computed.
     """
 
     correction: Array
@@ -196,6 +197,7 @@ class Prediction(NamedTuple):
     keep: Array
     residual: Array
     interior: Image
+    outputs: Sequence[Array] = ()
 
 
 class TexturePainter(PicturePainter):
@@ -237,17 +239,20 @@ class TexturePainter(PicturePainter):
         self._fade = _window_fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
         self._places = _grid(config.frame_px, config.frame_px)
 
-    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        """Draw the layers once, for both the network's input and the frame; run the network."""
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+        """Draw the layers once, for both the network's input and the frame; run the network, or use given outputs.
+
+        These lie in the window around the face, so that they follow its motion since the other frame.
+        """
         overlays = self._painter.overlays(flow)
         gate = self.gate(target)
-        if not gate:
+        if not gate or outputs == NO_NETWORK:
             return Prepared(flow, target, overlays)
         window = window_around(target, self._side)
-        prediction = self.predict(flow, target, window, gate, overlays)
+        prediction = self.predict(flow, target, window, gate, overlays, outputs)
         moved = (followed(overlay, prediction.correction, self._painter.canvas, window) for overlay in overlays)
         flow = corrected(flow, prediction.correction, self._warper.crop, window)
-        return Prepared(flow, target, tuple(moved), prediction)
+        return Prepared(flow, target, tuple(moved), prediction, prediction.outputs)
 
     def finish(self, prepared: Prepared) -> Image:
         image = self._painter.paint(prepared.flow, prepared.overlays)
@@ -270,6 +275,7 @@ class TexturePainter(PicturePainter):
         window: Crop,
         gate: np.float32,
         overlays: Sequence[Overlay] | None = None,
+        outputs: Sequence[Array] | None = None,
     ) -> Prediction:
         """The network's prediction for a frame.
 
@@ -278,10 +284,15 @@ class TexturePainter(PicturePainter):
             window: of the frame; the network's input.
             gate: 0..1, weight of the prediction.
             overlays: of the flow over the picture; None: drawn here.
+            outputs: of the network for another frame; None: run it.
         """
         frame_px = self._config.frame_px
-        seen, inputs = self.network_inputs(flow, target, window, overlays)
-        correction, (residual,), mask = self._generator(*inputs)
+        if outputs is None:
+            seen, inputs = self.network_inputs(flow, target, window, overlays)
+            outputs = self._generator(*inputs)
+        else:
+            seen = self._window_of(flow, window, overlays)
+        correction, (residual,), mask = outputs
         if self._painter.is_gray:
             residual = np.broadcast_to(residual.mean(0), residual.shape)
         inside = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
@@ -295,7 +306,7 @@ class TexturePainter(PicturePainter):
         cv2.add(places, self._places, dst=places)
         warped = cv2.remap(seen, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         refined = cv2.addWeighted(warped, 1, cv2.merge(list(residual)), 127.5, 0, dtype=cv2.CV_8U)
-        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * drawn, residual, inside)
+        return Prediction(offset, warped, refined, 1 - (1 - mask[0, 0]) * drawn, residual, inside, outputs)
 
     def network_inputs(
         self, flow: Flow, target: NDArray[Any], window: Crop, overlays: Sequence[Overlay] | None = None
@@ -307,15 +318,19 @@ class TexturePainter(PicturePainter):
             Network.generator returns.
         """
         px = self._config.image_px
-        if overlays is None:
-            overlays = self._painter.overlays(flow)
-        canvas, small = self._painter.canvas, self._small_painter.canvas
-        smaller = [overlay.reduced(self._scale, canvas, small) for overlay in overlays]
-        seen = self._small_painter.window(flow, smaller, window.scaled(self._scale), self._config.frame_px)
+        seen = self._window_of(flow, window, overlays)
         y = landmark_image(window.to_unit(target) * px, px, px, style=self._config.landmarks)
         read = to_network_size(seen[None], self._config)
         geometry = flow.maps(self._warper.crop, window, px // 2)[None]
         return seen, [to_planes(y[None]), to_planes(read), geometry]
+
+    def _window_of(self, flow: Flow, window: Crop, overlays: Sequence[Overlay] | None) -> Image:
+        """The window of the warped photo; see network_inputs."""
+        if overlays is None:
+            overlays = self._painter.overlays(flow)
+        canvas, small = self._painter.canvas, self._small_painter.canvas
+        smaller = [overlay.reduced(self._scale, canvas, small) for overlay in overlays]
+        return self._small_painter.window(flow, smaller, window.scaled(self._scale), self._config.frame_px)
 
     def gate(self, target: NDArray[Any]) -> np.float32:
         """0..1 weight of the prediction; 0 if no point moves, because the photo is then already correct."""

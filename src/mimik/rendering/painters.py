@@ -14,6 +14,7 @@ from mimik.rendering.flow import Flow
 from mimik.rendering.layers.canvas import Overlay
 
 SHADE_PX = 8  # frame pixels: finest detail of the residual inside a mouth
+NO_NETWORK: Any = ()  # in place of a network's outputs: a correction network is neither run nor used
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,28 @@ class Prepared:
         target: [478, 3] face points of the frame.
         overlays: layers to composite over the warped picture.
         prediction: output of the painter's network, if it has one; read by the same painter's finish.
+        outputs: what the correction network gave for this frame, for another frame's prepare; None: it was not run.
     """
 
     flow: Flow
     target: NDArray[Any]
     overlays: tuple[Overlay, ...] = ()
     prediction: Any = None
+    outputs: Any = None
 
 
 class PicturePainter(Protocol):
     """Renders frames of one picture in two steps. Safe for several threads, each with its own frames."""
 
     @abstractmethod
-    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
-        """First step: layers and network, for a flow and the face points target [478, 3] that it leads to."""
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+        """First step: layers and network.
+
+        Args:
+            flow: of the frame.
+            target: [478, 3] face points that it leads to.
+            outputs: of the correction network for a frame shortly before, or NO_NETWORK; None: run the network.
+        """
 
     @abstractmethod
     def finish(self, prepared: Prepared) -> Image:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mimik.face.landmarks import OVAL, Image, head_pose
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.painters import PicturePainter, Prepared
+from mimik.rendering.painters import NO_NETWORK, PicturePainter, Prepared
 
 _NUM = 3  # largest number of photos per frame
 _RIM = 0.08  # face heights: width of the band inside the face's outline in which the averaged face fades out
@@ -103,13 +103,18 @@ class SharedPainter(PicturePainter):
         self._painter, self._others = painter, others
         self._shapes = np.stack([head_shape(p) for p in points])
 
-    def prepare(self, flow: Flow, target: NDArray[Any]) -> Prepared:
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+        """See PicturePainter; outputs: by the number of the photo, those that the other frame used."""
         weights = photo_shares(distances(self._shapes, target))
-        steps = [(weights[0], self._painter, self._painter.prepare(flow, target))]
+        given: dict[int, Any] = dict.fromkeys(range(len(weights)), outputs) if outputs == NO_NETWORK else outputs or {}
+        steps = [(weights[0], self._painter, self._painter.prepare(flow, target, given.get(0)))]
+        used = {0: steps[0][2].outputs}
         for number in np.flatnonzero(weights[1:]).tolist():
             warper, painter = self._others[number]
-            steps.append((weights[1 + number], painter, painter.prepare(warper.flow(target), target)))
-        return Prepared(flow, target, prediction=steps)
+            step = painter.prepare(warper.flow(target), target, given.get(1 + number))
+            used[1 + number] = step.outputs
+            steps.append((weights[1 + number], painter, step))
+        return Prepared(flow, target, prediction=steps, outputs=used)
 
     def finish(self, prepared: Prepared) -> Image:
         weights, painters, steps = zip(*prepared.prediction, strict=True)

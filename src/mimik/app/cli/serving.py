@@ -16,7 +16,7 @@ from mimik.animation.options import check_model
 from mimik.app.cli.console import command, print_line, print_notes, print_report, verify_hint
 from mimik.app.cli.options import Force, OnlyFields, Signing, local_credentials, parse_integer
 from mimik.app.cli.progress import Display, working
-from mimik.app.live.controls import LIVE_SIZE, Controls
+from mimik.app.live.controls import AUTO, LIVE_SIZE, Controls
 from mimik.app.serving import STUDIO_PORT, Serving
 from mimik.app.web.sessions import Limits
 from mimik.config import AnimateConfig, InputError
@@ -60,7 +60,7 @@ def live_command(
     audio_rate: Annotated[
         int | None, typer.Option(parser=parse_integer, metavar="HZ", help="Sample rate of --audio -; 16000 if omitted.")
     ] = None,
-    controls: Annotated[Controls, OnlyFields("mirror label")],
+    controls: Annotated[Controls, OnlyFields("mirror label quality")],
     config: Annotated[
         AnimateConfig,
         OnlyFields(
@@ -90,6 +90,8 @@ def live_command(
             f"--record {record}: calls are recorded without sound; `mimik animate PHOTO SPEECH -o OUT.mp4` writes a "
             "video that speaks."
         )
+    if camera is not None and controls.quality != AUTO:
+        raise InputError(f"--quality {controls.quality}: with --camera, all frames have full quality; omit it.")
     check_person(photo)
     formats.check_input(photo)
     if camera is not None:
@@ -185,6 +187,10 @@ def _call(
     if receiver and (receiver.mailbox.num_invalid or receiver.mailbox.num_late):
         box = receiver.mailbox
         print_notes(f"{box.num_invalid} lines were invalid, {box.num_late} arrived too late")
+    if len(call.num_frames) > 1:
+        total = call.num_frames.total()
+        parts = ", ".join(f"{one.value} {100 * num / total:.0f} %" for one, num in call.num_frames.most_common())
+        print_line(f"Quality of the frames: {parts} (docs/live.md).")
     if recorded is not None and recorded.num_frames:
         print_line(f"{to.record}: recorded. {verify_hint(recorded.path)}")
 

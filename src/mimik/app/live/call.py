@@ -1,9 +1,9 @@
 """A camera or a microphone drives a photo: the pipeline of `mimik live`, without a page or a browser.
 
 Only the newest camera frame is processed: frames that arrive while the pipeline is full are dropped, so that a slow
-computer reduces the frame rate instead of adding latency. Tracking, flow, painting and marking run in one thread each,
-in a pipeline like that of animation/render.py. Output frames carry the visible label and the watermark; recordings are
-sealed like all files.
+computer reduces the frame rate instead of adding latency. If it stays too slow, less is computed for each frame.
+Tracking, flow, painting and marking run in one thread each, in a pipeline like that of animation/render.py. Output
+frames carry the visible label and the watermark; recordings are sealed like all files.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import math
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
-from mimik.app.live.controls import LABEL_SCALE, LIVE_SIZE, Controls, Listeners, Newest
+from mimik.app.live.controls import AUTO, LABEL_SCALE, LIVE_SIZE, Controls, Ladder, Listeners, Newest
 from mimik.app.live.follower import Follower
 from mimik.app.live.idling import IDLE_AFTER_S, Aim, Transitions
 from mimik.app.live.sound import LiveSpeech
-from mimik.config import AnimateConfig, InputError
+from mimik.config import AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Face, Image
 from mimik.media.sound import Samples
 from mimik.motion.frames import MotionFrame
@@ -53,11 +54,18 @@ class Shown:
     at_s: float  # capture time of its camera frame or sound, on the clock of offer()'s caller
     face: NDArray[Any] | None  # camera face in 0..1 of the camera frame, [478, 2]; None if not detected
     is_spoken: bool = False  # whether sound drives it
+    quality: Quality = Quality.FULL
+    started_s: float | None = None  # time.perf_counter() at which its processing began; None if nothing drives
 
     @functools.cached_property
     def image(self) -> Image:
         """uint8 RGB [H, W, 3], labeled and watermarked: may be shown."""
         return self.marker.mark(self.labeled)
+
+    def labeled_in(self, size: tuple[int, int]) -> Image:
+        """labeled, resized to this width and height if it is smaller, as at Quality.SMALL."""
+        same = self.labeled.shape[1::-1] == size
+        return self.labeled if same else cv2.resize(self.labeled, size, interpolation=cv2.INTER_CUBIC)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class _TrackedFrame:
     at_s: float
     controls: Controls
     is_spoken: bool
+    quality: Quality = Quality.FULL
+    started_s: float | None = None
 
 
 class Call:
@@ -100,7 +110,10 @@ class Call:
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
         self._inbox: Newest[tuple[Image | Callable[[], Image] | MotionFrame | None, float]] = Newest()
         # Limit frames in flight to the number of cores: more would only wait and add latency.
-        self._free_slots = threading.Semaphore(max(2, os.cpu_count() or 1))
+        num_at_once = max(2, os.cpu_count() or 1)
+        self._free_slots = threading.Semaphore(num_at_once)
+        self._ladder = Ladder(self.portrait.qualities, num_at_once)
+        self.num_frames: Counter[Quality] = Counter()  # output frames of each quality
         self._marker = Marker(self._model)
         self._frame_callbacks, self._sound_callbacks = Listeners(), Listeners()
         self._limits = ExitStack()
@@ -168,6 +181,15 @@ class Call:
         return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
 
     @property
+    def quality(self) -> Quality:
+        """Quality of the next frame."""
+        chosen = self._controls.quality
+        if chosen == AUTO:
+            return self._ladder.quality
+        no_higher = list(Quality)[: list(Quality).index(Quality(chosen)) + 1]
+        return next(one for one in reversed(no_higher) if one in self.portrait.qualities)
+
+    @property
     def num_dropped(self) -> int:
         """Number of camera frames that were replaced by a newer one before processing."""
         return self._inbox.num_dropped
@@ -232,13 +254,17 @@ class Call:
     def _rendered(self, tracked: Generator[_TrackedFrame], ahead: int) -> Generator[Shown]:
         """Yield output frames for tracked frames; at most `ahead` of them per stage."""
         moves = ((one, one.points) for one in tracked)
-        with closing(prefetch(self.portrait.images(moves, self.clock, ahead=ahead), ahead)) as images:
+        drawn = self.portrait.images(moves, self.clock, ahead=ahead, quality=lambda one: one.quality)
+        with closing(prefetch(drawn, ahead)) as images:
             for one, image in images:
                 with self.clock("label"):
                     labeled = burn_label(image, LABEL_SCALE[one.controls.label])
                 self._number += 1
                 self._times.append(time.perf_counter())
-                yield Shown(labeled, self._marker, self._number, one.at_s, one.face, one.is_spoken)
+                self.num_frames[one.quality] += 1
+                yield Shown(
+                    labeled, self._marker, self._number, one.at_s, one.face, one.is_spoken, one.quality, one.started_s
+                )
 
     # Every frame, for files.
 
@@ -285,6 +311,7 @@ class Call:
 
     def _put(self, driving: Image | Callable[[], Image] | MotionFrame | None, at_s: float) -> None:
         self._offered_s, self._is_idle = time.perf_counter(), False
+        self._ladder.offered(self._offered_s)
         self._inbox.put((driving, at_s))
 
     def _offer_idle_frames(self) -> None:
@@ -307,7 +334,9 @@ class Call:
     def _tracked_frames(self) -> Generator[_TrackedFrame]:
         while self._free_slots.acquire() and (item := self._inbox.take()) is not None:
             driving, at_s = item
-            yield self._track(driving() if callable(driving) else driving, at_s)
+            started_s = None if driving is None else time.perf_counter()
+            tracked = self._track(driving() if callable(driving) else driving, at_s)
+            yield replace(tracked, quality=self.quality, started_s=started_s)
 
     def _run(self) -> None:
         try:
@@ -323,6 +352,9 @@ class Call:
                         shown.image  # noqa: B018  watermark here, once, not in the callbacks' threads
                     self._frame_callbacks(shown)
                     self._free_slots.release()
+                    if shown.started_s is not None:
+                        now_s = time.perf_counter()
+                        self._ladder.finished(shown.quality, now_s, now_s - shown.started_s)
         except BaseException as error:  # reported by the users of the call
             self.error = error
 

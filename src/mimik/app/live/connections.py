@@ -382,6 +382,7 @@ class _ControlChannel:
             "calibrating": call.is_calibrating,
             "recording": self._recording is not None,
             "fps": round(call.frames_per_second, 1),
+            "made": call.quality.value,
             "broken": None if call.error is None else f"the call has ended unexpectedly; {self._page._restart_hint}",
         }
         self._send({"state": state})

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mimik.config import InputError, install_command
 from mimik.face.landmarks import Image
 from mimik.media import video
 from mimik.provenance.credentials import Credentials
+from mimik.provenance.marking import Marker
 from mimik.provenance.outputs import check_output
 from mimik.provenance.sealing import seal
 
@@ -59,7 +61,7 @@ class Recording:
 
     def _add(self, shown: Shown) -> None:
         try:
-            self._waiting.put_nowait((shown.labeled, time.perf_counter()))
+            self._waiting.put_nowait((shown.labeled_in(self._call.size), time.perf_counter()))
             self.num_added += 1
         except queue.Full:  # a slow encoder must not delay the call; the previous frame is repeated
             return
@@ -145,11 +147,20 @@ class VirtualCamera:
                 "or the kernel module v4l2loopback (Linux), or let OBS capture the page that is printed."
             ) from None
         self.device: str = self._camera.device
-        self._call = call
+        self._call, self._size = call, (width, height)
+        self._marker: Marker | None = None  # for frames that are enlarged
         self._newest: Newest[Image] = Newest()
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
-        self._unsubscribe = call.on_shown(lambda shown: self._newest.put(shown.image))
+        self._unsubscribe = call.on_shown(self._put)
+
+    def _put(self, shown: Shown) -> None:
+        labeled = shown.labeled_in(self._size)
+        if labeled is shown.labeled:
+            self._newest.put(shown.image)
+            return
+        self._marker = self._marker or copy(shown.marker)
+        self._newest.put(self._marker.mark(labeled))
 
     def _send(self) -> None:
         try:

@@ -20,6 +20,12 @@ const CONNECT_MS = 6000;
 let latest = null;  // state of the program that was shown last
 const changedAt = {};  // times at which the user changed controls, by name
 const SETTLE_MS = 1000;
+const QUALITIES = {
+  full: "full",
+  half: "half (network for every second frame)",
+  warp: "warp (no network)",
+  small: "small (no network, smaller picture)",
+};
 
 function say(text, isError = false) {
   const place = by("said");
@@ -183,6 +189,7 @@ function show(state) {
   by("freeze").setAttribute("aria-pressed", state.freeze);
   by("record").setAttribute("aria-pressed", state.recording);
   by("record").textContent = state.recording ? "Stop recording" : "Record";
+  by("quality").textContent = QUALITIES[state.made];
   if (settled("label")) by("small-label").checked = state.label === "small";
   by("calibrate").textContent = state.calibrating ? "Keep looking neutral …" : "Look neutral, press here";
   if (state.broken) say(state.broken, true);
