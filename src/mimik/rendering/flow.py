@@ -74,7 +74,7 @@ _NECK_CM = 3.5, 8.5
 _NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair begins to move
 _CUT = 0.1, 0.5  # matte value at the picture's edge, over which the edge counts as cutting the person
 _CUT_CELLS = 1.5  # sigma over which it is smoothed from row to row
-_EAR_MARGIN = 0.04  # crop sides around the far outline, in which a hidden ear is removed
+_EAR_MARGIN = 0.025  # crop sides around the far outline, in which a hidden ear is removed
 _SLIT = 0.04  # eye widths: opening that the flow keeps between closed lids; the eyelids are drawn over it
 _MOVED = 0.004, 0.03  # eye widths of lid or gaze motion, over which the eye layers fade in
 

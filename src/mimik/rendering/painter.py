@@ -31,6 +31,7 @@ _CUBIC = (-0.09375, 0.59375, 0.59375, -0.09375)  # weights of OpenCV's cubic int
 _SHEET_MARGIN = 8  # photo pixels around the canvas that it includes
 _BAND_PX = 1 << 18  # pixels processed at a time
 _BAND_ROWS = 128  # largest height of a band, if only a part of each band is processed
+_EAR_SAMPLES = 6  # samples per pixel, horizontally, of the mask of a hidden ear
 _UNSEEN = 1 / 255  # weight of supersampling below which it is skipped
 _MATTE_CELLS = 2.5  # cells by which the matte is dilated before the test whether a cell shows it
 
@@ -207,7 +208,7 @@ class Painter:
             if matte is not None:
                 self.moved_matte[band] = cv2.extractChannel(four, 3)
         if matte is not None and flow.ears:
-            self._remove_ears(flow, left_top, weight)
+            self._remove_ears(flow, left_top)
         if flow.mirror is not None:
             other = self._lit if plane is self._picture else plane
             self._add_other_side(part, left_top, other, flow.mirror, self.moved_matte if matte is not None else None)
@@ -237,8 +238,8 @@ class Painter:
             mean, kept = supersampled(source, x[run], y[run]), share[run]
             found[run] = cv2.blendLinear(mean, np.ascontiguousarray(found[run]), kept, 1 - kept)
 
-    def _remove_ears(self, flow: Flow, left_top: NDArray[np.int_], weight: Array | None) -> None:
-        """Make hidden ears transparent in the matte of a part of the canvas that begins at left_top; see _average."""
+    def _remove_ears(self, flow: Flow, left_top: NDArray[np.int_]) -> None:
+        """Make hidden ears transparent in the matte of a part of the canvas that begins at left_top."""
         maps = self._maps(flow)
         for ear in flow.ears:
             mask = self._ear_masks[ear.side]
@@ -249,12 +250,17 @@ class Painter:
             low, high = (np.array(edge).clip(left_top, left_top + shape[::-1]) for edge in self._pixels(first, last))
             if (high <= low).any():
                 continue
-            x, y = self._places(maps, low, high)
+            # The outline is compressed sideways: several samples per pixel.
+            x, y = (
+                cv2.resize(plane, (_EAR_SAMPLES * plane.shape[1], plane.shape[0]), interpolation=cv2.INTER_LINEAR)
+                for plane in self._places(maps, low, high)
+            )
             found = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            self._average(found, mask, x, y, weight, low)
+            found = cv2.resize(found, tuple((high - low).tolist()), interpolation=cv2.INTER_AREA)
             (left, top), (right, bottom) = low - left_top, high - left_top
             part = self.moved_matte[top:bottom, left:right]
-            part[...] = np.rint(part * (1 - found * np.float32(ear.share / 255)))
+            kept = cv2.convertScaleAbs(found, alpha=-ear.share, beta=255)
+            cv2.multiply(part, kept, dst=part, scale=1 / 255)
 
     @cached_property
     def _ear_masks(self) -> list[NDArray[np.uint8] | None]:
