@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +75,35 @@ def test_nothing_is_kept_where_nothing_can_be(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("MIMIK_DATA", str(tmp_path / "file"))
     assert answer(compiled_once("doubling", b"its file", doubling, {})) == [0, 2, 4, 6]
     assert openvino_core._kept("doubling", b"its file", {}) is not None
+
+
+PINNED = """
+import os, threading
+import numpy as np
+from mimik.face.openvino_core import inference_core, openvino
+
+op = openvino().opset13
+picture = op.parameter([1, 8, 256, 256], np.float32)
+blurred = op.convolution(picture, np.ones((8, 8, 5, 5), np.float32), [1, 1], [2, 2], [2, 2], [1, 1])
+model = openvino().Model([blurred], [picture], "blur")
+options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+request = inference_core().compile_model(model, "CPU", options).create_infer_request()
+thread = threading.Thread(target=lambda: [request.infer() for _ in range(60)])
+thread.start()
+seen = set()
+while thread.is_alive():
+    try:
+        seen.add(frozenset(os.sched_getaffinity(thread.native_id)))
+    except ProcessLookupError:
+        pass  # it ended meanwhile
+print(len(seen), seen == {frozenset(os.sched_getaffinity(0))})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell the cores of a thread")
+def test_a_thread_that_runs_a_network_keeps_all_cores() -> None:
+    """OpenVINO's default pins it to the first core; what a process compiles first decides for all of it."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one core")
+    done = subprocess.run([sys.executable, "-c", PINNED], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1 True\n", done.stderr

@@ -55,7 +55,11 @@ def inference_core() -> Any:
 
 @functools.cache
 def _only_core() -> Any:
-    return openvino().Core()
+    core = openvino().Core()
+    # By default, a thread is pinned to the first core while it runs a network on one thread. All networks of this and
+    # of every other process would wait for that core.
+    core.set_property("CPU", {"ENABLE_CPU_PINNING": False})
+    return core
 
 
 def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: dict[str, Any]) -> Any:
