@@ -52,6 +52,31 @@ def test_find_neutral_averages_the_noise_away() -> None:
     assert error(find_neutral(driver)) < 0.5 * error(find_neutral(driver[:1]))
 
 
+def test_the_head_pose_at_rest_does_not_depend_on_noise() -> None:
+    """A head that sways by 9 degrees without an expression: the calmest single frame would be chosen by the noise."""
+    shape = canonical_shape()
+    pose = Pose(np.eye(3), np.array([300.0, 200.0, 0.0]), 11.0)
+    sway = 9 * np.sin(np.arange(64) / 5)
+    still = [a_face(turned(pose.apply(shape), yaw=yaw, pitch=0.4 * yaw)) for yaw in sway]
+
+    def angles(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        noisy = [
+            replace(
+                face,
+                points=face.points + rng.normal(0, 0.3, face.points.shape),
+                blendshapes=np.abs(rng.normal(0, 0.05, len(BLENDSHAPES))),
+            )
+            for face in still
+        ]
+        return np.array(Pose(find_neutral(noisy).rotation, np.zeros(3), 1.0).degrees)
+
+    every = np.array([angles(seed) for seed in range(6)])
+    assert np.ptp(every, axis=0).max() < 1
+    exact = Pose(find_neutral(still).rotation, np.zeros(3), 1.0).degrees
+    assert np.abs(every.mean(0) - exact).max() < 1
+
+
 def test_find_neutral_of_one_calm_face_is_that_face(small_face: Face) -> None:
     calm = replace(closed_lips(small_face), blendshapes=expression_basis().neutral.astype(np.float32))
     reference = find_neutral([calm])

@@ -56,8 +56,9 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
 
     In a video of speech, hardly any frame is neutral everywhere. The lips come from the frames in which they are
     closest to touching and least puckered or stretched; the brows from frames with the least brow motion; eyelids and
-    gaze from their median opening and direction; the rest from the tenth of the frames with the least expression; the
-    pose from the median pose. Persistent expressions are subtracted with the expression basis.
+    gaze from their median opening and direction; the rest from the tenth of the frames with the least expression. The
+    pose is the median of the half of the frames with the least expression: that of the calmest frame would depend on
+    noise. Persistent expressions are subtracted with the expression basis.
 
     Args:
         driver: at least one face, in the order of the video.
@@ -68,10 +69,13 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
     angles = np.array([p.degrees for p in poses])
     away = np.abs(angles - np.median(angles, 0)).sum(1) / 30 + np.abs(angles[:, :2]).sum(1) / 60
     calm = (shapes - np.percentile(shapes, 10, axis=0)).clip(0) * _EXPRESSIVE_WEIGHTS
-    best = np.argsort(calm.sum(1) + away, kind="stable")[: max(1, min(len(driver) // 10, 15))]
-    middle = poses[best[0]]
-    rest = np.mean([middle.invert(_aligned_to(driver[i].points, driver[best[0]].points)) for i in best], axis=0)
-    own = _aligned(driver, poses, rest, middle.rotation)
+    order = np.argsort(calm.sum(1) + away, kind="stable")
+    best = order[: max(1, min(len(driver) // 10, 15))]
+    first = poses[best[0]]
+    rotation = _median_rotation([poses[i] for i in order[: (len(driver) + 1) // 2]])
+    rest = np.mean([first.invert(_aligned_to(driver[i].points, driver[best[0]].points)) for i in best], axis=0)
+    rest -= pose_leak(first.rotation) - pose_leak(rotation)
+    own = _aligned(driver, poses, rest, rotation)
 
     # What is calm, region by region.
     num = int(np.clip(len(driver) // 25, 1, _NUM_AVERAGED))
@@ -98,7 +102,7 @@ def find_neutral(driver: Sequence[Face], times_s: Sequence[float] | None = None)
     shape, lasting, never = _without_persistent_expression(shape, values)
     return Reference(
         shape,
-        middle.rotation,
+        rotation,
         values - lasting,
         lasting,
         _eyelids_touch(lids, eyelid_openings(shape).mean(1)),
@@ -199,6 +203,11 @@ def _note(taken: dict[str, float | None], never: Sequence[str]) -> str:
             "open-mouthed, name a calmer moment with --neutral SECONDS"
         )
     return "; ".join(said)
+
+
+def _median_rotation(poses: Sequence[Pose]) -> Float:
+    """[3, 3] median of the poses' rotations. Unlike a single frame's, it hardly depends on noise."""
+    return rotation_matrix(np.median([rotation_vector(pose.rotation) for pose in poses], axis=0))
 
 
 def _aligned_to(points: NDArray[Any], other: NDArray[Any]) -> Float:
