@@ -158,6 +158,28 @@ def test_a_mouth_that_moves_sideways_is_not_amplified_as_one_that_widens(small_f
     assert widens[1] == pytest.approx(retargeting._ARRIVES["width"] * moves[1], rel=0.02)
 
 
+def test_rounded_lips_relax_a_photos_smile(small_face: Face) -> None:
+    """Lips that narrow reduce the width of a smile in the photo; lips that widen or are calm do not."""
+    smile = [BLENDSHAPES.index(name) for name in ("mouthSmileLeft", "mouthSmileRight")]
+    widths = []
+    for amount, narrowing in ((0.0, 0.0), (0.0, 0.7), (0.8, 0.0), (0.8, 0.7), (0.8, -0.7)):
+        values = expression_basis().neutral.astype(np.float32)
+        values[smile] += amount
+        photo = replace(closed_lips(small_face), blendshapes=values)
+        motion_frame = still()
+        motion_frame.offset[[61, 291], 0] += narrowing, -narrowing
+        shape = head_pose(photo.points).invert(
+            Retarget(photo, reference_of(canonical_shape()))(motion_frame).astype(np.float32)
+        )
+        widths.append(float(shape[291, 0] - shape[61, 0]))
+    calm, rounded, smiling, smiling_rounded, smiling_wide = widths
+    basis = expression_basis().by_blendshape[smile].sum(0)
+    wider = 0.8 * float(basis[291, 0] - basis[61, 0])  # by this smile, centimeters
+    assert smiling == pytest.approx(calm, abs=1e-3)
+    assert 0.3 * wider < rounded - smiling_rounded < wider
+    assert smiling_wide == pytest.approx(2 * calm - rounded, abs=0.02)
+
+
 def all_moving() -> MotionFrame:
     offset = np.random.default_rng(0).normal(0, 0.15, (NUM_POINTS, 3))
     return MotionFrame(np.array([0.05, 0.1, 0.05]), np.array([0.5, 0.3, 0.0]), 0.05, offset, np.zeros(52))

@@ -82,6 +82,9 @@ class Retarget:
         self._lips_rest = lip_openings(other)
         self._lids_usual = eyelid_openings(reference.shape)
         self._lids_touch = np.array(reference.eyelids_touch)
+        widens = np.array([name.startswith(_WIDENING) for name in BLENDSHAPES])
+        smile = np.clip(person.blendshapes - basis.neutral, 0, None) * widens
+        self._smile = basis.expression(smile) * region_weights()["lips"][:, None]
         self._added = np.zeros_like(self._shape)
         self._turn = np.zeros(3)
         if self._absolute:
@@ -136,6 +139,12 @@ class Retarget:
         sideways = (offset[:, 0] + offset[mirror_order()[0], 0]) / 2
         out = offset * self._gain
         out[:, 0] -= sideways * self._widening
+        if not (self._exact or self._absolute):
+            right, left = _CORNERS
+            narrowing = float(out[right, 0] - out[left, 0]) / float(
+                np.linalg.norm(self._closed[right] - self._closed[left])
+            )
+            out -= _GIVES_WAY * smoothstep(narrowing, *_ROUNDED) * self._smile
         return np.asarray(out)
 
     def _lifted(self, closing: Float, offset: Float, motion_frame: MotionFrame) -> Float:
@@ -256,7 +265,7 @@ def _below_mouth(shape: Float) -> Float:
 
 # A landmarker finds less movement in the moved picture than its points have. Chosen on the training set (four photos by
 # six drivers, dlib's points, MediaPipe's irises; the opening by MediaPipe, four photos by four drivers).
-_ARRIVES = {"brows": 1.5, "jaw": 1.5, "width": 1.35, "opening": 1.06, "gaze_x": 1.5, "gaze_y": 1.8}
+_ARRIVES = {"brows": 1.5, "jaw": 1.5, "width": 1.25, "opening": 1.06, "gaze_x": 1.5, "gaze_y": 1.8}
 
 
 def _opening_gain(own: Float, other: Float) -> float:
@@ -269,6 +278,9 @@ def _opening_gain(own: Float, other: Float) -> float:
 # Openings over which an upper lip returns to where the photo's smile holds it, and how far above it a driver may take
 # it, in eye distances. In 86 frames of the training set the upper lip is 0.14 mm higher per mm of mouth width.
 _SMILE_LIFTS, _HIGHEST_LIP = (0.05, 0.15), 0.05
+# Blendshapes of a smile, and the narrowing of the mouth, relative to its width, over which a photo's smile gives way to
+# rounded lips.
+_WIDENING, _ROUNDED, _GIVES_WAY = ("mouthSmile", "mouthDimple", "mouthStretch"), (0.05, 0.3), 0.7
 _MAX_OPENING = 0.85  # of the mouth's width
 _WIDEST = 0.66  # of the distance of the eyes; at most 0.52 in 99.9 % of the frames of 40 training clips
 _MAX_WIDE = 1.6  # of an eye's usual opening
