@@ -27,7 +27,7 @@ from mimik.app.guard import LOOPBACK, is_loopback
 from mimik.app.live.call import Call, Shown
 from mimik.app.live.recording import Recording
 from mimik.app.live.sound import samples_of, to_live
-from mimik.app.live.viewer import Viewer, in_loop
+from mimik.app.live.viewer import Viewer, in_loop, portrait_encoder
 from mimik.config import InputError, extra
 from mimik.face.landmark_images import LANDMARK_LINES
 from mimik.media import video
@@ -73,12 +73,15 @@ def aiortc_needed() -> Any:
     """Import and patch aiortc for calls. Raises InputError if it is not installed."""
     with extra("live", "live"):
         import aiortc
+        import aiortc.codecs
         import aiortc.codecs.h264
         import aiortc.codecs.vpx
         import aiortc.rtcrtpreceiver
         from aioice import ice
     for codec in (aiortc.codecs.vpx, aiortc.codecs.h264):  # aiortc has no setting for it
         codec.DEFAULT_BITRATE, codec.MAX_BITRATE = _BITRATE, _MAX_BITRATE
+    if aiortc.codecs.Vp8Encoder is aiortc.codecs.vpx.Vp8Encoder:  # likewise
+        aiortc.codecs.Vp8Encoder = portrait_encoder(aiortc.codecs.vpx)
     if aiortc.rtcrtpreceiver.JitterBuffer.__name__ != _AT_ONCE:  # likewise
         aiortc.rtcrtpreceiver.JitterBuffer = _without_waiting(aiortc.rtcrtpreceiver.JitterBuffer)
     if not isinstance(ice.get_host_addresses, partial):  # likewise
@@ -279,12 +282,16 @@ async def _receive_camera(track: Any, call: Call) -> None:
 
 async def _receive_sound(track: Any, call: Call) -> None:
     """Pass the microphone's sound to the call until the track ends."""
-    resampler = to_live()
+    resampler = None
     while True:
         try:
             frame = await track.recv()
         except Exception:  # aiortc's MediaStreamError: the track ended
             return
+        if call.controls.driver != "microphone":  # the page sends silence then
+            resampler = None
+            continue
+        resampler = resampler or to_live()
         call.add_sound(samples_of(resampler, frame))
 
 
