@@ -13,7 +13,15 @@ from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, _share_of_person, blend, decompose_photo
+from mimik.rendering.layers.background import (
+    EdgeLimit,
+    LayeredPainter,
+    Scene,
+    _hole,
+    _share_of_person,
+    blend,
+    decompose_photo,
+)
 from mimik.rendering.matte import foreground, person_matte
 
 
@@ -52,6 +60,16 @@ def test_blend_is_what_floats_give() -> None:
     expected = a * front + (1 - a) * behind
     blend(front, behind, alpha)
     assert np.abs(front - expected).max() <= 0.51
+
+
+def test_the_plate_has_no_strands_beside_the_hair() -> None:
+    """Before foliage, where strands cannot be told from leaves, the area around the hair is replaced as well."""
+    side, edge = 500, 250
+    leaves = np.random.default_rng(0).integers(0, 256, (200, side, 3)).astype(np.uint8)
+    matte = np.zeros((200, side), np.float32)
+    matte[:, :edge] = 1
+    row = _hole(leaves, matte, float(side))[0][100]
+    assert row[: edge + int(0.012 * side)].all() and not row[edge + int(0.02 * side) :].any()
 
 
 def test_strands_are_mixtures_of_hair_and_background() -> None:

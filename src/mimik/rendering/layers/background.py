@@ -26,7 +26,7 @@ from mimik.rendering.painters import PicturePainter, Prepared
 
 _UNCOVERS = 0.16  # crop sides: distance from the person's edge within which the plate needs detail
 _HOLE = 0.03  # matte value from which on a pixel is not used as background
-_MISSED_HAIR = 0.006  # crop sides: margin around the matte for hair that it missed
+_MISSED_HAIR = 0.016  # crop sides: margin around the matte for hair that it missed; strands would stay on the wall
 # Crop sides: largest displacement of a face point over which the result fades from photo to scene.
 _FACE_MOVES = 0.0005, 0.004
 _STRANDS = 0.045  # crop sides: margin around the matte in which strands of hair are searched
