@@ -12,9 +12,12 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 
 from evaluation_clips import TINY
 
-from conftest import Driver
-from mimik.config import ModelError
+from conftest import Driver, turned
+from mimik.animation.source_frame import SourceFrame
+from mimik.animation.source_image import SourceImage
+from mimik.config import AnimateConfig, ModelError
 from mimik.evaluation import models
+from mimik.face.landmarks import Face, Image
 from mimik.networks.checkpoint import save_release
 from mimik.networks.generators import build_networks
 
@@ -38,6 +41,18 @@ def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:
     warped = models.Geometry().prepare(photos[some], points[some])
     apart = np.abs(warped.frame(points[speaking]).astype(int) - photos[speaking]).mean()
     assert apart < 0.5
+
+
+def test_a_person_is_measured_as_animation_shows_it(portrait: Image, portrait_face: Face) -> None:
+    """In front of the photo's own still background, within what animation changes by reading an enlarged photo."""
+    goal = turned(portrait_face.points, 0, 9.0, 0).astype(np.float32)
+    frame = SourceFrame(SourceImage(None, portrait, portrait_face), AnimateConfig(model="geometry"), None)
+    shown = frame.paint(frame.flow(goal), goal).astype(float)
+    person = models.Geometry().prepare(portrait[None], portrait_face.points[None])
+    error = np.abs(person.frame(goal) - shown)
+    assert error.mean() < 0.1
+    corner = slice(0, 60), slice(0, 60)
+    assert error[corner].max() == 0 and (person.frame(goal)[corner] == portrait[corner]).all()
 
 
 def test_an_unknown_model_names_those_there_are() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimik.arrays import Array
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError
@@ -23,6 +24,7 @@ from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, Personaliz
 from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import read_release
 from mimik.rendering.flow import Warper
+from mimik.rendering.layers.background import LayeredPainter, Scene, decompose_photo
 from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.fine_tuning import LearnArguments
 
@@ -136,7 +138,7 @@ FLOWS = _Flows()
 
 
 class WarpedPerson(_Copied):
-    """The photo nearest to a frame, warped.
+    """The photo nearest to a frame, warped in front of its still background, as `mimik animate` shows it.
 
     Args:
         photos, points: as for Model.prepare.
@@ -156,11 +158,31 @@ class WarpedPerson(_Copied):
 
     def _painter(self, number: int) -> tuple[Warper, PicturePainter]:
         if number not in self._painters:
-            photo, points, generator = self.photos[number], self._points[number], self._generator
-            warper = FLOWS.once(self._key, number, lambda: Warper(points, *self._size))
-            painter = GeometryPainter(photo, warper) if generator is None else generator.painter(photo, points, warper)
-            self._painters[number] = warper, painter
+            scene = FLOWS.once(self._key, ("scene", number), lambda: self._scene(number))
+            warper = FLOWS.once(self._key, number, lambda: self._warper(number, scene))
+            self._painters[number] = warper, self._painter_of(number, scene, warper)
         return self._painters[number]
+
+    def _scene(self, number: int) -> Scene | str:
+        return decompose_photo(self.photos[number], self._points[number])
+
+    def _warper(self, number: int, scene: Scene | str) -> Warper:
+        if isinstance(scene, str):
+            return Warper(self._points[number], *self._size)
+        return Warper(self._points[number], *self._size, matte=scene.alpha, free=scene.free)
+
+    def _painter_of(self, number: int, scene: Scene | str, warper: Warper) -> PicturePainter:
+        photo, points, generator = self.photos[number], self._points[number], self._generator
+
+        def plain(picture: Image, matte: NDArray[np.uint8] | None = None) -> PicturePainter:
+            if generator is None:
+                return GeometryPainter(picture, warper, matte=matte)
+            return generator.painter(picture, points, warper, matte=matte)
+
+        if isinstance(scene, str) or (generator is not None and generator.config.form == "paper"):
+            return plain(photo)
+        painter = plain(scene.front, np.rint(scene.alpha * 255).astype(np.uint8))
+        return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (photo, points))
 
     def frame(self, points: Array) -> Image:
         apart = distances(self._shapes, points)
