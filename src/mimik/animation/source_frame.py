@@ -157,9 +157,14 @@ class SourceFrame:
         def make() -> SourceFrame:
             config = replace(self._config, size=round(_SMALL * max(self.size)))
             smaller = SourceFrame(
-                self.image, config, self._generator, self._backdrop, limit_side=True, teeth=self._teeth,
+                self.image,
+                config,
+                self._generator,
+                self._backdrop,
+                limit_side=True,
+                teeth=self._teeth,
                 others=self._other_images,
-            )  # fmt: skip
+            )
             smaller.prepare()
             return smaller
 
