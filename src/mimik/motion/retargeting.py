@@ -72,6 +72,8 @@ class Retarget:
         if not exact:
             self._gain, self._widening = _feature_gain(self._closed, other)
         self._opening_gain = 1.0 if exact else _opening_gain(self._closed, other)
+        if self._absolute:
+            self._opening_gain *= _ABSOLUTE_OPENING
         self._max_reveal = _MAX_REVEAL_EXACT if exact else _MAX_REVEAL
         self._reference_shape = reference.shape
         # What both do all the time is the person's own already.
@@ -266,6 +268,11 @@ def _below_mouth(shape: Float) -> Float:
 # A landmarker finds less movement in the moved picture than its points have. Chosen on the training set (four photos by
 # six drivers, dlib's points, MediaPipe's irises; the opening by MediaPipe, four photos by four drivers).
 _ARRIVES = {"brows": 1.5, "jaw": 1.5, "width": 1.25, "opening": 1.06, "gaze_x": 1.5, "gaze_y": 1.8}
+
+
+# With --motion absolute, relative to the gain of the opening: a smile that drives its own photo does not open further
+# than it is, and keeps its own teeth.
+_ABSOLUTE_OPENING = 0.9
 
 
 def _opening_gain(own: Float, other: Float) -> float:
