@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Array, Face, Image, head_pose
-from mimik.inference.synthesis import GeometryPainter, PersonalizedGenerator
+from mimik.inference.synthesis import PersonalizedGenerator, painter_of
 from mimik.media import video
 from mimik.motion.frames import Reference
 from mimik.motion.retargeting import Retarget
@@ -104,8 +104,7 @@ class SourceFrame:
         """The warper of the photo."""
         if isinstance(self.scene, str):
             return self.warper(self.face)
-        scene = self.scene
-        return Warper(self.face.points, *self.size, teeth=self._teeth(), matte=scene.alpha, free=scene.free)
+        return self.scene.warper(self.face.points, self._teeth())
 
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""
@@ -126,7 +125,7 @@ class SourceFrame:
         if self._backdrop is not None:
             return self._backdrop_painter(self.picture, scene.alpha, self.face, self.photo_warper, is_reused=True)
         painter = self._plain_painter(scene.front, self.face, self.photo_warper, is_reused=True, matte=scene.alpha)
-        return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (self.picture, self.face.points))
+        return scene.over_plate(painter, self.picture, self.face.points)
 
     @functools.cached_property
     def _others(self) -> list[tuple[Warper, PicturePainter]]:
@@ -208,9 +207,7 @@ class SourceFrame:
         self, picture: Image, face: Face, warper: Warper, *, is_reused: bool, matte: Array | None = None
     ) -> PicturePainter:
         moved = None if matte is None else np.rint(matte * 255).astype(np.uint8)
-        if self._generator is None:
-            return GeometryPainter(picture, warper, is_reused=is_reused, matte=moved)
-        return self._generator.painter(picture, face.points, warper, is_reused=is_reused, matte=moved)
+        return painter_of(self._generator, picture, face.points, warper, is_reused=is_reused, matte=moved)
 
     def retarget(
         self,

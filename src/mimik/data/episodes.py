@@ -498,19 +498,16 @@ def _decomposition() -> Callable[[Image, Array], Scene | str]:
 def warped_to(images: Image, points: Array, scene: str = "warp") -> Warped:
     """The second of the frames [N, S, S, 3] rendered with the points of the first; scene: see Episodes."""
     picture, source = images[1], points[1]
-    size = picture.shape[1::-1]
     layers = _decomposition()(picture, source) if scene == "auto" else "not wanted"
     if isinstance(layers, str):
-        warper = Warper(source, *size)
+        warper = Warper(source, *picture.shape[1::-1])
         flow = warper.flow(points[0])
         image = Painter(picture, warper).paint(flow)
         return Warped(image, np.full(image.shape[:2], 255, np.uint8), image, flow, warper.crop)
-    warper = Warper(source, *size, matte=layers.alpha, free=layers.free)
+    warper, matte = layers.warper(source), layers.matte
     flow = warper.flow(points[0])
-    matte = np.rint(layers.alpha * 255).astype(np.uint8)
     painter = Painter(layers.front, warper, matte=matte)
-    image = painter.paint(flow)
-    moved = matte.copy()
+    image, moved = painter.paint(flow), matte.copy()
     layers.canvas.part(moved)[...] = painter.moved_matte
     return Warped(image, moved, layers.plate, flow, warper.crop)
 

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mimik.arrays import Array
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError
 from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.runtime import Network
-from mimik.inference.synthesis import BUNDLED_MODEL, GeometryPainter, PersonalizedGenerator, PicturePainter
+from mimik.inference.synthesis import BUNDLED_MODEL, PersonalizedGenerator, PicturePainter, painter_of
 from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import read_release
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import LayeredPainter, Scene, decompose_photo
+from mimik.rendering.layers.background import Scene, decompose_photo
 from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.fine_tuning import LearnArguments
 
@@ -167,22 +166,14 @@ class WarpedPerson(_Copied):
         return decompose_photo(self.photos[number], self._points[number])
 
     def _warper(self, number: int, scene: Scene | str) -> Warper:
-        if isinstance(scene, str):
-            return Warper(self._points[number], *self._size)
-        return Warper(self._points[number], *self._size, matte=scene.alpha, free=scene.free)
+        points = self._points[number]
+        return Warper(points, *self._size) if isinstance(scene, str) else scene.warper(points)
 
     def _painter_of(self, number: int, scene: Scene | str, warper: Warper) -> PicturePainter:
         photo, points, generator = self.photos[number], self._points[number], self._generator
-
-        def plain(picture: Image, matte: NDArray[np.uint8] | None = None) -> PicturePainter:
-            if generator is None:
-                return GeometryPainter(picture, warper, matte=matte)
-            return generator.painter(picture, points, warper, matte=matte)
-
         if isinstance(scene, str) or (generator is not None and generator.config.form == "paper"):
-            return plain(photo)
-        painter = plain(scene.front, np.rint(scene.alpha * 255).astype(np.uint8))
-        return LayeredPainter(painter, scene.alpha, scene.canvas, scene.plate, (photo, points))
+            return painter_of(generator, photo, points, warper)
+        return scene.over_plate(painter_of(generator, scene.front, points, warper, matte=scene.matte), photo, points)
 
     def frame(self, points: Array) -> Image:
         apart = distances(self._shapes, points)

@@ -93,6 +93,15 @@ class GeometryPainter(PicturePainter):
         return self._painter.moved_matte
 
 
+def painter_of(
+    generator: PersonalizedGenerator | None, picture: Image, points: Array, warper: Warper, **options: Any
+) -> PicturePainter:
+    """A painter for one picture; generator: None for "geometry". The others: as in PersonalizedGenerator.painter."""
+    if generator is None:
+        return GeometryPainter(picture, warper, **options)
+    return generator.painter(picture, points, warper, **options)
+
+
 class PersonalizedGenerator:
     """The generator compiled with the psi_hat of one person; a factory of painters for pictures of that person."""
 
@@ -240,10 +249,7 @@ class TexturePainter(PicturePainter):
         self._places = _grid(config.frame_px, config.frame_px)
 
     def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
-        """Draw the layers once, for both the network's input and the frame; run the network, or use given outputs.
-
-        These lie in the window around the face, so that they follow its motion since the other frame.
-        """
+        """Draw the layers once for network and frame; run the network, or use given outputs in this face's window."""
         overlays = self._painter.overlays(flow)
         gate = self.gate(target)
         if not gate or outputs == NO_NETWORK:

@@ -48,9 +48,10 @@ class Synthesizer(nn.Module):
 def over_plate(out: Synthesis, batch: Batch) -> Synthesis:
     """G's output composited over the still background, if the batch has one; the flow correction moves the matte."""
     matte = batch.get("matte")
-    if matte is None or out.correction is None:
+    if matte is None:
         return out
-    matte = apply_correction(matte, out.correction.float())
+    if out.correction is not None:
+        matte = apply_correction(matte, out.correction.float())
     image, synthesized = (
         None if frame is None else torch.lerp(batch["plate"], frame.float(), matte)
         for frame in (out.image, out.synthesized)

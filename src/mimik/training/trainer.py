@@ -29,6 +29,7 @@ from mimik.training.step import (
     generator_terms,
     landmark_distance,
     other_people,
+    over_plate,
     weighted_content_loss,
 )
 
@@ -301,10 +302,8 @@ class Trainer:
                 with self._autocast():
                     values[name] = weighted_content_loss(self.content, self.preset.losses, seen.x, seen.x_hat)
             values["l1"] = (x_hat.float() - x).abs().mean()
-            warped = batch.get("warped")
+            warped = over_plate(Synthesis(batch["warped"]), batch).image if "warped" in batch else None
             if warped is not None:
-                if "matte" in batch:
-                    warped = torch.lerp(batch["plate"], warped, batch["matte"])
                 values["l1_warped"] = (warped - x).abs().mean()
             if self.landmarks is not None:
                 values["landmarks"] = landmark_distance(self.landmarks, batch, x_hat)

@@ -59,7 +59,7 @@ class Stage:
         self.scene: Scene | None = None if isinstance(portrait.scene, str) else portrait.scene
         self.moving, self.matte = self.picture, None
         if self.scene is not None:
-            self.moving, self.matte = self.scene.front, np.rint(self.scene.alpha * 255).astype(np.uint8)
+            self.moving, self.matte = self.scene.front, self.scene.matte
         points = portrait.face.points
         self.warper = portrait.photo_warper
         self._paper = PaperPainter(self.picture, points, config, _never)

@@ -18,9 +18,10 @@ from mimik.arrays import ramp
 from mimik.config import InputError
 from mimik.face.landmarks import NUM_POINTS, OVAL, Array, Image, head_pose, skull_motion
 from mimik.rendering.crop import Crop
-from mimik.rendering.flow import Flow, follows
+from mimik.rendering.flow import Flow, Warper, follows
 from mimik.rendering.inpainting import fill
 from mimik.rendering.layers.canvas import Canvas, grown
+from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.matte import foreground, person_matte
 from mimik.rendering.painters import PicturePainter, Prepared
 
@@ -69,6 +70,20 @@ class Scene:
     plate: Image
     free: tuple[bool, bool, bool]
     canvas: Canvas
+
+    @property
+    def matte(self) -> NDArray[np.uint8]:
+        """[H, W] alpha in 0..255."""
+        return np.rint(self.alpha * 255).astype(np.uint8)
+
+    def warper(self, points: NDArray[Any], teeth: TeethSet | None = None) -> Warper:
+        """The warper of front, for the photo's face points [478, 3]; teeth: as in Warper."""
+        height, width = self.alpha.shape
+        return Warper(points, width, height, teeth=teeth, matte=self.alpha, free=self.free)
+
+    def over_plate(self, painter: PicturePainter, photo: Image, points: NDArray[Any]) -> LayeredPainter:
+        """A painter of front with matte, over the plate; photo, points: shown while the face does not move."""
+        return LayeredPainter(painter, self.alpha, self.canvas, self.plate, (photo, points))
 
 
 def decompose_photo(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
