@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,23 @@ from mimik.config import InputError
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+
+
+# Environment in which OpenVINO, OpenCV, NumPy and its BLAS use no later instruction set. The codecs are not limited.
+ISA = {
+    "avx2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OPENCV_CPU_DISABLE": "AVX512-SKX",
+        "OPENCV_IPP": "avx2",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Haswell",
+    }
+}
+
+
+def add_isa(parser: argparse.ArgumentParser) -> None:
+    """Add the option --isa."""
+    parser.add_argument("--isa", choices=sorted(ISA), help="measure as on a processor without later instruction sets")
 
 
 def machine(*packages: str) -> dict[str, Any]:

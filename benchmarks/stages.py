@@ -2,10 +2,12 @@
 
     python benchmarks/stages.py DRIVER [--photo PHOTO] [--size 512] [--model NAME] [--frames 60] [-o OUT.json]
     python benchmarks/stages.py DRIVER --before CHECKOUT ...
+    python benchmarks/stages.py DRIVER --isa avx2 ...
 
 The steps run sequentially, so that processor time can be attributed; other load affects it much less than wall time.
 The first frames, which prepare layers, are excluded. Indented steps are parts of the step above. --before also measures
-another checkout, interleaved with this one, and prints the ratio, which is more reliable than absolute times.
+another checkout, interleaved with this one, and prints the ratio, which is more reliable than absolute times. --isa
+avx2 measures as on a processor without AVX-512 and AMX.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reporting import PORTRAIT, ROOT, machine, markdown, write_json
+from reporting import ISA, PORTRAIT, ROOT, add_isa, machine, markdown, write_json
 
 WARM_UP = 8  # frames
 # Step, and the functions that it consists of: module, class or "", name. Functions that a checkout lacks are skipped.
@@ -175,9 +177,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_in(checkout: Path, arguments: list[str]) -> dict[str, Any]:
-    """Results of this file, run with the package of a checkout."""
-    env = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1"}
+def run_in(checkout: Path, arguments: list[str], isa: str | None = None) -> dict[str, Any]:
+    """Results of this file, run with the package of a checkout; isa: a key of reporting.ISA."""
+    env = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1", **ISA.get(isa or "", {})}
     command = [sys.executable, __file__, *arguments, "--inside"]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("--repeats", type=int, default=2)
+    add_isa(parser)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-o", dest="out", type=Path)
     arguments = parser.parse_args()
@@ -207,7 +210,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in checkouts}
     for _ in range(arguments.repeats):
         for name, checkout in checkouts.items():
-            runs[name].append(run_in(checkout, given))
+            runs[name].append(run_in(checkout, given, arguments.isa))
     best = {
         name: {step: min(one["ms_per_frame"].get(step, 1e9) for one in every) for step in every[0]["ms_per_frame"]}
         for name, every in runs.items()

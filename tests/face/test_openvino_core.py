@@ -77,6 +77,32 @@ def test_nothing_is_kept_where_nothing_can_be(tmp_path: Path, monkeypatch: pytes
     assert openvino_core._kept("doubling", b"its file", {}) is not None
 
 
+CAPPED = """
+import numpy as np
+from mimik.inference.runtime import fast_precision
+from mimik.face.openvino_core import _kept, inference_core, openvino
+
+op = openvino().opset13
+small = op.parameter([1, 16, 8, 8], np.float32)
+# OpenVINO has no kernel of AVX2 for this layer in bfloat16.
+model = openvino().Model([op.convolution_backprop_data(small, np.ones((16, 16, 4, 4), np.float32), [2, 2])], [small])
+inference_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": fast_precision()})
+print(fast_precision(), _kept("name", b"", {}).name)
+"""
+
+
+def test_a_limit_of_instruction_sets_also_limits_the_precision(tmp_path: Path) -> None:
+    def run(limit: str) -> list[str]:
+        env = {**os.environ, "MIMIK_DATA": str(tmp_path), "ONEDNN_MAX_CPU_ISA": limit}
+        done = subprocess.run([sys.executable, "-c", CAPPED], capture_output=True, text=True, env=env, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    (capped, name), (_, other) = run("avx2"), run("")
+    assert capped == "f32"
+    assert name != other, "a network compiled without a limit is not used with one"
+
+
 PINNED = """
 import os, threading
 import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 
 _CONVERTER = "openvino.tools.ovc"
+# Limit of the instruction sets that oneDNN, the kernels of OpenVINO, uses; and its values that exclude bfloat16.
+_LIMIT = "ONEDNN_MAX_CPU_ISA"
+_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 @functools.cache
@@ -62,6 +66,16 @@ def _only_core() -> Any:
     return core
 
 
+@functools.cache
+def capabilities() -> frozenset[str]:
+    """What OpenVINO supports on this processor, such as "BF16" and "INT8", within the limit of ONEDNN_MAX_CPU_ISA.
+
+    OpenVINO itself lists bfloat16 despite a limit, and then has no kernel for it.
+    """
+    found = frozenset(inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return found - {"BF16"} if os.environ.get(_LIMIT, "").upper() in _WITHOUT_BF16 else found
+
+
 def compiled_once(name: str, content: bytes, read: Callable[[], Any], options: dict[str, Any]) -> Any:
     """A network compiled for the CPU, cached in the user's data folder: loading takes a quarter of the time.
 
@@ -96,6 +110,6 @@ def _kept(name: str, content: bytes, options: dict[str, Any]) -> Path | None:
     except InputError:
         return None
     about = (openvino().__version__, inference_core().get_property("CPU", "FULL_DEVICE_NAME"), sorted(options.items()))
-    capabilities = sorted(inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-    key = hashlib.sha256(repr((about, capabilities)).encode() + content).hexdigest()[:16]
+    supported = sorted(capabilities()), os.environ.get(_LIMIT, "").upper()
+    key = hashlib.sha256(repr((about, supported)).encode() + content).hexdigest()[:16]
     return folder / f"{name}-{key}.blob"

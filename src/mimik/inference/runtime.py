@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array
 from mimik.config import ModelError, NetworkConfig
-from mimik.face.openvino_core import inference_core, openvino
+from mimik.face.openvino_core import capabilities, inference_core, openvino
 from mimik.networks.release import ATTENTION_DOWN, ATTENTION_UP, EPS, MAX_CORRECTION
 from mimik.rendering.flow import NUM_GEOMETRY
 
@@ -149,14 +149,13 @@ class Network:
 @functools.cache
 def fast_precision() -> str:
     """The fastest precision on this processor: "bf16" or "f32"."""
-    return "bf16" if "BF16" in inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    return "bf16" if "BF16" in capabilities() else "f32"
 
 
 @functools.cache
 def has_int8() -> bool:
     """Whether 8-bit inference of OpenVINO is faster on this processor: on x86."""
-    capabilities = inference_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return platform.machine().lower() in ("x86_64", "amd64") and "INT8" in capabilities
+    return platform.machine().lower() in ("x86_64", "amd64") and "INT8" in capabilities()
 
 
 def _opset() -> Any:
