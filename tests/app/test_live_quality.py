@@ -20,7 +20,7 @@ from mimik.animation.source_frame import SourceFrame
 from mimik.app.cli import app
 from mimik.app.live import controls as controls_module
 from mimik.app.live.call import Call, Shown
-from mimik.app.live.controls import Controls, Ladder
+from mimik.app.live.controls import Controls, Ladder, NetworkFade
 from mimik.app.live.recording import Recording, VirtualCamera
 from mimik.config import AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Face, Image
@@ -105,6 +105,21 @@ def test_frames_of_another_quality_do_not_count():
     assert ladder.quality is FULL and ladder.load == 0
 
 
+def test_the_network_fades_where_the_quality_leaves_it_out():
+    """By hand, 0.4 s at 10 frames/s: a quarter per frame; HALF while it fades out; a pause counts as 0.25 s."""
+    fade = NetworkFade(tuple(Quality))
+    faded = [fade(quality, at / 10) for at, quality in enumerate([FULL, WARP, SMALL, WARP, WARP, SMALL, FULL, HALF])]
+    shares = 1, 0.75, 0.5, 0.25, 0, 0, 0.25, 0.5
+    for (quality, share), expected, wanted in zip(
+        faded, shares, [FULL, HALF, HALF, HALF, WARP, SMALL, FULL, HALF], strict=True
+    ):
+        assert quality is wanted and share == pytest.approx(expected, abs=1e-6)
+    assert fade(WARP, 1000.0) == (WARP, 0)
+    assert fade(FULL, 2000.0) == (FULL, 0.625)
+    without = NetworkFade((FULL, SMALL))
+    assert [without(quality, 0.0) for quality in (FULL, SMALL, FULL)] == [(FULL, 1), (SMALL, 0), (FULL, 1)]
+
+
 class Recorded(PicturePainter):
     """A painter that draws nothing, and notes which outputs its frames got."""
 
@@ -112,7 +127,7 @@ class Recorded(PicturePainter):
         self.given: dict[float, object] = {}
         self._fails_at = fails_at
 
-    def prepare(self, flow: Flow, target: np.ndarray, outputs: object = None) -> Prepared:
+    def prepare(self, flow: Flow, target: np.ndarray, outputs: object = None, share: float = 1.0) -> Prepared:
         number = float(target[0, 0])
         if number == self._fails_at:
             raise ZeroDivisionError("broken")
@@ -220,6 +235,32 @@ def test_a_slow_call_lowers_its_quality_and_says_so(slow_call: Call, caplog: pyt
         until(is_small)
     assert slow_call.error is None and slow_call.quality is SMALL
     assert "quality small instead of full at a load of" in caplog.text
+
+
+def test_a_call_steps_gradually_to_a_picture_without_the_network(
+    avatar: Avatar, driver_faces: list[Face], monkeypatch: pytest.MonkeyPatch
+):
+    call, shares = Call(avatar, CONFIG), []
+    call._fade = NetworkFade(tuple(Quality))  # as a model with a network has
+    monkeypatch.setattr(SourceFrame, "qualities", tuple(Quality))
+    monkeypatch.setattr(Tracker, "track", lambda self, image: driver_faces[len(shares) % len(driver_faces)])
+    original = SourceFrame.prepared
+    monkeypatch.setattr(SourceFrame, "prepared", lambda self, *args: (shares.append(args[3]), original(self, *args))[1])
+    with call:
+        call.on_shown(lambda _: None)
+        for quality in ("full", "warp"):
+            call.set(quality=quality)
+            num = len(shares)
+
+            def is_done(num: int = num) -> bool:
+                call.offer(np.full((48, 64, 3), 90, np.uint8), time.perf_counter())
+                time.sleep(0.02)
+                return len(shares) > num + 3 and shares[-1] == float(call.quality is FULL)
+
+            until(is_done)
+    assert call.error is None
+    assert max(-np.diff(shares)) <= controls_module.MAX_STEP_S / controls_module._FADE_S + 1e-6
+    assert any(0 < share < 1 for share in shares)
 
 
 def test_an_idle_portrait_keeps_its_quality(slow_call: Call):

@@ -94,6 +94,16 @@ def test_outputs_of_a_frame_before_replace_the_network(portrait, portrait_face, 
     assert made == 2 and without.outputs is None
 
 
+def test_the_prediction_has_the_weight_that_the_frame_gives_it(portrait, portrait_face, warper, flow, target) -> None:
+    """No weight is the geometry, and a residual's change is proportional to the weight."""
+    painter = TexturePainter(portrait, portrait_face.points, warper, CONFIG, answering(change=0.1, mask=0.5))
+    plain = GeometryPainter(portrait, warper).paint(flow, target).astype(int)
+    none, half, full = (painter.finish(painter.prepare(flow, target, None, share)) for share in (0.0, 0.5, 1.0))
+    np.testing.assert_array_equal(none, plain)
+    assert np.abs(full - plain).max() > 4
+    assert np.abs((full - plain) - 2 * (half - plain)).max() <= 3
+
+
 def test_a_network_that_changes_nothing_leaves_the_geometry(portrait, portrait_face, warper, flow, target) -> None:
     plain = Painter(portrait, warper).paint(flow)
     made = painted(portrait, portrait_face, warper, flow, target)

@@ -240,9 +240,9 @@ class SourceFrame:
         """The frame with face points [478, 3], uint8 RGB [H, W, 3]."""
         return self.finish(self.prepared(flow, points))
 
-    def prepared(self, flow: Flow, points: NDArray[Any], outputs: Any = None) -> Prepared:
-        """The first step of painting a frame: layers and network; outputs: as in PicturePainter.prepare."""
-        return self._painter.prepare(flow, points, outputs)
+    def prepared(self, flow: Flow, points: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
+        """The first step of painting a frame: layers and network; outputs, share: as in PicturePainter.prepare."""
+        return self._painter.prepare(flow, points, outputs, share)
 
     def finish(self, prepared: Prepared) -> Image:
         """The second step: composite the picture."""
@@ -255,6 +255,7 @@ class SourceFrame:
         *,
         ahead: int = QUEUE_FRAMES,
         quality: Callable[[Moved], Quality] = lambda _: Quality.FULL,
+        share: Callable[[Moved], float] = lambda _: 1.0,
     ) -> Generator[tuple[Moved, Image]]:
         """Render a stream in order; several frames are rendered concurrently in threads.
 
@@ -264,9 +265,12 @@ class SourceFrame:
             clock: for the stages "flow", "predict" and "paint".
             ahead: largest number of frames that are queued or being rendered, besides the one being returned.
             quality: of an item's frame; WARP is used instead of SMALL until the smaller photo is prepared.
+            share: of the network's prediction in an item's frame, 0..1.
         """
 
-        def frame(points: NDArray[Any], how: Quality, kept: Future[Any] | None, own: Future[Any]) -> Image:
+        def frame(
+            points: NDArray[Any], how: Quality, weight: float, kept: Future[Any] | None, own: Future[Any]
+        ) -> Image:
             outputs = None
             try:
                 source = self
@@ -280,7 +284,7 @@ class SourceFrame:
                 elif kept is not None:
                     outputs = kept.result()
                 with clock("predict"):
-                    prepared = source.prepared(flow, points, outputs)
+                    prepared = source.prepared(flow, points, outputs, weight)
                     outputs = prepared.outputs
             finally:
                 own.set_result(outputs)  # also after an error, because another thread waits for it
@@ -300,7 +304,7 @@ class SourceFrame:
                         if how is Quality.SMALL and not self._smaller.done():
                             how = Quality.WARP
                         kept = before if how is Quality.HALF else None
-                        making = pool.submit(frame, points, how, kept, own)
+                        making = pool.submit(frame, points, how, share(what), kept, own)
                         before = own if kept is None and how in (Quality.FULL, Quality.HALF) else None
                     held = points
                     yield what, making

@@ -81,7 +81,7 @@ class GeometryPainter(PicturePainter):
         """Args: as in painter.Painter."""
         self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte)
 
-    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         return Prepared(flow, target, self._painter.overlays(flow))
 
     def finish(self, prepared: Prepared) -> Image:
@@ -163,8 +163,8 @@ class PaperPainter(PicturePainter):
         self._window = clip_window(points)
         self._keep = 1 - _window_fade(self._px)
 
-    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
-        """Synthesize the window; flow and outputs are not used."""
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
+        """Synthesize the window; only the target is used."""
         (x_hat,) = self._generator(*self.network_inputs(target))
         refined = (x_hat[0].transpose(1, 2, 0) * 127.5 + 128).clip(0, 255).astype(np.uint8)
         return Prepared(flow, target, prediction=refined)
@@ -248,10 +248,10 @@ class TexturePainter(PicturePainter):
         self._fade = _window_fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
         self._places = _grid(config.frame_px, config.frame_px)
 
-    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         """Draw the layers once for network and frame; run the network, or use given outputs in this face's window."""
         overlays = self._painter.overlays(flow)
-        gate = self.gate(target)
+        gate = self.gate(target) * np.float32(share)
         if not gate or outputs == NO_NETWORK:
             return Prepared(flow, target, overlays)
         window = window_around(target, self._side)

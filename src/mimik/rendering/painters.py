@@ -40,13 +40,14 @@ class PicturePainter(Protocol):
     """Renders frames of one picture in two steps. Safe for several threads, each with its own frames."""
 
     @abstractmethod
-    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         """First step: layers and network.
 
         Args:
             flow: of the frame.
             target: [478, 3] face points that it leads to.
             outputs: of the correction network for a frame shortly before, or NO_NETWORK; None: run the network.
+            share: 0..1, weight of the correction network's prediction.
         """
 
     @abstractmethod

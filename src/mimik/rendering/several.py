@@ -103,15 +103,15 @@ class SharedPainter(PicturePainter):
         self._painter, self._others = painter, others
         self._shapes = np.stack([head_shape(p) for p in points])
 
-    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         """See PicturePainter; outputs: by the number of the photo, those that the other frame used."""
         weights = photo_shares(distances(self._shapes, target))
         given: dict[int, Any] = dict.fromkeys(range(len(weights)), outputs) if outputs == NO_NETWORK else outputs or {}
-        steps = [(weights[0], self._painter, self._painter.prepare(flow, target, given.get(0)))]
+        steps = [(weights[0], self._painter, self._painter.prepare(flow, target, given.get(0), share))]
         used = {0: steps[0][2].outputs}
         for number in np.flatnonzero(weights[1:]).tolist():
             warper, painter = self._others[number]
-            step = painter.prepare(warper.flow(target), target, given.get(1 + number))
+            step = painter.prepare(warper.flow(target), target, given.get(1 + number), share)
             used[1 + number] = step.outputs
             steps.append((weights[1 + number], painter, step))
         return Prepared(flow, target, prediction=steps, outputs=used)

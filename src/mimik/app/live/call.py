@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.animation.avatar import Avatar
-from mimik.app.live.controls import AUTO, LABEL_SCALE, LIVE_SIZE, Controls, Ladder, Listeners, Newest
+from mimik.app.live.controls import AUTO, LABEL_SCALE, LIVE_SIZE, Controls, Ladder, Listeners, NetworkFade, Newest
 from mimik.app.live.follower import Follower
 from mimik.app.live.idling import IDLE_AFTER_S, Aim, Transitions
 from mimik.app.live.sound import LiveSpeech
@@ -78,6 +78,7 @@ class _TrackedFrame:
     controls: Controls
     is_spoken: bool
     quality: Quality = Quality.FULL
+    network_share: float = 1.0  # weight of the network's prediction
     started_s: float | None = None
 
 
@@ -113,6 +114,7 @@ class Call:
         num_at_once = max(2, os.cpu_count() or 1)
         self._free_slots = threading.Semaphore(num_at_once)
         self._ladder = Ladder(self.portrait.qualities, num_at_once)
+        self._fade = NetworkFade(self.portrait.qualities)
         self.num_frames: Counter[Quality] = Counter()  # output frames of each quality
         self._marker = Marker(self._model)
         self._frame_callbacks, self._sound_callbacks = Listeners(), Listeners()
@@ -254,7 +256,9 @@ class Call:
     def _rendered(self, tracked: Generator[_TrackedFrame], ahead: int) -> Generator[Shown]:
         """Yield output frames for tracked frames; at most `ahead` of them per stage."""
         moves = ((one, one.points) for one in tracked)
-        drawn = self.portrait.images(moves, self.clock, ahead=ahead, quality=lambda one: one.quality)
+        drawn = self.portrait.images(
+            moves, self.clock, ahead=ahead, quality=lambda one: one.quality, share=lambda one: one.network_share
+        )
         with closing(prefetch(drawn, ahead)) as images:
             for one, image in images:
                 with self.clock("label"):
@@ -336,7 +340,8 @@ class Call:
             driving, at_s = item
             started_s = None if driving is None else time.perf_counter()
             tracked = self._track(driving() if callable(driving) else driving, at_s)
-            yield replace(tracked, quality=self.quality, started_s=started_s)
+            quality, share = self._fade(self.quality, time.perf_counter())
+            yield replace(tracked, quality=quality, network_share=share, started_s=started_s)
 
     def _run(self) -> None:
         try:

@@ -30,6 +30,8 @@ _SMOOTH_S = 1.0  # time constant of load and interval
 _MOST = 2.0  # load of a single frame, so that one slow frame has little effect
 _INTERVAL_S = 1 / 30, 1 / 15  # range of the interval of a driver's frames; a busy computer also receives fewer
 _PAUSE_S = 0.5  # a longer gap is a pause of the driver
+_FADE_S = 0.4  # time over which the network's prediction fades in or out
+_WITH_NETWORK = Quality.FULL, Quality.HALF
 log = logging.getLogger(__name__)
 
 
@@ -124,6 +126,29 @@ class Ladder:
     def _change(self, quality: Quality, now_s: float) -> None:
         log.info("quality %s instead of %s at a load of %.2f", quality.value, self.quality.value, self.load)
         self.quality, self._changed_s, self._finished_s = quality, now_s, None
+
+
+class NetworkFade:
+    """Fades the network's prediction in and out where the quality changes, because the picture without it differs."""
+
+    def __init__(self, qualities: Sequence[Quality]) -> None:
+        """Args: qualities: of the model."""
+        self._has_network = Quality.WARP in qualities
+        self._share: float | None = None  # weight of the prediction in the last frame
+        self._at_s = 0.0
+
+    def __call__(self, quality: Quality, now_s: float) -> tuple[Quality, float]:
+        """What is computed for the next frame, and the weight of the network's prediction in it, 0..1.
+
+        Args: quality: of the next frame; while the prediction fades out, HALF replaces a quality without the network.
+        """
+        goal = float(quality in _WITH_NETWORK)
+        if self._share is None or not self._has_network:
+            self._share = goal
+        most = min(now_s - self._at_s, MAX_STEP_S) / _FADE_S
+        self._share += min(max(goal - self._share, -most), most)
+        self._at_s = now_s
+        return Quality.HALF if self._share > goal else quality, self._share
 
 
 def _share(seconds: float) -> float:

@@ -245,8 +245,8 @@ class LayeredPainter(PicturePainter):
         self._painter, self._canvas, self._behind, self._still = painter, canvas, behind, still
         self._alpha = np.rint(alpha * 255).astype(np.uint8)
 
-    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None) -> Prepared:
-        return self._painter.prepare(flow, target, outputs)
+    def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
+        return self._painter.prepare(flow, target, outputs, share)
 
     def finish(self, prepared: Prepared) -> Image:
         """uint8 RGB [H, W, 3], or RGBA [H, W, 4]."""
