@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import tracemalloc
 import wave
 from fractions import Fraction
@@ -269,6 +270,20 @@ def test_damage_becomes_silence(tmp_path, caplog):
     read = heard(clip)
     assert len(read) / 16000 == pytest.approx(2.0, abs=0.15)
     assert int(np.argmax(np.abs(read) > 0.4)) / 16000 == pytest.approx(1.0, abs=0.004)
+
+
+def test_samples_that_are_not_numbers_are_silence(tmp_path):
+    """Files of floats hold any value: what is not a number is 0, and the rest is at most 16 times full scale."""
+    samples = np.full(1600, 0.25, np.float32)
+    samples[[100, 200, 300, 400]] = np.nan, np.inf, -np.inf, 1e30
+    path = tmp_path / "floats.wav"
+    layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 16000, 64000, 4, 32)  # format 3: IEEE floats
+    data = struct.pack("<4sI", b"data", samples.nbytes) + samples.tobytes()
+    path.write_bytes(struct.pack("<4sI4s", b"RIFF", 4 + len(layout) + len(data), b"WAVE") + layout + data)
+    read = np.concatenate(list(sound.read_sound(path, rate=16000)))
+    expected = np.full(1600, 0.25, np.float32)
+    expected[[100, 200, 300, 400]] = 0, 16, -16, 16
+    np.testing.assert_array_equal(read, expected)
 
 
 def test_what_has_no_sound(tmp_path):

@@ -37,6 +37,7 @@ _ENCODERS = {"webm": ("libopus", 48_000)}  # encoder and its rate; other contain
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _OPUS_PREROLL_S = 0.08  # RFC 7845, Sec. 4.6: preroll for the decoder to converge
 _UNKNOWN_PACKET_S = Fraction(1, 10)  # longer than the packets of any copied codec
+_LARGEST = 16.0  # limit of the absolute value of a sample; full scale is 1
 
 
 _SOUNDS = "a WAV, MP3, M4A, FLAC or OGG file, or a video with sound"
@@ -209,7 +210,8 @@ class _Timeline:
 
     def _resampled(self, frame: Any) -> Samples:
         chunks = [part.to_ndarray() for part in self._resampler.resample(frame)]
-        return np.concatenate(chunks, axis=1) if chunks else self._waiting[:, :0]
+        out = np.concatenate(chunks, axis=1) if chunks else self._waiting[:, :0]
+        return np.nan_to_num(out, nan=0.0).clip(-_LARGEST, _LARGEST)  # files of floats may hold any value
 
 
 class _SoundSource:
