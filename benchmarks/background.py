@@ -29,9 +29,9 @@ from mimik.face.landmarks import Image, Landmarker
 from mimik.motion.files import Motion, bundled_motions
 from mimik.motion.smoothing import smoothed
 from mimik.rendering.crop import Crop
-from mimik.rendering.layers.background import Scene
-from mimik.rendering.matte import person_matte
 from mimik.rendering.painter import Painter
+from mimik.rendering.scene.background import Scene
+from mimik.rendering.scene.matte import person_matte
 from reporting import SHARED, commit, markdown, write_json
 
 SIZE = 512

@@ -48,8 +48,8 @@ from mimik.motion.expression import expression_basis
 from mimik.motion.extraction import stream_motion
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.background import Scene, decompose_photo
 from mimik.rendering.painter import Painter
+from mimik.rendering.scene.background import Scene, decompose_photo
 from synthetic_shards import write_shards
 
 # No deadline, because machines may be busy.

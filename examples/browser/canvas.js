@@ -51,7 +51,7 @@ export class CanvasCompositor {
     this.begun = true;
   }
 
-  #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers }, { data, width, height }, low) {
+  #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers, shading }, { data, width, height }, low) {
     const { person, photo, plate, grid, framePx: px } = this;
     const found = new Float32Array(4), at = new Float32Array(4);
     const cells = Math.sqrt(answer.length / 4);
@@ -120,6 +120,11 @@ export class CanvasCompositor {
             g = g * through + alpha * found[1];
             b = b * through + alpha * found[2];
           }
+          const k = shading.width / grid;
+          takeNumbers(shading.values, shading.width, shading.height, 2, u * k - 0.5, v * k - 0.5, at);
+          r = Math.min(at[0] * r, 255 * alpha);
+          g = Math.min(at[0] * g, 255 * alpha);
+          b = Math.min(at[0] * b, 255 * alpha);
         }
         if (keep < 1) {
           takeNumbers(residual, px, px, 4, wx * px - 0.5, wy * px - 0.5, at);

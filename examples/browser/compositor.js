@@ -46,7 +46,7 @@ uniform vec3 window; // left, top, side
 uniform float height;
 out vec4 color;
 #ifdef WARPS
-uniform sampler2D moving, flow, layers; // flow and layers: boxes side by side
+uniform sampler2D moving, flow, layers, shading; // flow and layers: boxes side by side
 uniform vec4 canvas, part; // left, top, width, height: of the moving part, and of its picture with a margin
 uniform vec4 boxes[4], places[4], layerBoxes[2], layerPlaces[2]; // positions in the frame, and in their texture
 uniform vec3 crop; // left, top, side
@@ -118,6 +118,7 @@ void main() {
         rgb = rgb * (1.0 - over.a) + over.rgb;
       }
     }
+    rgb = min(rgb * textureLod(shading, u / grid, 0.0).x, 1.0);
   }
 #endif
   if (said.z < 1.0) {
@@ -191,7 +192,7 @@ export class Compositor {
       const high = [left, top].map((edge, axis) => Math.min(Math.ceil(edge + side), this.size[axis]));
       this.canvas = [...low, ...high.map((edge, axis) => edge - low[axis])];
       needs.ENLARGED = this.#enlarge(part);
-      used.push("seen", "moving", "flow", "layers", ...(needs.PLATE ? ["plate"] : []));
+      used.push("seen", "moving", "flow", "layers", "shading", ...(needs.PLATE ? ["plate"] : []));
       Object.assign(values, { canvas: this.canvas, part: [part.left, part.top, part.width, part.height], crop: [left, top, side], grid: record.grid });
     }
     this.composing = this.#program(COMPOSE(needs), used, values);
@@ -199,7 +200,7 @@ export class Compositor {
   }
 
   /** Draws a frame that the worker computed. */
-  draw({ window, shown, answer, residual, seen, flows, mirror = EMPTY, layers }) {
+  draw({ window, shown, answer, residual, seen, flows, mirror = EMPTY, layers, shading }) {
     const { gl, framePx: px } = this;
     const cells = Math.sqrt(answer.length / 4);
     this.#values("answer", 4, cells, cells, answer);
@@ -209,6 +210,7 @@ export class Compositor {
       this.#bytes("seen", px, px, seen);
       const boxes = this.#together("flow", flows, (width, height, texels) => this.#values("flow", 2, width, height, texels), 2, Float32Array);
       const over = this.#together("layers", layers, (width, height, texels) => this.#bytes("layers", width, height, texels), 4, Uint8Array);
+      this.#values("shading", 2, shading.width, shading.height, shading.values);
       if (mirror.width) this.#values("mirror", 4, mirror.width, mirror.height, mirror.values);
       Object.assign(values, { shown, boxes: boxes.boxes, places: boxes.places, layerBoxes: over.boxes, layerPlaces: over.places });
       if (mirror.width) values.others = mirror.box;

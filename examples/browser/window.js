@@ -42,6 +42,15 @@ export class WindowView {
       this.#addOther(person, [left, top], side / px);
     }
     for (const layer of motion.parts("seen_layers", index)) over(pixels, px, layer);
+    const [shading] = motion.parts("shading", index);
+    if (shading.values.some((value) => value)) {
+      this.area = whole;
+      fill(x, shading, 0, shading.width / grid, [0, 0]);
+      for (let i = 0; i < px * px; i++) {
+        const gain = x[i] ? Math.exp(x[i]) : 1;
+        for (let c = 0; c < 3; c++) pixels[4 * i + c] *= gain;
+      }
+    }
     return pixels;
   }
 

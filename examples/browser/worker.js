@@ -67,7 +67,15 @@ function warp(motion, index) {
     flows: [...motion.parts("flow", index), ...motion.parts("details", index)].map((part) => field(part, 2)),
     mirror: besides(motion.parts("mirror", index)[0]),
     layers: motion.parts("layers", index).map(layer),
+    shading: gains(motion.parts("shading", index)[0]),
   };
+}
+
+/** The gain of shading, [gain, 0] of each cell. */
+function gains({ values, width, height, unit }) {
+  const out = new Float32Array(2 * width * height);
+  for (let i = 0; i < width * height; i++) out[2 * i] = Math.exp(unit * values[i]);
+  return { width, height, values: out };
 }
 
 /** The mirrored source: [x, y, weight, opacity], and at the right [own, 0, 0, 0], in one field of twice the width. */

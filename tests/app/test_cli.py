@@ -33,7 +33,7 @@ from mimik.motion import motion_sheet
 from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 from mimik.provenance.verifying import verify
-from mimik.rendering import matte
+from mimik.rendering.scene import matte
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 

@@ -408,6 +408,10 @@ def test_a_motion_file_is_what_animate_would_do(
         np.testing.assert_allclose(found["flow"][i], flow.offset.transpose(2, 0, 1), atol=1 / 16000)
         maps = flow.maps(stage.warper.crop, window, PX // 2)
         np.testing.assert_allclose(found["geometry"][i], maps.clip(-2, 127 / 64), atol=1 / 127)
+        gain = stage._paints.gain(flow)
+        shading = np.zeros((128, 128)) if gain is None else np.log(gain)
+        enlarged = cv2.resize(found["shading"][i, 0].astype(np.float32), (128, 128), interpolation=cv2.INTER_LINEAR)
+        assert np.abs(enlarged - shading).max() < 0.02
         for detail, box, values in zip(
             flow.details, found["details_boxes"][3 * i :], found["details"][3 * i :], strict=False
         ):

@@ -28,7 +28,7 @@ from mimik.motion.kinds import is_folder_of_drivers
 from mimik.pipeline import Progress
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.outputs import check_output
-from mimik.rendering.matte import check_backdrop
+from mimik.rendering.scene.matte import check_backdrop
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from mimik.media import video
 from mimik.motion.frames import Reference
 from mimik.motion.retargeting import Retarget
 from mimik.pipeline import NUM_AT_ONCE, QUEUE_FRAMES, Clock, prefetch, run_in_thread
-from mimik.rendering import matte
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.background import EdgeLimit, LayeredPainter, Scene, before, decompose_photo
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import NO_NETWORK, PicturePainter, Prepared
+from mimik.rendering.scene import matte
+from mimik.rendering.scene.background import EdgeLimit, LayeredPainter, Scene, before, decompose_photo
 from mimik.rendering.several import SharedPainter
 
 Moved = TypeVar("Moved")

@@ -32,7 +32,7 @@ from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter
 
 if TYPE_CHECKING:
-    from mimik.rendering.layers.background import Scene
+    from mimik.rendering.scene.background import Scene
 
 log = logging.getLogger(__name__)
 
@@ -487,7 +487,7 @@ class Warped(NamedTuple):
 def _decomposition() -> Callable[[Image, Array], Scene | str]:
     """decompose_photo, imported late: a training machine may lack what it needs; InputError then."""
     try:
-        from mimik.rendering.layers.background import decompose_photo
+        from mimik.rendering.scene.background import decompose_photo
     except ModuleNotFoundError as error:
         raise InputError(
             f"--scene auto: needs {error.name}; install mimik's dependencies, or pass --scene warp."

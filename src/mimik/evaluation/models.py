@@ -23,7 +23,7 @@ from mimik.inference.synthesis import BUNDLED_MODEL, PersonalizedGenerator, Pict
 from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import read_release
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import Scene, decompose_photo
+from mimik.rendering.scene.background import Scene, decompose_photo
 from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.fine_tuning import LearnArguments
 

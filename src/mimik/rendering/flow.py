@@ -92,6 +92,7 @@ class Flow:
         eyes: contours of the eyes that are drawn over the warped photo.
         mirror: the second source for uncovered skin; None if it is not needed.
         ears: that are hidden behind the far cheek.
+        rotation: [3, 3] of the head, from photo to frame; None: none.
     """
 
     offset: Array
@@ -102,6 +103,7 @@ class Flow:
     eyes: tuple[EyeContours, ...]
     mirror: MirrorFlow | None = None
     ears: tuple[HiddenEar, ...] = ()
+    rotation: NDArray[np.float64] | None = None
 
     def maps(self, crop: Crop, window: Crop, cells: int) -> Array:
         """The flow maps that the texture generator takes, resampled to its window.
@@ -154,6 +156,7 @@ class Warper:
         jaws: position of the person's teeth.
         source: [V, 3] the 478 face points in the photo and those of the shell (hair and neck), units of the crop's
             side.
+        normals: [V, 3] outward unit normals there; z is negative toward the viewer.
         facing: [V] visibility of each in the photo: cosine between normal and view direction.
     """
 
@@ -185,15 +188,15 @@ class Warper:
         outline = None if matte is None else self.crop.cut(matte, GRID)
         self._long_hair = (1.0, 1.0) if outline is None else long_hair(self.jaws.skull, outline)
         self.source = np.concatenate([face_points, shell_of(self.jaws.skull, self._long_hair)])
-        self._normals = normals(self.source)
-        self._in_photo = self._normals[:, 2] < -_FACING_PHOTO
+        self.normals = normals(self.source)
+        self._in_photo = self.normals[:, 2] < -_FACING_PHOTO
         front = mesh.triangles[across(self.source, mesh.triangles)[:, 2] < 0]
         self._photo_depth, _ = rasterize(self.source * GRID, np.zeros((len(self.source), 1)), front, GRID)
         self._picture = self.crop.to_unit(np.array([[0.0, 0.0], [width, height]]))
         low = np.clip(self.crop.to_unit(np.zeros(2)), 0, 1)
         high = np.clip(self.crop.to_unit(np.array([width, height], float)), 0, 1)
         edges = low[0], high[0]
-        self.facing = -self._normals[:, 2]
+        self.facing = -self.normals[:, 2]
         shown = None if outline is None else hair_shown(self.source, self.jaws.skull, outline, self._picture)
         self._mirror = Mirror(self.source, self.facing, shown)
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
@@ -255,12 +258,12 @@ class Warper:
 
         # Self-occlusion in the target: 0 visible .. 1 hidden. It changes gradually with the pose: removing a point
         # from one frame to the next would make the face jump.
-        hidden = ramp(self._normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
+        hidden = ramp(self.normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
         degrees = _degrees_of(motion.rotation)
         turned = float(ramp(degrees, *_TURNED_DEG))
         layers: list[Surface] = []
         if turned > 0:
-            other_side = self._mirror.attributes(-self._normals @ motion.rotation[2], degrees)
+            other_side = self._mirror.attributes(-self.normals @ motion.rotation[2], degrees)
             attributes = np.column_stack([self.source, other_side])
             front = self._front(motion)
             num_face = np.searchsorted(front, head().num_face)
@@ -323,6 +326,7 @@ class Warper:
             self._eyes(found, motion),
             mirror,
             hidden_ears(moved, _EAR_MARGIN),
+            motion.rotation,
         )
 
     def ear_mask(self, picture: Image, matte: NDArray[np.uint8], crop: Crop, side: int) -> NDArray[np.uint8] | None:

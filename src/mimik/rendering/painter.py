@@ -24,6 +24,7 @@ from mimik.rendering.layers.mouth import MouthLayer
 from mimik.rendering.layers.opening import Opening
 from mimik.rendering.layers.palette import is_black_and_white
 from mimik.rendering.mirror import MirrorFlow, matched_light, opacity
+from mimik.rendering.shading import Shading
 
 # Enlargement of the picture that frames are sampled from, and its largest size in bytes: the first that fits is used.
 _SHEETS = ((3, 24 << 20), (2, 96 << 20))
@@ -32,6 +33,7 @@ _SHEET_MARGIN = 8  # photo pixels around the canvas that it includes
 _BAND_PX = 1 << 18  # pixels processed at a time
 _BAND_ROWS = 128  # largest height of a band, if only a part of each band is processed
 _EAR_SAMPLES = 6  # samples per pixel, horizontally, of the mask of a hidden ear
+_SHADED_ROWS = 64  # shaded at a time, so that they fit into the processor's cache
 _UNSEEN = 1 / 255  # weight of supersampling below which it is skipped
 _MATTE_CELLS = 2.5  # cells by which the matte is dilated before the test whether a cell shows it
 
@@ -119,6 +121,7 @@ class Painter:
         """
         out = self.carry(self._picture, flow)
         self.complete(out, flow, overlays)
+        self._shade(self.canvas.part(out), flow, np.zeros(2, int))
         return out
 
     def window(self, flow: Flow, overlays: Sequence[Overlay], square: Crop, px: int) -> Image:
@@ -134,6 +137,7 @@ class Painter:
             region = out[top:bottom, left:right]
             self._carry(region, self._picture, flow, first, covers=False)
             self._complete(region, flow, overlays, first)
+            self._shade(region, flow, first)
         return Crop(square.left - low[0], square.top - low[1], square.side).cut(out, px)
 
     @cached_property
@@ -423,6 +427,30 @@ class Painter:
         part = region[top:bottom, left:right]
         share = opening.changed * opening.parted
         cv2.addWeighted(lips, share, part, 1 - share, 0, dst=part)
+
+    @cached_property
+    def _shading(self) -> Shading:
+        source, normals = self._warper.source[:NUM_POINTS], self._warper.normals[:NUM_POINTS]
+        return Shading(self._picture, self.canvas.crop, source, normals)
+
+    def gain(self, flow: Flow) -> Array | None:
+        """Shading.gain of a frame."""
+        return None if flow.rotation is None else self._shading.gain(flow.offset, flow.rotation)
+
+    def _shade(self, part: Image, flow: Flow, left_top: NDArray[np.int_]) -> None:
+        """Shade the turned face, in place; part: of the canvas, beginning at left_top."""
+        gain = self.gain(flow)
+        if gain is None:
+            return
+        y, x = np.nonzero(gain != 1)
+        low, high = self._pixels((int(x.min()) - 1, int(y.min()) - 1), (int(x.max()) + 2, int(y.max()) + 2))
+        (left, first), (right, last) = ((np.array(edge) - left_top).clip(0, part.shape[1::-1]) for edge in (low, high))
+        for top in range(int(first), int(last), _SHADED_ROWS):
+            rows = slice(top, min(top + _SHADED_ROWS, int(last)))
+            size = int(right - left), rows.stop - rows.start
+            (share,) = self._sample([gain], (0, 0), 1, left_top + np.array([left, top]), size)
+            band = np.ascontiguousarray(part[rows, left:right])
+            part[rows, left:right] = cv2.multiply(band, cv2.merge([share] * 3), dtype=cv2.CV_8U)
 
     def _eye(self, number: int) -> EyeLayer:
         """The layer of an eye, prepared when the eye first moves."""

@@ -177,7 +177,7 @@ def _load_in_background(config: AnimateConfig) -> Landmarker:
     Meanwhile, the rest of the program is imported and the photo is read.
     """
     from mimik.face.landmarks import Landmarker
-    from mimik.rendering.matte import segmenter
+    from mimik.rendering.scene.matte import segmenter
 
     landmarker = Landmarker()
     if config.scene != "warp":
@@ -188,7 +188,7 @@ def _load_in_background(config: AnimateConfig) -> Landmarker:
 def _animate_one(photo: Path, driver: str, out: Path, config: AnimateConfig, force: bool, signing: Signing) -> Report:
     """Animate one photo or video of a person."""
     _check(photo, [driver], out, config, force)
-    from mimik.rendering.matte import check_backdrop
+    from mimik.rendering.scene.matte import check_backdrop
 
     check_backdrop(config.background)
     landmarker, credentials = _load_in_background(config), signing.credentials

@@ -20,6 +20,7 @@ from mimik.rendering.mirror import opacity
 _FLOW_UNITS = 8192  # flow units per side of the crop: 0.03 px of 256
 _GEOMETRY_UNITS = 64
 _POINT_UNITS = 16  # units per pixel of a landmark image
+_SHADING_UNITS = 320  # of a logarithm: steps of 0.3 %
 _APART_PX = 8  # smallest number of empty rows that separates two layers
 _NUM_LAYERS = 2  # largest number of layer rectangles per frame: eyes and mouth
 
@@ -113,7 +114,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
     texture = stage.config.form == "texture"
     px = stage.config.image_px
     drawn = sorted({point for index, _, _ in landmark_lines(stage.config.landmarks) for point in index})
-    windows, points, flows, geometries = [], [], [], []
+    windows, points, flows, geometries, shadings = [], [], [], [], []
     cuts = [
         _Cut("details", 1 / _FLOW_UNITS, len(DETAILED), 3, [], []),
         _Cut("mirror", 1 / _FLOW_UNITS, 1, 1, [], []),
@@ -131,6 +132,8 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
             flows.append(_in_units(flow.offset))
             maps = flow.maps(stage.warper.crop, window, px // 2) * _GEOMETRY_UNITS
             geometries.append(maps.round().clip(-128, 127).astype(np.int8))
+            shading = stage.shading(flow)[None] * _SHADING_UNITS
+            shadings.append(shading.round().clip(-128, 127).astype(np.int8))
             frame_px = stage.config.frame_px
             interior = mouth_interior(window.to_unit(target) * frame_px, frame_px, frame_px)
             found: tuple[list[tuple[Box, NDArray[Any]]], ...] = (
@@ -149,6 +152,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
     if texture:
         body.add("flow", np.stack(flows), 1 / _FLOW_UNITS, differences=True)
         body.add("geometry", np.stack(geometries), 1 / _GEOMETRY_UNITS, differences=True)
+        body.add("shading", np.stack(shadings), 1 / _SHADING_UNITS, differences=True)
         for cut in cuts:
             body.add_cut(cut)
     record = {"fps": motion.fps, "num_frames": len(motion), "arrays": body.arrays}

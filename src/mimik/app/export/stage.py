@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,11 +29,12 @@ from mimik.motion.kinds import bundled_motions
 from mimik.motion.smoothing import smoothed
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow
-from mimik.rendering.layers.background import Scene, shown
 from mimik.rendering.layers.canvas import Overlay
 from mimik.rendering.mirror import matched_light
 from mimik.rendering.painter import Painter
+from mimik.rendering.scene.background import Scene, shown
 
+SHADING_CELLS = 32  # along a side of the exported shading, which is smooth
 _CALIBRATION = ("talk", "laugh", "look-around", "surprise")  # bundled motions
 
 
@@ -106,6 +108,14 @@ class Stage:
     def gate(self, target: NDArray[Any]) -> float:
         """0..1: weight of the network's prediction."""
         return 1.0 if self.config.form == "paper" else float(self._texture.gate(target))
+
+    def shading(self, flow: Flow) -> Array:
+        """Logarithm of the gain of Shading, averaged over squares of cells: [SHADING_CELLS, SHADING_CELLS]."""
+        gain = self._paints.gain(flow)
+        if gain is None:
+            return np.zeros((SHADING_CELLS, SHADING_CELLS), np.float32)
+        size = SHADING_CELLS, SHADING_CELLS
+        return np.asarray(cv2.resize(np.log(gain), size, interpolation=cv2.INTER_AREA), np.float32)
 
     def layers(self, flow: Flow) -> NDArray[np.uint8]:
         """The layers drawn over the warped photo: inside of the mouth, eyes, closing lips.

@@ -13,7 +13,7 @@ from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import (
+from mimik.rendering.scene.background import (
     EdgeLimit,
     LayeredPainter,
     Scene,
@@ -22,7 +22,7 @@ from mimik.rendering.layers.background import (
     blend,
     decompose_photo,
 )
-from mimik.rendering.matte import foreground, person_matte
+from mimik.rendering.scene.matte import foreground, person_matte
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mimik.rendering import inpainting
-from mimik.rendering.inpainting import fill
+from mimik.rendering.scene import inpainting
+from mimik.rendering.scene.inpainting import fill
 
 
 def _hole(height: int, width: int) -> np.ndarray:

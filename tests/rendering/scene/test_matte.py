@@ -17,10 +17,10 @@ from mimik.inference.synthesis import GeometryPainter
 from mimik.media import video
 from mimik.provenance.verifying import Status, verify
 from mimik.provenance.watermark import WatermarkDetector
-from mimik.rendering import matte
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers.background import LayeredPainter
 from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.scene import matte
+from mimik.rendering.scene.background import LayeredPainter
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 

@@ -19,11 +19,11 @@ from mimik.config import InputError
 from mimik.face.landmarks import NUM_POINTS, OVAL, Array, Image, head_pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper, follows
-from mimik.rendering.inpainting import fill
 from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.layers.teeth import TeethSet
-from mimik.rendering.matte import foreground, person_matte
 from mimik.rendering.painters import PicturePainter, Prepared
+from mimik.rendering.scene.inpainting import fill
+from mimik.rendering.scene.matte import foreground, person_matte
 
 _UNCOVERS = 0.16  # crop sides: distance from the person's edge within which the plate needs detail
 _HOLE = 0.03  # matte value from which on a pixel is not used as background
