@@ -113,6 +113,19 @@ def test_the_picture_is_turned_by_the_degrees_asked_for(
     assert editor.notes(Edit(**{name: degrees})) == []
 
 
+def test_a_head_turns_about_the_neck():
+    """Degrees; shift of the middle of the face, 6.1 cm above and 3.9 cm before the pivot, by hand."""
+    shape = canonical_mesh().vertices.astype(np.float64)
+    shape = np.concatenate([shape, np.zeros((faces.NUM_POINTS - len(shape), 3))])
+    for name, degrees, expected in (
+        ("yaw", 30, (3.9 * 0.5, 0)),  # to the right, like the nose
+        ("pitch", 20, (0, 6.1 * (1 - 0.9397) + 3.9 * 0.3420)),  # down, like the nose
+        ("roll", 90, (6.1, 6.1)),  # clockwise
+    ):
+        amounts = dict.fromkeys(SLIDERS, 0.0) | {name: float(degrees)}
+        np.testing.assert_allclose(edited_motion_frame(amounts, shape).shift[:2], expected, atol=0.01)
+
+
 def found_in(editor: Editor, landmarker: Landmarker, one: Edit) -> Face:
     """The face detected in the edited picture."""
     return landmarker.detect(editor(one))[0]
