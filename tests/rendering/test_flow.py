@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import eyes_closed, mouth_opened, turned
-from mimik.face.landmarks import Face, Landmarker
+from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.media import video
 from mimik.rendering.crop import WINDOW_SCALE, Crop
 from mimik.rendering.field import GRID, area_ratio
@@ -125,3 +125,39 @@ def test_a_shoulder_cut_by_the_edge_is_not_continued_beyond_it(portrait_face: Fa
     rows, columns = y > shoulders + 6 * crop.side / GRID, (x > 0) & (x < width)
     sampled = x[columns] + flow.offset[rows][:, columns, 0] * crop.side
     assert sampled.min() > -0.004 * crop.side and sampled.max() < width + 0.004 * crop.side
+
+
+@pytest.mark.parametrize("below", [-0.1, 0.1])
+def test_shoulders_sway_with_the_head_where_nothing_holds_them(portrait_face: Face, below: float) -> None:
+    """A head moves as a whole; below: crop sides between the square's lower border and that of the picture."""
+    side = Crop.around(portrait_face.points).side
+    points = portrait_face.points + np.float32([side, side, 0])  # far from the other borders
+    crop = Crop.around(points)
+    width, height = round(crop.left + 2 * side), round(crop.top + (1 + below) * side)
+    matte = np.zeros((height, width), np.float32)
+    middle = round(crop.left + side / 2)
+    matte[round(crop.top + side / 4) :, middle - round(0.3 * side) : middle + round(0.3 * side)] = 1
+    apart = Warper(points, width, height, matte=matte, free=(True, True, True))
+    whole = Warper(points, width, height)
+    neck, last = round(0.78 * GRID), int(min(1 + below, 1) * GRID) - 1  # rows of cells
+    for by in ((0.04, 0.0), (0.0, -0.03), (0.0, 0.03)):
+        target = points + np.float32([*by, 0]) * np.float32(side)
+        still, sways = (warper.flow(target).offset[:, GRID // 2] for warper in (whole, apart))
+        assert sways[neck] @ by < 1.4 * (still[neck] @ by)  # both negative: further along than without
+        held = below > 0 or by[1] < 0  # the picture continues, or its lower part would move into view
+        np.testing.assert_allclose(sways[last], np.zeros(2) if held else np.multiply(by, -0.7), atol=0.004)
+        assert np.abs(still[last]).max() < 0.004
+
+
+def test_shoulders_do_not_turn_with_the_head(portrait_face: Face) -> None:
+    """About the base of the neck: 10 cm below the middle of the face, 4 cm behind it."""
+    points = portrait_face.points.astype(np.float64)
+    pose = head_pose(points)
+    base = pose.apply(np.array([[0.0, 10.0, 4.0]]))
+    c, s = np.cos(0.3), np.sin(0.3)
+    target = base + (points - base) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
+    picture = 512, 512
+    for matte in (None, np.ones(picture, np.float32)):
+        warper = Warper(portrait_face.points, *picture, matte=matte)
+        shoulders = warper.flow(target.astype(np.float32)).offset[-6:]
+        assert np.abs(shoulders).max() < 0.01

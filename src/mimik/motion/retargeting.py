@@ -193,7 +193,7 @@ _MAX_REVEAL = math.radians(
     30
 )  # of a frontal photo; for a turned photo, its own rotation reduces it in the same direction
 _TURNED_BACK = 0.5  # share of a turned photo's own rotation that is added to the limit in the opposite direction
-_MAX_SHIFT_CM = 5.0  # limited because the shoulders stand still
+_MAX_SHIFT_CM = 5.0  # limited because the shoulders follow only partly
 _MAX_LOG_ZOOM = math.log(1.3)
 _MAX_REVEAL_EXACT = math.radians(48)  # for `mimik edit`, whose result is inspected
 

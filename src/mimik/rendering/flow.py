@@ -71,6 +71,11 @@ _OUTLINE_CM = 3.0  # depth of the head's outline behind the middle of the face
 # Below the middle of the face: points beside the head follow it fully above the first value, not at all below the
 # second.
 _NECK_CM = 3.5, 8.5
+# Shoulders do not turn with the head, but sway with it: they move by this share of the displacement of the neck's base
+# (face frame), where their weight is not 0.
+_NECK_BASE_CM = np.array([[0.0, 10.0, 4.0]])
+_SWAY = 0.7
+_OUTWARD_CM = 0.5  # displacement from which on shoulders that the picture's edge cuts fully move outward
 _NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair begins to move
 _CUT = 0.1, 0.5  # matte value at the picture's edge, over which the edge counts as cutting the person
 _CUT_CELLS = 1.5  # sigma over which it is smoothed from row to row
@@ -214,12 +219,18 @@ class Warper:
         # A fixed border next to hair that moves would fold the flow.
         gap = np.where([*free, False], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
         self._follow = (mesh.follow * ramp(gap, *_NEAR_BORDER))[:, None]
+        # Edges of the picture within the square: what they cut may move along them, and outward.
+        self._is_edge = np.concatenate([self._picture[0] >= 0, self._picture[1] <= 1]) * float(outline is not None)
+        gap = np.where([*free, self._is_edge[3]], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
+        self._shell_sways = (1 - self._follow) * ramp(gap, *_NEAR_BORDER)[:, None] * float(outline is not None)
         self._border = self._at_depth(frame_of(low, high))
         self._border[:, 0] = self._border[:, 0].clip(*self._at_rows(self._sides[0], self._sides[1], self._border))
-        self._border_follow = self._freedom(self._border, low, high, free)[:, None]
+        self._neck_base = self.jaws.skull.apply(_NECK_BASE_CM)
+        self._border_moves = self._freedom(self._border, low, high, free)
         cells = self._at_depth(grid_centers().astype(np.float64))
-        freedom = self._freedom(cells, low, high, free).reshape(GRID, GRID).astype(np.float32)
-        self._fade = 1 - (1 - fade_of(low, high, *self._sides)) * (1 - freedom)
+        freedom = self._freedom(cells, low, high, free)
+        self._cells_move = tuple(share.reshape(GRID, GRID, -1).astype(np.float32) for share in freedom)
+        self._fade = fade_of(low, high, *self._sides)[..., None]
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions [N, 2] in the square, as [N, 3] at the depth of the head's outline."""
@@ -228,15 +239,25 @@ class Warper:
 
     def _freedom(
         self, places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: tuple[bool, bool, bool]
-    ) -> NDArray[np.float64]:
-        """[N] 0..1, how far the border nearest to each of the places [N, 3] moves with the skull."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """How the border nearest to each of the places [N, 3] moves.
+
+        Returns:
+            [N, 1] share of the skull's motion; [N, 2] share of the shoulders' motion in x and y, in both directions;
+            [N, 2] the same in one direction only, negative if it is left or up.
+        """
         gaps = _gaps(places, low, high)
         left, right = self._at_rows(self._sides[0], self._sides[1], places)
         gaps[:, 0], gaps[:, 2] = places[:, 0] - left, right - places[:, 0]
         is_free = np.tile(np.array([*free, False], float), (len(places), 1))
         for side, cut in zip((0, 2), self._at_rows(self._cut[:, 0], self._cut[:, 1], places), strict=True):
             is_free[:, side] *= 1 - cut
-        return np.asarray(is_free[np.arange(len(places)), gaps.argmin(1)] * follows(places, self.jaws.skull))
+        nearest = gaps.argmin(1)
+        unbound = is_free[np.arange(len(places)), nearest][:, None]
+        bound = (1 - unbound) * self._is_edge[nearest][:, None]
+        outward = np.array([(-1.0, 0.0), (0.0, -1.0), (1.0, 0.0), (0.0, 1.0)])[nearest]
+        skull = follows(places, self.jaws.skull)[:, None]
+        return unbound * skull, (1 - skull) * (unbound + bound * (outward == 0)), (1 - skull) * bound * outward
 
     @staticmethod
     def _at_rows(
@@ -253,7 +274,9 @@ class Warper:
         motion = skull_motion(self.source[: face.NUM_POINTS], goal_face)
         shell = self.source[face.NUM_POINTS :]
         moved = motion.after(self.jaws.skull)
-        shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow
+        sway = _SWAY * (motion.apply(self._neck_base) - self._neck_base) * [1, 1, 0]
+        outward = sway[:, :2] / (_OUTWARD_CM * self.jaws.skull.scale)
+        shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow + sway * self._shell_sways
         goal = np.concatenate([goal_face, shell])
 
         # Self-occlusion in the target: 0 visible .. 1 hidden. It changes gradually with the pose: removing a point
@@ -278,9 +301,11 @@ class Warper:
         keep = self._control
         rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
         to_outline = on_outline(goal, moved.rotation)
-        border = self._border + (motion.apply(self._border) - self._border) * self._border_follow
+        turns, sways, one_way = self._border_moves
+        border = self._border[:, :2] + (motion.apply(self._border) - self._border)[:, :2] * turns
+        border += sway[:, :2] * (sways + (one_way * outward).clip(0, 1))
         to_jaw = beside_jaw(goal, moved)
-        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, border[:, :2]])
+        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, border])
         come_from = np.concatenate(
             [
                 self.source[keep, :2],
@@ -303,14 +328,17 @@ class Warper:
         offset = smooth
         unseen = np.zeros((GRID, GRID), bool)
         mirror = None
+        cells_turn, cells_sway, cells_outward = self._cells_move
+        moves = cells_turn + cells_sway + (cells_outward * outward.astype(np.float32)).clip(0, 1)
+        fade = 1 - (1 - self._fade) * (1 - moves)
         if layers:
             irises = goal[face.IRISES, :2], self._mirror.source[face.IRISES, :2]
-            mirror = mirror_flow(*self._mirror.joined(*layers), self._fade, *irises, self._picture)
+            mirror = mirror_flow(*self._mirror.joined(*layers), fade.min(-1), *irises, self._picture)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
                 offset = trust_mesh(smooth, *joined(*layers), turned * near)
             unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
-        offset, stretch = unfold(offset * self._fade[..., None])
+        offset, stretch = unfold(offset * fade)
         details = []
         for part, values in zip(parts, fine, strict=True):
             change = cv2.resize(
