@@ -53,6 +53,19 @@ def test_courses_of_bricks_go_on() -> None:
     assert np.abs(picture[near].astype(int) - picture[near].mean(0)).max(-1).mean() > 40  # the error of a mean
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_copies_take_the_light_of_their_new_place(axis: int) -> None:
+    """On an unevenly lit wall; copies of the bricks that fit best come from elsewhere."""
+    light = np.expand_dims(np.linspace(1, 0.6, 224), (1 - axis, 2))
+    picture = (_bricks(224, 224) * light).astype(np.uint8)
+    hole = _hole(224, 224)
+    damaged = picture.copy()
+    damaged[hole] = 0
+    y, x = np.mgrid[:224, :224]
+    near = hole & (0.22 * 224 - np.hypot(x - 112, y - 0.62 * 224) < 6)
+    assert np.abs(fill(damaged, hole, 24).astype(int) - picture)[near].mean() < 4
+
+
 def test_a_window_frame_stays_straight() -> None:
     picture = np.full((160, 200, 3), [180, 200, 220], np.uint8)
     picture[:, 96:104] = [60, 50, 40]

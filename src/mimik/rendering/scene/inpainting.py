@@ -32,7 +32,10 @@ _RING = 3  # pixels at that size that are filled per iteration
 _AROUND_RING = np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)
 _PEAKS = 96  # largest number of peaks of the autocorrelation
 _FAR = 2e-4  # cost of a shift's length in picture widths, relative to the squared color difference
-_MOST_TONE = 8.0  # largest change of a copy's tone, 0..255
+_MOST_TONE = 40 / 255  # largest difference between two copies, colors in 0..1, that is spread over both
+_TONE_REACH = 12.0  # pixels at _FINE_PX over which it is spread
+_ROUNDED_PX = 1.5  # sigma over which the outlines of pieces are rounded, pixels at _FINE_PX
+_TONE_STEPS = 24  # of the conjugate gradient method
 _FINE_PX = 336  # longer side at which shifts are refined
 
 
@@ -51,10 +54,9 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     if not hole.any() or hole.mean() > 0.95:
         return picture.copy()
     smoothing = run_in_thread(lambda: _smooth_fill(picture, hole))
-    shifts, is_known = _shifts(picture, hole, reach)
+    shifts, is_known, tone = _shifts(picture, hole, reach)
     smooth = smoothing.result()
-    out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth)
-    out += _tone(out, smooth, is_known > 0, reach)
+    out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth) + tone
     # Copies have full weight at the hole's edge; fading them there would leave a rim without detail.
     weight = cv2.GaussianBlur(np.where(hole, is_known, np.float32(1)), (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
     if plain is not None:
@@ -72,17 +74,116 @@ def _smooth_fill(picture: Image, hole: NDArray[np.bool_]) -> Array:
     return np.asarray(cv2.resize(filled, hole.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32))
 
 
-def _tone(copy: Array, smooth: Array, where: NDArray[np.bool_], reach: float) -> Array:
-    """Tone correction that adapts a copy to the brightness and color of its new surroundings."""
-    k = min(1.0, _FINE_PX / max(where.shape))
-    size = max(round(where.shape[1] * k), 1), max(round(where.shape[0] * k), 1)
-    weight = cv2.resize(where.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    off = cv2.resize((smooth - copy) * where[..., None], size, interpolation=cv2.INTER_AREA)
-    sigma = max(reach * k / 8, 1.0)
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
-    tone = cv2.GaussianBlur(off, (0, 0), sigma) / np.maximum(total, 1e-3)
-    tone = cv2.resize(tone, where.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(_MOST_TONE * np.tanh(tone / _MOST_TONE))
+def _tone(colors: Array, hole: NDArray[np.bool_], shifts: Array, where: NDArray[np.bool_]) -> Array:
+    """What is added to the copies so that no step remains where two of them meet, or at the edge of the hole.
+
+    A screened Poisson equation (Perez et al. 2003, "Poisson Image Editing"): the steps between neighboring pixels that
+    neither copy shows are spread over both.
+
+    Args:
+        colors: [h, w, 3] known colors, 0..1.
+        hole: [h, w] mask.
+        shifts: [h, w, 2] of each pixel's copy.
+        where: [h, w] mask of the copies.
+
+    Returns:
+        [h, w, 3] in units of the colors, 0 outside the copies.
+    """
+    out = np.zeros_like(colors)
+    if not where.any():
+        return out
+    rows, columns = (slice(max(int(at.min()) - 1, 0), int(at.max()) + 2) for at in np.nonzero(where))
+    part = rows, columns
+    at = np.where(where[..., None], shifts, 0)[part].astype(int)
+    at += np.stack(np.meshgrid(*(np.arange(n)[one] for n, one in zip(hole.shape[::-1], part[::-1], strict=True))), -1)
+    at = at.clip(0, np.array(hole.shape[::-1]) - 1)
+    is_copy, usable = where[part], ~hole[at[..., 1], at[..., 0]]
+    # Beyond the picture, nothing is known.
+    wide = cv2.copyMakeBorder(colors, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    known = cv2.copyMakeBorder((~hole).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    height, width = is_copy.shape
+    total, wanted = np.zeros(is_copy.shape, np.float32), np.zeros((*is_copy.shape, 3), np.float32)
+    joints = []
+    for by in ((1, 0), (0, 1)):
+        first, second = np.s_[: height - by[1], : width - by[0]], np.s_[by[1] :, by[0] :]
+        # The step from the first to the second pixel, as the copy of each continues it, minus the one between them.
+        here, there = at[first] + 1, at[second] + 1
+        steps, valid = [], []
+        for start, end, shown in ((here, here + by, is_copy[first]), (there - by, there, is_copy[second])):
+            start, end = (wide.shape[1] * one[..., 1] + one[..., 0] for one in (start, end))
+            steps.append(wide.reshape(-1, 3)[end] - wide.reshape(-1, 3)[start])
+            valid.append((known.ravel()[start] * known.ravel()[end] * shown).astype(np.float32))
+        joined = (valid[0] + valid[1] > 0) & usable[first] & usable[second]
+        between = colors[there[..., 1] - 1, there[..., 0] - 1] - colors[here[..., 1] - 1, here[..., 0] - 1]
+        continued = steps[0] * valid[0][..., None] + steps[1] * valid[1][..., None]
+        step = continued / np.maximum(valid[0] + valid[1], 1)[..., None] - between
+        step = _MOST_TONE * np.tanh(step / np.float32(_MOST_TONE)) * joined[..., None]
+        total[first] += joined
+        total[second] += joined
+        wanted[first] -= step
+        wanted[second] += step
+        joints.append((joined & is_copy[first] & is_copy[second]).astype(np.float32))
+    planes = np.ascontiguousarray((wanted * is_copy[..., None]).transpose(2, 0, 1))
+    out[part] = _solved(planes, total + np.float32(_TONE_REACH**-2), *joints).transpose(1, 2, 0)
+    return out
+
+
+def _solved(residual: Array, diagonal: Array, across: Array, down: Array) -> Array:
+    """[C, h, w] solution of a linear system on a grid, by conjugate gradients.
+
+    Args:
+        residual: [C, h, w] right side; changed.
+        diagonal: [h, w] of the matrix.
+        across, down: [h, w - 1], [h - 1, w] negated entries between neighbors in a row, in a column.
+    """
+    solution = np.zeros_like(residual)
+    direction = residual / diagonal
+    length = float(np.vdot(residual, direction))
+    for _ in range(_TONE_STEPS):
+        if length < 1e-6:
+            break
+        change = direction * diagonal
+        change[:, :, :-1] -= across * direction[:, :, 1:]
+        change[:, :, 1:] -= across * direction[:, :, :-1]
+        change[:, :-1] -= down * direction[:, 1:]
+        change[:, 1:] -= down * direction[:, :-1]
+        by = np.float32(length / float(np.vdot(direction, change)))
+        solution += by * direction
+        residual -= by * change
+        scaled = residual / diagonal
+        before, length = length, float(np.vdot(residual, scaled))
+        direction = scaled + np.float32(length / before) * direction
+    return solution
+
+
+def _enlarged(shifts: Array, filled: NDArray[np.bool_], hole: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
+    """Shifts and filled pixels at the size of a larger hole, with smooth outlines.
+
+    Args:
+        shifts: [h, w, 2], 0 where pixels are known.
+        filled: [h, w] mask, known pixels included.
+        hole: [H, W] mask.
+
+    Returns:
+        [H, W, 2] shifts in pixels at that size, 0 outside the hole; [H, W] whether a pixel of the hole is filled.
+    """
+    size = hole.shape[1::-1]
+    ratio = np.array(size) / np.array(filled.shape[1::-1])
+    known = (~hole).astype(np.float32)
+    most, covered = (np.zeros(hole.shape, np.float32) for _ in range(2))
+    out = np.zeros((*hole.shape, 2), np.float32)
+    for piece in _pieces(shifts, filled):
+        mask = np.zeros(filled.shape, np.float32)
+        mask[piece] = 1
+        share = cv2.GaussianBlur(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), (0, 0), _ROUNDED_PX)
+        covered += share
+        shift = np.rint(shifts[piece[0][0], piece[1][0]] * ratio)
+        if shift.any():  # copies come from known pixels
+            share = share * (_shifted(known, *shift.astype(int).tolist()) > 0)
+            better = (share > most) & hole
+            most[better] = share[better]
+            out[better] = shift
+    return out, (covered > 0.5) & (most > 0)
 
 
 def _reduced(picture: Image, hole: NDArray[np.bool_], longer: int) -> tuple[Array, NDArray[np.bool_], float]:
@@ -96,23 +197,30 @@ def _reduced(picture: Image, hole: NDArray[np.bool_], longer: int) -> tuple[Arra
     return (colors / np.maximum(weight, 1e-3) / 255).astype(np.float32), small, k
 
 
-def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Array, Array]:
-    """[H, W, 2] shift of each pixel's copy, in pixels; and [H, W] 0..1, goodness of fit."""
+def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Array, Array, Array]:
+    """[H, W, 2] shift of each pixel's copy, in pixels; [H, W] 0..1, goodness of fit; [H, W, 3] tone, 0..255."""
     colors, small, k = _reduced(picture, hole, _COARSE_PX)
     rough = np.rint(colors.clip(0, 1) * 255).astype(np.uint8)
     expected = cv2.inpaint(rough, small.astype(np.uint8), 3, cv2.INPAINT_TELEA) / np.float32(255)
     chosen, filled, fit = _grown(colors, small, _candidates(colors, small), expected, reach * k)
     fine, fine_hole, _ = _reduced(picture, hole, _FINE_PX)
     size = fine_hole.shape[1::-1]
-    ratio = np.array(size) / np.array(small.shape[1::-1])
-    chosen = cv2.resize(chosen, size, interpolation=cv2.INTER_NEAREST) * ratio.astype(np.float32)
-    filled = cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    chosen = _exact(fine, fine_hole, np.rint(chosen), filled & fine_hole)
+    chosen, filled = _enlarged(chosen, filled | ~small, fine_hole)
+    chosen = _exact(fine, fine_hole, chosen, filled)
+    tone = _tone(fine, fine_hole, chosen, filled)
     scale = np.array(hole.shape[::-1]) / np.array(size)
     size = hole.shape[1::-1]
     shifts = np.rint(cv2.resize(chosen, size, interpolation=cv2.INTER_NEAREST) * scale.astype(np.float32))
     fit = cv2.resize(cv2.GaussianBlur(fit, (0, 0), 1.5), size, interpolation=cv2.INTER_LINEAR)
-    return shifts, fit * ((cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0) & hole)
+    tone, weight = (
+        cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in (tone * 255, filled.astype(np.float32))
+    )
+    tone /= np.maximum(weight, 0.1)[..., None]
+    return (
+        shifts,
+        fit * ((cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0) & hole),
+        tone,
+    )
 
 
 def _candidates(colors: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
