@@ -14,7 +14,7 @@ from mimik.media.sound import read_sound
 from mimik.motion.contact import eye_distance, lip_openings
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.lips import CHANNELS, MOUTH, TOUCH_GAP
-from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_frame, with_mouth
+from mimik.motion.generation.speech import SpeechMotion, closed_reference, mouth_frame, mouth_width, with_mouth
 
 
 def babble(seconds: float, seed: int = 0) -> np.ndarray:
@@ -58,6 +58,23 @@ def test_a_mouth_of_a_given_opening_and_width() -> None:
         again = with_mouth(made, 0.0, width)
         np.testing.assert_allclose(lip_openings(again), contact, atol=1e-9)
         np.testing.assert_allclose(made[[61, 291], 1], shape[[61, 291], 1], atol=1e-9)  # the corners stay
+
+
+def test_in_noise_between_sentences_the_lips_rest() -> None:
+    """Noise 25 and 30 dB below the speech, after silence: the lips touch, and the mouth returns to its rest."""
+    noise = np.fft.rfft(np.random.default_rng(0).normal(size=2 * mel.RATE_HZ))
+    noise = np.fft.irfft(noise / np.maximum(np.arange(len(noise)), 20))  # of a room: lower tones are louder
+    said, quiet = spoken(), np.zeros(3200, np.float32)
+    level = mel.speech_level(mel.log_mel(said)[1])
+    for below_db in (25, 30):
+        loud = (noise / noise.std() * 10 ** ((level - below_db) / 20)).astype(np.float32)
+        moved = frames(np.concatenate([quiet, said, quiet, loud, said]))
+        begin = (2 * len(quiet) + len(said)) / mel.RATE_HZ
+        pause = moved[round(25 * (begin + 0.6)) : round(25 * (begin + 1.8))]
+        assert gaps(pause).max() < 1e-6
+        rest = closed_reference().shape
+        widths = np.array([mouth_width(rest + frame.offset) - mouth_width(rest) for frame in pause])
+        assert np.abs(widths[-15:]).max() < 0.005
 
 
 def test_blendshapes_that_leave_lips_open_do_not_undo_a_contact() -> None:

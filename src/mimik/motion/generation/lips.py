@@ -41,6 +41,8 @@ TOUCH_GAP = 0.015  # eye distances; the landmark detector measures less between 
 
 # Lips touch at minima of a score: the opening minus a weighted contact logit. A threshold on the predicted opening does
 # not suffice: predictions regress to the mean, so a threshold that finds closures keeps the lips shut for too long.
+# They also touch where the opening is below 0 and contact is probable. Without this, in noise between sentences, they
+# would open and close with each small minimum.
 _LOGITS = -4.0, 2.0  # range to which the logit is clamped
 _OLDER_LOGIT_WEIGHT = 0.06  # of the logit, in units of the opening, for older files
 _BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps before and after a minimum without a lower score; fewer after it if live
@@ -304,6 +306,7 @@ class LipStream:
         touch = contacts(score, self._contact.threshold, self._after) if count else np.zeros(0, bool)
         quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
         touch |= quiet & (now[:, GAP] < self._contact.quiet_opening)
+        touch |= (now[:, GAP] < 0) & (now[:, TOUCH] > 0)
         touch &= labiodental < LABIODENTAL_FROM  # f, v are not closures
         tracks = now[:, :TOUCH].copy()
         tracks[:, GAP] = parted(tracks[:, GAP])

@@ -39,6 +39,7 @@ _ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... than this above the noise floor
 SILENT_DB = -58.0  # relative to full scale: quieter sound is never speech
 _FLOOR_RISE_DB = 0.04  # of the noise floor per lip step: 2 dB/s
 _PAUSE_S = 0.16  # time without speech after which the lips begin to close
+_CLOSED_PAUSE_S = 0.5  # longer contact is a pause, whatever is audible
 _CLOSE_TAU_S, _OPEN_TAU_S = 0.06, 0.03
 _SHUT_BELOW = 0.12  # weight of lip motion below which lips touch in a pause
 _ACTIVE_HOLD_S = 0.35  # time without speech until a speaker counts as inactive
@@ -117,16 +118,18 @@ class _Pauses:
 
     def __init__(self) -> None:
         self._floor_db: float | None = None
+        self._closed_s = 0.0  # time since the lips touch
         self.silent_s = 10.0  # time since the last speech
         self._weight = 0.0
 
-    def __call__(self, loudness_db: float, ahead_db: float, level_db: float) -> tuple[float, Speaking]:
+    def __call__(self, loudness_db: float, ahead_db: float, level_db: float, touch: bool) -> tuple[float, Speaking]:
         """Advance by one lip step. Returns the weight of lip motion, 0..1, and the state of the speech.
 
         Args:
             loudness_db: at this instant.
             ahead_db: maximum of the next 0.1 s, because lips open before the sound.
             level_db: level of the speech.
+            touch: whether the lips touch; what is audible while they touch for long is noise.
         """
         dt = 1 / LIPS_HZ
         floor = loudness_db if self._floor_db is None else min(loudness_db, self._floor_db + _FLOOR_RISE_DB)
@@ -137,8 +140,11 @@ class _Pauses:
             return db > least
 
         was_silent = self.silent_s
-        self.silent_s = 0.0 if is_speech(loudness_db) else self.silent_s + dt
-        open_ = self.silent_s < _PAUSE_S or is_speech(ahead_db)
+        self._closed_s = self._closed_s + dt if touch else 0.0
+        is_closed = self._closed_s >= _CLOSED_PAUSE_S
+        is_silent = is_closed or not is_speech(loudness_db)
+        self.silent_s = max(self.silent_s + dt, self._closed_s) if is_silent else 0.0
+        open_ = self.silent_s < _PAUSE_S or (is_speech(ahead_db) and not is_closed)
         tau = _OPEN_TAU_S if open_ else _CLOSE_TAU_S
         self._weight += (1 - math.exp(-dt / tau)) * (float(open_) - self._weight)
         pause_began = was_silent < _PAUSE_S <= self.silent_s
@@ -202,7 +208,7 @@ class SpeechMotion:
     def _append(self, lips: Lips) -> None:
         columns = (lips.tracks, lips.touch, lips.labiodental, lips.loudness_db, lips.ahead_db, lips.level_db)
         for tracks, touch, labiodental, loudness, ahead, level in zip(*columns, strict=True):
-            weight, speaking = self._pauses(float(loudness), float(ahead), float(level))
+            weight, speaking = self._pauses(float(loudness), float(ahead), float(level), bool(touch))
             shut = bool(touch) or weight < _SHUT_BELOW
             self._apart = 0 if shut else self._apart + 1
             tracks = tracks * weight
