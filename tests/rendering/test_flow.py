@@ -161,3 +161,15 @@ def test_shoulders_do_not_turn_with_the_head(portrait_face: Face) -> None:
         warper = Warper(portrait_face.points, *picture, matte=matte)
         shoulders = warper.flow(target.astype(np.float32)).offset[-6:]
         assert np.abs(shoulders).max() < 0.01
+
+
+@pytest.mark.parametrize("yaw, ear", [(-30, (356, 454, 323, 361)), (30, (127, 234, 93, 132))])
+def test_the_near_edge_of_the_cheek_stays_smooth(warper: Warper, flow_of, portrait_face: Face, yaw, ear) -> None:
+    """A vertical line of the photo just inside the face's outline, from temple to jaw, becomes a parabola."""
+    centers = (np.arange(GRID) + 0.5) / GRID
+    sampled = flow_of(yaw=yaw).offset[..., 0] + centers
+    x, y = warper.crop.to_unit(portrait_face.points[list(ear), :2].astype(float)).T
+    line = x.min() - 0.012 if yaw < 0 else x.max() + 0.012
+    rows = np.arange(int(y.min() * GRID) - 4, int(y.max() * GRID) + 4)
+    found = np.array([np.interp(line, sampled[row], centers) for row in rows])
+    assert np.ptp(found - np.polyval(np.polyfit(rows, found, 2), rows)) < 0.01
