@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from mimik.arrays import Array
+from mimik.arrays import Array, runs
 from mimik.config import ModelError
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.media import mel
@@ -47,6 +47,8 @@ _LOGITS = -4.0, 2.0  # range to which the logit is clamped
 _OLDER_LOGIT_WEIGHT = 0.06  # of the logit, in units of the opening, for older files
 _BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps before and after a minimum without a lower score; fewer after it if live
 _EARLY, _TOUCHING = 1, 2  # steps before a minimum at which contact begins, and its length in steps
+_JOINED, _JOINED_OPENING = 6, 0.1  # longest and widest opening between two contacts that is left out; steps
+_JOINED_RISE = 0.02  # of the threshold, where they are left out: there are fewer false closures
 _QUIET_DB = -30.0  # relative to the level of the speech; in quieter sound small openings count as contact
 _OLDER_OPENING = 0.045  # threshold of minima minus threshold of openings, for older files
 QUIET_OPENING = 0.1  # smaller openings count as contact in quiet sound, in eye distances
@@ -233,6 +235,23 @@ def contacts(score: Array, threshold: float, after: int = _AFTER) -> NDArray[np.
 CONTACT_BEFORE, CONTACT_AFTER = _BEFORE + _TOUCHING - 1 - _EARLY, _AFTER + _EARLY
 
 
+def joined(touch: NDArray[np.bool_], gap: Array, is_open: NDArray[np.bool_], before: bool) -> NDArray[np.bool_]:
+    """[n] contact, also in brief and small openings between two contacts: lips are slower than minima of a score.
+
+    Args:
+        touch: [n] whether the lips touch.
+        gap: [n] opening.
+        is_open: [n] steps that are not joined.
+        before: whether the lips touch in the step before.
+    """
+    out = touch.copy()
+    for first, end in runs(~touch):
+        is_between = (touch[first - 1] if first else before) and end < len(touch)
+        small = (gap[first:end] < _JOINED_OPENING) & ~is_open[first:end]
+        out[first:end] = is_between and end - first <= _JOINED and small.all()
+    return out
+
+
 def parted(gap: Array) -> Array:
     """The opening [n] of lips that do not touch: the network's, with a soft lower bound.
 
@@ -255,19 +274,22 @@ class Lips:
 
 
 class LipStream:
-    """Streaming: takes sound of any length and returns lips; a step is returned four steps late (live: one)."""
+    """Streaming: takes sound of any length and returns lips; a step is returned ten steps late (live: one)."""
 
     def __init__(self, model: VoiceModel, *, start_db: float = mel.START_DB, is_live: bool = False) -> None:
         """Args:
         model: the network.
         start_db: level of the speech at the beginning, see mel.speech_level.
-        is_live: whether low latency matters more than contact one step earlier and at the right minimum.
+        is_live: whether low latency matters more than contact one step earlier, at the right minimum, and without brief
+            openings.
         """
         self._predict = LipPredictor(model)
         self._rise, self._spread = model.tensors["scale.rise"], model.tensors["scale.spread"]
         self._contact = ContactRule.of(model)
         self._after = _AFTER_LIVE if is_live else _AFTER
-        self._ahead = self._after + _EARLY - is_live  # steps needed after the one that is returned
+        self._joins = 0 if is_live else _JOINED
+        self._ahead = self._after + _EARLY - is_live  # steps needed after the one whose contact is decided
+        self._touches = False  # in the last step that was returned
         # Before the next step that is returned.
         self._scores: Array = np.full(CONTACT_BEFORE + is_live, np.inf, np.float32)
         self._held: Array = np.zeros((0, NUM_OUTPUTS + 3), np.float32)  # data of steps that are not returned yet
@@ -298,20 +320,28 @@ class LipStream:
     def _given(self, rows: Array) -> Lips:
         """Of the held and the next steps, those whose contact is decided."""
         held = np.concatenate([self._held, rows])
-        count = max(0, len(held) - self._ahead)
+        decided = max(0, len(held) - self._ahead)
+        count = max(0, decided - self._joins)
         score = np.concatenate([self._scores, contact_score(held[:, GAP], held[:, TOUCH], self._contact.logit_weight)])
         self._held, self._scores = held[count:], score[count : count + len(self._scores)]
-        now = held[:count]
+        now = held[:decided]
         labiodental = _fast_sigmoid(now[:, LABIODENTAL])
-        touch = contacts(score, self._contact.threshold, self._after) if count else np.zeros(0, bool)
+        threshold = self._contact.threshold + (_JOINED_RISE if self._joins else 0.0)
+        touch = contacts(score, threshold, self._after) if decided else np.zeros(0, bool)
         quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
         touch |= quiet & (now[:, GAP] < self._contact.quiet_opening)
         touch |= (now[:, GAP] < 0) & (now[:, TOUCH] > 0)
-        touch &= labiodental < LABIODENTAL_FROM  # f, v are not closures
+        is_labiodental = labiodental >= LABIODENTAL_FROM  # f, v are not closures
+        touch &= ~is_labiodental
+        if self._joins:
+            touch = joined(touch, now[:, GAP], is_labiodental, self._touches)
+        now, touch = now[:count], touch[:count]
+        self._touches = bool(touch[-1]) if count else self._touches
         tracks = now[:, :TOUCH].copy()
         tracks[:, GAP] = parted(tracks[:, GAP])
-        return Lips(tracks, touch, labiodental, *now[:, NUM_OUTPUTS:].T)
+        return Lips(tracks, touch, labiodental[:count], *now[:, NUM_OUTPUTS:].T)
 
     def finish(self) -> Lips:
         """The remaining steps, with silence after the sound."""
-        return self.push(np.zeros(round(LOOKAHEAD_S * mel.RATE_HZ) + (1 + CONTACT_AFTER) * STACK * mel.HOP, np.float32))
+        steps = 1 + CONTACT_AFTER + _JOINED
+        return self.push(np.zeros(round(LOOKAHEAD_S * mel.RATE_HZ) + steps * STACK * mel.HOP, np.float32))

@@ -39,7 +39,7 @@ _ACTIVE_ABOVE_FLOOR_DB = 5.0  # ... than this above the noise floor
 SILENT_DB = -58.0  # relative to full scale: quieter sound is never speech
 _FLOOR_RISE_DB = 0.04  # of the noise floor per lip step: 2 dB/s
 _PAUSE_S = 0.16  # time without speech after which the lips begin to close
-_CLOSED_PAUSE_S = 0.5  # longer contact is a pause, whatever is audible
+_CLOSED_PAUSE_S = 0.8  # longer contact is a pause, whatever is audible
 _CLOSE_TAU_S, _OPEN_TAU_S = 0.06, 0.03
 _SHUT_BELOW = 0.12  # weight of lip motion below which lips touch in a pause
 _ACTIVE_HOLD_S = 0.35  # time without speech until a speaker counts as inactive
@@ -142,8 +142,9 @@ class _Pauses:
         was_silent = self.silent_s
         self._closed_s = self._closed_s + dt if touch else 0.0
         is_closed = self._closed_s >= _CLOSED_PAUSE_S
-        is_silent = is_closed or not is_speech(loudness_db)
-        self.silent_s = max(self.silent_s + dt, self._closed_s) if is_silent else 0.0
+        self.silent_s = 0.0 if is_speech(loudness_db) and not is_closed else self.silent_s + dt
+        if is_closed:
+            self.silent_s = max(self.silent_s, self._closed_s)
         open_ = self.silent_s < _PAUSE_S or (is_speech(ahead_db) and not is_closed)
         tau = _OPEN_TAU_S if open_ else _CLOSE_TAU_S
         self._weight += (1 - math.exp(-dt / tau)) * (float(open_) - self._weight)
