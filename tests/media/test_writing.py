@@ -130,6 +130,12 @@ def test_gif_longer_than_the_palette_sample(tmp_path):
     assert indices(video.read_frames(path)) == [i % 3 for i in range(130)]
 
 
+def test_h264_frames_are_not_cut_into_slices(tmp_path):
+    with video.open_writer(tmp_path / "a.mp4", 256, 256, 25) as writer:
+        writer.write(np.full((256, 256, 3), SKIN, np.uint8))
+    assert b"sliced_threads=0" in (tmp_path / "a.mp4").read_bytes()  # x264 notes its settings in the file
+
+
 @pytest.mark.parametrize(("width", "height"), [(65, 49), (64, 49), (65, 48), (17, 17)])
 def test_odd_sizes_lose_one_row_or_column(tmp_path, width, height):
     path = write_all(

@@ -263,6 +263,8 @@ class VideoWriter(_StreamWriter):
             stream.pix_fmt = self._format
             if self._num_threads is not None:
                 stream.codec_context.thread_count = self._num_threads
+            if self._codec == "libx264":  # PyAV's default, slices, waits for each frame, and needs more bytes
+                stream.codec_context.thread_type = "FRAME"
             stream.codec_context.time_base = 1 / self._rate
             stream.colorspace = stream.color_primaries = stream.color_trc = 1  # BT.709 in each of the three lists
             stream.color_range = ColorRange.MPEG
