@@ -228,9 +228,15 @@ class Warper:
         self._neck_base = self.jaws.skull.apply(_NECK_BASE_CM)
         self._border_moves = self._freedom(self._border, low, high, free)
         cells = self._at_depth(grid_centers().astype(np.float64))
-        freedom = self._freedom(cells, low, high, free)
-        self._cells_move = tuple(share.reshape(GRID, GRID, -1).astype(np.float32) for share in freedom)
-        self._fade = fade_of(low, high, *self._sides)[..., None]
+        turns, sways, one_way = self._freedom(cells, low, high, free)
+        held = 1 - fade_of(low, high, *self._sides)
+        # [2, GRID, GRID] fade of the offset in x and in y toward the border, and what is added to it by an outward
+        # motion of the shoulders to the left or up, and to the right or down.
+        self._fade, moves = (
+            np.float32(plus) + sign * held * share.T.reshape(2, GRID, GRID).astype(np.float32)
+            for plus, sign, share in ((1, np.float32(-1), 1 - turns - sways), (0, np.float32(1), one_way))
+        )
+        self._fade_outward = (-moves).clip(0), moves.clip(0)
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions [N, 2] in the square, as [N, 3] at the depth of the head's outline."""
@@ -275,7 +281,7 @@ class Warper:
         shell = self.source[face.NUM_POINTS :]
         moved = motion.after(self.jaws.skull)
         sway = _SWAY * (motion.apply(self._neck_base) - self._neck_base) * [1, 1, 0]
-        outward = sway[:, :2] / (_OUTWARD_CM * self.jaws.skull.scale)
+        outward = (sway[0, :2] / (_OUTWARD_CM * self.jaws.skull.scale)).clip(-1, 1)
         shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow + sway * self._shell_sways
         goal = np.concatenate([goal_face, shell])
 
@@ -303,7 +309,7 @@ class Warper:
         to_outline = on_outline(goal, moved.rotation)
         turns, sways, one_way = self._border_moves
         border = self._border[:, :2] + (motion.apply(self._border) - self._border)[:, :2] * turns
-        border += sway[:, :2] * (sways + (one_way * outward).clip(0, 1))
+        border += sway[:, :2] * (sways + (one_way * outward).clip(0))
         to_jaw = beside_jaw(goal, moved)
         to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, border])
         come_from = np.concatenate(
@@ -328,17 +334,18 @@ class Warper:
         offset = smooth
         unseen = np.zeros((GRID, GRID), bool)
         mirror = None
-        cells_turn, cells_sway, cells_outward = self._cells_move
-        moves = cells_turn + cells_sway + (cells_outward * outward.astype(np.float32)).clip(0, 1)
-        fade = 1 - (1 - self._fade) * (1 - moves)
+        fade_x, fade_y = (
+            self._fade[axis] + np.float32(abs(by)) * self._fade_outward[int(by > 0)][axis]
+            for axis, by in enumerate(outward)
+        )
         if layers:
             irises = goal[face.IRISES, :2], self._mirror.source[face.IRISES, :2]
-            mirror = mirror_flow(*self._mirror.joined(*layers), fade.min(-1), *irises, self._picture)
+            mirror = mirror_flow(*self._mirror.joined(*layers), np.minimum(fade_x, fade_y), *irises, self._picture)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
                 offset = trust_mesh(smooth, *joined(*layers), turned * near)
             unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
-        offset, stretch = unfold(offset * fade)
+        offset, stretch = unfold(offset * cv2.merge([fade_x, fade_y]))
         details = []
         for part, values in zip(parts, fine, strict=True):
             change = cv2.resize(
