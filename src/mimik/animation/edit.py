@@ -19,7 +19,7 @@ from mimik.face.landmarks import BLENDSHAPES, Face, Image, Landmarker, canonical
 from mimik.motion.contact import LIPS_TOUCH, lip_openings, with_chin_below_lip, with_lip_openings
 from mimik.motion.drivers.stream import UPPER_LID_SHARE
 from mimik.motion.expression import Float, expression_basis
-from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, shift_of_turn, still
 from mimik.motion.regions import region_weights
 from mimik.provenance.outputs import check_output
 
@@ -43,9 +43,6 @@ _LID_FOLLOWS, _LOWER_LID_FOLLOWS, _LID_ARCH = (1.7, 1.2), (0.45, 0.7), (1.0, 0.5
 # Largest share of the eye's opening by which it closes with a falling gaze, so that it stays open, and opens with a
 # rising one, so that it does not stare; training frames that look up are 12 % wider open.
 _LIDS_CLOSE, _LIDS_OPEN = 0.65, 0.22
-# Point about which a head turns, in the photo's axes from the origin of its face frame: fitted to the positions of the
-# head in 265 turned frames of 103 training clips (robust least squares; mean distance 1.5 cm without, 1.2 cm with it).
-_NECK_CM = np.array([0.0, 6.1, 3.9])
 _WIDE = 0.35  # increase of the eye's opening at --blink -1, relative
 
 
@@ -102,7 +99,7 @@ def edited_motion_frame(edit: Edit | Mapping[str, float], shape: Float) -> Motio
     turn = np.eye(3)
     for axis, degrees in ((0, amounts["pitch"]), (1, -amounts["yaw"]), (2, amounts["roll"])):
         turn = rotation_matrix(np.radians(degrees) * np.eye(3)[axis]) @ turn
-    return replace(still(), turn=rotation_vector(turn), shift=_NECK_CM - turn @ _NECK_CM, offset=offset)
+    return replace(still(), turn=rotation_vector(turn), shift=shift_of_turn(turn), offset=offset)
 
 
 def _symmetric(shapes: dict[str, float]) -> Float:

@@ -17,6 +17,9 @@ from mimik.face import landmarks as faces
 from mimik.face.landmarks import BLENDSHAPES, Face, Pose, fit_similarity
 from mimik.motion.expression import Float, pose_leak
 
+# Point about which a head turns, in the picture's axes from the origin of its face frame: fitted to the positions of
+# the head in 265 turned frames of 103 training clips (robust least squares; mean distance 1.5 cm without, 1.2 cm with).
+NECK_CM = np.array([0.0, 6.1, 3.9])
 EYELIDS_TOUCH = 0.085  # detected opening of closed eyelids, relative to the usual opening: median of 164 clips
 
 
@@ -53,6 +56,11 @@ class MotionFrame:
 def still() -> MotionFrame:
     """What a neutral face does."""
     return MotionFrame(np.zeros(3), np.zeros(3), 0.0, np.zeros((faces.NUM_POINTS, 3)), np.zeros(len(BLENDSHAPES)))
+
+
+def shift_of_turn(turn: Float) -> Float:
+    """[3] shift of the head, centimeters, if it turns about the neck; turn: [3, 3] rotation in the picture's axes."""
+    return NECK_CM - turn @ NECK_CM
 
 
 def rotation_matrix(vector: Float) -> Float:

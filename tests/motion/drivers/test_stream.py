@@ -108,6 +108,13 @@ def test_angles_are_those_of_a_pose(name: str, column: int) -> None:
     assert faces.fit_similarity(faces.canonical_mesh().vertices, points).degrees[column] == pytest.approx(12)
 
 
+def test_a_head_without_a_position_turns_about_the_neck() -> None:
+    """By hand: the middle of the face is 3.9 cm before the pivot, so it moves to the right, like the nose."""
+    turned, placed = (parse(f'{{"time": 0, "head": {{"yaw": 30{more}}}}}') for more in ("", ', "x": 0.5'))
+    np.testing.assert_allclose(motion_frame_of(turned).shift[:2], [3.9 * 0.5, 0], atol=1e-9)
+    np.testing.assert_allclose(motion_frame_of(placed).shift, [0.5, 0, 0])
+
+
 def test_a_head_that_comes_nearer_is_larger() -> None:
     near, far = (
         motion_frame_of(parse(line(0) if z is None else f'{{"time": 0, "head": {{"z": {z}}}}}')) for z in (-20, 30)

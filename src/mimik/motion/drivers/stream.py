@@ -26,7 +26,7 @@ from mimik.face.landmarks import (
 )
 from mimik.motion.contact import closed_mouth
 from mimik.motion.expression import Float, expression_basis
-from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, still
+from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector, shift_of_turn, still
 
 HOLD_S = 0.5  # after a longer pause the face counts as lost, and the person returns to neutral
 
@@ -170,11 +170,12 @@ def mirrored_sample(sample: Sample) -> Sample:
 
 
 def motion_frame_of(sample: Sample) -> MotionFrame:
-    """The motion frame of a sample, relative to its neutral."""
+    """The motion frame of a sample, relative to its neutral. Without a position, the head turns about the neck."""
+    turn, shift = _rotation(sample.head), sample.head[3:].copy()
     return replace(
         still(),
-        turn=rotation_vector(_rotation(sample.head)),
-        shift=sample.head[3:].copy(),
+        turn=rotation_vector(turn),
+        shift=shift if shift.any() else shift_of_turn(turn),
         zoom=-math.log1p(sample.head[5] / _CAMERA_CM),
         offset=_with_shut_eyes(expression_basis().expression(sample.blendshapes), sample.blendshapes),
         blendshapes=expression_basis().neutral + sample.blendshapes,
