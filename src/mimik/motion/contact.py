@@ -191,6 +191,24 @@ def with_chin_below_lip(shape: Float, rest: Float) -> Float:
     return out
 
 
+def with_upper_lip_below(shape: Float, photo: Float, highest: float) -> Float:
+    """The shape with an upper lip that rises at most this far above its height in the photo; openings are kept.
+
+    Args:
+        shape, photo: [478, 3].
+        highest: in the shape's units; the limit is soft from half of it on.
+    """
+    rise = photo[_INNER_UPPER, 1] - shape[_INNER_UPPER, 1]
+    over = np.clip(rise - highest / 2, 0, None)
+    excess = over - highest / 2 * np.tanh(over / (highest / 2))
+    if excess.max() <= 0:
+        return shape
+    upper, lower = _lip_fields()
+    out = shape.copy()
+    out[:, 1] += upper @ excess + lower @ excess
+    return out
+
+
 def soft_lip_openings(openings: Float) -> Float:
     """[9] the driver's lip openings from contact, in eye distances, with noise near contact removed."""
     return soft_contact(openings, _LIPS_SOFT)

@@ -27,6 +27,7 @@ from mimik.motion.contact import (
     with_chin_below_lip,
     with_eyelid_openings,
     with_lip_openings,
+    with_upper_lip_below,
 )
 from mimik.motion.expression import Float, expression_basis
 from mimik.motion.frames import MotionFrame, Reference, rotation_matrix, rotation_vector
@@ -87,6 +88,14 @@ class Retarget:
         widens = np.array([name.startswith(_WIDENING) for name in BLENDSHAPES])
         smile = np.clip(person.blendshapes - basis.neutral, 0, None) * widens
         self._smile = basis.expression(smile) * region_weights()["lips"][:, None]
+        corners = [BLENDSHAPES.index(f"mouthSmile{side}") for side in ("Left", "Right")]
+        smiles = float(smoothstep(person.blendshapes[corners].mean(), *_SMILES))
+        lifted = _LIFTED * smiles * float(lip_openings(self._shape).max())
+        self._highest = max(_HIGHEST_LIP - lifted, _LEAST_RISE) * eye_distance(self._shape)
+        self._widest = max(
+            _WIDEST_MOUTH * eye_distance(self._shape),
+            1.03 * float(np.linalg.norm(self._closed[61] - self._closed[291])),
+        )
         self._added = np.zeros_like(self._shape)
         self._turn = np.zeros(3)
         if self._absolute:
@@ -146,7 +155,17 @@ class Retarget:
             narrowing = float(out[right, 0] - out[left, 0]) / float(
                 np.linalg.norm(self._closed[right] - self._closed[left])
             )
-            out -= _GIVES_WAY * smoothstep(narrowing, *_ROUNDED) * self._smile
+            share = _GIVES_WAY * smoothstep(narrowing, *_ROUNDED)
+            # So does a smile to a wider smile.
+            rest, width = (
+                float(np.linalg.norm(shape[right] - shape[left])) for shape in (self._closed, self._closed + out)
+            )
+            knee = max(rest, _WIDENS_FREELY * self._widest)
+            over = width - knee - float(_soft_limit(np.array([max(width - knee, 0.0)]), self._widest - knee, 0)[0])
+            of_smile = float(self._smile[left, 0] - self._smile[right, 0])
+            if over > 0 and of_smile > 0:
+                share = min(over / of_smile, 1.0)
+            out -= share * self._smile
         return np.asarray(out)
 
     def _lifted(self, closing: Float, offset: Float, motion_frame: MotionFrame) -> Float:
@@ -156,7 +175,7 @@ class Retarget:
         """
         opening = float((lip_openings(self._reference_shape + motion_frame.offset) - self._lips_rest).max())
         lowered = np.clip(closing, 0, None)
-        room = lowered + _HIGHEST_LIP * eye_distance(self._shape) - np.clip(-offset, 0, None)
+        room = lowered + self._highest - np.clip(-offset, 0, None)
         rise = np.minimum(lowered * smoothstep(opening, *_SMILE_LIFTS), room.clip(0))
         return np.asarray(rise / (1 - UPPER_LIP_SHARE))  # with_lip_openings takes that share back
 
@@ -180,6 +199,7 @@ class Retarget:
                 opening = opening * (float(_soft_limit(np.array([largest]), widest)[0]) / largest)
                 shape = with_lip_openings(shape, rest + opening, upper_lip=0)
             if not self._exact:
+                shape = with_upper_lip_below(shape, self._shape, self._highest)
                 shape = with_chin_below_lip(shape, self._closed)
         if "eyes" in self._regions:
             fraction = driver_eyelid_fractions(eyelid_openings(driver), self._lids_usual, self._lids_touch)
@@ -198,10 +218,10 @@ _MAX_LOG_ZOOM = math.log(1.3)
 _MAX_REVEAL_EXACT = math.radians(48)  # for `mimik edit`, whose result is inspected
 
 
-def _soft_limit(vector: Float, limit: float) -> Float:
-    """The vector with its length softly limited; short vectors are unchanged."""
+def _soft_limit(vector: Float, limit: float, knee: float = 0.6) -> Float:
+    """The vector with its length softly limited; lengths up to this share of the limit are unchanged."""
     length = float(np.linalg.norm(vector))
-    knee = 0.6 * limit
+    knee = knee * limit
     if length <= knee:
         return vector
     return vector * ((knee + (limit - knee) * math.tanh((length - knee) / (limit - knee))) / length)
@@ -282,12 +302,16 @@ def _opening_gain(own: Float, other: Float) -> float:
     return float(np.clip(ratio, 0.85, 1.15)) * _ARRIVES["opening"]
 
 
-# Openings over which an upper lip returns to where the photo's smile holds it, and how far above it a driver may take
-# it, in eye distances. In 86 frames of the training set the upper lip is 0.14 mm higher per mm of mouth width.
-_SMILE_LIFTS, _HIGHEST_LIP = (0.05, 0.15), 0.05
+# Openings over which an upper lip returns to where the photo's smile holds it, in eye distances.
+_SMILE_LIFTS = 0.05, 0.15
+# How far above the photo's an upper lip may rise, in eye distances; less by this share of the opening of a photo that
+# smiles with teeth (mouthSmile), so that no gums show; at least.
+_HIGHEST_LIP, _LIFTED, _SMILES, _LEAST_RISE = 0.11, 0.5, (0.2, 0.8), 0.01
 # Blendshapes of a smile, and the narrowing of the mouth, relative to its width, over which a photo's smile gives way to
 # rounded lips.
 _WIDENING, _ROUNDED, _GIVES_WAY = ("mouthSmile", "mouthDimple", "mouthStretch"), (0.05, 0.3), 0.7
+_WIDEST_MOUTH = 1.16  # width in eye distances; 1.09 in 99 % of 680 frames of the training set, at most 1.16
+_WIDENS_FREELY = 0.93  # share of that width up to which a photo's smile does not give way
 _MAX_OPENING = 0.85  # of the mouth's width
 _WIDEST = 0.66  # of the distance of the eyes; at most 0.52 in 99.9 % of the frames of 40 training clips
 _MAX_WIDE = 1.6  # of an eye's usual opening

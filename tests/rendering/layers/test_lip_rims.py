@@ -85,4 +85,4 @@ def test_a_line_is_seen_where_they_meet(closed: tuple[Image, np.ndarray]) -> Non
         [min(light[b - 8 : b - 4, a].max(), light[b + 5 : b + 9, a].max()) for a, b in zip(x, y, strict=True)]
     )
     assert (line < 0.9 * beside).all()
-    assert (line > 0.3 * beside).all()  # a line, not a slit
+    assert (line > 0.55 * beside).all()  # a soft line, not a black one

@@ -130,6 +130,41 @@ def test_the_photos_own_teeth_stay_while_the_jaw_drops(portrait: Image, portrait
     assert np.abs(after - before).mean() < 0.1 * before.mean()
 
 
+def test_the_photos_own_teeth_keep_their_light(portrait: Image, portrait_face: Face) -> None:
+    """The portrait smiles. Behind lips that close halfway, its front teeth are neither darker nor brighter."""
+    points = portrait_face.points.astype(np.float64)
+    warper = Warper(portrait_face.points, 512, 512)
+    half = points.copy()
+    rise = 0.4 * (points[faces.LIPS_INNER_LOWER] - points[faces.LIPS_INNER_UPPER])[:, 1]
+    half[faces.LIPS_INNER_LOWER, 1] -= rise
+    half[faces.LIPS_OUTER_LOWER, 1] -= rise
+    image = Painter(portrait, warper).paint(warper.flow(half))
+    x, y = (
+        (0.5 * half[faces.LIPS_INNER_UPPER[4:7], :2] + 0.5 * half[faces.LIPS_INNER_LOWER[4:7], :2])
+        .round()
+        .astype(int)
+        .T
+    )
+    before, after = (
+        cv2.GaussianBlur(picture, (0, 0), 1.0)[y, x].astype(np.float32) @ LUMA for picture in (portrait, image)
+    )
+    np.testing.assert_allclose(after, before, rtol=0.12)
+
+
+def test_pursed_lips_shade_the_teeth(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    painter = Painter(portrait, warper)
+    wide = mouth_opened(shut, 0.07)
+    pursed, center = wide.copy(), wide[13, 0]
+    pursed[faces.LIPS, 0] = center + 0.65 * (wide[faces.LIPS, 0] - center)
+    x, y = np.round(0.5 * wide[13, :2] + 0.5 * wide[14, :2]).astype(int)
+    light = [
+        painter.paint(warper.flow(points))[y - 1 : y + 2, x - 2 : x + 3].astype(np.float32).mean((0, 1)) @ LUMA
+        for points in (wide, pursed)
+    ]
+    assert light[1] < 0.85 * light[0]
+
+
 def test_the_dark_between_parted_lips_is_not_taken_for_teeth(portrait: Image, portrait_face: Face) -> None:
     picture = portrait.copy()
     picture[cv2.dilate(inside(portrait_face.points).astype(np.uint8), np.ones((7, 7))) > 0] = 12

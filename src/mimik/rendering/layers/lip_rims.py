@@ -23,11 +23,12 @@ from mimik.rendering.layers.opening import Jaws
 _RIM_MM = 0.9  # width of a lip's rim that is always replaced, because it is blurred with the interior
 _SCRAPS_MM = 3.5  # distance beyond the landmarks' contour within which remnants of the interior are searched
 _UNLIKE = 3.0  # robust standard deviations from the lips' color, from which on a pixel belongs to the interior
-_FEATHER_MM = 0.7  # sigma with which the inpainted area is smoothed and blended
+_FEATHER_MM = 1.2  # sigma with which the inpainted area is smoothed and blended
+_MERGE_MM = 5.0  # height over which the inpainted upper lip passes into the lower one
 _SEAM_MM = 0.5, 2.0  # gap over which the dark line between touching lips fades out
-_SEAM_WIDTH_MM = 0.6  # width of that line
-_FULLY_PARTED_MM = 1.0  # gap from which on the interior is drawn at full opacity
-_SEAM_DARK = 0.5  # darkness of the line between touching lips
+_SEAM_WIDTH_MM = 1.0  # width of that line
+_FULLY_PARTED_MM = 3.0  # gap from which on the interior is drawn at full opacity
+_SEAM_DARK = 0.45  # darkness of the line between touching lips
 _INPAINT_PX = 360  # wider lips are inpainted at this width
 
 
@@ -68,8 +69,11 @@ class LipRims:
         reach = max(1.5 * px_per_mm * k, 2.0)
         from_upper = cv2.inpaint(small, missing | is_lower, reach, cv2.INPAINT_TELEA)
         from_lower = cv2.inpaint(small, missing | (1 - is_lower), reach, cv2.INPAINT_TELEA)
-        filled = np.where(is_lower[..., None] > 0, from_lower, from_upper)
-        filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        # One passes into the other, because lips that close show every unevenness of the line between them.
+        ramp = max(_MERGE_MM * px_per_mm * k, 1.0)
+        lower = smoothstep((np.arange(small.shape[0])[:, None] - meet[None]) / ramp + 0.5)[..., None]
+        filled = (from_upper + lower * (from_lower.astype(np.float32) - from_upper)).astype(np.float32)
+        filled = cv2.resize(filled, part.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         # Smooth the filled area, so that its edge is not visible in the lips.
         sigma = max(_FEATHER_MM * px_per_mm, 0.6)
         filled = cv2.GaussianBlur(filled, (0, 0), sigma)
@@ -79,7 +83,8 @@ class LipRims:
 
     def parted(self, gap_mm: float, px_per_mm: float) -> float:
         """0..1 opacity of the interior: 0 if the lips touch; px_per_mm: resolution of the frame."""
-        return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(_FULLY_PARTED_MM, 1.5 / px_per_mm))))
+        fully = min(_FULLY_PARTED_MM, self._jaws.gap_mm / 2)
+        return float(1 - self._jaws.shows * (1 - smoothstep(gap_mm, 0.0, max(fully, 1.5 / px_per_mm))))
 
     def seam(self, shape: tuple[int, int], outline: NDArray[Any], px_per_mm: float, gap_mm: float) -> Array | None:
         """The dark line between touching lips, which an open-mouth photo does not show; None if there is none.

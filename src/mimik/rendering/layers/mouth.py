@@ -46,11 +46,20 @@ _FURROW = 0.12  # darkness of the furrow along the middle of the tongue
 # Light of the cavity far back; additional light at the palate; distance over which the latter falls off, mm.
 _THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0
 _SMOOTH_MM, _SMOOTH = 1.6, 0.45  # sigma, and amount, of the smoothing of teeth in a picture without fine detail
-# The interior of a small opening is a soft shadow rather than teeth under a black line: its color relative to the skin,
-# its share, and the gaps over which it fades. In frames of 30 training clips rendered from closed lips, L1 between the
-# lips falls from 34.3 to 28.5 at gaps of 3.5 to 5 mm, and from 36.5 to 30.7 at 5 to 7 mm.
-_DIM, _DIM_SHARE, _DIM_FADES_MM = np.array([0.44, 0.32, 0.355], np.float32), 0.5, (4.0, 12.0)
-_MIN_OWN_SHADE = 0.5  # smallest shade by which the photo's own teeth are divided: darker parts stay dark
+# The interior of a small opening is a soft, reddish shadow rather than teeth under a black line: its color relative to
+# the skin, its share, and the gaps over which it fades; gap over which teeth become visible in it at all. In frames of
+# 36 training clips rendered from a frame with visible teeth, L1 between the lips falls from 29.0 to 21.7 at gaps of 0.8
+# to 1.5 mm, and from 28.5 to 23.4 at 1.5 to 2.5 mm.
+_DIM, _DIM_SHARE, _DIM_FADES_MM = np.array([0.57, 0.36, 0.40], np.float32), 0.5, (4.0, 12.0)
+_FLAT_MM = 0.8, 2.5
+# Widths of the mouth over which pursed lips shade the teeth, and by how much. L1 in frames of 45 training clips with
+# mouths narrower than 0.88 of the closed ones falls from 34.2 to 28.1 at gaps of 6 to 9 mm.
+_PURSED_MM, _PURSED_DARK = (36.0, 45.0), 0.4
+_MIN_OWN_SHADE = 0.15  # lower bound of the light at the photo's own teeth, in the photo
+# The photo's own teeth behind lips that a smile draws back: bounds of the share of light that reaches them even under
+# the lip, gap over which it rises, and width of a mouth over which it smiles (in the training set: 54 mm or more).
+_BARED, _BARED_MM, _BARED_WIDTH_MM = (0.2, 0.8), (1.5, 5.0), (50.0, 60.0)
+_LIKE_OWN, _LIKE_OWN_MM = (0.7, 1.4), 3.0  # bounds, and sigma, of the light by which a set is matched to the own teeth
 _SHADED_MM = 1.5  # height of enamel below the upper lip that is too dark to be detected
 _MIN_OWN_LIGHT = 0.4  # of the skin's brightness, that enamel has at least
 _MIN_OWN_MM2 = 25.0  # smallest visible area of enamel for which the photo's own teeth are used
@@ -109,14 +118,22 @@ class MouthLayer:
         return Palette.of(self._picture, self._canvas.crop.from_unit(self._jaws.points), self._is_gray)
 
     @cached_property
+    def _own(self) -> _OwnTeeth | None:
+        """The photo's own upper teeth; None if it does not show them."""
+        if self._jaws.shows <= 0:
+            return None
+        photo = self._patch(self._jaws.in_photo())
+        return self._own_teeth(photo, _texture_px_per_mm(photo))
+
+    @cached_property
     def _textures(self) -> tuple[Texture, Texture]:
         """Textures of the upper and lower teeth, in the photo's colors and resolution."""
         palette = self.palette
         chosen = self._jaws.teeth or teeth.choose(palette.skin, teeth.shipped())
         photo = self._patch(self._jaws.in_photo())
-        px_per_mm = float(np.clip(photo.px_per_mm, 0.8, 12))
+        px_per_mm = _texture_px_per_mm(photo)
         blur = np.sqrt(max(palette.blur_px**2 - 0.25, 0)) * px_per_mm / photo.px_per_mm
-        own = self._own_teeth(photo, px_per_mm) if self._jaws.shows > 0 else None
+        own = self._own
         upper = teeth.upper_texture(chosen, px_per_mm)
         lower = teeth.lower_texture(chosen, px_per_mm)
         enamel = palette.enamel if own is None else own.tone
@@ -136,11 +153,10 @@ class MouthLayer:
                 picture = cv2.GaussianBlur(picture, (0, 0), blur)
                 picture[..., :3] /= np.maximum(picture[..., 3:], 1e-3)
             pictures.append(picture)
-        top = upper.top
         if own is not None:
-            pictures[0], top = own.over(pictures[0], top, px_per_mm)
+            pictures[0] = own.under(pictures[0], px_per_mm)
         return (
-            Texture(pictures[0], upper.gum, px_per_mm, upper.left, top),
+            Texture(pictures[0], upper.gum, px_per_mm, upper.left, upper.top),
             Texture(pictures[1], lower.gum, px_per_mm, lower.left, lower.top),
         )
 
@@ -154,15 +170,19 @@ class MouthLayer:
         weight = cv2.GaussianBlur(
             cv2.erode(found.astype(np.float32), np.ones((3, 3))), (0, 0), max(0.3 * px_per_mm, 0.5)
         )
-        light = _with_ambient(self._light_of(photo, _LIGHT_MM[0]), photo)
+        light = self._light_of(photo, _LIGHT_MM[0])
         u, v = teeth.wall_grid(px_per_mm)
         at = wall.place(*np.meshgrid(u, v)).astype(np.float32)
-        shade = cv2.remap(light, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        facing = np.interp(u, wall.u, wall.facing)
-        shade = _tinted(np.maximum(shade * _shade(u, facing)[None], _MIN_OWN_SHADE))
-        color = unrolled / shade
+        light = cv2.remap(light, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        along = _shade(u, np.interp(u, wall.u, wall.facing))[None]
         front = found & (np.abs(u) < 12)[None]
-        tone = color[front if front.any() else found].mean(0)
+        front = front if front.any() else found
+        # The light under the lip, from how the teeth darken toward it.
+        slope, least = np.polyfit(light[front], (unrolled @ LUMA / along)[front], 1)
+        ambient = float(np.clip(least / max(least + slope, 1e-6), *_BARED))
+        shade = np.maximum((ambient + (1 - ambient) * light) * along, _MIN_OWN_SHADE)
+        lit = _tinted(shade[front])
+        tone = (unrolled[front] * lit).sum(0) / (lit * lit).sum(0)
         if tone @ LUMA < _MIN_OWN_LIGHT * (self.palette.skin @ LUMA):
             return None  # the dark between lips that are parted by a little
         # The incisal edge: the lower end of the front teeth's enamel.
@@ -172,7 +192,15 @@ class MouthLayer:
         # Lower bound of their length: enamel in the shadow of the upper lip is not detected.
         tops = [v[np.flatnonzero(found[:, c])[0]] for c in columns]
         length = edge - float(np.percentile(tops, 25)) + _SHADED_MM if len(rows) else 0.0
-        return _OwnTeeth(np.concatenate([color, weight[..., None]], -1).astype(np.float32), tone, edge, length)
+        picture = np.dstack([unrolled, weight]).astype(np.float32)
+        return _OwnTeeth(
+            Texture(picture, weight, px_per_mm, -teeth.HALF_MM, -teeth.TOP_MM),
+            Texture(shade[..., None].astype(np.float32), weight, px_per_mm, -teeth.HALF_MM, -teeth.TOP_MM),
+            ambient,
+            tone.astype(np.float32),
+            edge,
+            length,
+        )
 
     def _unrolled(self, photo: _Patch, wall: Wall, px_per_mm: float) -> tuple[Array, Array]:
         """The photo unrolled onto a wall, float32 [h, w, 3], and a mask [h, w] of the area between the lips."""
@@ -259,15 +287,30 @@ class MouthLayer:
         lit *= 0.35 + 0.65 * smoothstep(low_facing * 2)
         lit *= 1 - _FURROW * np.exp(-((low_u / 2.6) ** 2)) * smoothstep(-low_v, 2, 10)
         color += tongue * (palette.tongue * light * lit[..., None] - color)
+        own, gap_mm = self._own, _gap(patch.outline) / patch.px_per_mm
+        bared = 0.0 if own is None else float(smoothstep(_width(patch), *_BARED_WIDTH_MM))
+        over = _with_ambient(near[..., 0], _AMBIENT * float(smoothstep(gap_mm, *_AMBIENT_MM)))
+        pursed = 1 - float(smoothstep(_width(patch), *_PURSED_MM))
+        near, over = (light * np.float32(1 - _PURSED_DARK * pursed) for light in (near, over))
+        if own is not None:
+            over += bared * (_with_ambient(near[..., 0], own.ambient * float(smoothstep(gap_mm, *_BARED_MM))) - over)
         for texture, (u, v, facing), lit in (
             (lower, (low_u, low_v, low_facing), _LOWER_LIGHT * near[..., 0]),
-            (upper, above, _with_ambient(near[..., 0], patch)),
+            (upper, above, over),
         ):
             found = texture.at(u, v)
             shade = lit * _shade(u, facing)
             opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
             color += opacity * (found[..., :3] * _tinted(shade) - color)
-        dim = _DIM_SHARE * (1 - float(smoothstep(_gap(patch.outline) / patch.px_per_mm, *_DIM_FADES_MM)))
+        if own is not None:
+            u, v, facing = above
+            found, then = own.texture.at(u, v), own.shade.at(u, v)
+            opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
+            ratio = over * _shade(u, facing) / np.maximum(then, _MIN_OWN_SHADE)
+            color += opacity * (found[..., :3] * _tinted(ratio.clip(0, 1)) - color)
+        dim = _DIM_SHARE * (1 - float(smoothstep(gap_mm, *_DIM_FADES_MM)))
+        dim *= 1 - bared * float(smoothstep(gap_mm, *_BARED_MM))
+        dim += (1 - dim) * (1 - float(smoothstep(gap_mm, *_FLAT_MM)))
         color += dim * (palette.skin * _DIM - color)
         if self._is_gray:
             color = np.repeat((color @ LUMA)[..., None], 3, -1)
@@ -298,20 +341,25 @@ class _OwnTeeth:
     """Teeth that the photo shows.
 
     Attributes:
-        picture: float32 [h, w, 4] on teeth.wall_grid, color and weight.
+        texture: their color in the photo's light, and weight.
+        shade: 0..1; that light.
+        ambient: 0..1; the part of it that reaches them even under the lip.
         tone: [3] mean color of the front teeth, in full light.
         edge: v of their edge, mm.
         length: lower bound of the front teeth's length, mm.
     """
 
-    picture: Array
+    texture: Texture
+    shade: Texture
+    ambient: float
     tone: Array
     edge: float
     length: float
 
-    def over(self, picture: Array, top: float, px_per_mm: float) -> tuple[Array, float]:
-        """Composite them over the texture of a set, adapted to their edge and length; returns it and v of its top."""
-        height = self.picture.shape[0]
+    def under(self, picture: Array, px_per_mm: float) -> Array:
+        """The texture of a set [h, w, 4], adapted to their edge, length and light, to lie under them."""
+        own = self.texture.picture
+        height = own.shape[0]
         down = round(self.edge * px_per_mm)
         k = max(self.length / teeth.INCISOR_MM, 1.0)
         row = teeth.TOP_MM * px_per_mm  # of the set's edge
@@ -321,10 +369,21 @@ class _OwnTeeth:
         if down > 0:
             moved[:down] = below[:1]
         moved = moved[:height]
-        weight = self.picture[..., 3:]
-        opacity = weight + (1 - weight) * moved[..., 3:]
-        color = weight * self.picture[..., :3] + (1 - weight) * moved[..., 3:] * moved[..., :3]
-        return np.concatenate([color / np.maximum(opacity, 1e-3), opacity], -1), top
+        lit = moved[..., :3] * _tinted(self.shade.picture[..., 0])
+        like = np.clip(own[..., :3] / np.maximum(lit, 1.0), *_LIKE_OWN).astype(np.float32)
+        like = teeth.spread(like, own[..., 3] * moved[..., 3])
+        moved[..., :3] *= teeth.widely_blurred(like, _LIKE_OWN_MM * px_per_mm)
+        return moved
+
+
+def _texture_px_per_mm(photo: _Patch) -> float:
+    """Resolution of the textures."""
+    return float(np.clip(photo.px_per_mm, 0.8, 12))
+
+
+def _width(patch: _Patch) -> float:
+    """Width of an opening, mm."""
+    return float(np.linalg.norm(patch.outline[10] - patch.outline[0])) / patch.px_per_mm
 
 
 def _gap(outline: NDArray[Any]) -> float:
@@ -332,9 +391,8 @@ def _gap(outline: NDArray[Any]) -> float:
     return float(np.linalg.norm(outline[:10:-1] - outline[1:10], axis=1).max())
 
 
-def _with_ambient(light: Array, patch: _Patch) -> Array:
+def _with_ambient(light: Array, least: float) -> Array:
     """Light at the upper teeth: under the lip, they are lit by the lower lip and the face's surroundings."""
-    least = _AMBIENT * float(smoothstep(_gap(patch.outline) / patch.px_per_mm, *_AMBIENT_MM))
     return np.asarray(least + (1 - least) * light, np.float32)
 
 

@@ -47,6 +47,7 @@ class Jaws:
         anatomy: position of the teeth.
         skull: maps the canonical face to the photo, units of the crop's side.
         shows: 0..1; how far the photo shows the interior of the mouth.
+        gap_mm: largest distance between the lips in the photo.
         points: [478, 3] face points of the photo.
         teeth: used if the photo does not show any; None: the shipped set with the most similar lighting.
     """
@@ -57,6 +58,7 @@ class Jaws:
         self.anatomy = Anatomy.of(points)
         self.skull = head_pose(points)
         self._own_gap = _gaps(points)
+        self.gap_mm = float(self._own_gap.max()) / (self.skull.scale * self.anatomy.mm)
         width = float(np.linalg.norm(points[face.LIPS_INNER_UPPER[0], :2] - points[face.LIPS_INNER_UPPER[-1], :2]))
         self.shows = float(smoothstep(self._own_gap.max() / max(width, 1e-9), *_SHOWN_GAP))
 
