@@ -163,6 +163,19 @@ def test_shoulders_do_not_turn_with_the_head(portrait_face: Face) -> None:
         assert np.abs(shoulders).max() < 0.01
 
 
+@pytest.mark.parametrize("angles", [{"yaw": 15.0}, {"yaw": -15.0}, {"pitch": 10.0}])
+def test_the_front_of_the_hair_turns_with_the_skull(portrait_face: Face, angles: dict[str, float]) -> None:
+    """A point of the scalp, 45 degrees above the middle of a skull whose semi-axes are 9, 11 and 10.8 cm."""
+    points = portrait_face.points + np.float32([200, 300, 0])  # far from the borders, which are fixed
+    warper, target = Warper(points, 912, 1024), turned(points, **angles)
+    front = np.array([[0.0, -3 - 11 * np.sqrt(0.5), 5 - 10.8 * np.sqrt(0.5)]])
+    start, end = (head_pose(of).apply(front)[0, :2] for of in (points, target))
+    x, y = ((end - [warper.crop.left, warper.crop.top]) / warper.crop.side * GRID).astype(int)
+    sampled = end + warper.flow(target).offset[y, x] * warper.crop.side
+    assert np.linalg.norm(end - start) > 0.01 * warper.crop.side
+    assert np.linalg.norm(sampled - start) < 0.25 * np.linalg.norm(end - start)
+
+
 @pytest.mark.parametrize("yaw, ear", [(-30, (356, 454, 323, 361)), (30, (127, 234, 93, 132))])
 def test_the_near_edge_of_the_cheek_stays_smooth(warper: Warper, flow_of, portrait_face: Face, yaw, ear) -> None:
     """A vertical line of the photo just inside the face's outline, from temple to jaw, becomes a parabola."""

@@ -41,6 +41,7 @@ from mimik.rendering.head_mesh import (
     normals,
     on_outline,
     rasterize,
+    scalp,
     shell_of,
     side_points,
 )
@@ -209,6 +210,7 @@ class Warper:
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))
         self._from_outline = on_outline(self.source, self.jaws.skull.rotation)
         self._from_jaw = beside_jaw(self.source, self.jaws.skull)
+        self._from_scalp = self.jaws.skull.apply(scalp()[0])
         # A free border is that of the square, even if the picture ends before it. Where the picture's edge cuts the
         # person, it is not free: a shoulder that left the edge would continue as streaks.
         low = np.where(free[:2], 0, low)
@@ -219,6 +221,8 @@ class Warper:
         # A fixed border next to hair that moves would fold the flow.
         gap = np.where([*free, False], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
         self._follow = (mesh.follow * ramp(gap, *_NEAR_BORDER))[:, None]
+        gap = np.where([*free, False], np.inf, _gaps(self._from_scalp, low, high)).min(1)
+        self._scalp_follows = ramp(gap, *_NEAR_BORDER)[:, None]
         # Edges of the picture within the square: what they cut may move along them, and outward.
         self._is_edge = np.concatenate([self._picture[0] >= 0, self._picture[1] <= 1]) * float(outline is not None)
         gap = np.where([*free, self._is_edge[3]], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
@@ -237,6 +241,11 @@ class Warper:
             for plus, sign, share in ((1, np.float32(-1), 1 - turns - sways), (0, np.float32(1), one_way))
         )
         self._fade_outward = (-moves).clip(0), moves.clip(0)
+
+    def _scalp_hidden(self, moved: Pose) -> NDArray[np.float64]:
+        """[6] 0 .. 1, whether points of the scalp face away from the viewer in the photo or in a pose."""
+        away = np.maximum(*(scalp()[1] @ pose.rotation[2] for pose in (self.jaws.skull, moved)))
+        return np.asarray(ramp(away, -_FACING[1], -_FACING[0]))
 
     def _at_depth(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions [N, 2] in the square, as [N, 3] at the depth of the head's outline."""
@@ -311,23 +320,24 @@ class Warper:
         border = self._border[:, :2] + (motion.apply(self._border) - self._border)[:, :2] * turns
         border += sway[:, :2] * (sways + (one_way * outward).clip(0))
         to_jaw = beside_jaw(goal, moved)
-        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, border])
+        to_scalp = self._from_scalp + (moved.apply(scalp()[0]) - self._from_scalp) * self._scalp_follows
+        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, to_scalp[:, :2], border])
         come_from = np.concatenate(
             [
                 self.source[keep, :2],
                 self.source[rim, :2].mean(0),
                 self._from_outline,
                 self._from_jaw,
+                self._from_scalp[:, :2],
                 self._border[:, :2],
             ]
         )
         parts = [part for part in (part_around(goal[index]) for index in face.DETAILED) if part is not None]
         slack = np.full(len(to), RIDGE)
-        sides = slice(len(keep) + rim.shape[1], len(to) - len(to_jaw) - len(border))
+        sides = slice(len(keep) + rim.shape[1], len(to) - len(to_jaw) - len(to_scalp) - len(border))
         slack[sides] *= _OUTLINE_SLACK
-        behind_head = np.concatenate(
-            [hidden[keep], hidden[rim].max(0), self._loose_sides * hidden[side_points()], hidden[JAW]]
-        )
+        side = self._loose_sides * hidden[side_points()]
+        behind_head = np.concatenate([hidden[keep], hidden[rim].max(0), side, hidden[JAW], self._scalp_hidden(moved)])
         slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
 

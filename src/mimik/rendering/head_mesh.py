@@ -38,6 +38,7 @@ _BESIDE_JAW_CM = 0.9, 0.3
 _HAIR_CM = (9.0, 11.0, 10.8), (12.0, 14.0, 14.4)
 _RING_CM = 3.0
 _SKULL_CM = 0.0, -3.0, 5.0  # center of the skull
+_SCALP_DEG = (45.0, 65.0), (-50.0, 0.0, 50.0)  # heights and directions of points of the scalp
 _EAR_CM = 4.5  # depth of the ears
 _ABOVE_EARS_CM = -1.0, 9.0  # heights above the middle of the face over which a ring beside an ear becomes round
 # Where hair beyond an ear would be, [P, 3] on the side of positive x.
@@ -169,6 +170,17 @@ def long_hair(skull: Pose, matte: Array) -> tuple[float, float]:
         x, y = (skull.apply(_BEYOND_EAR_CM * [side, 1, 1])[:, :2] * len(matte)).astype(int).clip(0, len(matte) - 1).T
         found.append(float(matte[y, x].mean()))
     return found[0], found[1]
+
+
+@functools.cache
+def scalp() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[6, 3] places between forehead and crown, on the inner ellipsoid of hair, in the face frame; their normals.
+
+    They turn with the skull: hair in front of the crown moves like the forehead, not like the outline of the head.
+    """
+    up, aside = np.radians(np.stack(np.meshgrid(*_SCALP_DEG), -1).reshape(-1, 2)).T
+    normal = np.stack([np.cos(up) * np.sin(aside), -np.sin(up), -np.cos(up) * np.cos(aside)], 1)
+    return _SKULL_CM + normal * _HAIR_CM[0], normal
 
 
 def beside_jaw(points: NDArray[np.float64], pose: Pose) -> NDArray[np.float64]:
