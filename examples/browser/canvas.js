@@ -120,8 +120,8 @@ export class CanvasCompositor {
             g = g * through + alpha * found[1];
             b = b * through + alpha * found[2];
           }
-          const k = shading.width / grid;
-          takeNumbers(shading.values, shading.width, shading.height, 2, u * k - 0.5, v * k - 0.5, at);
+          const shade = shading.width / grid;
+          takeNumbers(shading.values, shading.width, shading.height, 2, u * shade - 0.5, v * shade - 0.5, at);
           r = Math.min(at[0] * r, 255 * alpha);
           g = Math.min(at[0] * g, 255 * alpha);
           b = Math.min(at[0] * b, 255 * alpha);

@@ -1,0 +1,90 @@
+"""The modules of examples/browser in Node, without a browser and a network: they warp and shade as the program does."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="what exports is not installed: pip install '.[export]'")
+pytest.importorskip("onnx", reason="what exports is not installed: pip install '.[export]'")
+pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install '.[export]'")
+NODE = shutil.which("node")
+if NODE is None:
+    pytest.skip("there is no node; apt install nodejs", allow_module_level=True)
+
+from mimik.animation.avatar import Avatar
+from mimik.app.export import exporting
+from mimik.app.export.exporting import PORTRAIT
+from mimik.app.export.settings import ExportConfig
+from mimik.app.export.source import ExportSource
+from mimik.app.export.stage import Stage
+from mimik.config import AnimateConfig
+from mimik.motion.files import Motion
+from mimik.motion.kinds import bundled_motions
+
+PAGE = Path(__file__).resolve().parents[2] / "examples" / "browser"
+SIZE = 384
+FRAMES = (0, 3, 6)  # of every eighth frame of the motion
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.square(a.astype(float) - b).mean(), 1e-9)))
+
+
+@pytest.mark.parametrize("path", sorted(PAGE.glob("*.js")), ids=lambda path: path.name)
+def test_a_module_can_be_read(path: Path) -> None:
+    command = [str(NODE), "--input-type=module", "--check"]
+    subprocess.run(command, input=path.read_text(), text=True, check=True, timeout=60)
+
+
+def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
+    whole = Motion.load(bundled_motions()["look-around"])
+    kept = ("turn", "shift", "zoom", "offset", "blendshapes", "seen")
+    motion = replace(whole, **{key: getattr(whole, key)[:64:8] for key in kept})
+    motion.save(tmp_path / "part.motion")
+    config = ExportConfig(photo=PORTRAIT, motions=(str(tmp_path / "part.motion"),), size=SIZE)
+    folder = tmp_path / "out"
+    exporting.export("texture", folder, config)
+    record = json.loads((folder / "export.json").read_text())
+    (folder / "motion.raw").write_bytes(gzip.decompress((folder / record["motions"][0]["file"]).read_bytes()))
+    sizes = {}
+    for name in ("photo", "moving", "lit", "plate", "reduced", "reduced_lit", "reduced_matte"):
+        if file := record["person"].get(name, f"{name}.png"):
+            picture = cv2.imread(str(folder / file), cv2.IMREAD_UNCHANGED)
+            has_alpha = picture.shape[2] == 4
+            cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if has_alpha else cv2.COLOR_BGR2RGBA).tofile(
+                folder / f"{name}.raw"
+            )
+            sizes[name] = picture.shape[1::-1]
+    (folder / "sizes.json").write_text(json.dumps(sizes))
+    script = Path(__file__).with_name("draw_page.mjs")
+    command = [str(NODE), str(script), str(PAGE), str(folder), *map(str, FRAMES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+    avatar = Avatar.from_photos([PORTRAIT])
+    source = avatar.source_frame(AnimateConfig(size=SIZE, model="geometry"))
+    stage = Stage(avatar, ExportSource.of("texture", config).config, SIZE)
+    shades = []
+    targets = stage.targets(Motion.load(tmp_path / "part.motion"), FRAMES)
+    for place, target in zip(json.loads(done.stdout), targets, strict=True):
+        flow = stage.warper.flow(target)
+        gain = stage._paints.gain(flow)
+        shades.append(0.0 if gain is None else float(np.abs(gain - 1).max()))
+        seen, _ = stage._texture.network_inputs(flow, target, stage.window_at(target))
+        found = np.fromfile(folder / f"seen_{place['index']}.raw", np.uint8).reshape(*seen.shape[:2], 4)
+        assert psnr(found[..., :3], seen) > 38
+        shape = place["height"], place["width"], 4
+        frame = np.fromfile(folder / f"frame_{place['index']}.raw", np.uint8).reshape(shape)
+        expected = source.paint(source.flow(target), target)
+        part = expected[place["y"] : place["y"] + shape[0], place["x"] : place["x"] + shape[1]]
+        assert psnr(frame[..., :3], part) > 48
+    assert max(shades) > 0.02
