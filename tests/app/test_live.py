@@ -314,7 +314,7 @@ def test_a_slow_machine_shows_fewer_frames_and_no_later_ones(call: Call, monkeyp
         until(lambda: shown and shown[-1][0] == start + 1)
     assert call.error is None
     numbers = [round(100 * (at_s - start)) for at_s, _ in shown]
-    assert 2 <= len(numbers) <= 30 and numbers == sorted(numbers)
+    assert 2 <= len(numbers) <= 40 and numbers == sorted(numbers)
     assert call.num_dropped >= 60
     assert numbers[-1] == 100  # the last camera frame was shown
     assert max(filmed - n for n, (_, filmed) in zip(numbers, shown, strict=True)) < 50  # in a queue, 80 would wait
