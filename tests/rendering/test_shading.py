@@ -8,6 +8,7 @@ import pytest
 
 from conftest import turned
 from mimik.face.landmarks import NUM_POINTS, OVAL, Image, skull_motion
+from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.head_mesh import head, normals, rasterize
 from mimik.rendering.layers.canvas import Canvas
@@ -106,3 +107,15 @@ def test_the_networks_window_shows_the_same_shading_as_the_frame() -> None:
     part = painter.window(flow, (), canvas.crop, 128)
     expected = canvas.crop.cut(whole, 128)
     assert np.abs(part.astype(int) - expected)[32:96, 32:96].mean() < 0.5
+
+
+@pytest.mark.parametrize("by", [(0.45, 0.0), (0.0, -0.9), (-0.5, 0.0), (0.0, 0.6), (2.0, 2.0)])
+def test_a_face_may_leave_the_picture(by: tuple[float, float]) -> None:
+    points = frontal()
+    warper = Warper(points, PX, PX)
+    painter = Painter(lit(points), warper)
+    flow = warper.flow(turned(points, yaw=20) + np.float32([*by, 0]) * PX)
+    assert painter.paint(flow).shape == (PX, PX, 3)
+    for left in (-0.9, 0.0, 0.9):  # of a window in which the face may not be
+        square = Crop(left * PX, 0.0, PX)
+        assert painter.window(flow, (), square, 64).shape == (64, 64, 3)

@@ -445,6 +445,8 @@ class Painter:
         y, x = np.nonzero(gain != 1)
         low, high = self._pixels((int(x.min()) - 1, int(y.min()) - 1), (int(x.max()) + 2, int(y.max()) + 2))
         (left, first), (right, last) = ((np.array(edge) - left_top).clip(0, part.shape[1::-1]) for edge in (low, high))
+        if left >= right:  # the face is outside this part
+            return
         for top in range(int(first), int(last), _SHADED_ROWS):
             rows = slice(top, min(top + _SHADED_ROWS, int(last)))
             size = int(right - left), rows.stop - rows.start

@@ -60,7 +60,7 @@ def light_of(picture: Image, points: NDArray[np.floating], normals: NDArray[np.f
 
 
 def _areas(points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[478] area of the triangles around each point, times six."""
+    """[478] twice the area of the triangles around each point."""
     triangles = head().triangles[: head().num_face]
     size = np.linalg.norm(across(points, triangles), axis=1)
     total = np.zeros(NUM_POINTS)
@@ -98,8 +98,8 @@ class Shading:
         """
         turned = (rotation.T @ self.light - self.light).astype(np.float32)
         change = (self._normals @ (np.float32(_STRENGTH) * turned)).clip(-_MOST, _MOST)
-        if np.abs(change).max() < _FLAT:
-            return None
         places = (grid_centers().reshape(GRID, GRID, 2) + offset) * np.float32(GRID) - np.float32(0.5)
         moved = cv2.remap(change, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if np.abs(moved).max() < _FLAT:
+            return None
         return np.asarray(np.exp(moved), np.float32)
