@@ -59,6 +59,8 @@ export class CanvasCompositor {
     const [canvasLeft, canvasTop, canvasWide, canvasTall] = this.canvas;
     const perCell = grid / crop.side;
     const isTurned = mirror?.width > 0;
+    const isShaded = shading?.values.some((value, i) => i % 2 === 0 && value !== 1);
+    const perShade = shading?.width / grid;
     if (isTurned) this.lit ??= enlarged(values(this.pictures.lit), part);
     const { moving, lit } = this;
     const drawn = layers?.filter((layer) => layer.width) ?? [];
@@ -120,11 +122,12 @@ export class CanvasCompositor {
             g = g * through + alpha * found[1];
             b = b * through + alpha * found[2];
           }
-          const shade = shading.width / grid;
-          takeNumbers(shading.values, shading.width, shading.height, 2, u * shade - 0.5, v * shade - 0.5, at);
-          r = Math.min(at[0] * r, 255 * alpha);
-          g = Math.min(at[0] * g, 255 * alpha);
-          b = Math.min(at[0] * b, 255 * alpha);
+          if (isShaded) {
+            takeNumbers(shading.values, shading.width, shading.height, 2, u * perShade - 0.5, v * perShade - 0.5, at);
+            r = Math.min(at[0] * r, 255 * alpha);
+            g = Math.min(at[0] * g, 255 * alpha);
+            b = Math.min(at[0] * b, 255 * alpha);
+          }
         }
         if (keep < 1) {
           takeNumbers(residual, px, px, 4, wx * px - 0.5, wy * px - 0.5, at);

@@ -124,7 +124,7 @@ class SourceFrame:
             return self.painter(self.picture, self.face, self.photo_warper, is_reused=True)
         if self._backdrop is not None:
             return self._backdrop_painter(self.picture, scene.alpha, self.face, self.photo_warper, is_reused=True)
-        painter = self._plain_painter(scene.front, self.face, self.photo_warper, is_reused=True, matte=scene.alpha)
+        painter = self._plain_painter(scene.front, self.face, self.photo_warper, is_reused=True, matte=scene.matte)
         return scene.over_plate(painter, self.picture, self.face.points)
 
     @functools.cached_property
@@ -200,14 +200,13 @@ class SourceFrame:
             behind = matte.blurred(picture, alpha)
         canvas = Canvas.of(picture, warper.crop)
         front = before(picture, alpha, canvas, behind)
-        painter = self._plain_painter(front, face, warper, is_reused=is_reused, matte=alpha)
+        painter = self._plain_painter(front, face, warper, is_reused=is_reused, matte=matte.in_bytes(alpha))
         return LayeredPainter(painter, alpha, canvas, behind)
 
     def _plain_painter(
-        self, picture: Image, face: Face, warper: Warper, *, is_reused: bool, matte: Array | None = None
+        self, picture: Image, face: Face, warper: Warper, *, is_reused: bool, matte: NDArray[np.uint8] | None = None
     ) -> PicturePainter:
-        moved = None if matte is None else np.rint(matte * 255).astype(np.uint8)
-        return painter_of(self._generator, picture, face.points, warper, is_reused=is_reused, matte=moved)
+        return painter_of(self._generator, picture, face.points, warper, is_reused=is_reused, matte=matte)
 
     def retarget(
         self,

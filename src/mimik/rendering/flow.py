@@ -8,6 +8,7 @@ mesh, rasterized with a depth test, is used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,14 +220,13 @@ class Warper:
         self._sides = low[0] + cut[:, 0] * (edges[0] - low[0]), high[0] - cut[:, 1] * (high[0] - edges[1])
         self._cut = cut
         # A fixed border next to hair that moves would fold the flow.
-        gap = np.where([*free, False], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
-        self._follow = (mesh.follow * ramp(gap, *_NEAR_BORDER))[:, None]
-        gap = np.where([*free, False], np.inf, _gaps(self._from_scalp, low, high)).min(1)
-        self._scalp_follows = ramp(gap, *_NEAR_BORDER)[:, None]
+        shell = self.source[face.NUM_POINTS :]
+        self._follow = mesh.follow[:, None] * _off_borders(shell, low, high, (*free, False))
+        self._scalp_follows = _off_borders(self._from_scalp, low, high, (*free, False))
         # Edges of the picture within the square: what they cut may move along them, and outward.
         self._is_edge = np.concatenate([self._picture[0] >= 0, self._picture[1] <= 1]) * float(outline is not None)
-        gap = np.where([*free, self._is_edge[3]], np.inf, _gaps(self.source[face.NUM_POINTS :], low, high)).min(1)
-        self._shell_sways = (1 - self._follow) * ramp(gap, *_NEAR_BORDER)[:, None] * float(outline is not None)
+        off = _off_borders(shell, low, high, (*free, bool(self._is_edge[3])))
+        self._shell_sways = (1 - self._follow) * off * float(outline is not None)
         self._border = self._at_depth(frame_of(low, high))
         self._border[:, 0] = self._border[:, 0].clip(*self._at_rows(self._sides[0], self._sides[1], self._border))
         self._neck_base = self.jaws.skull.apply(_NECK_BASE_CM)
@@ -428,6 +428,14 @@ def _gaps(places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) ->
     """[N, 4] distances of places [N, 3] from the left, upper, right and lower border; negative outside."""
     x, y = places[:, 0], places[:, 1]
     return np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
+
+
+def _off_borders(
+    places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: Sequence[bool]
+) -> NDArray[np.float64]:
+    """[N, 1] 0..1, how far places [N, 3] may move: 0 at a border that is not free (left, top, right, bottom)."""
+    gap = np.where(free, np.inf, _gaps(places, low, high)).min(1)
+    return np.asarray(ramp(gap, *_NEAR_BORDER)[:, None])
 
 
 def _cut_by_edge(outline: Array) -> NDArray[np.float64]:

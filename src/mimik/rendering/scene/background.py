@@ -23,7 +23,7 @@ from mimik.rendering.layers.canvas import Canvas, grown
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import PicturePainter, Prepared
 from mimik.rendering.scene.inpainting import fill
-from mimik.rendering.scene.matte import foreground, person_matte
+from mimik.rendering.scene.matte import foreground, in_bytes, person_matte
 
 _UNCOVERS = 0.16  # crop sides: distance from the person's edge within which the plate needs detail
 _HOLE = 0.03  # matte value from which on a pixel is not used as background
@@ -74,7 +74,7 @@ class Scene:
     @property
     def matte(self) -> NDArray[np.uint8]:
         """[H, W] alpha in 0..255."""
-        return np.rint(self.alpha * 255).astype(np.uint8)
+        return in_bytes(self.alpha)
 
     def warper(self, points: NDArray[Any], teeth: TeethSet | None = None) -> Warper:
         """The warper of front, for the photo's face points [478, 3]; teeth: as in Warper."""
@@ -219,7 +219,7 @@ def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None) -
     if behind is None:
         return front
     out = front.copy()
-    blend(out, behind, np.rint(alpha * 255).astype(np.uint8))
+    blend(out, behind, in_bytes(alpha))
     canvas.part(out)[...] = canvas.part(front)
     return out
 
@@ -243,7 +243,7 @@ class LayeredPainter(PicturePainter):
         still: the photo and its face points [478, 3]; shown instead of the scene while the face does not move.
         """
         self._painter, self._canvas, self._behind, self._still = painter, canvas, behind, still
-        self._alpha = np.rint(alpha * 255).astype(np.uint8)
+        self._alpha = in_bytes(alpha)
 
     def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         return self._painter.prepare(flow, target, outputs, share)

@@ -173,6 +173,11 @@ def _mean_color(colors: Array, weight: Array, radius: float) -> Array:
     return np.asarray(cv2.blur(colors * weight[..., None], (side, side)) / (total + 1e-5))
 
 
+def in_bytes(alpha: Array) -> NDArray[np.uint8]:
+    """A matte of 0..1 in 0..255."""
+    return np.rint(alpha * 255).astype(np.uint8)
+
+
 def foreground(picture: Image, alpha: Array) -> Image:
     """Foreground colors: of partly covered pixels, and extrapolated to uncovered ones.
 
