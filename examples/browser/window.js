@@ -197,7 +197,7 @@ export function prediction(record, { correction, mask, residual: given }, seen, 
   const cells = Math.sqrt(mask.length);
   const still = means(residual.subarray(3 * size), px, px / cells);
   const detail = detailKept(residual, px, cells, record.redrawn);
-  const border = fade(cells, record.rim, record.shoulders);
+  const border = fade(cells, record.rim);
   const far = farFromFeatures(cells, record.brightened, landmarks.points, landmarks.unit / record.landmarks.image_px);
   const share = shareDrawn(residual, px, cells, far, record.brightened.most);
   const answer = new Float32Array(4 * cells * cells);
@@ -348,19 +348,12 @@ function smoothstep(value, low, high) {
 
 const fades = new Map();
 
-/**
- * Weights that fade from 1 inside to 0 at the window's border and, if export.json has `shoulders`, over the shoulders:
- * cells * cells numbers.
- */
-function fade(cells, rim, shoulders) {
+/** Weights that fade from 1 inside to 0 at the window's border: cells * cells numbers. */
+function fade(cells, rim) {
   if (!fades.has(cells)) {
     fades.set(cells, Float32Array.from({ length: cells * cells }, (_, i) => {
       const [x, y] = [((i % cells) + 0.5) / cells, (Math.floor(i / cells) + 0.5) / cells];
-      const inside = smoothstep(Math.min(x, 1 - x, y, 1 - y), 0, rim);
-      if (!shoulders) return inside;
-      const { top, x: across, y: down, begins } = shoulders;
-      const outwards = smoothstep(Math.hypot((x - 0.5) / across, Math.max(y - top, 0) / down), begins, 1);
-      return inside * (1 - smoothstep(y, top - rim, top + rim) * outwards);
+      return smoothstep(Math.min(x, 1 - x, y, 1 - y), 0, rim);
     }));
   }
   return fades.get(cells);

@@ -17,7 +17,6 @@ from mimik.inference.synthesis import (
     PaperPainter,
     Prediction,
     TexturePainter,
-    _above_shoulders,
     _blend,
     _blend_under_detail,
     corrected,
@@ -149,24 +148,6 @@ def test_what_is_drawn_lies_where_the_mask_does_not_keep(portrait, portrait_face
     column = max(int(window.left) + 1, 1)
     if column < 500:
         assert (step - plain_step)[:, column - 1 : column + 1].max() < 20
-
-
-@pytest.mark.parametrize(
-    ("across", "down", "weight"),
-    # By hand: at the chin r = (0.8 - 0.62) / 0.38 < 0.55; halfway from 0.55 to 1 smoothstep is 1/2, at r > 1 it is 1.
-    [
-        (0.5, 0.8, 1.0),
-        (0.5, 0.62 + 0.775 * 0.38, 0.5),
-        (0.5 + 0.775 * 0.5 * 0.8, 0.62 + 0.775 * 0.38 * 0.6, 0.5),
-        (0.92, 0.85, 0.0),
-        (0.08, 0.85, 0.0),
-        (0.9, 0.5, 1.0),
-    ],
-)
-def test_shoulders_and_clothes_are_left_to_the_warp(across: float, down: float, weight: float) -> None:
-    px = 200
-    plane = _above_shoulders(px)
-    assert plane[int(down * px), int(across * px)] == pytest.approx(weight, abs=0.03)
 
 
 def test_far_from_eyes_and_mouth_little_is_brightened(portrait_face: Face) -> None:

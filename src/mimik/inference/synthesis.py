@@ -46,9 +46,6 @@ DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 FEATURE_CORNERS = (33, 263, 61, 291)  # points: outer corners of eyes and mouth
 RIM = 0.06  # window sides: distance from the border over which the prediction fades to 0
 REDRAWN = 20.0, 48.0  # residual, gray levels, over which the weight of the photo's fine detail falls from 1 to 0
-# Shoulders and clothes are left to the warp. Below `top`, the prediction of the texture form fades to 0 toward an
-# ellipse around (0.5, top) with radii x and y, starting at the fraction `begins` of the radius. Units: window sides.
-SHOULDERS = {"top": 0.62, "x": 0.5, "y": 0.38, "begins": 0.55}
 # Limit of brightening, by the distance from the middle of eyes and mouth in window sides: none within `begins`, `most`
 # gray levels beyond `ends`. Without it, the network draws skin over the hair of turning heads.
 BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
@@ -245,7 +242,7 @@ class TexturePainter(PicturePainter):
                 reduced(picture, self._scale), warper, self._scale, is_reused=is_reused, matte=small
             )
         self._generator = generator
-        self._fade = _window_fade(config.image_px // 2) * _above_shoulders(config.image_px // 2)
+        self._fade = _window_fade(config.image_px // 2)
         self._places = _grid(config.frame_px, config.frame_px)
 
     def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
@@ -406,15 +403,6 @@ def share_drawn(residual: Array, far: Array) -> Array:
     """
     brighter = cv2.resize(residual.mean(0), far.shape, interpolation=cv2.INTER_AREA) * np.float32(127.5)
     return np.asarray(1 - far * (1 - BRIGHTENED["most"] / np.maximum(brighter, BRIGHTENED["most"])), np.float32)
-
-
-def _above_shoulders(px: int) -> Array:
-    """[px, px] 1 over the head, fading to 0 over the shoulders; see SHOULDERS."""
-    at = (np.arange(px, dtype=np.float32) + 0.5) / px
-    top, begins = SHOULDERS["top"], SHOULDERS["begins"]
-    down = np.maximum(at - top, 0)[:, None] / SHOULDERS["y"]
-    outwards = smoothstep(np.hypot((at - 0.5) / SHOULDERS["x"], down), begins, 1)
-    return np.asarray(1 - smoothstep(at, top - RIM, top + RIM)[:, None] * outwards, np.float32)
 
 
 def corrected(flow: Flow, correction: Array, crop: Crop, window: Crop) -> Flow:

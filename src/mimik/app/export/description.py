@@ -24,7 +24,6 @@ from mimik.inference.synthesis import (
     MOVED_BESIDE,
     REDRAWN,
     RIM,
-    SHOULDERS,
 )
 from mimik.provenance.manifests import SOURCE_TYPE
 from mimik.rendering.crop import WINDOW_SCALE
@@ -102,7 +101,7 @@ def describe(
     }
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
-        record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER, "shoulders": SHOULDERS}
+        record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER}
         numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
         record |= {"brightened": {**BRIGHTENED, "points": numbers}, "moved_beside": MOVED_BESIDE}
     if person is not None:
