@@ -34,6 +34,21 @@ function say(text, isError = false) {
   place.classList.toggle("error", isError);
 }
 
+// Browsers play sound only after a click or a key (OBS plays it at once). Without this, the picture would not move either.
+function playAloud() {
+  person.play().catch((error) => {
+    if (error.name !== "NotAllowedError") return; // interrupted by the next track, which calls this again
+    person.muted = true;
+    person.play().catch(() => {}); // interrupted by the next track, too: muted videos then play by themselves
+    document.body.dataset.hint = "Click for sound";
+    const unmute = () => {
+      person.muted = false;
+      delete document.body.dataset.hint;
+    };
+    for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, unmute, { once: true });
+  });
+}
+
 async function connect() {
   clearTimeout(retry);
   if (connection) connection.close();
@@ -46,6 +61,7 @@ async function connect() {
     for (const old of shown.getTracks()) if (old.kind === event.track.kind) shown.removeTrack(old);
     shown.addTrack(event.track);
     person.srcObject = shown;
+    if (!person.muted) playAloud();
   };
   peer.onconnectionstatechange = () => {
     if (peer !== connection) return;
