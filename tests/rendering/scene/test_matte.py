@@ -53,6 +53,25 @@ def test_a_photo_argument_that_is_not_a_person_is_reported(small_face: Face) -> 
         matte.person_matte(wall, small_face.points)
 
 
+def test_doubt_is_settled_by_the_edges_of_the_photo(small_face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide area at 0.9 is wall on the side without an edge to the wall, and person on the side without one to her."""
+    x, y = small_face.points[OVAL, :2].mean(0)
+    width = float(np.ptp(small_face.points[OVAL, 0]))
+    across = np.arange(256) - x
+    sure, wall = np.abs(across) < 0.55 * width, across < -1.05 * width
+    probability = np.where(sure, 1.0, np.where(np.abs(across) < width, 0.89, 0.0))
+    probability = np.tile(probability.astype(np.float32), (256, 1))
+    picture = np.full((256, 256, 3), 30, np.uint8)
+    is_person = (across > -0.55 * width) & (across < width)  # her coat, on the right only
+    picture[:, is_person] = 180
+    monkeypatch.setattr(matte, "_run_segmenter", lambda picture: probability)
+    alpha = matte.person_matte(picture, small_face.points)[round(y)]
+    assert alpha[wall].max() < 0.02
+    beside = (across > -0.95 * width) & (across < -0.65 * width)
+    assert alpha[beside].max() < 0.05
+    assert alpha[(across > 0) & (across < 0.9 * width)].min() > 0.95
+
+
 def test_the_size_of_the_photo_changes_little(portrait: Image, portrait_face: Face) -> None:
     whole = matte.person_matte(portrait, portrait_face.points)
     half = matte.person_matte(cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA), portrait_face.points / 2)

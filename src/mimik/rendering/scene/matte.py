@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,11 @@ _NETWORK_PX = 256  # side of the network's input
 _HEAD_SIDE = 2.6  # side of the square around the head that is segmented separately, as Crop.around's scale
 _FADE = 0.12  # width of its border, in its sides, over which its result is blended into that of the whole photo
 _SURE = 0.4, 0.85  # probabilities of the network that are mapped to 0 (background) and 1 (person)
+# Probabilities up to which both segmentations agree on background, and from which on on the person.
+_AGREED = 0.1, 0.9
+_UNSURE_PX = 512  # longest side at which the areas in between are assigned
+_UNSURE_BLUR = 1.5  # sigma at that size: noise is not an edge
+_UNSURE_FACE = 0.15  # width of such an area, face widths; narrower ones are the soft edge of the person
 _PIECE = 0.3  # matte value above which pixels form connected components
 _GUIDE_PX = 1024  # longer side at which the filter's coefficients are computed; they are applied at full resolution
 _GUIDE_RADIUS = 1 / 90  # radius of the guided filter, in longer sides
@@ -78,19 +83,25 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
         InputError: if the network does not segment the face as a person.
     """
     height, width = picture.shape[:2]
-    rough = cv2.resize(_run_segmenter(picture), (width, height), interpolation=cv2.INTER_LINEAR)
+    whole = _run_segmenter(picture)
+    views: list[tuple[Array, tuple[int, ...]]] = [(whole, (0, 0, width, height))]
+    rough = cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR)
     square = Crop.around(points, _HEAD_SIDE)
     left, top = max(0, int(square.left)), max(0, int(square.top))
     right, bottom = min(width, int(square.left + square.side)), min(height, int(square.top + square.side))
     if min(right - left, bottom - top) >= 32 and (right - left) * (bottom - top) < 0.8 * height * width:
         size = right - left, bottom - top
-        near = cv2.resize(_run_segmenter(picture[top:bottom, left:right]), size, interpolation=cv2.INTER_LINEAR)
+        near = _run_segmenter(picture[top:bottom, left:right])
+        views.append((near, (left, top, right, bottom)))
+        near = cv2.resize(near, size, interpolation=cv2.INTER_LINEAR)
         # Blend at the square's borders, except where they are the picture's.
         ends = [(size[0], left == 0, right == width), (size[1], top == 0, bottom == height)]
         x, y = (_fade(n, _FADE * square.side, is_first, is_last) for n, is_first, is_last in ends)
         weight = y[:, None] * x[None, :]
         part = rough[top:bottom, left:right]
         part += weight * (near - part)
+    if (mistaken := _mistaken(picture, points, views)) is not None:
+        rough *= 1 - cv2.resize(mistaken, (width, height), interpolation=cv2.INTER_LINEAR)
     face = _face_alpha(points, height, width)
     if (rough * face).sum() < 0.5 * face.sum():
         raise InputError(
@@ -101,6 +112,42 @@ def person_matte(picture: Image, points: NDArray[Any]) -> Array:
     guided = _guided(picture, ramp(rough, low, high).astype(np.float32))
     alpha = np.clip((guided - 0.06) / 0.88, 0, 1)  # remove faint residues of the filter on both sides
     return _matte_of_person(np.maximum(alpha, face).astype(np.float32), points)
+
+
+def _mistaken(picture: Image, points: NDArray[Any], views: Sequence[tuple[Array, tuple[int, ...]]]) -> Array | None:
+    """[h, w] 0..1 where the network took background for the person, at a reduced size; None: nowhere.
+
+    In front of a dark wall, for example, it expects a shoulder that is not there. A wide area in which it is unsure, or
+    its results disagree, belongs to whichever is not separated from it by an edge: the watershed of the picture (Meyer
+    1991), seeded where they agree.
+
+    Args:
+        picture: uint8 RGB [H, W, 3].
+        points: [478, 3] face points in it.
+        views: probability of a person, and the part of the picture (left, top, right, bottom) that it covers.
+    """
+    height, width = picture.shape[:2]
+    k = min(1.0, _UNSURE_PX / max(height, width))
+    size = max(round(width * k), 1), max(round(height * k), 1)
+    least, most = np.ones(size[::-1], np.float32), np.zeros(size[::-1], np.float32)
+    for probability, box in views:
+        left, top, right, bottom = (round(edge * k) for edge in box)
+        part = slice(top, bottom), slice(left, right)
+        given = cv2.resize(probability, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        least[part], most[part] = np.minimum(least[part], given), np.maximum(most[part], given)
+    # Other people, and what only one view shows, are not seeds.
+    person = cv2.connectedComponents((least > _AGREED[1]).astype(np.uint8), connectivity=4)[1]
+    x, y = (points[OVAL, :2].mean(0) * k).astype(int).clip(0, np.array(size) - 1)
+    seeds = np.where(person == max(person[y, x], 1), 2, np.where(most < _AGREED[0], 1, 0)).astype(np.int32)
+    across = 2 * max(round(_UNSURE_FACE / 2 * float(np.ptp(points[OVAL, 0])) * k), 1) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
+    unsure = cv2.morphologyEx((seeds == 0).astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    if not unsure.any():
+        return None
+    small = cv2.GaussianBlur(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), (0, 0), _UNSURE_BLUR)
+    # OpenCV marks a picture's outermost pixels as edges.
+    small, seeds = (cv2.copyMakeBorder(plane, 1, 1, 1, 1, cv2.BORDER_REPLICATE) for plane in (small, seeds))
+    return ((cv2.watershed(small, seeds)[1:-1, 1:-1] == 1) & (unsure > 0)).astype(np.float32)
 
 
 def _matte_of_person(alpha: Array, points: NDArray[Any]) -> Array:
