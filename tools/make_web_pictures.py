@@ -1,4 +1,4 @@
-"""Take the screenshots of the web app in docs/pictures with a headless Chromium; needs `.[web,live,browser]`.
+"""Take the screenshots of web app and call in docs/pictures with a headless Chromium; needs `.[web,live,browser]`.
 
 python tools/make_web_pictures.py docs/pictures
 """
@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import cv2
 from playwright.sync_api import sync_playwright
 
+from mimik import Avatar
+from mimik.app.live.call import Call
+from mimik.app.page import served_page
 from mimik.app.serving import Serving
 from mimik.app.web import server
+from mimik.config import AnimateConfig
 
 WIDTH, HEIGHT = 1366, 900
 WAIT_MS = 240_000
@@ -54,6 +61,47 @@ def _edit(tab: Any, out: Path) -> None:
     _shoot(tab, out)
 
 
+def take_call(out: Path) -> None:
+    """Take a screenshot of a call, in which one animated portrait is the camera and another the person."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        camera = Path(folder, "camera.y4m")
+        _write_camera(camera)
+        options = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", *options, f"--use-file-for-fake-video-capture={camera}"],
+        )
+        settings = {"permissions": ["camera"], "bypass_csp": True}
+        context = browser.new_context(viewport={"width": 1000, "height": HEIGHT}, **settings)
+            viewport={"width": 1000, "height": HEIGHT}, permissions=["camera"], bypass_csp=True
+        )
+        call = Call(Avatar.from_photos([_portrait("generated_woman_2.jpg")]), AnimateConfig(frame="crop"))
+        with call, served_page(call, Serving(port=0)) as served:
+            tab = context.new_page()
+            tab.set_default_timeout(WAIT_MS)
+            tab.goto(served.address)
+            tab.wait_for_selector("#lines[data-face=seen]")
+            tab.eval_on_selector("#camera option", "one => one.textContent = 'Webcam'")
+            tab.click("#calibrate")
+            tab.wait_for_timeout(9000)
+            _shoot(tab, out)
+        browser.close()
+
+
+def _write_camera(path: Path) -> None:
+    """A video with an animated portrait, 640x480, in the format that Chromium takes for a camera."""
+    frames = Avatar.from_photos([_portrait("eileen_collins.png")]).frames("talk", frame="crop", size=480)
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F25:1 Ip A1:1 C420jpeg\n")
+        for frame in frames:
+            wide = cv2.copyMakeBorder(frame, 0, 0, 80, 80, cv2.BORDER_REPLICATE)
+            file.write(b"FRAME\n" + cv2.cvtColor(wide, cv2.COLOR_RGB2YUV_I420).tobytes())
+
+
+def _portrait(name: str) -> Path:
+    return Path(str(resources.files("mimik").joinpath("assets/portraits", name)))
+
+
 def _shoot(tab: Any, out: Path) -> None:
     tab.mouse.move(WIDTH - 1, HEIGHT - 1)  # away from the controls
     tab.wait_for_timeout(3000)
@@ -63,6 +111,7 @@ def _shoot(tab: Any, out: Path) -> None:
 def main() -> None:
     with server.served_studio(Serving(port=0)) as address:
         take(address, Path(sys.argv[1]))
+    take_call(Path(sys.argv[1], "live.jpg"))
 
 
 if __name__ == "__main__":
