@@ -73,8 +73,6 @@ def take_call(out: Path) -> None:
         )
         settings = {"permissions": ["camera"], "bypass_csp": True}
         context = browser.new_context(viewport={"width": 1000, "height": HEIGHT}, **settings)
-            viewport={"width": 1000, "height": HEIGHT}, permissions=["camera"], bypass_csp=True
-        )
         call = Call(Avatar.from_photos([_portrait("generated_woman_2.jpg")]), AnimateConfig(frame="crop"))
         with call, served_page(call, Serving(port=0)) as served:
             tab = context.new_page()
