@@ -203,7 +203,7 @@ export function prediction(record, { correction, mask, residual: given }, seen, 
   const answer = new Float32Array(4 * cells * cells);
   for (let i = 0; i < cells * cells; i++) {
     const weight = border[i] * gate;
-    const moves = weight * (1 - still[i]) * (1 - far[i] * (1 - record.moved_beside));
+    const moves = weight * (1 - still[i]);
     answer[4 * i] = correction[i] * moves;
     answer[4 * i + 1] = correction[cells * cells + i] * moves;
     answer[4 * i + 2] = 1 - (1 - mask[i]) * weight * share[i];

@@ -49,8 +49,6 @@ REDRAWN = 20.0, 48.0  # residual, gray levels, over which the weight of the phot
 # Limit of brightening, by the distance from the middle of eyes and mouth in window sides: none within `begins`, `most`
 # gray levels beyond `ends`. Without it, the network draws skin over the hair of turning heads.
 BRIGHTENED = {"begins": 0.2, "ends": 0.27, "most": 16.0}
-# Share of the flow correction that remains there. The network learned it on a warp that made turned heads too narrow.
-MOVED_BESIDE = 0.75
 MAX_BRIGHTER = 0.15  # of a layer's light, that the residual adds inside the mouth
 _STRIP = 64  # rows composited at a time, so that they fit into the processor's cache
 _STILL_PX = 0.02  # corrections smaller than this do not move an overlay
@@ -303,7 +301,7 @@ class TexturePainter(PicturePainter):
         fade = self._fade * gate
         far = far_from_features(window.to_unit(target), fade.shape[0])
         drawn = fade * share_drawn(residual, far)
-        moves = fade * still_inside(inside, fade.shape[0]) * (1 - far * np.float32(1 - MOVED_BESIDE))
+        moves = fade * still_inside(inside, fade.shape[0])
         offset = correction[0].transpose(1, 2, 0) * moves[..., None]
         places = cv2.resize(offset * np.float32(frame_px), (frame_px, frame_px), interpolation=cv2.INTER_LINEAR)
         cv2.add(places, self._places, dst=places)

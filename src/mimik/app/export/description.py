@@ -21,7 +21,6 @@ from mimik.inference.synthesis import (
     BRIGHTENED,
     FEATURE_CORNERS,
     MAX_BRIGHTER,
-    MOVED_BESIDE,
     REDRAWN,
     RIM,
 )
@@ -103,7 +102,7 @@ def describe(
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
         record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER}
         numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
-        record |= {"brightened": {**BRIGHTENED, "points": numbers}, "moved_beside": MOVED_BESIDE}
+        record |= {"brightened": {**BRIGHTENED, "points": numbers}}
     if person is not None:
         record |= {"person": person, "motions": motions}
     return record
