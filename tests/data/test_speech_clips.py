@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mimik.data import speech
+from mimik.data.preparation.sources import Source, choose_people, find_sources
 from mimik.data.speech import SpeechClip, augmented, lip_geometry, load_clip, load_clips, piece_of, resampled
 from mimik.media import mel
 from mimik.motion.generation.lips import CHANNELS, FIRST_S, GAP, LIPS_HZ
@@ -90,3 +92,28 @@ def test_clips_that_are_of_no_use_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"no archive")
     assert [c.name for c in load_clips(tmp_path)] == ["good"]
     assert load_clip(tmp_path / "good.npz").tracks[30, GAP] == pytest.approx(0.2, abs=1e-3)
+
+
+def test_videos_of_the_same_name_in_two_folders_are_two_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in VoxCeleb: id1/001.mp4 and id2/001.mp4.
+    for name in ("id1/001.mp4", "id2/001.mp4", "id2/002.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).write_bytes(b"video")
+    monkeypatch.setattr(speech, "track_clip", lambda path, landmarker: {"size": np.array(len(path.parts))})
+    sources, _, _ = choose_people(find_sources([tmp_path / "videos"]), "folder", None)
+    out = tmp_path / "tracks"
+    assert speech.track_folder(sources, out, lambda *progress: None) == {}
+    people = {path.name: str(np.load(path)["person"]) for path in out.iterdir()}
+    assert people == {"id1-001.npz": "id1", "id2-001.npz": "id2", "002.npz": "id2"}
+
+
+def test_a_draft_of_a_killed_run_is_not_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(file: object, **arrays: object) -> None:
+        assert not list(tmp_path.glob("*.npz")), "pathlib's * matches hidden files, too"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(speech, "track_clip", lambda path, landmarker: {})
+    monkeypatch.setattr(np, "savez_compressed", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        speech.track_folder([Source(tmp_path / "a.mp4", "a.mp4")], tmp_path, lambda *progress: None)
+    assert not list(tmp_path.iterdir())

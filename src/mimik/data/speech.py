@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array, Rng
 from mimik.config import InputError, NoFaceError
+from mimik.data.preparation.sources import Source
 from mimik.face.landmarks import Landmarker, head_pose
 from mimik.face.tracker import Tracker
+from mimik.files import DRAFT_SUFFIX, atomic_write
 from mimik.media import mel
 from mimik.media.reading import probe, read_frames
 from mimik.media.sound import read_sound
@@ -130,7 +133,7 @@ def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
 
     Returns:
         fps; blendshapes [T, 52]; points [T, 478, 3] float16, centimeters, own frame; turn [T, 3], place [T, 3] and
-        scale [T] of the head's Pose; seen [T]; sound [N] int16 at mel.RATE_HZ; person.
+        scale [T] of the head's Pose; seen [T]; sound [N] int16 at mel.RATE_HZ.
 
     Raises:
         InputError: if the video has no sound or no face.
@@ -160,17 +163,15 @@ def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
         "scale": scale.astype(np.float32),
         "seen": seen.astype(bool),
         "sound": (sound.clip(-1, 1) * 32767).astype(np.int16),
-        "person": np.array(path.stem),
     }
 
 
-def track_folder(videos: Sequence[Path], out: Path, people: Mapping[str, str], progress: Progress) -> dict[str, str]:
+def track_folder(sources: Sequence[Source], out: Path, progress: Progress) -> dict[str, str]:
     """Write one file per video; existing files are kept, so that an interrupted run resumes.
 
     Args:
-        videos: files.
+        sources: videos; the person of each speaks in it, None: a separate person.
         out: the folder.
-        people: name of the speaker by the video's name without suffix; a missing video is a separate person.
         progress: called with the stage, the number done and the total.
 
         Returns:
@@ -178,22 +179,38 @@ def track_folder(videos: Sequence[Path], out: Path, people: Mapping[str, str], p
     """
     out.mkdir(parents=True, exist_ok=True)
     landmarker, reasons = Landmarker(), {}
-    for done, path in enumerate(videos):
-        progress("track", done, len(videos))
-        target = out / f"{path.stem}{CLIP_SUFFIX}"
+    for done, (source, name) in enumerate(zip(sources, _clip_names(sources), strict=True)):
+        progress("tracking faces", done, len(sources))
+        target = out / f"{name}{CLIP_SUFFIX}"
         if target.exists():
             continue
         try:
-            arrays = track_clip(path, landmarker)
+            arrays = track_clip(source.path, landmarker)
         except InputError as error:
-            reasons[path.name] = str(error)
+            reasons[source.name] = str(error)
             continue
-        arrays["person"] = np.array(people.get(path.stem, path.stem))
-        draft = out / f".{path.stem}.part{CLIP_SUFFIX}"
-        np.savez_compressed(draft, **arrays)
-        draft.replace(target)
-    progress("track", len(videos), len(videos))
+        with atomic_write(target, suffix=DRAFT_SUFFIX) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **arrays | {"person": np.array(source.person or name)})
+    progress("tracking faces", len(sources), len(sources))
     return reasons
+
+
+def _clip_names(sources: Sequence[Source]) -> list[str]:
+    """A different name for the clip of each video: its own; with its folders, if several videos have that.
+
+    Raises InputError if two names remain equal.
+    """
+    num_videos = Counter(source.path.stem for source in sources)
+    names: dict[str, Source] = {}
+    for source in sources:
+        folders = PurePosixPath(source.name).with_suffix("").parts
+        name = source.path.stem if num_videos[source.path.stem] == 1 else "-".join(folders)
+        other = names.setdefault(name, source)
+        if other is not source:
+            raise InputError(
+                f"{other.path} and {source.path}: both clips would be {name}{CLIP_SUFFIX}; rename one video."
+            )
+    return list(names)
 
 
 # Augmentation of the sound.

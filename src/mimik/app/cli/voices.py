@@ -33,9 +33,8 @@ def voice_tracks(
     sources = find_sources(videos, skip=out)
     by_folder = manifest is None and all("/" in source.name for source in sources)
     sources, _, _ = choose_people(sources, "folder" if by_folder else "clip" if manifest is None else None, manifest)
-    people = {source.path.stem: source.person for source in sources if source.person}
     with Display("videos", "opening").shown() as bar:
-        reasons = track_folder([source.path for source in sources], out, people, bar)
+        reasons = track_folder(sources, out, bar)
     print_notes(*(f"{name} was skipped: {why}" for name, why in reasons.items()))
     print_line(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
 
