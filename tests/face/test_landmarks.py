@@ -520,3 +520,15 @@ def test_the_threads_that_load_networks_import_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["True"] * 3
+
+
+@pytest.mark.parametrize("px_per_px", [5.0, 9.0, 17.0])
+def test_a_large_face_that_has_left_the_picture_leaves_a_sliver(px_per_px: float) -> None:
+    """Of its reduced view, less than a pixel is left; the neighbor with a pixel shows it."""
+    picture = np.full((2000, 2000, 3), 200, np.uint8)
+    for width in range(1, 2 * round(px_per_px)):
+        beyond = np.array([[px_per_px, 0, width - 256 * px_per_px], [0, px_per_px, 0]])
+        view = faces._view(picture, beyond)
+        assert view.shape == (256, 256, 3)
+        assert (view[:, :-4] == 0).all()
+    assert view[:200, -1].max() > 0

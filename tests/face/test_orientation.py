@@ -115,3 +115,8 @@ def test_what_is_no_head_is_not_sure(landmarker: Landmarker, small_portrait: Ima
     half = small_portrait[:128]
     chimera = np.concatenate([half, half[::-1]])
     assert all(face.score < 0.85 for face in find_faces(landmarker, chimera))
+
+
+def test_a_picture_that_is_a_line_shows_no_face(landmarker: Landmarker) -> None:
+    assert find_faces(landmarker, np.zeros((5000, 1, 3), np.uint8)) == []
+    assert find_faces(landmarker, np.zeros((1, 5000, 3), np.uint8)) == []

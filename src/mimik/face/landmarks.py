@@ -460,7 +460,7 @@ def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], outside: int = 
         )
         low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, None)
         high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, image.shape[1::-1])
-        if (high - low).min() < 2:
+        if (high - low).min() * factor < 1:
             return np.full((LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, *image.shape[2:]), outside, np.uint8)
         part = image[low[1] : high[1], low[0] : high[0]]
         image = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -40,7 +40,8 @@ def find_faces(landmarker: Landmarker, picture: Image, *, thorough: bool = False
     if sure >= _UPRIGHT:
         return found
     k = min(1.0, _SEARCH_PX / max(picture.shape[:2]))
-    small = picture if k == 1 else cv2.resize(picture, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
+    size = max(1, round(k * picture.shape[1])), max(1, round(k * picture.shape[0]))  # a picture may be a line
+    small = picture if k == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     sure += _SURER_BY
     for turns in (2, 1, 3):
         tried = _confidence(landmarker.detect(np.ascontiguousarray(np.rot90(small, turns))))
@@ -49,9 +50,9 @@ def find_faces(landmarker: Landmarker, picture: Image, *, thorough: bool = False
     if not best:
         return found
     height, width = picture.shape[:2]
-    size = (width, height) if best == 2 else (height, width)
+    shape = (width, height) if best == 2 else (height, width)
     turned = landmarker.detect(np.ascontiguousarray(np.rot90(picture, best)), thorough=thorough)
-    return [rotated_face(face, -best, *size) for face in turned]
+    return [rotated_face(face, -best, *shape) for face in turned]
 
 
 def _confidence(faces: Sequence[Face]) -> float:
