@@ -251,10 +251,12 @@ class Episodes(Dataset[Batch]):
         self.seed, self.skip_damaged, self.window_px, self.scene = seed, skip_damaged, window_px, scene
         self.usable = np.flatnonzero([clip.num_frames > num_sources or self.is_still(clip) for clip in self.index])
         if not len(self.usable):
-            longest = max(self.index, key=lambda clip: clip.num_frames, default=None)
-            has = f"clip {longest.key}, the longest, has {longest.num_frames} frames" if longest else "there is no clip"
-            frames = f"--k {num_sources} needs {num_sources + 1} frames of a clip"
-            raise InputError(f"{frames}, but {has}. Use a smaller --k, or run prepare with a larger --min-frames.")
+            longest = max((clip.num_frames for clip in self.index), default=0)
+            has = f"the longest of {len(self.index)} has {longest}" if self.index else "there is no clip"
+            raise InputError(
+                f"--k {num_sources} needs clips of {num_sources + 1} frames or more, but {has}; use a smaller --k, or "
+                "prepare longer videos of more people."
+            )
         for clip in self.index:
             if store.size is not None and store.size > clip.size:
                 raise InputError(f"--size {store.size}, but clip {clip.key} has {clip.size} px; use that or less.")
