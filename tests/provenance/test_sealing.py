@@ -495,7 +495,9 @@ def test_another_programs_manifest_does_not_hide_the_mark(work: Path) -> None:
     assert "Content Credentials of Canon EOS 1, not of mimik" in verdict.sentence
     # If the other program names mimik's file as a source, the result is valid.
     honest = replace(verdict, status=Status.OTHER, earlier=("mimik",))
-    assert "One of its sources says that mimik made it. The picture carries mimik's invisible mark" in honest.sentence
+    assert (
+        "One of its sources says that mimik made it. The picture carries mimik's invisible watermark" in honest.sentence
+    )
 
 
 def test_a_mark_of_another_file_is_reported(work: Path) -> None:

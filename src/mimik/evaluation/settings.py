@@ -33,9 +33,9 @@ class EvaluateConfig:
     models: Annotated[
         tuple[str, ...],
         Option(
-            "Models to evaluate: geometry, texture, files of `mimik train` and `mimik learn`; for scale copy (the "
-            "photo) and truth (the real frames). learn:MODEL is fine-tuned to the photos of each clip, scratch:MODEL "
-            "learns them from random weights.",
+            "Models to evaluate: geometry, texture, files of `mimik train` and `mimik learn`; for comparison, copy "
+            "(the photo) and truth (the real frames). learn:MODEL is fine-tuned to the photos of each clip; "
+            "scratch:MODEL is trained on them from random weights.",
             "LIST",
             read=_listed(str, ""),
             written=",".join,
@@ -59,7 +59,7 @@ class EvaluateConfig:
     learn_seconds: Annotated[
         tuple[float, ...],
         Option(
-            "Times at which learn:MODEL and scratch:MODEL are measured; training ends at the last.",
+            "Times at which learn:MODEL and scratch:MODEL are measured; training ends at the last one.",
             "LIST",
             read=_listed(float, "--learn-seconds {}: use seconds separated by commas, such as 0,30."),
             written=_written,

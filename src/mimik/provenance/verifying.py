@@ -116,10 +116,10 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict in a few short sentences for the user."""
         program = " ".join(filter(None, (self.generator, self.version))) or "an unnamed program"
-        mark = f"mimik's invisible mark ({self.mark.model}, file {self.mark.file_id})" if self.mark else ""
+        mark = f"mimik's invisible watermark ({self.mark.model}, file {self.mark.file_id})" if self.mark else ""
 
         if self.status is Status.NOTHING:
-            found = "No Content Credentials and no invisible mark of mimik were found."
+            found = "No Content Credentials and no invisible watermark of mimik were found."
             if self.codes:
                 found = (
                     "The file only points to Content Credentials on the network, which were not fetched; no invisible "
@@ -181,7 +181,7 @@ class Verdict:
         if self.mark and self.mark.value != self.binding:
             yield f"The picture carries {mark}, not the one named in the credentials; it may come from a source."
         elif self.binding and not self.mark:
-            yield "Its invisible mark cannot be read: too little of the picture can carry one."
+            yield "Its invisible watermark cannot be read: too little of the picture can carry one."
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a dictionary for JSON, with the sentence and the exit code."""

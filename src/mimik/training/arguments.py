@@ -69,8 +69,8 @@ class TrainArguments:
     loader: Annotated[
         str,
         Option(
-            "device: batches are made on --device, where all clips lie decoded; workers: in processes;"
-            " auto: device on a GPU into half of whose free memory the clips fit.",
+            "device: batches are made on --device from decoded clips in its memory; workers: by worker processes; "
+            "auto: device on a GPU if the clips fit into half of its free memory.",
             "NAME",
             choices=LOADERS,
         ),
@@ -103,7 +103,7 @@ class TrainArguments:
     ] = 250
     init: Annotated[Path | None, Option("A release with the same networks to start from.", "MODEL")] = None
     fresh: Annotated[
-        str | None, Option("Networks to reinitialize instead of taking from --init: of E, P, G, D, by commas.", "LIST")
+        str | None, Option("Networks to reinitialize instead of taking them from --init, such as E,P.", "LIST")
     ] = None
     fsdp: Annotated[bool, Option("Divide the networks among the processes of torchrun (FSDP2).")] = False
 
@@ -166,11 +166,17 @@ class LearnArguments:
         Option(f"Networks of --from-scratch: {_PRESET_NAMES}; the model's if omitted.", "NAME", choices=PRESETS),
     ] = None
     steps: Annotated[
-        int | None, Option("Most steps; training stops automatically.", "N", range=(1, 1e6), hint="the limit")
+        int | None,
+        Option("Maximum number of steps; training stops automatically.", "N", range=(1, 1e6), hint="the limit"),
     ] = None
     max_seconds: Annotated[
         float | None,
-        Option("Most seconds, with loading; the running step is finished.", "S", range=(1, 1e6), hint="the limit"),
+        Option(
+            "Maximum time in seconds, loading included; the current step is finished.",
+            "S",
+            range=(1, 1e6),
+            hint="the limit",
+        ),
     ] = None
     face: Annotated[int | None, PHOTO_FACE] = None
     shots: Annotated[
@@ -221,7 +227,7 @@ class VoiceConfig:
     num_steps: Annotated[
         int,
         Option(
-            "Training steps; more than there are continue a run.",
+            "Training steps; a larger number continues a finished run.",
             "N",
             "--steps",
             range=(1, 1_000_000),

@@ -90,7 +90,8 @@ def learn(
     others: list[int] = []
     gain = None
     if deadline.is_over:
-        notes.append("--max-seconds: the time ran out before training; allow more, or use fewer photos")
+        fewer = ", or use fewer photos" if len(photos) > 1 else ""
+        notes.append(f"--max-seconds: the time ran out during preparation; allow more{fewer}")
     else:
         if len(photos) > 1:
             preparing("comparing photos", 0, None)

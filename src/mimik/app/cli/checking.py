@@ -27,7 +27,7 @@ def verify_command(
         typer.Option(metavar="FILE", help="A PEM certificate to trust, such as another computer's; may be repeated."),
     ] = None,
 ) -> None:
-    """Say in plain words where a file comes from, by its manifest and by the invisible mark in its frames.
+    """Say in plain words where a file comes from, by its manifest and by the invisible watermark in its frames.
 
     Exit code 0: made by mimik and unaltered. 1: altered since. 3: nothing found, which proves nothing. 4: signed by
     another program. 5: made by mimik, but stripped of its manifest. 2: the file cannot be read. Of a folder: the first

@@ -83,7 +83,7 @@ def faces_command(
         found = find_faces(Landmarker(), picture, thorough=True)
     if not found:
         choose_face(found, None, photo.name, (width, height))
-    table = Table("face", "left", "top", "width", "height", "turned to", "sure")
+    table = Table("face", "left", "top", "width", "height", "turned to", "confidence")
     for number, face in enumerate(found, start=1):
         left, top, right, bottom = face.box
         yaw, pitch, roll = head_pose(face.points).degrees
@@ -125,7 +125,7 @@ def export_command(
     print_notes(*made.notes)
     for graph in made.graphs:
         size = f"{len(graph.data) / 1e6:.1f} MB, {graph.multiply_adds / 1e9:.3g} G multiply-adds, {graph.precision}"
-        table = Table("output", "off by at most", "in the mean", "of a span of", title=f"{graph.file}: {size}")
+        table = Table("output", "largest difference", "mean difference", "range", title=f"{graph.file}: {size}")
         for name, found in graph.parity.items():
             table.add_row(name, *(f"{value:.2g}" for value in (found.largest, found.mean, found.span)))
         console.print(table)

@@ -78,7 +78,7 @@ def live_command(
 ) -> None:
     """Be somebody else in a video call: your camera or voice drives a photo, in a page of your own browser.
 
-    Another page, without controls, is for OBS. Every frame carries a visible label and an invisible mark.
+    Another page, without controls, is for OBS. Every frame carries a visible label and an invisible watermark.
     """
     given = [name for name, one in (("--stream", stream), ("--camera", camera), ("--audio", audio)) if one is not None]
     if len(given) > 1:

@@ -73,7 +73,7 @@ def prepare_command(
     if not report.num_clips:
         print_error("nothing was kept, for the reasons above; use other videos or wider limits: mimik prepare --help")
         raise typer.Exit(2)
-    print_line(f"{report.videos_per_core_hour:.0f} videos per hour and core." if report.num_new else "Nothing new.")
+    print_line(f"{report.videos_per_core_hour:.0f} videos per core hour." if report.num_new else "Nothing new.")
     print_line(f"Contact sheet: {out / 'contact_sheet.jpg'}")
 
 
@@ -149,7 +149,8 @@ def _what_was_learned(outcome: Any) -> str:
     num_photos, num_shared = outcome.person.record["photos"], 1 + len(outcome.person.others)
     photos = "1 photo" if num_photos == 1 else f"{num_photos} photos"
     if outcome.best.step:
-        return f"learned from {photos} in {outcome.best.step} steps"
+        steps = "1 step" if outcome.best.step == 1 else f"{outcome.best.step} steps"
+        return f"learned from {photos} in {steps}"
     if num_shared > 1:
         return f"in which {num_shared} photos share the face; training added nothing to it"
     return f"in which nothing was learned from {photos}: it moves as `mimik animate` of the photo alone does"

@@ -26,7 +26,8 @@ class ExportConfig:
 
     format: Annotated[str, Option("onnx.", "NAME", choices=("onnx",))] = "onnx"
     precision: Annotated[
-        str, Option("fp32; fp16, half as large; int8, a quarter, and coarser.", "NAME", choices=PRECISIONS)
+        str,
+        Option("fp32; fp16, half as large; int8, a quarter of the size and less accurate.", "NAME", choices=PRECISIONS),
     ] = "fp32"
     photo: Annotated[
         Path | None,
@@ -36,7 +37,7 @@ class ExportConfig:
     motions: Annotated[
         tuple[str, ...],
         Option(
-            "A bundled motion or a .motion file, put on the person, for examples/browser; may be repeated.",
+            "A bundled motion or a .motion file, retargeted to the person for examples/browser; may be repeated.",
             "MOTION",
             "--motion",
         ),

@@ -39,7 +39,7 @@ LEARN_SECONDS = 60.0
 _CALLS = (
     "Your camera or voice drives the person on this page. A second address shows the picture alone, for OBS and any "
     "call program that takes its virtual camera. Camera, sound and picture stay on this computer. Every frame carries "
-    "a small AI label and the invisible mark."
+    "a small AI label and the invisible watermark."
 )
 
 
