@@ -170,6 +170,24 @@ def test_timestamps_that_jump(tmp_path, caplog):
     assert len(caplog.records) == 2
 
 
+def test_a_slow_video_and_a_gap_are_not_reported_as_cut_off(caplog):
+    class Frame:
+        time_base = Fraction(1)
+
+        def __init__(self, pts, duration):
+            self.pts, self.duration = pts, duration
+
+    def read(frames, told_s):
+        caplog.clear()
+        assert len(list(reading._timed_frames(frames, 1.0, Path("a"), told_s))) == len(frames)
+        return [record.getMessage() for record in caplog.records if "cut off" in record.getMessage()]
+
+    slides = [Frame(10 * i, 10) for i in range(3)]
+    assert read(slides, 30.0) == []
+    assert len(read(slides[:2], 30.0)) == 1
+    assert read([Frame(0, 1), Frame(1, 1), Frame(1_000_000, 1)], 1_000_001.0) == []
+
+
 def test_a_rate_that_the_container_does_not_know(tmp_path):
     """Browsers record WebM with 1000 frames/s in the header."""
     clip = make_video(

@@ -313,7 +313,7 @@ def _timed_frames(
     If a file ends before told_s, the duration that it states, the log reports how much was read.
     """
     origin_s: float | None = None
-    last_s = -nominal_s
+    last_s, duration_s = -nominal_s, nominal_s
     for frame in frames:
         stamp_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
         if stamp_s is None:
@@ -325,6 +325,7 @@ def _timed_frames(
             log.warning("%s: timestamps jump from %.2f s to %.2f s; the gap is closed", path, last_s, start_s)
             origin_s = stamp_s - (last_s + nominal_s)
             start_s = last_s + nominal_s
+            told_s = None  # includes the gap
         if start_s <= last_s:
             continue
         last_s = start_s
@@ -332,7 +333,7 @@ def _timed_frames(
         if duration_s < nominal_s / 2:  # some containers omit it, others state one tick
             duration_s = nominal_s
         yield start_s, min(duration_s, _MAX_LAST_FRAME_S), frame
-    read_s = last_s + nominal_s
+    read_s = last_s + duration_s
     if told_s is not None and 0 < read_s < _WHOLE * told_s and told_s - read_s > _CUT_S:
         log.warning(
             "%s is cut off or damaged: only %.0f %% of it could be read, %.1f of %.1f seconds",
