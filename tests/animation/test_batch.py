@@ -26,15 +26,15 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def test_each_photo_goes_with_each_driver(tmp_path: Path) -> None:
-    photos = touch(tmp_path / "photos", "b.png", "a.jpg", "a.png", "notes.txt", ".hidden", "._a.jpg")
+    photos = touch(tmp_path / "photos", "b.HEIC", "a.jpg", "a.png", "notes.txt", ".hidden", "._a.jpg")
     drivers = touch(tmp_path / "drivers", "talk.mp4", "smile.motion", "photo.jpg", "._talk.mp4")
     out = tmp_path / "out"
     names = [pair.out.name for pair in pairs(photos, "smile", out)]
     assert names == ["a.jpg.mp4", "a.png.mp4", "b.mp4"]
-    one = pairs(photos / "b.png", str(drivers), out)
+    one = pairs(photos / "b.HEIC", str(drivers), out)
     assert one == [
-        Pair(photos / "b.png", str(drivers / "smile.motion"), out / "smile.mp4"),
-        Pair(photos / "b.png", str(drivers / "talk.mp4"), out / "talk.mp4"),
+        Pair(photos / "b.HEIC", str(drivers / "smile.motion"), out / "smile.mp4"),
+        Pair(photos / "b.HEIC", str(drivers / "talk.mp4"), out / "talk.mp4"),
     ]
     names = [pair.out.name for pair in pairs(photos, str(drivers), out)]
     assert names[:3] == ["a.jpg_smile.mp4", "a.jpg_talk.mp4", "a.png_smile.mp4"] and len(set(names)) == 6
@@ -50,12 +50,14 @@ def test_a_bundled_motion_is_no_folder(tmp_path: Path, monkeypatch: pytest.Monke
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     photos, empty = touch(tmp_path / "photos", "a.png"), touch(tmp_path / "empty")
     (tmp_path / "file").touch()
+    same, drivers = touch(tmp_path / "same", "a.png", "a_b.png"), touch(tmp_path / "drivers", "b_c.motion", "c.motion")
     for photo, driver, out, words in (
         (empty, "smile", "out", "empty contains no photos"),
         (photos, str(empty), "out", "empty: is a folder without drivers"),
         (photos, "smile", "out.mp4", "use a folder for the videos as well"),
         (photos, "smile", "file", "is a file"),
         (photos, "smile", "photos", "is the folder of the photos"),
+        (same, str(drivers), "out", "both would be .*out/a_b_c.mp4; rename"),
     ):
         with pytest.raises(InputError, match=words):
             pairs(photo, driver, tmp_path / out)
@@ -67,9 +69,10 @@ def test_two_runs_do_not_share_a_folder(small_path: Path, tmp_path: Path) -> Non
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another run is writing there"):
             list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL))
-    (folder / ANIMATED_NAME).write_text("[]\n")
-    with pytest.raises(InputError, match=f"{ANIMATED_NAME} is damaged; remove it"):
-        list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL))
+    for damaged in (b"[]\n", b'{"out": "\xff\xfe", "made_from": {}}\n', b"\0\n"):
+        (folder / ANIMATED_NAME).write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{ANIMATED_NAME} is damaged; remove it"):
+            list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL))
     with pytest.raises(InputError, match="--workers -1"):
         list(animate_all([Pair(small_path, "smile", folder / "a.mp4")], SMALL, num_workers=-1))
 

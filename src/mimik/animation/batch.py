@@ -33,7 +33,7 @@ from mimik.rendering.scene.matte import check_backdrop
 log = logging.getLogger(__name__)
 
 ANIMATED_NAME = "animated.jsonl"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 CORES_PER_VIDEO = 2  # used by the threads of one video
 _STALL_S = 600.0  # timeout without a new frame: longer than compiling a model or signing a file takes
 _VIDEO_TIMEOUT_S = 24 * 3600.0  # timeout of one video under Ray, which has no heartbeat per frame
@@ -78,7 +78,7 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
             PHOTO_DRIVER.mp4 (both).
 
     Raises:
-        InputError: if a folder has no usable files, or out is not a folder.
+        InputError: if a folder has no usable files, out is not a folder, or two videos would have the same name.
     """
     many_photos, many_drivers = photo.is_dir(), is_folder_of_drivers(driver)
     photos = _files(photo, PHOTO_SUFFIXES) if many_photos else [photo]
@@ -103,7 +103,15 @@ def pairs(photo: Path, driver: str, out: Path) -> list[Pair]:
         parts = [of_photo[photo]] * many_photos + [of_driver[driver]] * many_drivers
         return out / f"{'_'.join(parts)}.mp4"
 
-    return [Pair(one, other, file(one, other)) for one in photos for other in drivers]
+    every: dict[Path, Pair] = {}
+    for pair in (Pair(one, other, file(one, other)) for one in photos for other in drivers):
+        same = every.setdefault(pair.out, pair)
+        if same is not pair:
+            raise InputError(
+                f"{same.photo} with {same.driver}, and {pair.photo} with {pair.driver}: both would be {pair.out}; "
+                "rename a photo or a driver."
+            )
+    return list(every.values())
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -168,9 +176,9 @@ def _record(folder: Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
     if held is None:
         raise InputError(f"-o {folder}: another run is writing there; wait for it, or use another folder.")
     with held as file:
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # the last line is incomplete if a run was killed
-        os.truncate(path, len(whole.encode()))
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]  # the last line is incomplete if a run was killed
+        os.truncate(path, len(whole))
         known = {}
         for line in whole.splitlines():
             try:
