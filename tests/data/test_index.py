@@ -56,6 +56,9 @@ def test_index_with_a_missing_field_or_broken_line(shards: Path, tmp_path: Path)
     (tmp_path / "index.jsonl").write_text('{"key": ')
     with pytest.raises(InputError, match="line 1: not JSON"):
         read_index(tmp_path)
+    (tmp_path / "index.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(InputError, match="line 1: not JSON"):
+        read_index(tmp_path)
     (tmp_path / "index.jsonl").write_text("[]")
     with pytest.raises(InputError, match="not a JSON object"):
         read_index(tmp_path)

@@ -126,6 +126,12 @@ def test_a_run_leaves_a_network_that_moves_lips_and_resumes(tmp_path: Path) -> N
     assert more.record["network"]["channels"] == 8 and len(more.members) == 2  # those of the file
     with pytest.raises(InputError, match=r"contains a run with .*channels.*; use another folder"):
         train_voice(tracks, tmp_path / "run", replace(TINY, channels=10))
+    with pytest.raises(InputError, match=r"contains a run on other clips; use another folder"):
+        train_voice(write(tmp_path / "five", 5), tmp_path / "run", replace(TINY, num_steps=8))
+    state = tmp_path / "run" / "member0" / voice.STATE
+    state.write_bytes(state.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"voice_state.pt is damaged"):
+        train_voice(tracks, tmp_path / "run", replace(TINY, num_steps=8))
 
 
 def test_what_is_released_is_the_mean_of_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

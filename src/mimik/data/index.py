@@ -122,10 +122,10 @@ def read_index(source: str | Path) -> list[ClipInfo]:
     folder, name = folder_of(source)
     where = f"{folder}/{name}"
     if is_url(folder):
-        text = (fetch(where) or b"").decode()
+        text = (fetch(where) or b"").decode(errors="replace")
     else:
         try:
-            text = Path(folder, name).read_text(encoding="utf-8")
+            text = Path(folder, name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError as error:
             raise InputError(f"{source}: contains no {name}; use the folder that `mimik prepare -o` wrote.") from error
     clips: dict[str, ClipInfo] = {}

@@ -7,6 +7,7 @@ state of each, from which the same command resumes, and stats.jsonl.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import math
@@ -43,6 +44,7 @@ from mimik.data.speech import (
     warped,
 )
 from mimik.data.voice_heads import refitted, with_real_jaw
+from mimik.files import write_atomically
 from mimik.media import mel
 from mimik.motion.generation.lips import (
     CHANNELS,
@@ -330,11 +332,14 @@ def train_member(
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
     step = num_averaged = 0
     average: dict[str, Tensor] = {}
+    names = [clip.name for clip in clips]
     if (run / STATE).exists():
-        state = torch.load(run / STATE, weights_only=True)
+        state = _read_state(run / STATE)
         sizes = {name: state["config"][name] for name in ("channels", "recurrent")}
         if sizes != {name: getattr(config, name) for name in sizes}:
             raise InputError(f"{run} contains a run with {sizes}; use another folder, or the same sizes.")
+        if state.get("clips", names) != names:
+            raise InputError(f"{run} contains a run on other clips; use another folder, or the same tracks.")
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
@@ -377,22 +382,20 @@ def train_member(
             if step >= _AVERAGED_FROM * config.num_steps:
                 average = _averaged(average, num_averaged, {k: v.clone() for k, v in ema.state_dict().items()})
                 num_averaged += 1
-            draft = run / f"{STATE}.part"
-            torch.save(
-                {
-                    "net": net.state_dict(),
-                    "ema": ema.state_dict(),
-                    "average": average,
-                    "num_averaged": num_averaged,
-                    "optimizer": optimizer.state_dict(),
-                    "lags": pool.lags,
-                    "step": step,
-                    "config": asdict(config),
-                },
-                draft,
-            )
-            draft.replace(run / STATE)
+            state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"average": average, "num_averaged": num_averaged, "lags": pool.lags, "clips": names}
+            content = io.BytesIO()
+            torch.save(state | {"step": step, "config": asdict(config)}, content)
+            write_atomically(run / STATE, content.getbuffer())
             log.info("step %d of %d, %.2f s/step", step, config.num_steps, (time.time() - began) / max(1, step - first))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """A saved state. Raises InputError if it is damaged."""
+    try:
+        return dict(torch.load(path, weights_only=True))
+    except Exception as error:  # of many kinds
+        raise InputError(f"{path} is damaged ({type(error).__name__}); remove it, or use another folder.") from None
 
 
 # The released file.
@@ -476,7 +479,7 @@ def _lag(net: nn.Module, clip: SpeechClip) -> int:
 
 def averaged(run: Path) -> dict[str, np.ndarray[Any, Any]]:
     """The mean of a run's saved states, by the names of VoiceNet's state."""
-    state = torch.load(run / STATE, weights_only=True)
+    state = _read_state(run / STATE)
     return {name: value.numpy() for name, value in (state.get("average") or state["ema"]).items()}
 
 
@@ -536,7 +539,7 @@ def train_voice(
         The file of the network, in the run folder.
 
     Raises:
-        InputError: if there are no clips, or the run folder holds a run of other sizes.
+        InputError: if there are no clips, or the run folder holds a damaged run, or one of other sizes or clips.
     """
     start: Sequence[Mapping[str, np.ndarray[Any, Any]]] = [{}] * config.members
     if init is not None:
