@@ -114,11 +114,14 @@ def test_threads_that_write_the_same_file_leave_one_whole(tmp_path: Path) -> Non
 def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("x")
+    os.mkfifo(tmp_path / "pipe")
     for path, force, others, words in (
         (tmp_path / "none/a", False, [], "does not exist; create it first"),
         (tmp_path, True, [], "is a folder; use the name of a file in it"),
         (there, True, [there], "is another file of this run"),
         (there, False, [], "already exists; pass --force"),
+        (Path("/dev/null"), True, [], "is not a regular file; use another name"),  # root may replace it
+        (tmp_path / "pipe", True, [], "is not a regular file"),
     ):
         with pytest.raises(InputError, match=rf"--json .*{words}"):
             check_file("--json", path, force=force, others=others)
