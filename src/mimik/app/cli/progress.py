@@ -52,7 +52,7 @@ class Display:
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Progress callback of pipelines: one bar for all stages, weighted by cost, 0 to 100 %; see RunProgress."""
         if stage not in STAGE_WORDS:
-            self.show(stage, done, total)
+            self.show(stage, done, total, name=ONE_BAR if total is None else None)  # a wait gives way to the run
             return
         work = self._run(stage, done, total)
         if work is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import socket
 import struct
 import threading
@@ -264,8 +265,12 @@ def test_a_tracker_is_recorded_as_a_driver(monkeypatch: pytest.MonkeyPatch, land
 def test_a_silent_tracker_is_reported(monkeypatch: pytest.MonkeyPatch, landmarker: Landmarker) -> None:
     monkeypatch.setattr(tracker_driver, "_WAIT_S", 0.05)
     begun_s = time.monotonic()
+    told: list[tuple[str, int, int | None]] = []
     with pytest.raises(InputError, match=r"udp://127\.0\.0\.1:\d+: no face arrived within 0 s; start the tracker"):
-        open_driver("vmc://127.0.0.1:0").motion(DriverSettings(landmarker=landmarker))
+        open_driver("vmc://127.0.0.1:0").motion(
+            DriverSettings(landmarker=landmarker, progress=lambda *how: told.append(how))
+        )
+    assert len(told) == 1 and re.fullmatch(r"waiting for a face at udp://127\.0\.0\.1:\d+", told[0][0])
     assert time.monotonic() - begun_s < 30  # the usual wait is 60 s
 
 

@@ -59,6 +59,7 @@ class TrackerDriver(Driver):
         return DrivingMotion(rest_reference(), smoothed(frames, self.fps, settings.smooth), notes=notes)
 
     def _recorded(self, receiver: Receiver, progress: Progress) -> Stream:
+        progress(f"waiting for a face at {receiver.address}", 0, None)
         sample = receiver.receive(_WAIT_S)
         if sample is None:
             wrong = receiver.mailbox.num_invalid
