@@ -111,7 +111,7 @@ def parse_regions(text: str) -> tuple[str, ...]:
 
 def check_number(option: str, value: float, low: float, high: float, hint: str) -> None:
     if not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{option} {value}: use a number from {low:g} to {high:g} ({hint}).")
+        raise InputError(f"{option} {value}: use a number from {low:.10g} to {high:.10g} ({hint}).")
 
 
 def _choice(option: str, value: str, choices: Collection[str]) -> None:
