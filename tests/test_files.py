@@ -121,6 +121,7 @@ def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
         (there, True, [there], "is another file of this run"),
         (there, False, [], "already exists; pass --force"),
         (Path("/dev/null"), True, [], "is not a regular file; use another name"),  # root may replace it
+        (Path("/dev/stdout"), True, [], "is not a regular file"),
         (tmp_path / "pipe", True, [], "is not a regular file"),
     ):
         with pytest.raises(InputError, match=rf"--json .*{words}"):

@@ -160,7 +160,8 @@ def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] =
         )
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; use the name of a file in it.")
-    if path.exists() and not path.is_file():  # a device, such as /dev/null, would be replaced
+    # Devices would be replaced, and /dev/stdout, a link that may lead to a file.
+    if path.exists() and (not path.is_file() or folder == Path("/dev")):
         raise InputError(f"{option} {path}: is not a regular file; use another name.")
     if any(path.resolve() == other.resolve() for other in others):
         raise InputError(f"{option} {path}: is another file of this run; use a different name.")
