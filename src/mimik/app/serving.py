@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -76,6 +77,12 @@ def served(app: App, listening: socket.socket, command: str) -> Iterator[None]:
             app, log_level="error", access_log=False, lifespan="on", timeout_graceful_shutdown=_SERVER_CLOSED_WITHIN_S
         )
     )
+    log = logging.getLogger("uvicorn.error")
+
+    def still_serves(record: logging.LogRecord) -> bool:  # at the end, it logs a traceback for every page that is open
+        return not server.should_exit
+
+    log.addFilter(still_serves)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
@@ -88,6 +95,7 @@ def served(app: App, listening: socket.socket, command: str) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join(_STARTED_WITHIN_S)
+        log.removeFilter(still_serves)
 
 
 class CallHost(Protocol):
