@@ -205,7 +205,7 @@ class Warper:
         edges = low[0], high[0]
         self.facing = -self.normals[:, 2]
         shown = None if outline is None else hair_shown(self.source, self.jaws.skull, outline, self._picture)
-        self._mirror = Mirror(self.source, self.facing, shown)
+        self._mirror = Mirror(self.source, self.facing, shown, outline)
         self._control = np.setdiff1d(CONTROL[self._in_photo[CONTROL]], side_points())
         # In a turned photo, nose and far cheek meet at the outline: for further turns, the outline is not constrained.
         self._loose_sides = float(ramp(abs(self.jaws.skull.degrees[0]), *_PHOTO_TURNED))

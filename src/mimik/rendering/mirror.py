@@ -44,6 +44,7 @@ _NECK = 0.5  # share of neck in a shell point, from which on it is not mirrored
 # Slope with which the weight falls from jaw to neck: at 1 it ends midway, at larger values nearer to the jaw.
 _COLLAR = 9.0
 _BEHIND = -0.04, 0.01  # distance inside the face's outline, face widths, over which the photo's face hides the neck
+_BESIDE = 3  # points of the ring beside a hidden one
 _NECK_ENDS = 0.4  # opacity of a hidden neck falls by this share of the fall of its weight
 _HEAD_Y = -3.0  # center of the head on the canonical face, cm
 _FROM_CROWN = 3.0, 25.0  # degrees from the crown in frontal view, over which mirrored hair fades in
@@ -108,7 +109,11 @@ class Mirror:
     """
 
     def __init__(
-        self, source: NDArray[np.float64], facing: NDArray[np.float64], shown: NDArray[np.float64] | None = None
+        self,
+        source: NDArray[np.float64],
+        facing: NDArray[np.float64],
+        shown: NDArray[np.float64] | None = None,
+        matte: Array | None = None,
     ) -> None:
         """Prepare the second source of one photo.
 
@@ -117,6 +122,7 @@ class Mirror:
             facing: [V] visibility of each in the photo: cosine between normal and view direction.
             shown: [S] 0..1, how much the photo shows of each shell point (hair, neck); the rest is mirrored. Requires
                 a picture of the person without background. None: only the face is mirrored.
+            matte: [GRID, GRID] 0..1, of this picture over the crop.
         """
         self._whole_head = shown is not None
         other = mirror_points()
@@ -135,10 +141,10 @@ class Mirror:
         self._shell = np.zeros(len(follow)) if shown is None else (1 - collar) * beside
         self._height, self._own = np.ones(len(source)), np.zeros(len(source))
         self._height[face.NUM_POINTS + n :] = 0
-        if shown is not None:
+        if shown is not None and matte is not None:
             # Where the photo's face hides the neck, the layer is transparent; otherwise skin of the face's edge would
             # be stretched over the neck.
-            behind = np.tile(_behind_face(source), 2)
+            behind = np.tile(_behind_face(source, matte), 2)
             self._height[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (collar * behind)[:n]
             self._shell += behind * (beside - self._shell)
             self._shell[n:] *= 1 - shown[n:]
@@ -171,12 +177,19 @@ class Mirror:
         return np.where(is_face[..., None], front.mirror, back.mirror), front.covered | back.covered
 
 
-def _behind_face(source: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n] 0..1, how far the photo's face hides each point of the shell's inner ring; source: as in Mirror."""
+def _behind_face(source: NDArray[np.float64], matte: Array) -> NDArray[np.float64]:
+    """[n] 0..1, how far the photo's face hides each point of the shell's inner ring.
+
+    Points beside those that lie on the background count as hidden, too: the photo's face ends in between.
+    Arguments as in Mirror.
+    """
     hull = cv2.convexHull(source[: face.NUM_POINTS, :2].astype(np.float32))
     ring = source[face.NUM_POINTS : face.NUM_POINTS + len(face.OVAL), :2]
     inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in ring]
-    return np.asarray(smoothstep(np.array(inside) / np.ptp(hull[:, 0, 0]), *_BEHIND))
+    behind = smoothstep(np.array(inside) / np.ptp(hull[:, 0, 0]), *_BEHIND)
+    x, y = (ring * GRID).astype(int).clip(0, GRID - 1).T
+    near = np.max([np.roll(behind, step) for step in range(-_BESIDE, _BESIDE + 1)], 0)
+    return np.asarray(np.maximum(behind, near * (1 - matte[y, x])))
 
 
 def hair_shown(
