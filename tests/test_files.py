@@ -11,7 +11,7 @@ import pytest
 
 from mimik import files
 from mimik.config import InputError
-from mimik.files import atomic_folder, atomic_write, check_file, hold, write_atomically
+from mimik.files import atomic_folder, atomic_write, check_file, check_folder, hold, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -130,3 +130,16 @@ def test_what_could_not_be_written_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="--json /proc/a: the folder /proc is not writable"):
             check_file("--json", Path("/proc/a"), force=False)
     check_file("--json", there, force=True, others=[tmp_path / "other"])
+
+
+def test_a_folder_cannot_be_created_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for path, words in (
+        ("file", "file is not a folder"),
+        ("file/run", "file is not a folder"),
+        ("link", "link is not"),
+    ):
+        with pytest.raises(InputError, match=f"-o .*: .*{words}"):
+            check_folder("-o", tmp_path / path)
+    check_folder("-o", tmp_path / "new" / "run")

@@ -136,7 +136,9 @@ def check_folder(option: str, folder: Path) -> None:
     Raises:
         InputError: if it is not possible.
     """
-    first_there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    first_there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not first_there.is_dir():
+        raise InputError(f"{option} {folder}: {first_there} is not a folder; use another name.")
     if not can_write_in(first_there):
         raise InputError(f"{option} {folder}: {first_there} is not writable; use another folder.")
 

@@ -11,6 +11,7 @@ from mimik.app.cli.console import command, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, log_shown
 from mimik.config import extra
+from mimik.files import check_folder
 from mimik.training.arguments import VoiceConfig
 
 
@@ -27,6 +28,7 @@ def voice_tracks(
     ] = None,
 ) -> None:
     """Face tracks and sound of videos, one file each, for `mimik voice train`; rerun to resume."""
+    check_folder("-o", out)
     from mimik.data.preparation.sources import choose_people, find_sources
     from mimik.data.speech import track_folder
 
@@ -54,6 +56,7 @@ def voice_train(
     config: VoiceConfig,
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
+    check_folder("-o", out)
     with extra("mimik voice train", "train"):
         from mimik.training.voice import train_voice
 
