@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import types
 import zipfile
 from collections.abc import Callable, Iterator
@@ -93,6 +94,14 @@ def test_stop_ends_what_waits_and_what_runs_but_not_what_is_asked_for_later(sess
             raise AssertionError("it ran")
     with later.running():
         later.check()
+
+
+def test_a_call_of_a_program_that_waited_during_a_stop_is_stopped(session: Session):
+    """Its job begins when the queue reaches it; what counts is when it was requested."""
+    asked_s = time.monotonic()
+    session.stop()
+    assert session.begin(asked_s).is_stopped
+    assert not session.begin(time.monotonic() + 1e-3).is_stopped and not session.begin().is_stopped
 
 
 def test_a_stop_while_the_work_waits_in_the_queue_counts(session: Session, small_path: Path):

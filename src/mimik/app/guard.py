@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from mimik.config import InputError
 
 LOOPBACK = "127.0.0.1"
+ASKED_S = "asked_s"  # in the scope of a request: when it arrived, by time.monotonic
 UNKNOWN_HOST = 421, "This server does not serve this address.\n"  # status and text
 FOREIGN_ORIGIN = 403, "Pages of other servers may not use this server.\n"
 NO_PASSWORD = 401, "A password is needed.\n"
@@ -149,6 +151,7 @@ class Guard:
         from starlette.responses import PlainTextResponse
 
         asked = HTTPConnection(scope)
+        scope[ASKED_S] = time.monotonic()
         more = [*_EVERY_ANSWER, *self._headers(scope.get("path", ""))]
         if no := self._refusal(asked):
             status, sentence = no

@@ -16,6 +16,7 @@ from typing import Any
 
 from mimik.animation.sliders import SETTINGS as EDIT_SETTINGS
 from mimik.animation.sliders import SLIDERS, Edit
+from mimik.app.guard import ASKED_S
 from mimik.app.web import controls
 from mimik.app.web.jobs import animate, animate_photos, faces, report_of, save_edited, synthesize_speech, verified
 from mimik.app.web.learning import learning
@@ -90,7 +91,8 @@ def _add(
 
     def endpoint(request: Any, *values: Any) -> Any:
         with _reported(gr):
-            job = shared.session(request).begin()
+            # A call of the queue begins here, after its wait.
+            job = shared.session(request).begin(getattr(request.request, "scope", {}).get(ASKED_S) if waits else None)
             return function(_Call(shared, job, dict(zip(names, values, strict=True)), gr.Progress()))
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

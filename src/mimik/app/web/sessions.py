@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import tempfile
@@ -78,6 +79,7 @@ class Session:
     _num_jobs: int = 0
     num_stopped: int = 0  # jobs up to this number are stopped
     _num_running: int = 0
+    _stopped_s: float = -math.inf  # time of the last stop
     _used_s: float = field(default_factory=time.monotonic)
 
     def new(self, name: str) -> Path:
@@ -88,17 +90,22 @@ class Session:
         place.mkdir()
         return place / name
 
-    def begin(self) -> Job:
-        """Create a job; it may wait before it runs."""
+    def begin(self, asked_s: float | None = None) -> Job:
+        """Create a job; it may wait before it runs.
+
+        Args: asked_s: when it was requested, by time.monotonic, if it has waited already; None: now. A job that was
+            requested before the last stop is stopped.
+        """
         with self._lock:
             self._num_jobs += 1
             self._used_s = time.monotonic()
-            return Job(self, self._num_jobs)
+            return Job(self, 0 if asked_s is not None and asked_s <= self._stopped_s else self._num_jobs)
 
     def stop(self) -> None:
         """Stop all jobs requested so far, running or waiting."""
         with self._lock:
             self.num_stopped = self._num_jobs
+            self._stopped_s = time.monotonic()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
