@@ -27,7 +27,7 @@ import pytest
 from conftest import Browser, Driver, until
 from mimik.animation.sliders import Edit
 from mimik.app import guard, serving
-from mimik.app.serving import Serving
+from mimik.app.serving import Serving, bound
 from mimik.app.web import controls, examples, jobs, learning, markup, parts, server
 from mimik.app.web.animate_tab import HOW, WHO, Selection
 from mimik.app.web.sessions import Job, Limits, Session, Sessions, StoppedError
@@ -94,6 +94,15 @@ def test_stop_ends_what_waits_and_what_runs_but_not_what_is_asked_for_later(sess
             raise AssertionError("it ran")
     with later.running():
         later.check()
+
+
+def test_an_address_of_another_computer_is_no_fault_of_the_port():
+    said, elsewhere = (
+        r"--host 192\.0\.2\.1: is not an address of this computer",
+        Serving(host="192.0.2.1", password="x"),
+    )
+    with pytest.raises(InputError, match=said), bound(elsewhere):
+        raise AssertionError("it listens")
 
 
 def test_a_call_of_a_program_that_waited_during_a_stop_is_stopped(session: Session):

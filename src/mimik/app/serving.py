@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -53,6 +54,9 @@ def bound(where: Serving) -> Iterator[socket.socket]:
             listening.bind((host, port))
             listening.listen(128)
         except (OSError, OverflowError) as error:
+            if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+                said = f"--host {host}: is not an address of this computer; use {LOOPBACK}, or 0.0.0.0 for all."
+                raise InputError(said) from None
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(
                 f"--port {port}: cannot be used on {host} ({why}); use another port, or 0 for any free port."
