@@ -30,8 +30,11 @@ from mimik.rendering.layers.teeth import Texture
 # difference from the real frames at gaps of 9 to 12 mm: 0.04 of the skin's brightness; before: 0.09), L1 inside the
 # lips (36.9) and edge energy (0.8 of the real frames').
 _SOFT_MM = 0.35  # blur of the lips' edge over the interior
+# Toward its corners an opening closes faster than its landmarks: from this gap on, or this share of the largest one.
+_CORNER_MM, _CORNER = 4.0, 0.6
 _LIGHT_MM = 1.6, 3.5  # sigma of the Gaussian aperture through which light reaches the front teeth, and the back
-_SHADOW_MM = 1.2  # downward shift of the light: shadow of the upper lip
+# Downward shift of the light, the shadow of the upper lip, in a narrow and a wide opening; gaps over which it changes.
+_SHADOW_MM, _SHADOW_FADES_MM = (1.6, 1.2), (7.0, 11.0)
 _LIGHT = 1.05  # brightness in the middle of a wide opening, before clipping to 1
 _AMBIENT, _AMBIENT_MM = 0.3, (3.0, 10.0)  # least light at the upper teeth, and the gap over which it rises to that
 _DEEP = 0.3  # brightness of the depth of the cavity
@@ -46,11 +49,10 @@ _FURROW = 0.12  # darkness of the furrow along the middle of the tongue
 # Light of the cavity far back; additional light at the palate; distance over which the latter falls off, mm.
 _THROAT, _PALATE, _PALATE_MM = 0.42, 0.9, 9.0
 _SMOOTH_MM, _SMOOTH = 1.6, 0.45  # sigma, and amount, of the smoothing of teeth in a picture without fine detail
-# The interior of a small opening is a soft, reddish shadow rather than teeth under a black line: its color relative to
-# the skin, its share, and the gaps over which it fades; gap over which teeth become visible in it at all. In frames of
-# 36 training clips rendered from a frame with visible teeth, L1 between the lips falls from 29.0 to 21.7 at gaps of 0.8
-# to 1.5 mm, and from 28.5 to 23.4 at 1.5 to 2.5 mm.
-_DIM, _DIM_SHARE, _DIM_FADES_MM = np.array([0.57, 0.36, 0.40], np.float32), 0.5, (4.0, 12.0)
+# The interior of a small opening is partly a soft, reddish shadow: its color relative to the skin, its share without
+# and with teeth in the photo, and the gaps over which it fades; gap over which teeth become visible in it at all.
+_DIM, _DIM_SHARE = np.array([0.57, 0.36, 0.40], np.float32), (0.3, 0.5)
+_DIM_FADES_MM = (4.0, 10.0), (4.0, 12.0)
 _FLAT_MM = 0.8, 2.5
 # Widths of the mouth over which pursed lips shade the teeth, and by how much. L1 in frames of 45 training clips with
 # mouths narrower than 0.88 of the closed ones falls from 34.2 to 28.1 at gaps of 6 to 9 mm.
@@ -235,7 +237,9 @@ class MouthLayer:
         outline = (patch.outline + 0.5) * scale - 0.5
         step = patch.px_per_mm * scale[1]
         pad = int(np.ceil(2 * sigma_mm * step))
-        shifted = outline + np.array([pad, pad + _SHADOW_MM * step])
+        narrow, wide = _SHADOW_MM
+        shadow = narrow + (wide - narrow) * float(smoothstep(_gap(patch.outline) / patch.px_per_mm, *_SHADOW_FADES_MM))
+        shifted = outline + np.array([pad, pad + shadow * step])
         mask = np.zeros((size[1] + 2 * pad, size[0] + 2 * pad), np.uint8)
         cv2.fillPoly(mask, [np.round(shifted * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
         # Two box filters approximate the Gaussian at a fraction of the cost.
@@ -250,7 +254,8 @@ class MouthLayer:
         patch = self._patch(opening)
         if min(patch.shape) < 2:
             return None
-        alpha = soft_polygon(patch.outline, patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
+        outline = _tapered(patch.outline, patch.px_per_mm)
+        alpha = soft_polygon(outline, patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
         color = self._inside(patch, opening.drop_mm)
         if opening.changed < 1:
             own = self._rigid(patch)
@@ -308,7 +313,8 @@ class MouthLayer:
             opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
             ratio = over * _shade(u, facing) / np.maximum(then, _MIN_OWN_SHADE)
             color += opacity * (found[..., :3] * _tinted(ratio.clip(0, 1)) - color)
-        dim = _DIM_SHARE * (1 - float(smoothstep(gap_mm, *_DIM_FADES_MM)))
+        shows = int(own is not None)
+        dim = _DIM_SHARE[shows] * (1 - float(smoothstep(gap_mm, *_DIM_FADES_MM[shows])))
         dim *= 1 - bared * float(smoothstep(gap_mm, *_BARED_MM))
         dim += (1 - dim) * (1 - float(smoothstep(gap_mm, *_FLAT_MM)))
         color += dim * (palette.skin * _DIM - color)
@@ -389,6 +395,15 @@ def _width(patch: _Patch) -> float:
 def _gap(outline: NDArray[Any]) -> float:
     """Largest gap of an opening; outline [20, 2]: the upper lip's contour, then the lower lip's, reversed."""
     return float(np.linalg.norm(outline[:10:-1] - outline[1:10], axis=1).max())
+
+
+def _tapered(outline: NDArray[Any], px_per_mm: float) -> NDArray[np.float64]:
+    """An outline [20, 2] whose lips meet gradually toward the corners of the mouth."""
+    upper, lower = outline[:11], np.concatenate([outline[:1], outline[:10:-1], outline[10:11]])
+    gap = np.linalg.norm(lower - upper, axis=1)
+    full = min(_CORNER_MM * px_per_mm, _CORNER * float(gap.max()))
+    lost = ((lower - upper) * (1 - smoothstep(gap / max(full, 1e-6)))[:, None]) / 2
+    return np.concatenate([upper + lost, (lower - lost)[-2:0:-1]])
 
 
 def _with_ambient(light: Array, least: float) -> Array:
