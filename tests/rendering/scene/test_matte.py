@@ -70,6 +70,11 @@ def test_doubt_is_settled_by_the_edges_of_the_photo(small_face: Face, monkeypatc
     beside = (across > -0.95 * width) & (across < -0.65 * width)
     assert alpha[beside].max() < 0.05
     assert alpha[(across > 0) & (across < 0.9 * width)].min() > 0.95
+    # The network does not see small faces well enough for its doubt to count.
+    small = small_face.points + (0.2 - 1) * (small_face.points - small_face.points.mean(0))
+    views = [(probability, (0, 0, 256, 256))]
+    assert matte._mistaken(picture, small_face.points, views) is not None
+    assert matte._mistaken(picture, small, views) is None
 
 
 def test_the_size_of_the_photo_changes_little(portrait: Image, portrait_face: Face) -> None:

@@ -34,6 +34,7 @@ _FADE = 0.12  # width of its border, in its sides, over which its result is blen
 _SURE = 0.4, 0.85  # probabilities of the network that are mapped to 0 (background) and 1 (person)
 # Probabilities up to which both segmentations agree on background, and from which on on the person.
 _AGREED = 0.1, 0.9
+_CLEAR_FACE_PX = 20  # width of the face in the network's input for the whole photo, from which on its doubt counts
 _UNSURE_PX = 512  # longest side at which the areas in between are assigned
 _UNSURE_BLUR = 1.5  # sigma at that size: noise is not an edge
 _UNSURE_FACE = 0.15  # width of such an area, face widths; narrower ones are the soft edge of the person
@@ -138,8 +139,11 @@ def _mistaken(picture: Image, points: NDArray[Any], views: Sequence[tuple[Array,
     # Other people, and what only one view shows, are not seeds.
     person = cv2.connectedComponents((least > _AGREED[1]).astype(np.uint8), connectivity=4)[1]
     x, y = (points[OVAL, :2].mean(0) * k).astype(int).clip(0, np.array(size) - 1)
-    seeds = np.where(person == max(person[y, x], 1), 2, np.where(most < _AGREED[0], 1, 0)).astype(np.int32)
-    across = 2 * max(round(_UNSURE_FACE / 2 * float(np.ptp(points[OVAL, 0])) * k), 1) + 1
+    face_width = float(np.ptp(points[OVAL, 0]))
+    if not person[y, x] or face_width * _NETWORK_PX < _CLEAR_FACE_PX * max(height, width):
+        return None
+    seeds = np.where(person == person[y, x], 2, np.where(most < _AGREED[0], 1, 0)).astype(np.int32)
+    across = 2 * max(round(_UNSURE_FACE / 2 * face_width * k), 1) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
     unsure = cv2.morphologyEx((seeds == 0).astype(np.uint8), cv2.MORPH_OPEN, kernel)
     if not unsure.any():
