@@ -12,7 +12,8 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
+from contextlib import contextmanager
+from importlib import import_module, resources
 from pathlib import Path
 
 import av
@@ -932,3 +933,27 @@ def test_the_list_of_commands_has_whole_sentences(group: list[str]) -> None:
     listed = CliRunner().invoke(app, [*group, "--help"], terminal_width=100).stdout.partition("Commands:")[2]
     lines = [line for line in listed.splitlines() if line.startswith("  ") and "For example" not in line]
     assert len(lines) >= 2 and all(line.endswith(".") and not line.endswith("..") for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("checking", ("evaluate", "--data", "shards", "-o", "report")),
+        ("photos", ("export", "texture", "-o", "exported")),
+        ("voices", ("voice", "train", "tracks", "-o", "run")),
+    ],
+)
+def test_loading_torch_is_no_silent_wait(
+    module: str, arguments: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def slow(what: str, name: str) -> Iterator[None]:
+        time.sleep(0.5)
+        raise InputError(f"{what} needs torch.")
+        yield
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.05)
+    monkeypatch.setattr(import_module(f"mimik.app.cli.{module}"), "extra", slow)
+    result = mimik(*arguments)
+    assert result.exit_code == 2 and result.stderr.splitlines()[0] == "loading", result.stderr

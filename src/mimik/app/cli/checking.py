@@ -143,7 +143,7 @@ def evaluate_command(
 ) -> None:
     """Measure models on clips of unseen people; rerun to resume."""
     check_folder("-o", out)
-    with extra("evaluate", "evaluation"):
+    with working("loading"), extra("evaluate", "evaluation"):
         from mimik.evaluation.evaluate import evaluate
         from mimik.evaluation.report.pages import overview
 

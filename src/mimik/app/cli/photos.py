@@ -117,7 +117,7 @@ def export_command(
     """Write a model or a person as a static ONNX graph for phones, games and browsers, with a guide for its host."""
     check_export(what, out, config, force=force)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
-    with extra("export", "export"):
+    with working("loading"), extra("export", "export"):
         from mimik.app.export import exporting
 
     with Display("frames").shown() as steps:

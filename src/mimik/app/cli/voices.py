@@ -9,7 +9,7 @@ import typer
 
 from mimik.app.cli.console import command, print_line, print_notes
 from mimik.app.cli.options import output
-from mimik.app.cli.progress import Display, log_shown
+from mimik.app.cli.progress import Display, log_shown, working
 from mimik.config import extra
 from mimik.files import check_folder
 from mimik.training.arguments import VoiceConfig
@@ -57,7 +57,7 @@ def voice_train(
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
     check_folder("-o", out)
-    with extra("mimik voice train", "train"):
+    with working("loading"), extra("mimik voice train", "train"):
         from mimik.training.voice import train_voice
 
     with Display("steps", "training", lines=False).shown() as bar, log_shown():
