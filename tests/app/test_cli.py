@@ -957,3 +957,10 @@ def test_loading_torch_is_no_silent_wait(
     monkeypatch.setattr(import_module(f"mimik.app.cli.{module}"), "extra", slow)
     result = mimik(*arguments)
     assert result.exit_code == 2 and result.stderr.splitlines()[0] == "loading", result.stderr
+
+
+def test_tracks_of_no_video_are_an_error(here: Path) -> None:
+    write_clip(here / "mute.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    result = mimik("voice", "tracks", "mute.mp4", "-o", "tracks")
+    assert result.exit_code == 2 and "mute.mp4 was skipped: mute.mp4 has no sound" in result.stderr
+    assert "no video has sound and a face" in result.stderr and not result.stdout

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimik.app.cli.console import command, print_line, print_notes
+from mimik.app.cli.console import command, print_error, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, log_shown, working
 from mimik.config import extra
@@ -38,6 +38,9 @@ def voice_tracks(
     with Display("videos", "opening").shown() as bar:
         reasons = track_folder(sources, out, bar)
     print_notes(*(f"{name} was skipped: {why}" for name, why in reasons.items()))
+    if len(reasons) == len(sources):
+        print_error("no video has sound and a face, for the reasons above; use videos of people who talk.")
+        raise typer.Exit(2)
     print_line(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
 
 
