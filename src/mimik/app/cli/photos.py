@@ -83,7 +83,7 @@ def faces_command(
         found = find_faces(Landmarker(), picture, thorough=True)
     if not found:
         choose_face(found, None, photo.name, (width, height))
-    table = Table("face", "left", "top", "width", "height", "turned to", "confidence")
+    table = Table("face", "left", "top", "width", "height", "turned to", "score")
     for number, face in enumerate(found, start=1):
         left, top, right, bottom = face.box
         yaw, pitch, roll = head_pose(face.points).degrees
