@@ -10,16 +10,16 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import mimik
 from mimik.config import InputError
+from mimik.files import asset
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+PORTRAIT = asset("portraits/eileen_collins.png")
 
 
 # Environment in which OpenVINO, OpenCV, NumPy and its BLAS use no later instruction set. The codecs are not limited.

@@ -23,7 +23,6 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from mimik.data.index import ClipInfo, read_index
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import NUM_POINTS, Face, Image, Landmarker, head_pose
 from mimik.face.tracker import Tracker
+from mimik.files import asset
 from mimik.media import video
 from mimik.motion import expression
 from mimik.motion.drivers import video as video_driver
@@ -163,7 +163,7 @@ class Browser:
 
 @pytest.fixture(scope="session")
 def portrait_path() -> Path:
-    return Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+    return asset("portraits/eileen_collins.png")
 
 
 @pytest.fixture(scope="session")

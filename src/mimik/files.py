@@ -18,6 +18,11 @@ DRAFT_SUFFIX = ".part"  # suffix of incomplete files
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def asset(name: str) -> Path:
+    """A file or folder in the assets of the package."""
+    return Path(__file__).parent / "assets" / name
+
+
 @contextmanager
 def atomic_write(path: Path, *, suffix: str | None = None, durable: bool = False) -> Iterator[Path]:
     """A draft file that atomically replaces path when the block exits without an exception.

@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 
 import av
@@ -28,6 +28,7 @@ from mimik.animation import avatar as avatar_module
 from mimik.app.cli import app, progress
 from mimik.config import InputError
 from mimik.face import landmarks
+from mimik.files import asset
 from mimik.inference.synthesis import DEFAULT_MODEL
 from mimik.media import video
 from mimik.motion import motion_sheet
@@ -38,7 +39,7 @@ from mimik.rendering.scene import matte
 
 pytestmark = pytest.mark.usefixtures("the_warp_alone")
 
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+PORTRAIT = asset("portraits/eileen_collins.png")
 SIDE_PX = 256
 NUM_FRAMES = 8
 PROGRAM = [sys.executable, "-c", "from mimik.app.cli import main; main()"]

@@ -12,7 +12,6 @@ import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from mimik.animation.avatar import Avatar
 from mimik.app.live.call import Call
 from mimik.config import AnimateConfig, InputError
 from mimik.face.landmarks import Landmarker
+from mimik.files import asset
 from mimik.media import video
 from mimik.provenance.verifying import verify
 
@@ -420,7 +420,7 @@ def test_all_controls_are_in_sight(browser: Callable[..., Any]):
     tab = browser().new_page()
     for width, height in ((1366, 900), (1366, 768), (1280, 720)):
         tab.set_viewport_size({"width": width, "height": height})
-        tab.goto(Path(str(resources.files("mimik").joinpath("assets/live/live.html"))).as_uri())
+        tab.goto(asset("live/live.html").as_uri())
         lowest = tab.evaluate(
             "Math.max(...[...document.querySelectorAll('#controls *')].map(e => e.getBoundingClientRect().bottom))"
         )
@@ -435,7 +435,7 @@ def test_a_camera_that_stops_is_reported(browser: Callable[..., Any]):
         "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", permissions=["camera", "microphone"]
     )
     tab = context.new_page()
-    tab.goto(Path(str(resources.files("mimik").joinpath("assets/live/live.html"))).as_uri())
+    tab.goto(asset("live/live.html").as_uri())
     tab.wait_for_function("camera !== null && by('start').hidden")
     after = "() => [by('said').textContent, by('start').hidden]"
     event = "camera.getVideoTracks()[0].dispatchEvent(new Event('{}'))"

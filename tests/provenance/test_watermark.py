@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_clip
+from mimik.files import asset
 from mimik.media import video
 from mimik.provenance import watermark
 from mimik.provenance.watermark import (
@@ -30,7 +30,7 @@ from mimik.provenance.watermark import (
     encode,
 )
 
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+PORTRAIT = asset("portraits/eileen_collins.png")
 PAYLOAD = Payload(model=2, file_id=0xDEADBEEF)
 Image = np.ndarray
 

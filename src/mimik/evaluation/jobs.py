@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from mimik.config import AVATAR_SUFFIX, InputError
+from mimik.files import asset
 from mimik.pipeline import Progress
 
 
@@ -26,7 +26,7 @@ def speed(out: Path, model: str, asked: str) -> dict[str, Any]:
 
     An avatar uses its photo instead of the portrait.
     """
-    portrait = str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png"))
+    portrait = str(asset("portraits/eileen_collins.png"))
     driver, result = out / "speed" / "driver.mp4", out / "speed" / f"{model}.mp4"
     driver.parent.mkdir(exist_ok=True)
     if not driver.exists():

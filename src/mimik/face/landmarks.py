@@ -13,7 +13,6 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError
 from mimik.face.openvino_core import compiled_once, inference_core
+from mimik.files import asset
 from mimik.pipeline import run_in_thread
 
 if TYPE_CHECKING:  # training needs no PyAV
@@ -197,13 +197,13 @@ class Mesh:
 
 def landmarker_bundle() -> zipfile.ZipFile:
     """MediaPipe's Face Landmarker: networks as TensorFlow Lite files, and the canonical face."""
-    return zipfile.ZipFile(resources.files("mimik").joinpath("assets/face_landmarker.task").open("rb"))
+    return zipfile.ZipFile(asset("face_landmarker.task"))
 
 
 @functools.cache
 def canonical_mesh() -> Mesh:
     """The canonical face of the MediaPipe bundle, converted to NumPy by tools/make_assets.py."""
-    with resources.files("mimik").joinpath("assets/canonical_face.npz").open("rb") as file, np.load(file) as data:
+    with np.load(asset("canonical_face.npz")) as data:
         return Mesh(data["vertices"].astype(np.float64), data["triangles"])
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -23,6 +21,7 @@ from mimik.arrays import ramp, smoothstep
 from mimik.config import NetworkConfig
 from mimik.face.landmark_images import landmark_image, mouth_interior
 from mimik.face.landmarks import Array, Image
+from mimik.files import asset
 from mimik.inference.runtime import Network
 from mimik.inference.windows import (
     clip_window,
@@ -41,7 +40,7 @@ from mimik.rendering.layers.canvas import Canvas, Overlay
 from mimik.rendering.painter import Painter
 from mimik.rendering.painters import NO_NETWORK, SHADE_PX, PicturePainter, Prepared
 
-BUNDLED_MODEL = Path(str(resources.files("mimik").joinpath("assets/texture.safetensors")))
+BUNDLED_MODEL = asset("texture.safetensors")
 DEFAULT_MODEL = "texture" if BUNDLED_MODEL.exists() else "geometry"
 FEATURE_CORNERS = (33, 263, 61, 291)  # points: outer corners of eyes and mouth
 RIM = 0.06  # window sides: distance from the border over which the prediction fades to 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Float
 from mimik.face.landmarks import Pose
+from mimik.files import asset
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class ExpressionBasis:
 
 @functools.cache
 def expression_basis() -> ExpressionBasis:
-    with resources.files("mimik").joinpath("assets/expression_basis.npz").open("rb") as stream:
-        arrays = np.load(stream, allow_pickle=False)
+    with np.load(asset("expression_basis.npz")) as arrays:
         a = {name: arrays[name].astype(np.float64) for name in arrays.files}
     return ExpressionBasis(a["by_blendshape"], a["by_pose"], a["neutral"], a["shape"], float(a["neutral_pitch"]))
 

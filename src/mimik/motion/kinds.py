@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from mimik.config import InputError
+from mimik.files import asset
 from mimik.media.formats import SOUND_SUFFIXES, is_text
 from mimik.motion.drivers.trackers.address import is_tracker, parse_tracker
 
@@ -17,8 +17,7 @@ IDLE = "idle"
 
 def bundled_motions() -> dict[str, Path]:
     """Names and files of the bundled motions."""
-    folder = Path(str(resources.files("mimik").joinpath("assets/motions")))
-    return {path.stem: path for path in sorted(folder.glob("*.motion"))}
+    return {path.stem: path for path in sorted(asset("motions").glob("*.motion"))}
 
 
 class DriverKind(NamedTuple):

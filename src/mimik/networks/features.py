@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from mimik.config import InputError, data_folder
 from mimik.face.landmarks import Image
+from mimik.files import asset
 
 CHIP_PX = 150
 EMBEDDING_DIM = 128
@@ -117,8 +118,7 @@ class FaceNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        path = str(resources.files("mimik").joinpath("assets/face_resnet.safetensors"))
-        for name, value in load_file(path).items():
+        for name, value in load_file(asset("face_resnet.safetensors")).items():
             self.register_buffer(name.replace(".", "_"), value.float())
         mean = torch.tensor([122.782, 117.001, 104.298]).view(1, 3, 1, 1)
         self.register_buffer("mean", mean)

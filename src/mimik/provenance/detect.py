@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from mimik.arrays import Array
 from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Image, Landmarker
 from mimik.face.tracker import Tracker
+from mimik.files import asset
 from mimik.media import video
 
 FPS = 12.5  # frame rate of the analysis
@@ -331,4 +331,4 @@ class Classifier:
 
 @lru_cache(maxsize=1)
 def _classifier() -> Classifier:
-    return Classifier.load(Path(str(resources.files("mimik").joinpath("assets/detector.npz"))))
+    return Classifier.load(asset("detector.npz"))

@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from mimik.app.cli.console import command, errors, print_line, print_report, ver
 from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
-from mimik.files import check_file
+from mimik.files import asset, check_file
 from mimik.inference.device import resolved_device
 from mimik.media import formats
 from mimik.motion.kinds import check_driver, check_person, is_folder_of_drivers
@@ -282,6 +281,6 @@ def demo(
     force: Force = False,
 ) -> None:
     """Animate the bundled portrait with a bundled motion."""
-    portrait = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+    portrait = asset("portraits/eileen_collins.png")
     print_report(_animate_one(portrait, driver, out, AnimateConfig(), force, Signing()))
     print_line(f"Result: {out.resolve()}")

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import onnx
@@ -17,6 +16,7 @@ from mimik.app.export.source import ExportSource
 from mimik.config import VERSION, NetworkConfig
 from mimik.face.landmark_images import landmark_lines
 from mimik.face.landmarks import NUM_POINTS
+from mimik.files import asset
 from mimik.inference.synthesis import (
     BRIGHTENED,
     FEATURE_CORNERS,
@@ -30,7 +30,7 @@ from mimik.rendering.field import GRID
 from mimik.rendering.flow import NUM_GEOMETRY
 from mimik.rendering.painters import SHADE_PX
 
-_WORDS = tomllib.loads(resources.files("mimik").joinpath("assets/export_host.toml").read_text(encoding="utf-8"))
+_WORDS = tomllib.loads(asset("export_host.toml").read_text(encoding="utf-8"))
 _RANGES = {"geometry": None, "psi_hat": None, "correction": [-0.1, 0.1], "residual": [-2, 2], "mask": [0, 1]}
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from mimik.app.export.settings import RECORD_NAME, ExportConfig, Exported, Graph
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage, calibration_frames, moved_photos
 from mimik.config import InputError
-from mimik.files import atomic_folder
+from mimik.files import asset, atomic_folder
 from mimik.motion.drivers.motion_file import MotionFile
 from mimik.motion.drivers.registry import open_driver
 from mimik.motion.files import Motion
@@ -36,7 +35,7 @@ from mimik.pipeline import Progress, silent
 
 _NUM_CALIBRATED = 32  # frames that calibrate the 8-bit ranges
 _MAX_MOTION_FRAMES = 1500  # limit of a motion: a minute, 25 MB
-PORTRAIT = Path(str(resources.files("mimik").joinpath("assets/portraits/eileen_collins.png")))
+PORTRAIT = asset("portraits/eileen_collins.png")
 
 
 def export(what: str, out: Path, config: ExportConfig, *, force: bool = False, progress: Progress = silent) -> Exported:

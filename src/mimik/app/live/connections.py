@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import asdict
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from mimik.app.live.sound import samples_of, to_live
 from mimik.app.live.viewer import Viewer, in_loop, portrait_encoder
 from mimik.config import InputError, extra
 from mimik.face.landmark_images import LANDMARK_LINES
+from mimik.files import asset
 from mimik.media import video
 from mimik.provenance.credentials import Credentials
 
@@ -66,7 +66,7 @@ def page_file(name: str) -> tuple[str, str] | None:
     if name not in _PAGE_FILES:
         return None
     file, media_type = _PAGE_FILES[name]
-    return resources.files("mimik").joinpath(f"assets/live/{file}").read_text(encoding="utf-8"), media_type
+    return asset(f"live/{file}").read_text(encoding="utf-8"), media_type
 
 
 def aiortc_needed() -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
+from mimik.files import asset
 from mimik.motion.drivers import registry
 
 _PORTRAIT_NAMES = {  # by the stem of the file in assets/portraits
@@ -17,8 +17,7 @@ _PORTRAIT_NAMES = {  # by the stem of the file in assets/portraits
 
 def folders() -> list[Path]:
     """Folders that contain only the examples."""
-    assets = Path(str(resources.files("mimik").joinpath("assets")))
-    return [assets / "portraits", assets / "motions"]
+    return [asset("portraits"), asset("motions")]
 
 
 def portraits() -> list[tuple[str, str]]:

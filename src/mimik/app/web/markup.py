@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-CSS = resources.files("mimik").joinpath("assets/studio.css").read_text(encoding="utf-8")
+from mimik.files import asset
+
+CSS = asset("studio.css").read_text(encoding="utf-8")
 
 
 def progress(share: float, doing: str, left: str = "") -> str:

@@ -9,17 +9,16 @@ import functools
 import math
 from collections import deque
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
 from mimik.arrays import Rng, smoothstep
+from mimik.files import asset
 from mimik.motion.expression import Float
 
 LIBRARY_HZ = 25
 POSE = 7  # values of a pose: turn [3] in radians, shift [3] in cm, zoom
 _TO_CM = np.array([8.0, 8.0, 8.0, 1.0, 1.0, 1.0, 8.0])  # pose change -> motion of a face point in cm
-_ASSET = "assets/head_motion.npz"
 
 _STAY_S = 1.6, 4.0  # shortest and longest time between joins
 _LEAST_AFTER_S = 1.2  # shortest remainder of a segment after a join
@@ -58,8 +57,7 @@ class HeadLibrary:
 
 @functools.cache
 def head_library() -> HeadLibrary:
-    with resources.files("mimik").joinpath(_ASSET).open("rb") as stream:
-        arrays = np.load(stream, allow_pickle=False)
+    with np.load(asset("head_motion.npz")) as arrays:
         pose, loudness, lengths = (arrays[name].astype(np.float64) for name in ("pose", "loudness_db", "lengths"))
     ends = np.cumsum(lengths.astype(int))
     per_frame = np.repeat(np.arange(len(ends)), lengths.astype(int))

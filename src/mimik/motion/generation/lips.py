@@ -11,7 +11,6 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from mimik.arrays import Array, runs
 from mimik.config import ModelError
 from mimik.face.landmarks import BLENDSHAPES
+from mimik.files import asset
 from mimik.media import mel
 
 LIPS_HZ = 50
@@ -59,7 +59,6 @@ LABIODENTAL_FROM = 0.5  # probability
 NEVER = -30.0  # logit of a network without a labiodental output
 
 FORMAT = "mimik voice 1"
-ASSET = "assets/voice.safetensors"
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,7 @@ class VoiceModel:
 @functools.cache
 def bundled_voice() -> VoiceModel:
     """The bundled network."""
-    with resources.as_file(resources.files("mimik").joinpath(ASSET)) as path:
-        return VoiceModel.load(path)
+    return VoiceModel.load(asset("voice.safetensors"))
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import cv2
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from mimik.arrays import smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image, head_pose
+from mimik.files import asset
 from mimik.rendering.layers.arch import Anatomy, upper_wall
 from mimik.rendering.layers.canvas import LUMA, grown
 
@@ -98,7 +98,7 @@ class Texture:
 @functools.cache
 def shipped() -> tuple[TeethSet, ...]:
     """The sets in the package."""
-    with resources.files("mimik").joinpath("assets/teeth.npz").open("rb") as file, np.load(file) as data:
+    with np.load(asset("teeth.npz")) as data:
         strip = cv2.cvtColor(cv2.imdecode(data["tones"], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         maps = np.split(strip, len(data["names"]))
         return tuple(

@@ -12,7 +12,6 @@ import functools
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from mimik.arrays import ramp
 from mimik.config import BLUR, TRANSPARENT, InputError
 from mimik.face.landmarks import OVAL, Array, Image
 from mimik.face.openvino_core import compiled_once, inference_core
+from mimik.files import asset
 from mimik.pipeline import run_in_thread
 from mimik.rendering.crop import Crop
 
@@ -53,10 +53,7 @@ def segmenter() -> Future[Any]:
 
 
 def _load_segmenter() -> Any:
-    with (
-        resources.files("mimik").joinpath("assets/selfie_segmentation.zip").open("rb") as stream,
-        zipfile.ZipFile(stream) as file,
-    ):
+    with zipfile.ZipFile(asset("selfie_segmentation.zip")) as file:
         layers, weights = file.read("model.xml"), file.read("model.bin")
     config = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     return compiled_once(
