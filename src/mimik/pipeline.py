@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -148,19 +148,6 @@ def prefetch(items: Generator[T], size: int = QUEUE_FRAMES) -> Generator[T]:
             thread.join()
 
 
-@contextmanager
-def pipeline_threads() -> Iterator[None]:
-    """Limit the threads of OpenCV and BLAS while a pipeline runs, because its own threads already use all cores.
-
-    The limits are process-wide: the first of several concurrent pipelines sets them, the last one restores them.
-    """
-    _limits.enter()
-    try:
-        yield
-    finally:
-        _limits.leave()
-
-
 class _LibraryLimits:
     """Reference-counted limit of the threads of OpenCV and BLAS."""
 
@@ -169,7 +156,7 @@ class _LibraryLimits:
         self._num_users = 0
         self._before = ExitStack()
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         import cv2  # imported here, because users of RunProgress do not need it
         from threadpoolctl import threadpool_limits
 
@@ -180,7 +167,7 @@ class _LibraryLimits:
                 cv2.setNumThreads(max(1, (os.cpu_count() or 1) // _NUM_STAGES))
                 self._before.enter_context(threadpool_limits(limits=1, user_api="blas"))
 
-    def leave(self) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._lock:
             self._num_users -= 1
             if self._num_users == 0:
@@ -188,3 +175,11 @@ class _LibraryLimits:
 
 
 _limits = _LibraryLimits()
+
+
+def pipeline_threads() -> AbstractContextManager[None]:
+    """Limit the threads of OpenCV and BLAS while a pipeline runs, because its own threads already use all cores.
+
+    The limits are process-wide: the first of several concurrent pipelines sets them, the last one restores them.
+    """
+    return _limits
