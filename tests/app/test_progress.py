@@ -76,10 +76,10 @@ def test_with_its_own_log_a_run_prints_nothing_else(clock: Clock, monkeypatch: p
 
 def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     out = console(monkeypatch, True)
-    with Display("videos").shown() as display:
-        display.show("a.mp4", 0, 8, name="videos")
+    with Display("videos", bar="videos").shown() as display:
+        display.show("a.mp4", 0, 8)
         clock.now += 4
-        display.show("b.mp4", 2, 8, "1 clip kept", name="videos")
+        display.show("b.mp4", 2, 8, "1 clip kept")
         display._bars.refresh()
         assert len(display._tasks) == 2 and "opening" not in display._tasks
     assert "b.mp4" in out.getvalue() and "25 %" in out.getvalue()
@@ -89,10 +89,10 @@ def test_a_terminal_shows_percent_rate_and_time(clock: Clock, monkeypatch: pytes
 def test_the_time_left_counts_the_video_that_is_being_made(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 5 videos an earlier run made 2; the third takes 20 s and is half done after 10 s."""
     out = console(monkeypatch, False)
-    display = Display("videos")
-    display.show("c.mp4", 2, 5, "frame 0 of 100", name="videos", free=2)
+    display = Display("videos", bar="videos")
+    display.show("c.mp4", 2, 5, "frame 0 of 100", free=2)
     clock.now += 10
-    display.show("c.mp4", 2, 5, "frame 50 of 100", name="videos", part=0.5, free=2)
+    display.show("c.mp4", 2, 5, "frame 50 of 100", part=0.5, free=2)
     assert out.getvalue() == "c.mp4: 2 of 5 videos, 50 %, frame 50 of 100, 20 s each, 0:50 left\n"
 
 

@@ -229,11 +229,11 @@ def _animate_folder(
     what = "videos" if by_pair else "photos" if photo.is_dir() else "drivers"
     outcomes: list[batch.Outcome] = []
     with ExitStack() as stack:
-        bar = stack.enter_context(Display(what, "opening").shown())
+        bar = stack.enter_context(Display(what, "opening", bar=what).shown())
 
         def print_report(pair: batch.Pair, state: str = "", part: float = 0.0) -> None:
             there = sum(one.report is None and one.reason is None for one in outcomes)
-            bar.show(name(pair), len(outcomes), len(every), state, name=what, part=min(part, 1.0), free=there)
+            bar.show(name(pair), len(outcomes), len(every), state, part=min(part, 1.0), free=there)
 
         def frames(pair: batch.Pair, done: int, total: int | None) -> None:
             print_report(pair, f"frame {done} of {total or '?'}", done / total if total else 0.0)

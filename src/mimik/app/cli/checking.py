@@ -60,9 +60,9 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
         raise InputError(f"{folder}: contains no pictures or videos; use a folder that does, or a file.")
     records: list[dict[str, Any]] = []
     found: dict[str, list[tuple[Path, str]]] = {}  # by status: files, and the sentence for each
-    with Display("files").shown() as bar:
+    with Display("files", bar="files").shown() as bar:
         for done, path in enumerate(paths):
-            bar.show(path.name, done, len(paths), name="files")
+            bar.show(path.name, done, len(paths))
             try:
                 verdict = verifying.verify(path, anchors=anchors)
             except MediaError as error:
@@ -147,12 +147,8 @@ def evaluate_command(
         from mimik.evaluation.evaluate import evaluate
         from mimik.evaluation.report.pages import overview
 
-    with Display("results", "opening").shown() as bar:
-
-        def show(what: str, done: int, total: int | None) -> None:
-            bar.show(what, done, total, name="results")
-
-        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=show)
+    with Display("results", "opening", bar="results").shown() as bar:
+        results = evaluate(data, out, config, portraits=portraits, lpips=lpips, progress=bar)
     print_line(overview(results))
     print_notes(*(f"{name} was skipped: {why}" for name, why in results["left_out"].items()))
     print_line(f"Report: {out / 'report.html'}")

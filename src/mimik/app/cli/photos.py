@@ -44,12 +44,8 @@ def edit_command(
     check_model(config.model)
     credentials = signing.credentials
 
-    with Display("steps", f"editing {photo.name}").shown() as bar:
-
-        def show(step: str, done: int, total: int | None) -> None:
-            bar.show(step, done, total, name="edit")
-
-        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials, progress=show)
+    with Display("steps", f"editing {photo.name}", bar="edit").shown() as bar:
+        made = edit_photo(photo, out, changes, config=config, force=force, credentials=credentials, progress=bar)
     print_notes(*made.notes)
     print_line(f"{out}: {made.width}x{made.height}. {verify_hint(out)}")
 

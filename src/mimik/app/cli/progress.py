@@ -26,13 +26,14 @@ class Display:
     Concurrent stages have one bar each. A pipe or a log file gets lines instead, the first after _FIRST_LINE_S.
     """
 
-    def __init__(self, unit: str, opening: str = "preparing", *, lines: bool = True) -> None:
+    def __init__(self, unit: str, opening: str = "preparing", *, bar: str | None = None, lines: bool = True) -> None:
         """Args:
         unit: unit of the counts, such as "frames".
         opening: description of the work before counting starts; without a terminal it is printed if it takes long.
+        bar: name of the one bar of a run whose description changes between calls; None: a bar for each description.
         lines: whether to print lines if there is no terminal; False for a run with its own log.
         """
-        self._unit, self._lines, self._opening = unit, lines, opening
+        self._unit, self._bar, self._lines, self._opening = unit, bar, lines, opening
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:18}"),
@@ -51,8 +52,12 @@ class Display:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Progress callback of pipelines: one bar for all stages, weighted by cost, 0 to 100 %; see RunProgress."""
+        if stage not in STAGE_WORDS and total is None:  # a wait, whose bar gives way to that of the run
+            rate = self._rate(stage, done)
+            self._tell(ONE_BAR, stage, (done, total), (done, total), (rate, rate))
+            return
         if stage not in STAGE_WORDS:
-            self.show(stage, done, total, name=ONE_BAR if total is None else None)  # a wait gives way to the run
+            self.show(stage, done, total)
             return
         work = self._run(stage, done, total)
         if work is None:
@@ -60,7 +65,7 @@ class Display:
         rates = self._rate(stage, done), self._rate(ONE_BAR, work[0])
         self._tell(ONE_BAR, STAGE_WORDS[stage], (done, total), work, rates)
         if stage == "animate" and done == total and errors.is_terminal and "sign" not in self._run:
-            self.show("signing", 0, None, name=ONE_BAR)
+            self._tell(ONE_BAR, "signing", (0, None), (0, None), (0.0, 0.0))
 
     def show(
         self,
@@ -69,7 +74,6 @@ class Display:
         total: int | None,
         state: str = "",
         *,
-        name: str | None = None,
         part: float = 0.0,
         free: int = 0,
         unit: str | None = None,
@@ -78,14 +82,13 @@ class Display:
         what: description of the current work.
         done, total: counts; total is None if unknown.
         state: further text, such as intermediate results.
-        name: of the bar, if `what` changes between calls.
         part: finished fraction of the current item, 0..1.
         free: number of done items that an earlier run made and that took no time.
         unit: unit of the counts, if not that of the display.
         """
-        counted = what if name in (None, ONE_BAR) else name or ""  # each stage has its own rate
+        counted = what if self._bar in (None, ONE_BAR) else self._bar or ""  # each stage has its own rate
         work, rate = (done + part, total), self._rate(counted, done + part - free)
-        self._tell(name or what, what, work, work, (rate, rate), state, unit)
+        self._tell(self._bar or what, what, work, work, (rate, rate), state, unit)
 
     def _tell(
         self,

@@ -124,15 +124,15 @@ def learn_command(
     for photo in photos:
         files_in(photo)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
-    with Display("steps", "loading").shown() as bar:
+    with Display("steps", "loading", bar=ONE_BAR).shown() as bar:
         with extra("learn", "train"):
             from mimik.training import fine_tuning
 
         def preparing(what: str, done: int, total: int | None) -> None:
-            bar.show(what, done, total, name=ONE_BAR, unit="warps" if what.startswith("warping") else "photos")
+            bar.show(what, done, total, unit="warps" if what.startswith("warping") else "photos")
 
         def show(point: Any, step: int, ends: int) -> None:
-            bar.show("learning", step, ends, f"score {point.score:.3f}", name=ONE_BAR)
+            bar.show("learning", step, ends, f"score {point.score:.3f}")
 
         outcome = fine_tuning.learn(photos, out, arguments, progress=show, preparing=preparing, began_s=began_s)
     print_notes(*outcome.notes)
