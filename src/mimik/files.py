@@ -79,6 +79,12 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); use another folder.") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 atomically."""
+    with atomic_write(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill, which replaces path when the block exits without an exception.

@@ -1007,6 +1007,7 @@ ALLOWED = {
     ("files.py", "atomic_write"): "the one atomic writer; what is put in place is its caller's to answer for",
     ("files.py", "_sync"): "opens a file or folder to make it durable",
     ("files.py", "write_atomically"): "models, states, settings, and the captioned sample grids of a training run",
+    ("files.py", "write_text"): "reports, records and tables: text",
     ("files.py", "atomic_folder"): "the folder of an export",
     ("files.py", "hold"): "an empty lock file, or the record of a folder of videos",
     ("cache.py", "add"): "decoded clips of shards, shared between loader processes",
@@ -1022,7 +1023,6 @@ ALLOWED = {
     ("reporting.py", "numbers"): "losses of a training run: text",
     ("reporting.py", "grid"): "the captioned sample grid of a training run",
     ("evaluate.py", "_mark"): "the kind of a folder: text",
-    ("records.py", "write_text"): "records, tables and the report: text",
     ("records.py", "put"): "a record: text",
     ("pages.py", "write_report"): "tables and the report: text",
 }

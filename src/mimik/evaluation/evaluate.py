@@ -25,10 +25,10 @@ from mimik.evaluation.jobs import ProgressCount, run_tasks, speed
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.models import TRUTH, is_learned, label_of, load_learning, load_model
 from mimik.evaluation.protocols import Task, spaced, tasks
-from mimik.evaluation.records import write_text
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
 from mimik.evaluation.settings import EvaluateConfig
+from mimik.files import write_text
 from mimik.inference.device import resolved_device
 from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials

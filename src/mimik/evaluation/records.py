@@ -15,17 +15,11 @@ from typing import Any
 import numpy as np
 
 from mimik.arrays import Array
-from mimik.files import atomic_write
+from mimik.files import write_text
 
 _RECIPE = 1  # version of the protocols; raised when they change, so that older records are not used
 MEASURED_BY = ("face", "motion", "rendering", "networks", "inference", "data", "animation", "evaluation")
 LEARNED_BY = ("training", "config.py")  # further dependencies of records with fine-tuning
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic_write(path) as draft:
-        draft.write_text(text, encoding="utf-8")
 
 
 def digest_of(*what: Any) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimik.config import InputError, Option, options_of
-from mimik.files import atomic_write
+from mimik.files import write_text
 from mimik.media.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def parse_number(text: str) -> float:
 
 
 def write_json(path: Path, text: str) -> None:
-    with atomic_write(path) as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
+    write_text(path, f"{text}\n")
 
 
 def check_picture_file(out: Path) -> None:

@@ -17,10 +17,10 @@ from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
 from mimik.evaluation.models import TRUTH
 from mimik.evaluation.protocols import CROSS, FIRST, Task
-from mimik.evaluation.records import write_text
 from mimik.evaluation.report.curves import curves, curves_name
 from mimik.evaluation.report.pictures import draw_pictures
 from mimik.evaluation.report.summary import CURVES, FRECHET
+from mimik.files import write_text
 
 # Zakharov et al. 2019, Table 1: FID, SSIM, CSIM, USER for T = 1, 8, 32.
 PAPER_TABLE_1 = {
